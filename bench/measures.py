@@ -1,0 +1,125 @@
+"""One sample of each measure: what one peer used for one kind of work. Keys of the samples are in metrics.py."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPSConnection
+
+from bench import load
+from bench.client import Errand, answer, connect, submit
+from bench.options import Options
+from bench.peers import Peer
+from bench.site import Site, pause
+from bench.usage import cpu_seconds
+
+Sample = dict[str, float]
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Bout:
+    """One peer, ready to be measured: it knows a running job and a finished one."""
+
+    peer: Peer
+    site: Site
+    options: Options
+    poll: str
+    result: str
+
+    def errand(self, do: str, path: str, streams: int, count: int, **more: str | float) -> Errand:
+        """An errand for this peer, bounded in time far beyond what it needs."""
+        base = Errand(do, self.peer.port, self.site.key, path, streams, count, seconds=60)
+        return dataclasses.replace(base, **more)  # type: ignore[arg-type]
+
+    def cpu(self) -> float:
+        """CPU seconds that the peer has used so far."""
+        return cpu_seconds(self.peer.pid)
+
+
+def prepare(peer: Peer, site: Site, options: Options) -> Bout:
+    """Submits one job of each kind through the peer, so that the key owns what is read later."""
+    small = Errand("upload", peer.port, site.key, "", 1, 1, 60, size=1000)
+    link = connect(small)
+    marker, ocr = (submitted(link, dataclasses.replace(small, path=f"/api/v1/{kind}")) for kind in ("marker", "ocr"))
+    link.close()
+    return Bout(peer, site, options, f"/api/v1/marker/{marker}", f"/api/v1/ocr/{ocr}")
+
+
+def submitted(link: HTTPSConnection, errand: Errand) -> str:
+    """Submits and returns the request_id."""
+    submit(link, errand)
+    with answer(link) as response:
+        said: dict[str, str] = json.loads(response.read())
+    return said["request_id"]
+
+
+def polls(bout: Bout) -> Sample:
+    """Small polls on 32 keep-alive connections."""
+    before = bout.cpu()
+    seen = load.polls(f"https://127.0.0.1:{bout.peer.port}{bout.poll}", bout.site.key, 32, bout.options.seconds)
+    return {"poll_cpu": (bout.cpu() - before) / seen.requests * 1e6, "poll_rate": seen.rate}
+
+
+def transfer(bout: Bout, metric: str, errand: Errand) -> Sample:
+    """CPU per GB of an errand that moves bytes."""
+    before = bout.cpu()
+    _, size = load.send(errand)
+    return {metric: (bout.cpu() - before) / size * GB}
+
+
+def uploads(bout: Bout) -> Sample:
+    """Large forms, two at a time; nothing in them to count."""
+    size, count = bout.options.upload_size, bout.options.transfers
+    return transfer(bout, "upload_cpu", bout.errand("upload", "/api/v1/marker", 2, count, size=size))
+
+
+def inspected(bout: Bout) -> Sample:
+    """The same with a PDF, whose pages the gateway counts; to the others it is one more upload."""
+    size, count = bout.options.upload_size, bout.options.transfers
+    errand = bout.errand("upload", "/api/v1/marker", 2, count, size=size, filename="bench.pdf")
+    return transfer(bout, "inspected_cpu", errand)
+
+
+def downloads(bout: Bout) -> Sample:
+    """Large results, two at a time."""
+    return transfer(bout, "download_cpu", bout.errand("download", bout.result, 2, 2 * bout.options.transfers))
+
+
+def handshakes(bout: Bout) -> Sample:
+    """A new connection with a full handshake for each poll."""
+    before = bout.cpu()
+    count, _ = load.send(bout.errand("handshake", bout.poll, 4, 100_000, seconds=bout.options.seconds))
+    return {"handshake_cpu": (bout.cpu() - before) / count * 1e6}
+
+
+def latency(bout: Bout) -> Sample:
+    """What the peer adds to the median poll of a single client, against the backend without TLS."""
+    seconds = max(1, bout.options.seconds / 2)
+    through = load.polls(f"https://127.0.0.1:{bout.peer.port}{bout.poll}", bout.site.key, 1, seconds)
+    direct = load.polls(f"http://127.0.0.1:{bout.site.upstream}{bout.poll}", bout.site.key, 1, seconds)
+    return {"latency": float(through.p50 - direct.p50)}
+
+
+def mixed(bout: Bout) -> Sample:
+    """Polls of eight clients at their own pace while four uploads run."""
+    seconds = bout.options.seconds
+    errand = bout.errand("upload", "/api/v1/marker", 4, 4000, size=bout.options.upload_size, seconds=seconds + 5)
+    with load.sending(errand):
+        pause(1)
+        seen = load.paced(bout.errand("poll", bout.poll, 8, 100_000, seconds=seconds))
+    return {"mixed_p50": seen["p50"], "mixed_p99": seen["p99"]}
+
+
+def by_name(name: str) -> Callable[[Bout], Sample]:
+    """The measure of that name."""
+    functions: dict[str, Callable[[Bout], Sample]] = {
+        "polls": polls,
+        "uploads": uploads,
+        "inspected": inspected,
+        "downloads": downloads,
+        "handshakes": handshakes,
+        "latency": latency,
+        "mixed": mixed,
+    }
+    return functions[name]

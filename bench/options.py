@@ -1,0 +1,68 @@
+"""What one run measures, of whom, and how long: the command line as a frozen value."""
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+PEERS = ("gateway", "nginx", "haproxy", "envoy")
+MEASURES = ("polls", "uploads", "inspected", "downloads", "handshakes", "latency", "mixed", "memory")
+LATER = frozenset({"inspected"})  # means something once the gateway counts pages
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The plan of a run; sizes are bytes."""
+
+    peers: tuple[str, ...]
+    measures: tuple[str, ...]
+    rounds: int
+    seconds: float
+    transfers: int
+    held: int
+    python: str
+    out: Path | None
+    upload_size: int = 100_000_000
+    download_size: int = 50_000_000
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run measures everything of everyone: only such a run is written down."""
+        return set(self.peers) == set(PEERS) and set(self.measures) >= set(usual())
+
+
+def usual() -> tuple[str, ...]:
+    """What is measured unless --only says otherwise."""
+    return tuple(name for name in MEASURES if name not in LATER)
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--peers", default=",".join(PEERS), help="of %(default)s")
+    parser.add_argument("--only", default=",".join(usual()), help=f"of {','.join(MEASURES)}")
+    parser.add_argument("--rounds", type=int, help="alternating rounds; medians are reported (3; 1 with --quick)")
+    parser.add_argument("--seconds", type=float, help="of each timed measure (4; 1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="a rough look in about a minute; not written down")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the gateway")
+    parser.add_argument("--out", type=Path, help=f"where the report goes (a complete run: {DOCS.name}/)")
+    return options(parser, parser.parse_args(arguments))
+
+
+def options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
+    """Checks the names and fills in what depends on --quick."""
+    peers, measures = tuple(given.peers.split(",")), tuple(given.only.split(","))
+    for name in (*set(peers) - set(PEERS), *set(measures) - set(MEASURES)):
+        parser.error(f"unknown name: {name}")
+    plan = Options(
+        peers=tuple(name for name in PEERS if name in peers),
+        measures=tuple(name for name in MEASURES if name in measures),
+        rounds=min(given.rounds or (1 if given.quick else 3), 20),
+        seconds=min(given.seconds or (1 if given.quick else 4), 60),
+        transfers=6 if given.quick else 12,
+        held=250 if given.quick else 1000,
+        python=given.python,
+        out=given.out,
+    )
+    return plan if given.out or given.quick or not plan.complete else replace(plan, out=DOCS)

@@ -1,0 +1,57 @@
+"""The run in words: a table for the terminal and docs/benchmarks.md."""
+
+import datetime as dt
+import os
+import platform
+from pathlib import Path
+
+from bench.metrics import METRICS, Metric
+from bench.options import PEERS, Options
+from bench.targets import Figures, Target, targets
+
+TEXT = Path(__file__).parent / "configs" / "benchmarks.md"
+
+
+def cell(metric: Metric, row: dict[str, float], peer: str) -> str:
+    """One peer's figure, with its capacity relative to nginx behind it."""
+    if peer not in row:
+        return "-"
+    x = metric.x(row[peer], row["nginx"]) if "nginx" in row else None
+    return f"{row[peer]:,.{metric.digits}f}" + ("" if x is None else f" ({x:.2f})")
+
+
+def table(figures: Figures) -> str:
+    """All figures, as a Markdown table."""
+    peers = [peer for peer in PEERS if any(peer in row for row in figures.values())]
+    lines = [f"| | unit | {' | '.join(peers)} |", "|---|---|" + "---:|" * len(peers)]
+    for metric in METRICS:
+        if row := figures.get(metric.key):
+            cells = " | ".join(cell(metric, row, peer) for peer in peers)
+            lines.append(f"| {metric.title} | {metric.unit} | {cells} |")
+    return "\n".join(lines)
+
+
+def judged(target: Target, value: float, met: bool) -> str:
+    """One target as a row: the promise, the value, the verdict."""
+    sign, word = ">=" if target.at_least else "<=", "**met**" if met else "**missed**"
+    return f"| {target.title} | {sign} {target.bound:g} | {value:.2f} | {word}, {target.margin(value):+.0%} |"
+
+
+def verdicts(figures: Figures) -> str:
+    """The targets that the run measured, as a Markdown table."""
+    rows = [judged(target, *verdict) for target in targets() if (verdict := target.verdict(figures))]
+    return "\n".join(["| target | bound | this run | |", "|---|---|---:|---|", *rows]) if rows else ""
+
+
+def document(figures: Figures, options: Options, versions: dict[str, str]) -> str:
+    """The whole of docs/benchmarks.md."""
+    return TEXT.read_text().format(
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        cores=os.cpu_count(),
+        machine=platform.machine(),
+        rounds=options.rounds,
+        seconds=f"{options.seconds:g}",
+        versions="\n".join(f"- {name}: {version}" for name, version in versions.items()),
+        table=table(figures),
+        verdicts=verdicts(figures),
+    )

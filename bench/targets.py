@@ -1,0 +1,61 @@
+"""What the gateway promises, and whether a run bears it out: ratios within one run, never absolute times."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Figures = dict[str, dict[str, float]]  # metric -> peer -> median
+GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A promise: a value from the run's figures, and the bound it keeps."""
+
+    title: str
+    value: Callable[[Figures], float]
+    bound: float
+    at_least: bool = True
+
+    def verdict(self, figures: Figures) -> tuple[float, bool] | None:
+        """The value and whether it keeps the bound; None when the run did not measure what it takes."""
+        try:
+            value = self.value(figures)
+        except (KeyError, ZeroDivisionError):
+            return None
+        return value, value >= self.bound if self.at_least else value <= self.bound
+
+    def margin(self, value: float) -> float:
+        """By what share of the bound the value is better (or worse, below zero)."""
+        distance = (value - self.bound) / self.bound
+        return distance if self.at_least else -distance
+
+
+def capacity(metric: str, peer: str = "nginx") -> Callable[[Figures], float]:
+    """How much of a peer's capacity the gateway has, by what both use for a unit of work."""
+    return lambda figures: figures[metric][peer] / figures[metric][GATEWAY]
+
+
+def wait(figures: Figures) -> float:
+    """How long the gateway lets polls wait beside uploads, as a share of nginx's wait."""
+    return figures["mixed_p99"][GATEWAY] / figures["mixed_p99"]["nginx"]
+
+
+def own(metric: str) -> Callable[[Figures], float]:
+    """The gateway's own figure."""
+    return lambda figures: figures[metric][GATEWAY]
+
+
+def targets() -> tuple[Target, ...]:
+    """All promises."""
+    return (
+        Target("polls: capacity relative to Envoy", capacity("poll_cpu", "envoy"), 1.0),
+        Target("polls: capacity relative to nginx", capacity("poll_cpu"), 0.5),
+        Target("uploads: capacity relative to nginx", capacity("upload_cpu"), 0.85),
+        Target("uploads with pages counted: capacity relative to nginx", capacity("inspected_cpu"), 0.65),
+        Target("downloads: capacity relative to nginx", capacity("download_cpu"), 1.0),
+        Target("full handshakes: capacity relative to nginx", capacity("handshake_cpu"), 0.65),
+        Target("poll p99 while four uploads run, relative to nginx's", wait, 0.2, at_least=False),
+        Target("KB per idle TLS connection", own("idle_kb"), 60, at_least=False),
+        Target("MB of growth while eight 100 MB uploads run", own("uploads_mb"), 30, at_least=False),
+        Target("MB of growth while eight 50 MB downloads run", own("downloads_mb"), 30, at_least=False),
+    )

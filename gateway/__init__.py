@@ -1,0 +1,3 @@
+"""The gateway in front of Datalab's on-prem document-conversion container."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The second listener: probes and metrics, for operators and never for clients."""

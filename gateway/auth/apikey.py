@@ -1,0 +1,34 @@
+"""API keys: a secret becomes an identity by its SHA-256.
+
+Keys are random and long, so a plain digest is enough: there is nothing to guess offline that brute force over 256
+bits would find. A look-up by digest takes the same time for every wrong secret, as far as its bytes are concerned.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.model import Identity
+from gateway.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A live key: the digest of its secret, whom it stands for, and where it may be used from (empty: anywhere)."""
+
+    digest: bytes
+    identity: Identity
+    networks: Networks
+
+
+def digest_of(secret: bytes) -> bytes:
+    """The SHA-256 that a secret is stored and compared as."""
+    return hashlib.sha256(secret).digest()
+
+
+def find_key(credential: bytes, keys: Mapping[bytes, Key]) -> Key | None:
+    """Finds the key whose secret this is; None when it is no key of ours."""
+    digest = digest_of(credential)
+    key = keys.get(digest)
+    return key if key is not None and hmac.compare_digest(key.digest, digest) else None

@@ -1,0 +1,44 @@
+"""Which credential a request carries: pure.
+
+X-API-Key, or Authorization: Bearer (RFC 6750 2.1); never the query string, which ends up in logs. Two header
+credentials in one request are a 400: whichever were believed, a proxy in between might have believed the other.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.errors import refuse
+from gateway.model import Reason
+
+_MOST_BYTES: Final = 8192
+_BEARER: Final = b"bearer "
+
+
+def credential_of(known: Mapping[bytes, list[bytes]]) -> bytes | None:
+    """Takes the one credential out of the headers; None when there is none.
+
+    Raises:
+        Refused: bad_request for more than one, unauthenticated for a scheme that is not Bearer.
+    """
+    keys = known.get(b"x-api-key")
+    authorizations = known.get(b"authorization")
+    if keys is None and authorizations is None:
+        return None
+    if keys is not None and authorizations is not None:
+        raise refuse(Reason.BAD_REQUEST, "Send one credential: X-API-Key or Authorization, not both.")
+    values = keys if keys is not None else authorizations
+    if values is None or len(values) != 1:
+        raise refuse(Reason.BAD_REQUEST, "Send one credential, in one header.")
+    return _usable(values[0] if keys is not None else _bearer(values[0]))
+
+
+def _bearer(value: bytes) -> bytes:
+    if value[: len(_BEARER)].lower() != _BEARER:
+        raise refuse(Reason.UNAUTHENTICATED, "The only scheme that Authorization takes here is Bearer.")
+    return value[len(_BEARER) :].strip(b" ")
+
+
+def _usable(credential: bytes) -> bytes:
+    if not credential or len(credential) > _MOST_BYTES:
+        raise refuse(Reason.UNAUTHENTICATED, "The credential is empty or too long.")
+    return credential

@@ -1,0 +1,185 @@
+"""`gateway check`: every fault and every dangerous combination, before the first request finds them.
+
+A fault ends in exit 1; a warning is something that works and that its author may not have meant.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from gateway.configuration import load
+from gateway.errors import ConfigurationError, SetupError
+from gateway.health import probe
+from gateway.model import Access, Kind
+from gateway.networks import parse_address
+from gateway.settings import Settings
+from gateway.state import UpstreamTarget, compile_settings
+from gateway.tls import load_pairs
+
+_SHORT_SECRET: Final = 24
+_WIDE_PROXIES: Final = {4: 8, 6: 32}
+_SOON: Final = timedelta(days=14)
+_UVICORN_IDLE: Final = 5.0
+_TIMEOUT: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a check found."""
+
+    kind: str
+    text: str
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the gateway would not start, or not be safe, like this."""
+        return self.kind == "fault"
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+def check_settings(path: Path, environ: Mapping[str, str]) -> list[Finding]:
+    """Looks at the configuration alone."""
+    try:
+        settings = load(path, environ)
+    except ConfigurationError as error:
+        return [Finding("fault", str(fault)) for fault in error.faults]
+    return [*_warnings(settings), Finding("ok", f"{path} is a valid configuration")]
+
+
+def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
+    """Looks at the certificates, the upstream, and the ways to it, too."""
+    findings = check_settings(path, environ)
+    if any(finding.is_fault for finding in findings):
+        return findings
+    settings = load(path, environ)
+    target = compile_settings(settings).upstreams["default"]
+    return [*findings, *_certificates(settings), *asyncio.run(_upstream(target))]
+
+
+def _warnings(settings: Settings) -> Iterator[Finding]:
+    for text in (*_network_warnings(settings), *_key_warnings(settings), *_route_warnings(settings)):
+        yield Finding("warning", text)
+
+
+def _network_warnings(settings: Settings) -> Iterator[str]:
+    for i, network in enumerate(settings.network.allow):
+        if network.prefixlen == 0:
+            yield f"network.allow[{i}]: {network} lets everybody in who has a key"
+    for i, network in enumerate(settings.network.trusted_proxies):
+        if network.prefixlen < _WIDE_PROXIES[network.version]:
+            yield f"network.trusted_proxies[{i}]: anyone in {network} can claim to be any address"
+    admin = settings.admin
+    if not ip_address(admin.address).is_loopback:
+        if admin.token is None:
+            yield "admin.token: is not set, so /metrics is refused to everybody but this machine"
+        elif admin.tls is None:
+            yield "admin.tls: is not set, so the admin token crosses the network in the clear"
+    target = compile_settings(settings).upstreams["default"]
+    if target.scheme == "http" and not _is_this_machine(target.host):
+        yield f"upstream.url: documents cross the network to {target.host} in the clear"
+    if target.idle_timeout >= _UVICORN_IDLE:
+        yield "upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"
+
+
+def _key_warnings(settings: Settings) -> Iterator[str]:
+    if not settings.keys:
+        yield "keys: there is none, so only routes with access: anyone can be used"
+    if settings.keys and not settings.authentication.api_keys.enabled:
+        yield "authentication.api_keys.enabled: is off, so no key of keys can be used"
+    for i, key in enumerate(settings.keys):
+        if key.secret.length < _SHORT_SECRET:
+            yield f"keys[{i}].secret: is shorter than {_SHORT_SECRET} bytes; make one with: openssl rand -base64 32"
+        for scope in set(key.scopes) - {"admin"}:
+            yield f"keys[{i}].scopes: {scope} opens nothing; the only scope is admin"
+
+
+def _route_warnings(settings: Settings) -> Iterator[str]:
+    for i, route in enumerate(settings.routes):
+        if route.access is Access.ANYONE and route.kind is not Kind.PLAIN:
+            yield f"routes[{i}].access: anyone may use {route.name} without a key"
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    try:
+        pairs = load_pairs(settings)
+    except SetupError as error:
+        yield Finding("fault", str(error))
+        return
+    for pair in pairs:
+        names = ", ".join(pair.names) or "no DNS name"
+        soon = pair.not_after - datetime.now(UTC) < _SOON
+        yield Finding("warning" if soon else "ok", f"certificate for {names} ends {pair.not_after:%Y-%m-%d}")
+
+
+async def _upstream(target: UpstreamTarget) -> list[Finding]:
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+        problem = await probe(session, target)
+    if problem is not None:
+        return [Finding("fault", f"upstream {target.authority}: {problem}")]
+    return [Finding("ok", f"upstream {target.authority} answers"), *await _ways_around(target)]
+
+
+async def _ways_around(target: UpstreamTarget) -> list[Finding]:
+    if not _is_this_machine(target.host):
+        text = f"whether others reach {target.authority} around the gateway can't be seen from here: only the gateway may"
+        return [Finding("warning", text)]
+    open_at = [address for address in local_addresses() if await _connects(address, target.port)]
+    if open_at:
+        text = f"the upstream can be reached around the gateway at {', '.join(open_at)} port {target.port}; bind it to 127.0.0.1"
+        return [Finding("fault", text)]
+    return [Finding("ok", f"port {target.port} is reached on the loopback address alone")]
+
+
+async def _connects(address: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            _, writer = await asyncio.open_connection(address, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def local_addresses() -> list[str]:
+    """This machine's addresses that others could reach, from the kernel's tables (Linux)."""
+    found = [*_local_ipv4(), *_local_ipv6()]
+    return sorted(
+        {text for text in found if not (address := parse_address(text)).is_loopback and not address.is_link_local}
+    )
+
+
+def _local_ipv4() -> Iterator[str]:
+    lines = _lines(Path("/proc/net/fib_trie"))
+    for before, line in zip(lines, lines[1:], strict=False):
+        if "/32 host LOCAL" in line and "|-- " in before:
+            yield before.rpartition("|-- ")[2].strip()
+
+
+def _local_ipv6() -> Iterator[str]:
+    for line in _lines(Path("/proc/net/if_inet6")):
+        yield str(ip_address(bytes.fromhex(line.split()[0])))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(parse_address(str(address).partition("%")[0]).is_loopback for address in addresses)

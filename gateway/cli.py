@@ -1,0 +1,103 @@
+"""The commands: thin. Parse, call, print; exit 0 done, 1 it failed and says why, 2 wrong usage."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from gateway import __version__
+from gateway.errors import SetupError
+
+_CONFIG = click.option(
+    "--config",
+    "config",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration, YAML.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gateway")
+def cli() -> None:
+    """The TLS gateway in front of Datalab's on-prem document-conversion container."""
+
+
+@cli.command()
+@_CONFIG
+def serve(config: Path) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C; SIGHUP reloads the configuration."""
+    from gateway.app import serve as run  # noqa: PLC0415 -- `gateway --help` needs none of it
+
+    _or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop))
+
+
+@cli.command()
+@_CONFIG
+@click.option(
+    "--live", is_flag=True, help="Also look at certificates, the upstream, and whether it can be reached around us."
+)
+def check(config: Path, live: bool) -> None:
+    """Check a configuration: every fault with its path, exit 1 if there is one."""
+    from gateway.check import check_live, check_settings  # noqa: PLC0415 -- as above
+
+    findings = _or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
+    for finding in findings:
+        click.echo(str(finding))
+    if any(finding.is_fault for finding in findings):
+        sys.exit(1)
+
+
+@cli.group()
+def certs() -> None:
+    """Certificates for development."""
+
+
+@certs.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="DNS name or address; may be repeated. [localhost]"
+)
+def dev(directory: Path, hosts: tuple[str, ...]) -> None:
+    """Make a CA and a server certificate in DIRECTORY: ca.pem, server.pem, server.key. Not for production."""
+    from gateway.devcerts import make_development_certificates  # noqa: PLC0415 -- as above
+
+    try:
+        make_development_certificates(directory, list(hosts) or ["localhost", "127.0.0.1", "::1"])
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{directory}/ca.pem  {directory}/server.pem  {directory}/server.key")
+
+
+@cli.command()
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=Path(".demo"), show_default=True
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True)
+@click.option("--admin-port", type=click.IntRange(0, 65535), default=9090, show_default=True)
+@click.option(
+    "--upstream-port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Of the stand-in container.",
+)
+@click.option("--upstream", metavar="URL", help="A real container, in the place of the stand-in.")
+def demo(directory: Path, port: int, admin_port: int, upstream_port: int, upstream: str | None) -> None:
+    """Make all that a first run needs, start a stand-in container and the gateway, and say how to call it."""
+    from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
+
+    _or_fail(lambda: run(Demo(directory, port, admin_port, upstream_port, upstream)))
+
+
+def _or_fail(act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except SetupError as error:
+        for line in str(error).split("\n"):
+            click.echo(f"gateway: {line}", err=True)
+        sys.exit(1)

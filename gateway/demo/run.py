@@ -1,0 +1,157 @@
+"""The first run: all that is needed in one directory, a stand-in container, the gateway, and a line to copy."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvloop
+import yaml
+
+from gateway.app import Addresses, serve
+from gateway.demo.sample import sample_pdf
+from gateway.devcerts import make_development_certificates, write_private
+from gateway.errors import SetupError
+
+_HOSTS: Final = ["localhost", "127.0.0.1", "::1"]
+_STOP_TIMEOUT: Final = 10.0
+_CONFIGURATION: Final = """\
+# Made by `gateway demo`; yours to edit: the gateway reloads it within a second. All settings: docs/configuration.md
+listen:
+  address: 127.0.0.1            # 0.0.0.0 once others are to reach it
+  port: {port}
+tls:
+  certificate: {directory}/server.pem
+  private_key: {directory}/server.key
+network:
+  allow: [127.0.0.0/8, "::1/128"]   # the networks of your clients; nobody else is served
+upstream:
+  url: {upstream}
+keys:
+  - id: demo
+    secret: {{file: {directory}/key.txt}}
+    scopes: [admin]             # may read /api/v1/usage
+aliases:
+  /api/v1/convert: /api/v1/marker   # lets today's Datalab SDK speak to today's container
+admin:
+  port: {admin_port}            # /metrics, /readyz, /livez on 127.0.0.1
+shutdown:
+  drain_delay: 0s               # nothing in front of a demo needs to notice first
+log:
+  format: console
+"""
+_WELCOME: Final = """\
+
+The gateway listens on {url} and hands on to {upstream}.
+Made in {directory}: ca.pem, server.pem, server.key, key.txt, gateway.yaml, sample.pdf
+
+Convert the sample (copy both lines into another terminal):
+
+  url=$(curl -sS --cacert {directory}/ca.pem -H "X-API-Key: $(cat {directory}/key.txt)" -F file=@{directory}/sample.pdf \
+{url}/api/v1/marker | sed 's/.*"request_check_url":"\\([^"]*\\)".*/\\1/')
+  sleep 2; curl -sS --cacert {directory}/ca.pem -H "X-API-Key: $(cat {directory}/key.txt)" "$url"
+
+Metrics: curl -s http://127.0.0.1:{admin_port}/metrics          End: Ctrl-C
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What `gateway demo` was asked for. `upstream` is the URL of a real container, or None for the stand-in."""
+
+    directory: Path
+    port: int
+    admin_port: int
+    upstream_port: int
+    upstream: str | None
+
+
+def run(demo: Demo) -> None:
+    """Runs the demo until Ctrl-C.
+
+    Raises:
+        SetupError: when something is in the way, with what to do.
+    """
+    directory = demo.directory.absolute()
+    _say(f"Preparing {directory}")
+    _prepare(directory)
+    with _upstream(demo) as upstream:
+        configuration = directory / "gateway.yaml"
+        _configure(configuration, demo, upstream)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY__")}
+        environ |= _overrides(demo, upstream)
+
+        def listening(addresses: Addresses) -> None:
+            url = f"https://localhost:{addresses.public[1]}"
+            port = addresses.admin[1]
+            _say(_WELCOME.format(url=url, upstream=upstream, directory=directory, admin_port=port))
+            _say(f"ready {url}")
+
+        serve(configuration, environ, loop_factory=uvloop.new_event_loop, listening=listening)
+    _say("stopped")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+
+
+def _prepare(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not all((directory / name).is_file() for name in ("ca.pem", "server.pem", "server.key")):
+            make_development_certificates(directory, _HOSTS)
+        if not (directory / "key.txt").is_file():
+            write_private(directory / "key.txt", secrets.token_urlsafe(32).encode("ascii") + b"\n")
+        if not (directory / "sample.pdf").is_file():
+            (directory / "sample.pdf").write_bytes(sample_pdf(pages=3))
+    except OSError as error:
+        raise SetupError(f"{error.filename or directory} can't be written: {error.strerror}") from None
+
+
+def _configure(path: Path, demo: Demo, upstream: str) -> None:
+    if path.is_file():
+        return
+    values = {"directory": path.parent, "port": demo.port, "admin_port": demo.admin_port, "upstream": upstream}
+    path.write_text(_CONFIGURATION.format(**values))
+
+
+def _overrides(demo: Demo, upstream: str) -> dict[str, str]:
+    """The command line wins over a gateway.yaml that an earlier start left."""
+    return {
+        "GATEWAY__LISTEN__PORT": str(demo.port),
+        "GATEWAY__ADMIN__PORT": str(demo.admin_port),
+        "GATEWAY__UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0],
+    }
+
+
+@contextlib.contextmanager
+def _upstream(demo: Demo) -> Iterator[str]:
+    """The URL of the upstream: the real one that was named, or a stand-in that runs as long as the context."""
+    if demo.upstream is not None:
+        yield demo.upstream
+        return
+    command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
+    # A session of its own, so that Ctrl-C reaches the gateway alone, which drains while the container still answers.
+    container = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    try:
+        line = container.stdout.readline() if container.stdout else ""
+        if "ready on " not in line:
+            raise SetupError(f"the stand-in container did not start; is port {demo.upstream_port} taken?")
+        _say(line.strip())
+        yield line.strip().rpartition(" ")[2]
+    finally:
+        container.send_signal(signal.SIGTERM)
+        try:
+            container.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            container.kill()
+            container.wait()
+        if container.stdout:
+            container.stdout.close()

@@ -1,0 +1,98 @@
+"""Every error that the gateway raises on purpose.
+
+    GatewayError
+    ├── SetupError                 one line for the operator; the process does not start (exit 1)
+    │   └── ConfigurationError     every fault of a configuration at once, each with its path
+    ├── Refused                    carries a Denial: the request is answered by us, the upstream never sees it whole
+    ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
+    │   └── ClientTooSlow          we ended it: the client did not read for too long
+    └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504
+        ├── UpstreamUnreachable    no connection could be made
+        ├── UpstreamBrokeOff       a connection that ended, or bytes that are not HTTP; `arrived`: any at all
+        └── UpstreamTimeout        silence
+
+Whoever knows the fault names its reason; handler.py alone turns a reason into an answer, a log line and a count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.model import Denial, Reason
+
+
+class GatewayError(Exception):
+    """Root of the tree above; never raised itself."""
+
+
+class SetupError(GatewayError):
+    """Why the gateway can't start, in one line that says what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigurationError(SetupError):
+    """All faults of one configuration."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class Refused(GatewayError):
+    """A request that is answered by us. `denial` says why."""
+
+    def __init__(self, denial: Denial) -> None:
+        self.denial = denial
+        super().__init__(denial.detail)
+
+
+class ClientGone(GatewayError):
+    """The client's connection ended while its exchange was under way."""
+
+    reason = Reason.CLIENT_GONE
+
+
+class ClientTooSlow(ClientGone):
+    """The client took fewer bytes of its answer than listen.body_min_rate, or none for listen.send_idle_timeout."""
+
+    reason = Reason.CLIENT_TOO_SLOW
+
+
+class UpstreamFailed(GatewayError):
+    """The upstream's fault. The message is for the log and the caller alike: it never holds upstream bytes."""
+
+    reason = Reason.UPSTREAM_BROKE_OFF
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """No connection within upstream.connect_timeout."""
+
+    reason = Reason.UPSTREAM_UNREACHABLE
+
+
+class UpstreamBrokeOff(UpstreamFailed):
+    """The upstream closed, reset, or sent what is not HTTP; `arrived` is true once any byte of an answer came."""
+
+    def __init__(self, message: str, *, arrived: bool) -> None:
+        self.arrived = arrived
+        super().__init__(message)
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """Nothing came for upstream.read_timeout, or the upstream took no more of the body for as long."""
+
+    reason = Reason.UPSTREAM_TIMEOUT
+
+
+def refuse(reason: Reason, detail: str) -> Refused:
+    """Makes the exception for the plain case: a reason and a sentence."""
+    return Refused(Denial(reason, detail))

@@ -1,0 +1,149 @@
+"""Carries one permitted request to its upstream and the answer back.
+
+The Permit is the only key to this room. What happened is noted in the Delivery, so that it can be told even when the
+way ended in an error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp.streams import StreamReader
+
+from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
+from gateway.forward.answer import AnswerHead
+from gateway.forward.checkurl import rewrite_check_url
+from gateway.forward.connection import UpstreamConnection
+from gateway.forward.heads import Framing, client_head, upstream_head
+from gateway.forward.pool import Pool, Upstreams
+from gateway.forward.relay import Collected, Download, send_body
+from gateway.listener.connection import ClientConnection
+from gateway.model import Delivery, Head, Kind, Permit, Trace
+from gateway.state import UpstreamTarget
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request to carry: who waits for it, what may be sent, where to, and the origin that clients know us by."""
+
+    client: ClientConnection
+    body: StreamReader
+    head: Head
+    permit: Permit
+    trace: Trace
+    target: UpstreamTarget
+    origin: str
+    delivery: Delivery
+
+
+class Courier:
+    """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header."""
+
+    def __init__(self, upstreams: Upstreams, clock: Callable[[], float], date: Callable[[], bytes]) -> None:
+        self._upstreams = upstreams
+        self._clock = clock
+        self._date = date
+
+    async def forward(self, order: Order) -> None:
+        """Sends the request, waits for the answer, passes it on.
+
+        Raises:
+            Refused: for what is found wrong with the body.
+            ClientGone: the client left before its part was over.
+            UpstreamFailed: with delivery.status at 0 when the client can still be told.
+        """
+        pool = self._upstreams.pool_of(order.target)
+        upstream = await self._ask_safely(order, pool)
+        try:
+            await self._pass_on(order, upstream)
+        except BaseException:
+            pool.discard(upstream)
+            raise
+        finally:
+            order.delivery.ended = self._clock()
+        if order.body.is_eof():
+            pool.give_back(upstream, order.delivery.ended)
+        else:
+            pool.discard(upstream)
+
+    async def _ask_safely(self, order: Order, pool: Pool) -> UpstreamConnection:
+        """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
+        delivery = order.delivery
+        upstream = None if order.head.has_body else pool.take_idle(self._clock())
+        if upstream is not None:
+            delivery.connection = "reused"
+            try:
+                return await self._ask(order, pool, upstream)
+            except UpstreamBrokeOff as failure:
+                if failure.arrived or order.head.method not in _SAFE:
+                    raise
+                delivery.retried = True
+        upstream = await pool.connect()
+        delivery.connection = "new"
+        return await self._ask(order, pool, upstream)
+
+    async def _ask(self, order: Order, pool: Pool, upstream: UpstreamConnection) -> UpstreamConnection:
+        client, head, delivery = order.client, order.head, order.delivery
+        try:
+            upstream.begin(bodiless=head.method == "HEAD")
+            delivery.started = delivery.started or self._clock()
+            upstream.send(upstream_head(head, order.permit, order.target.authority, order.trace))
+            if head.has_body:
+                await send_body(client, order.body, head, order.permit, upstream, order.target.read_timeout, delivery)
+            client.expect(order.target.read_timeout, _silence)
+            await upstream.answered
+            client.expect_nothing()
+            if upstream.failure is not None:
+                raise upstream.failure
+        except BaseException:
+            pool.discard(upstream)
+            raise
+        return upstream
+
+    async def _pass_on(self, order: Order, upstream: UpstreamConnection) -> None:
+        client, head, delivery = order.client, order.head, order.delivery
+        answer = upstream.head
+        if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
+            raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        closes = client.live.is_draining or not head.keep_alive or not order.body.is_eof()
+        framing = _framing(head, answer, closes=closes)
+        if order.permit.route.kind is Kind.SUBMIT and head.method == "POST":
+            client.expect(order.target.read_timeout, _silence)
+            content = _rewritten(await Collected(upstream).run(), answer, order)
+            self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
+        elif upstream.body_ended and not framing.chunked:
+            self._send_whole(order, answer, framing, b"".join(upstream.held))
+        else:
+            delivery.status = answer.status
+            opening = self._client_head(order, answer, framing)
+            await Download(client, upstream, delivery, order.target.read_timeout, chunked=framing.chunked).run(
+                opening
+            )
+        if framing.closes:
+            client.close()
+
+    def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
+        order.delivery.status = answer.status
+        order.delivery.sent = len(content)
+        order.client.send(self._client_head(order, answer, framing) + content)
+
+    def _client_head(self, order: Order, answer: AnswerHead, framing: Framing) -> bytes:
+        return client_head(answer, framing, order.trace.request_id, order.permit.route.kind, self._date())
+
+
+def _framing(head: Head, answer: AnswerHead, *, closes: bool) -> Framing:
+    if head.method == "HEAD" or answer.length is not None:
+        return Framing(answer.stated, chunked=False, closes=closes)
+    return Framing(None, chunked=head.http_1_1, closes=closes or not head.http_1_1)
+
+
+def _rewritten(content: bytes, answer: AnswerHead, order: Order) -> bytes:
+    if any(name == b"content-encoding" for name, _ in answer.headers):
+        raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
+    return rewrite_check_url(content, order.origin, order.permit.path)
+
+
+def _silence() -> UpstreamTimeout:
+    return UpstreamTimeout("The upstream did not answer in time (upstream.read_timeout).")

@@ -1,0 +1,132 @@
+"""Connections to one upstream, kept for reuse while the upstream surely keeps them too.
+
+uvicorn closes a connection that was idle for 5 s. Whoever reuses one at that moment loses a request, so ours are idle
+for `idle_timeout` (3 s) at the most, and a request with a body never rides on a used one: a POST that was lost on the
+way can't be told from one that arrived, and must not be sent twice.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Final
+
+from gateway.errors import UpstreamUnreachable
+from gateway.forward.connection import UpstreamConnection
+from gateway.state import UpstreamTarget
+
+_MOST_IDLE: Final = 512
+
+
+class Pool:
+    """The connections to one upstream."""
+
+    __slots__ = ("_idle", "_loop", "_open", "_tls", "is_retired", "target")
+
+    def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop) -> None:
+        self.target = target
+        self.is_retired = False
+        self._loop = loop
+        self._tls = ssl.create_default_context() if target.scheme == "https" else None
+        self._idle: deque[UpstreamConnection] = deque()
+        self._open: set[UpstreamConnection] = set()
+
+    def take_idle(self, now: float) -> UpstreamConnection | None:
+        """The connection used last, if it may be used again; `now` is the loop's time."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.transport is not None and now - connection.idle_since < self.target.idle_timeout:
+                connection.reused = True
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """Opens a new connection.
+
+        Raises:
+            UpstreamUnreachable: refused, no route, no such name, a bad certificate, or nothing within the time.
+        """
+        # A task of its own: asyncio.timeout needs a current task, and a Drive has none.
+        return await self._loop.create_task(self._connect())
+
+    async def _connect(self) -> UpstreamConnection:
+        target = self.target
+        try:
+            async with asyncio.timeout(target.connect_timeout):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self._open.discard), target.host, target.port, ssl=self._tls
+                )
+        except TimeoutError:
+            raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
+        except OSError as error:
+            what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
+            raise UpstreamUnreachable(f"The upstream {what}.") from None
+        self._open.add(connection)
+        return connection
+
+    def give_back(self, connection: UpstreamConnection, now: float) -> None:
+        """Keeps a connection whose exchange ended well; closes any other."""
+        reusable = connection.is_reusable and not self.is_retired and len(self._idle) < _MOST_IDLE
+        connection.forget()
+        if reusable:
+            connection.idle_since = now
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """Closes a connection whose exchange was given up: the upstream sees that nobody waits any more."""
+        connection.forget()
+        connection.abort()
+
+    def close_expired(self, now: float) -> None:
+        """Closes the connections that have been idle for too long; called every second or so."""
+        idle = self._idle
+        while idle and (idle[0].transport is None or now - idle[0].idle_since >= self.target.idle_timeout):
+            idle.popleft().abort()
+
+    def retire(self) -> None:
+        """Closes what is idle; connections in use close when they are given back."""
+        self.is_retired = True
+        while self._idle:
+            self._idle.popleft().abort()
+
+    def close(self) -> None:
+        """Closes everything at once."""
+        self.retire()
+        for connection in list(self._open):
+            connection.abort()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+class Upstreams:
+    """One pool for each upstream of the configuration in force; never more than one upstream for a route."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pools: dict[UpstreamTarget, Pool] = {}
+
+    def pool_of(self, target: UpstreamTarget) -> Pool:
+        """The pool for a target, made at its first use."""
+        pool = self._pools.get(target)
+        if pool is None:
+            pool = self._pools[target] = Pool(target, self._loop)
+        return pool
+
+    def keep_only(self, targets: frozenset[UpstreamTarget]) -> None:
+        """Retires the pools of upstreams that the configuration has no more."""
+        for target in [target for target in self._pools if target not in targets]:
+            self._pools.pop(target).retire()
+
+    def close_expired(self, now: float) -> None:
+        """Closes idle connections whose time is over."""
+        for pool in self._pools.values():
+            pool.close_expired(now)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        for pool in self._pools.values():
+            pool.close()

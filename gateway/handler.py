@@ -1,0 +1,164 @@
+"""The way of a request, top to bottom.
+
+ 1 state      one compiled configuration, to the end            6 decide     may this caller do this, this large
+ 2 head       what the parser lets through and we do not        7 admit      rate and concurrency: their place
+ 3 address    whom do we believe                                8 body       invited only now; capped, streamed
+ 4 route      default-deny, then the address rules              9 forward    strip, add, stream both ways
+ 5 identity   one credential, or none where none is asked      10 observe    once, whatever became of it
+
+Up to 6 the head alone decides: not one byte of a body has been asked for. `__call__` is the one boundary: whatever
+is raised below becomes an answer (or a cut connection, once an answer has begun), a log event and a count there.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp.streams import StreamReader
+
+from gateway.auth.login import Login
+from gateway.clientaddr import client_address
+from gateway.errors import ClientGone, Refused, UpstreamFailed
+from gateway.forward.courier import Courier, Order
+from gateway.forward.relay import drain
+from gateway.headers import Line, read_head
+from gateway.listener.connection import ClientConnection, Request
+from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Permit, Reason
+from gateway.observe.observer import Observer
+from gateway.policy import check_access, check_address, check_length
+from gateway.problem import problem
+from gateway.state import Live
+from gateway.trace import request_id_of, trace_of
+
+_INTERNAL: Final = "The gateway failed; its log says where."
+log = structlog.get_logger()
+
+
+class Handler:
+    """Serves the requests of the public listener.
+
+    `clock` is the loop's, in seconds; `new_id` gives 32 hexadecimal digits; `date` the value of a Date header.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        courier: Courier,
+        observer: Observer,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        date: Callable[[], bytes],
+    ) -> None:
+        self._live = live
+        self._courier = courier
+        self._observer = observer
+        self._clock = clock
+        self._new_id = new_id
+        self._date = date
+        self._login = Login()
+
+    async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
+        """Serves one request; raises nothing."""
+        peer = str(client.peer.ip)
+        exchange = Exchange(self._new_id(), self._clock(), peer, peer)
+        self._observer.began()
+        try:
+            await self._serve(client, request, body, exchange)
+        except Refused as refused:
+            await self._refuse(client, body, exchange, refused.denial)
+        except UpstreamFailed as failure:
+            await self._report(client, body, exchange, failure)
+        except ClientGone as gone:
+            self._note(exchange, gone.reason, str(gone))
+            client.abort()
+        except Exception as error:  # noqa: BLE001 -- the boundary: a fault of ours is a 500 and an event
+            log.error("internal error", request_id=exchange.request_id, error=_where(error))
+            await self._refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
+        finally:
+            client.finishes_alone = False
+            exchange.ended = self._clock()
+            self._observer.ended(exchange)
+
+    async def _serve(
+        self, client: ClientConnection, request: Request, body: StreamReader, exchange: Exchange
+    ) -> None:
+        state = self._live.state
+        if isinstance(request, Refused):
+            raise request
+        exchange.method = request.method
+        head = read_head(Line(request.method, request.path, request.version), request.raw_headers)
+
+        address = client_address(client.peer.ip, head.known, state.trusted_proxies)
+        exchange.client_ip = str(address.ip)
+        if client.peer.ip in state.trusted_proxies:
+            exchange.request_id = request_id_of(head.known, exchange.request_id)
+        exchange.trace = trace_of(head.known, exchange.request_id, self._new_id)
+
+        path = state.routes.unaliased(head.path)
+        rule = state.routes.match(head.method, path, head.host)
+        exchange.route = rule.route.label
+        check_address(address, state.allow, rule)
+
+        identity = None
+        if rule.route.access is not Access.ANYONE:
+            attempt = self._login.attempt(state, head.known, address.ip, exchange.started)
+            exchange.authentication = (attempt.method, attempt.result)
+            identity = attempt.accepted()
+            exchange.key_id = identity.key_id
+
+        profile = identity.profile if identity else state.anonymous
+        if identity is not None:
+            check_access(rule.route, identity)
+        check_length(head.content_length, profile.body_limit)
+        permit = Permit(rule.route, path, address, identity, profile.body_limit)
+
+        exchange.delivery = Delivery()
+        origin = state.public_url or f"https://{head.host}"
+        target = state.upstreams[rule.route.upstream]
+        order = Order(client, body, head, permit, exchange.trace, target, origin, exchange.delivery)
+        await self._courier.forward(order)
+
+        exchange.status = exchange.delivery.status
+        if client.is_gone:
+            self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
+        elif not body.is_eof():
+            await drain(client, body)
+
+    async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
+        """Answers with a problem, unless an answer has begun or nobody is there to read it."""
+        self._note(exchange, denial.reason, denial.detail)
+        has_begun = exchange.delivery is not None and exchange.delivery.status
+        if has_begun or client.is_gone:
+            client.abort()
+            return
+        unread = not body.is_eof()
+        closes = unread or self._live.is_draining or exchange.trace is None
+        bodiless = exchange.method == "HEAD"
+        client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
+        if closes:
+            client.close()
+        if unread:
+            await drain(client, body)
+
+    async def _report(
+        self, client: ClientConnection, body: StreamReader, exchange: Exchange, failure: UpstreamFailed
+    ) -> None:
+        await self._refuse(client, body, exchange, Denial(failure.reason, str(failure)))
+
+    def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:
+        verdict = VERDICTS[reason]
+        delivery = exchange.delivery
+        exchange.status = delivery.status if delivery is not None and delivery.status else verdict.status
+        exchange.reason = reason
+        exchange.source = verdict.source
+        exchange.detail = detail
+
+
+def _where(error: Exception) -> str:
+    """Type and place of an error; not its message, which may hold what a client sent."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + place

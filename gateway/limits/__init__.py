@@ -1,0 +1,1 @@
+"""How much is allowed: pure arithmetic in buckets, held by admission."""

@@ -1,0 +1,30 @@
+"""GCRA, the leaky bucket as a meter: pure arithmetic on one number.
+
+A bucket is its theoretical arrival time (TAT): the moment, in seconds of the caller's clock, at which it would be
+empty of debt. It costs one float per subject and needs no timer: an old TAT is a full bucket.
+"""
+
+from typing import NamedTuple
+
+
+class Rate(NamedTuple):
+    """A sustained rate: `burst` units at once, refilled at `per_second`."""
+
+    per_second: float
+    burst: float
+
+
+def per_minute(count: int) -> Rate:
+    """A rate of `count` a minute that may be spent in one burst."""
+    return Rate(count / 60, count)
+
+
+def wait_for(tat: float, now: float, cost: float, rate: Rate) -> float:
+    """Seconds until `cost` units are there; 0.0 when they are there now."""
+    spent_until = max(tat, now) + cost / rate.per_second
+    return max(0.0, spent_until - now - rate.burst / rate.per_second)
+
+
+def take(tat: float, now: float, cost: float, rate: Rate) -> float:
+    """The TAT after `cost` units were taken at `now`."""
+    return max(tat, now) + cost / rate.per_second

@@ -1,0 +1,203 @@
+"""The accept loop: caps before anything is spent on a connection, the PROXY header, then TLS.
+
+asyncio's own server offers none of the three, so connections are accepted here and handed to the loop one by one.
+"""
+
+import asyncio
+import errno
+import socket
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from ssl import SSLContext
+from typing import Final
+
+import structlog
+
+from gateway.listener.connection import ClientConnection
+from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
+from gateway.model import Peer
+from gateway.networks import parse_address
+from gateway.state import Live
+
+_BACKLOG: Final = 1024
+_AT_ONCE: Final = 64
+_REST: Final = 1.0
+_SHUTDOWN_TIMEOUT: Final = 10.0
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+MakeConnection = Callable[[Peer], ClientConnection]
+log = structlog.get_logger()
+
+
+class Acceptor:
+    """Accepts on one listening socket until it is closed. `refused` counts what was turned away, by why."""
+
+    def __init__(
+        self, listening: socket.socket, live: Live, tls: SSLContext, make: MakeConnection, *, proxy_protocol: bool
+    ) -> None:
+        self._listening = listening
+        self._live = live
+        self._tls = tls
+        self._make = make
+        self._proxy_protocol = proxy_protocol
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._by_address: Counter[IPv4Address | IPv6Address] = Counter()
+        self.connections = 0
+        self.is_stopped = False
+        self.refused: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self._loop.add_reader(self._listening, self._accept_ready)
+
+    def stop(self) -> None:
+        """Takes what the kernel has accepted already, then closes the listening socket."""
+        self.is_stopped = True
+        self._loop.remove_reader(self._listening)
+        self._accept_ready()
+        self._listening.close()
+
+    async def close(self) -> None:
+        """Ends the handshakes that are still under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def ended(self, connection: ClientConnection) -> None:
+        """Told once or more for each connection that ended: its place is free again."""
+        if not connection.has_ended:
+            connection.has_ended = True
+            self._leave(connection.peer)
+
+    def _accept_ready(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                accepted, address = self._listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._accept_failed(error)
+                return
+            self._admit(accepted, Peer(parse_address(address[0].partition("%")[0]), address[1]))
+
+    def _accept_failed(self, error: OSError) -> None:
+        if error.errno not in _EXHAUSTED:
+            return  # the client hung up while it waited: the next one is not to blame
+        self.refused["out_of_files"] += 1
+        log.error("accepting paused", error=error.strerror)
+        self._loop.remove_reader(self._listening)
+        self._loop.call_later(_REST, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self._listening.fileno() >= 0:
+            self.start()
+
+    def _admit(self, accepted: socket.socket, peer: Peer) -> None:
+        full = self._full(peer)
+        if full:
+            self.refused[full] += 1
+            accepted.close()
+            return
+        self._enter(peer)
+        accepted.setblocking(False)
+        task = self._loop.create_task(self._open(accepted, peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _full(self, peer: Peer) -> str | None:
+        state = self._live.state
+        if self.connections >= state.pace.max_connections:
+            return "too_many"
+        at_most = state.pace.max_connections_per_address
+        if self._by_address[peer.ip] >= at_most and peer.ip not in state.trusted_proxies:
+            return "too_many_of_address"
+        return None
+
+    def _enter(self, peer: Peer) -> None:
+        self.connections += 1
+        self._by_address[peer.ip] += 1
+
+    def _leave(self, peer: Peer) -> None:
+        self.connections -= 1
+        self._by_address[peer.ip] -= 1
+        if self._by_address[peer.ip] <= 0:
+            del self._by_address[peer.ip]
+
+    async def _open(self, accepted: socket.socket, peer: Peer) -> None:
+        """From a raw connection to a TLS one."""
+        connection: ClientConnection | None = None
+        try:
+            async with asyncio.timeout(self._live.state.pace.handshake):
+                origin = await self._origin(accepted, peer)
+                if origin != peer:
+                    self._leave(peer)
+                    self._enter(origin)
+                    peer = origin
+                connection = made = self._make(peer)
+                await self._loop.connect_accepted_socket(
+                    lambda: made,
+                    accepted,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._live.state.pace.handshake,
+                    ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
+                )
+        except ProxyHeaderError:
+            self._turn_away(accepted, connection, peer, "proxy_header")
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            self._turn_away(accepted, connection, peer, "handshake")
+        except asyncio.CancelledError:
+            self._turn_away(accepted, connection, peer, "shutdown")
+            raise
+
+    def _turn_away(self, accepted: socket.socket, connection: ClientConnection | None, peer: Peer, why: str) -> None:
+        self.refused[why] += 1
+        if connection is None:
+            self._leave(peer)
+        else:
+            self.ended(connection)
+        accepted.close()
+        log.debug("connection refused", peer=str(peer.ip), why=why)
+
+    async def _origin(self, accepted: socket.socket, peer: Peer) -> Peer:
+        if not self._proxy_protocol or peer.ip not in self._live.state.trusted_proxies:
+            return peer
+        origin = await read_proxy_header(lambda size: self._read_exactly(accepted, size))
+        if origin is None:
+            return peer
+        declared = Peer(origin.ip, origin.port)
+        full = self._full(declared)
+        if full and full != "too_many":
+            raise ProxyHeaderError(full)
+        return declared
+
+    async def _read_exactly(self, accepted: socket.socket, size: int) -> bytes:
+        read = b""
+        while len(read) < size:
+            data = await self._loop.sock_recv(accepted, size - len(read))
+            if not data:
+                raise asyncio.IncompleteReadError(read, size)
+            read += data
+        return read
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """Makes a listening socket.
+
+    Raises:
+        OSError: when the port is taken or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.setblocking(False)
+        listening.bind((address, port))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,324 @@
+"""One client connection: aiohttp's parser in front, our deadlines, our write side, and one coroutine behind.
+
+This is the one file that stands on aiohttp's private names (each has a test): `_messages`, `_parser`, `_ErrInfo`,
+`start`, `_loop`. What is ours here:
+- requests are handed one by one to `serve`, run by a Drive instead of two tasks for each request;
+- every wait has a deadline, checked by one sweep over all connections (pace.py) instead of a timer for each wait;
+- a connection that is lost ends the wait of its coroutine at once, unless the exchange must be finished without it;
+- faults that the parser finds arrive as values among the messages, and are answered like all others.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from gateway.drive import Drive, Signal
+from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
+from gateway.model import Peer, Reason
+from gateway.state import Live
+
+MOST_HEAD_BYTES: Final = 65536
+_READ_SIZE: Final = 262_144
+_HIGH_WATER: Final = 262_144
+_MOST_HEADERS: Final = 100
+_LONGEST_LINE: Final = 8190
+_FOREVER: Final = float("inf")
+
+# What is served: a message of aiohttp's parser, or the fault that was found in its place.
+Request = RawRequestMessage | Refused
+Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
+
+
+class Idle(GatewayError):
+    """Nothing was asked for the idle time: the connection closes without a word."""
+
+
+class Traffic:
+    """Bytes of all client connections since the start, in the clear; read by the metrics."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+
+
+class ClientConnection(RequestHandler):
+    """A connection of the public listener, made by `connect_accepted_socket` once TLS stands."""
+
+    __slots__ = (
+        "_arrival", "_body", "_drive", "_head_bytes", "_in_head", "_last_progress", "_late", "_on_end", "_on_start",
+        "_reading_body", "_serve", "_traffic", "_window_bytes", "_window_ends", "_written", "deadline",
+        "finishes_alone", "has_ended", "is_gone", "live", "on_writable", "peer", "request_count", "writable",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        live: Live,
+        peer: Peer,
+        serve: Serve,
+        traffic: Traffic,
+        on_start: Callable[["ClientConnection"], None],
+        on_end: Callable[["ClientConnection"], None],
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=0,
+            access_log=None,  # type: ignore[arg-type] # aiohttp takes None for "no access log"
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            max_headers=_MOST_HEADERS,
+            read_bufsize=_READ_SIZE,
+            auto_decompress=False,
+        )
+        self.live = live
+        self.peer = peer
+        self.is_gone = False
+        self.finishes_alone = False
+        self.has_ended = False
+        self.request_count = 0
+        self.writable = Signal()
+        self.on_writable: Callable[[], None] | None = None
+        self.deadline = _FOREVER
+        self._late: Callable[[], GatewayError] = Idle
+        self._serve = serve
+        self._traffic = traffic
+        self._on_start = on_start
+        self._on_end = on_end
+        self._arrival = Signal()
+        self._drive: Drive | None = None
+        self._body: StreamReader | None = None
+        self._reading_body = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._written = 0
+        self._last_progress = 0
+        self._window_ends = _FOREVER
+        self._window_bytes = 0
+
+    # What the handler uses
+
+    def send(self, data: bytes) -> None:
+        """Writes to the client; a client that is gone gets nothing, which `is_gone` tells."""
+        if self.transport is not None:
+            size = len(data)
+            self._written += size
+            self._traffic.sent += size
+            self.transport.write(data)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Ends the coroutine's present wait with an error."""
+        if self._drive is not None:
+            self._drive.interrupt(error)
+
+    def expect(self, within: float, late: Callable[[], GatewayError]) -> None:
+        """Lets the waits from now on end with an error after so many seconds; until the next call."""
+        self.deadline = self._loop.time() + within
+        self._late = late
+        self._window_ends = _FOREVER
+
+    def expect_nothing(self) -> None:
+        """Takes the deadline back."""
+        self.deadline = self._window_ends = _FOREVER
+
+    def start_body(self, body: StreamReader) -> None:
+        """Starts the clocks of a body: silence, and the least rate."""
+        self._body = body
+        self._reading_body = True
+        pace = self.live.state.pace
+        self.expect(pace.body_idle, _body_too_slow)
+        self._open_window(pace.body_idle, body.total_bytes)
+
+    def body_moved(self) -> None:
+        """Some of the body came: the silence begins anew, the rate is measured on."""
+        self.deadline = self._loop.time() + self.live.state.pace.body_idle
+
+    def end_body(self) -> None:
+        """Stops the body's clocks."""
+        self._reading_body = False
+        self.expect_nothing()
+
+    async def writable_again(self) -> None:
+        """Waits until the client took what was written, at its least rate.
+
+        Raises:
+            ClientTooSlow: when it did not.
+        """
+        while self._paused and not self.is_gone:
+            self.watch_reader()
+            await self.writable
+        self.expect_nothing()
+
+    def watch_reader(self) -> None:
+        """Starts the clocks of a client that does not take what was written."""
+        pace = self.live.state.pace
+        self._last_progress = self._taken()
+        self.expect(pace.send_idle, ClientTooSlow)
+        self._open_window(pace.send_idle, self._last_progress)
+
+    def abort(self) -> None:
+        """Cuts the connection off, so that the client can't take what it got for the whole."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request of which no byte has come."""
+        return self._arrival.is_awaited and not self._in_head
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no further request will be read."""
+        return bool(self._force_close or self._close)
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop once the handshake is over."""
+        # Not RequestHandler's: it would start a task for this connection, and a timer.
+        super(RequestHandler, self).connection_made(transport)
+        transport.set_write_buffer_limits(high=_HIGH_WATER)  # type: ignore[attr-defined] # a stream transport
+        self._manager.connection_made(self, transport)  # type: ignore[union-attr,arg-type] # both stand until it is lost
+        self._on_start(self)
+        self._drive = Drive(self.start(), self._ended)
+        self._drive.step()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop with what came, in the clear."""
+        self._traffic.received += len(data)
+        super().data_received(data)
+        if self._arrival.is_awaited:
+            self._head_bytes += len(data)
+            if self._messages:
+                self._arrival.set()
+            elif self._head_bytes > MOST_HEAD_BYTES:
+                self.interrupt(refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large."))
+            elif not self._in_head and data:
+                self._in_head = True
+                self.expect(self.live.state.pace.head, _head_too_slow)
+        elif self._reading_body and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            # The parser gave up within a body and dropped it: nobody else would wake its reader.
+            self.interrupt(refuse(Reason.BODY_MALFORMED, "The body's chunked coding is malformed."))
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Called by the loop, once."""
+        self.is_gone = True
+        super().connection_lost(error)
+        self._body = None
+        self.on_writable = None
+        if not self.finishes_alone:
+            self.interrupt(ClientGone("The client closed the connection."))
+        if self._drive is None:
+            self._on_end(self)
+
+    def pause_writing(self) -> None:
+        """Called by the loop when more is written than the client takes."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Called by the loop."""
+        self._paused = False
+        if self.on_writable is not None:
+            self.on_writable()
+        elif self.writable.is_awaited:
+            self.writable.set()
+
+    def sweep(self, now: float) -> None:
+        """Ends the present wait when its time is over or its bytes come too slowly; `now` is the loop's time."""
+        if self._paused and not self._reading_body:
+            taken = self._taken()
+            if taken != self._last_progress:
+                self._last_progress = taken
+                self.deadline = now + self.live.state.pace.send_idle
+        if now >= self.deadline or (now >= self._window_ends and self._is_too_slow(now)):
+            self.expect_nothing()
+            if self._drive is None:
+                self.abort()  # it was closed, but what was written is not taken
+            else:
+                self._drive.interrupt(self._late())
+
+    # The loop of one connection
+
+    async def start(self) -> None:
+        """Serves the requests of this connection one after the other; overrides aiohttp's loop of two tasks."""
+        self.expect(self.live.state.pace.head, Idle)
+        while not self.is_closing:
+            request, body = await self._next_request()
+            await self._serve(self, request, body)
+            await self.writable_again()
+            self._body = None
+            self._head_bytes = 0
+            self.expect(self.live.state.pace.idle, Idle)
+
+    async def _next_request(self) -> tuple[Request, StreamReader]:
+        try:
+            if not self._messages:
+                await self._arrival
+        except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
+            return refused, EMPTY_PAYLOAD
+        finally:
+            self._in_head = False
+            self.expect_nothing()
+        message, self._body = self._messages.popleft()
+        self.request_count += 1
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        return _fault(message.exc) if isinstance(message, _ErrInfo) else message, self._body
+
+    def _ended(self, error: BaseException | None) -> None:
+        self._drive = None
+        if self.transport is not None:
+            self.expect(self.live.state.pace.send_idle, Idle)
+            self.transport.close()
+        if self.is_gone:
+            self._on_end(self)
+        if error is not None and not isinstance(error, GatewayError):
+            self._loop.call_exception_handler({"message": "A connection's loop failed", "exception": error})
+
+    def _taken(self) -> int:
+        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return self._written - unsent
+
+    def _open_window(self, seconds: float, bytes_so_far: int) -> None:
+        self._window_ends = self._loop.time() + seconds
+        self._window_bytes = bytes_so_far
+
+    def _is_too_slow(self, now: float) -> bool:
+        pace = self.live.state.pace
+        seconds = pace.body_idle if self._reading_body else pace.send_idle
+        so_far = self._body.total_bytes if self._reading_body and self._body is not None else self._taken()
+        if so_far - self._window_bytes < pace.min_rate * seconds:
+            return True
+        self._window_ends = now + seconds
+        self._window_bytes = so_far
+        return False
+
+
+def _fault(error: BaseException) -> Refused:
+    """What to answer to what aiohttp's parser found; nothing of the input is in it."""
+    text = error.message if isinstance(error, HttpProcessingError) else ""
+    if isinstance(error, LineTooLong) or text.startswith("Too many headers"):
+        return refuse(Reason.HEADERS_TOO_LARGE, "A line of the request's head is too long, or there are too many.")
+    return refuse(Reason.BAD_REQUEST, "The request is not valid HTTP/1.1.")
+
+
+def _head_too_slow() -> GatewayError:
+    return refuse(Reason.HEAD_TOO_SLOW, "The request's head did not arrive in time (listen.head_timeout).")
+
+
+def _body_too_slow() -> GatewayError:
+    return refuse(
+        Reason.BODY_TOO_SLOW,
+        "The request's body came too slowly (listen.body_idle_timeout, listen.body_min_rate).",
+    )

@@ -1,0 +1,109 @@
+"""The event stream: structlog in front, a bounded queue, and a thread that renders and writes.
+
+A request costs the loop one append. Rendering and writing happen on a thread, a batch at a time; a reader that is
+slow or gone costs events, which are counted, never a request. Events are written within a tenth of a second.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import structlog
+
+Event = MutableMapping[str, Any]
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_BATCH: Final = 64
+_PAUSE: Final = 0.1
+_LAST_WORDS: Final = 2.0
+
+
+class LogStream:
+    """Events on their way to a file descriptor. `dropped` counts what found the queue full or the reader gone."""
+
+    def __init__(self, descriptor: int, render: Callable[[Event], bytes], most: int = 20_000) -> None:
+        self._descriptor = descriptor
+        self.render = render
+        self._events: deque[Event] = deque()
+        self._most = most
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self.dropped = 0
+
+    def put(self, event: Event) -> None:
+        """Queues an event; never waits, never raises."""
+        if len(self._events) < self._most:
+            self._events.append(event)
+        else:
+            self.dropped += 1
+
+    def start(self) -> None:
+        """Starts the writer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Writes what is queued, for two seconds at the most."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(_LAST_WORDS)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PAUSE):
+            self._write_all()
+        self._write_all()
+
+    def _write_all(self) -> None:
+        while self._events:
+            # Small batches: the write in between lets go of the interpreter, so that the loop never waits long.
+            batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
+            try:
+                self._write(b"".join(map(self.render, batch)))
+            except OSError:
+                self.dropped += len(batch)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+
+def json_line(event: Event) -> bytes:
+    """Renders an event as one line of JSON; `at`, seconds since the epoch, becomes its RFC 3339 timestamp."""
+    at = event.pop("at")
+    whole = {"timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **event}
+    return orjson.dumps(whole, default=str, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def console_line(event: Event) -> bytes:
+    """Renders an event for people: time, level, what happened, and the rest as key=value."""
+    at, level, what = event.pop("at"), event.pop("level", "info"), event.pop("event", "")
+    pairs = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if value is not None)
+    return f"{datetime.fromtimestamp(at):%H:%M:%S} {level:<7} {what:<20} {pairs}\n".encode()  # noqa: DTZ006 -- local time
+
+
+def _plain(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if text.isprintable() and " " not in text else repr(text)
+
+
+def configure(stream: LogStream, level: str, clock: Callable[[], float]) -> None:
+    """Lets structlog's loggers write to a stream; `clock` gives seconds since the epoch."""
+
+    def enqueue(_: Any, name: str, event: Event) -> Event:
+        stream.put({"at": clock(), "level": name, **event})
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[enqueue],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def is_enabled(event_level: str, level: str) -> bool:
+    """Whether events of a level are written when `level` is the least that is."""
+    return _LEVELS[event_level] >= _LEVELS[level]

@@ -1,0 +1,167 @@
+"""The metrics of docs/metrics.md, in prometheus_client's exposition.
+
+What a request adds to is plain numbers in one table row, found by (route, method, status, reason); prometheus_client
+makes families of them when it is scraped. Its own children cost a lock and a look-up for each of the five metrics
+that a request touches. All labels are bounded: routes and keys are configured, the rest are closed sets.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from gateway.model import Exchange
+
+BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Histogram:
+    """Counts by upper bound, and a sum; seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Counts one duration."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts by bound, as Prometheus wants them."""
+        cumulated, rows = 0, []
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.counts, strict=True):
+            cumulated += count
+            rows.append((bound, float(cumulated)))
+        return rows
+
+
+class RequestMetrics:
+    """What requests add to. `add` is called once for each, with its finished record."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str, int, str]] = Counter()
+        self.durations: dict[str, Histogram] = {}
+        self.upstream_durations: dict[str, Histogram] = {}
+        self.authentications: Counter[tuple[str, str]] = Counter()
+        self.in_flight = 0
+        self.retries = 0
+
+    def add(self, exchange: Exchange) -> None:
+        """Counts one request."""
+        method = exchange.method if exchange.method in _METHODS else "OTHER"
+        route = exchange.route
+        self.requests[route, method, exchange.status, exchange.reason] += 1
+        _of(self.durations, route).observe(exchange.ended - exchange.started)
+        if exchange.authentication is not None:
+            self.authentications[exchange.authentication] += 1
+        delivery = exchange.delivery
+        if delivery is not None and delivery.started is not None:
+            ended = delivery.ended or exchange.ended
+            _of(self.upstream_durations, route).observe(ended - delivery.started)
+            self.retries += delivery.retried
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        requests = CounterMetricFamily(
+            "gateway_requests",
+            "Requests by what became of them.",
+            labels=("route", "method", "status", "reason"),
+        )
+        for (route, method, status, reason), count in self.requests.items():
+            requests.add_metric((route, method, str(status), reason), count)
+        yield requests
+        yield _family(
+            "gateway_request_duration_seconds", "From a request's head to the end of its answer.", self.durations
+        )
+        yield _family(
+            "gateway_upstream_duration_seconds",
+            "From a request's first byte upstream to the end of the upstream's answer.",
+            self.upstream_durations,
+        )
+        yield GaugeMetricFamily("gateway_requests_in_flight", "Requests being handled.", self.in_flight)
+        authentications = CounterMetricFamily(
+            "gateway_authentications", "Credentials looked at, by method and result.", labels=("method", "result")
+        )
+        for labels, count in self.authentications.items():
+            authentications.add_metric(labels, count)
+        yield authentications
+        yield CounterMetricFamily(
+            "gateway_upstream_retries",
+            "Requests sent again because the connection they rode on had ended before it.",
+            self.retries,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A metric without labels whose value is looked up when it is scraped."""
+
+    name: str
+    documentation: str
+    read: Callable[[], float]
+    is_counter: bool = False
+
+
+class Numbers:
+    """Metrics that other rooms keep: connections, bytes, reloads, certificates."""
+
+    def __init__(self, *numbers: Number) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        for number in self._numbers:
+            family = CounterMetricFamily if number.is_counter else GaugeMetricFamily
+            yield family(number.name, number.documentation, number.read())
+
+
+class ByLabel:
+    """A counter of another room, by one label with a closed set of values."""
+
+    def __init__(self, name: str, documentation: str, label: str, counts: Counter[str]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=(self._label,))
+        for value, count in self._counts.items():
+            family.add_metric((value,), count)
+        yield family
+
+
+class BuildInfo:
+    """gateway_build_info: what runs."""
+
+    def __init__(self, version: str, python: str, openssl: str) -> None:
+        self._labels = {"version": version, "python": python, "openssl": openssl}
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        family = GaugeMetricFamily("gateway_build_info", "What runs; always 1.", labels=tuple(self._labels))
+        family.add_metric(tuple(self._labels.values()), 1)
+        yield family
+
+
+def _of(table: dict[str, Histogram], route: str) -> Histogram:
+    histogram = table.get(route)
+    if histogram is None:
+        histogram = table[route] = Histogram()
+    return histogram
+
+
+def _family(name: str, documentation: str, table: dict[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, documentation, labels=("route",))
+    for route, histogram in table.items():
+        family.add_metric((route,), buckets=histogram.buckets(), sum_value=histogram.total)
+    return family

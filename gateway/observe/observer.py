@@ -1,0 +1,30 @@
+"""What happens once for each request, whatever became of it: the metrics, and one event in the log."""
+
+from collections.abc import Callable
+
+from gateway.model import Exchange
+from gateway.observe.log import LogStream, is_enabled
+from gateway.observe.metrics import RequestMetrics
+from gateway.observe.requestlog import level_of, request_event
+
+
+class Observer:
+    """Counts and logs finished requests. `now` gives seconds since the epoch."""
+
+    def __init__(self, metrics: RequestMetrics, stream: LogStream, level: str, now: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._stream = stream
+        self.level = level
+        self._now = now
+
+    def began(self) -> None:
+        """Counts a request as being handled."""
+        self._metrics.in_flight += 1
+
+    def ended(self, exchange: Exchange) -> None:
+        """Takes the record of a request whose handling is over."""
+        self._metrics.in_flight -= 1
+        self._metrics.add(exchange)
+        level = level_of(exchange)
+        if is_enabled(level, self.level):
+            self._stream.put(request_event(exchange, level, self._now()))

@@ -1,0 +1,133 @@
+"""A new configuration without a restart: whole or not at all.
+
+The content of the file and of all it names is compared every second, because Kubernetes swaps secrets by symlink and
+editors write in several steps; SIGHUP compares at once and reloads even what is equal. Everything new is built before
+the first reference is swapped, so a fault anywhere leaves everything as it was.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from gateway.configuration import load
+from gateway.errors import ConfigurationError, Fault, SetupError
+from gateway.settings import Settings
+from gateway.state import State, compile_settings
+from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs
+
+_INTERVAL: Final = 1.0
+# What is bound, or fixed in a TLS context, when the process starts.
+_NEEDS_RESTART: Final = (
+    "listen.address", "listen.port", "listen.proxy_protocol", "admin.address", "admin.port", "tls.profile",
+)  # fmt: skip
+log = structlog.get_logger()
+
+
+class Prepared(NamedTuple):
+    """All that a reload puts into force."""
+
+    state: State
+    pairs: list[LoadedPair]
+    admin_pairs: list[LoadedPair]
+    fingerprint: str
+
+
+def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
+    """Builds everything that a configuration file means; reads files, so it runs on a thread.
+
+    Raises:
+        SetupError: with all that is wrong.
+    """
+    settings = load(path, environ)
+    admin = settings.admin.tls
+    admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
+    found = fingerprint(watched(path, settings))
+    return Prepared(compile_settings(settings), load_pairs(settings), admin_pairs, found)
+
+
+def watched(path: Path, settings: Settings) -> Iterator[Path]:
+    """The file itself and every file it names."""
+    yield path
+    for pair in (settings.tls, *settings.tls.certificates, settings.admin.tls):
+        if pair is not None:
+            yield pair.certificate
+            yield pair.private_key
+    for secret in (*(key.secret for key in settings.keys), settings.admin.token):
+        if secret is not None and secret.file is not None:
+            yield secret.file
+
+
+class Reloader:
+    """Watches a configuration. `put_in_force` swaps the references; it gets what is complete and checked."""
+
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        prepared: Prepared,
+        put_in_force: Callable[[Prepared], None],
+    ) -> None:
+        self._path = path
+        self._environ = environ
+        self._settings = prepared.state.settings
+        self._tried = prepared.fingerprint
+        self._put_in_force = put_in_force
+        self._forced = asyncio.Event()
+        self.was_successful = True
+        self.succeeded_at = time.time()
+        self.results: Counter[str] = Counter({"success": 0, "failure": 0})
+
+    def force(self) -> None:
+        """Reloads now, as SIGHUP asks for."""
+        self._forced.set()
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._forced.wait(), _INTERVAL)
+            except TimeoutError:
+                found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._settings)))
+                if found == self._tried:
+                    continue
+                self._tried = found
+            self._forced.clear()
+            await self.reload()
+
+    async def reload(self) -> bool:
+        """Tries once; tells whether the new configuration is in force."""
+        try:
+            prepared = await asyncio.to_thread(prepare, self._path, self._environ)
+            self._refuse_restart(prepared.state.settings)
+        except SetupError as error:
+            self.was_successful = False
+            self.results["failure"] += 1
+            log.error("reload refused, the old configuration stays in force", faults=str(error).split("\n"))
+            return False
+        self._put_in_force(prepared)
+        self._settings = prepared.state.settings
+        self._tried = prepared.fingerprint
+        self.was_successful = True
+        self.succeeded_at = time.time()
+        self.results["success"] += 1
+        log.info("configuration reloaded")
+        return True
+
+    def _refuse_restart(self, new: Settings) -> None:
+        changed = [path for path in _NEEDS_RESTART if _look_up(new, path) != _look_up(self._settings, path)]
+        if (new.admin.tls is None) != (self._settings.admin.tls is None):
+            changed.append("admin.tls")
+        if changed:
+            raise ConfigurationError([Fault(path, "can't be reloaded: restart needed") for path in changed])
+
+
+def _look_up(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value

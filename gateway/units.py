@@ -1,0 +1,33 @@
+"""Durations and sizes as people write them, with a unit: pure."""
+
+import re
+from typing import Final
+
+_QUANTITY: Final = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,3})?) ?(?P<unit>[A-Za-z]+)\Z")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+
+
+def seconds(text: object) -> float:
+    """Reads a duration such as `500ms`, `5s` or `1h`.
+
+    Raises:
+        ValueError: when it is none, or has no unit.
+    """
+    return _quantity(text, _SECONDS, "a duration with its unit, such as 5s, 500ms or 1h")
+
+
+def size(text: object) -> int:
+    """Reads a size such as `200MB`, in bytes; 1KB is 1024 bytes.
+
+    Raises:
+        ValueError: when it is none, or has no unit.
+    """
+    return int(_quantity(text, _BYTES, "a size with its unit, such as 200MB or 1KB"))
+
+
+def _quantity(text: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:
+    match = _QUANTITY.match(text) if isinstance(text, str) else None
+    if match is None or match["unit"] not in units:
+        raise ValueError(f"write {wanted}")
+    return float(match["number"]) * units[match["unit"]]
