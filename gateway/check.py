@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -131,11 +132,12 @@ async def _upstream(target: UpstreamTarget) -> list[Finding]:
 
 async def _ways_around(target: UpstreamTarget) -> list[Finding]:
     if not _is_this_machine(target.host):
-        text = f"whether others reach {target.authority} around the gateway can't be seen from here: only the gateway may"
+        text = f"can't see from here whether others reach {target.authority} around the gateway; only it may"
         return [Finding("warning", text)]
     open_at = [address for address in local_addresses() if await _connects(address, target.port)]
     if open_at:
-        text = f"the upstream can be reached around the gateway at {', '.join(open_at)} port {target.port}; bind it to 127.0.0.1"
+        where = f"{', '.join(open_at)} port {target.port}"
+        text = f"the upstream can be reached around the gateway at {where}; bind it to 127.0.0.1"
         return [Finding("fault", text)]
     return [Finding("ok", f"port {target.port} is reached on the loopback address alone")]
 
@@ -152,15 +154,13 @@ async def _connects(address: str, port: int) -> bool:
 
 def local_addresses() -> list[str]:
     """This machine's addresses that others could reach, from the kernel's tables (Linux)."""
-    found = [*_local_ipv4(), *_local_ipv6()]
-    return sorted(
-        {text for text in found if not (address := parse_address(text)).is_loopback and not address.is_link_local}
-    )
+    found = {parse_address(text) for text in (*_local_ipv4(), *_local_ipv6())}
+    return sorted(str(address) for address in found if not address.is_loopback and not address.is_link_local)
 
 
 def _local_ipv4() -> Iterator[str]:
     lines = _lines(Path("/proc/net/fib_trie"))
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         if "/32 host LOCAL" in line and "|-- " in before:
             yield before.rpartition("|-- ")[2].strip()
 

@@ -51,11 +51,9 @@ _WELCOME: Final = """\
 The gateway listens on {url} and hands on to {upstream}.
 Made in {directory}: ca.pem, server.pem, server.key, key.txt, gateway.yaml, sample.pdf
 
-Convert the sample (copy both lines into another terminal):
+Convert the sample (one line, for another terminal: the upload, a moment, the poll):
 
-  url=$(curl -sS --cacert {directory}/ca.pem -H "X-API-Key: $(cat {directory}/key.txt)" -F file=@{directory}/sample.pdf \
-{url}/api/v1/marker | sed 's/.*"request_check_url":"\\([^"]*\\)".*/\\1/')
-  sleep 2; curl -sS --cacert {directory}/ca.pem -H "X-API-Key: $(cat {directory}/key.txt)" "$url"
+{call} -F "file=@{directory}/sample.pdf" {url}/api/v1/marker | grep -o 'https://[^"]*' | (sleep 2; xargs {call})
 
 Metrics: curl -s http://127.0.0.1:{admin_port}/metrics          End: Ctrl-C
 """
@@ -90,7 +88,9 @@ def run(demo: Demo) -> None:
         def listening(addresses: Addresses) -> None:
             url = f"https://localhost:{addresses.public[1]}"
             port = addresses.admin[1]
-            _say(_WELCOME.format(url=url, upstream=upstream, directory=directory, admin_port=port))
+            call = f'curl -sS --cacert "{directory}/ca.pem" -H "X-API-Key: $(cat "{directory}/key.txt")"'
+            values = {"url": url, "upstream": upstream, "directory": directory, "admin_port": port, "call": call}
+            _say(_WELCOME.format(**values))
             _say(f"ready {url}")
 
         serve(configuration, environ, loop_factory=uvloop.new_event_loop, listening=listening)
@@ -138,6 +138,7 @@ def _upstream(demo: Demo) -> Iterator[str]:
         yield demo.upstream
         return
     command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
+    command += ["--processing-time", "1"]
     # A session of its own, so that Ctrl-C reaches the gateway alone, which drains while the container still answers.
     container = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
     try:
