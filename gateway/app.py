@@ -8,13 +8,11 @@ connections too, and what runs may end within drain_timeout. A second signal end
 import asyncio
 import gc
 import os
-import platform
 import resource
 import signal
 import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -24,7 +22,6 @@ import structlog
 from aiohttp import http_parser, web
 from prometheus_client import CollectorRegistry
 
-from gateway import __version__
 from gateway.admin.server import make_admin
 from gateway.errors import SetupError
 from gateway.forward.courier import Courier
@@ -32,12 +29,13 @@ from gateway.forward.pool import Upstreams
 from gateway.handler import Handler
 from gateway.health import HealthProbe
 from gateway.listener.accept import Acceptor, bind
-from gateway.listener.connection import ClientConnection, Traffic
+from gateway.listener.connection import Traffic
+from gateway.listener.connections import Connections
 from gateway.listener.pace import Pace
-from gateway.model import Peer
 from gateway.observe.log import LogStream, configure, console_line, json_line
-from gateway.observe.metrics import BuildInfo, ByLabel, Number, Numbers, RequestMetrics
+from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer
+from gateway.registry import make_registry
 from gateway.reload import Prepared, Reloader, prepare
 from gateway.settings import Log
 from gateway.state import Live
@@ -109,7 +107,7 @@ class Gateway:
         self,
         live: Live,
         acceptor: Acceptor,
-        connections: set[ClientConnection],
+        connections: Connections,
         reloader: Reloader,
         registry: CollectorRegistry,
         addresses: Addresses,
@@ -130,8 +128,9 @@ class Gateway:
         self._acceptor.stop()
         deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
         while self._connections and asyncio.get_running_loop().time() < deadline and not at_once.is_set():
-            for connection in [connection for connection in self._connections if connection.is_idle]:
-                connection.force_close()
+            for connection in self._connections.all():
+                if connection.is_idle:
+                    connection.force_close()
             await _either(at_once, _CHECK_DRAINED)
         log.info("drained", cut_off=len(self._connections))
 
@@ -143,54 +142,20 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
     Raises:
         SetupError: when an address can't be bound.
     """
-    loop = asyncio.get_running_loop()
     settings = prepared.state.settings
     async with AsyncExitStack() as stack:
         public = _bind(stack, "listen", settings.listen.address, settings.listen.port)
-        admin_socket = _bind(stack, "admin", settings.admin.address, settings.admin.port)
-        addresses = Addresses(public.getsockname()[:2], admin_socket.getsockname()[:2])
-
-        stream = LogStream(1, _RENDER[settings.log.format])
-        stream.start()
-        stack.callback(stream.close)
-        metrics = RequestMetrics()
-        observer = Observer(metrics, stream, settings.log.level, time.time)
-        set_log = _log_setter(stream, observer)
-        set_log(settings.log)
-
+        admin = _bind(stack, "admin", settings.admin.address, settings.admin.port)
         live = Live(prepared.state)
+        stream, requests, observer = _observation(stack, settings.log)
         certificates = Certificates(prepared.pairs, settings.tls.profile)
         admin_certificates = (
             Certificates(prepared.admin_pairs, settings.tls.profile) if prepared.admin_pairs else None
         )
-        upstreams = Upstreams(loop)
+        pace = _pace(stack)
+        upstreams = Upstreams(asyncio.get_running_loop())
         stack.callback(upstreams.close)
-        pace = Pace(loop)
-        pace.also(upstreams.close_expired)
-        pace.start()
-        stack.callback(pace.stop)
-        date = HttpDate()
-        courier = Courier(upstreams, time.monotonic, date)
-        handler = Handler(live, courier, observer, time.monotonic, new_id, date)
-        connections: set[ClientConnection] = set()
-        traffic = Traffic()
-        server = web.Server(_unused)
-
-        def make(peer: Peer) -> ClientConnection:
-            return ClientConnection(server, loop, live, peer, handler, traffic, started, ended)
-
-        def started(connection: ClientConnection) -> None:
-            connections.add(connection)
-            pace.add(connection)
-
-        def ended(connection: ClientConnection) -> None:
-            connections.discard(connection)
-            pace.remove(connection)
-            acceptor.ended(connection)
-
-        acceptor = Acceptor(
-            public, live, certificates.listener_context, make, proxy_protocol=settings.listen.proxy_protocol
-        )
+        pace.also(lambda _: upstreams.close_expired(time.monotonic()))
 
         def put_in_force(new: Prepared) -> None:
             live.state = new.state
@@ -198,69 +163,64 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             if admin_certificates is not None:
                 admin_certificates.swap(new.admin_pairs)
             upstreams.keep_only(frozenset(new.state.upstreams.values()))
-            set_log(new.state.settings.log)
+            _set_log(new.state.settings.log, stream, observer)
 
+        date = HttpDate()
+        handler = Handler(live, Courier(upstreams, time.monotonic, date), observer, time.monotonic, new_id, date)
+        connections, traffic = Connections(live, handler, pace), Traffic()
+        acceptor = Acceptor(
+            public, live, certificates.listener_context, lambda peer: connections.make(peer, acceptor, traffic)
+        )
         reloader = Reloader(path, environ, prepared, put_in_force)
         health = HealthProbe(lambda: live.state.upstreams["default"])
-        registry = CollectorRegistry(auto_describe=False)
-        for collector in (
-            metrics,
-            *_collectors(acceptor, traffic, certificates, reloader, health, stream),
-        ):
-            registry.register(collector)
+        registry = make_registry(requests, acceptor, traffic, certificates, reloader, health, stream)
 
-        runner = web.AppRunner(
-            make_admin(live, registry, lambda: health.is_up), access_log=None, handle_signals=False
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        admin_tls = admin_certificates.listener_context if admin_certificates else None
-        await web.SockSite(runner, admin_socket, ssl_context=admin_tls).start()
-        for work in (reloader.run(), health.run()):
-            stack.push_async_callback(_end, loop.create_task(work))
+        application = make_admin(live, registry, lambda: health.is_up)
+        await _serve_admin(stack, application, admin, admin_certificates)
+        _work(stack, reloader.run(), health.run())
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)
+        addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
         yield Gateway(live, acceptor, connections, reloader, registry, addresses)
 
 
-def _collectors(
-    acceptor: Acceptor,
-    traffic: Traffic,
-    certificates: Certificates,
-    reloader: Reloader,
-    health: HealthProbe,
-    stream: LogStream,
-) -> tuple[Any, ...]:
-    return (
-        Numbers(
-            Number("gateway_connections", "Client connections, handshakes included.", lambda: acceptor.connections),
-            Number("gateway_received_bytes", "Bytes from clients, in the clear.", lambda: traffic.received, True),
-            Number("gateway_sent_bytes", "Bytes to clients, in the clear.", lambda: traffic.sent, True),
-            Number(
-                "gateway_tls_certificate_not_after_seconds",
-                "When the first certificate in force ends, in seconds since the epoch.",
-                certificates.not_after_timestamp,
-            ),
-            Number(
-                "gateway_config_last_reload_successful",
-                "Whether the latest configuration is in force.",
-                lambda: float(reloader.was_successful),
-            ),
-            Number(
-                "gateway_config_last_reload_success_timestamp_seconds",
-                "When the configuration in force was loaded, in seconds since the epoch.",
-                lambda: reloader.succeeded_at,
-            ),
-            Number(
-                "gateway_upstream_up", "Whether the upstream's health path answered.", lambda: float(health.is_up)
-            ),
-            Number("gateway_log_dropped", "Log events that could not be written.", lambda: stream.dropped, True),
-        ),
-        ByLabel("gateway_connections_refused", "Connections turned away before a request.", "why", acceptor.refused),
-        ByLabel("gateway_config_reloads", "Attempts to reload, by result.", "result", reloader.results),
-        BuildInfo(__version__, platform.python_version(), ssl.OPENSSL_VERSION),
-    )
+def _observation(stack: AsyncExitStack, settings: Log) -> tuple[LogStream, RequestMetrics, Observer]:
+    stream = LogStream(1, _RENDER[settings.format])
+    stream.start()
+    stack.callback(stream.close)
+    requests = RequestMetrics()
+    observer = Observer(requests, stream, settings.level, time.time)
+    _set_log(settings, stream, observer)
+    return stream, requests, observer
+
+
+def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
+    stream.render = _RENDER[settings.format]
+    observer.level = settings.level
+    configure(stream, settings.level, time.time)
+
+
+def _pace(stack: AsyncExitStack) -> Pace:
+    pace = Pace(asyncio.get_running_loop())
+    pace.start()
+    stack.callback(pace.stop)
+    return pace
+
+
+async def _serve_admin(
+    stack: AsyncExitStack, application: web.Application, listening: socket.socket, certificates: Certificates | None
+) -> None:
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    tls = certificates.listener_context if certificates else None
+    await web.SockSite(runner, listening, ssl_context=tls).start()
+
+
+def _work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
+    for job in jobs:
+        stack.push_async_callback(_end, asyncio.get_running_loop().create_task(job))
 
 
 class HttpDate:
@@ -281,15 +241,6 @@ class HttpDate:
 def new_id() -> str:
     """32 random hexadecimal digits."""
     return os.urandom(16).hex()
-
-
-def _log_setter(stream: LogStream, observer: Observer) -> Callable[[Log], None]:
-    def apply(settings: Log) -> None:
-        stream.render = _RENDER[settings.format]
-        observer.level = settings.level
-        configure(stream, settings.level, time.time)
-
-    return apply
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:
@@ -324,14 +275,10 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _cut_off(acceptor: Acceptor, connections: set[ClientConnection]) -> None:
+async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     if not acceptor.is_stopped:
         acceptor.stop()
     await acceptor.close()
-    for connection in list(connections):
+    for connection in connections.all():
         connection.abort()
     await asyncio.sleep(0)
-
-
-async def _unused(_: web.BaseRequest) -> web.StreamResponse:
-    raise AssertionError  # requests are served by Handler; web.Server only wants to be given something

@@ -33,14 +33,11 @@ log = structlog.get_logger()
 class Acceptor:
     """Accepts on one listening socket until it is closed. `refused` counts what was turned away, by why."""
 
-    def __init__(
-        self, listening: socket.socket, live: Live, tls: SSLContext, make: MakeConnection, *, proxy_protocol: bool
-    ) -> None:
+    def __init__(self, listening: socket.socket, live: Live, tls: SSLContext, make: MakeConnection) -> None:
         self._listening = listening
         self._live = live
         self._tls = tls
         self._make = make
-        self._proxy_protocol = proxy_protocol
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._by_address: Counter[IPv4Address | IPv6Address] = Counter()
@@ -161,7 +158,8 @@ class Acceptor:
         log.debug("connection refused", peer=str(peer.ip), why=why)
 
     async def _origin(self, accepted: socket.socket, peer: Peer) -> Peer:
-        if not self._proxy_protocol or peer.ip not in self._live.state.trusted_proxies:
+        state = self._live.state
+        if not state.settings.listen.proxy_protocol or peer.ip not in state.trusted_proxies:
             return peer
         origin = await read_proxy_header(lambda size: self._read_exactly(accepted, size))
         if origin is None:
