@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -59,8 +60,11 @@ def serve(
     *,
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
     listening: Callable[[Addresses], None] = lambda _: None,
+    ended_by: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
-    """Runs the gateway until a signal ends it; `listening` is told once where.
+    """Runs the gateway until a signal of `ended_by` ends it; `listening` is told once where.
+
+    SIGHUP reloads, unless it is one of these.
 
     Raises:
         SetupError: why it can't start.
@@ -69,19 +73,23 @@ def serve(
     prepared = prepare(path, environ)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_serve(path, environ, prepared, listening))
+        runner.run(_serve(path, environ, prepared, listening, ended_by))
 
 
 async def _serve(
-    path: Path, environ: Mapping[str, str], prepared: Prepared, listening: Callable[[Addresses], None]
+    path: Path,
+    environ: Mapping[str, str],
+    prepared: Prepared,
+    listening: Callable[[Addresses], None],
+    ended_by: tuple[signal.Signals, ...],
 ) -> None:
     loop = asyncio.get_running_loop()
     async with running(path, environ, prepared) as gateway:
         ends = asyncio.Event()
         at_once = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _signal(ends, at_once))
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.force)
+        for number in ended_by:
+            loop.add_signal_handler(number, _signal(ends, at_once))
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -166,7 +174,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             _set_log(new.state.settings.log, stream, observer)
 
         date = HttpDate()
-        handler = Handler(live, Courier(upstreams, time.monotonic, date), observer, time.monotonic, new_id, date)
+        handler = Handler(live, Courier(upstreams, time.monotonic, date), observer, time.monotonic, RandomIds(), date)
         connections, traffic = Connections(live, handler, pace), Traffic()
         acceptor = Acceptor(
             public, live, certificates.listener_context, lambda peer: connections.make(peer, acceptor, traffic)
@@ -190,7 +198,7 @@ def _observation(stack: AsyncExitStack, settings: Log) -> tuple[LogStream, Reque
     stream.start()
     stack.callback(stream.close)
     requests = RequestMetrics()
-    observer = Observer(requests, stream, settings.level, time.time)
+    observer = Observer(requests, stream, settings.level, _now)
     _set_log(settings, stream, observer)
     return stream, requests, observer
 
@@ -198,7 +206,7 @@ def _observation(stack: AsyncExitStack, settings: Log) -> tuple[LogStream, Reque
 def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
     stream.render = _RENDER[settings.format]
     observer.level = settings.level
-    configure(stream, settings.level, time.time)
+    configure(stream, settings.level, _now)
 
 
 def _pace(stack: AsyncExitStack) -> Pace:
@@ -238,9 +246,24 @@ class HttpDate:
         return self._text
 
 
-def new_id() -> str:
-    """32 random hexadecimal digits."""
-    return os.urandom(16).hex()
+class RandomIds:
+    """Random ids of 32 hexadecimal digits, drawn from the system in batches: a system call for each is dear."""
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._next = 0
+
+    def __call__(self) -> str:
+        """The next id."""
+        start = self._next
+        if start >= len(self._digits):
+            self._digits, start = os.urandom(4096).hex(), 0
+        self._next = start + 32
+        return self._digits[start : start + 32]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:

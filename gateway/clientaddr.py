@@ -51,17 +51,17 @@ def _split(values: list[bytes]) -> list[str]:
 
 
 def _for_of(element: str) -> str:
-    found = ""
+    found = None
     for parameter in element.split(";"):
         text = parameter.strip(" \t")
         if not _PARAMETER.match(text):
             raise refuse(Reason.BAD_REQUEST, "The Forwarded header is malformed.")
         match = _FORWARDED_FOR.match(text)
-        if match and found:
+        if match and found is not None:
             raise refuse(Reason.BAD_REQUEST, "The Forwarded header is malformed.")
         if match:
             found = match["quoted"] if match["quoted"] is not None else match["plain"]
-    return found
+    return found or ""
 
 
 def _first_untrusted(hops: list[str], trusted: Networks) -> IPv4Address | IPv6Address:

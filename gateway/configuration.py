@@ -81,7 +81,8 @@ def _parse(text: str | bytes, origin: str) -> Any:
         mark = error.problem_mark
         where = f"{origin}, line {mark.line + 1}" if mark else origin
         raise ConfigurationError([Fault("", f"{where}: {error.problem}")]) from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        # PyYAML's constructors raise whatever they stumble over, such as KeyError for `!!bool x`.
         raise ConfigurationError([Fault("", f"{origin} is no YAML")]) from None
 
 
@@ -90,20 +91,26 @@ def _override(document: Document, environ: Mapping[str, str]) -> Iterator[Fault]
         if not name.startswith(_PREFIX):
             continue
         *parents, last = name[len(_PREFIX) :].lower().split("__")
-        place: Any = document
-        for parent in parents:
-            if place.get(parent) is None:
-                place[parent] = {}
-            place = place[parent]
-            if not isinstance(place, dict):
-                break
-        if not isinstance(place, dict) or not all((*parents, last)):
+        place = _place(document, parents) if all((*parents, last)) else None
+        if place is None:
             yield Fault(name, "names no setting; values and whole lists can be overridden, not parts of a list")
             continue
         try:
             place[last] = _parse(text, name)
         except ConfigurationError as error:
             yield from error.faults
+
+
+def _place(document: Document, parents: list[str]) -> Document | None:
+    """The section at a path, made where it is not there; None where something else is."""
+    place: Any = document
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            return None
+    return place  # type: ignore[no-any-return] # the loop has looked
 
 
 def validate(document: Document, environ: Mapping[str, str], faults: list[Fault]) -> Settings:
@@ -139,10 +146,10 @@ def _disagreements(document: Document) -> Iterator[Fault]:
 def _repeated(document: Document, section: str, name: str) -> Iterator[Fault]:
     seen: set[str] = set()
     for i, entry in enumerate(_mappings(document.get(section))):
-        value = str(entry.get(name))
-        if value in seen:
+        value = entry.get(name)
+        if isinstance(value, str) and value in seen:
             yield Fault(f"{section}[{i}].{name}", f"{value} is there already")
-        seen.add(value)
+        seen.add(str(value))
 
 
 def _same_secret(settings: Settings) -> list[Fault]:

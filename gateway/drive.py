@@ -114,5 +114,7 @@ class Drive:
             awaited._asyncio_future_blocking = False  # noqa: SLF001
             awaited.add_done_callback(self._future_done)
 
-    def _future_done(self, _: "asyncio.Future[Any]") -> None:
-        self.step()
+    def _future_done(self, future: "asyncio.Future[Any]") -> None:
+        # An interrupt may have come between the future's end and this call of its callback.
+        if self._awaited is future:
+            self.step()

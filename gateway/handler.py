@@ -15,21 +15,23 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from gateway.acquaintance import Acquaintance, meet
 from gateway.auth.login import Login
-from gateway.clientaddr import client_address
 from gateway.errors import ClientGone, Refused, UpstreamFailed
 from gateway.forward.courier import Courier, Order
+from gateway.forward.heads import upstream_lines
 from gateway.forward.relay import drain
-from gateway.headers import Line, read_head
+from gateway.headers import read_target
 from gateway.listener.connection import ClientConnection, Request
-from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Permit, Reason
+from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Head, Kind, Permit, Reason
 from gateway.observe.observer import Observer
 from gateway.policy import check_access, check_address, check_length
 from gateway.problem import problem
-from gateway.state import Live
-from gateway.trace import request_id_of, trace_of
+from gateway.state import Live, State, UpstreamTarget
+from gateway.trace import trace_of
 
 _INTERNAL: Final = "The gateway failed; its log says where."
 log = structlog.get_logger()
@@ -60,8 +62,7 @@ class Handler:
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
-        peer = str(client.peer.ip)
-        exchange = Exchange(self._new_id(), self._clock(), peer, peer)
+        exchange = Exchange(self._new_id(), self._clock(), client.peer_ip, client.peer_ip)
         self._observer.began()
         try:
             await self._serve(client, request, body, exchange)
@@ -87,36 +88,38 @@ class Handler:
         if isinstance(request, Refused):
             raise request
         exchange.method = request.method
-        head = read_head(Line(request.method, request.path, request.version), request.raw_headers)
+        caller = _recognize(client, state, request)
+        exchange.client_ip = caller.client_ip
+        exchange.trace = trace_of(exchange.request_id, caller.request_id, caller.passed_on, self._new_id)
+        exchange.request_id = caller.request_id or exchange.request_id
 
-        address = client_address(client.peer.ip, head.known, state.trusted_proxies)
-        exchange.client_ip = str(address.ip)
-        if client.peer.ip in state.trusted_proxies:
-            exchange.request_id = request_id_of(head.known, exchange.request_id)
-        exchange.trace = trace_of(head.known, exchange.request_id, self._new_id)
-
-        path = state.routes.unaliased(head.path)
-        rule = state.routes.match(head.method, path, head.host)
+        path, query = read_target(request.method, request.path)
+        head = Head(request.method, path, query, caller.fields)
+        path = state.routes.unaliased(path)
+        rule = state.routes.match(head.method, path, head.fields.host)
         exchange.route = rule.route.label
-        check_address(address, state.allow, rule)
+        check_address(caller.address, caller.is_allowed, rule)
 
         identity = None
         if rule.route.access is not Access.ANYONE:
-            attempt = self._login.attempt(state, head.known, address.ip, exchange.started)
-            exchange.authentication = (attempt.method, attempt.result)
-            identity = attempt.accepted()
+            attempt = caller.accepted or self._login.attempt(
+                state, head.fields.known, caller.address.ip, exchange.started
+            )
+            exchange.authentication = attempt.label
+            identity = attempt.identity_or_refuse()
+            caller.accepted = attempt
             exchange.key_id = identity.key_id
-
-        profile = identity.profile if identity else state.anonymous
-        if identity is not None:
             check_access(rule.route, identity)
-        check_length(head.content_length, profile.body_limit)
-        permit = Permit(rule.route, path, address, identity, profile.body_limit)
+
+        limit = (identity.profile if identity else state.anonymous).body_limit
+        check_length(head.fields.content_length, limit)
+        permit = Permit(rule.route, path, caller.address, identity, limit)
 
         exchange.delivery = Delivery()
-        origin = state.public_url or f"https://{head.host}"
         target = state.upstreams[rule.route.upstream]
-        order = Order(client, body, head, permit, exchange.trace, target, origin, exchange.delivery)
+        lines = _upstream_lines(caller, permit, target)
+        origin = state.public_url or f"https://{head.fields.host}"
+        order = Order(client, body, head, permit, exchange.trace, lines, target, origin, exchange.delivery)
         await self._courier.forward(order)
 
         exchange.status = exchange.delivery.status
@@ -153,6 +156,25 @@ class Handler:
         exchange.reason = reason
         exchange.source = verdict.source
         exchange.detail = detail
+
+
+def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Acquaintance:
+    """What these headers mean; remembered when the connection sent the same ones before."""
+    caller = client.caller
+    if caller is None or not caller.is_same(state, request.version, request.raw_headers):
+        caller = client.caller = meet(state, client.peer, request.version, request.raw_headers)
+    return caller
+
+
+def _upstream_lines(caller: Acquaintance, permit: Permit, target: UpstreamTarget) -> bytes:
+    key_id = permit.identity.key_id if permit.identity else None
+    depends_on = (target.authority, key_id, permit.route.kind is Kind.SUBMIT)
+    lines = caller.upstream_lines.get(depends_on)
+    if lines is None:
+        authority, key_id, is_submit = depends_on
+        lines = upstream_lines(caller.fields, caller.client_ip, key_id, authority, is_submit=is_submit)
+        caller.upstream_lines[depends_on] = lines
+    return lines
 
 
 def _where(error: Exception) -> str:

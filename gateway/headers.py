@@ -15,7 +15,7 @@ import re
 from typing import Final, NamedTuple
 
 from gateway.errors import refuse
-from gateway.model import Head, Reason
+from gateway.model import Fields, Head, Reason
 
 HOP_BY_HOP: Final = frozenset({
     b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection",
@@ -33,6 +33,7 @@ _STRIPPED_PREFIXES: Final = (b"x-forwarded-", b"x-gateway-")
 # The headers that some rule reads. An underscore alias of one of these is refused.
 RELIED_ON: Final = _STRIPPED | {b"content-type", b"content-encoding", b"accept-encoding", b"prefer"}
 
+_NOT_SERVED: Final = frozenset({"CONNECT", "TRACE"})
 # RFC 3986 path characters without `;`, and percent-encodings of anything but a control byte, `.`, `/` and `\`.
 _PATH: Final = re.compile(
     r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|%(?:[346A-Fa-f89][0-9A-Fa-f]|2[0-9A-Da-d]|5[0-9ABDEFabdef]|7[0-9A-Ea-e]))*)+\Z"
@@ -52,21 +53,27 @@ class Line(NamedTuple):
 
 
 def read_head(line: Line, pairs: tuple[tuple[bytes, bytes], ...]) -> Head:
-    """Checks one head and sorts its headers.
+    """Checks one head whole.
 
     Raises:
         Refused: with the reason for the client; the detail never holds what the client sent.
     """
-    http_1_1 = _check_version(line.version)
-    path, query = _split_target(line)
+    fields = read_fields(line.version, pairs)
+    path, query = read_target(line.method, line.target)
+    return Head(line.method, path, query, fields)
+
+
+def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]) -> Fields:
+    """Checks and sorts the headers of one head.
+
+    Raises:
+        Refused: as read_head.
+    """
+    http_1_1 = _check_version(version)
     known, kept = _sort_headers(pairs)
-    host = _one_host(known)
     chunked, length = _framing(known, http_1_1)
-    return Head(
-        method=line.method,
-        path=path,
-        query=query,
-        host=host,
+    return Fields(
+        host=_one_host(known),
         known=known,
         kept=kept,
         content_length=length,
@@ -77,6 +84,22 @@ def read_head(line: Line, pairs: tuple[tuple[bytes, bytes], ...]) -> Head:
     )
 
 
+def read_target(method: str, target: str) -> tuple[str, str]:
+    """Checks a request's target; gives the path, and the query with its question mark (or nothing).
+
+    Raises:
+        Refused: as read_head.
+    """
+    if method in _NOT_SERVED:
+        raise refuse(Reason.BAD_REQUEST, f"{method} is not for this server.")
+    path, mark, query = target.partition("?")
+    if not _PATH.match(path):
+        raise refuse(Reason.BAD_REQUEST, "The request target is not a plain absolute path.")
+    if mark and not _QUERY.match(query):
+        raise refuse(Reason.BAD_REQUEST, "The query has a character that must be percent-encoded.")
+    return path, mark + query
+
+
 def _check_version(version: tuple[int, int]) -> bool:
     if version == (1, 1):
         return True
@@ -85,17 +108,6 @@ def _check_version(version: tuple[int, int]) -> bool:
     if version == (0, 9):
         raise refuse(Reason.BAD_REQUEST, "The request line has no HTTP version.")
     raise refuse(Reason.VERSION_NOT_SUPPORTED, "This server speaks HTTP/1.1 and HTTP/1.0.")
-
-
-def _split_target(line: Line) -> tuple[str, str]:
-    if line.method in {"CONNECT", "TRACE"}:
-        raise refuse(Reason.BAD_REQUEST, f"{line.method} is not for this server.")
-    path, mark, query = line.target.partition("?")
-    if not _PATH.match(path):
-        raise refuse(Reason.BAD_REQUEST, "The request target is not a plain absolute path.")
-    if mark and not _QUERY.match(query):
-        raise refuse(Reason.BAD_REQUEST, "The query has a character that must be percent-encoded.")
-    return path, mark + query
 
 
 def _sort_headers(

@@ -45,6 +45,9 @@ class Reason(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"
     INTERNAL = "internal"
 
+    # Enum's own hash is a Python function, and a reason is looked up several times for each request.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -116,16 +119,13 @@ class ClientAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A request's head after every check that needs no configuration.
+class Fields:
+    """What the headers of a request say, after every check that needs no configuration.
 
     `known` holds the values of the headers we rely on, by lower-case name, in the order sent; `kept` the pairs
     that may go upstream as they came. `content_length` is None when the body is chunked or there is none.
     """
 
-    method: str
-    path: str
-    query: str
     host: str
     known: Mapping[bytes, list[bytes]]
     kept: list[tuple[bytes, bytes]]
@@ -139,6 +139,15 @@ class Head:
     def has_body(self) -> bool:
         """Whether body bytes follow the head."""
         return self.chunked or bool(self.content_length)
+
+
+class Head(NamedTuple):
+    """A request's head: path as it came, query with its question mark (or nothing), and the headers."""
+
+    method: str
+    path: str
+    query: str
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +192,10 @@ class Route:
     upstream: str = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """Proof that a request passed every rule; forwarding accepts nothing else.
 
-    `path` is the path to send upstream: the very bytes that were matched.
+    `path` is the path to send upstream: the very bytes that were matched. `body_limit` is in bytes.
     """
 
     route: Route

@@ -38,6 +38,9 @@ def compile_pattern(path: str) -> re.Pattern[str]:
     if not path.startswith("/"):
         raise ValueError("a path begins with /")
     segments = path[1:].split("/")
+    names = [match["name"] for match in map(_WHOLE.match, segments) if match]
+    if len(set(names)) < len(names):
+        raise ValueError("a name may stand only once in a path")
     return re.compile("".join("/" + _segment(text, last=i == len(segments) - 1) for i, text in enumerate(segments)))
 
 
@@ -52,6 +55,8 @@ def _segment(text: str, *, last: bool) -> str:
             raise ValueError(f"{text} may only be the last segment")
         return f"(?P<{match['name']}>[^/]+(?:/[^/]+)*)"
     if match["choice"]:
+        if not all(match["choice"].split("|")):
+            raise ValueError(f"{text} has an empty choice")
         return f"(?P<{match['name']}>{'|'.join(re.escape(word) for word in match['choice'].split('|'))})"
     return f"(?P<{match['name']}>[^/]+)"
 
@@ -95,13 +100,13 @@ def _name_of(host: str) -> str:
     return (name if colon and port.isdigit() else host).lower()
 
 
-def check_address(client: ClientAddress, allowed: Networks, rule: Rule) -> None:
-    """Applies the network rule and the route's own.
+def check_address(client: ClientAddress, is_allowed: bool, rule: Rule) -> None:
+    """Applies the network rule, whose verdict is `is_allowed`, and the route's own.
 
     Raises:
         Refused: address_denied.
     """
-    if client.ip not in allowed or (rule.networks and client.ip not in rule.networks):
+    if not is_allowed or (rule.networks and client.ip not in rule.networks):
         raise refuse(Reason.ADDRESS_DENIED, "This address may not use this service.")
 
 

@@ -32,7 +32,7 @@ from gateway.units import seconds, size
 
 _DURATION = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$", "examples": ["5s", "1h"]}
 _SIZE = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$", "examples": ["200MB"]}
-_HOST = re.compile(r"[a-z0-9.-]{1,253}|\[[0-9a-f:.]+\]")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
 
 
@@ -61,6 +61,7 @@ Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_DURATION)]
 Timeout = Annotated[float, BeforeValidator(seconds), AfterValidator(_positive), WithJsonSchema(_DURATION)]
 Size = Annotated[int, BeforeValidator(size), AfterValidator(_positive), WithJsonSchema(_SIZE)]
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Address = Annotated[str, AfterValidator(_address)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
@@ -169,7 +170,7 @@ class Listen(_Section):
     """Address to bind; `::` takes IPv4 clients too."""
     port: Port = 8443
     """Port to bind; 0 lets the kernel choose."""
-    proxy_protocol: bool = False
+    proxy_protocol: Switch = False
     """Peers in network.trusted_proxies must begin with a PROXY protocol header (version 1 or 2); others must not."""
     handshake_timeout: Timeout = _default("10s")
     """Longest TLS handshake, PROXY header included."""
@@ -250,7 +251,7 @@ class Upstream(_Section):
 class ApiKeys(_Section):
     """API keys as a way to log in."""
 
-    enabled: bool = True
+    enabled: Switch = True
     """Whether X-API-Key and Bearer keys are accepted."""
 
 

@@ -12,6 +12,8 @@ from gateway.limits.logins import BadLogins
 from gateway.model import Denial, Identity, Reason
 from gateway.state import State
 
+_ACCEPTED: Final = ("api_key", "accepted")
+_REJECTED: Final = ("api_key", "rejected")
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
 _UNKNOWN: Final = "This API key is not known here, or no more."
 _ELSEWHERE: Final = "This key may not be used from this address."
@@ -22,15 +24,14 @@ _TOO_MANY: Final = "Too many credentials from this address failed; good ones are
 class Attempt:
     """What came of a look at a request's credential: an identity, or why there is none.
 
-    `method` and `result` are words of closed sets, for the metrics.
+    `label` is (method, result) in words of closed sets, for the metrics.
     """
 
-    method: str
-    result: str
+    label: tuple[str, str]
     identity: Identity | None = None
     refusal: Refused | None = None
 
-    def accepted(self) -> Identity:
+    def identity_or_refuse(self) -> Identity:
         """The identity.
 
         Raises:
@@ -57,14 +58,14 @@ class Login:
         """
         credential = credential_of(known)
         if credential is None:
-            return Attempt("none", "missing", refusal=refuse(Reason.UNAUTHENTICATED, _MISSING))
+            return Attempt(("none", "missing"), refusal=refuse(Reason.UNAUTHENTICATED, _MISSING))
         key = find_key(credential, state.keys) if state.api_keys_enabled else None
         if key is None:
-            return Attempt("api_key", "rejected", refusal=self._failed(state, address, now))
+            return Attempt(_REJECTED, refusal=self._failed(state, address, now))
         if key.networks and address not in key.networks:
             elsewhere = refuse(Reason.ADDRESS_DENIED, _ELSEWHERE)
-            return Attempt("api_key", "accepted", key.identity, elsewhere)
-        return Attempt("api_key", "accepted", key.identity)
+            return Attempt(_ACCEPTED, key.identity, elsewhere)
+        return Attempt(_ACCEPTED, key.identity)
 
     def _failed(self, state: State, address: IPv4Address | IPv6Address, now: float) -> Refused:
         wait = self._bad_logins.failed(address, now, state.bad_logins)

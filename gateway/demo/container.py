@@ -306,9 +306,11 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-async def _serve(host: str, port: int, config: Config) -> int:
+async def _serve(host: str, port: int, config: Config, *, until_stdin_closes: bool) -> int:
     stop = asyncio.Event()
     _on_signals(stop)
+    if until_stdin_closes:
+        _on_closed_stdin(stop)
     app = make_app(config)
     runner = web.AppRunner(
         app,
@@ -322,7 +324,8 @@ async def _serve(host: str, port: int, config: Config) -> int:
         if problem := await _listen(runner, host, port):
             print(f"container: cannot listen on {host}:{port}: {problem}", file=sys.stderr)
             return 1
-        print(f"container ready on http://{host}:{runner.addresses[0][1]}", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # whoever started it may be gone already
+            print(f"container ready on http://{host}:{runner.addresses[0][1]}", flush=True)
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -349,6 +352,18 @@ def _on_signals(stop: asyncio.Event) -> None:
         signal.signal(number, ask)
 
 
+def _on_closed_stdin(stop: asyncio.Event) -> None:
+    """Ends the server once its standard input closes: so it never outlives who started it, however that ended."""
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop.set()
+
+    loop.add_reader(0, readable)
+
+
 def _port(text: str) -> int:
     if not 0 <= (port := int(text)) <= 65535:  # noqa: PLR2004 - the largest port
         raise argparse.ArgumentTypeError("a port is 0 to 65535")
@@ -373,11 +388,12 @@ def main() -> int:
     )
     parser.add_argument("--keep-jobs", type=int, default=1000, help="finished jobs kept at most")
     parser.add_argument("--keep-bytes", type=int, default=1 << 30, help="size of their results at most")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
     options = vars(parser.parse_args())
-    host, port = options.pop("host"), options.pop("port")
+    host, port, until_stdin_closes = (options.pop(name) for name in ("host", "port", "until_stdin_closes"))
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a client sends is no news
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(host, port, Config(**options)))
+        return runner.run(_serve(host, port, Config(**options), until_stdin_closes=until_stdin_closes))
 
 
 if __name__ == "__main__":

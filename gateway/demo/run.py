@@ -76,6 +76,14 @@ def run(demo: Demo) -> None:
     Raises:
         SetupError: when something is in the way, with what to do.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # before the gateway has handlers of its own
+    with contextlib.suppress(KeyboardInterrupt):
+        _run(demo)
+    _say("stopped")
+
+
+def _run(demo: Demo) -> None:
     directory = demo.directory.absolute()
     _say(f"Preparing {directory}")
     _prepare(directory)
@@ -93,8 +101,13 @@ def run(demo: Demo) -> None:
             _say(_WELCOME.format(**values))
             _say(f"ready {url}")
 
-        serve(configuration, environ, loop_factory=uvloop.new_event_loop, listening=listening)
-    _say("stopped")
+        serve(
+            configuration,
+            environ,
+            loop_factory=uvloop.new_event_loop,
+            listening=listening,
+            ended_by=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+        )
 
 
 def _say(text: str) -> None:
@@ -138,9 +151,12 @@ def _upstream(demo: Demo) -> Iterator[str]:
         yield demo.upstream
         return
     command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
-    command += ["--processing-time", "1"]
+    # Its standard input is a pipe of ours: however this process ends, the container sees it close and ends too.
+    command += ["--processing-time", "1", "--until-stdin-closes"]
     # A session of its own, so that Ctrl-C reaches the gateway alone, which drains while the container still answers.
-    container = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    container = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         line = container.stdout.readline() if container.stdout else ""
         if "ready on " not in line:
@@ -154,5 +170,6 @@ def _upstream(demo: Demo) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             container.kill()
             container.wait()
-        if container.stdout:
-            container.stdout.close()
+        for pipe in (container.stdin, container.stdout):
+            if pipe:
+                pipe.close()

@@ -8,7 +8,7 @@ Facts this file rests on:
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.errors import UpstreamBrokeOff
@@ -29,6 +29,7 @@ class AnswerHead:
 
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
     the Content-Length as it stands there: answers to HEAD and 304 state the size of a body that they have not.
+    `client_lines` remembers what heads.py makes of it: polls get the same head again and again.
     """
 
     status: int
@@ -38,6 +39,8 @@ class AnswerHead:
     stated: int | None
     chunked: bool
     reusable: bool
+    has_date: bool
+    client_lines: dict[bool, bytes] = field(default_factory=dict)
 
 
 def read_answer_head(
@@ -64,6 +67,7 @@ def read_answer_head(
         stated=stated,
         chunked=chunked,
         reusable=keeps and (chunked or length is not None),
+        has_date=any(name == b"date" for name, _ in headers),
     )
 
 

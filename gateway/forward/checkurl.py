@@ -2,7 +2,8 @@
 
 The SDK polls whatever URL it is given, with the key in every request. The upstream's own would lead it around the
 gateway, in the clear. So whatever stands there (absolute, relative, null), what goes out is our origin with the
-upstream's path, and when that path is none of ours, with the path that the result is read at.
+upstream's path, and when that path is none of ours, with the path that the result is read at. All else in the answer
+stays as it is, byte for byte.
 """
 
 import json
@@ -14,25 +15,68 @@ from gateway.errors import UpstreamBrokeOff
 
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+# Numbers are skipped, not read: Python refuses some that JSON allows.
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 def rewrite_check_url(answer: bytes, origin: str, submit_path: str) -> bytes:
     """Rewrites the check URL in a submit's answer; an answer that is no JSON object is returned as it is.
 
     Raises:
-        UpstreamBrokeOff: when the answer is nested so deeply that it can't be read.
+        UpstreamBrokeOff: when the answer can't be read but a client might manage to.
     """
+    if json.detect_encoding(answer) != "utf-8":
+        raise UpstreamBrokeOff("The upstream's answer to a submit is not in UTF-8.", arrived=True)
+    text = answer.decode("utf-8", "surrogateescape")
     try:
-        document = json.loads(answer)
-    except ValueError:
+        members = _members(text)
+    except (ValueError, IndexError, StopIteration):
         return answer
     except RecursionError:
         raise UpstreamBrokeOff("The upstream's answer to a submit can't be read.", arrived=True) from None
-    if not isinstance(document, dict) or "request_check_url" not in document:
-        return answer
-    path = _path_of(document["request_check_url"]) or _result_path(document.get("request_id"), submit_path)
-    document["request_check_url"] = None if path is None else origin + path
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+    request_id = next((value for key, value, _, _ in reversed(members) if key == "request_id"), None)
+    for key, url, start, end in reversed(members):
+        if key == "request_check_url":
+            path = _path_of(url) or _result_path(request_id, submit_path)
+            text = text[:start] + json.dumps(None if path is None else origin + path) + text[end:]
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _members(text: str) -> list[tuple[str, Any, int, int]]:
+    """The members of a JSON object: key, value, and where the value begins and ends."""
+    members: list[tuple[str, Any, int, int]] = []
+    place = _expect(text, _skip(text, 0), "{")
+    if text[place] == "}":
+        return members
+    while True:
+        key, place = _DECODER.raw_decode(text, place)
+        if not isinstance(key, str):
+            raise ValueError(place)  # noqa: TRY004 -- no JSON, like the decoder's own
+        start = _expect(text, _skip(text, place), ":")
+        value, end = _DECODER.raw_decode(text, start)
+        members.append((key, value, start, end))
+        place = _skip(text, end)
+        if text[place] == "}":
+            _end(text, place + 1)
+            return members
+        place = _expect(text, place, ",")
+
+
+def _skip(text: str, place: int) -> int:
+    match = _SPACE.match(text, place)
+    return match.end() if match else place
+
+
+def _expect(text: str, place: int, mark: str) -> int:
+    if text[place] != mark:
+        raise ValueError(mark)
+    return _skip(text, place + 1)
+
+
+def _end(text: str, place: int) -> None:
+    if _skip(text, place) != len(text):
+        raise ValueError(place)
 
 
 def _path_of(url: Any) -> str | None:

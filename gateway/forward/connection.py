@@ -19,6 +19,7 @@ from gateway.forward.answer import MOST_HEAD_BYTES, AnswerHead, read_answer_head
 _MOST_INTERIM: Final = 8
 _FIRST_FINAL: Final = 200
 _HELD: Final = 131_072
+_MOST_SEEN: Final = 256
 _HIGH_WATER: Final = 262_144
 
 
@@ -44,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_phrase",
         "_reading_paused",
         "_released",
+        "_seen",
         "_sink",
         "_spoiled",
         "answered",
@@ -61,13 +63,16 @@ class UpstreamConnection(asyncio.Protocol):
         "writing_paused",
     )
 
-    def __init__(self, on_lost: Callable[["UpstreamConnection"], None]) -> None:
+    def __init__(self, on_lost: Callable[["UpstreamConnection"], None], seen: dict[bytes, AnswerHead]) -> None:
         self.transport: asyncio.Transport | None = None
         self.on_lost = on_lost
+        self._seen = seen
         self.idle_since = 0.0
         self.reused = False
         self.writing_paused = False
         self.writable = Signal()
+        self.answered = Signal()
+        self.finished = Signal()
         self._parser: httptools.HttpResponseParser | None = None
         self._reading_paused = False
         self._released = True
@@ -78,8 +83,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.head: AnswerHead | None = None
         self.failure: UpstreamFailed | None = None
         self.body_ended = False
-        self.answered = Signal()
-        self.finished = Signal()
+        self.answered.clear()
+        self.finished.clear()
         self.on_early: Callable[[], None] | None = None
         self.held: list[bytes] = []
         self._held_bytes = 0
@@ -166,7 +171,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Called by the loop with the next bytes of the answer."""
         if self._released or self.failure is not None or self.body_ended:
             self._surplus()
-        elif self._left is not None and self.head is not None:
+        elif self.head is None:
+            self._take_head(data)
+        elif self._left is not None:
             self._take_counted(data)
         else:
             self._take_parsed(data)
@@ -253,12 +260,36 @@ class UpstreamConnection(asyncio.Protocol):
     def _has_arrived(self) -> bool:
         return self._head_bytes > 0
 
+    def _take_head(self, data: bytes) -> None:
+        """Takes the first bytes of an answer: a head that was parsed before is known by its bytes."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._seen.get(data[:end]) if self._head_bytes == 0 and not self._bodiless else None
+        if known is not None:
+            self._head_bytes = end
+            self.head = known
+            self._left = known.length
+            if len(data) > end or self._left == 0:
+                self._take_counted(data[end:])
+            self._announce()
+            return
+        is_first = self._head_bytes == 0
+        self._take_parsed(data)
+        if is_first and not self._bodiless and self.head is not None and self.head.length is not None:
+            self._remember(data[:end], self.head)
+
+    def _remember(self, head_bytes: bytes, head: AnswerHead) -> None:
+        if self._interim or self.failure is not None:
+            return
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[head_bytes] = head
+
     def _take_parsed(self, data: bytes) -> None:
         was_headless = self.head is None
         if was_headless:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)  # type: ignore[union-attr] # begin() made it, and only connection_lost drops it
+            self._parser.feed_data(data)  # type: ignore[union-attr] # begin() made it; only connection_lost drops it
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.body_ended:
                 self._fail(_failure_of(error))

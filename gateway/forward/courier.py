@@ -5,8 +5,7 @@ way ended in an error.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp.streams import StreamReader
 
@@ -24,15 +23,18 @@ from gateway.state import UpstreamTarget
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One request to carry: who waits for it, what may be sent, where to, and the origin that clients know us by."""
+class Order(NamedTuple):
+    """One request to carry: who waits for it, what may be sent where, and the origin that clients know us by.
+
+    `lines` are the headers that go upstream, but for those of the trace.
+    """
 
     client: ClientConnection
     body: StreamReader
     head: Head
     permit: Permit
     trace: Trace
+    lines: bytes
     target: UpstreamTarget
     origin: str
     delivery: Delivery
@@ -71,7 +73,7 @@ class Courier:
     async def _ask_safely(self, order: Order, pool: Pool) -> UpstreamConnection:
         """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
         delivery = order.delivery
-        upstream = None if order.head.has_body else pool.take_idle(self._clock())
+        upstream = None if order.head.fields.has_body else pool.take_idle(self._clock())
         if upstream is not None:
             delivery.connection = "reused"
             try:
@@ -89,9 +91,11 @@ class Courier:
         try:
             upstream.begin(bodiless=head.method == "HEAD")
             delivery.started = delivery.started or self._clock()
-            upstream.send(upstream_head(head, order.permit, order.target.authority, order.trace))
-            if head.has_body:
-                await send_body(client, order.body, head, order.permit, upstream, order.target.read_timeout, delivery)
+            upstream.send(upstream_head(head.method, order.permit.path + head.query, order.lines, order.trace))
+            if head.fields.has_body:
+                await send_body(
+                    client, order.body, head.fields, order.permit, upstream, order.target.read_timeout, delivery
+                )
             client.expect(order.target.read_timeout, _silence)
             await upstream.answered
             client.expect_nothing()
@@ -107,7 +111,7 @@ class Courier:
         answer = upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        closes = client.live.is_draining or not head.keep_alive or not order.body.is_eof()
+        closes = client.live.is_draining or not head.fields.keep_alive or not order.body.is_eof()
         framing = _framing(head, answer, closes=closes)
         if order.permit.route.kind is Kind.SUBMIT and head.method == "POST":
             client.expect(order.target.read_timeout, _silence)
@@ -136,7 +140,7 @@ class Courier:
 def _framing(head: Head, answer: AnswerHead, *, closes: bool) -> Framing:
     if head.method == "HEAD" or answer.length is not None:
         return Framing(answer.stated, chunked=False, closes=closes)
-    return Framing(None, chunked=head.http_1_1, closes=closes or not head.http_1_1)
+    return Framing(None, chunked=head.fields.http_1_1, closes=closes or not head.fields.http_1_1)
 
 
 def _rewritten(content: bytes, answer: AnswerHead, order: Order) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from gateway.forward.answer import AnswerHead
 from gateway.headers import HOP_BY_HOP
-from gateway.model import Head, Kind, Permit, Trace
+from gateway.model import Fields, Kind, Trace
 
 # What an upstream may not say in our name, beside what is for one hop alone and the framing.
 _NOT_PASSED: Final = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-gateway-reason"}
@@ -20,37 +20,43 @@ _PHRASES: Final = {
 }  # fmt: skip
 
 
-def upstream_head(head: Head, permit: Permit, authority: str, trace: Trace) -> bytes:
-    """The head of the request as the upstream gets it. `authority` is the upstream's own host and port."""
-    lines = [f"{head.method} {permit.path}{head.query} HTTP/1.1\r\nHost: {authority}".encode("ascii")]
-    if permit.route.kind is Kind.SUBMIT:  # the answer is read on its way, so it may come in no coding
-        lines.append(b"\r\nAccept-Encoding: identity")
-        kept = [pair for pair in head.kept if pair[0].lower() != b"accept-encoding"]
-    else:
-        kept = head.kept
-    for name, value in kept:
-        lines += (b"\r\n", name, b": ", value)
-    lines.append(
-        b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\nVia: %b gateway"
-        b"\r\nX-Request-Id: %b\r\ntraceparent: %b"
-        % (
-            str(permit.client.ip).encode("ascii"),
-            head.host.encode("ascii"),
-            b"1.1" if head.http_1_1 else b"1.0",
-            trace.request_id,
-            trace.traceparent,
-        )
+def upstream_head(method: str, target: str, lines: bytes, trace: Trace) -> bytes:
+    """The head of the request as the upstream gets it; `lines` come from upstream_lines."""
+    state = b"" if trace.tracestate is None else b"\r\ntracestate: " + trace.tracestate
+    return b"%b %b HTTP/1.1\r\n%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b\r\n\r\n" % (
+        method.encode("ascii"),
+        target.encode("ascii"),
+        lines,
+        trace.request_id,
+        trace.traceparent,
+        state,
     )
-    if trace.tracestate is not None:
-        lines += (b"\r\ntracestate: ", trace.tracestate)
-    if permit.identity is not None:
-        lines += (b"\r\nX-Gateway-Key-Id: ", permit.identity.key_id.encode("ascii"))
-    if head.chunked:
-        lines.append(b"\r\nTransfer-Encoding: chunked")
-    elif head.content_length is not None:
-        lines.append(b"\r\nContent-Length: %d" % head.content_length)
-    lines.append(b"\r\n\r\n")
-    return b"".join(lines)
+
+
+def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, *, is_submit: bool) -> bytes:
+    """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
+
+    `authority` is the upstream's own host and port.
+    """
+    lines = [b"Host: " + authority.encode("ascii")]
+    for name, value in fields.kept:
+        if not (is_submit and name.lower() == b"accept-encoding"):
+            lines.append(name + b": " + value)
+    if is_submit:  # the answer is read on its way, so it may come in no coding
+        lines.append(b"Accept-Encoding: identity")
+    lines += (
+        b"X-Forwarded-For: " + client_ip.encode("ascii"),
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: " + fields.host.encode("ascii"),
+        b"Via: 1.1 gateway" if fields.http_1_1 else b"Via: 1.0 gateway",
+    )
+    if key_id is not None:
+        lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
+    if fields.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif fields.content_length is not None:
+        lines.append(b"Content-Length: %d" % fields.content_length)
+    return b"\r\n".join(lines)
 
 
 class Framing(NamedTuple):
@@ -63,30 +69,28 @@ class Framing(NamedTuple):
 
 def client_head(answer: AnswerHead, framing: Framing, request_id: bytes, kind: Kind, date: bytes) -> bytes:
     """The head of an upstream's answer as the client gets it. `date` is used when the upstream sent none."""
-    named = {
-        token.strip().lower()
-        for name, value in answer.headers
-        if name == b"connection"
-        for token in value.split(b",")
-    }
-    phrase = answer.phrase or _PHRASES.get(answer.status, b"")
-    lines = [b"HTTP/1.1 %d %b" % (answer.status, phrase)]
-    has_date = False
-    for name, value in answer.headers:
-        if name in _NOT_PASSED or name in named or (kind is Kind.RESULT and name == b"cache-control"):
-            continue
-        has_date = has_date or name == b"date"
-        lines += (b"\r\n", name, b": ", value)
-    if not has_date:
-        lines += (b"\r\ndate: ", date)
-    lines += (b"\r\nX-Request-Id: ", request_id)
-    if kind is Kind.RESULT:
-        lines.append(b"\r\nCache-Control: no-store")
+    is_result = kind is Kind.RESULT
+    lines = answer.client_lines.get(is_result)
+    if lines is None:
+        lines = answer.client_lines[is_result] = _client_lines(answer, is_result=is_result)
+    if not answer.has_date:
+        lines += b"\r\nDate: " + date
     if framing.chunked:
-        lines.append(b"\r\nTransfer-Encoding: chunked")
-    elif framing.length is not None:
-        lines.append(b"\r\nContent-Length: %d" % framing.length)
-    if framing.closes:
-        lines.append(b"\r\nConnection: close")
-    lines.append(b"\r\n\r\n")
-    return b"".join(lines)
+        end = b"\r\nTransfer-Encoding: chunked"
+    else:
+        end = b"" if framing.length is None else b"\r\nContent-Length: %d" % framing.length
+    closing = b"\r\nConnection: close\r\n\r\n" if framing.closes else b"\r\n\r\n"
+    return b"%b\r\nX-Request-Id: %b%b%b" % (lines, request_id, end, closing)
+
+
+def _client_lines(answer: AnswerHead, *, is_result: bool) -> bytes:
+    """The status line and what is passed on of the headers: the same for each answer with this head."""
+    connection = b",".join(value for name, value in answer.headers if name == b"connection")
+    named = {token.strip().lower() for token in connection.split(b",")}
+    lines = [b"HTTP/1.1 %d %b" % (answer.status, answer.phrase or _PHRASES.get(answer.status, b""))]
+    for name, value in answer.headers:
+        if name not in _NOT_PASSED and name not in named and not (is_result and name == b"cache-control"):
+            lines.append(name + b": " + value)
+    if is_result:
+        lines.append(b"Cache-Control: no-store")
+    return b"\r\n".join(lines)

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final
 
 from gateway.errors import UpstreamUnreachable
+from gateway.forward.answer import AnswerHead
 from gateway.forward.connection import UpstreamConnection
 from gateway.state import UpstreamTarget
 
@@ -20,7 +21,7 @@ _MOST_IDLE: Final = 512
 class Pool:
     """The connections to one upstream."""
 
-    __slots__ = ("_idle", "_loop", "_open", "_tls", "is_retired", "target")
+    __slots__ = ("_idle", "_loop", "_open", "_seen", "_tls", "is_retired", "target")
 
     def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop) -> None:
         self.target = target
@@ -29,6 +30,7 @@ class Pool:
         self._tls = ssl.create_default_context() if target.scheme == "https" else None
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
+        self._seen: dict[bytes, AnswerHead] = {}
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
         """The connection used last, if it may be used again; `now` is the loop's time."""
@@ -55,7 +57,10 @@ class Pool:
         try:
             async with asyncio.timeout(target.connect_timeout):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._open.discard), target.host, target.port, ssl=self._tls
+                    lambda: UpstreamConnection(self._open.discard, self._seen),
+                    target.host,
+                    target.port,
+                    ssl=self._tls,
                 )
         except TimeoutError:
             raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None

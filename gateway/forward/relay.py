@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout, refuse
 from gateway.forward.connection import UpstreamConnection
 from gateway.listener.connection import ClientConnection
-from gateway.model import Delivery, Head, Permit, Reason
+from gateway.model import Delivery, Fields, Permit, Reason
 from gateway.policy import body_too_large
 
 _MOST_ANSWER: Final = 1_048_576
@@ -27,7 +27,7 @@ class _EarlyAnswer(Exception):
 async def send_body(
     client: ClientConnection,
     body: StreamReader,
-    head: Head,
+    fields: Fields,
     permit: Permit,
     upstream: UpstreamConnection,
     read_timeout: float,
@@ -43,7 +43,7 @@ async def send_body(
     upstream.on_early = lambda: client.interrupt(_EarlyAnswer())
     try:
         client.start_body(body)
-        if head.expects_continue:
+        if fields.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while upstream.head is None and upstream.failure is None:
             data = await body.readany()
@@ -53,7 +53,7 @@ async def send_body(
             is_last = body.is_eof() and body.at_eof()
             if is_last:
                 client.finishes_alone = True
-            _pass_on(upstream, data, is_last, head.chunked)
+            _pass_on(upstream, data, is_last, fields.chunked)
             if is_last:
                 break
             client.body_moved()

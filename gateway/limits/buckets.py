@@ -4,7 +4,9 @@ A bucket is its theoretical arrival time (TAT): the moment, in seconds of the ca
 empty of debt. It costs one float per subject and needs no timer: an old TAT is a full bucket.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_ROUNDING: Final = 1e-6  # what sums of floats may be off by; no bucket cares for a microsecond
 
 
 class Rate(NamedTuple):
@@ -22,7 +24,8 @@ def per_minute(count: int) -> Rate:
 def wait_for(tat: float, now: float, cost: float, rate: Rate) -> float:
     """Seconds until `cost` units are there; 0.0 when they are there now."""
     spent_until = max(tat, now) + cost / rate.per_second
-    return max(0.0, spent_until - now - rate.burst / rate.per_second)
+    wait = spent_until - now - rate.burst / rate.per_second
+    return wait if wait > _ROUNDING else 0.0
 
 
 def take(tat: float, now: float, cost: float, rate: Rate) -> float:

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from gateway.acquaintance import Acquaintance
 from gateway.drive import Drive, Signal
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.model import Peer, Reason
@@ -54,8 +55,9 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_arrival", "_body", "_drive", "_head_bytes", "_in_head", "_last_progress", "_late", "_on_end", "_on_start",
-        "_reading_body", "_serve", "_traffic", "_window_bytes", "_window_ends", "_written", "deadline",
-        "finishes_alone", "has_ended", "is_gone", "live", "on_writable", "peer", "request_count", "writable",
+        "_reading_body", "_serve", "_traffic", "_window_bytes", "_window_ends", "_written", "caller", "deadline",
+        "finishes_alone", "has_ended", "is_gone", "live", "on_writable", "peer", "peer_ip",
+        "request_count", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +84,8 @@ class ClientConnection(RequestHandler):
         )
         self.live = live
         self.peer = peer
+        self.peer_ip = str(peer.ip)
+        self.caller: Acquaintance | None = None
         self.is_gone = False
         self.finishes_alone = False
         self.has_ended = False

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -60,9 +60,16 @@ class LogStream:
             # Small batches: the write in between lets go of the interpreter, so that the loop never waits long.
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
             try:
-                self._write(b"".join(map(self.render, batch)))
+                self._write(b"".join(map(self._rendered, batch)))
             except OSError:
                 self.dropped += len(batch)
+
+    def _rendered(self, event: Event) -> bytes:
+        try:
+            return self.render(event)
+        except (TypeError, ValueError):  # a value that has no form in JSON or UTF-8: one event is lost, not the log
+            self.dropped += 1
+            return b""
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -71,17 +78,15 @@ class LogStream:
 
 
 def json_line(event: Event) -> bytes:
-    """Renders an event as one line of JSON; `at`, seconds since the epoch, becomes its RFC 3339 timestamp."""
-    at = event.pop("at")
-    whole = {"timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **event}
-    return orjson.dumps(whole, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    """Renders an event as one line of JSON; its timestamp (UTC) as RFC 3339 with microseconds."""
+    return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 def console_line(event: Event) -> bytes:
     """Renders an event for people: time, level, what happened, and the rest as key=value."""
-    at, level, what = event.pop("at"), event.pop("level", "info"), event.pop("event", "")
+    at, level, what = event.pop("timestamp"), event.pop("level", "info"), event.pop("event", "")
     pairs = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if value is not None)
-    return f"{datetime.fromtimestamp(at):%H:%M:%S} {level:<7} {what:<20} {pairs}\n".encode()  # noqa: DTZ006 -- local time
+    return f"{at.astimezone():%H:%M:%S} {level:<7} {what:<20} {pairs}\n".encode()
 
 
 def _plain(value: object) -> str:
@@ -89,11 +94,11 @@ def _plain(value: object) -> str:
     return text if text.isprintable() and " " not in text else repr(text)
 
 
-def configure(stream: LogStream, level: str, clock: Callable[[], float]) -> None:
-    """Lets structlog's loggers write to a stream; `clock` gives seconds since the epoch."""
+def configure(stream: LogStream, level: str, now: Callable[[], datetime]) -> None:
+    """Lets structlog's loggers write to a stream; `now` gives the time in UTC."""
 
     def enqueue(_: Any, name: str, event: Event) -> Event:
-        stream.put({"at": clock(), "level": name, **event})
+        stream.put({"timestamp": now(), "level": name, **event})
         raise structlog.DropEvent
 
     structlog.configure(

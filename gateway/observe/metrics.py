@@ -1,7 +1,7 @@
 """The metrics of docs/metrics.md, in prometheus_client's exposition.
 
-What a request adds to is plain numbers in one table row, found by (route, method, status, reason); prometheus_client
-makes families of them when it is scraped. Its own children cost a lock and a look-up for each of the five metrics
+What a request adds to is plain numbers in one table row, found by its route; prometheus_client makes
+ families of them when it is scraped. Its own children cost a lock and a look-up for each of the five metrics
 that a request touches. All labels are bounded: routes and keys are configured, the rest are closed sets.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.model import Exchange
+from gateway.model import Exchange, Reason
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -43,29 +43,39 @@ class Histogram:
         return rows
 
 
+class RouteTally:
+    """What the requests of one route add to."""
+
+    __slots__ = ("duration", "outcomes", "upstream_duration")
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[tuple[str, int, Reason]] = Counter()
+        self.duration = Histogram()
+        self.upstream_duration = Histogram()
+
+
 class RequestMetrics:
     """What requests add to. `add` is called once for each, with its finished record."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, int, str]] = Counter()
-        self.durations: dict[str, Histogram] = {}
-        self.upstream_durations: dict[str, Histogram] = {}
+        self.routes: dict[str, RouteTally] = {}
         self.authentications: Counter[tuple[str, str]] = Counter()
         self.in_flight = 0
         self.retries = 0
 
     def add(self, exchange: Exchange) -> None:
         """Counts one request."""
+        tally = self.routes.get(exchange.route)
+        if tally is None:
+            tally = self.routes[exchange.route] = RouteTally()
         method = exchange.method if exchange.method in _METHODS else "OTHER"
-        route = exchange.route
-        self.requests[route, method, exchange.status, exchange.reason] += 1
-        _of(self.durations, route).observe(exchange.ended - exchange.started)
+        tally.outcomes[method, exchange.status, exchange.reason] += 1
+        tally.duration.observe(exchange.ended - exchange.started)
         if exchange.authentication is not None:
             self.authentications[exchange.authentication] += 1
         delivery = exchange.delivery
         if delivery is not None and delivery.started is not None:
-            ended = delivery.ended or exchange.ended
-            _of(self.upstream_durations, route).observe(ended - delivery.started)
+            tally.upstream_duration.observe((delivery.ended or exchange.ended) - delivery.started)
             self.retries += delivery.retried
 
     def collect(self) -> Iterator[Metric]:
@@ -75,17 +85,20 @@ class RequestMetrics:
             "Requests by what became of them.",
             labels=("route", "method", "status", "reason"),
         )
-        for (route, method, status, reason), count in self.requests.items():
-            requests.add_metric((route, method, str(status), reason), count)
-        yield requests
-        yield _family(
-            "gateway_request_duration_seconds", "From a request's head to the end of its answer.", self.durations
+        durations = HistogramMetricFamily(
+            "gateway_request_duration_seconds", "From a request's head to the end of its answer.", labels=("route",)
         )
-        yield _family(
+        upstream_durations = HistogramMetricFamily(
             "gateway_upstream_duration_seconds",
             "From a request's first byte upstream to the end of the upstream's answer.",
-            self.upstream_durations,
+            labels=("route",),
         )
+        for route, tally in self.routes.items():
+            for (method, status, reason), count in tally.outcomes.items():
+                requests.add_metric((route, method, str(status), reason.value), count)
+            durations.add_metric((route,), tally.duration.buckets(), tally.duration.total)
+            upstream_durations.add_metric((route,), tally.upstream_duration.buckets(), tally.upstream_duration.total)
+        yield from (requests, durations, upstream_durations)
         yield GaugeMetricFamily("gateway_requests_in_flight", "Requests being handled.", self.in_flight)
         authentications = CounterMetricFamily(
             "gateway_authentications", "Credentials looked at, by method and result.", labels=("method", "result")
@@ -151,17 +164,3 @@ class BuildInfo:
         family = GaugeMetricFamily("gateway_build_info", "What runs; always 1.", labels=tuple(self._labels))
         family.add_metric(tuple(self._labels.values()), 1)
         yield family
-
-
-def _of(table: dict[str, Histogram], route: str) -> Histogram:
-    histogram = table.get(route)
-    if histogram is None:
-        histogram = table[route] = Histogram()
-    return histogram
-
-
-def _family(name: str, documentation: str, table: dict[str, Histogram]) -> Metric:
-    family = HistogramMetricFamily(name, documentation, labels=("route",))
-    for route, histogram in table.items():
-        family.add_metric((route,), buckets=histogram.buckets(), sum_value=histogram.total)
-    return family

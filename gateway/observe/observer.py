@@ -1,6 +1,7 @@
 """What happens once for each request, whatever became of it: the metrics, and one event in the log."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from gateway.model import Exchange
 from gateway.observe.log import LogStream, is_enabled
@@ -9,9 +10,9 @@ from gateway.observe.requestlog import level_of, request_event
 
 
 class Observer:
-    """Counts and logs finished requests. `now` gives seconds since the epoch."""
+    """Counts and logs finished requests. `now` gives the time in UTC."""
 
-    def __init__(self, metrics: RequestMetrics, stream: LogStream, level: str, now: Callable[[], float]) -> None:
+    def __init__(self, metrics: RequestMetrics, stream: LogStream, level: str, now: Callable[[], datetime]) -> None:
         self._metrics = metrics
         self._stream = stream
         self.level = level

@@ -4,6 +4,7 @@ The fields are a closed list. None of them is a header, a query, a path, a body,
 client may choose freely (the method) is cut down to a known set by the metrics and left out here when unknown.
 """
 
+from datetime import datetime
 from typing import Any, Final
 
 from gateway.model import Exchange, Reason, Source
@@ -18,11 +19,11 @@ def level_of(exchange: Exchange) -> str:
     return "warning" if exchange.source is Source.UPSTREAM and exchange.reason is not Reason.FORWARDED else "info"
 
 
-def request_event(exchange: Exchange, level: str, at: float) -> dict[str, Any]:
-    """The event as fields; durations in seconds, sizes in bytes, `at` in seconds since the epoch."""
+def request_event(exchange: Exchange, level: str, at: datetime) -> dict[str, Any]:
+    """The event as fields; durations in seconds, sizes in bytes, `at` in UTC."""
     delivery = exchange.delivery
     event = {
-        "at": at,
+        "timestamp": at,
         "level": level,
         "event": "request",
         "request_id": exchange.request_id,
