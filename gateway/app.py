@@ -6,9 +6,7 @@ connections too, and what runs may end within drain_timeout. A second signal end
 """
 
 import asyncio
-import gc
 import os
-import resource
 import signal
 import socket
 import time
@@ -36,6 +34,7 @@ from gateway.listener.pace import Pace
 from gateway.observe.log import LogStream, configure, console_line, json_line
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer
+from gateway.process import prepare_process, settle_memory
 from gateway.registry import make_registry
 from gateway.reload import Prepared, Reloader, prepare
 from gateway.settings import Log
@@ -71,7 +70,7 @@ def serve(
     """
     require_c_parser()
     prepared = prepare(path, environ)
-    _raise_file_limit()
+    prepare_process()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(path, environ, prepared, listening, ended_by))
 
@@ -90,9 +89,7 @@ async def _serve(
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.force)
         for number in ended_by:
             loop.add_signal_handler(number, _signal(ends, at_once))
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        settle_memory()
         listening(gateway.addresses)
         await ends.wait()
         await gateway.drain(at_once)
@@ -273,12 +270,6 @@ def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socke
         raise SetupError(f"{section}: can't listen on {address} port {port}: {error.strerror}") from None
     stack.callback(listening.close)
     return listening
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1_048_576)), hard))
 
 
 def _signal(first: asyncio.Event, second: asyncio.Event) -> Callable[[], None]:

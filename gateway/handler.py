@@ -95,6 +95,7 @@ class Handler:
 
         path, query = read_target(request.method, request.path)
         head = Head(request.method, path, query, caller.fields)
+        exchange.keep_alive = head.fields.keep_alive
         path = state.routes.unaliased(path)
         rule = state.routes.match(head.method, path, head.fields.host)
         exchange.route = rule.route.label
@@ -136,11 +137,11 @@ class Handler:
             client.abort()
             return
         unread = not body.is_eof()
-        closes = unread or self._live.is_draining or exchange.trace is None
+        closes = unread or self._live.is_draining or not exchange.keep_alive
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         if closes:
-            client.close()
+            client.is_last = True
         if unread:
             await drain(client, body)
 

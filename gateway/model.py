@@ -233,7 +233,7 @@ class Delivery:
 class Exchange:
     """The one mutable record of a request: only handler.py writes it, only observe reads it whole.
 
-    Times are seconds of the loop's clock.
+    Times are seconds of the loop's clock. `keep_alive` says that the head was sound and the connection may go on.
     """
 
     request_id: str
@@ -249,5 +249,6 @@ class Exchange:
     source: Source = Source.UPSTREAM
     detail: str | None = None
     trace: Trace | None = None
+    keep_alive: bool = False
     delivery: Delivery | None = None
     ended: float = 0.0

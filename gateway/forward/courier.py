@@ -126,7 +126,7 @@ class Courier:
                 opening
             )
         if framing.closes:
-            client.close()
+            client.is_last = True
 
     def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
         order.delivery.status = answer.status

@@ -46,7 +46,7 @@ async def send_body(
         if fields.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while upstream.head is None and upstream.failure is None:
-            data = await body.readany()
+            data = await client.next_piece(body)
             delivery.received += len(data)
             if delivery.received > permit.body_limit:
                 raise body_too_large(delivery.received, permit.body_limit)
@@ -193,7 +193,7 @@ async def drain(client: ClientConnection, body: StreamReader) -> None:
     client.expect(_DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
     try:
         while left > 0 and not (body.is_eof() and body.at_eof()) and not client.is_gone:
-            left -= len(await body.readany())
+            left -= len(await client.next_piece(body))
     except (GatewayError, RequestPayloadError):
         return
     finally:
