@@ -132,12 +132,13 @@ class Gateway:
         await _either(at_once, shutdown.drain_delay)
         self._acceptor.stop()
         deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
-        while self._connections and asyncio.get_running_loop().time() < deadline and not at_once.is_set():
-            for connection in self._connections.all():
-                if connection.is_idle:
-                    connection.force_close()
-            await _either(at_once, _CHECK_DRAINED)
-        log.info("drained", cut_off=len(self._connections))
+        left = self._connections.all()
+        while left and asyncio.get_running_loop().time() < deadline and not at_once.is_set():
+            for connection in left:
+                connection.close_idle()
+            left = [connection for connection in self._connections.all() if connection.is_unfinished]
+            await _either(at_once, _CHECK_DRAINED if left else 0)
+        log.info("drained", cut_off=len(left))
 
 
 @asynccontextmanager

@@ -18,19 +18,18 @@ import structlog
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.acquaintance import Acquaintance, meet
+from gateway.acquaintance import Acquaintance, Passage, RequestLine, make_passage, meet
 from gateway.auth.login import Login
 from gateway.errors import ClientGone, Refused, UpstreamFailed
 from gateway.forward.courier import Courier, Order
-from gateway.forward.heads import upstream_lines
 from gateway.forward.relay import drain
 from gateway.headers import read_target
 from gateway.listener.connection import ClientConnection, Request
-from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Head, Kind, Permit, Reason
+from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Permit, Reason
 from gateway.observe.observer import Observer
-from gateway.policy import check_access, check_address, check_length
+from gateway.policy import body_allowance, check_access, check_address, check_length
 from gateway.problem import problem
-from gateway.state import Live, State, UpstreamTarget
+from gateway.state import Live, State
 from gateway.trace import trace_of
 
 _INTERNAL: Final = "The gateway failed; its log says where."
@@ -69,7 +68,7 @@ class Handler:
         except Refused as refused:
             await self._refuse(client, body, exchange, refused.denial)
         except UpstreamFailed as failure:
-            await self._report(client, body, exchange, failure)
+            await self._refuse(client, body, exchange, Denial(failure.reason, str(failure)))
         except ClientGone as gone:
             self._note(exchange, gone.reason, str(gone))
             client.abort()
@@ -93,41 +92,47 @@ class Handler:
         exchange.trace = trace_of(exchange.request_id, caller.request_id, caller.passed_on, self._new_id)
         exchange.request_id = caller.request_id or exchange.request_id
 
+        passage = caller.passage
+        if passage is None or not passage.is_for(request.method, request.path):
+            passage = caller.passage = self._permit(state, caller, request, exchange)
+        permit = passage.permit
+        exchange.keep_alive = caller.fields.keep_alive
+        exchange.route = permit.route.label
+        if permit.identity is not None:
+            exchange.key_id = permit.identity.key_id
+            exchange.authentication = permit.identity.label
+
+        delivery = exchange.delivery = Delivery()
+        await self._courier.forward(Order(client, body, passage, exchange.trace, delivery))
+
+        exchange.status = delivery.status
+        if client.is_gone:
+            self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
+        elif not body.is_eof():
+            await drain(client, body)
+
+    def _permit(self, state: State, caller: Acquaintance, request: RawRequestMessage, exchange: Exchange) -> Passage:
+        """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
+        fields = caller.fields
         path, query = read_target(request.method, request.path)
-        head = Head(request.method, path, query, caller.fields)
-        exchange.keep_alive = head.fields.keep_alive
+        exchange.keep_alive = fields.keep_alive
         path = state.routes.unaliased(path)
-        rule = state.routes.match(head.method, path, head.fields.host)
+        rule = state.routes.match(request.method, path, fields.host)
         exchange.route = rule.route.label
         check_address(caller.address, caller.is_allowed, rule)
 
         identity = None
         if rule.route.access is not Access.ANYONE:
-            attempt = caller.accepted or self._login.attempt(
-                state, head.fields.known, caller.address.ip, exchange.started
-            )
+            attempt = self._login.attempt(state, fields.known, caller.address.ip, exchange.started)
             exchange.authentication = attempt.label
+            exchange.key_id = attempt.key_id
             identity = attempt.identity_or_refuse()
-            caller.accepted = attempt
-            exchange.key_id = identity.key_id
             check_access(rule.route, identity)
 
-        limit = (identity.profile if identity else state.anonymous).body_limit
-        check_length(head.fields.content_length, limit)
+        limit = body_allowance((identity.profile if identity else state.anonymous).body_limit)
+        check_length(fields.content_length, limit)
         permit = Permit(rule.route, path, caller.address, identity, limit)
-
-        exchange.delivery = Delivery()
-        target = state.upstreams[rule.route.upstream]
-        lines = _upstream_lines(caller, permit, target)
-        origin = state.public_url or f"https://{head.fields.host}"
-        order = Order(client, body, head, permit, exchange.trace, lines, target, origin, exchange.delivery)
-        await self._courier.forward(order)
-
-        exchange.status = exchange.delivery.status
-        if client.is_gone:
-            self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
-        elif not body.is_eof():
-            await drain(client, body)
+        return make_passage(state, caller, RequestLine(request.method, request.path), query, permit)
 
     async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
@@ -145,11 +150,6 @@ class Handler:
         if unread:
             await drain(client, body)
 
-    async def _report(
-        self, client: ClientConnection, body: StreamReader, exchange: Exchange, failure: UpstreamFailed
-    ) -> None:
-        await self._refuse(client, body, exchange, Denial(failure.reason, str(failure)))
-
     def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:
         verdict = VERDICTS[reason]
         delivery = exchange.delivery
@@ -165,17 +165,6 @@ def _recognize(client: ClientConnection, state: State, request: RawRequestMessag
     if caller is None or not caller.is_same(state, request.version, request.raw_headers):
         caller = client.caller = meet(state, client.peer, request.version, request.raw_headers)
     return caller
-
-
-def _upstream_lines(caller: Acquaintance, permit: Permit, target: UpstreamTarget) -> bytes:
-    key_id = permit.identity.key_id if permit.identity else None
-    depends_on = (target.authority, key_id, permit.route.kind is Kind.SUBMIT)
-    lines = caller.upstream_lines.get(depends_on)
-    if lines is None:
-        authority, key_id, is_submit = depends_on
-        lines = upstream_lines(caller.fields, caller.client_ip, key_id, authority, is_submit=is_submit)
-        caller.upstream_lines[depends_on] = lines
-    return lines
 
 
 def _where(error: Exception) -> str:

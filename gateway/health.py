@@ -17,11 +17,12 @@ log = structlog.get_logger()
 
 
 class HealthProbe:
-    """Asks the upstream's health path; `is_up` is the latest answer."""
+    """Asks the upstream's health path; `is_up` tells of the latest answer."""
 
     def __init__(self, target: Callable[[], UpstreamTarget]) -> None:
         self._target = target
-        self.is_up = False
+        self._problem: str | None = "not asked yet"
+        self._was_asked = False
 
     async def run(self) -> None:
         """Asks until it is cancelled."""
@@ -35,10 +36,15 @@ class HealthProbe:
                 self._note(await probe(session, self._target()))
                 await asyncio.sleep(_INTERVAL)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the latest answer was good."""
+        return self._problem is None
+
     def _note(self, problem: str | None) -> None:
-        if (problem is None) != self.is_up:
+        if not self._was_asked or (problem is None) != self.is_up:
             log.warning("upstream is down", why=problem) if problem else log.info("upstream is up")
-        self.is_up = problem is None
+        self._problem, self._was_asked = problem, True
 
 
 async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str | None:

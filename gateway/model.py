@@ -160,13 +160,16 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: an id that metrics and logs may show, an owner that jobs belong to, and what it may do."""
+    """Who calls: an id that metrics and logs may show, an owner that jobs belong to, and what it may do.
+
+    `label` says for the metrics how it was found: (method, result), words of closed sets.
+    """
 
     key_id: str
     owner: str
     profile: Profile
     scopes: frozenset[str] = frozenset()
-    method: str = "api_key"
+    label: tuple[str, str] = ("api_key", "accepted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from gateway.limits.logins import BadLogins
 from gateway.model import Denial, Identity, Reason
 from gateway.state import State
 
-_ACCEPTED: Final = ("api_key", "accepted")
 _REJECTED: Final = ("api_key", "rejected")
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
 _UNKNOWN: Final = "This API key is not known here, or no more."
@@ -30,6 +29,11 @@ class Attempt:
     label: tuple[str, str]
     identity: Identity | None = None
     refusal: Refused | None = None
+
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that was recognized, usable or not."""
+        return self.identity.key_id if self.identity else None
 
     def identity_or_refuse(self) -> Identity:
         """The identity.
@@ -64,8 +68,8 @@ class Login:
             return Attempt(_REJECTED, refusal=self._failed(state, address, now))
         if key.networks and address not in key.networks:
             elsewhere = refuse(Reason.ADDRESS_DENIED, _ELSEWHERE)
-            return Attempt(_ACCEPTED, key.identity, elsewhere)
-        return Attempt(_ACCEPTED, key.identity)
+            return Attempt(key.identity.label, key.identity, elsewhere)
+        return Attempt(key.identity.label, key.identity)
 
     def _failed(self, state: State, address: IPv4Address | IPv6Address, now: float) -> Refused:
         wait = self._bad_logins.failed(address, now, state.bad_logins)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from aiohttp.streams import StreamReader
 
+from gateway.acquaintance import Passage
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.forward.answer import AnswerHead
 from gateway.forward.checkurl import rewrite_check_url
@@ -17,26 +18,18 @@ from gateway.forward.heads import Framing, client_head, upstream_head
 from gateway.forward.pool import Pool, Upstreams
 from gateway.forward.relay import Collected, Download, send_body
 from gateway.listener.connection import ClientConnection
-from gateway.model import Delivery, Head, Kind, Permit, Trace
-from gateway.state import UpstreamTarget
+from gateway.model import Delivery, Kind, Trace
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Order(NamedTuple):
-    """One request to carry: who waits for it, what may be sent where, and the origin that clients know us by.
-
-    `lines` are the headers that go upstream, but for those of the trace.
-    """
+    """One request to carry: who waits for it, what may be sent where, and the record of how it went."""
 
     client: ClientConnection
     body: StreamReader
-    head: Head
-    permit: Permit
+    passage: Passage
     trace: Trace
-    lines: bytes
-    target: UpstreamTarget
-    origin: str
     delivery: Delivery
 
 
@@ -56,7 +49,7 @@ class Courier:
             ClientGone: the client left before its part was over.
             UpstreamFailed: with delivery.status at 0 when the client can still be told.
         """
-        pool = self._upstreams.pool_of(order.target)
+        pool = self._upstreams.pool_of(order.passage.target)
         upstream = await self._ask_safely(order, pool)
         try:
             await self._pass_on(order, upstream)
@@ -73,13 +66,13 @@ class Courier:
     async def _ask_safely(self, order: Order, pool: Pool) -> UpstreamConnection:
         """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
         delivery = order.delivery
-        upstream = None if order.head.fields.has_body else pool.take_idle(self._clock())
+        upstream = None if order.passage.fields.has_body else pool.take_idle(self._clock())
         if upstream is not None:
             delivery.connection = "reused"
             try:
                 return await self._ask(order, pool, upstream)
             except UpstreamBrokeOff as failure:
-                if failure.arrived or order.head.method not in _SAFE:
+                if failure.arrived or order.passage.method not in _SAFE:
                     raise
                 delivery.retried = True
         upstream = await pool.connect()
@@ -87,16 +80,14 @@ class Courier:
         return await self._ask(order, pool, upstream)
 
     async def _ask(self, order: Order, pool: Pool, upstream: UpstreamConnection) -> UpstreamConnection:
-        client, head, delivery = order.client, order.head, order.delivery
+        client, passage, delivery = order.client, order.passage, order.delivery
         try:
-            upstream.begin(bodiless=head.method == "HEAD")
+            upstream.begin(bodiless=passage.method == "HEAD")
             delivery.started = delivery.started or self._clock()
-            upstream.send(upstream_head(head.method, order.permit.path + head.query, order.lines, order.trace))
-            if head.fields.has_body:
-                await send_body(
-                    client, order.body, head.fields, order.permit, upstream, order.target.read_timeout, delivery
-                )
-            client.expect(order.target.read_timeout, _silence)
+            upstream.send(upstream_head(passage.opening, order.trace))
+            if passage.fields.has_body:
+                await send_body(client, order.body, passage, upstream, delivery)
+            client.expect(passage.target.read_timeout, _silence)
             await upstream.answered
             client.expect_nothing()
             if upstream.failure is not None:
@@ -107,14 +98,14 @@ class Courier:
         return upstream
 
     async def _pass_on(self, order: Order, upstream: UpstreamConnection) -> None:
-        client, head, delivery = order.client, order.head, order.delivery
+        client, passage, delivery = order.client, order.passage, order.delivery
         answer = upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        closes = client.live.is_draining or not head.fields.keep_alive or not order.body.is_eof()
-        framing = _framing(head, answer, closes=closes)
-        if order.permit.route.kind is Kind.SUBMIT and head.method == "POST":
-            client.expect(order.target.read_timeout, _silence)
+        closes = client.live.is_draining or not passage.fields.keep_alive or not order.body.is_eof()
+        framing = _framing(passage, answer, closes=closes)
+        if passage.permit.route.kind is Kind.SUBMIT and passage.method == "POST":
+            client.expect(passage.target.read_timeout, _silence)
             content = _rewritten(await Collected(upstream).run(), answer, order)
             self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
         elif upstream.body_ended and not framing.chunked:
@@ -122,11 +113,9 @@ class Courier:
         else:
             delivery.status = answer.status
             opening = self._client_head(order, answer, framing)
-            await Download(client, upstream, delivery, order.target.read_timeout, chunked=framing.chunked).run(
-                opening
-            )
-        if framing.closes:
-            client.is_last = True
+            timeout = passage.target.read_timeout
+            await Download(client, upstream, delivery, timeout, chunked=framing.chunked).run(opening)
+        client.is_last = framing.closes
 
     def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
         order.delivery.status = answer.status
@@ -134,19 +123,20 @@ class Courier:
         order.client.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: Order, answer: AnswerHead, framing: Framing) -> bytes:
-        return client_head(answer, framing, order.trace.request_id, order.permit.route.kind, self._date())
+        return client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date())
 
 
-def _framing(head: Head, answer: AnswerHead, *, closes: bool) -> Framing:
-    if head.method == "HEAD" or answer.length is not None:
+def _framing(passage: Passage, answer: AnswerHead, *, closes: bool) -> Framing:
+    if passage.method == "HEAD" or answer.length is not None:
         return Framing(answer.stated, chunked=False, closes=closes)
-    return Framing(None, chunked=head.fields.http_1_1, closes=closes or not head.fields.http_1_1)
+    chunked = passage.fields.http_1_1
+    return Framing(None, chunked=chunked, closes=closes or not chunked)
 
 
 def _rewritten(content: bytes, answer: AnswerHead, order: Order) -> bytes:
     if any(name == b"content-encoding" for name, _ in answer.headers):
         raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
-    return rewrite_check_url(content, order.origin, order.permit.path)
+    return rewrite_check_url(content, order.passage.origin, order.passage.permit.path)
 
 
 def _silence() -> UpstreamTimeout:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from gateway.forward.answer import AnswerHead
 from gateway.headers import HOP_BY_HOP
-from gateway.model import Fields, Kind, Trace
+from gateway.model import Kind, Trace
 
 # What an upstream may not say in our name, beside what is for one hop alone and the framing.
 _NOT_PASSED: Final = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-gateway-reason"}
@@ -20,43 +20,15 @@ _PHRASES: Final = {
 }  # fmt: skip
 
 
-def upstream_head(method: str, target: str, lines: bytes, trace: Trace) -> bytes:
-    """The head of the request as the upstream gets it; `lines` come from upstream_lines."""
+def upstream_head(opening: bytes, trace: Trace) -> bytes:
+    """The head of the request as the upstream gets it; `opening` is request line and headers, but for the trace's."""
     state = b"" if trace.tracestate is None else b"\r\ntracestate: " + trace.tracestate
-    return b"%b %b HTTP/1.1\r\n%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b\r\n\r\n" % (
-        method.encode("ascii"),
-        target.encode("ascii"),
-        lines,
+    return b"%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b\r\n\r\n" % (
+        opening,
         trace.request_id,
         trace.traceparent,
         state,
     )
-
-
-def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, *, is_submit: bool) -> bytes:
-    """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
-
-    `authority` is the upstream's own host and port.
-    """
-    lines = [b"Host: " + authority.encode("ascii")]
-    for name, value in fields.kept:
-        if not (is_submit and name.lower() == b"accept-encoding"):
-            lines.append(name + b": " + value)
-    if is_submit:  # the answer is read on its way, so it may come in no coding
-        lines.append(b"Accept-Encoding: identity")
-    lines += (
-        b"X-Forwarded-For: " + client_ip.encode("ascii"),
-        b"X-Forwarded-Proto: https",
-        b"X-Forwarded-Host: " + fields.host.encode("ascii"),
-        b"Via: 1.1 gateway" if fields.http_1_1 else b"Via: 1.0 gateway",
-    )
-    if key_id is not None:
-        lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    if fields.chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif fields.content_length is not None:
-        lines.append(b"Content-Length: %d" % fields.content_length)
-    return b"\r\n".join(lines)
 
 
 class Framing(NamedTuple):

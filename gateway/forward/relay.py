@@ -9,10 +9,11 @@ from typing import Final
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
+from gateway.acquaintance import Passage
 from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout, refuse
 from gateway.forward.connection import UpstreamConnection
 from gateway.listener.connection import ClientConnection
-from gateway.model import Delivery, Fields, Permit, Reason
+from gateway.model import Delivery, Reason
 from gateway.policy import body_too_large
 
 _MOST_ANSWER: Final = 1_048_576
@@ -27,10 +28,8 @@ class _EarlyAnswer(Exception):
 async def send_body(
     client: ClientConnection,
     body: StreamReader,
-    fields: Fields,
-    permit: Permit,
+    passage: Passage,
     upstream: UpstreamConnection,
-    read_timeout: float,
     delivery: Delivery,
 ) -> None:
     """Streams the request's body upstream until its end, or until the upstream answers or fails early.
@@ -43,22 +42,22 @@ async def send_body(
     upstream.on_early = lambda: client.interrupt(_EarlyAnswer())
     try:
         client.start_body(body)
-        if fields.expects_continue:
+        if passage.fields.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while upstream.head is None and upstream.failure is None:
             data = await client.next_piece(body)
             delivery.received += len(data)
-            if delivery.received > permit.body_limit:
-                raise body_too_large(delivery.received, permit.body_limit)
+            if delivery.received > passage.permit.body_limit:
+                raise body_too_large(delivery.received, passage.permit.body_limit)
             is_last = body.is_eof() and body.at_eof()
             if is_last:
                 client.finishes_alone = True
-            _pass_on(upstream, data, is_last, fields.chunked)
+            _pass_on(upstream, data, is_last, passage.fields.chunked)
             if is_last:
                 break
             client.body_moved()
             if upstream.writing_paused:
-                await _until_writable(client, upstream, read_timeout)
+                await _until_writable(client, upstream, passage.target.read_timeout)
                 client.start_body(body)
     except _EarlyAnswer:
         pass

@@ -125,21 +125,18 @@ class Acceptor:
     async def _open(self, accepted: socket.socket, peer: Peer) -> None:
         """From a raw connection to a TLS one."""
         connection: ClientConnection | None = None
+        state = self._live.state
         try:
-            async with asyncio.timeout(self._live.state.pace.handshake):
-                origin = await self._origin(accepted, peer)
-                if origin != peer:
-                    self._leave(peer)
-                    self._enter(origin)
-                    peer = origin
-                connection = made = self._make(peer)
-                await self._loop.connect_accepted_socket(
-                    lambda: made,
-                    accepted,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self._live.state.pace.handshake,
-                    ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
-                )
+            if state.settings.listen.proxy_protocol and peer.ip in state.trusted_proxies:
+                peer = await self._origin(accepted, peer)
+            connection = made = self._make(peer)
+            await self._loop.connect_accepted_socket(
+                lambda: made,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=state.pace.handshake,
+                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
+            )
         except ProxyHeaderError:
             self._turn_away(accepted, connection, peer, "proxy_header")
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -158,16 +155,16 @@ class Acceptor:
         log.debug("connection refused", peer=str(peer.ip), why=why)
 
     async def _origin(self, accepted: socket.socket, peer: Peer) -> Peer:
-        state = self._live.state
-        if not state.settings.listen.proxy_protocol or peer.ip not in state.trusted_proxies:
-            return peer
-        origin = await read_proxy_header(lambda size: self._read_exactly(accepted, size))
+        """Reads the PROXY header; the place of the connection goes over to whom it names."""
+        async with asyncio.timeout(self._live.state.pace.handshake):
+            origin = await read_proxy_header(lambda size: self._read_exactly(accepted, size))
         if origin is None:
             return peer
         declared = Peer(origin.ip, origin.port)
-        full = self._full(declared)
-        if full and full != "too_many":
-            raise ProxyHeaderError(full)
+        if self._full(declared) == "too_many_of_address":
+            raise ProxyHeaderError("too_many_of_address")
+        self._leave(peer)
+        self._enter(declared)
         return declared
 
     async def _read_exactly(self, accepted: socket.socket, size: int) -> bytes:

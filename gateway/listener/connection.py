@@ -203,6 +203,17 @@ class ClientConnection(RequestHandler):
         return self._arrival.is_awaited and not self._in_head
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether something would be lost if it were cut off now: an exchange, or the tail of an answer."""
+        unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
+        return self._drive is not None or unsent
+
+    def close_idle(self) -> None:
+        """Closes it, if it waits for a request of which no byte has come."""
+        if self.is_idle:
+            self.interrupt(Idle())
+
+    @property
     def is_closing(self) -> bool:
         """Whether no further request will be read."""
         return bool(self._force_close or self._close)

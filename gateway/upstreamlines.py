@@ -1,0 +1,33 @@
+"""The headers of a request that goes upstream: strip first, then add. Pure.
+
+What the client says of itself or of this hop was taken out by headers.py, so nothing that is added here can have been
+forged. The body is framed anew; no framing header is ever copied.
+"""
+
+from gateway.model import Fields
+
+
+def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, *, is_submit: bool) -> bytes:
+    """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
+
+    `authority` is the upstream's own host and port.
+    """
+    lines = [b"Host: " + authority.encode("ascii")]
+    for name, value in fields.kept:
+        if not (is_submit and name.lower() == b"accept-encoding"):
+            lines.append(name + b": " + value)
+    if is_submit:  # the answer is read on its way, so it may come in no coding
+        lines.append(b"Accept-Encoding: identity")
+    lines += (
+        b"X-Forwarded-For: " + client_ip.encode("ascii"),
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: " + fields.host.encode("ascii"),
+        b"Via: 1.1 gateway" if fields.http_1_1 else b"Via: 1.0 gateway",
+    )
+    if key_id is not None:
+        lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
+    if fields.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif fields.content_length is not None:
+        lines.append(b"Content-Length: %d" % fields.content_length)
+    return b"\r\n".join(lines)
