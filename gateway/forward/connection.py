@@ -17,6 +17,7 @@ from gateway.errors import UpstreamBrokeOff, UpstreamFailed
 from gateway.forward.answer import MOST_HEAD_BYTES, AnswerHead, read_answer_head
 
 _MOST_INTERIM: Final = 8
+_FIRST: Final = 100
 _FIRST_FINAL: Final = 200
 _HELD: Final = 131_072
 _MOST_SEEN: Final = 256
@@ -39,6 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_headers",
         "_held_bytes",
         "_interim",
+        "_is_announced",
         "_left",
         "_left_open",
         "_parser",
@@ -93,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._phrase = b""
         self._interim = 0
+        self._is_announced = False
         self._head_bytes = 0
         self._left: int | None = None
         self._left_open = False
@@ -219,7 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
         if parser is None or self.head is not None:
             return
         status = parser.get_status_code()
-        if status < _FIRST_FINAL:
+        if _FIRST <= status < _FIRST_FINAL:
             return
         version = parser.get_http_version()
         self.head = read_answer_head(
@@ -273,6 +276,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._announce()
             return
         is_first = self._head_bytes == 0
+        if end > MOST_HEAD_BYTES:
+            self._fail(_too_large())
+            return
         self._take_parsed(data)
         if is_first and not self._bodiless and self.head is not None and self.head.length is not None:
             self._remember(data[:end], self.head)
@@ -292,15 +298,24 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)  # type: ignore[union-attr] # begin() made it; only connection_lost drops it
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.body_ended:
-                self._fail(_failure_of(error))
+                self._end_or_fail(_failure_of(error))
                 return
             self._surplus()
         self._progress(was_headless=was_headless)
 
+    def _end_or_fail(self, failure: UpstreamFailed) -> None:
+        """What follows an answer that has no body is no part of it, but must not reach the next request either."""
+        if self._bodiless and self.head is not None:
+            self.body_ended = True
+            self._surplus()
+            self._announce()
+        else:
+            self._fail(failure)
+
     def _progress(self, *, was_headless: bool) -> None:
         if self.head is None:
             if self._head_bytes > MOST_HEAD_BYTES:
-                self._fail(UpstreamBrokeOff("The head of the upstream's answer is too large.", arrived=True))
+                self._fail(_too_large())
             return
         if not self.body_ended and (self._bodiless or self._left == 0):
             self._parser = None  # the parser waits for a body that this answer has not
@@ -346,18 +361,23 @@ class UpstreamConnection(asyncio.Protocol):
         self.failure = failure
         self._parser = None
         self.abort()
-        if self.head is None:
-            self._announce()
-        else:
+        if self._is_announced:
             self.finished.set()
+        else:
+            self._announce()
 
     def _announce(self) -> None:
+        self._is_announced = True
         early, self.on_early = self.on_early, None
         if early is not None:
             self.answered.set()
             early()
         else:
             self.answered.set()
+
+
+def _too_large() -> UpstreamBrokeOff:
+    return UpstreamBrokeOff("The head of the upstream's answer is too large.", arrived=True)
 
 
 def _failure_of(error: Exception) -> UpstreamBrokeOff:

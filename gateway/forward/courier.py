@@ -107,6 +107,8 @@ class Courier:
         if passage.permit.route.kind is Kind.SUBMIT and passage.method == "POST":
             client.expect(passage.target.read_timeout, _silence)
             content = _rewritten(await Collected(upstream).run(), answer, order)
+            if client.is_gone:
+                return
             self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
         elif upstream.body_ended and not framing.chunked:
             self._send_whole(order, answer, framing, b"".join(upstream.held))

@@ -74,6 +74,8 @@ def parse_v1(line: bytes) -> Origin | None:
         raise ProxyHeaderError("a malformed address") from None
     if len(ports) != 2:  # noqa: PLR2004 -- the source's and the destination's
         raise ProxyHeaderError("a malformed port")
+    if (b":" in fields[2]) != (fields[1] == b"TCP6") or (b":" in fields[3]) != (fields[1] == b"TCP6"):
+        raise ProxyHeaderError("an address of the other family")
     return Origin(source, ports[0])
 
 
