@@ -44,6 +44,7 @@ from gateway.tls import Certificates
 log = structlog.get_logger()
 _RENDER: Final = {"json": json_line, "console": console_line}
 _CHECK_DRAINED: Final = 0.05
+_ADMIN_IDLE: Final = 75.0
 
 
 class Addresses(NamedTuple):
@@ -133,11 +134,15 @@ class Gateway:
         self._acceptor.stop()
         deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
         left = self._connections.all()
-        while left and asyncio.get_running_loop().time() < deadline and not at_once.is_set():
+        while (
+            (left or self._acceptor.is_opening)
+            and asyncio.get_running_loop().time() < deadline
+            and not at_once.is_set()
+        ):
             for connection in left:
                 connection.close_idle()
             left = [connection for connection in self._connections.all() if connection.is_unfinished]
-            await _either(at_once, _CHECK_DRAINED if left else 0)
+            await _either(at_once, _CHECK_DRAINED)
         log.info("drained", cut_off=len(left))
 
 
@@ -217,7 +222,7 @@ def _pace(stack: AsyncExitStack) -> Pace:
 async def _serve_admin(
     stack: AsyncExitStack, application: web.Application, listening: socket.socket, certificates: Certificates | None
 ) -> None:
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, keepalive_timeout=_ADMIN_IDLE)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     tls = certificates.listener_context if certificates else None

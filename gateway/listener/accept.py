@@ -53,7 +53,8 @@ class Acceptor:
         """Takes what the kernel has accepted already, then closes the listening socket."""
         self.is_stopped = True
         self._loop.remove_reader(self._listening)
-        self._accept_ready()
+        while self._accept_ready():
+            pass
         self._listening.close()
 
     async def close(self) -> None:
@@ -62,22 +63,29 @@ class Acceptor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether handshakes are under way."""
+        return bool(self._tasks)
+
     def ended(self, connection: ClientConnection) -> None:
         """Told once or more for each connection that ended: its place is free again."""
         if not connection.has_ended:
             connection.has_ended = True
             self._leave(connection.peer)
 
-    def _accept_ready(self) -> None:
+    def _accept_ready(self) -> bool:
+        """Accepts a batch; tells whether more may wait."""
         for _ in range(_AT_ONCE):
             try:
                 accepted, address = self._listening.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
                 self._accept_failed(error)
-                return
+                return False
             self._admit(accepted, Peer(parse_address(address[0].partition("%")[0]), address[1]))
+        return True
 
     def _accept_failed(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:
@@ -88,7 +96,7 @@ class Acceptor:
         self._loop.call_later(_REST, self._accept_again)
 
     def _accept_again(self) -> None:
-        if self._listening.fileno() >= 0:
+        if not self.is_stopped:
             self.start()
 
     def _admit(self, accepted: socket.socket, peer: Peer) -> None:

@@ -209,8 +209,8 @@ class ClientConnection(RequestHandler):
         return self._drive is not None or unsent
 
     def close_idle(self) -> None:
-        """Closes it, if it waits for a request of which no byte has come."""
-        if self.is_idle:
+        """Closes it, if it waits for another request; one that was opened just now may still send its first."""
+        if self.is_idle and self.request_count:
             self.interrupt(Idle())
 
     @property
