@@ -10,7 +10,8 @@ from typing import IO, Any, Literal
 
 import orjson
 
-from gateway.demo.conversion import ConversionError, Options, convert, render, render_ocr
+from gateway.demo.conversion import ConversionError, Options, convert
+from gateway.demo.render import render, render_ocr
 
 Operation = Literal["marker", "ocr"]
 

@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 from PIL import Image
 
-from gateway.demo.container import Config, Form, make_app
+from gateway.demo.api import Config, make_app
+from gateway.demo.form import Form
 from gateway.demo.jobs import JobTable, Outcome, UnknownJobError
 from gateway.demo.sample import sample_pdf
 

@@ -14,11 +14,10 @@ from gateway.demo.conversion import (
     Options,
     Page,
     convert,
-    render,
-    render_ocr,
     select_pages,
 )
 from gateway.demo.jobs import work
+from gateway.demo.render import render, render_ocr
 from gateway.demo.sample import sample_pdf
 
 ENCRYPTION = b"/Encrypt << /Filter /Standard /V 1 /R 2 /O <%s> /U <%s> /P -4 >> /ID [<00><00>]" % (
