@@ -13,8 +13,8 @@ from bench import chart, report, rounds, site
 from bench.measures import prepare
 from bench.options import Options, parse
 from bench.peers import binary, serving, version
-from bench.process import NotRunningError, other_cores
-from bench.targets import GATEWAY
+from bench.process import NotRunningError, alone, other_cores
+from bench.targets import GATEWAY, REFERENCE
 
 
 def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
@@ -60,13 +60,14 @@ def main() -> None:
     options = parse()
     settle_in()
     with (
+        alone(),
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         site.opened(Path(folder), options.download_size) as ground,
     ):
         programs = present(options, ground)
         figures = rounds.run(options, ground, programs)
     print(f"\n{report.table(figures)}\n\n{report.verdicts(figures)}")
-    if options.out and GATEWAY in programs:
+    if options.out and {GATEWAY, REFERENCE} <= set(programs):
         versions = {name: version(name, program) for name, program in programs.items()}
         write(options.out, report.document(figures, options, versions), chart.draw(figures))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bench.metrics import METRICS, Metric
 from bench.options import PEERS
-from bench.targets import Figures
+from bench.targets import REFERENCE, Figures
 
 SHOWN = {
     "poll_cpu": "small polls",
@@ -38,7 +38,7 @@ class Bar:
 
 def group(metric: Metric, row: dict[str, float], top: int) -> tuple[list[str], int]:
     """The bars of one kind of work, and where the next group begins."""
-    bars = [Bar(peer, x, 0) for peer in PEERS if peer in row and (x := metric.x(row[peer], row["nginx"]))]
+    bars = [Bar(peer, x, 0) for peer in PEERS if peer in row and (x := metric.x(row[peer], row[REFERENCE]))]
     placed = [Bar(bar.peer, bar.x, top + number * BAR) for number, bar in enumerate(bars)]
     middle = top + len(bars) * BAR // 2 + 3
     label = f'<text x="{LEFT - 12}" y="{middle}" text-anchor="end">{SHOWN[metric.key]}</text>'
@@ -60,7 +60,7 @@ def draw(figures: Figures) -> str:
     body, top = legend(), TOP
     for metric in METRICS:
         row = figures.get(metric.key, {})
-        if metric.key in SHOWN and "nginx" in row:
+        if metric.key in SHOWN and REFERENCE in row:
             parts, top = group(metric, row, top)
             body += parts
     width, one = LEFT + int(MOST * SCALE) + 60, LEFT + SCALE

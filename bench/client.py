@@ -147,5 +147,6 @@ def run(errand: Errand) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
+    began = time.monotonic()
     count, size = run(Errand(**json.loads(sys.argv[1])))
-    print(json.dumps({"count": count, "bytes": size}))
+    print(json.dumps({"count": count, "bytes": size, "seconds": time.monotonic() - began}))

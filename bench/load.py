@@ -73,14 +73,27 @@ def client(errand: Errand) -> list[str]:
     return ["nice", "-n", "19", sys.executable, "-m", "bench.client", json.dumps(dataclasses.asdict(errand))]
 
 
-def send(errand: Errand) -> tuple[int, int]:
-    """Does an errand to its end: (times, bytes)."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an errand has done."""
+
+    count: int
+    bytes: int
+    seconds: float
+
+
+def send(errand: Errand) -> Done:
+    """Does an errand to its end."""
     with sending(errand) as process:
-        output, _ = process.communicate(timeout=errand.seconds + GRACE_SECONDS)
+        return outcome(errand, process)
+
+
+def outcome(errand: Errand, process: subprocess.Popen[str]) -> Done:
+    """Waits for the end of an errand."""
+    output, _ = process.communicate(timeout=errand.seconds + GRACE_SECONDS)
     if process.returncode != 0:
         raise NotRunningError(f"the load failed: {errand.do} {errand.path}")
-    done = json.loads(output.splitlines()[-1])
-    return done["count"], done["bytes"]
+    return Done(**json.loads(output.splitlines()[-1]))
 
 
 @contextlib.contextmanager

@@ -64,8 +64,8 @@ def polls(bout: Bout) -> Sample:
 def transfer(bout: Bout, metric: str, errand: Errand) -> Sample:
     """CPU per GB of an errand that moves bytes."""
     before = bout.cpu()
-    _, size = load.send(errand)
-    return {metric: (bout.cpu() - before) / size * GB}
+    done = load.send(errand)
+    return {metric: (bout.cpu() - before) / done.bytes * GB}
 
 
 def uploads(bout: Bout) -> Sample:
@@ -89,8 +89,8 @@ def downloads(bout: Bout) -> Sample:
 def handshakes(bout: Bout) -> Sample:
     """A new connection with a full handshake for each poll."""
     before = bout.cpu()
-    count, _ = load.send(bout.errand("handshake", bout.poll, 4, 100_000, seconds=bout.options.seconds))
-    return {"handshake_cpu": (bout.cpu() - before) / count * 1e6}
+    done = load.send(bout.errand("handshake", bout.poll, 4, 100_000, seconds=bout.options.seconds))
+    return {"handshake_cpu": (bout.cpu() - before) / done.count * 1e6}
 
 
 def latency(bout: Bout) -> Sample:
@@ -104,11 +104,12 @@ def latency(bout: Bout) -> Sample:
 def mixed(bout: Bout) -> Sample:
     """Polls of eight clients at their own pace while four uploads run."""
     seconds = bout.options.seconds
-    errand = bout.errand("upload", "/api/v1/marker", 4, 4000, size=bout.options.upload_size, seconds=seconds + 5)
-    with load.sending(errand):
+    errand = bout.errand("upload", "/api/v1/marker", 4, 4000, size=bout.options.upload_size, seconds=seconds + 1)
+    with load.sending(errand) as process:
         pause(1)
         seen = load.paced(bout.errand("poll", bout.poll, 8, 100_000, seconds=seconds))
-    return {"mixed_p50": seen["p50"], "mixed_p99": seen["p99"]}
+        done = load.outcome(errand, process)
+    return {"mixed_p50": seen["p50"], "mixed_p99": seen["p99"], "mixed_rate": done.bytes / done.seconds / 1e6}
 
 
 def by_name(name: str) -> Callable[[Bout], Sample]:

@@ -1,6 +1,7 @@
 """The proxies that are compared: how each is found, configured for the same duties, started and known to be ready."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -53,11 +54,17 @@ def command(name: str, program: str, config: Path) -> list[str]:
 
 
 def version(name: str, program: str) -> str:
-    """What a peer says of its version, in one line."""
+    """A peer's version, and for the gateway that of its interpreter."""
     flags = {"gateway": ["-m", "gateway", "--version"], "nginx": ["-v"], "haproxy": ["-v"], "envoy": ["--version"]}
-    done = subprocess.run([program, *flags[name]], capture_output=True, text=True, check=False)
-    line = next((line for line in (done.stdout + done.stderr).splitlines() if line.strip()), name)
-    return line.split("/", 1)[-1].replace("/", " ").strip() if name == "envoy" else line.strip()
+    number = numbered([program, *flags[name]])
+    return f"{number} on Python {numbered([program, '-V'])}" if name == "gateway" else number
+
+
+def numbered(command: list[str]) -> str:
+    """The first version number that a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"(?<![\w.])\d+\.\d+\.\d+[^\s/]*", done.stdout + done.stderr)
+    return found[0] if found else "unknown"
 
 
 @contextlib.contextmanager
@@ -82,4 +89,5 @@ def wait_until_ready(name: str, process: subprocess.Popen[bytes], probe: Errand,
             exchange(connect(probe), probe)
             return
         pause(0.1)
-    raise NotRunningError(f"{name} did not start:\n{output.read_text(errors='replace')[-2000:]}")
+    words = output.read_text(errors="replace")[-2000:]
+    raise NotRunningError(f"{name} did not start (exit code {process.poll()}):\n{words}")

@@ -1,10 +1,12 @@
 """Starts processes on their cores and makes sure that none outlives the run."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +24,19 @@ def other_cores() -> set[int]:
     if not cores:
         raise NotRunningError("two cores are needed: one for the peer, one for load and backend")
     return cores
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Lets one bench at a time measure on this machine; another waits, for its peers use the same core."""
+    lock = Path(tempfile.gettempdir()) / "document-gateway-bench.lock"
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another bench is running here: waiting for its end", flush=True)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.metrics import METRICS, Metric
 from bench.options import PEERS, Options
-from bench.targets import Figures, Target, targets
+from bench.targets import REFERENCE, Figures, Target, targets
 
 TEXT = Path(__file__).parent / "configs" / "benchmarks.md"
 
@@ -16,7 +16,7 @@ def cell(metric: Metric, row: dict[str, float], peer: str) -> str:
     """One peer's figure, with its capacity relative to nginx behind it."""
     if peer not in row:
         return "-"
-    x = metric.x(row[peer], row["nginx"]) if "nginx" in row else None
+    x = metric.x(row[peer], row[REFERENCE]) if REFERENCE in row else None
     return f"{row[peer]:,.{metric.digits}f}" + ("" if x is None else f" ({x:.2f})")
 
 

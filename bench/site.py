@@ -58,7 +58,7 @@ def opened(folder: Path, download_size: int) -> Iterator[Site]:
     command = [sys.executable, "-m", "bench.backend", str(port), str(result)]
     with running(command, folder / "backend.log"):
         wait_for(port)
-        yield Site(folder, secrets.token_urlsafe(32), port)
+        yield Site(folder, secrets.token_hex(16), port)
 
 
 def large_result(size: int) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Figures = dict[str, dict[str, float]]  # metric -> peer -> median
-GATEWAY = "gateway"
+GATEWAY, REFERENCE = "gateway", "nginx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Target:
         return distance if self.at_least else -distance
 
 
-def capacity(metric: str, peer: str = "nginx") -> Callable[[Figures], float]:
+def capacity(metric: str, peer: str = REFERENCE) -> Callable[[Figures], float]:
     """How much of a peer's capacity the gateway has, by what both use for a unit of work."""
     return lambda figures: figures[metric][peer] / figures[metric][GATEWAY]
 
 
 def wait(figures: Figures) -> float:
     """How long the gateway lets polls wait beside uploads, as a share of nginx's wait."""
-    return figures["mixed_p99"][GATEWAY] / figures["mixed_p99"]["nginx"]
+    return figures["mixed_p99"][GATEWAY] / figures["mixed_p99"][REFERENCE]
 
 
 def own(metric: str) -> Callable[[Figures], float]:

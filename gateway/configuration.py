@@ -197,9 +197,9 @@ def _siblings(location: list[Any]) -> set[str]:
     """The settings that the section at this place has."""
     place: Any = Settings
     for part in location:
-        if isinstance(part, str) and isinstance(place, type) and issubclass(place, BaseModel):
-            field = place.model_fields.get(part)
-            place = None if field is None else _section_of(field.annotation)
+        # What is no field is the key of a mapping such as profiles, or the place in a list: the section stays.
+        if isinstance(place, type) and issubclass(place, BaseModel) and part in place.model_fields:
+            place = _section_of(place.model_fields[str(part)].annotation)
     return set(place.model_fields) if isinstance(place, type) and issubclass(place, BaseModel) else set()
 
 

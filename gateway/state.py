@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from gateway.auth.apikey import Key
 from gateway.limits.buckets import Rate, per_minute
@@ -121,11 +122,11 @@ def _pace(settings: Settings) -> Pace:
 def _target(settings: Settings) -> UpstreamTarget:
     upstream = settings.upstream
     scheme, _, authority = upstream.url.partition("://")
-    host, _, port = authority.rpartition(":") if authority.rpartition(":")[2].isdigit() else (authority, "", "")
+    parts = urlsplit(upstream.url)
     return UpstreamTarget(
         scheme=scheme,
-        host=host.strip("[]"),
-        port=int(port) if port else {"http": 80, "https": 443}[scheme],
+        host=parts.hostname or "",
+        port=parts.port or {"http": 80, "https": 443}[scheme],
         authority=authority,
         connect_timeout=upstream.connect_timeout,
         read_timeout=upstream.read_timeout,

@@ -67,7 +67,7 @@ def read_answer_head(
         stated=stated,
         chunked=chunked,
         reusable=keeps and (chunked or length is not None),
-        has_date=any(name == b"date" for name, _ in headers),
+        has_date=any(name == b"date" for name, _ in headers) and not any(b"date" in value for value in connection),
     )
 
 

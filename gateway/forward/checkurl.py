@@ -16,8 +16,8 @@ from gateway.errors import UpstreamBrokeOff
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-# Numbers are skipped, not read: Python refuses some that JSON allows.
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
+# Numbers are kept as they are written, in a tuple: Python refuses some that JSON allows.
+_DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
 
 
 def rewrite_check_url(answer: bytes, origin: str, submit_path: str) -> bytes:
@@ -92,5 +92,7 @@ def _path_of(url: Any) -> str | None:
 
 
 def _result_path(request_id: Any, submit_path: str) -> str | None:
+    if isinstance(request_id, tuple):
+        (request_id,) = request_id
     usable = isinstance(request_id, str) and _SEGMENT.match(request_id) and request_id not in {".", ".."}
     return f"{submit_path}/{request_id}" if usable else None

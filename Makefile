@@ -1,0 +1,113 @@
+# Everything from a fresh clone: `make run` for a working gateway, `make test` for the whole suite. None needs root.
+# An install step is skipped while its stamp in .venv is newer than what it installs.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# A wheel or nothing: a package that had to be built here could come without its C extension.
+PIP_FLAGS ?= --only-binary :all:
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# The distribution's Python first: its OpenSSL gets the distribution's security updates, and it is built with PGO.
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),/usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11)
+
+# Sets $python to the first candidate that will do, or ends with one line that says what is missing.
+define choose_python
+python=; old=; bare=; \
+for candidate in $(CANDIDATES); do \
+  version=$$("$$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+  if ! "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+    old="$${old:-$$candidate is $$version}"; \
+  elif ! "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then \
+    bare="$${bare:-$$candidate}"; \
+  else \
+    python=$$candidate; break; \
+  fi; \
+done; \
+if [ -z "$$python" ]; then \
+  if [ -n "$$bare" ]; then echo "make: $$bare has no venv module; on Debian: apt install python3-venv"; \
+  elif [ -n "$$old" ]; then echo "make: Python 3.11 or newer is needed, and $$old; or name one: make PYTHON=..."; \
+  else echo "make: no Python runs as $(strip $(CANDIDATES)); 3.11 or newer is needed"; fi >&2; \
+  exit 1; \
+fi
+endef
+
+# Whether .venv is whole: made here, by that Python, of that version.
+define venv_is_good
+[ -x $(BIN)/python ] && [ -f $(BIN)/pip ] && grep -qF "$(CURDIR)/$(BIN)/" $(BIN)/pip && \
+[ "$$($(BIN)/python -c 'import pip, sys; print(sys.base_prefix, sys.version)' 2>/dev/null)" = \
+  "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
+endef
+
+.PHONY: help run test lint bench image docs schema lock clean FORCE
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo '  ARGS="..." goes to the command of run and bench, or to pytest; PYTHON=... names another Python'
+
+run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in container: gateway demo $(ARGS)
+	@$(BIN)/gateway demo $(ARGS)
+
+test: lint  ## lint, then the whole suite on uvloop and on asyncio in debug mode, with coverage
+	@echo "== pytest"
+	@$(BIN)/python -m pytest --cov=gateway --cov-report=term $(ARGS)
+
+lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
+	@echo "== ruff check"
+	@$(BIN)/ruff check
+	@echo "== ruff format --check"
+	@$(BIN)/ruff format --check
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+bench: $(VENV)/.bench $(VENV)/.project  ## the gateway beside nginx, HAProxy and Envoy: python -m bench $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
+
+image:  ## the container image, document-gateway
+	@for engine in docker podman; do \
+	  if command -v $$engine >/dev/null && timeout 10 $$engine info >/dev/null 2>&1; then \
+	    exec $$engine build --tag document-gateway .; \
+	  fi; \
+	done; echo "make: no container engine answers here (tried docker and podman)" >&2; exit 1
+
+docs: schema  ## the generated files anew, then the proof that the pages name all there is
+	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_schema.py
+
+schema: $(VENV)/.dev $(VENV)/.project  ## config/gateway.schema.json anew
+	@$(BIN)/python -m gateway.schema config/gateway.schema.json
+
+lock:  ## requirements/*.txt anew, with hashes (needs uv)
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || { echo "make: lock needs uv on the PATH" >&2; exit 1; }; \
+	requirements/lock.sh
+
+clean:  ## removes .venv and what tools left; not .demo
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist bench/.work
+	find gateway tests bench -name __pycache__ -type d -exec rm -rf {} +
+
+# Looked at by each run, made anew only when there is a reason; its date is that of the venv's making.
+$(VENV)/.made: FORCE
+	@$(choose_python); \
+	if $(venv_is_good); then [ -f $@ ] || touch $@; exit 0; fi; \
+	if [ -e $(VENV) ]; then echo "== $(VENV) was made elsewhere or by another Python: making it anew"; fi; \
+	echo "== $(VENV) with $$python ($$("$$python" -c 'import platform; print(platform.python_version())'))"; \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV) && touch $@
+
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: requirements/%.txt $(VENV)/.made
+	@echo "== installing $<, every file by its hash"
+	@$(PIP) install $(PIP_FLAGS) --require-hashes -r $< || \
+	  { echo "make: pip could not install $<: is a package index within reach?" >&2; exit 1; }
+	@touch $@
+
+# The project itself, by the flit_core that the lock files hold. Order-only: a new lock is no new project.
+$(VENV)/.project: pyproject.toml gateway/__init__.py $(VENV)/.made
+	@echo "== installing the project"
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e . || \
+	  { echo "make: pip could not install the project" >&2; exit 1; }
+	@touch $@
+
+FORCE:

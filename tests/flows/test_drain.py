@@ -1,0 +1,169 @@
+"""The way out: nothing that runs is lost, nothing new is kept waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.backend import OK, Backend, Connection, obliging, silent
+from tests.support.gateway import SUBMIT, Running, Start, request
+
+SLOWLY = {"drain_delay": "300ms", "drain_timeout": "5s"}
+
+
+@asynccontextmanager
+async def draining(gateway: Running, at_once: asyncio.Event | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    """A drain beside the body of the with; it is over at its end."""
+    task = asyncio.get_running_loop().create_task(gateway.gateway.drain(at_once or asyncio.Event()))
+    await gateway.says("draining")
+    try:
+        yield task
+    finally:
+        async with asyncio.timeout(10):
+            await task
+
+
+async def test_requests_are_served_through_a_drain_and_told_to_go(start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown=SLOWLY)
+    client = await gateway.connect()
+    assert (await client.ask(request())).value(b"connection") is None
+    async with draining(gateway):
+        status, body = await gateway.admin("/readyz")
+        assert (status, '"draining"' in body) == (503, True)
+        assert (await gateway.admin("/livez"))[0] == 200
+        response = await client.ask(request())
+        assert (response.status, response.value(b"connection")) == (200, b"close")
+        await client.is_closed()
+        newcomer = await gateway.connect()
+        response = await newcomer.ask(request())
+        assert (response.status, response.value(b"connection")) == (200, b"close")
+        refused = await gateway.ask(request(key=None))
+        refused.is_refusal(401, "unauthenticated")
+        assert refused.value(b"connection") == b"close"
+    assert (await gateway.says("drained"))["cut_off"] == 0
+    assert len(backend.requests) == 3
+
+
+async def test_idle_connections_are_closed(start: Start) -> None:
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
+    used = await gateway.connect()
+    assert (await used.ask(request())).status == 200
+    unused = await gateway.connect()
+    async with draining(gateway):
+        await used.is_closed()
+        await unused.is_closed()
+    assert (await gateway.says("drained"))["cut_off"] == 0
+
+
+async def test_nobody_new_is_accepted_after_the_delay(start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
+    backend.script = silent
+    client = await gateway.connect()
+    client.send(request())
+    await backend.got(1)
+    async with draining(gateway):
+        for _ in range(100):
+            try:
+                newcomer = await gateway.connect()
+            except OSError:
+                break
+            newcomer.abort()
+        else:
+            pytest.fail("connections are still accepted")
+        client.abort()
+
+
+@pytest.mark.parametrize("waits_for", ["body", "answer"])
+async def test_an_upload_under_way_finishes(waits_for: str, start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(OK)
+        await obliging(connection)
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Content-Length: 10") + b"hello")
+    await backend.connected()
+    if waits_for == "answer":
+        client.send(b"world")
+        await backend.got(1)
+    async with draining(gateway) as drain:
+        while not gateway.gateway._acceptor.is_stopped:  # noqa: ASYNC110 -- nobody announces it
+            await asyncio.sleep(0.005)
+        assert not drain.done()
+        if waits_for == "body":
+            client.send(b"world")
+        answers.set()
+        response = await client.response(b"POST")
+        assert (response.status, response.value(b"connection")) == (200, b"close")
+        await client.is_closed()
+    assert backend.requests[0].body == b"helloworld"
+    assert (await gateway.says("drained"))["cut_off"] == 0
+
+
+async def test_a_released_submit_whose_client_left_finishes(start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(OK)
+        await obliging(connection)
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, body=b"hello"))
+    await backend.got(1)
+    client.abort()
+    async with draining(gateway) as drain:
+        while not all(connection.is_gone for connection in gateway.gateway._connections.all()):
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
+        assert not drain.done()
+        answers.set()
+        (event,) = await gateway.finished(1)
+        assert event["reason"] == "client_gone"
+    assert (await gateway.says("drained"))["cut_off"] == 0
+
+
+async def test_a_head_under_way_is_served(start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
+    client = await gateway.connect()
+    sent = request()
+    client.send(sent[:50])
+    await gateway.facts.until(lambda: True)
+    while not gateway.metric("gateway_received_bytes_total"):
+        await asyncio.sleep(0.005)
+    async with draining(gateway):
+        response = await client.ask(sent[50:])
+        assert (response.status, response.value(b"connection")) == (200, b"close")
+    assert len(backend.requests) == 1
+
+
+async def test_what_takes_too_long_is_cut_off(start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "200ms"})
+    backend.script = silent
+    client = await gateway.connect()
+    client.send(request())
+    await backend.got(1)
+    async with draining(gateway):
+        pass
+    assert (await gateway.says("drained"))["cut_off"] == 1
+
+
+async def test_a_second_signal_ends_it_at_once(start: Start, backend: Backend) -> None:
+    gateway = await start(shutdown={"drain_delay": "60s", "drain_timeout": "60s"})
+    backend.script = silent
+    client = await gateway.connect()
+    client.send(request())
+    await backend.got(1)
+    at_once = asyncio.Event()
+    async with draining(gateway, at_once):
+        at_once.set()
+    assert (await gateway.says("drained"))["cut_off"] == 1

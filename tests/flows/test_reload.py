@@ -1,0 +1,245 @@
+"""A new configuration without a restart: whole or not at all, seen by new requests, felt by no old one."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.devcerts import make_development_certificates
+from tests.support.backend import OK, Backend, Connection, obliging
+from tests.support.gateway import KEY, RESULT, SUBMIT, Running, Start, client_context, request
+
+DONE = "configuration reloaded"
+REFUSED = "reload refused, the old configuration stays in force"
+
+
+async def reloaded(gateway: Running, count: int = 1) -> None:
+    gateway.gateway.reloader.force()
+    await gateway.says(DONE, count)
+    assert gateway.metric("gateway_config_last_reload_successful") == 1
+    assert gateway.metric("gateway_config_reloads_total", result="success") == count
+
+
+async def not_reloaded(gateway: Running, fault: str) -> None:
+    gateway.gateway.reloader.force()
+    event = await gateway.says(REFUSED)
+    assert fault in " ".join(event["faults"])
+    assert gateway.metric("gateway_config_last_reload_successful") == 0
+    assert gateway.metric("gateway_config_reloads_total", result="failure") == 1
+
+
+async def test_nothing_is_reloaded_when_nothing_changed(gateway: Running) -> None:
+    assert gateway.metric("gateway_config_last_reload_successful") == 1
+    assert gateway.metric("gateway_config_last_reload_success_timestamp_seconds") > 1_700_000_000
+    assert gateway.metric("gateway_config_reloads_total", result="success") == 0
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_text("first-secret\n")
+    return path
+
+
+async def test_a_changed_key_file_is_noticed(key_file: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.reload._INTERVAL", 0.05)
+    gateway = await start(keys=[{"id": "filed", "secret": {"file": str(key_file)}}])
+    client = await gateway.connect()
+    assert (await client.ask(request(key="first-secret"))).status == 200
+    key_file.write_text("second-secret\n")
+    await gateway.says(DONE)
+    (await client.ask(request(key="first-secret"))).is_refusal(401, "unauthenticated")
+    assert (await client.ask(request(key="second-secret"))).status == 200
+    assert gateway.metric("gateway_config_reloads_total", result="success") == 1
+
+
+async def test_a_key_swapped_by_symlink_is_noticed(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Kubernetes does it."""
+    monkeypatch.setattr("gateway.reload._INTERVAL", 0.05)
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "key").write_text(f"{name}-secret")
+    data = tmp_path / "..data"
+    data.symlink_to("old")
+    gateway = await start(keys=[{"id": "filed", "secret": {"file": str(data / "key")}}])
+    assert (await gateway.ask(request(key="old-secret"))).status == 200
+    (tmp_path / "..tmp").symlink_to("new")
+    (tmp_path / "..tmp").rename(data)
+    await gateway.says(DONE)
+    assert (await gateway.ask(request(key="new-secret"))).status == 200
+    (await gateway.ask(request(key="old-secret"))).is_refusal(401, "unauthenticated")
+
+
+async def test_a_key_that_is_gone_fails_the_reload_not_the_gateway(key_file: Path, start: Start) -> None:
+    gateway = await start(keys=[{"id": "filed", "secret": {"file": str(key_file)}}])
+    key_file.unlink()
+    await not_reloaded(gateway, "can't be read")
+    assert (await gateway.ask(request(key="first-secret"))).status == 200
+    key_file.write_text("third-secret")
+    await reloaded(gateway)
+    assert (await gateway.ask(request(key="third-secret"))).status == 200
+
+
+async def test_changed_keys_routes_networks_and_limits_hold_from_the_next_request_on(
+    gateway: Running, backend: Backend
+) -> None:
+    client = await gateway.connect()
+    assert (await client.ask(request())).status == 200
+
+    def change(document: dict[str, Any]) -> None:
+        document["profiles"] = {"default": {"body_limit": "1KB"}}
+        document["routes"] = [{"name": "other", "methods": ["POST"], "path": "/other", "kind": "plain"}]
+
+    gateway.rewrite(change)
+    await reloaded(gateway)
+    (await client.ask(request())).is_refusal(404, "route_not_found")
+    assert (await client.ask(request("POST", "/other", body=b"hello"), b"POST")).status == 200
+    (await gateway.ask(request("POST", "/other", "Expect: 100-continue", "Content-Length: 5000"))).is_refusal(413, "body_too_large")
+    gateway.rewrite(lambda document: document.update(network={"allow": ["10.0.0.0/8"]}))
+    await reloaded(gateway, 2)
+    (await client.ask(request("POST", "/other", body=b"hello"))).is_refusal(403, "address_denied")
+    assert len(backend.requests) == 2
+
+
+async def test_a_request_under_way_keeps_its_configuration(gateway: Running, backend: Backend) -> None:
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(OK)
+        await obliging(connection)
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Content-Length: 10") + b"hello")
+    await backend.connected()
+
+    def change(document: dict[str, Any]) -> None:
+        document["keys"] = []
+        document["profiles"] = {"default": {"body_limit": "1B"}}
+        document["network"] = {"allow": ["10.0.0.0/8"]}
+
+    gateway.rewrite(change)
+    await reloaded(gateway)
+    client.send(b"world")
+    await backend.got(1)
+    answers.set()
+    assert (await client.response(b"POST")).status == 200
+    (await client.ask(request())).is_refusal(403, "address_denied")
+
+
+async def test_another_upstream_is_used_from_the_next_request_on(gateway: Running, backend: Backend) -> None:
+    client = await gateway.connect()
+    assert (await client.ask(request())).status == 200
+    async with Backend() as other:
+        gateway.rewrite(lambda document: document["upstream"].update(url=f"http://127.0.0.1:{other.port}"))
+        await reloaded(gateway)
+        await backend.connections[0].end()
+        assert (await client.ask(request())).status == 200
+        assert (len(backend.requests), len(other.requests)) == (1, 1)
+        assert other.requests[0].value(b"host") == f"127.0.0.1:{other.port}".encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda document: document["network"].pop("allow"), "network.allow"),
+        (lambda document: document.update(netwrok={}), "did you mean network"),
+        (lambda document: document["listen"].update(port=1234), "listen.port: can't be reloaded: restart needed"),
+        (lambda document: document["listen"].update(proxy_protocol=True), "listen.proxy_protocol"),
+        (lambda document: document["admin"].update(port=1234), "admin.port: can't be reloaded"),
+        (lambda document: document["keys"].append({"id": "x", "secret": {"env": "NOWHERE"}}), "NOWHERE"),
+    ],
+)
+async def test_a_faulty_configuration_changes_nothing(change: Any, fault: str, gateway: Running) -> None:
+    before = gateway.path.read_text()
+    gateway.rewrite(change)
+    await not_reloaded(gateway, fault)
+    assert (await gateway.ask(request())).status == 200
+    gateway.path.write_text(before)
+    await reloaded(gateway)
+
+
+async def test_a_file_that_is_no_yaml_changes_nothing(gateway: Running) -> None:
+    gateway.path.write_text("network: [")
+    await not_reloaded(gateway, "gateway.yaml")
+    assert (await gateway.ask(request())).status == 200
+
+
+# Certificates
+
+
+@pytest.fixture
+def pair(tmp_path: Path, certificates: Path) -> Path:
+    """A directory with a certificate that a test may exchange."""
+    directory = tmp_path / "pair"
+    directory.mkdir()
+    for name in ("ca.pem", "server.pem", "server.key"):
+        (directory / name).write_bytes((certificates / name).read_bytes())
+    return directory
+
+
+async def with_pair(start: Start, pair: Path) -> Running:
+    return await start(tls={"certificate": f"{pair}/server.pem", "private_key": f"{pair}/server.key"})
+
+
+async def test_a_new_certificate_is_for_new_handshakes_and_old_connections_go_on(pair: Path, start: Start) -> None:
+    gateway = await with_pair(start, pair)
+    old = await gateway.connect()
+    assert (await old.ask(request())).status == 200
+    ends = gateway.metric("gateway_tls_certificate_not_after_seconds")
+    assert ends > 1_700_000_000
+    make_development_certificates(pair, ["localhost"])
+    await reloaded(gateway)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await gateway.connect()
+    new = await gateway.connect(context=client_context(pair))
+    assert (await new.ask(request())).status == 200
+    assert (await old.ask(request())).status == 200
+    assert gateway.metric("gateway_tls_certificate_not_after_seconds") >= ends
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("server.key", None, "is not the key of"),
+        ("server.key", b"no key", "can't be used"),
+        ("server.pem", b"no certificate", "holds no PEM certificate"),
+        ("server.pem", b"", "holds no PEM certificate"),
+    ],
+)
+async def test_a_bad_pair_is_refused_and_the_old_one_stays(
+    name: str, content: bytes | None, fault: str, pair: Path, tmp_path: Path, start: Start
+) -> None:
+    gateway = await with_pair(start, pair)
+    if content is None:
+        make_development_certificates(tmp_path / "foreign", ["localhost"])
+        content = (tmp_path / "foreign" / "server.key").read_bytes()
+    good = (pair / name).read_bytes()
+    (pair / name).write_bytes(content)
+    await not_reloaded(gateway, fault)
+    assert (await gateway.ask(request())).status == 200
+    (pair / name).write_bytes(good)
+    await reloaded(gateway)
+    assert (await gateway.ask(request())).status == 200
+
+
+async def test_reloads_under_load_fail_no_request(gateway: Running) -> None:
+    async def poll() -> int:
+        client = await gateway.connect()
+        for _ in range(30):
+            assert (await client.ask(request("GET", RESULT, key=KEY))).status == 200
+        return 30
+
+    async def reload() -> None:
+        for i in range(5):
+            await reloaded(gateway, i + 1)
+
+    polled = await asyncio.gather(reload(), *(poll() for _ in range(4)))
+    assert sum(count for count in polled if count) == 120
+    await gateway.finished(120)

@@ -1,0 +1,282 @@
+"""Slow and silent clients: each is ended by its deadline, and meanwhile others are served."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.backend import Backend, Connection
+from tests.support.client import Client
+from tests.support.gateway import SUBMIT, Running, Start, chunks, request
+from tests.support.waiting import eventually
+
+MB = 1_048_576
+
+
+async def ticks(seconds: float) -> None:
+    """A pause that belongs to the client played, not to the test's timing."""
+    await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def dripping(client: Client, data: bytes, every: float = 0.02) -> AsyncIterator[None]:
+    """Sends byte by byte beside the body of the with."""
+
+    async def drip() -> None:
+        for i in range(len(data)):
+            client.send(data[i : i + 1])
+            await ticks(every)
+
+    task = asyncio.get_running_loop().create_task(drip())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def is_served(gateway: Running) -> None:
+    """A good request gets its answer while others are slow."""
+    assert (await gateway.ask(request())).status == 200
+
+
+async def test_a_connection_that_asks_nothing_is_closed_without_a_word(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"head_timeout": "200ms"})
+    client = await gateway.connect()
+    await is_served(gateway)
+    await client.is_closed()
+    await gateway.finished(1)
+    assert len(backend.requests) == 1
+
+
+async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(start: Start) -> None:
+    gateway = await start(listen={"idle_timeout": "200ms"})
+    client = await gateway.connect()
+    assert (await client.ask(request())).status == 200
+    await client.is_closed()
+    await gateway.finished(1)
+
+
+async def test_a_head_that_stops_is_answered_and_closed(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"head_timeout": "200ms"})
+    client = await gateway.connect()
+    client.send(request()[:60])
+    await is_served(gateway)
+    problem = (await client.response()).is_refusal(408, "head_too_slow")
+    await client.is_closed()
+    event = (await gateway.finished(2))[-1]
+    assert (event["reason"], event["request_id"], event["source"]) == ("head_too_slow", problem["request_id"], "client")
+    assert gateway.counted(status=408, reason="head_too_slow", route="unmatched") == 1
+    assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["first", "second"])
+async def test_a_head_that_drips_is_answered_and_closed(behind: bool, start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"head_timeout": "200ms"})
+    client = await gateway.connect()
+    if behind:
+        assert (await client.ask(request())).status == 200
+    async with dripping(client, request("GET", "/api/v1/marker/" + "a" * 1000)):
+        await is_served(gateway)
+        (await client.response()).is_refusal(408, "head_too_slow")
+        await client.is_closed()
+    assert all(b"aaaa" not in arrived.target for arrived in backend.requests)
+
+
+async def test_a_body_that_stops_is_answered_and_closed(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"body_idle_timeout": "200ms"})
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Content-Length: 100") + b"hello")
+    await is_served(gateway)
+    (await client.response()).is_refusal(408, "body_too_slow")
+    await client.is_closed()
+    event = (await gateway.finished(2))[-1]
+    assert (event["reason"], event["route"], event["received"]) == ("body_too_slow", "submit", 5)
+    assert gateway.counted(status=408, reason="body_too_slow", route="submit") == 1
+    await backend.facts.until(lambda: all(not connection.requests for connection in backend.connections if connection.ended))
+    assert [arrived.method for arrived in backend.requests] == [b"GET"]
+
+
+async def test_an_invited_body_that_never_comes_is_answered_and_closed(start: Start) -> None:
+    gateway = await start(listen={"body_idle_timeout": "200ms"})
+    client = await gateway.connect()
+    response = await client.ask(request("POST", SUBMIT, "Expect: 100-continue", "Content-Length: 100"))
+    assert (response.status, response.interim, response.reason) == (408, [100], "body_too_slow")
+    await client.is_closed()
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
+async def test_a_body_that_drips_below_the_least_rate_is_answered_and_closed(
+    chunked: bool, start: Start, backend: Backend
+) -> None:
+    gateway = await start(listen={"body_idle_timeout": "300ms", "body_min_rate": "1KB"})
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Transfer-Encoding: chunked" if chunked else "Content-Length: 100000"))
+    async with dripping(client, chunks(*(b"a" for _ in range(1000))) if chunked else b"a" * 1000):
+        await is_served(gateway)
+        (await client.response()).is_refusal(408, "body_too_slow")
+        await client.rest()
+    event = (await gateway.finished(2))[-1]
+    assert 0 < event["received"] < 300
+    await eventually(lambda: backend.connections[0].ended or backend.connections[-1].ended)
+    assert [arrived.method for arrived in backend.requests] == [b"GET"]
+
+
+async def test_a_chunk_size_that_drips_is_as_slow_as_a_body(start: Start) -> None:
+    gateway = await start(listen={"body_idle_timeout": "200ms"})
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Transfer-Encoding: chunked"))
+    async with dripping(client, b"00000000005;" + b"a" * 1000):
+        response = await client.response()
+        assert response.reason in {"body_too_slow", "body_malformed", "bad_request"}
+        await client.rest()
+
+
+async def test_a_body_above_the_least_rate_is_served_however_long_it_takes(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"body_idle_timeout": "200ms", "body_min_rate": "1KB", "head_timeout": "200ms"})
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Content-Length: 30000"))
+    for _ in range(15):
+        client.send(bytes(2000))
+        await ticks(0.04)
+    assert (await client.response(b"POST")).status == 200
+    assert len(backend.requests[0].body) == 30_000
+
+
+async def test_the_least_rate_can_be_switched_off(start: Start) -> None:
+    gateway = await start(listen={"body_idle_timeout": "200ms", "body_min_rate": "0B"})
+    client = await gateway.connect()
+    client.send(request("POST", SUBMIT, "Content-Length: 20"))
+    async with dripping(client, b"a" * 20, every=0.03):
+        assert (await client.response(b"POST")).status == 200
+
+
+async def endless(connection: Connection) -> None:
+    """An answer that nobody reads to its end."""
+    await connection.request()
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+    while not connection.ended:
+        await connection.sent(bytes(MB))
+
+
+async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"send_idle_timeout": "300ms"})
+    backend.script = endless
+    client = await gateway.connect(receive_buffer=16_384)
+    client.send(request())
+    (event,) = await gateway.finished(1)
+    assert (event["reason"], event["source"]) == ("client_too_slow", "client")
+    assert gateway.counted(reason="client_too_slow") == 1
+    await backend.connections[0].end()
+    await client.rest()
+    await eventually(lambda: gateway.metric("gateway_connections") == 0)
+
+
+async def test_a_client_that_drips_from_its_answer_is_cut_off(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"send_idle_timeout": "300ms", "body_min_rate": "1GB"})
+    backend.script = endless
+    client = await gateway.connect(receive_buffer=16_384)
+    client.send(request())
+    while not gateway.requests:
+        await client.reader.read(20_000)
+        await ticks(0.02)
+    (event,) = await gateway.finished(1)
+    assert event["reason"] == "client_too_slow"
+    await backend.connections[0].end()
+    await eventually(lambda: gateway.metric("gateway_connections") == 0)
+
+
+async def test_a_client_that_reads_its_answer_in_pauses_is_served(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"send_idle_timeout": "400ms"})
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (16 * MB))
+        for _ in range(16):
+            await connection.sent(bytes(MB))
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request())
+    read = 0
+    while read < 16 * MB:
+        read += len(await client.reader.read(2 * MB))
+        await ticks(0.01)
+    (event,) = await gateway.finished(1)
+    assert (event["reason"], event["sent"]) == ("forwarded", 16 * MB)
+
+
+async def test_a_handshake_that_never_comes_is_ended(start: Start) -> None:
+    gateway = await start(listen={"handshake_timeout": "200ms"})
+    silent = await gateway.connect(tls=False)
+    begun = await gateway.connect(tls=False)
+    begun.send(b"\x16\x03\x01\x02\x00\x01\x00")
+    await eventually(lambda: gateway.metric("gateway_connections") == 2)
+    await is_served(gateway)
+    assert await silent.rest() == b""
+    await begun.rest()
+    await eventually(lambda: gateway.metric("gateway_connections_refused_total", why="handshake") == 2)
+    await eventually(lambda: gateway.metric("gateway_connections") == 0)
+    await gateway.finished(1)
+
+
+async def test_connections_are_capped_in_all(start: Start) -> None:
+    gateway = await start(listen={"max_connections": 3})
+    held = [await gateway.connect(source=f"127.0.0.{i}") for i in (1, 2, 3)]
+    with pytest.raises(OSError, match=".*"):
+        await gateway.connect(source="127.0.0.4")
+    assert gateway.metric("gateway_connections_refused_total", why="too_many") == 1
+    assert (await held[0].ask(request())).status == 200
+    held[1].abort()
+    await eventually(lambda: gateway.metric("gateway_connections") == 2)
+    await is_served(gateway)
+
+
+async def test_connections_are_capped_by_address(start: Start) -> None:
+    gateway = await start(listen={"max_connections_per_address": 2})
+    held = [await gateway.connect() for _ in range(2)]
+    with pytest.raises(OSError, match=".*"):
+        await gateway.connect()
+    assert gateway.metric("gateway_connections_refused_total", why="too_many_of_address") == 1
+    other = await gateway.connect(source="127.0.0.2")
+    assert (await other.ask(request())).status == 200
+    assert (await held[0].ask(request())).status == 200
+    held[1].abort()
+    await eventually(lambda: gateway.metric("gateway_connections") == 2)
+    await is_served(gateway)
+
+
+async def test_trusted_proxies_are_exempt_from_the_cap_by_address(start: Start) -> None:
+    gateway = await start(
+        listen={"max_connections_per_address": 1}, network={"trusted_proxies": ["127.0.0.9/32"]}
+    )
+    for _ in range(3):
+        client = await gateway.connect(source="127.0.0.9")
+        assert (await client.ask(request())).status == 200
+
+
+async def test_handshakes_under_way_count_for_the_caps(start: Start) -> None:
+    gateway = await start(listen={"max_connections_per_address": 2, "handshake_timeout": "300ms"})
+    silent = [await gateway.connect(tls=False) for _ in range(2)]
+    await eventually(lambda: gateway.metric("gateway_connections") == 2)
+    with pytest.raises(OSError, match=".*"):
+        await gateway.connect()
+    for client in silent:
+        await client.rest()
+    await eventually(lambda: gateway.metric("gateway_connections") == 0)
+    await is_served(gateway)
+
+
+async def test_a_hundred_slow_clients_do_not_keep_a_good_one_waiting(start: Start) -> None:
+    gateway = await start()
+    sockets = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(50)]
+    slow = [await gateway.connect() for _ in range(50)]
+    for i, client in enumerate(slow):
+        client.send(request()[:20] if i % 2 else request("POST", SUBMIT, "Content-Length: 1000") + b"a")
+    began = asyncio.get_running_loop().time()
+    await is_served(gateway)
+    assert asyncio.get_running_loop().time() - began < 5
+    for plain in sockets:
+        plain.close()

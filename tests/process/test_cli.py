@@ -1,0 +1,279 @@
+"""The commands from outside: exit codes, one line for each fault, never a traceback."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway import __version__
+from gateway.check import local_addresses
+from gateway.cli import cli
+from tests.support.process import Upstream, configure, free_port, run, taken_port, trusting
+
+
+def complaints(output: str) -> list[str]:
+    assert "Traceback" not in output
+    return [line for line in output.splitlines() if line.startswith(("gateway: ", "fault: "))]
+
+
+def in_process(*arguments: str) -> tuple[int, str]:
+    """The same as `run`, without a process: for what needs no start of Python of its own."""
+    result = CliRunner().invoke(cli, arguments, prog_name="gateway")
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+def the_complaint(*arguments: str, cwd: Path | None = None, environ: dict[str, str] | None = None) -> str:
+    """What a command that fails says: exactly one line."""
+    code, output = run(*arguments, cwd=cwd, environ=environ)
+    (line,) = complaints(output)
+    assert code == 1
+    return line
+
+
+def make_certificate(directory: Path, starts: timedelta, ends: timedelta) -> None:
+    now = datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + starts)
+        .not_valid_after(now + ends)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / "server.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+@pytest.fixture
+def away() -> str:
+    """An address of this machine that is not loopback."""
+    addresses = [address for address in local_addresses() if ":" not in address]
+    if not addresses:
+        pytest.skip("this machine has no address but loopback ones")
+    return addresses[0]
+
+
+@pytest.fixture
+def path(tmp_path: Path, certificates: Path, upstream: Upstream) -> Path:
+    """A good configuration."""
+    return configure(tmp_path, certificates, upstream.url)
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_help_and_version(option: str) -> None:
+    code, output = run(option)
+    assert code == 0
+    assert (__version__ if option == "--version" else "serve") in output
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["demo"], ["certs"], ["certs", "dev"]])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_each_command_has_help(command: list[str], option: str) -> None:
+    code, output = in_process(*command, option)
+    assert code == 0
+    assert output.startswith("Usage: gateway")
+
+
+@pytest.mark.parametrize(
+    "wrong", [["serve"], ["nonsense"], ["serve", "--nonsense"], ["demo", "--port", "70000"], ["certs", "dev"]]
+)
+def test_wrong_usage_is_two(wrong: list[str]) -> None:
+    code, output = in_process(*wrong)
+    assert code == 2
+    assert output.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("section", ["listen", "admin"])
+def test_a_taken_port_at_start(tmp_path: Path, certificates: Path, section: str) -> None:
+    with taken_port() as port:
+        sections = {section: {"address": "127.0.0.1", "port": port}}
+        path = configure(tmp_path, certificates, "http://127.0.0.1:1", **sections)
+        line = the_complaint("serve", "--config", str(path))
+    assert line.startswith(f"gateway: {section}: can't listen on 127.0.0.1 port {port}: ")
+
+
+def test_an_address_that_is_not_ours_at_start(tmp_path: Path, certificates: Path) -> None:
+    path = configure(
+        tmp_path, certificates, "http://127.0.0.1:1", listen={"address": "192.0.2.1", "port": free_port()}
+    )
+    assert "192.0.2.1" in the_complaint("serve", "--config", str(path))
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_missing_certificate(tmp_path: Path, command: str) -> None:
+    path = configure(tmp_path, tmp_path / "nowhere", "http://127.0.0.1:1")
+    code, output = run(command, "--config", str(path))
+    assert code == 1
+    found = complaints(output)
+    assert len(found) == 2
+    assert "tls.certificate: " in found[0]
+    assert "server.pem can't be read: No such file or directory" in found[0]
+    assert "tls.private_key: " in found[1]
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["check", "--live"]])
+def test_an_expired_certificate(tmp_path: Path, upstream: Upstream, arguments: list[str]) -> None:
+    make_certificate(tmp_path, -timedelta(days=2), -timedelta(days=1))
+    path = configure(tmp_path, tmp_path, upstream.url)
+    assert "server.pem expired on " in the_complaint(*arguments, "--config", str(path))
+
+
+def test_a_certificate_of_tomorrow(tmp_path: Path, upstream: Upstream) -> None:
+    make_certificate(tmp_path, timedelta(days=1), timedelta(days=2))
+    path = configure(tmp_path, tmp_path, upstream.url)
+    assert "is valid only from " in the_complaint("serve", "--config", str(path))
+
+
+def test_a_key_of_another_certificate(tmp_path: Path, certificates: Path, upstream: Upstream) -> None:
+    make_certificate(tmp_path, -timedelta(days=1), timedelta(days=30))
+    pair = {"certificate": str(tmp_path / "server.pem"), "private_key": str(certificates / "server.key")}
+    path = configure(tmp_path, tmp_path, upstream.url, tls=pair)
+    assert "is not the key of " in the_complaint("serve", "--config", str(path))
+
+
+@pytest.mark.parametrize("text", ["listen: [", "a: b: c", "\tlisten: 1", "- listen", "listen: *x", "\x00", "&a [*a]"])
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_bad_yaml(tmp_path: Path, text: str, command: str) -> None:
+    (tmp_path / "gateway.yaml").write_text(text)
+    code, output = in_process(command, "--config", str(tmp_path / "gateway.yaml"))
+    (line,) = complaints(output)
+    assert code == 1
+    assert "gateway.yaml" in line
+
+
+def test_bad_yaml_of_a_process(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("listen:\n  port: 1\n  port: 2\n")
+    line = the_complaint("serve", "--config", str(tmp_path / "gateway.yaml"))
+    assert line == f"gateway: {tmp_path / 'gateway.yaml'}, line 3: the key port is there twice"
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_missing_file(tmp_path: Path, command: str) -> None:
+    code, output = in_process(command, "--config", str(tmp_path / "gateway.yaml"))
+    (line,) = complaints(output)
+    assert code == 1
+    assert line.endswith("gateway.yaml can't be read: No such file or directory")
+
+
+def test_all_faults_at_once(tmp_path: Path, certificates: Path) -> None:
+    path = configure(
+        tmp_path,
+        certificates,
+        "http://127.0.0.1:1",
+        listen={"prot": 1},
+        network={"allow": ["10.0.0.0/33"]},
+        log={"level": "loud"},
+    )
+    code, output = run("check", "--config", str(path))
+    found = complaints(output)
+    assert code == 1
+    assert "fault: listen.prot: there is no such setting; did you mean port?" in found
+    assert [line.split(": ")[1] for line in found] == ["listen.prot", "network.allow[0]", "log.level"]
+
+
+def test_a_good_configuration_is_zero(path: Path) -> None:
+    code, output = run("check", "--config", str(path))
+    assert code == 0
+    assert output.splitlines()[-1] == f"ok: {path} is a valid configuration"
+
+
+def test_no_c_extension_is_one_line(path: Path) -> None:
+    line = the_complaint("serve", "--config", str(path), environ={"AIOHTTP_NO_EXTENSIONS": "1"})
+    assert "C extension" in line
+
+
+def test_live_finds_all_well(path: Path) -> None:
+    code, output = run("check", "--live", "--config", str(path))
+    assert code == 0, output
+    assert "ok: certificate for localhost ends " in output
+    assert "is reached on the loopback address alone" in output
+
+
+def test_live_misses_the_upstream(tmp_path: Path, certificates: Path) -> None:
+    port = free_port()
+    path = configure(tmp_path, certificates, f"http://127.0.0.1:{port}")
+    line = the_complaint("check", "--live", "--config", str(path))
+    assert line.startswith(f"fault: upstream 127.0.0.1:{port}: no answer")
+
+
+class _Everywhere(Upstream):
+    def server_bind(self) -> None:
+        self.server_address = ("0.0.0.0", 0)  # noqa: S104 -- the fault that the check is to find
+        super().server_bind()
+
+
+def test_live_finds_the_way_around(tmp_path: Path, certificates: Path, away: str) -> None:
+    with _Everywhere() as upstream:
+        port = upstream.server_address[1]
+        path = configure(tmp_path, certificates, f"http://127.0.0.1:{port}")
+        line = the_complaint("check", "--live", "--config", str(path))
+    assert "can be reached around the gateway" in line
+    assert away in line
+
+
+def test_the_certificates_of_certs_dev_work(tmp_path: Path) -> None:
+    code, output = run("certs", "dev", str(tmp_path / "certs"), "--host", "gateway.internal", "--host", "127.0.0.1")
+    assert code == 0, output
+    assert {path.name for path in (tmp_path / "certs").iterdir()} == {"ca.pem", "server.pem", "server.key"}
+    assert names_after_handshake(tmp_path / "certs") == [("DNS", "gateway.internal"), ("IP Address", "127.0.0.1")]
+
+
+def names_after_handshake(certificates: Path) -> list[tuple[str, str]]:
+    """The names of a server's certificate, as a client that trusts the CA alone sees them."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    ours = trusting(certificates).wrap_bio(to_client, to_server, server_hostname="gateway.internal")
+    for side in (ours, theirs, ours, theirs):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    certificate: Any = ours.getpeercert()
+    return list(certificate["subjectAltName"])
+
+
+def test_certs_dev_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, output = run("certs", "dev", str(tmp_path / "file/certs"))
+    assert code == 1
+    assert "Traceback" not in output
+
+
+def test_the_environment_overrides(tmp_path: Path, certificates: Path) -> None:
+    path = configure(tmp_path, certificates, "http://127.0.0.1:1")
+    with taken_port() as port:
+        line = the_complaint("serve", "--config", str(path), environ={"GATEWAY__LISTEN__PORT": str(port)})
+    assert f"port {port}" in line
+    line = the_complaint("check", "--config", str(path), environ={"GATEWAY__LISTEN__PROT": "1"})
+    assert line == "fault: listen.prot: there is no such setting; did you mean port?"
+
+
+@pytest.fixture
+def occupied() -> Iterator[int]:
+    """A port that is taken on all addresses, IPv6 included."""
+    with socket.socket(socket.AF_INET6) as listening:
+        listening.bind(("::", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_a_port_that_is_taken_on_all_addresses(tmp_path: Path, certificates: Path, occupied: int) -> None:
+    path = configure(tmp_path, certificates, "http://127.0.0.1:1", listen={"address": "::", "port": occupied})
+    assert f"port {occupied}" in the_complaint("serve", "--config", str(path))

@@ -1,0 +1,174 @@
+"""`gateway demo`, as a stranger meets it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
+
+import pytest
+
+from tests.support.process import (
+    DEADLINE,
+    GATEWAY,
+    Process,
+    descendants,
+    eventually,
+    free_port,
+    is_alive,
+    run,
+    taken_port,
+)
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+def arguments(directory: Path, **options: object) -> tuple[str, ...]:
+    ports = {"port": 0, "admin_port": 0, "upstream_port": 0, **options}
+    words = (word for name, value in ports.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+    return ("demo", "--dir", str(directory), *words)
+
+
+@contextmanager
+def demo(directory: Path, **options: object) -> Iterator[Process]:
+    with Process((*GATEWAY, *arguments(directory, **options)), directory.parent) as process:
+        process.line(lambda line: line.startswith("ready https://localhost:"))
+        yield process
+
+
+def curl_line(process: Process) -> str:
+    return process.line(lambda line: line.startswith("curl "))
+
+
+def paste(line: str) -> str:
+    """What a shell prints for a line that was copied into it."""
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=DEADLINE, check=False)  # noqa: S603, S607
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_curl
+def test_the_printed_line_works_as_it_stands(tmp_path: Path) -> None:
+    directory = tmp_path / "a demo"  # the blank is part of the test
+    with demo(directory) as process:
+        line = curl_line(process)
+        result = json.loads(paste(line))
+        assert result["status"] == "complete"
+        assert result["success"] is True
+        assert result["page_count"] == 3
+        assert "Sample document, page 1" in result["markdown"]
+        metrics = process.line(lambda line: line.startswith("Metrics: ")).removeprefix("Metrics: ").partition("  ")[0]
+        assert 'gateway_requests_total{method="POST",reason="forwarded",route="submit",status="200"} 1.0' in paste(
+            metrics
+        )
+    made = {path.name for path in directory.iterdir()}
+    assert made == {"ca.pem", "server.pem", "server.key", "key.txt", "gateway.yaml", "sample.pdf"}
+    assert (directory / "key.txt").stat().st_mode & 0o777 == 0o600
+    assert (directory / "server.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_ends_it_whole(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo") as process:
+        children = descendants(process.pid)
+        assert children
+        process.press_ctrl_c()
+        assert process.exit_code() == 0
+        assert not any(map(is_alive, children))
+    assert "Traceback" not in process.output
+    assert process.lines[-1] == "stopped"
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGHUP])
+def test_sigterm_and_a_closed_terminal_end_it_whole(tmp_path: Path, number: Signals) -> None:
+    with demo(tmp_path / "demo") as process:
+        children = descendants(process.pid)
+        process.send(number)
+        assert process.exit_code() == 0
+        assert not any(map(is_alive, children))
+
+
+def test_the_stand_in_ends_even_when_the_demo_is_killed(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo") as process:
+        children = descendants(process.pid)
+        process.send(SIGKILL)
+        process.exit_code()
+        eventually(lambda: not any(map(is_alive, children)))
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_an_end_during_the_start_leaves_no_child_and_no_traceback(tmp_path: Path, number: Signals) -> None:
+    with Process((*GATEWAY, *arguments(tmp_path / "demo")), tmp_path) as process:
+        children = eventually(lambda: descendants(process.pid))
+        process.send(number)
+        process.exit_code()
+        eventually(lambda: not any(map(is_alive, children)))
+        assert "Traceback" not in process.output
+
+
+def test_a_second_start_uses_what_is_there(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    contents = []
+    for _ in range(2):
+        with demo(directory) as process:
+            contents.append({path.name: path.read_bytes() for path in directory.iterdir()})
+            process.press_ctrl_c()
+            assert process.exit_code() == 0
+    assert contents[0] == contents[1]
+
+
+@needs_curl
+def test_what_the_user_wrote_into_gateway_yaml_stays_in_force(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    with demo(directory):
+        pass
+    path = directory / "gateway.yaml"
+    path.write_text(path.read_text() + "public_url: https://documents.example\n")
+    with demo(directory) as process:
+        upload = curl_line(process).partition(" | ")[0]
+        assert json.loads(paste(upload))["request_check_url"].startswith("https://documents.example/api/v1/marker/")
+
+
+@pytest.mark.parametrize("which", ["port", "admin_port", "upstream_port"])
+def test_a_taken_port_is_one_line(tmp_path: Path, which: str) -> None:
+    with taken_port() as port:
+        code, output = run(*arguments(tmp_path / "demo", **{which: port}))
+    assert code == 1
+    assert "Traceback" not in output
+    complaints = [line for line in output.splitlines() if line.startswith("gateway: ")]
+    assert len(complaints) == 1
+    assert str(port) in complaints[0]
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, output = run(*arguments(tmp_path / "file/demo"))
+    assert code == 1
+    assert "Traceback" not in output
+    assert "gateway: " in output
+
+
+@needs_curl
+def test_a_real_container_takes_the_place_of_the_stand_in(tmp_path: Path) -> None:
+    port = free_port()
+    command = (sys.executable, "-m", "gateway.demo.container", "--port", str(port), "--processing-time", "0")
+    with Process(command, tmp_path) as container:
+        container.line(lambda line: "ready on " in line)
+        with demo(tmp_path / "demo", upstream=f"http://127.0.0.1:{port}") as process:
+            assert descendants(process.pid) == []
+            assert json.loads(paste(curl_line(process)))["page_count"] == 3
+            process.press_ctrl_c()
+            assert process.exit_code() == 0
+        assert container.is_running
+        assert re.search(rf"hands on to http://127.0.0.1:{port}", process.output)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://host/path", "ftp://host"])
+def test_an_upstream_that_is_no_origin_is_one_line(tmp_path: Path, url: str) -> None:
+    code, output = run(*arguments(tmp_path / "demo", upstream=url))
+    assert code == 1
+    assert "Traceback" not in output
+    assert any(line.startswith("gateway: upstream.url: ") for line in output.splitlines())

@@ -1,0 +1,223 @@
+"""A real gateway in this process: real configuration file, real TLS, the real parts; only its log is listened to."""
+
+import asyncio
+import gc
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+import aiohttp
+import yaml
+
+from gateway import app
+from gateway.observe.log import Event, LogStream, json_line
+from gateway.reload import prepare
+from tests.support.backend import HEALTH_PATH
+from tests.support.client import Client, Response
+from tests.support.waiting import DEADLINE, Facts
+
+KEY: Final = "canary-key-of-ci-5f1c"
+ADMIN_KEY: Final = "canary-key-of-admin-77aa"
+AWAY_KEY: Final = "canary-key-of-away-0b3e"
+ENVIRON: Final = {"KEY_CI": KEY, "KEY_ADMIN": ADMIN_KEY, "KEY_AWAY": AWAY_KEY}
+SUBMIT: Final = "/api/v1/marker"
+RESULT: Final = "/api/v1/marker/job-1"
+
+Start = Callable[..., Awaitable["Running"]]
+
+
+def request(
+    method: str = "GET", target: str = RESULT, *headers: str, key: str | None = KEY, body: bytes = b"", close: bool = False
+) -> bytes:
+    """A plain request; a body gets a Content-Length."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: gateway.test"]
+    if key is not None:
+        lines.append(f"X-API-Key: {key}")
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + body
+
+
+def chunks(*pieces: bytes) -> bytes:
+    """A whole chunked body."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+class Running:
+    """A running gateway, as tests see it: two addresses, its metrics, and every event of its log."""
+
+    def __init__(
+        self, gateway: app.Gateway, path: Path, tls: ssl.SSLContext, events: list[Event], facts: Facts
+    ) -> None:
+        self.gateway = gateway
+        self.path = path
+        self.port = gateway.addresses.public[1]
+        self.admin_port = gateway.addresses.admin[1]
+        self.tls = tls
+        self.events = events
+        self.facts = facts
+        self.expects_internal_errors = False
+        self._clients: list[Client] = []
+
+    async def connect(
+        self,
+        *,
+        source: str = "127.0.0.1",
+        before: bytes = b"",
+        tls: bool = True,
+        receive_buffer: int | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> Client:
+        """Connects a client, which is closed at the end of the test."""
+        context = (context or self.tls) if tls else None
+        client = await Client.connect(
+            self.port, context, source=source, before=before, receive_buffer=receive_buffer
+        )
+        self._clients.append(client)
+        return client
+
+    async def ask(self, request: bytes, method: bytes = b"GET", *, source: str = "127.0.0.1") -> Response:
+        """One request on a connection of its own."""
+        async with await self.connect(source=source) as client:
+            return await client.ask(request, method)
+
+    async def admin(self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Asks the admin listener."""
+        url = f"http://127.0.0.1:{self.admin_port}{path}"
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            session.request(method, url, headers=headers) as answer,
+        ):
+            return answer.status, await answer.text()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric now; 0 when it is not there."""
+        return self.gateway.registry.get_sample_value(name, labels) or 0.0
+
+    def counted(self, **labels: str | int) -> float:
+        """gateway_requests_total of all rows that have these labels."""
+        wanted = {name: str(value) for name, value in labels.items()}
+        return sum(
+            sample.value
+            for family in self.gateway.registry.collect()
+            for sample in family.samples
+            if sample.name == "gateway_requests_total" and wanted.items() <= sample.labels.items()
+        )
+
+    @property
+    def requests(self) -> list[Event]:
+        """The events of finished requests."""
+        return [event for event in self.events if event["event"] == "request"]
+
+    async def finished(self, count: int) -> list[Event]:
+        """Waits until exactly so many requests are finished, and returns their events."""
+        await self.facts.until(lambda: len(self.requests) >= count)
+        await asyncio.sleep(0)
+        assert len(self.requests) == count, self.requests
+        assert self.counted() == count
+        return self.requests
+
+    async def says(self, what: str, count: int = 1, within: float = DEADLINE) -> Event:
+        """Waits until an event was logged so many times, and returns the last."""
+
+        def found() -> list[Event]:
+            return [event for event in self.events if event["event"] == what]
+
+        await self.facts.until(lambda: len(found()) >= count, within)
+        return found()[-1]
+
+    def rewrite(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Changes the configuration file."""
+        document = yaml.safe_load(self.path.read_text())
+        change(document)
+        self.path.write_text(yaml.safe_dump(document))
+
+    async def close_clients(self) -> None:
+        """Closes what tests left open."""
+        for client in self._clients:
+            client.abort()
+        for _ in range(2):
+            await asyncio.sleep(0)
+
+
+def document(certificates: Path, upstream_port: int, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a test: sections are merged into these, key by key."""
+    base: dict[str, Any] = {
+        "listen": {"address": "127.0.0.1", "port": 0},
+        "tls": {"certificate": f"{certificates}/server.pem", "private_key": f"{certificates}/server.key"},
+        "network": {"allow": ["127.0.0.0/8"]},
+        "upstream": {"url": f"http://127.0.0.1:{upstream_port}", "health_path": HEALTH_PATH},
+        "keys": [
+            {"id": "ci", "secret": {"env": "KEY_CI"}},
+            {"id": "root", "secret": {"env": "KEY_ADMIN"}, "scopes": ["admin"]},
+            {"id": "away", "secret": {"env": "KEY_AWAY"}, "networks": ["127.0.0.7/32"]},
+        ],
+        "admin": {"port": 0},
+        "shutdown": {"drain_delay": "50ms", "drain_timeout": "5s"},
+        "log": {"level": "debug"},
+    }
+    for name, section in sections.items():
+        merges = isinstance(section, dict) and name not in {"aliases", "profiles"}
+        base[name] = {**base.get(name, {}), **section} if merges else section
+    return base
+
+
+def client_context(certificates: Path) -> ssl.SSLContext:
+    """What a client that trusts the test's CA would use."""
+    return ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+
+
+@asynccontextmanager
+async def gateway_on(
+    directory: Path, certificates: Path, upstream_port: int, sections: Mapping[str, Any]
+) -> AsyncIterator[Running]:
+    """Runs a gateway; at the end nothing of it may be left, and nothing may have gone wrong unseen.
+
+    `environ` and `log_to`, a file descriptor, are no sections of the configuration.
+    """
+    sections = dict(sections)
+    environ = sections.pop("environ", ENVIRON)
+    log_to: int | None = sections.pop("log_to", None)
+    path = directory / "gateway.yaml"
+    path.write_text(yaml.safe_dump(document(certificates, upstream_port, sections)))
+    events: list[Event] = []
+    facts = Facts()
+    errors: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+
+    class Listening(LogStream):
+        """The log, written to nowhere or where the test reads it, and noted on its way."""
+
+        def __init__(self, _: int, render: Callable[[Event], bytes]) -> None:
+            super().__init__(-1 if log_to is None else log_to, render)
+
+        def put(self, event: Event) -> None:
+            json_line(dict(event))
+            events.append(dict(event))
+            facts.changed()
+            if log_to is not None:
+                super().put(event)
+
+    with patch.object(app, "LogStream", Listening):
+        prepared = await asyncio.to_thread(prepare, path, environ)
+        async with app.running(path, environ, prepared) as gateway:
+            running = Running(gateway, path, client_context(certificates), events, facts)
+            try:
+                yield running
+            finally:
+                await running.close_clients()
+    assert gateway._acceptor.connections == 0
+    assert not gateway._connections
+    assert running.metric("gateway_requests_in_flight") == 0
+    gc.collect()
+    assert errors == [], errors
+    if not running.expects_internal_errors:
+        assert [event for event in events if event["event"] == "internal error"] == []
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert [task for task in others if "gateway/" in str(task.get_coro())] == []

@@ -1,0 +1,243 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from gateway.check import Finding, _lines, check_live, check_settings, local_addresses
+from tests.support.pure import document, write
+
+SECRET = "a-secret-of-enough-bytes-to-be-good"
+ENVIRON = {"K": SECRET, "SHORT": "x" * 23}
+KEY = {"id": "a", "secret": {"env": "K"}}
+SERVER = "certificate for gateway.test ends 2037-01-02"
+
+Serve = Callable[..., int]
+
+
+def checked(directory: Path, **sections: Any) -> list[str]:
+    """What is found, but for the line that says that the configuration is valid."""
+    path = write(directory, document(directory, **{"keys": [KEY], **sections}))
+    findings = check_settings(path, ENVIRON)
+    assert findings[-1] == Finding("ok", f"{path} is a valid configuration")
+    return [str(finding) for finding in findings[:-1]]
+
+
+# The configuration alone
+
+
+def test_a_good_configuration_is_told_so(tmp_path: Path) -> None:
+    assert checked(tmp_path) == []
+
+
+def test_a_bad_one_has_every_fault_and_nothing_else(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, document(tmp_path, listen={"prot": 1}, log={"level": "x"}, network={"allow": ["0.0.0.0/0"]})
+    )
+    for findings in (check_settings(path, {}), check_live(path, {})):
+        assert [str(finding) for finding in findings] == [
+            "fault: listen.prot: there is no such setting; did you mean port?",
+            "fault: log.level: input should be 'debug', 'info', 'warning' or 'error'",
+        ]
+        assert all(finding.is_fault for finding in findings)
+    assert not Finding("warning", "x").is_fault
+    assert not Finding("ok", "x").is_fault
+
+
+CLEAR = "warning: upstream.url: documents cross the network to 192.0.2.77 in the clear"
+
+
+@pytest.mark.parametrize(
+    ("sections", "warnings"),
+    [
+        ({"network": {"allow": ["10.0.0.0/8", "0.0.0.0/0", "::/0"]}},
+         ["network.allow[1]: 0.0.0.0/0 lets everybody in who has a key",
+          "network.allow[2]: ::/0 lets everybody in who has a key"]),
+        ({"network": {"allow": ["::1"], "trusted_proxies": ["10.0.0.0/8", "0.0.0.0/7", "fd00::/31", "fd00::/32"]}},
+         ["network.trusted_proxies[1]: anyone in 0.0.0.0/7 can claim to be any address",
+          "network.trusted_proxies[2]: anyone in fd00::/31 can claim to be any address"]),
+        ({"admin": {"address": "0.0.0.0"}},  # noqa: S104 -- what is warned of
+         ["admin.token: is not set, so /metrics is refused to everybody but this machine"]),
+        ({"admin": {"address": "::", "token": {"env": "K"}}},
+         ["admin.tls: is not set, so the admin token crosses the network in the clear"]),
+        ({"admin": {"address": "::", "token": {"env": "K"}, "tls": {"certificate": "{d}/server.pem",
+         "private_key": "{d}/server.key"}}}, []),
+        ({"admin": {"address": "127.0.0.2", "token": {"env": "K"}}}, []),
+        ({"upstream": {"url": "http://192.0.2.77:8000"}},
+         ["upstream.url: documents cross the network to 192.0.2.77 in the clear"]),
+        ({"upstream": {"url": "https://192.0.2.77:8000"}}, []),
+        ({"upstream": {"url": "http://[::1]:8000"}}, []),
+        ({"upstream": {"idle_timeout": "5s"}},
+         ["upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"]),
+        ({"upstream": {"idle_timeout": "4999ms"}}, []),
+        ({"keys": []}, ["keys: there is none, so only routes with access: anyone can be used"]),
+        ({"authentication": {"api_keys": {"enabled": False}}},
+         ["authentication.api_keys.enabled: is off, so no key of keys can be used"]),
+        ({"keys": [], "authentication": {"api_keys": {"enabled": False}}},
+         ["keys: there is none, so only routes with access: anyone can be used"]),
+        ({"keys": [KEY, {"id": "b", "secret": {"env": "SHORT"}, "scopes": ["admin", "all"]}]},
+         ["keys[1].secret: is shorter than 24 bytes; make one with: openssl rand -base64 32",
+          "keys[1].scopes: all opens nothing; the only scope is admin"]),
+        ({"keys": [{"id": "a", "secret": {"sha256": "0" * 64}, "scopes": ["admin"]}]}, []),
+        ({"routes": [
+            {"name": "a", "methods": ["GET"], "path": "/a", "access": "anyone"},
+            {"name": "b", "methods": ["POST"], "path": "/b", "access": "anyone", "kind": "submit"},
+            {"name": "c", "methods": ["POST"], "path": "/c", "kind": "submit"}]},
+         ["routes[1].access: anyone may use b without a key"]),
+    ],
+)  # fmt: skip
+def test_warns_of_what_works_and_may_not_be_meant(
+    tmp_path: Path, sections: dict[str, Any], warnings: list[str]
+) -> None:
+    tls = sections.get("admin", {}).get("tls", {})
+    for name in tls:
+        tls[name] = tls[name].replace("{d}", str(tmp_path))
+    assert checked(tmp_path, **sections) == [f"warning: {warning}" for warning in warnings]
+
+
+def test_a_name_that_nobody_knows_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    told = "warning: upstream.url: documents cross the network to container.test in the clear"
+    assert checked(tmp_path, upstream={"url": "http://container.test:8000"}) == [told]
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test", ".a"])
+def test_no_host_name_makes_it_stumble(tmp_path: Path, host: str) -> None:
+    """Names that the resolver's codec raises UnicodeError for, which is no OSError."""
+    path = write(tmp_path, document(tmp_path, keys=[KEY], upstream={"url": f"http://{host}:8000"}))
+    assert [str(finding) for finding in check_settings(path, ENVIRON)] == [
+        "fault: upstream.url: has a host name with characters that none has"
+    ]
+
+
+# This machine
+
+
+def test_finds_addresses_of_this_machine_that_others_could_reach() -> None:
+    found = local_addresses()
+    assert found == sorted(set(found))
+    for text in found:
+        address = ip_address(text)
+        assert not address.is_loopback
+        assert not address.is_link_local
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as bound:
+            bound.bind((text, 0))  # only an address of this machine can be bound
+
+
+def test_without_the_kernels_tables_there_is_no_address(tmp_path: Path) -> None:
+    assert _lines(tmp_path / "none") == []
+
+
+# Live
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(self.server.status if self.path == "/health_check" else 404)  # type: ignore[attr-defined]
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts upstreams; tells their ports."""
+    with ExitStack() as stack:
+
+        def started(address: str = "127.0.0.1", status: int = 200) -> int:
+            server = stack.enter_context(ThreadingHTTPServer((address, 0), _Answers))
+            server.status = status  # type: ignore[attr-defined]
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return int(server.server_address[1])
+
+        yield started
+
+
+def live(
+    directory: Path, url: str, *, end: datetime | None = None, names: tuple[str, ...] = ("gateway.test",)
+) -> list[str]:
+    leaf = trustme.CA().issue_cert(*names, not_after=end or datetime(2037, 1, 2, tzinfo=UTC))
+    path = write(directory, document(directory, keys=[KEY], upstream={"url": url}))
+    (directory / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    (directory / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    findings = [str(finding) for finding in check_live(path, ENVIRON)]
+    findings.remove(f"ok: {path} is a valid configuration")
+    return findings
+
+
+def test_a_good_site_is_told_so(tmp_path: Path, serve: Serve) -> None:
+    port = serve()
+    assert live(tmp_path, f"http://127.0.0.1:{port}") == [
+        f"ok: {SERVER}",
+        f"ok: upstream 127.0.0.1:{port} answers",
+        f"ok: port {port} is reached on the loopback address alone",
+    ]
+
+
+def test_an_upstream_that_others_reach_around_the_gateway_is_a_fault(tmp_path: Path, serve: Serve) -> None:
+    addresses = [address for address in local_addresses() if ":" not in address]
+    if not addresses:
+        pytest.skip("this machine has a loopback address alone")
+    port = serve("0.0.0.0")  # noqa: S104 -- that is the fault
+    told = f"at {', '.join(addresses)} port {port}; bind it to 127.0.0.1"
+    assert (
+        live(tmp_path, f"http://127.0.0.1:{port}")[-1]
+        == f"fault: the upstream can be reached around the gateway {told}"
+    )
+
+
+def test_an_upstream_elsewhere_can_not_be_judged(tmp_path: Path, serve: Serve) -> None:
+    addresses = [address for address in local_addresses() if ":" not in address]
+    if not addresses:
+        pytest.skip("this machine has a loopback address alone")
+    authority = f"{addresses[0]}:{serve(addresses[0])}"
+    assert live(tmp_path, f"http://{authority}") == [
+        f"warning: upstream.url: documents cross the network to {addresses[0]} in the clear",
+        f"ok: {SERVER}",
+        f"ok: upstream {authority} answers",
+        f"warning: can't see from here whether others reach {authority} around the gateway; only it may",
+    ]
+
+
+def test_an_upstream_that_is_not_well_is_a_fault(tmp_path: Path, serve: Serve) -> None:
+    port = serve(status=503)
+    assert (
+        live(tmp_path, f"http://127.0.0.1:{port}")[-1]
+        == f"fault: upstream 127.0.0.1:{port}: /health_check answers 503"
+    )
+
+
+def test_an_upstream_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        authority = f"127.0.0.1:{bound.getsockname()[1]}"
+        (told,) = live(tmp_path, f"http://{authority}")[1:]
+    assert told.startswith(f"fault: upstream {authority}: no answer: Client")
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path, serve: Serve) -> None:
+    end = datetime.now(UTC) + timedelta(days=13)
+    found = live(tmp_path, f"http://127.0.0.1:{serve()}", end=end, names=("127.0.0.1",))
+    assert found[0] == f"warning: certificate for no DNS name ends {end:%Y-%m-%d}"
+
+
+def test_a_certificate_that_can_not_be_used_is_a_fault(tmp_path: Path, serve: Serve) -> None:
+    end = datetime.now(UTC) - timedelta(days=1)
+    found = live(tmp_path, f"http://127.0.0.1:{serve()}", end=end)
+    assert found[0] == f"fault: {tmp_path}/server.pem expired on {end:%Y-%m-%d %H:%M} UTC"
+    assert found[1].startswith("ok: upstream")

@@ -1,0 +1,143 @@
+import dataclasses
+from hashlib import sha256
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from gateway.limits.buckets import Rate
+from gateway.model import Access, Identity, Kind, Profile, Reason, Route
+from gateway.state import Live, Pace, State, compile_settings
+from tests.support.pure import denial_of, ip, make_settings
+
+
+def compiled(directory: Path, **sections: object) -> State:
+    return compile_settings(make_settings(directory, {"A": "one", "B": "two"}, **sections))
+
+
+def test_a_key_becomes_an_identity_under_its_digest(tmp_path: Path) -> None:
+    keys = [
+        {"id": "a", "secret": {"env": "A"}},
+        {
+            "id": "b",
+            "secret": {"env": "B"},
+            "profile": "big",
+            "owner": "Team",
+            "scopes": ["admin"],
+            "networks": ["10.1.0.0/16"],
+        },
+    ]
+    state = compiled(tmp_path, keys=keys, profiles={"big": {"body_limit": "1GB"}})
+    one, two = (state.keys[sha256(secret).digest()] for secret in (b"one", b"two"))
+    assert len(state.keys) == 2
+    assert one.identity == Identity(
+        "a", "key:a", Profile("default", 200 * 1024**2), frozenset(), ("api_key", "accepted")
+    )
+    assert two.identity == Identity(
+        "b", "key:Team", Profile("big", 1024**3), frozenset({"admin"}), ("api_key", "accepted")
+    )
+    assert not one.networks
+    assert ip("10.1.2.3") in two.networks
+    assert ip("10.2.0.1") not in two.networks
+
+
+def test_networks_rates_and_origins_are_taken_over(tmp_path: Path) -> None:
+    network = {"allow": ["10.0.0.0/8"], "trusted_proxies": ["10.9.0.0/16"], "login_failures_per_minute": 30}
+    state = compiled(
+        tmp_path, network=network, public_url="https://a.test", authentication={"api_keys": {"enabled": False}}
+    )
+    assert (ip("10.1.1.1") in state.allow, ip("11.0.0.0") in state.allow) == (True, False)
+    assert (ip("10.9.1.1") in state.trusted_proxies, ip("10.1.1.1") in state.trusted_proxies) == (True, False)
+    assert state.bad_logins == Rate(0.5, 30)
+    assert state.public_url == "https://a.test"
+    assert state.api_keys_enabled is False
+    assert state.anonymous == Profile("default", 200 * 1024**2)
+    assert state.settings.network.allow == [ip_network("10.0.0.0/8")]
+
+
+def test_routes_keep_their_order_and_all_their_rules(tmp_path: Path) -> None:
+    routes = [
+        {
+            "name": "first",
+            "methods": ["GET", "HEAD"],
+            "path": "/a/{x}",
+            "kind": "result",
+            "host": "A.Test",
+            "networks": ["10.1.0.0/16"],
+        },
+        {"name": "second", "methods": ["GET"], "path": "/a/{x}", "access": "anyone"},
+    ]
+    state = compiled(tmp_path, routes=routes, aliases={"/b": "/a"})
+    first = state.routes.match("GET", "/a/1", "a.test:8443")
+    assert first.route == Route("first", Kind.RESULT, Access.KEY, "default")
+    assert first.methods == {"GET", "HEAD"}
+    assert (first.host, ip("10.1.0.1") in first.networks, ip("10.0.0.1") in first.networks) == ("a.test", True, False)
+    assert state.routes.match("GET", "/a/1", "other").route == Route("second", Kind.PLAIN, Access.ANYONE, "default")
+    assert state.routes.unaliased("/b/1") == "/a/1"
+    assert denial_of(state.routes.match, "GET", "/api/v1/marker/1", "other").reason is Reason.ROUTE_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "label"),
+    [
+        ("POST", "/api/v1/marker", "submit"),
+        ("POST", "/api/v1/ocr", "submit"),
+        ("GET", "/api/v1/ocr/abc", "result"),
+        ("GET", "/api/v1/usage", "usage"),
+        ("GET", "/health_check", "health"),
+    ],
+)
+def test_the_shipped_table_serves_the_container(tmp_path: Path, method: str, path: str, label: str) -> None:
+    assert compiled(tmp_path).routes.match(method, path, "h").route.label == label
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json"), ("POST", "/api/v1/table_rec"), ("GET",
+     "/api/v1/marker/a/b"),
+     ("POST", "/marker"), ("GET", "/api/v1/marker/"), ("GET", "/metrics")],
+)  # fmt: skip
+def test_the_shipped_table_serves_nothing_else(tmp_path: Path, method: str, path: str) -> None:
+    assert denial_of(compiled(tmp_path).routes.match, method, path, "h").reason is Reason.ROUTE_NOT_FOUND
+
+
+def test_pace_is_that_of_the_listener(tmp_path: Path) -> None:
+    listen = {
+        "handshake_timeout": "1s", "head_timeout": "2s", "idle_timeout": "3s", "body_idle_timeout": "4s",
+        "send_idle_timeout": "5s", "body_min_rate": "6B", "max_connections": 7, "max_connections_per_address": 8,
+    }  # fmt: skip
+    assert compiled(tmp_path, listen=listen).pace == Pace(1.0, 2.0, 3.0, 4.0, 5.0, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8000", ("http", "127.0.0.1", 8000, "127.0.0.1:8000")),
+        ("http://a.test", ("http", "a.test", 80, "a.test")),
+        ("https://a.test/", ("https", "a.test", 443, "a.test")),
+        ("https://[::1]:9", ("https", "::1", 9, "[::1]:9")),
+        ("http://[2001:db8::80]", ("http", "2001:db8::80", 80, "[2001:db8::80]")),
+        ("http://10", ("http", "10", 80, "10")),
+    ],
+)
+def test_the_upstream_is_taken_apart(tmp_path: Path, url: str, expected: tuple[object, ...]) -> None:
+    target = compiled(tmp_path, upstream={"url": url, "connect_timeout": "1s", "read_timeout": "2s"}).upstreams[
+        "default"
+    ]
+    assert (target.scheme, target.host, target.port, target.authority) == expected
+    assert (target.connect_timeout, target.read_timeout, target.idle_timeout) == (1.0, 2.0, 3.0)
+    assert target.health_path == "/health_check"
+
+
+def test_a_state_is_never_changed(tmp_path: Path) -> None:
+    state = compiled(tmp_path)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        state.public_url = "x"  # type: ignore[misc]
+
+
+def test_the_reference_in_force_starts_undrained(tmp_path: Path) -> None:
+    first, second = compiled(tmp_path), compiled(tmp_path)
+    live = Live(first)
+    assert (live.state, live.is_draining) == (first, False)
+    live.state = second
+    assert live.state is second

@@ -1,0 +1,83 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.settings import _DURATION, _SIZE
+from gateway.units import seconds, size
+from tests.support.pure import PROPERTY
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5s", 5.0),
+        ("500ms", 0.5),
+        ("2m", 120.0),
+        ("1h", 3600.0),
+        ("1d", 86400.0),
+        ("0s", 0.0),
+        ("1.5h", 5400.0),
+        ("5 s", 5.0),
+    ],
+)
+def test_reads_durations(text: str, value: float) -> None:
+    assert seconds(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1B", 1),
+        ("1KB", 1024),
+        ("200MB", 200 * 1024**2),
+        ("2GB", 2 * 1024**3),
+        ("0.5KB", 512),
+        ("0B", 0),
+        ("1.5B", 1),
+    ],
+)
+def test_reads_sizes(text: str, value: int) -> None:
+    assert size(text) == value
+
+
+NEITHER = ["", "5", " 5s", "5s ", "5  s", "-5s", "+5s", "5.s", ".5s", "5.1234s", "1e3s", "5s\n", "٣s", "5x", "s",
+"1" * 16 + "s",
+           "1_0s", "inf", "nan", 5, 5.0, None, True, ["5s"], b"5s"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [*NEITHER, "5S", "5MB", "5min"])
+def test_refuses_what_is_no_duration(value: object) -> None:
+    with pytest.raises(ValueError, match=r"write a duration with its unit, such as 5s, 500ms or 1h"):
+        seconds(value)
+
+
+@pytest.mark.parametrize("value", [*NEITHER, "5kb", "5K", "5MiB", "5s"])
+def test_refuses_what_is_no_size(value: object) -> None:
+    with pytest.raises(ValueError, match=r"write a size with its unit, such as 200MB or 1KB"):
+        size(value)
+
+
+@PROPERTY
+@given(st.integers(0, 10**12), st.sampled_from(["B", "KB", "MB", "GB"]))
+def test_whole_sizes_are_exact_and_larger_with_larger_units(number: int, unit: str) -> None:
+    factor = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}[unit]
+    if number * factor < 2**53:
+        assert size(f"{number}{unit}") == number * factor
+
+
+@PROPERTY
+@given(st.from_regex(str(_DURATION["pattern"]), fullmatch=True))
+def test_the_schema_promises_no_duration_that_is_refused(text: str) -> None:
+    whole, _, rest = re.sub(r"[^0-9.]", "", text).partition(".")
+    if len(whole) <= 15 and len(rest) <= 3:
+        assert seconds(text) >= 0
+
+
+@PROPERTY
+@given(st.from_regex(str(_SIZE["pattern"]), fullmatch=True))
+def test_the_schema_promises_no_size_that_is_refused(text: str) -> None:
+    whole, _, rest = re.sub(r"[^0-9.]", "", text).partition(".")
+    if len(whole) <= 15 and len(rest) <= 3:
+        assert size(text) >= 0
