@@ -44,9 +44,6 @@ class Signal:
             yield self
         self._set = False
 
-    def _attach(self, drive: "Drive | None") -> None:
-        self._drive = drive
-
 
 class Drive:
     """Runs one coroutine from `start` to its end, which is told to `ended` with the error or None."""
@@ -71,11 +68,16 @@ class Drive:
         except BaseException as failure:  # noqa: BLE001 -- whatever ends the coroutine is its owner's to judge
             self._ended(failure)
         else:
-            self._running = False
-            self._wait(awaited)
-            return
+            self._awaited = awaited
+            if type(awaited) is Signal:
+                awaited._drive = self  # noqa: SLF001 -- the two classes are one mechanism
+            else:
+                self._await_future(awaited)
         finally:
             self._running = False
+        if self._pending is not None and self._awaited is not None:
+            pending, self._pending = self._pending, None
+            self.interrupt(pending)
 
     def interrupt(self, error: BaseException) -> None:
         """Ends the present wait with an error. While the coroutine itself runs, its next wait is ended."""
@@ -86,26 +88,14 @@ class Drive:
         if awaited is None:
             return
         if isinstance(awaited, Signal):
-            awaited._attach(None)  # noqa: SLF001 -- the two classes are one mechanism
+            awaited._drive = None  # noqa: SLF001 -- the two classes are one mechanism
         else:
             awaited.remove_done_callback(self._future_done)
             awaited.cancel()
         self.step(error)
 
-    def _wait(self, awaited: Any) -> None:
-        if self._pending is not None:
-            error, self._pending = self._pending, None
-            self._awaited = awaited
-            self._attach(awaited)
-            self.interrupt(error)
-            return
-        self._awaited = awaited
-        self._attach(awaited)
-
-    def _attach(self, awaited: Any) -> None:
-        if type(awaited) is Signal:
-            awaited._attach(self)  # noqa: SLF001 -- the two classes are one mechanism
-        elif awaited is None:  # a bare yield, as asyncio.sleep(0) makes: go on at the loop's next turn
+    def _await_future(self, awaited: Any) -> None:
+        if awaited is None:  # a bare yield, as asyncio.sleep(0) makes: go on at the loop's next turn
             self._awaited = turn = asyncio.get_running_loop().create_future()
             turn.add_done_callback(self._future_done)
             turn.set_result(None)

@@ -101,6 +101,8 @@ class Kind(StrEnum):
     RESULT = "result"
     PLAIN = "plain"
 
+    __hash__ = str.__hash__  # as for Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:

@@ -12,6 +12,7 @@ from gateway.model import Trace
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
+_NO_SPAN: Final = b"0" * 16
 _TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}\Z")
 
 
@@ -41,7 +42,7 @@ def trace_of(
     identifier = (request_id or fresh).encode("ascii")
     if passed_on is not None:
         return Trace(identifier, *passed_on)
-    started = fresh
-    while started[16:] == "0" * 16:
-        started = new_id()
-    return Trace(identifier, f"00-{started}-{started[16:]}-00".encode("ascii"), None)
+    started = fresh.encode("ascii")
+    while started[16:] == _NO_SPAN:
+        started = new_id().encode("ascii")
+    return Trace(identifier, b"00-%b-%b-00" % (started, started[16:]), None)

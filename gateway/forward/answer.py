@@ -9,7 +9,7 @@ Facts this file rests on:
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from gateway.errors import UpstreamBrokeOff
 
@@ -29,7 +29,7 @@ class AnswerHead:
 
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
     the Content-Length as it stands there: answers to HEAD and 304 state the size of a body that they have not.
-    `client_lines` remembers what heads.py makes of it: polls get the same head again and again.
+    `client_heads` remembers what heads.py makes of it: polls get the same head again and again.
     """
 
     status: int
@@ -40,7 +40,7 @@ class AnswerHead:
     chunked: bool
     reusable: bool
     has_date: bool
-    client_lines: dict[bool, bytes] = field(default_factory=dict)
+    client_heads: dict[Any, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
 def read_answer_head(

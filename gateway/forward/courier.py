@@ -98,12 +98,12 @@ class Courier:
         return upstream
 
     async def _pass_on(self, order: Order, upstream: UpstreamConnection) -> None:
-        client, passage, delivery = order.client, order.passage, order.delivery
+        client, passage = order.client, order.passage
         answer = upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
         closes = client.live.is_draining or not passage.fields.keep_alive or not order.body.is_eof()
-        framing = _framing(passage, answer, closes=closes)
+        framing = _framing(passage, answer, closes)
         if passage.permit.route.kind is Kind.SUBMIT and passage.method == "POST":
             client.expect(passage.target.read_timeout, _silence)
             content = _rewritten(await Collected(upstream).run(), answer, order)
@@ -113,10 +113,11 @@ class Courier:
         elif upstream.body_ended and not framing.chunked:
             self._send_whole(order, answer, framing, b"".join(upstream.held))
         else:
-            delivery.status = answer.status
-            opening = self._client_head(order, answer, framing)
-            timeout = passage.target.read_timeout
-            await Download(client, upstream, delivery, timeout, chunked=framing.chunked).run(opening)
+            order.delivery.status = answer.status
+            download = Download(
+                client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked
+            )
+            await download.run(self._client_head(order, answer, framing))
         client.is_last = framing.closes
 
     def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
@@ -128,11 +129,11 @@ class Courier:
         return client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date())
 
 
-def _framing(passage: Passage, answer: AnswerHead, *, closes: bool) -> Framing:
+def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:
     if passage.method == "HEAD" or answer.length is not None:
-        return Framing(answer.stated, chunked=False, closes=closes)
+        return Framing(answer.stated, False, closes)
     chunked = passage.fields.http_1_1
-    return Framing(None, chunked=chunked, closes=closes or not chunked)
+    return Framing(None, chunked, closes or not chunked)
 
 
 def _rewritten(content: bytes, answer: AnswerHead, order: Order) -> bytes:

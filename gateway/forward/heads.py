@@ -41,18 +41,25 @@ class Framing(NamedTuple):
 
 def client_head(answer: AnswerHead, framing: Framing, request_id: bytes, kind: Kind, date: bytes) -> bytes:
     """The head of an upstream's answer as the client gets it. `date` is used when the upstream sent none."""
-    is_result = kind is Kind.RESULT
-    lines = answer.client_lines.get(is_result)
-    if lines is None:
-        lines = answer.client_lines[is_result] = _client_lines(answer, is_result=is_result)
-    if not answer.has_date:
-        lines += b"\r\nDate: " + date
+    made_of = (kind, framing)
+    parts = answer.client_heads.get(made_of)
+    if parts is None:
+        parts = answer.client_heads[made_of] = _before_id(answer, kind), _behind_id(framing)
+    if answer.has_date:
+        return b"%b%b%b" % (parts[0], request_id, parts[1])
+    return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date, parts[1])
+
+
+def _before_id(answer: AnswerHead, kind: Kind) -> bytes:
+    return _client_lines(answer, is_result=kind is Kind.RESULT) + b"\r\nX-Request-Id: "
+
+
+def _behind_id(framing: Framing) -> bytes:
     if framing.chunked:
         end = b"\r\nTransfer-Encoding: chunked"
     else:
         end = b"" if framing.length is None else b"\r\nContent-Length: %d" % framing.length
-    closing = b"\r\nConnection: close\r\n\r\n" if framing.closes else b"\r\n\r\n"
-    return b"%b\r\nX-Request-Id: %b%b%b" % (lines, request_id, end, closing)
+    return end + (b"\r\nConnection: close\r\n\r\n" if framing.closes else b"\r\n\r\n")
 
 
 def _client_lines(answer: AnswerHead, *, is_result: bool) -> bytes:

@@ -10,7 +10,10 @@ from tests.support.backend import Backend
 from tests.support.gateway import AWAY_KEY, RESULT, Running, Start, request
 
 PROXY = "127.0.0.9"
-NETWORK = {"allow": ["127.0.0.1/32", "127.0.0.9/32", "10.0.0.0/8", "2001:db8::/32"], "trusted_proxies": [f"{PROXY}/32"]}
+NETWORK = {
+    "allow": ["127.0.0.1/32", "127.0.0.9/32", "10.0.0.0/8", "2001:db8::/32"],
+    "trusted_proxies": [f"{PROXY}/32"],
+}
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
@@ -155,10 +158,15 @@ async def test_the_networks_of_a_route_hold_too(start: Start, backend: Backend) 
 @pytest.fixture
 async def balanced(start: Start) -> Running:
     """A gateway behind a load balancer that speaks the PROXY protocol."""
-    return await start(network=NETWORK, listen={"address": "127.0.0.1", "port": 0, "proxy_protocol": True, "handshake_timeout": "500ms"})
+    return await start(
+        network=NETWORK,
+        listen={"address": "127.0.0.1", "port": 0, "proxy_protocol": True, "handshake_timeout": "500ms"},
+    )
 
 
-def version_2(source: str, port: int = 1234, *, command: int = 0x21, family: int | None = None, tail: bytes = b"") -> bytes:
+def version_2(
+    source: str, port: int = 1234, *, command: int = 0x21, family: int | None = None, tail: bytes = b""
+) -> bytes:
     """A header of version 2; `tail` are TLVs."""
     address = ip_address(source)
     kind = (0x11 if address.version == 4 else 0x21) if family is None else family
@@ -261,12 +269,16 @@ async def test_without_proxy_protocol_its_header_is_no_tls(proxied: Running) -> 
     ],
     ids=lambda header: header[:24].hex(),
 )
-async def test_a_malformed_proxy_header_ends_the_connection(header: bytes, balanced: Running, backend: Backend) -> None:
+async def test_a_malformed_proxy_header_ends_the_connection(
+    header: bytes, balanced: Running, backend: Backend
+) -> None:
     await turned_away(balanced, PROXY, header, "proxy_header", silent=True)
     await backend.got_nothing()
 
 
-@pytest.mark.parametrize("header", [b"", b"PROXY TCP4 10.0", SIGNATURE[:7], SIGNATURE + b"\x21\x11\x00\x0c" + bytes(5)])
+@pytest.mark.parametrize(
+    "header", [b"", b"PROXY TCP4 10.0", SIGNATURE[:7], SIGNATURE + b"\x21\x11\x00\x0c" + bytes(5)]
+)
 async def test_a_proxy_header_that_never_ends_ends_the_connection(header: bytes, balanced: Running) -> None:
     await turned_away(balanced, PROXY, header, "handshake", silent=True)
 

@@ -74,7 +74,9 @@ async def test_what_is_no_credential_is_refused(credential: str, gateway: Runnin
         (f"Authorization: Bearer {KEY}", f"Authorization: Bearer {ADMIN_KEY}"),
     ],
 )
-async def test_two_credentials_are_a_bad_request(headers: tuple[str, ...], gateway: Running, backend: Backend) -> None:
+async def test_two_credentials_are_a_bad_request(
+    headers: tuple[str, ...], gateway: Running, backend: Backend
+) -> None:
     await denied(gateway, backend, request("GET", RESULT, *headers, key=None), 400, "bad_request")
 
 
@@ -127,7 +129,9 @@ async def test_an_open_route_asks_for_nothing_and_believes_nothing(gateway: Runn
     assert [event["key"] for event in await gateway.finished(2)] == [None, None]
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/v1/marker/a/b", "/metrics", "/docs", "/api/v1/MARKER/x", "/api/v1/marker/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api", "/api/v1/marker/a/b", "/metrics", "/docs", "/api/v1/MARKER/x", "/api/v1/marker/"]
+)
 async def test_what_has_no_route_is_not_there_with_a_key_or_without(
     path: str, gateway: Running, backend: Backend
 ) -> None:

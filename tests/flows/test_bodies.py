@@ -98,7 +98,10 @@ async def test_an_upload_that_says_it_is_too_large_is_not_invited(start: Start, 
     assert (response.status, response.interim) == (200, [100])
 
 
-@pytest.mark.parametrize("expect", ["Expect: 200-ok", "Expect: 100-continue, 200-ok", "Expect: ", "Expect: 100-continue\r\nExpect: 100-continue"])
+@pytest.mark.parametrize(
+    "expect",
+    ["Expect: 200-ok", "Expect: 100-continue, 200-ok", "Expect: ", "Expect: 100-continue\r\nExpect: 100-continue"],
+)
 async def test_other_expectations_are_not_met(expect: str, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     (await client.ask(upload(5, expect) + b"hello")).is_refusal(417, "expectation_failed")

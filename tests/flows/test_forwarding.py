@@ -10,7 +10,12 @@ from tests.support.client import read_strictly
 from tests.support.gateway import ADMIN_KEY, KEY, RESULT, SUBMIT, Running, Start, chunks, request
 
 ANY = [
-    {"name": "any", "methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"], "path": "/{rest*}", "access": "anyone"}
+    {
+        "name": "any",
+        "methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        "path": "/{rest*}",
+        "access": "anyone",
+    }
 ]
 
 
@@ -33,7 +38,9 @@ ANY = [
     ],
     ids=lambda target: target[:40],
 )
-async def test_the_bytes_of_a_target_are_forwarded_as_they_came(target: str, gateway: Running, backend: Backend) -> None:
+async def test_the_bytes_of_a_target_are_forwarded_as_they_came(
+    target: str, gateway: Running, backend: Backend
+) -> None:
     assert (await gateway.ask(request("GET", target))).status == 200
     assert bytes(backend.connections[0].received).startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
@@ -93,7 +100,19 @@ async def test_what_a_client_says_of_itself_is_not_forwarded_and_ours_is_added(
 async def test_headers_that_say_nothing_of_identity_are_forwarded_as_they_came(
     gateway: Running, backend: Backend
 ) -> None:
-    kept = ["User-Agent: sdk/0.5", "ACCEPT: */*", "x-CaSe: Kept", "X-Empty:", "X-Latin: caf\xe9", "X-Twice: a", "X-Twice: b", "Accept-Encoding: br", "X_Plain: c", "If-None-Match: W/\"a\"", "Range: bytes=0-1"]
+    kept = [
+        "User-Agent: sdk/0.5",
+        "ACCEPT: */*",
+        "x-CaSe: Kept",
+        "X-Empty:",
+        "X-Latin: caf\xe9",
+        "X-Twice: a",
+        "X-Twice: b",
+        "Accept-Encoding: br",
+        "X_Plain: c",
+        'If-None-Match: W/"a"',
+        "Range: bytes=0-1",
+    ]
     assert (await gateway.ask(request("GET", RESULT, *kept))).status == 200
     received = bytes(backend.connections[0].received)
     for line in kept:
@@ -128,7 +147,10 @@ async def test_a_submit_asks_for_no_coding(sent: str, gateway: Running, backend:
 async def test_bodies_are_framed_as_they_came(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     await client.ask(request("POST", SUBMIT, "Content-Type: text/plain", body=b"hello"), b"POST")
-    await client.ask(request("POST", SUBMIT, "Transfer-Encoding: chunked", "Content-Encoding: gzip") + chunks(b"he", b"llo"), b"POST")
+    await client.ask(
+        request("POST", SUBMIT, "Transfer-Encoding: chunked", "Content-Encoding: gzip") + chunks(b"he", b"llo"),
+        b"POST",
+    )
     counted, in_chunks = backend.requests
     assert (counted.value(b"content-length"), counted.value(b"transfer-encoding")) == (b"5", None)
     assert (in_chunks.value(b"content-length"), in_chunks.value(b"transfer-encoding")) == (None, b"chunked")
@@ -165,7 +187,16 @@ async def test_a_well_formed_trace_is_passed_on(gateway: Running, backend: Backe
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "canary", TRACE.upper(), TRACE + "-00", "ff" + TRACE[2:], f"00-{'0' * 32}-00f067aa0ba902b7-01", f"{TRACE}\r\ntraceparent: {TRACE}"]
+    "bad",
+    [
+        "",
+        "canary",
+        TRACE.upper(),
+        TRACE + "-00",
+        "ff" + TRACE[2:],
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"{TRACE}\r\ntraceparent: {TRACE}",
+    ],
 )
 async def test_a_malformed_trace_is_begun_anew(bad: str, gateway: Running, backend: Backend) -> None:
     await gateway.ask(request("GET", RESULT, f"traceparent: {bad}", "tracestate: canary=b"))
@@ -202,9 +233,13 @@ async def test_an_answer_comes_back_as_it_is_but_for_what_is_the_hops(gateway: R
     assert gateway.counted(status=418, reason="forwarded") == 1
 
 
-@pytest.mark.parametrize("status", ["200", "201", "202", "301", "307", "400", "401", "403", "404", "422", "429", "500", "503", "599"])
+@pytest.mark.parametrize(
+    "status", ["200", "201", "202", "301", "307", "400", "401", "403", "404", "422", "429", "500", "503", "599"]
+)
 async def test_every_status_of_the_upstream_passes(status: str, gateway: Running, backend: Backend) -> None:
-    backend.script = answering(answer(b"{}", b"Location: http://127.0.0.1:8000/elsewhere", status=status.encode() + b" Any"))
+    backend.script = answering(
+        answer(b"{}", b"Location: http://127.0.0.1:8000/elsewhere", status=status.encode() + b" Any")
+    )
     response = await gateway.ask(request())
     assert (response.status, response.reason, response.body) == (int(status), None, b"{}")
     assert len(backend.requests) == 1
@@ -263,7 +298,11 @@ async def test_chunks_come_back_as_chunks(gateway: Running, backend: Backend) ->
     backend.script = answering(chunked(b"he", b"llo"), answer(b"next"))
     client = await gateway.connect()
     response = await client.ask(request())
-    assert (response.body, response.value(b"transfer-encoding"), response.value(b"content-length")) == (b"hello", b"chunked", None)
+    assert (response.body, response.value(b"transfer-encoding"), response.value(b"content-length")) == (
+        b"hello",
+        b"chunked",
+        None,
+    )
     assert (await client.ask(request())).body == b"next"
 
 
@@ -306,7 +345,9 @@ async def test_an_upstream_that_speaks_1_0_is_understood(gateway: Running, backe
 
 
 async def test_interim_answers_are_not_passed_on(gateway: Running, backend: Backend) -> None:
-    backend.script = answering(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + answer(b"hello"))
+    backend.script = answering(
+        b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + answer(b"hello")
+    )
     response = await gateway.ask(request())
     assert (response.status, response.interim, response.body) == (200, [], b"hello")
     assert response.values(b"link") == []
@@ -342,7 +383,9 @@ def submitted(url: object, identifier: object = "job-7") -> bytes:
         ("http://a\r\nb", "/api/v1/marker/job-7"),
     ],
 )
-async def test_the_check_url_is_written_to_our_origin(url: object, path: str, gateway: Running, backend: Backend) -> None:
+async def test_the_check_url_is_written_to_our_origin(
+    url: object, path: str, gateway: Running, backend: Backend
+) -> None:
     backend.script = answering(submitted(url))
     response = await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
     document = json.loads(response.body)
@@ -360,7 +403,9 @@ async def test_the_check_url_is_written_to_public_url_when_there_is_one(start: S
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[1, 2]", b'"text"', b'{"request_id": 1}', b"\xff", b"{"])
-async def test_a_submits_answer_without_a_check_url_passes_untouched(body: bytes, gateway: Running, backend: Backend) -> None:
+async def test_a_submits_answer_without_a_check_url_passes_untouched(
+    body: bytes, gateway: Running, backend: Backend
+) -> None:
     backend.script = answering(answer(body))
     response = await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
     assert (response.status, response.body) == (200, body)

@@ -362,7 +362,9 @@ async def test_chunks_are_framed_anew_without_extensions_and_trailers(
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["pipelined", "in-turn"])
-@pytest.mark.parametrize("trailer", [b"X-Leak: canary", b"X-Forwarded-For: 10.9.9.9", b"X-API-Key: canary", b"Connection: close"])
+@pytest.mark.parametrize(
+    "trailer", [b"X-Leak: canary", b"X-Forwarded-For: 10.9.9.9", b"X-API-Key: canary", b"Connection: close"]
+)
 async def test_a_trailer_is_no_header_of_the_next_request(
     trailer: bytes, together: bool, start: Start, backend: Backend
 ) -> None:

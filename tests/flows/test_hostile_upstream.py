@@ -6,7 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.backend import OK, Backend, Connection, Script, answer, answering, chunked, closing_after, obliging, silent
+from tests.support.backend import (
+    OK,
+    Backend,
+    Connection,
+    Script,
+    answer,
+    answering,
+    chunked,
+    closing_after,
+    obliging,
+    silent,
+)
 from tests.support.client import Truncated, read_strictly
 from tests.support.gateway import RESULT, SUBMIT, Running, Start, chunks, request
 from tests.support.waiting import eventually
@@ -19,7 +30,12 @@ async def fails(gateway: Running, sent: bytes, status: int, reason: str) -> None
     client = await gateway.connect()
     problem = (await client.ask(sent)).is_refusal(status, reason)
     event = gateway.requests[-1]
-    assert (event["status"], event["reason"], event["source"], event["level"]) == (status, reason, "upstream", "warning")
+    assert (event["status"], event["reason"], event["source"], event["level"]) == (
+        status,
+        reason,
+        "upstream",
+        "warning",
+    )
     assert event["request_id"] == problem["request_id"]
     assert gateway.counted(status=status, reason=reason) == 1
 
@@ -460,7 +476,9 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
 
     backend.script = script
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 1000000" if framing == "counted" else "Transfer-Encoding: chunked"))
+    client.send(
+        request("POST", SUBMIT, "Content-Length: 1000000" if framing == "counted" else "Transfer-Encoding: chunked")
+    )
     client.send(b"hello" if framing == "counted" else b"5\r\nhello\r\n")
     response = await client.response(b"POST")
     assert (response.status, response.body) == (int(status[:3]), b'{"early": true}')
@@ -617,7 +635,9 @@ async def test_a_submits_answer_in_a_coding_nobody_asked_for_is_refused(gateway:
     await fails(gateway, UPLOAD, 502, "upstream_broke_off")
 
 
-async def test_deeply_nested_json_in_a_submits_answer_is_refused_or_passed_on(gateway: Running, backend: Backend) -> None:
+async def test_deeply_nested_json_in_a_submits_answer_is_refused_or_passed_on(
+    gateway: Running, backend: Backend
+) -> None:
     backend.script = answering(answer(b"[" * 500_000))
     response = await gateway.ask(UPLOAD, b"POST")
     assert response.status in {200, 502}
@@ -628,6 +648,8 @@ async def test_a_chunked_request_is_framed_anew_when_the_upstream_is_slow_to_tak
     gateway: Running, backend: Backend
 ) -> None:
     client = await gateway.connect()
-    response = await client.ask(request("POST", SUBMIT, "Transfer-Encoding: chunked") + chunks(b"a" * 300_000), b"POST")
+    response = await client.ask(
+        request("POST", SUBMIT, "Transfer-Encoding: chunked") + chunks(b"a" * 300_000), b"POST"
+    )
     assert response.status == 200
     assert backend.requests[0].body == b"a" * 300_000

@@ -98,7 +98,9 @@ async def test_changed_keys_routes_networks_and_limits_hold_from_the_next_reques
     await reloaded(gateway)
     (await client.ask(request())).is_refusal(404, "route_not_found")
     assert (await client.ask(request("POST", "/other", body=b"hello"), b"POST")).status == 200
-    (await gateway.ask(request("POST", "/other", "Expect: 100-continue", "Content-Length: 5000"))).is_refusal(413, "body_too_large")
+    (await gateway.ask(request("POST", "/other", "Expect: 100-continue", "Content-Length: 5000"))).is_refusal(
+        413, "body_too_large"
+    )
     gateway.rewrite(lambda document: document.update(network={"allow": ["10.0.0.0/8"]}))
     await reloaded(gateway, 2)
     (await client.ask(request("POST", "/other", body=b"hello"))).is_refusal(403, "address_denied")

@@ -67,7 +67,11 @@ async def test_a_head_that_stops_is_answered_and_closed(start: Start, backend: B
     problem = (await client.response()).is_refusal(408, "head_too_slow")
     await client.is_closed()
     event = (await gateway.finished(2))[-1]
-    assert (event["reason"], event["request_id"], event["source"]) == ("head_too_slow", problem["request_id"], "client")
+    assert (event["reason"], event["request_id"], event["source"]) == (
+        "head_too_slow",
+        problem["request_id"],
+        "client",
+    )
     assert gateway.counted(status=408, reason="head_too_slow", route="unmatched") == 1
     assert len(backend.requests) == 1
 
@@ -95,7 +99,9 @@ async def test_a_body_that_stops_is_answered_and_closed(start: Start, backend: B
     event = (await gateway.finished(2))[-1]
     assert (event["reason"], event["route"], event["received"]) == ("body_too_slow", "submit", 5)
     assert gateway.counted(status=408, reason="body_too_slow", route="submit") == 1
-    await backend.facts.until(lambda: all(not connection.requests for connection in backend.connections if connection.ended))
+    await backend.facts.until(
+        lambda: all(not connection.requests for connection in backend.connections if connection.ended)
+    )
     assert [arrived.method for arrived in backend.requests] == [b"GET"]
 
 
@@ -249,9 +255,7 @@ async def test_connections_are_capped_by_address(start: Start) -> None:
 
 
 async def test_trusted_proxies_are_exempt_from_the_cap_by_address(start: Start) -> None:
-    gateway = await start(
-        listen={"max_connections_per_address": 1}, network={"trusted_proxies": ["127.0.0.9/32"]}
-    )
+    gateway = await start(listen={"max_connections_per_address": 1}, network={"trusted_proxies": ["127.0.0.9/32"]})
     for _ in range(3):
         client = await gateway.connect(source="127.0.0.9")
         assert (await client.ask(request())).status == 200

@@ -224,7 +224,9 @@ def read_strictly(port: int, trusting: ssl.SSLContext, request: bytes) -> tuple[
     Blocking, so for threads: asyncio's TLS does not tell a close_notify from a lost connection.
     """
     tls = ssl.create_default_context()
-    tls.load_verify_locations(cadata="\n".join(map(ssl.DER_cert_to_PEM_cert, trusting.get_ca_certs(binary_form=True))))
+    tls.load_verify_locations(
+        cadata="\n".join(map(ssl.DER_cert_to_PEM_cert, trusting.get_ca_certs(binary_form=True)))
+    )
     tls.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which Python sets, and which would hide the difference
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain:
         plain.settimeout(DEADLINE)

@@ -30,7 +30,12 @@ Start = Callable[..., Awaitable["Running"]]
 
 
 def request(
-    method: str = "GET", target: str = RESULT, *headers: str, key: str | None = KEY, body: bytes = b"", close: bool = False
+    method: str = "GET",
+    target: str = RESULT,
+    *headers: str,
+    key: str | None = KEY,
+    body: bytes = b"",
+    close: bool = False,
 ) -> bytes:
     """A plain request; a body gets a Content-Length."""
     lines = [f"{method} {target} HTTP/1.1", "Host: gateway.test"]
@@ -75,9 +80,7 @@ class Running:
     ) -> Client:
         """Connects a client, which is closed at the end of the test."""
         context = (context or self.tls) if tls else None
-        client = await Client.connect(
-            self.port, context, source=source, before=before, receive_buffer=receive_buffer
-        )
+        client = await Client.connect(self.port, context, source=source, before=before, receive_buffer=receive_buffer)
         self._clients.append(client)
         return client
 
@@ -86,7 +89,9 @@ class Running:
         async with await self.connect(source=source) as client:
             return await client.ask(request, method)
 
-    async def admin(self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+    async def admin(
+        self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
         """Asks the admin listener."""
         url = f"http://127.0.0.1:{self.admin_port}{path}"
         async with (
