@@ -80,10 +80,13 @@ async def start(
     """Starts gateways in front of `backend`; whatever they leak fails the test."""
     monkeypatch.setattr("gateway.listener.pace.TICK", 0.05)
     monkeypatch.setattr("gateway.forward.relay._DRAIN_SECONDS", 0.3)
+    count = 0
     async with AsyncExitStack() as stack:
 
         async def begin(**sections: Any) -> Running:
-            directory = tmp_path / f"gateway-{len(list(tmp_path.iterdir()))}"
+            nonlocal count
+            count += 1
+            directory = tmp_path / f"gateway-{count}"
             directory.mkdir()
             return await stack.enter_async_context(gateway_on(directory, certificates, backend.port, sections))
 

@@ -114,7 +114,8 @@ async def test_a_client_behind_a_trusted_proxy_must_be_allowed_itself(
      "X-Forwarded-For: 10.0.0.256", "X-Forwarded-For: 010.0.0.1", "X-Forwarded-For: 10.0.0.1 10.0.0.2",
      "X-Forwarded-For: fe80::1%eth0", "X-Forwarded-For: 10.1", "X-Forwarded-For: 167772161",
      "X-Forwarded-For: " + ", ".join(["10.0.0.1"] * 40), "Forwarded: for=_hidden", "Forwarded: for=unknown",
-     "Forwarded: by=10.0.0.1", "Forwarded: for=10.0.0.1;for=10.0.0.2", "Forwarded: 10.0.0.1", 'Forwarded: for="10.0.0.1',
+     "Forwarded: by=10.0.0.1", "Forwarded: for=10.0.0.1;for=10.0.0.2", "Forwarded: 10.0.0.1",
+     'Forwarded: for="10.0.0.1',
      "X-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1", "Forwarded: for=10.0.0.1\r\nX-Forwarded-For: 10.0.0.2"],
 )  # fmt: skip
 async def test_what_a_trusted_proxy_says_must_be_readable(header: str, proxied: Running, backend: Backend) -> None:

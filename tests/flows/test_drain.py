@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.backend import OK, Backend, Connection, obliging, silent
 from tests.support.gateway import SUBMIT, Running, Start, request
+from tests.support.waiting import eventually
 
 SLOWLY = {"drain_delay": "300ms", "drain_timeout": "5s"}
 
@@ -94,8 +95,7 @@ async def test_an_upload_under_way_finishes(waits_for: str, start: Start, backen
         client.send(b"world")
         await backend.got(1)
     async with draining(gateway) as drain:
-        while not gateway.gateway._acceptor.is_stopped:  # noqa: ASYNC110 -- nobody announces it
-            await asyncio.sleep(0.005)
+        await eventually(lambda: gateway.gateway._acceptor.is_stopped)
         assert not drain.done()
         if waits_for == "body":
             client.send(b"world")
@@ -123,9 +123,7 @@ async def test_a_released_submit_whose_client_left_finishes(start: Start, backen
     await backend.got(1)
     client.abort()
     async with draining(gateway) as drain:
-        while not all(connection.is_gone for connection in gateway.gateway._connections.all()):
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0)
+        await eventually(lambda: all(connection.is_gone for connection in gateway.gateway._connections.all()))
         assert not drain.done()
         answers.set()
         (event,) = await gateway.finished(1)
@@ -138,9 +136,7 @@ async def test_a_head_under_way_is_served(start: Start, backend: Backend) -> Non
     client = await gateway.connect()
     sent = request()
     client.send(sent[:50])
-    await gateway.facts.until(lambda: True)
-    while not gateway.metric("gateway_received_bytes_total"):
-        await asyncio.sleep(0.005)
+    await eventually(lambda: gateway.metric("gateway_received_bytes_total") > 0)
     async with draining(gateway):
         response = await client.ask(sent[50:])
         assert (response.status, response.value(b"connection")) == (200, b"close")

@@ -56,8 +56,10 @@ async def test_methods_are_forwarded(method: str, start: Start, backend: Backend
 
 async def test_what_is_for_one_hop_is_not_forwarded(gateway: Running, backend: Backend) -> None:
     sent = request(
-        "GET", RESULT, "Connection: keep-alive, X-Mine, x-other", "X-Mine: a", "X-Other: b", "X-Kept: c", "Keep-Alive: timeout=5",
-        "TE: trailers", "Trailer: X-A", "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic canary", "Proxy-Authenticate: d",
+        "GET", RESULT, "Connection: keep-alive, X-Mine, x-other", "X-Mine: a", "X-Other: b", "X-Kept: c",
+        "Keep-Alive: timeout=5",
+        "TE: trailers", "Trailer: X-A", "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic canary",
+        "Proxy-Authenticate: d",
     )  # fmt: skip
     assert (await gateway.ask(sent)).status == 200
     names = {name for name, _ in backend.requests[0].headers}
@@ -74,9 +76,12 @@ async def test_what_a_client_says_of_itself_is_not_forwarded_and_ours_is_added(
     forged = [
         f"{name}: canary"
         for name in (
-            "Cookie", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix",
-            "X-Forwarded-User", "Forwarded", "X-Real-IP", "Via", "X-Request-Id", "X-Gateway-Key-Id", "X-Gateway-Owner",
-            "X-Client-IP", "True-Client-IP", "X-Original-URL", "X-Rewrite-URL", "X-Remote-User", "Remote-User", "traceparent", "tracestate",
+            "Cookie", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-User", "Forwarded", "X-Real-IP", "Via", "X-Request-Id", "X-Gateway-Key-Id",
+            "X-Gateway-Owner",
+            "X-Client-IP", "True-Client-IP", "X-Original-URL", "X-Rewrite-URL", "X-Remote-User", "Remote-User",
+            "traceparent", "tracestate",
         )
     ]  # fmt: skip
     response = await gateway.ask(request("GET", RESULT, *forged))
@@ -211,9 +216,12 @@ async def test_a_malformed_trace_is_begun_anew(bad: str, gateway: Running, backe
 async def test_an_answer_comes_back_as_it_is_but_for_what_is_the_hops(gateway: Running, backend: Backend) -> None:
     backend.script = answering(
         answer(
-            b"\x1f\x8bhello", b"Content-Type: text/x", b"Content-Encoding: gzip", b"ETag: \"a\"", b"Set-Cookie: a=b", b"Set-Cookie: c=d",
-            b"Connection: X-Hop", b"X-Hop: a", b"Keep-Alive: timeout=5", b"X-Request-Id: theirs", b"X-Gateway-Reason: forged",
-            b"Proxy-Authenticate: Basic", b"Server: uvicorn", b"Date: Mon, 01 Jan 2024 00:00:00 GMT", b"Cache-Control: public", status=b"418 I'm a teapot",
+            b"\x1f\x8bhello", b"Content-Type: text/x", b"Content-Encoding: gzip", b'ETag: "a"', b"Set-Cookie: a=b",
+            b"Set-Cookie: c=d",
+            b"Connection: X-Hop", b"X-Hop: a", b"Keep-Alive: timeout=5", b"X-Request-Id: theirs",
+            b"X-Gateway-Reason: forged",
+            b"Proxy-Authenticate: Basic", b"Server: uvicorn", b"Date: Mon, 01 Jan 2024 00:00:00 GMT",
+            b"Cache-Control: public", status=b"418 I'm a teapot",
         )
     )  # fmt: skip
     client = await gateway.connect()
@@ -272,7 +280,8 @@ async def test_answers_without_a_body_keep_the_connection_in_step(
 
 @pytest.mark.parametrize(
     "given",
-    [answer(b"hello"), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n"],
+    [answer(b"hello"), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n"],
     ids=["body", "chunked", "large"],
 )  # fmt: skip
 async def test_head_has_no_body(given: bytes, start: Start, backend: Backend) -> None:

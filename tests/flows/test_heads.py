@@ -407,8 +407,16 @@ async def test_garbage_behind_a_counted_body_is_a_bad_request_of_its_own(gateway
 
 
 async def served_or_not_then_refused(client: Client, gateway: Running, backend: Backend, bodies: list[bytes]) -> None:
-    """aiohttp's parser drops the good requests that came in one read with a bad one; then they reach nobody."""
+    """aiohttp's parser drops the good requests that came in one read with a bad one; then they reach nobody.
+
+    Behind a chunked body the connection ends, and what follows is not read at all.
+    """
     answers = [await client.response()]
+    if answers[0].status == 200 and answers[0].value(b"connection") == b"close":
+        await client.is_closed()
+        await gateway.finished(1)
+        assert [arrived.body for arrived in backend.requests] == bodies
+        return
     if answers[0].status == 200:
         answers.append(await client.response())
     problem = answers[-1].is_refusal(400, "bad_request")

@@ -18,7 +18,7 @@ from tests.support.backend import (
     obliging,
     silent,
 )
-from tests.support.client import Truncated, read_strictly
+from tests.support.client import Client, Response, Truncated, read_strictly
 from tests.support.gateway import RESULT, SUBMIT, Running, Start, chunks, request
 from tests.support.waiting import eventually
 
@@ -182,7 +182,7 @@ async def test_an_upstream_that_speaks_no_usable_http(
     async def script(connection: Connection) -> None:
         await connection.request()
         data = GARBAGE[name]
-        for i in range(0, 300 if bytewise else 0):
+        for i in range(300 if bytewise else 0):
             connection.send(data[i : i + 1])
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -268,6 +268,16 @@ PARTS = {
 }
 
 
+async def part_or_refusal(client: Client) -> Response | None:
+    """The part of an answer that came before the connection was cut, or nothing when it is a 502 of ours."""
+    try:
+        response = await client.response()
+    except Truncated as truncated:
+        return truncated.part
+    response.is_refusal(502, "upstream_broke_off")
+    return None
+
+
 @pytest.mark.parametrize("ending", [closing_after, resetting_after], ids=["close", "reset"])
 @pytest.mark.parametrize("name", PARTS)
 async def test_an_answer_that_breaks_off_is_never_whole(
@@ -286,14 +296,11 @@ async def test_an_answer_that_breaks_off_is_never_whole(
         backend.script = closing_after(PARTS[name])
     client = await gateway.connect()
     client.send(request())
-    try:
-        response = await client.response()
-    except Truncated as truncated:
-        assert truncated.part.status in {0, 200}
-        assert len(truncated.part.body) <= 10
+    part = await part_or_refusal(client)
+    if part is not None:
+        assert part.status in {0, 200}
+        assert len(part.body) <= 10
         await client.is_closed()
-    else:
-        response.is_refusal(502, "upstream_broke_off")
     (event,) = await gateway.finished(1)
     assert (event["reason"], event["source"], event["level"]) == ("upstream_broke_off", "upstream", "warning")
     assert event["status"] in {200, 502}

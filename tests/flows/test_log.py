@@ -15,7 +15,8 @@ from tests.support.gateway import KEY, RESULT, SUBMIT, Running, Start, chunks, r
 from tests.support.waiting import eventually
 
 FIELDS = {
-    "timestamp", "level", "event", "request_id", "trace_id", "client", "peer", "method", "route", "key", "status", "reason", "source",
+    "timestamp", "level", "event", "request_id", "trace_id", "client", "peer", "method", "route", "key", "status",
+    "reason", "source",
     "detail", "duration",
 }  # fmt: skip
 CARRIED = FIELDS | {"received", "sent", "upstream_connection", "retried", "upstream_duration"}
@@ -46,8 +47,10 @@ async def test_a_forwarded_request_is_told_whole(gateway: Running) -> None:
         )
     }
     assert told == {
-        "level": "info", "event": "request", "client": "127.0.0.1", "peer": "127.0.0.1", "method": "POST", "route": "submit",
-        "key": "ci", "status": 200, "reason": "forwarded", "source": "upstream", "detail": None, "received": 5, "sent": len(response.body),
+        "level": "info", "event": "request", "client": "127.0.0.1", "peer": "127.0.0.1", "method": "POST",
+        "route": "submit",
+        "key": "ci", "status": 200, "reason": "forwarded", "source": "upstream", "detail": None, "received": 5,
+        "sent": len(response.body),
         "upstream_connection": "new", "retried": False,
     }  # fmt: skip
     assert event["request_id"].encode() == response.value(b"x-request-id")

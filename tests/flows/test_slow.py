@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -231,7 +232,7 @@ async def test_a_handshake_that_never_comes_is_ended(start: Start) -> None:
 async def test_connections_are_capped_in_all(start: Start) -> None:
     gateway = await start(listen={"max_connections": 3})
     held = [await gateway.connect(source=f"127.0.0.{i}") for i in (1, 2, 3)]
-    with pytest.raises(OSError, match=".*"):
+    with pytest.raises((ConnectionError, ssl.SSLError)):
         await gateway.connect(source="127.0.0.4")
     assert gateway.metric("gateway_connections_refused_total", why="too_many") == 1
     assert (await held[0].ask(request())).status == 200
@@ -243,7 +244,7 @@ async def test_connections_are_capped_in_all(start: Start) -> None:
 async def test_connections_are_capped_by_address(start: Start) -> None:
     gateway = await start(listen={"max_connections_per_address": 2})
     held = [await gateway.connect() for _ in range(2)]
-    with pytest.raises(OSError, match=".*"):
+    with pytest.raises((ConnectionError, ssl.SSLError)):
         await gateway.connect()
     assert gateway.metric("gateway_connections_refused_total", why="too_many_of_address") == 1
     other = await gateway.connect(source="127.0.0.2")
@@ -265,7 +266,7 @@ async def test_handshakes_under_way_count_for_the_caps(start: Start) -> None:
     gateway = await start(listen={"max_connections_per_address": 2, "handshake_timeout": "300ms"})
     silent = [await gateway.connect(tls=False) for _ in range(2)]
     await eventually(lambda: gateway.metric("gateway_connections") == 2)
-    with pytest.raises(OSError, match=".*"):
+    with pytest.raises((ConnectionError, ssl.SSLError)):
         await gateway.connect()
     for client in silent:
         await client.rest()

@@ -1,0 +1,46 @@
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.model import Reason, Source
+from gateway.observe.log import LogStream, json_line
+from gateway.observe.metrics import RequestMetrics
+from gateway.observe.observer import Observer
+from tests.support.pure import make_exchange
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def lines_at(level: str, **changes: object) -> tuple[RequestMetrics, list[bytes]]:
+    reading, writing = os.pipe()
+    metrics, stream = RequestMetrics(), LogStream(writing, json_line)
+    observer = Observer(metrics, stream, level, lambda: NOW)
+    observer.began()
+    assert metrics.in_flight == 1
+    observer.ended(make_exchange(**changes))
+    stream.start()
+    stream.close()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        return metrics, pipe.read().splitlines()
+
+
+def test_each_request_is_counted_and_logged_once() -> None:
+    metrics, lines = lines_at("info", route="result", method="GET", status=200)
+    assert metrics.in_flight == 0
+    assert metrics.routes["result"].outcomes == {("GET", 200, Reason.FORWARDED): 1}
+    assert len(lines) == 1
+    assert lines[0].startswith(b'{"timestamp":"2026-11-23T12:00:00Z","level":"info","event":"request"')
+
+
+@pytest.mark.parametrize(("level", "written"), [("debug", 1), ("info", 1), ("warning", 0), ("error", 0)])
+def test_a_level_keeps_requests_out_of_the_log_but_not_out_of_the_metrics(level: str, written: int) -> None:
+    metrics, lines = lines_at(level, status=200)
+    assert len(lines) == written
+    assert metrics.routes["unmatched"].duration.counts != [0] * len(metrics.routes["unmatched"].duration.counts)
+
+
+def test_the_upstreams_faults_are_warnings() -> None:
+    _, lines = lines_at("warning", reason=Reason.UPSTREAM_TIMEOUT, source=Source.UPSTREAM, status=504)
+    assert b'"level":"warning"' in lines[0]

@@ -1,0 +1,61 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from gateway.health import HealthProbe, probe
+from gateway.state import UpstreamTarget
+
+
+def target_at(port: int) -> UpstreamTarget:
+    return UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/health_check")
+
+
+@contextlib.asynccontextmanager
+async def upstream(status: int) -> AsyncIterator[int]:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        assert request.path == "/health_check"
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    server = web.ServerRunner(web.Server(answer))
+    await server.setup()
+    site = web.TCPSite(server, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield server.addresses[0][1]
+    finally:
+        await server.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(200, None), (503, "/health_check answers 503"), (302, "/health_check answers 302")],
+)
+async def test_only_a_200_is_health(status: int, problem: str | None) -> None:
+    async with upstream(status) as port, aiohttp.ClientSession() as session:
+        assert await probe(session, target_at(port)) == problem
+
+
+async def test_nobody_there_is_a_problem(unused_tcp_port: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        assert await probe(session, target_at(unused_tcp_port)) == "no answer: ClientConnectorError"
+
+
+@pytest.mark.parametrize(("status", "event"), [(200, "upstream is up"), (500, "upstream is down")])
+async def test_the_first_look_is_told_either_way(status: int, event: str) -> None:
+    async with upstream(status) as port:
+        health = HealthProbe(lambda: target_at(port))
+        assert not health.is_up
+        with capture_logs() as events:
+            task = asyncio.get_running_loop().create_task(health.run())
+            async with asyncio.timeout(10):
+                while not events:  # noqa: ASYNC110 -- capture_logs tells nobody
+                    await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert [entry["event"] for entry in events] == [event]
+    assert health.is_up is (status == 200)
