@@ -55,7 +55,7 @@ run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in cont
 
 test: lint  ## lint, then the whole suite on uvloop and on asyncio in debug mode, with coverage
 	@echo "== pytest"
-	@$(BIN)/python -m pytest --cov=gateway --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --cov=gateway --cov-report=term $(ARGS)
 
 lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
 	@echo "== ruff check"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import uvloop
+from click.core import ParameterSource
 
 from gateway import __version__
 from gateway.errors import SetupError
@@ -87,11 +88,17 @@ def dev(directory: Path, hosts: tuple[str, ...]) -> None:
     help="Of the stand-in container.",
 )
 @click.option("--upstream", metavar="URL", help="A real container, in the place of the stand-in.")
-def demo(directory: Path, port: int, admin_port: int, upstream_port: int, upstream: str | None) -> None:
+@click.pass_context
+def demo(
+    context: click.Context, directory: Path, port: int, admin_port: int, upstream_port: int, upstream: str | None
+) -> None:
     """Make all that a first run needs, start a stand-in container and the gateway, and say how to call it."""
     from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
 
-    _or_fail(lambda: run(Demo(directory, port, admin_port, upstream_port, upstream)))
+    given = {
+        name for name in ("port", "admin_port") if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    _or_fail(lambda: run(Demo(directory, port, admin_port, upstream_port, upstream, frozenset(given))))
 
 
 def _or_fail(act: Callable[[], Any]) -> Any:

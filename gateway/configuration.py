@@ -13,9 +13,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from gateway.errors import ConfigurationError, Fault
-from gateway.settings import Settings
+from gateway.settings import Admin, Listen, Settings
 
 _PREFIX: Final = "GATEWAY__"
+_PORT: Final = Listen.model_fields["port"].default
+_ADMIN_PORT: Final = Admin.model_fields["port"].default
 _MOST_BYTES: Final = 1_048_576
 Document = dict[str, Any]
 
@@ -134,6 +136,9 @@ def _disagreements(document: Document) -> Iterator[Fault]:
     network, listen, profiles = (_mapping(document.get(name)) for name in ("network", "listen", "profiles"))
     if listen.get("proxy_protocol") is True and not network.get("trusted_proxies"):
         yield Fault("listen.proxy_protocol", "is on, but network.trusted_proxies names nobody who may use it")
+    port = listen.get("port", _PORT)
+    if port and port == _mapping(document.get("admin")).get("port", _ADMIN_PORT):
+        yield Fault("admin.port", f"{port} is listen.port, too: two listeners need two ports")
     yield from _repeated(document, "keys", "id")
     yield from _repeated(document, "routes", "name")
     known = {"default", *map(str, profiles)}

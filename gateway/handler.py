@@ -77,7 +77,7 @@ class Handler:
             await self._refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
         finally:
             client.finishes_alone = False
-            exchange.ended = self._clock()
+            exchange.ended = exchange.ended or self._clock()
             self._observer.ended(exchange)
 
     async def _serve(
@@ -106,6 +106,7 @@ class Handler:
         await self._courier.forward(Order(client, body, passage, exchange.trace, delivery))
 
         exchange.status = delivery.status
+        exchange.ended = self._clock()
         if client.is_gone:
             self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
         elif not body.is_eof():
@@ -145,9 +146,10 @@ class Handler:
         closes = unread or self._live.is_draining or not exchange.keep_alive
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
+        exchange.ended = self._clock()
         if closes:
             client.is_last = True
-        if unread:
+        if unread and not _waits_for_invitation(client, exchange):
             await drain(client, body)
 
     def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:
@@ -165,6 +167,12 @@ def _recognize(client: ClientConnection, state: State, request: RawRequestMessag
     if caller is None or not caller.is_same(state, request.version, request.raw_headers):
         caller = client.caller = meet(state, client.peer, request.version, request.raw_headers)
     return caller
+
+
+def _waits_for_invitation(client: ClientConnection, exchange: Exchange) -> bool:
+    """Whether the client holds its body back for a 100 Continue, so that there is nothing to drain."""
+    was_read = exchange.trace is not None and client.caller is not None
+    return was_read and client.caller is not None and client.caller.fields.expects_continue
 
 
 def _where(error: Exception) -> str:

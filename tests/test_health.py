@@ -1,9 +1,10 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
@@ -45,6 +46,15 @@ async def test_nobody_there_is_a_problem(unused_tcp_port: int) -> None:
         assert await probe(session, target_at(unused_tcp_port)) == "no answer: ClientConnectorError"
 
 
+@pytest.fixture
+def plain_structlog() -> Iterator[None]:
+    """A gateway that ran in this process before may have set a level that keeps events from being seen."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("plain_structlog")
 @pytest.mark.parametrize(("status", "event"), [(200, "upstream is up"), (500, "upstream is down")])
 async def test_the_first_look_is_told_either_way(status: int, event: str) -> None:
     async with upstream(status) as port:

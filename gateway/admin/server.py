@@ -27,7 +27,10 @@ def make_admin(live: Live, registry: CollectorRegistry, upstream_is_up: Callable
     @web.middleware
     async def guard(request: web.Request, handler: _Handle) -> web.StreamResponse:
         refusal = None if request.path in _PROBES else _refusal(live, request)
-        response = refusal or await handler(request)
+        try:
+            response = refusal or await handler(request)
+        except web.HTTPException as error:
+            response = _answer(error.status, error.reason)
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -44,8 +47,13 @@ def make_admin(live: Live, registry: CollectorRegistry, upstream_is_up: Callable
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[guard])
+    app.on_response_prepare.append(_without_server)
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     return app
+
+
+async def _without_server(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.popall("Server", None)
 
 
 def _refusal(live: Live, request: web.Request) -> web.Response | None:

@@ -61,13 +61,17 @@ Metrics: curl -s http://127.0.0.1:{admin_port}/metrics          End: Ctrl-C
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What `gateway demo` was asked for. `upstream` is the URL of a real container, or None for the stand-in."""
+    """What `gateway demo` was asked for. `upstream` is the URL of a real container, or None for the stand-in.
+
+    `given` names the ports that were asked for; where none was, a gateway.yaml that is there already decides.
+    """
 
     directory: Path
     port: int
     admin_port: int
     upstream_port: int
     upstream: str | None
+    given: frozenset[str] = frozenset()
 
 
 def run(demo: Demo) -> None:
@@ -136,12 +140,13 @@ def _configure(path: Path, demo: Demo, upstream: str) -> None:
 
 
 def _overrides(demo: Demo, upstream: str) -> dict[str, str]:
-    """The command line wins over a gateway.yaml that an earlier start left."""
-    return {
-        "GATEWAY__LISTEN__PORT": str(demo.port),
-        "GATEWAY__ADMIN__PORT": str(demo.admin_port),
-        "GATEWAY__UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0],
-    }
+    """What was asked for wins over a gateway.yaml that an earlier start left."""
+    overrides = {"GATEWAY__UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0]}
+    if "port" in demo.given:
+        overrides["GATEWAY__LISTEN__PORT"] = str(demo.port)
+    if "admin_port" in demo.given:
+        overrides["GATEWAY__ADMIN__PORT"] = str(demo.admin_port)
+    return overrides
 
 
 @contextlib.contextmanager

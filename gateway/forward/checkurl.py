@@ -35,12 +35,16 @@ def rewrite_check_url(answer: bytes, origin: str, submit_path: str) -> bytes:
         return answer
     except RecursionError:
         raise UpstreamBrokeOff("The upstream's answer to a submit can't be read.", arrived=True) from None
+    places = [(url, start, end) for key, url, start, end in members if key == "request_check_url"]
+    if not places:
+        return answer
+    if len(places) > 1:
+        raise UpstreamBrokeOff("The upstream's answer to a submit names two check URLs.", arrived=True)
+    ((url, start, end),) = places
     request_id = next((value for key, value, _, _ in reversed(members) if key == "request_id"), None)
-    for key, url, start, end in reversed(members):
-        if key == "request_check_url":
-            path = _path_of(url) or _result_path(request_id, submit_path)
-            text = text[:start] + json.dumps(None if path is None else origin + path) + text[end:]
-    return text.encode("utf-8", "surrogateescape")
+    path = _path_of(url) or _result_path(request_id, submit_path)
+    written = json.dumps(None if path is None else origin + path)
+    return f"{text[:start]}{written}{text[end:]}".encode("utf-8", "surrogateescape")
 
 
 def _members(text: str) -> list[tuple[str, Any, int, int]]:

@@ -22,6 +22,7 @@ _FIRST_FINAL: Final = 200
 _HELD: Final = 131_072
 _MOST_SEEN: Final = 256
 _HIGH_WATER: Final = 262_144
+_READ_SIZE: Final = 262_144
 
 
 class Sink(Protocol):
@@ -36,6 +37,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_bodiless",
+        "_bodiless_bytes",
         "_head_bytes",
         "_headers",
         "_held_bytes",
@@ -97,6 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = 0
         self._is_announced = False
         self._head_bytes = 0
+        self._bodiless_bytes = 0
         self._left: int | None = None
         self._left_open = False
 
@@ -213,8 +216,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools for each header."""
-        self._headers.append((name.lower(), value))
+        """Called by httptools for each header, and for each trailer, which is dropped."""
+        if self.head is None:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Called by httptools at the end of a head, interim ones included."""
@@ -233,6 +237,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Called by httptools for each piece of a body."""
+        self._bodiless_bytes = 0
+        if self.head is None:
+            # llhttp gives an interim answer a body when its headers say so. None has one (RFC 9110 15.2).
+            raise UpstreamBrokeOff("The upstream sent an interim answer with a body.", arrived=True)
         if self._left is None:
             self._deliver(data)
         elif len(data) <= self._left:
@@ -266,7 +274,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _take_head(self, data: bytes) -> None:
         """Takes the first bytes of an answer: a head that was parsed before is known by its bytes."""
         end = data.find(b"\r\n\r\n") + 4
-        known = self._seen.get(data[:end]) if self._head_bytes == 0 and not self._bodiless else None
+        # llhttp skips empty lines before a head; the first one would be taken for its end here.
+        is_whole = self._head_bytes == 0 and not self._bodiless and data.startswith(b"HTTP/1.")
+        known = self._seen.get(data[:end]) if is_whole else None
         if known is not None:
             self._head_bytes = end
             self.head = known
@@ -275,12 +285,11 @@ class UpstreamConnection(asyncio.Protocol):
                 self._take_counted(data[end:])
             self._announce()
             return
-        is_first = self._head_bytes == 0
         if end > MOST_HEAD_BYTES:
             self._fail(_too_large())
             return
         self._take_parsed(data)
-        if is_first and not self._bodiless and self.head is not None and self.head.length is not None:
+        if is_whole and self.head is not None and self.head.length is not None:
             self._remember(data[:end], self.head)
 
     def _remember(self, head_bytes: bytes, head: AnswerHead) -> None:
@@ -294,6 +303,7 @@ class UpstreamConnection(asyncio.Protocol):
         was_headless = self.head is None
         if was_headless:
             self._head_bytes += len(data)
+        self._bodiless_bytes += len(data)
         try:
             self._parser.feed_data(data)  # type: ignore[union-attr] # begin() made it; only connection_lost drops it
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -301,6 +311,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._end_or_fail(_failure_of(error))
                 return
             self._surplus()
+        if self.head is not None and not self.body_ended and self._bodiless_bytes > MOST_HEAD_BYTES + _READ_SIZE:
+            # Chunk extensions or trailers without end, which the parser would gather.
+            self._fail(UpstreamBrokeOff("The upstream's answer goes on without a body.", arrived=True))
+            return
         self._progress(was_headless=was_headless)
 
     def _end_or_fail(self, failure: UpstreamFailed) -> None:

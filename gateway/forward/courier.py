@@ -20,6 +20,7 @@ from gateway.forward.relay import Collected, Download, send_body
 from gateway.listener.connection import ClientConnection
 from gateway.model import Delivery, Kind, Trace
 
+_FIRST_NOT_GOOD: Final = 300
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -104,14 +105,17 @@ class Courier:
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
         closes = client.live.is_draining or not passage.fields.keep_alive or not order.body.is_eof()
         framing = _framing(passage, answer, closes)
-        if passage.permit.route.kind is Kind.SUBMIT and passage.method == "POST":
+        if passage.permit.route.kind is Kind.SUBMIT and answer.status < _FIRST_NOT_GOOD and passage.method != "HEAD":
             client.expect(passage.target.read_timeout, _silence)
             content = _rewritten(await Collected(upstream).run(), answer, order)
             if client.is_gone:
                 return
             self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
         elif upstream.body_ended and not framing.chunked:
-            self._send_whole(order, answer, framing, b"".join(upstream.held))
+            content = b"".join(upstream.held)
+            if answer.length is not None and len(content) != answer.length:
+                raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
+            self._send_whole(order, answer, framing, content)
         else:
             order.delivery.status = answer.status
             download = Download(

@@ -29,6 +29,7 @@ _READ_SIZE: Final = 262_144
 _HIGH_WATER: Final = 262_144
 _MOST_HEADERS: Final = 100
 _LONGEST_LINE: Final = 8190
+_END: Final = b"\r\n\r\n"
 _FOREVER: Final = float("inf")
 
 # What is served: a message of aiohttp's parser, or the fault that was found in its place.
@@ -54,8 +55,8 @@ class ClientConnection(RequestHandler):
     """A connection of the public listener, made by `connect_accepted_socket` once TLS stands."""
 
     __slots__ = (
-        "_arrival", "_body", "_drive", "_head", "_head_bytes", "_in_head", "_last_progress", "_late",
-        "_more_body", "_on_end", "_on_start",
+        "_ahead", "_arrival", "_body", "_drive", "_has_begun_next", "_head", "_head_bytes", "_in_head",
+        "_last_progress", "_late", "_more_body", "_on_end", "_on_start",
         "_reading_body", "_serve", "_traffic", "_window_bytes", "_window_ends", "_written", "caller", "deadline",
         "finishes_alone", "has_ended", "is_gone", "is_last", "live", "on_writable", "peer", "peer_ip",
         "request_count", "writable",
@@ -108,6 +109,8 @@ class ClientConnection(RequestHandler):
         self._in_head = False
         self._head = b""
         self._head_bytes = 0
+        self._has_begun_next = False
+        self._ahead = 0
         self._written = 0
         self._last_progress = 0
         self._window_ends = _FOREVER
@@ -239,14 +242,25 @@ class ClientConnection(RequestHandler):
             if len(self._head) <= _LONGEST_LINE:
                 self._head += data
             if self._messages:
+                self._has_begun_next = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(_END)
                 self._arrival.set()
             elif self._head_bytes > MOST_HEAD_BYTES:
                 self.interrupt(refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large."))
             elif not self._in_head and data:
                 self._in_head = True
                 self.expect(self.live.state.pace.head, _head_too_slow)
-        elif self._more_body.is_awaited:
-            self._more_body.set()
+        elif self._reading_body:
+            if self._more_body.is_awaited:
+                self._more_body.set()
+        elif data and (self._body is None or self._body.is_eof()):
+            self._take_ahead(data)
+
+    def _take_ahead(self, data: bytes) -> None:
+        """Bounds what a client sends behind a request that is being served: 64 KB, and what one read brings."""
+        self._has_begun_next = not data.endswith(_END)
+        self._ahead += len(data)
+        if self._ahead > MOST_HEAD_BYTES and not self._buffer_paused:
+            self._pause_reading_for_buffer()
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Called by the loop, once."""
@@ -298,8 +312,14 @@ class ClientConnection(RequestHandler):
             self.expect(self.live.state.pace.idle, Idle)
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
+        self._ahead = 0
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
         try:
             if not self._messages:
+                if self._has_begun_next:  # perhaps: what came behind the last request was no whole one
+                    self._in_head = True
+                    self.expect(self.live.state.pace.head, Idle)
                 await self._arrival
         except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
             return refused, EMPTY_PAYLOAD
@@ -311,8 +331,6 @@ class ClientConnection(RequestHandler):
         self.request_count += 1
         if self._parser is not None:
             self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
         if isinstance(message, _ErrInfo):
             return _fault(message.exc), self._body
         if message.version == HttpVersion10 and not _ends_in_http_1_0(head):
@@ -359,8 +377,15 @@ def _ends_in_http_1_0(head: bytes) -> bool:
 def _fault(error: BaseException) -> Refused:
     """What to answer to what aiohttp's parser found; nothing of the input is in it."""
     text = error.message if isinstance(error, HttpProcessingError) else ""
-    if isinstance(error, LineTooLong) or text.startswith("Too many headers"):
+    what = text.partition("\n")[0]  # what follows is the input itself
+    if isinstance(error, LineTooLong) or what.startswith("Too many headers"):
         return refuse(Reason.HEADERS_TOO_LARGE, "A line of the request's head is too long, or there are too many.")
+    if "HTTP version" in what:
+        return refuse(Reason.VERSION_NOT_SUPPORTED, "This server speaks HTTP/1.1 and HTTP/1.0.")
+    if "Content-Length" in what or "Transfer-Encoding" in what:
+        return refuse(Reason.BAD_REQUEST, "The request's framing is not one Content-Length, or chunked alone.")
+    if "'Host'" in what:
+        return refuse(Reason.BAD_REQUEST, "A request needs exactly one valid Host header.")
     return refuse(Reason.BAD_REQUEST, "The request is not valid HTTP/1.1.")
 
 

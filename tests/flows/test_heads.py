@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.backend import Backend
+from tests.support.backend import OK, Backend, Connection
 from tests.support.client import Client, Response
 from tests.support.gateway import KEY, Running, Start, chunks, request
+from tests.support.waiting import eventually
 
 GET = b"GET /api/v1/marker/canary-path HTTP/1.1"
 POST = b"POST /api/v1/marker HTTP/1.1"
@@ -508,3 +509,40 @@ async def test_the_gateway_still_serves_behind_all_of_these(gateway: Running, ba
     await asyncio.gather(*(client.response() for client in clients))
     await backend.got_nothing()
     assert (await gateway.ask(request())).status == 200
+
+
+async def test_what_is_sent_ahead_is_bounded(gateway: Running, backend: Backend) -> None:
+    """Heads behind a request that is being served are not gathered without end: the gateway stops reading."""
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(OK)
+        await connection.end()
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request())
+    await eventually(lambda: len(backend.requests) == 1)
+    before = gateway.metric("gateway_received_bytes_total")
+    ahead = request("GET", "/health_check", *(f"X-{i}: {'a' * 600}" for i in range(90)))
+    sender = asyncio.get_running_loop().create_task(client.send_all(ahead * 100))
+    try:
+        async with asyncio.timeout(1):
+            await asyncio.shield(sender)
+    except TimeoutError:
+        pass
+    assert gateway.metric("gateway_received_bytes_total") - before < 1_500_000
+    sender.cancel()
+    answers.set()
+    await client.close()
+
+
+async def test_a_head_that_begins_behind_a_request_has_the_deadline_of_a_head(start: Start, backend: Backend) -> None:
+    gateway = await start(listen={"head_timeout": "300ms", "idle_timeout": "60s"})
+    client = await gateway.connect()
+    client.send(request() + b"GET /half HTTP/1.1\r\nHost: a\r\nX: ")
+    assert (await client.response()).status == 200
+    await client.is_closed()
+    assert len(backend.requests) == 1

@@ -155,6 +155,8 @@ GARBAGE = {
     "chunked-in-1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "interim-flood": b"HTTP/1.1 102 Processing\r\n\r\n" * 50 + OK,
     "interim-with-length-flood": b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
+    "interim-with-body": b"HTTP/1.1 150 X\r\nContent-Length: 44\r\n\r\n"
+     b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary" + OK,
     "switching": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\ncanary",
     "switching-bare": b"HTTP/1.1 101 Switching Protocols\r\n\r\ncanary",
     "head-of-100-kb": b"HTTP/1.1 200 OK\r\nX-A: " + b"canary" * 17_000 + b"\r\nContent-Length: 0\r\n\r\n",
@@ -632,8 +634,8 @@ async def test_idle_connections_are_closed_before_the_upstream_does(start: Start
     await backend.connections[0].end()
 
 
-async def test_a_submits_answer_beyond_a_megabyte_is_refused(gateway: Running, backend: Backend) -> None:
-    backend.script = answering(answer(bytes(1_048_577)))
+async def test_a_submits_answer_beyond_256_kb_is_refused(gateway: Running, backend: Backend) -> None:
+    backend.script = answering(answer(bytes(262_145)))
     await fails(gateway, UPLOAD, 502, "upstream_broke_off")
 
 
@@ -660,3 +662,61 @@ async def test_a_chunked_request_is_framed_anew_when_the_upstream_is_slow_to_tak
     )
     assert response.status == 200
     assert backend.requests[0].body == b"a" * 300_000
+
+
+async def test_trailers_of_an_answer_are_dropped(gateway: Running, backend: Backend) -> None:
+    trailers = b"Set-Cookie: canary=1\r\nContent-Encoding: gzip\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    backend.script = answering(head + b"5\r\nhello\r\n0\r\n" + trailers + b"\r\n")
+    client = await gateway.connect()
+    response = await client.ask(request())
+    assert (response.status, response.body) == (200, b"hello")
+    assert response.value(b"set-cookie") is response.value(b"content-encoding") is None
+
+
+@pytest.mark.parametrize("endless", [b"X-A: canary\r\n", b"canary"], ids=["trailers", "one-trailer"])
+async def test_trailers_without_end_are_cut_off(endless: bytes, gateway: Running, backend: Backend) -> None:
+    taken = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal taken
+        await connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: ")
+        while not connection.ended and taken < 20_000_000:
+            connection.send(endless * 1000)
+            taken += len(endless) * 1000
+            await asyncio.sleep(0)
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request())
+    with pytest.raises(Truncated):
+        await client.response()
+    assert taken < 20_000_000
+
+
+async def test_an_empty_line_before_an_answer_is_not_its_head(gateway: Running, backend: Backend) -> None:
+    """Heads are remembered by their bytes: nobody may get another one's."""
+    bodies = (b"first", b"second!")
+
+    async def script(connection: Connection) -> None:
+        for body in bodies:
+            await connection.request()
+            head = b"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Who: %b\r\n\r\n" % (len(body), body)
+            connection.send(head + body)
+        await connection.end()
+
+    backend.script = script
+    client = await gateway.connect()
+    for body in bodies:
+        response = await client.ask(request())
+        assert (response.value(b"x-who"), response.body) == (body, body)
+    assert len(backend.connections) == 1
+
+
+async def test_an_answer_to_a_submit_that_is_an_error_passes_as_it_is(gateway: Running, backend: Backend) -> None:
+    detail = b'{"detail": [{"msg": "request_check_url", "input": "' + b"x" * 300_000 + b'"}]}'
+    backend.script = answering(answer(detail, status=b"422 Unprocessable Content"))
+    client = await gateway.connect()
+    response = await client.ask(UPLOAD)
+    assert (response.status, response.body) == (422, detail)

@@ -1,0 +1,71 @@
+"""Faults of our own end at one boundary: a 500 with a reason, one event with type and place, and nothing else."""
+
+import asyncio
+import errno
+import os
+import socket
+
+import pytest
+
+from gateway.forward.courier import Courier
+from gateway.listener.accept import Acceptor
+from tests.support.backend import Backend
+from tests.support.gateway import Running, request
+
+
+async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
+    gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ValueError("canary-message")
+
+    gateway.expects_internal_errors = True
+    monkeypatch.setattr(Courier, "forward", fail)
+    client = await gateway.connect()
+    problem = (await client.ask(request())).is_refusal(500, "internal")
+    monkeypatch.undo()
+    (event,) = [event for event in gateway.events if event["event"] == "internal error"]
+    assert event["request_id"] == problem["request_id"]
+    assert event["error"].startswith("ValueError at test_boundary.py:")
+    assert "canary" not in str(gateway.events)
+    assert gateway.counted(status=500, reason="internal") == 1
+    assert (await client.ask(request())).status == 200
+    assert len(backend.requests) == 1
+
+
+async def test_when_files_run_out_accepting_rests_and_goes_on(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMFILE, as the kernel would say it: the loop must not spin on a socket it can't accept from."""
+    acceptor: Acceptor = gateway.gateway._acceptor
+    real = acceptor._listening
+    fails = 1
+
+    class Exhausted:
+        def accept(self) -> tuple[socket.socket, object]:
+            nonlocal fails
+            if fails:
+                fails -= 1
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real.accept()
+
+        def fileno(self) -> int:
+            return real.fileno()
+
+        def close(self) -> None:
+            real.close()
+
+    monkeypatch.setattr("gateway.listener.accept._REST", 0.05)
+    monkeypatch.setattr(acceptor, "_listening", Exhausted())
+    client = await asyncio.wait_for(gateway.connect(), 10)
+    assert (await client.ask(request())).status == 200
+    assert acceptor.refused["out_of_files"] == 1
+    assert [event["event"] for event in gateway.events if event["level"] == "error"] == ["accepting paused"]
+    monkeypatch.undo()
+
+
+async def test_a_client_that_hung_up_while_it_waited_is_no_reason_to_rest(gateway: Running) -> None:
+    acceptor: Acceptor = gateway.gateway._acceptor
+    acceptor._accept_failed(OSError(errno.ECONNABORTED, "gone"))
+    assert not acceptor.refused
+    assert (await gateway.ask(request())).status == 200
