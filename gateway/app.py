@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,7 +23,7 @@ from aiohttp import http_parser, web
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.server import make_admin
-from gateway.errors import SetupError
+from gateway.errors import SetupError, whereabouts
 from gateway.forward.courier import Courier
 from gateway.forward.pool import Upstreams
 from gateway.handler import Handler
@@ -91,6 +92,8 @@ async def _serve(
         for number in ended_by:
             loop.add_signal_handler(number, _signal(ends, at_once))
         settle_memory()
+        loop.set_exception_handler(_tell_of_loop_error)
+        sys.unraisablehook = _tell_of_unraisable
         listening(gateway.addresses)
         await ends.wait()
         await gateway.drain(at_once)
@@ -231,7 +234,24 @@ async def _serve_admin(
 
 def _work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
     for job in jobs:
-        stack.push_async_callback(_end, asyncio.get_running_loop().create_task(job))
+        task = asyncio.get_running_loop().create_task(job)
+        task.add_done_callback(_tell_of_failure)
+        stack.push_async_callback(_end, task)
+
+
+def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background work ended", error=whereabouts(error))
+
+
+def _tell_of_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    log.error("loop error", what=context["message"], error=whereabouts(error) if error else None)
+
+
+def _tell_of_unraisable(unraisable: Any) -> None:
+    # CPython decodes a client's SNI before any code of ours, and shows what is not ASCII on stderr, bytes and all.
+    log.warning("error nobody could be told of", error=type(unraisable.exc_value).__name__)
 
 
 class HttpDate:

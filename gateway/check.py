@@ -48,22 +48,25 @@ class Finding:
 
 
 def check_settings(path: Path, environ: Mapping[str, str]) -> list[Finding]:
-    """Looks at the configuration alone."""
+    """Looks at the configuration and the files it names."""
     try:
         settings = load(path, environ)
     except ConfigurationError as error:
         return [Finding("fault", str(fault)) for fault in error.faults]
-    return [*_warnings(settings), Finding("ok", f"{path} is a valid configuration")]
+    findings = [*_warnings(settings), *_certificates(settings)]
+    if not any(finding.is_fault for finding in findings):
+        findings.append(Finding("ok", f"{path} is a valid configuration"))
+    return findings
 
 
 def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
-    """Looks at the certificates, the upstream, and the ways to it, too."""
+    """Looks at the upstream and the ways to it, too."""
     findings = check_settings(path, environ)
     if any(finding.is_fault for finding in findings):
         return findings
     settings = load(path, environ)
     target = compile_settings(settings).upstreams["default"]
-    return [*findings, *_certificates(settings), *asyncio.run(_upstream(target))]
+    return [*findings, *asyncio.run(_upstream(target))]
 
 
 def _warnings(settings: Settings) -> Iterator[Finding]:
@@ -113,7 +116,7 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
     try:
         pairs = load_pairs(settings)
     except SetupError as error:
-        yield Finding("fault", str(error))
+        yield Finding("fault", f"tls: {error}")
         return
     for pair in pairs:
         names = ", ".join(pair.names) or "no DNS name"
@@ -126,7 +129,7 @@ async def _upstream(target: UpstreamTarget) -> list[Finding]:
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         problem = await probe(session, target)
     if problem is not None:
-        return [Finding("fault", f"upstream {target.authority}: {problem}")]
+        return [Finding("fault", f"upstream.url: {target.authority}: {problem}")]
     return [Finding("ok", f"upstream {target.authority} answers"), *await _ways_around(target)]
 
 

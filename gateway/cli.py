@@ -68,9 +68,10 @@ def dev(directory: Path, hosts: tuple[str, ...]) -> None:
     from gateway.devcerts import make_development_certificates  # noqa: PLC0415 -- as above
 
     try:
-        make_development_certificates(directory, list(hosts) or ["localhost", "127.0.0.1", "::1"])
+        _or_fail(lambda: make_development_certificates(directory, list(hosts) or ["localhost", "127.0.0.1", "::1"]))
     except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        click.echo(f"gateway: {error}", err=True)
+        sys.exit(1)
     click.echo(f"{directory}/ca.pem  {directory}/server.pem  {directory}/server.key")
 
 

@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.errors import SetupError
+
+_CA_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Document gateway development CA")])
 _CA_DAYS: Final = 3650
 _SERVER_DAYS: Final = 397  # the longest that clients accept
 
@@ -22,14 +25,31 @@ def make_development_certificates(directory: Path, hosts: list[str]) -> None:
 
     Raises:
         OSError: when a file can't be written.
+        SetupError: when the directory holds a certificate or key that was not made here.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    _refuse_to_overwrite(directory)
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _sign(_ca_builder(ca_key), ca_key)
     server = _sign(_server_builder(server_key, authority, ca_key, hosts), ca_key)
     (directory / "ca.pem").write_bytes(_pem(authority))
     write_private(directory / "server.key", _key_pem(server_key))
     (directory / "server.pem").write_bytes(_pem(server))
+
+
+def _refuse_to_overwrite(directory: Path) -> None:
+    """Certificates of an earlier call may be made anew; anybody else's key would be lost for good."""
+    if not any((directory / name).exists() for name in ("ca.pem", "server.pem", "server.key")):
+        return
+    try:
+        subject = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes()).subject
+        ours = subject == _CA_NAME
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise SetupError(
+            f"{directory} holds certificates that were not made by this command; choose another directory"
+        )
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -40,7 +60,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _ca_builder(key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Document gateway development CA")])
+    name = _CA_NAME
     usage = x509.KeyUsage(
         digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
         key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,

@@ -96,3 +96,13 @@ class UpstreamTimeout(UpstreamFailed):
 def refuse(reason: Reason, detail: str) -> Refused:
     """Makes the exception for the plain case: a reason and a sentence."""
     return Refused(Denial(reason, detail))
+
+
+def whereabouts(error: BaseException) -> str:
+    """Type and place of an error; not its message, which may hold what a client sent."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    return f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"

@@ -11,7 +11,6 @@ is raised below becomes an answer (or a cut connection, once an answer has begun
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.acquaintance import Acquaintance, Passage, RequestLine, make_passage, meet
 from gateway.auth.login import Login
-from gateway.errors import ClientGone, Refused, UpstreamFailed
+from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.forward.courier import Courier, Order
 from gateway.forward.relay import drain
 from gateway.headers import read_target
@@ -73,7 +72,7 @@ class Handler:
             self._note(exchange, gone.reason, str(gone))
             client.abort()
         except Exception as error:  # noqa: BLE001 -- the boundary: a fault of ours is a 500 and an event
-            log.error("internal error", request_id=exchange.request_id, error=_where(error))
+            log.error("internal error", request_id=exchange.request_id, error=whereabouts(error))
             await self._refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
         finally:
             client.finishes_alone = False
@@ -173,12 +172,3 @@ def _waits_for_invitation(client: ClientConnection, exchange: Exchange) -> bool:
     """Whether the client holds its body back for a 100 Continue, so that there is nothing to drain."""
     was_read = exchange.trace is not None and client.caller is not None
     return was_read and client.caller is not None and client.caller.fields.expects_continue
-
-
-def _where(error: Exception) -> str:
-    """Type and place of an error; not its message, which may hold what a client sent."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
-    return type(error).__name__ + place

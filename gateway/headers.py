@@ -37,9 +37,11 @@ _STRIPPED_PREFIXES: Final = (b"x-forwarded-", b"x-gateway-")
 RELIED_ON: Final = _STRIPPED | {b"content-type", b"content-encoding", b"accept-encoding", b"prefer"}
 
 _NOT_SERVED: Final = frozenset({"CONNECT", "TRACE"})
-# RFC 3986 path characters without `;`, and percent-encodings of anything but a control byte, `.`, `/` and `\`.
+# RFC 3986 path characters without `;`. A percent-encoding of what needs none (letters, digits, - . _ ~), or of a
+# control byte, `/`, `\`, `;` or `%`, would be another path to whoever decodes it: no usual client makes any of these.
 _PATH: Final = re.compile(
-    r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|%(?:[346A-Fa-f89][0-9A-Fa-f]|2[0-9A-Da-d]|5[0-9ABDEFabdef]|7[0-9A-Ea-e]))*)+\Z"
+    r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9\-._~!$&'()*+,=:@]"
+    r"|%(?:2[0-46-9A-Ca-c]|3[ACDEFacdef]|40|5[BDEbde]|60|7[B-Db-d]|[89A-Fa-f][0-9A-Fa-f]))*)+\Z"
 )
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")

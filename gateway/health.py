@@ -56,4 +56,14 @@ async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str |
     except TimeoutError:
         return f"no answer within {_TIMEOUT:g} s"
     except (aiohttp.ClientError, OSError) as error:
-        return f"no answer: {type(error).__name__}"
+        return f"no answer ({_in_words(error)})"
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "its TLS certificate is not trusted, or it speaks no TLS"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "no such host"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection"
+    return "it closed the connection or does not speak HTTP"

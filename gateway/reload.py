@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from gateway.configuration import load
-from gateway.errors import ConfigurationError, Fault, SetupError
+from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.settings import Settings
 from gateway.state import State, compile_settings
 from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs
@@ -43,10 +43,12 @@ def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
     Raises:
         SetupError: with all that is wrong.
     """
+    # The files are looked at between two readings: what changes after the look is in the fingerprint's next one,
+    # what changed before it is in the second reading. A change can be read twice, never missed.
+    found = fingerprint(watched(path, load(path, environ)))
     settings = load(path, environ)
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
-    found = fingerprint(watched(path, settings))
     return Prepared(compile_settings(settings), load_pairs(settings), admin_pairs, found)
 
 
@@ -104,12 +106,11 @@ class Reloader:
         try:
             prepared = await asyncio.to_thread(prepare, self._path, self._environ)
             self._refuse_restart(prepared.state.settings)
+            self._put_in_force(prepared)
         except SetupError as error:
-            self.was_successful = False
-            self.results["failure"] += 1
-            log.error("reload refused, the old configuration stays in force", faults=str(error).split("\n"))
-            return False
-        self._put_in_force(prepared)
+            return self._refused(str(error).split("\n"))
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the next change must find a watcher
+            return self._refused([f"an error of the gateway: {whereabouts(error)}"])
         self._settings = prepared.state.settings
         self._tried = prepared.fingerprint
         self.was_successful = True
@@ -117,6 +118,12 @@ class Reloader:
         self.results["success"] += 1
         log.info("configuration reloaded")
         return True
+
+    def _refused(self, faults: list[str]) -> bool:
+        self.was_successful = False
+        self.results["failure"] += 1
+        log.error("reload refused, the old configuration stays in force", faults=faults)
+        return False
 
     def _refuse_restart(self, new: Settings) -> None:
         changed = [path for path in _NEEDS_RESTART if _look_up(new, path) != _look_up(self._settings, path)]

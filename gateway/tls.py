@@ -135,8 +135,10 @@ def _read_certificate(path: Path) -> x509.Certificate:
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return ()
+    except Exception:  # noqa: BLE001 -- cryptography raises kinds of its own for names it does not know
+        raise SetupError("the certificate's subjectAltName can't be read") from None
     return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.devcerts import make_development_certificates, write_private
+from gateway.errors import SetupError
 
 HOSTS = ["gateway.test", "127.0.0.1", "::1"]
 
@@ -109,3 +110,15 @@ def test_says_so_when_it_can_not_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         make_development_certificates(tmp_path / "file", ["a.test"])
+
+
+def test_its_own_certificates_are_made_anew_and_nobody_elses(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["localhost"])
+    first = (tmp_path / "server.key").read_bytes()
+    make_development_certificates(tmp_path, ["localhost"])
+    assert (tmp_path / "server.key").read_bytes() != first
+    (tmp_path / "ca.pem").unlink()
+    kept = (tmp_path / "server.key").read_bytes()
+    with pytest.raises(SetupError, match="not made by this command"):
+        make_development_certificates(tmp_path, ["localhost"])
+    assert (tmp_path / "server.key").read_bytes() == kept

@@ -231,7 +231,7 @@ async def test_what_is_bound_needs_a_restart(
 
 async def test_all_that_needs_a_restart_is_told_at_once(site: Site, events: list[Any]) -> None:
     reloader = site.reloader()
-    site.write(listen={"port": 1}, admin={"port": 1, "tls": True})
+    site.write(listen={"port": 1}, admin={"port": 2, "tls": True})
     assert not await reloader.reload()
     assert [fault.partition(":")[0] for fault in events[0]["faults"]] == ["listen.port", "admin.port", "admin.tls"]
 
@@ -304,3 +304,41 @@ async def test_a_change_is_noticed_and_a_fault_is_tried_once(site: Site, monkeyp
         await asyncio.wait_for(queue.get(), LONG)
     assert reloader.results["success"] == 1
     assert reloader.was_successful
+
+
+# What must not be missed
+
+
+def test_a_change_between_the_look_at_the_files_and_the_reading_is_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the reading before the look, a key that was removed in between would live on unseen."""
+    real = fingerprint
+
+    def change_just_after(paths: Any) -> str:
+        found = real(list(paths))
+        site.write(keys=[])
+        return found
+
+    monkeypatch.setattr(gateway.reload, "fingerprint", change_just_after)
+    prepared = site.prepare()
+    assert prepared.state.keys == {}
+    assert prepared.fingerprint != real(list(watched(site.path, prepared.state.settings)))
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, events: list[Any]) -> None:
+    fails = True
+
+    def put_in_force(prepared: Prepared) -> None:
+        if fails:
+            raise KeyError("canary")
+        site.in_force.append(prepared)
+
+    reloader = Reloader(site.path, site.environ, site.prepare(), put_in_force)
+    assert not await reloader.reload()
+    assert (reloader.was_successful, reloader.results["failure"]) == (False, 1)
+    assert events[-1]["faults"][0].startswith("an error of the gateway: KeyError at test_reload.py:")
+    assert "canary" not in str(events)
+    fails = False
+    assert await reloader.reload()
+    assert len(site.in_force) == 1

@@ -383,3 +383,27 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
 def test_pairs_are_values(good: CertificatePair) -> None:
     loaded = load_pair(good, "modern")
     assert loaded == LoadedPair(loaded.context, loaded.names, loaded.not_after)
+
+
+def test_a_certificate_whose_names_can_not_be_read_is_refused(tmp_path: Path) -> None:
+    """An x400Address, which cryptography raises a kind of its own for; it ended the watch for good once."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "odd")])
+    odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x30\x02\xa3\x00")
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(odd, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "odd.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "odd.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pair = CertificatePair(certificate=tmp_path / "odd.pem", private_key=tmp_path / "odd.key")
+    with pytest.raises(SetupError, match="subjectAltName can't be read"):
+        load_pair(pair, "intermediate")

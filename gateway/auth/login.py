@@ -60,7 +60,12 @@ class Login:
         Raises:
             Refused: bad_request, for more than one credential.
         """
-        credential = credential_of(known)
+        try:
+            credential = credential_of(known)
+        except Refused as refused:
+            if refused.denial.reason is not Reason.UNAUTHENTICATED:
+                raise
+            return Attempt(("none", "malformed"), refusal=refused)
         if credential is None:
             return Attempt(("none", "missing"), refusal=refuse(Reason.UNAUTHENTICATED, _MISSING))
         key = find_key(credential, state.keys) if state.api_keys_enabled else None

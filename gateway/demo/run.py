@@ -83,7 +83,11 @@ def run(demo: Demo) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # before the gateway has handlers of its own
     with contextlib.suppress(KeyboardInterrupt):
-        _run(demo)
+        try:
+            _run(demo)
+        except SetupError as error:
+            hint = "; see --port, --admin-port and --upstream-port" if "port" in str(error) else ""
+            raise SetupError(f"{error}{hint}") from None
     _say("stopped")
 
 

@@ -50,7 +50,12 @@ class Pool:
             UpstreamUnreachable: refused, no route, no such name, a bad certificate, or nothing within the time.
         """
         # A task of its own: asyncio.timeout needs a current task, and a Drive has none.
-        return await self._loop.create_task(self._connect())
+        task = self._loop.create_task(self._connect())
+        try:
+            return await task
+        except BaseException:
+            task.add_done_callback(_abandon)  # the client may have left in the very turn in which it was made
+            raise
 
     async def _connect(self) -> UpstreamConnection:
         target = self.target
@@ -105,6 +110,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._open)
+
+
+def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 class Upstreams:

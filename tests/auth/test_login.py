@@ -81,3 +81,10 @@ def test_an_attempt_with_neither_is_refused() -> None:
     assert denial_of(Attempt(("none", "missing")).identity_or_refuse).reason is Reason.UNAUTHENTICATED
     refused = Attempt(("api_key", "accepted"), make_identity(), refuse(Reason.FORBIDDEN, "No."))
     assert denial_of(refused.identity_or_refuse).reason is Reason.FORBIDDEN
+
+
+@pytest.mark.parametrize("known", [{b"authorization": [b"Basic YTpi"]}, {b"x-api-key": [b""]}])
+def test_what_is_no_credential_of_ours_is_counted_too(state: State, known: dict[bytes, list[bytes]]) -> None:
+    attempt = Login().attempt(state, known, SOMEONE, 0.0)
+    assert attempt.label == ("none", "malformed")
+    assert denial_of(attempt.identity_or_refuse).reason is Reason.UNAUTHENTICATED

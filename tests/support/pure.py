@@ -46,7 +46,8 @@ _visible = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
 header_values = st.lists(st.sampled_from([*_visible, 0x20, 0x09]), max_size=30).map(lambda v: bytes(v).strip(b" \t"))
 addresses = st.ip_addresses().map(unmapped)
 
-_escapes = st.integers(0x20, 0xFF).filter(lambda byte: byte not in {0x2E, 0x2F, 0x5C, 0x7F}).map("%{:02X}".format)
+_encoded = [byte for byte in range(0x20, 0x100) if not (chr(byte).isalnum() and byte < 0x80)]
+_escapes = st.sampled_from([byte for byte in _encoded if byte not in b"-._~/\\;%\x7f"]).map("%{:02X}".format)
 segments = (
     st.lists(st.one_of(st.sampled_from(PATH_CHARACTERS), _escapes, _escapes.map(str.lower)), max_size=12)
     .map("".join)
