@@ -31,7 +31,10 @@ def cli() -> None:
 @cli.command()
 @_CONFIG
 def serve(config: Path) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C; SIGHUP reloads the configuration."""
+    """Run the gateway.
+
+    SIGTERM or Ctrl-C ends it without losing a request; SIGHUP reloads the configuration.
+    """
     from gateway.app import serve as run  # noqa: PLC0415 -- `gateway --help` needs none of it
 
     _or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop))
@@ -40,10 +43,13 @@ def serve(config: Path) -> None:
 @cli.command()
 @_CONFIG
 @click.option(
-    "--live", is_flag=True, help="Also look at certificates, the upstream, and whether it can be reached around us."
+    "--live", is_flag=True, help="Also ask the upstream, and look whether it can be reached around the gateway."
 )
 def check(config: Path, live: bool) -> None:
-    """Check a configuration: every fault with its path, exit 1 if there is one."""
+    """Check a configuration.
+
+    Tells every fault with its path, and looks at the certificates; exit 1 if there is a fault.
+    """
     from gateway.check import check_live, check_settings  # noqa: PLC0415 -- as above
 
     findings = _or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
@@ -64,7 +70,11 @@ def certs() -> None:
     "--host", "hosts", multiple=True, metavar="NAME", help="DNS name or address; may be repeated. [localhost]"
 )
 def dev(directory: Path, hosts: tuple[str, ...]) -> None:
-    """Make a CA and a server certificate in DIRECTORY: ca.pem, server.pem, server.key. Not for production."""
+    """Make a CA and a server certificate.
+
+    Writes ca.pem, server.pem and server.key into DIRECTORY; what it did not make itself is not overwritten. Not for
+    production.
+    """
     from gateway.devcerts import make_development_certificates  # noqa: PLC0415 -- as above
 
     try:
@@ -77,10 +87,27 @@ def dev(directory: Path, hosts: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.option(
-    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=Path(".demo"), show_default=True
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".demo"),
+    show_default=True,
+    help="Where all is made; what is there already is used again.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True)
-@click.option("--admin-port", type=click.IntRange(0, 65535), default=9090, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8443,
+    show_default=True,
+    help="Of the gateway; 0 takes a free one.",
+)
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    default=9090,
+    show_default=True,
+    help="Of its probes and metrics; 0 takes a free one.",
+)
 @click.option(
     "--upstream-port",
     type=click.IntRange(0, 65535),
@@ -93,7 +120,10 @@ def dev(directory: Path, hosts: tuple[str, ...]) -> None:
 def demo(
     context: click.Context, directory: Path, port: int, admin_port: int, upstream_port: int, upstream: str | None
 ) -> None:
-    """Make all that a first run needs, start a stand-in container and the gateway, and say how to call it."""
+    """Try it out.
+
+    Makes all that a first run needs, starts a stand-in container and the gateway, and says how to call it.
+    """
     from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
 
     given = {

@@ -43,7 +43,7 @@ def make_admin(live: Live, registry: CollectorRegistry, upstream_is_up: Callable
         return web.json_response(body, status=503 if live.is_draining else 200)
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = _encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[guard])
@@ -59,7 +59,7 @@ async def _without_server(_: web.Request, response: web.StreamResponse) -> None:
 def _refusal(live: Live, request: web.Request) -> web.Response | None:
     token = live.state.settings.admin.token
     if token is None:
-        if _is_loopback(request.remote or "") and _is_loopback_host(request.host):
+        if _is_loopback(request.remote or "") and _is_loopback_host(request.headers.get("Host", "")):
             return None
         return _answer(403, "Set admin.token to use this from elsewhere than the machine itself.")
     given = request.headers.getall("Authorization", [])
@@ -75,6 +75,13 @@ def _answer(status: int, detail: str) -> web.Response:
     return web.json_response(
         {"status": status, "detail": detail}, status=status, headers=headers, content_type="application/problem+json"
     )
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except Exception:  # noqa: BLE001 -- it reads versions unguarded; what can't be read is not asked for
+        return choose_encoder("")
 
 
 def _is_loopback(address: str) -> bool:

@@ -23,7 +23,7 @@ from gateway.state import Live
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
-_SHUTDOWN_TIMEOUT: Final = 10.0
+_SHUTDOWN_TIMEOUT: Final = 30.0  # what the kernel has not taken yet is flushed within it, too
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 MakeConnection = Callable[[Peer], ClientConnection]

@@ -310,6 +310,15 @@ class ClientConnection(RequestHandler):
             await self.writable_again()
             self._body = None
             self.expect(self.live.state.pace.idle, Idle)
+            if self._messages:  # others have their turn between two requests that were sent in one piece
+                await asyncio.sleep(0)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """Waits until the last answer was taken, at the least rate: closing has a deadline, but no such patience."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.transport.set_write_buffer_limits(high=1, low=0)
+            await self.writable_again()
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
         self._ahead = 0
@@ -341,7 +350,10 @@ class ClientConnection(RequestHandler):
         self._drive = None
         if self.transport is not None:
             self.expect(self.live.state.pace.send_idle, Idle)
-            self.transport.close()
+            if isinstance(error, ClientTooSlow):
+                self.transport.abort()
+            else:
+                self.transport.close()
         if self.is_gone:
             self._on_end(self)
         if error is not None and not isinstance(error, GatewayError):

@@ -151,3 +151,8 @@ async def test_scrapes_and_requests_at_once(gateway: Running) -> None:
     assert len(answers) == 10
     assert gateway.counted(status=200) == 5
     assert isinstance(gateway.tls, ssl.SSLContext)
+
+
+async def test_an_accept_header_that_can_not_be_read_asks_for_nothing(gateway: Running) -> None:
+    status, text = await gateway.admin("/metrics", headers={"Accept": "application/openmetrics-text; version=zzz"})
+    assert (status, "gateway_connections" in text) == (200, True)

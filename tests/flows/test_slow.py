@@ -285,3 +285,15 @@ async def test_a_hundred_slow_clients_do_not_keep_a_good_one_waiting(start: Star
     assert asyncio.get_running_loop().time() - began < 5
     for plain in sockets:
         plain.close()
+
+
+async def test_one_that_pipelines_leaves_the_others_their_turn(gateway: Running) -> None:
+    """Requests that are refused at once need no wait, so nothing but a turn of the loop in between stops them."""
+    many = 3000
+    greedy = await gateway.connect()
+    good = await gateway.connect()
+    greedy.send(request("GET", "/nothing") * many)
+    assert (await good.ask(request())).status == 200
+    assert len(gateway.requests) < many
+    for _ in range(many):
+        (await greedy.response()).is_refusal(404, "route_not_found")

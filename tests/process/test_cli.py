@@ -210,7 +210,7 @@ def test_live_misses_the_upstream(tmp_path: Path, certificates: Path) -> None:
     port = free_port()
     path = configure(tmp_path, certificates, f"http://127.0.0.1:{port}")
     line = the_complaint("check", "--live", "--config", str(path))
-    assert line.startswith(f"fault: upstream 127.0.0.1:{port}: no answer")
+    assert line.startswith(f"fault: upstream.url: 127.0.0.1:{port}: no answer")
 
 
 class _Everywhere(Upstream):
