@@ -122,7 +122,8 @@ def demo(
 ) -> None:
     """Try it out.
 
-    Makes all that a first run needs, starts a stand-in container and the gateway, and says how to call it.
+    Makes all that a first run needs, starts a stand-in container and the gateway, and says how to call it. A
+    gateway.yaml that is there already is used, and its ports hold unless others are given here.
     """
     from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
 

@@ -249,9 +249,8 @@ class ClientConnection(RequestHandler):
             elif not self._in_head and data:
                 self._in_head = True
                 self.expect(self.live.state.pace.head, _head_too_slow)
-        elif self._reading_body:
-            if self._more_body.is_awaited:
-                self._more_body.set()
+        elif self._more_body.is_awaited:
+            self._more_body.set()
         elif data and (self._body is None or self._body.is_eof()):
             self._take_ahead(data)
 

@@ -405,3 +405,17 @@ async def test_a_client_that_half_closes_behind_its_request_is_a_client_that_lef
     await client.close()
     await gateway.finished(1)
     await eventually(lambda: gateway.metric("gateway_connections") == 0)
+
+
+async def test_a_refused_body_that_has_come_whole_is_not_waited_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.forward.relay._DRAIN_SECONDS", 600.0)
+    gateway = await start()
+    client = await gateway.connect()
+    body = noise(500_000)
+    await client.send_all(request("POST", SUBMIT, f"Content-Length: {len(body)}", key=None))
+    for at in range(0, len(body), 50_000):
+        await client.send_all(body[at : at + 50_000])
+    (await client.response()).is_refusal(401, "unauthenticated")
+    await client.is_closed()
