@@ -1,3 +1,4 @@
+# How to run it, and how it reaches the container: README.md, "As an image".
 # Pinned by tag, so that a rebuild brings the base's security updates; to pin a digest is the operator's choice.
 ARG BASE=python:3.13-slim-bookworm
 
@@ -23,10 +24,12 @@ LABEL org.opencontainers.image.title="document-gateway" \
       org.opencontainers.image.description="The TLS gateway in front of Datalab's on-prem document-conversion container"
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# Mount gateway.yaml here; it and the files it names must be readable by this uid.
 WORKDIR /etc/gateway
 USER 10001:10001
 EXPOSE 8443 9090
 STOPSIGNAL SIGTERM
+# Override it when admin.port is another or admin.tls is on.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
   CMD ["/opt/gateway/bin/python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 9090, timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["/opt/gateway/bin/gateway", "serve", "--config", "/etc/gateway/gateway.yaml"]

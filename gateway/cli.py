@@ -125,7 +125,11 @@ def demo(
     Makes all that a first run needs, starts a stand-in container and the gateway, and says how to call it. A
     gateway.yaml that is there already is used, and its ports hold unless others are given here.
     """
-    from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
+    try:
+        from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
+    except ModuleNotFoundError as missing:
+        click.echo(f"gateway: demo needs {missing.name}; install requirements/demo.txt", err=True)
+        sys.exit(1)
 
     given = {
         name for name in ("port", "admin_port") if context.get_parameter_source(name) is not ParameterSource.DEFAULT

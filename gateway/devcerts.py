@@ -42,8 +42,10 @@ def _refuse_to_overwrite(directory: Path) -> None:
     if not any((directory / name).exists() for name in ("ca.pem", "server.pem", "server.key")):
         return
     try:
-        subject = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes()).subject
-        ours = subject == _CA_NAME
+        authority, server = (
+            x509.load_pem_x509_certificate((directory / name).read_bytes()) for name in ("ca.pem", "server.pem")
+        )
+        ours = authority.subject == server.issuer == _CA_NAME
     except (OSError, ValueError):
         ours = False
     if not ours:

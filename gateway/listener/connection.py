@@ -30,6 +30,7 @@ _HIGH_WATER: Final = 262_144
 _MOST_HEADERS: Final = 100
 _LONGEST_LINE: Final = 8190
 _END: Final = b"\r\n\r\n"
+_TURN: Final = 524_288
 _FOREVER: Final = float("inf")
 
 # What is served: a message of aiohttp's parser, or the fault that was found in its place.
@@ -55,7 +56,7 @@ class ClientConnection(RequestHandler):
     """A connection of the public listener, made by `connect_accepted_socket` once TLS stands."""
 
     __slots__ = (
-        "_ahead", "_arrival", "_body", "_drive", "_has_begun_next", "_head", "_head_bytes", "_in_head",
+        "_ahead", "_arrival", "_body", "_drive", "_has_begun_next", "_head", "_head_bytes", "_in_head", "_in_turn",
         "_last_progress", "_late", "_more_body", "_on_end", "_on_start",
         "_reading_body", "_serve", "_traffic", "_window_bytes", "_window_ends", "_written", "caller", "deadline",
         "finishes_alone", "has_ended", "is_gone", "is_last", "live", "on_writable", "peer", "peer_ip",
@@ -111,6 +112,7 @@ class ClientConnection(RequestHandler):
         self._head_bytes = 0
         self._has_begun_next = False
         self._ahead = 0
+        self._in_turn = 0
         self._written = 0
         self._last_progress = 0
         self._window_ends = _FOREVER
@@ -159,14 +161,25 @@ class ClientConnection(RequestHandler):
             Refused: body_malformed.
             RequestPayloadError: when the body's coding is malformed in another way.
         """
+        if self._in_turn >= _TURN:
+            await self._let_others_have_a_turn()
         while True:
             data = body.read_nowait()
             if data or body.is_eof():
+                self._in_turn += len(data)
                 return data
             if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
                 # The parser gave up within the body and dropped it without a word to its reader.
                 raise refuse(Reason.BODY_MALFORMED, "The body's chunked coding is malformed.")
             await self._more_body
+
+    async def _let_others_have_a_turn(self) -> None:
+        """Ends the reading for this turn of the loop: libuv would go on while there is more, 8 MB at a time."""
+        self._in_turn = 0
+        if not self._buffer_paused:
+            self._pause_reading_for_buffer()
+        await asyncio.sleep(0)
+        self._resume_reading_for_buffer()
 
     def body_moved(self) -> None:
         """Some of the body came: the silence begins anew, the rate is measured on."""
@@ -388,7 +401,7 @@ def _ends_in_http_1_0(head: bytes) -> bool:
 def _fault(error: BaseException) -> Refused:
     """What to answer to what aiohttp's parser found; nothing of the input is in it."""
     text = error.message if isinstance(error, HttpProcessingError) else ""
-    what = text.partition("\n")[0]  # what follows is the input itself
+    what = text.partition("\n\n")[0]  # what follows is the input itself
     if isinstance(error, LineTooLong) or what.startswith("Too many headers"):
         return refuse(Reason.HEADERS_TOO_LARGE, "A line of the request's head is too long, or there are too many.")
     if "HTTP version" in what:

@@ -149,7 +149,7 @@ HEADERS = [
 LINES = [
     Row("http-0.9", b"GET /api/v1/marker/canary-path\r\n\r\n"),
     Row("http-0.9-explicit", get(line=GET.replace(b"1.1", b"0.9"))),
-    Row("http-1.2", get(line=GET.replace(b"1.1", b"1.2"))),
+    Row("http-1.2", get(line=GET.replace(b"1.1", b"1.2")), 505, "version_not_supported"),
     Row("http-2.0", get(line=GET.replace(b"1.1", b"2.0")), 505, "version_not_supported"),
     Row("http-11", get(line=GET.replace(b"1.1", b"11"))),
     Row("http-1.10", get(line=GET.replace(b"1.1", b"1.10"))),
