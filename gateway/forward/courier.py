@@ -90,7 +90,6 @@ class Courier:
                 await send_body(client, order.body, passage, upstream, delivery)
             client.expect(passage.target.read_timeout, _silence)
             await upstream.answered
-            client.expect_nothing()
             if upstream.failure is not None:
                 raise upstream.failure
         except BaseException:
@@ -130,7 +129,7 @@ class Courier:
         order.client.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: Order, answer: AnswerHead, framing: Framing) -> bytes:
-        return client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date())
+        return client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date)
 
 
 def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:

@@ -4,6 +4,7 @@ Strip first, then add: what the client says of itself or of this hop was taken o
 added here can be forged. Bodies are framed anew on both sides; no framing header is ever copied.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from gateway.forward.answer import AnswerHead
@@ -39,15 +40,17 @@ class Framing(NamedTuple):
     closes: bool
 
 
-def client_head(answer: AnswerHead, framing: Framing, request_id: bytes, kind: Kind, date: bytes) -> bytes:
-    """The head of an upstream's answer as the client gets it. `date` is used when the upstream sent none."""
+def client_head(
+    answer: AnswerHead, framing: Framing, request_id: bytes, kind: Kind, date: Callable[[], bytes]
+) -> bytes:
+    """The head of an upstream's answer as the client gets it. `date` is asked when the upstream sent none."""
     made_of = (kind, framing)
     parts = answer.client_heads.get(made_of)
     if parts is None:
         parts = answer.client_heads[made_of] = _before_id(answer, kind), _behind_id(framing)
     if answer.has_date:
         return b"%b%b%b" % (parts[0], request_id, parts[1])
-    return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date, parts[1])
+    return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date(), parts[1])
 
 
 def _before_id(answer: AnswerHead, kind: Kind) -> bytes:

@@ -319,7 +319,8 @@ class ClientConnection(RequestHandler):
         while not self.is_last and not self.is_closing:
             request, body = await self._next_request()
             await self._serve(self, request, body)
-            await self.writable_again()
+            if self._paused:
+                await self.writable_again()
             self._body = None
             self.expect(self.live.state.pace.idle, Idle)
             if self._messages:  # others have their turn between two requests that were sent in one piece
@@ -346,7 +347,7 @@ class ClientConnection(RequestHandler):
             return refused, EMPTY_PAYLOAD
         finally:
             self._in_head = False
-            self.expect_nothing()
+            self.deadline = _FOREVER
         head, self._head, self._head_bytes = self._head, b"", 0
         message, self._body = self._messages.popleft()
         self.request_count += 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from gateway.model import Exchange
+from gateway.model import Exchange, Reason
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.requestlog import level_of, request_event
@@ -26,6 +26,6 @@ class Observer:
         """Takes the record of a request whose handling is over."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)
-        level = level_of(exchange)
+        level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))

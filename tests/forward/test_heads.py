@@ -153,11 +153,11 @@ def test_writes_the_answers_head() -> None:
     answer = answer_of(
         (b"content-type", b"a/b"), (b"content-length", b"3"), (b"cache-control", b"max-age=9"), (b"date", b"then")
     )
-    assert client_head(answer, Framing(3, chunked=False, closes=False), ID, Kind.PLAIN, DATE) == (
+    assert client_head(answer, Framing(3, chunked=False, closes=False), ID, Kind.PLAIN, lambda: DATE) == (
         b"HTTP/1.1 200 Fine\r\ncontent-type: a/b\r\ncache-control: max-age=9\r\ndate: then\r\n"
         b"X-Request-Id: 0123456789abcdef\r\nContent-Length: 3\r\n\r\n"
     )
-    assert client_head(answer, Framing(None, chunked=True, closes=True), ID, Kind.RESULT, DATE) == (
+    assert client_head(answer, Framing(None, chunked=True, closes=True), ID, Kind.RESULT, lambda: DATE) == (
         b"HTTP/1.1 200 Fine\r\ncontent-type: a/b\r\ndate: then\r\nCache-Control: no-store\r\n"
         b"X-Request-Id: 0123456789abcdef\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
@@ -165,11 +165,11 @@ def test_writes_the_answers_head() -> None:
 
 def test_the_same_head_written_again_is_for_its_own_request() -> None:
     answer, framing = answer_of((b"content-length", b"0")), Framing(0, chunked=False, closes=False)
-    first = client_head(answer, framing, b"one", Kind.PLAIN, b"then")
-    again = client_head(answer, framing, b"two", Kind.PLAIN, b"now")
+    first = client_head(answer, framing, b"one", Kind.PLAIN, lambda: b"then")
+    again = client_head(answer, framing, b"two", Kind.PLAIN, lambda: b"now")
     assert again == first.replace(b"one", b"two").replace(b"then", b"now")
-    assert b"no-store" in client_head(answer, framing, b"one", Kind.RESULT, b"then")
-    assert client_head(answer, framing, b"one", Kind.PLAIN, b"then") == first
+    assert b"no-store" in client_head(answer, framing, b"one", Kind.RESULT, lambda: b"then")
+    assert client_head(answer, framing, b"one", Kind.PLAIN, lambda: b"then") == first
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,9 @@ def test_the_same_head_written_again_is_for_its_own_request() -> None:
     ],
 )
 def test_a_status_line_has_a_phrase(status: int, phrase: bytes, line: bytes) -> None:
-    head = client_head(answer_of(status=status, phrase=phrase), Framing(0, False, False), ID, Kind.PLAIN, DATE)
+    head = client_head(
+        answer_of(status=status, phrase=phrase), Framing(0, False, False), ID, Kind.PLAIN, lambda: DATE
+    )
     assert head.split(b"\r\n")[0] == line
 
 
@@ -222,7 +224,7 @@ def test_the_client_reads_exactly_one_answer(
         "close": (Framing(None, chunked=False, closes=True), body),
     }[end]
     response, read = parse_response(
-        client_head(answer, framing, ID, kind, DATE) + sent, ends_with_connection=end == "close"
+        client_head(answer, framing, ID, kind, lambda: DATE) + sent, ends_with_connection=end == "close"
     )
 
     assert (response.status_code, read) == (status, body)
