@@ -14,7 +14,6 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -22,6 +21,7 @@ from gateway.acquaintance import Acquaintance
 from gateway.drive import Drive, Signal
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.headers import MOST_HEAD_BYTES
+from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, parser_fault
 from gateway.model import Peer, Reason
 from gateway.state import Live
 
@@ -148,7 +148,7 @@ class ClientConnection(RequestHandler):
         self._body = body
         self._reading_body = True
         pace = self.live.state.pace
-        self.expect(pace.body_idle, _body_too_slow)
+        self.expect(pace.body_idle, body_too_slow)
         self._open_window(pace.body_idle, body.total_bytes)
 
     async def next_piece(self, body: StreamReader) -> bytes:
@@ -261,7 +261,7 @@ class ClientConnection(RequestHandler):
                 self.interrupt(refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large."))
             elif not self._in_head and data:
                 self._in_head = True
-                self.expect(self.live.state.pace.head, _head_too_slow)
+                self.expect(self.live.state.pace.head, head_too_slow)
         elif self._more_body.is_awaited:
             self._more_body.set()
         elif data and (self._body is None or self._body.is_eof()):
@@ -354,8 +354,8 @@ class ClientConnection(RequestHandler):
         if self._parser is not None:
             self._parser.message_consumed()
         if isinstance(message, _ErrInfo):
-            return _fault(message.exc), self._body
-        if message.version == HttpVersion10 and not _ends_in_http_1_0(head):
+            return parser_fault(message.exc), self._body
+        if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
         return message, self._body
 
@@ -389,37 +389,3 @@ class ClientConnection(RequestHandler):
         self._window_ends = now + seconds
         self._window_bytes = so_far
         return False
-
-
-def _ends_in_http_1_0(head: bytes) -> bool:
-    """Whether a head's first line names the protocol: llhttp reads RTSP/1.0 and ICE/1.0 as 1.0 and does not tell.
-
-    A 1.0 request that was sent behind another in one piece has no head here, and is not believed either.
-    """
-    return head.lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r").endswith(b" HTTP/1.0")
-
-
-def _fault(error: BaseException) -> Refused:
-    """What to answer to what aiohttp's parser found; nothing of the input is in it."""
-    text = error.message if isinstance(error, HttpProcessingError) else ""
-    what = text.partition("\n\n")[0]  # what follows is the input itself
-    if isinstance(error, LineTooLong) or what.startswith("Too many headers"):
-        return refuse(Reason.HEADERS_TOO_LARGE, "A line of the request's head is too long, or there are too many.")
-    if "HTTP version" in what:
-        return refuse(Reason.VERSION_NOT_SUPPORTED, "This server speaks HTTP/1.1 and HTTP/1.0.")
-    if "Content-Length" in what or "Transfer-Encoding" in what:
-        return refuse(Reason.BAD_REQUEST, "The request's framing is not one Content-Length, or chunked alone.")
-    if "'Host'" in what:
-        return refuse(Reason.BAD_REQUEST, "A request needs exactly one valid Host header.")
-    return refuse(Reason.BAD_REQUEST, "The request is not valid HTTP/1.1.")
-
-
-def _head_too_slow() -> GatewayError:
-    return refuse(Reason.HEAD_TOO_SLOW, "The request's head did not arrive in time (listen.head_timeout).")
-
-
-def _body_too_slow() -> GatewayError:
-    return refuse(
-        Reason.BODY_TOO_SLOW,
-        "The request's body came too slowly (listen.body_idle_timeout, listen.body_min_rate).",
-    )
