@@ -22,7 +22,7 @@ from gateway.model import Access, Kind
 from gateway.networks import parse_address
 from gateway.settings import Settings
 from gateway.state import UpstreamTarget, compile_settings
-from gateway.tls import load_pairs
+from gateway.tls import load_pair, load_pairs
 
 _SHORT_SECRET: Final = 24
 _WIDE_PROXIES: Final = {4: 8, 6: 32}
@@ -115,6 +115,8 @@ def _route_warnings(settings: Settings) -> Iterator[str]:
 def _certificates(settings: Settings) -> Iterator[Finding]:
     try:
         pairs = load_pairs(settings)
+        if settings.admin.tls is not None:
+            load_pair(settings.admin.tls, settings.tls.profile)
     except SetupError as error:
         yield Finding("fault", f"tls: {error}")
         return

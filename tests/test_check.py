@@ -244,3 +244,13 @@ def test_a_certificate_that_can_not_be_used_is_a_fault(tmp_path: Path, serve: Se
     end = datetime.now(UTC) - timedelta(days=1)
     found = live(tmp_path, f"http://127.0.0.1:{serve()}", end=end)
     assert found == [f"fault: tls: {tmp_path}/server.pem expired on {end:%Y-%m-%d %H:%M} UTC"]
+
+
+def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    (tmp_path / "junk.pem").write_text("junk")
+    tls = {"certificate": str(tmp_path / "junk.pem"), "private_key": str(tmp_path / "server.key")}
+    path = write(tmp_path, document(tmp_path, keys=[KEY], admin={"tls": tls}))
+    assert [str(finding) for finding in check_settings(path, ENVIRON)] == [
+        f"fault: tls: {tmp_path}/junk.pem holds no PEM certificate"
+    ]
