@@ -14,10 +14,10 @@ Facts this file rests on:
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.errors import refuse
-from gateway.model import Fields, Head, Reason
+from gateway.model import Fields, Reason
 
 MOST_HEAD_BYTES: Final = 65536
 HOP_BY_HOP: Final = frozenset({
@@ -49,30 +49,11 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
 
-class Line(NamedTuple):
-    """The request line: method, target and (major, minor) as the parser read them."""
-
-    method: str
-    target: str
-    version: tuple[int, int]
-
-
-def read_head(line: Line, pairs: tuple[tuple[bytes, bytes], ...]) -> Head:
-    """Checks one head whole.
-
-    Raises:
-        Refused: with the reason for the client; the detail never holds what the client sent.
-    """
-    fields = read_fields(line.version, pairs)
-    path, query = read_target(line.method, line.target)
-    return Head(line.method, path, query, fields)
-
-
 def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]) -> Fields:
     """Checks and sorts the headers of one head.
 
     Raises:
-        Refused: as read_head.
+        Refused: with the reason for the client; the detail never holds what the client sent.
     """
     http_1_1 = _check_version(version)
     known, kept = _sort_headers(pairs)
@@ -93,7 +74,7 @@ def read_target(method: str, target: str) -> tuple[str, str]:
     """Checks a request's target; gives the path, and the query with its question mark (or nothing).
 
     Raises:
-        Refused: as read_head.
+        Refused: with the reason for the client; the detail never holds what the client sent.
     """
     if method in _NOT_SERVED:
         raise refuse(Reason.BAD_REQUEST, f"{method} is not for this server.")

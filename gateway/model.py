@@ -143,15 +143,6 @@ class Fields:
         return self.chunked or bool(self.content_length)
 
 
-class Head(NamedTuple):
-    """A request's head: path as it came, query with its question mark (or nothing), and the headers."""
-
-    method: str
-    path: str
-    query: str
-    fields: Fields
-
-
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Limits as data, shared by the keys that name it. `body_limit` is in bytes."""

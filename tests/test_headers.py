@@ -5,9 +5,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, Line, read_fields, read_head, read_target
-from gateway.model import Denial, Fields, Head, Reason
-from tests.support.pure import PROPERTY, Pairs, denial_of, header_values, paths, queries, recased, tokens
+from gateway.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, read_fields, read_target
+from gateway.model import Denial, Fields, Reason
+from tests.support.pure import (
+    PROPERTY,
+    Head,
+    Line,
+    Pairs,
+    denial_of,
+    header_values,
+    paths,
+    queries,
+    read_head,
+    recased,
+    tokens,
+)
 
 HOST = (b"Host", b"gateway.test")
 SMUGGLED = [

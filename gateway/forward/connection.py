@@ -383,11 +383,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _announce(self) -> None:
         self._is_announced = True
         early, self.on_early = self.on_early, None
+        self.answered.set()
         if early is not None:
-            self.answered.set()
             early()
-        else:
-            self.answered.set()
 
 
 def _too_large() -> UpstreamBrokeOff:

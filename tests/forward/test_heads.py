@@ -5,11 +5,12 @@ from hypothesis import strategies as st
 from gateway.errors import Refused
 from gateway.forward.answer import AnswerHead, read_answer_head
 from gateway.forward.heads import Framing, client_head, upstream_head
-from gateway.headers import Line, read_head
-from gateway.model import Head, Kind, Trace
+from gateway.model import Kind, Trace
 from gateway.upstreamlines import upstream_lines
 from tests.support.pure import (
     PROPERTY,
+    Head,
+    Line,
     Pairs,
     header_values,
     make_head,
@@ -17,6 +18,7 @@ from tests.support.pure import (
     parse_response,
     paths,
     queries,
+    read_head,
     recased,
     tokens,
     values_of,

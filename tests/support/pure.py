@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h11
 import pytest
@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from gateway.configuration import load
 from gateway.errors import Refused
-from gateway.headers import Line, read_head
+from gateway.headers import read_fields, read_target
 from gateway.model import (
     Access,
     ClientAddress,
     Denial,
     Exchange,
-    Head,
+    Fields,
     Identity,
     Kind,
     Permit,
@@ -33,6 +33,31 @@ from gateway.networks import unmapped
 from gateway.settings import Settings
 
 Pairs = tuple[tuple[bytes, bytes], ...]
+
+
+class Line(NamedTuple):
+    """A request line: method, target and (major, minor)."""
+
+    method: str
+    target: str
+    version: tuple[int, int]
+
+
+class Head(NamedTuple):
+    """A head, read whole: the gateway keeps the two halves apart, because headers repeat and targets don't."""
+
+    method: str
+    path: str
+    query: str
+    fields: Fields
+
+
+def read_head(line: Line, pairs: Pairs) -> Head:
+    """Checks one head whole, headers first, as the handler does."""
+    fields = read_fields(line.version, pairs)
+    return Head(line.method, *read_target(line.method, line.target), fields)
+
+
 Address = IPv4Address | IPv6Address
 
 # Two shared cores: nothing here may fail because it was slow.
