@@ -17,15 +17,18 @@ RUN pip --python /opt/gateway/bin/python wheel --no-deps --no-build-isolation --
  && pip --python /opt/gateway/bin/python install --no-deps --no-index /wheels/*.whl \
  && pip --python /opt/gateway/bin/python uninstall --yes flit_core \
  && /opt/gateway/bin/gateway --version \
- && /opt/gateway/bin/python -c "from gateway.app import require_c_parser; require_c_parser()"
+ && /opt/gateway/bin/python -c "from gateway.app import require_c_parser; require_c_parser()" \
+ && mkdir -m 0700 /state
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="document-gateway" \
       org.opencontainers.image.description="The TLS gateway in front of Datalab's on-prem document-conversion container"
 COPY --from=build /opt/gateway /opt/gateway
+COPY --from=build --chown=10001:10001 /state /var/lib/gateway
 ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# Mount gateway.yaml here; it and the files it names must be readable by this uid.
-WORKDIR /etc/gateway
+# Mount the configuration at /etc/gateway, readable by this uid; the ledger's default place is ./data/ledger.db: keep it
+# by a volume here, writable by this uid.
+WORKDIR /var/lib/gateway
 USER 10001:10001
 EXPOSE 8443 9090
 STOPSIGNAL SIGTERM

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from http.client import HTTPException
@@ -28,6 +29,13 @@ def settle_in() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, stop)
+
+
+def fill_ledger(options: Options, ground: site.Site) -> None:
+    """Makes the ledger that each gateway of the run begins with."""
+    print(f"a ledger with {options.keys} keys and {options.jobs} settled jobs ...", flush=True)
+    command = [options.python, "-m", "bench.ledger", str(ground.folder), ground.key]
+    subprocess.run([*command, str(options.keys), str(options.jobs)], check=True)
 
 
 def present(options: Options, ground: site.Site) -> dict[str, str]:
@@ -64,6 +72,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         site.opened(Path(folder), options.download_size) as ground,
     ):
+        if GATEWAY in options.peers:
+            fill_ledger(options, ground)
         programs = present(options, ground)
         figures = rounds.run(options, ground, programs)
     print(f"\n{report.table(figures)}\n\n{report.verdicts(figures)}")

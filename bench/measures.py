@@ -11,6 +11,7 @@ from bench.client import Errand, answer, connect, submit
 from bench.options import Options
 from bench.peers import Peer
 from bench.site import Site, pause
+from bench.targets import GATEWAY
 from bench.usage import cpu_seconds
 
 Sample = dict[str, float]
@@ -59,6 +60,26 @@ def polls(bout: Bout) -> Sample:
     before = bout.cpu()
     seen = load.polls(f"https://127.0.0.1:{bout.peer.port}{bout.poll}", bout.site.key, 32, bout.options.seconds)
     return {"poll_cpu": (bout.cpu() - before) / seen.requests * 1e6, "poll_rate": seen.rate}
+
+
+def tokens(bout: Bout) -> Sample:
+    """The same polls with a JWT; of the gateway alone, whose peers here know no tokens."""
+    if bout.peer.name != GATEWAY:
+        return {}
+    before = bout.cpu()
+    url = f"https://127.0.0.1:{bout.peer.port}{bout.poll}"
+    seen = load.polls(url, bout.site.token, 32, bout.options.seconds)
+    return {"token_cpu": (bout.cpu() - before) / seen.requests * 1e6}
+
+
+def submits(bout: Bout) -> Sample:
+    """Small forms, one after the other: what a submit costs besides its bytes."""
+    before = bout.cpu()
+    done = load.send(bout.errand("upload", "/api/v1/marker", 1, 100_000, size=2000, seconds=bout.options.seconds))
+    return {
+        "submit_cpu": (bout.cpu() - before) / done.count * 1e6,
+        "submit_time": done.seconds / done.count * 1e6,
+    }
 
 
 def transfer(bout: Bout, metric: str, errand: Errand) -> Sample:
@@ -116,6 +137,8 @@ def by_name(name: str) -> Callable[[Bout], Sample]:
     """The measure of that name."""
     functions: dict[str, Callable[[Bout], Sample]] = {
         "polls": polls,
+        "tokens": tokens,
+        "submits": submits,
         "uploads": uploads,
         "inspected": inspected,
         "downloads": downloads,

@@ -22,6 +22,9 @@ class Metric:
 METRICS = (
     Metric("poll_cpu", "small poll, keep-alive: CPU", "us"),
     Metric("poll_rate", "small poll, keep-alive: rate", "req/s", 0, more_is_better=True),
+    Metric("token_cpu", "the same with a JWT: CPU", "us"),
+    Metric("submit_cpu", "small submit: CPU", "us", 0),
+    Metric("submit_time", "small submit: time on one connection", "us", 0),
     Metric("upload_cpu", "100 MB upload: CPU", "s/GB", 2),
     Metric("inspected_cpu", "100 MB upload, a PDF with pages to count: CPU", "s/GB", 2),
     Metric("download_cpu", "50 MB download: CPU", "s/GB", 2),

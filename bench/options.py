@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 PEERS = ("gateway", "nginx", "haproxy", "envoy")
-MEASURES = ("polls", "uploads", "inspected", "downloads", "handshakes", "latency", "mixed", "memory")
-LATER = frozenset({"inspected"})  # means something once the gateway counts pages
+MEASURES = (
+    "polls", "tokens", "submits", "uploads", "inspected", "downloads", "handshakes", "latency", "mixed", "memory",
+)  # fmt: skip
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -25,25 +26,24 @@ class Options:
     out: Path | None
     upload_size: int = 100_000_000
     download_size: int = 50_000_000
+    keys: int = 10_000
+    jobs: int = 1_000_000
 
     @property
     def complete(self) -> bool:
         """Whether the run measures everything of everyone: only such a run is written down."""
-        return set(self.peers) == set(PEERS) and set(self.measures) >= set(usual())
-
-
-def usual() -> tuple[str, ...]:
-    """What is measured unless --only says otherwise."""
-    return tuple(name for name in MEASURES if name not in LATER)
+        return set(self.peers) == set(PEERS) and set(self.measures) == set(MEASURES)
 
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--peers", default=",".join(PEERS), help="of %(default)s")
-    parser.add_argument("--only", default=",".join(usual()), help=f"of {','.join(MEASURES)}")
+    parser.add_argument("--only", default=",".join(MEASURES), help=f"of {','.join(MEASURES)}")
     parser.add_argument("--rounds", type=int, help="alternating rounds; medians are reported (3; 1 with --quick)")
     parser.add_argument("--seconds", type=float, help="of each timed measure (4; 1 with --quick)")
+    parser.add_argument("--jobs", type=int, help="settled jobs in the ledger (1000000; none with --quick)")
+    parser.add_argument("--keys", type=int, help="keys in the ledger (10000; 10 with --quick)")
     parser.add_argument("--quick", action="store_true", help="a rough look in about a minute; not written down")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the gateway")
     parser.add_argument("--out", type=Path, help=f"where the report goes (a complete run: {DOCS.name}/)")
@@ -64,5 +64,7 @@ def options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Optio
         held=250 if given.quick else 1000,
         python=given.python,
         out=given.out,
+        keys=max(1, given.keys if given.keys is not None else 10 if given.quick else 10_000),
+        jobs=given.jobs if given.jobs is not None else 0 if given.quick else 1_000_000,
     )
     return plan if given.out or given.quick or not plan.complete else replace(plan, out=DOCS)

@@ -76,6 +76,8 @@ def serving(name: str, program: str, site: Site) -> Iterator[Peer]:
     folder.mkdir()
     access, output = folder / "access.log", folder / "output.log"
     config = site.render(f"{name}.{suffix}", folder, port=port, log=access, admin=free_port())
+    if name == "gateway":
+        shutil.copy(site.folder / "ledger.db", folder / "ledger.db")
     with running(command(name, program, config), output, PEER_CORE) as process:
         wait_until_ready(name, process, Errand("", port, site.key, "/health_check", 1, 1, 1), output)
         yield Peer(name, port, process.pid, (access, output))

@@ -40,6 +40,16 @@ def wait(figures: Figures) -> float:
     return figures["mixed_p99"][GATEWAY] / figures["mixed_p99"][REFERENCE]
 
 
+def tokens(figures: Figures) -> float:
+    """What Envoy uses for a poll with a key, relative to what the gateway uses for one with a token."""
+    return figures["poll_cpu"]["envoy"] / figures["token_cpu"][GATEWAY]
+
+
+def admission(figures: Figures) -> float:
+    """Milliseconds that a small submit takes longer through the gateway than through nginx."""
+    return (figures["submit_time"][GATEWAY] - figures["submit_time"][REFERENCE]) / 1000
+
+
 def own(metric: str) -> Callable[[Figures], float]:
     """The gateway's own figure."""
     return lambda figures: figures[metric][GATEWAY]
@@ -50,6 +60,8 @@ def targets() -> tuple[Target, ...]:
     return (
         Target("polls: capacity relative to Envoy", capacity("poll_cpu", "envoy"), 1.0),
         Target("polls: capacity relative to nginx", capacity("poll_cpu"), 0.5),
+        Target("polls with a JWT: capacity relative to Envoy's with a key", tokens, 1.0),
+        Target("ms that a small submit's admission takes", admission, 2, at_least=False),
         Target("uploads: capacity relative to nginx", capacity("upload_cpu"), 0.85),
         Target("uploads with pages counted: capacity relative to nginx", capacity("inspected_cpu"), 0.65),
         Target("downloads: capacity relative to nginx", capacity("download_cpu"), 1.0),

@@ -6,16 +6,22 @@ until any of the three is another. It is a memory of pure functions: nothing tha
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+from urllib.parse import unquote
 
+from gateway.body.contenttype import boundary_of
 from gateway.clientaddr import client_address
+from gateway.errors import refuse
 from gateway.headers import read_fields
-from gateway.model import ClientAddress, Fields, Kind, Peer, Permit
+from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, Reason
+from gateway.policy import Rule, body_allowance
 from gateway.state import State, UpstreamTarget
 from gateway.trace import given_request_id, given_trace
 from gateway.upstreamlines import upstream_lines
 
 Pairs = tuple[tuple[bytes, bytes], ...]
+_BODY_OF_ANYONE: Final = 1_048_576
+ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
 
 
 class RequestLine(NamedTuple):
@@ -30,6 +36,9 @@ class Passage:
     """A permit with all that forwarding needs of it, for one method and target.
 
     `opening` is the head that goes upstream, but for the headers of the trace; `origin` is what clients know us by.
+    `good_until`, in seconds of the loop's clock, is when the caller has to be looked at again: keys and tokens end.
+    `subject` is whose bucket a poll is taken from, `use` the secret that was used, when the ledger notes such uses.
+    `boundary` is the one of a submit's multipart body.
     """
 
     method: str
@@ -39,10 +48,14 @@ class Passage:
     target: UpstreamTarget
     opening: bytes
     origin: str
+    good_until: float
+    subject: str
+    use: tuple[str, int] | None = None
+    boundary: bytes | None = None
 
-    def is_for(self, method: str, raw_target: str) -> bool:
+    def is_for(self, method: str, raw_target: str, now: float) -> bool:
         """Whether a request for this target, with the same headers, is permitted by this."""
-        return raw_target == self.raw_target and method == self.method
+        return raw_target == self.raw_target and method == self.method and now < self.good_until
 
 
 @dataclass(slots=True)
@@ -89,12 +102,42 @@ def meet(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> Ac
     )
 
 
-def make_passage(state: State, caller: Acquaintance, line: RequestLine, query: str, permit: Permit) -> Passage:
-    """Works out what forwarding needs; `query` is the request's own, with its question mark."""
+def make_permit(state: State, rule: Rule, path: str, client: ClientAddress, identity: Identity | None) -> Permit:
+    """Puts together what was decided."""
+    profile = identity.profile if identity else state.anonymous
+    named = rule.pattern.fullmatch(path) if rule.route.kind is Kind.RESULT else None
+    return Permit(
+        rule.route,
+        path,
+        client,
+        identity,
+        body_allowance(profile.body_limit if identity or rule.route.kind is Kind.SUBMIT else _BODY_OF_ANYONE),
+        identity.account if identity else ANYONE,
+        profile,
+        _decoded(named.groupdict().get("request_id")) if named else None,
+    )
+
+
+def _decoded(segment: str | None) -> str | None:
+    """A job's id as the upstream knows it: clients may percent-encode what needs it in a path."""
+    try:
+        return None if segment is None else unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        return segment
+
+
+def make_passage(
+    state: State, caller: Acquaintance, line: RequestLine, query: str, permit: Permit, good_until: float
+) -> Passage:
+    """Works out what forwarding needs; `query` is the request's own, with its question mark.
+
+    Raises:
+        Refused: unsupported_media_type, for a submit that is not unambiguous multipart.
+    """
     target = state.upstreams[permit.route.upstream]
     key_id = permit.identity.key_id if permit.identity else None
     is_submit = permit.route.kind is Kind.SUBMIT
-    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, is_submit=is_submit)
+    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, permit.route.kind)
     return Passage(
         method=line.method,
         raw_target=line.target,
@@ -103,4 +146,18 @@ def make_passage(state: State, caller: Acquaintance, line: RequestLine, query: s
         target=target,
         opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
         origin=state.public_url or f"https://{caller.fields.host}",
+        good_until=good_until,
+        subject=permit.account if permit.identity else caller.client_ip,
+        use=_use(permit.identity),
+        boundary=_boundary(caller.fields) if is_submit else None,
     )
+
+
+def _use(identity: Identity | None) -> tuple[str, int] | None:
+    return (identity.key_id, identity.generation) if identity is not None and identity.generation else None
+
+
+def _boundary(fields: Fields) -> bytes:
+    if not fields.has_body:
+        raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, "A submit needs a body: multipart/form-data with a file.")
+    return boundary_of(fields.known)

@@ -19,33 +19,38 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import structlog
-from aiohttp import http_parser, web
+from aiohttp import http_parser
 from prometheus_client import CollectorRegistry
 
+from gateway.admin.desk import Desk
+from gateway.admin.listener import listening_on
 from gateway.admin.server import make_admin
-from gateway.errors import SetupError, whereabouts
+from gateway.auth.login import Login
+from gateway.books import Books
+from gateway.errors import ClientGone, SetupError, whereabouts
 from gateway.forward.courier import Courier
 from gateway.forward.pool import Upstreams
-from gateway.handler import Handler
+from gateway.handler import Handler, Parts
 from gateway.health import HealthProbe
+from gateway.keyadmin import KeyAdmin
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import Traffic
 from gateway.listener.connections import Connections
 from gateway.listener.pace import Pace
 from gateway.observe.log import LogStream, configure, console_line, json_line
-from gateway.observe.metrics import RequestMetrics
+from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
 from gateway.process import prepare_process, settle_memory
 from gateway.registry import make_registry
 from gateway.reload import Prepared, Reloader, prepare
 from gateway.settings import Log
+from gateway.settlement import Settler
 from gateway.state import Live
 from gateway.tls import Certificates
 
 log = structlog.get_logger()
 _RENDER: Final = {"json": json_line, "console": console_line}
 _CHECK_DRAINED: Final = 0.05
-_ADMIN_IDLE: Final = 75.0
 
 
 class Addresses(NamedTuple):
@@ -171,32 +176,59 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         stack.callback(upstreams.close)
         pace.also(lambda _: upstreams.close_expired(time.monotonic()))
 
+        books = _books(stack, live, prepared)
+        await books.open()
+
         def put_in_force(new: Prepared) -> None:
-            live.state = new.state
+            live.state = books.joined(new)
             certificates.swap(new.pairs)
+            connections.trust(certificates.client_ca)
             if admin_certificates is not None:
                 admin_certificates.swap(new.admin_pairs)
             upstreams.keep_only(frozenset(new.state.upstreams.values()))
             _set_log(new.state.settings.log, stream, observer)
 
         date = HttpDate()
-        handler = Handler(live, Courier(upstreams, time.monotonic, date), observer, time.monotonic, RandomIds(), date)
-        connections, traffic = Connections(live, handler, pace), Traffic()
+        parts = Parts(
+            live=live,
+            login=Login(live, books.key_sets.refetch, time.time),
+            admission=books.admission,
+            spool=books.spool,
+            counter=books.counter,
+            courier=Courier(upstreams, time.monotonic, date, Settler(books.admission)),
+            observer=observer,
+            date=date,
+            uses=books.uses,
+        )
+        handler = Handler(parts, time.monotonic, RandomIds())
+        connections, traffic = Connections(live, handler, pace, certificates.client_ca), Traffic()
         acceptor = Acceptor(
-            public, live, certificates.listener_context, lambda peer: connections.make(peer, acceptor, traffic)
+            public, live, certificates.for_handshake, lambda peer: connections.make(peer, acceptor, traffic)
         )
         reloader = Reloader(path, environ, prepared, put_in_force)
         health = HealthProbe(lambda: live.state.upstreams["default"])
         registry = make_registry(requests, acceptor, traffic, certificates, reloader, health, stream)
+        registry.register(books.metrics)
+        registry.register(KeySetMetrics(books.key_sets))
 
-        application = make_admin(live, registry, lambda: health.is_up)
-        await _serve_admin(stack, application, admin, admin_certificates)
-        _work(stack, reloader.run(), health.run())
+        keys = KeyAdmin(books.ledger, lambda: live.state.settings, time.time, os.urandom)
+        desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
+        application = make_admin(live, registry, lambda: health.is_up, books.problems, desk, time.monotonic)
+        admin_tls = admin_certificates.listener_context if admin_certificates else None
+        await stack.enter_async_context(listening_on(admin, application, admin_tls))
+        _work(stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run())
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)
         addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
         yield Gateway(live, acceptor, connections, reloader, registry, addresses)
+
+
+def _books(stack: AsyncExitStack, live: Live, prepared: Prepared) -> Books:
+    settings = prepared.state.settings
+    books = Books(live, prepared, time.time, time.monotonic, RandomIds())
+    stack.push_async_callback(books.close, settings.ledger.timeout)
+    return books
 
 
 def _observation(stack: AsyncExitStack, settings: Log) -> tuple[LogStream, RequestMetrics, Observer]:
@@ -220,16 +252,6 @@ def _pace(stack: AsyncExitStack) -> Pace:
     pace.start()
     stack.callback(pace.stop)
     return pace
-
-
-async def _serve_admin(
-    stack: AsyncExitStack, application: web.Application, listening: socket.socket, certificates: Certificates | None
-) -> None:
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, keepalive_timeout=_ADMIN_IDLE)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    tls = certificates.listener_context if certificates else None
-    await web.SockSite(runner, listening, ssl_context=tls).start()
 
 
 def _work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
@@ -322,3 +344,5 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     for connection in connections.all():
         connection.abort()
     await asyncio.sleep(0)
+    for connection in connections.all():  # exchanges that would go on without their client, while the ledger is there
+        connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))

@@ -15,6 +15,8 @@ from typing import Final
 
 import aiohttp
 
+from gateway.checkledger import Looked, ledger_warnings, look_at_ledger
+from gateway.clientca import load_client_ca
 from gateway.configuration import load
 from gateway.errors import ConfigurationError, SetupError
 from gateway.health import probe
@@ -29,6 +31,7 @@ _WIDE_PROXIES: Final = {4: 8, 6: 32}
 _SOON: Final = timedelta(days=14)
 _UVICORN_IDLE: Final = 5.0
 _TIMEOUT: Final = 3.0
+_LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ def check_settings(path: Path, environ: Mapping[str, str]) -> list[Finding]:
         settings = load(path, environ)
     except ConfigurationError as error:
         return [Finding("fault", str(fault)) for fault in error.faults]
-    findings = [*_warnings(settings), *_certificates(settings)]
+    looked = look_at_ledger(settings)
+    findings = [*_warnings(settings), *_ledger(settings, looked, environ), *_certificates(settings)]
     if not any(finding.is_fault for finding in findings):
         findings.append(Finding("ok", f"{path} is a valid configuration"))
     return findings
@@ -70,8 +74,8 @@ def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def _warnings(settings: Settings) -> Iterator[Finding]:
-    for text in (*_network_warnings(settings), *_key_warnings(settings), *_route_warnings(settings)):
-        yield Finding("warning", text)
+    for warnings in (_network_warnings, _certificate_warnings, _key_warnings, _route_warnings):
+        yield from (Finding("warning", text) for text in warnings(settings))
 
 
 def _network_warnings(settings: Settings) -> Iterator[str]:
@@ -94,9 +98,16 @@ def _network_warnings(settings: Settings) -> Iterator[str]:
         yield "upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"
 
 
+def _certificate_warnings(settings: Settings) -> Iterator[str]:
+    if settings.tls.client_certificates != "none":
+        return
+    if settings.tls.client_ca is not None:
+        yield "tls.client_ca: is not used, since tls.client_certificates is none"
+    if settings.authentication.certificates.identity is not None:
+        yield "authentication.certificates.identity: is not used, since tls.client_certificates is none"
+
+
 def _key_warnings(settings: Settings) -> Iterator[str]:
-    if not settings.keys:
-        yield "keys: there is none, so only routes with access: anyone can be used"
     if settings.keys and not settings.authentication.api_keys.enabled:
         yield "authentication.api_keys.enabled: is off, so no key of keys can be used"
     for i, key in enumerate(settings.keys):
@@ -104,6 +115,33 @@ def _key_warnings(settings: Settings) -> Iterator[str]:
             yield f"keys[{i}].secret: is shorter than {_SHORT_SECRET} bytes; make one with: openssl rand -base64 32"
         for scope in set(key.scopes) - {"admin"}:
             yield f"keys[{i}].scopes: {scope} opens nothing; the only scope is admin"
+    for name, entry in settings.authentication.certificates.names.items():
+        for scope in set(entry.scopes) - {"admin"}:
+            yield f"authentication.certificates.names.{name}.scopes: {scope} opens nothing; the only scope is admin"
+
+
+def _ledger(settings: Settings, looked: Looked, environ: Mapping[str, str]) -> Iterator[Finding]:
+    for text in ledger_warnings(settings, is_in_environment=_LEDGER_URL in environ):
+        yield Finding("warning", text)
+    if looked.fault:
+        yield Finding("fault", f"ledger.url: {looked.name} {looked.fault}")
+        return
+    ids = [key.id for key in settings.keys]
+    for key_id, profile in looked.profiles:
+        if key_id in ids:
+            yield Finding("fault", f"keys[{ids.index(key_id)}].id: {key_id} is in the ledger, too; take one away")
+        if profile not in settings.profiles:
+            text = f"profiles.{profile}: is not there, so key {key_id} of the ledger, which has it, is refused"
+            yield Finding("warning", text)
+    if not ids and not looked.profiles and not _has_other_ways_in(settings):
+        text = "there is none in the file and none in the ledger, so only routes with access: anyone can be used"
+        yield Finding("warning", f"keys: {text}; make one: gateway keys create ID --config FILE")
+    yield Finding("ok", f"ledger {looked.name} {looked.well}")
+
+
+def _has_other_ways_in(settings: Settings) -> bool:
+    authentication, asks = settings.authentication, settings.tls.client_certificates != "none"
+    return bool(authentication.jwt) or (asks and authentication.certificates.identity is not None)
 
 
 def _route_warnings(settings: Settings) -> Iterator[str]:
@@ -115,11 +153,14 @@ def _route_warnings(settings: Settings) -> Iterator[str]:
 def _certificates(settings: Settings) -> Iterator[Finding]:
     try:
         pairs = load_pairs(settings)
+        client_ca = load_client_ca(settings.tls)
         if settings.admin.tls is not None:
             load_pair(settings.admin.tls, settings.tls.profile)
     except SetupError as error:
         yield Finding("fault", f"tls: {error}")
         return
+    for warning in client_ca.warnings if client_ca is not None else ():
+        yield Finding("warning", f"tls.client_ca: {warning}")
     for pair in pairs:
         names = ", ".join(pair.names) or "no DNS name"
         soon = pair.not_after - datetime.now(UTC) < _SOON

@@ -2,24 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import uvloop
 from click.core import ParameterSource
 
 from gateway import __version__
-from gateway.errors import SetupError
-
-_CONFIG = click.option(
-    "--config",
-    "config",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration, YAML.",
-)
+from gateway.commands.explain import explain
+from gateway.commands.failing import fail, or_fail
+from gateway.commands.keychanges import change, disable, enable, grant, reset
+from gateway.commands.keys import keys
+from gateway.commands.options import CONFIG
+from gateway.commands.usage import usage
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +24,7 @@ def cli() -> None:
 
 
 @cli.command()
-@_CONFIG
+@CONFIG
 def serve(config: Path) -> None:
     """Run the gateway.
 
@@ -37,11 +32,11 @@ def serve(config: Path) -> None:
     """
     from gateway.app import serve as run  # noqa: PLC0415 -- `gateway --help` needs none of it
 
-    _or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop))
+    or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop))
 
 
 @cli.command()
-@_CONFIG
+@CONFIG
 @click.option(
     "--live", is_flag=True, help="Also ask the upstream, and look whether it can be reached around the gateway."
 )
@@ -52,7 +47,7 @@ def check(config: Path, live: bool) -> None:
     """
     from gateway.check import check_live, check_settings  # noqa: PLC0415 -- as above
 
-    findings = _or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
+    findings = or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
     for finding in findings:
         click.echo(str(finding))
     if any(finding.is_fault for finding in findings):
@@ -69,20 +64,30 @@ def certs() -> None:
 @click.option(
     "--host", "hosts", multiple=True, metavar="NAME", help="DNS name or address; may be repeated. [localhost]"
 )
-def dev(directory: Path, hosts: tuple[str, ...]) -> None:
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    metavar="NAME",
+    help="Also a client certificate with this DNS name, or mail address; may be repeated.",
+)
+def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
     """Make a CA and a server certificate.
 
-    Writes ca.pem, server.pem and server.key into DIRECTORY; what it did not make itself is not overwritten. Not for
+    Writes ca.pem, server.pem and server.key into DIRECTORY, for each client NAME.pem and NAME.key; what it did not
+    make itself is not overwritten. The CA's key is thrown away, so clients get theirs now or never. Not for
     production.
     """
     from gateway.devcerts import make_development_certificates  # noqa: PLC0415 -- as above
 
     try:
-        _or_fail(lambda: make_development_certificates(directory, list(hosts) or ["localhost", "127.0.0.1", "::1"]))
+        names = list(hosts) or ["localhost", "127.0.0.1", "::1"]
+        or_fail(lambda: make_development_certificates(directory, names, clients))
     except (OSError, ValueError) as error:
-        click.echo(f"gateway: {error}", err=True)
-        sys.exit(1)
+        fail(str(error))
     click.echo(f"{directory}/ca.pem  {directory}/server.pem  {directory}/server.key")
+    for client in clients:
+        click.echo(f"{directory}/{client}.pem  {directory}/{client}.key")
 
 
 @cli.command()
@@ -128,19 +133,15 @@ def demo(
     try:
         from gateway.demo.run import Demo, run  # noqa: PLC0415 -- as above
     except ModuleNotFoundError as missing:
-        click.echo(f"gateway: demo needs {missing.name}; install requirements/demo.txt", err=True)
-        sys.exit(1)
+        fail(f"demo needs {missing.name}; install requirements/demo.txt")
 
     given = {
         name for name in ("port", "admin_port") if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    _or_fail(lambda: run(Demo(directory, port, admin_port, upstream_port, upstream, frozenset(given))))
+    or_fail(lambda: run(Demo(directory, port, admin_port, upstream_port, upstream, frozenset(given))))
 
 
-def _or_fail(act: Callable[[], Any]) -> Any:
-    try:
-        return act()
-    except SetupError as error:
-        for line in str(error).split("\n"):
-            click.echo(f"gateway: {line}", err=True)
-        sys.exit(1)
+for _command in (change, disable, enable, grant, reset):
+    keys.add_command(_command)
+for _command in (keys, usage, explain):
+    cli.add_command(_command)

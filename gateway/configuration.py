@@ -4,7 +4,6 @@
 are read as YAML, so `GATEWAY__NETWORK__ALLOW='[10.0.0.0/8]'` is a list.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +11,12 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from gateway.disagreements import Document, disagreements, nearest
 from gateway.errors import ConfigurationError, Fault
-from gateway.settings import Admin, Listen, Settings
+from gateway.settings import Settings
 
 _PREFIX: Final = "GATEWAY__"
-_PORT: Final = Listen.model_fields["port"].default
-_ADMIN_PORT: Final = Admin.model_fields["port"].default
 _MOST_BYTES: Final = 1_048_576
-Document = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
@@ -121,7 +118,7 @@ def validate(document: Document, environ: Mapping[str, str], faults: list[Fault]
     Raises:
         ConfigurationError: with these faults and all others.
     """
-    faults = [*faults, *_disagreements(document)]
+    faults = [*faults, *disagreements(document)]
     try:
         settings = Settings.model_validate(document, context={"environ": environ})
     except ValidationError as error:
@@ -129,32 +126,6 @@ def validate(document: Document, environ: Mapping[str, str], faults: list[Fault]
     if faults:
         raise ConfigurationError(faults)
     return settings
-
-
-def _disagreements(document: Document) -> Iterator[Fault]:
-    """Faults between settings. Works on the raw document, so that they are told beside all others."""
-    network, listen, profiles = (_mapping(document.get(name)) for name in ("network", "listen", "profiles"))
-    if listen.get("proxy_protocol") is True and not network.get("trusted_proxies"):
-        yield Fault("listen.proxy_protocol", "is on, but network.trusted_proxies names nobody who may use it")
-    port = listen.get("port", _PORT)
-    if port and port == _mapping(document.get("admin")).get("port", _ADMIN_PORT):
-        yield Fault("admin.port", f"{port} is listen.port, too: two listeners need two ports")
-    yield from _repeated(document, "keys", "id")
-    yield from _repeated(document, "routes", "name")
-    known = {"default", *map(str, profiles)}
-    for i, key in enumerate(_mappings(document.get("keys"))):
-        profile = key.get("profile", "default")
-        if isinstance(profile, str) and profile not in known:
-            yield Fault(f"keys[{i}].profile", f"there is no profile {profile}{_nearest(profile, known)}")
-
-
-def _repeated(document: Document, section: str, name: str) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for i, entry in enumerate(_mappings(document.get(section))):
-        value = entry.get(name)
-        if isinstance(value, str) and value in seen:
-            yield Fault(f"{section}[{i}].{name}", f"{value} is there already")
-        seen.add(str(value))
 
 
 def _same_secret(settings: Settings) -> list[Fault]:
@@ -166,19 +137,11 @@ def _same_secret(settings: Settings) -> list[Fault]:
     ]
 
 
-def _mapping(value: Any) -> Document:
-    return value if isinstance(value, dict) else {}
-
-
-def _mappings(value: Any) -> list[Document]:
-    return [_mapping(entry) for entry in value] if isinstance(value, list) else []
-
-
 def _fault(details: Any) -> Fault:
     location = [part for part in details["loc"] if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if details["type"] == "extra_forbidden":
-        return Fault(path, f"there is no such setting{_nearest(str(location[-1]), _siblings(location[:-1]))}")
+        return Fault(path, f"there is no such setting{nearest(str(location[-1]), _siblings(location[:-1]))}")
     if details["type"] == "missing":
         return Fault(path, _missing(path))
     message = str(details["msg"]).removeprefix("Value error, ")
@@ -191,11 +154,6 @@ def _missing(path: str) -> str:
     if path == "network.allow":
         return "is required: list the networks of your clients, such as [10.0.0.0/8]; there is no default"
     return "is required"
-
-
-def _nearest(wrong: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _siblings(location: list[Any]) -> set[str]:

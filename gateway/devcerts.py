@@ -1,10 +1,12 @@
 """A CA and certificates for development: `gateway certs dev` and the demo. Never for production."""
 
 import os
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,43 +17,82 @@ from gateway.errors import SetupError
 
 _CA_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Document gateway development CA")])
 _CA_DAYS: Final = 3650
-_SERVER_DAYS: Final = 397  # the longest that clients accept
+_LEAF_DAYS: Final = 397  # the longest that clients accept of a server
+_SERVER: Final = "server"
+# A DNS name or a mail address that may name a file, too.
+_CLIENT: Final = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9][A-Za-z0-9._-]*(?:@[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_TAKEN: Final = frozenset({"ca", _SERVER})
 
 
-def make_development_certificates(directory: Path, hosts: list[str]) -> None:
-    """Writes ca.pem, server.pem and server.key (0600) into a directory, which is made.
+class _Authority(NamedTuple):
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
 
-    The CA's key is thrown away: nobody can sign another certificate that those who trust ca.pem would believe.
+
+def make_development_certificates(directory: Path, hosts: list[str], clients: Sequence[str] = ()) -> None:
+    """Writes ca.pem, server.pem and server.key (0600) into a directory, which is made; for each client, its pair too.
+
+    The CA's key is thrown away: nobody can sign another certificate that those who trust ca.pem would believe. So
+    clients get theirs in the same call as the CA, or never.
 
     Raises:
         OSError: when a file can't be written.
-        SetupError: when the directory holds a certificate or key that was not made here.
+        SetupError: when the directory holds a certificate or key that was not made here, or a client's name is none.
     """
+    _check_names(clients)
     directory.mkdir(parents=True, exist_ok=True)
-    _refuse_to_overwrite(directory)
-    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = _sign(_ca_builder(ca_key), ca_key)
-    server = _sign(_server_builder(server_key, authority, ca_key, hosts), ca_key)
-    (directory / "ca.pem").write_bytes(_pem(authority))
-    write_private(directory / "server.key", _key_pem(server_key))
-    (directory / "server.pem").write_bytes(_pem(server))
+    _refuse_to_overwrite(directory, clients)
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    authority = _Authority(_sign(_ca_builder(ca_key), ca_key), ca_key)
+    pairs = {
+        _SERVER: _pair(authority, hosts[0], [_host_name(host) for host in hosts], ExtendedKeyUsageOID.SERVER_AUTH)
+    }
+    for client in clients:
+        pairs[client] = _pair(authority, client, [_client_name(client)], ExtendedKeyUsageOID.CLIENT_AUTH)
+    (directory / "ca.pem").write_bytes(_pem(authority.certificate))
+    for name, (certificate, key) in pairs.items():
+        write_private(directory / f"{name}.key", _key_pem(key))
+        (directory / f"{name}.pem").write_bytes(_pem(certificate))
 
 
-def _refuse_to_overwrite(directory: Path) -> None:
+def _check_names(clients: Sequence[str]) -> None:
+    for i, client in enumerate(clients):
+        if not _CLIENT.fullmatch(client):
+            raise SetupError(f"{client!r} is no client's name: a DNS name or a mail address, short and plain")
+        if client.lower() in {*_TAKEN, *(other.lower() for other in clients[:i])}:
+            raise SetupError(f"a client can't be named {client}: {client.lower()}.pem is another certificate's file")
+
+
+def _refuse_to_overwrite(directory: Path, clients: Sequence[str]) -> None:
     """Certificates of an earlier call may be made anew; anybody else's key would be lost for good."""
-    if not any((directory / name).exists() for name in ("ca.pem", "server.pem", "server.key")):
-        return
-    try:
-        authority, server = (
-            x509.load_pem_x509_certificate((directory / name).read_bytes()) for name in ("ca.pem", "server.pem")
-        )
-        ours = authority.subject == server.issuer == _CA_NAME
-    except (OSError, ValueError):
-        ours = False
-    if not ours:
+    pairs = [("ca", _SERVER), *((client,) for client in clients)]
+    there = [stem for stems in pairs if _is_there(directory, stems) for stem in stems]
+    ours = [_issuer(directory / f"{stem}.pem") == _CA_NAME for stem in there]
+    if not all(ours):
         raise SetupError(
             f"{directory} holds certificates that were not made by this command; choose another directory"
         )
+
+
+def _is_there(directory: Path, stems: Sequence[str]) -> bool:
+    return any((directory / f"{stem}.{end}").exists() for stem in stems for end in ("pem", "key"))
+
+
+def _issuer(path: Path) -> x509.Name | None:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).issuer
+    except (OSError, ValueError):
+        return None
+
+
+def _pair(
+    authority: _Authority, subject: str, names: list[x509.GeneralName], usage: x509.ObjectIdentifier
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _leaf_builder(key, authority.certificate, subject, names).add_extension(
+        x509.ExtendedKeyUsage([usage]), critical=False
+    )
+    return _sign(builder, authority.key), key
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -75,19 +116,19 @@ def _ca_builder(key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     )
 
 
-def _server_builder(
+def _leaf_builder(
     key: ec.EllipticCurvePrivateKey,
     authority: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    hosts: list[str],
+    name: str,
+    names: list[x509.GeneralName],
 ) -> x509.CertificateBuilder:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
-    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
     return (
-        _builder(subject, authority.subject, key.public_key(), _SERVER_DAYS)
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        _builder(subject, authority.subject, key.public_key(), _LEAF_DAYS)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(issuer_key, critical=False)
     )
@@ -108,11 +149,15 @@ def _builder(
     )
 
 
-def _general_name(host: str) -> x509.GeneralName:
+def _host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _client_name(client: str) -> x509.GeneralName:
+    return x509.RFC822Name(client) if "@" in client else x509.DNSName(client.lower())
 
 
 def _sign(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

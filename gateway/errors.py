@@ -4,6 +4,7 @@
     ├── SetupError                 one line for the operator; the process does not start (exit 1)
     │   └── ConfigurationError     every fault of a configuration at once, each with its path
     ├── Refused                    carries a Denial: the request is answered by us, the upstream never sees it whole
+    ├── LedgerUnavailable          the ledger did not answer in time, or could not; it may have done its work
     ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
     │   └── ClientTooSlow          we ended it: the client did not read for too long
     └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504
@@ -53,6 +54,10 @@ class Refused(GatewayError):
     def __init__(self, denial: Denial) -> None:
         self.denial = denial
         super().__init__(denial.detail)
+
+
+class LedgerUnavailable(GatewayError):
+    """The ledger failed or did not answer in time. The message is for the log: what failed, in words of ours."""
 
 
 class ClientGone(GatewayError):

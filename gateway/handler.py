@@ -1,62 +1,84 @@
 """The way of a request, top to bottom.
 
- 1 state      one compiled configuration, to the end            6 decide     may this caller do this, this large
- 2 head       what the parser lets through and we do not        7 admit      rate and concurrency: their place
- 3 address    whom do we believe                                8 body       invited only now; capped, streamed
+ 1 state      one compiled configuration, to the end            7 admit      rate and concurrency, before the body
+ 2 head       what the parser lets through and we do not        8 body       invited only now; capped, inspected, its
+ 3 address    whom do we believe                                             pages reserved before its end is released
  4 route      default-deny, then the address rules              9 forward    strip, add, stream both ways
- 5 identity   one credential, or none where none is asked      10 observe    once, whatever became of it
+ 5 identity   one credential, or none where none is asked      10 settle     what is held is given back or charged
+ 6 decide     may this caller do this, this large              11 observe    once, whatever became of it
 
 Up to 6 the head alone decides: not one byte of a body has been asked for. `__call__` is the one boundary: whatever
 is raised below becomes an answer (or a cut connection, once an answer has begun), a log event and a count there.
 """
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from functools import partial
+from typing import Final, NamedTuple
 
+import orjson
 import structlog
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.acquaintance import Acquaintance, Passage, RequestLine, make_passage, meet
-from gateway.auth.login import Login
-from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
+from gateway.account import account_report
+from gateway.acquaintance import Acquaintance, Passage, RequestLine, make_passage, make_permit, meet
+from gateway.admission import Admission
+from gateway.again import permit_again
+from gateway.auth.login import Evidence, Login
+from gateway.body.counter import PageCounter
+from gateway.body.spool import Spool
+from gateway.body.submitbody import SubmitBody
+from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabouts
 from gateway.forward.courier import Courier, Order
 from gateway.forward.relay import drain
 from gateway.headers import read_target
+from gateway.limits.polls import Polls
 from gateway.listener.connection import ClientConnection, Request
-from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Permit, Reason
+from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Identity, Kind, Profile, Reason, Source
 from gateway.observe.observer import Observer
-from gateway.policy import body_allowance, check_access, check_address, check_length
-from gateway.problem import problem
+from gateway.policy import check_access, check_address, check_length
+from gateway.problem import own_answer, problem
 from gateway.state import Live, State
+from gateway.submission import Submission
 from gateway.trace import trace_of
 
 _INTERNAL: Final = "The gateway failed; its log says where."
+_NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
+_LOOK_AGAIN: Final = 1.0
 log = structlog.get_logger()
+
+
+class Parts(NamedTuple):
+    """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used."""
+
+    live: Live
+    login: Login
+    admission: Admission
+    spool: Spool
+    counter: PageCounter
+    courier: Courier
+    observer: Observer
+    date: Callable[[], bytes]
+    uses: dict[tuple[str, int], float]
 
 
 class Handler:
     """Serves the requests of the public listener.
 
-    `clock` is the loop's, in seconds; `new_id` gives 32 hexadecimal digits; `date` the value of a Date header.
+    `clock` is the loop's, in seconds; `new_id` gives 32 hexadecimal digits.
     """
 
-    def __init__(
-        self,
-        live: Live,
-        courier: Courier,
-        observer: Observer,
-        clock: Callable[[], float],
-        new_id: Callable[[], str],
-        date: Callable[[], bytes],
-    ) -> None:
-        self._live = live
-        self._courier = courier
-        self._observer = observer
+    def __init__(self, parts: Parts, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._parts = parts
+        self._live = parts.live
+        self._courier = parts.courier
+        self._observer = parts.observer
         self._clock = clock
         self._new_id = new_id
-        self._date = date
-        self._login = Login()
+        self._date = parts.date
+        self._uses = parts.uses
+        self._polls = Polls()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
@@ -92,26 +114,43 @@ class Handler:
         exchange.request_id = caller.request_id or exchange.request_id
 
         passage = caller.passage
-        if passage is None or not passage.is_for(request.method, request.path):
-            passage = caller.passage = self._permit(state, caller, request, exchange)
+        if passage is None or not passage.is_for(request.method, request.path, exchange.started):
+            passage = caller.passage = await self._permit(state, caller, client, request, exchange)
         permit = passage.permit
         exchange.keep_alive = caller.fields.keep_alive
         exchange.route = permit.route.label
-        if permit.identity is not None:
-            exchange.key_id = permit.identity.key_id
-            exchange.authentication = permit.identity.label
+        identity = permit.identity
+        if identity is not None:
+            exchange.key_id = identity.key_id
+            exchange.authentication = identity.label
+            if passage.use is not None:
+                self._uses[passage.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        await self._courier.forward(Order(client, body, passage, exchange.trace, delivery))
+        order = Order(client, body, passage, exchange.trace, delivery)
+        if permit.route.kind is Kind.SUBMIT:
+            await self._submit(state, order)
+        else:
+            self._take_poll(passage, exchange.started)
+            await (self._tell_of_account(order) if permit.route.is_ours else self._courier.forward(order))
 
         exchange.status = delivery.status
         exchange.ended = self._clock()
+        if permit.route.is_ours:
+            exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
         if client.is_gone:
             self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
         elif not body.is_eof():
             await drain(client, body)
 
-    def _permit(self, state: State, caller: Acquaintance, request: RawRequestMessage, exchange: Exchange) -> Passage:
+    async def _permit(
+        self,
+        state: State,
+        caller: Acquaintance,
+        client: ClientConnection,
+        request: RawRequestMessage,
+        exchange: Exchange,
+    ) -> Passage:
         """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
         fields = caller.fields
         path, query = read_target(request.method, request.path)
@@ -120,19 +159,66 @@ class Handler:
         rule = state.routes.match(request.method, path, fields.host)
         exchange.route = rule.route.label
         check_address(caller.address, caller.is_allowed, rule)
+        if state.needs_certificate and client.peer.certificate is None:
+            raise refuse(Reason.UNAUTHENTICATED, _NO_CERTIFICATE)
 
         identity = None
         if rule.route.access is not Access.ANYONE:
-            attempt = self._login.attempt(state, fields.known, caller.address.ip, exchange.started)
+            evidence = Evidence(caller.address.ip, client.peer.certificate)
+            attempt = await self._parts.login.attempt(state, fields.known, evidence, exchange.started)
             exchange.authentication = attempt.label
             exchange.key_id = attempt.key_id
             identity = attempt.identity_or_refuse()
-            check_access(rule.route, identity)
+            check_access(rule.route, identity, caller.address.ip)
 
-        limit = body_allowance((identity.profile if identity else state.anonymous).body_limit)
-        check_length(fields.content_length, limit)
-        permit = Permit(rule.route, path, caller.address, identity, limit)
-        return make_passage(state, caller, RequestLine(request.method, request.path), query, permit)
+        permit = make_permit(state, rule, path, caller.address, identity)
+        check_length(fields.content_length, permit.body_limit)
+        line = RequestLine(request.method, request.path)
+        return make_passage(state, caller, line, query, permit, exchange.started + self._trusted_for(identity))
+
+    def _trusted_for(self, identity: Identity | None) -> float:
+        """Seconds until a caller has to be looked at again: a second, or less when its key or token ends before."""
+        ends = identity.expires_at if identity else None
+        return _LOOK_AGAIN if ends is None else min(_LOOK_AGAIN, ends - self._parts.admission.wall())
+
+    def _take_poll(self, passage: Passage, now: float) -> None:
+        polls_per_minute = passage.permit.profile.polls_per_minute
+        wait = self._polls.take(passage.subject, now, polls_per_minute)
+        if wait is not None:
+            detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
+            raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
+
+    async def _submit(self, state: State, order: Order) -> None:
+        """Steps 7 to 9 of a submit: a place, the body, the pages before its end; given back on every path."""
+        permit = order.passage.permit
+        parts = self._parts
+        lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
+        boundary = order.passage.boundary or b""
+        body = SubmitBody(boundary, state.form_rules, parts.spool, parts.counter, permit.account)
+        submission = Submission(lease, body, partial(self._profile_again, order), state.pricing)
+        try:
+            await self._courier.forward(order._replace(submit=submission))
+        except Refused as refused:
+            raise Refused(replace(refused.denial, lines=lease.lines)) from None
+        finally:
+            submission.close()
+
+    def _profile_again(self, order: Order) -> Profile:
+        """The limits of a submit whose body has come, by the State that is in force by now. Raises Refused."""
+        wall = self._parts.admission.wall()
+        return permit_again(self._live.state, order.passage, order.client.peer, wall).profile
+
+    async def _tell_of_account(self, order: Order) -> None:
+        """Answers GET /gateway/v1/me."""
+        permit, client = order.passage.permit, order.client
+        standing = await self._parts.admission.tell(permit)
+        content = orjson.dumps(account_report(permit, standing, self._parts.admission.wall()))
+        order.delivery.status, order.delivery.sent = 200, len(content)
+        unread = not order.body.is_eof()
+        closes = unread or self._live.is_draining or client.is_revoked or not order.passage.fields.keep_alive
+        bodiless = order.passage.method == "HEAD"
+        client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
+        client.is_last = closes
 
     async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
@@ -142,7 +228,7 @@ class Handler:
             client.abort()
             return
         unread = not body.is_eof()
-        closes = unread or self._live.is_draining or not exchange.keep_alive
+        closes = unread or self._live.is_draining or client.is_revoked or not exchange.keep_alive
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()

@@ -8,6 +8,7 @@ by another method is a 405 that says which. Nothing is decoded: what is matched 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import Refused, refuse
@@ -110,12 +111,17 @@ def check_address(client: ClientAddress, is_allowed: bool, rule: Rule) -> None:
         raise refuse(Reason.ADDRESS_DENIED, "This address may not use this service.")
 
 
-def check_access(route: Route, identity: Identity) -> None:
-    """Applies what the route asks of its caller.
+def check_access(route: Route, identity: Identity, address: IPv4Address | IPv6Address) -> None:
+    """Applies what the route asks of its caller, and where and for what the caller's profile may be used.
 
     Raises:
-        Refused: forbidden.
+        Refused: forbidden, or address_denied.
     """
+    profile = identity.profile
+    if profile.networks and not any(address in network for network in profile.networks):
+        raise refuse(Reason.ADDRESS_DENIED, "Keys of this profile may not be used from this address.")
+    if profile.routes and route.label not in profile.routes and not route.is_ours:
+        raise refuse(Reason.FORBIDDEN, "Keys of this profile may not use this route (profiles.<name>.routes).")
     if route.access is Access.ADMIN and "admin" not in identity.scopes:
         raise refuse(Reason.FORBIDDEN, "This route needs a key with the scope admin.")
 

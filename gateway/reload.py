@@ -14,17 +14,23 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from gateway.auth.keyset import KeySet
 from gateway.configuration import load
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
-from gateway.settings import Settings
+from gateway.keyfiles import read_local_keys
+from gateway.settings import SecretDigest, SecretValue, Settings
 from gateway.state import State, compile_settings
 from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs
 
 _INTERVAL: Final = 1.0
-# What is bound, or fixed in a TLS context, when the process starts.
+# What is bound, opened, or fixed in a TLS context, when the process starts.
 _NEEDS_RESTART: Final = (
     "listen.address", "listen.port", "listen.proxy_protocol", "admin.address", "admin.port", "tls.profile",
+    "tls.client_certificates", "ledger",
+    "body.spool_dir", "body.spool_limit", "body.count_timeout", "body.count_memory",
 )  # fmt: skip
+# What may become another, but neither come nor go.
+_ON_OR_OFF: Final = ("admin.tls", "tls.client_ca")
 log = structlog.get_logger()
 
 
@@ -35,6 +41,7 @@ class Prepared(NamedTuple):
     pairs: list[LoadedPair]
     admin_pairs: list[LoadedPair]
     fingerprint: str
+    local_keys: Mapping[str, KeySet]
 
 
 def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
@@ -49,7 +56,8 @@ def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
     settings = load(path, environ)
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
-    return Prepared(compile_settings(settings), load_pairs(settings), admin_pairs, found)
+    local_keys = read_local_keys(settings.authentication.jwt)
+    return Prepared(compile_settings(settings), load_pairs(settings), admin_pairs, found, local_keys)
 
 
 def watched(path: Path, settings: Settings) -> Iterator[Path]:
@@ -59,9 +67,24 @@ def watched(path: Path, settings: Settings) -> Iterator[Path]:
         if pair is not None:
             yield pair.certificate
             yield pair.private_key
-    for secret in (*(key.secret for key in settings.keys), settings.admin.token):
-        if secret is not None and secret.file is not None:
-            yield secret.file
+    if settings.tls.client_ca is not None:
+        yield settings.tls.client_ca
+    for issuer in settings.authentication.jwt:
+        if issuer.jwks is not None and "://" not in issuer.jwks:
+            yield Path(issuer.jwks)
+        if issuer.public_key is not None:
+            yield issuer.public_key
+    yield from (secret.file for secret in _secrets(settings) if secret.file is not None)
+
+
+def _secrets(settings: Settings) -> Iterator[SecretDigest | SecretValue]:
+    """Every reference to a secret."""
+    yield from (key.secret for key in settings.keys)
+    yield from (issuer.secret for issuer in settings.authentication.jwt if issuer.secret is not None)
+    if settings.admin.token is not None:
+        yield settings.admin.token
+    if isinstance(settings.ledger.url, SecretValue):
+        yield settings.ledger.url
 
 
 class Reloader:
@@ -126,9 +149,9 @@ class Reloader:
         return False
 
     def _refuse_restart(self, new: Settings) -> None:
-        changed = [path for path in _NEEDS_RESTART if _look_up(new, path) != _look_up(self._settings, path)]
-        if (new.admin.tls is None) != (self._settings.admin.tls is None):
-            changed.append("admin.tls")
+        old = self._settings
+        changed = [path for path in _NEEDS_RESTART if _look_up(new, path) != _look_up(old, path)]
+        changed += [path for path in _ON_OR_OFF if (_look_up(new, path) is None) != (_look_up(old, path) is None)]
         if changed:
             raise ConfigurationError([Fault(path, "can't be reloaded: restart needed") for path in changed])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from gateway.settings import SecretDigest, Settings
+from gateway.settings import SecretDigest, SecretValue, Settings
 
 
 class _Plain(GenerateJsonSchema):
@@ -30,7 +30,8 @@ def make_schema() -> dict[str, Any]:
         for field in definition.get("properties", {}).values():
             if "$ref" in field and isinstance(field.get("default"), dict):
                 del field["default"]  # a section's default is that of its settings, and there it has its units
-    made["$defs"][SecretDigest.__name__] |= {"minProperties": 1, "maxProperties": 1}
+    for reference in (SecretDigest, SecretValue):
+        made["$defs"][reference.__name__] |= {"minProperties": 1, "maxProperties": 1}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Document gateway configuration"}
     return {**schema, **made}
 

@@ -1,15 +1,27 @@
 """What a configuration means, compiled once: immutable, looked at by every request, swapped whole on reload."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.auth.apikey import Key
+from gateway.auth.claims import Issuer
+from gateway.auth.jwt import compile_issuers
+from gateway.auth.keyring import Keyring, profile_for
+from gateway.auth.keyset import KeySet
+from gateway.auth.mtls import CertificateRules, compile_certificate_rules
+from gateway.auth.tokencache import TokenCache
+from gateway.body.form import FormRules
 from gateway.limits.buckets import Rate, per_minute
-from gateway.model import Identity, Profile, Route
+from gateway.limits.prices import MILLION, Pricing, make_pricing
+from gateway.model import Access, Identity, Kind, Profile, Route
 from gateway.networks import Networks
 from gateway.policy import Routes, Rule, compile_pattern
-from gateway.settings import KeySettings, RouteSettings, Settings
+from gateway.settings import KeySettings, LimitOverrides, ProfileSettings, RouteSettings, Settings
+
+ME = Rule(Route("me", Kind.PLAIN, Access.KEY, is_ours=True), frozenset({"GET", "HEAD"}),
+          compile_pattern("/gateway/v1/me"), None, Networks())  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,11 @@ class UpstreamTarget:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One compiled configuration. A request takes it once and keeps it to its end."""
+    """One compiled configuration, the ledger's keys and the issuers' as they were when it was made.
+
+    A request takes it once and keeps it to its end. Whatever changes makes another State, so that nothing that was
+    concluded from the old one (connections' passages, verified tokens) outlives it.
+    """
 
     settings: Settings
     allow: Networks
@@ -50,6 +66,15 @@ class State:
     routes: Routes
     api_keys_enabled: bool
     keys: Mapping[bytes, Key]
+    ring: Keyring
+    issuers: Mapping[str, Issuer]
+    tokens: TokenCache
+    certificates: CertificateRules | None
+    needs_certificate: bool
+    profiles: Mapping[str, Profile]
+    pricing: Pricing
+    form_rules: FormRules
+    reservation_ttl: float
     anonymous: Profile
     bad_logins: Rate
     public_url: str | None
@@ -72,15 +97,25 @@ class Live:
 
 def compile_settings(settings: Settings) -> State:
     """Makes the State of a valid configuration; does no I/O and can't fail."""
-    profiles = {name: Profile(name, profile.body_limit) for name, profile in settings.profiles.items()}
-    keys = [_key(key, profiles) for key in settings.keys]
+    profiles = {name: compile_profile(name, profile) for name, profile in settings.profiles.items()}
+    keys = [_key(key, profiles) for key in settings.keys if not key.disabled]
+    authentication = settings.authentication
     return State(
         settings=settings,
         allow=Networks(settings.network.allow),
         trusted_proxies=Networks(settings.network.trusted_proxies),
-        routes=Routes(map(_rule, settings.routes), settings.aliases),
-        api_keys_enabled=settings.authentication.api_keys.enabled,
+        routes=Routes([ME, *map(_rule, settings.routes)], settings.aliases),
+        api_keys_enabled=authentication.api_keys.enabled,
         keys={key.digest: key for key in keys},
+        ring=Keyring(profiles),
+        issuers=compile_issuers(authentication.jwt, {}),
+        tokens=TokenCache(),
+        certificates=compile_certificate_rules(authentication.certificates, profiles),
+        needs_certificate=settings.tls.client_certificates == "required",
+        profiles=profiles,
+        pricing=_pricing(settings),
+        form_rules=FormRules(refused=_refused_fields(settings)),
+        reservation_ttl=settings.ledger.reservation_ttl,
         anonymous=profiles["default"],
         bad_logins=per_minute(settings.network.login_failures_per_minute),
         public_url=settings.public_url,
@@ -89,9 +124,72 @@ def compile_settings(settings: Settings) -> State:
     )
 
 
+def with_ring(state: State, ring: Keyring) -> State:
+    """The same configuration with the ledger's keys as they are now."""
+    return replace(state, ring=ring.under(state.profiles))
+
+
+def profile_of(state: State, account: str) -> Profile | None:
+    """The limits of a key's account; None for an account of nobody we know."""
+    key_id = account.removeprefix("key:")
+    record = state.ring.records.get(key_id)
+    if record is not None:
+        return profile_for(record, state.profiles)
+    return next((key.identity.profile for key in state.keys.values() if key.identity.key_id == key_id), None)
+
+
+def clashes(state: State, ids: Iterable[str]) -> list[str]:
+    """Ids of ledger keys that the configuration has, too."""
+    return sorted({key.id for key in state.settings.keys} & set(ids))
+
+
+def with_issuers_keys(state: State, keys: Mapping[str, KeySet]) -> State:
+    """The same configuration with the keys of token issuers as they are now; no verified token outlives that."""
+    issuers = compile_issuers(state.settings.authentication.jwt, keys)
+    return replace(state, issuers=issuers, tokens=TokenCache())
+
+
+def compile_profile(name: str, settings: ProfileSettings) -> Profile:
+    """Makes the limits of a profile."""
+    limits = {field: getattr(settings, field) for field in ProfileSettings.model_fields}
+    networks, routes = tuple(limits.pop("networks")), frozenset(limits.pop("routes"))
+    return Profile(name, **_in_units(limits), networks=networks, routes=routes)
+
+
+def compile_overrides(overrides: LimitOverrides) -> dict[str, Any]:
+    """Makes what differs from a profile, by the names of Profile's fields."""
+    return _in_units(overrides.given())
+
+
+def _in_units(limits: dict[str, Any]) -> dict[str, Any]:
+    """Limits by the names, and in the units, of Profile."""
+    if limits.get("spend_per_month") is not None:
+        limits["spend_per_month"] = int(limits["spend_per_month"] * MILLION)
+    if "page_range" in limits:
+        limits["needs_page_range"] = limits.pop("page_range") == "required"
+    return limits
+
+
+def _pricing(settings: Settings) -> Pricing:
+    prices = settings.prices
+    return make_pricing({str(mode): price for mode, price in prices.per_1000_pages.items()}, prices.default_mode)
+
+
+def _refused_fields(settings: Settings) -> frozenset[str]:
+    body = settings.body
+    allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url}
+    return frozenset(name for name, is_allowed in allowed.items() if not is_allowed)
+
+
 def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> Key:
-    owner = f"key:{key.owner or key.id}"
-    identity = Identity(key.id, owner, profiles[key.profile], frozenset(key.scopes))
+    identity = Identity(
+        key_id=key.id,
+        owner=f"key:{key.owner or key.id}",
+        profile=replace(profiles[key.profile], **compile_overrides(key.limits)),
+        scopes=frozenset(key.scopes),
+        account=f"key:{key.id}",
+        expires_at=key.expires.timestamp() if key.expires else None,
+    )
     return Key(key.secret.digest, identity, Networks(key.networks))
 
 

@@ -7,6 +7,12 @@ Facts this file rests on:
   not, and may hand the handshake to another context.
 - Kubernetes swaps a secret's files by a symlink, certbot writes them anew: the content decides, not the date.
 - Without a password callback OpenSSL asks for an encrypted key's password on the terminal.
+- In the handshake of a client certificate the CAs are those of the context that the sni_callback hands it to; verify
+  mode, flags and options stay those of the context that it began with. Purpose (clientAuth), validity, signatures and
+  basic constraints OpenSSL checks by itself.
+- A session that is resumed keeps a certificate that nobody checks again. No tickets end that in TLS 1.3; in TLS 1.2
+  a session is then found by its id in the cache of the context that its handshake began with, and Python offers no
+  way to switch that cache off: so with client certificates each handshake begins with a context of its own.
 """
 
 import ssl
@@ -19,6 +25,7 @@ from typing import Final
 
 from cryptography import x509
 
+from gateway.clientca import ClientCa, load_client_ca
 from gateway.errors import SetupError
 from gateway.settings import CertificatePair, Settings
 
@@ -31,11 +38,15 @@ _INTERMEDIATE_1_2: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LoadedPair:
-    """A certificate that is good: its context, the DNS names it is for, and when it ends."""
+    """A certificate that is good: its context, the DNS names it is for, and when it ends.
+
+    `client_ca` is the digest of the CAs whose client certificates the context believes; None: it asks for none.
+    """
 
     context: ssl.SSLContext
     names: tuple[str, ...]
     not_after: datetime
+    client_ca: str | None = None
 
 
 class Certificates:
@@ -43,9 +54,22 @@ class Certificates:
 
     def __init__(self, pairs: Sequence[LoadedPair], profile: str) -> None:
         self._pairs = tuple(pairs)
+        self._profile = profile
         self._by_name = _by_name(self._pairs)
-        self.listener_context = base_context(profile)
-        self.listener_context.sni_callback = self._choose
+        self.listener_context = self._new_listener_context()
+
+    @property
+    def client_ca(self) -> str | None:
+        """The digest of the CAs whose client certificates are believed now; None: clients are asked for none."""
+        return self._pairs[0].client_ca
+
+    def for_handshake(self) -> ssl.SSLContext:
+        """The context that one handshake begins with.
+
+        Whoever begins it holds the context until it is over: OpenSSL comes back to its callback after a
+        HelloRetryRequest, when the handshake's own reference is to another one already.
+        """
+        return self.listener_context if self.client_ca is None else self._new_listener_context()
 
     def swap(self, pairs: Sequence[LoadedPair]) -> None:
         """Lets the next handshakes have these pairs; connections that stand keep theirs."""
@@ -55,6 +79,11 @@ class Certificates:
     def not_after_timestamp(self) -> float:
         """When the first of the certificates in force ends, in seconds since the epoch."""
         return min(pair.not_after for pair in self._pairs).timestamp()
+
+    def _new_listener_context(self) -> ssl.SSLContext:
+        context = base_context(self._profile, asks=self.client_ca is not None)
+        context.sni_callback = self._choose
+        return context
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
         pair = None
@@ -70,16 +99,18 @@ def load_pairs(settings: Settings) -> list[LoadedPair]:
     Raises:
         SetupError: for the first that can't be used, with its files and the reason.
     """
-    return [load_pair(pair, settings.tls.profile) for pair in (settings.tls, *settings.tls.certificates)]
+    client_ca = load_client_ca(settings.tls)
+    pairs = (settings.tls, *settings.tls.certificates)
+    return [load_pair(pair, settings.tls.profile, client_ca) for pair in pairs]
 
 
-def load_pair(pair: CertificatePair, profile: str) -> LoadedPair:
-    """Loads one pair into a context of its own.
+def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = None) -> LoadedPair:
+    """Loads one pair into a context of its own; with CAs, one that asks clients for a certificate.
 
     Raises:
         SetupError: when it is unreadable, encrypted, mismatched, expired or not yet valid.
     """
-    context = base_context(profile)
+    context = base_context(profile, asks=client_ca is not None)
     certificate = _read_certificate(pair.certificate)
     now = datetime.now(UTC)
     if certificate.not_valid_after_utc <= now:
@@ -92,7 +123,10 @@ def load_pair(pair: CertificatePair, profile: str) -> LoadedPair:
         context.load_cert_chain(pair.certificate, pair.private_key, password=_no_password)
     except (ssl.SSLError, OSError) as error:
         raise SetupError(_why(pair, error)) from None
-    return LoadedPair(context, _names(certificate), certificate.not_valid_after_utc)
+    if client_ca is not None:
+        context.load_verify_locations(cadata=client_ca.der)
+    digest = None if client_ca is None else client_ca.digest
+    return LoadedPair(context, _names(certificate), certificate.not_valid_after_utc, digest)
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
@@ -107,8 +141,8 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def base_context(profile: str) -> ssl.SSLContext:
-    """A server context of one of Mozilla's profiles, without a certificate."""
+def base_context(profile: str, *, asks: bool = False) -> ssl.SSLContext:
+    """A server context of one of Mozilla's profiles, without a certificate; `asks` clients for one, or not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if profile == "modern" else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_INTERMEDIATE_1_2)
@@ -116,6 +150,14 @@ def base_context(profile: str) -> ssl.SSLContext:
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.num_tickets = 1
     context.set_alpn_protocols(["http/1.1"])
+    if asks:
+        context.verify_mode = ssl.CERT_OPTIONAL  # who must show one is told so by a 401, not by a broken handshake
+        # Partial chain: an intermediate in the file is believed for itself, without the root above it. Not strict:
+        # the CAs that plain `openssl req -x509` makes have no key usage, and other servers believe them, too.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
     return context
 
 

@@ -4,19 +4,21 @@ What the client says of itself or of this hop was taken out by headers.py, so no
 forged. The body is framed anew; no framing header is ever copied.
 """
 
-from gateway.model import Fields
+from gateway.model import Fields, Kind
 
 
-def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, *, is_submit: bool) -> bytes:
+def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, kind: Kind) -> bytes:
     """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
 
-    `authority` is the upstream's own host and port.
+    `authority` is the upstream's own host and port. What submits and results are answered is read on its way, so it
+    may come in no coding.
     """
+    is_read = kind is not Kind.PLAIN
     lines = [b"Host: " + authority.encode("ascii")]
     for name, value in fields.kept:
-        if not (is_submit and name.lower() == b"accept-encoding"):
+        if not (is_read and name.lower() == b"accept-encoding"):
             lines.append(name + b": " + value)
-    if is_submit:  # the answer is read on its way, so it may come in no coding
+    if is_read:
         lines.append(b"Accept-Encoding: identity")
     lines += (
         b"X-Forwarded-For: " + client_ip.encode("ascii"),
@@ -26,7 +28,7 @@ def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority
     )
     if key_id is not None:
         lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    if fields.chunked:
+    if fields.chunked or (kind is Kind.SUBMIT and fields.has_body):  # fields may be taken out of a form on its way
         lines.append(b"Transfer-Encoding: chunked")
     elif fields.content_length is not None:
         lines.append(b"Content-Length: %d" % fields.content_length)

@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ import uvloop
 
 from gateway.devcerts import make_development_certificates
 
-pytest.register_assert_rewrite("tests.support.client", "tests.support.backend", "tests.support.gateway")
+pytest.register_assert_rewrite(
+    "tests.support.client", "tests.support.backend", "tests.support.gateway", "tests.support.ledgers"
+)
 
+from gateway.ledger.engine import Engine  # noqa: E402 -- likewise
+from gateway.ledger.ledger import Ledger  # noqa: E402 -- likewise
 from tests.support.backend import Backend  # noqa: E402 -- after their asserts were asked to explain themselves
 from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- likewise
+from tests.support.ledgers import Postgres, open_engine  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
 _LOOPS = os.environ.get("GATEWAY_TEST_LOOPS", "both")
@@ -88,7 +94,10 @@ async def start(
             count += 1
             directory = tmp_path / f"gateway-{count}"
             directory.mkdir()
-            return await stack.enter_async_context(gateway_on(directory, certificates, backend.port, sections))
+            own = await stack.enter_async_context(AsyncExitStack())
+            running = await own.enter_async_context(gateway_on(directory, certificates, backend.port, sections))
+            running.end = own.aclose
+            return running
 
         yield begin
 
@@ -97,3 +106,52 @@ async def start(
 async def gateway(start: Start) -> Running:
     """A gateway with the shipped routes, three keys, and all of 127.0.0.0/8 allowed."""
     return await start()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, for all tests of this process that leave it running."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres) -> str:
+    """A database with the tables of a ledger; whoever fills it empties it."""
+    name = postgres.database()
+
+    async def migrate() -> None:
+        engine = open_engine(postgres.url_of(name))
+        await engine.write(lambda _: None)
+        await engine.close()
+
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own, for this thread may have one
+        thread.submit(lambda: asyncio.run(migrate())).result()
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where an empty ledger is: on each engine in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger/ledger.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name: str = request.getfixturevalue("migrated")
+    yield server.url_of(name)
+    server.empty(name)
+
+
+@pytest.fixture
+async def engine(ledger_url: str) -> AsyncIterator[Engine]:
+    """The engine of an empty ledger, on SQLite and on PostgreSQL."""
+    made = open_engine(ledger_url)
+    await made.write(lambda _: None)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    """The same as the gateway uses it."""
+    return Ledger(engine)

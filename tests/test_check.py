@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.check import Finding, _lines, check_live, check_settings, local_addresses
-from gateway.devcerts import make_development_certificates
+from gateway.devcerts import _ca_builder, _pem, _sign, make_development_certificates
 from tests.support.pure import document, write
 
 SECRET = "a-secret-of-enough-bytes-to-be-good"
@@ -24,13 +25,18 @@ Serve = Callable[..., int]
 
 
 def checked(directory: Path, **sections: Any) -> list[str]:
-    """What is found, but for the line that says that the configuration is valid."""
+    """What is found, but for the lines that say that ledger, certificate and configuration are well."""
     make_development_certificates(directory, ["gateway.test"])
-    path = write(directory, document(directory, **{"keys": [KEY], **sections}))
+    path = write(directory, document(directory, **{"keys": [KEY], "ledger": ledger_in(directory), **sections}))
     findings = check_settings(path, ENVIRON)
     assert findings[-1] == Finding("ok", f"{path} is a valid configuration")
     assert str(findings[-2]).startswith("ok: certificate for gateway.test ends")
-    return [str(finding) for finding in findings[:-2]]
+    assert str(findings[-3]).startswith("ok: ledger ")
+    return [str(finding) for finding in findings[:-3]]
+
+
+def ledger_in(directory: Path) -> dict[str, Any]:
+    return {"url": f"sqlite:///{directory}/ledger.db"}
 
 
 # The configuration alone
@@ -54,7 +60,10 @@ def test_a_bad_one_has_every_fault_and_nothing_else(tmp_path: Path) -> None:
     assert not Finding("ok", "x").is_fault
 
 
-CLEAR = "warning: upstream.url: documents cross the network to 192.0.2.77 in the clear"
+NO_KEY = (
+    "keys: there is none in the file and none in the ledger, so only routes with access: anyone can be used; "
+    "make one: gateway keys create ID --config FILE"
+)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +89,11 @@ CLEAR = "warning: upstream.url: documents cross the network to 192.0.2.77 in the
         ({"upstream": {"idle_timeout": "5s"}},
          ["upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"]),
         ({"upstream": {"idle_timeout": "4999ms"}}, []),
-        ({"keys": []}, ["keys: there is none, so only routes with access: anyone can be used"]),
+        ({"keys": []}, [NO_KEY]),
         ({"authentication": {"api_keys": {"enabled": False}}},
          ["authentication.api_keys.enabled: is off, so no key of keys can be used"]),
         ({"keys": [], "authentication": {"api_keys": {"enabled": False}}},
-         ["keys: there is none, so only routes with access: anyone can be used"]),
+         [NO_KEY]),
         ({"keys": [KEY, {"id": "b", "secret": {"env": "SHORT"}, "scopes": ["admin", "all"]}]},
          ["keys[1].secret: is shorter than 24 bytes; make one with: openssl rand -base64 32",
           "keys[1].scopes: all opens nothing; the only scope is admin"]),
@@ -103,6 +112,57 @@ def test_warns_of_what_works_and_may_not_be_meant(
     for name in tls:
         tls[name] = tls[name].replace("{d}", str(tmp_path))
     assert checked(tmp_path, **sections) == [f"warning: {warning}" for warning in warnings]
+
+
+def test_client_certificates_that_are_of_no_effect_are_warned_of(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    tls = {**document(tmp_path)["tls"], "client_ca": str(tmp_path / "ca.pem")}
+    mapping = {"certificates": {"identity": "dns"}}
+    assert checked(tmp_path, tls=tls, authentication=mapping) == [
+        "warning: tls.client_ca: is not used, since tls.client_certificates is none",
+        "warning: authentication.certificates.identity: is not used, since tls.client_certificates is none",
+    ]
+    assert checked(tmp_path, tls={**tls, "client_certificates": "required"}, authentication=mapping) == []
+    assert checked(tmp_path, tls={**tls, "client_certificates": "optional"}) == []
+
+
+def test_where_tokens_or_certificates_are_identities_no_key_is_missed(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    asking = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
+    tls = {**document(tmp_path)["tls"], **asking}
+    certificates = {"identity": "dns", "names": {"a.test": {"scopes": ["admin", "all"]}}}
+    assert checked(tmp_path, keys=[], tls=tls, authentication={"certificates": certificates}) == [
+        "warning: authentication.certificates.names.a.test.scopes: all opens nothing; the only scope is admin"
+    ]
+    issuer = {"issuer": "https://idp.test", "audience": "gateway", "discovery": True}
+    assert checked(tmp_path, keys=[], authentication={"jwt": [issuer]}) == []
+    (told,) = checked(tmp_path, keys=[], tls=tls)
+    assert told == f"warning: {NO_KEY}"
+
+
+def check_client_ca(directory: Path, pem: bytes) -> list[str]:
+    make_development_certificates(directory, ["gateway.test"])
+    (directory / "clients.pem").write_bytes(pem)
+    tls = {"client_ca": str(directory / "clients.pem"), "client_certificates": "optional"}
+    tls = {**document(directory)["tls"], **tls}
+    path = write(directory, document(directory, keys=[KEY], ledger=ledger_in(directory), tls=tls))
+    return [str(finding) for finding in check_settings(path, ENVIRON)][1:]
+
+
+def test_a_client_ca_that_can_not_be_used_is_a_fault(tmp_path: Path) -> None:
+    assert check_client_ca(tmp_path, b"") == [f"fault: tls: {tmp_path}/clients.pem holds no PEM certificate"]
+
+
+def test_a_client_ca_that_has_expired_is_warned_of(tmp_path: Path) -> None:
+    end = datetime.now(UTC) - timedelta(days=1)
+    builder = _ca_builder(key := ec.generate_private_key(ec.SECP256R1()))
+    builder._not_valid_before, builder._not_valid_after = (
+        (end - timedelta(days=1)).replace(tzinfo=None),
+        end.replace(tzinfo=None),
+    )
+    pem = _pem(_sign(builder, key))
+    told = f"warning: tls.client_ca: CN=Document gateway development CA expired on {end:%Y-%m-%d}"
+    assert check_client_ca(tmp_path, pem)[0] == told
 
 
 def test_a_name_that_nobody_knows_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,13 +235,14 @@ def live(
     directory: Path, url: str, *, end: datetime | None = None, names: tuple[str, ...] = ("gateway.test",)
 ) -> list[str]:
     leaf = trustme.CA().issue_cert(*names, not_after=end or datetime(2037, 1, 2, tzinfo=UTC))
-    path = write(directory, document(directory, keys=[KEY], upstream={"url": url}))
+    path = write(directory, document(directory, keys=[KEY], ledger=ledger_in(directory), upstream={"url": url}))
     (directory / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
     (directory / "server.key").write_bytes(leaf.private_key_pem.bytes())
     findings = [str(finding) for finding in check_live(path, ENVIRON)]
     valid = f"ok: {path} is a valid configuration"
+    empty = f"ok: ledger {directory}/ledger.db is not there yet: the gateway makes it when it starts"
     assert (valid in findings) is not any(finding.startswith("fault: tls") for finding in findings)
-    return [finding for finding in findings if finding != valid]
+    return [finding for finding in findings if finding not in {valid, empty}]
 
 
 def test_a_good_site_is_told_so(tmp_path: Path, serve: Serve) -> None:
@@ -250,7 +311,7 @@ def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
     make_development_certificates(tmp_path, ["gateway.test"])
     (tmp_path / "junk.pem").write_text("junk")
     tls = {"certificate": str(tmp_path / "junk.pem"), "private_key": str(tmp_path / "server.key")}
-    path = write(tmp_path, document(tmp_path, keys=[KEY], admin={"tls": tls}))
-    assert [str(finding) for finding in check_settings(path, ENVIRON)] == [
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), admin={"tls": tls}))
+    assert [str(finding) for finding in check_settings(path, ENVIRON)][1:] == [
         f"fault: tls: {tmp_path}/junk.pem holds no PEM certificate"
     ]

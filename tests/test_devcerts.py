@@ -6,10 +6,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.cli import cli
 from gateway.devcerts import make_development_certificates, write_private
 from gateway.errors import SetupError
 
@@ -122,3 +124,87 @@ def test_its_own_certificates_are_made_anew_and_nobody_elses(tmp_path: Path) -> 
     with pytest.raises(SetupError, match="not made by this command"):
         make_development_certificates(tmp_path, ["localhost"])
     assert (tmp_path / "server.key").read_bytes() == kept
+
+
+# Clients
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Path:
+    make_development_certificates(tmp_path, HOSTS, ["Batch.test", "me@a.test"])
+    return tmp_path
+
+
+def test_clients_get_certificates_of_the_same_ca(clients: Path) -> None:
+    names = [
+        "Batch.test.key",
+        "Batch.test.pem",
+        "ca.pem",
+        "me@a.test.key",
+        "me@a.test.pem",
+        "server.key",
+        "server.pem",
+    ]
+    assert sorted(path.name for path in clients.iterdir()) == names
+    for name in ("Batch.test", "me@a.test"):
+        client = certificate(clients / f"{name}.pem")
+        client.verify_directly_issued_by(certificate(clients / "ca.pem"))
+        assert list(client.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
+            ExtendedKeyUsageOID.CLIENT_AUTH
+        ]
+        assert client.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == name
+        key = load_pem_private_key((clients / f"{name}.key").read_bytes(), None)
+        assert key.public_key() == client.public_key()
+        assert stat.S_IMODE((clients / f"{name}.key").stat().st_mode) == 0o600
+
+
+def test_a_client_has_one_name_a_dns_name_or_a_mail_address(clients: Path) -> None:
+    batch, me = (certificate(clients / f"{name}.pem") for name in ("Batch.test", "me@a.test"))
+    named = [entry.extensions.get_extension_for_class(x509.SubjectAlternativeName).value for entry in (batch, me)]
+    assert [list(names) for names in named] == [[x509.DNSName("batch.test")], [x509.RFC822Name("me@a.test")]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../a", "/a", "a/b", "-a", ".a", "a b", "a\n", "a\0", "ä", "a@", "@a", "a@b@c", "x" * 64, "a\\b"],
+)
+def test_a_name_that_is_no_file_is_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SetupError, match="is no client's name"):
+        make_development_certificates(tmp_path / "new", HOSTS, [name])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("names", [["ca"], ["Server"], ["a", "b", "A"]])
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(SetupError, match=f"^a client can't be named {names[-1]}: "):
+        make_development_certificates(tmp_path / "new", HOSTS, names)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_clients_own_pair_is_made_anew_and_nobody_elses(clients: Path) -> None:
+    make_development_certificates(clients, HOSTS, ["me@a.test"])
+    certificate(clients / "me@a.test.pem").verify_directly_issued_by(certificate(clients / "ca.pem"))
+    (clients / "other.key").write_text("somebody's only key")
+    before = (clients / "ca.pem").read_bytes()
+    with pytest.raises(SetupError, match="not made by this command"):
+        make_development_certificates(clients, HOSTS, ["other"])
+    assert (clients / "other.key").read_text() == "somebody's only key"
+    assert (clients / "ca.pem").read_bytes() == before
+
+
+def test_what_can_not_be_made_leaves_all_as_it_was(made: Path) -> None:
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    with pytest.raises(ValueError, match="64"):
+        make_development_certificates(made, ["x" * 65])
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+
+
+def test_the_command_makes_them_and_says_where(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["certs", "dev", str(tmp_path), "--client", "a.test", "--client", "b.test"])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        f"{tmp_path}/ca.pem  {tmp_path}/server.pem  {tmp_path}/server.key",
+        f"{tmp_path}/a.test.pem  {tmp_path}/a.test.key",
+        f"{tmp_path}/b.test.pem  {tmp_path}/b.test.key",
+    ]
+    assert CliRunner().invoke(cli, ["certs", "dev", str(tmp_path), "--client", "../a"]).exit_code == 1

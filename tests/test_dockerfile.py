@@ -39,7 +39,11 @@ def test_it_stands_on_the_slim_python_by_tag() -> None:
 def test_it_has_a_build_stage_of_its_own() -> None:
     assert len(of("FROM", instructions())) == 2
     assert of("RUN", final_stage()) == []
-    assert of("COPY", final_stage()) == ["--from=build /opt/gateway /opt/gateway"]
+    assert of("COPY", final_stage()) == [
+        "--from=build /opt/gateway /opt/gateway",
+        "--from=build --chown=10001:10001 /state /var/lib/gateway",
+    ]
+    assert of("WORKDIR", final_stage()) == ["/var/lib/gateway"]
 
 
 def test_it_does_not_run_as_root() -> None:
@@ -75,7 +79,7 @@ def test_secrets_and_history_stay_outside() -> None:
     patterns = (ROOT / ".dockerignore").read_text().split("\n")
     assert "*" in patterns
     invited = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    copied = [word for rest in of("COPY", instructions())[:-1] for word in rest.split()[:-1]]
+    copied = [word for rest in of("COPY", instructions()) if "--from" not in rest for word in rest.split()[:-1]]
     assert {word.rstrip("/") for word in copied} <= set(invited)
     assert not any(fnmatch(name, pattern) for name in (".git", ".venv", "certs", ".demo") for pattern in invited)
 

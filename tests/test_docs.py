@@ -1,7 +1,10 @@
 """What docs/ says is there, is there, and what is there, docs/ says."""
 
+import ast
+import contextlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -12,31 +15,40 @@ import click
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gateway import registry
+from gateway.admin.operations import make_operations
+from gateway.admin.problem import TITLES
 from gateway.cli import cli
 from gateway.demo.run import _CONFIGURATION
+from gateway.jwks import KeySets
 from gateway.model import VERDICTS, Reason
-from gateway.observe.metrics import RequestMetrics
-from gateway.reload import _NEEDS_RESTART
-from gateway.settings import Settings
+from gateway.observe.accounts import AccountMetrics
+from gateway.observe.metrics import KeySetMetrics, RequestMetrics
+from gateway.reload import _NEEDS_RESTART, _ON_OR_OFF
+from gateway.settings import ProfileSettings, Settings
+from gateway.settings.limits import BUDGETS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 ROW = re.compile(r"^\| (?!-)(.+) \|$", re.MULTILINE)
 REQUIRED = "required"
-OF_LATER_ISSUES = {"gateway_pages_total", "gateway_limit_used_ratio", "gateway_jobs"} | {
-    "gateway_webhook_deliveries_total",
-    "gateway_jwks_age_seconds",
+OF_LATER_ISSUES = {"gateway_jobs", "gateway_webhook_deliveries_total"}
+# References to secrets have a table of their own; overrides are those of a profile (tests/test_schema.py).
+LEAVES = {"SecretDigest", "SecretValue", "LimitOverrides"}
+SOURCES = {
+    path: path.read_text() for path in Path(registry.__file__).parent.rglob("*.py") if "demo" not in path.parts
 }
 
 
-def rows(page: str) -> dict[str, list[str]]:
-    """The tables of a page, by the code in their first cells."""
-    cells = (re.split(r"\s*(?<!\\)\|\s*", row) for row in ROW.findall((DOCS / page).read_text()))
+def rows(page: str, until: str = "\0") -> dict[str, list[str]]:
+    """The tables of a page, up to a heading, by the code in their first cells."""
+    text = (DOCS / page).read_text().partition(f"\n{until}\n")[0]
+    cells = (re.split(r"\s*(?<!\\)\|\s*", row) for row in ROW.findall(text))
     return {first.strip("` "): [cell.strip() for cell in rest] for first, *rest in cells if first.startswith("`")}
 
 
@@ -55,16 +67,18 @@ def settings(model: type[BaseModel] = Settings, path: str = "") -> Iterator[tupl
         section = section_of(field.annotation)
         kind = get_origin(field.annotation)
         is_plain_section = kind is None and section is not None
-        is_secret = section is not None and section.__name__ == "SecretDigest"
-        if not is_plain_section or is_secret:
+        is_leaf = section is not None and section.__name__ in LEAVES
+        if not is_plain_section or is_leaf:
             yield here, field.default_factory if field.default is PydanticUndefined else field.default
-        if section is not None and not is_secret:
+        if section is not None and not is_leaf:
             yield from settings(section, here + {list: "[]", dict: ".<name>"}.get(kind or str, ""))
 
 
 def shown(default: Any) -> str:
     if default is None:
         return "`null`"
+    if isinstance(default, BaseModel):
+        default = default.model_dump(exclude_unset=True)
     if isinstance(default, bool | list | dict):
         return f"`{json.dumps(default)}`"
     return f"`{default}`"
@@ -91,8 +105,10 @@ def _is_required(path: str) -> bool:
 
 
 def test_what_needs_a_restart_is_marked() -> None:
-    marked = {name for name, cells in rows("configuration.md").items() if "*restart*" in cells[-1]}
-    assert marked == {*_NEEDS_RESTART, "admin.tls"}
+    documented = rows("configuration.md")
+    marked = {name for name, cells in documented.items() if "*restart*" in cells[-1]}
+    needed = {*_NEEDS_RESTART, *_ON_OR_OFF}
+    assert marked == {name for name in documented if name in needed or name.partition(".")[0] in needed}
 
 
 def test_the_shipped_routes_are_told_true() -> None:
@@ -104,7 +120,7 @@ def test_the_shipped_routes_are_told_true() -> None:
 
 
 def test_every_reason_is_there_with_its_status() -> None:
-    documented = rows("errors.md")
+    documented = rows("errors.md", until="## Headers")
     assert set(documented) == set(Reason)
     for reason, verdict in VERDICTS.items():
         assert documented[reason][0] == str(verdict.status), reason
@@ -113,18 +129,37 @@ def test_every_reason_is_there_with_its_status() -> None:
 def test_the_diagram_names_the_statuses_of_the_refusals() -> None:
     diagram = (DOCS / "request.md").read_text().partition("```mermaid")[2].partition("```")[0]
     told = {int(number) for text in re.findall(r'\. "([\d ]+)" \.', diagram) for number in text.split()}
-    later = {415, 499, 500}
-    assert told == {verdict.status for verdict in VERDICTS.values()} - later
+    assert told == {verdict.status for verdict in VERDICTS.values()} - {200, 499, 500}
+
+
+@pytest.mark.parametrize("name", sorted(BUDGETS))
+def test_the_limits_are_told_of_on_their_page(name: str) -> None:
+    assert f"`{name}`" in (DOCS / "limits.md").read_text()
+    assert name in ProfileSettings.model_fields
+
+
+def test_every_header_of_an_answer_is_there() -> None:
+    where = ("gateway/problem.py", "gateway/limits/standing.py")
+    source = "".join(text for path, text in SOURCES.items() if str(path).endswith(where))
+    words = re.findall(r"""["']([A-Z][A-Za-z]*(?:-[A-Za-z]+)*): """, source)
+    common = {"Content-Type", "Content-Length", "Cache-Control", "Date", "Connection"}
+    assert set(rows("errors.md")) - set(Reason) == set(words) - common
+
+
+def families() -> list[Metric]:
+    """The metrics that rooms make by themselves, still without values."""
+    key_sets = KeySets(lambda _: None)
+    return [
+        metric for room in (RequestMetrics(), AccountMetrics(), KeySetMetrics(key_sets)) for metric in room.collect()
+    ]
 
 
 def metric_names() -> set[str]:
     """All names that stand in the code, as Prometheus shows them."""
-    source = "".join(
-        path.read_text() for path in (Path(registry.__file__).parent).rglob("*.py") if "demo" not in path.parts
-    )
+    source = "".join(SOURCES.values())
     names = set(re.findall(r'"(gateway_[a-z_]+)"', source))
     counters = {
-        *(metric.name for metric in RequestMetrics().collect() if metric.type == "counter"),
+        *(metric.name for metric in families() if metric.type == "counter"),
         *re.findall(r'Number\(\s*"(gateway_[a-z_]+)"[^)]*, True\s*\)', source),
         *re.findall(r'ByLabel\(\s*"(gateway_[a-z_]+)"', source),
     }
@@ -142,11 +177,22 @@ def test_the_metrics_of_later_issues_are_named_as_such() -> None:
 
 def test_labels_are_told_true() -> None:
     documented = rows("metrics.md")
-    for metric in RequestMetrics().collect():
+    for metric in families():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = getattr(metric, "_labelnames", ())
         assert documented[name][0] == metric.type
         assert documented[name][1] == ", ".join(labels)
+
+
+def test_every_event_is_there_and_no_other() -> None:
+    logged = {
+        event: level
+        for text in SOURCES.values()
+        for level, event in re.findall(r'\blog\.(debug|info|warning|error)\(\s*"([^"]+)"', text)
+    }
+    section = (DOCS / "log.md").read_text().partition("## The gateway itself")[2].partition("\n## ")[0]
+    documented = dict(re.findall(r"^\| `([^`]+)` \| (\w+) \|", section, re.MULTILINE))
+    assert documented == logged
 
 
 def commands(command: click.Command = cli, path: str = "gateway") -> Iterator[tuple[str, click.Command]]:
@@ -168,11 +214,48 @@ def test_every_command_is_there_with_its_options(path: str, command: click.Comma
             assert option.opts[0] in about or option.opts[0] in summary, option.opts[0]
 
 
+def shown_commands() -> Iterator[tuple[str, list[str]]]:
+    """The commands of this project in code blocks, where they stand and what they are called with."""
+    for page in PAGES:
+        blocks = re.findall(r"^(?: {4,})(.*)$", page.read_text(), re.MULTILINE)
+        for line in blocks:
+            found = re.search(
+                r"^(?:(?:export )?[A-Z]+=\$\()?(?:\.venv/bin/|/opt/gateway/bin/)?gateway ([^)]*)\)?$", line
+            )
+            if found:
+                yield f"{page.name}: {line}", shlex.split(found[1], comments=True)
+
+
+@pytest.mark.parametrize(("where", "words"), [pytest.param(*shown, id=shown[0]) for shown in shown_commands()])
+def test_the_commands_that_are_shown_can_be_called_so(where: str, words: list[str]) -> None:
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        assert words[0] in command.commands, where
+        command = command.commands[words.pop(0)]
+    with contextlib.suppress(click.exceptions.Exit):
+        command.make_context(command.name, words)
+
+
 def test_every_target_of_make_is_there() -> None:
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = (DOCS / "commands.md").read_text()
     assert {"run", "test", "lint", "bench", "image", "docs"} <= set(targets)
     assert all(target in text.partition("## make")[2] for target in targets)
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_levels_of_the_architecture_are_those_that_are_tested() -> None:
+    tree = ast.parse((ROOT / "tests/test_imports.py").read_text())
+    values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined] # names
+    block = (DOCS / "architecture.md").read_text().partition("depend\n\n")[2].partition("\n\n")[0]
+    # A level goes on in the next line behind a comma; what a line says of it stands behind several blanks.
+    told = re.sub(r",\n +", ", ", block)
+    levels = [re.split(r" {3,}", line.strip())[0] for line in told.splitlines() if not line.startswith(" " * 20)]
+    assert [level.split(", ") for level in levels] == [level.split() for level in ast.literal_eval(values["LEVELS"])]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -187,7 +270,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert there.exists(), target
         if parts.fragment:
             headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
-            assert parts.fragment in {heading.lower().replace(" ", "-") for heading in headings}, target
+            assert parts.fragment in {anchor_of(heading) for heading in headings}, target
 
 
 def test_the_configurations_in_the_text_fit_the_schema() -> None:
@@ -197,7 +280,7 @@ def test_the_configurations_in_the_text_fit_the_schema() -> None:
         for indent, block in re.findall(r"^( *)```yaml\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL):
             document = yaml.safe_load(re.sub(rf"^{indent}", "", block, flags=re.MULTILINE))
             if isinstance(document, dict):
-                schema.validate(document)
+                schema.validate({"network": {"allow": ["10.0.0.0/8"]}, **document})
                 found += 1
     assert found >= 2
 
@@ -217,3 +300,11 @@ def test_no_line_of_a_page_is_longer_than_it_should_be() -> None:
             continue
         for line in page.read_text().splitlines():
             assert len(line) <= 140 or line.startswith("|"), f"{page.name}: {line[:60]}"
+
+
+def test_the_admin_api_is_told_true() -> None:
+    told = re.findall(r"^\| ([A-Z]+) \| `(/admin/[^`]+)` \|", (DOCS / "admin-api.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted((operation.method, operation.path) for operation in make_operations())
+    documented = rows("admin-api.md")
+    for reason, (status, _) in TITLES.items():
+        assert documented[reason][0] == str(status), reason

@@ -19,7 +19,7 @@ from gateway.model import VERDICTS, Access, Denial, Kind, Reason, Route, Source
 from tests.support.pure import REFUSING_REASONS, make_head, make_identity
 
 UPSTREAM = {Reason.UPSTREAM_UNREACHABLE: 502, Reason.UPSTREAM_BROKE_OFF: 502, Reason.UPSTREAM_TIMEOUT: 504}
-# Chapter 7 of the design, as far as this version has the reason.
+# Chapter 7 of the design, as far as this version has the reason; `answered` is our own answer that is no problem.
 STATUSES = {
     "unauthenticated": 401, "address_denied": 403, "forbidden": 403, "route_not_found": 404,
     "method_not_allowed": 405,
@@ -27,12 +27,15 @@ STATUSES = {
     "body_too_large": 413,
     "headers_too_large": 431, "too_many_bad_logins": 429, "upstream_unreachable": 502, "upstream_broke_off": 502,
     "upstream_timeout": 504, "internal": 500, "client_gone": 499, "expectation_failed": 417,
-    "version_not_supported": 505,
+    "version_not_supported": 505, "token_expired": 401, "token_invalid": 401, "budget_exhausted": 403,
+    "bad_page_range": 400, "too_many_pages": 413, "field_refused": 422, "rate_limited": 429,
+    "too_many_requests_in_flight": 429, "too_many_pages_in_flight": 429, "ledger_unavailable": 503, "spool_full": 503,
+    "answered": 200,
 }  # fmt: skip
 
 
 def test_every_reason_but_forwarded_has_a_verdict() -> None:
-    assert set(VERDICTS) == set(REFUSING_REASONS)
+    assert set(VERDICTS) == {*REFUSING_REASONS, Reason.ANSWERED}
 
 
 @pytest.mark.parametrize("reason", REFUSING_REASONS)
@@ -42,6 +45,10 @@ def test_a_title_is_short_ascii_that_fits_a_status_line(reason: Reason) -> None:
     assert set(title) <= set(string.ascii_letters + string.digits + " -")
     assert title == title.strip()
     assert title[0].isupper()
+
+
+def test_an_answer_of_our_own_is_no_refusal() -> None:
+    assert (VERDICTS[Reason.ANSWERED].status, VERDICTS[Reason.ANSWERED].source) == (200, Source.GATEWAY)
 
 
 def test_titles_tell_reasons_apart() -> None:

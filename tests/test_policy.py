@@ -1,10 +1,11 @@
 import re
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import Access, ClientAddress, Denial, Kind, Reason, Route
+from gateway.model import Access, ClientAddress, Denial, Kind, Profile, Reason, Route
 from gateway.networks import Networks
 from gateway.policy import (
     Routes,
@@ -17,6 +18,8 @@ from gateway.policy import (
     compile_pattern,
 )
 from tests.support.pure import PROPERTY, denial_of, ip, make_identity, paths
+
+HERE = ip("192.0.2.1")
 
 
 def rule(path: str, methods: str = "GET", label: str = "a", host: str | None = None, networks: str = "") -> Rule:
@@ -180,9 +183,47 @@ def test_an_address_must_be_allowed_everywhere(is_allowed: bool, own: str, passe
 def test_admin_routes_need_the_scope(access: Access, scopes: set[str], passes: bool) -> None:
     route, identity = Route("r", Kind.PLAIN, access), make_identity(scopes=frozenset(scopes))
     if passes:
-        check_access(route, identity)
+        check_access(route, identity, HERE)
     else:
-        assert denial_of(check_access, route, identity).reason is Reason.FORBIDDEN
+        assert denial_of(check_access, route, identity, HERE).reason is Reason.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("networks", "passes"),
+    [("", True), ("192.0.2.0/24", True), ("10.0.0.0/8 192.0.2.0/24", True), ("10.0.0.0/8", False), ("::/0", False)],
+)
+def test_a_profile_may_be_for_some_networks(networks: str, passes: bool) -> None:
+    route = Route("r", Kind.PLAIN, Access.KEY)
+    profile = Profile("p", 1, networks=tuple(map(ip_network, networks.split())))
+    identity = make_identity(profile=profile)
+    if passes:
+        check_access(route, identity, HERE)
+    else:
+        denial = denial_of(check_access, route, identity, HERE)
+        assert denial.reason is Reason.ADDRESS_DENIED
+        assert str(HERE) not in denial.detail
+
+
+@pytest.mark.parametrize(
+    ("routes", "label", "is_ours", "passes"),
+    [
+        (set(), "r", False, True),
+        ({"r"}, "r", False, True),
+        ({"q", "r"}, "r", False, True),
+        ({"q"}, "r", False, False),
+        ({"q"}, "me", True, True),  # everyone may ask how he stands
+        ({"q"}, "me", False, False),
+    ],
+)
+def test_a_profile_may_be_for_some_routes(routes: set[str], label: str, is_ours: bool, passes: bool) -> None:
+    route = Route(label, Kind.PLAIN, Access.KEY, is_ours=is_ours)
+    identity = make_identity(profile=Profile("p", 1, routes=frozenset(routes)))
+    if passes:
+        check_access(route, identity, HERE)
+    else:
+        denial = denial_of(check_access, route, identity, HERE)
+        assert denial.reason is Reason.FORBIDDEN
+        assert "profiles.<name>.routes" in denial.detail
 
 
 @PROPERTY

@@ -5,11 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model import VERDICTS, Denial, Reason
-from gateway.problem import problem
+from gateway.problem import own_answer, problem
 from tests.support.pure import PROPERTY, REFUSING_REASONS, parse_response, values_of
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 ID = "0123456789abcdef0123456789abcdef"
+CHALLENGES = {  # RFC 6750 3.1
+    Reason.UNAUTHENTICATED: b'Bearer realm="gateway"',
+    Reason.TOKEN_INVALID: b'Bearer realm="gateway", error="invalid_token"',
+    Reason.TOKEN_EXPIRED: b'Bearer realm="gateway", error="invalid_token", error_description="expired"',
+}
 
 
 @pytest.mark.parametrize("reason", REFUSING_REASONS)
@@ -35,7 +40,7 @@ def test_is_one_answer_in_the_shape_that_clients_know(reason: Reason, closes: bo
         b"x-request-id": ID.encode(),
         b"x-gateway-reason": reason.value.encode(),
         **({b"connection": b"close"} if closes else {}),
-        **({b"www-authenticate": b'Bearer realm="gateway"'} if verdict.status == 401 else {}),
+        **({b"www-authenticate": CHALLENGES[reason]} if verdict.status == 401 else {}),
     }
     assert len(response.headers) == len(headers)
 
@@ -61,6 +66,38 @@ def test_tells_when_to_come_back_and_which_methods_there_are() -> None:
     )
     assert values_of(response, b"allow") == [b"GET, PUT"]
     assert values_of(response, b"retry-after") == []
+
+
+def test_a_title_of_its_own_is_the_reason_phrase_too() -> None:
+    denial = Denial(Reason.BUDGET_EXHAUSTED, "", title="Page budget used up until 2026-12-01")
+    response, body = parse_response(problem(denial, ID, DATE, closes=False))
+    assert response.reason == b"Page budget used up until 2026-12-01"
+    assert json.loads(body)["title"] == "Page budget used up until 2026-12-01"
+    assert json.loads(body)["type"] == "urn:document-gateway:problem:budget_exhausted"
+
+
+def test_lines_of_a_refusal_are_headers() -> None:
+    lines = (b"RateLimit: a", b"RateLimit-Policy: b")
+    response, _ = parse_response(problem(Denial(Reason.RATE_LIMITED, "", lines=lines), ID, DATE, closes=True))
+    assert values_of(response, b"ratelimit") == [b"a"]
+    assert values_of(response, b"ratelimit-policy") == [b"b"]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_of_our_own_that_is_no_problem(method: str, closes: bool) -> None:
+    whole = own_answer(b'{"a": 1}', ID.encode(), DATE, closes=closes, bodiless=method == "HEAD")
+    response, body = parse_response(whole, method)
+    assert (response.status_code, response.reason) == (200, b"OK")
+    assert body == (b"" if method == "HEAD" else b'{"a": 1}')
+    assert dict(response.headers) == {
+        b"content-type": b"application/json",
+        b"content-length": b"8",
+        b"cache-control": b"no-store",
+        b"date": DATE,
+        b"x-request-id": ID.encode(),
+        **({b"connection": b"close"} if closes else {}),
+    }
 
 
 def test_zero_seconds_are_told_too() -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import os
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import gateway.reload
 from gateway.devcerts import make_development_certificates
 from gateway.errors import ConfigurationError, SetupError
 from gateway.reload import Prepared, Reloader, prepare, watched
-from gateway.tls import fingerprint
+from gateway.tls import Certificates, fingerprint
 from tests.support.pure import make_settings, write
 
 SECRET = "long-and-random-secret"
@@ -121,6 +122,46 @@ def test_the_files_of_keys_are_watched(tmp_path: Path) -> None:
     assert [path.name for path in watched(tmp_path / "gateway.yaml", settings)] == expected
 
 
+def test_every_file_that_a_configuration_names_is_watched(tmp_path: Path, made: Path) -> None:
+    for name in ("jwks.json", "pem", "shared", "token", "url"):
+        (tmp_path / name).write_text("sqlite:///data/ledger.db and more than 32 bytes")
+    files = {name: str(tmp_path / name) for name in ("jwks.json", "pem", "shared", "token", "url")}
+    issuer = {"issuer": "https://idp.test", "audience": "gateway"}
+    settings = make_settings(
+        tmp_path,
+        tls={**pair_of(made), "client_ca": str(made / "one" / "ca.pem")},
+        authentication={
+            "jwt": [
+                {**issuer, "jwks": files["jwks.json"]},
+                {**issuer, "jwks": "https://idp.test/keys"},
+                {**issuer, "discovery": True},
+                {**issuer, "public_key": files["pem"]},
+                {**issuer, "algorithms": ["HS256"], "secret": {"file": files["shared"]}},
+            ]
+        },
+        admin={"token": {"file": files["token"]}},
+        ledger={"url": {"file": files["url"]}},
+    )
+    expected = ["gateway.yaml", "server.pem", "server.key", "ca.pem", "jwks.json", "pem", "shared", "token", "url"]
+    assert [path.name for path in watched(tmp_path / "gateway.yaml", settings)] == expected
+
+
+def pair_of(made: Path) -> dict[str, str]:
+    return {"certificate": str(made / "one" / "server.pem"), "private_key": str(made / "one" / "server.key")}
+
+
+def test_the_admin_listener_asks_nobody_for_a_certificate(site: Site, made: Path) -> None:
+    ca = {"client_ca": str(made / "one" / "ca.pem"), "client_certificates": "required"}
+    site.write(tls=ca, admin={"tls": True})
+    prepared = site.prepare()
+    assert [pair.client_ca is not None for pair in (*prepared.pairs, *prepared.admin_pairs)] == [True, False]
+    (admin,) = prepared.admin_pairs
+    assert admin.context.verify_mode == ssl.CERT_NONE
+    certificates = Certificates(prepared.admin_pairs, "intermediate")
+    assert certificates.for_handshake() is certificates.listener_context
+    assert certificates.listener_context.verify_mode == ssl.CERT_NONE
+
+
 def test_a_secret_swapped_by_symlink_changes_the_fingerprint(site: Site) -> None:
     """As Kubernetes does it: the file is a link into ..data, which is a link to a directory that is exchanged."""
     mount = site.directory / "mount"
@@ -217,16 +258,60 @@ async def test_a_fault_anywhere_leaves_everything_as_it_was(
         ("admin.port", {"admin": {"port": 1}}),
         ("admin.tls", {"admin": {"tls": True}}),
         ("tls.profile", {"tls": {"profile": "modern"}}),
+        ("tls.client_ca", {"tls": {"client_ca": "ca.pem"}}),
+        ("ledger", {"ledger": {"url": "sqlite:///elsewhere.db"}}),
+        ("ledger", {"ledger": {"timeout": "3s"}}),
     ],
 )
 async def test_what_is_bound_needs_a_restart(
     site: Site, path: str, sections: dict[str, Any], events: list[Any]
 ) -> None:
     reloader = site.reloader()
+    if "client_ca" in sections.get("tls", {}):
+        sections = {"tls": {"client_ca": str(site.made / "one" / "ca.pem")}}
     site.write(**sections)
     assert not await reloader.reload()
     assert site.in_force == []
     assert [event["faults"] for event in events] == [[f"{path}: can't be reloaded: restart needed"]]
+
+
+MODES = ("none", "optional", "required")
+
+
+@pytest.mark.parametrize(("before", "after"), [(a, b) for a in MODES for b in MODES])
+async def test_whether_clients_are_asked_needs_a_restart_and_whom_to_believe_does_not(
+    site: Site, before: str, after: str
+) -> None:
+    site.write(tls={"client_ca": str(site.made / "one" / "ca.pem"), "client_certificates": before})
+    reloader = site.reloader()
+    site.write(tls={"client_ca": str(site.made / "two" / "ca.pem"), "client_certificates": after})
+    assert await reloader.reload() is (before == after)
+    assert len(site.in_force) == (before == after)
+
+
+async def test_a_changed_ca_is_noticed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = site.directory / "clients.pem"
+    shutil.copy(site.made / "one" / "ca.pem", path)
+    site.write(tls={"client_ca": str(path), "client_certificates": "optional"})
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    first, reloader = site.prepare(), told(queue, site)
+    monkeypatch.setattr(gateway.reload, "_INTERVAL", 0.001)
+    async with running(reloader):
+        shutil.copy(site.made / "two" / "ca.pem", site.directory / "new.pem")
+        (site.directory / "new.pem").replace(path)
+        second = await asyncio.wait_for(queue.get(), LONG)
+    assert None not in {first.pairs[0].client_ca, second.pairs[0].client_ca}
+    assert first.pairs[0].client_ca != second.pairs[0].client_ca
+
+
+async def test_another_ledger_behind_the_same_reference_needs_a_restart(site: Site, events: list[Any]) -> None:
+    site.environ["LEDGER"] = "sqlite:///one.db"
+    site.write(ledger={"url": {"env": "LEDGER"}})
+    reloader = site.reloader()
+    assert await reloader.reload()
+    site.environ["LEDGER"] = "sqlite:///two.db"
+    assert not await reloader.reload()
+    assert events[-1]["faults"] == ["ledger: can't be reloaded: restart needed"]
 
 
 async def test_all_that_needs_a_restart_is_told_at_once(site: Site, events: list[Any]) -> None:

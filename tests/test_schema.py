@@ -16,13 +16,18 @@ from pydantic_core import PydanticUndefined
 from gateway.configuration import load
 from gateway.demo.run import _CONFIGURATION
 from gateway.devcerts import make_development_certificates
+from gateway.keyfiles import read_local_keys
 from gateway.schema import main, schema_text
-from gateway.settings import Settings
+from gateway.settings import LimitOverrides, ProfileSettings, Settings
+from gateway.state import compile_settings
+from tests.support.tokens import SECRET, jwk_of, jwks_of, p256_key, pem_of
 
 CONFIG = Path(__file__).parent.parent / "config"
 SHIPPED = CONFIG / "gateway.yaml"
 EXAMPLE = re.compile(r"^( *)# Example.*\n((?: *# .*\n)+)", re.MULTILINE)
 ALLOW = ["10.0.0.0/8", "127.0.0.0/8", "::1/128"]
+# References to secrets have one form of several; null stands for all of AdminTls; overrides are those of a profile.
+NOT_LOOKED_INTO = {"SecretDigest", "SecretValue", "AdminTls", "LimitOverrides"}
 
 
 def validator() -> Draft202012Validator:
@@ -61,8 +66,8 @@ def missing(model: type[BaseModel], value: Any, path: str) -> Iterator[str]:
             yield here
         inner = [item for item in found if item is not None]
         for section in sections(field.annotation):
-            if section.__name__ in {"SecretDigest", "AdminTls"} or not inner:
-                continue  # a reference has one form of three; null stands for the whole
+            if section.__name__ in NOT_LOOKED_INTO or not inner:
+                continue
             below = inner[0]
             yield from missing(section, list(below.values()) if _is_table(field.annotation) else below, here)
 
@@ -73,10 +78,14 @@ def _is_table(annotation: Any) -> bool:
 
 @pytest.fixture
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the certificates that the defaults name."""
-    make_development_certificates(tmp_path / "certs", ["localhost"])
-    (tmp_path / "certs/other.pem").write_bytes((tmp_path / "certs/server.pem").read_bytes())
-    (tmp_path / "certs/other.key").write_bytes((tmp_path / "certs/server.key").read_bytes())
+    """A directory with the certificates that the defaults name, and the files that the examples do."""
+    certs = tmp_path / "certs"
+    make_development_certificates(certs, ["localhost"])
+    (certs / "other.pem").write_bytes((certs / "server.pem").read_bytes())
+    (certs / "other.key").write_bytes((certs / "server.key").read_bytes())
+    (certs / "batch.pem").write_bytes(pem_of(p256_key()))
+    (certs / "cluster-keys.json").write_bytes(jwks_of(jwk_of(p256_key(), kid="1")))
+    (certs / "legacy.key").write_bytes(SECRET)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -105,6 +114,9 @@ def test_its_examples_fit_the_schema_and_the_settings(at_home: Path) -> None:
     (at_home / "gateway.yaml").write_text(text)
     settings = load(at_home / "gateway.yaml", {})
     assert settings.keys[0].id == "ci"
+    issuers = {issuer.issuer for issuer in settings.authentication.jwt}
+    assert issuers - set(read_local_keys(settings.authentication.jwt)) == {"https://id.example.org/realms/main"}
+    assert compile_settings(settings).certificates is None  # `identity` is null: names alone let nobody in
 
 
 def test_the_shipped_file_holds_every_setting() -> None:
@@ -118,13 +130,22 @@ def test_the_shipped_file_says_the_defaults(at_home: Path) -> None:
     assert shipped.model_dump() == short.model_dump()
 
 
-def test_the_examples_of_keys_say_the_defaults() -> None:
-    (key,) = yaml.safe_load(with_examples(SHIPPED.read_text()))["keys"]
-    fields = Settings.model_fields["keys"].annotation
-    (model,) = sections(fields)
-    for name, field in model.model_fields.items():
-        if field.default is not PydanticUndefined:
-            assert key[name] == field.default, name
+def test_the_examples_say_the_defaults() -> None:
+    document = yaml.safe_load(with_examples(SHIPPED.read_text()))
+    authentication = Settings.model_fields["authentication"].annotation
+    for place, entry in (
+        (Settings.model_fields["keys"], document["keys"][0]),
+        (authentication.model_fields["jwt"], document["authentication"]["jwt"][0]),  # type: ignore[union-attr]
+    ):
+        (model,) = sections(place.annotation)
+        for name, field in model.model_fields.items():
+            if field.default is not PydanticUndefined and name in entry and name != "discovery":
+                default = field.default
+                assert entry[name] == (default.model_dump(exclude_unset=True) if name == "limits" else default), name
+
+
+def test_overrides_are_those_of_a_profile() -> None:
+    assert set(LimitOverrides.model_fields) == set(ProfileSettings.model_fields) - {"networks", "routes"}
 
 
 def test_the_demos_file_fits_the_schema() -> None:
@@ -144,6 +165,16 @@ def test_the_demos_file_fits_the_schema() -> None:
         {"keys": [{"id": "ci", "secret": {}}]},
         {"routes": [{"name": "a", "methods": ["TRACE"], "path": "/a"}]},
         {"profiles": {"default": {"body_limit": "a lot"}}},
+        {"profiles": {"default": {"requests_per_minute": 0}}},
+        {"keys": [{"id": "ci", "secret": {"env": "A"}, "limits": {"networks": []}}]},
+        {"authentication": {"jwt": [{"issuer": "https://id.example"}]}},
+        {"authentication": {"jwt": [{"issuer": "a", "audience": "b", "secret": "in the clear"}]}},
+        {"authentication": {"jwt": [{"issuer": "a", "audience": "b", "algorithms": ["none"]}]}},
+        {"authentication": {"certificates": {"identity": "serial"}}},
+        {"tls": {"client_certificates": "maybe"}},
+        {"body": {"spool_limit": 1}},
+        {"prices": {"per_1000_pages": {"quick": 1}}},
+        {"ledger": {"timeout": 2}},
     ],
 )
 def test_the_schema_refuses(wrong: dict[str, Any]) -> None:

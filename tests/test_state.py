@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from gateway.auth.keyring import Generation, KeyRecord
 from gateway.limits.buckets import Rate
 from gateway.model import Access, Identity, Kind, Profile, Reason, Route
-from gateway.state import Live, Pace, State, compile_settings
+from gateway.state import Live, Pace, State, clashes, compile_settings, profile_of, with_issuers_keys, with_ring
 from tests.support.pure import denial_of, ip, make_settings
 
 
 def compiled(directory: Path, **sections: object) -> State:
-    return compile_settings(make_settings(directory, {"A": "one", "B": "two"}, **sections))
+    return compile_settings(make_settings(directory, {"A": "one", "B": "two", "C": "three"}, **sections))
 
 
 def test_a_key_becomes_an_identity_under_its_digest(tmp_path: Path) -> None:
@@ -25,20 +26,91 @@ def test_a_key_becomes_an_identity_under_its_digest(tmp_path: Path) -> None:
             "owner": "Team",
             "scopes": ["admin"],
             "networks": ["10.1.0.0/16"],
+            "expires": "2027-01-15T08:00:00Z",
         },
+        {"id": "c", "secret": {"env": "C"}, "disabled": True},
     ]
     state = compiled(tmp_path, keys=keys, profiles={"big": {"body_limit": "1GB"}})
     one, two = (state.keys[sha256(secret).digest()] for secret in (b"one", b"two"))
     assert len(state.keys) == 2
-    assert one.identity == Identity(
-        "a", "key:a", Profile("default", 200 * 1024**2), frozenset(), ("api_key", "accepted")
-    )
+    assert one.identity == Identity("a", "key:a", Profile("default", 200 * 1024**2), account="key:a")
     assert two.identity == Identity(
-        "b", "key:Team", Profile("big", 1024**3), frozenset({"admin"}), ("api_key", "accepted")
+        "b", "key:Team", Profile("big", 1024**3), frozenset({"admin"}), account="key:b", expires_at=1_800_000_000.0
     )
     assert not one.networks
     assert ip("10.1.2.3") in two.networks
     assert ip("10.2.0.1") not in two.networks
+
+
+LIMITS = {
+    "requests_per_minute": 1, "polls_per_minute": 2, "concurrent_requests": 3, "pages_in_flight": 5,
+    "pages_per_request": 4, "body_limit": "6B", "pages_per_day": 7, "pages_per_month": 8, "requests_per_day": 9,
+    "requests_per_month": 10, "spend_per_month": 11.5, "soft_limit": 0.5, "page_range": "required",
+    "networks": ["10.1.0.0/16"], "routes": ["submit"],
+}  # fmt: skip
+COMPILED = Profile(
+    "small",
+    6,
+    requests_per_minute=1,
+    polls_per_minute=2,
+    concurrent_requests=3,
+    pages_in_flight=5,
+    pages_per_request=4,
+    pages_per_day=7,
+    pages_per_month=8,
+    requests_per_day=9,
+    requests_per_month=10,
+    spend_per_month=11_500_000,
+    soft_limit=0.5,
+    needs_page_range=True,
+    networks=(ip_network("10.1.0.0/16"),),
+    routes=frozenset({"submit"}),
+)
+
+
+def test_a_profile_becomes_limits_in_whole_units(tmp_path: Path) -> None:
+    assert compiled(tmp_path, profiles={"small": LIMITS}).profiles["small"] == COMPILED
+
+
+def test_a_keys_own_limits_take_the_place_of_its_profiles(tmp_path: Path) -> None:
+    own = {"pages_per_day": None, "spend_per_month": 2, "page_range": "optional", "concurrent_requests": 30}
+    keys = [{"id": "a", "secret": {"env": "A"}, "profile": "small", "limits": own}]
+    (key,) = compiled(tmp_path, keys=keys, profiles={"small": LIMITS}).keys.values()
+    assert key.identity.profile == dataclasses.replace(
+        COMPILED, pages_per_day=None, spend_per_month=2_000_000, needs_page_range=False, concurrent_requests=30
+    )
+
+
+def test_prices_and_refused_fields_are_taken_over(tmp_path: Path) -> None:
+    state = compiled(
+        tmp_path, prices={"per_1000_pages": {"fast": 2}, "default_mode": "fast"}, body={"allow_file_url": True}
+    )
+    assert (state.pricing.of("fast"), state.pricing.of("accurate"), state.pricing.of(None)) == (2000, 0, 2000)
+    assert state.form_rules.refused == {"webhook_url"}
+    assert compiled(tmp_path).form_rules.refused == {"file_url", "webhook_url"}
+
+
+def record(key_id: str, profile: str = "default") -> KeyRecord:
+    generation = Generation(1, sha256(key_id.encode()).digest(), created_at=0)
+    return KeyRecord(key_id, profile, key_id, created_at=0, revision=1, generations=(generation,))
+
+
+def test_another_ring_or_key_set_makes_another_state(tmp_path: Path) -> None:
+    state = compiled(tmp_path)
+    ring = state.ring.changed([record("led")])
+    joined = with_ring(state, ring)
+    assert (joined is not state, joined.settings is state.settings) == (True, True)
+    assert list(joined.ring.records) == ["led"]
+    assert with_issuers_keys(joined, {}).tokens is not joined.tokens
+
+
+def test_limits_of_accounts_are_found(tmp_path: Path) -> None:
+    keys = [{"id": "a", "secret": {"env": "A"}, "profile": "small"}]
+    state = compiled(tmp_path, keys=keys, profiles={"small": LIMITS})
+    state = with_ring(state, state.ring.changed([record("led", "small")]))
+    assert profile_of(state, "key:a") == profile_of(state, "key:led") == COMPILED
+    assert profile_of(state, "key:nobody") is None
+    assert clashes(state, ["a", "led"]) == ["a"]
 
 
 def test_networks_rates_and_origins_are_taken_over(tmp_path: Path) -> None:

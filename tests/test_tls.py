@@ -2,6 +2,7 @@ import ssl
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from gateway.clientca import ClientCa
 from gateway.errors import SetupError
 from gateway.settings import CertificatePair
 from gateway.tls import Certificates, LoadedPair, base_context, fingerprint, load_pair, load_pairs
@@ -55,7 +57,10 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def shake_hands(
-    server_context: ssl.SSLContext, context: ssl.SSLContext, name: str | None
+    server_context: ssl.SSLContext,
+    context: ssl.SSLContext,
+    name: str | None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """A whole handshake in memory: the client's end and the server's.
 
@@ -64,7 +69,7 @@ def shake_hands(
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_context.wrap_bio(to_server, to_client, server_side=True)
-    client = context.wrap_bio(to_client, to_server, server_hostname=name)
+    client = context.wrap_bio(to_client, to_server, server_hostname=name, session=session)
     for end in (client, server) * 3:
         try:
             end.do_handshake()
@@ -359,6 +364,136 @@ def test_a_connection_cut_off_is_no_polite_end(good: CertificatePair, authority:
     with pytest.raises(ssl.SSLError) as caught:
         server.read()
     assert caught.value.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
+# Client certificates
+
+
+@pytest.fixture
+def asking(issue: Issue, authority: trustme.CA) -> Certificates:
+    """The pairs of a listener that believes the same CA's clients."""
+    return Certificates(asking_pairs(issue, authority), "intermediate")
+
+
+def asking_pairs(issue: Issue, believed: trustme.CA) -> list[LoadedPair]:
+    client_ca = client_ca_of(believed)
+    return [load_pair(issue(name), "intermediate", client_ca) for name in ("default.test", "a.test")]
+
+
+def client_ca_of(believed: trustme.CA) -> ClientCa:
+    der = ssl.PEM_cert_to_DER_cert(believed.cert_pem.bytes().decode())
+    return ClientCa(der, sha256(der).hexdigest())
+
+
+def bearer(authority: trustme.CA, by: trustme.CA | None = None) -> ssl.SSLContext:
+    context = client_context(authority)
+    context.check_hostname = False
+    (by or authority).issue_cert("client.test").configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("profile", ["intermediate", "modern"])
+def test_without_client_cas_nobody_is_asked_and_all_handshakes_begin_with_one_context(
+    good: CertificatePair, authority: trustme.CA, profile: str
+) -> None:
+    certificates = Certificates([load_pair(good, profile)], profile)
+    assert certificates.client_ca is None
+    assert certificates.for_handshake() is certificates.for_handshake() is certificates.listener_context
+    assert certificates.listener_context.verify_mode == ssl.CERT_NONE
+    assert certificates.listener_context.num_tickets == 1
+    assert not certificates.listener_context.options & ssl.OP_NO_TICKET
+    _, server = shake_hands(certificates.listener_context, bearer(authority), "a.test")
+    assert not server.getpeercert()
+
+
+@pytest.mark.parametrize("name", ["default.test", "a.test", "unknown.test", None])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_who_is_believed_follows_the_swap_with_and_without_sni(
+    asking: Certificates, authority: trustme.CA, issue: Issue, name: str | None, version: ssl.TLSVersion
+) -> None:
+    other = trustme.CA()
+    old, new = bearer(authority), bearer(authority, by=other)
+    old.minimum_version = new.minimum_version = old.maximum_version = new.maximum_version = version
+    _, server = shake_hands(asking.for_handshake(), old, name)
+    assert (server.getpeercert() or {})["subjectAltName"] == (("DNS", "client.test"),)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(asking.for_handshake(), new, name)
+    before = asking.client_ca
+    asking.swap(asking_pairs(issue, other))
+    assert asking.client_ca not in {before, None}
+    _, server = shake_hands(asking.for_handshake(), new, name)
+    assert server.getpeercert()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(asking.for_handshake(), old, name)
+
+
+def test_a_client_without_a_certificate_comes_through_the_handshake(
+    asking: Certificates, authority: trustme.CA
+) -> None:
+    _, server = shake_hands(asking.for_handshake(), client_context(authority), "a.test")
+    assert server.getpeercert() is None
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_is_resumed_where_clients_are_asked(
+    asking: Certificates, good: CertificatePair, authority: trustme.CA, version: ssl.TLSVersion, tickets: bool
+) -> None:
+    def is_resumed(certificates: Certificates) -> bool:
+        context = bearer(authority)
+        context.minimum_version = context.maximum_version = version
+        if not tickets:
+            context.options |= ssl.OP_NO_TICKET
+        session = None
+        for _ in range(2):
+            client, server = shake_hands(certificates.for_handshake(), context, "a.test", session)
+            server.write(b"x")
+            client.read(1)  # a ticket of TLS 1.3 comes with it
+            session = client.session
+        return bool(client.session_reused)
+
+    assert not is_resumed(asking)
+    if tickets:  # and that is no accident of this test's client
+        assert is_resumed(Certificates([load_pair(good, "intermediate")], "intermediate"))
+
+
+def test_a_context_outlives_a_hello_that_comes_twice(asking: Certificates, authority: trustme.CA) -> None:
+    """After a HelloRetryRequest the sni_callback runs a second time, out of the context that the handshake left."""
+    context = asking.for_handshake()
+    calls = list[str | None]()
+
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, begun_with: ssl.SSLContext) -> None:
+        calls.append(name)
+        asking._choose(connection, name, begun_with)
+
+    context.sni_callback = choose
+    context.set_ecdh_curve("secp384r1")  # clients send another share first
+    _, server = shake_hands(context, bearer(authority), "a.test")
+    assert server.getpeercert()
+    assert calls == ["a.test", "a.test"]
+
+
+def test_contexts_that_ask_resume_nothing_and_believe_what_others_do(asking: Certificates) -> None:
+    for context in (asking.for_handshake(), asking._pairs[0].context):
+        assert context.verify_mode == ssl.CERT_OPTIONAL
+        assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+        assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+        assert context.options & ssl.OP_NO_TICKET
+        assert context.num_tickets == 0
+    assert asking.for_handshake() is not asking.for_handshake()
+    assert asking.for_handshake().get_ca_certs() == []  # whoever is not handed on is believed by nobody
+
+
+def test_loads_the_cas_with_the_pairs(issue: Issue, authority: trustme.CA, tmp_path: Path) -> None:
+    pair = issue("a.test")
+    tls = {"certificate": str(pair.certificate), "private_key": str(pair.private_key)}
+    tls |= {"client_ca": str(tmp_path / "clients"), "client_certificates": "required"}
+    authority.cert_pem.write_to_path(tmp_path / "clients")
+    (loaded,) = load_pairs(make_settings(tmp_path, tls=tls))
+    assert loaded.client_ca == client_ca_of(authority).digest
+    (tmp_path / "clients").write_text("nonsense")
+    with pytest.raises(SetupError, match=r"/clients holds no PEM certificate$"):
+        load_pairs(make_settings(tmp_path, tls=tls))
 
 
 # Content

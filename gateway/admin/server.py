@@ -1,80 +1,118 @@
-"""The admin listener: /livez, /readyz and /metrics.
+"""The admin listener's application: /livez, /readyz, /metrics, and the admin API.
 
-The probes need no token, all else does. Without a token only loopback peers are served, and only under a loopback
-Host, so that no web page can reach it through its visitor's browser (DNS rebinding).
+The probes need no token, all else does (guard.py). Whatever goes wrong behind that becomes a problem here, and
+nothing that is answered may be kept.
 """
 
-import hmac
+import asyncio
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import Final
 
+import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from gateway.auth.apikey import digest_of
+from gateway.admin.connection import AdminConnection
+from gateway.admin.desk import Desk
+from gateway.admin.guard import Guard
+from gateway.admin.problem import AdminProblem, problem_answer
+from gateway.admin.routes import ACTOR, add_operations
+from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.ledger.keys import KeyProblem
 from gateway.state import Live
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
-_BEARER: Final = "bearer "
+_SECONDS: Final = 30.0
+_RETRY: Final = 5
+_PERHAPS: Final = "a change that was asked for may have been made all the same."
+_OF_KIND: Final = {"not_found": "key_not_found", "conflict": "conflict", "invalid": "invalid"}
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+log = structlog.get_logger()
 
 
-def make_admin(live: Live, registry: CollectorRegistry, upstream_is_up: Callable[[], bool]) -> web.Application:
-    """Makes the application of the admin listener."""
+def make_admin(
+    live: Live,
+    registry: CollectorRegistry,
+    upstream_is_up: Callable[[], bool],
+    problems: Callable[[], list[str]],
+    desk: Desk,
+    monotonic: Callable[[], float],
+) -> web.Application:
+    """Makes the application of the admin listener. `problems` are the words of what is not ready."""
+    app = web.Application(middlewares=[_boundary(Guard(live, monotonic))])
+    app.on_response_prepare.append(_without_server)
+    probes = _probes(live, upstream_is_up, problems)
+    app.add_routes([*probes, web.get("/metrics", _metrics(registry))])
+    add_operations(app, desk)
+    return app
 
+
+def _boundary(guard: Guard) -> Middleware:
     @web.middleware
-    async def guard(request: web.Request, handler: _Handle) -> web.StreamResponse:
-        refusal = None if request.path in _PROBES else _refusal(live, request)
+    async def boundary(request: web.Request, handler: _Handle) -> web.StreamResponse:
+        if isinstance(request.protocol, AdminConnection):
+            request.protocol.begin_exchange()
         try:
-            response = refusal or await handler(request)
-        except web.HTTPException as error:
-            response = _answer(error.status, error.reason)
+            async with asyncio.timeout(_SECONDS):
+                if request.path not in _PROBES:
+                    request[ACTOR] = guard.actor_of(request)
+                response = await handler(request)
+        except Exception as error:  # noqa: BLE001 -- the one boundary of this listener
+            response = problem_answer(_problem(error))
         response.headers["Cache-Control"] = "no-store"
         return response
 
+    return boundary
+
+
+def _problem(error: Exception) -> AdminProblem:
+    match error:
+        case AdminProblem():
+            problem = error
+        case KeyProblem():
+            problem = AdminProblem(_OF_KIND[error.kind], f"{error}.")
+        case LedgerUnavailable():
+            problem = AdminProblem(
+                "ledger_unavailable", f"The ledger does not answer; {_PERHAPS}", retry_after=_RETRY
+            )
+        case TimeoutError():
+            problem = AdminProblem("timed_out", f"This took too long; {_PERHAPS}", retry_after=_RETRY)
+        case web.HTTPMethodNotAllowed():
+            allow = ", ".join(sorted(error.allowed_methods))
+            problem = AdminProblem("method_not_allowed", f"Methods of this path: {allow}.", allow=allow)
+        case web.HTTPNotFound():
+            problem = AdminProblem("route_not_found", "There is nothing here; see /admin/v1/openapi.json.")
+        case _:
+            log.error("internal error", error=whereabouts(error))
+            problem = AdminProblem("internal", "Something went wrong here; the log has more.")
+    return problem
+
+
+def _probes(live: Live, upstream_is_up: Callable[[], bool], problems: Callable[[], list[str]]) -> list[web.RouteDef]:
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def readyz(_: web.Request) -> web.Response:
-        status = "draining" if live.is_draining else "ready"
-        body = {"status": status, "upstream": "up" if upstream_is_up() else "down"}
-        return web.json_response(body, status=503 if live.is_draining else 200)
+        missing = problems()
+        status = "draining" if live.is_draining else "not ready" if missing else "ready"
+        body = {"status": status, "upstream": "up" if upstream_is_up() else "down", "missing": missing}
+        return web.json_response(body, status=200 if status == "ready" else 503)
 
+    return [web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+def _metrics(registry: CollectorRegistry) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
-    app = web.Application(middlewares=[guard])
-    app.on_response_prepare.append(_without_server)
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    return app
+    return metrics
 
 
 async def _without_server(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.popall("Server", None)
-
-
-def _refusal(live: Live, request: web.Request) -> web.Response | None:
-    token = live.state.settings.admin.token
-    if token is None:
-        if _is_loopback(request.remote or "") and _is_loopback_host(request.headers.get("Host", "")):
-            return None
-        return _answer(403, "Set admin.token to use this from elsewhere than the machine itself.")
-    given = request.headers.getall("Authorization", [])
-    if len(given) == 1 and given[0][: len(_BEARER)].lower() == _BEARER:
-        digest = digest_of(given[0][len(_BEARER) :].strip().encode("utf-8", "surrogateescape"))
-        if hmac.compare_digest(digest, token.digest):
-            return None
-    return _answer(401, "Send the admin token as Authorization: Bearer.")
-
-
-def _answer(status: int, detail: str) -> web.Response:
-    headers = {"WWW-Authenticate": 'Bearer realm="gateway admin"'} if status == 401 else {}  # noqa: PLR2004 -- 401 itself
-    return web.json_response(
-        {"status": status, "detail": detail}, status=status, headers=headers, content_type="application/problem+json"
-    )
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
@@ -82,17 +120,3 @@ def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
         return choose_encoder(accept)
     except Exception:  # noqa: BLE001 -- it reads versions unguarded; what can't be read is not asked for
         return choose_encoder("")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return bool((mapped or parsed).is_loopback)
-
-
-def _is_loopback_host(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and host.rpartition(":")[0] else host
-    return name == "localhost" or _is_loopback(name.strip("[]"))

@@ -27,8 +27,11 @@ def digest_of(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def find_key(credential: bytes, keys: Mapping[bytes, Key]) -> Key | None:
-    """Finds the key whose secret this is; None when it is no key of ours."""
+def find_key(credential: bytes, *tables: Mapping[bytes, Key]) -> Key | None:
+    """Finds the key whose secret this is, in the first table that has it; None when it is no key of ours."""
     digest = digest_of(credential)
-    key = keys.get(digest)
-    return key if key is not None and hmac.compare_digest(key.digest, digest) else None
+    for keys in tables:
+        key = keys.get(digest)
+        if key is not None and hmac.compare_digest(key.digest, digest):
+            return key
+    return None

@@ -17,6 +17,7 @@ from gateway.demo.api import CheckUrl, Config, make_app
 _KEEPALIVE = 5.0  # seconds, uvicorn's default
 _LEAVE_WITHIN = 1.0  # seconds that open answers have at the end
 _SLICE = 1 << 18  # bytes read at once
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 async def _serve(host: str, port: int, config: Config, *, until_stdin_closes: bool) -> int:
@@ -61,7 +62,7 @@ def _on_signals(stop: asyncio.Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
             loop.call_soon_threadsafe(stop.set)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, ask)
 
 
@@ -106,7 +107,10 @@ def main() -> int:
     host, port, until_stdin_closes = (options.pop(name) for name in ("host", "port", "until_stdin_closes"))
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a client sends is no news
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(host, port, Config(**options), until_stdin_closes=until_stdin_closes))
+        code = runner.run(_serve(host, port, Config(**options), until_stdin_closes=until_stdin_closes))
+        for number in _ENDING:  # handlers of ours are taken away before Python ends, and then a late one kills
+            signal.signal(number, signal.SIG_IGN)
+        return code
 
 
 if __name__ == "__main__":

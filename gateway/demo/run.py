@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-import secrets
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +16,14 @@ import uvloop
 import yaml
 
 from gateway.app import Addresses, serve
+from gateway.demo.firstkey import has_ledger, provide_key
 from gateway.demo.sample import sample_pdf
-from gateway.devcerts import make_development_certificates, write_private
+from gateway.devcerts import make_development_certificates
 from gateway.errors import SetupError
 
 _HOSTS: Final = ["localhost", "127.0.0.1", "::1"]
 _STOP_TIMEOUT: Final = 10.0
+_LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 _CONFIGURATION: Final = """\
 # Made by `gateway demo`; yours to edit: the gateway reloads it within a second. All settings: docs/configuration.md
 listen:
@@ -33,10 +36,10 @@ network:
   allow: [127.0.0.0/8, "::1/128"]   # the networks of your clients; nobody else is served
 upstream:
   url: {upstream}
-keys:
-  - id: demo
-    secret: {{file: {directory}/key.txt}}
-    scopes: [admin]             # may read /api/v1/usage
+ledger:
+  url: sqlite:///{directory}/ledger.db   # the key `demo` is in it, and whatever it uses; see `gateway keys --help`
+# profiles:                     # limits that keys share: gateway keys create ID --profile small
+#   small: {{pages_per_month: 1000, requests_per_minute: 10, pages_per_request: 100}}
 aliases:
   /api/v1/convert: /api/v1/marker   # lets today's Datalab SDK speak to today's container
 admin:
@@ -49,11 +52,18 @@ log:
 _WELCOME: Final = """\
 
 The gateway listens on {url} and hands on to {upstream}.
-Made in {directory}: ca.pem, server.pem, server.key, key.txt, gateway.yaml, sample.pdf
+Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt, gateway.yaml, sample.pdf
 
 Convert the sample (one line, for another terminal: the upload, a moment, the poll):
 
 {call} -F "file=@{directory}/sample.pdf" {url}/api/v1/marker | grep -o 'https://[^"]*' | (sleep 2; xargs {call})
+
+Make a key with a budget, watch it, rotate it (its old secret works one hour more):
+
+{gateway} keys create alice {config} --limit pages_per_month=1000
+{gateway} keys show alice {config}
+{gateway} usage {config}
+{gateway} keys rotate alice {config} --overlap 1h
 
 Metrics: curl -s http://127.0.0.1:{admin_port}/metrics          End: Ctrl-C
 """
@@ -99,14 +109,17 @@ def _run(demo: Demo) -> None:
         configuration = directory / "gateway.yaml"
         _configure(configuration, demo, upstream)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY__")}
-        environ |= _overrides(demo, upstream)
+        environ |= _overrides(demo, upstream, configuration)
+        told = _provide_key(configuration, environ)
 
         def listening(addresses: Addresses) -> None:
             url = f"https://localhost:{addresses.public[1]}"
             port = addresses.admin[1]
             call = f'curl -sS --cacert "{directory}/ca.pem" -H "X-API-Key: $(cat "{directory}/key.txt")"'
             values = {"url": url, "upstream": upstream, "directory": directory, "admin_port": port, "call": call}
-            _say(_WELCOME.format(**values))
+            _say(_WELCOME.format(**values, gateway=_own_name(environ), config=f'--config "{configuration}"'))
+            if told is not None:
+                _say(told)
             _say(f"ready {url}")
 
         serve(
@@ -128,8 +141,6 @@ def _prepare(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not all((directory / name).is_file() for name in ("ca.pem", "server.pem", "server.key")):
             make_development_certificates(directory, _HOSTS)
-        if not (directory / "key.txt").is_file():
-            write_private(directory / "key.txt", secrets.token_urlsafe(32).encode("ascii") + b"\n")
         if not (directory / "sample.pdf").is_file():
             (directory / "sample.pdf").write_bytes(sample_pdf(pages=3))
     except OSError as error:
@@ -143,9 +154,26 @@ def _configure(path: Path, demo: Demo, upstream: str) -> None:
     path.write_text(_CONFIGURATION.format(**values))
 
 
-def _overrides(demo: Demo, upstream: str) -> dict[str, str]:
+def _provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
+    try:
+        return provide_key(configuration, environ)
+    except OSError as error:
+        raise SetupError(f"{error.filename or configuration} can't be used: {error.strerror}") from None
+
+
+def _own_name(environ: Mapping[str, str]) -> str:
+    """How the commands are called from anywhere, with the environment activated or not."""
+    beside = Path(sys.executable).with_name("gateway")
+    name = shlex.quote(str(beside)) if beside.is_file() else f"{shlex.quote(sys.executable)} -m gateway"
+    ledger = environ.get(_LEDGER_URL)
+    return name if ledger is None else f"{_LEDGER_URL}={shlex.quote(ledger)} {name}"
+
+
+def _overrides(demo: Demo, upstream: str, configuration: Path) -> dict[str, str]:
     """What was asked for wins over a gateway.yaml that an earlier start left."""
     overrides = {"GATEWAY__UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0]}
+    if not has_ledger(configuration):  # made before there was one: it belongs here, not where the demo is started
+        overrides[_LEDGER_URL] = f"sqlite:///{configuration.with_name('ledger.db')}"
     if "port" in demo.given:
         overrides["GATEWAY__LISTEN__PORT"] = str(demo.port)
     if "admin_port" in demo.given:
@@ -159,6 +187,8 @@ def _upstream(demo: Demo) -> Iterator[str]:
     if demo.upstream is not None:
         yield demo.upstream
         return
+    if find_spec("PIL") is None or find_spec("python_multipart") is None:
+        raise SetupError("the stand-in container needs more than `serve`: install requirements/demo.txt")
     command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
     # Its standard input is a pipe of ours: however this process ends, the container sees it close and ends too.
     command += ["--processing-time", "1", "--until-stdin-closes"]

@@ -5,7 +5,7 @@ way ended in an error.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from aiohttp.streams import StreamReader
 
@@ -16,28 +16,64 @@ from gateway.forward.checkurl import rewrite_check_url
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.heads import Framing, client_head, upstream_head
 from gateway.forward.pool import Pool, Upstreams
-from gateway.forward.relay import Collected, Download, send_body
+from gateway.forward.relay import Collected, Download, Inspection, Watch, send_body
 from gateway.listener.connection import ClientConnection
 from gateway.model import Delivery, Kind, Trace
 
 _FIRST_NOT_GOOD: Final = 300
+_OK: Final = 200
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class Submit(Inspection, Protocol):
+    """What is asked on the way of a submit: by its body, and by its answer."""
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """Header lines for the client."""
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the end of the body went upstream."""
+
+    def refused(self) -> None:
+        """Takes note of an answer that is no 2xx."""
+
+    async def answered(self, content: bytes) -> None:
+        """Takes a 2xx answer before the client sees it. Raises Refused and UpstreamFailed."""
+
+
 class Order(NamedTuple):
-    """One request to carry: who waits for it, what may be sent where, and the record of how it went."""
+    """One request to carry: who waits for it, what may be sent where, and the record of how it went.
+
+    `submit` belongs to requests that start jobs.
+    """
 
     client: ClientConnection
     body: StreamReader
     passage: Passage
     trace: Trace
     delivery: Delivery
+    submit: Submit | None = None
+
+
+class Watcher(Protocol):
+    """Looks at what polls are answered, which may show that a job has ended."""
+
+    def is_unfinished(self, content: bytes) -> bool:
+        """Whether this very answer was looked at before, and said that the job still runs."""
+
+    def watch(self, upstream: str, request_id: str) -> Watch | None:
+        """What looks at one answer; None when there is nothing left to learn of the job."""
 
 
 class Courier:
     """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header."""
 
-    def __init__(self, upstreams: Upstreams, clock: Callable[[], float], date: Callable[[], bytes]) -> None:
+    def __init__(
+        self, upstreams: Upstreams, clock: Callable[[], float], date: Callable[[], bytes], watcher: Watcher
+    ) -> None:
+        self._watcher = watcher
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
@@ -87,7 +123,7 @@ class Courier:
             delivery.started = delivery.started or self._clock()
             upstream.send(upstream_head(passage.opening, order.trace))
             if passage.fields.has_body:
-                await send_body(client, order.body, passage, upstream, delivery)
+                await send_body(client, order.body, passage, upstream, delivery, order.submit)
             client.expect(passage.target.read_timeout, _silence)
             await upstream.answered
             if upstream.failure is not None:
@@ -102,34 +138,56 @@ class Courier:
         answer = upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        closes = client.live.is_draining or not passage.fields.keep_alive or not order.body.is_eof()
+        ends = client.live.is_draining or client.is_revoked
+        closes = ends or not passage.fields.keep_alive or not order.body.is_eof()
         framing = _framing(passage, answer, closes)
+        if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
+            order.submit.refused()
         if passage.permit.route.kind is Kind.SUBMIT and answer.status < _FIRST_NOT_GOOD and passage.method != "HEAD":
             client.expect(passage.target.read_timeout, _silence)
+            if order.submit is not None and not order.submit.is_released:
+                raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
             content = _rewritten(await Collected(upstream).run(), answer, order)
-            if client.is_gone:
-                return
+            if order.submit is not None:
+                await order.submit.answered(content)
             self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
         elif upstream.body_ended and not framing.chunked:
             content = b"".join(upstream.held)
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
+            if passage.permit.request_id is not None and not self._watcher.is_unfinished(content):
+                watch = self._watch(passage, answer)
+                if watch is not None:
+                    watch.take(content)
+                    watch.end()
         else:
             order.delivery.status = answer.status
             download = Download(
                 client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked
             )
+            download.watch = self._watch(passage, answer)
             await download.run(self._client_head(order, answer, framing))
         client.is_last = framing.closes
 
+    def _watch(self, passage: Passage, answer: AnswerHead) -> Watch | None:
+        permit = passage.permit
+        if permit.request_id is None or answer.status != _OK:
+            return None
+        return self._watcher.watch(permit.route.upstream, permit.request_id)
+
     def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
+        if order.client.is_gone:
+            return
         order.delivery.status = answer.status
         order.delivery.sent = len(content)
         order.client.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: Order, answer: AnswerHead, framing: Framing) -> bytes:
-        return client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date)
+        head = client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date)
+        if order.submit is None or not order.submit.lines:
+            return head
+        return b"\r\n".join((head[:-4], *order.submit.lines)) + b"\r\n\r\n"
 
 
 def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:

@@ -4,7 +4,7 @@ What is large is never held: pieces are passed on as they come, and whoever can'
 answer that fails midway ends in a cut connection, never in a polite end, so that nobody takes it for the whole.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
@@ -21,6 +21,29 @@ _DRAIN_BYTES: Final = 1_048_576
 _DRAIN_SECONDS: Final = 2.0
 
 
+class Inspection(Protocol):
+    """Looks into a submit's body as it passes, and holds its end back until the job may start."""
+
+    async def take(self, data: bytes) -> bytes:
+        """Takes the next bytes; gives what may go upstream now. Raises Refused."""
+
+    async def release(self) -> bytes:
+        """Called behind the last byte; gives what was held back, once the job may start. Raises Refused."""
+
+    def released(self) -> None:
+        """Called right before that is sent."""
+
+
+class Watch(Protocol):
+    """Looks at an answer as it passes."""
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes."""
+
+    def end(self) -> None:
+        """Called once the answer is whole."""
+
+
 class _EarlyAnswer(Exception):
     """No error: the upstream has made up its mind before the body's end."""
 
@@ -31,8 +54,11 @@ async def send_body(
     passage: Passage,
     upstream: UpstreamConnection,
     delivery: Delivery,
+    inspection: Inspection | None = None,
 ) -> None:
     """Streams the request's body upstream until its end, or until the upstream answers or fails early.
+
+    What `inspection` takes out or holds back is framed anew, in chunks.
 
     Raises:
         Refused: the body is too large, too slow or malformed.
@@ -44,15 +70,16 @@ async def send_body(
         client.start_body(body)
         if passage.fields.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while upstream.head is None and upstream.failure is None:
-            data = await client.next_piece(body)
-            delivery.received += len(data)
-            if delivery.received > passage.permit.body_limit:
-                raise body_too_large(delivery.received, passage.permit.body_limit)
+        while not _has_answered(upstream):
+            data = await _next_piece(client, body, passage, delivery)
             is_last = body.is_eof() and body.at_eof()
+            if inspection is not None:
+                data = await _inspected(client, inspection, data, is_last)
+            if _has_answered(upstream):
+                break
             if is_last:
-                client.finishes_alone = True
-            _pass_on(upstream, data, is_last, passage.fields.chunked)
+                _release(client, inspection)
+            _pass_on(upstream, data, is_last, passage.fields.chunked or inspection is not None)
             if is_last:
                 break
             client.body_moved()
@@ -68,12 +95,39 @@ async def send_body(
         client.end_body()
 
 
+async def _next_piece(client: ClientConnection, body: StreamReader, passage: Passage, delivery: Delivery) -> bytes:
+    data = await client.next_piece(body)
+    delivery.received += len(data)
+    if delivery.received > passage.permit.body_limit:
+        raise body_too_large(delivery.received, passage.permit.body_limit)
+    return data
+
+
+async def _inspected(client: ClientConnection, inspection: Inspection, data: bytes, is_last: bool) -> bytes:
+    passed = await inspection.take(data) if data else b""
+    if not is_last:
+        return passed
+    client.end_body()  # what is waited for now is not the client
+    return passed + await inspection.release()
+
+
+def _has_answered(upstream: UpstreamConnection) -> bool:
+    return upstream.head is not None or upstream.failure is not None
+
+
+def _release(client: ClientConnection, inspection: Inspection | None) -> None:
+    """From here on the upstream may have the whole request: the exchange goes on whether the client stays or not."""
+    client.finishes_alone = True
+    if inspection is not None:
+        inspection.released()
+
+
 def _pass_on(upstream: UpstreamConnection, data: bytes, is_last: bool, chunked: bool) -> None:
     if not chunked:
         upstream.send(data)
         return
     if data:
-        upstream.send(b"".join((b"%x\r\n" % len(data), data, b"\r\n")))
+        upstream.send_all((b"%x\r\n" % len(data), data, b"\r\n"))
     if is_last:
         upstream.send(b"0\r\n\r\n")
 
@@ -87,7 +141,7 @@ async def _until_writable(client: ClientConnection, upstream: UpstreamConnection
 class Download:
     """Takes an answer's body from the upstream and writes it to the client; pauses the upstream when that is slow."""
 
-    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream")
+    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "watch")
 
     def __init__(
         self,
@@ -103,6 +157,7 @@ class Download:
         self._read_timeout = read_timeout
         self._chunked = chunked
         self._delivery = delivery
+        self.watch: Watch | None = None
 
     async def run(self, head: bytes) -> None:
         """Writes the head and all of the body.
@@ -126,11 +181,15 @@ class Download:
             raise upstream.failure
         if self._chunked:
             client.send(b"0\r\n\r\n")
+        if self.watch is not None:
+            self.watch.end()
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""
         client = self._client
         self._delivery.sent += len(data)
+        if self.watch is not None:
+            self.watch.take(data)
         if self._chunked:
             data = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
         client.send(data)

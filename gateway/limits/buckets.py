@@ -6,7 +6,9 @@ empty of debt. It costs one float per subject and needs no timer: an old TAT is 
 
 from typing import Final, NamedTuple
 
-_ROUNDING: Final = 1e-6  # what sums of floats may be off by; no bucket cares for a microsecond
+# A share of one unit that sums of floats may be off by, and TATs that are kept in microseconds: without it the last
+# unit of a burst would be lost. Less than one is never sold for one, since what was taken is counted in full.
+_ROUNDING: Final = 0.01
 
 
 class Rate(NamedTuple):
@@ -25,7 +27,7 @@ def wait_for(tat: float, now: float, cost: float, rate: Rate) -> float:
     """Seconds until `cost` units are there; 0.0 when they are there now."""
     spent_until = max(tat, now) + cost / rate.per_second
     wait = spent_until - now - rate.burst / rate.per_second
-    return wait if wait > _ROUNDING else 0.0
+    return wait if wait * rate.per_second > _ROUNDING else 0.0
 
 
 def take(tat: float, now: float, cost: float, rate: Rate) -> float:

@@ -31,9 +31,14 @@ log = structlog.get_logger()
 
 
 class Acceptor:
-    """Accepts on one listening socket until it is closed. `refused` counts what was turned away, by why."""
+    """Accepts on one listening socket until it is closed. `refused` counts what was turned away, by why.
 
-    def __init__(self, listening: socket.socket, live: Live, tls: SSLContext, make: MakeConnection) -> None:
+    `tls` gives the context that a handshake begins with.
+    """
+
+    def __init__(
+        self, listening: socket.socket, live: Live, tls: Callable[[], SSLContext], make: MakeConnection
+    ) -> None:
         self._listening = listening
         self._live = live
         self._tls = tls
@@ -138,16 +143,18 @@ class Acceptor:
             if state.settings.listen.proxy_protocol and peer.ip in state.trusted_proxies:
                 peer = await self._origin(accepted, peer)
             connection = made = self._make(peer)
+            context = self._tls()  # held until the handshake is over: see Certificates.for_handshake
             await self._loop.connect_accepted_socket(
                 lambda: made,
                 accepted,
-                ssl=self._tls,
+                ssl=context,
                 ssl_handshake_timeout=state.pace.handshake,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
             )
         except ProxyHeaderError:
             self._turn_away(accepted, connection, peer, "proxy_header")
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, UnicodeError):
+            # UnicodeError: a client certificate with a name that is no text, which asyncio asks ssl to decode.
             self._turn_away(accepted, connection, peer, "handshake")
         except asyncio.CancelledError:
             self._turn_away(accepted, connection, peer, "shutdown")

@@ -56,11 +56,40 @@ class ClientConnection(RequestHandler):
     """A connection of the public listener, made by `connect_accepted_socket` once TLS stands."""
 
     __slots__ = (
-        "_ahead", "_arrival", "_body", "_drive", "_has_begun_next", "_head", "_head_bytes", "_in_head", "_in_turn",
-        "_last_progress", "_late", "_more_body", "_on_end", "_on_start",
-        "_reading_body", "_serve", "_traffic", "_window_bytes", "_window_ends", "_written", "caller", "deadline",
-        "finishes_alone", "has_ended", "is_gone", "is_last", "live", "on_writable", "peer", "peer_ip",
-        "request_count", "writable",
+        "_ahead",
+        "_arrival",
+        "_body",
+        "_drive",
+        "_has_begun_next",
+        "_head",
+        "_head_bytes",
+        "_in_head",
+        "_in_turn",
+        "_last_progress",
+        "_late",
+        "_more_body",
+        "_on_end",
+        "_on_start",
+        "_reading_body",
+        "_serve",
+        "_traffic",
+        "_window_bytes",
+        "_window_ends",
+        "_written",
+        "caller",
+        "client_ca",
+        "deadline",
+        "finishes_alone",
+        "has_ended",
+        "is_gone",
+        "is_last",
+        "is_revoked",
+        "live",
+        "on_writable",
+        "peer",
+        "peer_ip",
+        "request_count",
+        "writable",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +117,7 @@ class ClientConnection(RequestHandler):
         self.live = live
         self.peer = peer
         self.peer_ip = str(peer.ip)
+        self.client_ca: str | None = None
         self.caller: Acquaintance | None = None
         self.is_gone = False
         self.finishes_alone = False
@@ -117,6 +147,7 @@ class ClientConnection(RequestHandler):
         self._last_progress = 0
         self._window_ends = _FOREVER
         self._window_bytes = 0
+        self.is_revoked = False
 
     # What the handler uses
 
@@ -229,10 +260,16 @@ class ClientConnection(RequestHandler):
         if self.is_idle and self.request_count:
             self.interrupt(Idle())
 
+    def revoke(self) -> None:
+        """Lets no further request through: closes it now, or behind the answer that is under way."""
+        self.is_revoked = True
+        if self._arrival.is_awaited:  # perhaps in the middle of a head: that request is not heard any more
+            self.interrupt(Idle())
+
     @property
     def is_closing(self) -> bool:
         """Whether no further request will be read."""
-        return bool(self._force_close or self._close)
+        return bool(self.is_revoked or self._force_close or self._close)
 
     # asyncio's side
 

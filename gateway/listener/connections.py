@@ -1,10 +1,16 @@
-"""All client connections of the process, from the end of their handshake to the end of what they started."""
+"""All client connections of the process, from the end of their handshake to the end of what they started.
+
+With client certificates a connection is as good as the CAs that its handshake was made under: once others are in
+force, it serves no further request.
+"""
 
 import asyncio
+from dataclasses import replace
 from typing import Never
 
 from aiohttp import web
 
+from gateway.auth.mtls import read_certificate
 from gateway.listener.accept import Acceptor
 from gateway.listener.connection import ClientConnection, Serve, Traffic
 from gateway.listener.pace import Pace
@@ -13,12 +19,16 @@ from gateway.state import Live
 
 
 class Connections:
-    """Makes connections and knows those that are open, or whose exchange runs on without its client."""
+    """Makes connections and knows those that are open, or whose exchange runs on without its client.
 
-    def __init__(self, live: Live, serve: Serve, pace: Pace) -> None:
+    `client_ca` is the digest of the CAs whose client certificates are believed; None: clients are asked for none.
+    """
+
+    def __init__(self, live: Live, serve: Serve, pace: Pace, client_ca: str | None = None) -> None:
         self._live = live
         self._serve = serve
         self._pace = pace
+        self._client_ca = client_ca
         self._loop = asyncio.get_running_loop()
         self._open: set[ClientConnection] = set()
         self._server = web.Server(_unused)
@@ -31,9 +41,19 @@ class Connections:
             self._pace.remove(connection)
             acceptor.ended(connection)
 
-        return ClientConnection(
+        connection = ClientConnection(
             self._server, self._loop, self._live, peer, self._serve, traffic, self._started, ended
         )
+        # What is in force now, before the handshake: should it change meanwhile, the connection counts as an old one.
+        connection.client_ca = self._client_ca
+        return connection
+
+    def trust(self, client_ca: str | None) -> None:
+        """Ends what was made under other CAs: what is idle now, what is busy behind its present answer."""
+        if client_ca != self._client_ca:
+            self._client_ca = client_ca
+            for connection in self.all():
+                connection.revoke()
 
     def all(self) -> list[ClientConnection]:
         """A list of them as of now."""
@@ -45,6 +65,17 @@ class Connections:
     def _started(self, connection: ClientConnection) -> None:
         self._open.add(connection)
         self._pace.add(connection)
+        if connection.client_ca is not None:
+            _note_certificate(connection)
+        if connection.client_ca != self._client_ca:
+            connection.revoke()
+
+
+def _note_certificate(connection: ClientConnection) -> None:
+    # The loop has asked ssl for it already, in both asyncio and uvloop: asking again would decode it again.
+    shown = connection.transport.get_extra_info("peercert") if connection.transport is not None else None
+    if shown:
+        connection.peer = replace(connection.peer, certificate=read_certificate(shown))
 
 
 async def _unused(_: web.BaseRequest) -> Never:

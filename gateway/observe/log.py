@@ -4,6 +4,7 @@ A request costs the loop one append. Rendering and writing happen on a thread, a
 slow or gone costs events, which are counted, never a request. Events are written within a tenth of a second.
 """
 
+import logging
 import os
 import threading
 from collections import deque
@@ -95,7 +96,12 @@ def _plain(value: object) -> str:
 
 
 def configure(stream: LogStream, level: str, now: Callable[[], datetime]) -> None:
-    """Lets structlog's loggers write to a stream; `now` gives the time in UTC."""
+    """Lets structlog's loggers write to a stream; `now` gives the time in UTC.
+
+    What libraries write to the standard library's loggers may hold anything, and is for nobody: it is dropped.
+    """
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())
 
     def enqueue(_: Any, name: str, event: Event) -> Event:
         stream.put({"timestamp": now(), "level": name, **event})

@@ -7,9 +7,9 @@ that a request touches. All labels are bounded: routes and keys are configured, 
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -151,6 +151,36 @@ class ByLabel:
         for value, count in self._counts.items():
             family.add_metric((value,), count)
         yield family
+
+
+class KeySets(Protocol):
+    """The keys of token issuers, as far as metrics go."""
+
+    @property
+    def results(self) -> Mapping[str, int]:
+        """Fetches so far, by result."""
+
+    def ages(self) -> Mapping[str, float]:
+        """Seconds since the last good fetch, by issuer."""
+
+
+class KeySetMetrics:
+    """How old the keys of token issuers are, and how their fetches went."""
+
+    def __init__(self, key_sets: KeySets) -> None:
+        self._key_sets = key_sets
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        ages = GaugeMetricFamily(
+            "gateway_jwks_age_seconds", "Seconds since an issuer's keys were fetched.", labels=("issuer",)
+        )
+        for issuer, age in self._key_sets.ages().items():
+            ages.add_metric((issuer,), age)
+        fetches = CounterMetricFamily("gateway_jwks_fetches", "Fetches of issuers' keys.", labels=("result",))
+        for result, count in self._key_sets.results.items():
+            fetches.add_metric((result,), count)
+        yield from (ages, fetches)
 
 
 class BuildInfo:

@@ -13,9 +13,9 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 def level_of(exchange: Exchange) -> str:
-    """Warnings are for what an operator should look at: his own faults and the upstream's."""
-    if exchange.reason is Reason.INTERNAL:
-        return "error"
+    """Errors and warnings are for what an operator should look at: the gateway's own faults and the upstream's."""
+    if exchange.source is Source.GATEWAY:
+        return "info" if exchange.reason is Reason.ANSWERED else "error"
     return "warning" if exchange.source is Source.UPSTREAM and exchange.reason is not Reason.FORWARDED else "info"
 
 

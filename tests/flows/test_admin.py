@@ -1,7 +1,11 @@
 """The admin listener: probes for all, the rest for its token, or without one for this machine alone."""
 
 import asyncio
+import json
 import ssl
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -10,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from tests.support.backend import HEALTH_PATH, Backend
+from tests.support.client import Client
 from tests.support.gateway import ENVIRON, KEY, Running, Start, request
 from tests.support.waiting import eventually
 
@@ -156,3 +161,208 @@ async def test_scrapes_and_requests_at_once(gateway: Running) -> None:
 async def test_an_accept_header_that_can_not_be_read_asks_for_nothing(gateway: Running) -> None:
     status, text = await gateway.admin("/metrics", headers={"Accept": "application/openmetrics-text; version=zzz"})
     assert (status, "gateway_connections" in text) == (200, True)
+
+
+# The API, and the listener itself: tests/admin has what needs but one loop.
+
+CREATE = b'{"id": "acme"}'
+
+
+def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
+    lines = ["POST /admin/v1/keys HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    if length is None or length >= 0:
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+@asynccontextmanager
+async def connected(gateway: Running) -> AsyncIterator[Client]:
+    client = await Client.connect(gateway.admin_port, None, source="127.0.0.1", before=b"", receive_buffer=4096)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def warnings_of(gateway: Running) -> list[str]:
+    return [str(event["event"]) for event in gateway.events if event["level"] in {"warning", "error"}]
+
+
+async def test_a_key_is_made_used_and_revoked_at_once(gateway: Running) -> None:
+    async with connected(gateway) as client:
+        made = await client.ask(post(CREATE), b"POST")
+        assert made.status == 201
+        secret = json.loads(made.body)["secret"]
+        assert (await gateway.ask(request(key=secret))).status == 200
+        gone = await client.ask(post(b'{"force": true}').replace(b"/keys ", b"/keys/acme/revoke "), b"POST")
+        assert gone.status == 200
+        (await gateway.ask(request(key=secret))).is_refusal(401, "unauthenticated")
+    assert secret not in str(gateway.events)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"canary\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03canary", b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /canary HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\ncanary\r\n\r\n",
+        b"GET /" + b"canary" * 2000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", struct.pack(">100Q", *range(100)),
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: canary\r\n\r\n", b"SSH-2.0-canary\r\n",
+    ],
+    ids=range(9),
+)  # fmt: skip
+async def test_what_is_no_http_is_one_warning_without_its_bytes(
+    data: bytes, gateway: Running, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(gateway) as client:
+        client.send(data)
+        answer = await client.response()
+        problem = json.loads(answer.body)
+        assert (problem["status"], problem["reason"]) == (answer.status, answer.reason)
+        assert answer.status in {400, 431, 505}
+        assert answer.value(b"server") is None
+        assert b"canary" not in answer.body
+        await client.is_closed()
+    assert warnings_of(gateway) == ["admin request refused"]
+    assert "canary" not in str(gateway.events)
+    assert [*capfd.readouterr(), caplog.text] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /admin/v1/audit?\xff=1 HTTP/1.1", 400), (b"GET /admin/v1/keys/\xff HTTP/1.1", 400),
+        (b"GET /admin/v1/audit?%ff=1&%ff=2 HTTP/1.1", 422), (b"GET /admin/v1/audit?%ED%A0%80=1 HTTP/1.1", 422),
+        (b"GET /admin/v1/audit?key=%ED%A0%80 HTTP/1.1", 422), (b"GET /admin/v1/audit?limit=%00 HTTP/1.1", 422),
+        (b"POST /admin/v1/keys/a/rotate HTTP/1.1\r\nIdempotency-Key: \xff\r\nContent-Type: application/json", 422),
+        (b"POST /admin/v1/keys/a/rotate HTTP/1.1\r\nContent-Type: application/json; charset=\xff", 404),
+        (b"POST /admin/v1/keys/a/rotate HTTP/1.1\r\nContent-Type: \xff", 415),
+        (b"GET http://localhost/admin/v1/keys/%zz HTTP/1.1", 422), (b"GET * HTTP/1.1", 400),
+        (b"BREW /admin/v1/keys HTTP/1.1", 400), (b"GET /admin/v1/keys HTTP/1.1\r\nOrigin: \xff", 403),
+        (b"GET /admin/v1/keys HTTP/1.1\r\nAuthorization: \xff", 200),
+    ],
+    ids=range(14),
+)  # fmt: skip
+async def test_bytes_that_are_no_text_are_answered(head: bytes, status: int, gateway: Running) -> None:
+    async with connected(gateway) as client:
+        answer = await client.ask(head + b"\r\nHost: localhost\r\n\r\n")
+        assert (answer.status, json.loads(answer.body).get("status", 200)) == (status, status)
+
+
+async def test_a_head_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admin.connection._HEAD", 0.3)
+    gateway = await start()
+    async with connected(gateway) as silent, connected(gateway) as slow, connected(gateway) as later:
+        assert (await later.ask(get("/livez"))).status == 200
+        later.send(b"GET /livez HTT")
+        for byte in b"GET /":
+            slow.send(bytes([byte]))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(silent.is_closed(), slow.is_closed(), later.is_closed())
+    assert warnings_of(gateway) == []
+
+
+async def test_an_idle_connection_outlives_the_head_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admin.connection._HEAD", 0.2)
+    gateway = await start()
+    async with connected(gateway) as client:
+        for _ in range(2):
+            assert (await client.ask(get("/livez"))).status == 200
+            await asyncio.sleep(0.4)
+
+
+async def test_a_body_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admin.body._SECONDS", 0.2)
+    monkeypatch.setattr("gateway.admin.connection._LINGERING", 0.1)
+    gateway = await start()
+    chunked = "Transfer-Encoding: chunked"
+    for data in (post(b"{", length=10), post(b"1\r\n{\r\n", chunked, length=-1)):
+        async with connected(gateway) as client:
+            client.send(data)
+            answer = await client.response(b"POST")
+            assert (answer.status, json.loads(answer.body)["reason"]) == (408, "body_too_slow")
+            await client.is_closed()
+    async with connected(gateway) as client:
+        client.send(post(b"xyz\r\n{\r\n", chunked, length=-1))
+        assert (await client.response(b"POST")).status in {400, 408}
+        await client.is_closed()
+    async with connected(gateway) as client:
+        client.send(post(b"{", length=10))
+    assert "internal error" not in warnings_of(gateway)
+
+
+async def test_an_answer_that_nobody_reads_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admin.connection._EXCHANGE", 0.3)
+    gateway = await start()
+    count = 200
+    async with connected(gateway) as client:
+        client.send(get("/admin/v1/openapi.json") * count)
+        await asyncio.sleep(1.0)
+        taken = await client.rest()
+        assert taken.count(b"HTTP/1.1 200 OK") < count
+
+
+@pytest.mark.parametrize("ends", ["hangs", "fails"])
+async def test_an_operation_that_hangs_or_fails_is_a_problem(
+    ends: str, start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(*_: object) -> None:
+        if ends == "hangs":
+            await asyncio.Event().wait()
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr("gateway.admin.reports.audit", broken)
+    monkeypatch.setattr("gateway.admin.server._SECONDS", 0.2)
+    gateway = await start()
+    gateway.expects_internal_errors = True
+    status, text = await gateway.admin("/admin/v1/audit")
+    assert (status, json.loads(text)["reason"]) == ((503, "timed_out") if ends == "hangs" else (500, "internal"))
+    assert warnings_of(gateway) == ([] if ends == "hangs" else ["internal error"])
+    assert "canary" not in text + str(gateway.events)
+    assert list(capfd.readouterr()) == ["", ""]
+
+
+async def test_connections_are_bounded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admin.connection.MOST_CONNECTIONS", 2)
+    gateway = await start()
+    async with connected(gateway) as first, connected(gateway) as second:
+        assert [(await client.ask(get("/livez"))).status for client in (first, second)] == [200, 200]
+        async with connected(gateway) as third:
+            await third.is_closed()
+        await first.close()
+        await asyncio.sleep(0.1)
+        async with connected(gateway) as fourth:
+            assert (await fourth.ask(get("/livez"))).status == 200
+
+
+@pytest.mark.parametrize("token", ["", "Authorization: Bearer wrong", f"Authorization: Bearer {TOKEN}"])
+async def test_a_body_is_asked_for_once_it_is_permitted(token: str, start: Start) -> None:
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
+    async with connected(gateway) as client:
+        client.send(post(b"", "Expect: 100-continue", *([token] if token else []), length=len(CREATE)))
+        if TOKEN in token:
+            assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.send(CREATE)
+        answer = await client.response(b"POST")
+        assert (answer.status, answer.interim) == (201 if TOKEN in token else 401, [])
+
+
+async def test_a_stopping_gateway_does_not_wait_for_an_operation_that_hangs(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def hangs(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("gateway.admin.reports.audit", hangs)
+    monkeypatch.setattr("gateway.admin.listener._END", 0.1)
+    gateway = await start()
+    client = await Client.connect(gateway.admin_port, None, source="127.0.0.1", before=b"", receive_buffer=None)
+    gateway._clients.append(client)
+    client.send(get("/admin/v1/audit"))
+    await begun.wait()

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.backend import OK, Backend, Connection, answer, obliging
 from tests.support.client import Client
-from tests.support.gateway import KEY, RESULT, SUBMIT, Running, Start, chunks, request
+from tests.support.forms import PLAINLY, SUBMITTED, UPLOADS, Upload
+from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, chunks, request
 from tests.support.waiting import eventually
 
 MB = 1_048_576
@@ -33,10 +34,23 @@ async def is_stuck(number: Callable[[], int]) -> None:
             return
 
 
-def upload(length: int | None, *headers: str, key: str | None = KEY, target: str = SUBMIT) -> bytes:
+def upload(
+    length: int | None, *headers: str, key: str | None = KEY, target: str | None = None, sort: Upload = PLAINLY
+) -> bytes:
     """The head of an upload; chunked when it has no length."""
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    return request("POST", target, framing, *headers, key=key)
+    return request("POST", target or sort.target, framing, *sort.headers, *headers, key=key)
+
+
+def of_size(sort: Upload, size: int) -> bytes:
+    """A whole body of just this size."""
+    return sort.body(noise(size - len(sort.body(b""))))
+
+
+def cut(body: bytes, pieces: int) -> list[bytes]:
+    """A body in so many pieces, all but the last of one size."""
+    size = -(-len(body) // pieces)
+    return [body[i : i + size] for i in range(0, len(body), size)]
 
 
 # body_limit: 1KB and the 0.1 % that multipart framing may add.
@@ -47,24 +61,32 @@ EXPECT = "Expect: 100-continue"
 # The invitation
 
 
-async def test_a_permitted_upload_is_invited_and_forwarded(gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_permitted_upload_is_invited_and_forwarded(sort: Upload, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
-    client.send(upload(5, EXPECT))
+    body = sort.body(b"hello")
+    client.send(upload(len(body), EXPECT, sort=sort))
     assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-    response = await client.ask(b"hello", b"POST")
+    response = await client.ask(body, b"POST")
     assert (response.status, response.interim) == (200, [])
     (arrived,) = backend.requests
-    assert (arrived.body, arrived.value(b"content-length"), arrived.value(b"expect")) == (b"hello", b"5", None)
+    assert (arrived.body, arrived.value(b"expect")) == (body, None)
+    assert arrived.value(b"content-length") == (None if sort.is_form else b"%d" % len(body))
     (event,) = await gateway.finished(1)
-    assert (event["received"], event["sent"], event["reason"]) == (5, 17, "forwarded")
+    assert (event["received"], event["sent"], event["reason"]) == (len(body), 17, "forwarded")
 
 
-async def test_a_client_that_does_not_wait_for_the_invitation_is_served(gateway: Running, backend: Backend) -> None:
-    response = await gateway.ask(upload(None, EXPECT) + chunks(b"hello"), b"POST")
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_client_that_does_not_wait_for_the_invitation_is_served(
+    sort: Upload, gateway: Running, backend: Backend
+) -> None:
+    body = sort.body(b"hello")
+    response = await gateway.ask(upload(None, EXPECT, sort=sort) + chunks(body), b"POST")
     assert (response.status, response.interim) == (200, [100])
-    assert backend.requests[0].body == b"hello"
+    assert backend.requests[0].body == body
 
 
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
 @pytest.mark.parametrize("length", [5, 2 * MB, None])
 @pytest.mark.parametrize(
     ("head", "status", "reason"),
@@ -78,10 +100,16 @@ async def test_a_client_that_does_not_wait_for_the_invitation_is_served(gateway:
     ids=str,
 )
 async def test_a_refused_upload_is_answered_before_its_first_byte(
-    head: dict[str, str], status: int, reason: str, length: int | None, gateway: Running, backend: Backend
+    head: dict[str, str],
+    status: int,
+    reason: str,
+    length: int | None,
+    sort: Upload,
+    gateway: Running,
+    backend: Backend,
 ) -> None:
     client = await gateway.connect()
-    response = await client.ask(upload(length, EXPECT, **head))
+    response = await client.ask(upload(length, EXPECT, sort=sort, **head))
     response.is_refusal(status, reason)
     assert response.interim == []
     assert response.value(b"connection") == b"close"
@@ -90,23 +118,29 @@ async def test_a_refused_upload_is_answered_before_its_first_byte(
     assert gateway.counted(status=status, reason=reason) == 1
 
 
-async def test_an_upload_from_a_wrong_address_is_not_invited(start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_upload_from_a_wrong_address_is_not_invited(sort: Upload, start: Start, backend: Backend) -> None:
     gateway = await start(network={"allow": ["10.0.0.0/8"]})
     client = await gateway.connect()
-    (await client.ask(upload(5, EXPECT))).is_refusal(403, "address_denied")
+    (await client.ask(upload(5, EXPECT, sort=sort))).is_refusal(403, "address_denied")
     await client.is_closed()
     await backend.got_nothing()
 
 
-async def test_an_upload_that_says_it_is_too_large_is_not_invited(start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_upload_that_says_it_is_too_large_is_not_invited(
+    sort: Upload, start: Start, backend: Backend
+) -> None:
     gateway = await start(profiles={"default": {"body_limit": "1KB"}})
     client = await gateway.connect()
-    problem = (await client.ask(upload(MOST + 1, EXPECT))).is_refusal(413, "body_too_large")
+    problem = (await client.ask(upload(MOST + 1, EXPECT, sort=sort))).is_refusal(413, "body_too_large")
     assert re.search(r"limit is 102[45]\b", problem["detail"])
     await client.is_closed()
     await backend.got_nothing()
     client = await gateway.connect()
-    response = await client.ask(upload(MOST, EXPECT) + noise(MOST))
+    body = of_size(sort, MOST)
+    response = await client.ask(upload(MOST, EXPECT, sort=sort) + body, b"POST")
+    assert backend.requests[0].body == body
     assert (response.status, response.interim) == (200, [100])
 
 
@@ -122,10 +156,11 @@ async def test_other_expectations_are_not_met(expect: str, gateway: Running, bac
     assert gateway.counted(status=417) == 1
 
 
-async def test_nobody_is_invited_while_the_upstream_is_gone(gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_nobody_is_invited_while_the_upstream_is_gone(sort: Upload, gateway: Running, backend: Backend) -> None:
     await backend.hang_up()
     client = await gateway.connect()
-    response = await client.ask(upload(5, EXPECT))
+    response = await client.ask(upload(5, EXPECT, sort=sort))
     response.is_refusal(502, "upstream_unreachable")
     assert response.interim == []
 
@@ -133,34 +168,37 @@ async def test_nobody_is_invited_while_the_upstream_is_gone(gateway: Running, ba
 # The limit
 
 
-@pytest.mark.parametrize("sizes", [(2048,), (600, 600), (1,) * (MOST + 1)], ids=["one", "two", "many"])
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+@pytest.mark.parametrize(("size", "pieces"), [(2048, 1), (1200, 2), (MOST + 1, MOST + 1)], ids=["one", "two", "many"])
 async def test_a_chunked_body_beyond_the_limit_is_never_whole_upstream(
-    sizes: tuple[int, ...], start: Start, backend: Backend
+    size: int, pieces: int, sort: Upload, start: Start, backend: Backend
 ) -> None:
     gateway = await start(profiles={"default": {"body_limit": "1KB"}})
     client = await gateway.connect()
-    response = await client.ask(upload(None) + chunks(*(noise(size) for size in sizes)))
+    response = await client.ask(upload(None, sort=sort) + chunks(*cut(of_size(sort, size), pieces)))
     response.is_refusal(413, "body_too_large")
     await client.is_closed()
     (event,) = await gateway.finished(1)
-    assert (event["status"], event["reason"], event["route"]) == (413, "body_too_large", "submit")
-    assert gateway.counted(status=413, reason="body_too_large", route="submit") == 1
+    assert (event["status"], event["reason"], event["route"]) == (413, "body_too_large", sort.route)
+    assert gateway.counted(status=413, reason="body_too_large", route=sort.route) == 1
     await backend.settled()
     await backend.all_closed()
     assert backend.requests == []
 
 
-async def test_a_chunked_body_of_just_the_limit_is_forwarded(start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_chunked_body_of_just_the_limit_is_forwarded(sort: Upload, start: Start, backend: Backend) -> None:
     gateway = await start(profiles={"default": {"body_limit": "1KB"}})
-    response = await gateway.ask(upload(None) + chunks(noise(1000), noise(MOST - 1000)), b"POST")
+    body = of_size(sort, MOST)
+    response = await gateway.ask(upload(None, sort=sort) + chunks(*cut(body, 2)), b"POST")
     assert response.status == 200
-    assert len(backend.requests[0].body) == MOST
+    assert backend.requests[0].body == body
 
 
 async def test_an_upload_of_nothing_is_forwarded(gateway: Running, backend: Backend) -> None:
     assert (await gateway.ask(upload(0), b"POST")).status == 200
     assert (await gateway.ask(upload(None) + chunks(), b"POST")).status == 200
-    assert (await gateway.ask(request("POST", SUBMIT), b"POST")).status == 200
+    assert (await gateway.ask(request("POST", PLAIN), b"POST")).status == 200
     assert [arrived.body for arrived in backend.requests] == [b"", b"", b""]
 
 
@@ -207,11 +245,17 @@ async def push(client: Client, size: int) -> int:
 # Back-pressure
 
 
+def send_framed(client: Client, piece: bytes, chunked: bool) -> None:
+    """Sends a piece of a body, as a chunk or as it is."""
+    if piece:
+        client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+
+
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
 async def test_an_upstream_that_does_not_read_makes_the_gateway_stop_reading(
-    chunked: bool, gateway: Running, backend: Backend
+    chunked: bool, sort: Upload, gateway: Running, backend: Backend
 ) -> None:
-    size = 60 * MB
     reads = asyncio.Event()
 
     async def script(connection: Connection) -> None:
@@ -224,12 +268,13 @@ async def test_an_upstream_that_does_not_read_makes_the_gateway_stop_reading(
 
     backend.script = script
     client = await gateway.connect()
-    client.send(upload(None if chunked else size))
+    begin, end = sort.frame()
+    client.send(upload(None if chunked else len(begin) + 60 * MB + len(end), sort=sort))
+    send_framed(client, begin, chunked)
     whole = noise(MB)
-    framed = b"%x\r\n%b\r\n" % (len(whole), whole) if chunked else whole
     sent = 0
     while sent < 60:
-        client.send(framed)
+        send_framed(client, whole, chunked)
         sent += 1
         try:
             async with asyncio.timeout(0.4):
@@ -240,11 +285,13 @@ async def test_an_upstream_that_does_not_read_makes_the_gateway_stop_reading(
     assert gateway.metric("gateway_received_bytes_total") < BOUND
     reads.set()
     for _ in range(60 - sent):
-        await client.send_all(framed)
+        send_framed(client, whole, chunked)
+        await client.writer.drain()
+    send_framed(client, end, chunked)
     if chunked:
         client.send(b"0\r\n\r\n")
     response = await client.response(b"POST", within=30)
-    assert response.body.decode() == sha256(whole * 60).hexdigest()
+    assert response.body.decode() == sha256(begin + whole * 60 + end).hexdigest()
 
 
 async def test_a_client_that_does_not_read_makes_the_gateway_stop_reading(gateway: Running, backend: Backend) -> None:
@@ -291,11 +338,11 @@ async def test_eight_uploads_and_eight_downloads_at_once_arrive_whole(gateway: R
                 connection.send(b"0\r\n\r\n")
 
     async def up(seed: int) -> None:
-        body = noise(size, seed)
+        sort = UPLOADS[seed // 2 % 2]
+        body = sort.body(noise(size, seed))
         client = await gateway.connect()
-        client.send(upload(None if seed % 2 else size))
-        for i in range(0, size, 99_999):
-            piece = body[i : i + 99_999]
+        client.send(upload(None if seed % 2 else len(body), sort=sort))
+        for piece in cut(body, 32):
             await client.send_all(b"%x\r\n%b\r\n" % (len(piece), piece) if seed % 2 else piece)
         client.send(b"0\r\n\r\n" if seed % 2 else b"")
         response = await client.response(b"POST", within=60)
@@ -318,26 +365,31 @@ async def test_eight_uploads_and_eight_downloads_at_once_arrive_whole(gateway: R
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
 @pytest.mark.parametrize("politely", [False, True], ids=["abruptly", "politely"])
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_client_that_leaves_within_its_upload_takes_the_upstream_connection_with_it(
-    politely: bool, chunked: bool, gateway: Running, backend: Backend
+    sort: Upload, politely: bool, chunked: bool, gateway: Running, backend: Backend
 ) -> None:
     client = await gateway.connect()
-    client.send(upload(None) + b"5\r\nhello\r\n" if chunked else upload(10) + b"hello")
+    whole = sort.body(b"hello, world")
+    half = whole[: whole.index(b"hello") + 5]
+    framed = b"%x\r\n%b\r\n" % (len(half), half) if chunked else half
+    client.send(upload(None if chunked else len(whole), sort=sort) + framed)
     connection = await backend.connected()
     await backend.facts.until(lambda: b"hello" in connection.received)
     await client.close() if politely else client.abort()
     await connection.end()
     (event,) = await gateway.finished(1)
     assert (event["status"], event["reason"], event["source"]) == (499, "client_gone", "client")
-    assert (event["route"], event["key"], event["received"]) == ("submit", "ci", 5)
-    assert gateway.counted(status=499, reason="client_gone", route="submit") == 1
+    assert (event["route"], event["key"], event["received"]) == (sort.route, "ci", len(half))
+    assert gateway.counted(status=499, reason="client_gone", route=sort.route) == 1
     assert backend.requests == []
     await eventually(lambda: gateway.metric("gateway_connections") == 0)
 
 
 @pytest.mark.parametrize("framing", [b"counted", b"chunked"])
-async def test_a_client_that_leaves_behind_a_released_submit_does_not_stop_it(
-    framing: bytes, gateway: Running, backend: Backend
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_it(
+    sort: Upload, framing: bytes, gateway: Running, backend: Backend
 ) -> None:
     answers = asyncio.Event()
 
@@ -349,7 +401,9 @@ async def test_a_client_that_leaves_behind_a_released_submit_does_not_stop_it(
 
     backend.script = script
     client = await gateway.connect()
-    client.send(upload(5) + b"hello" if framing == b"counted" else upload(None) + chunks(b"hello"))
+    body = sort.body(b"hello")
+    counted = framing == b"counted"
+    client.send(upload(len(body) if counted else None, sort=sort) + (body if counted else chunks(body)))
     await backend.got(1)
     client.abort()
     await eventually(lambda: all(connection.is_gone for connection in gateway.gateway._connections.all()))
@@ -359,8 +413,8 @@ async def test_a_client_that_leaves_behind_a_released_submit_does_not_stop_it(
     answers.set()
     (event,) = await gateway.finished(1)
     assert (event["reason"], event["source"], event["key"]) == ("client_gone", "client", "ci")
-    assert event["received"] == 5
-    assert gateway.counted(reason="client_gone", route="submit") == 1
+    assert event["received"] == len(body)
+    assert gateway.counted(reason="client_gone", route=sort.route) == 1
     assert gateway.metric("gateway_requests_in_flight") == 0
     await eventually(lambda: gateway.metric("gateway_connections") == 0)
     assert (await gateway.ask(request())).status == 200
@@ -414,7 +468,7 @@ async def test_a_refused_body_that_has_come_whole_is_not_waited_for(
     gateway = await start()
     client = await gateway.connect()
     body = noise(500_000)
-    await client.send_all(request("POST", SUBMIT, f"Content-Length: {len(body)}", key=None))
+    await client.send_all(upload(len(body), key=None, sort=SUBMITTED))
     for at in range(0, len(body), 50_000):
         await client.send_all(body[at : at + 50_000])
     (await client.response()).is_refusal(401, "unauthenticated")

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.backend import OK, Backend, Connection, obliging, silent
-from tests.support.gateway import SUBMIT, Running, Start, request
+from tests.support.forms import UPLOADS, Upload, form, pdf
+from tests.support.gateway import Running, Start, request, submit
+from tests.support.jobs import Used, comes_to, ledger_path
 from tests.support.waiting import eventually
 
 SLOWLY = {"drain_delay": "300ms", "drain_timeout": "5s"}
@@ -77,7 +79,8 @@ async def test_nobody_new_is_accepted_after_the_delay(start: Start, backend: Bac
 
 
 @pytest.mark.parametrize("waits_for", ["body", "answer"])
-async def test_an_upload_under_way_finishes(waits_for: str, start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_upload_under_way_finishes(sort: Upload, waits_for: str, start: Start, backend: Backend) -> None:
     gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
     answers = asyncio.Event()
 
@@ -89,21 +92,23 @@ async def test_an_upload_under_way_finishes(waits_for: str, start: Start, backen
 
     backend.script = script
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 10") + b"hello")
+    body = sort.body(b"hello, world")
+    half, rest = body[: len(body) // 2], body[len(body) // 2 :]
+    client.send(request("POST", sort.target, f"Content-Length: {len(body)}", *sort.headers) + half)
     await backend.connected()
     if waits_for == "answer":
-        client.send(b"world")
+        client.send(rest)
         await backend.got(1)
     async with draining(gateway) as drain:
         await eventually(lambda: gateway.gateway._acceptor.is_stopped)
         assert not drain.done()
         if waits_for == "body":
-            client.send(b"world")
+            client.send(rest)
         answers.set()
         response = await client.response(b"POST")
         assert (response.status, response.value(b"connection")) == (200, b"close")
         await client.is_closed()
-    assert backend.requests[0].body == b"helloworld"
+    assert backend.requests[0].body == body
     assert (await gateway.says("drained"))["cut_off"] == 0
 
 
@@ -119,7 +124,7 @@ async def test_a_released_submit_whose_client_left_finishes(start: Start, backen
 
     backend.script = script
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, body=b"hello"))
+    client.send(submit())
     await backend.got(1)
     client.abort()
     async with draining(gateway) as drain:
@@ -152,6 +157,27 @@ async def test_what_takes_too_long_is_cut_off(start: Start, backend: Backend) ->
     async with draining(gateway):
         pass
     assert (await gateway.says("drained"))["cut_off"] == 1
+
+
+@pytest.mark.parametrize("released", [False, True], ids=["within-its-body", "released"])
+async def test_a_submit_that_is_cut_off_is_accounted_for(released: bool, start: Start, backend: Backend) -> None:
+    """The next gateway finds a place that was given back, or pages that may be owed."""
+    backend.script = silent
+    shutdown = {"drain_delay": "0s", "drain_timeout": "200ms"}
+    sent = submit(form(pdf(3)))
+    gateway = await start(shutdown=shutdown)
+    client = await gateway.connect()
+    client.send(sent if released else sent[:-10])
+    await backend.connected()
+    await (backend.got(1) if released else eventually(lambda: b"filename" in backend.connections[0].received))
+    async with draining(gateway):
+        pass
+    assert (await gateway.says("drained"))["cut_off"] == 1
+    await gateway.end()
+    (event,) = gateway.requests
+    assert (event["status"], event["reason"]) == (499, "client_gone")
+    following = await start(ledger={"url": f"sqlite:///{ledger_path(gateway)}"})
+    await comes_to(following, Used(0, 3, 3, 1) if released else Used())
 
 
 async def test_a_second_signal_ends_it_at_once(start: Start, backend: Backend) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.backend import Backend, answer, answering, chunked, closing_after
 from tests.support.client import read_strictly
-from tests.support.gateway import ADMIN_KEY, KEY, RESULT, SUBMIT, Running, Start, chunks, request
+from tests.support.forms import FORM_TYPE, form
+from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, Running, Start, chunks, request, submit
 
 ANY = [
     {
@@ -65,7 +66,7 @@ async def test_what_is_for_one_hop_is_not_forwarded(gateway: Running, backend: B
     names = {name for name, _ in backend.requests[0].headers}
     assert names == {
         b"host", b"x-kept", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via", b"x-request-id",
-        b"traceparent", b"x-gateway-key-id",
+        b"traceparent", b"x-gateway-key-id", b"accept-encoding",
     }  # fmt: skip
     assert b"canary" not in backend.connections[0].received
 
@@ -118,7 +119,7 @@ async def test_headers_that_say_nothing_of_identity_are_forwarded_as_they_came(
         'If-None-Match: W/"a"',
         "Range: bytes=0-1",
     ]
-    assert (await gateway.ask(request("GET", RESULT, *kept))).status == 200
+    assert (await gateway.ask(request("GET", "/api/v1/usage", *kept, key=ADMIN_KEY))).status == 200
     received = bytes(backend.connections[0].received)
     for line in kept:
         name, _, value = line.partition(":")
@@ -143,17 +144,20 @@ async def test_headers_of_one_request_are_not_those_of_the_next(gateway: Running
     assert len({arrived.value(b"traceparent") for arrived in backend.requests}) == 9
 
 
-@pytest.mark.parametrize("sent", ["", "Accept-Encoding: gzip, br\r\n"])
-async def test_a_submit_asks_for_no_coding(sent: str, gateway: Running, backend: Backend) -> None:
-    await gateway.ask(request("POST", SUBMIT, body=b"hello").replace(b"Host:", sent.encode() + b"Host:"), b"POST")
-    assert backend.requests[0].values(b"accept-encoding") == [b"identity"]
+@pytest.mark.parametrize("coding", [(), ("Accept-Encoding: gzip, br",)], ids=["none", "given"])
+async def test_where_the_answer_is_read_no_coding_is_asked_for(
+    coding: tuple[str, ...], gateway: Running, backend: Backend
+) -> None:
+    await gateway.ask(submit(form(), *coding), b"POST")
+    await gateway.ask(request("GET", RESULT, *coding))
+    assert [arrived.values(b"accept-encoding") for arrived in backend.requests] == [[b"identity"]] * 2
 
 
 async def test_bodies_are_framed_as_they_came(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
-    await client.ask(request("POST", SUBMIT, "Content-Type: text/plain", body=b"hello"), b"POST")
+    await client.ask(request("POST", PLAIN, "Content-Type: text/plain", body=b"hello"), b"POST")
     await client.ask(
-        request("POST", SUBMIT, "Transfer-Encoding: chunked", "Content-Encoding: gzip") + chunks(b"he", b"llo"),
+        request("POST", PLAIN, "Transfer-Encoding: chunked", "Content-Encoding: gzip") + chunks(b"he", b"llo"),
         b"POST",
     )
     counted, in_chunks = backend.requests
@@ -162,6 +166,16 @@ async def test_bodies_are_framed_as_they_came(gateway: Running, backend: Backend
     assert (counted.body, in_chunks.body) == (b"hello", b"hello")
     assert counted.value(b"content-type") == b"text/plain"
     assert in_chunks.value(b"content-encoding") == b"gzip"
+
+
+async def test_a_submit_goes_up_in_chunks_however_it_came(gateway: Running, backend: Backend) -> None:
+    body = form(page_range="0", mode="fast")
+    client = await gateway.connect()
+    for sent in (submit(body), submit(body, chunked=True)):
+        assert (await client.ask(sent, b"POST")).status == 200
+    for arrived in backend.requests:
+        assert (arrived.value(b"content-length"), arrived.value(b"transfer-encoding")) == (None, b"chunked")
+        assert (arrived.value(b"content-type"), arrived.body) == (FORM_TYPE.encode(), body)
 
 
 # Request ids and traces
@@ -396,7 +410,7 @@ async def test_the_check_url_is_written_to_our_origin(
     url: object, path: str, gateway: Running, backend: Backend
 ) -> None:
     backend.script = answering(submitted(url))
-    response = await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
+    response = await gateway.ask(submit(), b"POST")
     document = json.loads(response.body)
     assert document["request_check_url"] == "https://gateway.test" + path
     assert document["request_id"] == "job-7"
@@ -407,7 +421,7 @@ async def test_the_check_url_is_written_to_our_origin(
 async def test_the_check_url_is_written_to_public_url_when_there_is_one(start: Start, backend: Backend) -> None:
     gateway = await start(public_url="https://convert.example.com:8443")
     backend.script = answering(submitted("http://127.0.0.1:8000/api/v1/marker/job-7"))
-    response = await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
+    response = await gateway.ask(submit(), b"POST")
     assert json.loads(response.body)["request_check_url"] == "https://convert.example.com:8443/api/v1/marker/job-7"
 
 
@@ -416,13 +430,13 @@ async def test_a_submits_answer_without_a_check_url_passes_untouched(
     body: bytes, gateway: Running, backend: Backend
 ) -> None:
     backend.script = answering(answer(body))
-    response = await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
+    response = await gateway.ask(submit(), b"POST")
     assert (response.status, response.body) == (200, body)
 
 
 async def test_a_chunked_answer_to_a_submit_is_rewritten_too(gateway: Running, backend: Backend) -> None:
     backend.script = answering(chunked(b'{"request_check_url": "http', b'://127.0.0.1:8000/api/v1/ocr/a"}'))
-    response = await gateway.ask(request("POST", "/api/v1/ocr", body=b"hello"), b"POST")
+    response = await gateway.ask(submit(target="/api/v1/ocr"), b"POST")
     assert json.loads(response.body) == {"request_check_url": "https://gateway.test/api/v1/ocr/a"}
     assert response.value(b"transfer-encoding") is None
 
@@ -438,7 +452,7 @@ async def test_a_result_is_not_rewritten(gateway: Running, backend: Backend) -> 
 
 async def test_aliases_are_written_before_routes_are_matched(start: Start, backend: Backend) -> None:
     gateway = await start(aliases={"/api/v1/convert": "/api/v1/marker"})
-    await gateway.ask(request("POST", "/api/v1/convert?a=b", body=b"hello"), b"POST")
+    await gateway.ask(submit(target="/api/v1/convert?a=b"), b"POST")
     await gateway.ask(request("GET", "/api/v1/convert/job-1"))
     (await gateway.ask(request("GET", "/api/v1/convertible/job-1"))).is_refusal(404, "route_not_found")
     assert [arrived.target for arrived in backend.requests] == [b"/api/v1/marker?a=b", b"/api/v1/marker/job-1"]
@@ -461,5 +475,5 @@ async def test_a_route_for_a_host_is_for_that_host(start: Start, backend: Backen
 async def test_no_credential_of_ours_goes_upstream_in_any_form(gateway: Running, backend: Backend) -> None:
     await gateway.ask(request())
     await gateway.ask(request("GET", RESULT, f"Authorization: Bearer {KEY}", key=None))
-    await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
+    await gateway.ask(submit(), b"POST")
     assert KEY.encode() not in b"".join(bytes(connection.received) for connection in backend.connections)

@@ -12,7 +12,8 @@ import h11
 
 from tests.support.backend import Backend
 from tests.support.client import Client
-from tests.support.gateway import KEY, RESULT, SUBMIT, Running, Start, chunks, request
+from tests.support.forms import form
+from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, chunks, request, submit
 from tests.support.waiting import eventually
 
 COUNT = int(os.environ.get("GATEWAY_FUZZ", "700"))
@@ -26,11 +27,13 @@ CORPUS = [
     request("GET", "/api/v1/usage"),
     request("GET", "/health_check", key=None),
     request("GET", RESULT, key="wrong"),
-    request("POST", SUBMIT, body=b"hello world"),
-    request("POST", SUBMIT, "Content-Type: text/plain", "Expect: 100-continue", body=b"a" * 300),
-    request("POST", SUBMIT, "Transfer-Encoding: chunked") + chunks(b"hello", b"world"),
-    request("POST", SUBMIT, "Transfer-Encoding: chunked") + b"5;a=b\r\nhello\r\n0\r\nX-Trailer: a\r\n\r\n",
-    request("POST", SUBMIT, body=request("GET", "/api/v1/usage")),
+    request("POST", PLAIN, body=b"hello world"),
+    request("POST", PLAIN, "Content-Type: text/plain", "Expect: 100-continue", body=b"a" * 300),
+    request("POST", PLAIN, "Transfer-Encoding: chunked") + chunks(b"hello", b"world"),
+    request("POST", PLAIN, "Transfer-Encoding: chunked") + b"5;a=b\r\nhello\r\n0\r\nX-Trailer: a\r\n\r\n",
+    request("POST", PLAIN, body=request("GET", "/api/v1/usage")),
+    submit(form(page_range="0", mode="fast")),
+    submit(form(max_pages="1"), chunked=True),
     request().replace(b"HTTP/1.1", b"HTTP/1.0"),
 ]
 TOKENS = [
@@ -169,7 +172,9 @@ def check_backend(gateway: Running, backend: Backend) -> None:
         for arrived in connection.requests:
             path = arrived.target.partition(b"?")[0]
             assert arrived.method in ALLOWED
-            assert path == b"/health_check" or path.startswith((b"/api/v1/marker", b"/api/v1/ocr")), path
+            assert path == b"/health_check" or path.startswith(
+                (b"/api/v1/marker", b"/api/v1/ocr", b"/api/v1/plain/")
+            ), path
             assert (arrived.value(b"x-gateway-key-id") == b"ci") is (path != b"/health_check")
             assert arrived.value(b"x-forwarded-for") == b"127.0.0.1"
             assert arrived.values(b"x-api-key") == arrived.values(b"authorization") == []

@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.backend import OK, Backend, Connection
 from tests.support.client import Client, Response
+from tests.support.forms import UPLOADS, Upload
 from tests.support.gateway import KEY, Running, Start, chunks, request
 from tests.support.waiting import eventually
 
 GET = b"GET /api/v1/marker/canary-path HTTP/1.1"
-POST = b"POST /api/v1/marker HTTP/1.1"
+POST = b"POST /api/v1/plain/upload HTTP/1.1"
 HOST = b"Host: gateway.test"
 LOGIN = b"X-API-Key: " + KEY.encode()
 NOTE = b"X-Note: canary-note"
@@ -84,7 +85,7 @@ FRAMING = [
     Row("chunked-and-identity-headers", post(CHUNKED, b"Transfer-Encoding: identity", body=NOTHING)),
     Row("coding-empty", post(b"Transfer-Encoding: ")),
     Row("coding-empty-and-length", post(b"Transfer-Encoding:", b"Content-Length: 3", body=b"abc")),
-    Row("chunked-in-1.0", head(b"POST /api/v1/marker HTTP/1.0", HOST, LOGIN, NOTE, CHUNKED, body=NOTHING)),
+    Row("chunked-in-1.0", head(b"POST /api/v1/plain/upload HTTP/1.0", HOST, LOGIN, NOTE, CHUNKED, body=NOTHING)),
     Row("length-with-underscore-name", post(b"Content_Length: 3", body=b"abc")),
     Row("coding-with-underscore-name", post(b"Transfer_Encoding: chunked", body=NOTHING)),
     Row("space-before-colon-of-length", post(b"Content-Length : 3", body=b"abc")),
@@ -388,7 +389,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(
         assert b"canary" not in repr(arrived.headers).encode()
     else:
         await client.is_closed()
-        assert [arrived.target for arrived in backend.requests] in ([], [b"/api/v1/marker"])
+        assert [arrived.target for arrived in backend.requests] in ([], [b"/api/v1/plain/upload"])
 
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
@@ -447,12 +448,13 @@ async def test_requests_behind_a_bad_one_are_not_served(gateway: Running, backen
     assert b"third" not in b"".join(bytes(connection.received) for connection in backend.connections)
 
 
-async def test_a_smuggled_request_in_a_body_stays_a_body(gateway: Running, backend: Backend) -> None:
-    inner = request("GET", "/api/v1/usage")
-    answer = await gateway.ask(request("POST", "/api/v1/marker", body=inner), b"POST")
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_smuggled_request_in_a_body_stays_a_body(sort: Upload, gateway: Running, backend: Backend) -> None:
+    body = sort.body(request("GET", "/api/v1/usage"))
+    answer = await gateway.ask(request("POST", sort.target, *sort.headers, body=body), b"POST")
     assert answer.status == 200
     (arrived,) = backend.requests
-    assert arrived.body == inner
+    assert arrived.body == body
     assert len(backend.requests) == 1
 
 

@@ -19,10 +19,13 @@ from tests.support.backend import (
     silent,
 )
 from tests.support.client import Client, Response, Truncated, read_strictly
-from tests.support.gateway import RESULT, SUBMIT, Running, Start, chunks, request
+from tests.support.forms import UPLOADS, Upload
+from tests.support.gateway import PLAIN, RESULT, Running, Start, chunks, request, submit
 from tests.support.waiting import eventually
 
-UPLOAD = request("POST", SUBMIT, body=b"hello")
+UPLOAD = request("POST", PLAIN, body=b"hello")
+SUBMISSION = submit()
+SENT = {"poll": request(), "upload": UPLOAD, "submit": SUBMISSION}
 
 
 async def fails(gateway: Running, sent: bytes, status: int, reason: str) -> None:
@@ -59,9 +62,10 @@ async def test_an_upstream_that_refuses(gateway: Running, backend: Backend) -> N
     await serves_on(gateway, backend)
 
 
-async def test_an_upstream_that_refuses_an_upload(gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sent", [UPLOAD, SUBMISSION], ids=["upload", "submit"])
+async def test_an_upstream_that_refuses_an_upload(sent: bytes, gateway: Running, backend: Backend) -> None:
     await backend.hang_up()
-    await fails(gateway, UPLOAD, 502, "upstream_unreachable")
+    await fails(gateway, sent, 502, "upstream_unreachable")
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def blackhole() -> Iterator[int]:
             plain.close()
 
 
-@pytest.mark.parametrize("sent", [request(), UPLOAD], ids=["poll", "upload"])
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
 async def test_an_upstream_that_is_a_black_hole(sent: bytes, blackhole: int, start: Start) -> None:
     gateway = await start(upstream={"url": f"http://127.0.0.1:{blackhole}", "connect_timeout": "200ms"})
     await fails(gateway, sent, 502, "upstream_unreachable")
@@ -165,7 +169,7 @@ GARBAGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("sent", [request(), UPLOAD], ids=["poll", "upload"])
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
 @pytest.mark.parametrize("name", HEADS)
 async def test_an_upstream_that_leaves_before_its_answer(
     name: str, sent: bytes, gateway: Running, backend: Backend
@@ -201,11 +205,11 @@ async def test_an_upstream_that_speaks_no_usable_http(
 @pytest.mark.parametrize("name", ["garbage", "two-lengths", "length-and-chunked", "interim-flood", "switching"])
 async def test_a_submit_answered_with_no_usable_http(name: str, gateway: Running, backend: Backend) -> None:
     backend.script = answering(GARBAGE[name])
-    await fails(gateway, UPLOAD, 502, "upstream_broke_off")
+    await fails(gateway, SUBMISSION, 502, "upstream_broke_off")
     await serves_on(gateway, backend)
 
 
-@pytest.mark.parametrize("sent", [request(), UPLOAD], ids=["poll", "upload"])
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
 async def test_silence(sent: bytes, start: Start, backend: Backend) -> None:
     gateway = await start(upstream={"read_timeout": "200ms"})
     backend.script = silent
@@ -230,7 +234,8 @@ async def test_an_upstream_that_drips_its_head(start: Start, backend: Backend) -
     await fails(gateway, request(), 504, "upstream_timeout")
 
 
-async def test_an_upload_that_the_upstream_takes_no_more_of(start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_upload_that_the_upstream_takes_no_more_of(sort: Upload, start: Start, backend: Backend) -> None:
     async def script(connection: Connection) -> None:
         await connection.head()
         connection.pause()
@@ -239,8 +244,10 @@ async def test_an_upload_that_the_upstream_takes_no_more_of(start: Start, backen
     gateway = await start(upstream={"read_timeout": "300ms"})
     backend.script = script
     client = await gateway.connect()
+    begin, end = sort.frame()
     size = 64 * 1_048_576
-    client.send(request("POST", SUBMIT, f"Content-Length: {size}"))
+    length = f"Content-Length: {len(begin) + size + len(end)}"
+    client.send(request("POST", sort.target, length, *sort.headers) + begin)
 
     async def send() -> None:
         piece = bytes(1_048_576)
@@ -313,7 +320,7 @@ async def test_an_answer_that_breaks_off_is_never_whole(
 @pytest.mark.parametrize("name", PARTS)
 async def test_a_submit_whose_answer_breaks_off_is_a_502(name: str, gateway: Running, backend: Backend) -> None:
     backend.script = closing_after(PARTS[name])
-    await fails(gateway, UPLOAD, 502, "upstream_broke_off")
+    await fails(gateway, SUBMISSION, 502, "upstream_broke_off")
     await serves_on(gateway, backend)
 
 
@@ -410,7 +417,7 @@ async def test_what_follows_a_submits_answer_is_nobodys_answer(gateway: Running,
 
     backend.script = script
     client = await gateway.connect()
-    assert b"poison" not in (await client.ask(UPLOAD, b"POST")).body
+    assert b"poison" not in (await client.ask(SUBMISSION, b"POST")).body
     assert (await client.ask(request())).body == b"mine"
 
 
@@ -474,8 +481,9 @@ async def test_a_body_behind_a_head_request_is_nobodys_answer(start: Start, back
 
 @pytest.mark.parametrize("status", [b"413 Content Too Large", b"200 OK", b"503 Service Unavailable"])
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connection(
-    framing: str, status: bytes, gateway: Running, backend: Backend
+    sort: Upload, framing: str, status: bytes, gateway: Running, backend: Backend
 ) -> None:
     async def script(connection: Connection) -> None:
         await connection.has(10)
@@ -485,10 +493,10 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
 
     backend.script = script
     client = await gateway.connect()
-    client.send(
-        request("POST", SUBMIT, "Content-Length: 1000000" if framing == "counted" else "Transfer-Encoding: chunked")
-    )
-    client.send(b"hello" if framing == "counted" else b"5\r\nhello\r\n")
+    framed = "Content-Length: 1000000" if framing == "counted" else "Transfer-Encoding: chunked"
+    client.send(request("POST", sort.target, framed, *sort.headers))
+    piece = sort.body(b"hello" * 20)[:-50]
+    client.send(piece if framing == "counted" else b"%x\r\n%b\r\n" % (len(piece), piece))
     response = await client.response(b"POST")
     assert (response.status, response.body) == (int(status[:3]), b'{"early": true}')
     assert response.value(b"connection") == b"close"
@@ -500,27 +508,32 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
     await serves_on(gateway, backend)
 
 
-async def test_an_upstream_that_leaves_within_an_upload(gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_upstream_that_leaves_within_an_upload(sort: Upload, gateway: Running, backend: Backend) -> None:
     async def script(connection: Connection) -> None:
         await connection.head()
         connection.reset()
 
     backend.script = script
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 1000000") + b"hello")
+    begun = request("POST", sort.target, "Content-Length: 1000000", *sort.headers) + sort.body(b"hello" * 20)[:-50]
+    client.send(begun)
     (await client.response()).is_refusal(502, "upstream_broke_off")
     (event,) = await gateway.finished(1)
     assert (event["reason"], event["status"]) == ("upstream_broke_off", 502)
 
 
-async def test_an_upstream_that_leaves_within_an_upload_that_never_pauses(gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_upstream_that_leaves_within_an_upload_that_never_pauses(
+    sort: Upload, gateway: Running, backend: Backend
+) -> None:
     async def script(connection: Connection) -> None:
         await connection.has(100_000)
         connection.reset()
 
     backend.script = script
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 500000") + bytes(500_000))
+    client.send(request("POST", sort.target, *sort.headers, body=sort.body(bytes(500_000))))
     (await client.response()).is_refusal(502, "upstream_broke_off")
 
 
@@ -587,8 +600,8 @@ async def test_a_poll_whose_answer_had_begun_is_not_sent_again(gateway: Running,
     assert len(backend.connections) == 1
 
 
-@pytest.mark.parametrize("body", [b"hello", b""], ids=["body", "no-body"])
-async def test_a_submit_is_never_sent_twice(body: bytes, gateway: Running, backend: Backend) -> None:
+@pytest.mark.parametrize("sent", [SUBMISSION, UPLOAD, request("POST", PLAIN)], ids=["submit", "upload", "no-body"])
+async def test_a_post_is_never_sent_twice(sent: bytes, gateway: Running, backend: Backend) -> None:
     posts = 0
 
     async def script(connection: Connection) -> None:
@@ -604,7 +617,7 @@ async def test_a_submit_is_never_sent_twice(body: bytes, gateway: Running, backe
     backend.script = script
     client = await gateway.connect()
     assert (await client.ask(request())).status == 200
-    (await client.ask(request("POST", SUBMIT, body=body))).is_refusal(502, "upstream_broke_off")
+    (await client.ask(sent)).is_refusal(502, "upstream_broke_off")
     assert posts == 1
     assert len([arrived for arrived in backend.requests if arrived.method == b"POST"]) == 1
 
@@ -636,32 +649,34 @@ async def test_idle_connections_are_closed_before_the_upstream_does(start: Start
 
 async def test_a_submits_answer_beyond_256_kb_is_refused(gateway: Running, backend: Backend) -> None:
     backend.script = answering(answer(bytes(262_145)))
-    await fails(gateway, UPLOAD, 502, "upstream_broke_off")
+    await fails(gateway, SUBMISSION, 502, "upstream_broke_off")
 
 
 async def test_a_submits_answer_in_a_coding_nobody_asked_for_is_refused(gateway: Running, backend: Backend) -> None:
     backend.script = answering(answer(b"\x1f\x8b", b"Content-Encoding: gzip"))
-    await fails(gateway, UPLOAD, 502, "upstream_broke_off")
+    await fails(gateway, SUBMISSION, 502, "upstream_broke_off")
 
 
 async def test_deeply_nested_json_in_a_submits_answer_is_refused_or_passed_on(
     gateway: Running, backend: Backend
 ) -> None:
     backend.script = answering(answer(b"[" * 500_000))
-    response = await gateway.ask(UPLOAD, b"POST")
+    response = await gateway.ask(SUBMISSION, b"POST")
     assert response.status in {200, 502}
     assert response.reason in {None, "upstream_broke_off"}
 
 
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_chunked_request_is_framed_anew_when_the_upstream_is_slow_to_take_it(
-    gateway: Running, backend: Backend
+    sort: Upload, gateway: Running, backend: Backend
 ) -> None:
+    body = sort.body(b"a" * 300_000)
     client = await gateway.connect()
     response = await client.ask(
-        request("POST", SUBMIT, "Transfer-Encoding: chunked") + chunks(b"a" * 300_000), b"POST"
+        request("POST", sort.target, "Transfer-Encoding: chunked", *sort.headers) + chunks(body), b"POST"
     )
     assert response.status == 200
-    assert backend.requests[0].body == b"a" * 300_000
+    assert backend.requests[0].body == body
 
 
 async def test_trailers_of_an_answer_are_dropped(gateway: Running, backend: Backend) -> None:
@@ -718,5 +733,5 @@ async def test_an_answer_to_a_submit_that_is_an_error_passes_as_it_is(gateway: R
     detail = b'{"detail": [{"msg": "request_check_url", "input": "' + b"x" * 300_000 + b'"}]}'
     backend.script = answering(answer(detail, status=b"422 Unprocessable Content"))
     client = await gateway.connect()
-    response = await client.ask(UPLOAD)
+    response = await client.ask(SUBMISSION, b"POST")
     assert (response.status, response.body) == (422, detail)

@@ -11,7 +11,8 @@ import pytest
 
 from gateway.observe.log import console_line, json_line
 from tests.support.backend import Backend, answering, closing_after
-from tests.support.gateway import KEY, RESULT, SUBMIT, Running, Start, chunks, request
+from tests.support.forms import Document, form, image
+from tests.support.gateway import KEY, PLAIN, RESULT, SUBMIT, Running, Start, chunks, request, submit
 from tests.support.waiting import eventually
 
 FIELDS = {
@@ -23,7 +24,8 @@ CARRIED = FIELDS | {"received", "sent", "upstream_connection", "retried", "upstr
 
 
 async def test_a_forwarded_request_is_told_whole(gateway: Running) -> None:
-    response = await gateway.ask(request("POST", SUBMIT, body=b"hello"), b"POST")
+    sent = form()
+    response = await gateway.ask(submit(sent), b"POST")
     (event,) = await gateway.finished(1)
     assert set(event) == CARRIED
     told = {
@@ -49,7 +51,8 @@ async def test_a_forwarded_request_is_told_whole(gateway: Running) -> None:
     assert told == {
         "level": "info", "event": "request", "client": "127.0.0.1", "peer": "127.0.0.1", "method": "POST",
         "route": "submit",
-        "key": "ci", "status": 200, "reason": "forwarded", "source": "upstream", "detail": None, "received": 5,
+        "key": "ci", "status": 200, "reason": "forwarded", "source": "upstream", "detail": None,
+        "received": len(sent),
         "sent": len(response.body),
         "upstream_connection": "new", "retried": False,
     }  # fmt: skip
@@ -142,8 +145,14 @@ async def test_nothing_that_a_client_or_an_upstream_sent_is_ever_told(start: Sta
         request(C.upper(), RESULT),
         request("GET", RESULT, *(f"X-{i}: {C}" for i in range(200))),
         request("GET", RESULT, f"X-A: {C * 1000}"),
-        request("POST", SUBMIT, "Transfer-Encoding: chunked") + C.encode() + b"\r\n",
-        request("POST", SUBMIT, "Transfer-Encoding: chunked") + chunks(C.encode() * 200_000),
+        request("POST", PLAIN, "Transfer-Encoding: chunked") + C.encode() + b"\r\n",
+        request("POST", PLAIN, "Transfer-Encoding: chunked") + chunks(C.encode() * 200_000),
+        request("POST", SUBMIT, f"Content-Type: {C}", body=C.encode()),
+        submit(C.encode()),
+        submit(form(file_url=C)),
+        submit(form(page_range=C)),
+        submit(form(Document(C.encode(), f"{C}.pdf", f"{C}/{C}"), **{C: C}, mode=C, max_pages=C)),
+        submit(form(image(C.encode() * 200_000))),
         f"{C}\r\n\r\n".encode(),
         f"GET {C} {C}\r\n\r\n".encode(),
     ):
@@ -169,7 +178,7 @@ async def test_nothing_that_a_client_or_an_upstream_sent_is_ever_told(start: Sta
         assert C.encode() not in what.lower()
         assert b"7f3a" not in what.lower()
         assert KEY.encode() not in what
-    assert len(await gateway.finished(29)) == 29
+    assert len(await gateway.finished(35)) == 35
 
 
 async def test_events_are_lines_of_json_on_the_descriptor(start: Start) -> None:

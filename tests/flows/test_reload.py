@@ -9,7 +9,9 @@ import pytest
 
 from gateway.devcerts import make_development_certificates
 from tests.support.backend import OK, Backend, Connection, obliging
-from tests.support.gateway import KEY, RESULT, SUBMIT, Running, Start, client_context, request
+from tests.support.forms import form, pdf
+from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, Running, Start, client_context, request, submit
+from tests.support.jobs import Used, comes_to
 
 DONE = "configuration reloaded"
 REFUSED = "reload refused, the old configuration stays in force"
@@ -111,6 +113,33 @@ async def test_changed_keys_routes_networks_and_limits_hold_from_the_next_reques
     assert len(backend.requests) == 2
 
 
+CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
+    "address": ({"network": {"allow": ["10.0.0.0/8"]}}, 403, "address_denied"),
+    "key": ({"keys": [{"id": "root", "secret": {"env": "KEY_ADMIN"}}]}, 401, "unauthenticated"),
+    "pages": ({"profiles": {"default": {"pages_per_request": 2}}}, 413, "too_many_pages"),
+    "budget": ({"profiles": {"default": {"pages_per_day": 2}}}, 403, "budget_exhausted"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_submit_is_judged_once_more_before_its_end_goes_up(
+    name: str, gateway: Running, backend: Backend
+) -> None:
+    changes, status, reason = CHANGES[name]
+    sent = submit(form(pdf(3)), key=KEY)
+    client = await gateway.connect()
+    client.send(sent[:-10])
+    await backend.connected()
+    gateway.rewrite(lambda document: document.update(changes))
+    await reloaded(gateway)
+    client.send(sent[-10:])
+    (await client.response(b"POST")).is_refusal(status, reason)
+    await backend.all_closed()
+    assert backend.requests == []
+    if name != "address":
+        await comes_to(gateway, Used(), ADMIN_KEY if name == "key" else KEY)
+
+
 async def test_a_request_under_way_keeps_its_configuration(gateway: Running, backend: Backend) -> None:
     answers = asyncio.Event()
 
@@ -122,7 +151,7 @@ async def test_a_request_under_way_keeps_its_configuration(gateway: Running, bac
 
     backend.script = script
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 10") + b"hello")
+    client.send(request("POST", PLAIN, "Content-Length: 10") + b"hello")
     await backend.connected()
 
     def change(document: dict[str, Any]) -> None:

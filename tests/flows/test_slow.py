@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.backend import Backend, Connection
 from tests.support.client import Client
-from tests.support.gateway import SUBMIT, Running, Start, chunks, request
+from tests.support.forms import UPLOADS, Upload
+from tests.support.gateway import PLAIN, Running, Start, chunks, request
 from tests.support.waiting import eventually
 
 MB = 1_048_576
@@ -90,38 +91,47 @@ async def test_a_head_that_drips_is_answered_and_closed(behind: bool, start: Sta
     assert all(b"aaaa" not in arrived.target for arrived in backend.requests)
 
 
-async def test_a_body_that_stops_is_answered_and_closed(start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_body_that_stops_is_answered_and_closed(sort: Upload, start: Start, backend: Backend) -> None:
     gateway = await start(listen={"body_idle_timeout": "200ms"})
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 100") + b"hello")
+    body = sort.body(b"hello, world")
+    half = body[: len(body) // 2]
+    client.send(request("POST", sort.target, f"Content-Length: {len(body)}", *sort.headers) + half)
     await is_served(gateway)
     (await client.response()).is_refusal(408, "body_too_slow")
     await client.is_closed()
     event = (await gateway.finished(2))[-1]
-    assert (event["reason"], event["route"], event["received"]) == ("body_too_slow", "submit", 5)
-    assert gateway.counted(status=408, reason="body_too_slow", route="submit") == 1
+    assert (event["reason"], event["route"], event["received"]) == ("body_too_slow", sort.route, len(half))
+    assert gateway.counted(status=408, reason="body_too_slow", route=sort.route) == 1
     await backend.facts.until(
         lambda: all(not connection.requests for connection in backend.connections if connection.ended)
     )
     assert [arrived.method for arrived in backend.requests] == [b"GET"]
 
 
-async def test_an_invited_body_that_never_comes_is_answered_and_closed(start: Start) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_an_invited_body_that_never_comes_is_answered_and_closed(sort: Upload, start: Start) -> None:
     gateway = await start(listen={"body_idle_timeout": "200ms"})
     client = await gateway.connect()
-    response = await client.ask(request("POST", SUBMIT, "Expect: 100-continue", "Content-Length: 100"))
+    response = await client.ask(
+        request("POST", sort.target, "Expect: 100-continue", "Content-Length: 100", *sort.headers)
+    )
     assert (response.status, response.interim, response.reason) == (408, [100], "body_too_slow")
     await client.is_closed()
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_body_that_drips_below_the_least_rate_is_answered_and_closed(
-    chunked: bool, start: Start, backend: Backend
+    sort: Upload, chunked: bool, start: Start, backend: Backend
 ) -> None:
     gateway = await start(listen={"body_idle_timeout": "300ms", "body_min_rate": "1KB"})
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Transfer-Encoding: chunked" if chunked else "Content-Length: 100000"))
-    async with dripping(client, chunks(*(b"a" for _ in range(1000))) if chunked else b"a" * 1000):
+    framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 100000"
+    client.send(request("POST", sort.target, framing, *sort.headers))
+    body = sort.body(b"a" * 1000)
+    async with dripping(client, chunks(*(body[i : i + 1] for i in range(len(body)))) if chunked else body):
         await is_served(gateway)
         (await client.response()).is_refusal(408, "body_too_slow")
         await client.rest()
@@ -134,28 +144,32 @@ async def test_a_body_that_drips_below_the_least_rate_is_answered_and_closed(
 async def test_a_chunk_size_that_drips_is_as_slow_as_a_body(start: Start) -> None:
     gateway = await start(listen={"body_idle_timeout": "200ms"})
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Transfer-Encoding: chunked"))
+    client.send(request("POST", PLAIN, "Transfer-Encoding: chunked"))
     async with dripping(client, b"00000000005;" + b"a" * 1000):
         response = await client.response()
         assert response.reason in {"body_too_slow", "body_malformed", "bad_request"}
         await client.rest()
 
 
-async def test_a_body_above_the_least_rate_is_served_however_long_it_takes(start: Start, backend: Backend) -> None:
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_body_above_the_least_rate_is_served_however_long_it_takes(
+    sort: Upload, start: Start, backend: Backend
+) -> None:
     gateway = await start(listen={"body_idle_timeout": "200ms", "body_min_rate": "1KB", "head_timeout": "200ms"})
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 30000"))
-    for _ in range(15):
-        client.send(bytes(2000))
+    body = sort.body(bytes(30_000))
+    client.send(request("POST", sort.target, f"Content-Length: {len(body)}", *sort.headers))
+    for start_of_piece in range(0, len(body), 2000):
+        client.send(body[start_of_piece : start_of_piece + 2000])
         await ticks(0.04)
     assert (await client.response(b"POST")).status == 200
-    assert len(backend.requests[0].body) == 30_000
+    assert backend.requests[0].body == body
 
 
 async def test_the_least_rate_can_be_switched_off(start: Start) -> None:
     gateway = await start(listen={"body_idle_timeout": "200ms", "body_min_rate": "0B"})
     client = await gateway.connect()
-    client.send(request("POST", SUBMIT, "Content-Length: 20"))
+    client.send(request("POST", PLAIN, "Content-Length: 20"))
     async with dripping(client, b"a" * 20, every=0.03):
         assert (await client.response(b"POST")).status == 200
 
@@ -279,7 +293,7 @@ async def test_a_hundred_slow_clients_do_not_keep_a_good_one_waiting(start: Star
     sockets = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(50)]
     slow = [await gateway.connect() for _ in range(50)]
     for i, client in enumerate(slow):
-        client.send(request()[:20] if i % 2 else request("POST", SUBMIT, "Content-Length: 1000") + b"a")
+        client.send(request()[:20] if i % 2 else request("POST", PLAIN, "Content-Length: 1000") + b"a")
     began = asyncio.get_running_loop().time()
     await is_served(gateway)
     assert asyncio.get_running_loop().time() - began < 5

@@ -77,3 +77,7 @@ def test_the_level_says_whether_an_operator_should_look(reason: Reason) -> None:
 
 def test_an_answer_that_was_forwarded_is_no_warning() -> None:
     assert level_of(make_exchange(status=500)) == "info"
+
+
+def test_an_answer_of_our_own_is_no_fault() -> None:
+    assert level_of(make_exchange(status=200, reason=Reason.ANSWERED, source=Source.GATEWAY)) == "info"

@@ -2,12 +2,14 @@
 
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
@@ -18,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from gateway import __version__
 from gateway.check import local_addresses
 from gateway.cli import cli
-from tests.support.process import Upstream, configure, free_port, run, taken_port, trusting
+from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
 
 
 def complaints(output: str) -> list[str]:
@@ -73,7 +75,14 @@ def away() -> str:
 @pytest.fixture
 def path(tmp_path: Path, certificates: Path, upstream: Upstream) -> Path:
     """A good configuration."""
-    return configure(tmp_path, certificates, upstream.url)
+    return configured(tmp_path, certificates, upstream.url)
+
+
+def configured(directory: Path, certificates: Path, upstream: str, **sections: Any) -> Path:
+    """A configuration with a ledger of its own: these processes run where the tests do."""
+    return configure(
+        directory, certificates, upstream, **{"ledger": {"url": f"sqlite:///{directory}/ledger.db"}, **sections}
+    )
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
@@ -83,7 +92,14 @@ def test_help_and_version(option: str) -> None:
     assert (__version__ if option == "--version" else "serve") in output
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["demo"], ["certs"], ["certs", "dev"]])
+def every_command(command: click.Command, *path: str) -> Iterator[list[str]]:
+    yield list(path)
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from every_command(inner, *path, name)
+
+
+@pytest.mark.parametrize("command", list(every_command(cli)), ids=" ".join)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_each_command_has_help(command: list[str], option: str) -> None:
     code, output = in_process(*command, option)
@@ -92,7 +108,17 @@ def test_each_command_has_help(command: list[str], option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["serve"], ["nonsense"], ["serve", "--nonsense"], ["demo", "--port", "70000"], ["certs", "dev"]]
+    "wrong",
+    [
+        ["serve"],
+        ["nonsense"],
+        ["serve", "--nonsense"],
+        ["demo", "--port", "70000"],
+        ["certs", "dev"],
+        ["keys", "list"],
+        ["usage"],
+        ["explain", "--config", "x", "GET", "/"],
+    ],
 )
 def test_wrong_usage_is_two(wrong: list[str]) -> None:
     code, output = in_process(*wrong)
@@ -104,13 +130,13 @@ def test_wrong_usage_is_two(wrong: list[str]) -> None:
 def test_a_taken_port_at_start(tmp_path: Path, certificates: Path, section: str) -> None:
     with taken_port() as port:
         sections = {section: {"address": "127.0.0.1", "port": port}}
-        path = configure(tmp_path, certificates, "http://127.0.0.1:1", **sections)
+        path = configured(tmp_path, certificates, "http://127.0.0.1:1", **sections)
         line = the_complaint("serve", "--config", str(path))
     assert line.startswith(f"gateway: {section}: can't listen on 127.0.0.1 port {port}: ")
 
 
 def test_an_address_that_is_not_ours_at_start(tmp_path: Path, certificates: Path) -> None:
-    path = configure(
+    path = configured(
         tmp_path, certificates, "http://127.0.0.1:1", listen={"address": "192.0.2.1", "port": free_port()}
     )
     assert "192.0.2.1" in the_complaint("serve", "--config", str(path))
@@ -118,7 +144,7 @@ def test_an_address_that_is_not_ours_at_start(tmp_path: Path, certificates: Path
 
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_a_missing_certificate(tmp_path: Path, command: str) -> None:
-    path = configure(tmp_path, tmp_path / "nowhere", "http://127.0.0.1:1")
+    path = configured(tmp_path, tmp_path / "nowhere", "http://127.0.0.1:1")
     code, output = run(command, "--config", str(path))
     assert code == 1
     found = complaints(output)
@@ -131,20 +157,20 @@ def test_a_missing_certificate(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("arguments", [["serve"], ["check", "--live"]])
 def test_an_expired_certificate(tmp_path: Path, upstream: Upstream, arguments: list[str]) -> None:
     make_certificate(tmp_path, -timedelta(days=2), -timedelta(days=1))
-    path = configure(tmp_path, tmp_path, upstream.url)
+    path = configured(tmp_path, tmp_path, upstream.url)
     assert "server.pem expired on " in the_complaint(*arguments, "--config", str(path))
 
 
 def test_a_certificate_of_tomorrow(tmp_path: Path, upstream: Upstream) -> None:
     make_certificate(tmp_path, timedelta(days=1), timedelta(days=2))
-    path = configure(tmp_path, tmp_path, upstream.url)
+    path = configured(tmp_path, tmp_path, upstream.url)
     assert "is valid only from " in the_complaint("serve", "--config", str(path))
 
 
 def test_a_key_of_another_certificate(tmp_path: Path, certificates: Path, upstream: Upstream) -> None:
     make_certificate(tmp_path, -timedelta(days=1), timedelta(days=30))
     pair = {"certificate": str(tmp_path / "server.pem"), "private_key": str(certificates / "server.key")}
-    path = configure(tmp_path, tmp_path, upstream.url, tls=pair)
+    path = configured(tmp_path, tmp_path, upstream.url, tls=pair)
     assert "is not the key of " in the_complaint("serve", "--config", str(path))
 
 
@@ -173,7 +199,7 @@ def test_a_missing_file(tmp_path: Path, command: str) -> None:
 
 
 def test_all_faults_at_once(tmp_path: Path, certificates: Path) -> None:
-    path = configure(
+    path = configured(
         tmp_path,
         certificates,
         "http://127.0.0.1:1",
@@ -208,7 +234,7 @@ def test_live_finds_all_well(path: Path) -> None:
 
 def test_live_misses_the_upstream(tmp_path: Path, certificates: Path) -> None:
     port = free_port()
-    path = configure(tmp_path, certificates, f"http://127.0.0.1:{port}")
+    path = configured(tmp_path, certificates, f"http://127.0.0.1:{port}")
     line = the_complaint("check", "--live", "--config", str(path))
     assert line.startswith(f"fault: upstream.url: 127.0.0.1:{port}: no answer")
 
@@ -222,7 +248,7 @@ class _Everywhere(Upstream):
 def test_live_finds_the_way_around(tmp_path: Path, certificates: Path, away: str) -> None:
     with _Everywhere() as upstream:
         port = upstream.server_address[1]
-        path = configure(tmp_path, certificates, f"http://127.0.0.1:{port}")
+        path = configured(tmp_path, certificates, f"http://127.0.0.1:{port}")
         line = the_complaint("check", "--live", "--config", str(path))
     assert "can be reached around the gateway" in line
     assert away in line
@@ -257,7 +283,7 @@ def test_certs_dev_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 def test_the_environment_overrides(tmp_path: Path, certificates: Path) -> None:
-    path = configure(tmp_path, certificates, "http://127.0.0.1:1")
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1")
     with taken_port() as port:
         line = the_complaint("serve", "--config", str(path), environ={"GATEWAY__LISTEN__PORT": str(port)})
     assert f"port {port}" in line
@@ -275,5 +301,14 @@ def occupied() -> Iterator[int]:
 
 
 def test_a_port_that_is_taken_on_all_addresses(tmp_path: Path, certificates: Path, occupied: int) -> None:
-    path = configure(tmp_path, certificates, "http://127.0.0.1:1", listen={"address": "::", "port": occupied})
+    path = configured(tmp_path, certificates, "http://127.0.0.1:1", listen={"address": "::", "port": occupied})
     assert f"port {occupied}" in the_complaint("serve", "--config", str(path))
+
+
+def test_help_imports_only_what_it_needs() -> None:
+    """`gateway --help` is what a hurried person types; settings, SQLAlchemy and rich are half a second."""
+    program = "import sys; import gateway.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
+    heavy = ("pydantic", "sqlalchemy", "aiohttp", "rich.table", "structlog", "yaml", "cryptography", "asyncpg")
+    with Process((sys.executable, "-c", program, *heavy)) as process:
+        assert process.exit_code() == 0
+        assert process.output == "[]"

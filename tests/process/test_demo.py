@@ -11,7 +11,9 @@ from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
 
 import pytest
+import yaml
 
+from gateway.auth.secret import is_secret
 from tests.support.process import (
     DEADLINE,
     GATEWAY,
@@ -44,6 +46,12 @@ def curl_line(process: Process) -> str:
     return process.line(lambda line: line.startswith("curl "))
 
 
+def key_lines(process: Process) -> list[str]:
+    """The lines that make, show, count and rotate a key."""
+    process.line(lambda line: line.startswith("ready "))
+    return [line for line in process.lines if " keys " in line or " usage " in line]
+
+
 def paste(line: str) -> str:
     """What a shell prints for a line that was copied into it."""
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=DEADLINE, check=False)  # noqa: S603, S607
@@ -61,14 +69,22 @@ def test_the_printed_line_works_as_it_stands(tmp_path: Path) -> None:
         assert result["success"] is True
         assert result["page_count"] == 3
         assert "Sample document, page 1" in result["markdown"]
+        made = [paste(line) for line in key_lines(process)]
+        assert is_secret(made[0].strip().encode())
+        assert "pages_per_month" in made[1]
+        assert is_secret(made[3].strip().encode())
+        assert made[0] not in process.output
         metrics = process.line(lambda line: line.startswith("Metrics: ")).removeprefix("Metrics: ").partition("  ")[0]
         assert 'gateway_requests_total{method="POST",reason="forwarded",route="submit",status="200"} 1.0' in paste(
             metrics
         )
-    made = {path.name for path in directory.iterdir()}
-    assert made == {"ca.pem", "server.pem", "server.key", "key.txt", "gateway.yaml", "sample.pdf"}
-    assert (directory / "key.txt").stat().st_mode & 0o777 == 0o600
-    assert (directory / "server.key").stat().st_mode & 0o777 == 0o600
+    made_files = {path.name for path in directory.iterdir()}
+    sqlite = {"ledger.db", "ledger.db-shm", "ledger.db-wal"}
+    assert made_files - sqlite == {"ca.pem", "server.pem", "server.key", "key.txt", "gateway.yaml", "sample.pdf"}
+    for secret in ("key.txt", "server.key", "ledger.db"):
+        assert (directory / secret).stat().st_mode & 0o777 == 0o600
+    assert is_secret((directory / "key.txt").read_bytes().strip())
+    assert (directory / "key.txt").read_text().startswith("dgw_demo_")
 
 
 def test_ctrl_c_ends_it_whole(tmp_path: Path) -> None:
@@ -114,10 +130,52 @@ def test_a_second_start_uses_what_is_there(tmp_path: Path) -> None:
     contents = []
     for _ in range(2):
         with demo(directory) as process:
-            contents.append({path.name: path.read_bytes() for path in directory.iterdir()})
+            contents.append(contents_of(directory))
             process.press_ctrl_c()
             assert process.exit_code() == 0
     assert contents[0] == contents[1]
+
+
+def contents_of(directory: Path) -> dict[str, bytes]:
+    """All files but the ledger, which notes that it is used."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if "ledger.db" not in path.name}
+
+
+@needs_curl
+def test_what_an_earlier_start_left_is_mended(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    with demo(directory):
+        first = (directory / "key.txt").read_text()
+    for path in directory.glob("ledger.db*"):
+        path.unlink()
+    with demo(directory) as process:
+        process.line(lambda line: line == "key.txt held a key that this ledger does not have; it holds a new one now")
+        second = (directory / "key.txt").read_text()
+    (directory / "key.txt").unlink()
+    with demo(directory) as process:
+        process.line(lambda line: line == "key.txt held no live secret of the key demo; it holds a new one now")
+        assert json.loads(paste(curl_line(process).partition(" | ")[0]))["success"] is True
+    assert len({first, second, (directory / "key.txt").read_text()}) == 3
+
+
+@needs_curl
+def test_a_directory_from_before_the_ledger_works_on(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    with demo(directory):
+        pass
+    document = yaml.safe_load((directory / "gateway.yaml").read_text())
+    del document["ledger"]
+    document["keys"] = [{"id": "demo", "secret": {"file": f"{directory}/key.txt"}, "scopes": ["admin"]}]
+    (directory / "gateway.yaml").write_text(yaml.safe_dump(document))
+    (directory / "key.txt").write_text("a-key-of-an-earlier-version\n")
+    for path in directory.glob("ledger.db*"):
+        path.unlink()
+    with demo(directory) as process:
+        assert json.loads(paste(curl_line(process).partition(" | ")[0]))["success"] is True
+        assert is_secret(paste(key_lines(process)[0]).strip().encode())
+    assert (directory / "key.txt").read_text() == "a-key-of-an-earlier-version\n"
+    assert (directory / "ledger.db").is_file()
+    assert not (tmp_path / "data").exists()
 
 
 @needs_curl

@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.support.forms import FORM_TYPE, form, pdf
 from tests.support.process import DEADLINE, KEY, Served, configure, eventually, serving, trusting
 
 _MB: Final = 1024 * 1024
 _UPLOAD: Final = 200 * _MB
 _DOWNLOAD: Final = 50 * _MB
 _EACH: Final = 8
+_DOCUMENT: Final = pdf(1)  # of all documents the one that is spooled for its pages
 _GROWTH: Final = 60 * _MB
 _BLOCK: Final = bytes(_MB)
 _STILL: Final = 0.5
@@ -70,13 +72,13 @@ def serve_one(connection: socket.socket, gate: Gate) -> None:
                 gate.count(_MB)
             return
         gate.wait()
-        left = _UPLOAD - len(head.partition(b"\r\n\r\n")[2])
         into = memoryview(bytearray(_MB))
-        while left > 0:
+        end = head[-5:]
+        while end != b"0\r\n\r\n":  # zeros are sent, and the form's end behind them: nothing else looks so
             read = connection.recv_into(into)
             if not read:
                 return
-            left -= read
+            end = (end + bytes(into[max(0, read - 5) : read]))[-5:]
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
 
@@ -106,11 +108,15 @@ def connected(served: Served, certificates: Path) -> Iterator[ssl.SSLSocket]:
 
 def upload(served: Served, certificates: Path, gate: Gate) -> None:
     with connected(served, certificates) as tls:
-        head = f"POST /api/v1/marker HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {_UPLOAD}\r\n\r\n"
-        tls.sendall(head.encode())
+        begin, end = form(_DOCUMENT).split(_DOCUMENT.content)
+        length = len(begin) + len(_DOCUMENT.content) + _UPLOAD + len(end)
+        head = f"POST /api/v1/marker HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {length}\r\n"
+        head += f"Content-Type: {FORM_TYPE}\r\n\r\n"
+        tls.sendall(head.encode() + begin + _DOCUMENT.content)
         for _ in range(_UPLOAD // _MB):
             tls.sendall(_BLOCK)
             gate.count(_MB)
+        tls.sendall(end)
         answer = tls.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200 "), answer[:100]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Final, Self
 
+from tests.support.forms import form, image
 from tests.support.process import (
     DEADLINE,
     Served,
@@ -24,7 +25,7 @@ from tests.support.process import (
 
 _CLIENTS: Final = 4
 _ENOUGH: Final = 50
-_BODY: Final = b"x" * 200_000
+_FORM: Final = form(image(b"x" * 200_000))
 
 
 class Balancer:
@@ -101,7 +102,7 @@ class Load:
         """Keeps a connection until its gateway says close, or another one is chosen."""
         while not self._ends.is_set() and self._balancer.chosen is target:
             if number == 0:
-                status, body = call(connection, "/api/v1/marker", "POST", _BODY)
+                status, body = call(connection, "/api/v1/marker", "POST", _FORM)
             else:
                 status, body = call(connection, "/api/v1/marker/job")
             if status != 200 or json.loads(body) != {"name": "container"}:
@@ -116,7 +117,10 @@ def gateway(directory: Path, certificates: Path, upstream: Upstream, port: int) 
     directory.mkdir()
     listen = {"address": "127.0.0.1", "port": port}
     shutdown = {"drain_delay": "1s", "drain_timeout": "20s"}
-    path = configure(directory, certificates, upstream.url, listen=listen, shutdown=shutdown)
+    limits = {
+        "default": {"requests_per_minute": 1_000_000, "polls_per_minute": 1_000_000, "pages_in_flight": 1_000_000}
+    }
+    path = configure(directory, certificates, upstream.url, listen=listen, shutdown=shutdown, profiles=limits)
     with serving(path) as served:
         yield served
 

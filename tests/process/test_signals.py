@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.devcerts import make_development_certificates
+from tests.support.forms import FORM_TYPE, form, image
 from tests.support.process import (
     DEADLINE,
     KEY,
@@ -23,7 +24,8 @@ from tests.support.process import (
     trusting,
 )
 
-SIZE = 1_000_000
+BODY = form(image(b"x" * 1_000_000))
+HALF = len(BODY) // 2
 
 
 @contextmanager
@@ -40,12 +42,13 @@ def https(served: Served, certificates: Path) -> Iterator[http.client.HTTPSConne
 @contextmanager
 def half_an_upload(served: Served, certificates: Path, upstream: Upstream) -> Iterator[ssl.SSLSocket]:
     """A connection whose upload has reached the upstream, but for its second half."""
-    head = f"POST /api/v1/marker HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {SIZE}\r\n\r\n"
+    head = f"POST /api/v1/marker HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(BODY)}\r\n"
+    head += f"Content-Type: {FORM_TYPE}\r\n\r\n"
     with (
         socket.create_connection(("127.0.0.1", served.port), DEADLINE) as raw,
         trusting(certificates).wrap_socket(raw, server_hostname="127.0.0.1") as tls,
     ):
-        tls.sendall(head.encode() + b"x" * (SIZE // 2))
+        tls.sendall(head.encode() + BODY[:HALF])
         assert upstream.began.wait(DEADLINE)
         yield tls
 
@@ -76,7 +79,7 @@ def test_an_upload_in_flight_ends_well(
         served.process.send(number)
         eventually(lambda: is_draining(served))
         assert served.process.is_running
-        tls.sendall(b"x" * (SIZE // 2))
+        tls.sendall(BODY[HALF:])
         answer = answer_on(tls)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b'{"name": "container"}')
@@ -116,18 +119,20 @@ def test_what_does_not_end_is_cut_off(tmp_path: Path, certificates: Path, upstre
         served.process.send(signal.SIGTERM)
         assert served.process.exit_code(10) == 0
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            tls.sendall(b"x" * SIZE * 20)
+            tls.sendall(BODY * 20)
     assert any('"cut_off":1' in line for line in served.process.lines)
 
 
 def test_sighup_reloads(served: Served, certificates: Path, tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     with https(served, certificates) as connection:
-        assert call(connection, "/api/v1/convert", "POST")[0] == 404
+        assert call(connection, "/api/v1/convert", "POST", form())[0] == 404
         path.write_text(path.read_text() + "aliases: {/api/v1/convert: /api/v1/marker}\n")
         served.process.send(signal.SIGHUP)
         served.process.line(lambda line: "configuration reloaded" in line)
-        assert call(connection, "/api/v1/convert", "POST")[0] == 200, "the connection that stands serves the new one"
+        assert call(connection, "/api/v1/convert", "POST", form())[0] == 200, (
+            "the connection that stands serves the new one"
+        )
     assert metric(served, 'gateway_config_reloads_total{result="success"}') >= 1
     assert metric(served, "gateway_config_last_reload_successful") == 1
 

@@ -127,6 +127,12 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.transport.resume_reading()
 
+    def forget(self) -> None:
+        """Lets go of what came: cycles keep this object for a while, and uploads are large."""
+        self.received.clear()
+        self.requests.clear()
+        self._body.clear()
+
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -257,6 +263,8 @@ class Backend:
             for failure in await asyncio.gather(*self._scripts, return_exceptions=True)
             if isinstance(failure, Exception)
         ]
+        for connection in self.connections:
+            connection.forget()
         if failures and error is None:
             raise failures[0]
 

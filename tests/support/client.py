@@ -62,7 +62,7 @@ class Response:
         assert problem["request_id"].encode() == self.value(b"x-request-id")
         assert isinstance(problem["detail"], str)
         assert (self.value(b"www-authenticate") is not None) == (status == 401)
-        assert (self.value(b"retry-after") is not None) == (status == 429)
+        assert (self.value(b"retry-after") is not None) == (status in {429, 503})
         assert (self.value(b"allow") is not None) == (status == 405)
         return problem
 

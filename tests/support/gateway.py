@@ -15,8 +15,10 @@ import yaml
 from gateway import app
 from gateway.observe.log import Event, LogStream, json_line
 from gateway.reload import prepare
+from gateway.settings import Settings
 from tests.support.backend import HEALTH_PATH
 from tests.support.client import Client, Response
+from tests.support.forms import FORM_TYPE, PLAINLY, form
 from tests.support.waiting import DEADLINE, Facts
 
 KEY: Final = "canary-key-of-ci-5f1c"
@@ -25,6 +27,14 @@ AWAY_KEY: Final = "canary-key-of-away-0b3e"
 ENVIRON: Final = {"KEY_CI": KEY, "KEY_ADMIN": ADMIN_KEY, "KEY_AWAY": AWAY_KEY}
 SUBMIT: Final = "/api/v1/marker"
 RESULT: Final = "/api/v1/marker/job-1"
+PLAIN: Final = PLAINLY.target
+ROUTES: Final = [
+    *(
+        route.model_dump(mode="json")
+        for route in Settings.model_fields["routes"].get_default(call_default_factory=True)
+    ),
+    {"name": "plain", "methods": ["POST"], "path": "/api/v1/plain/{name*}"},
+]
 
 Start = Callable[..., Awaitable["Running"]]
 
@@ -48,6 +58,22 @@ def request(
     return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + body
 
 
+def submit(
+    body: bytes | None = None,
+    *headers: str,
+    target: str = SUBMIT,
+    key: str | None = KEY,
+    chunked: bool = False,
+    close: bool = False,
+) -> bytes:
+    """A whole submit: a form of one page, or this one."""
+    body = form() if body is None else body
+    headers = (f"Content-Type: {FORM_TYPE}", *headers)
+    if chunked:
+        return request("POST", target, "Transfer-Encoding: chunked", *headers, key=key, close=close) + chunks(body)
+    return request("POST", target, *headers, key=key, body=body, close=close)
+
+
 def chunks(*pieces: bytes) -> bytes:
     """A whole chunked body."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
@@ -67,6 +93,8 @@ class Running:
         self.events = events
         self.facts = facts
         self.expects_internal_errors = False
+        self.end: Callable[[], Awaitable[None]]
+        """Ends it before the test's own end."""
         self._clients: list[Client] = []
 
     async def connect(
@@ -162,6 +190,7 @@ def document(certificates: Path, upstream_port: int, sections: Mapping[str, Any]
             {"id": "root", "secret": {"env": "KEY_ADMIN"}, "scopes": ["admin"]},
             {"id": "away", "secret": {"env": "KEY_AWAY"}, "networks": ["127.0.0.7/32"]},
         ],
+        "routes": ROUTES,
         "admin": {"port": 0},
         "shutdown": {"drain_delay": "50ms", "drain_timeout": "5s"},
         "log": {"level": "debug"},
@@ -200,6 +229,7 @@ async def gateway_on(
     environ = sections.pop("environ", ENVIRON)
     log_to: int | None = sections.pop("log_to", None)
     path = directory / "gateway.yaml"
+    sections["ledger"] = {"url": f"sqlite:///{directory}/ledger.db", **sections.get("ledger", {})}
     path.write_text(yaml.safe_dump(document(certificates, upstream_port, sections)))
     events: list[Event] = []
     facts = Facts()

@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import yaml
 
+from tests.support.forms import FORM_TYPE
+
 DEADLINE: Final = 30.0
 KEY: Final = "canary-key-of-processes-3c1d9a"
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -226,10 +228,11 @@ def trusting(certificates: Path) -> ssl.SSLContext:
 
 
 def call(
-    connection: http.client.HTTPConnection, path: str, method: str = "GET", body: bytes | None = None
+    connection: http.client.HTTPConnection, path: str, method: str = "GET", form: bytes | None = None
 ) -> tuple[int, bytes]:
     """One request with KEY: status and body."""
-    connection.request(method, path, body=body, headers={"X-API-Key": KEY})
+    headers = {"X-API-Key": KEY} if form is None else {"X-API-Key": KEY, "Content-Type": FORM_TYPE}
+    connection.request(method, path, body=form, headers=headers)
     response = connection.getresponse()
     return response.status, response.read()
 
@@ -243,14 +246,30 @@ class _Upstream(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.began.set()
-        left = int(self.headers.get("Content-Length", "0"))
+        if self._swallow():
+            self._answer()
+        else:
+            self.close_connection = True
+
+    def _swallow(self) -> bool:
+        """Reads the body, in chunks as submits come; tells whether it was whole."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self._swallow_piece(int(self.headers.get("Content-Length", "0")))
+        while line := self.rfile.readline(64).strip():
+            size = int(line, 16)
+            if not self._swallow_piece(size + 2):
+                return False
+            if not size:
+                return True
+        return False
+
+    def _swallow_piece(self, left: int) -> bool:
         while left:
             piece = self.rfile.read(min(left, 65536))
             if not piece:
-                self.close_connection = True
-                return
+                return False
             left -= len(piece)
-        self._answer()
+        return True
 
     def _answer(self) -> None:
         body = b'{"name": "%s"}' % self.server.name.encode()

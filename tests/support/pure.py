@@ -134,7 +134,9 @@ def make_identity(**changes: Any) -> Identity:
 
 def make_permit(path: str = "/api/v1/marker", kind: Kind = Kind.PLAIN, identity: Identity | None = None) -> Permit:
     client = ClientAddress(ip("192.0.2.7"), "peer")
-    return Permit(Route("submit", kind, Access.KEY), path, client, identity, 1000)
+    profile = identity.profile if identity else Profile("default", 1000)
+    account = identity.account if identity else "anyone"
+    return Permit(Route("submit", kind, Access.KEY), path, client, identity, 1000, account, profile)
 
 
 def make_exchange(**changes: Any) -> Exchange:
@@ -212,4 +214,4 @@ def values_of(message: h11.Request | h11.Response, name: bytes) -> list[bytes]:
     return [value for found, value in message.headers if found == name]
 
 
-REFUSING_REASONS = [reason for reason in Reason if reason is not Reason.FORWARDED]
+REFUSING_REASONS = [reason for reason in Reason if reason not in {Reason.FORWARDED, Reason.ANSWERED}]

@@ -1,0 +1,116 @@
+"""One connection of the admin listener: aiohttp's, with deadlines, and without its way of telling of errors.
+
+aiohttp bounds neither how long an answer may wait to be read, nor says anything but a traceback on stderr, with the
+client's bytes in it, when what comes is no HTTP. Only public names are overridden here.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.admin.problem import written_problem
+from gateway.errors import refuse, whereabouts
+from gateway.listener.faults import parser_fault
+from gateway.model import Reason
+
+MOST_CONNECTIONS: Final = 256
+_LONGEST_LINE: Final = 8190
+_MOST_HEADERS: Final = 100
+_IDLE: Final = 75.0
+_HEAD: Final = 15.0
+_EXCHANGE: Final = 60.0
+_LINGERING: Final = 2.0
+log = structlog.get_logger()
+
+
+class AdminConnection(RequestHandler):
+    """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
+
+    __slots__ = ("_deadline", "_server")
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=_IDLE,
+            access_log=None,  # type: ignore[arg-type] # aiohttp takes None for "no access log"
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            max_headers=_MOST_HEADERS,
+            lingering_time=_LINGERING,
+            auto_decompress=False,
+        )
+        self._server = server
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop; one connection too many is closed without a word."""
+        if len(self._server.connections) >= MOST_CONNECTIONS:
+            transport.close()
+            return
+        super().connection_made(transport)
+        self._expect(_HEAD)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        if self._deadline is None:
+            self._expect(_HEAD)
+        super().data_received(data)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Called by the loop."""
+        self._expect(None)
+        super().connection_lost(error)
+
+    def begin_exchange(self) -> None:
+        """A head is whole: from now on it is the exchange that must end in time."""
+        self._expect(_EXCHANGE)
+
+    def log_access(self, *_: Any) -> None:
+        """Called by aiohttp when an answer has been taken."""
+        self._expect(None)
+
+    def log_exception(self, *_: Any, exc_info: BaseException | None = None, **__: Any) -> None:
+        """Called by aiohttp instead of raising."""
+        log.warning("admin connection failed", error=whereabouts(exc_info) if exc_info else None)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what is no HTTP, with nothing of it in answer or log, and closes.
+
+        Raises:
+            ConnectionError: always: the answer is written, and aiohttp leaves the connection alone.
+        """
+        del status, message
+        if isinstance(exc, _Answered):
+            raise exc
+        is_fault = isinstance(exc, HttpProcessingError)
+        refused = parser_fault(exc) if exc and is_fault else refuse(Reason.INTERNAL, "Something went wrong here.")
+        log.warning("admin request refused", reason=refused.denial.reason, client_ip=request.remote)
+        if self.transport is not None and not request.writer.output_size:
+            self.transport.write(written_problem(refused))
+        self.force_close()
+        raise _Answered
+
+    def _expect(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self._loop.call_later(seconds, self._cut_off)
+
+    def _cut_off(self) -> None:
+        self._deadline = None
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _Answered(ConnectionError):
+    """Ends aiohttp's care for a connection."""

@@ -1,0 +1,47 @@
+"""Where the requests of the admin API are dealt with: what all operations work on, and what one of them is told."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from gateway.errors import LedgerUnavailable
+from gateway.keyadmin import KeyAdmin
+from gateway.ledger.ledger import Ledger
+from gateway.state import Live
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What operations work on. `follow` takes over what has changed of the keys; `wall` is in seconds of the epoch.
+
+    Whatever is not of the ledger is looked up in `live` when it is needed: a reload may change it.
+    """
+
+    keys: KeyAdmin
+    ledger: Ledger
+    live: Live
+    follow: Callable[[], Awaitable[None]]
+    wall: Callable[[], float]
+
+    async def changed(self, actor: str, action: str, key_id: str) -> None:
+        """Tells of a change that stands, and lets this replica act on it at once."""
+        log.info("key changed", action=action, key=key_id, actor=actor)
+        try:
+            await self.follow()
+        except LedgerUnavailable:
+            return  # the change stands, and the keeper follows it as soon as it can
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: who, which key, and what was read of it; body and query are of the operation's models."""
+
+    actor: str
+    key_id: str
+    body: Any
+    query: Any
+    idempotency_key: str | None

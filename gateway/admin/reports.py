@@ -1,0 +1,30 @@
+"""What the admin API reports: usage by day and account, and who changed what."""
+
+from functools import partial
+from typing import Final
+
+from gateway.admin import answers, views
+from gateway.admin.asked import AuditQuery, UsageQuery
+from gateway.admin.desk import Call, Desk
+from gateway.ledger.audit import recorded
+from gateway.ledger.usage import used_since
+from gateway.limits.windows import day_of
+
+_MOST_ROWS: Final = 10_000
+
+
+async def usage(desk: Desk, call: Call) -> answers.Usage:
+    """Settled usage, of whole days; the latest rows when there are too many."""
+    query: UsageQuery = call.query
+    since = day_of(desk.wall() - query.since).period
+    account = None if query.key is None else f"key:{query.key}"
+    rows = await desk.ledger.report(lambda c: used_since(c, since, account, _MOST_ROWS + 1))
+    found = list(map(views.usage_of, rows[-_MOST_ROWS:]))
+    return answers.Usage(since=views.day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
+
+
+async def audit(desk: Desk, call: Call) -> answers.Audit:
+    """The latest changes."""
+    query: AuditQuery = call.query
+    rows = await desk.ledger.report(partial(recorded, subject=query.key, most=query.limit))
+    return answers.Audit(changes=list(map(views.change_of, rows)))

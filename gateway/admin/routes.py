@@ -1,0 +1,39 @@
+"""Makes routes of the table of operations: reads what was sent, runs the operation, writes its answer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from gateway.admin.body import expect_later, read_body, read_query
+from gateway.admin.desk import Call, Desk
+from gateway.admin.operations import Operation, make_operations
+
+ACTOR: Final = web.RequestKey("actor", str)
+_Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def add_operations(application: web.Application, desk: Desk) -> None:
+    """Adds all of them."""
+    for operation in make_operations():
+        handle = _handle(operation, desk)
+        application.router.add_route(operation.method, operation.path, handle, expect_handler=expect_later)
+
+
+def _handle(operation: Operation, desk: Desk) -> _Handle:
+    async def handle(request: web.Request) -> web.Response:
+        answer = await operation.run(desk, await _call(operation, request))
+        body = answer.model_dump_json(ensure_ascii=True).encode("ascii")
+        return web.Response(body=body, status=operation.status, content_type="application/json")
+
+    return handle
+
+
+async def _call(operation: Operation, request: web.Request) -> Call:
+    return Call(
+        actor=request[ACTOR],
+        key_id=request.match_info.get("id", ""),
+        query=None if operation.query is None else read_query(request, operation.query),
+        body=None if operation.body is None else await read_body(request, operation.body),
+        idempotency_key=request.headers.get("Idempotency-Key") if operation.takes_idempotency_key else None,
+    )

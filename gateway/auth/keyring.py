@@ -1,0 +1,130 @@
+"""The keys of the ledger as every request sees them: a snapshot, changed as a whole. Pure.
+
+A key has up to two live secrets, its generations, so that a rotation overlaps and nothing else of the key changes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, NamedTuple
+
+from gateway.auth.apikey import Key
+from gateway.model import Identity, Profile
+from gateway.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One secret of a key. Times are seconds since the epoch; `digest` is its SHA-256."""
+
+    number: int
+    digest: bytes
+    created_at: int
+    not_after: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+    def is_live(self, now: float) -> bool:
+        """Whether it opens anything."""
+        return self.revoked_at is None and (self.not_after is None or self.not_after > now)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key of the ledger. `limits` are what differs from its profile, by the names of Profile's fields."""
+
+    id: str
+    profile: str
+    owner: str
+    created_at: int
+    revision: int
+    scopes: tuple[str, ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    expires_at: int | None = None
+    disabled_at: int | None = None
+    generations: tuple[Generation, ...] = ()
+
+
+class Closed(NamedTuple):
+    """A secret that is known and opens nothing: whose it is, and why."""
+
+    key_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys of the ledger by the digest of each secret that was not revoked, and the records they are made of.
+
+    `closed` are the secrets that open nothing, so that their bearer, and the log, can be told why. `profiles` are
+    those that the keys were made with: other ones make another ring.
+    """
+
+    profiles: Mapping[str, Profile]
+    records: Mapping[str, KeyRecord] = field(default_factory=dict)
+    keys: Mapping[bytes, Key] = field(default_factory=dict)
+    closed: Mapping[bytes, Closed] = field(default_factory=dict)
+
+    def changed(self, records: Iterable[KeyRecord]) -> "Keyring":
+        """The ring with these records in the place of their old ones."""
+        known, keys, closed = dict(self.records), dict(self.keys), dict(self.closed)
+        for record in records:
+            old = known.get(record.id)
+            for generation in old.generations if old else ():
+                keys.pop(generation.digest, None)
+                closed.pop(generation.digest, None)
+            known[record.id] = record
+            opened = {key.digest: key for key in keys_of(record, self.profiles)}
+            keys |= opened
+            closed |= {
+                generation.digest: Closed(record.id, _why_closed(record, generation))
+                for generation in record.generations
+                if generation.digest not in opened
+            }
+        return Keyring(self.profiles, known, keys, closed)
+
+    def under(self, profiles: Mapping[str, Profile]) -> "Keyring":
+        """The same records under other profiles."""
+        return self if profiles == self.profiles else Keyring(profiles).changed(self.records.values())
+
+
+def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile | None:
+    """A key's limits; None when its profile is gone."""
+    profile = profiles.get(record.profile)
+    return replace(profile, **record.limits) if profile is not None and record.limits else profile
+
+
+def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[Key]:
+    """What a record opens: nothing when it is disabled, or its profile is gone."""
+    profile = profile_for(record, profiles)
+    if profile is None or record.disabled_at is not None:
+        return []
+    identity = Identity(
+        key_id=record.id,
+        owner=f"key:{record.owner}",
+        profile=profile,
+        scopes=frozenset(record.scopes),
+        account=f"key:{record.id}",
+    )
+    networks = Networks(record.networks)
+    return [
+        Key(
+            generation.digest,
+            replace(identity, generation=generation.number, expires_at=_end(record, generation)),
+            networks,
+        )
+        for generation in record.generations
+        if generation.revoked_at is None
+    ]
+
+
+def _why_closed(record: KeyRecord, generation: Generation) -> str:
+    if generation.revoked_at is not None:
+        return "This secret was revoked."
+    return "This key is disabled." if record.disabled_at is not None else "This key's profile is not there any more."
+
+
+def _end(record: KeyRecord, generation: Generation) -> float | None:
+    ends = [end for end in (record.expires_at, generation.not_after) if end is not None]
+    return float(min(ends)) if ends else None

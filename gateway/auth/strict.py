@@ -1,0 +1,47 @@
+"""Base64url and JSON with one reading only: pure.
+
+What signs a token and what believes it are two programs. Wherever a text has two readings (padding and stray bits of
+base64url, a member that is there twice, NaN), they may differ, so such texts are refused. Both functions answer None
+instead of raising: json's own errors carry the text they failed on, and a token belongs into no error.
+"""
+
+import binascii
+import json
+import re
+from typing import Any, Final, NoReturn
+
+_BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
+_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
+
+
+def decode_base64url(text: bytes) -> bytes | None:
+    """Decodes base64url without padding (RFC 7515 2); None for every other spelling of the same bytes."""
+    if not _BASE64URL.fullmatch(text):
+        return None
+    padded = text.translate(_TO_BASE64) + b"=" * (-len(text) % 4)
+    try:
+        data = binascii.a2b_base64(padded)
+    except binascii.Error:  # a length that no bytes encode to
+        return None
+    return data if binascii.b2a_base64(data, newline=False) == padded else None
+
+
+def read_object(text: bytes) -> dict[str, Any] | None:
+    """Reads a JSON object in UTF-8 (RFC 8259); None for what is none, or has a member twice, at any depth."""
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_members, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        # ValueError: no UTF-8, no JSON, twice the same member, or an integer of more digits than Python converts.
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

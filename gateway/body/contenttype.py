@@ -1,0 +1,45 @@
+"""The one way in which a submit may announce its body: multipart/form-data with one unambiguous boundary. Pure.
+
+Facts this file rests on:
+- FastAPI takes urlencoded forms, too; a limit that reads only multipart is no limit there, so these are refused.
+- Starlette decodes the names of fields with the charset parameter: any but utf-8 makes it see other names than ours.
+- RFC 2046 5.1.1: a boundary has 1 to 70 characters of bchars and does not end with a space; RFC 9110 5.6.6: where a
+  character is none of a token's, the value stands in quotes.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.errors import refuse
+from gateway.model import Reason
+
+_WHOLE: Final = re.compile(
+    rb"""multipart/form-data(?:[ ]*;[ ]*[A-Za-z]+=(?:[0-9A-Za-z'+_.-]+|"[0-9A-Za-z'()+_,./:=?\ -]+"))+\Z""",
+    re.IGNORECASE,
+)
+_PARAMETER: Final = re.compile(rb""";[ ]*([A-Za-z]+)=(?:"([^"]*)"|([^ ;"]+))""")
+_MOST_BOUNDARY: Final = 70
+_HELP: Final = "Send the document as multipart/form-data, with one boundary of 1 to 70 plain characters."
+
+
+def boundary_of(known: Mapping[bytes, list[bytes]]) -> bytes:
+    """Reads the boundary from a request's headers (lower-case names).
+
+    Raises:
+        Refused: unsupported_media_type; the detail never holds what the client sent.
+    """
+    if b"content-encoding" in known:
+        raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, "Send the form as it is, without a Content-Encoding.")
+    types = known.get(b"content-type", ())
+    if len(types) != 1 or not _WHOLE.match(types[0]):
+        raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, _HELP)
+    found = [(name.lower(), quoted or token) for name, quoted, token in _PARAMETER.findall(types[0])]
+    parameters = dict(found)
+    boundary: bytes = parameters.pop(b"boundary", b"")
+    if len(found) > len(parameters) + 1 or not 0 < len(boundary) <= _MOST_BOUNDARY or boundary.endswith(b" "):
+        raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, _HELP)
+    if parameters.pop(b"charset", b"utf-8").lower() != b"utf-8" or parameters:
+        detail = "The only parameters of the form's Content-Type are its boundary and charset=utf-8."
+        raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, detail)
+    return boundary

@@ -1,0 +1,152 @@
+"""Counts the pages of hostile PDFs: in a few worker processes, each request within one deadline.
+
+A worker that does not answer in time, answers nonsense or dies is killed and never asked again. What can't be counted
+is None, not an error: the profile's cap is reserved for it. A worker belongs to one request at a time; when the wait
+for it is broken off, it is killed, so that its late answer is never taken for another's.
+
+One account has one worker at a time at most, and one whose document was killed for time gets none for a while: nobody
+can keep the others' documents from being counted by sending such as take long.
+"""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+from gateway.body.workerprocess import WorkerProcess
+
+_MEMORY: Final = 512 * 1_048_576  # bytes of address space
+_SECONDS: Final = 10.0
+_MOST_ANSWERS: Final = 1000  # a worker is replaced after so many, against whatever may grow in it
+_REAP_SECONDS: Final = 0.05  # until it is looked whether the killed have ended
+_SUSPENDED: Final = 60.0  # seconds without a worker, for each document in a row that was killed for time
+_MOST_SUSPENDED: Final = 10_000
+
+
+class PageCounter:
+    """The workers of one loop: started when they are needed, kept until close()."""
+
+    def __init__(
+        self,
+        processes: int = 2,
+        timeout: float = _SECONDS,
+        memory: int = _MEMORY,
+        program: Path | None = None,
+    ) -> None:
+        """Takes how many workers there may be, the seconds for one request, and bytes of memory for one worker.
+
+        `program` is what they run: worker.py, but for tests.
+        """
+        self._timeout = timeout
+        self._memory = memory
+        self._program = program
+        self._turns = asyncio.Semaphore(processes)
+        self._of_account: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._suspended: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._idle: list[WorkerProcess] = []
+        self._busy: set[WorkerProcess] = set()
+        self._ending: list[WorkerProcess] = []
+        self._tasks: set[asyncio.Task[int | None]] = set()
+        self._reaping: asyncio.TimerHandle | None = None
+
+    async def count(self, fd: int, account: str = "") -> int | None:
+        """Counts the pages of the PDF in a file, which may be closed once this has ended, however it ended.
+
+        The deadline holds for the wait for a worker, and once more for its answer.
+
+        Returns:
+            The pages, as pdfium says; None if it can't say, or not within the deadline.
+        """
+        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await task
+
+    def close(self) -> None:
+        """Kills all workers, and waits until they are gone: some milliseconds. What is being counted is given up."""
+        for task in self._tasks:
+            task.cancel()
+        if self._reaping is not None:
+            self._reaping.cancel()
+        workers = [*self._idle, *self._busy, *self._ending]
+        for worker in workers:
+            worker.kill()
+        for worker in self._idle:
+            worker.disconnect()
+        for worker in workers:
+            worker.wait()
+        self._idle.clear()
+        self._ending.clear()
+
+    async def _count_in_turn(self, fd: int, account: str) -> int | None:
+        gate = self._of_account.get(account)
+        if gate is None:
+            gate = self._of_account[account] = asyncio.Semaphore(1)
+        async with AsyncExitStack() as turns:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await turns.enter_async_context(gate)
+                    if self._is_suspended(account):
+                        return None
+                    await turns.enter_async_context(self._turns)
+            except TimeoutError:
+                return None
+            return await self._count_in_time(fd, account)
+
+    async def _count_in_time(self, fd: int, account: str) -> int | None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                pages = await self._ask(fd)
+        except TimeoutError:
+            self._suspend(account)
+            return None
+        except OSError:  # no process can be started, or it died
+            return None
+        self._suspended.pop(account, None)
+        return pages
+
+    def _is_suspended(self, account: str) -> bool:
+        return asyncio.get_running_loop().time() < self._suspended.get(account, (0, 0.0))[1]
+
+    def _suspend(self, account: str) -> None:
+        count = self._suspended.pop(account, (0, 0.0))[0] + 1
+        self._suspended[account] = count, asyncio.get_running_loop().time() + count * _SUSPENDED
+        if len(self._suspended) > _MOST_SUSPENDED:
+            self._suspended.popitem(last=False)
+
+    async def _ask(self, fd: int) -> int | None:
+        worker = self._take()
+        self._busy.add(worker)
+        try:
+            pages = await worker.ask(fd)
+        except BaseException:
+            self._end(worker)
+            raise
+        finally:
+            self._busy.discard(worker)
+        if worker.answers < _MOST_ANSWERS:
+            self._idle.append(worker)
+        else:
+            self._end(worker)
+        return pages
+
+    def _take(self) -> WorkerProcess:
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.is_gone:
+                return worker
+            worker.disconnect()
+        return WorkerProcess(self._memory, max(1, round(self._timeout)), self._program)
+
+    def _end(self, worker: WorkerProcess) -> None:
+        worker.kill()
+        worker.disconnect()
+        self._ending.append(worker)
+        self._reap()
+
+    def _reap(self) -> None:
+        self._ending = [worker for worker in self._ending if not worker.is_gone]
+        if self._ending:
+            self._reaping = asyncio.get_running_loop().call_later(_REAP_SECONDS, self._reap)

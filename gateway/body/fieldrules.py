@@ -1,0 +1,88 @@
+"""Which parts a form may have, and what becomes of each: pure.
+
+FastAPI knows `page_range` and nothing that resembles it; what stands behind it in a year is not known. So a name that
+we limit by is refused in capitals, with blanks or with brackets, and so is one that comes twice: of two fields with
+one name the container takes the last, others the first.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.body.form import FormRules
+from gateway.body.parthead import PartHead, ambiguous
+from gateway.errors import Refused, refuse
+from gateway.model import Reason
+
+FILE: Final = "file"
+KEPT: Final = frozenset({"page_range", "max_pages", "mode"})
+_LIMITED: Final = KEPT | {"file_url", "webhook_url"}
+_MOST_PARTS: Final = 128
+_MOST_LIMITED: Final = 4096  # bytes
+_MOST_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
+_PLAIN: Final = re.compile(rb'text/plain(?: *; *charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?\Z', re.IGNORECASE)
+_HELP: Final = {
+    "file_url": "send the document itself in the field file",
+    "webhook_url": "leave it out and poll the result",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What becomes of one part: does it go upstream, is its value kept here; the most bytes, None without a bound."""
+
+    name: str
+    is_file: bool
+    forwarded: bool
+    kept: bool
+    most: int | None
+
+
+class FieldRules:
+    """Judges the parts of one form, in order."""
+
+    __slots__ = ("_limited", "_parts", "_rules", "_seen")
+
+    def __init__(self, rules: FormRules) -> None:
+        self._rules = rules
+        self._limited = _LIMITED | rules.removed
+        self._seen: set[str] = set()
+        self._parts = 0
+
+    def admit(self, head: PartHead) -> Treatment:
+        """Decides on the next part.
+
+        Raises:
+            Refused: field_refused, naming the field; or unsupported_media_type.
+        """
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise ambiguous(f"The form has more than {_MOST_PARTS} parts.")
+        name = head.name
+        meant = name.strip(" []").partition("[")[0].strip().lower()
+        if meant in self._rules.refused:
+            raise _field_refused(meant)
+        is_limited = meant in self._limited
+        if is_limited or meant == FILE:
+            self._check_single(name, meant)
+        if head.has_filename != (name == FILE):
+            raise ambiguous("The document stands in the field file, with a filename; no other field has one.")
+        if head.has_filename:
+            return Treatment(name, is_file=True, forwarded=True, kept=False, most=None)
+        if is_limited and head.content_type is not None and not _PLAIN.match(head.content_type):
+            raise ambiguous(f"The field {meant} is plain text in UTF-8.")
+        removed = name in self._rules.removed
+        most = _MOST_LIMITED if is_limited else _MOST_FIELD
+        return Treatment(name, is_file=False, forwarded=not removed, kept=removed or name in KEPT, most=most)
+
+    def _check_single(self, name: str, meant: str) -> None:
+        if name != meant:
+            raise ambiguous(f"The name of the field {meant} is written in another way.")
+        if name in self._seen:
+            raise ambiguous(f"The form has the field {meant} twice.")
+        self._seen.add(name)
+
+
+def _field_refused(name: str) -> Refused:
+    help_text = _HELP.get(name, "leave it out")
+    return refuse(Reason.FIELD_REFUSED, f"The field {name} is not for this service: {help_text}.")

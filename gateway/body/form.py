@@ -1,0 +1,44 @@
+"""What a submit's form says, as far as the gateway has to know it: frozen values.
+
+Values of fields are never shown by repr: a form may carry secrets of LLM providers and signed addresses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.body.filekind import FileKind
+
+
+@dataclass(frozen=True, slots=True)
+class FormRules:
+    """Which fields a submit may not have, and which are taken out of it. Names in lower case."""
+
+    refused: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """The one file of a form: what it seems to be, and its size in bytes."""
+
+    kind: FileKind
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields that the gateway limits by, as sent; `removed` holds the values that do not go upstream, by name."""
+
+    page_range: str | None = field(default=None, repr=False)
+    max_pages: str | None = field(default=None, repr=False)
+    mode: str | None = field(default=None, repr=False)
+    removed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    file: FileFacts | None = None
+
+
+class Passed(NamedTuple):
+    """What one piece of a body gave: bytes that may go upstream now, and which bytes of the file were among it."""
+
+    upstream: bytes
+    file: list[bytes]

@@ -1,0 +1,84 @@
+"""A submit's body on its way to the upstream: all that the handler sees of this room.
+
+The order of the calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation
+stands; `close` on every path. Only a PDF is spooled, for only that is read whole: its directory stands at the end.
+"""
+
+from typing import NamedTuple
+
+from gateway.body.counter import PageCounter
+from gateway.body.filekind import FileKind
+from gateway.body.form import Form, FormRules
+from gateway.body.inspector import Inspector
+from gateway.body.spool import Spool, SpoolFile
+
+
+class Inspected(NamedTuple):
+    """What a whole body says: its form, and the pages of its PDF (None: no PDF, or it can't be counted)."""
+
+    form: Form
+    counted: int | None
+
+
+class SubmitBody:
+    """Inspects one body."""
+
+    __slots__ = ("_account", "_counter", "_early", "_file", "_inspector", "_spool")
+
+    def __init__(
+        self, boundary: bytes, rules: FormRules, spool: Spool, counter: PageCounter, account: str = ""
+    ) -> None:
+        self._inspector = Inspector(boundary, rules)
+        self._spool = spool
+        self._counter = counter
+        self._account = account
+        self._early: list[bytes] = []  # of the file, until it is known what it is
+        self._file: SpoolFile | None = None
+
+    @property
+    def tail(self) -> bytes:
+        """What is held back: the closing delimiter. Empty until `finish` has returned."""
+        return self._inspector.tail
+
+    async def take(self, data: bytes) -> bytes:
+        """Inspects the next bytes; gives what may go upstream now, which may be nothing.
+
+        Raises:
+            Refused: unsupported_media_type, field_refused, body_too_large or spool_full.
+        """
+        passed = self._inspector.take(data)
+        if passed.file or self._early:
+            await self._keep(passed.file)
+        return passed.upstream
+
+    async def finish(self) -> Inspected:
+        """Called after the last byte: completes the checks and counts the pages of a PDF.
+
+        Raises:
+            Refused: body_malformed or spool_full.
+        """
+        form = self._inspector.finish()
+        if self._file is None:
+            return Inspected(form, None)
+        counted = await self._counter.count(await self._file.finish(), self._account)
+        self.close()
+        return Inspected(form, counted)
+
+    def close(self) -> None:
+        """Frees the spooled file. May be called at any time, and twice."""
+        self._early.clear()
+        if self._file is not None:
+            self._file.close()
+
+    async def _keep(self, pieces: list[bytes]) -> None:
+        kind = self._inspector.kind
+        if kind is None:
+            self._early += pieces
+            return
+        early, self._early = self._early, []
+        if kind is not FileKind.PDF:
+            return
+        if self._file is None:
+            self._file = self._spool.open(self._account)
+        for piece in (*early, *pieces):
+            await self._file.write(piece)

@@ -1,0 +1,110 @@
+"""One command's hold on the ledger: opened by the configuration, closed at the end, every failure one line.
+
+Commands that only look make no file: where none is yet, an empty ledger in a temporary directory is looked at, so
+that `gateway keys list` as root leaves no file of root's where the gateway will want to write.
+"""
+
+import asyncio
+import logging
+import os
+import pwd
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import click
+import structlog
+
+from gateway.commands.failing import fail
+from gateway.configuration import load
+from gateway.errors import LedgerUnavailable, SetupError, whereabouts
+from gateway.keyadmin import KeyAdmin
+from gateway.ledger.keys import KeyProblem
+from gateway.ledger.ledger import Ledger, open_ledger
+from gateway.ledgerurl import SQLITE, named, url_of
+from gateway.settings import Settings
+
+T = TypeVar("T")
+_UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
+
+
+class Desk(NamedTuple):
+    """What a command works with. `where` names the ledger, without a password; `wall` is its clock."""
+
+    settings: Settings
+    ledger: Ledger
+    keys: KeyAdmin
+    actor: str
+    where: str
+    wall: Callable[[], float]
+
+
+def look(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
+    """Runs what only reads the ledger, or ends the command with why it could not."""
+    return _guarded(config, work, looks=True)
+
+
+def change(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
+    """Runs what changes the ledger, which is made when it is not there, or ends the command."""
+    return _guarded(config, work, looks=False)
+
+
+def quietly() -> None:
+    """Keeps the ledger's log events off standard output: a command says itself what went wrong."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def user_name() -> str:
+    """Who runs the command, by the kernel's word: the environment's could be anybody's."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
+    quietly()
+    try:
+        settings = load(config, os.environ)
+        return asyncio.run(_at_desk(settings, work, looks=looks))
+    except (SetupError, KeyProblem) as error:
+        fail(str(error))
+    except LedgerUnavailable as error:
+        fail(f"the ledger can't be used: {error}{'' if looks else _UNKNOWN}")
+    except BrokenPipeError:
+        raise  # click ends quietly when nobody reads on
+    except OSError as error:
+        fail(f"{error.filename or 'the ledger'}: {error.strerror}")
+    except Exception as error:  # noqa: BLE001 -- an operator gets a line, and no value of ours in a traceback
+        fail(f"an error of the gateway: {whereabouts(error)}")
+
+
+async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
+    with _address(settings, looks=looks) as url:
+        ledger = open_ledger(url, settings.ledger.timeout)
+        try:
+            if looks:
+                with suppress(LedgerUnavailable):  # whoever may only read it can do without
+                    await ledger.write(lambda _: None)  # an old one gets the tables of today
+            admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
+            actor = f"cli:{user_name()}"[:128]
+            return await work(Desk(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+        finally:
+            await ledger.close()
+
+
+@contextmanager
+def _address(settings: Settings, *, looks: bool) -> Iterator[str]:
+    url = url_of(settings)
+    is_there = not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+    if is_there or not looks:
+        yield url
+        if not is_there:
+            click.echo(f"The ledger {named(url)} was made.", err=True)
+        return
+    click.echo(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.", err=True)
+    with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
+        yield f"{SQLITE}{directory}/ledger.db"

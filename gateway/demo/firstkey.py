@@ -1,0 +1,92 @@
+"""The demo's key: made in the ledger at the first start, its secret written where the printed lines read it.
+
+A start finds what an earlier one left: a key that works is kept, one whose ledger is gone is made again, and one
+whose secret in key.txt has ended gets another. A gateway.yaml with a key of its own file (as they were made before
+there was a ledger) goes on with that.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.auth.apikey import digest_of
+from gateway.commands.session import quietly, user_name
+from gateway.configuration import load, read_file
+from gateway.devcerts import write_private
+from gateway.errors import LedgerUnavailable, SetupError
+from gateway.keyadmin import KeyAdmin, Made
+from gateway.ledger.keys import KeyProblem
+from gateway.ledger.ledger import open_ledger
+from gateway.ledgerurl import url_of
+from gateway.settings import Settings
+from gateway.wantedkey import Wanted
+
+ID: Final = "demo"
+_OVERLAP: Final = 86_400.0
+
+
+def provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
+    """Sees to it that key.txt holds a secret that works; what was done that its reader should know.
+
+    Raises:
+        SetupError: the ledger, or a file, is in the way.
+    """
+    file = configuration.with_name("key.txt")
+    if _is_configured(read_file(configuration), file):
+        if not file.is_file():
+            write_private(file, secrets.token_urlsafe(32).encode("ascii") + b"\n")
+        return None
+    settings = load(configuration, environ)
+    if ID in {key.id for key in settings.keys}:
+        return None
+    quietly()
+    try:
+        made, told = asyncio.run(_in_ledger(settings, _digest_in(file)))
+    except (LedgerUnavailable, KeyProblem) as error:
+        raise SetupError(f"the demo's key can't be made in the ledger: {error}") from None
+    if made is not None:
+        write_private(file, f"{made.secret}\n".encode("ascii"))
+    return told
+
+
+def has_ledger(configuration: Path) -> bool:
+    """Whether a configuration says where the ledger is."""
+    ledger = read_file(configuration).get("ledger")
+    return isinstance(ledger, dict) and "url" in ledger
+
+
+def _is_configured(document: dict[str, Any], file: Path) -> bool:
+    keys = document.get("keys")
+    references = [key.get("secret") for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+    return any(isinstance(found, dict) and found.get("file") == str(file) for found in references)
+
+
+def _digest_in(file: Path) -> bytes | None:
+    return digest_of(file.read_bytes().strip()) if file.is_file() else None
+
+
+async def _in_ledger(settings: Settings, digest: bytes | None) -> tuple[Made | None, str | None]:
+    ledger = open_ledger(url_of(settings), settings.ledger.timeout)
+    admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
+    try:
+        await ledger.write(lambda _: None)  # makes it, where there is none to read
+        return await _provided(admin, digest)
+    finally:
+        await ledger.close()
+
+
+async def _provided(admin: KeyAdmin, digest: bytes | None) -> tuple[Made | None, str | None]:
+    """A secret to write down, and what to say of it; nothing of both when `digest` is that of a live one."""
+    actor, now = f"demo:{user_name()}", time.time()
+    record = next((found for found in await admin.list() if found.id == ID), None)
+    if record is None:
+        made = await admin.create(actor, Wanted(ID, scopes=("admin",)))
+        return made, "key.txt held a key that this ledger does not have; it holds a new one now" if digest else None
+    if any(found.digest == digest and found.is_live(now) for found in record.generations):
+        return None, None
+    made = await admin.rotate(actor, ID, _OVERLAP, None)
+    return made, f"key.txt held no live secret of the key {ID}; it holds a new one now"

@@ -1,0 +1,98 @@
+"""The ledger as the gateway uses it: an engine, and whether it works."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.engine import Engine
+
+T = TypeVar("T")
+_CALM: Final = 2.0
+log = structlog.get_logger()
+
+
+class Ledger:
+    """Runs transactions and remembers what went wrong. `problem` is None while all is well.
+
+    A disk that is full lets small writes through, and none that need another page. So one that goes through ends a
+    problem only when none has failed for `calm` seconds by `clock`.
+    """
+
+    def __init__(self, engine: Engine, calm: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._calm = calm
+        self._clock = clock
+        self._failed_at = -calm
+        self._not_writing: str | None = "not asked yet"
+        self._not_reading: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why submits are refused now; None when they are not."""
+        return self._not_writing or self._not_reading
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+        """Runs a transaction that may write; see Engine.
+
+        Raises:
+            LedgerUnavailable: it is unknown whether it was committed.
+        """
+        try:
+            result = await self._engine.write(work, durable=durable)
+        except LedgerUnavailable as failure:
+            self._failed_at = self._clock()
+            self._note(str(failure), self._not_reading)
+            raise
+        if self._not_writing is not None and self._clock() - self._failed_at >= self._calm:
+            self._note(None, self._not_reading)
+        return result
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Runs a transaction that only reads; see Engine.
+
+        Raises:
+            LedgerUnavailable: there is no answer.
+        """
+        try:
+            result = await self._engine.read(work)
+        except LedgerUnavailable as failure:
+            self._note(self._not_writing, str(failure))
+            raise
+        self._note(self._not_writing, None)
+        return result
+
+    async def report(self, work: Callable[[Connection], T]) -> T:
+        """Runs a long look at the ledger; that one was too long says nothing of the ledger. See Engine.
+
+        Raises:
+            LedgerUnavailable: there is no answer.
+        """
+        return await self._engine.report(work)
+
+    async def close(self) -> None:
+        """Ends it."""
+        await self._engine.close()
+
+    def _note(self, not_writing: str | None, not_reading: str | None) -> None:
+        before = self.problem
+        self._not_writing, self._not_reading = not_writing, not_reading
+        if self.problem is None and before is not None:
+            log.info("ledger is available")
+        elif self.problem is not None and self.problem != before:
+            log.error("ledger is unavailable", why=self.problem)
+
+
+def open_ledger(url: str, timeout: float) -> Ledger:
+    """Makes the ledger that a URL names; nothing is opened before the first transaction."""
+    if url.startswith("postgresql://"):
+        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- one replica on SQLite never needs it
+
+        return Ledger(PostgresEngine(url, timeout), _CALM)
+    from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
+
+    return Ledger(SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout), _CALM)

@@ -1,0 +1,305 @@
+"""The life of a reservation, one transaction for each step; each is all or nothing and may be tried again.
+
+    admit ──> reserve ──> accept ──> settle        the upstream took the job, and its end was seen
+      │          │  └───> lose ────> (expires)     released, but the answer was lost: charged, unless it is settled
+      └──────────┴──────> cancel                   nothing was released, or the upstream refused: all is given back
+
+Whoever holds a reservation renews it while its submit runs; a dead process does not, and `expire` reclaims what it
+left: a place that never got pages is given back, pages that may have been released are charged as reserved.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, Update, bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gateway.ledger.counts import add_to_windows, change, lock, locked_standing, take_place, upsert
+from gateway.ledger.schema import Stage, accounts, reservations, usage
+from gateway.limits.standing import Standing, Used, refuse_pages, refuse_submit, take_submit
+from gateway.limits.windows import day_of, month_of
+from gateway.model import Denial, Profile
+
+_AT_ONCE: Final = 200
+_IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})
+_HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
+_COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
+
+_ADD_USAGE: Final = upsert(usage, ["account", "day"], _COUNTED)
+_INSERT: Final = insert(reservations)
+_FIND: Final = select(reservations).where(reservations.c.id == bindparam("of"))
+_RESET_AT: Final = select(accounts.c.reset_at).where(accounts.c.account == bindparam("of"))
+_NAMED: Final = select(reservations.c.id, reservations.c.account).where(
+    reservations.c.upstream == bindparam("at"), reservations.c.request_id == bindparam("named")
+)
+
+
+def _update(*columns: str) -> Update:
+    by_id = update(reservations).where(reservations.c.id == bindparam("of"))
+    return by_id.values({name: bindparam(f"new_{name}") for name in columns})
+
+
+_RESERVE: Final = _update("stage", "pages", "price", "mode", "day", "month", "expires_at")
+_ACCEPT: Final = _update("stage", "request_id", "expires_at")
+_CLOSE: Final = _update("stage", "pages", "settled_at", "expires_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A submit as the ledger knows it. `id` is the reservation's own; `upstream` the name of where the job runs."""
+
+    id: str
+    account: str
+    owner: str
+    upstream: str
+
+
+class Settled(NamedTuple):
+    """What a settlement came to: pages charged and pages given back, of an account."""
+
+    account: str
+    pages: int
+    refunded: int
+
+
+class ReservationLost(Exception):
+    """No error of the caller: the reservation expired and was reclaimed while its submit still ran."""
+
+
+class RequestIdTaken(Exception):
+    """The upstream gave two jobs one id."""
+
+
+class Outcome(NamedTuple):
+    """What came of a step: how the account stood before and stands after it, and why it was refused, if it was."""
+
+    before: Standing
+    after: Standing
+    denial: Denial | None = None
+
+
+def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> Outcome:
+    """Takes a submit's place: rate and concurrency, before its body. Times are seconds since the epoch."""
+    standing, denial = _decide(connection, claim, now, lambda found: refuse_submit(profile, found, now))
+    if denial is not None:
+        return Outcome(standing, standing, denial)
+    tat = take_submit(profile, standing.tat, now)
+    periods = day_of(now).period, month_of(now).period
+    one = Used(requests=1)
+    take_place(connection, claim.account, tat)
+    add_to_windows(connection, claim.account, periods, one)
+    connection.execute(_INSERT, _row_of(claim, periods, now, until))
+    after = standing._replace(tat=tat, concurrent=standing.concurrent + 1)
+    return Outcome(standing, _plus(after, one))
+
+
+class Ask(NamedTuple):
+    """The most pages that a job may cost, the price of one in millionths, and its mode (empty: not known)."""
+
+    pages: int
+    price: int
+    mode: str
+
+
+def reserve(connection: Connection, claim: Claim, profile: Profile, ask: Ask, now: float, until: float) -> Outcome:
+    """Reserves the most pages that the job may cost.
+
+    Raises:
+        ReservationLost: its place was reclaimed.
+    """
+    more = Used(pages=ask.pages, spend=ask.pages * ask.price)
+    standing, denial = _decide(
+        connection, claim, now, lambda found: refuse_pages(profile, found, more.pages, more.spend, now)
+    )
+    row = _find(connection, claim.id)
+    if row is None or row.stage != Stage.ADMITTED:
+        raise ReservationLost
+    if denial is not None:
+        return Outcome(standing, standing, denial)
+    change(connection, claim.account, in_flight=ask.pages)
+    periods = day_of(now).period, month_of(now).period
+    _move_requests(connection, row, periods)
+    add_to_windows(connection, claim.account, periods, more)
+    reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
+    _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
+    after = standing._replace(pages_in_flight=standing.pages_in_flight + ask.pages)
+    return Outcome(standing, _plus(after, more))
+
+
+def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:
+    """Notes under which id the upstream runs the job; without one, that its answer was lost. The place is free.
+
+    An id that is known already is not forgotten: the step before may have been done, though nobody was told so.
+
+    Raises:
+        RequestIdTaken: another job has the id.
+    """
+    lock(connection, claim.account)
+    row = _find(connection, claim.id)
+    if row is None:
+        return
+    stage, expires = Stage(row.stage), row.expires_at
+    if stage in _HOLDS_PLACE:
+        change(connection, claim.account, concurrent=-1)
+        stage, expires = Stage.ACCEPTED, int(until)
+    try:
+        _set(connection, _ACCEPT, claim.id, stage=stage, request_id=request_id or row.request_id, expires_at=expires)
+    except IntegrityError:
+        raise RequestIdTaken from None
+
+
+def settle(
+    connection: Connection, upstream: str, request_id: str, pages: int | None, now: float, *, failed: bool
+) -> Settled | None:
+    """Charges what a job did cost: `pages`, or what was reserved when nobody says; nothing when it failed.
+
+    None when there is no such job, or it was settled before.
+    """
+    found = connection.execute(_NAMED, {"at": upstream, "named": request_id}).first()
+    return None if found is None else settle_one(connection, found.account, found.id, pages, now, failed=failed)
+
+
+def settle_one(
+    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
+) -> Settled | None:
+    """The same by the reservation's own id, for a job that never got one of the upstream's."""
+    lock(connection, account)
+    row = _find(connection, reservation)
+    if row is None or row.stage not in _IN_FLIGHT | {Stage.CHARGED}:
+        return None
+    cost = 0 if failed else row.pages if pages is None else pages
+    return _close(connection, row, cost, Stage.SETTLED, now, failed=failed)
+
+
+def cancel(connection: Connection, claim: Claim, now: float) -> int:
+    """Gives back all that a submit took, for no job came of it; the pages."""
+    lock(connection, claim.account)
+    row = _find(connection, claim.id)
+    if row is not None and row.stage in _HOLDS_PLACE:
+        return _give_back(connection, row, now)
+    if row is not None and row.stage == Stage.CHARGED:  # it was reclaimed while its submit still ran
+        if not _is_forgotten(connection, row):
+            add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
+        _add_usage(connection, row, requests=-1)
+        return _close(connection, row, 0, Stage.REFUNDED, now, failed=False).refunded
+    return 0
+
+
+def expire(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
+    """Reclaims one reservation, if its time is over."""
+    lock(connection, account)
+    row = _find(connection, reservation)
+    if row is None or row.expires_at is None or row.expires_at > now:
+        return None
+    if row.stage == Stage.ADMITTED:
+        _give_back(connection, row, now)
+        return None
+    return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
+
+
+def reclaim(connection: Connection, account: str, now: float) -> bool:
+    """Reclaims what is over of one account; tells whether anything was."""
+    over = sorted(overdue(connection, now, account))  # in the order of `renew`: no two wait for each other
+    for _, reservation in over:
+        expire(connection, account, reservation, now)
+    return bool(over)
+
+
+def overdue(connection: Connection, now: float, account: str | None = None) -> list[tuple[str, str]]:
+    """Accounts and ids of reservations whose time is over, some at once."""
+    query = select(reservations.c.account, reservations.c.id).where(reservations.c.expires_at <= int(now))
+    if account is not None:
+        query = query.where(reservations.c.account == account)
+    return [(row.account, row.id) for row in connection.execute(query.limit(_AT_ONCE))]
+
+
+def renew(connection: Connection, ids: list[str], until: float) -> None:
+    """Puts off the end of places and pages whose submits still run."""
+    running = reservations.c.id.in_(ids), reservations.c.stage.in_(_HOLDS_PLACE)
+    connection.execute(select(reservations.c.id).where(*running).order_by(reservations.c.id).with_for_update())
+    connection.execute(update(reservations).where(*running).values(expires_at=int(until)))
+
+
+def _decide(
+    connection: Connection, claim: Claim, now: float, refuse: Callable[[Standing], Denial | None]
+) -> tuple[Standing, Denial | None]:
+    """Judges under the account's lock; before it refuses, it reclaims what others left of this account."""
+    standing = locked_standing(connection, claim.account, now)
+    denial = refuse(standing)
+    if denial is not None and reclaim(connection, claim.account, now):
+        standing = locked_standing(connection, claim.account, now)
+        denial = refuse(standing)
+    return standing, denial
+
+
+def _row_of(claim: Claim, periods: tuple[int, int], now: float, until: float) -> dict[str, Any]:
+    return {
+        "id": claim.id, "account": claim.account, "owner": claim.owner, "upstream": claim.upstream,
+        "stage": Stage.ADMITTED, "mode": "", "pages": 0, "price": 0, "day": periods[0], "month": periods[1],
+        "created_at": int(now), "expires_at": int(until),
+    }  # fmt: skip
+
+
+def _find(connection: Connection, reservation: str) -> Row[Any] | None:
+    return connection.execute(_FIND, {"of": reservation}).first()
+
+
+def _set(connection: Connection, statement: Update, reservation: str, **values: Any) -> None:
+    connection.execute(statement, {"of": reservation, **{f"new_{name}": value for name, value in values.items()}})
+
+
+def _move_requests(connection: Connection, row: Row[Any], periods: tuple[int, int]) -> None:
+    """An upload over midnight counts, request and pages, where its pages are reserved."""
+    if (row.day, row.month) != periods:
+        add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
+        add_to_windows(connection, row.account, periods, Used(requests=1))
+
+
+def _give_back(connection: Connection, row: Row[Any], now: float) -> int:
+    change(connection, row.account, concurrent=-1, in_flight=-row.pages)
+    less = Used(requests=-1, pages=-row.pages, spend=-row.pages * row.price)
+    add_to_windows(connection, row.account, (row.day, row.month), less)
+    if row.stage == Stage.ADMITTED:
+        connection.execute(delete(reservations).where(reservations.c.id == row.id))
+    else:
+        _set(connection, _CLOSE, row.id, stage=Stage.REFUNDED, pages=0, settled_at=int(now), expires_at=None)
+        _add_usage(connection, row, refunded=row.pages)
+    return int(row.pages)
+
+
+def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: float, *, failed: bool) -> Settled:
+    """Charges a job, or mends what it was charged for want of knowledge."""
+    place = 1 if row.stage in _HOLDS_PLACE else 0
+    if row.stage in _IN_FLIGHT:
+        change(connection, row.account, concurrent=-place, in_flight=-row.pages)
+    difference = cost - row.pages
+    if difference and not _is_forgotten(connection, row):
+        more = Used(pages=difference, spend=difference * row.price)
+        add_to_windows(connection, row.account, (row.day, row.month), more)
+    was_charged = row.stage == Stage.CHARGED
+    pages = difference if was_charged else cost
+    refunded = max(0, -difference)
+    _add_usage(
+        connection, row, requests=0 if was_charged else 1, failed=int(failed), pages=pages, refunded=refunded,
+        spend=pages * row.price,
+    )  # fmt: skip
+    _set(connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=int(now), expires_at=None)
+    return Settled(row.account, pages, refunded)
+
+
+def _is_forgotten(connection: Connection, row: Row[Any]) -> bool:
+    """Whether a reset came after the charge: windows then know nothing of it that could be given back."""
+    if row.stage != Stage.CHARGED:
+        return False
+    return bool(row.settled_at <= connection.execute(_RESET_AT, {"of": row.account}).scalar_one())
+
+
+def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
+    values = {"account": row.account, "day": row.day, **dict.fromkeys(_COUNTED, 0), **more}
+    connection.execute(_ADD_USAGE[connection.dialect.name], values)
+
+
+def _plus(standing: Standing, more: Used) -> Standing:
+    day, month = (Used(*map(sum, zip(used, more, strict=True))) for used in (standing.day, standing.month))
+    return standing._replace(day=day, month=month)

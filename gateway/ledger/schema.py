@@ -1,0 +1,161 @@
+"""The tables, one schema for both engines. Migrations make them; a test proves that the two agree.
+
+Times are whole seconds since the epoch, spend is in millionths of a currency, `tat` is in microseconds. A window's
+`period` is 20261123 for a day and 202611 for a month, in UTC; it leads the key, so that one month is one range. Of a
+secret there is its SHA-256 alone.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata: Final = MetaData()
+
+
+class Stage(IntEnum):
+    """How far a reservation has come. Those below SETTLED count as in flight, and expire."""
+
+    ADMITTED = 0
+    """Its submit has a place among the concurrent ones; no pages yet."""
+    RESERVED = 1
+    """Its pages are reserved and the end of its body may have been released; no answer yet."""
+    ACCEPTED = 2
+    """The upstream has answered, or its answer was lost: the place is free, the pages are still reserved."""
+    SETTLED = 3
+    """What it cost is known."""
+    CHARGED = 4
+    """Nobody settled it in time: charged as reserved. What is learnt later still mends that."""
+    REFUNDED = 5
+    """No job came of it."""
+
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("account", String(600), primary_key=True),
+    Column("tat", BigInteger, nullable=False),
+    Column("concurrent", Integer, nullable=False),
+    Column("pages_in_flight", BigInteger, nullable=False),
+    Column("reset_at", BigInteger, nullable=False),
+)
+
+windows: Final = Table(
+    "windows",
+    metadata,
+    Column("period", Integer, primary_key=True),
+    Column("account", String(600), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("pages", BigInteger, nullable=False),
+    Column("spend", BigInteger, nullable=False),
+)
+
+reservations: Final = Table(
+    "reservations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("account", String(600), nullable=False),
+    Column("owner", String(600), nullable=False),
+    Column("stage", SmallInteger, nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("pages", BigInteger, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("month", Integer, nullable=False),
+    Column("upstream", String(64), nullable=False),
+    Column("request_id", String(256)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("settled_at", BigInteger),
+    UniqueConstraint("upstream", "request_id", name="uq_reservations_request_id"),
+)
+# Only what is in flight expires: the index stays as small as that, however many jobs were settled.
+Index(
+    "ix_reservations_expires_at",
+    reservations.c.expires_at,
+    sqlite_where=reservations.c.expires_at.is_not(None),
+    postgresql_where=reservations.c.expires_at.is_not(None),
+)
+
+usage: Final = Table(
+    "usage",
+    metadata,
+    Column("account", String(600), primary_key=True),
+    Column("day", Integer, primary_key=True, index=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("pages", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("spend", BigInteger, nullable=False),
+)
+
+grants: Final = Table(
+    "grants",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("account", String(600), nullable=False, index=True),
+    Column("pages", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
+keys: Final = Table(
+    "keys",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("profile", String(63), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("networks", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("disabled_at", BigInteger),
+    Column("revision", BigInteger, nullable=False, index=True),
+)
+
+secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("key_id", String(63), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("operation", String(128)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("not_after", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    UniqueConstraint("key_id", "operation", name="uq_secrets_operation"),
+)
+
+# One row each, named: `keys` counts changes to keys, `beat` is written to see whether writing works, `ledger` is a
+# random number that tells this ledger from any other that may lie in its place.
+counters: Final = Table(
+    "counters",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(600), nullable=False),
+    Column("detail", Text, nullable=False),
+)

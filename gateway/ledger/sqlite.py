@@ -1,0 +1,289 @@
+"""The embedded engine: one SQLite file in WAL mode, one thread that writes, one that reads.
+
+Facts this file rests on:
+- Transactions queue for one writer anyway; a thread of its own costs 0.5 ms for five statements, a pool 2 ms (tried).
+- Python's sqlite3 opens transactions by guessing at statements. With isolation_level None it does not, and ours
+  begin with BEGIN IMMEDIATE: a writer that has to wait does so at once, not midway (sqlite.org, "Transaction").
+- In WAL mode synchronous=NORMAL loses no committed transaction to kill -9; to a loss of power it may lose the last
+  ones. Changes of keys are made with FULL, which loses none (sqlite.org/pragma.html#pragma_synchronous).
+- A file that was deleted or replaced lives on for those who have it open. So the name is looked at each time. Its log
+  (-wal) would be played into the new one, so it goes with it (sqlite.org/howtocorrupt.html, 1.4 and 2.4).
+- Whoever closes any descriptor of a file drops all locks that its process holds on it (POSIX). So nothing here opens
+  the file but SQLite: another process would think itself alone, and take the log away (likewise, 2.2).
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Lock, Thread
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine as SqlEngine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.engine import REPORT_SECONDS
+from gateway.ledger.migrate import migrate, require_version
+
+T = TypeVar("T")
+_Identity = tuple[int, int] | None
+_MOST_WAITING: Final = 10_000
+_PAUSE: Final = 0.01
+_WORDS: Final = {
+    "SQLITE_BUSY": "it is locked by somebody else",
+    "SQLITE_LOCKED": "it is locked by somebody else",
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_READONLY": "the file or its directory is read-only",
+    "SQLITE_CANTOPEN": "the file can't be opened or made",
+    "SQLITE_CORRUPT": "the file is damaged",
+    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_IOERR": "the disk fails, or is full",
+    "SQLITE_PERM": "the file may not be used",
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    work: Callable[[Connection], Any]
+    done: "Future[Any]"
+    deadline: float
+    durable: bool
+    abandoned: bool = False
+
+
+class SqliteEngine:
+    """A ledger in one file. `timeout` is the deadline of a transaction in seconds."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._timeout = timeout
+        clearing = Lock()
+        self._writer = _Worker(path, timeout, clearing, writes=True)
+        self._reader = _Worker(path, timeout, clearing, writes=False)
+        self._reporter: _Worker | None = None
+        self._make_reporter = partial(_Worker, path, timeout, clearing, writes=False)
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+        """See Engine."""
+        return await self._run(self._writer, work, durable=durable)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """See Engine."""
+        return await self._run(self._reader, work, durable=False)
+
+    async def report(self, work: Callable[[Connection], T]) -> T:
+        """See Engine; one report at a time."""
+        if self._reporter is None:
+            self._reporter = self._make_reporter()
+        return await self._run(self._reporter, work, durable=False, within=REPORT_SECONDS)
+
+    async def _run(
+        self, worker: "_Worker", work: Callable[[Connection], T], *, durable: bool, within: float | None = None
+    ) -> T:
+        seconds = within or self._timeout
+        done: Future[T] = Future()
+        job = _Job(work, done, time.monotonic() + seconds, durable)
+        worker.put(job)
+        waiting = asyncio.wrap_future(done)
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+            if not waiting.done():
+                raise LedgerUnavailable("no answer within ledger.timeout")
+            return waiting.result()
+        finally:
+            job.abandoned = True  # one that has not begun will not; one that has rolls back, short of its commit
+            waiting.cancel()
+
+    async def close(self) -> None:
+        """See Engine."""
+        for worker in (self._writer, self._reader, self._reporter):
+            if worker is not None:
+                await asyncio.to_thread(worker.stop, self._timeout)
+
+
+class _Worker:
+    """A thread with a connection of its own. It opens that when there is work, and anew after each failure."""
+
+    def __init__(self, path: Path, timeout: float, clearing: Lock, *, writes: bool) -> None:
+        self._path = path
+        self._clearing = clearing
+        self._writes = writes
+        self._engine = _make_engine(path, timeout, writes=writes)
+        self._connection: Connection | None = None
+        self._is_durable = False
+        self._file: _Identity = None
+        self._log: _Identity = None
+        self._jobs: Queue[_Job | None] = Queue(_MOST_WAITING)
+        name = "ledger-writer" if writes else "ledger-reader"
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, job: _Job) -> None:
+        """Hands a job over.
+
+        Raises:
+            LedgerUnavailable: when too many wait.
+        """
+        try:
+            self._jobs.put_nowait(job)
+        except Full:
+            raise LedgerUnavailable("too many transactions wait for it") from None
+
+    def stop(self, timeout: float) -> None:
+        """Ends the thread behind what it was given; blocks for so many seconds at most."""
+        with suppress(Full):
+            self._jobs.put(None, timeout=timeout)
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            # A future that was cancelled while it waited is left alone: its transaction never begins.
+            if job.done.set_running_or_notify_cancel():
+                self._serve(job)
+        self._drop()
+
+    def _serve(self, job: _Job) -> None:
+        try:
+            if time.monotonic() > job.deadline:
+                raise LedgerUnavailable("no answer within ledger.timeout")
+            result = self._transact(job)
+        except IntegrityError as error:
+            job.done.set_exception(error)
+        except DBAPIError as error:
+            self._drop()
+            job.done.set_exception(_unavailable(error.orig))
+        except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+            self._drop()
+            job.done.set_exception(_unavailable(error))
+        except BaseException as error:  # noqa: BLE001 -- whatever the work raises is its caller's
+            job.done.set_exception(error)
+        else:
+            job.done.set_result(result)
+
+    def _transact(self, job: _Job) -> Any:
+        connection = self._open()
+        if self._is_durable is not job.durable:
+            _pragma(connection, f"synchronous={'FULL' if job.durable else 'NORMAL'}")
+            self._is_durable = job.durable
+        with connection.begin():
+            result = job.work(connection)
+            if job.abandoned:
+                raise LedgerUnavailable("nobody waits for it any more")
+        return result
+
+    def _open(self) -> Connection:
+        found = _identity(self._path)
+        if self._connection is not None and found is not None and found == self._file:
+            return self._connection
+        self._drop()
+        if self._file is not None and found != self._file:
+            self._clear()
+        if self._writes:
+            _make_file(self._path)
+        self._file = _identity(self._path)  # before it is opened: if it is replaced meanwhile, the next look tells
+        connection = self._connection = self._engine.connect()
+        self._is_durable = False
+        try:
+            with connection.begin():
+                (migrate if self._writes else require_version)(connection)
+        except BaseException:
+            self._drop()
+            raise
+        self._log = _identity(_beside(self._path, "-wal"))
+        return connection
+
+    def _clear(self) -> None:
+        """Takes away the log of the file that was there. Both threads had it open; whoever sees it first does it."""
+        with self._clearing:
+            if self._log is not None and self._log == _identity(_beside(self._path, "-wal")):
+                for end in ("-wal", "-shm"):
+                    _beside(self._path, end).unlink(missing_ok=True)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):  # whatever is wrong with it, the next one is new
+                connection.close()
+
+
+def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
+    def connect() -> sqlite3.Connection:
+        raw = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=rw",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            raw.execute("PRAGMA trusted_schema=OFF")
+            raw.execute("PRAGMA synchronous=NORMAL")
+            if writes:
+                _use_log(raw, timeout)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _pragma(connection: Connection, text: str) -> None:
+    # Not through SQLAlchemy, which would begin a transaction for it: within one it is refused.
+    raw: Any = connection.connection.driver_connection
+    raw.execute(f"PRAGMA {text}")
+
+
+def _use_log(raw: sqlite3.Connection, timeout: float) -> None:
+    """Puts the file into WAL mode. For that SQLite waits for nobody, not even for one who just does the same."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            (mode,) = raw.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            Event().wait(_PAUSE)
+        else:
+            break
+    if mode != "wal":
+        raise LedgerUnavailable("its file system can't do WAL")
+
+
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _beside(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
+
+
+def _identity(path: Path) -> _Identity:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _unavailable(error: BaseException | None) -> LedgerUnavailable:
+    name = getattr(error, "sqlite_errorname", "")
+    if isinstance(error, OSError) and error.strerror:
+        return LedgerUnavailable(f"its file: {error.strerror}")
+    known = next((words for code, words in _WORDS.items() if name.startswith(code)), None)
+    return LedgerUnavailable(known or f"SQLite says {name or type(error).__name__}")

@@ -1,0 +1,115 @@
+"""What accounts have used: reports, grants, and a fresh start for a window. Each function is one transaction."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, union, update
+
+from gateway.ledger.counts import lock
+from gateway.ledger.schema import accounts, grants, reservations, usage, windows
+from gateway.limits.standing import Standing, Used
+from gateway.limits.windows import day_of, month_of
+
+
+@dataclass(frozen=True, slots=True)
+class UsedOnDay:
+    """What an account used on a day (20261123, UTC); spend in millionths. In the order of the table's columns."""
+
+    account: str
+    day: int
+    requests: int
+    failed: int
+    pages: int
+    refunded: int
+    spend: int
+
+
+def used_since(
+    connection: Connection, since: int, account: str | None = None, most: int | None = None
+) -> list[UsedOnDay]:
+    """Settled usage by account and day, from a day (20261123) on; the latest `most` rows, or all."""
+    query = select(usage).where(usage.c.day >= since).order_by(usage.c.day.desc(), usage.c.account.desc())
+    if account is not None:
+        query = query.where(usage.c.account == account)
+    rows = connection.execute(query.limit(most)).all()
+    return [UsedOnDay(*row) for row in reversed(rows)]
+
+
+def standings(connection: Connection, now: float, most: int) -> dict[str, Standing]:
+    """How the accounts stand that this month has seen, or that have something in flight, some at once.
+
+    It is for metrics, so without the submit bucket. The accounts are looked for where there are few of them: many may
+    not have been seen for long.
+    """
+    day, month = day_of(now).period, month_of(now).period
+    of_month = select(windows.c.account).where(windows.c.period == month).order_by(windows.c.pages.desc()).limit(most)
+    in_flight = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
+    seen = union(*(select(found.subquery().c.account) for found in (of_month, in_flight))).subquery()
+    granted = (
+        select(grants.c.account, func.sum(grants.c.pages).label("pages"))
+        .where(grants.c.until > int(now))
+        .group_by(grants.c.account)
+        .subquery()
+    )
+    days, months = windows.alias(), windows.alias()
+    query = (
+        select(
+            accounts, days.c.requests, days.c.pages, days.c.spend,
+            months.c.requests.label("m_requests"), func.coalesce(months.c.pages, 0).label("m_pages"),
+            months.c.spend.label("m_spend"), func.coalesce(granted.c.pages, 0).label("granted"),
+        )
+        .select_from(seen)
+        .join(accounts, accounts.c.account == seen.c.account)
+        .outerjoin(months, and_(months.c.account == accounts.c.account, months.c.period == month))
+        .outerjoin(days, and_(days.c.account == accounts.c.account, days.c.period == day))
+        .outerjoin(granted, granted.c.account == accounts.c.account)
+        .order_by(func.coalesce(months.c.pages, 0).desc())
+        .limit(most)
+    )  # fmt: skip
+    return {
+        row.account: Standing(
+            0.0,
+            row.concurrent,
+            row.pages_in_flight,
+            Used(row.requests or 0, row.pages or 0, row.spend or 0),
+            Used(row.m_requests or 0, row.m_pages, row.m_spend or 0),
+            int(row.granted),
+        )
+        for row in connection.execute(query)
+    }
+
+
+def grant(connection: Connection, account: str, pages: int, until: int, now: float) -> None:
+    """Adds pages to an account's budgets of pages, per day and per month, until a moment."""
+    row = {"account": account, "pages": pages, "until": until, "created_at": int(now)}
+    connection.execute(insert(grants), row)
+
+
+def reset(connection: Connection, account: str, now: float) -> Used:
+    """Forgets what an account used today and this month, but for what is in flight; what was forgotten of the month.
+
+    The reports of usage keep it.
+    """
+    lock(connection, account)
+    periods = day_of(now).period, month_of(now).period
+    forgotten = Used()
+    for period in periods:
+        forgotten = _forget(connection, account, period)
+    connection.execute(update(accounts).where(accounts.c.account == account).values(reset_at=int(now)))
+    return forgotten
+
+
+def _forget(connection: Connection, account: str, period: int) -> Used:
+    of = windows.c.account == account, windows.c.period == period
+    before = connection.execute(select(windows.c.requests, windows.c.pages, windows.c.spend).where(*of)).first()
+    open_ = select(
+        func.count(reservations.c.id),
+        func.coalesce(func.sum(reservations.c.pages), 0),
+        func.coalesce(func.sum(reservations.c.pages * reservations.c.price), 0),
+    ).where(
+        reservations.c.account == account,
+        reservations.c.expires_at.is_not(None),
+        or_(reservations.c.day == period, reservations.c.month == period),
+    )
+    left = Used(*map(int, connection.execute(open_).one()))
+    connection.execute(update(windows).where(*of).values(**left._asdict()))
+    return Used(*(was - stays for was, stays in zip(before, left, strict=True))) if before else Used()

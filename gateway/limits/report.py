@@ -1,0 +1,33 @@
+"""How an account stands, in the words of GET /gateway/v1/me and `gateway explain`: pure."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.limits.prices import MILLION
+from gateway.limits.standing import Limit, Standing, limits_of, soft_limits
+from gateway.model import Profile
+
+_SPEND: Final = "spend_per_month"
+
+
+def limits_report(profile: Profile, standing: Standing, now: float) -> dict[str, Any]:
+    """All limits by name: those that are counted with what is used and left, and those of each single request."""
+    crossed = soft_limits(profile, standing, now)
+    counted = {limit.name: _row(limit, is_soft=limit.name in crossed) for limit in limits_of(profile, standing, now)}
+    return {
+        **counted,
+        "polls_per_minute": {"limit": profile.polls_per_minute},
+        "pages_per_request": {"limit": profile.pages_per_request},
+        "body_limit": {"limit": profile.body_limit},
+    }
+
+
+def _row(limit: Limit, *, is_soft: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {"limit": limit.limit, "used": limit.used, "remaining": limit.remaining}
+    if limit.name == _SPEND:
+        values = {name: value / MILLION for name, value in values.items()}
+    if limit.resets_at is not None:
+        values["resets_at"] = f"{datetime.fromtimestamp(limit.resets_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if is_soft:
+        values["soft_limit_crossed"] = True
+    return values

@@ -1,0 +1,84 @@
+"""The metrics of accounts: pages settled and refunded, how much of each limit is used, soft limits crossed.
+
+Keys are labels by their ids, up to a cap; whoever came with a token or a certificate, and keys past the cap, are
+`other`: their names are not ours to bound.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+_MOST_KEYS: Final = 1000
+_OF_KEY: Final = "key:"
+_OTHER: Final = "other"
+log = structlog.get_logger()
+
+
+class AccountMetrics:
+    """What settlements and admissions add to."""
+
+    def __init__(self, most_keys: int = _MOST_KEYS) -> None:
+        self._most_keys = most_keys
+        self._labels: dict[str, str] = {}
+        self._pages: Counter[tuple[str, str]] = Counter()
+        self._crossings: Counter[tuple[str, str]] = Counter()
+        self._ratios: dict[str, dict[str, float]] = {}
+
+    def pages(self, account: str, settled: int, refunded: int) -> None:
+        """Counts one settlement. A correction downwards counts as refunded alone: counters never fall."""
+        label = self._label(account)
+        self._pages[label, "settled"] += max(0, settled)
+        self._pages[label, "refunded"] += refunded
+
+    def stands(self, account: str, ratios: dict[str, float]) -> None:
+        """Takes how much of each limit an account has used, as a share."""
+        label = self._label(account)
+        if label != _OTHER:
+            self._ratios[label] = ratios
+
+    def shown(self) -> list[str]:
+        """The accounts whose limits are shown."""
+        return [_OF_KEY + label for label in self._ratios]
+
+    def forget(self, account: str) -> None:
+        """Shows an account's limits no more."""
+        self._ratios.pop(account.removeprefix(_OF_KEY), None)
+
+    def crossed(self, account: str, limits: frozenset[str]) -> None:
+        """Tells of soft limits that an account has just crossed."""
+        for limit in sorted(limits):
+            self._crossings[self._label(account), limit] += 1
+            log.warning("soft limit crossed", account=account, limit=limit)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        pages = CounterMetricFamily("gateway_pages", "Pages by what became of them.", labels=("key", "kind"))
+        for labels, count in self._pages.items():
+            pages.add_metric(labels, count)
+        ratios = GaugeMetricFamily(
+            "gateway_limit_used_ratio", "Share of a limit that is used, 1 being all.", labels=("key", "limit")
+        )
+        for label, limits in self._ratios.items():
+            for limit, ratio in limits.items():
+                ratios.add_metric((label, limit), ratio)
+        crossings = CounterMetricFamily(
+            "gateway_soft_limit_crossings",
+            "How often the soft limit of a budget was crossed.",
+            labels=("key", "limit"),
+        )
+        for labels, count in self._crossings.items():
+            crossings.add_metric(labels, count)
+        yield from (pages, ratios, crossings)
+
+    def _label(self, account: str) -> str:
+        label = self._labels.get(account)
+        if label is None:
+            is_shown = account.startswith(_OF_KEY) and len(self._labels) < self._most_keys
+            label = account.removeprefix(_OF_KEY) if is_shown else _OTHER
+            if is_shown:
+                self._labels[account] = label
+        return label

@@ -1,0 +1,98 @@
+"""Every setting, its type, default and reason. Chapter by chapter the same as docs/configuration.md.
+
+The models are frozen and refuse keys they don't know.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from gateway.model import Access, Kind
+from gateway.settings.access import Authentication, JwtIssuer, KeySettings, RouteSettings
+from gateway.settings.fields import SecretDigest, SecretValue, Section, check_origin, default, plain_path
+from gateway.settings.limits import LimitOverrides, Prices, ProfileSettings
+from gateway.settings.service import (
+    Admin,
+    Body,
+    CertificatePair,
+    LedgerSettings,
+    Listen,
+    Log,
+    LogLevel,
+    NetworkSection,
+    Shutdown,
+    Tls,
+    Upstream,
+)
+
+__all__ = [
+    "Admin",
+    "CertificatePair",
+    "JwtIssuer",
+    "KeySettings",
+    "LimitOverrides",
+    "Listen",
+    "Log",
+    "LogLevel",
+    "ProfileSettings",
+    "RouteSettings",
+    "SecretDigest",
+    "SecretValue",
+    "Section",
+    "Settings",
+]
+
+
+def _shipped_routes() -> list[RouteSettings]:
+    return [
+        RouteSettings(name="submit", methods=["POST"], path="/api/v1/{operation:marker|ocr}", kind=Kind.SUBMIT),
+        RouteSettings(name="usage", methods=["GET"], path="/api/v1/usage", access=Access.ADMIN),
+        RouteSettings(
+            name="result",
+            methods=["GET"],
+            path="/api/v1/{operation:marker|ocr}/{request_id}",
+            kind=Kind.RESULT,
+        ),
+        RouteSettings(name="health", methods=["GET"], path="/health_check", access=Access.ANYONE),
+    ]
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    listen: Listen = Listen()
+    public_url: str | None = None
+    """Origin that request_check_url is given; https://<Host of the request> by default."""
+    tls: Tls = default({})
+    network: NetworkSection
+    upstream: Upstream = Upstream()
+    authentication: Authentication = Authentication()
+    keys: list[KeySettings] = []
+    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ProfileSettings] = {}
+    """Limits by name; `default` is always there."""
+    body: Body = Body()
+    prices: Prices = Prices()
+    routes: list[RouteSettings] = Field(default_factory=_shipped_routes)
+    aliases: dict[str, str] = {}
+    """Paths (with all below them) that are written anew before routes are matched."""
+    ledger: LedgerSettings = LedgerSettings()
+    admin: Admin = Admin()
+    shutdown: Shutdown = Shutdown()
+    log: Log = Log()
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, url: str | None) -> str | None:
+        return None if url is None else check_origin(url)
+
+    @field_validator("aliases")
+    @classmethod
+    def _alias(cls, aliases: dict[str, str]) -> dict[str, str]:
+        for path in (*aliases, *aliases.values()):
+            plain_path(path)
+        return aliases
+
+    @field_validator("profiles")
+    @classmethod
+    def _withdefault(cls, profiles: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+        return {"default": ProfileSettings(), **profiles}

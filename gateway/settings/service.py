@@ -1,0 +1,211 @@
+"""The settings of the service itself: listeners, TLS, networks, the upstream, storage, shutdown, log."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator
+
+from gateway.settings.fields import (
+    CIDR,
+    SIZE_SCHEMA,
+    Address,
+    Count,
+    Duration,
+    Port,
+    ReadableFile,
+    SecretDigest,
+    SecretValue,
+    Section,
+    Size,
+    Switch,
+    Timeout,
+    check_origin,
+    default,
+    plain_path,
+)
+from gateway.units import size
+
+
+class Listen(Section):
+    """The public listener."""
+
+    address: Address = "0.0.0.0"  # noqa: S104 -- a gateway is reached from outside; network.allow has no default
+    """Address to bind; `::` takes IPv4 clients too."""
+    port: Port = 8443
+    """Port to bind; 0 lets the kernel choose."""
+    proxy_protocol: Switch = False
+    """Peers in network.trusted_proxies must begin with a PROXY protocol header (version 1 or 2); others must not."""
+    handshake_timeout: Timeout = default("10s")
+    """Longest TLS handshake, PROXY header included."""
+    head_timeout: Timeout = default("15s")
+    """Longest wait for a whole request head, from the connection's start or the head's first byte."""
+    idle_timeout: Timeout = default("75s")
+    """Longest idle keep-alive between two requests."""
+    body_idle_timeout: Timeout = default("30s")
+    """Longest silence within a request body; also the window that body_min_rate is measured over."""
+    send_idle_timeout: Timeout = default("30s")
+    """Longest time a client may take nothing of its answer; also the window of body_min_rate for reading clients."""
+    body_min_rate: Annotated[int, BeforeValidator(size), WithJsonSchema(SIZE_SCHEMA)] = default("1KB")
+    """Least bytes a second of a body, in either direction; `0B` switches it off."""
+    max_connections: Count = 10000
+    """Most connections at once."""
+    max_connections_per_address: Count = 1000
+    """Most connections at once from one address; trusted proxies are exempt."""
+
+
+class CertificatePair(Section):
+    """A certificate chain and its private key, both PEM."""
+
+    certificate: ReadableFile
+    """PEM file: the certificate, then its intermediates."""
+    private_key: ReadableFile
+    """PEM file of the key, unencrypted."""
+
+
+class Tls(CertificatePair):
+    """TLS of the public listener."""
+
+    certificate: ReadableFile = Path("certs/server.pem")
+    """PEM file of the default certificate, then its intermediates."""
+    private_key: ReadableFile = Path("certs/server.key")
+    """PEM file of its key, unencrypted."""
+    profile: Literal["intermediate", "modern"] = "intermediate"
+    """Mozilla's profiles: intermediate is TLS 1.2 and 1.3 with AEAD ciphers, modern is TLS 1.3 alone."""
+    certificates: list[CertificatePair] = []
+    """More certificates, chosen by SNI; a name that none has gets the default one."""
+    client_ca: ReadableFile | None = None
+    """PEM file of the CAs whose client certificates are believed."""
+    client_certificates: Literal["none", "optional", "required"] = "none"
+    """Whether clients are asked for a certificate; required: a request without one is answered 401."""
+
+
+class NetworkSection(Section):
+    """Who may connect, and whom we believe."""
+
+    allow: Annotated[list[CIDR], Field(min_length=1)]
+    """Networks whose clients may use the service. Required: there is no default, and no default-open."""
+    trusted_proxies: list[CIDR] = []
+    """Networks of proxies whose X-Forwarded-For, Forwarded, X-Request-Id and PROXY headers are believed."""
+    login_failures_per_minute: Count = 60
+    """Failed credentials an address may send each minute before they are answered 429."""
+
+
+class Upstream(Section):
+    """The container."""
+
+    url: str = "http://127.0.0.1:8000"
+    """Origin of the container: scheme, host and port."""
+    connect_timeout: Timeout = default("5s")
+    """Longest wait for a connection."""
+    read_timeout: Timeout = default("300s")
+    """Longest silence of the upstream, before its answer and within it."""
+    idle_timeout: Timeout = default("3s")
+    """How long an idle connection is kept for reuse. uvicorn closes them after 5s: stay below."""
+    health_path: str = "/health_check"
+    """Path asked every few seconds for gateway_upstream_up."""
+
+    @field_validator("url")
+    @classmethod
+    def _origin(cls, url: str) -> str:
+        return check_origin(url)
+
+    @field_validator("health_path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        return plain_path(path)
+
+
+def _ledger_url(url: str) -> str:
+    if not url.startswith(("sqlite:///", "postgresql://")) or url == "sqlite:///":
+        raise ValueError("needs the form sqlite:///path/to/ledger.db or postgresql://user@host/database")
+    try:
+        urlsplit(url).port  # noqa: B018 -- asked for its fault
+    except ValueError:
+        raise ValueError("has a host or port that can't be read") from None
+    return url
+
+
+def _ledger_reference(value: Any, info: ValidationInfo) -> str | SecretValue:
+    if isinstance(value, str):
+        return _ledger_url(value)
+    try:
+        reference = SecretValue.model_validate(value, context=info.context)
+    except ValidationError as error:
+        said = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise ValueError(said.removeprefix("Value error, ")) from None
+    _ledger_url(reference.value.decode("utf-8", "surrogateescape"))
+    return reference
+
+
+class LedgerSettings(Section):
+    """Where keys, reservations and usage are kept."""
+
+    url: Annotated[str | SecretValue, BeforeValidator(_ledger_reference)] = "sqlite:///data/ledger.db"
+    """sqlite:///FILE for one replica, postgresql://USER@HOST/DATABASE where several meet; or a reference to it."""
+    timeout: Timeout = default("2s")
+    """Longest wait for one of its transactions; then a submit is answered 503."""
+    reservation_ttl: Timeout = default("1h")
+    """How long the pages of a job that nobody settles stay in flight; then they are charged as reserved."""
+
+
+class Body(Section):
+    """How submits are looked into as they pass."""
+
+    spool_dir: Path | None = None
+    """Where uploads lie while their pages are counted, without a name; null: the system's temporary directory."""
+    spool_limit: Size = default("2GB")
+    """Most bytes of all uploads that lie there; a submit that needs more is answered 503."""
+    count_timeout: Timeout = default("10s")
+    """Longest time to count the pages of a PDF; then it counts as pages_per_request."""
+    count_memory: Size = default("512MB")
+    """Most memory of a process that counts pages."""
+    allow_file_url: Switch = False
+    """Whether the form may have file_url, which makes the container fetch documents from your network."""
+    allow_webhook_url: Switch = False
+    """Whether the form may have webhook_url, which makes the container call into your network."""
+
+
+class AdminTls(CertificatePair):
+    """TLS of the admin listener."""
+
+
+class Admin(Section):
+    """The second listener: probes and metrics."""
+
+    address: Address = "127.0.0.1"
+    """Address to bind."""
+    port: Port = 9090
+    """Port to bind; 0 lets the kernel choose."""
+    token: SecretDigest | None = None
+    """Bearer token for all but /livez and /readyz; without one only loopback peers and Hosts are served."""
+    tls: AdminTls | None = None
+    """Certificate and key, when the listener is to speak TLS."""
+
+
+class Shutdown(Section):
+    """What SIGTERM starts."""
+
+    drain_delay: Duration = default("5s")
+    """How long connections are still accepted after /readyz has fallen."""
+    drain_timeout: Duration = default("60s")
+    """How long running exchanges may take to end after that."""
+
+
+class LogLevel(StrEnum):
+    """Least level that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Log(Section):
+    """The event stream on standard output."""
+
+    format: Literal["json", "console"] = "json"
+    """json: one object a line; console: for people."""
+    level: LogLevel = LogLevel.INFO
+    """Requests are logged at info."""

@@ -1,0 +1,125 @@
+"""One submit on its way: its body inspected, its pages reserved before its end is released, its answer read."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from gateway.admission import Lease
+from gateway.body.bound import page_bound
+from gateway.body.filekind import FileKind
+from gateway.body.form import Form
+from gateway.body.submitbody import SubmitBody
+from gateway.errors import Refused
+from gateway.ledger.reservations import Ask
+from gateway.limits.prices import Pricing
+from gateway.model import Profile, Reason
+
+_LONGEST_ID: Final = 256
+_KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
+
+
+class Submission:
+    """What forwarding asks on the way of a submit.
+
+    `profile_again` gives the limits that hold for its sender at the body's end; it raises Refused when none do.
+    """
+
+    __slots__ = ("_body", "_lease", "_pricing", "_profile_again")
+
+    def __init__(
+        self, lease: Lease, body: SubmitBody, profile_again: Callable[[], Profile], pricing: Pricing
+    ) -> None:
+        self._lease = lease
+        self._body = body
+        self._profile_again = profile_again
+        self._pricing = pricing
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """Header lines for the client: how its limits stand."""
+        return self._lease.lines
+
+    async def take(self, data: bytes) -> bytes:
+        """Inspects the next bytes of the body; gives what may go upstream now.
+
+        Raises:
+            Refused: for what is wrong with them.
+        """
+        return await self._body.take(data)
+
+    async def release(self) -> bytes:
+        """Called behind the last byte: reserves the pages, then gives the end that was held back.
+
+        Raises:
+            Refused: the body is wrong, its pages are too many, or its sender may not submit any more.
+        """
+        form, counted = await self._body.finish()
+        profile = self._profile_again()
+        self._lease.judge_by(profile)
+        pages = page_bound(form, counted, profile.pages_per_request, page_range_required=profile.needs_page_range)
+        mode = form.mode if form.mode in _KNOWN_MODES else ""
+        try:
+            await self._lease.reserve(Ask(pages, self._pricing.of(form.mode), mode))
+        except Refused as refused:
+            raise _explained(refused, form, counted, pages) from None
+        return self._body.tail
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the end of the body went upstream."""
+        return self._lease.is_released
+
+    def released(self) -> None:
+        """Notes that the end of the body goes upstream now."""
+        self._lease.released()
+
+    def refused(self) -> None:
+        """Notes that the upstream's answer is no 2xx: no job came of it."""
+        self._lease.refused()
+
+    async def answered(self, content: bytes) -> None:
+        """Takes the upstream's 2xx answer, before the client sees it.
+
+        Raises:
+            Refused: ledger_unavailable.
+            UpstreamBrokeOff: it names the id of another job.
+        """
+        request_id, has_failed = _read(content)
+        if request_id is None and has_failed:
+            self._lease.refused()
+            return
+        await self._lease.accepted(request_id)
+        if has_failed:
+            self._lease.failed()
+
+    def close(self) -> None:
+        """Frees what is held; called on every path."""
+        self._body.close()
+        self._lease.close()
+
+
+def _explained(refused: Refused, form: Form, counted: int | None, pages: int) -> Refused:
+    """The refusal of a document whose pages nobody could count says so, and what would help."""
+    is_chosen = bool((form.page_range or "").strip() or (form.max_pages or "").strip())
+    is_image = form.file is not None and form.file.kind is FileKind.IMAGE
+    if counted is not None or is_chosen or is_image or refused.denial.reason is Reason.LEDGER_UNAVAILABLE:
+        return refused
+    why = "The form has no field file" if form.file is None else "The document's pages can't be counted"
+    hint = f" {why}, so it counts as {pages} (pages_per_request): say which by page_range or max_pages."
+    return Refused(replace(refused.denial, detail=refused.denial.detail + hint))
+
+
+def _read(content: bytes) -> tuple[str | None, bool]:
+    """The job's id, and whether the answer says that there is none."""
+    try:
+        answer: Any = orjson.loads(content)
+    except ValueError:
+        return None, False
+    if not isinstance(answer, dict):
+        return None, False
+    found = answer.get("request_id")
+    request_id = str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+    is_usable = 0 < len(request_id) <= _LONGEST_ID and request_id.isprintable()
+    return (request_id if is_usable else None), answer.get("success") is False

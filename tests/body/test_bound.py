@@ -1,0 +1,75 @@
+import pytest
+
+from gateway.body.bound import page_bound
+from gateway.body.filekind import FileKind
+from gateway.body.form import FileFacts, Form
+from gateway.errors import Refused
+from gateway.model import Reason
+
+CAP = 100
+
+
+def form(kind: FileKind | None = FileKind.PDF, page_range: str | None = None, max_pages: str | None = None) -> Form:
+    return Form(page_range=page_range, max_pages=max_pages, file=None if kind is None else FileFacts(kind, 1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "counted", "bound"),
+    [
+        (form(), 7, 7),
+        (form(), 0, 1),
+        (form(), CAP, CAP),
+        (form(), None, CAP),
+        (form(FileKind.UNKNOWN), None, CAP),
+        (form(None), None, CAP),
+        (form(FileKind.IMAGE), None, 1),
+        (form(FileKind.IMAGE, "0-9"), None, 1),
+        (form(FileKind.IMAGE, max_pages="50"), None, 1),
+        (form(max_pages="3"), 7, 3),
+        (form(max_pages="30"), 7, 7),
+        (form(max_pages="3"), 0, 1),
+        (form(max_pages="3"), 5000, 3),
+        (form(max_pages="3"), None, 3),
+        (form(max_pages="5000"), None, CAP),
+        (form(page_range="0-9"), 7, 7),
+        (form(page_range="0-4,2"), 7, 5),
+        (form(page_range="50-60"), 7, 1),
+        (form(page_range="0-9"), None, 10),
+        (form(page_range="0-9", max_pages="1"), 50, 10),
+        (form(page_range=" ", max_pages=""), 7, 7),
+        (form(page_range="0-9"), 5000, 10),
+    ],
+)
+def test_the_bound_is_the_most_that_the_job_may_cost(asked: Form, counted: int | None, bound: int) -> None:
+    assert page_bound(asked, counted, CAP) == bound
+
+
+@pytest.mark.parametrize(
+    ("asked", "counted", "pages"),
+    [(form(), 101, 101), (form(page_range="0-100"), None, 101), (form(max_pages="200"), 5000, 200),
+     (form(page_range="0-999", max_pages="1"), 5000, 1000)],
+)  # fmt: skip
+def test_more_than_the_cap_is_refused_with_what_helps(asked: Form, counted: int | None, pages: int) -> None:
+    with pytest.raises(Refused) as caught:
+        page_bound(asked, counted, CAP)
+    denial = caught.value.denial
+    assert denial.reason is Reason.TOO_MANY_PAGES
+    for word in (f" {pages} pages", f" {CAP} ", "profiles.<name>.pages_per_request", "page_range"):
+        assert word in denial.detail
+
+
+@pytest.mark.parametrize("page_range", [None, "", "  "])
+def test_a_page_range_can_be_demanded(page_range: str | None) -> None:
+    with pytest.raises(Refused, match="0-9") as caught:
+        page_bound(form(page_range=page_range), 1, CAP, page_range_required=True)
+    assert caught.value.denial.reason is Reason.FIELD_REFUSED
+    assert page_bound(form(page_range="0"), 1, CAP, page_range_required=True) == 1
+
+
+@pytest.mark.parametrize(
+    "asked", [form(page_range="0-999999999"), form(max_pages="-1"), form(page_range="0", max_pages="x")]
+)
+def test_what_the_container_could_read_in_another_way_is_refused(asked: Form) -> None:
+    with pytest.raises(Refused) as caught:
+        page_bound(asked, 7, CAP)
+    assert caught.value.denial.reason is Reason.BAD_PAGE_RANGE

@@ -1,0 +1,24 @@
+"""A ledger that failed a moment ago is not well because a small write went through."""
+
+import pytest
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.engine import Engine
+from gateway.ledger.ledger import Ledger
+from tests.support.ledgers import Faulty, beat
+
+
+async def test_a_problem_ends_only_when_nothing_has_failed_for_a_while(engine: Engine) -> None:
+    now = 100.0
+    faulty = Faulty(engine)
+    ledger = Ledger(faulty, 2.0, lambda: now)
+    await ledger.write(beat)
+    problems = [ledger.problem]
+    faulty.faults = ["before"]
+    with pytest.raises(LedgerUnavailable):
+        await ledger.write(beat)
+    for later in (1.9, 0.1):
+        now += later
+        await ledger.write(beat)
+        problems.append(ledger.problem)
+    assert problems == [None, "as it was told", None]

@@ -1,0 +1,349 @@
+"""Any steps in any order, against a model that adds up what each reservation counts for.
+
+GATEWAY_TEST_MACHINE is how many times as long it runs as by default.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from sqlalchemy import Connection, select
+
+from gateway.ledger import reservations as steps
+from gateway.ledger import usage as reports
+from gateway.ledger.counts import standing_of
+from gateway.ledger.reservations import Ask, Claim, ReservationLost
+from gateway.ledger.schema import Stage, accounts, grants, usage, windows
+from gateway.limits.standing import Used
+from gateway.limits.windows import day_of, month_of
+from gateway.model import Profile, Reason
+from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
+
+TIMES = int(os.environ.get("GATEWAY_TEST_MACHINE", "1"))
+ACCOUNTS = ("key:a", "key:b")
+HELD = {Stage.ADMITTED, Stage.RESERVED}
+LIVE = {*HELD, Stage.ACCEPTED}
+LEASE, TTL = 60, 3600
+PROFILE = make_profile(
+    concurrent_requests=3,
+    pages_in_flight=40,
+    pages_per_day=60,
+    pages_per_month=90,
+    requests_per_day=7,
+    requests_per_month=12,
+    spend_per_month=500,
+)
+
+
+@dataclass
+class Held:
+    """A reservation of the model, and what it counts for, in its windows and for good."""
+
+    claim: Claim
+    stage: Stage
+    day: int
+    month: int
+    expires: float | None
+    pages: int = 0
+    price: int = 0
+    requests: int = 1
+    request_id: str | None = None
+    reserved: int = 0
+    failed: int = 0
+    closed_at: int = 0
+    kept: Used | None = None
+    forgotten: frozenset[int] = frozenset()
+
+    @property
+    def used(self) -> Used:
+        return self.kept or Used(self.requests, self.pages, self.pages * self.price)
+
+
+@dataclass
+class Model:
+    """What the ledger must come to."""
+
+    held: dict[str, Held] = field(default_factory=dict)
+    grants: list[tuple[str, int, int]] = field(default_factory=list)
+    resets: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def of(self, account: str) -> list[Held]:
+        return [found for found in self.held.values() if found.claim.account == account]
+
+    def window(self, account: str, period: int) -> Used:
+        counted = [h.used for h in self.of(account) if period in (h.day, h.month) and period not in h.forgotten]
+        return Used(*map(sum, zip(*counted, strict=True))) if counted else Used()
+
+    def fits(self, account: str, more: Used, now: float, *, is_new: bool) -> bool:
+        day, month = (self.window(account, period(now).period) for period in (day_of, month_of))
+        granted = sum(pages for of, pages, until in self.grants if of == account and until > int(now))
+        open_ = self.of(account)
+        within = {
+            PROFILE.concurrent_requests: is_new + sum(h.stage in HELD for h in open_),
+            PROFILE.pages_in_flight: 0 if is_new else more.pages + sum(h.pages for h in open_ if h.stage in LIVE),
+        }
+        budgets = [
+            (PROFILE.pages_per_day or 0, granted, day.pages, more.pages),
+            (PROFILE.pages_per_month or 0, granted, month.pages, more.pages),
+            (PROFILE.requests_per_day or 0, 0, day.requests, more.requests),
+            (PROFILE.requests_per_month or 0, 0, month.requests, more.requests),
+            (PROFILE.spend_per_month or 0, 0, month.spend, more.spend),
+        ]
+        return all(count <= most for most, count in within.items()) and all(
+            not cost or used + cost <= limit + extra for limit, extra, used, cost in budgets
+        )
+
+    def reclaim(self, account: str, now: float) -> None:
+        for found in self.of(account):
+            self.expire(found, now)
+
+    def expire(self, found: Held, now: float) -> None:
+        if found.expires is None or found.expires > int(now):
+            return
+        if found.stage is Stage.ADMITTED:
+            del self.held[found.claim.id]
+        else:
+            self.close(found, Stage.CHARGED, found.pages, now)
+
+    def close(self, found: Held, stage: Stage, cost: int, now: float, *, failed: bool = False) -> None:
+        """A charge from before a reset is in no window any more: to mend it changes none."""
+        if found.stage is Stage.CHARGED and found.closed_at <= self.resets[found.claim.account]:
+            found.kept = found.used
+        found.stage, found.pages, found.failed = stage, cost, found.failed + failed
+        found.expires, found.closed_at = None, int(now)
+
+    def copy(self) -> "Model":
+        held = {name: replace(found) for name, found in self.held.items()}
+        return Model(held, list(self.grants), defaultdict(int, self.resets))
+
+
+class Machine(RuleBasedStateMachine):
+    """Both, side by side. `url` is set by who runs it."""
+
+    url = ""
+    claims: Any = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner(debug=False)
+        self.engine = self.runner.run(self._opened())
+        self.do(empty)
+        self.model = Model()
+        self.now = NOON
+        self.count = 0
+        self.was_set_back = False
+
+    async def _opened(self) -> Any:
+        return open_engine(self.url)
+
+    def teardown(self) -> None:
+        self.runner.run(self.engine.close())
+        self.runner.close()
+
+    def do(self, work: Callable[[Connection], Any]) -> Any:
+        return self.runner.run(self.engine.write(work))
+
+    def found(self, claim: Claim) -> Held | None:
+        return self.model.held.get(claim.id)
+
+    @rule(target=claims, account=st.sampled_from(ACCOUNTS))
+    def admit(self, account: str) -> Claim:
+        self.count += 1
+        claim = Claim(f"r{self.count}", account, account, "container")
+        outcome = self.do(lambda c: steps.admit(c, claim, PROFILE, self.now, self.now + LEASE))
+        if outcome.denial is not None and outcome.denial.reason is Reason.RATE_LIMITED:
+            assert self.was_set_back  # by less than makes a debt unbelievable: it is paid by waiting
+            self.model.reclaim(account, self.now)
+            self.now += outcome.denial.retry_after
+            outcome = self.do(lambda c: steps.admit(c, claim, PROFILE, self.now, self.now + LEASE))
+        if not self.model.fits(account, Used(1, 1, 0), self.now, is_new=True):
+            self.model.reclaim(account, self.now)
+        fits = self.model.fits(account, Used(1, 1, 0), self.now, is_new=True)
+        assert (outcome.denial is None) == fits
+        if fits:
+            day, month = day_of(self.now).period, month_of(self.now).period
+            self.model.held[claim.id] = Held(claim, Stage.ADMITTED, day, month, int(self.now) + LEASE)
+            assert outcome.after.concurrent == outcome.before.concurrent + 1
+        return claim
+
+    @rule(claim=claims, pages=st.integers(1, 30), price=st.integers(0, 12))
+    def reserve(self, claim: Claim, pages: int, price: int) -> None:
+        ask, more = Ask(pages, price, "fast"), Used(0, pages, pages * price)
+        model = self.model.copy()
+        if not model.fits(claim.account, more, self.now, is_new=False):
+            model.reclaim(claim.account, self.now)
+        found = model.held.get(claim.id)
+        if found is None or found.stage is not Stage.ADMITTED:
+            with pytest.raises(ReservationLost):
+                self.do(lambda c: steps.reserve(c, claim, PROFILE, ask, self.now, self.now + LEASE))
+            return
+        outcome = self.do(lambda c: steps.reserve(c, claim, PROFILE, ask, self.now, self.now + LEASE))
+        self.model = model
+        fits = model.fits(claim.account, more, self.now, is_new=False)
+        assert (outcome.denial is None) == fits
+        if fits:
+            found.stage, found.pages, found.price, found.reserved = Stage.RESERVED, pages, price, pages
+            found.day, found.month = day_of(self.now).period, month_of(self.now).period
+            found.forgotten = frozenset()
+            found.expires = int(self.now) + LEASE
+
+    @rule(claim=claims, is_lost=st.booleans())
+    def accept(self, claim: Claim, is_lost: bool) -> None:
+        request_id = None if is_lost else f"job-{claim.id}"
+        self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
+        found = self.found(claim)
+        if found is not None:
+            found.request_id = request_id or found.request_id
+            if found.stage in HELD:
+                found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
+
+    @rule(claim=claims, share=st.sampled_from([0.0, 0.3, 1.0, 1.2]), failed=st.booleans(), says=st.booleans())
+    def settle(self, claim: Claim, share: float, failed: bool, says: bool) -> None:
+        found = self.found(claim)
+        pages = int(found.reserved * share) if found and says else None
+        settled = self.do(lambda c: steps.settle(c, "container", f"job-{claim.id}", pages, self.now, failed=failed))
+        if (
+            found is None
+            or not found.request_id
+            or found.stage not in {Stage.RESERVED, Stage.ACCEPTED, Stage.CHARGED}
+        ):
+            assert settled is None
+            return
+        cost = 0 if failed else found.pages if pages is None else pages
+        before = found.pages if found.stage is Stage.CHARGED else 0
+        assert settled == (claim.account, cost - before, max(0, found.pages - cost))
+        self.model.close(found, Stage.SETTLED, cost, self.now, failed=failed)
+
+    @rule(claim=claims)
+    def cancel(self, claim: Claim) -> None:
+        refunded = self.do(lambda c: steps.cancel(c, claim, self.now))
+        found = self.found(claim)
+        if found is None or found.stage not in {*HELD, Stage.CHARGED}:
+            assert refunded == 0
+            return
+        assert refunded == found.pages
+        if found.stage is Stage.ADMITTED:
+            del self.model.held[claim.id]
+        else:
+            self.model.close(found, Stage.REFUNDED, 0, self.now)
+            found.requests = 0
+
+    @rule(claim=consumes(claims))
+    def drop(self, claim: Claim) -> None:
+        """Its process is dead: nobody speaks of it again."""
+
+    @rule(claim=claims)
+    def renew(self, claim: Claim) -> None:
+        self.do(lambda c: steps.renew(c, [claim.id, "nobody"], self.now + LEASE))
+        found = self.found(claim)
+        if found is not None and found.stage in HELD:
+            found.expires = int(self.now) + LEASE
+
+    @rule()
+    def expire(self) -> None:
+        for account, name in self.do(lambda c: steps.overdue(c, self.now)):
+            self.do(partial(steps.expire, account=account, reservation=name, now=self.now))
+        for account in ACCOUNTS:
+            self.model.reclaim(account, self.now)
+
+    @rule(seconds=st.sampled_from([1, 30, 61, 3601, 6 * 3600, 86_400, 9 * 86_400, -30, -3601, -86_400]))
+    def passes(self, seconds: int) -> None:
+        self.now += seconds
+        self.was_set_back |= seconds < 0
+
+    @rule(account=st.sampled_from(ACCOUNTS), pages=st.integers(1, 40), lasts=st.sampled_from([10, 90_000]))
+    def grant(self, account: str, pages: int, lasts: int) -> None:
+        until = int(self.now) + lasts
+        self.do(lambda c: reports.grant(c, account, pages, until, self.now))
+        self.model.grants.append((account, pages, until))
+
+    @rule(account=st.sampled_from(ACCOUNTS))
+    def reset(self, account: str) -> None:
+        day, month = day_of(self.now).period, month_of(self.now).period
+        before = self.model.window(account, month)
+        forgotten = self.do(lambda c: reports.reset(c, account, self.now))
+        if self.do(lambda c: c.execute(select(accounts).where(accounts.c.account == account)).first()) is not None:
+            self.model.resets[account] = int(self.now)
+        for found in self.model.of(account):
+            if found.stage not in LIVE:
+                found.forgotten |= {day, month}
+        after = self.model.window(account, month)
+        assert forgotten == Used(*(b - a for b, a in zip(before, after, strict=True)))
+
+    @invariant()
+    def agrees(self) -> None:
+        self.do(assert_sound)
+        self.do(self._counts)
+        self.do(self._usage)
+
+    def _counts(self, connection: Connection) -> None:
+        for row in connection.execute(select(windows)):
+            assert Used(row.requests, row.pages, row.spend) == self.model.window(row.account, row.period), row
+        for account in ACCOUNTS:
+            standing = standing_of(connection, account, self.now)
+            assert standing.day == self.model.window(account, day_of(self.now).period)
+            assert standing.month == self.model.window(account, month_of(self.now).period)
+            assert standing.concurrent == sum(found.stage in HELD for found in self.model.of(account))
+            assert standing.pages_in_flight == sum(h.pages for h in self.model.of(account) if h.stage in LIVE)
+
+    def _usage(self, connection: Connection) -> None:
+        expected: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0] * 5)
+        for found in self.model.held.values():
+            if found.stage not in LIVE:
+                cost, refunded = found.pages, max(0, found.reserved - found.pages)
+                counts = (found.requests, found.failed, cost, refunded, cost * found.price)
+                total = expected[found.claim.account, found.day]
+                expected[found.claim.account, found.day] = [a + b for a, b in zip(total, counts, strict=True)]
+        rows = connection.execute(select(usage))
+        actual = {(r.account, r.day): [r.requests, r.failed, r.pages, r.refunded, r.spend] for r in rows}
+        assert actual == expected
+        assert connection.execute(select(grants)).all() is not None
+
+
+def run(url: str, examples: int, step_count: int) -> None:
+    machine = type("Machine", (Machine,), {"url": url})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            deadline=None,
+            max_examples=examples * TIMES,
+            stateful_step_count=step_count,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory in memory, where there is one: a thousand transactions cost no disk anything."""
+    shared = Path("/dev/shm")  # noqa: S108 -- a directory of our own is made in it
+    directory = Path(tempfile.mkdtemp(dir=shared if os.access(shared, os.W_OK) else None))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.timeout(60 + 120 * TIMES)
+def test_sqlite_agrees_with_the_model(memory: Path) -> None:
+    run(f"sqlite:///{memory}/ledger.db", 25, 40)
+
+
+@pytest.mark.timeout(60 + 120 * TIMES)
+def test_postgresql_agrees_with_the_model(postgres: Postgres, migrated: str) -> None:
+    run(postgres.url_of(migrated), 5, 30)
+    postgres.empty(migrated)
+
+
+def test_the_profile_of_the_model_has_all_budgets() -> None:
+    names = [name for name in Profile.__slots__ if name.endswith(("_per_day", "_per_month"))]
+    assert all(getattr(PROFILE, name) is not None for name in names)

@@ -1,0 +1,129 @@
+"""How the statements find their rows: what runs for each submit never goes through a table, however long it is."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, insert, text
+
+from gateway.ledger import keys, usage
+from gateway.ledger import reservations as steps
+from gateway.ledger.engine import Engine
+from gateway.ledger.reservations import Ask
+from gateway.ledger.schema import Stage, reservations, windows
+from gateway.ledger.schema import usage as usage_table
+from tests.support.ledgers import NOON, make_claim, make_profile
+
+LONG = {"reservations", "windows", "usage", "keys", "secrets", "accounts"}
+MANY = 3000
+
+
+@contextmanager
+def plans(connection: Connection) -> Iterator[list[str]]:
+    """The tables that statements go through from one end to the other, as the engine itself says."""
+    found: list[str] = []
+
+    def explain(_: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        del cursor, context
+        one = parameters[0] if many else parameters
+        raw: Any = connection.connection.driver_connection
+        if not statement.startswith("EXPLAIN"):
+            found.extend(line[5:].split()[0] for line in _plan(raw, statement, one) if line.startswith("SCAN "))
+
+    event.listen(connection, "before_cursor_execute", explain)
+    try:
+        yield found
+    finally:
+        event.remove(connection, "before_cursor_execute", explain)
+
+
+def _plan(raw: Any, statement: str, parameters: Any) -> list[str]:
+    return [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+def fill(connection: Connection) -> None:
+    """Jobs that are settled, and what they left."""
+    jobs = [
+        {
+            "id": f"old-{number}", "account": f"key:{number % 50}", "owner": "o", "stage": Stage.SETTLED, "mode": "",
+            "pages": 3, "price": 0, "day": 20261101, "month": 202611, "upstream": "container",
+            "request_id": f"old-{number}", "created_at": 1, "expires_at": None, "settled_at": 2,
+        }
+        for number in range(MANY)
+    ]  # fmt: skip
+    connection.execute(insert(reservations), jobs)
+    used = {"requests": 1, "pages": 3, "spend": 0}
+    rows = [{"account": f"key:{n % 50}", "period": 20250101 + n // 50, **used} for n in range(MANY)]
+    connection.execute(insert(windows), rows)
+    totals = [
+        {"account": f"key:{n % 50}", "day": 20250101 + n // 50, **used, "failed": 0, "refunded": 0}
+        for n in range(MANY)
+    ]
+    connection.execute(insert(usage_table), totals)
+    for number in range(60):
+        keys.create(connection, keys.NewKey(f"k{number}", "p", "o"), b"%032d" % number, NOON)
+
+
+def live(connection: Connection) -> None:
+    """All that is done for submits, and now and then."""
+    profile = make_profile(pages_per_day=100, pages_per_month=100, spend_per_month=1000, concurrent_requests=2)
+    for name in ("a", "b", "c"):
+        claim = make_claim(name, "key:7")
+        steps.admit(connection, claim, profile, NOON, NOON + 60)
+        if name != "c":
+            steps.reserve(connection, claim, profile, Ask(3, 2, ""), NOON, NOON + 60)
+    steps.renew(connection, ["a", "b"], NOON + 60)
+    steps.accept(connection, make_claim("a", "key:7"), "job", NOON + 60)
+    steps.settle(connection, "container", "job", 2, NOON, failed=False)
+    steps.cancel(connection, make_claim("b", "key:7"), NOON)
+    steps.overdue(connection, NOON + 100)
+    steps.expire(connection, "key:7", "b", NOON + 100)
+    usage.used_since(connection, 20990101)
+    usage.used_since(connection, 20990101, "key:7")
+    usage.standings(connection, NOON, 10)
+    usage.reset(connection, "key:7", NOON)
+    keys.changes_since(connection, 59)
+    keys.rotate(connection, "k7", b"new".ljust(32), 1, NOON, "op")
+    keys.note_used(connection, {("k7", 1): NOON})
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_sqlite_goes_through_no_table_that_grows(engine: Engine) -> None:
+    def work(connection: Connection) -> list[str]:
+        fill(connection)
+        with plans(connection) as found:
+            live(connection)
+        return found
+
+    assert set(await engine.write(work)) & LONG == set()
+
+
+READS = {
+    "reservations": [
+        "SELECT * FROM reservations WHERE id = 'old-1'",
+        "SELECT id FROM reservations WHERE upstream = 'container' AND request_id = 'old-5'",
+        "SELECT account, id FROM reservations WHERE expires_at <= 5 LIMIT 200",
+        "SELECT account, id FROM reservations WHERE expires_at <= 5 AND account = 'key:7' LIMIT 200",
+    ],
+    "windows": ["SELECT * FROM windows WHERE account = 'key:7' AND period IN (20261123, 202611)",
+                "SELECT * FROM windows WHERE period = 202611"],
+    "usage": ["SELECT * FROM usage WHERE day >= 20990101 ORDER BY day, account"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_postgresql_goes_through_no_table_that_grows(engine: Engine) -> None:
+    def work(connection: Connection) -> list[str]:
+        fill(connection)
+        for table in READS:
+            connection.execute(text(f"ANALYZE {table}"))
+        return [
+            query
+            for queries in READS.values()
+            for query in queries
+            if "Seq Scan" in json.dumps(connection.execute(text(f"EXPLAIN (FORMAT JSON) {query}")).scalar())
+        ]
+
+    assert await engine.write(work) == []

