@@ -24,6 +24,7 @@ from gateway.model import Denial, Reason
 _GATHERED: Final = 1_048_576  # bytes
 _GATHERED_AMONG_MANY: Final = 65_536
 _MUCH_GATHERED: Final = 33_554_432
+_SHARE: Final = 0.9  # so that somebody else's document always finds room
 _MOST_PIECES: Final = 512  # the kernel takes 1024 at a time; and small ones cost more than they hold
 _DEADLINE: Final = 30.0  # seconds
 _RETRY_AFTER: Final = 5  # seconds
@@ -65,8 +66,7 @@ class Spool:
             Refused: spool_full, when there can't be one.
         """
         fd, old = self._take_kept() or (self._new(), 0)
-        file = SpoolFile(self, fd, self._thread, self._deadline, old)
-        file.account = account
+        file = SpoolFile(self, fd, self._thread, self._deadline, old, account)
         self._files.add(file)
         return file
 
@@ -89,13 +89,13 @@ class Spool:
         self._used += size
 
     def check_share(self, file: "SpoolFile", size: int) -> None:
-        """Refuses an account that would have more than half of the quota by several files at once.
+        """Refuses an account that would have more than nine tenths of the quota by several files at once.
 
         Raises:
             Refused: spool_full.
         """
         others = [other for other in self._files if other.account == file.account and other is not file]
-        if others and sum(other.size for other in others) + file.size + size > self._limit // 2:
+        if file.account and others and sum(other.size for other in others) + file.size + size > self._limit * _SHARE:
             raise _no_room("Too much of this account is being counted at once.")
 
     @property
@@ -164,7 +164,9 @@ class Kept(NamedTuple):
 class SpoolFile:
     """One file, for one writer."""
 
-    def __init__(self, spool: Spool, fd: int, thread: ThreadPoolExecutor, deadline: float, old: int) -> None:
+    def __init__(
+        self, spool: Spool, fd: int, thread: ThreadPoolExecutor, deadline: float, old: int, account: str
+    ) -> None:
         self._spool = spool
         self._fd = fd
         self._reader: int | None = None
@@ -178,7 +180,7 @@ class SpoolFile:
         self._place = 0
         self._writing: asyncio.Future[OSError | None] | None = None
         self._closed = False
-        self.account = ""
+        self.account = account
 
     @property
     def size(self) -> int:

@@ -551,3 +551,32 @@ async def test_uploads_of_all_sizes_at_once_see_their_own_bytes_alone(spool: Spo
         await thread_is_done(spool)
         on_disk = sum(os.fstat(kept.fd).st_size for kept in spool._kept)
         assert (spool.used, spool.kept, descriptors()) == (0, on_disk, before + len(spool._kept))
+
+
+async def test_one_account_leaves_others_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1000)
+    first, second, other = spool.open("key:eve"), spool.open("key:eve"), spool.open("key:bob")
+    await first.write(b"x" * 899)
+    with pytest.raises(Refused) as refused:
+        await second.write(b"x" * 2)
+    assert refused.value.denial.reason is Reason.SPOOL_FULL
+    await other.write(b"x" * 100)
+    second.close()
+    await first.write(b"x")
+    for file in (first, other):
+        file.close()
+    spool.close()
+
+
+async def test_among_many_less_waits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.body.spool._MUCH_GATHERED", 100)
+    spool = Spool(tmp_path, 10_000_000)
+    file = spool.open()
+    await file.write(b"x" * 60_000)
+    assert file.waiting == 60_000
+    await file.write(b"x" * 6_000)
+    assert file.waiting == 0
+    assert file.size == 66_000
+    await file.finish()
+    file.close()
+    spool.close()

@@ -212,6 +212,7 @@ def test_the_list_tells_of_both_sources_and_of_no_secret(run: Run) -> None:
         "profile",
         "owner",
         "scopes",
+        "live",
         "secrets",
         "expires",
         "last",

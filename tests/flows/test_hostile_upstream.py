@@ -498,7 +498,10 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
     piece = sort.body(b"hello" * 20)[:-50]
     client.send(piece if framing == "counted" else b"%x\r\n%b\r\n" % (len(piece), piece))
     response = await client.response(b"POST")
-    assert (response.status, response.body) == (int(status[:3]), b'{"early": true}')
+    if sort.is_form and status == b"200 OK":  # a job that was accepted before its pages were reserved
+        response.is_refusal(502, "upstream_broke_off")
+    else:
+        assert (response.status, response.body) == (int(status[:3]), b'{"early": true}')
     assert response.value(b"connection") == b"close"
     client.send(bytes(1000))
     await client.rest()

@@ -73,12 +73,12 @@ def serve_one(connection: socket.socket, gate: Gate) -> None:
             return
         gate.wait()
         into = memoryview(bytearray(_MB))
-        end = head[-5:]
-        while end != b"0\r\n\r\n":  # zeros are sent, and the form's end behind them: nothing else looks so
+        end = head[-7:]
+        while end != b"\r\n0\r\n\r\n":  # zeros are sent, and the form's end behind them: nothing else looks so
             read = connection.recv_into(into)
             if not read:
                 return
-            end = (end + bytes(into[max(0, read - 5) : read]))[-5:]
+            end = (end + bytes(into[max(0, read - 7) : read]))[-7:]
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
 
