@@ -1,15 +1,19 @@
 """The container's stand-in for measurements: canned answers and a sink for uploads, as cheap as Python can be.
 
 Run as `python -m bench.backend PORT RESULT_FILE`. It speaks just enough HTTP/1.1 keep-alive for our peers:
-- POST /api/v1/{operation}: swallows the body, counts nothing but its end, answers with a new request_id;
-- GET  /api/v1/marker/{id}: a small `processing` answer, the poll;
+- POST /api/v1/{operation}: swallows the body, answers with a new request_id; its size says what becomes of the job:
+  a small one runs for ever, one of about WAITED bytes ends within two seconds, any other has ended;
+- GET  /api/v1/marker/{id}: a small `processing` answer, the poll; or that the job has ended, when it did by the wall
+  clock, how long it took, and how often it was asked for;
 - GET  /api/v1/ocr/{id}: the large result;
 - any other GET: {"status":"healthy"}.
 """
 
 import asyncio
 import itertools
+import random
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -19,6 +23,8 @@ import uvloop
 from bench.framing import Chunked, Sized
 
 READ_SIZE = 1 << 20
+ENDLESS, WAITED, LARGER = 1600, 3000, 5000
+SHORTEST, LONGEST = 0.4, 1.6
 POLL = (
     b'{"status":"processing","success":null,"error":null,"output_format":"markdown","markdown":null,"html":null,'
     b'"json":null,"chunks":null,"images":null,"metadata":null,"page_count":null,"checkpoint_id":null,'
@@ -34,10 +40,29 @@ def answer(body: bytes) -> bytes:
     return head.encode() + body
 
 
+class Waited:
+    """A job that somebody waits for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.ends_at = time.time() + seconds
+        self.asked = 0
+
+    def answer(self, poll: bytes) -> bytes:
+        """The answer to one more question."""
+        self.asked += 1
+        if time.time() < self.ends_at:
+            return poll
+        facts = f'"ended_at":{self.ends_at!r},"took":{self.seconds!r},"asked":{self.asked}'
+        return answer(f'{{"status":"complete","success":true,"page_count":10,{facts}}}'.encode())
+
+
 class Canned:
     """The answers, made once."""
 
     def __init__(self, result: bytes) -> None:
+        self._waited: dict[bytes, Waited] = {}
+        self.done = answer(b'{"status":"complete","success":true,"page_count":10}')
         self.poll = answer(POLL)
         self.result = answer(result)
         self.healthy = answer(b'{"status":"healthy"}')
@@ -45,13 +70,20 @@ class Canned:
 
     def get(self, head: bytes) -> bytes:
         """Answers a GET by its path."""
-        if head.startswith(b"GET /api/v1/marker/"):
+        if head.startswith(b"GET /api/v1/marker/bench-endless"):
             return self.poll
+        if head.startswith(b"GET /api/v1/marker/bench-waited"):
+            return self._waited[head[19 : head.index(b" ", 19)]].answer(self.poll)
+        if head.startswith(b"GET /api/v1/marker/"):
+            return self.done
         return self.result if head.startswith(b"GET /api/v1/ocr/") else self.healthy
 
-    def submitted(self) -> bytes:
+    def submitted(self, size: int) -> bytes:
         """Answers a submit whose body has ended."""
-        name = f"bench-{next(self._ids)}"
+        life = "endless" if size < ENDLESS else "waited" if WAITED <= size < LARGER else "ended"
+        name = f"bench-{life}-{next(self._ids)}"
+        if life == "waited":
+            self._waited[name.encode()] = Waited(random.uniform(SHORTEST, LONGEST))  # noqa: S311 - a load
         body = f'{{"success":true,"error":null,"request_id":"{name}","request_check_url":"/api/v1/marker/{name}"}}'
         return answer(body.encode())
 
@@ -84,7 +116,7 @@ class Backend(asyncio.BufferedProtocol):
         rest = body.skip(view)
         if body.done:
             self._body = None
-            self._transport.write(self._canned.submitted())
+            self._transport.write(self._canned.submitted(body.size))
         return rest
 
     def _head_in(self, view: memoryview) -> memoryview:

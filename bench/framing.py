@@ -5,6 +5,7 @@ class Sized:
     """A body with a Content-Length."""
 
     def __init__(self, length: int) -> None:
+        self.size = length
         self._left = length
 
     @property
@@ -23,6 +24,7 @@ class Chunked:
     """A chunked body: size line, that many bytes and CRLF, until a chunk of none (no trailers)."""
 
     def __init__(self) -> None:
+        self.size = 0
         self._left = 0
         self._line = b""
         self._last = False
@@ -47,6 +49,7 @@ class Chunked:
         if newline:
             size = int(self._line.partition(b";")[0], 16)
             self._last = size == 0
+            self.size += size
             self._left = size + 2  # the CRLF behind the data; behind the last chunk it ends the body
             self._line = b""
         return view[len(line) + len(newline) :]

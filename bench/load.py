@@ -68,6 +68,16 @@ def paced(errand: Errand) -> dict[str, float]:
     return waits
 
 
+def waiting(errand: Errand) -> dict[str, float]:
+    """Waits for jobs: how late their results came, and how often the container was asked."""
+    command = [sys.executable, "-m", "bench.waiting", json.dumps(dataclasses.asdict(errand))]
+    done = subprocess.run(command, env=environment(), capture_output=True, timeout=GRACE_SECONDS, check=False)
+    if done.returncode != 0:
+        raise NotRunningError(f"the load failed: {done.stderr.decode()[-300:]}")
+    seen: dict[str, float] = json.loads(done.stdout)
+    return seen
+
+
 def client(errand: Errand) -> list[str]:
     """The command line of an errand; it gives way to those whose waiting times are measured on the same core."""
     return ["nice", "-n", "19", sys.executable, "-m", "bench.client", json.dumps(dataclasses.asdict(errand))]

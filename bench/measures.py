@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http.client import HTTPSConnection
 
 from bench import load
+from bench.backend import WAITED
 from bench.client import Errand, answer, connect, submit
 from bench.options import Options
 from bench.peers import Peer
@@ -20,13 +21,14 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Bout:
-    """One peer, ready to be measured: it knows a running job and a finished one."""
+    """One peer, ready to be measured: it knows a running job, a finished one, and a running one of a token."""
 
     peer: Peer
     site: Site
     options: Options
     poll: str
     result: str
+    token_poll: str
 
     def errand(self, do: str, path: str, streams: int, count: int, **more: str | float) -> Errand:
         """An errand for this peer, bounded in time far beyond what it needs."""
@@ -43,8 +45,12 @@ def prepare(peer: Peer, site: Site, options: Options) -> Bout:
     small = Errand("upload", peer.port, site.key, "", 1, 1, 60, size=1000)
     link = connect(small)
     marker, ocr = (submitted(link, dataclasses.replace(small, path=f"/api/v1/{kind}")) for kind in ("marker", "ocr"))
+    by_token = marker
+    if peer.name == GATEWAY:
+        by_token = submitted(link, dataclasses.replace(small, path="/api/v1/marker", key=site.token))
     link.close()
-    return Bout(peer, site, options, f"/api/v1/marker/{marker}", f"/api/v1/ocr/{ocr}")
+    paths = (f"/api/v1/marker/{marker}", f"/api/v1/ocr/{ocr}", f"/api/v1/marker/{by_token}")
+    return Bout(peer, site, options, *paths)
 
 
 def submitted(link: HTTPSConnection, errand: Errand) -> str:
@@ -67,7 +73,7 @@ def tokens(bout: Bout) -> Sample:
     if bout.peer.name != GATEWAY:
         return {}
     before = bout.cpu()
-    url = f"https://127.0.0.1:{bout.peer.port}{bout.poll}"
+    url = f"https://127.0.0.1:{bout.peer.port}{bout.token_poll}"
     seen = load.polls(url, bout.site.token, 32, bout.options.seconds)
     return {"token_cpu": (bout.cpu() - before) / seen.requests * 1e6}
 
@@ -133,6 +139,13 @@ def mixed(bout: Bout) -> Sample:
     return {"mixed_p50": seen["p50"], "mixed_p99": seen["p99"], "mixed_rate": done.bytes / done.seconds / 1e6}
 
 
+def waits(bout: Bout) -> Sample:
+    """Four clients wait for the end of a job: held by the gateway, polling each second through the others."""
+    do = "hold" if bout.peer.name == GATEWAY else "poll"
+    seen = load.waiting(bout.errand(do, "/api/v1/marker", 4, 2 * max(1, round(bout.options.seconds)), size=WAITED))
+    return {"wait_late": seen["late"], "wait_asked": seen["asked"]}
+
+
 def by_name(name: str) -> Callable[[Bout], Sample]:
     """The measure of that name."""
     functions: dict[str, Callable[[Bout], Sample]] = {
@@ -145,5 +158,6 @@ def by_name(name: str) -> Callable[[Bout], Sample]:
         "handshakes": handshakes,
         "latency": latency,
         "mixed": mixed,
+        "waits": waits,
     }
     return functions[name]

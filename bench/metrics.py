@@ -33,6 +33,8 @@ METRICS = (
     Metric("mixed_p50", "poll while four uploads run: p50", "ms", 2),
     Metric("mixed_p99", "poll while four uploads run: p99", "ms", 2),
     Metric("mixed_rate", "the four uploads beside those polls: rate", "MB/s", 0, more_is_better=True),
+    Metric("wait_late", "from a job's end to its result in the hand of four clients", "ms", 0),
+    Metric("wait_asked", "questions to the container in 100 ms of that job's life", "", 2),
     Metric("idle_kb", "memory of an idle TLS connection", "KB", 1),
     Metric("uploads_mb", "memory growth while eight 100 MB uploads run", "MB", 1),
     Metric("downloads_mb", "memory growth while eight 50 MB downloads run", "MB", 1),

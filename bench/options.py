@@ -7,7 +7,8 @@ from pathlib import Path
 
 PEERS = ("gateway", "nginx", "haproxy", "envoy")
 MEASURES = (
-    "polls", "tokens", "submits", "uploads", "inspected", "downloads", "handshakes", "latency", "mixed", "memory",
+    "polls", "tokens", "submits", "uploads", "inspected", "downloads", "handshakes", "latency", "mixed", "waits",
+    "memory",
 )  # fmt: skip
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -62,11 +62,15 @@ def targets() -> tuple[Target, ...]:
         Target("polls: capacity relative to nginx", capacity("poll_cpu"), 0.5),
         Target("polls with a JWT: capacity relative to Envoy's with a key", tokens, 1.0),
         Target("ms that a small submit's admission takes", admission, 2, at_least=False),
-        Target("uploads: capacity relative to nginx", capacity("upload_cpu"), 0.85),
+        Target("uploads, looked into: capacity relative to nginx", capacity("upload_cpu"), 0.65),
         Target("uploads with pages counted: capacity relative to nginx", capacity("inspected_cpu"), 0.65),
         Target("downloads: capacity relative to nginx", capacity("download_cpu"), 1.0),
         Target("full handshakes: capacity relative to nginx", capacity("handshake_cpu"), 0.65),
         Target("poll p99 while four uploads run, relative to nginx's", wait, 0.2, at_least=False),
+        Target("ms from a job's end to its result, held", own("wait_late"), 120, at_least=False),
+        Target(
+            "questions to the container in 100 ms while four clients wait", own("wait_asked"), 1.2, at_least=False
+        ),
         Target("KB per idle TLS connection", own("idle_kb"), 60, at_least=False),
         Target("MB of growth while eight 100 MB uploads run", own("uploads_mb"), 30, at_least=False),
         Target("MB of growth while eight 50 MB downloads run", own("downloads_mb"), 30, at_least=False),

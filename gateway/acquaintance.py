@@ -5,15 +5,18 @@ follows from the connection's peer, the State and the headers alone is worked ou
 until any of the three is another. It is a memory of pure functions: nothing that counts, waits or expires is in it.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from gateway.body.contenttype import boundary_of
 from gateway.clientaddr import client_address
 from gateway.errors import refuse
 from gateway.headers import read_fields
-from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, Reason
+from gateway.jobs.job import Job, job_not_found
+from gateway.jobs.shape import JobShape, is_id
+from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, Profile, Reason
 from gateway.policy import Rule, body_allowance
 from gateway.state import State, UpstreamTarget
 from gateway.trace import given_request_id, given_trace
@@ -21,6 +24,8 @@ from gateway.upstreamlines import upstream_lines
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 _BODY_OF_ANYONE: Final = 1_048_576
+_MOST_FIELDS: Final = 50
+_WAIT: Final = re.compile(rb"(?:\A|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*(?=[,;]|\Z)", re.IGNORECASE)
 ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
 
 
@@ -35,10 +40,11 @@ class RequestLine(NamedTuple):
 class Passage:
     """A permit with all that forwarding needs of it, for one method and target.
 
-    `opening` is the head that goes upstream, but for the headers of the trace; `origin` is what clients know us by.
-    `good_until`, in seconds of the loop's clock, is when the caller has to be looked at again: keys and tokens end.
-    `subject` is whose bucket a poll is taken from, `use` the secret that was used, when the ledger notes such uses.
-    `boundary` is the one of a submit's multipart body.
+    `opening` is the head that goes upstream, but for the headers of the trace; `origin` is what clients know us
+    by. `good_until`, in seconds of the loop's clock, is when the caller has to be looked at again: keys and
+    tokens end. `subject` is whose bucket a poll is taken from, `use` the secret that was used, when the ledger
+    notes such uses. `asked` is the target that goes upstream; `boundary` is the one of a submit's multipart body.
+    `shape` is that of the route's jobs; for `hold` seconds a poll of one that runs is held.
     """
 
     method: str
@@ -48,10 +54,13 @@ class Passage:
     target: UpstreamTarget
     opening: bytes
     origin: str
+    asked: str
     good_until: float
     subject: str
     use: tuple[str, int] | None = None
     boundary: bytes | None = None
+    shape: JobShape | None = None
+    hold: float = 0.0
 
     def is_for(self, method: str, raw_target: str, now: float) -> bool:
         """Whether a request for this target, with the same headers, is permitted by this."""
@@ -62,7 +71,8 @@ class Passage:
 class Acquaintance:
     """The headers read and checked, whom we believe they are from, and the last request that was permitted to them.
 
-    `passage` remembers a permit, never a refusal: what fails is judged, and counted, each time.
+    `passage` remembers a permit, never a refusal: what fails is judged, and counted, each time. `job` is the one that
+    `job_of` reads.
     """
 
     state: State
@@ -75,6 +85,13 @@ class Acquaintance:
     request_id: str | None
     passed_on: tuple[bytes, bytes | None] | None
     passage: Passage | None = None
+    job: Job | None = None
+    job_of: Passage | None = None
+
+    def job_for(self, passage: Passage) -> Job | None:
+        """The job that this passage's caller was found to own, while it runs; None when that is to be asked."""
+        job = self.job
+        return job if job is not None and self.job_of is passage and job.expires_at is None else None
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:
         """Whether these headers are the ones that this was made of."""
@@ -102,28 +119,60 @@ def meet(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> Ac
     )
 
 
-def make_permit(state: State, rule: Rule, path: str, client: ClientAddress, identity: Identity | None) -> Permit:
-    """Puts together what was decided."""
+def make_permit(
+    state: State, rule: Rule, path: str, query: str, client: ClientAddress, identity: Identity | None
+) -> Permit:
+    """Puts together what was decided; `query` is the request's own, with its question mark.
+
+    Raises:
+        Refused: job_not_found, when what names a job can't be the id of one; bad_request, when two ids are named.
+    """
     profile = identity.profile if identity else state.anonymous
-    named = rule.pattern.fullmatch(path) if rule.route.kind is Kind.RESULT else None
     return Permit(
         rule.route,
         path,
         client,
         identity,
-        body_allowance(profile.body_limit if identity or rule.route.kind is Kind.SUBMIT else _BODY_OF_ANYONE),
+        body_allowance(_body_limit(state, rule, profile, is_known=identity is not None)),
         identity.account if identity else ANYONE,
         profile,
-        _decoded(named.groupdict().get("request_id")) if named else None,
+        _job_id(state, rule, path, query) if rule.route.kind.is_of_a_job and rule.route.id_in != "body" else None,
     )
 
 
-def _decoded(segment: str | None) -> str | None:
-    """A job's id as the upstream knows it: clients may percent-encode what needs it in a path."""
+def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> int:
+    if is_known or rule.route.kind is Kind.SUBMIT:
+        return profile.body_limit
+    received = state.settings.webhooks.in_ if rule.route.is_ours else ()
+    return max((entry.body_limit for entry in received), default=_BODY_OF_ANYONE)
+
+
+def _job_id(state: State, rule: Rule, path: str, query: str) -> str:
+    """A job's id as the upstream knows it: clients may percent-encode what needs it."""
+    found = _in_path(rule, path) if rule.route.id_in == "path" else _in_query(rule.route.id_name, query)
+    if found is None or not is_id(state.shapes[rule.route.job], found):
+        raise job_not_found()
+    return found
+
+
+def _in_path(rule: Rule, path: str) -> str | None:
+    match = rule.pattern.fullmatch(path)
+    segment = match.groupdict().get(rule.route.id_name) if match else None
     try:
         return None if segment is None else unquote(segment, errors="strict")
     except UnicodeDecodeError:
-        return segment
+        return None
+
+
+def _in_query(wanted: str, query: str) -> str | None:
+    try:
+        pairs = parse_qsl(query[1:], keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return None
+    found = [value for name, value in pairs if name == wanted]
+    if len(found) > 1:
+        raise refuse(Reason.BAD_REQUEST, f"The query names {wanted} more than once.")
+    return found[0] if found else None
 
 
 def make_passage(
@@ -136,8 +185,9 @@ def make_passage(
     """
     target = state.upstreams[permit.route.upstream]
     key_id = permit.identity.key_id if permit.identity else None
-    is_submit = permit.route.kind is Kind.SUBMIT
-    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, permit.route.kind)
+    route = permit.route
+    is_submit = route.kind is Kind.SUBMIT
+    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, route)
     return Passage(
         method=line.method,
         raw_target=line.target,
@@ -146,11 +196,21 @@ def make_passage(
         target=target,
         opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
         origin=state.public_url or f"https://{caller.fields.host}",
+        asked=permit.path + query,
         good_until=good_until,
         subject=permit.account if permit.identity else caller.client_ip,
         use=_use(permit.identity),
         boundary=_boundary(caller.fields) if is_submit else None,
+        shape=state.shapes.get(route.job),
+        hold=_hold(caller.fields, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
     )
+
+
+def _hold(fields: Fields, state: State) -> float:
+    """Seconds that a poll is held: as its client prefers (RFC 7240), within bounds, else as configured."""
+    jobs = state.settings.jobs
+    preferred = _WAIT.search(b",".join(fields.known.get(b"prefer", ())))
+    return jobs.hold if preferred is None else min(float(preferred[1]), jobs.hold_limit)
 
 
 def _use(identity: Identity | None) -> tuple[str, int] | None:

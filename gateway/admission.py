@@ -17,6 +17,8 @@ from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
 from gateway.ledger.counts import standing_of
+from gateway.ledger.deliveries import Planned, plan
+from gateway.ledger.jobs import NewJob, begin
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import (
     Ask,
@@ -30,7 +32,6 @@ from gateway.ledger.reservations import (
     cancel,
     renew,
     reserve,
-    settle_one,
 )
 from gateway.limits.standing import Standing, rate_limit_lines, ratios_of, soft_limits
 from gateway.model import Denial, Permit, Profile, Reason
@@ -57,7 +58,10 @@ class Counts(Protocol):
 
 
 class Admission:
-    """Admits submits. `wall` is in seconds since the epoch, `new_id` names reservations, `within` bounds waits."""
+    """Admits submits. `wall` is in seconds since the epoch, `new_id` names reservations, `within` bounds waits.
+
+    `me` is the name of this process, which follows the jobs that it admits.
+    """
 
     def __init__(
         self,
@@ -66,8 +70,10 @@ class Admission:
         wall: Callable[[], float],
         new_id: Callable[[], str],
         within: float = 2.0,
+        me: str = "",
     ) -> None:
         self.ledger = ledger
+        self.me = me
         self.turnstile = Turnstile(wall, within)
         self.counts = counts
         self.wall = wall
@@ -192,16 +198,17 @@ class Lease:
         """Notes that from now on the upstream may have the whole request."""
         self.is_released = True
 
-    async def accepted(self, request_id: str | None) -> None:
-        """Notes the job's id; the client may see it once this has returned.
+    async def accepted(self, job: NewJob | None, webhook: Planned | None = None) -> None:
+        """Notes whose job it is, its id, and where to tell of its end; the client may see it once this has returned.
 
         Raises:
             Refused: ledger_unavailable.
             UpstreamBrokeOff: the upstream gave two jobs one id.
         """
-        until = self._admission.wall() + self._ttl
         try:
-            await self._write(lambda c: accept(c, self._claim, request_id, until))
+            await self._write(lambda c: self._accept(c, job, webhook))
+        except ReservationLost:
+            raise ledger_away() from None
         except RequestIdTaken:
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
@@ -210,10 +217,6 @@ class Lease:
     def refused(self) -> None:
         """Notes that the upstream has refused the job: all is given back when the lease is closed."""
         self.is_released = False
-
-    def failed(self) -> None:
-        """Notes that the job, whose id is written already, has failed."""
-        self._admission.work(self._finish(self._settle_failed))
 
     def close(self) -> None:
         """Gives back what is still held, in the background; called on every path, and once more does nothing."""
@@ -265,14 +268,29 @@ class Lease:
             return
         log.error("a place could not be given back; it will expire")
 
+    def _accept(self, connection: Connection, job: NewJob | None, webhook: Planned | None) -> None:
+        now = self._admission.wall()
+        accept(connection, self._claim, None if job is None else job.request_id, now + self._ttl)
+        if job is not None:
+            begin(connection, self._claim.id, job, self._admission.me, now)
+        if webhook is not None:
+            plan(connection, webhook, now)
+
     def _cancel(self, connection: Connection) -> Settled:
         return Settled(self._claim.account, 0, cancel(connection, self._claim, self._admission.wall()))
 
     def _lose(self, connection: Connection) -> None:
         accept(connection, self._claim, None, self._admission.wall() + self._ttl)
 
-    def _settle_failed(self, connection: Connection) -> Settled | None:
-        return settle_one(connection, self._claim.account, self._claim.id, 0, self._admission.wall(), failed=True)
+    @property
+    def owner(self) -> str:
+        """Whom the job belongs to."""
+        return self._claim.owner
+
+    @property
+    def upstream(self) -> str:
+        """The name of where the job runs."""
+        return self._claim.upstream
 
 
 def _renew(ids: list[str], until: float, connection: Connection) -> None:

@@ -33,7 +33,7 @@ def permit_again(state: State, passage: Passage, peer: Peer, now: float) -> Perm
     if old.identity is not None:
         identity = _identity_again(state, passage, old.identity, peer, now)
         check_access(rule.route, identity, old.client.ip)
-    return make_permit(state, rule, old.path, old.client, identity)
+    return make_permit(state, rule, old.path, "", old.client, identity)
 
 
 def _identity_again(state: State, passage: Passage, old: Identity, peer: Peer, now: float) -> Identity:

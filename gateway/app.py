@@ -32,6 +32,8 @@ from gateway.forward.courier import Courier
 from gateway.forward.pool import Upstreams
 from gateway.handler import Handler, Parts
 from gateway.health import HealthProbe
+from gateway.jobparts import JobParts
+from gateway.jobs.desk import JobDesk
 from gateway.keyadmin import KeyAdmin
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import Traffic
@@ -44,8 +46,7 @@ from gateway.process import prepare_process, settle_memory
 from gateway.registry import make_registry
 from gateway.reload import Prepared, Reloader, prepare
 from gateway.settings import Log
-from gateway.settlement import Settler
-from gateway.state import Live
+from gateway.state import Live, routed_upstreams
 from gateway.tls import Certificates
 
 log = structlog.get_logger()
@@ -125,8 +126,10 @@ class Gateway:
         reloader: Reloader,
         registry: CollectorRegistry,
         addresses: Addresses,
+        jobs: JobDesk,
     ) -> None:
         self.live = live
+        self.jobs = jobs
         self.reloader = reloader
         self.registry = registry
         self.addresses = addresses
@@ -137,6 +140,7 @@ class Gateway:
         """Ends what runs without losing it; `at_once` cuts that short."""
         shutdown = self.live.state.settings.shutdown
         self.live.is_draining = True
+        self.jobs.holds.drain()
         log.info("draining", connections=self._acceptor.connections)
         await _either(at_once, shutdown.drain_delay)
         self._acceptor.stop()
@@ -188,6 +192,8 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             upstreams.keep_only(frozenset(new.state.upstreams.values()))
             _set_log(new.state.settings.log, stream, observer)
 
+        jobs = JobParts(live, books.admission, upstreams, time.monotonic, time.time, RandomIds())
+        stack.push_async_callback(jobs.close)
         date = HttpDate()
         parts = Parts(
             live=live,
@@ -195,10 +201,13 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             admission=books.admission,
             spool=books.spool,
             counter=books.counter,
-            courier=Courier(upstreams, time.monotonic, date, Settler(books.admission)),
+            courier=Courier(upstreams, time.monotonic, date, jobs.endings),
             observer=observer,
             date=date,
             uses=books.uses,
+            jobs=jobs.desk,
+            webhooks=jobs.planning,
+            receiver=jobs.receiver,
         )
         handler = Handler(parts, time.monotonic, RandomIds())
         connections, traffic = Connections(live, handler, pace, certificates.client_ca), Traffic()
@@ -206,10 +215,12 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             public, live, certificates.for_handshake, lambda peer: connections.make(peer, acceptor, traffic)
         )
         reloader = Reloader(path, environ, prepared, put_in_force)
-        health = HealthProbe(lambda: live.state.upstreams["default"])
+        health = HealthProbe(lambda: routed_upstreams(live.state))
         registry = make_registry(requests, acceptor, traffic, certificates, reloader, health, stream)
         registry.register(books.metrics)
         registry.register(KeySetMetrics(books.key_sets))
+        registry.register(jobs)
+        registry.register(jobs.metrics)
 
         keys = KeyAdmin(books.ledger, lambda: live.state.settings, time.time, os.urandom)
         desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
@@ -217,11 +228,12 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         admin_tls = admin_certificates.listener_context if admin_certificates else None
         await stack.enter_async_context(listening_on(admin, application, admin_tls))
         _work(stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run())
+        _work(stack, jobs.rounds.run(), jobs.relay.run())
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)
         addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
-        yield Gateway(live, acceptor, connections, reloader, registry, addresses)
+        yield Gateway(live, acceptor, connections, reloader, registry, addresses, jobs.desk)
 
 
 def _books(stack: AsyncExitStack, live: Live, prepared: Prepared) -> Books:

@@ -41,7 +41,7 @@ class Books:
         self.uses: dict[tuple[str, int], float] = {}
         self.metrics = AccountMetrics()
         self.ledger = open_ledger(url_of(settings), settings.ledger.timeout)
-        self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.timeout)
+        self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.timeout, new_id())
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
         self.key_sets = KeySets(self._issuers_changed)

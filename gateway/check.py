@@ -20,10 +20,11 @@ from gateway.clientca import load_client_ca
 from gateway.configuration import load
 from gateway.errors import ConfigurationError, SetupError
 from gateway.health import probe
+from gateway.jobroutes import unread
 from gateway.model import Access, Kind
 from gateway.networks import parse_address
 from gateway.settings import Settings
-from gateway.state import UpstreamTarget, compile_settings
+from gateway.state import UpstreamTarget, compile_settings, routed_upstreams
 from gateway.tls import load_pair, load_pairs
 
 _SHORT_SECRET: Final = 24
@@ -68,13 +69,18 @@ def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
     findings = check_settings(path, environ)
     if any(finding.is_fault for finding in findings):
         return findings
-    settings = load(path, environ)
-    target = compile_settings(settings).upstreams["default"]
-    return [*findings, *asyncio.run(_upstream(target))]
+    state = compile_settings(load(path, environ))
+    return [*findings, *asyncio.run(_upstreams(routed_upstreams(state)))]
 
 
 def _warnings(settings: Settings) -> Iterator[Finding]:
-    for warnings in (_network_warnings, _certificate_warnings, _key_warnings, _route_warnings):
+    for warnings in (
+        _network_warnings,
+        _upstream_warnings,
+        _certificate_warnings,
+        _key_warnings,
+        _route_warnings,
+    ):
         yield from (Finding("warning", text) for text in warnings(settings))
 
 
@@ -91,11 +97,23 @@ def _network_warnings(settings: Settings) -> Iterator[str]:
             yield "admin.token: is not set, so /metrics is refused to everybody but this machine"
         elif admin.tls is None:
             yield "admin.tls: is not set, so the admin token crosses the network in the clear"
-    target = compile_settings(settings).upstreams["default"]
-    if target.scheme == "http" and not _is_this_machine(target.host):
-        yield f"upstream.url: documents cross the network to {target.host} in the clear"
-    if target.idle_timeout >= _UVICORN_IDLE:
-        yield "upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"
+
+
+def _upstream_warnings(settings: Settings) -> Iterator[str]:
+    state = compile_settings(settings)
+    routed = routed_upstreams(state)
+    for name, target in routed.items():
+        place = _section(name)
+        if target.scheme == "http" and not _is_this_machine(target.host):
+            yield f"{place}.url: documents cross the network to {target.host} in the clear"
+        if target.idle_timeout >= _UVICORN_IDLE:
+            yield f"{place}.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"
+    for name in settings.upstreams.keys() - routed.keys():
+        yield f"upstreams.{name}: no route goes there"
+
+
+def _section(upstream: str) -> str:
+    return "upstream" if upstream == "default" else f"upstreams.{upstream}"
 
 
 def _certificate_warnings(settings: Settings) -> Iterator[str]:
@@ -148,6 +166,8 @@ def _route_warnings(settings: Settings) -> Iterator[str]:
     for i, route in enumerate(settings.routes):
         if route.access is Access.ANYONE and route.kind is not Kind.PLAIN:
             yield f"routes[{i}].access: anyone may use {route.name} without a key"
+    for place, name, path in unread(settings.model_dump(mode="json", include={"routes", "jobs"})):
+        yield f"{place}: nobody can read the jobs of {name}: no route of kind result takes GET {path}"
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
@@ -167,12 +187,19 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning" if soon else "ok", f"certificate for {names} ends {pair.not_after:%Y-%m-%d}")
 
 
-async def _upstream(target: UpstreamTarget) -> list[Finding]:
+async def _upstreams(targets: Mapping[str, UpstreamTarget]) -> list[Finding]:
+    findings = []
+    for name, target in targets.items():
+        findings += await _upstream(name, target)
+    return findings
+
+
+async def _upstream(name: str, target: UpstreamTarget) -> list[Finding]:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         problem = await probe(session, target)
     if problem is not None:
-        return [Finding("fault", f"upstream.url: {target.authority}: {problem}")]
+        return [Finding("fault", f"{_section(name)}.url: {target.authority}: {problem}")]
     return [Finding("ok", f"upstream {target.authority} answers"), *await _ways_around(target)]
 
 

@@ -11,10 +11,12 @@ from click.core import ParameterSource
 from gateway import __version__
 from gateway.commands.explain import explain
 from gateway.commands.failing import fail, or_fail
+from gateway.commands.jobs import jobs
 from gateway.commands.keychanges import change, disable, enable, grant, reset
 from gateway.commands.keys import keys
 from gateway.commands.options import CONFIG
 from gateway.commands.usage import usage
+from gateway.commands.webhooks import webhooks
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,5 +145,5 @@ def demo(
 
 for _command in (change, disable, enable, grant, reset):
     keys.add_command(_command)
-for _command in (keys, usage, explain):
+for _command in (keys, usage, jobs, webhooks, explain):
     cli.add_command(_command)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from gateway.disagreements import Document, disagreements, nearest
 from gateway.errors import ConfigurationError, Fault
@@ -161,9 +162,16 @@ def _siblings(location: list[Any]) -> set[str]:
     place: Any = Settings
     for part in location:
         # What is no field is the key of a mapping such as profiles, or the place in a list: the section stays.
-        if isinstance(place, type) and issubclass(place, BaseModel) and part in place.model_fields:
-            place = _section_of(place.model_fields[str(part)].annotation)
-    return set(place.model_fields) if isinstance(place, type) and issubclass(place, BaseModel) else set()
+        fields = _fields_of(place)
+        if part in fields:
+            place = _section_of(fields[str(part)].annotation)
+    return set(_fields_of(place))
+
+
+def _fields_of(place: Any) -> dict[str, FieldInfo]:
+    """The fields of a section by the names that they have in the file."""
+    fields = place.model_fields if isinstance(place, type) and issubclass(place, BaseModel) else {}
+    return {field.alias or name: field for name, field in fields.items()}
 
 
 def _section_of(annotation: Any) -> Any:

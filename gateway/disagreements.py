@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from gateway.errors import Fault
+from gateway.jobroutes import job_disagreements
 from gateway.settings import Admin, Listen, ProfileSettings, Settings
 
 Document = dict[str, Any]
@@ -32,6 +33,8 @@ def disagreements(document: Document) -> Iterator[Fault]:
     yield from _profiles_named(document)
     yield from _routes_named(document)
     yield from _pages(document)
+    yield from _of_routes_named(document)
+    yield from job_disagreements(document)
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
@@ -100,6 +103,22 @@ def _routes_named(document: Document) -> Iterator[Fault]:
         for i, route in enumerate(named if isinstance(named, list) else []):
             if isinstance(route, str) and route not in known:
                 yield Fault(f"profiles.{name}.routes[{i}]", f"there is no route {route}{nearest(route, known)}")
+
+
+def _of_routes_named(document: Document) -> Iterator[Fault]:
+    """The upstreams and the shapes of jobs that routes name."""
+    shapes = _section(document, "jobs", "shapes")
+    known = {
+        "upstream": {"default", *map(str, _mapping(document.get("upstreams")))},
+        "job": {"default", *map(str, shapes)},
+    }
+    kinds = {"upstream": "upstream", "job": "shape in jobs.shapes named"}
+    for i, route in enumerate(_mappings(document.get("routes"))):
+        for setting, names in known.items():
+            name = route.get(setting)
+            if isinstance(name, str) and name not in names and "," not in name:
+                told = f"there is no {kinds[setting]} {name}{nearest(name, names)}"
+                yield Fault(f"routes[{i}].{setting}", told)
 
 
 def _pages(document: Document) -> Iterator[Fault]:

@@ -33,15 +33,19 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabo
 from gateway.forward.courier import Courier, Order
 from gateway.forward.relay import drain
 from gateway.headers import read_target
+from gateway.jobs.desk import JobDesk, is_over, may_share, shape_of
 from gateway.limits.polls import Polls
 from gateway.listener.connection import ClientConnection, Request
+from gateway.listener.wholebody import whole_body
 from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Identity, Kind, Profile, Reason, Source
 from gateway.observe.observer import Observer
 from gateway.policy import check_access, check_address, check_length
 from gateway.problem import own_answer, problem
 from gateway.state import Live, State
-from gateway.submission import Submission
+from gateway.submission import Intake, Submission
 from gateway.trace import trace_of
+from gateway.webhooks.planning import Planning
+from gateway.webhooks.receiver import Receiver
 
 _INTERNAL: Final = "The gateway failed; its log says where."
 _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
@@ -61,6 +65,9 @@ class Parts(NamedTuple):
     observer: Observer
     date: Callable[[], bytes]
     uses: dict[tuple[str, int], float]
+    jobs: JobDesk
+    webhooks: Planning
+    receiver: Receiver
 
 
 class Handler:
@@ -127,12 +134,15 @@ class Handler:
                 self._uses[passage.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        order = Order(client, body, passage, exchange.trace, delivery)
-        if permit.route.kind is Kind.SUBMIT:
+        job = caller.job_for(passage)
+        order = Order(client, body, passage, exchange.trace, delivery, None, job)
+        kind = permit.route.kind
+        if kind is Kind.SUBMIT:
             await self._submit(state, order)
+        elif permit.request_id is not None:
+            await self._serve_job(state, caller, order, exchange.started)
         else:
-            self._take_poll(passage, exchange.started)
-            await (self._tell_of_account(order) if permit.route.is_ours else self._courier.forward(order))
+            await self._serve_other(order, exchange.started)
 
         exchange.status = delivery.status
         exchange.ended = self._clock()
@@ -171,7 +181,7 @@ class Handler:
             identity = attempt.identity_or_refuse()
             check_access(rule.route, identity, caller.address.ip)
 
-        permit = make_permit(state, rule, path, caller.address, identity)
+        permit = make_permit(state, rule, path, query, caller.address, identity)
         check_length(fields.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
         return make_passage(state, caller, line, query, permit, exchange.started + self._trusted_for(identity))
@@ -195,13 +205,53 @@ class Handler:
         lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
         boundary = order.passage.boundary or b""
         body = SubmitBody(boundary, state.form_rules, parts.spool, parts.counter, permit.account)
-        submission = Submission(lease, body, partial(self._profile_again, order), state.pricing)
+        passage = order.passage
+        intake = Intake(shape_of(passage), permit.path, partial(parts.jobs.took, passage), parts.webhooks)
+        submission = Submission(lease, body, partial(self._profile_again, order), state.pricing, intake)
         try:
             await self._courier.forward(order._replace(submit=submission))
         except Refused as refused:
             raise Refused(replace(refused.denial, lines=lease.lines)) from None
         finally:
             submission.close()
+
+    async def _serve_other(self, order: Order, now: float) -> None:
+        """Steps 7 to 9 of what names no job in its target."""
+        permit = order.passage.permit
+        self._take_poll(order.passage, now)
+        if permit.route.kind is not Kind.PLAIN:
+            await self._serve_named_in_body(order)
+        elif not permit.route.is_ours:
+            await self._courier.forward(order)
+        elif permit.identity is not None:
+            await self._tell_of_account(order)
+        else:
+            await self._receive_webhook(order)
+
+    async def _serve_job(self, state: State, caller: Acquaintance, order: Order, now: float) -> None:
+        """Steps 7 to 10 of what is asked of a job: only its owner may, and may wait here for its end."""
+        passage, jobs, job = order.passage, self._parts.jobs, order.job
+        self._take_poll(passage, now)
+        if job is None:
+            job = await jobs.own(caller, passage)
+            order = order._replace(job=job)
+        if passage.hold and job.is_running and passage.asked == job.target:
+            await jobs.holds.until_ended(job, passage.hold)
+        had_ended = not job.is_running
+        if passage.hold and job.answer is not None and may_share(order):
+            self._courier.share(order, *job.answer)
+        else:
+            await self._courier.forward(order)
+        if is_over(order, reads_once=state.settings.jobs.delete_after_read, had_ended=had_ended):
+            await order.client.taken()
+            jobs.endings.forget(job)
+
+    async def _serve_named_in_body(self, order: Order) -> None:
+        """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
+        inspection = self._parts.jobs.named_in_body(order.passage)
+        await self._courier.forward(order._replace(inspection=inspection))
+        if inspection.job is not None and is_over(order, reads_once=False, had_ended=False):
+            self._parts.jobs.endings.forget(inspection.job)
 
     def _profile_again(self, order: Order) -> Profile:
         """The limits of a submit whose body has come, by the State that is in force by now. Raises Refused."""
@@ -210,9 +260,29 @@ class Handler:
 
     async def _tell_of_account(self, order: Order) -> None:
         """Answers GET /gateway/v1/me."""
-        permit, client = order.passage.permit, order.client
+        permit = order.passage.permit
         standing = await self._parts.admission.tell(permit)
-        content = orjson.dumps(account_report(permit, standing, self._parts.admission.wall()))
+        self._answer(order, orjson.dumps(account_report(permit, standing, self._parts.admission.wall())))
+
+    async def _receive_webhook(self, order: Order) -> None:
+        """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
+        passage, client, receiver = order.passage, order.client, self._parts.receiver
+        name = passage.permit.path.rpartition("/")[2]
+        most = receiver.limit(name)
+        if most is None:
+            raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
+        check_length(passage.fields.content_length, most)
+        content = await whole_body(client, order.body, most, expects_continue=passage.fields.expects_continue)
+        order.delivery.received = len(content)
+        headers: dict[bytes, list[bytes]] = {}
+        for header, value in passage.fields.kept:
+            headers.setdefault(header.lower(), []).append(value)
+        answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
+        self._answer(order, answered.body)
+
+    def _answer(self, order: Order, content: bytes) -> None:
+        """Answers by itself, with JSON."""
+        client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
         closes = unread or self._live.is_draining or client.is_revoked or not order.passage.fields.keep_alive

@@ -1,11 +1,13 @@
-"""Is the upstream up? Asked every few seconds, for gateway_upstream_up; no request waits for it."""
+"""Are the upstreams up? Asked every few seconds, for gateway_upstream_up; no request waits for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import aiohttp
 import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from yarl import URL
 
 from gateway.state import UpstreamTarget
@@ -17,12 +19,11 @@ log = structlog.get_logger()
 
 
 class HealthProbe:
-    """Asks the upstream's health path; `is_up` tells of the latest answer."""
+    """Asks the health path of every upstream that a route goes to; knows each one's latest answer."""
 
-    def __init__(self, target: Callable[[], UpstreamTarget]) -> None:
-        self._target = target
-        self._problem: str | None = "not asked yet"
-        self._was_asked = False
+    def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]]) -> None:
+        self._targets = targets
+        self._problems: dict[str, str | None] = {}
 
     async def run(self) -> None:
         """Asks until it is cancelled."""
@@ -33,18 +34,40 @@ class HealthProbe:
             auto_decompress=False,
         ) as session:
             while True:
-                self._note(await probe(session, self._target()))
+                targets = self._targets()
+                problems = await asyncio.gather(*(probe(session, target) for target in targets.values()))
+                self._note(dict(zip(targets, problems, strict=True)))
                 await asyncio.sleep(_INTERVAL)
 
     @property
     def is_up(self) -> bool:
-        """Whether the latest answer was good."""
-        return self._problem is None
+        """Whether all have answered well the last time."""
+        return bool(self._problems) and not any(self._problems.values())
 
-    def _note(self, problem: str | None) -> None:
-        if not self._was_asked or (problem is None) != self.is_up:
-            log.warning("upstream is down", why=problem) if problem else log.info("upstream is up")
-        self._problem, self._was_asked = problem, True
+    @property
+    def healthy(self) -> Mapping[str, bool]:
+        """Whether each has answered well the last time, by its name."""
+        return {name: problem is None for name, problem in self._problems.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape; of one upstream gateway_upstream_up says it all."""
+        healthy = self.healthy
+        if len(healthy) > 1:
+            family = GaugeMetricFamily(
+                "gateway_upstream_healthy", "Whether an upstream's health path answered.", labels=("upstream",)
+            )
+            for name, is_healthy in healthy.items():
+                family.add_metric((name,), is_healthy)
+            yield family
+
+    def _note(self, problems: dict[str, str | None]) -> None:
+        for name, problem in problems.items():
+            if name not in self._problems or (problem is None) != (self._problems[name] is None):
+                if problem:
+                    log.warning("upstream is down", upstream=name, why=problem)
+                else:
+                    log.info("upstream is up", upstream=name)
+        self._problems = problems
 
 
 async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str | None:

@@ -92,9 +92,8 @@ class Keeper:
         if failure is not None:
             raise failure
         if turn % _BEAT == 0:
-            await (
-                self._renew()
-            )  # first: an outage, or a clock that jumped, may have let leases end that are held here
+            # First: an outage, or a clock that jumped, may have let leases end that are held here.
+            await self._renew()
             await self._reclaim()
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use

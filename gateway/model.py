@@ -34,6 +34,7 @@ class Reason(StrEnum):
     FORBIDDEN = "forbidden"
     BUDGET_EXHAUSTED = "budget_exhausted"
     ROUTE_NOT_FOUND = "route_not_found"
+    JOB_NOT_FOUND = "job_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     HEAD_TOO_SLOW = "head_too_slow"
     BODY_TOO_SLOW = "body_too_slow"
@@ -85,6 +86,7 @@ VERDICTS: Mapping[Reason, Verdict] = {
     Reason.FORBIDDEN: Verdict(403, "Not permitted for this key", _CLIENT),
     Reason.BUDGET_EXHAUSTED: Verdict(403, "Budget used up", _CLIENT),
     Reason.ROUTE_NOT_FOUND: Verdict(404, "No such route", _CLIENT),
+    Reason.JOB_NOT_FOUND: Verdict(404, "No such job", _CLIENT),
     Reason.METHOD_NOT_ALLOWED: Verdict(405, "Method not allowed", _CLIENT),
     Reason.HEAD_TOO_SLOW: Verdict(408, "Request head too slow", _CLIENT),
     Reason.BODY_TOO_SLOW: Verdict(408, "Request body too slow", _CLIENT),
@@ -119,13 +121,23 @@ class Access(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a route is for: a submit starts a job, a result reads one, a plain route does neither."""
+    """What a route is for: a submit starts a job, a result reads it, an asset belongs to it, a delete ends it."""
 
     SUBMIT = "submit"
     RESULT = "result"
+    ASSET = "asset"
+    DELETE = "delete"
     PLAIN = "plain"
 
+    @property
+    def is_of_a_job(self) -> bool:
+        """Whether a request names a job, which has to be its caller's."""
+        return self in _OF_A_JOB
+
     __hash__ = str.__hash__  # as for Reason
+
+
+_OF_A_JOB = frozenset({Kind.RESULT, Kind.ASSET, Kind.DELETE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +259,8 @@ class Denial:
 class Route:
     """One line of the default-deny table, compiled. `label` is what metrics and logs call it.
 
-    `is_ours` says that the gateway answers itself.
+    `is_ours` says that the gateway answers itself. `job` names the shape of its jobs; `id_in` (path, query or body)
+    and `id_name` say where a request for one names it. `rewrites`: the upstream's own URLs in answers become ours.
     """
 
     label: str
@@ -255,6 +268,10 @@ class Route:
     access: Access
     upstream: str = "default"
     is_ours: bool = False
+    job: str = "default"
+    id_in: str = "path"
+    id_name: str = "request_id"
+    rewrites: bool = False
 
 
 class Permit(NamedTuple):
@@ -286,7 +303,7 @@ class Trace(NamedTuple):
 class Delivery:
     """What forwarding did for one request: times in seconds of the loop's clock, sizes of bodies in bytes.
 
-    `status` is 0 until an answer's head was written to the client.
+    `status` is 0 until an answer's head was written to the client; `is_final` says that it told of a job's end.
     """
 
     connection: str | None = None
@@ -296,6 +313,7 @@ class Delivery:
     status: int = 0
     received: int = 0
     sent: int = 0
+    is_final: bool = False
 
 
 @dataclass(slots=True)

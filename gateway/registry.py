@@ -31,10 +31,11 @@ def make_registry(
     registry.register(_of_configuration(certificates, reloader))
     registry.register(
         Numbers(
-            Number("gateway_upstream_up", "Whether the upstream's health path answered.", lambda: health.is_up),
+            Number("gateway_upstream_up", "Whether every upstream's health path answered.", lambda: health.is_up),
             Number("gateway_log_dropped", "Log events that could not be written.", lambda: stream.dropped, True),
         )
     )
+    registry.register(health)
     refused = "Connections turned away before a request."
     registry.register(ByLabel("gateway_connections_refused", refused, "why", acceptor.refused))
     reloads = "Attempts to reload, by result."

@@ -18,7 +18,7 @@ from gateway.auth.keyset import KeySet
 from gateway.configuration import load
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.keyfiles import read_local_keys
-from gateway.settings import SecretDigest, SecretValue, Settings
+from gateway.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.state import State, compile_settings
 from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs
 
@@ -69,6 +69,8 @@ def watched(path: Path, settings: Settings) -> Iterator[Path]:
             yield pair.private_key
     if settings.tls.client_ca is not None:
         yield settings.tls.client_ca
+    if settings.webhooks.out.ca is not None:
+        yield settings.webhooks.out.ca
     for issuer in settings.authentication.jwt:
         if issuer.jwks is not None and "://" not in issuer.jwks:
             yield Path(issuer.jwks)
@@ -77,14 +79,16 @@ def watched(path: Path, settings: Settings) -> Iterator[Path]:
     yield from (secret.file for secret in _secrets(settings) if secret.file is not None)
 
 
-def _secrets(settings: Settings) -> Iterator[SecretDigest | SecretValue]:
-    """Every reference to a secret."""
-    yield from (key.secret for key in settings.keys)
-    yield from (issuer.secret for issuer in settings.authentication.jwt if issuer.secret is not None)
-    if settings.admin.token is not None:
-        yield settings.admin.token
-    if isinstance(settings.ledger.url, SecretValue):
-        yield settings.ledger.url
+def _secrets(value: Any) -> Iterator[SecretDigest | SecretValue]:
+    """Every reference to a secret in settings, however deep."""
+    if isinstance(value, SecretDigest | SecretValue):
+        yield value
+    elif isinstance(value, Section):
+        for _, inner in value:
+            yield from _secrets(inner)
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _secrets(inner)
 
 
 class Reloader:

@@ -1,5 +1,6 @@
 """What a configuration means, compiled once: immutable, looked at by every request, swapped whole on reload."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,13 +14,24 @@ from gateway.auth.keyset import KeySet
 from gateway.auth.mtls import CertificateRules, compile_certificate_rules
 from gateway.auth.tokencache import TokenCache
 from gateway.body.form import FormRules
+from gateway.jobs.shape import DeleteCall, JobShape
 from gateway.limits.buckets import Rate, per_minute
 from gateway.limits.prices import MILLION, Pricing, make_pricing
 from gateway.model import Access, Identity, Kind, Profile, Route
 from gateway.networks import Networks
 from gateway.policy import Routes, Rule, compile_pattern
-from gateway.settings import KeySettings, LimitOverrides, ProfileSettings, RouteSettings, Settings
+from gateway.settings import (
+    KeySettings,
+    LimitOverrides,
+    ProfileSettings,
+    RouteSettings,
+    Settings,
+    ShapeSettings,
+    Upstream,
+)
 
+WEBHOOKS = Rule(Route("webhooks", Kind.PLAIN, Access.ANYONE, is_ours=True), frozenset({"POST"}),
+                compile_pattern("/gateway/v1/webhooks/{name}"), None, Networks())  # fmt: skip
 ME = Rule(Route("me", Kind.PLAIN, Access.KEY, is_ours=True), frozenset({"GET", "HEAD"}),
           compile_pattern("/gateway/v1/me"), None, Networks())  # fmt: skip
 
@@ -80,6 +92,7 @@ class State:
     public_url: str | None
     pace: Pace
     upstreams: Mapping[str, UpstreamTarget]
+    shapes: Mapping[str, JobShape]
 
 
 class Live:
@@ -104,7 +117,7 @@ def compile_settings(settings: Settings) -> State:
         settings=settings,
         allow=Networks(settings.network.allow),
         trusted_proxies=Networks(settings.network.trusted_proxies),
-        routes=Routes([ME, *map(_rule, settings.routes)], settings.aliases),
+        routes=Routes([*_own_rules(settings), *map(_rule, settings.routes)], settings.aliases),
         api_keys_enabled=authentication.api_keys.enabled,
         keys={key.digest: key for key in keys},
         ring=Keyring(profiles),
@@ -114,14 +127,44 @@ def compile_settings(settings: Settings) -> State:
         needs_certificate=settings.tls.client_certificates == "required",
         profiles=profiles,
         pricing=_pricing(settings),
-        form_rules=FormRules(refused=_refused_fields(settings)),
+        form_rules=_form_rules(settings),
         reservation_ttl=settings.ledger.reservation_ttl,
         anonymous=profiles["default"],
         bad_logins=per_minute(settings.network.login_failures_per_minute),
         public_url=settings.public_url,
         pace=_pace(settings),
-        upstreams={"default": _target(settings)},
+        upstreams={name: _target(upstream) for name, upstream in _upstreams(settings).items()},
+        shapes={name: compile_shape(name, shape) for name, shape in settings.jobs.shapes.items()},
     )
+
+
+def routed_upstreams(state: State) -> dict[str, UpstreamTarget]:
+    """The upstreams that a route goes to, `default` first."""
+    named = {route.upstream for route in state.settings.routes}
+    return {name: target for name, target in state.upstreams.items() if name in named}
+
+
+def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
+    """Makes what a job is."""
+    status, delete = settings.status, settings.delete
+    return JobShape(
+        name=name,
+        id_member=settings.id,
+        id_pattern=None if settings.id_pattern is None else re.compile(settings.id_pattern),
+        check_url_member=settings.check_url,
+        read=settings.read,
+        status_member=status.member,
+        processing=frozenset(status.processing),
+        complete=frozenset(status.complete),
+        failed=frozenset(status.failed),
+        success_member=settings.success,
+        pages_member=settings.pages,
+        delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
+    )
+
+
+def _upstreams(settings: Settings) -> dict[str, Upstream]:
+    return {"default": settings.upstream, **settings.upstreams}
 
 
 def with_ring(state: State, ring: Keyring) -> State:
@@ -175,10 +218,17 @@ def _pricing(settings: Settings) -> Pricing:
     return make_pricing({str(mode): price for mode, price in prices.per_1000_pages.items()}, prices.default_mode)
 
 
-def _refused_fields(settings: Settings) -> frozenset[str]:
-    body = settings.body
-    allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url}
-    return frozenset(name for name, is_allowed in allowed.items() if not is_allowed)
+def _own_rules(settings: Settings) -> list[Rule]:
+    return [ME, WEBHOOKS] if settings.webhooks.in_ else [ME]
+
+
+def _form_rules(settings: Settings) -> FormRules:
+    """webhook_url is taken out where the gateway sends webhooks itself; its secret is for the container never."""
+    body, sends = settings.body, settings.webhooks.out.is_on
+    allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url or sends}
+    removed = {"webhook_url", "webhook_secret"} if sends or not body.allow_webhook_url else set[str]()
+    refused = frozenset(name for name, is_allowed in allowed.items() if not is_allowed)
+    return FormRules(refused, frozenset(removed) - refused)
 
 
 def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> Key:
@@ -195,7 +245,16 @@ def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> Key:
 
 def _rule(route: RouteSettings) -> Rule:
     return Rule(
-        route=Route(route.name, route.kind, route.access),
+        route=Route(
+            route.name,
+            route.kind,
+            route.access,
+            upstream=route.upstream,
+            job=route.job,
+            id_in=route.id.place,
+            id_name=route.id.name,
+            rewrites=route.rewrite_urls,
+        ),
         methods=frozenset(route.methods),
         pattern=compile_pattern(route.path),
         host=route.host,
@@ -217,8 +276,7 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def _target(settings: Settings) -> UpstreamTarget:
-    upstream = settings.upstream
+def _target(upstream: Upstream) -> UpstreamTarget:
     scheme, _, authority = upstream.url.partition("://")
     parts = urlsplit(upstream.url)
     return UpstreamTarget(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -11,13 +11,25 @@ from gateway.body.bound import page_bound
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form
 from gateway.body.submitbody import SubmitBody
-from gateway.errors import Refused
+from gateway.errors import Refused, UpstreamBrokeOff
+from gateway.jobs.shape import JobShape, job_id
+from gateway.ledger.jobs import NewJob
 from gateway.ledger.reservations import Ask
 from gateway.limits.prices import Pricing
 from gateway.model import Profile, Reason
+from gateway.webhooks.destination import Destination
+from gateway.webhooks.planning import Planning
 
-_LONGEST_ID: Final = 256
 _KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
+
+
+class Intake(NamedTuple):
+    """What becomes of a job. `took` is told of it once its owner is in the ledger, and whether it failed at once."""
+
+    shape: JobShape
+    path: str
+    took: Callable[[NewJob, bool], None]
+    webhooks: Planning
 
 
 class Submission:
@@ -26,15 +38,22 @@ class Submission:
     `profile_again` gives the limits that hold for its sender at the body's end; it raises Refused when none do.
     """
 
-    __slots__ = ("_body", "_lease", "_pricing", "_profile_again")
+    __slots__ = ("_body", "_destination", "_intake", "_lease", "_pricing", "_profile_again")
 
     def __init__(
-        self, lease: Lease, body: SubmitBody, profile_again: Callable[[], Profile], pricing: Pricing
+        self,
+        lease: Lease,
+        body: SubmitBody,
+        profile_again: Callable[[], Profile],
+        pricing: Pricing,
+        intake: Intake,
     ) -> None:
         self._lease = lease
         self._body = body
         self._profile_again = profile_again
         self._pricing = pricing
+        self._intake = intake
+        self._destination: Destination | None = None
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -58,6 +77,9 @@ class Submission:
         form, counted = await self._body.finish()
         profile = self._profile_again()
         self._lease.judge_by(profile)
+        self._destination = await self._intake.webhooks.destination(
+            form.removed.get("webhook_url"), self._lease.owner
+        )
         pages = page_bound(form, counted, profile.pages_per_request, page_range_required=profile.needs_page_range)
         mode = form.mode if form.mode in _KNOWN_MODES else ""
         try:
@@ -79,20 +101,25 @@ class Submission:
         """Notes that the upstream's answer is no 2xx: no job came of it."""
         self._lease.refused()
 
-    async def answered(self, content: bytes) -> None:
-        """Takes the upstream's 2xx answer, before the client sees it.
+    async def answered(self, content: bytes, check_url: str | None) -> None:
+        """Takes the upstream's 2xx answer, and where its client will ask, before the client sees it.
 
         Raises:
             Refused: ledger_unavailable.
-            UpstreamBrokeOff: it names the id of another job.
+            UpstreamBrokeOff: it names the id of another job, or one that can't be used.
         """
-        request_id, has_failed = _read(content)
+        request_id, has_failed = _read(content, self._intake.shape)
         if request_id is None and has_failed:
             self._lease.refused()
-            return
-        await self._lease.accepted(request_id)
-        if has_failed:
-            self._lease.failed()
+        elif request_id is None:
+            await self._lease.accepted(None)
+        else:
+            intake, where = self._intake, self._destination
+            new = NewJob(request_id, intake.shape.name, intake.path, check_url)
+            job = self._lease.upstream, request_id
+            planned = None if where is None else intake.webhooks.planned(where, job, self._lease.owner, check_url)
+            await self._lease.accepted(new, planned)
+            intake.took(new, has_failed)
 
     def close(self) -> None:
         """Frees what is held; called on every path."""
@@ -111,15 +138,20 @@ def _explained(refused: Refused, form: Form, counted: int | None, pages: int) ->
     return Refused(replace(refused.denial, detail=refused.denial.detail + hint))
 
 
-def _read(content: bytes) -> tuple[str | None, bool]:
-    """The job's id, and whether the answer says that there is none."""
+def _read(content: bytes, shape: JobShape) -> tuple[str | None, bool]:
+    """The job's id, and whether the answer says that there is none.
+
+    Raises:
+        UpstreamBrokeOff: there is an id, but none that could be asked for.
+    """
     try:
         answer: Any = orjson.loads(content)
     except ValueError:
         return None, False
     if not isinstance(answer, dict):
         return None, False
-    found = answer.get("request_id")
-    request_id = str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
-    is_usable = 0 < len(request_id) <= _LONGEST_ID and request_id.isprintable()
-    return (request_id if is_usable else None), answer.get("success") is False
+    named = job_id(shape, answer)
+    has_failed = shape.success_member is not None and answer.get(shape.success_member) is False
+    if named is None and answer.get(shape.id_member) is not None and not has_failed:
+        raise UpstreamBrokeOff("The upstream gave this job an id that can't be used.", arrived=True)
+    return named, has_failed

@@ -4,16 +4,20 @@ What the client says of itself or of this hop was taken out by headers.py, so no
 forged. The body is framed anew; no framing header is ever copied.
 """
 
-from gateway.model import Fields, Kind
+from typing import Final
+
+from gateway.model import Fields, Kind, Route
+
+_READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
 
 
-def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, kind: Kind) -> bytes:
+def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, route: Route) -> bytes:
     """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
 
     `authority` is the upstream's own host and port. What submits and results are answered is read on its way, so it
     may come in no coding.
     """
-    is_read = kind is not Kind.PLAIN
+    is_read = route.kind in _READ or route.rewrites
     lines = [b"Host: " + authority.encode("ascii")]
     for name, value in fields.kept:
         if not (is_read and name.lower() == b"accept-encoding"):
@@ -28,7 +32,8 @@ def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority
     )
     if key_id is not None:
         lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    if fields.chunked or (kind is Kind.SUBMIT and fields.has_body):  # fields may be taken out of a form on its way
+    is_inspected = route.kind is Kind.SUBMIT or (route.kind.is_of_a_job and route.id_in == "body")
+    if fields.chunked or (is_inspected and fields.has_body):  # fields may be taken out of a form on its way
         lines.append(b"Transfer-Encoding: chunked")
     elif fields.content_length is not None:
         lines.append(b"Content-Length: %d" % fields.content_length)

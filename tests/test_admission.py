@@ -8,16 +8,18 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 import gateway.admission
 from gateway.admission import Admission, Lease
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
 from gateway.ledger.counts import standing_of
+from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
-from gateway.ledger.schema import Stage, reservations
+from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.standing import Standing, Used
 from gateway.model import Identity, Permit, Profile, Reason
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile, rows_of
@@ -28,6 +30,8 @@ ACCOUNT = "key:ci"
 TTL = 3600.0
 PROFILE = make_profile(pages_per_day=100, concurrent_requests=3)
 ASK = Ask(10, 5, "fast")
+JOB = NewJob("job", "default", "/api/v1/marker", "https://gateway.test/api/v1/marker/job")
+WEBHOOK = Planned("w1", "default", "job", ACCOUNT, "https://hook.test/", "hook.test:443", JOB.check_url)
 UNKNOWN = ["before", "after"]
 
 
@@ -60,7 +64,7 @@ class Desk:
         self.ledger = Ledger(self.faulty)
         self.told = Told()
         names = (f"r{number}" for number in count(1))
-        self.admission = Admission(self.ledger, self.told, lambda: self.now, lambda: next(names))
+        self.admission = Admission(self.ledger, self.told, lambda: self.now, lambda: next(names), me="us")
         self.engine = engine
 
     def permit(self, profile: Profile = PROFILE) -> Permit:
@@ -83,8 +87,8 @@ class Desk:
         await eventually(lambda: not self.admission._tasks)
         await self.engine.write(assert_sound)
 
-    async def rows(self) -> list[dict[str, Any]]:
-        return await self.engine.read(lambda c: rows_of(c, reservations))
+    async def rows(self, table: Table = reservations) -> list[dict[str, Any]]:
+        return await self.engine.read(lambda c: rows_of(c, table))
 
     async def stage(self) -> Stage | None:
         rows = await self.rows()
@@ -124,7 +128,7 @@ async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
     assert b'"pages_per_day";r=90;t=43200' in lease.lines[1]
     assert desk.told.ratios["pages_per_day"] == 0.1
     lease.released()
-    await lease.accepted("job")
+    await lease.accepted(JOB)
     writes = desk.faulty.writes
     lease.close()
     lease.close()
@@ -166,15 +170,30 @@ async def test_what_the_upstream_refused_is_given_back(desk: Desk) -> None:
     assert await desk.stands() == pages(0, requests=0)
 
 
-async def test_a_job_that_failed_at_once_costs_nothing(desk: Desk) -> None:
+async def test_whose_job_it_is_is_in_the_ledger_before_its_client_knows(desk: Desk) -> None:
+    lease = await desk.reserved()
+    assert (lease.owner, lease.upstream) == (ACCOUNT, "default")
+    lease.released()
+    await lease.accepted(JOB, WEBHOOK)
+    (row,) = await desk.rows(jobs)
+    assert row == {
+        **JOB._asdict(), "upstream": "default", "reservation": "r1", "account": ACCOUNT, "owner": ACCOUNT,
+        "state": JobState.RUNNING, "created_at": NOON, "watcher": "us", "ended_at": None, "expires_at": None,
+        "changed_at": row["changed_at"],
+    }  # fmt: skip
+    (row,) = await desk.rows(deliveries)
+    assert (row["id"], row["request_id"], row["url"]) == ("w1", "job", WEBHOOK.url)
+
+
+async def test_an_answer_without_an_id_is_charged_and_nobodys_job(desk: Desk) -> None:
     lease = await desk.reserved()
     lease.released()
-    await lease.accepted("job")
-    lease.failed()
+    await lease.accepted(None)
     lease.close()
     await desk.quiet()
-    assert await desk.stands() == pages(0)
-    assert desk.told.settled == [(ACCOUNT, 0, 10)]
+    assert await desk.stage() is Stage.ACCEPTED
+    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.rows(jobs) == await desk.rows(deliveries) == []
 
 
 async def test_a_refused_submit_costs_one_transaction(desk: Desk) -> None:
@@ -223,11 +242,12 @@ async def test_an_acceptance_of_unknown_outcome_is_charged_unless_it_is_settled(
     lease = await desk.reserved()
     lease.released()
     desk.faulty.faults = [fault, fault]
-    assert await refusal(lease.accepted("job")) is Reason.LEDGER_UNAVAILABLE
+    assert await refusal(lease.accepted(JOB, WEBHOOK)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
     assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert len(await desk.rows(jobs)) == len(await desk.rows(deliveries)) == (1 if fault == "after" else 0)
     known = await desk.settled(4)
     assert known == (Settled(ACCOUNT, 4, 6) if fault == "after" else None)
 
@@ -257,11 +277,13 @@ async def test_one_id_for_two_jobs_is_the_fault_of_the_upstream(desk: Desk) -> N
     first, second = await desk.reserved(), await desk.reserved()
     for lease in (first, second):
         lease.released()
-    await first.accepted("job")
+    await first.accepted(JOB)
     with pytest.raises(UpstreamBrokeOff):
-        await second.accepted("job")
+        await second.accepted(JOB, WEBHOOK)
     second.close()
     await desk.quiet()
+    assert [row["reservation"] for row in await desk.rows(jobs)] == ["r1"]
+    assert await desk.rows(deliveries) == []  # what a job tells its end to is not for another to say
     assert await desk.stands() == pages(20, requests=2, pages_in_flight=20)  # both may run
     assert await desk.settled(3) == Settled(ACCOUNT, 3, 7)
 
@@ -276,13 +298,25 @@ async def test_a_lease_that_was_reclaimed_while_its_body_came_says_try_again(des
     assert await desk.stands() == pages(0, requests=0)
 
 
+async def test_a_job_whose_place_the_ledger_has_lost_is_nobodys(desk: Desk) -> None:
+    """The file was replaced by an older one, say: nobody is told of a job that nobody would own."""
+    lease = await desk.admit()
+    lease.released()
+    desk.now += 61
+    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))
+    assert await refusal(lease.accepted(JOB)) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+    assert await desk.rows(jobs) == await desk.rows() == []
+
+
 async def take(step: str, desk: Desk, lease: Lease | None) -> None:
     if lease is None:
         await desk.admit()
     elif step == "reserve":
         await lease.reserve(ASK)
     else:
-        await lease.accepted("job")
+        await lease.accepted(JOB)
 
 
 @pytest.mark.parametrize("step", ["admit", "reserve", "accept"])
@@ -325,7 +359,7 @@ async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_the
 ) -> None:
     monkeypatch.setattr(gateway.admission, "_RENEWED", 0.0)
     await desk.reserved()
-    await (await desk.reserved()).accepted("job")
+    await (await desk.reserved()).accepted(JOB)
     running = asyncio.ensure_future(desk.admission.run())
     for fault in ("before", "after", ""):
         desk.faulty.faults = [fault]

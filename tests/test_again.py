@@ -34,7 +34,7 @@ def passage_of(state: State, identity: Identity | None, *headers: tuple[bytes, b
     pairs = ((b"Host", b"g"), (b"Content-Type", FORM), (b"Content-Length", b"9"), *headers)
     caller = meet(state, PEER, (1, 1), pairs)
     rule = state.routes.match("POST", "/api/v1/marker", "g")
-    permit: Permit = make_permit(state, rule, "/api/v1/marker", caller.address, identity)
+    permit: Permit = make_permit(state, rule, "/api/v1/marker", "", caller.address, identity)
     return make_passage(state, caller, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
 
 

@@ -101,8 +101,16 @@ NO_KEY = (
         ({"routes": [
             {"name": "a", "methods": ["GET"], "path": "/a", "access": "anyone"},
             {"name": "b", "methods": ["POST"], "path": "/b", "access": "anyone", "kind": "submit"},
-            {"name": "c", "methods": ["POST"], "path": "/c", "kind": "submit"}]},
-         ["routes[1].access: anyone may use b without a key"]),
+            {"name": "c", "methods": ["POST"], "path": "/c", "kind": "submit"},
+            {"name": "d", "methods": ["GET"], "path": "/c/{request_id}", "kind": "result"}]},
+         ["routes[1].access: anyone may use b without a key",
+          "routes[1]: nobody can read the jobs of b: no route of kind result takes GET /b/x"]),
+        ({"upstreams": {"b": {"url": "http://192.0.2.77:8000", "idle_timeout": "5s"},
+                        "c": {"url": "http://127.0.0.1:1"}},
+          "routes": [{"name": "a", "methods": ["GET"], "path": "/a", "upstream": "b"}]},
+         ["upstreams.b.url: documents cross the network to 192.0.2.77 in the clear",
+          "upstreams.b.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost",
+          "upstreams.c: no route goes there"]),
     ],
 )  # fmt: skip
 def test_warns_of_what_works_and_may_not_be_meant(
@@ -232,10 +240,16 @@ def serve() -> Iterator[Serve]:
 
 
 def live(
-    directory: Path, url: str, *, end: datetime | None = None, names: tuple[str, ...] = ("gateway.test",)
+    directory: Path,
+    url: str,
+    *,
+    end: datetime | None = None,
+    names: tuple[str, ...] = ("gateway.test",),
+    **sections: Any,
 ) -> list[str]:
     leaf = trustme.CA().issue_cert(*names, not_after=end or datetime(2037, 1, 2, tzinfo=UTC))
-    path = write(directory, document(directory, keys=[KEY], ledger=ledger_in(directory), upstream={"url": url}))
+    sections = {"keys": [KEY], "ledger": ledger_in(directory), "upstream": {"url": url}, **sections}
+    path = write(directory, document(directory, **sections))
     (directory / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
     (directory / "server.key").write_bytes(leaf.private_key_pem.bytes())
     findings = [str(finding) for finding in check_live(path, ENVIRON)]
@@ -251,6 +265,22 @@ def test_a_good_site_is_told_so(tmp_path: Path, serve: Serve) -> None:
         f"ok: {SERVER}",
         f"ok: upstream 127.0.0.1:{port} answers",
         f"ok: port {port} is reached on the loopback address alone",
+    ]
+
+
+def test_every_upstream_that_a_route_goes_to_is_looked_at(tmp_path: Path, serve: Serve) -> None:
+    one, two = serve(), serve(status=503)
+    routes = [
+        {"name": "a", "methods": ["GET"], "path": "/a"},
+        {"name": "b", "methods": ["GET"], "path": "/b", "upstream": "two"},
+    ]
+    upstreams = {"two": {"url": f"http://127.0.0.1:{two}"}, "three": {"url": "http://127.0.0.1:1"}}
+    assert live(tmp_path, f"http://127.0.0.1:{one}", routes=routes, upstreams=upstreams) == [
+        "warning: upstreams.three: no route goes there",
+        f"ok: {SERVER}",
+        f"ok: upstream 127.0.0.1:{one} answers",
+        f"ok: port {one} is reached on the loopback address alone",
+        f"fault: upstreams.two.url: 127.0.0.1:{two}: /health_check answers 503",
     ]
 
 

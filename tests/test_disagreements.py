@@ -56,6 +56,20 @@ def test_routes_of_profiles_are_those_that_are_written_or_those_shipped() -> Non
     ]
 
 
+def test_routes_name_upstreams_and_shapes_that_are_there() -> None:
+    routes = [
+        {**ROUTE, "upstream": "stagin"},
+        {**ROUTE, "name": "a", "upstream": "staging", "kind": "result", "path": "/{request_id}", "job": "os"},
+        {**ROUTE, "name": "b", "path": "/b", "upstream": "default", "job": "default"},
+        {**ROUTE, "name": "c", "path": "/c", "upstream": 3, "job": None},
+    ]
+    upstreams = {"staging": {"url": "http://staging.test"}}
+    assert told(routes=routes, upstreams=upstreams, jobs={"shapes": {"oss": {}}}) == [
+        "routes[0].upstream: there is no upstream stagin; did you mean staging?",
+        "routes[1].job: there is no shape in jobs.shapes named os; did you mean oss?",
+    ]
+
+
 @pytest.mark.parametrize(
     ("sections", "faults"),
     [
@@ -89,7 +103,18 @@ def test_fewer_pages_in_flight_than_a_request_may_have_is_a_fault(
     "wrong", [None, 3, "text", [], ["text"], [[]], {}, {"x": None}, {"x": 3}, {3: {"x": []}}, [{}]]
 )
 def test_what_has_the_wrong_shape_is_left_to_others(wrong: Any) -> None:
-    sections = ("network", "listen", "admin", "tls", "profiles", "keys", "routes", "authentication")
+    sections = (
+        "network",
+        "listen",
+        "admin",
+        "tls",
+        "profiles",
+        "keys",
+        "routes",
+        "authentication",
+        "upstreams",
+        "jobs",
+    )
     assert told(**dict.fromkeys(sections, wrong)) == []
     for name in ("jwt", "certificates"):
         assert told(authentication={name: wrong}) == []

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from typing import Any
 
 import aiohttp
 import pytest
@@ -58,14 +59,36 @@ def plain_structlog() -> Iterator[None]:
 @pytest.mark.parametrize(("status", "event"), [(200, "upstream is up"), (500, "upstream is down")])
 async def test_the_first_look_is_told_either_way(status: int, event: str) -> None:
     async with upstream(status) as port:
-        health = HealthProbe(lambda: target_at(port))
+        health = HealthProbe(lambda: {"default": target_at(port)})
         assert not health.is_up
-        with capture_logs() as events:
-            task = asyncio.get_running_loop().create_task(health.run())
-            async with asyncio.timeout(10):
-                while not events:  # noqa: ASYNC110 -- capture_logs tells nobody
-                    await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    assert [entry["event"] for entry in events] == [event]
+        events = await first_look(health)
+    assert [(entry["event"], entry["upstream"]) for entry in events] == [(event, "default")]
     assert health.is_up is (status == 200)
+    assert list(health.collect()) == []  # gateway_upstream_up says it all
+
+
+async def first_look(health: HealthProbe, count: int = 1) -> Sequence[MutableMapping[str, Any]]:
+    """What is told of the first time that all are asked."""
+    with capture_logs() as events:
+        task = asyncio.get_running_loop().create_task(health.run())
+        async with asyncio.timeout(10):
+            while len(events) < count:  # noqa: ASYNC110 -- capture_logs tells nobody
+                await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return events
+
+
+@pytest.mark.usefixtures("plain_structlog")
+@pytest.mark.parametrize(("statuses", "is_up"), [((200, 200), True), ((200, 503), False), ((503, 200), False)])
+async def test_of_several_upstreams_all_must_be_up(statuses: tuple[int, int], is_up: bool) -> None:
+    async with upstream(statuses[0]) as one, upstream(statuses[1]) as two:
+        health = HealthProbe(lambda: {"default": target_at(one), "two": target_at(two)})
+        events = await first_look(health, count=2)
+    assert [entry["upstream"] for entry in events] == ["default", "two"]
+    assert health.is_up is is_up
+    (family,) = health.collect()
+    assert family.name == "gateway_upstream_healthy"
+    assert [(sample.labels, sample.value) for sample in family.samples] == [
+        ({"upstream": name}, status == 200) for name, status in zip(("default", "two"), statuses, strict=True)
+    ]

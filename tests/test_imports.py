@@ -11,18 +11,24 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 LEVELS = [
     "cli __main__ schema demo commands",
-    "app check registry process books",
+    "app check registry process books jobparts",
     "handler admin reload checkledger",
-    "submission settlement keeper health jwks keyadmin",
+    "submission keeper health jwks keyadmin jobs webhooks",
     """admission turnstile again keyfetch keyfiles wantedkey listener forward observe tls clientca devcerts
+    jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender
     body.submitbody body.spool body.counter body.workerprocess body.worker""",
-    "ledger acquaintance auth.login state configuration disagreements ledgerurl",
-    "account settings problem trace policy limits headers clientaddr networks upstreamlines auth body units drive",
+    "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
+    """account settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body units
+    drive jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url webhooks.forbidden
+    webhooks.schedule webhooks.breaker webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
 ]
 PURE = [
     "model", "errors", "headers", "clientaddr", "networks", "upstreamlines", "policy", "units", "problem", "trace",
-    "acquaintance", "account", "again", "auth", "disagreements", "limits",
+    "acquaintance", "account", "keyfacts", "again", "auth", "disagreements", "jobroutes", "limits",
+    "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "forward.urls",
+    "webhooks.rules", "webhooks.signature", "webhooks.url", "webhooks.forbidden", "webhooks.schedule",
+    "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
     "body.fieldrules", "body.parts", "body.inspector",
     "forward.heads", "forward.answer", "forward.checkurl", "forward.scalars", "listener.proxyprotocol",

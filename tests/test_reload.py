@@ -123,9 +123,14 @@ def test_the_files_of_keys_are_watched(tmp_path: Path) -> None:
 
 
 def test_every_file_that_a_configuration_names_is_watched(tmp_path: Path, made: Path) -> None:
-    for name in ("jwks.json", "pem", "shared", "token", "url"):
+    names = ("jwks.json", "pem", "shared", "token", "url", "cas", "out", "old", "own", "in")
+    for name in names:
         (tmp_path / name).write_text("sqlite:///data/ledger.db and more than 32 bytes")
-    files = {name: str(tmp_path / name) for name in ("jwks.json", "pem", "shared", "token", "url")}
+    files = {name: str(tmp_path / name) for name in names}
+    ends = "2099-01-01T00:00:00Z"
+    out = {name: {"file": files[place]} for name, place in (("secret", "out"), ("previous_secret", "old"))}
+    own = {"owner": "key:acme", "secret": {"file": files["own"]}}
+    taken = {"name": "a", "secret": {"file": files["in"]}, "forward_to": "http://127.0.0.1/a"}
     issuer = {"issuer": "https://idp.test", "audience": "gateway"}
     settings = make_settings(
         tmp_path,
@@ -141,9 +146,10 @@ def test_every_file_that_a_configuration_names_is_watched(tmp_path: Path, made: 
         },
         admin={"token": {"file": files["token"]}},
         ledger={"url": {"file": files["url"]}},
+        webhooks={"out": {**out, "previous_until": ends, "secrets": [own], "ca": files["cas"]}, "in": [taken]},
     )
-    expected = ["gateway.yaml", "server.pem", "server.key", "ca.pem", "jwks.json", "pem", "shared", "token", "url"]
-    assert [path.name for path in watched(tmp_path / "gateway.yaml", settings)] == expected
+    expected = ["gateway.yaml", "server.pem", "server.key", "ca.pem", *names]
+    assert sorted(path.name for path in watched(tmp_path / "gateway.yaml", settings)) == sorted(expected)
 
 
 def pair_of(made: Path) -> dict[str, str]:

@@ -13,10 +13,14 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from gateway.check import check_settings
 from gateway.configuration import load
 from gateway.demo.run import _CONFIGURATION
 from gateway.devcerts import make_development_certificates
+from gateway.errors import Refused
+from gateway.jobs.shape import is_id
 from gateway.keyfiles import read_local_keys
+from gateway.model import Kind
 from gateway.schema import main, schema_text
 from gateway.settings import LimitOverrides, ProfileSettings, Settings
 from gateway.state import compile_settings
@@ -37,11 +41,11 @@ def validator() -> Draft202012Validator:
 
 
 def with_examples(text: str) -> str:
-    """The shipped file with its examples in the place of the empty lists and mappings that they stand under."""
+    """The shipped file with its examples in the place of the empty values that they stand under."""
     for example in reversed(list(EXAMPLE.finditer(text))):
         indent = len(example[1])
         shown = "".join(line[:indent] + line[indent + 2 :] for line in example[2].splitlines(keepends=True))
-        head = re.sub(r"(: )(?:\[\]|\{\})([^\n]*\n)\Z", r":\2", text[: example.start()])
+        head = re.sub(r"(: )(?:\[\]|\{\}|null)([^\n]*\n)\Z", r":\2", text[: example.start()])
         text = head + shown + text[example.end() :]
     return text
 
@@ -60,8 +64,9 @@ def missing(model: type[BaseModel], value: Any, path: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if field.exclude:
             continue
-        here = f"{path}.{name}".lstrip(".")
-        found = [entry[name] for entry in entries if isinstance(entry, dict) and name in entry]
+        said = field.alias or name
+        here = f"{path}.{said}".lstrip(".")
+        found = [entry[said] for entry in entries if isinstance(entry, dict) and said in entry]
         if not found:
             yield here
         inner = [item for item in found if item is not None]
@@ -85,7 +90,8 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (certs / "other.key").write_bytes((certs / "server.key").read_bytes())
     (certs / "batch.pem").write_bytes(pem_of(p256_key()))
     (certs / "cluster-keys.json").write_bytes(jwks_of(jwk_of(p256_key(), kid="1")))
-    (certs / "legacy.key").write_bytes(SECRET)
+    for name in ("legacy", "acme", "datalab"):
+        (certs / f"{name}.key").write_bytes(SECRET)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -144,6 +150,28 @@ def test_the_examples_say_the_defaults() -> None:
                 assert entry[name] == (default.model_dump(exclude_unset=True) if name == "limits" else default), name
 
 
+def test_the_file_for_the_open_source_container_is_right(at_home: Path) -> None:
+    """Its ids become paths there: nothing but UUIDs of the caller's own jobs gets to it."""
+    assert at_home.is_dir()
+    document = yaml.safe_load((CONFIG / "oss-container.yaml").read_text())
+    validator().validate(document)
+    state = compile_settings(load(CONFIG / "oss-container.yaml", {}))
+    shape = state.shapes["oss"]
+    assert is_id(shape, "0b8c8e5e-7f6a-4b0e-9a55-0d1c2b3a4f5e")
+    assert not any(is_id(shape, text) for text in ("..", "../../etc", "0B8C8E5E-7F6A-4B0E-9A55-0D1C2B3A4F5E", "a"))
+    places = [("GET", "/marker/results"), ("GET", "/static/x/a.png"), ("POST", "/marker/clear")]
+    rules = [state.routes.match(method, path, "h").route for method, path in places]
+    assert [(rule.kind, rule.id_in, rule.id_name, rule.job, rule.rewrites) for rule in rules] == [
+        (Kind.RESULT, "query", "file_id", "oss", True),
+        (Kind.ASSET, "path", "file_id", "oss", False),
+        (Kind.DELETE, "body", "file_id", "oss", False),
+    ]
+    for path in ("/status", "/docs", "/openapi.json", "/static/x", "/marker/clear"):
+        with pytest.raises(Refused):
+            state.routes.match("GET", path, "h")
+    assert [finding for finding in check_settings(CONFIG / "oss-container.yaml", {}) if finding.is_fault] == []
+
+
 def test_overrides_are_those_of_a_profile() -> None:
     assert set(LimitOverrides.model_fields) == set(ProfileSettings.model_fields) - {"networks", "routes"}
 
@@ -175,6 +203,12 @@ def test_the_demos_file_fits_the_schema() -> None:
         {"body": {"spool_limit": 1}},
         {"prices": {"per_1000_pages": {"quick": 1}}},
         {"ledger": {"timeout": 2}},
+        {"upstream": {"url": ["http://a", "http://b"]}},
+        {"upstreams": {"two": {"urls": []}}},
+        {"routes": [{"name": "a", "methods": ["GET"], "path": "/a", "id": {"in": "header"}}]},
+        {"routes": [{"name": "a", "methods": ["GET"], "path": "/a", "upstream": ["a", "b"]}]},
+        {"jobs": {"result_ttl": 1}},
+        {"jobs": {"shapes": {"x": {"status": "status"}}}},
     ],
 )
 def test_the_schema_refuses(wrong: dict[str, Any]) -> None:

@@ -6,9 +6,20 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.keyring import Generation, KeyRecord
+from gateway.jobs.shape import DeleteCall
 from gateway.limits.buckets import Rate
 from gateway.model import Access, Identity, Kind, Profile, Reason, Route
-from gateway.state import Live, Pace, State, clashes, compile_settings, profile_of, with_issuers_keys, with_ring
+from gateway.state import (
+    Live,
+    Pace,
+    State,
+    clashes,
+    compile_settings,
+    profile_of,
+    routed_upstreams,
+    with_issuers_keys,
+    with_ring,
+)
 from tests.support.pure import denial_of, ip, make_settings
 
 
@@ -132,7 +143,7 @@ def test_routes_keep_their_order_and_all_their_rules(tmp_path: Path) -> None:
         {
             "name": "first",
             "methods": ["GET", "HEAD"],
-            "path": "/a/{x}",
+            "path": "/a/{request_id}",
             "kind": "result",
             "host": "A.Test",
             "networks": ["10.1.0.0/16"],
@@ -171,6 +182,32 @@ def test_the_shipped_table_serves_the_container(tmp_path: Path, method: str, pat
 )  # fmt: skip
 def test_the_shipped_table_serves_nothing_else(tmp_path: Path, method: str, path: str) -> None:
     assert denial_of(compiled(tmp_path).routes.match, method, path, "h").reason is Reason.ROUTE_NOT_FOUND
+
+
+def test_routes_say_where_their_jobs_are(tmp_path: Path) -> None:
+    routes = [
+        {"name": "submit", "methods": ["POST"], "path": "/s", "kind": "submit", "upstream": "two", "job": "other"},
+        {"name": "result", "methods": ["GET"], "path": "/r", "kind": "result", "upstream": "two", "job": "other",
+         "id": {"in": "query", "name": "File-Id"}, "rewrite_urls": True},
+    ]  # fmt: skip
+    delete = {"method": "POST", "path": "/c", "body": {"id": "{id}"}}
+    shape = {"read": "/r?i={id}", "id_pattern": "[a-z]+", "delete": delete, "status": {"complete": ["done"]}}
+    upstreams = {"two": {"url": "http://127.0.0.1:8001", "health_path": "/h"}}
+    state = compiled(tmp_path, routes=routes, upstreams=upstreams, jobs={"shapes": {"other": shape}})
+    assert state.routes.match("GET", "/r", "h").route == Route(
+        "result", Kind.RESULT, Access.KEY, "two", job="other", id_in="query", id_name="File-Id", rewrites=True
+    )
+    assert (state.upstreams["two"].port, state.upstreams["two"].health_path) == (8001, "/h")
+    assert list(state.upstreams) == ["default", "two"]
+    assert list(routed_upstreams(state)) == ["two"]
+    assert list(state.shapes) == ["default", "other"]
+    other = state.shapes["other"]
+    assert (other.name, other.read) == ("other", "/r?i={id}")
+    assert other.complete == {"done"}
+    assert other.id_pattern is not None
+    assert other.id_pattern.fullmatch("abc")
+    assert other.delete == DeleteCall("POST", "/c", {"id": "{id}"})
+    assert state.shapes["default"].delete is None
 
 
 def test_pace_is_that_of_the_listener(tmp_path: Path) -> None:

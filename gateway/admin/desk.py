@@ -38,10 +38,13 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: who, which key, and what was read of it; body and query are of the operation's models."""
+    """One request: who, which key, job or webhook (as the path names it), and what was read of it.
+
+    Body and query are of the operation's models.
+    """
 
     actor: str
-    key_id: str
+    subject: str
     body: Any
     query: Any
     idempotency_key: str | None

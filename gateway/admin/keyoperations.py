@@ -8,6 +8,7 @@ from gateway.admin.desk import Call, Desk
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.auth.keyring import KeyRecord, profile_for
 from gateway.keyadmin import Made
+from gateway.keyfacts import maybe_moment, moment
 from gateway.limits.report import limits_report
 from gateway.limits.standing import Standing
 from gateway.wantedkey import Wanted
@@ -18,7 +19,7 @@ async def list_keys(desk: Desk, call: Call) -> answers.Keys:
     query: KeysQuery = call.query
     behind = [record for record in await desk.keys.list() if query.after is None or record.id > query.after]
     shown, now = behind[: query.limit], desk.wall()
-    rows = [answers.Key(**views.key_of(record, desk.live.state.settings, now)) for record in shown]
+    rows = [answers.Key(**views.key_fields(record, desk.live.state.settings, now)) for record in shown]
     return answers.Keys(keys=rows, next=shown[-1].id if len(behind) > len(shown) else None)
 
 
@@ -41,10 +42,10 @@ async def create(desk: Desk, call: Call) -> answers.NewSecret:
 
 async def show(desk: Desk, call: Call) -> answers.KeyInFull:
     """Shows a key, and how its account stands."""
-    record, standing = await desk.keys.show(call.key_id)
+    record, standing = await desk.keys.show(call.subject)
     now = desk.wall()
     return answers.KeyInFull(
-        **views.key_of(record, desk.live.state.settings, now), standing=_standing(desk, record, standing, now)
+        **views.key_fields(record, desk.live.state.settings, now), standing=_standing(desk, record, standing, now)
     )
 
 
@@ -54,13 +55,13 @@ async def change(desk: Desk, call: Call) -> answers.Key:
     values = _changed(body)
     record: KeyRecord | None = None
     if values:
-        record = await desk.keys.change(call.actor, call.key_id, **values)
-        await desk.changed(call.actor, "key.change", call.key_id)
+        record = await desk.keys.change(call.actor, call.subject, **values)
+        await desk.changed(call.actor, "key.change", call.subject)
     if "disabled" in body.model_fields_set:
-        record = await desk.keys.disable(call.actor, call.key_id, disabled=body.disabled)
-        await desk.changed(call.actor, "key.disable" if body.disabled else "key.enable", call.key_id)
+        record = await desk.keys.disable(call.actor, call.subject, disabled=body.disabled)
+        await desk.changed(call.actor, "key.disable" if body.disabled else "key.enable", call.subject)
     assert record is not None  # noqa: S101 -- a body that names nothing is refused
-    return answers.Key(**views.key_of(record, desk.live.state.settings, desk.wall()))
+    return answers.Key(**views.key_fields(record, desk.live.state.settings, desk.wall()))
 
 
 async def rotate(desk: Desk, call: Call) -> answers.NewSecret:
@@ -70,35 +71,35 @@ async def rotate(desk: Desk, call: Call) -> answers.NewSecret:
     if call.idempotency_key not in {None, operation}:
         fault = InvalidValue(path="operation", message="is another one than Idempotency-Key says")
         raise AdminProblem("invalid", f"{fault.path} {fault.message}", errors=[fault])
-    made = await desk.keys.rotate(call.actor, call.key_id, body.overlap, operation)
+    made = await desk.keys.rotate(call.actor, call.subject, body.overlap, operation)
     if made.secret is not None:
-        await desk.changed(call.actor, "key.rotate", call.key_id)
+        await desk.changed(call.actor, "key.rotate", call.subject)
     return _new_secret(made)
 
 
 async def revoke(desk: Desk, call: Call) -> answers.Revoked:
     """Ends one secret, or all."""
     body: Revocation = call.body
-    ended = await desk.keys.revoke(call.actor, call.key_id, body.generation, force=body.force)
-    await desk.changed(call.actor, "key.revoke", call.key_id)
-    return answers.Revoked(id=call.key_id, generations=ended)
+    ended = await desk.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
+    await desk.changed(call.actor, "key.revoke", call.subject)
+    return answers.Revoked(id=call.subject, generations=ended)
 
 
 async def grant(desk: Desk, call: Call) -> answers.Granted:
     """Adds pages to a key's budgets for some time."""
     body: Grant = call.body
     until = body.until.timestamp()
-    await desk.keys.grant(call.actor, call.key_id, body.pages, until)
-    await desk.changed(call.actor, "key.grant", call.key_id)
-    return answers.Granted(id=call.key_id, pages=body.pages, until=views.moment(until))
+    await desk.keys.grant(call.actor, call.subject, body.pages, until)
+    await desk.changed(call.actor, "key.grant", call.subject)
+    return answers.Granted(id=call.subject, pages=body.pages, until=moment(until))
 
 
 async def reset(desk: Desk, call: Call) -> answers.Forgotten:
     """Lets a key's windows begin anew."""
     _: Nothing = call.body
-    forgotten = await desk.keys.reset(call.actor, call.key_id)
-    await desk.changed(call.actor, "key.reset", call.key_id)
-    return views.forgotten(call.key_id, forgotten)
+    forgotten = await desk.keys.reset(call.actor, call.subject)
+    await desk.changed(call.actor, "key.reset", call.subject)
+    return views.forgotten(call.subject, forgotten)
 
 
 def _changed(body: KeyChange) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _changed(body: KeyChange) -> dict[str, Any]:
 
 
 def _new_secret(made: Made) -> answers.NewSecret:
-    ends_at = None if made.previous_ends_at is None else views.moment(made.previous_ends_at)
+    ends_at = maybe_moment(made.previous_ends_at)
     return answers.NewSecret(id=made.id, generation=made.generation, secret=made.secret, previous_ends_at=ends_at)
 
 

@@ -10,11 +10,15 @@ from gateway import __version__
 from gateway.admin.problem import PROBLEM_TYPE, TITLES, Problem
 
 _REF: Final = "#/components/schemas/{model}"
-_ID: Final = {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}
+_NAMED: Final = {
+    "id": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"},
+    "request_id": {"type": "string", "minLength": 1, "maxLength": 256},
+}
 _OPERATION: Final = {"type": "string", "pattern": "^[!-~]{1,128}$"}
 _ALWAYS: Final = (400, 401, 403, 429, 500, 503)
 _OF_BODIES: Final = (408, 413, 415, 422)
 _OF_KEYS: Final = (404, 409, 422)
+_CONFLICTING: Final = frozenset({"createKey", "retryWebhook"})
 _LONG: Final = {429: "Retry-After", 503: "Retry-After"}
 
 
@@ -82,9 +86,11 @@ def _described(operation: Described) -> dict[str, Any]:
 
 
 def _parameters(operation: Described) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    if "{id}" in operation.path:
-        found.append({"name": "id", "in": "path", "required": True, "schema": _ID})
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in _NAMED.items()
+        if f"{{{name}}}" in operation.path
+    ]
     if operation.takes_idempotency_key:
         summary = "The same as `operation` of the body."
         found.append({"name": "Idempotency-Key", "in": "header", "description": summary, "schema": _OPERATION})
@@ -102,7 +108,8 @@ def _responses(operation: Described) -> dict[str, Any]:
         *(_OF_BODIES if operation.body is not None else ()),
         *((422,) if operation.query is not None else ()),
         *(_OF_KEYS if operation.path.startswith("/admin/v1/keys/") else ()),
-        *((409,) if operation.id == "createKey" else ()),
+        *((404,) if "{" in operation.path else ()),
+        *((409,) if operation.id in _CONFLICTING else ()),
     }
     return {str(operation.status): done, **{str(status): _problem(status) for status in sorted(statuses)}}
 

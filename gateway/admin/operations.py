@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from gateway.admin import answers, asked, keyoperations, reports
+from gateway.admin import answers, asked, jobasked, joboperations, keyoperations, reports
 from gateway.admin.desk import Call, Desk
 from gateway.admin.openapi import document_of
 
 _KEY = "/admin/v1/keys/{id}"
+_WEBHOOK = "/admin/v1/webhooks/{id}"
 Run = Callable[[Desk, Call], Awaitable[BaseModel]]
 
 
@@ -37,7 +38,7 @@ def make_operations() -> tuple[Operation, ...]:
 
     summary = "This document"
     itself = Operation("describe", "GET", "/admin/v1/openapi.json", summary, describe, answers.Document)
-    operations = (*_keys(), *_reports(), itself)
+    operations = (*_keys(), *_jobs(), *_reports(), itself)
     document = document_of(operations)
     return operations
 
@@ -73,6 +74,29 @@ def _keys() -> tuple[Operation, ...]:
         Operation(
             "resetKey", "POST", f"{_KEY}/reset", "Let the windows of this day and month begin anew", do.reset,
             answers.Forgotten, body=asked.Nothing,
+        ),
+    )  # fmt: skip
+
+
+def _jobs() -> tuple[Operation, ...]:
+    do = joboperations
+    return (
+        Operation(
+            "listJobs", "GET", "/admin/v1/jobs", "Jobs, the newest first, without content", do.list_jobs,
+            answers.Jobs, query=jobasked.JobsQuery,
+        ),
+        Operation(
+            "showJob", "GET", "/admin/v1/jobs/{request_id}", "One job, also when it is gone", do.show_job,
+            answers.Job, query=jobasked.JobQuery,
+        ),
+        Operation(
+            "listWebhooks", "GET", "/admin/v1/webhooks", "Webhooks that go out, the newest first", do.list_webhooks,
+            answers.Webhooks, query=jobasked.WebhooksQuery,
+        ),
+        Operation("showWebhook", "GET", _WEBHOOK, "One webhook", do.show_webhook, answers.Webhook),
+        Operation(
+            "retryWebhook", "POST", f"{_WEBHOOK}/retry", "Send one at once that was given up, or waits",
+            do.retry_webhook, answers.Webhook, body=asked.Nothing,
         ),
     )  # fmt: skip
 

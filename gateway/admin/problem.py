@@ -22,6 +22,8 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "forbidden": (403, "Not from here"),
     "route_not_found": (404, "No such route"),
     "key_not_found": (404, "No such key"),
+    "job_not_found": (404, "No such job"),
+    "webhook_not_found": (404, "No such webhook"),
     "method_not_allowed": (405, "Method not allowed"),
     "body_too_slow": (408, "Request body too slow"),
     "conflict": (409, "In conflict with what is there"),

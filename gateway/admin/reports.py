@@ -6,6 +6,7 @@ from typing import Final
 from gateway.admin import answers, views
 from gateway.admin.asked import AuditQuery, UsageQuery
 from gateway.admin.desk import Call, Desk
+from gateway.keyfacts import day
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import used_since
 from gateway.limits.windows import day_of
@@ -20,7 +21,7 @@ async def usage(desk: Desk, call: Call) -> answers.Usage:
     account = None if query.key is None else f"key:{query.key}"
     rows = await desk.ledger.report(lambda c: used_since(c, since, account, _MOST_ROWS + 1))
     found = list(map(views.usage_of, rows[-_MOST_ROWS:]))
-    return answers.Usage(since=views.day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
+    return answers.Usage(since=day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
 
 
 async def audit(desk: Desk, call: Call) -> answers.Audit:

@@ -17,7 +17,9 @@ def add_operations(application: web.Application, desk: Desk) -> None:
     """Adds all of them."""
     for operation in make_operations():
         handle = _handle(operation, desk)
-        application.router.add_route(operation.method, operation.path, handle, expect_handler=expect_later)
+        # An upstream's ids may have braces, which aiohttp keeps to itself unless it is told otherwise.
+        path = operation.path.replace("{request_id}", "{request_id:[^/]+}")
+        application.router.add_route(operation.method, path, handle, expect_handler=expect_later)
 
 
 def _handle(operation: Operation, desk: Desk) -> _Handle:
@@ -32,7 +34,7 @@ def _handle(operation: Operation, desk: Desk) -> _Handle:
 async def _call(operation: Operation, request: web.Request) -> Call:
     return Call(
         actor=request[ACTOR],
-        key_id=request.match_info.get("id", ""),
+        subject=next(iter(request.match_info.values()), ""),
         query=None if operation.query is None else read_query(request, operation.query),
         body=None if operation.body is None else await read_body(request, operation.body),
         idempotency_key=request.headers.get("Idempotency-Key") if operation.takes_idempotency_key else None,

@@ -9,7 +9,7 @@ from gateway.auth.apikey import Key, digest_of, find_key
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt import KeyUnknown, identify
 from gateway.auth.mtls import certificate_identity
-from gateway.auth.secret import PREFIX
+from gateway.auth.secret import PREFIX, is_secret
 from gateway.errors import Refused, refuse
 from gateway.limits.logins import BadLogins
 from gateway.model import ClientCertificate, Denial, Identity, Reason
@@ -18,6 +18,7 @@ from gateway.state import Live, State
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
 _EXPIRED: Final = "This API key has expired."
 _UNKNOWN: Final = "This API key is not known here, or no more."
+_NOT_WHOLE: Final = "This API key is not whole: its checksum does not fit (was it cut off when it was copied?)."
 _ELSEWHERE: Final = "This key may not be used from this address."
 _TOO_MANY: Final = "Too many credentials from this address failed; good ones are not affected."
 
@@ -92,7 +93,7 @@ class Login:
             return self._by_key(state, key, peer, now)
         closed = state.ring.closed.get(digest_of(credential))
         if closed is not None or not state.issuers or credential.startswith(PREFIX):
-            why = refuse(Reason.UNAUTHENTICATED, closed.why if closed else _UNKNOWN)
+            why = refuse(Reason.UNAUTHENTICATED, closed.why if closed else _why_unknown(credential))
             attempt = self._failed(state, peer, now, ("api_key", "rejected"), why)
             return replace(attempt, closed_id=closed.key_id) if closed else attempt
         try:
@@ -138,6 +139,11 @@ class Login:
         if wait is None:
             return Attempt(label, refusal=why)
         return Attempt(label, refusal=Refused(Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait)))
+
+
+def _why_unknown(credential: bytes) -> str:
+    """What its bearer may be told: a checksum says nothing of which keys there are."""
+    return _NOT_WHOLE if credential.startswith(PREFIX) and not is_secret(credential) else _UNKNOWN
 
 
 def _by_certificate(state: State, certificate: ClientCertificate | None) -> Attempt:

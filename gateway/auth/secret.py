@@ -1,7 +1,8 @@
 """The form of a key's secret: `dgw_<id>_<43 characters of base64url><6 of checksum>`. Pure.
 
 256 random bits; the prefix lets secret scanners find what was committed by mistake, the id tells which key to rotate,
-and the checksum lets them, and us, tell a secret from a text that only looks like one, without asking the ledger.
+and the checksum lets them, and us, tell a secret from a text that only looks like one, such as one that was cut off,
+without asking the ledger.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Base64url and JSON with one reading only: pure.
 
 What signs a token and what believes it are two programs. Wherever a text has two readings (padding and stray bits of
-base64url, a member that is there twice, NaN), they may differ, so such texts are refused. Both functions answer None
+base64url, a member that is there twice, NaN), they may differ, so such texts are refused. The functions answer None
 instead of raising: json's own errors carry the text they failed on, and a token belongs into no error.
 """
 
@@ -36,10 +36,34 @@ def read_object(text: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def member_twice(text: bytes) -> str | None:
+    """The name of a member that an object of this JSON has twice, at any depth; None when there is none, or no JSON.
+
+    It takes any number, NaN too: for parsers that judge all else by themselves, and take the last of two silently.
+    """
+    try:
+        json.loads(text.decode(), object_pairs_hook=_members, parse_int=str, parse_float=str)
+    except _MemberTwiceError as error:
+        return error.name
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+class _MemberTwiceError(ValueError):
+    """An object has this member twice."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__("a member is there twice")
+
+
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _MemberTwiceError(name)
+        members[name] = value
     return members
 
 

@@ -19,6 +19,8 @@ from gateway.model import Reason
 _LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
 _LONGEST: Final = len(_LINE_END) + MOST_HEAD_BYTES + len(_HEAD_END)
+_COMPARED: Final = 8
+_DIFFERENT: Final = 5
 _MISUSED: Final = "The boundary stands where it is no plain delimiter."
 
 
@@ -38,11 +40,12 @@ class Sink(Protocol):
 class Framing:
     """Splits one body. `ending` is what came behind the closing delimiter."""
 
-    __slots__ = ("_dashes", "_delimiter", "_held", "_sink", "_step")
+    __slots__ = ("_dashes", "_delimiter", "_find", "_held", "_sink", "_step")
 
     def __init__(self, boundary: bytes, sink: Sink) -> None:
         self._dashes = b"--" + boundary
         self._delimiter = _LINE_END + self._dashes
+        self._find = _find_plainly if _repeats_itself(self._dashes) else _find_quickly
         self._sink = sink
         self._held = b""
         self._step: Callable[[bytes, int], int] = self._opening
@@ -94,7 +97,7 @@ class Framing:
         return end + len(_HEAD_END)
 
     def _data(self, buffer: bytes, place: int) -> int:
-        found = buffer.find(self._dashes, place)
+        found = self._find(buffer, self._dashes, place)
         if found < 0:
             start = self._first_candidate(buffer, place)
             self._pass(buffer, place, start)
@@ -141,3 +144,20 @@ class Framing:
                 if self._delimiter.startswith(rest) or self._dashes.startswith(rest):
                     return start + place_in_tail
         return len(buffer)
+
+
+def _find_plainly(buffer: bytes, wanted: bytes, place: int) -> int:
+    return buffer.find(wanted, place)
+
+
+def _find_quickly(buffer: bytes, wanted: bytes, place: int) -> int:
+    """The same. CPython looks from behind four times as fast, and nearly all pieces have no delimiter to be found."""
+    return -1 if buffer.rfind(wanted, place) < 0 else buffer.find(wanted, place)
+
+
+def _repeats_itself(wanted: bytes) -> bool:
+    """Whether the end of a delimiter has few different bytes: looked for from behind, it may take a time of its own.
+
+    CPython compares from there, and what repeats itself matches some of that at one place and at the next one, too.
+    """
+    return len(set(wanted[-_COMPARED:])) < _DIFFERENT

@@ -2,12 +2,14 @@
 
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from gateway.commands.options import AS_JSON, CONFIG
 from gateway.networks import parse_address
+
+MODES: Final = ("fast", "balanced", "accurate")
 
 
 def _address(_: click.Context, __: click.Parameter, text: str) -> IPv4Address | IPv6Address:
@@ -22,6 +24,11 @@ def _address(_: click.Context, __: click.Parameter, text: str) -> IPv4Address | 
 @click.option("--key", "key_id", metavar="ID", help="The key's id, of the file or the ledger. [no key]")
 @click.option("--ip", "address", required=True, callback=_address, metavar="ADDR", help="The client's address.")
 @click.option("--pages", type=click.IntRange(1), metavar="N", help="The most pages that the job may cost.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="The mode of the form, which has the price. [that of prices.default_mode]",
+)
 @click.option("--host", metavar="HOST", help="The Host header. [that of public_url, or localhost]")
 @AS_JSON
 @click.argument("method", metavar="METHOD")

@@ -51,7 +51,7 @@ async def _asked(desk: Desk, method: str, path: str, asked: Mapping[str, Any]) -
     )
     over = await desk.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
     host = asked["host"] or urlsplit(state.public_url or "").netloc or "localhost"
-    question = Question(method, path, host, asked["address"], key_id, asked["pages"])
+    question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"])
     return explain(question, state, standings, now), over
 
 

@@ -23,7 +23,7 @@ from gateway.state import State
 
 
 class Question(NamedTuple):
-    """A request that somebody might make. `pages` is the most that its job may cost."""
+    """A request that somebody might make. `pages` is the most that its job may cost, `mode` its form's."""
 
     method: str
     target: str
@@ -31,6 +31,7 @@ class Question(NamedTuple):
     address: IPv4Address | IPv6Address
     key_id: str | None
     pages: int | None
+    mode: str | None = None
 
 
 class Step(NamedTuple):
@@ -169,7 +170,7 @@ def _submit(
         told.tell("not asked; see --pages")
         return
     pages = page_bound(Form(), question.pages, profile.pages_per_request)
-    price = state.pricing.of(None)
+    price = state.pricing.of(question.mode)
     _raise(refuse_pages(profile, standing, pages, pages * price, now))
     told.tell(f"{pages} pages more are within pages_per_request, pages_in_flight and budgets")
 

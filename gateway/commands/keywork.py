@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import click
 
-from gateway.commands.keyview import as_written, money
+from gateway.commands.keyview import money
 from gateway.commands.moments import iso
 from gateway.commands.session import Desk, change
 from gateway.keyadmin import Made
+from gateway.keyfacts import limits_as_written
 from gateway.wantedkey import DEFAULT, Wanted
 
 _SOON: Final = "A running gateway follows within 2 seconds."
@@ -76,7 +77,7 @@ def disable(config: Path, key_id: str, *, disabled: bool) -> None:
 def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
     """Changes what a key is."""
     record = change(config, lambda desk: desk.keys.change(desk.actor, key_id, **values))
-    limits = " ".join(f"{name}={_limit(value)}" for name, value in as_written(record.limits).items())
+    limits = " ".join(f"{name}={_limit(value)}" for name, value in limits_as_written(record.limits, money).items())
     facts = [
         f"profile {record.profile}",
         f"owner {record.owner}",

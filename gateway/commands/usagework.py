@@ -17,6 +17,7 @@ from gateway.acquaintance import ANYONE
 from gateway.commands.keyview import money
 from gateway.commands.session import Desk, look
 from gateway.commands.table import show_table
+from gateway.keyfacts import day, key_of
 from gateway.ledger.keys import one_key
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
@@ -34,7 +35,7 @@ def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> Non
     rows = look(config, lambda desk: _rows(desk, key_id, first))
     if form == "json":
         click.echo(
-            json.dumps({"since": _day(first), "rows": list(map(_entry, rows)), "total": _total(rows)}, indent=2)
+            json.dumps({"since": day(first), "rows": list(map(_entry, rows)), "total": _total(rows)}, indent=2)
         )
     elif form == "csv":
         # Bytes: a text stream would write RFC 4180's line ends as the platform has them.
@@ -51,8 +52,8 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(_HEADINGS)
     for row in rows:
-        day, key, *counted = _cells(row)
-        writer.writerow([day, _harmless(str(key)), *counted])
+        date, key, *counted = _cells(row)
+        writer.writerow([date, _harmless(str(key)), *counted])
     return text.getvalue()
 
 
@@ -66,14 +67,13 @@ async def _rows(desk: Desk, key_id: str | None, since: int) -> list[UsedOnDay]:
 
 
 def _cells(row: UsedOnDay) -> list[object]:
-    name = _NOBODY if row.account == ANYONE else row.account.removeprefix("key:")
-    return [_day(row.day), name, row.requests, row.failed, row.pages, row.refunded, money(row.spend)]
+    name = _NOBODY if row.account == ANYONE else key_of(row.account) or row.account
+    return [day(row.day), name, row.requests, row.failed, row.pages, row.refunded, money(row.spend)]
 
 
 def _entry(row: UsedOnDay) -> dict[str, Any]:
-    key = row.account.removeprefix("key:") if row.account.startswith("key:") else None
     counts = {name: getattr(row, name) for name in _COUNTED}
-    return {"day": _day(row.day), "key": key, "account": row.account, **_in_currency(counts)}
+    return {"day": day(row.day), "key": key_of(row.account), "account": row.account, **_in_currency(counts)}
 
 
 def _total(rows: Sequence[UsedOnDay]) -> dict[str, Any]:
@@ -82,10 +82,6 @@ def _total(rows: Sequence[UsedOnDay]) -> dict[str, Any]:
 
 def _in_currency(counts: dict[str, int]) -> dict[str, Any]:
     return {**counts, "spend": counts["spend"] / MILLION}
-
-
-def _day(period: int) -> str:
-    return f"{period // 10_000:04}-{period // 100 % 100:02}-{period % 100:02}"
 
 
 def _harmless(text: str) -> str:

@@ -1,35 +1,32 @@
-"""The stand-in's API as an aiohttp application: marker, ocr, usage and health_check.
+"""The stand-in as an aiohttp application: marker, ocr, usage and health_check, and the open-source API (oss.py).
 
 Its answers have the shapes of FastAPI, which the container is built on. As there, X-API-Key is ignored, and so is
 who submitted a job: all of that is the gateway's part.
 """
 
-import asyncio
 import contextlib
-import threading
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, cast
 
 import orjson
 from aiohttp import hdrs, web
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from gateway.demo.answering import fastapi_errors, json_answer, valid
 from gateway.demo.conversion import Options
 from gateway.demo.form import File, Form, read_form, refusal
-from gateway.demo.jobs import Job, JobTable, Operation, Outcome, UnknownJobError, work
+from gateway.demo.jobs import Job, JobTable, Operation, UnknownJobError
+from gateway.demo.oss import OssContainer
+from gateway.demo.worker import Worker
 
+Api = Literal["datalab", "oss", "both"]
 CheckUrl = Literal["absolute", "relative", "null"]
-_Model = TypeVar("_Model", bound=BaseModel)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SLICE = 1 << 18  # bytes written at once
 _LONGEST_USAGE = timedelta(days=7)
-_OVERRIDES = ("processing_time", "result_bytes")
+_OVERRIDES = ("processing_time", "result_bytes", "fail")
 _PROCESSING = orjson.dumps({"status": "processing", "success": None, "error": None, "page_count": None})
 
 
@@ -40,7 +37,9 @@ class Config:
     Attributes:
         processing_time: seconds from a submit to its result, at least; a long conversion takes longer.
         check_url: what request_check_url looks like.
-        allow_overrides: lets a form set `processing_time` and `result_bytes`, what its markdown is padded to.
+        allow_overrides: lets a form set `processing_time`, `result_bytes` (what its markdown is padded to) and
+            `fail`, which lets nothing come of the job.
+        api: which one it speaks: Datalab's on-prem one, that of the open-source container, or both.
         keep_jobs: finished jobs kept at most.
         keep_bytes: size of their results at most.
     """
@@ -48,6 +47,7 @@ class Config:
     processing_time: float = 2.0
     check_url: CheckUrl = "absolute"
     allow_overrides: bool = False
+    api: Api = "both"
     keep_jobs: int = 1000
     keep_bytes: int = 1 << 30
 
@@ -57,6 +57,7 @@ class Submission(Options):
 
     processing_time: float | None = Field(default=None, ge=0, le=3600)
     result_bytes: int = Field(default=0, ge=0, le=1 << 30)
+    fail: bool = False
 
 
 class Period(BaseModel):
@@ -67,12 +68,10 @@ class Period(BaseModel):
 
 
 class Container:
-    """The endpoints, over one table of jobs and the one thread that converts: PDFium bears no second one."""
+    """Datalab's endpoints, over the table of jobs."""
 
-    def __init__(self, config: Config, jobs: JobTable) -> None:
-        self._config, self._jobs = config, jobs
-        self._worker = ThreadPoolExecutor(1, "conversion")
-        self._stopped = threading.Event()
+    def __init__(self, config: Config, jobs: JobTable, worker: Worker) -> None:
+        self._config, self._jobs, self._worker = config, jobs, worker
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Takes a file and the options of its conversion."""
@@ -82,9 +81,9 @@ class Container:
         operation = cast("Operation", request.match_info["operation"])
         seconds = submission.processing_time
         job = self._jobs.open(operation, self._config.processing_time if seconds is None else seconds)
-        self._start(job, file, submission)
+        self._worker.start(job, file, submission, result_bytes=submission.result_bytes, fails=submission.fail)
         answer = {"success": True, "error": None, "request_id": job.request_id}
-        return _json({**answer, "request_check_url": self._check_url(request, job), "versions": None})
+        return json_answer({**answer, "request_check_url": self._check_url(request, job), "versions": None})
 
     async def result(self, request: web.Request) -> web.StreamResponse:
         """Says how far a job is; a large answer goes out in slices of the one copy there is."""
@@ -104,43 +103,28 @@ class Container:
 
     async def usage(self, request: web.Request) -> web.StreamResponse:
         """Reports what was converted, by default within the last 24 hours."""
-        period = _valid(Period, {name: value for name, value in request.query.items() if value}, "query")
+        period = valid(Period, {name: value for name, value in request.query.items() if value}, "query")
         end = _utc(period.end_date or datetime.now(UTC))
         start = _utc(period.start_date or end - timedelta(days=1))
         if start > end:
             raise refusal(web.HTTPBadRequest, "start_date must not be after end_date")
         if end - start > _LONGEST_USAGE:
             raise refusal(web.HTTPBadRequest, "Date range cannot exceed 7 days")
-        return _json(self._jobs.usage(start, end))
+        return json_answer(self._jobs.usage(start, end))
 
     async def health(self, _request: web.Request) -> web.StreamResponse:
         """Says that requests are accepted."""
-        return _json({"status": "healthy"})
-
-    async def close(self, _app: web.Application) -> None:
-        """Ends the conversion that is running after its page, and forgets those that wait."""
-        self._stopped.set()
-        self._worker.shutdown(cancel_futures=True)
+        return json_answer({"status": "healthy"})
 
     def _validated(self, form: Form) -> tuple[File, Submission]:
         file, ignored = form.fields.get("file"), ("file", *(() if self._config.allow_overrides else _OVERRIDES))
         values = {name: value for name, value in form.fields.items() if value != "" and name not in ignored}
         if isinstance(file, SpooledTemporaryFile):
-            return file, _valid(Submission, values, "body")
+            return file, valid(Submission, values, "body")
         problem = {"type": "missing", "msg": "Field required", "input": None}
         if file:
             problem = {"type": "value_error", "msg": "Value error, Expected UploadFile", "input": file}
         raise refusal(web.HTTPUnprocessableEntity, [{"loc": ["body", "file"], **problem}])
-
-    def _start(self, job: Job, file: File, submission: Submission) -> None:
-        call = partial(work, job.operation, file, submission, submission.result_bytes, self._stopped.is_set)
-        outcome = asyncio.get_running_loop().run_in_executor(self._worker, call)
-        outcome.add_done_callback(partial(self._finish, job, file))
-
-    def _finish(self, job: Job, file: File, outcome: asyncio.Future[Outcome]) -> None:
-        file.close()
-        if not outcome.cancelled():
-            self._jobs.finish(job, outcome.result())
 
     def _check_url(self, request: web.Request, job: Job) -> str | None:
         path = f"/api/v1/{job.operation}/{job.request_id}"
@@ -155,45 +139,20 @@ def make_app(config: Config, jobs: JobTable | None = None) -> web.Application:
         config: how it behaves.
         jobs: a table with clocks of the caller's choice; made from `config` by default.
     """
-    container = Container(config, jobs or JobTable(config.keep_jobs, config.keep_bytes))
-    app = web.Application(middlewares=[_fastapi_errors])
-    app.router.add_route("POST", "/api/v1/{operation:marker|ocr}", container.submit)
-    app.router.add_route("GET", "/api/v1/{operation:marker|ocr}/{request_id}", container.result)
-    app.router.add_route("GET", "/api/v1/usage", container.usage)
+    jobs = jobs or JobTable(config.keep_jobs, config.keep_bytes)
+    worker = Worker(jobs)
+    container = Container(config, jobs, worker)
+    app = web.Application(middlewares=[fastapi_errors])
+    if config.api != "oss":
+        app.router.add_route("POST", "/api/v1/{operation:marker|ocr}", container.submit)
+        app.router.add_route("GET", "/api/v1/{operation:marker|ocr}/{request_id}", container.result)
+        app.router.add_route("GET", "/api/v1/usage", container.usage)
+    if config.api != "datalab":
+        other = OssContainer(jobs, worker, config.processing_time, allow_overrides=config.allow_overrides)
+        other.add_routes(app)
     app.router.add_route("GET", "/health_check", container.health)
-    app.on_cleanup.append(container.close)
+    app.on_cleanup.append(worker.close)
     return app
-
-
-@web.middleware
-async def _fastapi_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.content_type == "application/json":
-            raise
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _json({"detail": error.reason}, error.status, allow)
-
-
-def _json(content: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(content), status=status, headers=headers, content_type="application/json")
-
-
-def _valid(model: type[_Model], values: dict[str, Any], place: str) -> _Model:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        detail = [
-            {
-                "type": problem["type"],
-                "loc": [place, *problem["loc"]],
-                "msg": problem["msg"],
-                "input": problem["input"] if isinstance(problem["input"], str) else None,
-            }
-            for problem in error.errors(include_url=False, include_context=False)
-        ]
-        raise refusal(web.HTTPUnprocessableEntity, detail) from error
 
 
 def _utc(moment: datetime) -> datetime:

@@ -12,7 +12,7 @@ from typing import get_args
 import uvloop
 from aiohttp import web
 
-from gateway.demo.api import CheckUrl, Config, make_app
+from gateway.demo.api import Api, CheckUrl, Config, make_app
 
 _KEEPALIVE = 5.0  # seconds, uvicorn's default
 _LEAVE_WITHIN = 1.0  # seconds that open answers have at the end
@@ -96,9 +96,12 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one")
     parser.add_argument("--processing-time", type=_seconds, default=2.0, metavar="SECONDS")
+    parser.add_argument(
+        "--api", choices=get_args(Api), default="both", help="Datalab's, the open-source one's, or both"
+    )
     parser.add_argument("--check-url", choices=get_args(CheckUrl), default="absolute")
     parser.add_argument(
-        "--allow-overrides", action="store_true", help="obey processing_time and result_bytes in forms"
+        "--allow-overrides", action="store_true", help="obey processing_time, result_bytes and fail in forms"
     )
     parser.add_argument("--keep-jobs", type=int, default=1000, help="finished jobs kept at most")
     parser.add_argument("--keep-bytes", type=int, default=1 << 30, help="size of their results at most")

@@ -13,7 +13,7 @@ import orjson
 from gateway.demo.conversion import ConversionError, Options, convert
 from gateway.demo.render import render, render_ocr
 
-Operation = Literal["marker", "ocr"]
+Operation = Literal["marker", "ocr", "oss"]
 
 _FORMAT_FIELDS = ("output_format", "markdown", "html", "json", "chunks", "images", "metadata")
 _NEVER_SET = (
@@ -83,9 +83,9 @@ class JobTable:
         self._kept_bytes = 0
         self._finished: deque[Finished] = deque(maxlen=_USAGE_RECORDS)
 
-    def open(self, operation: Operation, processing_time: float) -> Job:
-        """Adds a job that is ready after `processing_time` seconds at the earliest."""
-        job = Job(secrets.token_urlsafe(16), operation, self._clock() + processing_time)
+    def open(self, operation: Operation, processing_time: float, request_id: str | None = None) -> Job:
+        """Adds a job that is ready after `processing_time` seconds at the earliest; its id is made where none is."""
+        job = Job(request_id or secrets.token_urlsafe(16), operation, self._clock() + processing_time)
         self._jobs[job.request_id] = job
         return job
 
@@ -97,8 +97,12 @@ class JobTable:
         while len(self._kept) > 1 and (len(self._kept) > self._keep_jobs or self._kept_bytes > self._keep_bytes):
             oldest, size = self._kept.popleft()
             self._kept_bytes -= size
-            del self._jobs[oldest.request_id]
+            self.forget(oldest.request_id)
         self._finished.append(Finished(self._now(), job.operation, outcome.success, outcome.pages, outcome.seconds))
+
+    def forget(self, request_id: str) -> None:
+        """Drops a job, if there is one."""
+        self._jobs.pop(request_id, None)
 
     def answer(self, operation: str, request_id: str) -> bytes | None:
         """Gives the answer of a job, or None while it is processing.
@@ -151,7 +155,7 @@ def work(
     """Converts and writes the whole answer, once, so that a poll only sends it. Runs in the one worker thread.
 
     Args:
-        operation: marker or ocr.
+        operation: marker, ocr, or oss, which is marker by its other name.
         source: the uploaded file, seekable; it stays open.
         options: the form's.
         result_bytes: what the markdown is padded to, if it is shorter.
@@ -169,7 +173,7 @@ def work(
     except Exception as error:  # noqa: BLE001 - whatever a file does to the libraries, its job must end
         fields = {"error": f"The conversion failed ({type(error).__name__}).", "error_in": "INFERENCE"}
     seconds = time.perf_counter() - start
-    empty = dict.fromkeys(_FORMAT_FIELDS if operation == "marker" else ("pages",))
+    empty = dict.fromkeys(("pages",) if operation == "ocr" else _FORMAT_FIELDS)
     answer = {"status": "complete", "success": pages > 0, "error": None, "error_in": None, **empty, "page_count": 0}
     answer |= {**fields, "runtime": round(seconds, 6), **dict.fromkeys(_NEVER_SET)}
     return Outcome(orjson.dumps(answer), pages > 0, pages, seconds)

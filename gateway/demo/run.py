@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -40,6 +41,11 @@ ledger:
   url: sqlite:///{directory}/ledger.db   # the key `demo` is in it, and whatever it uses; see `gateway keys --help`
 # profiles:                     # limits that keys share: gateway keys create ID --profile small
 #   small: {{pages_per_month: 1000, requests_per_minute: 10, pages_per_request: 100}}
+webhooks:
+  out:                          # a form's webhook_url may lead to this machine alone
+    secret: {{file: "{directory}/webhook-secret.txt"}}
+    allow: [localhost]
+    ca: {directory}/ca.pem
 aliases:
   /api/v1/convert: /api/v1/marker   # lets today's Datalab SDK speak to today's container
 admin:
@@ -52,11 +58,12 @@ log:
 _WELCOME: Final = """\
 
 The gateway listens on {url} and hands on to {upstream}.
-Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt, gateway.yaml, sample.pdf
+Made in {directory}: ca.pem, server.pem, server.key, ledger.db, key.txt, webhook-secret.txt,
+gateway.yaml, sample.pdf
 
-Convert the sample (one line, for another terminal: the upload, a moment, the poll):
+Convert the sample (one line, for another terminal: the upload, and a poll that waits for its end):
 
-{call} -F "file=@{directory}/sample.pdf" {url}/api/v1/marker | grep -o 'https://[^"]*' | (sleep 2; xargs {call})
+{call} -F "file=@{directory}/sample.pdf" {url}/api/v1/marker | grep -o 'https:[^"]*' | xargs {call} -H Prefer:wait=9
 
 Make a key with a budget, watch it, rotate it (its old secret works one hour more):
 
@@ -143,8 +150,15 @@ def _prepare(directory: Path) -> None:
             make_development_certificates(directory, _HOSTS)
         if not (directory / "sample.pdf").is_file():
             (directory / "sample.pdf").write_bytes(sample_pdf(pages=3))
+        _make_secret(directory / "webhook-secret.txt")
     except OSError as error:
         raise SetupError(f"{error.filename or directory} can't be written: {error.strerror}") from None
+
+
+def _make_secret(path: Path) -> None:
+    if not path.is_file():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
 
 
 def _configure(path: Path, demo: Demo, upstream: str) -> None:

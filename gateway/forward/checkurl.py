@@ -1,4 +1,4 @@
-"""request_check_url, written to the public origin: pure.
+"""The check URL of a submit's answer (Datalab's request_check_url), written to the public origin: pure.
 
 The SDK polls whatever URL it is given, with the key in every request. The upstream's own would lead it around the
 gateway, in the clear. So whatever stands there (absolute, relative, null), what goes out is our origin with the
@@ -8,10 +8,12 @@ stays as it is, byte for byte.
 
 import json
 import re
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamBrokeOff
+from gateway.jobs.shape import JobShape, is_id, read_target
 
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
@@ -20,7 +22,17 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
 
 
-def rewrite_check_url(answer: bytes, origin: str, submit_path: str) -> bytes:
+Member = tuple[str, Any, int, int]
+
+
+class PublicAnswer(NamedTuple):
+    """A submit's answer as the client gets it, and the URL that its job can be read at; None when it names no job."""
+
+    answer: bytes
+    check_url: str | None
+
+
+def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape) -> PublicAnswer:
     """Rewrites the check URL in a submit's answer; an answer that is no JSON object is returned as it is.
 
     Raises:
@@ -32,24 +44,25 @@ def rewrite_check_url(answer: bytes, origin: str, submit_path: str) -> bytes:
     try:
         members = _members(text)
     except (ValueError, IndexError, StopIteration):
-        return answer
+        return PublicAnswer(answer, None)
     except RecursionError:
         raise UpstreamBrokeOff("The upstream's answer to a submit can't be read.", arrived=True) from None
-    places = [(url, start, end) for key, url, start, end in members if key == "request_check_url"]
+    places = [(url, start, end) for key, url, start, end in members if key == shape.check_url_member]
+    target = _read_at(members, submit_path, shape)
     if not places:
-        return answer
+        return PublicAnswer(answer, None if target is None else origin + target)
     if len(places) > 1:
         raise UpstreamBrokeOff("The upstream's answer to a submit names two check URLs.", arrived=True)
     ((url, start, end),) = places
-    request_id = next((value for key, value, _, _ in reversed(members) if key == "request_id"), None)
-    path = _path_of(url) or _result_path(request_id, submit_path)
-    written = json.dumps(None if path is None else origin + path)
-    return f"{text[:start]}{written}{text[end:]}".encode("utf-8", "surrogateescape")
+    target = (None if "?" in shape.read else _path_of(url)) or target
+    check_url = None if target is None else origin + target
+    written = f"{text[:start]}{json.dumps(check_url)}{text[end:]}"
+    return PublicAnswer(written.encode("utf-8", "surrogateescape"), check_url)
 
 
-def _members(text: str) -> list[tuple[str, Any, int, int]]:
+def _members(text: str) -> list[Member]:
     """The members of a JSON object: key, value, and where the value begins and ends."""
-    members: list[tuple[str, Any, int, int]] = []
+    members: list[Member] = []
     place = _expect(text, _skip(text, 0), "{")
     if text[place] == "}":
         return members
@@ -95,8 +108,11 @@ def _path_of(url: Any) -> str | None:
     return path if usable else None
 
 
-def _result_path(request_id: Any, submit_path: str) -> str | None:
-    if isinstance(request_id, tuple):
-        (request_id,) = request_id
-    usable = isinstance(request_id, str) and _SEGMENT.match(request_id) and request_id not in {".", ".."}
-    return f"{submit_path}/{request_id}" if usable else None
+def _read_at(members: Sequence[Member], submit_path: str, shape: JobShape) -> str | None:
+    """Where the job that an answer names is read: by the last of its ids, as readers of JSON take it."""
+    named = next((value for key, value, _, _ in reversed(members) if key == shape.id_member), None)
+    if isinstance(named, tuple):
+        (named,) = named
+    if not isinstance(named, str) or not _SEGMENT.match(named) or not is_id(shape, named):
+        return None
+    return read_target(shape, submit_path, named)

@@ -12,16 +12,19 @@ from aiohttp.streams import StreamReader
 from gateway.acquaintance import Passage
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.forward.answer import AnswerHead
-from gateway.forward.checkurl import rewrite_check_url
+from gateway.forward.checkurl import PublicAnswer, public_answer
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.heads import Framing, client_head, upstream_head
 from gateway.forward.pool import Pool, Upstreams
 from gateway.forward.relay import Collected, Download, Inspection, Watch, send_body
+from gateway.forward.urls import UrlRewriter
+from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
 from gateway.model import Delivery, Kind, Trace
 
 _FIRST_NOT_GOOD: Final = 300
 _OK: Final = 200
+_NOT_FOUND: Final = 404
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -39,14 +42,15 @@ class Submit(Inspection, Protocol):
     def refused(self) -> None:
         """Takes note of an answer that is no 2xx."""
 
-    async def answered(self, content: bytes) -> None:
-        """Takes a 2xx answer before the client sees it. Raises Refused and UpstreamFailed."""
+    async def answered(self, content: bytes, check_url: str | None) -> None:
+        """Takes a 2xx answer, and where its client will ask, before it sees it. Raises Refused and UpstreamFailed."""
 
 
 class Order(NamedTuple):
     """One request to carry: who waits for it, what may be sent where, and the record of how it went.
 
-    `submit` belongs to requests that start jobs.
+    `submit` belongs to requests that start jobs, `job` to those that are of one; `inspection` looks into the body of
+    those that name their job there.
     """
 
     client: ClientConnection
@@ -55,25 +59,27 @@ class Order(NamedTuple):
     trace: Trace
     delivery: Delivery
     submit: Submit | None = None
+    job: Job | None = None
+    inspection: Inspection | None = None
 
 
-class Watcher(Protocol):
+class Onlooker(Protocol):
     """Looks at what polls are answered, which may show that a job has ended."""
 
-    def is_unfinished(self, content: bytes) -> bool:
-        """Whether this very answer was looked at before, and said that the job still runs."""
+    def is_unfinished(self, job: Job, content: bytes) -> bool:
+        """Whether this very answer was looked at before, and said that such a job still runs."""
 
-    def watch(self, upstream: str, request_id: str) -> Watch | None:
-        """What looks at one answer; None when there is nothing left to learn of the job."""
+    def watch(self, job: Job) -> Watch:
+        """What looks at one answer."""
 
 
 class Courier:
     """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header."""
 
     def __init__(
-        self, upstreams: Upstreams, clock: Callable[[], float], date: Callable[[], bytes], watcher: Watcher
+        self, upstreams: Upstreams, clock: Callable[[], float], date: Callable[[], bytes], onlooker: Onlooker
     ) -> None:
-        self._watcher = watcher
+        self._onlooker = onlooker
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
@@ -100,6 +106,12 @@ class Courier:
         else:
             pool.discard(upstream)
 
+    def share(self, order: Order, answer: AnswerHead, content: bytes) -> None:
+        """Passes on a whole answer that was asked for once, for all who waited for it."""
+        closes = order.client.live.is_draining or order.client.is_revoked or not order.passage.fields.keep_alive
+        self._send_whole(order, answer, Framing(len(content), False, closes), content)
+        order.client.is_last = closes
+
     async def _ask_safely(self, order: Order, pool: Pool) -> UpstreamConnection:
         """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
         delivery = order.delivery
@@ -123,7 +135,7 @@ class Courier:
             delivery.started = delivery.started or self._clock()
             upstream.send(upstream_head(passage.opening, order.trace))
             if passage.fields.has_body:
-                await send_body(client, order.body, passage, upstream, delivery, order.submit)
+                await send_body(client, order.body, passage, upstream, delivery, order.submit or order.inspection)
             client.expect(passage.target.read_timeout, _silence)
             await upstream.answered
             if upstream.failure is not None:
@@ -145,36 +157,41 @@ class Courier:
             order.submit.refused()
         if passage.permit.route.kind is Kind.SUBMIT and answer.status < _FIRST_NOT_GOOD and passage.method != "HEAD":
             client.expect(passage.target.read_timeout, _silence)
-            if order.submit is not None and not order.submit.is_released:
-                raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
-            content = _rewritten(await Collected(upstream).run(), answer, order)
-            if order.submit is not None:
-                await order.submit.answered(content)
+            content = await _accepted(order, upstream, answer)
             self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
-        elif upstream.body_ended and not framing.chunked:
+        elif upstream.body_ended and not framing.chunked and not _is_rewritten(passage, answer):
             content = b"".join(upstream.held)
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
-            if passage.permit.request_id is not None and not self._watcher.is_unfinished(content):
-                watch = self._watch(passage, answer)
+            job = order.job
+            if job is not None and not (job.is_running and self._onlooker.is_unfinished(job, content)):
+                watch = self._watch(order, answer)
                 if watch is not None:
                     watch.take(content)
                     watch.end()
+                    order.delivery.is_final = watch.is_final
         else:
             order.delivery.status = answer.status
             download = Download(
                 client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked
             )
-            download.watch = self._watch(passage, answer)
+            download.watch = self._watch(order, answer)
+            if _is_rewritten(passage, answer):
+                download.rewriter = _rewriter(order)
             await download.run(self._client_head(order, answer, framing))
+            order.delivery.is_final = download.is_final
         client.is_last = framing.closes
 
-    def _watch(self, passage: Passage, answer: AnswerHead) -> Watch | None:
-        permit = passage.permit
-        if permit.request_id is None or answer.status != _OK:
+    def _watch(self, order: Order, answer: AnswerHead) -> Watch | None:
+        """What looks at this answer, if it is one of a job that was not seen to end."""
+        job, passage = order.job, order.passage
+        if job is None or not job.is_running or passage.method != "GET" or passage.asked != job.target:
+            return None  # what is answered elsewhere, such as under another operation, says nothing of the job
+        if answer.status != _OK:
             return None
-        return self._watcher.watch(permit.route.upstream, permit.request_id)
+        job.asked_at = self._clock()
+        return self._onlooker.watch(job)
 
     def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
         if order.client.is_gone:
@@ -191,16 +208,40 @@ class Courier:
 
 
 def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:
-    if passage.method == "HEAD" or answer.length is not None:
+    is_rewritten = _is_rewritten(passage, answer)  # how long it will be is known at its end
+    if not is_rewritten and (passage.method == "HEAD" or answer.length is not None):
         return Framing(answer.stated, False, closes)
     chunked = passage.fields.http_1_1
     return Framing(None, chunked, closes or not chunked)
 
 
-def _rewritten(content: bytes, answer: AnswerHead, order: Order) -> bytes:
+def _is_rewritten(passage: Passage, answer: AnswerHead) -> bool:
+    return passage.permit.route.rewrites and passage.method != "HEAD" and answer.length != 0
+
+
+async def _accepted(order: Order, upstream: UpstreamConnection, answer: AnswerHead) -> bytes:
+    """The answer that starts a job, as its client gets it, once the job's owner is known for good."""
+    if order.submit is not None and not order.submit.is_released:
+        raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
+    public = _public(await Collected(upstream).run(), answer, order)
+    if order.submit is not None:
+        await order.submit.answered(public.answer, public.check_url)
+    return public.answer
+
+
+def _public(content: bytes, answer: AnswerHead, order: Order) -> PublicAnswer:
     if any(name == b"content-encoding" for name, _ in answer.headers):
         raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
-    return rewrite_check_url(content, order.passage.origin, order.passage.permit.path)
+    passage = order.passage
+    if passage.shape is None:  # pragma: no cover -- a configuration with a route of an unknown shape is refused
+        return PublicAnswer(content, None)
+    return public_answer(content, passage.origin, passage.permit.path, passage.shape)
+
+
+def _rewriter(order: Order) -> UrlRewriter:
+    target = order.passage.target
+    old = f"{target.scheme}://{target.authority}/"
+    return UrlRewriter(old.encode("ascii"), order.passage.origin.encode("ascii") + b"/")
 
 
 def _silence() -> UpstreamTimeout:

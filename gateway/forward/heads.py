@@ -54,7 +54,7 @@ def client_head(
 
 
 def _before_id(answer: AnswerHead, kind: Kind) -> bytes:
-    return _client_lines(answer, is_result=kind is Kind.RESULT) + b"\r\nX-Request-Id: "
+    return _client_lines(answer, is_result=kind.is_of_a_job) + b"\r\nX-Request-Id: "
 
 
 def _behind_id(framing: Framing) -> bytes:

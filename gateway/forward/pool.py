@@ -123,16 +123,22 @@ class Upstreams:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._pools: dict[UpstreamTarget, Pool] = {}
+        self._latest: Pool | None = None
 
     def pool_of(self, target: UpstreamTarget) -> Pool:
         """The pool for a target, made at its first use."""
+        pool = self._latest
+        if pool is not None and pool.target is target:  # a target's hash costs more than all else here
+            return pool
         pool = self._pools.get(target)
         if pool is None:
             pool = self._pools[target] = Pool(target, self._loop)
+        self._latest = pool
         return pool
 
     def keep_only(self, targets: frozenset[UpstreamTarget]) -> None:
         """Retires the pools of upstreams that the configuration has no more."""
+        self._latest = None
         for target in [target for target in self._pools if target not in targets]:
             self._pools.pop(target).retire()
 

@@ -35,13 +35,25 @@ class Inspection(Protocol):
 
 
 class Watch(Protocol):
-    """Looks at an answer as it passes."""
+    """Looks at an answer as it passes; `is_final` then says whether it told of a job's end."""
+
+    is_final: bool
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes."""
 
     def end(self) -> None:
         """Called once the answer is whole."""
+
+
+class Rewriter(Protocol):
+    """Changes an answer as it passes."""
+
+    def take(self, data: bytes) -> bytes:
+        """Takes the next bytes; gives what may go on."""
+
+    def end(self) -> bytes:
+        """Gives what is left."""
 
 
 class _EarlyAnswer(Exception):
@@ -141,7 +153,7 @@ async def _until_writable(client: ClientConnection, upstream: UpstreamConnection
 class Download:
     """Takes an answer's body from the upstream and writes it to the client; pauses the upstream when that is slow."""
 
-    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "watch")
+    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "is_final", "rewriter", "watch")
 
     def __init__(
         self,
@@ -158,6 +170,8 @@ class Download:
         self._chunked = chunked
         self._delivery = delivery
         self.watch: Watch | None = None
+        self.rewriter: Rewriter | None = None
+        self.is_final = False
 
     async def run(self, head: bytes) -> None:
         """Writes the head and all of the body.
@@ -179,25 +193,33 @@ class Download:
             client.expect_nothing()
         if upstream.failure is not None:
             raise upstream.failure
+        if self.rewriter is not None:
+            self._send(self.rewriter.end())
         if self._chunked:
             client.send(b"0\r\n\r\n")
         if self.watch is not None:
             self.watch.end()
+            self.is_final = self.watch.is_final
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""
         client = self._client
-        self._delivery.sent += len(data)
         if self.watch is not None:
             self.watch.take(data)
-        if self._chunked:
-            data = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
-        client.send(data)
+        self._send(data if self.rewriter is None else self.rewriter.take(data))
         if client.writing_paused:
             self._upstream.pause()
             client.watch_reader()
         else:
             self._watch_upstream()
+
+    def _send(self, data: bytes) -> None:
+        if not data:
+            return
+        self._delivery.sent += len(data)
+        if self._chunked:
+            data = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+        self._client.send(data)
 
     def _watch_upstream(self) -> None:
         self._client.expect(self._read_timeout, lambda: UpstreamTimeout("The upstream fell silent midway."))

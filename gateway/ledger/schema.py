@@ -42,6 +42,28 @@ class Stage(IntEnum):
     """No job came of it."""
 
 
+class JobState(IntEnum):
+    """What became of a job."""
+
+    RUNNING = 0
+    COMPLETE = 1
+    FAILED = 2
+    GONE = 3
+    """Its id is nobody's any more: expired or deleted."""
+
+
+class DeliveryState(IntEnum):
+    """How far a webhook has come."""
+
+    WAITING = 0
+    """Its job still runs."""
+    DUE = 1
+    """It is to be sent at `next_at`."""
+    DELIVERED = 2
+    DEAD = 3
+    """It was given up; an operator may try it again."""
+
+
 accounts: Final = Table(
     "accounts",
     metadata,
@@ -158,4 +180,86 @@ audit: Final = Table(
     Column("action", String(32), nullable=False),
     Column("subject", String(600), nullable=False),
     Column("detail", Text, nullable=False),
+)
+
+# One for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
+# upstream; `check_url` what the client was told. `changed_at`, in milliseconds, is null until something happens that
+# other replicas have to hear of. `watcher` is the replica that follows the job while it runs. What is GONE has an
+# `expires_at` as long as the upstream is still to be told.
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    Column("upstream", String(64), primary_key=True),
+    Column("request_id", String(256), primary_key=True),
+    Column("reservation", String(64), nullable=False),
+    Column("account", String(600), nullable=False),
+    Column("owner", String(600), nullable=False),
+    Column("shape", String(63), nullable=False),
+    Column("path", String(2048), nullable=False),
+    Column("check_url", Text),
+    Column("state", SmallInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("changed_at", BigInteger),
+    Column("watcher", String(32), nullable=False),
+    Index("ix_jobs_owner", "owner", "created_at"),
+    Index("ix_jobs_created_at", "created_at"),
+)
+for _column in (jobs.c.changed_at, jobs.c.expires_at):
+    Index(
+        f"ix_jobs_{_column.name}",
+        _column,
+        sqlite_where=_column.is_not(None),
+        postgresql_where=_column.is_not(None),
+    )
+_lives: Final = jobs.c.state != int(JobState.GONE)
+Index("ix_jobs_living", jobs.c.state, jobs.c.watcher, sqlite_where=_lives, postgresql_where=_lives)
+
+# The gateway's processes that follow jobs: one whose time is over is gone, and others take its jobs over.
+replicas: Final = Table(
+    "replicas",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("alive_until", BigInteger, nullable=False),
+)
+
+# Webhooks that go out, one for each job at most. `id` is the message's own, `destination` host and port.
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("upstream", String(64), nullable=False),
+    Column("request_id", String(256), nullable=False),
+    Column("owner", String(600), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("destination", String(300), nullable=False, index=True),
+    Column("check_url", Text),
+    Column("state", SmallInteger, nullable=False),
+    Column("status", String(16)),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger),
+    Column("leased_by", String(32)),
+    Column("last_status", Integer),
+    Column("last_error", String(64)),
+    Column("created_at", BigInteger, nullable=False, index=True),
+    Column("ended_at", BigInteger),
+    UniqueConstraint("upstream", "request_id", name="uq_deliveries_job"),
+)
+Index(
+    "ix_deliveries_next_at",
+    deliveries.c.next_at,
+    sqlite_where=deliveries.c.next_at.is_not(None),
+    postgresql_where=deliveries.c.next_at.is_not(None),
+)
+
+# Webhooks that came in, by the name they came to: what was handed on is not handed on again. `until` is when whoever
+# hands it on now must be done, or, once it was, when it is forgotten.
+received: Final = Table(
+    "received",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("request_id", String(256), primary_key=True),
+    Column("handled", SmallInteger, nullable=False),
+    Column("until", BigInteger, nullable=False, index=True),
 )

@@ -56,6 +56,7 @@ class ClientConnection(RequestHandler):
     """A connection of the public listener, made by `connect_accepted_socket` once TLS stands."""
 
     __slots__ = (
+        "_again",
         "_ahead",
         "_arrival",
         "_body",
@@ -71,6 +72,7 @@ class ClientConnection(RequestHandler):
         "_on_end",
         "_on_start",
         "_reading_body",
+        "_repeated",
         "_serve",
         "_traffic",
         "_window_bytes",
@@ -140,6 +142,8 @@ class ClientConnection(RequestHandler):
         self._in_head = False
         self._head = b""
         self._head_bytes = 0
+        self._again = b""
+        self._repeated: RawRequestMessage | None = None
         self._has_begun_next = False
         self._ahead = 0
         self._in_turn = 0
@@ -232,6 +236,18 @@ class ClientConnection(RequestHandler):
             await self.writable
         self.expect_nothing()
 
+    async def taken(self) -> None:
+        """Waits until the client took all that was written, at its least rate.
+
+        Raises:
+            ClientTooSlow: when it did not.
+        """
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.transport.set_write_buffer_limits(high=1, low=0)
+            await self.writable_again()
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+
     def watch_reader(self) -> None:
         """Starts the clocks of a client that does not take what was written."""
         pace = self.live.state.pace
@@ -286,6 +302,10 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Called by the loop with what came, in the clear."""
         self._traffic.received += len(data)
+        if data == self._again and self._arrival.is_awaited and not self._in_head:
+            self._arrival.set()
+            return
+        self._again = b""
         super().data_received(data)
         if self._arrival.is_awaited:
             self._head_bytes += len(data)
@@ -362,13 +382,7 @@ class ClientConnection(RequestHandler):
             self.expect(self.live.state.pace.idle, Idle)
             if self._messages:  # others have their turn between two requests that were sent in one piece
                 await asyncio.sleep(0)
-        await self._flush()
-
-    async def _flush(self) -> None:
-        """Waits until the last answer was taken, at the least rate: closing has a deadline, but no such patience."""
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self.transport.set_write_buffer_limits(high=1, low=0)
-            await self.writable_again()
+        await self.taken()  # closing has a deadline, but no such patience
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
         self._ahead = 0
@@ -385,15 +399,19 @@ class ClientConnection(RequestHandler):
         finally:
             self._in_head = False
             self.deadline = _FOREVER
+        self.request_count += 1
+        if self._again and self._repeated is not None:
+            return self._repeated, EMPTY_PAYLOAD
         head, self._head, self._head_bytes = self._head, b"", 0
         message, self._body = self._messages.popleft()
-        self.request_count += 1
         if self._parser is not None:
             self._parser.message_consumed()
         if isinstance(message, _ErrInfo):
             return parser_fault(message.exc), self._body
         if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
+        if self._body is EMPTY_PAYLOAD and not self._messages and head.endswith(_END):
+            self._again, self._repeated = head, message
         return message, self._body
 
     def _ended(self, error: BaseException | None) -> None:

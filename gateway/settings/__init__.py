@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from gateway.model import Access, Kind
-from gateway.settings.access import Authentication, JwtIssuer, KeySettings, RouteSettings
+from gateway.settings.access import Authentication, JobPlace, JwtIssuer, KeySettings, RouteName, RouteSettings
 from gateway.settings.fields import SecretDigest, SecretValue, Section, check_origin, default, plain_path
+from gateway.settings.jobs import Jobs, ShapeSettings
 from gateway.settings.limits import LimitOverrides, Prices, ProfileSettings
 from gateway.settings.service import (
     Admin,
@@ -24,10 +25,13 @@ from gateway.settings.service import (
     Tls,
     Upstream,
 )
+from gateway.settings.webhooks import Webhooks
 
 __all__ = [
     "Admin",
     "CertificatePair",
+    "JobPlace",
+    "Jobs",
     "JwtIssuer",
     "KeySettings",
     "LimitOverrides",
@@ -40,6 +44,9 @@ __all__ = [
     "SecretValue",
     "Section",
     "Settings",
+    "ShapeSettings",
+    "Upstream",
+    "Webhooks",
 ]
 
 
@@ -66,6 +73,8 @@ class Settings(Section):
     tls: Tls = default({})
     network: NetworkSection
     upstream: Upstream = Upstream()
+    upstreams: dict[RouteName, Upstream] = {}
+    """More stand-alone containers by name, when a route names one; never a pool."""
     authentication: Authentication = Authentication()
     keys: list[KeySettings] = []
     profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ProfileSettings] = {}
@@ -75,6 +84,8 @@ class Settings(Section):
     routes: list[RouteSettings] = Field(default_factory=_shipped_routes)
     aliases: dict[str, str] = {}
     """Paths (with all below them) that are written anew before routes are matched."""
+    jobs: Jobs = Jobs()
+    webhooks: Webhooks = Webhooks()
     ledger: LedgerSettings = LedgerSettings()
     admin: Admin = Admin()
     shutdown: Shutdown = Shutdown()
@@ -94,5 +105,5 @@ class Settings(Section):
 
     @field_validator("profiles")
     @classmethod
-    def _withdefault(cls, profiles: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+    def _with_default(cls, profiles: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
         return {"default": ProfileSettings(), **profiles}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
 from gateway.model import Access, Kind
 from gateway.policy import compile_pattern
@@ -20,6 +20,7 @@ from gateway.settings.fields import (
     Switch,
     Timeout,
     default,
+    one_container,
 )
 from gateway.settings.limits import LimitOverrides
 
@@ -30,6 +31,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
+RouteName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Scope = Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,64}$")]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"
@@ -179,23 +181,40 @@ class KeySettings(Section):
     """Limits that differ from its profile's."""
 
 
+class JobPlace(Section):
+    """Where a request names the job that it is for."""
+
+    place: Literal["path", "query", "body"] = Field(default="path", alias="in")
+    """path: a segment {name} of the route's path; query: a parameter; body: a member of the JSON object sent."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "request_id"
+    """The segment's, the parameter's or the member's name."""
+
+
 class RouteSettings(Section):
     """One line of the default-deny table; the first that matches wins."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+    name: RouteName
     """What metrics and logs call it."""
     methods: Methods
     """Methods it takes."""
     path: str
     """Pattern, exact by segment: text, {name}, {name:a|b}, and a last {name*} for the rest."""
     kind: Kind = Kind.PLAIN
-    """submit starts a job, result reads one, plain does neither."""
+    """submit starts a job, result reads it, asset belongs to it, delete ends it, plain has to do with none."""
     access: Access = Access.KEY
     """anyone (whose address is allowed), key, or admin (a key with the scope admin)."""
     host: str | None = None
     """Host header it is for, without port; any by default."""
     networks: list[CIDR] = []
     """Networks it may be used from, within network.allow; empty: all of these."""
+    upstream: Annotated[RouteName, BeforeValidator(one_container)] = "default"
+    """The one container it goes to: a name of `upstreams`, or default, the section `upstream`."""
+    job: RouteName = "default"
+    """What its jobs are: a name of `jobs.shapes`."""
+    id: JobPlace = JobPlace()
+    """Where a request for a job names it."""
+    rewrite_urls: Switch = False
+    """Whether URLs of the upstream in answers are written as ours."""
 
     @field_validator("path")
     @classmethod

@@ -29,6 +29,7 @@ from gateway.units import seconds, size
 
 DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$", "examples": ["5s", "1h"]}
 SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$", "examples": ["200MB"]}
+ONE_CONTAINER = "takes one container: its licence forbids balancing load, and a job lives in the one that made it"
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
 _MOST = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
@@ -94,6 +95,13 @@ def check_origin(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
 
 
+def one_container(value: object) -> object:
+    """Refuses several containers where one is due, with the reason."""
+    if isinstance(value, list | tuple | dict) or (isinstance(value, str) and "," in value):
+        raise ValueError(ONE_CONTAINER)
+    return value
+
+
 def plain_path(path: str) -> str:
     """Checks that a path is absolute and has no pattern in it."""
     if "{" in path or "}" in path or path.endswith("/"):
@@ -110,7 +118,13 @@ def default(text: str | dict[str, Any] | list[str]) -> Any:
 class Section(BaseModel):
     """What all sections of the configuration have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        serialize_by_alias=True,  # what is called `in` in a file can't be in Python
+    )
 
 
 def _network(value: object) -> object:

@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from gateway.settings.fields import (
     CIDR,
+    ONE_CONTAINER,
     SIZE_SCHEMA,
     Address,
     Count,
@@ -23,6 +32,7 @@ from gateway.settings.fields import (
     Timeout,
     check_origin,
     default,
+    one_container,
     plain_path,
 )
 from gateway.units import size
@@ -92,10 +102,15 @@ class NetworkSection(Section):
     """Failed credentials an address may send each minute before they are answered 429."""
 
 
-class Upstream(Section):
-    """The container."""
+_SEVERAL = frozenset(
+    {"urls", "hosts", "servers", "targets", "endpoints", "backends", "replicas", "weight", "balance"}
+)
 
-    url: str = "http://127.0.0.1:8000"
+
+class Upstream(Section):
+    """A container: one, never a pool."""
+
+    url: Annotated[str, BeforeValidator(one_container)] = "http://127.0.0.1:8000"
     """Origin of the container: scheme, host and port."""
     connect_timeout: Timeout = default("5s")
     """Longest wait for a connection."""
@@ -105,6 +120,13 @@ class Upstream(Section):
     """How long an idle connection is kept for reuse. uvicorn closes them after 5s: stay below."""
     health_path: str = "/health_check"
     """Path asked every few seconds for gateway_upstream_up."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        if isinstance(value, list) or (isinstance(value, dict) and _SEVERAL & set(map(str, value))):
+            raise ValueError(ONE_CONTAINER)
+        return value
 
     @field_validator("url")
     @classmethod

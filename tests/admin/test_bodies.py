@@ -107,6 +107,27 @@ async def test_what_is_no_json_is_malformed(data: bytes, api: Api) -> None:
     (await api("POST", KEYS, data=data)).is_problem(400, "body_malformed")
 
 
+@pytest.mark.parametrize(
+    ("path", "data", "name"),
+    [
+        ("", b'{"id": "b", "id": "c"}', "'id'"),
+        ("", b'{"id": "b", "limits": {"pages_per_day": 1, "pages_per_day": 1000000}}', "'pages_per_day'"),
+        ("", b'{"id": "b", "x": [{"y": 1, "y": 1}]}', "'y'"),
+        ("", rb'{"id": "b", "\u0069d": "c"}', "'id'"),
+        ("/acme/revoke", b'{"generation": 1, "force": false, "force": true}', "'force'"),
+        ("/acme/grants", b'{"pages": NaN, "pages": 1, "until": "2999-01-01T00:00:00Z"}', "'pages'"),
+        ("/acme/reset", '{"\u00e9\x7f": 1, "\u00e9\x7f": 2}'.encode(), r"'\xe9\x7f'"),
+        ("", b'{"' + b"x" * 20_000 + b'": 1, "' + b"x" * 20_000 + b'": 2}', f"'{'x' * 300}'"),
+    ],
+    ids=range(8),
+)  # fmt: skip
+async def test_a_member_that_is_there_twice_is_refused(path: str, data: bytes, name: str, api: Api) -> None:
+    problem = (await api("POST", KEYS + path, data=data)).is_problem(400, "body_malformed")
+    assert problem["detail"] == f"The body has the member {name} twice."
+    (key,) = (await api("GET", KEYS)).json["keys"]
+    assert (key["id"], key["state"]) == ("acme", "live")
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 4000, "-1", "0.5", "1e3"])
 async def test_what_is_no_number_of_pages_is_refused(number: str, api: Api) -> None:
     data = f'{{"pages": {number}, "until": "2999-01-01T00:00:00Z"}}'.encode()

@@ -7,7 +7,8 @@ import pytest
 
 from tests.admin.api import SECRET, Api
 from tests.support.forms import FORM_TYPE, form
-from tests.support.gateway import RESULT, SUBMIT, Running, Start, request
+from tests.support.gateway import SUBMIT, Running, Start, request
+from tests.support.jobs import ME
 
 KEYS = "/admin/v1/keys"
 LIMITS = {"pages_per_day": 500, "body_limit": "3MB", "spend_per_month": 12.5, "page_range": "required"}
@@ -24,7 +25,7 @@ def later(**span: float) -> str:
 
 
 async def opens(gateway: Running, secret: str) -> int:
-    return (await gateway.ask(request("GET", RESULT, key=secret))).status
+    return (await gateway.ask(request("GET", ME, key=secret))).status
 
 
 async def test_a_key_is_made_and_opens_at_once(api: Api) -> None:

@@ -65,7 +65,8 @@ def test_every_operation_says_all_that_clients_need(path: str, method: str, oper
     assert {"400", "401", "403", "429", "500", "503"} <= set(responses)
     assert operation["summary"]
     assert ("requestBody" in operation) is (method != "get")
-    assert [found["name"] for found in operation["parameters"] if found["in"] == "path"] == ["id"] * ("{id}" in path)
+    named = [found["name"] for found in operation["parameters"] if found["in"] == "path"]
+    assert named == re.findall(r"\{(\w+)\}", path)
     for status, response in responses.items():
         assert response["description"]
         (media_type,) = response["content"]

@@ -7,6 +7,7 @@ import pytest
 from gateway.auth.keyring import Generation, KeyRecord
 from gateway.auth.keyset import KeySet, read_jwks
 from gateway.auth.login import Attempt, Evidence, Login
+from gateway.auth.secret import SECRET_BYTES, make_secret
 from gateway.errors import Refused, refuse
 from gateway.model import ClientCertificate, Denial, Reason
 from gateway.state import Live, State, compile_settings, with_issuers_keys, with_ring
@@ -15,7 +16,13 @@ from tests.support.tokens import ISSUER, NOW, jwk_of, jwks_of, make_token, p256_
 
 SOMEONE, OTHER = ip("10.0.0.1"), ip("10.0.0.2")
 GOOD, BAD = {b"x-api-key": [b"good-secret"]}, {b"x-api-key": [b"bad-secret"]}
+STRANGE = make_secret("led", bytes(SECRET_BYTES)).encode()
 UNKNOWN = Denial(Reason.UNAUTHENTICATED, "This API key is not known here, or no more.")
+
+NOT_WHOLE = Denial(
+    Reason.UNAUTHENTICATED,
+    "This API key is not whole: its checksum does not fit (was it cut off when it was copied?).",
+)
 
 
 @pytest.fixture
@@ -162,6 +169,8 @@ def test_a_key_that_is_switched_off_is_unknown(tmp_path: Path) -> None:
 
 # Keys of the ledger
 
+JWT = {"jwt": [{"issuer": ISSUER, "audience": "gateway", "jwks": "https://id.example/keys"}]}
+
 
 def with_ledger_key(state: State, secret: bytes, **changes: Any) -> State:
     generation = Generation(2, sha256(secret).digest(), created_at=0)
@@ -189,9 +198,30 @@ def test_a_key_of_the_ledger_ends_with_its_generation(state: State) -> None:
     assert earlier.identity_or_refuse().key_id == "led"
 
 
+@pytest.mark.parametrize("damaged", [STRANGE[:-1], STRANGE[:4], STRANGE + b"=", STRANGE.replace(b"A", b"B", 1)])
+@pytest.mark.parametrize("issuers", [{}, {"authentication": JWT}], ids=["keys", "keys-and-tokens"])
+def test_a_secret_that_is_not_whole_is_told_so_and_counts(
+    damaged: bytes, issuers: dict[str, object], tmp_path: Path
+) -> None:
+    state = state_with(tmp_path, **issuers)
+    login = login_of(state)
+    attempts = [attempt_with(state, {b"x-api-key": [damaged]}, login=login) for _ in range(4)]
+    assert {attempt.label for attempt in attempts} == {("api_key", "rejected")}
+    denials = [denial_of(attempt.identity_or_refuse) for attempt in attempts]
+    assert denials[:3] == [NOT_WHOLE] * 3
+    assert denials[3].reason is Reason.TOO_MANY_BAD_LOGINS
+
+
+def test_a_key_that_only_looks_damaged_opens_and_closes_as_any(state: State) -> None:
+    """Secrets of the file may have any form; what became of a known one is told before its checksum is."""
+    known = {b"x-api-key": [STRANGE[:-1]]}
+    assert attempt_with(with_ledger_key(state, STRANGE[:-1]), known).identity_or_refuse().key_id == "led"
+    disabled = with_ledger_key(state, STRANGE[:-1], disabled_at=1)
+    assert denial_of(attempt_with(disabled, known).identity_or_refuse).detail == "This key is disabled."
+
+
 # Tokens
 
-JWT = {"jwt": [{"issuer": ISSUER, "audience": "gateway", "jwks": "https://id.example/keys"}]}
 KEYS = read_jwks(jwks_of(jwk_of(p256_key(), kid="one")), ("ES256",))
 OTHERS = read_jwks(jwks_of(jwk_of(p256_key(), kid="one"), jwk_of(p256_key(1), kid="two")), ("ES256",))
 
@@ -260,7 +290,7 @@ def test_a_key_that_stays_unknown_is_a_bad_token(found: KeySet | None, tmp_path:
 def test_without_issuers_and_with_our_own_prefix_it_is_an_unknown_key(tmp_path: Path) -> None:
     known = bearing(make_token())
     assert denial_of(attempt_with(state_with(tmp_path), known).identity_or_refuse) == UNKNOWN
-    ours = bearing(b"dgw_led_" + b"a" * 49)
+    ours = bearing(STRANGE)
     assert denial_of(attempt_with(token_state(tmp_path), ours).identity_or_refuse) == UNKNOWN
 
 

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gateway.commands.explain import MODES
 from gateway.commands.explanation import Explanation, Question, explain
 from gateway.keyadmin import KeyAdmin
 from gateway.ledger.counts import standing_of
 from gateway.ledger.ledger import open_ledger
 from gateway.networks import parse_address
 from gateway.settings import Settings
+from gateway.settings.limits import Prices
 from gateway.wantedkey import Wanted
 from tests.support.forms import FORM_TYPE, form, pdf
 from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, Running, Start, request
@@ -32,13 +34,16 @@ SECTIONS: dict[str, Any] = {
         "slow": {"requests_per_minute": 1},
         "small": {"pages_per_request": 2, "pages_in_flight": 2},
         "idle": {"requests_per_month": 0},
+        "priced": {"spend_per_month": "0.010"},
     },
+    "prices": {"per_1000_pages": {"fast": 1, "balanced": 2, "accurate": 4}, "default_mode": "balanced"},
     "aliases": {"/api/v1/convert": "/api/v1/marker"},
 }
 LEDGER_KEYS = (
     Wanted("reader", "reader"), Wanted("near", "near"), Wanted("poor", "poor"), Wanted("slow", "slow"),
     Wanted("small", "small"), Wanted("idle", "idle"), Wanted("off"), Wanted("revoked"), Wanted("rotated"),
     Wanted("granted", limits={"pages_per_day": 1}), Wanted("here", networks=("127.0.0.3/32",)), Wanted("ended"),
+    Wanted("priced", "priced"),
 )  # fmt: skip
 SUBMIT, RESULT, USAGE, HEALTH = "/api/v1/marker", "/api/v1/marker/job-1", "/api/v1/usage", "/health_check"
 
@@ -53,9 +58,10 @@ class Case(NamedTuple):
     pages: int | None = None
     source: str = "127.0.0.1"
     host: str = "gateway.test"
+    mode: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.method} {self.target} {self.key} {self.source} {self.pages} -> {self.reason}"
+        return f"{self.method} {self.target} {self.key} {self.source} {self.pages} {self.mode} -> {self.reason}"
 
 
 CASES = [
@@ -93,6 +99,12 @@ CASES = [
     Case("POST", SUBMIT, "slow", "rate_limited", pages=1),
     Case("POST", SUBMIT, "idle", "budget_exhausted", pages=1),
     Case("GET", RESULT, "idle", None),
+    Case("POST", SUBMIT, "priced", "budget_exhausted", pages=3, mode="accurate"),
+    Case("POST", SUBMIT, "priced", "budget_exhausted", pages=6),
+    Case("POST", SUBMIT, "priced", None, pages=3, mode="balanced"),
+    Case("POST", SUBMIT, "priced", None, pages=3, mode="fast"),
+    Case("POST", SUBMIT, "priced", "budget_exhausted", pages=1),
+    Case("POST", SUBMIT, "priced", None, pages=1, mode="fast"),
 ]
 
 
@@ -134,7 +146,7 @@ async def explained(running: Running, case: Case) -> Explanation:
     standing = await ledger.read(lambda c: standing_of(c, account, now))
     await ledger.close()
     address = parse_address(case.source)
-    question = Question(case.method, case.target, case.host, address, case.key, case.pages)
+    question = Question(case.method, case.target, case.host, address, case.key, case.pages, case.mode)
     return explain(question, state, {account: standing}, now)
 
 
@@ -143,9 +155,12 @@ async def test_it_says_what_the_gateway_does(secrets_and_gateway: tuple[dict[str
     wrong = []
     for case in CASES:
         told = await explained(running, case)
+        running.own("job-1", f"key:{case.key}")
         key = secrets[case.key] if case.key else None
         headers = [f"Content-Type: {FORM_TYPE}"] if case.method == "POST" else []
-        body = form(pdf(case.pages or 1)) if case.method == "POST" else b""
+        body = (
+            form(pdf(case.pages or 1), **({"mode": case.mode} if case.mode else {})) if case.method == "POST" else b""
+        )
         head = request(case.method, case.target, *headers, key=key, body=body)
         answer = await running.ask(head, case.method.encode(), source=case.source)
         said = told.denial.reason if told.denial else None
@@ -181,3 +196,7 @@ async def test_each_refusal_says_at_which_step_and_what_would_help(
         assert told.steps[-1].text == told.denial.detail
         assert help_ in told.help, case
         assert (told.limits is not None) == (step in {"limits", "pages"})
+
+
+def test_the_modes_that_may_be_asked_for_are_those_that_have_a_price() -> None:
+    assert set(MODES) == set(Prices().per_1000_pages)

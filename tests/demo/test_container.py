@@ -174,6 +174,14 @@ async def test_overrides_pad_a_result_that_is_then_streamed() -> None:
             assert response.content_length == len(await response.read())
 
 
+async def test_a_form_may_have_its_job_fail_where_that_is_allowed() -> None:
+    async with running(allow_overrides=True) as client:
+        answer = await convert(client, sample_pdf(), ("fail", "true"))
+        assert (answer["status"], answer["success"], answer["page_count"]) == ("complete", False, 0)
+    async with running() as client:
+        assert (await convert(client, sample_pdf(), ("fail", "true")))["success"] is True
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [("absolute", "http://docs.example:81/api/v1/ocr/{id}"), ("relative", "/api/v1/ocr/{id}"), ("null", None)],

@@ -125,6 +125,7 @@ async def test_what_a_trusted_proxy_says_must_be_readable(header: str, proxied: 
 
 async def test_the_networks_of_a_key_hold_for_the_client_behind_the_proxy(start: Start, backend: Backend) -> None:
     gateway = await start(network={"allow": ["127.0.0.0/8"], "trusted_proxies": [f"{PROXY}/32"]})
+    gateway.own("job-1", "key:away")
     client = await gateway.connect(source=PROXY)
     near = await client.ask(request("GET", RESULT, "X-Forwarded-For: 127.0.0.7", key=AWAY_KEY))
     assert near.status == 200

@@ -193,6 +193,7 @@ def warnings_of(gateway: Running) -> list[str]:
 
 
 async def test_a_key_is_made_used_and_revoked_at_once(gateway: Running) -> None:
+    gateway.own("job-1", "key:acme")
     async with connected(gateway) as client:
         made = await client.ask(post(CREATE), b"POST")
         assert made.status == 201
@@ -272,6 +273,33 @@ async def test_an_idle_connection_outlives_the_head_deadline(start: Start, monke
         for _ in range(2):
             assert (await client.ask(get("/livez"))).status == 200
             await asyncio.sleep(0.4)
+
+
+async def test_an_idle_connection_is_closed_at_last(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.admin.connection._IDLE", 0.3)
+    gateway = await start()
+    async with connected(gateway) as client:
+        assert (await client.ask(get("/livez"))).status == 200
+        await client.is_closed()
+    assert warnings_of(gateway) == []
+
+
+@pytest.mark.parametrize("data", [b"GET /livez HTTP/1.1\r\nHost: canary\r\n\r\n", b"\x16\x03\x01canary", b"canary"])
+async def test_what_is_no_tls_leaves_no_trace(
+    data: bytes, start: Start, certificates: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start(
+        admin={"tls": {"certificate": f"{certificates}/server.pem", "private_key": f"{certificates}/server.key"}}
+    )
+    loop, told = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    async with connected(gateway) as client:
+        client.send(data)
+        client.writer.write_eof()
+        await client.is_closed()
+    assert told == [] or loop.get_debug()  # asyncio tells of it when it debugs, and then alone
+    assert warnings_of(gateway) == []
+    assert [*capfd.readouterr(), caplog.text] == ["", "", ""]
 
 
 async def test_a_body_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ async def test_a_key_in_the_query_is_no_credential(name: str, gateway: Running, 
 
 async def test_a_key_is_good_from_its_networks_only(gateway: Running, backend: Backend) -> None:
     await denied(gateway, backend, request(key=AWAY_KEY), 403, "address_denied")
+    gateway.own("job-1", "key:away")
     answer = await gateway.ask(request(key=AWAY_KEY), source="127.0.0.7")
     assert answer.status == 200
     assert len(backend.requests) == 1

@@ -349,6 +349,7 @@ async def test_eight_uploads_and_eight_downloads_at_once_arrive_whole(gateway: R
         assert response.body.decode() == sha256(body).hexdigest()
 
     async def down(seed: int) -> None:
+        gateway.own(f"job-{seed}")
         client = await gateway.connect()
         response = await client.ask(request("GET", f"/api/v1/marker/job-{seed}"), within=60)
         assert sha256(response.body).digest() == sha256(noise(size, seed)).digest()

@@ -11,7 +11,7 @@ import trustme
 from tests.support.backend import Backend
 from tests.support.client import Response
 from tests.support.gateway import ADMIN_KEY, KEY, RESULT, Running, Start, client_context, request, submit
-from tests.support.jobs import ME, Jobs
+from tests.support.jobs import ME, Jobs, poll
 
 Context = Callable[..., ssl.SSLContext]
 
@@ -55,6 +55,7 @@ async def test_a_certificate_is_an_identity(
     backend.script = Jobs()
     names = {"robot": {"profile": "gold", "scopes": ["admin"]}}
     gateway = await asking(start, authority, tmp_path, identity="cn", names=names)
+    gateway.own("job-1", "cert:robot")
     robot = context("robot")
     assert (await ask(gateway, robot, request(key=None))).status == 200
     assert (await ask(gateway, robot, request("GET", "/api/v1/usage", key=None))).status == 200
@@ -84,6 +85,7 @@ async def test_two_names_are_no_identity(
     start: Start, authority: trustme.CA, tmp_path: Path, context: Context
 ) -> None:
     gateway = await asking(start, authority, tmp_path, identity="dns")
+    gateway.own("job-1", "cert:one.test")
     assert (await ask(gateway, context("any", "one.test"), request(key=None))).status == 200
     both = await ask(gateway, context("any", "one.test", "two.test"), request(key=None))
     assert "several" in both.is_refusal(401, "unauthenticated")["detail"]
@@ -102,6 +104,7 @@ async def test_a_required_certificate_is_asked_for_before_all_else(
     assert gateway.metric("gateway_authentications_total", method="api_key", result="rejected") == 0
     assert (await ask(gateway, context("robot"), request())).status == 200
     assert (await ask(gateway, context("robot"), request("GET", "/health_check", key=None))).status == 200
+    gateway.own("job-1", "cert:robot")
     bare = await ask(gateway, context("robot"), request(key=None))
     assert (bare.status == 200) is mapped
 
@@ -127,8 +130,10 @@ async def test_one_connection_may_be_both_in_turn(
     start: Start, authority: trustme.CA, tmp_path: Path, context: Context, backend: Backend
 ) -> None:
     gateway = await asking(start, authority, tmp_path, identity="cn")
+    for number, owner in enumerate(("key:ci", "cert:robot", "key:root")):
+        gateway.own(f"job-{number}", owner)
     client = await gateway.connect(context=context("robot"))
-    for key in (KEY, None, ADMIN_KEY, None, KEY):
-        assert (await client.ask(request(key=key))).status == 200
+    for job, key in (("job-0", KEY), ("job-1", None), ("job-2", ADMIN_KEY), ("job-1", None), ("job-0", KEY)):
+        assert (await client.ask(poll(job, key))).status == 200
     found = [arrived.value(b"x-gateway-key-id") for arrived in backend.requests]
     assert found == [b"ci", b"cert:robot", b"root", b"cert:robot", b"ci"]

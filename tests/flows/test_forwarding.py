@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from urllib.parse import unquote
 
 import pytest
 
@@ -35,13 +36,15 @@ ANY = [
         "/api/v1/marker/~a-b_c.d!$&'()*+,=:@",
         "/api/v1/marker/...",
         "/api/v1/marker/a%3Fb%23c",
-        "/api/v1/marker/" + "a" * 4000,
+        "/api/v1/marker/" + "a" * 256,
+        "/api/v1/marker/a?" + "a" * 4000,
     ],
     ids=lambda target: target[:40],
 )
 async def test_the_bytes_of_a_target_are_forwarded_as_they_came(
     target: str, gateway: Running, backend: Backend
 ) -> None:
+    gateway.own(unquote(target.partition("?")[0].rpartition("/")[2]))
     assert (await gateway.ask(request("GET", target))).status == 200
     assert bytes(backend.connections[0].received).startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
@@ -130,6 +133,7 @@ async def test_headers_that_say_nothing_of_identity_are_forwarded_as_they_came(
 async def test_headers_of_one_request_are_not_those_of_the_next(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     for i in range(3):
+        gateway.own(str(i))
         await client.ask(request("GET", f"/api/v1/marker/{i}", f"X-Turn: {i}", f"X-Only-{i}: a"))
         await client.ask(request("GET", f"/api/v1/marker/{i}", f"X-Turn: {i}", f"X-Only-{i}: a"))
     await client.ask(request("GET", "/api/v1/usage", key=ADMIN_KEY))

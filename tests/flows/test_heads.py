@@ -432,7 +432,8 @@ async def served_or_not_then_refused(client: Client, gateway: Running, backend: 
 
 async def test_pipelined_requests_are_answered_in_order(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
-    targets = [f"/api/v1/marker/job-{i}" for i in range(20)]
+    jobs = [gateway.own(f"job-{i}").request_id for i in range(20)]
+    targets = [f"/api/v1/marker/{job}" for job in jobs]
     client.send(b"".join(request("GET", target) for target in targets))
     for _ in targets:
         assert (await client.response()).status == 200

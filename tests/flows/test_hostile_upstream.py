@@ -563,6 +563,7 @@ async def test_a_poll_that_a_used_connection_lost_goes_once_more(gateway: Runnin
     closes = asyncio.Event()
     closes.set()
     backend.script = closing_when_idle(closes)
+    gateway.own("job-1-again")
     client = await gateway.connect()
     assert (await client.ask(request())).status == 200
     assert (await client.ask(request("GET", RESULT + "-again"))).status == 200

@@ -24,7 +24,8 @@ async def admin(gateway: Running) -> AsyncIterator[KeyAdmin]:
 
 
 async def made(gateway: Running, admin: KeyAdmin, key_id: str = "led", **members: object) -> str:
-    """A new key's secret, once the gateway knows it."""
+    """A new key's secret, once the gateway knows it; job-1 is its owner's."""
+    gateway.own("job-1", f"key:{members.get('owner', key_id)}")
     return await known(gateway, (await admin.create("tests", Wanted(key_id, **members))).secret)  # type: ignore[arg-type]
 
 
@@ -44,6 +45,7 @@ async def test_a_key_works_within_two_seconds_of_its_making(
     gateway: Running, admin: KeyAdmin, backend: Backend
 ) -> None:
     secret = (await admin.create("tests", Wanted("led"))).secret
+    gateway.own("job-1", "key:led")
     client = await gateway.connect()
 
     async def is_known() -> bool:

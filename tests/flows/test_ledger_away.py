@@ -72,14 +72,16 @@ async def test_a_lock_that_is_held_too_long(how: str, start: Start, backend: Bac
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
     assert (await gateway.ask(submit(form(pdf(3))), b"POST")).status == 200
+    for owner in ("root", "led"):
+        gateway.own(f"job-{owner}", f"key:{owner}")
     await readiness(gateway, wanted=True)
     kept = await gateway.connect()
     with locked(gateway, how):
         await refused(gateway)
         await refused(gateway, secret)
-        for key in (ADMIN_KEY, secret):
-            assert (await kept.ask(poll(key=key))).status == 200
-            assert (await gateway.ask(poll(key=key))).status == 200
+        for job, key in (("job-root", ADMIN_KEY), ("job-led", secret), ("job-1", KEY)):
+            assert (await kept.ask(poll(job, key))).status == 200
+            assert (await gateway.ask(poll(job, key))).status == 200
         await readiness(gateway, wanted=False)
         (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
     await readiness(gateway, wanted=True)
@@ -202,6 +204,7 @@ async def test_a_damaged_file_is_no_ledger(start: Start) -> None:
     response = await gateway.ask(request("GET", ME))
     response.is_refusal(503, "ledger_unavailable")
     assert (await gateway.ask(request())).status == 200
+    (await gateway.ask(poll("job-7"))).is_refusal(503, "ledger_unavailable")  # whose it is, nobody knows
     await readiness(gateway, wanted=False)
     remove(path)
     await readiness(gateway, wanted=True)
@@ -222,7 +225,8 @@ async def test_a_file_that_is_replaced_is_the_ledger_from_then_on(start: Start, 
     assert await used(gateway) == Used(0, 5, 5, 2)
     copy.replace(path)  # an operator restores a backup
     await comes_to(gateway, Used(0, 3, 3, 1))
-    assert (await gateway.ask(request(key=secret))).status == 200
+    gateway.own("job-led", "key:led")
+    assert (await gateway.ask(poll("job-led", secret))).status == 200
     assert (await gateway.ask(submit(), b"POST")).status == 200
     await comes_to(gateway, Used(0, 4, 4, 2))
     await readiness(gateway, wanted=True)

@@ -325,6 +325,7 @@ async def test_a_profile_may_be_for_some_routes(start: Start, backend: Backend) 
 
 async def test_polls_have_a_rate_of_their_own(start: Start, backend: Backend, jobs: Jobs) -> None:
     gateway = await limited(start, polls_per_minute=3, requests_per_minute=2)
+    gateway.own("job-root", "key:root")
     client = await gateway.connect()
     for _ in range(3):
         assert (await client.ask(poll())).status == 200
@@ -335,7 +336,7 @@ async def test_polls_have_a_rate_of_their_own(start: Start, backend: Backend, jo
     (await client.ask(request("GET", "/gateway/v1/me"))).is_refusal(429, "rate_limited")
     for _ in range(2):
         assert (await client.ask(submit(), b"POST")).status == 200
-    assert (await client.ask(poll(key=ADMIN_KEY))).status == 200
+    assert (await client.ask(poll("job-root", ADMIN_KEY))).status == 200
     assert len(backend.requests) == 6
     assert jobs.started == 2
 

@@ -52,6 +52,7 @@ def write(path: Path, text: str) -> None:
 async def test_a_changed_key_file_is_noticed(key_file: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.reload._INTERVAL", 0.05)
     gateway = await start(keys=[{"id": "filed", "secret": {"file": str(key_file)}}])
+    gateway.own("job-1", "key:filed")
     client = await gateway.connect()
     assert (await client.ask(request(key="first-secret"))).status == 200
     write(key_file, "second-secret\n")
@@ -72,6 +73,7 @@ async def test_a_key_swapped_by_symlink_is_noticed(
     data = tmp_path / "..data"
     data.symlink_to("old")
     gateway = await start(keys=[{"id": "filed", "secret": {"file": str(data / "key")}}])
+    gateway.own("job-1", "key:filed")
     assert (await gateway.ask(request(key="old-secret"))).status == 200
     (tmp_path / "..tmp").symlink_to("new")
     (tmp_path / "..tmp").rename(data)
@@ -82,6 +84,7 @@ async def test_a_key_swapped_by_symlink_is_noticed(
 
 async def test_a_key_that_is_gone_fails_the_reload_not_the_gateway(key_file: Path, start: Start) -> None:
     gateway = await start(keys=[{"id": "filed", "secret": {"file": str(key_file)}}])
+    gateway.own("job-1", "key:filed")
     write(key_file, "")
     await not_reloaded(gateway, "is empty or not there")
     assert (await gateway.ask(request(key="first-secret"))).status == 200

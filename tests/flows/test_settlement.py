@@ -87,18 +87,28 @@ async def test_a_job_is_settled_once(gateway: Running, jobs: Jobs) -> None:
     assert pages_of(gateway) == (3, 7)
 
 
-async def test_another_ones_poll_settles_the_job_of_who_submitted_it(gateway: Running, jobs: Jobs) -> None:
+async def test_another_ones_poll_is_not_asked_and_settles_nothing(
+    gateway: Running, backend: Backend, jobs: Jobs
+) -> None:
     await started(gateway, 5)
     jobs.results["job-1"] = complete(2)
-    assert (await gateway.ask(poll(key=ADMIN_KEY))).status == 200
+    for _ in range(2):
+        (await gateway.ask(poll(key=ADMIN_KEY))).is_refusal(404, "job_not_found")
+    assert [arrived.method for arrived in backend.requests] == [b"POST"]
+    assert await used(gateway) == Used(0, 5, 5, 1)
+    assert (await gateway.ask(poll())).status == 200
     await comes_to(gateway, Used(0, 0, 2, 1))
+    (await gateway.ask(poll(key=ADMIN_KEY))).is_refusal(404, "job_not_found")
     assert await used(gateway, ADMIN_KEY) == Used()
 
 
-async def test_a_poll_for_a_job_of_nobody_changes_nothing(gateway: Running, jobs: Jobs) -> None:
+async def test_a_poll_for_a_job_of_nobody_is_not_asked_and_changes_nothing(
+    gateway: Running, backend: Backend, jobs: Jobs
+) -> None:
     await started(gateway, 5)
     jobs.results["job-9"] = complete(2)
-    assert (await gateway.ask(poll("job-9"))).status == 200
+    (await gateway.ask(poll("job-9"))).is_refusal(404, "job_not_found")
+    assert [arrived.method for arrived in backend.requests] == [b"POST"]
     jobs.results["job-1"] = complete(5)
     await gateway.ask(poll())
     await comes_to(gateway, Used(0, 0, 5, 1))

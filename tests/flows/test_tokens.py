@@ -17,6 +17,8 @@ from tests.support.gateway import KEY, RESULT, Running, Start, request, submit
 from tests.support.jobs import Jobs, Used, comes_to, comes_true, complete, me, poll, used
 from tests.support.tokens import SECRET, jwk_of, jwks_of, make_token, p256_key, pem_of, rsa_key, signed_texts
 
+ALICES = "/api/v1/marker/job-alice"  # a job of the owner of a good token
+
 
 class Provider:
     """An identity provider: `jwks` is what it answers, `asked` how often it was."""
@@ -67,8 +69,14 @@ async def trusting(
         **members,
     }
     gateway = await start(authentication={"jwt": [issuer]}, **(sections or {}))
+    own(gateway, provider)
     await comes_true(lambda: is_ready(gateway))
     return gateway
+
+
+def own(gateway: Running, provider: Provider) -> None:
+    """Lets the owner of a good token have a job."""
+    gateway.own("job-alice", f"jwt:{provider.url}#alice")
 
 
 async def is_ready(gateway: Running) -> bool:
@@ -83,7 +91,7 @@ def token(provider: Provider, key: Any = None, kid: str | None = "one", **claims
     return make_token(key=key or p256_key(), header={} if kid is None else {"kid": kid}, **values).decode()
 
 
-def bearing(found: str, method: str = "GET", target: str = RESULT) -> bytes:
+def bearing(found: str, method: str = "GET", target: str = ALICES) -> bytes:
     return request(method, target, f"Authorization: Bearer {found}", key=None)
 
 
@@ -95,7 +103,7 @@ async def test_a_token_opens_and_names_its_owner(start: Start, provider: Provide
     backend.script = Jobs()
     gateway = await trusting(start, provider)
     bearer = f"Authorization: Bearer {token(provider)}"
-    assert (await gateway.ask(request("GET", RESULT, bearer, key=None))).status == 200
+    assert (await gateway.ask(request("GET", ALICES, bearer, key=None))).status == 200
     assert (await gateway.ask(submit(None, bearer, key=None), b"POST")).status == 200
     owner = f"jwt:{provider.url}#alice"
     report = await me(gateway, None, bearer)
@@ -113,7 +121,7 @@ async def test_a_token_opens_and_names_its_owner(start: Start, provider: Provide
 
 async def test_a_token_in_the_place_of_a_key_is_one(start: Start, provider: Provider) -> None:
     gateway = await trusting(start, provider)
-    assert (await gateway.ask(request(key=token(provider)))).status == 200
+    assert (await gateway.ask(request("GET", ALICES, key=token(provider)))).status == 200
     (await gateway.ask(request("GET", RESULT, f"Authorization: Bearer {token(provider)}"))).is_refusal(
         400, "bad_request"
     )
@@ -225,7 +233,7 @@ async def test_limits_of_a_token_are_its_owners(start: Start, provider: Provider
     assert (await gateway.ask(submit(), b"POST")).status == 200
     await comes_to(gateway, Used(0, 1, 1, 1))
     assert jobs.started == 2
-    assert (await gateway.ask(poll())).status == 200
+    assert (await gateway.ask(poll("job-2"))).status == 200
 
 
 async def test_pages_of_a_token_are_those_of_others(start: Start, provider: Provider, backend: Backend) -> None:
@@ -235,7 +243,7 @@ async def test_pages_of_a_token_are_those_of_others(start: Start, provider: Prov
     bearer = f"Authorization: Bearer {token(provider)}"
     assert (await gateway.ask(submit(None, bearer, key=None), b"POST")).status == 200
     jobs.results["job-1"] = complete(1)
-    assert (await gateway.ask(bearing(token(provider)))).status == 200
+    assert (await gateway.ask(bearing(token(provider), target=RESULT))).status == 200
 
     async def is_settled() -> bool:
         return await used(gateway, None, bearer) == Used(0, 0, 1, 1)
@@ -279,6 +287,7 @@ async def test_without_keys_there_is_no_token_and_no_readiness(start: Start, pro
     provider.status = 500
     issuer = {"issuer": provider.url, "audience": "gateway", "jwks": f"{provider.url}/keys"}
     gateway = await start(authentication={"jwt": [issuer]})
+    own(gateway, provider)
     (await gateway.ask(bearing(token(provider)))).is_refusal(401, "token_invalid")
     assert (await gateway.ask(request())).status == 200
     assert not await is_ready(gateway)
@@ -290,6 +299,7 @@ async def test_without_keys_there_is_no_token_and_no_readiness(start: Start, pro
 async def test_keys_are_found_by_discovery(start: Start, provider: Provider) -> None:
     issuer = {"issuer": provider.url, "audience": "gateway", "discovery": True}
     gateway = await start(authentication={"jwt": [issuer]})
+    own(gateway, provider)
     await comes_true(lambda: is_ready(gateway))
     assert (await gateway.ask(bearing(token(provider)))).status == 200
 

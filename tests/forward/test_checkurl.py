@@ -7,15 +7,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamBrokeOff
-from gateway.forward.checkurl import rewrite_check_url
+from gateway.forward.checkurl import public_answer
 from gateway.headers import read_target
+from gateway.settings import ShapeSettings
+from gateway.state import compile_shape
 from tests.support.pure import PROPERTY
 
+DATALAB = compile_shape("default", ShapeSettings())
 ORIGIN, SUBMIT = "https://public.test:8443", "/api/v1/marker"
 
 
 def rewritten(answer: bytes) -> bytes:
-    return rewrite_check_url(answer, ORIGIN, SUBMIT)
+    return public_answer(answer, ORIGIN, SUBMIT, DATALAB).answer
 
 
 def check_url(url: object, **more: object) -> Any:
@@ -154,4 +157,44 @@ def test_no_answer_makes_it_stumble(answer: bytes) -> None:
 def test_an_answer_that_names_two_check_urls_is_refused() -> None:
     answer = b'{"request_check_url":"http://h/a","request_check_url":"http://h/b"}'
     with pytest.raises(UpstreamBrokeOff, match="two check URLs"):
-        rewrite_check_url(answer, "https://o", "/api/v1/marker")
+        rewritten(answer)
+
+
+OSS = compile_shape(
+    "oss",
+    ShapeSettings(id="file_id", id_pattern="[a-f]+", check_url=None, read="/results?file_id={id}"),
+)
+OTHER = compile_shape("other", ShapeSettings(id="job", check_url="poll", read="/jobs?id={id}"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "check_url"),
+    [
+        (b'{"file_id": "abc"}', "https://public.test:8443/results?file_id=abc"),
+        (b'{"file_id": "abc", "request_check_url": "http://h/a"}', "https://public.test:8443/results?file_id=abc"),
+        (b'{"file_id": "xyz"}', None),
+        (b'{"file_id": "../abc"}', None),
+        (b'{"request_id": "abc"}', None),
+        (b"no JSON", None),
+        (b"[]", None),
+    ],
+)
+def test_without_a_check_url_nothing_is_rewritten(answer: bytes, check_url: str | None) -> None:
+    assert public_answer(answer, ORIGIN, SUBMIT, OSS) == (answer, check_url)
+
+
+def test_members_are_those_of_the_shape() -> None:
+    answer = b'{"job": 7, "poll": "http://h/jobs?id=7", "request_check_url": "http://h/a"}'
+    url = f"{ORIGIN}/jobs?id=7"  # a path alone would not say which
+    expected = f'{{"job": 7, "poll": "{url}", "request_check_url": "http://h/a"}}'
+    assert public_answer(answer, ORIGIN, SUBMIT, OTHER) == (expected.encode(), url)
+
+
+def test_the_url_that_the_client_is_told_is_told_to_others_too() -> None:
+    answer = b'{"request_id": "a", "request_check_url": "http://h/b"}'
+    assert public_answer(answer, ORIGIN, SUBMIT, DATALAB).check_url == f"{ORIGIN}/b"
+    assert public_answer(b'{"request_id": "a"}', ORIGIN, SUBMIT, DATALAB).check_url == f"{ORIGIN}{SUBMIT}/a"
+    assert public_answer(b'{"request_check_url": null}', ORIGIN, SUBMIT, DATALAB) == (
+        b'{"request_check_url": null}',
+        None,
+    )

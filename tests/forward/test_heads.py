@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.errors import Refused
 from gateway.forward.answer import AnswerHead, read_answer_head
 from gateway.forward.heads import Framing, client_head, upstream_head
-from gateway.model import Kind, Trace
+from gateway.model import Access, Kind, Route, Trace
 from gateway.upstreamlines import upstream_lines
 from tests.support.pure import (
     PROPERTY,
@@ -49,8 +51,12 @@ framings: st.SearchStrategy[Pairs] = st.sampled_from(
 
 
 def lines_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False) -> bytes:
-    kind = Kind.SUBMIT if is_submit else Kind.PLAIN
-    return upstream_lines(head.fields, "192.0.2.7", key_id, "127.0.0.1:8000", kind)
+    return lines_on(Kind.SUBMIT if is_submit else Kind.PLAIN, head, key_id)
+
+
+def lines_on(kind: Kind, head: Head, key_id: str | None = "ci", **members: Any) -> bytes:
+    route = Route("a", kind, Access.KEY, **members)
+    return upstream_lines(head.fields, "192.0.2.7", key_id, "127.0.0.1:8000", route)
 
 
 def head_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False, trace: Trace = TRACE) -> bytes:
@@ -63,9 +69,26 @@ def head_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False, t
 
 def test_a_result_is_asked_for_in_no_coding_because_it_is_read() -> None:
     head = make_head("/api/v1/marker/1", "GET", pairs=[(b"accept-ENCODING", b"br")])
-    lines = upstream_lines(head.fields, "192.0.2.7", "ci", "127.0.0.1:8000", Kind.RESULT)
-    assert b"Accept-Encoding: identity" in lines
-    assert b"br" not in lines
+    for lines in (lines_on(Kind.RESULT, head), lines_on(Kind.ASSET, head, rewrites=True)):
+        assert b"Accept-Encoding: identity" in lines
+        assert b"br" not in lines
+
+
+def test_what_passes_unread_is_asked_for_as_it_was() -> None:
+    head = make_head("/static/1/a.png", "GET", pairs=[(b"accept-ENCODING", b"br")])
+    for kind in (Kind.ASSET, Kind.DELETE):
+        assert b"accept-ENCODING: br" in lines_on(kind, head).split(b"\r\n")
+        assert b"identity" not in lines_on(kind, head)
+
+
+@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.ASSET, Kind.DELETE])
+def test_a_body_that_names_a_job_is_held_back_and_so_framed_anew(kind: Kind) -> None:
+    head = make_head("/clear", pairs=[(b"Content-Length", b"7")])
+    named = lines_on(kind, head, id_in="body").split(b"\r\n")
+    assert b"Transfer-Encoding: chunked" in named
+    assert b"Content-Length: 7" not in named
+    assert b"Content-Length: 7" in lines_on(kind, head).split(b"\r\n")
+    assert b"Transfer-Encoding" not in lines_on(kind, make_head("/clear"), id_in="body")
 
 
 def test_writes_the_whole_head() -> None:

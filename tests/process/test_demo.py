@@ -80,8 +80,10 @@ def test_the_printed_line_works_as_it_stands(tmp_path: Path) -> None:
         )
     made_files = {path.name for path in directory.iterdir()}
     sqlite = {"ledger.db", "ledger.db-shm", "ledger.db-wal"}
-    assert made_files - sqlite == {"ca.pem", "server.pem", "server.key", "key.txt", "gateway.yaml", "sample.pdf"}
-    for secret in ("key.txt", "server.key", "ledger.db"):
+    assert made_files - sqlite == {
+        *("ca.pem", "server.pem", "server.key", "key.txt", "webhook-secret.txt", "gateway.yaml", "sample.pdf")
+    }
+    for secret in ("key.txt", "server.key", "ledger.db", "webhook-secret.txt"):
         assert (directory / secret).stat().st_mode & 0o777 == 0o600
     assert is_secret((directory / "key.txt").read_bytes().strip())
     assert (directory / "key.txt").read_text().startswith("dgw_demo_")

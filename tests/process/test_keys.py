@@ -19,7 +19,7 @@ from gateway.cli import cli
 from tests.support.process import DEADLINE, ROOT, Served, Upstream, configure, eventually, serving, trusting
 
 FOLLOWED: Final = 4.0  # two seconds are promised; the machine of a test may need as long itself
-RESULT: Final = "/api/v1/marker/job-1"
+ME: Final = "/gateway/v1/me"
 Gateway = Callable[..., str]
 
 
@@ -52,11 +52,11 @@ def command(path: Path, *arguments: str) -> list[str]:
 
 
 def status(served: Served, certificates: Path, secret: str) -> int:
-    """What a poll with a key is answered."""
+    """What a request with a key is answered."""
     context = trusting(certificates)
     connection = http.client.HTTPSConnection("127.0.0.1", served.port, timeout=DEADLINE, context=context)
     try:
-        connection.request("GET", RESULT, headers={"X-API-Key": secret})
+        connection.request("GET", ME, headers={"X-API-Key": secret})
         return connection.getresponse().status
     finally:
         connection.close()

@@ -36,6 +36,10 @@ FIELD_VALUE = "canary-field-value-2f9e"
 HEADER_VALUE = "canary-header-value-8ee0"
 QUERY_VALUE = "canary-query-value-c0de"
 WEBHOOK_URL = "https://canary-webhook.example/hook?token=canary-webhook-token"
+HOOK_SECRET = "canary-hook-secret-5c1d0e9f"
+HOOK_FIELD = "canary-hook-field-secret-31aa"
+HOOK_URL = "https://localhost:1/canary-hook-path?token=canary-hook-token"
+HOOK_PAYLOAD = "canary-hook-payload-6b2f"
 DOCUMENT_TEXT = "canary-document-text-a1b2"
 BOUNDARY = "canary-boundary-3d4e"
 
@@ -134,7 +138,7 @@ class Site(NamedTuple):
         return done.stdout, done.stderr
 
 
-ENVIRON = {"ADMIN_TOKEN": ADMIN_TOKEN, "SHARED_SECRET": SHARED_SECRET}
+ENVIRON = {"ADMIN_TOKEN": ADMIN_TOKEN, "SHARED_SECRET": SHARED_SECRET, "HOOK_SECRET": HOOK_SECRET}
 
 
 @pytest.fixture
@@ -161,6 +165,11 @@ def site_before(upstream: str, directory: Path, certificates: Path) -> Iterator[
         ledger={"url": f"sqlite:///{directory}/ledger.db", "timeout": "500ms"},
         log={"level": "debug"},
         profiles={"tiny": {"requests_per_minute": 1, "pages_per_day": 1}},
+        webhooks={
+            "out": {"secret": {"env": "HOOK_SECRET"}, "allow": ["localhost"]},
+            "in": [{"name": "datalab", "secret": {"env": "HOOK_SECRET"}, "forward_to": "http://127.0.0.1:1/in",
+                    "accept_body_secret": True}],
+        },
     )  # fmt: skip
     claims = {"iss": "https://idp.example", "aud": "gateway", "sub": "alice", "exp": int(time.time()) + 300}
     token = jwt.encode(claims, private, algorithm="ES256")
@@ -201,6 +210,44 @@ def walk_submits(site: Site, credential: dict[str, str]) -> None:
     ]
     assert [found.status for found in refusals] == [400, 422, 422, 400, 415, 415, 404, 400, 405], refusals
     assert ask(credential, f"/gateway/v1/me?x={QUERY_VALUE}").status == 200
+
+
+def walk_webhooks(site: Site, credential: dict[str, str]) -> list[str]:
+    """A webhook that nobody takes, and webhooks that are taken in, or not; what the commands said of them."""
+    fields = ("webhook_url", HOOK_URL), ("webhook_secret", HOOK_FIELD)
+    accepted = site.session.submit(credential, form(*fields))
+    assert accepted.status == 200, accepted
+    named = json.loads(accepted.body)["request_id"]
+    eventually(
+        lambda: (
+            'gateway_webhook_deliveries_total{result="retried"} 0' not in site.session.admin("/metrics").body.decode()
+        )
+    )
+    path = "/gateway/v1/webhooks/datalab"
+    body = json.dumps({"request_id": "r-1", "note": HOOK_PAYLOAD}).encode()
+    old = json.dumps({"request_id": "r-2", "note": HOOK_PAYLOAD, "webhook_secret": HOOK_SECRET}).encode()
+    signed = {"X-Webhook-Signature": hmac.digest(HOOK_SECRET.encode(), body, "sha256").hex()}
+    statuses = [
+        site.session.ask(headers, path, "POST", content).status
+        for headers, content in (({}, body), (signed, body + b" "), (signed, body), ({}, old), (signed, b"{" + body))
+    ]
+    assert statuses == [401, 401, 502, 502, 401]
+    said: list[str] = []
+    for arguments in (
+        ("jobs", "list"), ("jobs", "show", named), ("jobs", "list", "--json"),
+        ("webhooks", "list"), ("webhooks", "list", "--json"),
+    ):  # fmt: skip
+        output, error = site.command(*arguments)
+        assert output, error
+        said += output, error
+    listed = json.loads(site.command("webhooks", "list", "--json")[0])
+    rows = listed["webhooks"] if isinstance(listed, dict) else listed
+    said += site.command("webhooks", "show", rows[0]["id"])
+    for admin in ("/admin/v1/jobs", f"/admin/v1/jobs/{named}", "/admin/v1/webhooks"):
+        shown = site.session.admin(admin)
+        assert shown.status == 200, shown
+        site.session.own.append(shown)
+    return said
 
 
 def walk_credentials(site: Site) -> None:
@@ -286,6 +333,8 @@ def canaries(site: Site, secrets: list[str]) -> dict[str, str]:
         "shared secret": SHARED_SECRET, "admin token": ADMIN_TOKEN, "unknown key": UNKNOWN_KEY,
         "unknown secret": UNKNOWN_OWN, "provider key": PROVIDER_KEY, "file name": FILE_NAME,
         "header": HEADER_VALUE, "query": QUERY_VALUE, "webhook": "canary-webhook", "document": DOCUMENT_TEXT,
+        "hook secret": HOOK_SECRET, "hook field": HOOK_FIELD, "hook payload": HOOK_PAYLOAD,
+        "hook token": "canary-hook-token", "hook path": "canary-hook-path",
         "boundary": BOUNDARY, "signature": signature, **{f"ledger key {n}": s for n, s in enumerate(secrets)},
         **{f"tail of ledger key {n}": s[-30:] for n, s in enumerate(secrets)},
     }  # fmt: skip
@@ -299,6 +348,7 @@ def test_no_secret_turns_up_where_it_does_not_belong(container: str, tmp_path: P
         walk_credentials(site)
         secrets = walk_keys(site)
         walk_limits(site, secrets[1])
+        commands = "\n".join(walk_webhooks(site, key))
         walk_without_ledger(site, key)
         walk_reloads(site)
         metrics = site.session.admin("/metrics").body.decode()
@@ -311,6 +361,7 @@ def test_no_secret_turns_up_where_it_does_not_belong(container: str, tmp_path: P
         "own answers": "\n".join(f"{a.head}\n{a.body.decode('utf-8', 'replace')}" for a in site.session.own),
         "process table": "\n".join(site.tables),
         "ledger": ledger.decode("latin-1"),
+        "commands": commands,
     }
     found = [
         (what, place)
@@ -318,7 +369,8 @@ def test_no_secret_turns_up_where_it_does_not_belong(container: str, tmp_path: P
         for place, text in places.items()
         if canary in text
     ]
-    assert found == []
+    # Where a webhook is to go has to be remembered until it is there.
+    assert found == [("hook token", "ledger"), ("hook path", "ledger")]
     # The value of a field may stand in a path or a claim that is refused, too: it is looked for everywhere but there.
     assert FIELD_VALUE not in places["log"] + places["metrics"] + places["own answers"] + places["ledger"]
     assert '"request"' in places["log"]

@@ -4,17 +4,18 @@ At first nobody takes anything: neither the upstream the uploads nor the clients
 without back-pressure would hold, it would hold. Once nothing moves any more, all is let through and counted.
 """
 
+import http.client
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from tests.support.forms import FORM_TYPE, form, pdf
-from tests.support.process import DEADLINE, KEY, Served, configure, eventually, serving, trusting
+from tests.support.process import DEADLINE, KEY, Served, configure, eventually, serving, start, trusting
 
 _MB: Final = 1024 * 1024
 _UPLOAD: Final = 200 * _MB
@@ -56,7 +57,10 @@ class Gate:
 
 
 def serve_one(connection: socket.socket, gate: Gate) -> None:
-    """An upstream that takes an upload once the gate opens, or sends a download as fast as it is taken."""
+    """An upstream that takes an upload once the gate opens, or sends a download as fast as it is taken.
+
+    A submit that asks for a job by X-Job gets it at once.
+    """
     with connection, suppress(ConnectionError):
         head = b""
         while b"\r\n\r\n" not in head:
@@ -64,6 +68,11 @@ def serve_one(connection: socket.socket, gate: Gate) -> None:
             if not data:
                 return
             head += data
+        if b"X-Job: job\r\n" in head:
+            while not head.endswith(b"\r\n0\r\n\r\n"):
+                head += connection.recv(65536)
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"request_id": "job"}\n')
+            return
         if not head.startswith(b"POST"):
             size = _DOWNLOAD if b"/job" in head else 0
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
@@ -106,6 +115,13 @@ def connected(served: Served, certificates: Path) -> Iterator[ssl.SSLSocket]:
         yield tls
 
 
+def own(served: Served, certificates: Path) -> None:
+    """Lets KEY have the job that is downloaded."""
+    context = trusting(certificates)
+    with closing(http.client.HTTPSConnection("127.0.0.1", served.port, timeout=DEADLINE, context=context)) as client:
+        start(client, "job")
+
+
 def upload(served: Served, certificates: Path, gate: Gate) -> None:
     with connected(served, certificates) as tls:
         begin, end = form(_DOCUMENT).split(_DOCUMENT.content)
@@ -142,11 +158,15 @@ def test_memory_stays_flat(tmp_path: Path, certificates: Path) -> None:
         except Exception as error:  # noqa: BLE001 -- told to the test below
             gate.failures.append(repr(error))
 
-    with raw_upstream(gate) as url, serving(configure(tmp_path, certificates, url)) as served:
+    with (
+        raw_upstream(gate) as url,
+        serving(configure(tmp_path, certificates, url, jobs={"watch": False})) as served,
+    ):
         with connected(served, certificates) as tls:  # what a first request allocates is no growth
             tls.sendall(b"GET /health_check HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert tls.recv(100).startswith(b"HTTP/1.1 200 ")
         before = served.process.memory("VmRSS")
+        own(served, certificates)
         works = [upload] * _EACH + [download] * _EACH
         threads = [threading.Thread(target=kept, args=(work, served), daemon=True) for work in works]
         for thread in threads:

@@ -13,7 +13,6 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from tests.support.forms import form
 from tests.support.process import (
     DEADLINE,
     Process,
@@ -24,6 +23,7 @@ from tests.support.process import (
     eventually,
     free_port,
     serving,
+    start,
     trusting,
 )
 
@@ -36,7 +36,7 @@ def use(served: Served, certificates: Path) -> None:
     with closing(
         http.client.HTTPSConnection("127.0.0.1", served.port, timeout=DEADLINE, context=context)
     ) as connection:
-        assert call(connection, "/api/v1/marker", "POST", form())[0] == 200
+        start(connection, "job")
         assert call(connection, "/api/v1/marker/job")[0] == 200
         assert call(connection, "/nowhere")[0] == 404
         connection.request("GET", "/api/v1/usage", headers={"X-API-Key": "wrong"})

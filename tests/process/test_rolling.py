@@ -5,7 +5,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Final, Self
@@ -20,6 +20,7 @@ from tests.support.process import (
     eventually,
     free_port,
     serving,
+    start,
     trusting,
 )
 
@@ -63,7 +64,7 @@ def _is_ready(target: Served) -> bool:
 
 
 class Load:
-    """Clients that poll and upload as fast as they can, on connections that are kept."""
+    """Clients that poll for one job and upload as fast as they can, on connections that are kept."""
 
     def __init__(self, balancer: Balancer, certificates: Path) -> None:
         self.failures: list[str] = []
@@ -120,7 +121,10 @@ def gateway(directory: Path, certificates: Path, upstream: Upstream, port: int) 
     limits = {
         "default": {"requests_per_minute": 1_000_000, "polls_per_minute": 1_000_000, "pages_in_flight": 1_000_000}
     }
-    path = configure(directory, certificates, upstream.url, listen=listen, shutdown=shutdown, profiles=limits)
+    ledger = {"url": f"sqlite:///{directory.parent}/ledger.db"}  # whose a job is, all know
+    path = configure(
+        directory, certificates, upstream.url, listen=listen, shutdown=shutdown, profiles=limits, ledger=ledger
+    )
     with serving(path) as served:
         yield served
 
@@ -128,7 +132,7 @@ def gateway(directory: Path, certificates: Path, upstream: Upstream, port: int) 
 def test_no_request_fails(tmp_path: Path, certificates: Path, upstream: Upstream) -> None:
     with ExitStack() as stack, Balancer() as balancer:
 
-        def start(name: str, port: int) -> Served:
+        def begin(name: str, port: int) -> Served:
             made = stack.enter_context(gateway(tmp_path / name, certificates, upstream, port))
             balancer.targets.append(made)
             return made
@@ -139,12 +143,17 @@ def test_no_request_fails(tmp_path: Path, certificates: Path, upstream: Upstream
             balancer.targets.remove(old)
             eventually(lambda: load.has_moved_to(new))
 
-        first = start("first", free_port())
+        first = begin("first", free_port())
+        submitting = http.client.HTTPSConnection(
+            "127.0.0.1", first.port, timeout=DEADLINE, context=trusting(certificates)
+        )
+        with closing(submitting) as connection:
+            start(connection, "job")
         with Load(balancer, certificates) as load:
             eventually(lambda: load.has_moved_to(first))
-            second = start("second", free_port())
+            second = begin("second", free_port())
             replace(first, second)
-            third = start("third", first.port)  # the port of the one that ended can be bound at once
+            third = begin("third", first.port)  # the port of the one that ended can be bound at once
             load.served_by.clear()
             replace(second, third)
         assert load.failures == []

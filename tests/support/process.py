@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import yaml
 
-from tests.support.forms import FORM_TYPE
+from tests.support.forms import FORM_TYPE, form
 
 DEADLINE: Final = 30.0
 KEY: Final = "canary-key-of-processes-3c1d9a"
@@ -228,13 +228,21 @@ def trusting(certificates: Path) -> ssl.SSLContext:
 
 
 def call(
-    connection: http.client.HTTPConnection, path: str, method: str = "GET", form: bytes | None = None
+    connection: http.client.HTTPConnection, path: str, method: str = "GET", body: bytes | None = None
 ) -> tuple[int, bytes]:
-    """One request with KEY: status and body."""
-    headers = {"X-API-Key": KEY} if form is None else {"X-API-Key": KEY, "Content-Type": FORM_TYPE}
-    connection.request(method, path, body=form, headers=headers)
+    """One request with KEY, and a form or none: status and body."""
+    headers = {"X-API-Key": KEY} if body is None else {"X-API-Key": KEY, "Content-Type": FORM_TYPE}
+    connection.request(method, path, body=body, headers=headers)
     response = connection.getresponse()
     return response.status, response.read()
+
+
+def start(connection: http.client.HTTPConnection, job: str) -> None:
+    """Submits a job that `Upstream` gives this id: from then on it is KEY's."""
+    headers = {"X-API-Key": KEY, "Content-Type": FORM_TYPE, "X-Job": job}
+    connection.request("POST", "/api/v1/marker", body=form(), headers=headers)
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["request_id"]) == (200, job)
 
 
 class _Upstream(BaseHTTPRequestHandler):
@@ -272,7 +280,8 @@ class _Upstream(BaseHTTPRequestHandler):
         return True
 
     def _answer(self) -> None:
-        body = b'{"name": "%s"}' % self.server.name.encode()
+        named = {"request_id": self.headers["X-Job"]} if "X-Job" in self.headers else {}
+        body = json.dumps({"name": self.server.name, **named}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -284,7 +293,10 @@ class _Upstream(BaseHTTPRequestHandler):
 
 
 class Upstream(ThreadingHTTPServer):
-    """A plain upstream in this process: answers 200 with its name; `began` is set by the head of a POST."""
+    """A plain upstream in this process: answers 200 with its name; `began` is set by the head of a POST.
+
+    Its answers name no job, unless a header X-Job asks for one.
+    """
 
     daemon_threads = True
     request_queue_size = 128

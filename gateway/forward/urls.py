@@ -1,0 +1,64 @@
+r"""The upstream's own URLs in an answer, written as ours while it streams by: pure.
+
+The container makes absolute URLs of the Host that we send, so they begin with a known text, with either scheme:
+uvicorn makes `https` of our X-Forwarded-Proto when we are on its machine. It is replaced wherever it stands, in JSON
+with escaped slashes (`http:\/\/`), too; all else stays as it is, byte for byte. Time is linear, and no more is held
+back than what may be the beginning of that text.
+"""
+
+import re
+from typing import Final
+
+_SLASH: Final = b"/"
+_ESCAPED: Final = rb"\/"
+
+
+class UrlRewriter:
+    """Replaces one origin by another in bytes that come in pieces of any size.
+
+    Args:
+        old: what URLs begin with, up to and with the slash behind the port: `http://127.0.0.1:8000/`; whichever
+            scheme it has, it stands for both.
+        new: what they begin with afterwards, with its slash.
+    """
+
+    __slots__ = ("_held", "_olds", "_pattern", "_written")
+
+    def __init__(self, old: bytes, new: bytes) -> None:
+        place = old.partition(b":")[2]
+        plain = {scheme + b":" + place: new for scheme in (b"http", b"https")}
+        escaped = {text.replace(_SLASH, _ESCAPED): new.replace(_SLASH, _ESCAPED) for text in plain}
+        self._written = plain | escaped
+        self._olds = tuple(self._written)
+        self._pattern = re.compile(b"|".join(map(re.escape, self._olds)))
+        self._held = b""
+
+    def take(self, data: bytes) -> bytes:
+        """Takes the next bytes; gives those that are certain."""
+        data = self._held + data
+        done: list[bytes] = []
+        rest = 0
+        for match in self._pattern.finditer(data):
+            done += data[rest : match.start()], self._written[match[0]]
+            rest = match.end()
+        end = self._begun(data, rest)
+        done.append(data[rest:end])
+        self._held = data[end:]
+        return b"".join(done)
+
+    def end(self) -> bytes:
+        """Gives what was held back, once there is no more."""
+        held, self._held = self._held, b""
+        return held
+
+    def _begun(self, data: bytes, start: int) -> int:
+        """Where the first origin begins that the end of the data cuts; the end, if none does."""
+        end = len(data)
+        first = self._olds[0][:1]
+        place = data.find(first, max(start, end - max(map(len, self._olds)) + 1))
+        while place >= 0:
+            tail = data[place:]
+            if any(old.startswith(tail) for old in self._olds):
+                return place
+            place = data.find(first, place + 1)
+        return end

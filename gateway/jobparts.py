@@ -1,0 +1,107 @@
+"""The parts that know jobs, made and ended in order. Part of the composition root."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from random import SystemRandom
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from gateway.admission import Admission
+from gateway.forward.errand import Errands
+from gateway.forward.pool import Upstreams
+from gateway.jobs.desk import JobDesk
+from gateway.jobs.endings import Endings
+from gateway.jobs.holds import Holds
+from gateway.jobs.registry import Registry
+from gateway.jobs.retention import Retention
+from gateway.jobs.rounds import Rounds
+from gateway.jobs.watcher import Watcher
+from gateway.ledger import letters, received
+from gateway.ledger.ledger import Ledger
+from gateway.observe.webhooks import WebhookMetrics
+from gateway.settings.webhooks import WebhooksOut
+from gateway.state import Live
+from gateway.webhooks.planning import Planning
+from gateway.webhooks.receiver import Receiver
+from gateway.webhooks.relay import Relay
+from gateway.webhooks.resolver import Resolver
+
+_STATES: Final = ("running", "complete", "failed")
+_LAST_WORDS: Final = 5.0
+
+
+class JobParts:
+    """Makes them. `clock` is the loop's, `wall` is in seconds since the epoch, `new_id` names requests."""
+
+    def __init__(
+        self,
+        live: Live,
+        admission: Admission,
+        upstreams: Upstreams,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        ledger = admission.ledger
+        self._registry = Registry(ledger, wall, lambda: live.state.shapes)
+        self.endings = Endings(admission, self._registry, lambda: live.state)
+        self._errands = Errands(upstreams, clock, new_id)
+        self.watcher = Watcher(
+            admission.me, ledger, self._registry, self.endings, self._errands, lambda: live.state, clock, wall
+        )
+        self.holds = Holds(self.watcher)
+        self.desk = JobDesk(self._registry, self.endings, self.watcher, self.holds, wall)
+        retention = Retention(ledger, self._registry, self._errands, lambda: live.state, wall, admission.work)
+        out = partial(_out, live)
+        resolve = Resolver()
+        self.metrics = WebhookMetrics()
+        self.planning = Planning(out, resolve, wall, new_id)
+        self.relay = Relay(
+            ledger,
+            out,
+            resolve,
+            wall=wall,
+            clock=clock,
+            dice=SystemRandom().random,
+            me=admission.me,
+            metrics=self.metrics,
+        )
+        self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
+        self.endings.on_ended = self.relay.nudge
+        self.rounds = Rounds(
+            ledger, self._registry, self.watcher, retention, partial(_forget_webhooks, ledger, out, wall)
+        )
+
+    async def close(self) -> None:
+        """Asks no more, and leaves what was followed to others; what is being sent has some seconds to end."""
+        self.watcher.close()
+        self._errands.close()
+        await self.receiver.close(_LAST_WORDS)
+        await self.relay.close(_LAST_WORDS)
+        await self.watcher.leave()
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        jobs = GaugeMetricFamily("gateway_jobs", "Jobs that can be read, by state.", labels=("state",))
+        for state in _STATES:
+            jobs.add_metric((state,), self.rounds.counts.get(state, 0))
+        yield jobs
+        yield CounterMetricFamily(
+            "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.watcher.asked
+        )
+        yield GaugeMetricFamily(
+            "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind
+        )
+        yield GaugeMetricFamily("gateway_polls_held", "Polls that wait for the end of their job.", len(self.holds))
+
+
+def _out(live: Live) -> WebhooksOut:
+    return live.state.settings.webhooks.out
+
+
+async def _forget_webhooks(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
+    """Removes what came in and went out long ago, some at once."""
+    await ledger.write(lambda c: received.forget(c, wall()))
+    await ledger.write(lambda c: letters.forget(c, wall() - out().keep))

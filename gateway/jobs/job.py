@@ -1,0 +1,109 @@
+"""One job as this process knows it, and how often it is asked about: values and arithmetic, no I/O."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.errors import Refused, refuse
+from gateway.jobs.shape import Ending, JobShape, read_target
+from gateway.model import Reason
+
+HELD_INTERVAL: Final = 0.1
+_SHORTEST: Final = 1.0
+_LONGEST: Final = 30.0
+_SHARE: Final = 0.05
+_MOST_A_SECOND: Final = 200
+
+
+class Job:
+    """A job. Times are seconds since the epoch, but for `asked_at`, which is of the loop's clock.
+
+    `target` is what its status is asked at. `expires_at` is None while it runs, and 0 once it is nobody's;
+    `asked_at` is when its status was last learnt, by whomever; `misses` counts how often in a row the upstream
+    did not know it; `is_followed` says that this process watches it, `ticket` which of the watcher's dates is the
+    one that counts. `waiters` are called once it has ended: those of the clients whose polls are held for it.
+    `answer` is the last one to a question of ours, head and content, for a moment, when it is small and somebody
+    waits; once the job has ended, it is final. `how` is how it ended, once that was seen.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "answer",
+        "asked_at",
+        "created_at",
+        "expires_at",
+        "how",
+        "is_followed",
+        "is_running",
+        "misses",
+        "owner",
+        "path",
+        "request_id",
+        "shape",
+        "target",
+        "ticket",
+        "upstream",
+        "waiters",
+    )
+
+    def __init__(
+        self, upstream: str, request_id: str, owner: str, shape: JobShape, path: str, created_at: float
+    ) -> None:
+        self.upstream = upstream
+        self.request_id = request_id
+        self.owner = owner
+        self.shape = shape
+        self.path = path
+        self.target = read_target(shape, path, request_id)
+        self.created_at = created_at
+        self.expires_at: float | None = None
+        self.is_running = True
+        self.is_followed = False
+        self.asked_at = 0.0
+        self.misses = 0
+        self.ticket = 0
+        self.answer: tuple[Any, bytes] | None = None
+        self.how: Ending | None = None
+        self.waiters: dict[object, Callable[[], None]] = {}
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the ledger knows it by."""
+        return self.upstream, self.request_id
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was deleted or is forgotten: it is nobody's."""
+        return self.expires_at == 0
+
+    def is_for(self, owner: str, now: float) -> bool:
+        """Whether an owner may read it."""
+        return owner == self.owner and (self.expires_at is None or now < self.expires_at)
+
+    def saw(self, how: Ending) -> None:
+        """Notes how it ended: what an answer said before that holds no more."""
+        if self.how is None:
+            self.how, self.answer = how, None
+
+    def ended(self, expires_at: float) -> None:
+        """Notes its end, and lets all that wait for it go on."""
+        self.is_running = False
+        self.expires_at = expires_at
+        waiters, self.waiters = self.waiters, {}
+        for wake in waiters.values():
+            wake()
+
+
+def interval(age: float, *, held: bool, followed: int = 0) -> float:
+    """Seconds between two questions about a job of this age, in seconds: a twentieth of it, from 1 s to 30 s.
+
+    Where very many are `followed` it is longer, so that all together are asked about some 200 times a second.
+    """
+    if held:
+        return HELD_INTERVAL
+    return max(min(max(age * _SHARE, _SHORTEST), _LONGEST), followed / _MOST_A_SECOND)
+
+
+def job_not_found() -> Refused:
+    """What is said of every id that the caller has no job of."""
+    detail = "There is no job of yours with this id, or its time is over (jobs.result_ttl)."
+    return refuse(Reason.JOB_NOT_FOUND, detail)

@@ -1,0 +1,156 @@
+"""Whose a job is: the ledger says it, and what it said of jobs lately asked for is remembered.
+
+A poll of one's own job needs no ledger. Whatever else is asked for (an id that nobody has, another's, one whose time
+is over) is asked of the ledger each time, so that the answers are alike in time, too.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from sqlalchemy import Row
+
+from gateway.errors import LedgerUnavailable, Refused
+from gateway.jobs.job import Job, job_not_found
+from gateway.jobs.shape import Ending, JobShape
+from gateway.ledger.jobs import MOST_HEARD, changed_since, find
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.schema import JobState
+from gateway.model import Denial, Reason
+
+_MOST: Final = 100_000
+_RETRY_AFTER: Final = 2
+_OVERLAP: Final = 10_000  # milliseconds: a transaction may be committed that much later than it began
+
+
+class Registry:
+    """The jobs that this process knows. `wall` is in seconds since the epoch; `shapes` are those in force.
+
+    `most` are remembered, those asked for lately. One that is in use beyond that (it is followed, a poll of it is
+    held) is found as long as it is, so that there are never two of one id.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        wall: Callable[[], float],
+        shapes: Callable[[], Mapping[str, JobShape]],
+        most: int = _MOST,
+    ) -> None:
+        self._ledger = ledger
+        self._wall = wall
+        self._shapes = shapes
+        self._most = most
+        self._lately: OrderedDict[tuple[str, str], Job] = OrderedDict()
+        self._jobs: WeakValueDictionary[tuple[str, str], Job] = WeakValueDictionary()
+        self._heard: int | None = None
+        self.on_change: Callable[[Job, str], None] = _nothing
+
+    async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
+        """The job, if it is this owner's.
+
+        Raises:
+            Refused: job_not_found, whatever the reason is; or ledger_unavailable.
+        """
+        key = upstream, request_id
+        job = self._jobs.get(key)
+        if job is None or not job.is_for(owner, self._wall()):
+            return await self._look_up(key, owner)
+        self._remember(job)
+        return job
+
+    def get(self, key: tuple[str, str]) -> Job | None:
+        """A job that this process remembers."""
+        return self._jobs.get(key)
+
+    def add(self, job: Job) -> None:
+        """Remembers a job; an older one with its id is over, whoever still holds it."""
+        old = self._jobs.get(job.key)
+        if old is not None and old is not job:
+            old.ended(0)
+        self._jobs[job.key] = job
+        self._remember(job)
+
+    def drop(self, job: Job) -> None:
+        """Forgets a job: who asks for it asks the ledger."""
+        if self._jobs.get(job.key) is job:
+            del self._jobs[job.key]
+            self._lately.pop(job.key, None)
+
+    def learn(self, row: Row[Any]) -> Job | None:
+        """Takes over what the ledger says of a job; None when nobody may read it any more, or its shape is gone."""
+        key = row.upstream, row.request_id
+        job = self._jobs.get(key)
+        shape = self._shapes().get(row.shape)
+        if row.state == JobState.GONE or shape is None:
+            if job is not None:
+                job.ended(0)
+                self.drop(job)
+            return None
+        if job is None or not _is_of(job, row):
+            job = Job(*key, row.owner, shape, row.path, row.created_at)
+            self.add(job)
+        if row.state != JobState.RUNNING and job.is_running:
+            job.saw(Ending(failed=row.state == JobState.FAILED, pages=None))
+            job.ended(row.expires_at)
+        return job
+
+    async def follow(self) -> None:
+        """Hears what happened to jobs elsewhere.
+
+        Raises:
+            LedgerUnavailable: it is not known whether anything did.
+        """
+        now = int(self._wall() * 1000)
+        since = min(now, now if self._heard is None else self._heard)
+        heard, behind = since, since - _OVERLAP
+        while True:
+            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
+            self._hear(rows)
+            heard = max([heard, *(row.changed_at for row in rows)])
+            if len(rows) < MOST_HEARD:
+                break
+            behind = max(behind + 1, rows[-1].changed_at - 1)
+        self._heard = min(heard, now)  # another replica's clock may be ahead, by hours
+
+    def _remember(self, job: Job) -> None:
+        self._lately[job.key] = job
+        self._lately.move_to_end(job.key)
+        while len(self._lately) > self._most:
+            self._lately.popitem(last=False)
+
+    def _hear(self, rows: Iterable[Row[Any]]) -> None:
+        for row in rows:
+            if (row.upstream, row.request_id) in self._jobs:
+                job = self.learn(row)
+                if job is not None:
+                    self.on_change(job, row.watcher)
+
+    async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
+        try:
+            row = await self._ledger.read(lambda c: find(c, *key))
+        except LedgerUnavailable:
+            raise _ledger_away() from None
+        if row is None or row.owner != owner:
+            raise job_not_found()
+        job = self.learn(row)
+        if job is None or not job.is_for(owner, self._wall()):
+            raise job_not_found()
+        self._remember(job)
+        return job
+
+
+def _is_of(job: Job, row: Row[Any]) -> bool:
+    """Whether a row is this very job's: an id that runs again later was given to another one."""
+    is_again = row.state == JobState.RUNNING and not job.is_running and row.created_at > job.created_at
+    return (job.owner, job.shape.name, job.path) == (row.owner, row.shape, row.path) and not is_again
+
+
+def _ledger_away() -> Refused:
+    detail = "Whose this job is can't be looked up at the moment; try again."
+    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER))
+
+
+def _nothing(_job: Job, _watcher: str) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,121 @@
+"""Jobs whose time is over: nobody may read them from then on, and the upstream is asked to delete them.
+
+The ledger says what is over, so a restart loses none of it, and replicas don't stand in each other's way: to forget a
+job twice is to forget it once. The upstream is told after that, until it has heard; it can't bring a job back.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Row
+
+from gateway.errors import LedgerUnavailable, UpstreamFailed
+from gateway.forward.answer import AnswerHead
+from gateway.forward.errand import Errand, Errands
+from gateway.jobs.registry import Registry
+from gateway.jobs.shape import delete_request
+from gateway.ledger.jobs import AT_ONCE, expired, forget, purge, told
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.schema import JobState
+from gateway.state import State
+
+_AGAIN: Final = 60.0
+_NOT_LONGER_THAN: Final = 86_400.0
+_WITHIN: Final = 10.0
+_FIRST_BAD: Final = 300
+_GONE: Final = frozenset({404, 410})
+_MOST_ASKED: Final = 32
+_MOST_PURGES: Final = 50
+log = structlog.get_logger()
+
+
+class Retention:
+    """Sweeps. `state` gives the State in force; `wall` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        registry: Registry,
+        errands: Errands,
+        state: Callable[[], State],
+        wall: Callable[[], float],
+        work: Callable[[Any], None],
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._errands = errands
+        self._state = state
+        self._wall = wall
+        self._work = work
+        self._asking = 0
+
+    async def sweep(self) -> None:
+        """Forgets what is over, some at once; called each second.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        rows = await self._ledger.read(lambda c: expired(c, self._wall()))
+        for row in rows:
+            key = row.upstream, row.request_id
+            job = self._registry.get(key)
+            if job is not None:
+                job.ended(0)
+                self._registry.drop(job)
+            if row.state != JobState.GONE:
+                await self._ledger.write(lambda c, key=key: forget(c, key, self._wall()))  # type: ignore[misc]
+            await self._delete(row)
+
+    async def purge(self) -> None:
+        """Removes records that are older than is kept, some thousand at once.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        before = self._wall() - self._state().settings.jobs.records_kept
+        for _ in range(_MOST_PURGES):
+            if await self._ledger.write(lambda c: purge(c, before)) < AT_ONCE:
+                return
+
+    async def _delete(self, row: Row[Any]) -> None:
+        """Asks the upstream to delete a job, where it can; puts the next try off until its answer is there."""
+        state, key = self._state(), (row.upstream, row.request_id)
+        shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
+        request = None if shape is None else delete_request(shape, row.path, row.request_id)
+        is_too_late = row.ended_at is not None and self._wall() - row.ended_at > _NOT_LONGER_THAN
+        if request is None or upstream is None or is_too_late:
+            await self._told(key, None)
+            return
+        await self._told(key, int(self._wall() + _AGAIN))
+        if self._asking >= _MOST_ASKED:
+            return
+        self._asking += 1
+
+        def done(outcome: AnswerHead | UpstreamFailed) -> None:
+            self._asking -= 1
+            status = outcome.status if isinstance(outcome, AnswerHead) else 0
+            if 0 < status < _FIRST_BAD or status in _GONE:
+                self._work(self._told_at_last(key))
+            else:
+                log.warning(
+                    "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status
+                )
+
+        self._errands.run(upstream, Errand(*request), Nothing(), _WITHIN, done)
+
+    async def _told_at_last(self, key: tuple[str, str]) -> None:
+        try:
+            await self._told(key, None)
+        except LedgerUnavailable:
+            return  # it is asked again, and knows the job no more
+
+    async def _told(self, key: tuple[str, str], again_at: int | None) -> None:
+        await self._ledger.write(lambda c: told(c, key, again_at))
+
+
+class Nothing:
+    """Takes an answer that nobody wants."""
+
+    def take(self, data: bytes) -> None:
+        """Drops the next bytes."""

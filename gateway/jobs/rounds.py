@@ -1,0 +1,71 @@
+"""What is done about jobs each second, in the background: changes heard of, results forgotten, the dead succeeded."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.jobs.registry import Registry
+from gateway.jobs.retention import Retention
+from gateway.jobs.watcher import Watcher
+from gateway.ledger.jobs import count
+from gateway.ledger.ledger import Ledger
+
+_TURN: Final = 1.0
+_SUCCEED: Final = 5
+_COUNT: Final = 10
+_RECALL: Final = 60
+_PURGE: Final = 60
+log = structlog.get_logger()
+
+
+class Rounds:
+    """Runs until it is cancelled. `counts` is how many jobs there are, by state, as of the last count."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        registry: Registry,
+        watcher: Watcher,
+        retention: Retention,
+        *purges: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._watcher = watcher
+        self._retention = retention
+        self._purges = purges
+        self.counts: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Takes a turn each second."""
+        turn = 0
+        while True:
+            try:
+                await self.turn(turn)
+            except LedgerUnavailable:
+                pass  # the ledger has told of it
+            except Exception as error:  # noqa: BLE001 -- whatever it is, jobs must be followed on
+                log.error("jobs could not be followed", error=whereabouts(error))
+            turn += 1
+            await asyncio.sleep(_TURN)
+
+    async def turn(self, turn: int) -> None:
+        """What is due in one turn.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        await self._registry.follow()
+        if turn % _SUCCEED == 0:
+            await self._watcher.follow()
+        if turn % _RECALL == _RECALL - 1:
+            await self._watcher.recall()
+        await self._retention.sweep()
+        if turn % _COUNT == 0:
+            self.counts = await self._ledger.read(count)
+        if turn % _PURGE == 0:
+            for purge in (self._retention.purge, *self._purges):
+                await purge()

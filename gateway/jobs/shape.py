@@ -1,0 +1,112 @@
+"""What a job looks like at a container: where its id is, how it is read, what says that it has ended. Pure.
+
+All of it is configuration (jobs.shapes): nothing here knows Datalab's API, and whatever the upstream says may be
+hostile.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+LONGEST_ID: Final = 256
+_MOST_BITS: Final = 64  # of an id that is a number
+_MOST_PAGES: Final = 10_000_000
+_PLACE: Final = re.compile(r"\{(path|id)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCall:
+    """The request that makes the container forget a job. `path` and the values of `body` are templates."""
+
+    method: str
+    path: str
+    body: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobShape:
+    """How jobs of one kind are spoken of. Members are those at the top of the container's JSON objects.
+
+    `read` is the template of the path that a job is read at: `{path}` stands for the path of its submit as it went
+    upstream, `{id}` for the job's id.
+    """
+
+    name: str
+    id_member: str
+    id_pattern: re.Pattern[str] | None
+    check_url_member: str | None
+    read: str
+    status_member: str
+    processing: frozenset[str]
+    complete: frozenset[str]
+    failed: frozenset[str]
+    success_member: str | None
+    pages_member: str | None
+    delete: DeleteCall | None
+
+
+class Ending(NamedTuple):
+    """How a job ended; `pages` is None where the container did not say."""
+
+    failed: bool
+    pages: int | None
+
+
+def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:
+    """The target (path, and query if any) that a job's status and result are read at."""
+    return _filled(shape.read, submit_path, quote(job_id, safe=""))
+
+
+def delete_request(shape: JobShape, submit_path: str, job_id: str) -> tuple[str, str, bytes | None] | None:
+    """Method, target and JSON body of the request that deletes a job; None where the container has none."""
+    call = shape.delete
+    if call is None:
+        return None
+    target = _filled(call.path, submit_path, quote(job_id, safe=""))
+    if call.body is None:
+        return call.method, target, None
+    body = {name: _filled(value, submit_path, job_id) for name, value in call.body.items()}
+    return call.method, target, json.dumps(body).encode()
+
+
+def wanted(shape: JobShape) -> tuple[str, ...]:
+    """The members of a status answer that say whether and how a job has ended."""
+    members = (shape.status_member, shape.success_member, shape.pages_member)
+    return tuple(member for member in members if member is not None)
+
+
+def ending(shape: JobShape, values: Mapping[str, Any]) -> Ending | None:
+    """What a status answer says of its job's end; None while it runs, or when that can't be read.
+
+    A word that no list has ends a job, too: as failed, unless the success member says otherwise.
+    """
+    status = values.get(shape.status_member)
+    if not isinstance(status, str) or status in shape.processing:
+        return None
+    success = None if shape.success_member is None else values.get(shape.success_member)
+    failed = status in shape.failed or success is False or (success is None and status not in shape.complete)
+    pages = None if shape.pages_member is None else values.get(shape.pages_member)
+    return Ending(failed, pages if type(pages) is int and 0 <= pages <= _MOST_PAGES else None)
+
+
+def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
+    """The id that a submit's answer gives its job; None when there is none that can be used."""
+    found = answer.get(shape.id_member)
+    if type(found) is int and found.bit_length() <= _MOST_BITS:
+        found = str(found)
+    return found if isinstance(found, str) and is_id(shape, found) else None
+
+
+def is_id(shape: JobShape, text: str) -> bool:
+    """Whether a text can be the id of such a job; nothing else is ever sent to the container as one."""
+    if not 0 < len(text) <= LONGEST_ID or not text.isprintable() or text in {".", ".."}:
+        return False
+    return shape.id_pattern is None or shape.id_pattern.fullmatch(text) is not None
+
+
+def _filled(template: str, path: str, job: str) -> str:
+    """In one pass, so that what is put in is not read as a template again."""
+    return _PLACE.sub(lambda place: path if place[1] == "path" else job, template)

@@ -1,0 +1,250 @@
+"""Follows jobs to their end, so that settlement, expiry and webhooks need no client that comes back.
+
+Each job that runs has one due time. When it comes, the job is asked about, unless somebody's poll has told meanwhile;
+a job that is held is asked about ten times as often as one is at its beginning, and an old one less and less. What
+is asked at once is bounded over all jobs: what is due later waits its turn. A job's watcher is this process or
+another, as the ledger has it; what a dead one followed is taken over.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Row
+
+from gateway.errors import LedgerUnavailable, UpstreamFailed
+from gateway.forward.answer import AnswerHead
+from gateway.forward.errand import Errand, Errands
+from gateway.jobs.endings import Endings, Watch
+from gateway.jobs.job import Job, interval
+from gateway.jobs.registry import Registry
+from gateway.jobs.shape import Ending
+from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.schema import JobState
+from gateway.state import State
+
+_ALIVE: Final = 15.0
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_BEING_ASKED: Final = -1
+_KEPT: Final = 1.0
+log = structlog.get_logger()
+
+
+class Watcher:
+    """Follows the jobs of this process, whose name in the ledger is `me`; `state` gives the State in force.
+
+    `clock` is the loop's, `wall` is in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        ledger: Ledger,
+        registry: Registry,
+        endings: Endings,
+        errands: Errands,
+        state: Callable[[], State],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.me = me
+        self._ledger = ledger
+        self._registry = registry
+        self._endings = endings
+        self._errands = errands
+        self._state = state
+        self._clock = clock
+        self._wall = wall
+        self._due: list[tuple[float, int, Job]] = []
+        self._tickets = count()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._asking = 0
+        self.asked = 0
+        registry.on_change = self._changed
+
+    @property
+    def behind(self) -> float:
+        """By how many seconds the most urgent question is late."""
+        return max(0.0, self._clock() - self._due[0][0]) if self._due else 0.0
+
+    @property
+    def followed(self) -> int:
+        """How many jobs wait for their next question."""
+        return len(self._due)
+
+    def begin(self, job: Job) -> None:
+        """Follows a job from now on."""
+        if job.is_running and not job.is_followed:
+            job.is_followed = True
+            self._put_unless_asked(job, self._clock() + self._interval(job, 0))
+
+    def hold(self, job: Job) -> None:
+        """Asks about a job now, and often from now on, since a client waits for it here."""
+        if not job.is_followed:
+            job.is_followed = True
+            self._endings.work(self._adopt(job))
+        elif len(job.waiters) > 1:
+            return  # it is asked about often
+        self._put_unless_asked(job, self._clock())
+
+    def turn(self) -> None:
+        """Asks about all that is due, as far as the bound on questions at once allows."""
+        now = self._clock()
+        most = self._state().settings.jobs.most_status_requests
+        while self._due and self._due[0][0] <= now and self._asking < most:
+            due, ticket, job = heapq.heappop(self._due)
+            if job.is_running and job.is_followed and job.ticket == ticket:
+                self._consider(job, due, now)
+        self._set_timer()
+
+    def close(self) -> None:
+        """Asks no more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def follow(self) -> None:
+        """Says that this process lives, and takes over what nobody follows; called every few seconds.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        now = self._wall()
+        await self._ledger.write(lambda c: beat(c, self.me, now, now + _ALIVE))
+        while rows := await self._ledger.write(lambda c: take_over(c, self.me, now)):
+            for row in rows:
+                self._learn(row)
+            log.info("jobs taken over", jobs=len(rows))
+
+    async def recall(self) -> None:
+        """Follows what the ledger says is followed here and is not; called once a minute.
+
+        Such are jobs whose beginning or deletion the ledger noted, or not, without an answer, and jobs that were let
+        go because the configuration had their upstream's shape no more, or no watching.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        if not self._state().settings.jobs.watch:
+            return
+        for key in await self._ledger.read(lambda c: followed_by(c, self.me)):
+            job = self._registry.get(key)
+            if job is not None and job.is_gone:
+                self._endings.forget(job)
+            elif job is None or not job.is_followed:
+                row = await self._ledger.read(lambda c, key=key: find(c, *key))  # type: ignore[misc]
+                if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
+                    self._learn(row)
+
+    async def leave(self) -> None:
+        """Leaves what is followed to others."""
+        try:
+            await self._ledger.write(lambda c: leave(c, self.me))
+        except LedgerUnavailable:
+            return  # they take it over once the time of this process is over
+
+    def _learn(self, row: Row[Any]) -> None:
+        job = self._registry.learn(row)
+        if job is not None:
+            self.begin(job)
+
+    def _put_unless_asked(self, job: Job, due: float) -> None:
+        """Sets the job's next date; while it is asked about, the answer does that."""
+        if job.ticket != _BEING_ASKED:
+            self._put(job, due)
+
+    def _put(self, job: Job, due: float) -> None:
+        job.ticket = next(self._tickets)
+        heapq.heappush(self._due, (due, job.ticket, job))
+        if self._due[0][2] is job:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Lets the next turn come when the first job is due; a bound that is reached waits for an answer instead."""
+        if self._timer is not None:
+            self._timer.cancel()
+        is_full = self._asking >= self._state().settings.jobs.most_status_requests
+        if self._due and not is_full and not self._is_closed:
+            wait = max(0.0, self._due[0][0] - self._clock())
+            self._timer = self._loop.call_later(wait, self.turn)
+
+    def _consider(self, job: Job, due: float, now: float) -> None:
+        """Asks about one job, unless it is too early: it was asked about, or a poll has told."""
+        held = bool(job.waiters)
+        if not held and not self._state().settings.jobs.watch:
+            job.is_followed = False
+            return
+        earliest = job.asked_at + self._interval(job, self._wall() - job.created_at)
+        if due < earliest and now < earliest:
+            self._put(job, earliest)
+        else:
+            self._ask(job)
+
+    def _ask(self, job: Job) -> None:
+        upstream = self._state().upstreams.get(job.upstream)
+        if upstream is None:  # a configuration that has it again may come
+            job.asked_at = self._clock()
+            self._give_up_old(job)
+            self._again(job)
+            return
+        self._asking += 1
+        self.asked += 1
+        job.ticket = _BEING_ASKED
+        job.asked_at = self._clock()
+        watch = self._endings.watch(job)
+        errand = Errand("GET", job.target)
+
+        def done(outcome: AnswerHead | UpstreamFailed) -> None:
+            self._asking -= 1
+            if isinstance(outcome, AnswerHead):
+                if outcome.status == _NOT_FOUND:
+                    self._endings.unknown(job)
+                elif outcome.status == _OK:
+                    watch.end()
+                    self._keep_for_waiters(job, outcome, watch)
+            self._give_up_old(job)
+            self._again(job)
+            self._set_timer()
+
+        self._errands.run(upstream, errand, watch, upstream.read_timeout, done)
+
+    def _keep_for_waiters(self, job: Job, head: AnswerHead, watch: Watch) -> None:
+        """One small answer serves all that wait; what is large each fetches for itself."""
+        if job.waiters and watch.content is not None and (watch.is_final or job.how is None):
+            job.answer = answer = head, watch.content
+            self._loop.call_later(_KEPT, _let_go, job, answer)
+
+    def _give_up_old(self, job: Job) -> None:
+        if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
+            log.warning("a job has run for too long and was given up", upstream=job.upstream)
+            self._endings.ended(job, Ending(failed=True, pages=None))
+
+    def _again(self, job: Job) -> None:
+        if job.is_running:
+            self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
+
+    def _interval(self, job: Job, age: float) -> float:
+        return interval(age, held=bool(job.waiters), followed=len(self._due))
+
+    def _changed(self, job: Job, watcher: str) -> None:
+        """Another replica has taken the job, or it was ended there; clients that wait here keep it here."""
+        if watcher != self.me and not job.waiters:
+            job.is_followed = False
+
+    async def _adopt(self, job: Job) -> None:
+        try:
+            await self._ledger.write(lambda c: adopt(c, job.key, self.me, self._wall()))
+        except LedgerUnavailable:
+            return  # two follow it for a while
+
+
+def _let_go(job: Job, answer: tuple[AnswerHead, bytes]) -> None:
+    if job.answer is answer:
+        job.answer = None

@@ -1,0 +1,237 @@
+"""Webhooks that go out, one for each job at most; each function is one transaction, or a part of one.
+
+    plan ──> job_ended ──> claim_due ──> done
+                 ▲              │ └────> dead ──> retry (letters.py), and on as after job_ended
+                 └─── failed <──┘
+
+A claim is a lease: `leased_by` says whose, and `next_at` when it ends, or else when it is to be sent. Whoever dies
+with one leaves it to the next who claims, so that what is sent is sent at least once. Each claim counts an attempt,
+and with `leased_by` the number of it guards the end of the lease: a claim that was lost changes nothing any more.
+`ended_at` is when the job ended, or an operator began anew; in the end, when it was delivered or given up.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, update
+
+from gateway.ledger.schema import DeliveryState, deliveries
+
+_LOCK: Final = 0x686F_6F6B  # of PostgreSQL's advisory locks, for claims alone: "hook"
+_AT_ONCE: Final = 200
+_MOST_ROUNDS: Final = 20
+_FREE: Final = {"leased_by": None, "next_at": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A webhook as it is planned. `destination` is host and port, `check_url` what the client was told."""
+
+    id: str
+    upstream: str
+    request_id: str
+    owner: str
+    url: str
+    destination: str
+    check_url: str | None
+
+
+class Lease(NamedTuple):
+    """The right to send one delivery: which, whose, and the number of the attempt."""
+
+    id: str
+    by: str
+    attempt: int
+
+
+class Due(NamedTuple):
+    """A delivery that was claimed. `since` is when it became due, in seconds since the epoch; `status` the job's."""
+
+    lease: Lease
+    request_id: str
+    owner: str
+    url: str
+    destination: str
+    check_url: str | None
+    status: str
+    since: int
+
+
+class Outcome(NamedTuple):
+    """What came of an attempt: the status of the answer, if there was one, and a word for what went wrong."""
+
+    status: int | None
+    error: str | None
+
+
+def plan(connection: Connection, planned: Planned, now: float) -> None:
+    """Notes where to tell of a job's end. A job that has one already keeps it: safe to repeat."""
+    if _of_job(connection, planned.upstream, planned.request_id) is not None:
+        return
+    row = {
+        "id": planned.id, "upstream": planned.upstream, "request_id": planned.request_id, "owner": planned.owner,
+        "url": planned.url, "destination": planned.destination, "check_url": planned.check_url,
+        "state": DeliveryState.WAITING, "attempts": 0, "created_at": int(now),
+    }  # fmt: skip
+    connection.execute(insert(deliveries), row)
+
+
+def job_ended(connection: Connection, upstream: str, request_id: str, status: str, now: float) -> bool:
+    """Makes a job's webhook due, with the status that it tells; false when there is none that waits."""
+    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
+    values = {"state": DeliveryState.DUE, "status": status, "next_at": int(now), "ended_at": int(now)}
+    waits = deliveries.c.state == DeliveryState.WAITING
+    return bool(connection.execute(update(deliveries).where(*of_job, waits).values(values)).rowcount)
+
+
+def drop(connection: Connection, upstream: str, request_id: str) -> None:
+    """Forgets the webhook of a job that was deleted before its end; one that is due is sent all the same."""
+    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
+    connection.execute(delete(deliveries).where(*of_job, deliveries.c.state == DeliveryState.WAITING))
+
+
+def make_way(connection: Connection, upstream: str, request_id: str) -> None:
+    """Forgets the webhook of a job whose id is another's now, for each id has one at most."""
+    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
+    connection.execute(delete(deliveries).where(*of_job))
+
+
+def is_any_due(connection: Connection, now: float) -> bool:
+    """Whether there is something to claim. It only reads."""
+    query = select(deliveries.c.id).where(deliveries.c.next_at <= int(now)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def claim_due(
+    connection: Connection,
+    me: str,
+    now: float,
+    until: float,
+    most: int,
+    per_destination: int,
+    rooms: Mapping[str, int] | None = None,
+) -> list[Due]:
+    """Claims deliveries that are due, the longest due first; nobody else gets them before `until`.
+
+    Claims come one after the other, on PostgreSQL by a lock: so the bound per destination holds for all replicas.
+
+    Args:
+        connection: of a transaction that writes.
+        me: who claims, 32 characters at most.
+        now: seconds since the epoch.
+        until: when the leases end, likewise.
+        most: how many at most.
+        per_destination: how many may be claimed at once of one destination, by all replicas.
+        rooms: destinations that take fewer just now.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+    running = _running(connection, now)
+    limits = dict(rooms or {})
+    full = {name for name, room in limits.items() if running[name] >= min(room, per_destination)}
+    full |= {name for name, count in running.items() if count >= per_destination}
+    chosen: dict[str, Row[Any]] = {}
+    for _ in range(_MOST_ROUNDS):
+        rows = _due(connection, now, [*chosen], sorted(full))
+        for row in rows:
+            if len(chosen) < most and row.destination not in full:
+                chosen[row.id] = row
+                running[row.destination] += 1
+                if running[row.destination] >= min(limits.get(row.destination, per_destination), per_destination):
+                    full.add(row.destination)
+        if len(chosen) >= most or len(rows) < _AT_ONCE:
+            break
+    return [_claim(connection, row, me, until) for row in chosen.values()]
+
+
+def done(connection: Connection, lease: Lease, outcome: Outcome, now: float) -> bool:
+    """Notes that it was delivered; false when the lease was lost."""
+    return _end(connection, lease, outcome, {"state": DeliveryState.DELIVERED, "ended_at": int(now), **_FREE})
+
+
+def failed(connection: Connection, lease: Lease, outcome: Outcome, next_at: float) -> bool:
+    """Puts off the next attempt; false when the lease was lost."""
+    return _end(connection, lease, outcome, {"leased_by": None, "next_at": int(next_at)})
+
+
+def dead(connection: Connection, lease: Lease, outcome: Outcome, now: float) -> bool:
+    """Gives it up; false when the lease was lost."""
+    return _end(connection, lease, outcome, {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE})
+
+
+def release(connection: Connection, leases: Sequence[Lease], now: float) -> None:
+    """Gives leases back whose attempts were broken off: they are due at once, and the attempts don't count."""
+    for lease in sorted(leases):
+        values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
+        connection.execute(update(deliveries).where(*_held(lease)).values(values))
+
+
+def give_up(connection: Connection, destination: str, before: float, now: float) -> list[str]:
+    """Gives up what was due before a moment at a destination that takes nothing, some at once; their ids."""
+    late = (
+        deliveries.c.destination == destination,
+        deliveries.c.state == DeliveryState.DUE,
+        deliveries.c.ended_at < int(before),
+        deliveries.c.next_at.is_not(None),
+        or_(deliveries.c.leased_by.is_(None), deliveries.c.next_at <= int(now)),
+    )
+    found = select(deliveries.c.id).where(*late).order_by(deliveries.c.id).limit(_AT_ONCE)
+    ids = list(connection.execute(found.with_for_update(skip_locked=True)).scalars())
+    values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}
+    connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
+    return ids
+
+
+def _of_job(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:
+    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
+    return connection.execute(select(deliveries.c.id).where(*of_job)).first()
+
+
+def _running(connection: Connection, now: float) -> Counter[str]:
+    """How many are being sent, by destination."""
+    leased = deliveries.c.next_at > int(now), deliveries.c.leased_by.is_not(None)
+    query = select(deliveries.c.destination, func.count()).where(*leased).group_by(deliveries.c.destination)
+    return Counter({row[0]: int(row[1]) for row in connection.execute(query)})
+
+
+def _due(connection: Connection, now: float, chosen: list[str], full: list[str]) -> Sequence[Row[Any]]:
+    """Some that are due, the longest first, but for those that were chosen and those whose destinations are full."""
+    query = (
+        select(deliveries)
+        .where(
+            deliveries.c.next_at <= int(now),
+            deliveries.c.state == DeliveryState.DUE,
+            deliveries.c.id.not_in(chosen),
+            deliveries.c.destination.not_in(full),
+        )
+        .order_by(deliveries.c.next_at, deliveries.c.id)
+        .limit(_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(query).all()
+
+
+def _claim(connection: Connection, row: Row[Any], me: str, until: float) -> Due:
+    attempt = int(row.attempts) + 1
+    values = {"leased_by": me, "next_at": int(until), "attempts": attempt}
+    connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(values))
+    lease = Lease(row.id, me, attempt)
+    return Due(
+        lease, row.request_id, row.owner, row.url, row.destination, row.check_url, row.status, int(row.ended_at)
+    )
+
+
+def _held(lease: Lease) -> tuple[Any, ...]:
+    return (
+        deliveries.c.id == lease.id,
+        deliveries.c.leased_by == lease.by,
+        deliveries.c.attempts == lease.attempt,
+        deliveries.c.state == DeliveryState.DUE,
+    )
+
+
+def _end(connection: Connection, lease: Lease, outcome: Outcome, values: Mapping[str, Any]) -> bool:
+    last = {"last_status": outcome.status, "last_error": outcome.error}
+    return bool(connection.execute(update(deliveries).where(*_held(lease)).values({**last, **values})).rowcount)

@@ -1,0 +1,232 @@
+"""The jobs of the ledger: whose they are, who follows them, what became of them; each function is one transaction.
+
+    begin ──> end ──> forget ──> deleted       an id is its owner's from before its client sees it until it is
+      └─────────────────┘                      forgotten; from then on it is nobody's
+
+A job has one watcher: the replica that took its submit, or one that took it over because the watcher was silent, or
+because a client of its own waits for the job. Replicas hear of each other's changes by `changed_at`.
+"""
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from gateway.ledger.counts import lock
+from gateway.ledger.deliveries import drop, job_ended, make_way
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle_one
+from gateway.ledger.schema import JobState, jobs, replicas, reservations
+
+AT_ONCE: Final = 200
+_MOST_TAKEN: Final = 500
+MOST_HEARD: Final = 5000
+_MILLISECOND: Final = 0.001
+
+_KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
+_FIND: Final = select(jobs).where(_KEY)
+# Word for word the condition of ix_jobs_living: neither engine takes a partial index for one with a parameter in it.
+_LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
+_RUNS: Final = _LIVES & (jobs.c.state == int(JobState.RUNNING))
+_INSERT: Final = insert(jobs)
+_END: Final = (
+    update(jobs)
+    .where(_KEY)
+    .values({name: bindparam(f"new_{name}") for name in ("state", "ended_at", "expires_at", "changed_at")})
+)
+
+
+class NewJob(NamedTuple):
+    """A job that the upstream has just taken. `path` is its submit's, `check_url` what its client is told."""
+
+    request_id: str
+    shape: str
+    path: str
+    check_url: str | None
+
+
+class Ended(NamedTuple):
+    """What the end of a job came to; `settled` is None when it was settled before."""
+
+    state: JobState
+    expires_at: int
+    settled: Settled | None
+
+
+def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, now: float) -> None:
+    """Notes whose a job is, as its reservation says. Once more for the same reservation, it changes nothing.
+
+    Raises:
+        RequestIdTaken: the id is another job's, of whose result somebody may still have the use.
+        ReservationLost: there is no such reservation any more.
+    """
+    claim = connection.execute(select(reservations).where(reservations.c.id == reservation)).first()
+    if claim is None:
+        raise ReservationLost
+    old = find(connection, claim.upstream, job.request_id)
+    if old is not None and old.reservation == reservation:
+        return
+    if old is not None and old.state != JobState.GONE:
+        raise RequestIdTaken
+    changed_at = None
+    if old is not None:  # replicas that remember the old one hear that its id is another's
+        connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
+        make_way(connection, claim.upstream, job.request_id)
+        changed_at = _milliseconds(now)
+    connection.execute(
+        _INSERT,
+        {
+            **job._asdict(), "upstream": claim.upstream, "reservation": reservation, "account": claim.account,
+            "owner": claim.owner, "state": JobState.RUNNING, "created_at": int(now), "watcher": watcher,
+            "changed_at": changed_at,
+        },
+    )  # fmt: skip
+
+
+def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:
+    """One job, whatever became of it."""
+    return connection.execute(_FIND, {"at": upstream, "named": request_id}).first()
+
+
+def end(
+    connection: Connection, job: tuple[str, str], pages: int | None, now: float, result_ttl: float, *, failed: bool
+) -> Ended | None:
+    """Settles a job that has ended and starts its result's time; None when there is no such job that runs.
+
+    `job` is upstream and id; `pages` is what the upstream says it had, None when it does not.
+    """
+    found = _locked(connection, job)
+    if found is None or found.state != JobState.RUNNING:
+        return None
+    settled = settle_one(connection, found.account, found.reservation, pages, now, failed=failed)
+    state = JobState.FAILED if failed else JobState.COMPLETE
+    expires_at = int(now + result_ttl)
+    _set_end(connection, job, state, now, expires_at)
+    job_ended(connection, *job, state.name.lower(), now)
+    return Ended(state, expires_at, settled)
+
+
+def forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
+    """Lets nobody read a job from now on; whether anybody could. The upstream is still to be told.
+
+    A job that runs on is charged as reserved: the upstream works at it, whoever has deleted it.
+    """
+    found = _locked(connection, job)
+    if found is None or found.state == JobState.GONE:
+        return False
+    settle_one(connection, found.account, found.reservation, None, now, failed=False)
+    connection.execute(
+        update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
+    )  # the upstream may give the id to another job
+    _set_end(connection, job, JobState.GONE, now, int(now))
+    drop(connection, *job)
+    return True
+
+
+def expired(connection: Connection, now: float) -> list[Row[Any]]:
+    """Jobs whose time is over: those to be forgotten, and those forgotten that the upstream is to be told of."""
+    query = select(jobs).where(jobs.c.expires_at <= int(now)).order_by(jobs.c.expires_at).limit(AT_ONCE)
+    return list(connection.execute(query))
+
+
+def told(connection: Connection, job: tuple[str, str], again_at: int | None) -> None:
+    """Notes that the upstream was told to delete a job, or, with a time, that it is to be told again then."""
+    gone = update(jobs).where(_KEY, jobs.c.state == int(JobState.GONE)).values(expires_at=again_at)
+    connection.execute(gone, {"at": job[0], "named": job[1]})
+
+
+def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
+    """Jobs that something happened to, the longest ago first, some at once."""
+    query = select(jobs).where(jobs.c.changed_at > milliseconds).order_by(jobs.c.changed_at, jobs.c.request_id)
+    return list(connection.execute(query.limit(MOST_HEARD)))
+
+
+def beat(connection: Connection, me: str, now: float, until: float) -> None:
+    """Says that a replica lives, and forgets those that have not said so for long."""
+    if not connection.execute(update(replicas).where(replicas.c.name == me).values(alive_until=int(until))).rowcount:
+        connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
+    connection.execute(delete(replicas).where(replicas.c.alive_until < int(now) - 3600))
+
+
+def leave(connection: Connection, me: str) -> None:
+    """Says that a replica ends: others may take its jobs over at once."""
+    connection.execute(delete(replicas).where(replicas.c.name == me))
+
+
+def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
+    """Takes jobs that nobody follows, some at once; those that are taken.
+
+    Whoever followed them hears of it: it may live, and have been away from the ledger alone.
+    """
+    alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
+    left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MOST_TAKEN)
+    return _taken(connection, left.with_for_update(skip_locked=True), me, _milliseconds(now))
+
+
+def adopt(connection: Connection, job: tuple[str, str], me: str, now: float) -> None:
+    """Takes one job from whoever follows it, who hears of that."""
+    mine = update(jobs).where(_KEY, _RUNS).values(watcher=me, changed_at=_milliseconds(now))
+    connection.execute(mine, {"at": job[0], "named": job[1]})
+
+
+def followed_by(connection: Connection, me: str) -> list[tuple[str, str]]:
+    """Upstreams and ids of the jobs that a replica follows, or should."""
+    query = select(jobs.c.upstream, jobs.c.request_id).where(_RUNS, jobs.c.watcher == me)
+    return [(row.upstream, row.request_id) for row in connection.execute(query)]
+
+
+def count(connection: Connection) -> dict[str, int]:
+    """How many jobs there are, by state; those that are gone are not counted."""
+    rows = connection.execute(select(jobs.c.state, func.count()).where(_LIVES).group_by(jobs.c.state))
+    found = {JobState(state).name.lower(): number for state, number in rows}
+    return {state.name.lower(): found.get(state.name.lower(), 0) for state in JobState if state != JobState.GONE}
+
+
+def purge(connection: Connection, before: float) -> int:
+    """Removes the records of jobs that are gone for long, and of their reservations; how many, some at once."""
+    old = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(
+        jobs.c.state == int(JobState.GONE), jobs.c.expires_at.is_(None), jobs.c.created_at < int(before)
+    )
+    rows = list(connection.execute(old.order_by(jobs.c.created_at).limit(AT_ONCE)))
+    for row in rows:
+        connection.execute(delete(jobs).where(_KEY), {"at": row.upstream, "named": row.request_id})
+        connection.execute(delete(reservations).where(reservations.c.id == row.reservation))
+    return len(rows)
+
+
+def _locked(connection: Connection, job: tuple[str, str]) -> Row[Any] | None:
+    """A job, its account locked; None when there is none, or while that was waited for its id became another's."""
+    found = find(connection, *job)
+    if found is None:
+        return None
+    lock(connection, found.account)
+    again = find(connection, *job)
+    return again if again is not None and again.reservation == found.reservation else None
+
+
+def _set_end(connection: Connection, job: tuple[str, str], state: JobState, now: float, expires_at: int) -> None:
+    values = {"state": state, "ended_at": int(now), "expires_at": expires_at, "changed_at": _milliseconds(now)}
+    named = {f"new_{name}": value for name, value in values.items()}
+    connection.execute(_END, {"at": job[0], "named": job[1], **named})
+
+
+def _taken(connection: Connection, query: Select[Any], me: str, changed_at: int) -> list[Row[Any]]:
+    rows = list(connection.execute(query))
+    taken = update(jobs).where(_KEY).values(watcher=me, changed_at=changed_at)
+    for row in rows:
+        connection.execute(taken, {"at": row.upstream, "named": row.request_id})
+    return rows
+
+
+def _milliseconds(now: float) -> int:
+    return int(now / _MILLISECOND)

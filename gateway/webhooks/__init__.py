@@ -1,0 +1,5 @@
+"""Webhooks, out and in. For receivers there is `verify`; what else is here is the gateway's own."""
+
+from gateway.webhooks.verifying import verify
+
+__all__ = ["verify"]

@@ -1,0 +1,54 @@
+"""Which destinations are left alone for now, because they keep failing: pure, in memory, for one replica.
+
+After five failures in a row a destination is paused: for 30 seconds, then one delivery probes it. As long as probes
+fail the pause doubles, up to five minutes; one that is answered opens the destination again. What was paused here may
+be tried by another replica: that costs an attempt, no more.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+_FAILURES: Final = 5
+_PAUSE: Final = 30.0
+_LONGEST: Final = 300.0
+_MOST: Final = 1000
+
+
+@dataclass(slots=True)
+class _Failing:
+    failures: int = 0
+    pause: float = 0.0
+    until: float = 0.0
+
+
+class Breaker:
+    """Remembers destinations that fail, the latest thousand of them. Times are seconds of any one clock."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, _Failing] = {}
+
+    def succeeded(self, destination: str) -> bool:
+        """Takes note that a destination answered; tells whether it was paused until then."""
+        known = self._failing.pop(destination, None)
+        return known is not None and known.failures >= _FAILURES
+
+    def failed(self, destination: str, now: float) -> float | None:
+        """Takes note that a destination took nothing; for how long it is paused by that, None when it is not."""
+        known = self._failing.pop(destination, None) or _Failing()
+        self._failing[destination] = known  # the latest stands last
+        if len(self._failing) > _MOST:
+            del self._failing[next(iter(self._failing))]
+        known.failures += 1
+        if known.failures < _FAILURES or now < known.until:
+            return None  # an attempt that had begun before the pause did
+        known.pause = min(known.pause * 2 or _PAUSE, _LONGEST)
+        known.until = now + known.pause
+        return known.pause
+
+    def rooms(self, now: float) -> dict[str, int]:
+        """How many deliveries at once a destination takes that is paused (none) or probed (one)."""
+        return {
+            destination: int(now >= known.until)
+            for destination, known in self._failing.items()
+            if known.failures >= _FAILURES
+        }

@@ -1,0 +1,43 @@
+"""Hands a verified webhook on to a service of the operator's own."""
+
+import asyncio
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+_SUCCESS: Final = range(200, 300)
+
+
+class NotTaken(Exception):
+    """Why the service did not take it, in words of ours."""
+
+
+async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
+    """Sends a body by POST, within `deadline` seconds; nothing of the answer counts but that it is 2xx.
+
+    Raises:
+        NotTaken: it is not, or there is none.
+    """
+    try:
+        async with asyncio.timeout(deadline), _session() as session:
+            sent = {"Content-Type": "application/json", "User-Agent": "document-gateway", **headers}
+            response = await session.post(URL(url, encoded=True), data=body, headers=sent, allow_redirects=False)
+            status = response.status
+            response.close()
+    except TimeoutError:
+        raise NotTaken("no answer in time") from None
+    except (aiohttp.ClientError, OSError, ValueError):  # ValueError: what only resembles HTTP
+        raise NotTaken("no connection, or no answer") from None
+    if status not in _SUCCESS:
+        raise NotTaken(f"the answer is {status}")
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the deadline is our own
+        auto_decompress=False,
+        trust_env=False,
+    )

@@ -1,0 +1,41 @@
+"""When a webhook that was not taken is sent again, and when it is given up: pure."""
+
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+_FIRST: Final = 5.0
+_LONGEST: Final = 3600.0
+_JITTER: Final = 0.2
+_MOST_DOUBLINGS: Final = 20
+_MOST_CHARACTERS: Final = 64
+
+
+def pause_after(attempts: int, dice: float, asked: float | None = None) -> float:
+    """Seconds until the next attempt: 5 s, doubled each time up to an hour, give or take a fifth.
+
+    Args:
+        attempts: how many there were, 1 or more.
+        dice: a number from 0 to 1.
+        asked: seconds that the receiver asked for (Retry-After); it may make the pause longer, up to an hour.
+    """
+    pause = min(_FIRST * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST)
+    jittered = pause * (1 - _JITTER + 2 * _JITTER * dice)
+    return jittered if asked is None else max(jittered, min(asked, _LONGEST))
+
+
+def next_at(now: float, since: float, give_up_after: float, pause: float) -> float | None:
+    """When to try again, None when it is over. `since` is when the delivery became due; all in seconds."""
+    return None if now + pause > since + give_up_after else now + pause
+
+
+def read_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds that a Retry-After asks for, by a number or a date (RFC 9110 10.2.3); None for what is neither."""
+    if value is None or len(value) > _MOST_CHARACTERS:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None

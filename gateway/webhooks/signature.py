@@ -1,0 +1,162 @@
+"""Signatures of webhooks, made and compared: pure.
+
+There are two, of one body. `X-Webhook-Signature` is Datalab's: the hexadecimal HMAC-SHA256 of the body, without a
+time. `webhook-signature` is that of Standard Webhooks (standardwebhooks.com): over id, time and body, once for each
+secret in force, so that a receiver may know the old one or the new one while a secret is rotated.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+LEAST_SECRET: Final = 16
+PLAIN: Final = "x-webhook-signature"
+STANDARD_ID: Final = "webhook-id"
+STANDARD_TIME: Final = "webhook-timestamp"
+STANDARD: Final = "webhook-signature"
+_PREFIX: Final = b"whsec_"
+_VERSION: Final = "v1,"
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_TIME: Final = re.compile(r"[0-9]{1,12}")
+_MOST_SIGNATURES: Final = 16
+_LONGEST_ID: Final = 256
+
+
+class Secrets(NamedTuple):
+    """What is signed with: `plain` for X-Webhook-Signature, `standard` for webhook-signature, the newest first."""
+
+    plain: bytes
+    standard: tuple[bytes, ...]
+
+
+class Sent(NamedTuple):
+    """The signature headers that came with a body; None for one that did not."""
+
+    plain: str | None
+    id: str | None
+    time: str | None
+    standard: str | None
+
+
+def standard_key(secret: bytes) -> bytes:
+    """The key that Standard Webhooks signs with: the secret's bytes, or what stands behind `whsec_` in base64.
+
+    Raises:
+        ValueError: behind whsec_ there is no base64, or less than 16 bytes of it.
+    """
+    if not secret.startswith(_PREFIX):
+        return secret
+    try:
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("a secret that begins with whsec_ goes on in base64") from None
+    if len(key) < LEAST_SECRET:
+        raise ValueError(f"a secret behind whsec_ has at least {LEAST_SECRET} bytes")
+    return key
+
+
+def check_secret(secret: bytes) -> bytes:
+    """The secret, if it can be signed with.
+
+    Raises:
+        ValueError: it is shorter than 16 bytes, or its base64 is broken.
+    """
+    if len(secret) < LEAST_SECRET:
+        raise ValueError(f"a webhook secret has at least {LEAST_SECRET} bytes")
+    standard_key(secret)
+    return secret
+
+
+def plain_signature(secret: bytes, body: bytes) -> str:
+    """The value of X-Webhook-Signature."""
+    return hmac.new(secret, body, sha256).hexdigest()
+
+
+def standard_signature(secret: bytes, message_id: str, time: str, body: bytes) -> str:
+    """One of the values of webhook-signature, with its version; `time` in seconds since the epoch.
+
+    Raises:
+        ValueError: as `standard_key`.
+    """
+    content = b"%b.%b.%b" % (message_id.encode(), time.encode(), body)
+    return _VERSION + base64.b64encode(hmac.new(standard_key(secret), content, sha256).digest()).decode()
+
+
+def sign(secrets: Secrets, message_id: str, now: float, body: bytes) -> dict[str, str]:
+    """The headers that sign a body; `now` in seconds since the epoch.
+
+    Raises:
+        ValueError: as `standard_key`.
+    """
+    time = str(int(now))
+    signatures = (standard_signature(secret, message_id, time, body) for secret in secrets.standard)
+    return {
+        "X-Webhook-Signature": plain_signature(secrets.plain, body),
+        STANDARD_ID: message_id,
+        STANDARD_TIME: time,
+        STANDARD: " ".join(signatures),
+    }
+
+
+def sent_with(headers: Iterable[tuple[str, str]]) -> Sent | None:
+    """Picks the signature headers, whatever the case of their names; None when one is there twice."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        known = name.lower()
+        if known in {PLAIN, STANDARD_ID, STANDARD_TIME, STANDARD}:
+            if known in found:
+                return None
+            found[known] = value.strip(" \t")
+    return Sent(*map(found.get, (PLAIN, STANDARD_ID, STANDARD_TIME, STANDARD)))
+
+
+def is_signed(
+    body: bytes, sent: Sent | None, secrets: Sequence[bytes], now: float, tolerance: float, *, plain: bool = True
+) -> bool:
+    """Whether a body was signed with one of the secrets. How long it takes tells nothing about them.
+
+    Any of the Standard Webhooks headers makes that signature the one that decides: what could be stripped by someone
+    between is worth no more than X-Webhook-Signature alone, which is believed when `plain` is true.
+
+    Args:
+        body: the bytes as they came.
+        sent: of `sent_with`.
+        secrets: those in force.
+        now: seconds since the epoch.
+        tolerance: seconds that webhook-timestamp may be off, either way.
+        plain: whether X-Webhook-Signature alone is enough.
+
+    Raises:
+        ValueError: as `standard_key`.
+    """
+    if sent is None:
+        return False
+    if (sent.id, sent.time, sent.standard) != (None, None, None):
+        return _is_standard(body, sent, secrets, now, tolerance)
+    if not plain or sent.plain is None or not _HEX.fullmatch(sent.plain.lower()):
+        return False
+    return _any_equal([plain_signature(secret, body) for secret in secrets], [sent.plain.lower()])
+
+
+def _is_standard(body: bytes, sent: Sent, secrets: Sequence[bytes], now: float, tolerance: float) -> bool:
+    if not sent.id or not sent.time or not sent.standard:
+        return False
+    if len(sent.id) > _LONGEST_ID or not sent.id.isascii() or not _TIME.fullmatch(sent.time):
+        return False
+    if abs(now - int(sent.time)) > tolerance:
+        return False
+    theirs = sent.standard.split(" ")
+    if len(theirs) > _MOST_SIGNATURES or not sent.standard.isascii():
+        return False
+    ours = [standard_signature(secret, sent.id, sent.time, body) for secret in secrets]
+    return _any_equal(ours, theirs)
+
+
+def _any_equal(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    # Each with each, to the end: neither which one fits nor how much of it shows in the time.
+    equal = [hmac.compare_digest(mine, one) for mine in ours for one in theirs]
+    return any(equal)

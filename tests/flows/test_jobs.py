@@ -1,0 +1,634 @@
+"""Jobs through the whole gateway: only the owner reads, polls are held, and nothing needs the client to come back."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway import app
+from gateway.wantedkey import Wanted
+from tests.support.backend import Backend, Connection, answer, obliging
+from tests.support.forms import form, pdf
+from tests.support.gateway import ADMIN_KEY, ENVIRON, KEY, ROUTES, Running, Start, request, submit
+from tests.support.jobs import PROCESSING, Used, administering, comes_to, comes_true, complete, known, used
+from tests.support.waiting import eventually
+
+_JSON = b"Content-Type: application/json"
+OWNERS = {f"KEY_{number}": f"canary-key-{number:03}-9e1b7c" for number in range(100)}
+MORE_ROUTES = [
+    {"name": "query", "methods": ["GET"], "path": "/results", "kind": "result", "access": "key",
+     "id": {"in": "query", "name": "job"}},
+    {"name": "asset", "methods": ["GET"], "path": "/static/{job}/{name*}", "kind": "asset", "access": "key",
+     "id": {"in": "path", "name": "job"}},
+    {"name": "delete", "methods": ["DELETE"], "path": "/api/v1/marker/{job}", "kind": "delete", "access": "key",
+     "id": {"in": "path", "name": "job"}},
+    {"name": "clear", "methods": ["POST"], "path": "/clear", "kind": "delete", "access": "key",
+     "id": {"in": "body", "name": "job"}},
+    *ROUTES,
+]  # fmt: skip
+DELETES = {"default": {"delete": {"method": "DELETE", "path": "{path}/{id}"}}}
+
+
+class Container:
+    """Runs jobs; `results` says how they end, `unknown` which of them it has forgotten.
+
+    `asked` are the times of all questions about jobs. What names no job of its own is answered with its target.
+    """
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.results: dict[str, bytes] = {}
+        self.unknown: set[str] = set()
+        self.asked: list[float] = []
+        self.finals = 0
+        self.deleted: list[str] = []
+        self.slowly: asyncio.Event | None = None
+
+    async def __call__(self, connection: Connection) -> None:
+        while True:
+            arrived = await connection.request()
+            target = arrived.target.decode()
+            if arrived.method == b"POST" and target == "/api/v1/marker":
+                self.started += 1
+                content = json.dumps({"success": True, "request_id": f"job-{self.started}"}).encode()
+                connection.send(answer(content, _JSON))
+            elif arrived.method == b"DELETE":
+                self.deleted.append(target.rpartition("/")[2])
+                connection.send(answer(b"{}", _JSON))
+            elif target.startswith("/api/v1/"):
+                await self._tell(connection, target.rpartition("/")[2], bodiless=arrived.method == b"HEAD")
+            else:
+                connection.send(answer(json.dumps({"asked": target}).encode(), _JSON))
+
+    async def _tell(self, connection: Connection, job: str, *, bodiless: bool) -> None:
+        self.asked.append(time.monotonic())
+        content = self.results.get(job, PROCESSING)
+        self.finals += job in self.results
+        if self.slowly is not None:
+            await self.slowly.wait()
+        whole = answer(content, _JSON)
+        if job in self.unknown:
+            whole = answer(b'{"detail": "Request not found"}', _JSON, status=b"404 Not Found")
+        connection.send(whole.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if bodiless else whole)
+
+
+class Wall:
+    """The time module as app.py sees it: hours may pass at once."""
+
+    def __init__(self) -> None:
+        self.later = 0.0
+        self.monotonic = time.monotonic
+
+    def time(self) -> float:
+        return time.time() + self.later
+
+
+@pytest.fixture
+def container(backend: Backend) -> Container:
+    backend.script = made = Container()
+    return made
+
+
+@pytest.fixture
+async def gateway(start: Start, container: Container) -> Running:
+    """A gateway that follows its jobs, as it does by default."""
+    del container
+    return await start(jobs={})
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """A clock that tests move; whatever is done each second is done more often."""
+    made = Wall()
+    monkeypatch.setattr(app, "time", made)
+    monkeypatch.setattr("gateway.jobs.rounds._TURN", 0.05)
+    return made
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that nobody polls are asked about at once."""
+    monkeypatch.setattr("gateway.jobs.job._SHORTEST", 0.02)
+
+
+def poll(job: str = "job-1", *headers: str, key: str | None = KEY, method: str = "GET") -> bytes:
+    return request(method, f"/api/v1/marker/{job}", *headers, key=key)
+
+
+def keys(count: int, owner: Callable[[int], str]) -> dict[str, Any]:
+    """Sections that configure so many keys."""
+    return {
+        "keys": [{"id": f"k{n}", "secret": {"env": f"KEY_{n}"}, "owner": owner(n)} for n in range(count)],
+        "environ": {**ENVIRON, **OWNERS},
+    }
+
+
+def key(number: int) -> str:
+    return OWNERS[f"KEY_{number}"]
+
+
+async def started(gateway: Running, pages: int = 5, *, key: str = KEY) -> str:
+    """Starts a job; its id."""
+    response = await gateway.ask(submit(form(pdf(pages), mode="fast"), key=key), b"POST")
+    assert response.status == 200, response.body
+    job: str = json.loads(response.body)["request_id"]
+    return job
+
+
+async def raw(gateway: Running, asked: bytes) -> bytes:
+    """An answer, byte for byte, but for what tells each answer from any other."""
+    head, _, rest = asked.partition(b"\r\n\r\n")
+    client = await gateway.connect()
+    client.send(head + b"\r\nConnection: close\r\n\r\n" + rest)
+    answered = await client.rest()
+    answered = re.sub(rb"(?i)\r\ndate: [^\r]*", b"", answered)
+    return re.sub(rb"[0-9a-f]{32}", b"<id>", answered)
+
+
+# Whose a job is
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("GET", "/api/v1/marker/{}", ""),
+        ("HEAD", "/api/v1/marker/{}", ""),
+        ("GET", "/api/v1/ocr/{}", ""),
+        ("GET", "/results?job={}&download=true", ""),
+        ("GET", "/static/{}/picture.png", ""),
+        ("DELETE", "/api/v1/marker/{}", ""),
+        ("POST", "/clear", '{{"job": "{}"}}'),
+    ],
+)
+async def test_unknown_foreign_and_expired_are_one_answer(
+    start: Start, backend: Backend, container: Container, wall: Wall, method: str, target: str, body: str
+) -> None:
+    routes = [route if route["name"] != "result" else {**route, "methods": ["GET", "HEAD"]} for route in MORE_ROUTES]
+    gateway = await start(routes=routes, jobs={})
+    foreign, expired = await started(gateway, key=ADMIN_KEY), await started(gateway)
+    for job in (foreign, expired):
+        container.results[job] = complete(1)
+    assert (await gateway.ask(poll(expired))).status == 200
+    assert (await gateway.ask(poll(foreign, key=ADMIN_KEY))).status == 200
+    await comes_to(gateway, Used(0, 0, 1, 1))
+    wall.later += 3601.0
+    await gateway.ask(poll(expired))
+    foreign = await started(gateway, key=ADMIN_KEY)
+    before = [arrived for arrived in backend.requests if b"/job-" in arrived.target or b"clear" in arrived.target]
+    asked = [
+        request(method, target.format(job), body=body.format(job).encode()) for job in ("job-9", foreign, expired)
+    ]
+    unknown, *others = [await raw(gateway, one) for one in asked]
+    assert others == [unknown] * 2
+    assert unknown.startswith(b"HTTP/1.1 404 No such job\r\n")
+    assert (b'"reason":"job_not_found"' in unknown) == (method != "HEAD")
+    await backend.settled()
+    after = [arrived for arrived in backend.requests if b"/job-" in arrived.target or b"clear" in arrived.target]
+    own = [arrived for arrived in after[len(before) :] if arrived.value(b"x-gateway-key-id") is not None]
+    assert own == []  # the watcher's questions name no key
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "%00", "a" * 257, "%ff", "%0d%0a", "job%201"])
+async def test_what_is_no_id_never_reaches_the_upstream(gateway: Running, container: Container, name: str) -> None:
+    await started(gateway)
+    before = len(container.asked)
+    response = await gateway.ask(poll(name))
+    assert response.status in {400, 404}
+    assert response.reason in {"bad_request", "job_not_found", "route_not_found"}
+    assert len(container.asked) == before
+
+
+async def test_another_key_of_the_same_owner_reads_and_others_do_not(start: Start, container: Container) -> None:
+    gateway = await start(**keys(3, lambda number: "acme" if number < 2 else "other"))
+    job = await started(gateway, key=key(0))
+    container.results[job] = complete(1, markdown="canary-of-a-result")
+    assert (await gateway.ask(poll(job, key=key(1)))).body == container.results[job]
+    (await gateway.ask(poll(job, key=key(2)))).is_refusal(404, "job_not_found")
+    (await gateway.ask(poll(job, key=None))).is_refusal(401, "unauthenticated")
+
+
+async def test_a_rotated_key_reads_on(gateway: Running, container: Container) -> None:
+    async with administering(gateway) as admin:
+        old = await known(gateway, (await admin.create("tests", Wanted("turning"))).secret)
+        job = await started(gateway, key=old)
+        new = await known(gateway, (await admin.rotate("tests", "turning", 60.0, None)).secret)
+    container.results[job] = complete(1)
+    assert (await gateway.ask(poll(job, key=new))).body == container.results[job]
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+async def test_an_admins_key_does_not_read_others_jobs(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    container.results[job] = complete(1)
+    (await gateway.ask(poll(job, key=ADMIN_KEY))).is_refusal(404, "job_not_found")
+    assert (await gateway.ask(poll(job))).status == 200
+
+
+async def test_of_a_hundred_clients_not_one_byte_crosses(start: Start, container: Container) -> None:
+    limits = {"default": {"requests_per_minute": 1000, "polls_per_minute": 1_000_000}}
+    gateway = await start(jobs={}, **keys(100, lambda number: f"owner-{number % 10}"), profiles=limits)
+    jobs = {number: await started(gateway, 1, key=key(number)) for number in range(20)}
+    for number, job in jobs.items():
+        container.results[job] = complete(1, markdown=f"canary-of-owner-{number % 10}-")
+    crossed, read = [], 0
+
+    async def poll_all(number: int) -> None:
+        nonlocal read
+        client = await gateway.connect()
+        for other, job in jobs.items():
+            response = await client.ask(poll(job, key=key(number)))
+            mine = other % 10 == number % 10
+            read += mine
+            content = container.results[job] if mine else b""
+            if (response.status, response.body == content) != (200 if mine else 404, mine):
+                crossed.append((number, job, response.status))
+            if not mine and (b"canary" in response.body or json.loads(response.body)["reason"] != "job_not_found"):
+                crossed.append((number, job, response.status))
+        client.abort()
+
+    for first in range(0, 100, 25):
+        await asyncio.gather(*(poll_all(number) for number in range(first, first + 25)))
+    assert crossed == []
+    assert read == 200
+
+
+async def test_an_id_that_the_ledger_did_not_take_is_not_told(start: Start, backend: Backend) -> None:
+    """Two jobs of one id: the second one's client never learns an id that is the first one's."""
+    gateway = await start()
+
+    async def script(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            connection.send(answer(b'{"success": true, "request_id": "canary-of-an-id"}', _JSON))
+
+    backend.script = script
+    assert b"canary-of-an-id" in (await gateway.ask(submit(), b"POST")).body
+    refused = await gateway.ask(submit(key=ADMIN_KEY), b"POST")
+    refused.is_refusal(502, "upstream_broke_off")
+    assert b"canary-of-an-id" not in refused.body
+    assert (await gateway.ask(poll("canary-of-an-id"))).status == 200
+    (await gateway.ask(poll("canary-of-an-id", key=ADMIN_KEY))).is_refusal(404, "job_not_found")
+
+
+async def test_a_poll_at_another_path_gives_no_pages_back(
+    start: Start, backend: Backend, container: Container
+) -> None:
+    """The upstream knows the job where it was submitted alone, and says 404 elsewhere."""
+    gateway = await start(jobs={"watch": False})
+    job = await started(gateway)
+    container.unknown.add(job)
+    for _ in range(4):
+        assert (await gateway.ask(request("GET", f"/api/v1/ocr/{job}"))).status == 404
+    container.unknown.clear()
+    container.results[job] = complete(5, status="failed", success=False)
+    assert (await gateway.ask(request("GET", f"/api/v1/ocr/{job}"))).status == 200
+    container.results[job] = complete(4)
+    await backend.settled()
+    assert await used(gateway) == Used(0, 5, 5, 1)
+    assert (await gateway.ask(poll(job))).status == 200
+    await comes_to(gateway, Used(0, 0, 4, 1))
+
+
+# Until when
+
+
+async def test_an_hour_after_its_end_a_job_is_nobodys(start: Start, container: Container, wall: Wall) -> None:
+    gateway = await start(jobs={"shapes": DELETES})
+    job = await started(gateway)
+    container.results[job] = complete(1)
+    client = await gateway.connect()
+    assert (await client.ask(poll(job))).body == container.results[job]
+    await comes_to(gateway, Used(0, 0, 1, 1))
+    wall.later += 3590.0
+    assert (await client.ask(poll(job))).body == container.results[job]
+    wall.later += 20.0
+    (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+    await eventually(lambda: container.deleted == [job])
+
+
+async def test_a_result_that_was_read_is_gone(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"delete_after_read": True, "shapes": DELETES}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    client = await gateway.connect()
+    assert (await client.ask(poll(job))).body == PROCESSING
+    assert (await client.ask(poll(job))).body == PROCESSING
+    container.results[job] = complete(2)
+    assert (await client.ask(request("GET", f"/static/{job}/picture.png"))).status == 200
+    assert (await client.ask(poll(job))).body == container.results[job]
+    (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+    await eventually(lambda: container.deleted == [job])
+    await comes_to(gateway, Used(0, 0, 2, 1))
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_result_that_the_watcher_saw_is_gone_once_its_owner_has_read_it(
+    start: Start, container: Container
+) -> None:
+    gateway = await start(jobs={"delete_after_read": True}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    container.results[job] = complete(2)
+    await comes_to(gateway, Used(0, 0, 2, 1))
+    assert (await gateway.ask(request("GET", f"/static/{job}/picture.png"))).status == 200
+    assert (await gateway.ask(poll(job))).body == container.results[job]
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+async def test_an_answer_from_before_the_end_is_no_result_that_was_read(start: Start, container: Container) -> None:
+    """The end is seen while an answer that says otherwise is on its way: the result is still to be read."""
+    gateway = await start(jobs={"delete_after_read": True})
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    client = await gateway.connect()
+    client.send(poll(job))
+    await eventually(lambda: len(container.asked) == 1)
+    held = gateway.gateway.jobs.registry.get(("default", job))
+    assert held is not None
+    gateway.gateway.jobs.endings.learnt(held, None, {"status": "complete", "page_count": 2})
+    await comes_to(gateway, Used(0, 0, 2, 1))
+    container.results[job] = complete(2)
+    container.slowly.set()
+    assert (await client.response()).body == PROCESSING
+    container.slowly = None
+    assert (await client.ask(poll(job))).body == container.results[job]
+    (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+async def test_a_client_that_left_has_not_read(start: Start, backend: Backend, container: Container) -> None:
+    gateway = await start(jobs={"delete_after_read": True, "watch": False})
+    job = await started(gateway)
+    container.results[job] = complete(2, markdown="x" * 20_000_000)
+    client = await gateway.connect(receive_buffer=4096)
+    client.send(poll(job))
+    await backend.facts.until(lambda: container.finals == 1)
+    client.abort()
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0)
+    again = await gateway.ask(poll(job))
+    assert len(again.body) > 20_000_000
+    await comes_to(gateway, Used(0, 0, 2, 1))
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+@pytest.mark.parametrize("how", ["delete", "clear"])
+async def test_what_its_owner_deletes_is_gone(start: Start, container: Container, how: str) -> None:
+    gateway = await start(routes=MORE_ROUTES)
+    job = await started(gateway)
+    client = await gateway.connect()
+    assert (await client.ask(poll(job))).status == 200
+    asked = (
+        request("DELETE", f"/api/v1/marker/{job}")
+        if how == "delete"
+        else request("POST", "/clear", body=json.dumps({"job": job}).encode())
+    )
+    assert (await client.ask(asked, asked.partition(b" ")[0])).status == 200
+    (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+    await comes_to(gateway, Used(0, 0, 5, 1))  # the upstream may work on: it costs what it might
+    container.results[job] = complete(1)
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+# Held polls
+
+
+@pytest.mark.parametrize("how", ["prefer", "setting"])
+async def test_many_that_wait_are_answered_at_the_end_by_one_question_at_a_time(
+    start: Start, container: Container, how: str
+) -> None:
+    gateway = await start(jobs={"hold": "20s"} if how == "setting" else {})
+    prefer = ["Prefer: respond-async, wait=20"] if how == "prefer" else []
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(40)]
+    for client in clients:
+        client.send(poll(job, *prefer))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 40)
+    await eventually(lambda: len(container.asked) >= 4)
+    container.results[job] = complete(3)
+    began = time.monotonic()
+    responses = await asyncio.gather(*(client.response() for client in clients))
+    assert time.monotonic() - began < 5
+    assert {(response.status, response.body) for response in responses} == {(200, container.results[job])}
+    assert container.finals == 1
+    gaps = [later - earlier for earlier, later in zip(container.asked, container.asked[1:], strict=False)]
+    assert min(gaps) > 0.08
+    assert gateway.metric("gateway_polls_held") == 0
+    assert gateway.metric("gateway_job_status_requests_total") == len(container.asked)
+    await comes_to(gateway, Used(0, 0, 3, 1))
+    heads = {tuple(name for name, _ in response.headers) for response in responses}
+    assert len(heads) == 1
+    for client in clients[:3]:
+        assert (await client.ask(poll(job))).body == container.results[job]
+
+
+async def test_a_large_result_is_fetched_by_each_that_waits(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold": "20s"})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(5)]
+    for client in clients:
+        client.send(poll(job))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 5)
+    container.results[job] = complete(3, markdown="x" * 300_000)
+    responses = await asyncio.gather(*(client.response() for client in clients))
+    assert {(response.status, response.body) for response in responses} == {(200, container.results[job])}
+    assert container.finals == 6
+
+
+async def test_when_the_time_is_up_it_runs_on(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold_limit": "300ms"})
+    job = await started(gateway)
+    client = await gateway.connect()
+    began = time.monotonic()
+    response = await client.ask(poll(job, "Prefer: wait=3600"))
+    assert 0.25 < time.monotonic() - began < 5
+    assert (response.status, response.body) == (200, PROCESSING)
+    container.results[job] = complete(3)
+    assert (await client.ask(poll(job, "Prefer: wait=3600"))).body == container.results[job]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("HEAD", ()),
+        ("HEAD", ("Prefer: wait=20",)),
+        ("GET", ("Prefer: wait=0",)),
+        ("GET", ("Prefer: wait=-1, wait=0",)),
+    ],
+)
+async def test_what_does_not_want_to_wait_does_not(
+    start: Start, container: Container, method: str, headers: tuple[str, ...]
+) -> None:
+    routes = [{**route, "methods": ["GET", "HEAD"]} if route["name"] == "result" else route for route in ROUTES]
+    gateway = await start(jobs={"hold": "20s", "watch": False}, routes=routes)
+    job = await started(gateway)
+    response = await gateway.ask(poll(job, *headers, method=method), method.encode())
+    assert response.status == 200
+    assert len(container.asked) == 1
+
+
+async def test_one_that_leaves_is_forgotten_and_the_others_wait_on(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold": "20s", "watch": False})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(3)]
+    for client in clients:
+        client.send(poll(job))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 3)
+    clients[0].abort()
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 2)
+    await eventually(lambda: gateway.counted(reason="client_gone") == 1)
+    container.results[job] = complete(3)
+    for client in clients[1:]:
+        assert (await client.response()).body == container.results[job]
+    assert container.finals == 1
+
+
+async def test_when_all_have_left_nobody_asks_on(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold": "20s", "watch": False})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(3)]
+    for client in clients:
+        client.send(poll(job))
+    await eventually(lambda: len(container.asked) >= 2)
+    for client in clients:
+        client.abort()
+    held = gateway.gateway.jobs.registry.get(("default", job))
+    assert held is not None
+    await eventually(lambda: not held.is_followed)
+    assert not held.waiters
+
+
+async def test_a_drain_answers_all_that_wait_at_once(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold": "60s"}, shutdown={"drain_delay": "0s", "drain_timeout": "20s"})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(10)]
+    for client in clients:
+        client.send(poll(job))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 10)
+    await eventually(lambda: len(container.asked) >= 1)
+    began = time.monotonic()
+    await gateway.gateway.drain(asyncio.Event())
+    assert time.monotonic() - began < 5
+    for client in clients:
+        response = await client.response()
+        assert (response.status, response.body, response.value(b"connection")) == (200, PROCESSING, b"close")
+        await client.is_closed()
+    assert (await gateway.says("drained"))["cut_off"] == 0
+
+
+async def test_a_job_that_is_deleted_while_it_is_waited_for_is_nobodys(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold": "20s"}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    client = await gateway.connect()
+    client.send(poll(job))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 1)
+    assert (await gateway.ask(request("DELETE", f"/api/v1/marker/{job}"), b"DELETE")).status == 200
+    (await client.response()).is_refusal(404, "job_not_found")
+    assert container.finals == 0
+
+
+# Nobody comes back
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    ("result", "pages"),
+    [(complete(3), 3), (complete(3, success=False), 0), (complete(3, status="failed"), 0), (None, 0)],
+    ids=["complete", "unsuccessful", "failed", "forgotten"],
+)
+async def test_a_job_that_nobody_polls_is_settled(
+    gateway: Running, container: Container, result: bytes | None, pages: int
+) -> None:
+    job = await started(gateway)
+    assert await used(gateway) == Used(0, 5, 5, 1)
+    if result is None:
+        container.unknown.add(job)
+    else:
+        container.results[job] = result
+    await comes_to(gateway, Used(0, 0, pages, 1))
+    for kind, count in (("settled", pages), ("refunded", 5 - pages)):
+        await eventually(lambda k=kind, c=count: gateway.metric("gateway_pages_total", key="ci", kind=k) == c)  # type: ignore[misc]
+    if result is not None:
+        assert (await gateway.ask(poll(job))).body == result
+
+
+@pytest.mark.xfail(strict=True, reason="courier.py does not note asked_at for an answer that is_unfinished() knows")
+async def test_a_client_that_polls_spares_the_question(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    client = await gateway.connect()
+    polls = 0
+    began = time.monotonic()
+    while time.monotonic() - began < 2.5:
+        assert (await client.ask(poll(job))).body == PROCESSING
+        polls += 1
+    assert gateway.metric("gateway_job_status_requests_total") == 0
+    assert len(container.asked) == polls
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_submit_whose_client_left_is_settled(
+    gateway: Running, backend: Backend, container: Container
+) -> None:
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        arrived = await connection.request()
+        if arrived.method == b"POST":
+            await answers.wait()
+            connection.send(answer(b'{"success": true, "request_id": "job-1"}', _JSON))
+        await container(connection)
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(submit(form(pdf(5))))
+    await backend.got(1)
+    client.abort()
+    await eventually(lambda: all(connection.is_gone for connection in gateway.gateway._connections.all()))
+    answers.set()
+    backend.script = container
+    container.results["job-1"] = complete(4)
+    await comes_to(gateway, Used(0, 0, 4, 1))
+    assert (await gateway.ask(poll())).body == container.results["job-1"]
+
+
+async def test_after_a_restart_a_job_is_its_owners_still(start: Start, container: Container) -> None:
+    first = await start(jobs={})
+    ledger = {"url": f"sqlite:///{first.path.parent}/ledger.db"}
+    job = await started(first)
+    await first.end()
+    second = await start(ledger=ledger, jobs={})
+    assert (await second.ask(poll(job))).body == PROCESSING
+    (await second.ask(poll(job, key=ADMIN_KEY))).is_refusal(404, "job_not_found")
+    container.results[job] = complete(2)
+
+    async def is_settled() -> bool:
+        return (await used(second)).pages == 2
+
+    await comes_true(is_settled, within=20)  # nobody polls: it was left, and is taken over
+    await second.end()
+    third = await start(ledger=ledger, jobs={})
+    assert (await third.ask(poll(job))).body == container.results[job]
+
+
+async def test_jobs_are_counted(start: Start, container: Container, wall: Wall) -> None:
+    del wall
+    gateway = await start()
+    jobs = [await started(gateway, 1) for _ in range(3)]
+    container.results[jobs[0]] = complete(1)
+    container.results[jobs[1]] = complete(1, status="failed")
+    for job in jobs[:2]:
+        await gateway.ask(poll(job))
+
+    def count(state: str) -> float:
+        return gateway.metric("gateway_jobs", state=state)
+
+    await eventually(lambda: (count("running"), count("complete"), count("failed")) == (1, 1, 1))
+    assert gateway.metric("gateway_jobs_behind_seconds") < 5
+
+
+async def test_a_plain_upstream_says_nothing_of_jobs(gateway: Running, backend: Backend) -> None:
+    backend.script = obliging
+    assert (await gateway.ask(poll("job-1"))).status == 200
+    (await gateway.ask(poll("job-2"))).is_refusal(404, "job_not_found")

@@ -1,0 +1,205 @@
+"""Webhooks through the whole gateway: out to a real receiver over TLS, and in with a signature."""
+
+import hmac
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.webhooks import verify
+from tests.support.backend import Backend
+from tests.support.client import Response
+from tests.support.forms import form, pdf
+from tests.support.gateway import ENVIRON, Running, Start, request, submit
+from tests.support.jobs import Jobs, complete
+from tests.webhooks.receivers import Receiver, receiving, server_context
+
+SECRET = "flow-secret-0123456789"
+ENVIRONMENT = {**ENVIRON, "HOOKS": SECRET}
+IN = "/gateway/v1/webhooks/datalab"
+
+
+@pytest.fixture
+async def receiver(certificates: Path) -> AsyncIterator[Receiver]:
+    async with receiving(server_context(certificates)) as made:
+        yield made
+
+
+@pytest.fixture
+def jobs(backend: Backend) -> Jobs:
+    """The upstream runs jobs."""
+    backend.script = jobs = Jobs()
+    return jobs
+
+
+def out(certificates: Path, **more: Any) -> dict[str, Any]:
+    return {"out": {"secret": {"env": "HOOKS"}, "allow": ["localhost"], "ca": f"{certificates}/ca.pem", **more}}
+
+
+def url(receiver: Receiver) -> str:
+    return f"https://localhost:{receiver.port}/hook?token=of-the-client"
+
+
+async def test_the_end_of_a_job_that_nobody_polls_is_told(
+    start: Start, backend: Backend, jobs: Jobs, receiver: Receiver, certificates: Path
+) -> None:
+    gateway = await start(jobs={}, webhooks=out(certificates), environ=ENVIRONMENT)
+    body = form(pdf(2), webhook_url=url(receiver), webhook_secret="of-the-client", mode="fast")
+    accepted = await gateway.ask(submit(body), b"POST")
+    assert accepted.status == 200
+    arrived = next(found for found in backend.requests if found.method == b"POST")
+    assert b"webhook" not in arrived.body
+    assert b'name="mode"' in arrived.body
+    jobs.results["job-1"] = complete(2)
+    await receiver.facts.until(lambda: bool(receiver.got))
+    (got,) = receiver.got
+    assert (got.method, got.path) == ("POST", "/hook?token=of-the-client")
+    said = json.loads(got.body)
+    assert said == {
+        "request_id": "job-1",
+        "request_check_url": "https://gateway.test/api/v1/marker/job-1",
+        "status": "complete",
+    }
+    assert verify(got.body, got.headers, SECRET, plain=False)
+    assert not verify(got.body + b" ", got.headers, SECRET)
+    await gateway.says("webhook delivered")
+    assert gateway.metric("gateway_webhook_deliveries_total", result="delivered") == 1
+    assert "token" not in str(gateway.events)
+
+
+async def test_clients_that_name_none_have_the_default(
+    start: Start, backend: Backend, jobs: Jobs, receiver: Receiver, certificates: Path
+) -> None:
+    del backend
+    gateway = await start(jobs={}, webhooks=out(certificates, default_url=url(receiver)), environ=ENVIRONMENT)
+    jobs.results["job-1"] = json.dumps({"status": "complete", "success": False, "error": "of the document"}).encode()
+    assert (await gateway.ask(submit(form(webhook_url="")), b"POST")).status == 200
+    await receiver.facts.until(lambda: bool(receiver.got))
+    assert json.loads(receiver.got[0].body)["status"] == "failed"
+    await gateway.says("webhook delivered")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "http://localhost/hook", "https://127.0.0.1/hook", "https://localhost.evil.example/", "https://169.254.169.254/",
+        "https://user@localhost/", "nonsense", "https://[::1]/",
+    ],
+)  # fmt: skip
+async def test_no_job_starts_whose_webhook_may_not_be_sent(
+    named: str, start: Start, backend: Backend, jobs: Jobs, certificates: Path
+) -> None:
+    gateway = await start(jobs={}, webhooks=out(certificates), environ=ENVIRONMENT)
+    response = await gateway.ask(submit(form(webhook_url=named)), b"POST")
+    problem = response.is_refusal(422, "field_refused")
+    assert problem["detail"].startswith("webhook_url")
+    assert named not in problem["detail"]
+    assert (jobs.started, backend.requests) == (0, [])
+
+
+async def test_owners_without_a_secret_have_no_webhooks(
+    start: Start, jobs: Jobs, receiver: Receiver, certificates: Path
+) -> None:
+    others = {"secret": None, "secrets": [{"owner": "key:root", "secret": {"env": "HOOKS"}}]}
+    gateway = await start(jobs={}, webhooks=out(certificates, **others), environ=ENVIRONMENT)
+    (await gateway.ask(submit(form(webhook_url=url(receiver))), b"POST")).is_refusal(422, "field_refused")
+    assert (await gateway.ask(submit(form()), b"POST")).status == 200
+    assert jobs.started == 1
+
+
+async def test_without_a_secret_the_field_is_refused_as_ever(gateway: Running, jobs: Jobs) -> None:
+    (await gateway.ask(submit(form(webhook_url="https://a.example/")), b"POST")).is_refusal(422, "field_refused")
+    assert (await gateway.ask(submit(form(webhook_secret="s3cret")), b"POST")).status == 200
+    assert jobs.started == 1
+
+
+async def test_secrets_of_webhooks_reload(
+    start: Start, jobs: Jobs, receiver: Receiver, certificates: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "hook-secret"
+    file.write_text(SECRET)
+    gateway = await start(jobs={}, webhooks=out(certificates, secret={"file": str(file)}))
+    file.write_text("another-secret-0123456789")
+    await gateway.says("configuration reloaded")
+    jobs.results["job-1"] = complete()
+    assert (await gateway.ask(submit(form(webhook_url=url(receiver))), b"POST")).status == 200
+    await receiver.facts.until(lambda: bool(receiver.got))
+    assert verify(receiver.got[0].body, receiver.got[0].headers, "another-secret-0123456789")
+
+
+# In
+
+
+def signed(body: bytes, secret: str = SECRET) -> str:
+    return "X-Webhook-Signature: " + hmac.digest(secret.encode(), body, "sha256").hex()
+
+
+def posted(body: bytes, *headers: str, target: str = IN) -> bytes:
+    return request("POST", target, *headers, key=None, body=body)
+
+
+def incoming(receiver: Receiver, **more: Any) -> dict[str, Any]:
+    entry = {"name": "datalab", "secret": {"env": "HOOKS"}, "forward_to": f"http://127.0.0.1:{receiver.port}/in"}
+    return {"in": [entry | more]}
+
+
+@pytest.fixture
+async def plain() -> AsyncIterator[Receiver]:
+    async with receiving(None) as made:
+        yield made
+
+
+async def test_a_signed_webhook_is_handed_on_once(start: Start, backend: Backend, plain: Receiver) -> None:
+    gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
+    body = b'{"request_id": "r-1",  "webhook_secret": "x", "note": "caf\\u00e9"}'
+    first = await gateway.ask(posted(body, signed(body)), b"POST")
+    again = await gateway.ask(posted(body, signed(body)), b"POST")
+    assert (first.status, json.loads(first.body)) == (200, {"status": "processed"})
+    assert (again.status, json.loads(again.body)) == (200, {"status": "already processed"})
+    assert first.value(b"cache-control") == b"no-store"
+    (got,) = plain.got
+    assert "webhook_secret" not in json.loads(got.body)
+    assert json.loads(got.body)["request_id"] == "r-1"
+    assert backend.requests == []
+    events = await gateway.finished(2)
+    assert {(event["route"], event["reason"], event["key"]) for event in events} == {("webhooks", "answered", None)}
+
+
+async def test_what_is_not_signed_is_refused(start: Start, plain: Receiver) -> None:
+    gateway = await start(webhooks=incoming(plain, body_limit="2KB"), environ=ENVIRONMENT)
+    body = b'{"request_id": "r-1"}'
+
+    async def ask(content: bytes, *headers: str, target: str = IN) -> Response:
+        return await gateway.ask(posted(content, *headers, target=target), b"POST")
+
+    (await ask(body)).is_refusal(401, "unauthenticated")
+    (await ask(body, signed(body, "another-secret-0123456789"))).is_refusal(401, "unauthenticated")
+    (await ask(body + b" ", signed(body))).is_refusal(401, "unauthenticated")
+    (await ask(b"nothing", signed(b"nothing"))).is_refusal(400, "body_malformed")
+    (await ask(body, signed(body), target=IN + "x")).is_refusal(404, "route_not_found")
+    large = b'{"request_id": "%b"}' % (b"r" * 3000)
+    (await ask(large, signed(large))).is_refusal(413, "body_too_large")
+    (await gateway.ask(request("GET", IN, key=None))).is_refusal(405, "method_not_allowed")
+    assert plain.got == []
+
+
+async def test_what_is_not_taken_comes_again(start: Start, plain: Receiver) -> None:
+    gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
+    body = b'{"request_id": "r-1"}'
+    plain.answers = [500]
+    (await gateway.ask(posted(body, signed(body)), b"POST")).is_refusal(502, "upstream_unreachable")
+    assert (await gateway.ask(posted(body, signed(body)), b"POST")).status == 200
+    assert len(plain.got) == 2
+
+
+async def test_a_body_is_invited(start: Start, plain: Receiver) -> None:
+    gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
+    body = b'{"request_id": "r-1"}'
+    response = await gateway.ask(posted(body, signed(body), "Expect: 100-continue"), b"POST")
+    assert (response.status, response.interim) == (200, [100])
+
+
+async def test_without_webhooks_there_is_no_such_path(gateway: Running) -> None:
+    (await gateway.ask(posted(b"{}"), b"POST")).is_refusal(404, "route_not_found")

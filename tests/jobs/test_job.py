@@ -1,0 +1,95 @@
+"""One job: whose it is and for how long, who is told of its end, how often it is asked about."""
+
+import re
+from functools import partial
+
+import pytest
+
+from gateway.jobs.job import Job, interval, job_not_found
+from gateway.jobs.shape import Ending, JobShape
+from gateway.model import Reason
+
+SHAPE = JobShape(
+    "default", "request_id", re.compile("x"), None, "{path}/{id}", "status", frozenset(), frozenset(), frozenset(),
+    None, None, None,
+)  # fmt: skip
+
+
+def make_job() -> Job:
+    return Job("default", "job", "key:ci", SHAPE, "/api/v1/marker", 100.0)
+
+
+def test_it_is_its_owners_until_it_expires() -> None:
+    job = make_job()
+    assert job.key == ("default", "job")
+    assert job.is_for("key:ci", 1e12)
+    assert not job.is_for("key:other", 0)
+    job.ended(200.0)
+    assert (job.is_running, job.expires_at, job.is_gone) == (False, 200.0, False)
+    assert job.is_for("key:ci", 199.9)
+    assert not job.is_for("key:ci", 200.0)
+    assert not job.is_for("key:other", 199.9)
+    job.ended(0)
+    assert job.is_gone
+    assert not job.is_for("key:ci", 0)
+
+
+def test_who_waits_is_told_once() -> None:
+    job, told = make_job(), list[str]()
+    job.waiters = {name: partial(told.append, name) for name in ("a", "b")}
+    job.ended(200.0)
+    job.ended(0)
+    assert told == ["a", "b"]
+    assert job.waiters == {}
+
+
+def test_who_is_told_may_wait_for_something_else() -> None:
+    job, told = make_job(), []
+
+    def woken() -> None:
+        told.append(len(job.waiters))
+        job.waiters["again"] = lambda: None
+
+    job.waiters["first"] = woken
+    job.ended(200.0)
+    assert told == [0]
+    assert list(job.waiters) == ["again"]
+
+
+def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
+    job = make_job()
+    first, second = Ending(failed=False, pages=3), Ending(failed=True, pages=None)
+    seen = []
+    for answer, how in ((b"processing", first), (b"complete", second)):
+        job.answer = ("head", answer)
+        job.saw(how)
+        seen.append((job.how, job.answer))
+    assert seen == [(first, None), (first, ("head", b"complete"))]
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"),
+    [(-5, 1), (0, 1), (1, 1), (19.9, 1), (20, 1), (21, 1.05), (100, 5), (600, 30), (601, 30), (1e9, 30)],
+)
+def test_the_older_the_less_often_is_it_asked_about(age: float, seconds: float) -> None:
+    assert interval(age, held=False) == pytest.approx(seconds)
+    assert interval(age, held=True) == 0.1
+
+
+def test_where_very_many_are_followed_each_is_asked_about_less_often() -> None:
+    assert interval(0, held=False, followed=100) == 1
+    assert interval(0, held=False, followed=2000) == pytest.approx(10)
+    assert interval(1e9, held=False, followed=100_000) == pytest.approx(500)
+    assert interval(0, held=True, followed=100_000) == 0.1
+
+
+def test_there_is_one_way_to_say_that_there_is_none() -> None:
+    refusals = {repr(job_not_found().denial) for _ in range(3)}
+    assert len(refusals) == 1
+    assert job_not_found().denial.reason is Reason.JOB_NOT_FOUND
+
+
+@pytest.mark.parametrize(("followed", "seconds"), [(0, 1), (200, 1), (1000, 5), (100_000, 500)])
+def test_of_many_each_is_asked_about_less_often(followed: int, seconds: float) -> None:
+    assert interval(0, held=False, followed=followed) == pytest.approx(seconds)
+    assert interval(0, held=True, followed=followed) == 0.1

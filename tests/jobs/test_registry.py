@@ -1,0 +1,278 @@
+"""Whose a job is: known ones need no ledger, all else asks it each time, and every refusal is the same."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.errors import LedgerUnavailable, Refused
+from gateway.jobs.job import Job
+from gateway.jobs.shape import Ending
+from gateway.ledger.jobs import end, forget
+from gateway.model import Denial, Reason
+from tests.jobs.conftest import MakeRoom
+from tests.support.room import OWNER, Room
+
+OTHER = "key:other"
+JOB = ("default", "job")
+
+
+class Counted:
+    """How often a room's ledger was read."""
+
+    def __init__(self, room: Room) -> None:
+        self.reads = 0
+        read = room.faulty.read
+
+        async def reading(work: Any) -> Any:
+            self.reads += 1
+            return await read(work)
+
+        room.faulty.read = reading  # type: ignore[method-assign]
+
+    async def of(self, call: Callable[[], Awaitable[Any]]) -> int:
+        before = self.reads
+        await call()
+        return self.reads - before
+
+
+async def denied(room: Room, request_id: str, owner: str = OWNER, upstream: str = "default") -> Denial:
+    with pytest.raises(Refused) as caught:
+        await room.registry.owned(upstream, request_id, owner)
+    return caught.value.denial
+
+
+async def test_a_known_job_of_ones_own_needs_no_ledger(room: Room) -> None:
+    job = await room.took()
+    counted = Counted(room)
+    for _ in range(3):
+        assert await room.registry.owned(*JOB, OWNER) is job
+    assert counted.reads == 0
+
+
+async def test_what_another_replica_took_is_looked_up_once(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    await there.took()
+    counted = Counted(here)
+    job = await here.registry.owned(*JOB, OWNER)
+    assert (job.owner, job.path, job.is_running, job.is_followed) == (OWNER, "/api/v1/marker", True, False)
+    assert await here.registry.owned(*JOB, OWNER) is job
+    assert counted.reads == 1
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_unknown_foreign_and_expired_are_one_and_each_asks_the_ledger(
+    make_room: MakeRoom, is_known: bool
+) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    room = here if is_known else there
+    await room.took("foreign", OTHER)
+    await room.took("expired")
+    await room.took("gone")
+    await room.took("elsewhere", upstream="staging")
+    for name in ("expired", "gone"):
+        await here.engine.write(lambda c, name=name: end(c, ("default", name), 1, here.wall(), 10, failed=False))  # type: ignore[misc]
+    await here.engine.write(lambda c: forget(c, ("default", "gone"), here.wall()))
+    await here.registry.follow()
+    here.seconds += 11.0
+    counted = Counted(here)
+    names = ("unknown", "foreign", "expired", "gone", "elsewhere")
+    for _ in range(3):
+        before = counted.reads
+        denials = [await denied(here, name) for name in names]
+        assert {repr(denial) for denial in denials} == {repr(denials[0])}
+        assert counted.reads - before == len(names)
+    assert denials[0].reason is Reason.JOB_NOT_FOUND
+
+
+async def test_a_job_is_found_by_its_upstream_and_its_whole_id(room: Room) -> None:
+    await room.took("job")
+    for upstream, name in (("staging", "job"), ("default", "jo"), ("default", "job "), ("default", "JOB")):
+        assert (await denied(room, name, upstream=upstream)).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_while_the_ledger_is_away_only_known_jobs_of_ones_own_go_on(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took("mine")
+    await here.took("foreign", OTHER)
+    await there.took("elsewhere")
+    here.faulty.is_away = True
+    assert await here.registry.owned("default", "mine", OWNER) is job
+    for name in ("unknown", "foreign", "elsewhere"):
+        denial = await denied(here, name)
+        assert (denial.reason, denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 2)
+    with pytest.raises(LedgerUnavailable):
+        await here.registry.follow()
+    here.faulty.is_away = False
+    assert (await here.registry.owned("default", "elsewhere", OWNER)).request_id == "elsewhere"
+    assert (await denied(here, "foreign")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_it_is_read_until_the_very_moment(room: Room) -> None:
+    job = await room.took()
+    await room.engine.write(lambda c: end(c, JOB, 1, room.wall(), 10, failed=False))
+    await room.registry.follow()
+    room.seconds += 9.9
+    assert await room.registry.owned(*JOB, OWNER) is job
+    room.seconds += 0.2
+    assert (await denied(room, "job")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_those_asked_for_lately_are_remembered(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here", most=2), make_room(me="there")
+    for number in range(4):
+        await there.took(f"job-{number}")
+    counted = Counted(here)
+
+    def ask(number: int) -> Callable[[], Awaitable[Any]]:
+        return lambda: here.registry.owned("default", f"job-{number}", OWNER)
+
+    assert [await counted.of(ask(number)) for number in (0, 1, 0, 2, 0, 1)] == [1, 1, 0, 1, 0, 1]
+
+
+async def test_one_that_is_held_somewhere_is_never_two(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here", most=1), make_room(me="there")
+    for number in range(3):
+        await there.took(f"job-{number}")
+    jobs = [await here.registry.owned("default", f"job-{number}", OWNER) for number in range(3)]
+    for number, job in enumerate(jobs):
+        assert here.registry.get(("default", f"job-{number}")) is job
+        assert await here.registry.owned("default", f"job-{number}", OWNER) is job
+        assert here.registry.learn(await here.row(f"job-{number}")) is job
+
+
+async def test_what_ended_elsewhere_is_heard_of(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    await here.registry.follow()
+    here.seconds += 1.5
+    woken: list[Job] = []
+    job.waiters["somebody"] = lambda: woken.append(job)
+    other = await there.registry.owned(*JOB, OWNER)
+    there.seconds = here.seconds
+    there.endings.ended(other, Ending(failed=True, pages=None))
+    await there.quiet()
+    await here.registry.follow()
+    assert woken == [job]
+    assert (job.is_running, job.how, job.expires_at) == (False, Ending(failed=True, pages=None), other.expires_at)
+    assert here.registry.get(JOB) is job
+    await here.registry.follow()
+    assert here.registry.get(JOB) is job
+
+
+async def test_what_was_deleted_elsewhere_is_nobodys(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    await here.registry.follow()
+    there.endings.forget(await there.registry.owned(*JOB, OWNER))
+    await there.quiet()
+    await here.registry.follow()
+    assert job.is_gone
+    assert here.registry.get(JOB) is None
+    assert (await denied(here, "job")).reason is Reason.JOB_NOT_FOUND
+    assert (await denied(there, "job")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    old = await here.took()
+    await here.registry.follow()
+    await there.engine.write(lambda c: forget(c, JOB, there.wall()))
+    there.seconds += 2.0
+    await there.took("job", OTHER)
+    assert (await here.registry.owned(*JOB, OWNER)) is old  # not heard yet
+    here.seconds = there.seconds
+    await here.registry.follow()
+    assert old.is_gone
+    assert (await denied(here, "job")).reason is Reason.JOB_NOT_FOUND
+    assert (await here.registry.owned(*JOB, OTHER)).owner == OTHER
+
+
+async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    old = await here.took()
+    await here.engine.write(lambda c: end(c, JOB, 1, here.wall(), 3600, failed=False))
+    await here.registry.follow()
+    assert not old.is_running
+    await there.engine.write(lambda c: forget(c, JOB, there.wall()))
+    there.seconds += 2.0
+    await there.took()
+    here.seconds = there.seconds
+    await here.registry.follow()
+    new = await here.registry.owned(*JOB, OWNER)
+    assert new is not old
+    assert (new.is_running, old.is_gone) == (True, True)
+
+
+async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> None:
+    old = await room.took()
+    new = Job(*JOB, OTHER, old.shape, old.path, room.wall())
+    room.registry.add(new)
+    room.registry.drop(old)
+    assert (old.is_gone, room.registry.get(JOB)) == (True, new)
+    room.registry.add(new)
+    assert not new.is_gone
+
+
+async def test_a_row_that_is_older_than_what_is_known_changes_nothing(room: Room) -> None:
+    job = await room.took()
+    row = await room.row()
+    job.ended(room.wall() + 100)
+    assert room.registry.learn(row) is job
+    assert not job.is_running
+
+
+async def test_a_shape_that_is_gone_is_no_job(room: Room) -> None:
+    job = await room.took()
+    await room.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
+    assert room.registry.learn(await room.row()) is None
+    assert job.is_gone
+    assert (await denied(room, "job")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_a_transaction_that_is_committed_late_is_heard_of(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    late = await here.took("late")
+    early = await here.took("early")
+    await here.registry.follow()
+    now = here.wall()
+    here.seconds += 9.0
+    await here.engine.write(lambda c: end(c, early.key, 1, now + 9, 3600, failed=False))
+    await here.registry.follow()
+    await there.engine.write(lambda c: end(c, late.key, 1, now + 1, 3600, failed=False))
+    await here.registry.follow()
+    assert (early.is_running, late.is_running) == (False, False)
+
+
+async def test_a_clock_that_is_hours_ahead_hides_nothing(make_room: MakeRoom) -> None:
+    here = make_room(me="here")
+    jobs = [await here.took(f"job-{number}") for number in range(2)]
+    await here.registry.follow()
+    await here.engine.write(lambda c: end(c, jobs[0].key, 1, here.wall() + 7200, 3600, failed=False))
+    await here.registry.follow()
+    here.seconds += 1.0
+    await here.engine.write(lambda c: end(c, jobs[1].key, 1, here.wall(), 3600, failed=False))
+    await here.registry.follow()
+    assert [job.is_running for job in jobs] == [False, False]
+
+
+async def test_more_changes_than_are_heard_at_once_are_all_heard(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them within the overlap: who only went by the last one heard would hear the same ones for ever."""
+    for module in ("gateway.ledger.jobs", "gateway.jobs.registry"):
+        monkeypatch.setattr(f"{module}.MOST_HEARD", 3)
+    here = make_room(me="here")
+    jobs = [await here.took(f"job-{number}") for number in range(10)]
+    await here.registry.follow()
+    for number, job in enumerate(jobs):
+        at = here.wall() + 0.005 * (number // 2)
+        await here.engine.write(lambda c, job=job, at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
+    await here.registry.follow()
+    assert not any(job.is_running for job in jobs)
+    for number in range(10, 14):
+        jobs.append(await here.took(f"job-{number}"))
+        at = here.wall() + 0.001 * number
+        await here.engine.write(lambda c, job=jobs[-1], at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
+    await here.registry.follow()
+    assert not any(job.is_running for job in jobs)

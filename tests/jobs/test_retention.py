@@ -1,0 +1,203 @@
+"""Jobs whose time is over: nobody's at once, whoever sweeps; the upstream is told until it has heard."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.schema import JobState, jobs
+from tests.jobs.conftest import MakeRoom
+from tests.support.backend import Backend, answer
+from tests.support.ledgers import rows_of
+from tests.support.room import Container, Room, ended
+from tests.support.waiting import eventually
+
+SHAPES = {"default": {"delete": {"method": "POST", "path": "/clear", "body": {"id": "{id}", "of": "{path}"}}}}
+TOLD = ("POST", "/clear", b'{"id": "job", "of": "/api/v1/marker"}')
+
+
+async def over(room: Room, container: Container, *names: str) -> None:
+    """Jobs that have ended, and whose time is over."""
+    for name in names:
+        await room.took(name)
+        container.says[name] = ended()
+    await room.turn(1.0)
+    room.seconds += 3601.0
+
+
+async def swept(room: Room) -> None:
+    await room.retention.sweep()
+    await room.quiet()
+
+
+def told(container: Container) -> list[tuple[str, str, bytes]]:
+    return [call for call in container.calls if call[0] != "GET"]
+
+
+async def test_a_job_is_its_owners_until_its_time_is_over(make_room: MakeRoom, container: Container) -> None:
+    room = make_room(shapes=SHAPES)
+    job = await room.took()
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    room.seconds += 3598.0
+    await swept(room)
+    assert (await room.state_of(), told(container)) == (JobState.COMPLETE, [])
+    room.seconds += 2.0
+    await swept(room)
+    assert await room.state_of() == JobState.GONE
+    assert job.is_gone
+    assert room.registry.get(job.key) is None
+    assert told(container) == [TOLD]
+    assert (await room.row()).expires_at is None
+    for _ in range(3):
+        room.seconds += 3600.0
+        await swept(room)
+    assert told(container) == [TOLD]
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_an_upstream_that_can_not_delete_is_not_asked(room: Room, container: Container) -> None:
+    await over(room, container, "job")
+    await swept(room)
+    assert (await room.state_of(), told(container)) == (JobState.GONE, [])
+    assert (await room.row()).expires_at is None
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"204 No Content", b"404 Not Found", b"410 Gone"])
+async def test_one_that_has_heard_is_not_told_again(make_room: MakeRoom, container: Container, status: bytes) -> None:
+    room = make_room(shapes=SHAPES)
+    container.raw["clear"] = answer(b"", status=status)
+    await over(room, container, "job")
+    await swept(room)
+    assert (await room.row()).expires_at is None
+
+
+@pytest.mark.parametrize("status", [b"500 Internal Server Error", b"302 Found", b"401 Unauthorized"])
+async def test_one_that_has_not_is_told_again_a_minute_later(
+    make_room: MakeRoom, container: Container, status: bytes
+) -> None:
+    room = make_room(shapes=SHAPES)
+    container.raw["clear"] = answer(b"", status=status)
+    await over(room, container, "job")
+    for count in (1, 2, 3):
+        await swept(room)
+        assert told(container) == [TOLD] * count
+        room.seconds += 50.0
+        await swept(room)
+        assert told(container) == [TOLD] * count
+        room.seconds += 11.0
+    del container.raw["clear"]
+    await swept(room)
+    assert (await room.row()).expires_at is None
+    assert len(told(container)) == 4
+
+
+async def test_one_that_is_away_is_told_when_it_is_back_and_not_for_ever(
+    make_room: MakeRoom, container: Container, backend: Backend
+) -> None:
+    room = make_room(shapes=SHAPES)
+    await over(room, container, "job", "other")
+    await backend.hang_up()
+    await swept(room)
+    assert await room.state_of() == JobState.GONE
+    assert (await room.row()).expires_at is not None
+    await backend.listen()
+    room.seconds += 61.0
+    container.raw["clear"] = answer(b"", status=b"500 Internal Server Error")
+    await swept(room)
+    assert len(told(container)) == 2
+    room.seconds += 86_400.0
+    await swept(room)
+    assert len(told(container)) == 2
+    assert [(await room.row(name)).expires_at for name in ("job", "other")] == [None, None]
+
+
+async def test_an_upstream_that_is_not_configured_any_more_is_not_told(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(shapes=SHAPES)
+    await over(room, container, "job")
+    await room.engine.write(lambda c: c.execute(jobs.update().values(upstream="gone")))
+    await swept(room)
+    assert ((await room.row(upstream="gone")).state, told(container)) == (JobState.GONE, [])
+
+
+async def test_after_a_restart_it_goes_on(make_room: MakeRoom, container: Container) -> None:
+    before, after = make_room(shapes=SHAPES), make_room(me="after", shapes=SHAPES)
+    await over(before, container, "job", "other")
+    before.faulty.faults = ["", "before"]  # killed between two steps
+    with pytest.raises(LedgerUnavailable):
+        await before.retention.sweep()
+    after.seconds = before.seconds
+    await swept(after)
+    assert [await after.state_of(name) for name in ("job", "other")] == [JobState.GONE] * 2
+    assert len(told(container)) == 2
+
+
+async def test_several_that_sweep_do_not_stand_in_each_others_way(make_room: MakeRoom, container: Container) -> None:
+    rooms = [make_room(me=f"room-{number}", shapes=SHAPES) for number in range(3)]
+    names = [f"job-{number}" for number in range(10)]
+    await over(rooms[0], container, *names)
+    for room in rooms:
+        room.seconds = rooms[0].seconds
+    await asyncio.gather(*(swept(room) for room in rooms))
+    assert [await rooms[0].state_of(name) for name in names] == [JobState.GONE] * 10
+    assert {call[2] for call in told(container)} == {TOLD[2].replace(b"job", name.encode()) for name in names}
+    assert await rooms[0].used() == (40, 60, 0)
+
+
+async def test_what_is_told_at_once_is_bounded(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.retention._MOST_ASKED", 3)
+    room = make_room(shapes=SHAPES)
+    names = [f"job-{number}" for number in range(10)]
+    await over(room, container, *names)
+    container.gate = asyncio.Event()
+    await room.retention.sweep()
+    await eventually(lambda: container.waiting == 3)
+    assert [await room.state_of(name) for name in names] == [JobState.GONE] * 10
+    assert container.most == 3
+    container.gate.set()
+    await room.quiet()
+    for _ in range(3):
+        room.seconds += 61.0
+        await swept(room)
+    assert len(told(container)) == 10
+    assert container.most == 3
+
+
+async def test_a_ledger_that_is_away_when_it_was_told_lets_it_be_told_again(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(shapes=SHAPES)
+    await over(room, container, "job")
+    room.faulty.faults = ["", "", "before"]
+    await swept(room)
+    assert (await room.row()).expires_at is not None
+    room.seconds += 61.0
+    await swept(room)
+    assert (await room.row()).expires_at is None
+    assert len(told(container)) == 2
+
+
+async def test_records_are_removed_when_they_are_old(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("gateway.ledger.jobs", "gateway.jobs.retention"):
+        monkeypatch.setattr(f"{module}.AT_ONCE", 2)
+    room = make_room(records_kept="1d")
+    await over(room, container, *(f"job-{number}" for number in range(5)))
+    for _ in range(5):
+        await swept(room)
+
+    async def left() -> list[dict[str, Any]]:
+        return await room.engine.read(lambda c: rows_of(c, jobs))
+
+    await room.retention.purge()
+    assert len(await left()) == 5
+    room.seconds += 86_400.0
+    await room.took("young")
+    await room.retention.purge()
+    assert [row["request_id"] for row in await left()] == ["young"]

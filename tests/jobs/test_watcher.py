@@ -1,0 +1,581 @@
+"""Jobs that nobody polls, followed to their end: how often they are asked about, how many at once, and by whom."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import gateway.jobs.watcher
+from gateway.jobs.job import interval
+from gateway.jobs.shape import Ending
+from gateway.ledger.jobs import adopt
+from gateway.ledger.schema import JobState
+from tests.jobs.conftest import MakeRoom
+from tests.support.backend import Backend, answer
+from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
+from tests.support.waiting import eventually
+
+
+def is_quiet_about(room: Room, container: Container) -> Callable[[], Any]:
+    """Whether nobody asks: a hundred seconds later, there was no question."""
+
+    async def ask() -> bool:
+        before = container.asked.total()
+        for _ in range(10):
+            await room.turn(10.0)
+        return container.asked.total() == before
+
+    return ask
+
+
+def _with_read_timeout(state: Any, seconds: float) -> Any:
+    upstreams = {name: replace(target, read_timeout=seconds) for name, target in state.upstreams.items()}
+    return replace(state, upstreams=upstreams)
+
+
+async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, container: Container) -> None:
+    await room.took()
+    began, at = room.seconds, [0.0]
+    while at[-1] < 900:
+        room.seconds = room.watcher._due[0][0]
+        await room.turn()
+        assert container.asked["job"] == room.watcher.asked
+        if container.asked["job"] == len(at):
+            at.append(room.seconds - began)
+    assert at[:3] == [0.0, 1.0, 2.0]
+    for earlier, later in pairwise(at):
+        assert interval(earlier, held=False) - 1e-6 <= later - earlier <= interval(later, held=False) + 1e-6
+    assert at[-1] - at[-2] == pytest.approx(30.0)
+    assert container.calls[0] == ("GET", "/api/v1/marker/job", b"")
+
+
+@pytest.mark.parametrize(
+    ("says", "state", "used"),
+    [
+        (ended(4), JobState.COMPLETE, (4, 6, 0)),
+        (ended(None), JobState.COMPLETE, (10, 0, 0)),
+        (ended(4, status="failed"), JobState.FAILED, (0, 10, 1)),
+        (ended(4, success=False), JobState.FAILED, (0, 10, 1)),
+        (ended(4, markdown="x" * 3_000_000), JobState.COMPLETE, (4, 6, 0)),
+    ],
+    ids=["complete", "unknown", "failed", "unsuccessful", "large"],
+)
+async def test_the_end_of_a_job_is_settled_and_starts_its_time(
+    room: Room, container: Container, says: bytes, state: JobState, used: tuple[int, int, int]
+) -> None:
+    job = await room.took()
+    await room.turn(1.0)
+    assert (job.is_running, await room.state_of()) == (True, JobState.RUNNING)
+    container.says["job"] = says
+    await room.turn(1.0)
+    assert (job.is_running, job.expires_at) == (False, int(room.wall() + 3600))
+    assert (await room.row()).expires_at == job.expires_at
+    assert await room.state_of() == state
+    assert await room.used() == used
+    assert room.told.settled == [(OWNER, *used[:2])]
+    assert await is_quiet_about(room, container)()
+    assert room.watcher.behind == 0
+
+
+async def test_a_clients_poll_puts_the_question_off(room: Room, container: Container) -> None:
+    job = await room.took()
+    for _ in range(5):
+        await room.turn(0.8)
+        job.asked_at = room.seconds  # what courier.py notes of a poll
+    assert container.asked["job"] == 0
+    await room.turn(0.9)
+    assert container.asked["job"] == 0
+    await room.turn(0.1)
+    assert container.asked["job"] == 1
+
+
+async def test_questions_at_once_are_bounded_over_all_jobs(make_room: MakeRoom, container: Container) -> None:
+    room = make_room(most_status_requests=3)
+    container.gate = asyncio.Event()
+    for number in range(10):
+        await room.took(f"job-{number}")
+        room.seconds += 0.01
+    room.seconds += 5.0
+    room.watcher.turn()
+    await eventually(lambda: container.waiting == 3)
+    assert room.watcher.behind == pytest.approx(5.0 + 0.07 - 1.0)
+    for _ in range(5):
+        room.watcher.turn()
+        await asyncio.sleep(0)
+    assert (container.waiting, container.most, room.watcher.asked) == (3, 3, 3)
+    container.gate.set()
+    await eventually(lambda: container.asked.total() == 10)
+    await room.quiet()
+    assert container.most == 3
+    assert set(container.asked.values()) == {1}
+
+
+async def test_a_job_that_is_waited_for_is_asked_about_ten_times_a_second(room: Room, container: Container) -> None:
+    job = await room.took()
+    await room.turn(0.5)
+    held = room.hold(job)
+    for count in range(1, 11):
+        await room.turn()
+        assert container.asked["job"] == count
+        await room.turn(0.099)
+        assert container.asked["job"] == count
+        room.seconds += 0.001
+    held.leave()
+    await room.turn()  # this date was set while it was held
+    await room.turn(0.89)
+    assert container.asked["job"] == 10
+    await room.turn(0.01)
+    assert container.asked["job"] == 11
+
+
+async def test_without_a_turn_of_ours_its_timers_ask(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Room, "clock", lambda _: asyncio.get_running_loop().time())
+    monkeypatch.setattr(gateway.jobs.watcher, "interval", lambda _, held, **_more: 0.01 if held else 0.02)
+    room = make_room(most_status_requests=2)
+    jobs = [await room.took(f"job-{number}") for number in range(7)]
+    await eventually(lambda: min(container.asked[job.request_id] for job in jobs) > 3)
+    held = room.hold(jobs[0])
+    await eventually(lambda: container.asked["job-0"] > 20)
+    for job in jobs:
+        container.says[job.request_id] = ended()
+    await eventually(lambda: not any(job.is_running for job in jobs))
+    await eventually(lambda: held.is_over)
+    await room.quiet()
+    await eventually(lambda: not room.watcher.followed)
+    assert (
+        room.watcher._timer is None or room.watcher._timer.cancelled() or room.watcher._timer.when() <= room.clock()
+    )
+
+
+async def test_a_job_that_the_upstream_has_forgotten_has_failed(room: Room, container: Container) -> None:
+    job = await room.took()
+    container.unknown.add("job")
+    await room.turn(1.0)
+    assert (job.is_running, job.misses) == (True, 1)
+    await room.turn(1.0)
+    assert not job.is_running
+    assert await room.state_of() == JobState.FAILED
+    assert await room.used() == (0, PAGES, 1)
+
+
+async def test_a_job_that_was_not_known_for_a_moment_runs_on(room: Room, container: Container) -> None:
+    job = await room.took()
+    for _ in range(3):
+        container.unknown.add("job")
+        await room.turn(1.0)
+        container.unknown.clear()
+        await room.turn(1.0)
+    assert job.is_running
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert await room.used() == (4, 6, 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(b'{"status": "complete"}', status=b"500 Internal Server Error"),
+        answer(b'{"status": "complete"}', status=b"302 Found"),
+        answer(b'{"status": "complete"'),
+        answer(b""),
+        answer(b"[]"),
+        answer(b"\x1f\x8b\x08", b"Content-Encoding: gzip"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nConnection: close\r\n\r\n" + ended(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + ended(),
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ],
+    ids=["500", "302", "cut", "empty", "list", "gzip", "short", "framing", "ssh"],
+)
+async def test_what_is_no_status_changes_nothing(make_room: MakeRoom, container: Container, raw: bytes) -> None:
+    room = make_room()
+    room.state = _with_read_timeout(room.state, 0.3)
+    job = await room.took()
+    container.raw["job"] = raw
+    for _ in range(3):
+        await room.turn(1.0)
+    assert job.is_running
+    assert room.watcher.asked == 3
+    del container.raw["job"]
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(
+    room: Room, container: Container
+) -> None:
+    room.state = _with_read_timeout(room.state, 0.05)
+    job = await room.took()
+    container.gate = asyncio.Event()
+    await room.turn(1.0)
+    assert (job.is_running, room.watcher.asked) == (True, 1)
+    container.gate.set()
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert not job.is_running
+
+
+async def test_an_upstream_that_is_away_is_asked_on_until_it_is_back(
+    room: Room, container: Container, backend: Backend
+) -> None:
+    job = await room.took()
+    await room.turn(1.0)
+    await backend.hang_up()
+    for _ in range(5):
+        await room.turn(1.0)
+    assert (job.is_running, room.watcher.asked) == (True, 6)
+    container.says["job"] = ended()
+    await backend.listen()
+    await room.turn(1.0)
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_an_upstream_that_is_configured_again_is_asked_again(room: Room, container: Container) -> None:
+    there = {"staging": {"url": room.state.settings.upstream.url.replace("127.0.0.1", "localhost")}}
+    room.configure(upstreams=there)
+    job = await room.took(upstream="staging")
+    room.configure()
+    for _ in range(3):
+        await room.turn(1.0)
+    assert (job.is_running, container.asked.total()) == (True, 0)
+    room.configure(upstreams=there)
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert not job.is_running
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_what_runs_for_too_long_is_given_up(make_room: MakeRoom, container: Container, is_there: bool) -> None:
+    del container
+    room = make_room(give_up_after="1h")
+    job = await room.took()
+    if not is_there:
+        room.state = replace(room.state, upstreams={})
+    await room.turn(3590.0)
+    assert job.is_running
+    await room.turn(30.0)
+    assert await room.state_of() == JobState.FAILED
+    assert await room.used() == (0, PAGES, 1)
+    assert not job.is_running
+
+
+async def test_nobody_is_asked_when_nobody_wants_that(make_room: MakeRoom, container: Container) -> None:
+    room = make_room(watch=False)
+    job = await room.took()
+    assert await is_quiet_about(room, container)()
+    assert not job.is_followed
+    held = room.hold(job)
+    await room.turn()
+    await room.turn(0.1)
+    assert container.asked["job"] == 2
+    held.leave()
+    assert await is_quiet_about(room, container)()
+    await room.watcher.recall()
+    assert await is_quiet_about(room, container)()
+
+
+async def test_watching_that_is_switched_on_takes_up_what_was_let_go(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(watch=False)
+    job = await room.took()
+    assert await is_quiet_about(room, container)()
+    room.configure(watch=True)
+    assert await is_quiet_about(room, container)()
+    await room.watcher.recall()
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert not job.is_running
+    assert await room.used() == (4, 6, 0)
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_an_end_that_the_ledger_missed_is_asked_for_again(room: Room, container: Container, fault: str) -> None:
+    job = await room.took()
+    container.says["job"] = ended()
+    room.faulty.faults = [fault]
+    await room.turn(1.0)
+    assert (job.is_running, container.asked["job"]) == (True, 1)
+    await room.turn(1.0)
+    assert (job.is_running, container.asked["job"]) == (False, 2)
+    assert job.expires_at == (await room.row()).expires_at
+    assert await room.used() == (4, 6, 0)
+    assert await is_quiet_about(room, container)()
+
+
+async def test_a_long_outage_of_the_ledger_settles_once(room: Room, container: Container) -> None:
+    jobs = [await room.took(f"job-{number}") for number in range(5)]
+    for job in jobs:
+        container.says[job.request_id] = ended()
+    room.faulty.is_away = True
+    for _ in range(10):
+        await room.turn(1.0)
+    assert all(job.is_running for job in jobs)
+    room.faulty.is_away = False
+    await room.turn(1.0)
+    assert not any(job.is_running for job in jobs)
+    assert await room.used() == (20, 30, 0)
+
+
+async def test_a_job_that_the_ledger_does_not_have_is_let_go(room: Room, container: Container) -> None:
+    """Another ledger may lie where the old one was."""
+    job = await room.took()
+    await room.engine.write(lambda c: c.exec_driver_sql("DELETE FROM jobs"))
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert job.is_gone
+    assert room.registry.get(job.key) is None
+    assert await is_quiet_about(room, container)()
+
+
+async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, container: Container) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    other = await there.registry.owned("default", "job", OWNER)
+    container.says["job"] = ended()
+    there.endings.ended(other, Ending(failed=False, pages=7))
+    await there.quiet()
+    await here.turn(1.0)
+    assert (job.is_running, job.expires_at) == (False, other.expires_at)
+    assert job.how is not None
+    assert await here.used() == (7, 3, 0)
+    assert here.registry.get(job.key) is job
+    assert await is_quiet_about(here, container)()
+
+
+async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, container: Container) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    await here.registry.follow()
+    await here.turn(1.0)
+    other = await there.registry.owned("default", "job", OWNER)
+    held = there.hold(other)
+    await there.turn()
+    assert (await there.row()).watcher == "there"
+    assert there.watcher.asked == 1
+    await here.registry.follow()
+    assert not job.is_followed
+    assert here.registry.get(job.key) is job
+    assert await is_quiet_about(here, container)()
+    there.seconds = here.seconds
+    container.says["job"] = ended()
+    await there.turn()
+    assert held.is_over
+    await here.registry.follow()
+    assert (job.is_running, job.expires_at) == (False, other.expires_at)
+
+
+async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, container: Container) -> None:
+    room = make_room()
+    job = await room.took()
+    await room.registry.follow()
+    held = room.hold(job)
+    await room.engine.write(lambda c: adopt(c, job.key, "other", room.wall()))
+    await room.registry.follow()
+    assert job.is_followed
+    container.says["job"] = ended()
+    await room.turn(0.1)
+    assert held.is_over
+
+
+async def test_an_adoption_that_the_ledger_missed_harms_nobody(make_room: MakeRoom, container: Container) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    await here.took()
+    other = await there.registry.owned("default", "job", OWNER)
+    there.faulty.faults = ["before"]
+    held = there.hold(other)
+    await there.turn()
+    assert (await there.row()).watcher == "here"
+    container.says["job"] = ended()
+    await there.turn(0.1)
+    await here.turn(1.0)
+    assert held.is_over
+    assert await here.used() == (4, 6, 0)
+
+
+async def test_what_a_dead_replica_followed_is_taken_over_when_its_time_is_over(
+    make_room: MakeRoom, container: Container
+) -> None:
+    dead, heir = make_room(me="dead"), make_room(me="heir")
+    await dead.watcher.follow()
+    jobs = [await dead.took(f"job-{number}") for number in range(3)]
+    dead.watcher.close()
+    await heir.turn(14.0)
+    await heir.watcher.follow()
+    assert await is_quiet_about_at_once(heir, container)
+    heir.seconds += 2.0
+    await heir.watcher.follow()
+    for job in jobs:
+        container.says[job.request_id] = ended()
+    await heir.turn(1.0)
+    assert [await heir.state_of(job.request_id) for job in jobs] == [JobState.COMPLETE] * 3
+    assert await heir.used() == (12, 18, 0)
+    assert (await heir.registry.owned("default", "job-0", OWNER)).owner == OWNER
+
+
+async def is_quiet_about_at_once(room: Room, container: Container) -> bool:
+    before = container.asked.total()
+    await room.turn()
+    return container.asked.total() == before and not room.watcher.followed
+
+
+async def test_what_was_left_is_taken_over_at_once(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ledger.jobs._MOST_TAKEN", 2)
+    one, heir = make_room(me="one"), make_room(me="heir")
+    await one.watcher.follow()
+    for number in range(5):
+        await one.took(f"job-{number}")
+    one.watcher.close()
+    one.faulty.faults = ["before"]
+    await one.watcher.leave()  # the ledger is away, which is no error
+    await one.watcher.leave()
+    await heir.watcher.follow()
+    await heir.turn(1.0)
+    assert container.asked.total() == heir.watcher.asked == 5
+
+
+async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
+    make_room: MakeRoom, container: Container
+) -> None:
+    away, heir = make_room(me="away"), make_room(me="heir")
+    await away.watcher.follow()
+    await away.registry.follow()
+    job = await away.took()
+    heir.seconds += 31.0
+    away.seconds += 31.0
+    await heir.watcher.follow()
+    await away.watcher.follow()
+    await away.registry.follow()
+    assert not job.is_followed
+    assert await is_quiet_about(away, container)()
+    await heir.turn(1.0)
+    assert container.asked["job"] == 1
+
+
+async def test_a_job_whose_begin_was_not_answered_is_recalled(room: Room, container: Container) -> None:
+    """The ledger has it, though the submit was told that it has not: its pages are settled all the same."""
+    await room.reserved()
+    await room.watcher.follow()
+    assert room.watcher.followed == 0
+    await room.watcher.recall()
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert await room.used() == (4, 6, 0)
+    await room.watcher.recall()
+    assert await is_quiet_about(room, container)()
+
+
+async def test_a_deletion_that_was_not_answered_is_done_again(room: Room) -> None:
+    job = await room.took()
+    room.faulty.faults = ["before"]
+    room.endings.forget(job)
+    await room.quiet()
+    assert await room.state_of() == JobState.RUNNING
+    await room.watcher.recall()
+    await room.quiet()
+    assert await room.state_of() == JobState.GONE
+
+
+async def test_one_that_ends_while_it_is_recalled_is_not_deleted(room: Room) -> None:
+    """What the ledger said was true when it was read."""
+    job = await room.took()
+    job.ended(room.wall() + 10)
+    for is_followed in (True, False):
+        job.is_followed = is_followed
+        await room.watcher.recall()
+        await room.quiet()
+    assert await room.state_of() == JobState.RUNNING
+    assert await room.registry.owned("default", "job", OWNER) is job
+
+
+async def test_what_is_followed_is_not_recalled(room: Room, container: Container) -> None:
+    job = await room.took()
+    await room.watcher.recall()
+    assert room.watcher.followed == 1
+    assert room.registry.get(job.key) is job
+    await room.turn(1.0)
+    assert container.asked["job"] == 1
+
+
+async def test_a_job_that_fell_out_of_the_registry_is_one_job(make_room: MakeRoom, container: Container) -> None:
+    room = make_room(most=2)
+    jobs = [await room.took(f"job-{number}") for number in range(5)]
+    for job in jobs:
+        assert await room.registry.owned("default", job.request_id, OWNER) is job
+    held = [room.hold(job) for job in jobs]
+    for job in jobs:
+        container.says[job.request_id] = ended()
+    await room.turn()
+    assert [one.times for one in held] == [1] * 5
+    assert set(container.asked.values()) == {1}
+    assert await room.used() == (20, 30, 0)
+    del held, job, jobs
+    await room.turn(60.0)
+
+    def remembered() -> int:
+        gc.collect()
+        return sum(room.registry.get(("default", f"job-{number}")) is not None for number in range(5))
+
+    await eventually(lambda: remembered() == 2)  # the answer that was kept for those who waited is let go in a second
+
+
+async def test_a_job_is_never_asked_about_twice_at_once(room: Room, container: Container) -> None:
+    job = await room.took()
+    container.gate = asyncio.Event()
+    room.seconds += 1.0
+    room.watcher.turn()
+    await eventually(lambda: container.waiting == 1)
+    held = room.hold(job)
+    job.is_followed = False
+    room.watcher.begin(job)
+    for _ in range(5):
+        room.seconds += 1.0
+        room.watcher.turn()
+        await asyncio.sleep(0)
+    assert (room.watcher.asked, container.most) == (1, 1)
+    container.says["job"] = ended()
+    container.gate.set()
+    await room.quiet()
+    assert held.is_over
+
+
+async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, container: Container) -> None:
+    container.gate = asyncio.Event()
+    for number in range(5):
+        await room.took(f"job-{number}")
+    room.seconds += 1.0
+    room.watcher.turn()
+    await eventually(lambda: container.waiting == 5)
+    room.watcher.close()
+    room.errands.close()
+    assert not room.errands._running
+    assert room.watcher._timer is None or room.watcher._timer.cancelled()
+    room.watcher.hold(await room.took("late"))
+    assert room.watcher._timer is None or room.watcher._timer.cancelled()
+    container.gate.set()
+
+
+async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, container: Container) -> None:
+    here, heir = make_room(me="here"), make_room(me="heir")
+    await here.took()
+    await here.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
+    here.watcher.close()
+    await heir.watcher.follow()
+    assert await is_quiet_about(heir, container)()
+    assert (await heir.row()).watcher == "heir"
+
+
+async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:
+    job = await room.took()
+    assert not room.endings.is_unfinished(job, RUNS)
+    await room.turn(1.0)
+    assert room.endings.is_unfinished(job, RUNS)
+    assert container.asked["job"] == 1

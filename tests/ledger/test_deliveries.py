@@ -1,0 +1,285 @@
+"""Webhooks that go out, on both engines: planned, due, claimed by one at a time, and ended."""
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.ledger.audit import recorded
+from gateway.ledger.deliveries import (
+    Due,
+    Lease,
+    Outcome,
+    Planned,
+    claim_due,
+    dead,
+    done,
+    drop,
+    failed,
+    give_up,
+    is_any_due,
+    job_ended,
+    plan,
+    release,
+)
+from gateway.ledger.engine import Engine
+from gateway.ledger.letters import counts, forget, listed, retry, shown
+from gateway.ledger.schema import DeliveryState, deliveries
+from tests.support.ledgers import NOON, Script, rows_of
+
+OK, BAD = Outcome(204, None), Outcome(500, "status")
+GREAT = 1000
+
+
+def planned(name: str = "d1", **changes: Any) -> Planned:
+    values = {
+        "id": name, "upstream": "default", "request_id": f"job-{name}", "owner": "key:ci",
+        "url": "https://hooks.example/h?token=canary", "destination": "hooks.example:443",
+        "check_url": "https://gateway.example/api/v1/marker/r1",
+    }  # fmt: skip
+    return Planned(**{**values, **changes})
+
+
+async def make_due(engine: Engine, name: str = "d1", at: float = NOON, **changes: Any) -> None:
+    wanted = planned(name, **changes)
+    await engine.write(lambda c: plan(c, wanted, at))
+    assert await engine.write(lambda c: job_ended(c, wanted.upstream, wanted.request_id, "complete", at))
+
+
+async def claim(
+    engine: Engine, now: float = NOON, me: str = "me", most: int = GREAT, each: int = GREAT, **rooms: int
+) -> list[Due]:
+    named = {f"{name}:443": room for name, room in rooms.items()}
+    return await engine.write(lambda c: claim_due(c, me, now, now + 60, most, each, named))
+
+
+async def row(engine: Engine, name: str = "d1") -> dict[str, Any]:
+    found = await engine.read(lambda c: shown(c, name))
+    assert found is not None
+    return found
+
+
+async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -> None:
+    for _ in range(2):
+        await engine.write(lambda c: plan(c, planned(), NOON))
+    await engine.write(lambda c: plan(c, planned("d2", request_id="job-d1"), NOON))
+    assert len(await engine.read(lambda c: rows_of(c, deliveries))) == 1
+    assert await claim(engine, NOON + 10**6) == []
+    assert not await engine.read(lambda c: is_any_due(c, NOON + 10**6))
+    told = [await engine.write(lambda c: job_ended(c, "default", "job-d1", "failed", NOON + 5)) for _ in range(2)]
+    assert told == [True, False]
+    assert not await engine.write(lambda c: job_ended(c, "other", "job-d1", "failed", NOON))
+    assert not await engine.read(lambda c: is_any_due(c, NOON + 4))
+    assert await engine.read(lambda c: is_any_due(c, NOON + 5))
+    (due,) = await claim(engine, NOON + 6)
+    assert due == Due(
+        Lease("d1", "me", 1), "job-d1", "key:ci", planned().url, "hooks.example:443", planned().check_url, "failed",
+        int(NOON + 5),
+    )  # fmt: skip
+
+
+async def test_a_job_that_is_deleted_takes_along_the_webhook_that_waits(engine: Engine) -> None:
+    await engine.write(lambda c: plan(c, planned(), NOON))
+    await make_due(engine, "d2")
+    for name in ("job-d1", "job-d2"):
+        await engine.write(lambda c, name=name: drop(c, "default", name))  # type: ignore[misc] # its default is the name
+    assert [one["id"] for one in await engine.read(listed)] == ["d2"]
+
+
+async def test_a_claim_is_a_lease(engine: Engine) -> None:
+    await make_due(engine)
+    (due,) = await claim(engine)
+    assert await claim(engine, NOON + 59, "other") == []
+    (taken,) = await claim(engine, NOON + 60, "other")
+    assert taken.lease == Lease("d1", "other", 2)
+    for end in (done, dead):
+        assert not await engine.write(lambda c, end=end: end(c, due.lease, OK, NOON))  # type: ignore[misc] # likewise
+    assert not await engine.write(lambda c: failed(c, due.lease, BAD, NOON))
+    await engine.write(lambda c: release(c, [due.lease], NOON))
+    assert (await row(engine))["leased_by"] == "other"
+    assert await engine.write(lambda c: done(c, taken.lease, OK, NOON + 61))
+    assert not await engine.write(lambda c: done(c, taken.lease, OK, NOON + 61))
+    kept = await row(engine)
+    assert (kept["state"], kept["last_status"], kept["last_error"]) == (DeliveryState.DELIVERED, 204, None)
+    assert (kept["next_at"], kept["leased_by"], kept["ended_at"]) == (None, None, int(NOON + 61))
+
+
+async def test_a_second_lease_of_the_same_replica_is_another_one(engine: Engine) -> None:
+    await make_due(engine)
+    (first,) = await claim(engine)
+    (second,) = await claim(engine, NOON + 60)
+    assert not await engine.write(lambda c: failed(c, first.lease, BAD, NOON))
+    assert await engine.write(lambda c: failed(c, second.lease, BAD, NOON + 70))
+
+
+async def test_what_failed_is_due_again_and_what_is_dead_is_not(engine: Engine) -> None:
+    await make_due(engine)
+    (due,) = await claim(engine)
+    assert await engine.write(lambda c: failed(c, due.lease, BAD, NOON + 30.9))
+    assert (await row(engine))["last_error"] == "status"
+    assert await claim(engine, NOON + 29) == []
+    (again,) = await claim(engine, NOON + 30)
+    assert again.since == due.since
+    assert await engine.write(lambda c: dead(c, again.lease, Outcome(410, "gone"), NOON + 31))
+    assert await claim(engine, NOON + 10**6) == []
+    assert (await row(engine))["state"] == DeliveryState.DEAD
+
+
+async def test_an_attempt_that_was_broken_off_does_not_count(engine: Engine) -> None:
+    await make_due(engine)
+    (due,) = await claim(engine)
+    await engine.write(lambda c: release(c, [due.lease], NOON + 1))
+    (again,) = await claim(engine, NOON + 1, "other")
+    assert again.lease == Lease("d1", "other", 1)
+
+
+async def test_the_longest_due_come_first_and_each_destination_has_its_room(engine: Engine) -> None:
+    for number in range(6):
+        await make_due(engine, f"a{number}", NOON - number, destination="a:443")
+    await make_due(engine, "b0", NOON, destination="b:443")
+    await make_due(engine, "c0", NOON, destination="c:443")
+    assert [due.lease.id for due in await claim(engine, most=1, each=2)] == ["a5"]
+    assert sorted(due.lease.id for due in await claim(engine, each=2, c=0)) == ["a4", "b0"]
+    assert [due.lease.id for due in await claim(engine, each=2, c=1, me="other")] == ["c0"]
+    assert await claim(engine, each=2, a=1) == []
+    assert [due.lease.id for due in await claim(engine, each=3, a=5)] == ["a3"]
+
+
+async def test_a_destination_with_thousands_hides_no_other(engine: Engine) -> None:
+    def many(connection: Any) -> None:
+        for number in range(450):
+            plan(connection, planned(f"a{number}", destination="a:443"), NOON)
+            job_ended(connection, "default", f"job-a{number}", "complete", NOON)
+
+    await engine.write(many)
+    await make_due(engine, "b", NOON + 1, destination="b:443")
+    found = await claim(engine, NOON + 1, each=4)
+    assert Counter(due.destination for due in found) == {"a:443": 4, "b:443": 1}
+    assert await claim(engine, NOON + 1, each=4) == []
+    assert len(await claim(engine, NOON + 1, most=7, each=GREAT)) == 7
+    assert (await engine.read(counts))[DeliveryState.DUE] == 451
+
+
+async def test_operators_may_try_again(engine: Engine) -> None:
+    assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON)) is None
+    await engine.write(lambda c: plan(c, planned(), NOON))
+    assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON)) is DeliveryState.WAITING
+    assert (await row(engine))["state"] == DeliveryState.WAITING
+    await engine.write(lambda c: job_ended(c, "default", "job-d1", "complete", NOON))
+    (due,) = await claim(engine)
+    assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON)) is DeliveryState.DUE
+    assert (await row(engine))["leased_by"] == "me"  # it is being sent: left alone
+    await engine.write(lambda c: failed(c, due.lease, BAD, NOON + 3600))
+    assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 1)) is DeliveryState.DUE
+    (due,) = await claim(engine, NOON + 1)
+    assert due.lease.attempt == 1
+    await engine.write(lambda c: dead(c, due.lease, BAD, NOON + 2))
+    assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 90_000)) is DeliveryState.DEAD
+    (due,) = await claim(engine, NOON + 90_000)
+    assert due.since == int(NOON + 90_000)  # give_up_after counts from here
+    await engine.write(lambda c: done(c, due.lease, OK, NOON + 90_001))
+    assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 90_002)) is DeliveryState.DELIVERED
+    assert (await row(engine))["state"] == DeliveryState.DELIVERED
+    audit = await engine.read(lambda c: recorded(c, "d1"))
+    assert [(entry["actor"], entry["action"], entry["detail"]) for entry in audit] == [
+        ("cli:op", "webhook.retry", {"was": "dead"}),
+        ("cli:op", "webhook.retry", {"was": "due"}),
+    ]
+
+
+async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: Engine) -> None:
+    await make_due(engine, "old", NOON - 100)
+    await make_due(engine, "leased", NOON - 100)
+    await make_due(engine, "young", NOON)
+    await make_due(engine, "other", NOON - 100, destination="b:443")
+    (leased, _) = sorted(await claim(engine, NOON - 50, most=2), key=lambda due: due.lease.id != "leased")
+    await engine.write(lambda c: release(c, [_.lease], NOON))
+    assert await engine.write(lambda c: give_up(c, "hooks.example:443", NOON - 99, NOON)) == ["old"]
+    assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
+    assert await engine.write(lambda c: done(c, leased.lease, OK, NOON))
+    assert (await engine.read(counts))[DeliveryState.DUE] == 2
+
+
+async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
+    for number, name in enumerate(("waiting", "due", "delivered", "dead")):
+        await engine.write(lambda c, n=name, i=number: plan(c, planned(n), NOON + i))  # type: ignore[misc] # likewise
+    for name in ("delivered", "dead", "due"):
+        await engine.write(lambda c, n=name: job_ended(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise
+        if name != "due":
+            (due,) = await claim(engine, NOON + 9)
+            end = done if name == "delivered" else dead
+            await engine.write(lambda c, d=due, end=end: end(c, d.lease, OK, NOON + 9))  # type: ignore[misc] # likewise
+    assert [one["id"] for one in await engine.read(listed)] == ["dead", "delivered", "due", "waiting"]
+    assert [one["id"] for one in await engine.read(lambda c: listed(c, DeliveryState.DEAD))] == ["dead"]
+    assert [one["id"] for one in await engine.read(lambda c: listed(c, None, 1))] == ["dead"]
+    assert await engine.read(counts) == dict.fromkeys(DeliveryState, 1)
+    assert await engine.read(lambda c: shown(c, "nobody")) is None
+    assert await engine.write(lambda c: forget(c, NOON + 3)) == 1
+    assert await engine.write(lambda c: forget(c, NOON + 100)) == 1
+    assert [one["id"] for one in await engine.read(listed)] == ["due", "waiting"]
+
+
+CLAIMERS = """
+import asyncio, json, sys
+from gateway.ledger.deliveries import Outcome, claim_due, done
+from tests.support.ledgers import open_engine
+
+url, name, claimers, now = json.loads(sys.argv[1])
+
+async def claimer(engine, number):
+    got, most, idle = [], 0, 0
+    while idle < 3:
+        me = f"{name}-{number}"
+        found = await engine.write(lambda c: claim_due(c, me, now, now + 60, 3, 4))
+        idle = 0 if found else idle + 1
+        for due in found:
+            got.append(due.lease.id)
+            assert await engine.write(lambda c: done(c, due.lease, Outcome(200, None), now))
+    return got
+
+async def main():
+    engine = open_engine(url, 60.0)
+    await engine.read(lambda c: None)
+    print("ready")
+    sys.stdin.readline()
+    got = await asyncio.gather(*(claimer(engine, number) for number in range(claimers)))
+    await engine.close()
+    print(json.dumps(sum(got, [])))
+
+asyncio.run(main())
+"""
+
+
+async def test_of_fifty_claimers_in_three_processes_one_gets_each(engine: Engine, ledger_url: str) -> None:
+    def many(connection: Any) -> None:
+        for number in range(300):
+            plan(connection, planned(f"d{number}", destination=f"h{number % 7}:443"), NOON)
+            job_ended(connection, "default", f"job-d{number}", "complete", NOON)
+
+    await engine.write(many)
+    scripts = [
+        Script(CLAIMERS, json.dumps([ledger_url, f"p{number}", claimers, NOON]))
+        for number, claimers in enumerate((17, 17, 16))
+    ]
+    for script in scripts:
+        assert script.line() == "ready"
+    for script in scripts:
+        script.tell()
+    got: Counter[str] = Counter()
+    for script in scripts:
+        (line,) = await asyncio.to_thread(script.rest)
+        got.update(json.loads(line))
+        script.__exit__(None, None, None)
+    assert max(got.values()) == 1
+    left = await claim(engine)  # those whose destinations were full whenever anybody looked
+    assert len(got) + len(left) == 300
+
+
+@pytest.mark.parametrize("claimers", [50])
+async def test_the_room_of_a_destination_is_one_for_all(engine: Engine, claimers: int) -> None:
+    for number in range(30):
+        await make_due(engine, f"d{number}")
+    found = await asyncio.gather(*(claim(engine, me=f"me{number}", each=4) for number in range(claimers)))
+    assert sum(map(len, found)) == 4

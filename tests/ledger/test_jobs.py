@@ -1,0 +1,543 @@
+"""The jobs of the ledger, on both engines: whose an id is, who follows it, what became of it, once."""
+
+import asyncio
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from gateway.ledger import jobs as steps
+from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import Ended, NewJob
+from gateway.ledger.reservations import (
+    Ask,
+    Claim,
+    RequestIdTaken,
+    ReservationLost,
+    Settled,
+    accept,
+    admit,
+    expire,
+    reserve,
+)
+from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
+from gateway.ledger.usage import used_since
+from tests.ledger.test_plans import plans
+from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
+
+TTL = 3600.0
+JOB = ("container", "job")
+MANY = 3000
+
+
+def new(request_id: str = "job") -> NewJob:
+    return NewJob(request_id, "default", "/api/v1/marker", f"https://gateway.test/api/v1/marker/{request_id}")
+
+
+class Book:
+    """The steps on one ledger, at a moment that tests set."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.now = NOON
+        self.claims: dict[str, Claim] = {}
+
+    async def do(self, step: Any, *arguments: Any, **named: Any) -> Any:
+        found = await self.engine.write(lambda c: step(c, *arguments, **named))
+        await self.engine.write(assert_sound)
+        return found
+
+    async def reserved(self, name: str = "r1", account: str = "key:ci", upstream: str = "container") -> None:
+        claim = self.claims[name] = replace(make_claim(name, account), upstream=upstream)
+        await self.do(admit, claim, make_profile(), self.now, self.now + 60)
+        await self.do(reserve, claim, make_profile(), Ask(10, 1, "fast"), self.now, self.now + 60)
+
+    async def begin(self, request_id: str = "job", name: str = "r1", watcher: str = "me") -> None:
+        def work(connection: Connection) -> None:
+            accept(connection, self.claims[name], request_id, self.now + TTL)
+            steps.begin(connection, name, new(request_id), watcher, self.now)
+
+        await self.do(work)
+
+    async def running(
+        self, request_id: str = "job", name: str = "r1", watcher: str = "me", account: str = "key:ci"
+    ) -> None:
+        await self.reserved(name, account)
+        await self.begin(request_id, name, watcher)
+
+    async def end(self, pages: int | None = 4, *, failed: bool = False, job: tuple[str, str] = JOB) -> Any:
+        return await self.do(steps.end, job, pages, self.now, TTL, failed=failed)
+
+    async def forget(self, job: tuple[str, str] = JOB) -> bool:
+        return bool(await self.do(steps.forget, job, self.now))
+
+    async def row(self, job: tuple[str, str] = JOB) -> Any:
+        return await self.engine.read(lambda c: steps.find(c, *job))
+
+    async def expired(self) -> list[str]:
+        return [row.request_id for row in await self.engine.read(lambda c: steps.expired(c, self.now))]
+
+    async def used(self) -> list[tuple[int, int, int]]:
+        return [(row.pages, row.refunded, row.failed) for row in await self.engine.read(lambda c: used_since(c, 0))]
+
+    async def heard(self, since: float) -> list[str]:
+        rows = await self.engine.read(lambda c: steps.changed_since(c, int(since * 1000)))
+        return [row.request_id for row in rows]
+
+    async def beat(self, me: str, until: float) -> None:
+        await self.do(steps.beat, me, self.now, until)
+
+    async def take_over(self, me: str) -> set[str]:
+        return {row.request_id for row in await self.do(steps.take_over, me, self.now)}
+
+    async def watchers(self) -> dict[str, str]:
+        rows = await self.engine.read(lambda c: rows_of(c, jobs))
+        return {row["request_id"]: row["watcher"] for row in rows}
+
+
+@pytest.fixture
+def book(engine: Engine) -> Book:
+    return Book(engine)
+
+
+async def test_a_job_is_its_owners_as_the_reservation_says(book: Book) -> None:
+    await book.running(account="key:acme")
+    row = await book.row()
+    assert row._asdict() == {
+        "upstream": "container", "request_id": "job", "reservation": "r1", "account": "key:acme", "owner": "key:acme",
+        "shape": "default", "path": "/api/v1/marker", "check_url": "https://gateway.test/api/v1/marker/job",
+        "state": JobState.RUNNING, "created_at": int(NOON), "ended_at": None, "expires_at": None, "changed_at": None,
+        "watcher": "me",
+    }  # fmt: skip
+    assert await book.row(("other", "job")) is None
+    assert await book.row(("container", "job-")) is None
+
+
+async def test_begun_twice_is_begun_once(book: Book) -> None:
+    await book.running()
+    book.now += 5
+    await book.begin(watcher="other")
+    row = await book.row()
+    assert (row.created_at, row.watcher) == (int(NOON), "me")
+    assert await book.end() == Ended(JobState.COMPLETE, int(book.now + TTL), Settled("key:ci", 4, 6))
+    await book.begin()
+    assert (await book.row()).state == JobState.COMPLETE
+
+
+async def test_without_its_reservation_a_job_is_not_begun(book: Book) -> None:
+    with pytest.raises(ReservationLost):
+        await book.do(steps.begin, "r1", new(), "me", NOON)
+    assert await book.row() is None
+
+
+@pytest.mark.parametrize("state", ["running", "complete", "expired"])
+async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: Book, state: str) -> None:
+    await book.running()
+    if state != "running":
+        await book.end()
+    if state == "expired":
+        book.now += TTL + 1
+    await book.reserved("r2", "key:other")
+    with pytest.raises(RequestIdTaken):
+        await book.begin(name="r2")
+    with pytest.raises(RequestIdTaken):
+        await book.do(steps.begin, "r2", new(), "me", book.now)
+    assert (await book.row()).reservation == "r1"
+
+
+async def test_an_id_that_is_gone_may_be_given_again_and_replicas_hear_of_it(book: Book) -> None:
+    await book.running()
+    await book.end()
+    assert await book.forget()
+    book.now += 20
+    await book.running(name="r2", account="key:other")
+    row = await book.row()
+    assert (row.owner, row.state, row.reservation, row.ended_at) == ("key:other", JobState.RUNNING, "r2", None)
+    assert await book.heard(book.now - 1) == ["job"]
+    assert (await book.end(7)).settled == Settled("key:other", 7, 3)
+
+
+async def test_one_id_of_two_upstreams_is_two_jobs(book: Book) -> None:
+    await book.running()
+    await book.reserved("r2", "key:other", "staging")
+    await book.begin(name="r2")
+    owners = [(await book.row((name, "job"))).owner for name in ("container", "staging")]
+    assert owners == ["key:ci", "key:other"]
+    assert (await book.end(job=("staging", "job"))).settled.account == "key:other"
+    assert (await book.row()).state == JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("pages", "failed", "state", "settled"),
+    [
+        (4, False, JobState.COMPLETE, (4, 6)),
+        (None, False, JobState.COMPLETE, (10, 0)),
+        (12, False, JobState.COMPLETE, (12, 0)),
+        (4, True, JobState.FAILED, (0, 10)),
+        (None, True, JobState.FAILED, (0, 10)),
+    ],
+)
+async def test_an_end_settles_and_starts_the_time(
+    book: Book, pages: int | None, failed: bool, state: JobState, settled: tuple[int, int]
+) -> None:
+    await book.running()
+    book.now += 30.7
+    assert await book.end(pages, failed=failed) == Ended(state, int(book.now + TTL), Settled("key:ci", *settled))
+    row = await book.row()
+    assert (row.state, row.ended_at, row.expires_at) == (state, int(book.now), int(book.now + TTL))
+    assert row.changed_at == int(book.now * 1000)
+    assert await book.used() == [(*settled, int(failed))]
+
+
+async def test_a_second_end_changes_nothing(book: Book) -> None:
+    await book.running()
+    first = await book.end()
+    before = await book.row()
+    book.now += 10
+    assert await book.end(9, failed=True) is None
+    assert await book.row() == before
+    assert first is not None
+    assert await book.used() == [(4, 6, 0)]
+    assert await book.end(job=("container", "nobody's")) is None
+
+
+async def test_fifty_ends_at_once_settle_once(book: Book) -> None:
+    await book.running()
+    ends = await asyncio.gather(*(book.end(number % 11, failed=number % 2 == 1) for number in range(50)))
+    (ended,) = [one for one in ends if one is not None]
+    settled = ended.settled
+    assert await book.used() == [(settled.pages, settled.refunded, int(ended.state == JobState.FAILED))]
+    assert (await book.row()).state == ended.state
+
+
+async def test_a_job_that_was_charged_is_mended_by_its_end(book: Book) -> None:
+    await book.running()
+    book.now += TTL + 1
+    assert await book.do(expire, "key:ci", "r1", book.now) == Settled("key:ci", 10, 0)
+    assert (await book.end(4)).settled == Settled("key:ci", -6, 6)
+    assert await book.used() == [(4, 6, 0)]
+
+
+async def test_forgotten_is_forgotten_once_and_nobodys(book: Book) -> None:
+    await book.running()
+    await book.end()
+    book.now += 10
+    assert await book.forget()
+    row = await book.row()
+    assert (row.state, row.expires_at, row.changed_at) == (JobState.GONE, int(book.now), int(book.now * 1000))
+    book.now += 10
+    assert not await book.forget()
+    assert await book.row() == row
+    assert not await book.forget(("container", "nobody's"))
+    assert await book.end() is None
+    found = await book.engine.read(lambda c: rows_of(c, reservations))
+    assert [one["request_id"] for one in found] == [None]
+    assert await book.used() == [(4, 6, 0)]
+
+
+async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved(book: Book) -> None:
+    await book.running()
+    assert await book.forget()
+    assert await book.used() == [(10, 0, 0)]
+    assert await book.end(failed=True) is None
+    assert await book.used() == [(10, 0, 0)]
+
+
+async def test_many_forget_and_end_at_once(book: Book) -> None:
+    await book.running()
+    steps_at_once = [book.end(4) if number % 2 else book.forget() for number in range(20)]
+    found = await asyncio.gather(*steps_at_once)
+    assert sum(one is True for one in found) == 1
+    assert (await book.row()).state == JobState.GONE
+    assert await book.used() in ([(4, 6, 0)], [(10, 0, 0)])
+
+
+async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> None:
+    await book.running("first", "r1")
+    await book.running("second", "r2")
+    await book.running("third", "r3")
+    await book.end(job=("container", "second"))
+    book.now += 5
+    await book.end(job=("container", "first"))
+    assert await book.expired() == []
+    book.now += TTL - 4
+    assert await book.expired() == ["second"]
+    book.now += 5
+    assert await book.expired() == ["second", "first"]
+    first = ("container", "first")
+    await book.do(steps.told, first, None)
+    assert await book.expired() == ["second", "first"]  # it was not forgotten yet
+    await book.forget(first)
+    assert await book.expired() == ["second", "first"]
+    await book.do(steps.told, first, int(book.now) + 60)
+    assert await book.expired() == ["second"]
+    book.now += 60
+    assert await book.expired() == ["second", "first"]
+    await book.do(steps.told, first, None)
+    assert await book.expired() == ["second"]
+    assert (await book.row(first)).state == JobState.GONE
+
+
+async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> None:
+    for number in range(4):
+        await book.running(f"job-{number}", f"r{number}")
+    assert await book.heard(0) == []
+    book.now += 1
+    await book.end(job=("container", "job-2"))
+    book.now += 1
+    await book.forget(("container", "job-1"))
+    book.now += 1
+    await book.do(steps.adopt, ("container", "job-0"), "other", book.now)
+    assert await book.heard(0) == ["job-2", "job-1", "job-0"]
+    assert await book.heard(NOON + 1) == ["job-1", "job-0"]
+    assert await book.heard(NOON + 3) == []
+
+
+async def test_what_is_heard_at_once_is_bounded(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MOST_HEARD", 2)
+    for number in range(4):
+        await book.running(f"job-{number}", f"r{number}")
+        await book.end(job=("container", f"job-{number}"))
+        book.now += 1
+    assert await book.heard(0) == ["job-0", "job-1"]
+
+
+async def test_a_replica_lives_until_it_says_so_no_more(book: Book) -> None:
+    await book.beat("me", NOON + 30)
+    await book.beat("other", NOON + 30)
+    book.now += 20
+    await book.beat("me", book.now + 30)
+    names = select(replicas.c.name, replicas.c.alive_until).order_by(replicas.c.name)
+    assert [*map(tuple, await book.engine.read(lambda c: c.execute(names).all()))] == [
+        ("me", int(NOON + 50)), ("other", int(NOON + 30)),
+    ]  # fmt: skip
+    book.now += 3700
+    await book.beat("me", book.now + 30)
+    assert [row.name for row in await book.engine.read(lambda c: c.execute(names).all())] == ["me"]
+    await book.do(steps.leave, "me")
+    await book.do(steps.leave, "me")
+    assert await book.engine.read(lambda c: c.execute(names).all()) == []
+
+
+async def test_only_what_nobody_follows_is_taken_over(book: Book) -> None:
+    for name, watcher in (("a", "living"), ("b", "dead"), ("c", "never-heard-of"), ("d", "me"), ("e", "dead")):
+        await book.running(name, f"r-{name}", watcher)
+    await book.end(job=("container", "e"))
+    await book.beat("dead", NOON + 30)
+    book.now += 31
+    await book.beat("living", book.now + 30)
+    await book.beat("me", book.now + 30)
+    assert await book.take_over("me") == {"b", "c"}
+    assert await book.take_over("me") == set()
+    assert await book.watchers() == {"a": "living", "b": "me", "c": "me", "d": "me", "e": "dead"}
+    assert set(await book.heard(book.now - 1)) == {"b", "c"}  # so that a watcher that was only away lets go
+    mine = await book.engine.read(lambda c: steps.followed_by(c, "me"))
+    assert sorted(mine) == [("container", "b"), ("container", "c"), ("container", "d")]
+
+
+async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
+    await book.beat("gone", NOON + 30)
+    await book.running(watcher="gone")
+    assert await book.take_over("me") == set()
+    await book.do(steps.leave, "gone")
+    assert await book.take_over("me") == {"job"}
+
+
+async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_MOST_TAKEN", 2)
+    for number in range(5):
+        await book.running(f"job-{number}", f"r{number}", "dead")
+        book.now += 1
+    taken = [await book.take_over("me") for _ in range(4)]
+    assert taken == [{"job-0", "job-1"}, {"job-2", "job-3"}, {"job-4"}, set()]
+
+
+async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_MOST_TAKEN", 5)
+    names = [f"job-{number}" for number in range(40)]
+    for number, name in enumerate(names):
+        await book.running(name, f"r{number}", "dead")
+    heirs = [f"heir-{number}" for number in range(6)]
+    for heir in heirs:
+        await book.beat(heir, NOON + 30)
+
+    async def inherit(heir: str) -> list[str]:
+        taken: list[str] = []
+        while found := await book.take_over(heir):
+            taken += found
+        return taken
+
+    taken = await asyncio.gather(*map(inherit, heirs))
+    assert sorted(chain.from_iterable(taken)) == sorted(names)
+    left: list[str] = []
+    while found := await book.take_over("heir-0"):
+        left += found
+    assert left == []
+    watchers = await book.watchers()
+    assert watchers == {name: heir for heir, mine in zip(heirs, taken, strict=True) for name in mine}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_what_another_is_taking_over_is_not_waited_for(book: Book) -> None:
+    await book.running("a", "r1", "dead")
+    await book.running("b", "r2", "dead")
+    raw = await _connect(book)
+    transaction = raw.transaction()
+    await transaction.start()
+    await raw.execute("SELECT 1 FROM jobs WHERE request_id = 'a' FOR UPDATE")
+    assert await book.take_over("me") == {"b"}
+    await transaction.rollback()
+    await raw.close()
+    assert await book.take_over("me") == {"a"}
+
+
+async def _connect(book: Book) -> Any:
+    import asyncpg  # noqa: PLC0415 -- for this engine alone
+
+    engine: Any = book.engine
+    return await asyncpg.connect(engine._url)
+
+
+async def test_an_adopted_job_is_anothers(book: Book) -> None:
+    await book.running()
+    await book.do(steps.adopt, JOB, "other", NOON + 5)
+    row = await book.row()
+    assert (row.watcher, row.changed_at) == ("other", int(NOON + 5) * 1000)
+    await book.end()
+    before = await book.row()
+    await book.do(steps.adopt, JOB, "third", NOON + 9)
+    assert await book.row() == before
+
+
+async def test_jobs_are_counted_by_state(book: Book) -> None:
+    assert await book.engine.read(steps.count) == {"running": 0, "complete": 0, "failed": 0}
+    for number in range(6):
+        await book.running(f"job-{number}", f"r{number}")
+    await book.end(job=("container", "job-0"))
+    await book.end(job=("container", "job-1"), failed=True)
+    await book.end(job=("container", "job-2"))
+    await book.forget(("container", "job-2"))
+    assert await book.engine.read(steps.count) == {"running": 3, "complete": 1, "failed": 1}
+
+
+async def test_only_old_records_of_what_is_gone_are_removed(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "AT_ONCE", 2)
+    for name in ("a", "b", "c", "running", "kept", "untold"):
+        await book.running(name, f"r-{name}")
+    for name in ("a", "b", "c", "kept", "untold"):
+        await book.end(job=("container", name))
+    for name in ("a", "b", "c", "untold"):
+        await book.forget(("container", name))
+    for name in ("a", "b", "c"):
+        await book.do(steps.told, ("container", name), None)
+    used = await book.used()
+    removed = [await book.engine.write(lambda c, at=at: steps.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
+    assert removed == [0, 2, 1, 0]
+    assert set(await book.watchers()) == {"running", "kept", "untold"}
+    left = await book.engine.read(lambda c: rows_of(c, reservations))
+    assert {row["id"] for row in left} == {"r-running", "r-kept", "r-untold"}
+    assert await book.used() == used
+
+
+def fill(connection: Connection) -> None:
+    """Jobs that are over: complete ones that can still be read, and many more that are gone."""
+    old = [
+        {
+            "upstream": "container", "request_id": f"old-{n}", "reservation": f"old-{n}", "account": f"key:{n % 50}",
+            "owner": f"key:{n % 50}", "shape": "default", "path": "/p", "check_url": None,
+            "state": JobState.GONE if n % 10 else JobState.COMPLETE, "created_at": n, "ended_at": n,
+            "expires_at": None if n % 10 else int(NOON) + n, "changed_at": n, "watcher": "dead",
+        }
+        for n in range(MANY)
+    ]  # fmt: skip
+    connection.execute(insert(jobs), old)
+    settled = [
+        {
+            "id": f"old-{n}", "account": f"key:{n % 50}", "owner": "o", "stage": Stage.SETTLED, "mode": "",
+            "pages": 3, "price": 0, "day": 20261101, "month": 202611, "upstream": "container",
+            "request_id": f"old-{n}", "created_at": 1, "expires_at": None, "settled_at": 2,
+        }
+        for n in range(MANY)
+    ]  # fmt: skip
+    connection.execute(insert(reservations), settled)
+
+
+def live(connection: Connection) -> None:
+    """All that is done about jobs."""
+    claim = make_claim("a", "key:7")
+    admit(connection, claim, make_profile(), NOON, NOON + 60)
+    reserve(connection, claim, make_profile(), Ask(3, 2, ""), NOON, NOON + 60)
+    accept(connection, claim, "job", NOON + 60)
+    steps.begin(connection, "a", new(), "me", NOON)
+    steps.beat(connection, "me", NOON, NOON + 30)
+    steps.adopt(connection, JOB, "other", NOON)
+    steps.take_over(connection, "me", NOON)
+    steps.followed_by(connection, "me")
+    steps.changed_since(connection, int(NOON) * 1000 - 10_000)
+    steps.expired(connection, NOON)
+    steps.count(connection)
+    steps.end(connection, JOB, 2, NOON, TTL, failed=False)
+    steps.forget(connection, JOB, NOON)
+    steps.told(connection, JOB, None)
+    steps.purge(connection, 20)
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_sqlite_goes_through_no_jobs_but_those_it_looks_for(engine: Engine) -> None:
+    def work(connection: Connection) -> list[str]:
+        fill(connection)
+        with plans(connection) as found:
+            live(connection)
+        return found
+
+    # To count is to go through the index of those that can be read: it is as small as they are few.
+    found = await engine.write(work)
+    assert [table for table in found if table in {"jobs", "reservations", "accounts", "deliveries"}] in ([], ["jobs"])
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_sqlite_counts_along_the_index_of_those_that_live(engine: Engine) -> None:
+    def work(connection: Connection) -> list[str]:
+        fill(connection)
+        raw: Any = connection.connection.driver_connection
+        query = "EXPLAIN QUERY PLAN SELECT state, count(*) FROM jobs WHERE state != 3 GROUP BY state"
+        return [row[3] for row in raw.execute(query)]
+
+    assert "ix_jobs_living" in " ".join(await engine.write(work))
+
+
+QUERIES = [
+    """SELECT * FROM jobs WHERE state != 3 AND state = 0 AND watcher != 'me' AND NOT EXISTS
+    (SELECT 1 FROM replicas WHERE name = jobs.watcher AND alive_until > 5) ORDER BY created_at LIMIT 500""",
+    "SELECT upstream, request_id FROM jobs WHERE state != 3 AND state = 0 AND watcher = 'me'",
+    "SELECT * FROM jobs WHERE changed_at > 1795435190000 ORDER BY changed_at, request_id LIMIT 5000",
+    "SELECT * FROM jobs WHERE expires_at <= 1795435200 ORDER BY expires_at LIMIT 200",
+    "SELECT state, count(*) FROM jobs WHERE state != 3 GROUP BY state",
+    "SELECT * FROM jobs WHERE state = 3 AND expires_at IS NULL AND created_at < 20 ORDER BY created_at LIMIT 200",
+    "SELECT * FROM jobs WHERE upstream = 'container' AND request_id = 'old-5'",
+]
+
+
+def goes_through(plan: Any, table: str) -> bool:
+    """Whether a plan of PostgreSQL's reads a table from one end to the other."""
+    if isinstance(plan, list):
+        return any(goes_through(part, table) for part in plan)
+    if not isinstance(plan, dict):
+        return False
+    here = plan.get("Node Type") == "Seq Scan" and plan.get("Relation Name") == table
+    return here or any(goes_through(part, table) for part in plan.values())
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_postgresql_goes_through_no_jobs_but_those_it_looks_for(engine: Engine) -> None:
+    def work(connection: Connection) -> list[str]:
+        fill(connection)
+        for table in ("jobs", "reservations"):
+            connection.execute(text(f"ANALYZE {table}"))
+        live(connection)
+        plans = {query: connection.execute(text(f"EXPLAIN (FORMAT JSON) {query}")).scalar() for query in QUERIES}
+        return [query for query, plan in plans.items() if goes_through(plan, "jobs")]
+
+    assert await engine.write(work) == []

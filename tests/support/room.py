@@ -1,0 +1,220 @@
+"""The parts that know jobs, put together on a clock that tests move, before a container that says what it is told."""
+
+import asyncio
+import json
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.admission import Admission
+from gateway.drive import Drive
+from gateway.errors import ClientGone
+from gateway.forward.errand import Errands
+from gateway.forward.pool import Upstreams
+from gateway.jobs.endings import Endings
+from gateway.jobs.holds import Holds
+from gateway.jobs.job import Job
+from gateway.jobs.registry import Registry
+from gateway.jobs.retention import Retention
+from gateway.jobs.rounds import Rounds
+from gateway.jobs.watcher import Watcher
+from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import NewJob, begin, find
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
+from gateway.ledger.schema import JobState
+from gateway.ledger.usage import used_since
+from gateway.state import State, compile_settings
+from tests.support.backend import Connection, answer
+from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile
+from tests.support.pure import make_settings
+from tests.support.waiting import eventually
+
+PATH: Final = "/api/v1/marker"
+OWNER: Final = "key:ci"
+PAGES: Final = 10
+RUNS: Final = json.dumps({"status": "processing"}).encode()
+_JSON: Final = b"Content-Type: application/json"
+
+
+def ended(page_count: Any = 4, **members: Any) -> bytes:
+    """The final answer of a job that went well, or as `members` have it."""
+    return json.dumps({"status": "complete", "success": True, "page_count": page_count, **members}).encode()
+
+
+class Container:
+    """A script for the backend: `says` has the answers to GETs by the last part of the target, all else runs.
+
+    `raw` has whole answers, head and all. While `gate` is there and closed, answers wait; `most` is how many did so
+    at once.
+    """
+
+    def __init__(self) -> None:
+        self.says: dict[str, bytes] = {}
+        self.raw: dict[str, bytes] = {}
+        self.asked: Counter[str] = Counter()
+        self.calls: list[tuple[str, str, bytes]] = []
+        self.gate: asyncio.Event | None = None
+        self.waiting = 0
+        self.most = 0
+        self.unknown: set[str] = set()
+
+    async def __call__(self, connection: Connection) -> None:
+        while True:
+            request = await connection.request()
+            method, target = request.method.decode(), request.target.decode()
+            named = target.rpartition("/")[2]
+            self.calls.append((method, target, request.body))
+            self.asked[named] += 1
+            if self.gate is not None:
+                await self._wait(self.gate)
+            if named in self.raw:
+                connection.send(self.raw[named])
+            elif named in self.unknown:
+                connection.send(answer(b'{"detail": "Request not found"}', _JSON, status=b"404 Not Found"))
+            else:
+                connection.send(answer(self.says.get(named, RUNS), _JSON))
+
+    async def _wait(self, gate: asyncio.Event) -> None:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            await gate.wait()
+        finally:
+            self.waiting -= 1
+
+
+class Told:
+    """What the metrics were told."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[str, int, int]] = []
+
+    def pages(self, account: str, settled: int, refunded: int) -> None:
+        self.settled.append((account, settled, refunded))
+
+    def stands(self, account: str, ratios: dict[str, float]) -> None:
+        """Nobody asks."""
+
+    def crossed(self, account: str, limits: frozenset[str]) -> None:
+        """Nobody asks."""
+
+
+class Held:
+    """A poll that is held, as the connection of its client has it."""
+
+    def __init__(self, holds: Holds, job: Job, seconds: float) -> None:
+        self.is_over = False
+        self.error: BaseException | None = None
+        self.times = 0
+        self._drive = Drive(self._wait(holds, job, seconds), self._ended)
+        self._drive.step()
+
+    def leave(self) -> None:
+        """Its client closes the connection."""
+        self._drive.interrupt(ClientGone("left"))
+
+    async def _wait(self, holds: Holds, job: Job, seconds: float) -> None:
+        await holds.until_ended(job, seconds)
+        self.times += 1
+
+    def _ended(self, error: BaseException | None) -> None:
+        self.is_over, self.error = True, error
+
+
+class Room:
+    """One replica's parts. `seconds` is the loop's clock; the wall's began at NOON when it was 1000."""
+
+    def __init__(
+        self, engine: Engine, port: int, directory: Path, me: str = "me", most: int = 100, **jobs: Any
+    ) -> None:
+        self.seconds = 1000.0
+        self.engine = engine
+        self.faulty = Faulty(engine)
+        self.ledger = Ledger(self.faulty)
+        self.told = Told()
+        self._directory = directory
+        self._port = port
+        self._claims = count(1)
+        self.state: State
+        self.configure(**jobs)
+        names = (f"{me}-{number}" for number in count(1))
+        self.admission = Admission(self.ledger, self.told, self.wall, lambda: next(names), 2.0, me)
+        self.upstreams = Upstreams(asyncio.get_running_loop())
+        self.errands = Errands(self.upstreams, self.clock, lambda: "0" * 32)
+        self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
+        self.endings = Endings(self.admission, self.registry, lambda: self.state)
+        self.watcher = Watcher(
+            me, self.ledger, self.registry, self.endings, self.errands, lambda: self.state, self.clock, self.wall
+        )
+        self.holds = Holds(self.watcher)
+        self.retention = Retention(
+            self.ledger, self.registry, self.errands, lambda: self.state, self.wall, self.admission.work
+        )
+        self.rounds = Rounds(self.ledger, self.registry, self.watcher, self.retention)
+
+    def configure(self, upstreams: dict[str, Any] | None = None, **jobs: Any) -> None:
+        """Puts another configuration in force."""
+        url = f"http://127.0.0.1:{self._port}"
+        settings = make_settings(self._directory, upstream={"url": url}, upstreams=upstreams or {}, jobs=jobs)
+        self.state = compile_settings(settings)
+
+    def clock(self) -> float:
+        return self.seconds
+
+    def wall(self) -> float:
+        return NOON + self.seconds - 1000.0
+
+    async def reserved(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> None:
+        """What the ledger has of a job that this replica took, before anybody here follows it."""
+        claim = Claim(f"{self.watcher.me}-r{next(self._claims)}", owner, owner, upstream)
+        now = self.wall()
+
+        def work(connection: Any) -> None:
+            admit(connection, claim, make_profile(), now, now + 60)
+            reserve(connection, claim, make_profile(), Ask(PAGES, 1, ""), now, now + 60)
+            accept(connection, claim, request_id, now + 3600)
+            begin(connection, claim.id, NewJob(request_id, "default", PATH, None), self.watcher.me, now)
+
+        await self.engine.write(work)
+
+    async def took(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> Job:
+        """A job of ten pages that this replica took, and follows."""
+        await self.reserved(request_id, owner, upstream)
+        job = Job(upstream, request_id, owner, self.state.shapes["default"], PATH, self.wall())
+        self.registry.add(job)
+        self.watcher.begin(job)
+        return job
+
+    def hold(self, job: Job, seconds: float = 60.0) -> Held:
+        return Held(self.holds, job, seconds)
+
+    async def quiet(self) -> None:
+        """Waits until nothing is under way."""
+        await eventually(lambda: not (self.watcher._asking or self.admission._tasks or self.errands._running))
+
+    async def turn(self, seconds: float = 0.0) -> None:
+        """Lets so much time pass, and what is due then be done."""
+        self.seconds += seconds
+        self.watcher.turn()
+        await self.quiet()
+
+    async def row(self, request_id: str = "job", upstream: str = "default") -> Any:
+        return await self.engine.read(lambda c: find(c, upstream, request_id))
+
+    async def state_of(self, request_id: str = "job", upstream: str = "default") -> JobState:
+        return JobState((await self.row(request_id, upstream)).state)
+
+    async def used(self) -> tuple[int, int, int]:
+        """Pages charged and given back, and jobs that failed, of all."""
+        await self.engine.write(assert_sound)
+        rows = await self.engine.read(lambda c: used_since(c, 0))
+        return sum(r.pages for r in rows), sum(r.refunded for r in rows), sum(r.failed for r in rows)
+
+    async def close(self) -> None:
+        """Ends it as a process that is killed: the ledger is not told."""
+        self.watcher.close()
+        self.errands.close()
+        self.upstreams.close()
+        await self.admission.close(5.0)
