@@ -33,7 +33,7 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabo
 from gateway.forward.courier import Courier, Order
 from gateway.forward.relay import drain
 from gateway.headers import read_target
-from gateway.jobs.desk import JobDesk, is_over, may_share, shape_of
+from gateway.jobs.desk import JobDesk, is_read, may_share, shape_of
 from gateway.limits.polls import Polls
 from gateway.listener.connection import ClientConnection, Request
 from gateway.listener.wholebody import whole_body
@@ -237,12 +237,14 @@ class Handler:
             order = order._replace(job=job)
         if passage.hold and job.is_running and passage.asked == job.target:
             await jobs.holds.until_ended(job, passage.hold)
+        if passage.permit.route.kind is Kind.DELETE:
+            await jobs.endings.forget_now(job)
         had_ended = not job.is_running
         if passage.hold and job.answer is not None and may_share(order):
             self._courier.share(order, *job.answer)
         else:
             await self._courier.forward(order)
-        if is_over(order, reads_once=state.settings.jobs.delete_after_read, had_ended=had_ended):
+        if state.settings.jobs.delete_after_read and is_read(order, had_ended=had_ended):
             await order.client.taken()
             jobs.endings.forget(job)
 
@@ -250,8 +252,6 @@ class Handler:
         """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
         inspection = self._parts.jobs.named_in_body(order.passage)
         await self._courier.forward(order._replace(inspection=inspection))
-        if inspection.job is not None and is_over(order, reads_once=False, had_ended=False):
-            self._parts.jobs.endings.forget(inspection.job)
 
     def _profile_again(self, order: Order) -> Profile:
         """The limits of a submit whose body has come, by the State that is in force by now. Raises Refused."""

@@ -55,13 +55,12 @@ class JobParts:
         self.desk = JobDesk(self._registry, self.endings, self.watcher, self.holds, wall)
         retention = Retention(ledger, self._registry, self._errands, lambda: live.state, wall, admission.work)
         out = partial(_out, live)
-        resolve = Resolver()
         self.metrics = WebhookMetrics()
-        self.planning = Planning(out, resolve, wall, new_id)
+        self.planning = Planning(out, Resolver(), wall, new_id)
         self.relay = Relay(
             ledger,
             out,
-            resolve,
+            Resolver(),  # another one: slow look-ups of submits hold up no delivery, nor the other way round
             wall=wall,
             clock=clock,
             dice=SystemRandom().random,

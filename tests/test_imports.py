@@ -15,12 +15,13 @@ LEVELS = [
     "handler admin reload checkledger",
     "submission keeper health jwks keyadmin jobs webhooks",
     """admission turnstile again keyfetch keyfiles wantedkey listener forward observe tls clientca devcerts
-    jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender
+    jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender webhooks.bounded
+    webhooks.breaker
     body.submitbody body.spool body.counter body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
     """account settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body units
     drive jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url webhooks.forbidden
-    webhooks.schedule webhooks.breaker webhooks.message webhooks.outcome webhooks.incoming""",
+    webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
 ]
 PURE = [

@@ -63,7 +63,8 @@ def main() -> int:
     try:
         asyncio.run(serve(options.directory, options.port))
     except OSError as error:
-        print(f"receiver: {error.filename or ''} {error.strerror or error}".replace("  ", " "), file=sys.stderr)
+        hint = "; choose another port by --port" if "address" in str(error) else ""
+        print(f"receiver: {error.filename or ''} {error.strerror or error}{hint}".replace("  ", " "), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0

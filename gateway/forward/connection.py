@@ -23,6 +23,7 @@ _HELD: Final = 131_072
 _MOST_SEEN: Final = 256
 _HIGH_WATER: Final = 262_144
 _READ_SIZE: Final = 262_144
+_TURN: Final = 524_288
 
 
 class Sink(Protocol):
@@ -41,6 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_held_bytes",
+        "_in_turn",
         "_interim",
         "_is_announced",
         "_left",
@@ -52,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_seen",
         "_sink",
         "_spoiled",
+        "_turn_is_over",
         "answered",
         "body_ended",
         "failure",
@@ -79,6 +82,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.finished = Signal()
         self._parser: httptools.HttpResponseParser | None = None
         self._reading_paused = False
+        self._turn_is_over = False
+        self._in_turn = 0
         self._released = True
         self._spoiled = False
         self._reset(bodiless=False)
@@ -134,13 +139,15 @@ class UpstreamConnection(asyncio.Protocol):
         """Stops reading from the upstream until `resume`."""
         if self.transport is not None and not self._reading_paused:
             self._reading_paused = True
-            self.transport.pause_reading()
+            if not self._turn_is_over:
+                self.transport.pause_reading()
 
     def resume(self) -> None:
         """Reads on."""
         if self.transport is not None and self._reading_paused:
             self._reading_paused = False
-            self.transport.resume_reading()
+            if not self._turn_is_over:
+                self.transport.resume_reading()
 
     def break_off(self, failure: UpstreamFailed) -> None:
         """Ends the exchange with a failure of our finding."""
@@ -180,6 +187,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with the next bytes of the answer."""
+        self._in_turn += len(data)
+        if self._in_turn >= _TURN and self.transport is not None and not self._turn_is_over:
+            self._end_turn(self.transport)
         if self._released or self.failure is not None or self.body_ended:
             self._surplus()
         elif self.head is None:
@@ -188,6 +198,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._take_counted(data)
         else:
             self._take_parsed(data)
+
+    def _end_turn(self, transport: asyncio.Transport) -> None:
+        """Lets others have a turn: libuv would go on while there is more, 8 MB at a time."""
+        self._turn_is_over = True
+        if not self._reading_paused:
+            transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._turn_is_over = False
+        self._in_turn = 0
+        if self.transport is not None and not self._reading_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> None:
         """Called by the loop; the transport then closes."""

@@ -108,7 +108,8 @@ class Courier:
 
     def share(self, order: Order, answer: AnswerHead, content: bytes) -> None:
         """Passes on a whole answer that was asked for once, for all who waited for it."""
-        closes = order.client.live.is_draining or order.client.is_revoked or not order.passage.fields.keep_alive
+        client, unread = order.client, not order.body.is_eof()
+        closes = client.live.is_draining or client.is_revoked or unread or not order.passage.fields.keep_alive
         self._send_whole(order, answer, Framing(len(content), False, closes), content)
         order.client.is_last = closes
 
@@ -165,7 +166,9 @@ class Courier:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
             job = order.job
-            if job is not None and not (job.is_running and self._onlooker.is_unfinished(job, content)):
+            if job is not None and job.is_running and self._onlooker.is_unfinished(job, content):
+                _learnt(job, passage, self._clock())
+            elif job is not None:
                 watch = self._watch(order, answer)
                 if watch is not None:
                     watch.take(content)
@@ -213,6 +216,12 @@ def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:
         return Framing(answer.stated, False, closes)
     chunked = passage.fields.http_1_1
     return Framing(None, chunked, closes or not chunked)
+
+
+def _learnt(job: Job, passage: Passage, now: float) -> None:
+    """Notes that the job was seen to run, so that nobody else has to ask."""
+    if passage.asked == job.target:
+        job.asked_at, job.misses = now, 0
 
 
 def _is_rewritten(passage: Passage, answer: AnswerHead) -> bool:

@@ -18,15 +18,20 @@ _CLOSING: Final = frozenset(b"}]")
 _SPACE: Final = b" \t\r\n"
 _AT_TOP: Final = re.compile(rb'["{}\[\]:,]')
 _BELOW: Final = re.compile(rb'["{}\[\]]')
-# Strings and flat arrays that are here whole. Unrolled, so that there is one way to match it: linear on any bytes.
+# Strings, flat arrays, and objects of these that are here whole. Unrolled, so that there is one way to match it:
+# linear on any bytes.
 _FLAT: Final = rb'[^"{}\[\]]*'
-_PASSED: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"|\[' + _FLAT + rb"\]"
+_SIMPLE: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"|\[' + _FLAT + rb"\]"
+_PASSED: Final = _SIMPLE + rb"|\{" + _FLAT + rb"(?:(?:" + _SIMPLE + rb")" + _FLAT + rb")*\}"
 _BELOW_TOP: Final = re.compile(_FLAT + rb"(?:(?:" + _PASSED + rb")" + _FLAT + rb")*", re.DOTALL)
 _AT_ONCE: Final = 8192  # the expression remembers up to 65 bytes for each that it has passed
 _FIRST_PIECE: Final = 256
 _FACTOR: Final = 4
 _LONGEST: Final = 1024
 _DEEPEST: Final = 1000
+_MOST_MARKS: Final = (
+    1_000_000  # each costs some microseconds, and nobody's answer has so many outside what is skipped
+)
 _OPENING_BRACE: Final = 0x7B
 _COLON: Final = 0x3A
 _UNREADABLE: Final = object()
@@ -35,13 +40,25 @@ _UNREADABLE: Final = object()
 class TopScalars:
     """Takes an object's bytes in pieces of any size; `values` holds its wanted members that are scalars."""
 
-    __slots__ = ("_depth", "_escaped", "_in_string", "_is_key", "_key", "_text", "_wanted", "broken", "values")
+    __slots__ = (
+        "_depth",
+        "_escaped",
+        "_in_string",
+        "_is_key",
+        "_key",
+        "_marks",
+        "_text",
+        "_wanted",
+        "broken",
+        "values",
+    )
 
     def __init__(self, wanted: Iterable[str]) -> None:
         self._wanted = frozenset(wanted)
         self.values: dict[str, Any] = {}
         self.broken = False
         self._depth = 0
+        self._marks = 0
         self._in_string = False
         self._escaped = False
         self._is_key = True
@@ -77,6 +94,8 @@ class TopScalars:
         if found is None:
             return end
         mark = data[end]
+        self._marks += 1
+        self.broken |= self._marks > _MOST_MARKS
         if mark == _QUOTE:
             self._keep(data, end, end + 1)
             self._in_string = True

@@ -1,6 +1,7 @@
 """Jobs as a request meets them: taken, read by their owner, held for, deleted."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.acquaintance import Acquaintance, Passage
@@ -16,8 +17,7 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.model import Kind, Permit, Reason
 
-_FIRST_GOOD: Final = 200
-_PAST_GOOD: Final = 300
+_OK: Final = 200
 
 
 class JobDesk(NamedTuple):
@@ -58,10 +58,14 @@ class JobDesk(NamedTuple):
         permit = passage.permit
         if not passage.fields.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({permit.route.id_name}).")
-        upstream, owner = permit.route.upstream, owner_of(permit)
-        return NamedInBody(
-            permit.route.id_name, shape_of(passage), lambda named: self.registry.owned(upstream, named, owner)
-        )
+        return NamedInBody(permit.route.id_name, shape_of(passage), partial(self._let_through, permit))
+
+    async def _let_through(self, permit: Permit, named: str) -> Job:
+        """The job that a body names, if it is its sender's; if it is to be deleted, it is nobody's from here on."""
+        job = await self.registry.owned(permit.route.upstream, named, owner_of(permit))
+        if permit.route.kind is Kind.DELETE:
+            await self.endings.forget_now(job)
+        return job
 
 
 def may_share(order: Order) -> bool:
@@ -82,10 +86,8 @@ def shape_of(passage: Passage) -> JobShape:
     return passage.shape
 
 
-def is_over(order: Order, *, reads_once: bool, had_ended: bool) -> bool:
-    """Whether this very request was the last for its job: it deleted it, or read its result whole."""
-    route, status = order.passage.permit.route, order.delivery.status
-    if route.kind is Kind.DELETE:
-        return _FIRST_GOOD <= status < _PAST_GOOD
-    is_result = route.kind is Kind.RESULT and order.passage.method == "GET" and status == _FIRST_GOOD
-    return reads_once and is_result and (had_ended or order.delivery.is_final) and not order.client.is_gone
+def is_read(order: Order, *, had_ended: bool) -> bool:
+    """Whether this very request has read its job's result whole."""
+    is_result = order.passage.permit.route.kind is Kind.RESULT and order.passage.method == "GET"
+    was_told = had_ended or order.delivery.is_final
+    return is_result and was_told and order.delivery.status == _OK and not order.client.is_gone

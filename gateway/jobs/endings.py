@@ -6,18 +6,19 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from gateway.admission import Admission
+from gateway.admission import Admission, ledger_away
 from gateway.errors import LedgerUnavailable
 from gateway.forward.scalars import TopScalars
 from gateway.jobs.job import Job
 from gateway.jobs.registry import Registry
 from gateway.jobs.shape import Ending, ending, wanted
-from gateway.ledger.jobs import Ended, end, find, forget
+from gateway.ledger.jobs import Ended, end, find, forget, give_up
 from gateway.ledger.reservations import Settled
 from gateway.state import State
 
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
+_APART: Final = 0.9
 _SHARED: Final = 65_536
 _MOST_SMALL: Final = 1024
 log = structlog.get_logger()
@@ -39,8 +40,11 @@ class Endings:
         return (job.shape.name, content) in self._unfinished
 
     def unknown(self, job: Job) -> None:
-        """Takes note that the upstream does not know a job; twice in a row, and it has forgotten it."""
-        job.misses += 1
+        """Takes note that the upstream does not know a job; twice in a row, a second apart, and it is forgotten."""
+        now = self._admission.wall()
+        if job.misses and 0 <= now - job.missed_at < _APART:
+            return
+        job.misses, job.missed_at = job.misses + 1, now
         if job.misses >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
             self.ended(job, Ending(failed=True, pages=None))
@@ -73,8 +77,25 @@ class Endings:
 
     def forget(self, job: Job) -> None:
         """Lets nobody read a job from now on."""
-        job.ended(0)  # it stays in the registry until the ledger knows, which would else bring it back
+        job.ended(0)  # it stays in the registry: what was read of it in the ledger before would else bring it back
         self._admission.work(self._forget(job, job.how))
+
+    async def forget_now(self, job: Job) -> None:
+        """Lets nobody read a job from now on, before the upstream hears of it; one that runs is charged as reserved.
+
+        Else who deletes a job that the ledger does not know to have ended would have its pages back: the upstream
+        does not know it any more, which looks like one that was restarted.
+
+        Raises:
+            Refused: ledger_unavailable; then nothing may be deleted.
+        """
+        try:
+            settled = await self._admission.ledger.write(lambda c: give_up(c, job.key, self._admission.wall()))
+        except LedgerUnavailable:
+            raise ledger_away() from None
+        job.ended(0)
+        if settled is not None:
+            self._settled(settled)
 
     def work(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what nobody waits for."""
@@ -124,7 +145,6 @@ class Endings:
         except LedgerUnavailable:
             log.warning("a job could not be forgotten yet; it will be when its time is over")
             return
-        self._registry.drop(job)
         if ended is not None and ended.settled is not None:
             self._settled(ended.settled)
 

@@ -84,9 +84,8 @@ class Registry:
         job = self._jobs.get(key)
         shape = self._shapes().get(row.shape)
         if row.state == JobState.GONE or shape is None:
-            if job is not None:
+            if job is not None:  # it stays: what was read of it before would else bring it back
                 job.ended(0)
-                self.drop(job)
             return None
         if job is None or not _is_of(job, row):
             job = Job(*key, row.owner, shape, row.path, row.created_at)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 LONGEST_ID: Final = 256
 _MOST_BITS: Final = 64  # of an id that is a number
 _MOST_PAGES: Final = 10_000_000
+_UNREADABLE: Final = frozenset("/\\%;")  # no path that we let through names them
 _PLACE: Final = re.compile(r"\{(path|id)\}")
 
 
@@ -102,7 +103,7 @@ def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
 
 def is_id(shape: JobShape, text: str) -> bool:
     """Whether a text can be the id of such a job; nothing else is ever sent to the container as one."""
-    if not 0 < len(text) <= LONGEST_ID or not text.isprintable() or text in {".", ".."}:
+    if not 0 < len(text) <= LONGEST_ID or not text.isprintable() or text in {".", ".."} or _UNREADABLE & set(text):
         return False
     return shape.id_pattern is None or shape.id_pattern.fullmatch(text) is not None
 

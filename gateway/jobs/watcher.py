@@ -8,6 +8,7 @@ another, as the ledger has it; what a dead one followed is taken over.
 
 import asyncio
 import heapq
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
@@ -31,6 +32,7 @@ _ALIVE: Final = 15.0
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _BEING_ASKED: Final = -1
+_WITHIN: Final = 30.0
 _KEPT: Final = 1.0
 log = structlog.get_logger()
 
@@ -65,14 +67,17 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._asking = 0
+        self._asking: Counter[str] = Counter()
+        self._late: dict[str, deque[tuple[float, int, Job]]] = {}
+        self.held: Callable[[], int] = _none
         self.asked = 0
         registry.on_change = self._changed
 
     @property
     def behind(self) -> float:
         """By how many seconds the most urgent question is late."""
-        return max(0.0, self._clock() - self._due[0][0]) if self._due else 0.0
+        first = [waiting[0][0] for waiting in (self._due, *self._late.values()) if waiting]
+        return max(0.0, self._clock() - min(first)) if first else 0.0
 
     @property
     def followed(self) -> int:
@@ -98,9 +103,13 @@ class Watcher:
         """Asks about all that is due, as far as the bound on questions at once allows."""
         now = self._clock()
         most = self._state().settings.jobs.most_status_requests
-        while self._due and self._due[0][0] <= now and self._asking < most:
+        while self._due and self._due[0][0] <= now:
             due, ticket, job = heapq.heappop(self._due)
-            if job.is_running and job.is_followed and job.ticket == ticket:
+            if not job.is_running or not job.is_followed or job.ticket != ticket:
+                continue
+            if self._asking[job.upstream] >= most:  # this one is silent, perhaps: others are not
+                self._late.setdefault(job.upstream, deque()).append((due, ticket, job))
+            else:
                 self._consider(job, due, now)
         self._set_timer()
 
@@ -166,12 +175,19 @@ class Watcher:
         if self._due[0][2] is job:
             self._set_timer()
 
+    def _go_on(self, upstream: str) -> None:
+        """Asks the next of those that had to wait for a place."""
+        late, most = self._late.get(upstream), self._state().settings.jobs.most_status_requests
+        while late and self._asking[upstream] < most and not self._is_closed:
+            due, ticket, job = late.popleft()
+            if job.is_running and job.is_followed and job.ticket == ticket:
+                self._consider(job, due, self._clock())
+
     def _set_timer(self) -> None:
-        """Lets the next turn come when the first job is due; a bound that is reached waits for an answer instead."""
+        """Lets the next turn come when the first job is due."""
         if self._timer is not None:
             self._timer.cancel()
-        is_full = self._asking >= self._state().settings.jobs.most_status_requests
-        if self._due and not is_full and not self._is_closed:
+        if self._due and not self._is_closed:
             wait = max(0.0, self._due[0][0] - self._clock())
             self._timer = self._loop.call_later(wait, self.turn)
 
@@ -194,7 +210,7 @@ class Watcher:
             self._give_up_old(job)
             self._again(job)
             return
-        self._asking += 1
+        self._asking[job.upstream] += 1
         self.asked += 1
         job.ticket = _BEING_ASKED
         job.asked_at = self._clock()
@@ -202,18 +218,21 @@ class Watcher:
         errand = Errand("GET", job.target)
 
         def done(outcome: AnswerHead | UpstreamFailed) -> None:
-            self._asking -= 1
+            self._asking[job.upstream] -= 1
             if isinstance(outcome, AnswerHead):
                 if outcome.status == _NOT_FOUND:
                     self._endings.unknown(job)
-                elif outcome.status == _OK:
+                else:
+                    job.misses = 0
+                if outcome.status == _OK:
                     watch.end()
                     self._keep_for_waiters(job, outcome, watch)
             self._give_up_old(job)
             self._again(job)
+            self._go_on(job.upstream)
             self._set_timer()
 
-        self._errands.run(upstream, errand, watch, upstream.read_timeout, done)
+        self._errands.run(upstream, errand, watch, min(upstream.read_timeout, _WITHIN), done)
 
     def _keep_for_waiters(self, job: Job, head: AnswerHead, watch: Watch) -> None:
         """One small answer serves all that wait; what is large each fetches for itself."""
@@ -231,7 +250,8 @@ class Watcher:
             self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
 
     def _interval(self, job: Job, age: float) -> float:
-        return interval(age, held=bool(job.waiters), followed=len(self._due))
+        is_held = bool(job.waiters)
+        return interval(age, held=is_held, followed=self.held() if is_held else len(self._due))
 
     def _changed(self, job: Job, watcher: str) -> None:
         """Another replica has taken the job, or it was ended there; clients that wait here keep it here."""
@@ -248,3 +268,7 @@ class Watcher:
 def _let_go(job: Job, answer: tuple[AnswerHead, bytes]) -> None:
     if job.answer is answer:
         job.answer = None
+
+
+def _none() -> int:
+    return 0

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, tuple_, update
 
 from gateway.ledger.schema import DeliveryState, deliveries
 
@@ -23,6 +23,8 @@ _LOCK: Final = 0x686F_6F6B  # of PostgreSQL's advisory locks, for claims alone: 
 _AT_ONCE: Final = 200
 _MOST_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
+Line = tuple[str, str]
+"""A destination and an owner: what an owner has of failures there is nobody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def claim_due(
     until: float,
     most: int,
     per_destination: int,
-    rooms: Mapping[str, int] | None = None,
+    rooms: Mapping[Line, int] | None = None,
+    per_owner: int | None = None,
 ) -> list[Due]:
     """Claims deliveries that are due, the longest due first; nobody else gets them before `until`.
 
@@ -124,23 +127,20 @@ def claim_due(
         until: when the leases end, likewise.
         most: how many at most.
         per_destination: how many may be claimed at once of one destination, by all replicas.
-        rooms: destinations that take fewer just now.
+        rooms: destinations that take fewer just now of an owner.
+        per_owner: how many `me` may have claimed at once of one owner; None for as many as there are.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-    running = _running(connection, now)
-    limits = dict(rooms or {})
-    full = {name for name, room in limits.items() if running[name] >= min(room, per_destination)}
-    full |= {name for name, count in running.items() if count >= per_destination}
+    places = _Places(me, per_destination, per_owner, rooms or {})
+    _count_running(connection, now, places)
     chosen: dict[str, Row[Any]] = {}
     for _ in range(_MOST_ROUNDS):
-        rows = _due(connection, now, [*chosen], sorted(full))
+        rows = _due(connection, now, [*chosen], places)
         for row in rows:
-            if len(chosen) < most and row.destination not in full:
+            if len(chosen) < most and places.has_room(row.destination, row.owner):
                 chosen[row.id] = row
-                running[row.destination] += 1
-                if running[row.destination] >= min(limits.get(row.destination, per_destination), per_destination):
-                    full.add(row.destination)
+                places.take(row.destination, row.owner, me, 1)
         if len(chosen) >= most or len(rows) < _AT_ONCE:
             break
     return [_claim(connection, row, me, until) for row in chosen.values()]
@@ -168,10 +168,15 @@ def release(connection: Connection, leases: Sequence[Lease], now: float) -> None
         connection.execute(update(deliveries).where(*_held(lease)).values(values))
 
 
-def give_up(connection: Connection, destination: str, before: float, now: float) -> list[str]:
-    """Gives up what was due before a moment at a destination that takes nothing, some at once; their ids."""
+def give_up(connection: Connection, line: Line, before: float, now: float) -> list[str]:
+    """Gives up what was due before a moment at a destination that takes nothing of an owner, some at once; their ids.
+
+    What was never attempted is not given up: it is attempted once, and then it is known whether it is taken.
+    """
     late = (
-        deliveries.c.destination == destination,
+        deliveries.c.destination == line[0],
+        deliveries.c.owner == line[1],
+        deliveries.c.attempts > 0,
         deliveries.c.state == DeliveryState.DUE,
         deliveries.c.ended_at < int(before),
         deliveries.c.next_at.is_not(None),
@@ -189,22 +194,61 @@ def _of_job(connection: Connection, upstream: str, request_id: str) -> Row[Any] 
     return connection.execute(select(deliveries.c.id).where(*of_job)).first()
 
 
-def _running(connection: Connection, now: float) -> Counter[str]:
-    """How many are being sent, by destination."""
+class _Places:
+    """Who has how many of the places that there are, and where there are none left."""
+
+    def __init__(self, me: str, per_destination: int, per_owner: int | None, rooms: Mapping[Line, int]) -> None:
+        self._me = me
+        self._per_destination = per_destination
+        self._per_owner = per_owner
+        self._rooms = rooms
+        self._of_destination: Counter[str] = Counter()
+        self._of_owner: Counter[str] = Counter()
+        self._of_line: Counter[Line] = Counter()
+        self.full_destinations: set[str] = set()
+        self.full_owners: set[str] = set()
+        self.full_lines = {line for line, room in rooms.items() if room <= 0}
+
+    def take(self, destination: str, owner: str, by: str, count: int) -> None:
+        line = destination, owner
+        self._of_destination[destination] += count
+        self._of_line[line] += count
+        if by == self._me:
+            self._of_owner[owner] += count
+        if self._of_destination[destination] >= self._per_destination:
+            self.full_destinations.add(destination)
+        if self._per_owner is not None and self._of_owner[owner] >= self._per_owner:
+            self.full_owners.add(owner)
+        if line in self._rooms and self._of_line[line] >= self._rooms[line]:
+            self.full_lines.add(line)
+
+    def has_room(self, destination: str, owner: str) -> bool:
+        return not (
+            destination in self.full_destinations
+            or owner in self.full_owners
+            or (destination, owner) in self.full_lines
+        )
+
+
+def _count_running(connection: Connection, now: float, places: _Places) -> None:
+    """Takes the places of what is being sent."""
     leased = deliveries.c.next_at > int(now), deliveries.c.leased_by.is_not(None)
-    query = select(deliveries.c.destination, func.count()).where(*leased).group_by(deliveries.c.destination)
-    return Counter({row[0]: int(row[1]) for row in connection.execute(query)})
+    of = deliveries.c.destination, deliveries.c.owner, deliveries.c.leased_by
+    for row in connection.execute(select(*of, func.count()).where(*leased).group_by(*of)):
+        places.take(row[0], row[1], row[2], int(row[3]))
 
 
-def _due(connection: Connection, now: float, chosen: list[str], full: list[str]) -> Sequence[Row[Any]]:
-    """Some that are due, the longest first, but for those that were chosen and those whose destinations are full."""
+def _due(connection: Connection, now: float, chosen: list[str], places: _Places) -> Sequence[Row[Any]]:
+    """Some that are due, the longest first, but for those that were chosen and those for which there is no room."""
     query = (
         select(deliveries)
         .where(
             deliveries.c.next_at <= int(now),
             deliveries.c.state == DeliveryState.DUE,
             deliveries.c.id.not_in(chosen),
-            deliveries.c.destination.not_in(full),
+            deliveries.c.destination.not_in(sorted(places.full_destinations)),
+            deliveries.c.owner.not_in(sorted(places.full_owners)),
+            tuple_(deliveries.c.destination, deliveries.c.owner).not_in(sorted(places.full_lines)),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(_AT_ONCE)

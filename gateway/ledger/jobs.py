@@ -31,6 +31,7 @@ from gateway.ledger.schema import JobState, jobs, replicas, reservations
 AT_ONCE: Final = 200
 _MOST_TAKEN: Final = 500
 MOST_HEARD: Final = 5000
+_HEARD: Final = 3000
 _MILLISECOND: Final = 0.001
 
 _KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
@@ -76,8 +77,8 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
     old = find(connection, claim.upstream, job.request_id)
     if old is not None and old.reservation == reservation:
         return
-    if old is not None and old.state != JobState.GONE:
-        raise RequestIdTaken
+    if old is not None and (old.state != JobState.GONE or _milliseconds(now) - (old.changed_at or 0) < _HEARD):
+        raise RequestIdTaken  # other replicas may still take it for the old owner's
     changed_at = None
     if old is not None:  # replicas that remember the old one hear that its id is another's
         connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
@@ -121,16 +122,25 @@ def forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
 
     A job that runs on is charged as reserved: the upstream works at it, whoever has deleted it.
     """
+    return _forget(connection, job, now)[0]
+
+
+def give_up(connection: Connection, job: tuple[str, str], now: float) -> Settled | None:
+    """The same, for the owner who deletes it; what was charged, if it was not settled before."""
+    return _forget(connection, job, now)[1]
+
+
+def _forget(connection: Connection, job: tuple[str, str], now: float) -> tuple[bool, Settled | None]:
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
-        return False
-    settle_one(connection, found.account, found.reservation, None, now, failed=False)
+        return False, None
+    settled = settle_one(connection, found.account, found.reservation, None, now, failed=False)
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
     _set_end(connection, job, JobState.GONE, now, int(now))
     drop(connection, *job)
-    return True
+    return True, settled
 
 
 def expired(connection: Connection, now: float) -> list[Row[Any]]:

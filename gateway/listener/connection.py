@@ -21,7 +21,7 @@ from gateway.acquaintance import Acquaintance
 from gateway.drive import Drive, Signal
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.headers import MOST_HEAD_BYTES
-from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, parser_fault
+from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.model import Peer, Reason
 from gateway.state import Live
 
@@ -410,7 +410,7 @@ class ClientConnection(RequestHandler):
             return parser_fault(message.exc), self._body
         if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
-        if self._body is EMPTY_PAYLOAD and not self._messages and head.endswith(_END):
+        if self._body is EMPTY_PAYLOAD and not self._messages and is_whole_head(head, message):
             self._again, self._repeated = head, message
         return message, self._body
 

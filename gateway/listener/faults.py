@@ -3,10 +3,15 @@
 Nothing of the input stands in an answer: aiohttp's errors quote it, so only their first words are read.
 """
 
+from typing import Final
+
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateway.errors import Refused, refuse
 from gateway.model import Reason
+
+_END: Final = b"\r\n\r\n"
 
 
 def ends_in_http_1_0(head: bytes) -> bool:
@@ -30,6 +35,17 @@ def parser_fault(error: BaseException) -> Refused:
     if "'Host'" in what:
         return refuse(Reason.BAD_REQUEST, "A request needs exactly one valid Host header.")
     return refuse(Reason.BAD_REQUEST, "The request is not valid HTTP/1.1.")
+
+
+def is_whole_head(data: bytes, message: RawRequestMessage) -> bool:
+    """Whether a message was made of these very bytes and no others, so that the same bytes mean the same again.
+
+    The parser may have had the beginning of a head before them: the message would have another request line, or
+    more headers than there are lines here.
+    """
+    line = f"{message.method} {message.path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    lines = len(message.raw_headers) + 2
+    return data.startswith(line) and data.find(_END) == len(data) - len(_END) and data.count(b"\r\n") == lines
 
 
 def head_too_slow() -> Refused:

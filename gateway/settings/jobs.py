@@ -122,7 +122,7 @@ class Jobs(Section):
     records_kept: Timeout = default("90d")
     """How long the ledger keeps ended jobs, settled reservations and delivered webhooks."""
     most_status_requests: Count = 32
-    """Most requests for the status of jobs that are under way at once."""
+    """Most requests for the status of jobs that are under way at once, to one upstream."""
     shapes: dict[Name, ShapeSettings] = {}
     """What a job is, by the names that routes give in `job`; `default` is always there: Datalab's."""
 

@@ -36,7 +36,7 @@ from gateway.webhooks.breaker import Breaker
 from gateway.webhooks.destination import Resolve, find
 from gateway.webhooks.message import body_of
 from gateway.webhooks.outcome import Attempt, Result, Trouble
-from gateway.webhooks.resolver import NotFound
+from gateway.webhooks.resolver import NotFound, Saturated
 from gateway.webhooks.rules import Rules
 from gateway.webhooks.schedule import next_at, pause_after, read_retry_after
 from gateway.webhooks.sender import make_context, send
@@ -48,10 +48,9 @@ _LEASE: Final = (
     60.0  # beyond the longest attempt: the look-up, the last bytes, and an outcome that waits for the ledger
 )
 _NOTE_AGAIN: Final = 1.0
-# What says that a destination is down or overloaded; all else is an answer of somebody who is there.
-_DOWN: Final = frozenset(
-    {Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.PROTOCOL, Trouble.NOT_FOUND, Trouble.STATUS}
-)
+_SHARE: Final = 4
+# What says that a destination is down. An answer, whatever its status, is one of somebody who is there.
+_DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
 log = structlog.get_logger()
 
 
@@ -141,7 +140,10 @@ class Relay:
             return
         until = now + means.out.timeout + _LEASE
         most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
-        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms))
+        share = max(
+            1, means.out.most_in_flight // _SHARE
+        )  # of one owner: the others go on, whatever his receivers do
+        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms, share))
         loop = asyncio.get_running_loop()
         for due in claimed:
             task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE))
@@ -185,22 +187,24 @@ class Relay:
             LedgerUnavailable: some of it is still due.
         """
         now, patience = self._wall(), self._settings().give_up_after
-        for destination in self._breaker.rooms(self._clock()):
-            late = partial(give_up, destination=destination, before=now - patience, now=now)
+        for line in self._breaker.rooms(self._clock()):
+            late = partial(give_up, line=line, before=now - patience, now=now)
             given_up = await self._ledger.write(late)
             for delivery in given_up:
                 self._metrics.attempted(Result.DEAD)
-                log.error("webhook given up", delivery=delivery, destination=destination)
+                log.error("webhook given up", delivery=delivery, destination=line[0])
         self._metrics.stand(await self._ledger.read(counts))
 
     async def _deliver(self, due: Due, means: _Means, deadline: float) -> None:
+        asked = None
         try:
             attempt = await self._attempt(due, means)
+            asked = read_retry_after(attempt.retry_after, self._wall())
         except Exception as error:  # noqa: BLE001 -- a delivery that breaks something must not be tried for ever
             log.error("webhook broke", delivery=due.lease.id, error=whereabouts(error))
             attempt = Attempt(Result.RETRIED, None, Trouble.INTERNAL)
-        self._judge(due.destination, attempt)
-        await self._note(due, means.out, attempt, deadline)
+        self._judge(due, attempt)
+        await self._note(due, means.out, attempt, asked, deadline)
 
     async def _attempt(self, due: Due, means: _Means) -> Attempt:
         now = self._wall()
@@ -211,26 +215,29 @@ class Relay:
             destination = await find(due.url, means.rules, self._resolve)
         except Refused:
             return Attempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
+        except Saturated:  # it says nothing of the destination
+            return Attempt(Result.RETRIED, None, Trouble.INTERNAL)
         except NotFound:
             return Attempt(Result.RETRIED, None, Trouble.NOT_FOUND)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
         return await send(destination, means.context, headers, body, means.out.timeout)
 
-    def _judge(self, destination: str, attempt: Attempt) -> None:
-        if attempt.result is Result.RETRIED and attempt.trouble in _DOWN:
-            pause = self._breaker.failed(destination, self._clock())
+    def _judge(self, due: Due, attempt: Attempt) -> None:
+        line = due.destination, due.owner
+        if attempt.status is not None:
+            if self._breaker.succeeded(line):
+                log.info("webhook destination answers again", destination=due.destination)
+        elif attempt.trouble in _DOWN:
+            pause = self._breaker.failed(line, self._clock())
             if pause is not None:
-                log.warning("webhook destination paused", destination=destination, seconds=round(pause))
-        elif attempt.result in {Result.DELIVERED, Result.DEAD} and self._breaker.succeeded(destination):
-            log.info("webhook destination answers again", destination=destination)
+                log.warning("webhook destination paused", destination=due.destination, seconds=round(pause))
 
-    async def _note(self, due: Due, out: WebhooksOut, attempt: Attempt, deadline: float) -> None:
+    async def _note(self, due: Due, out: WebhooksOut, attempt: Attempt, asked: float | None, deadline: float) -> None:
         """Writes down what came of an attempt, while the lease lasts: else the delivery is sent once more."""
         now, outcome = self._wall(), Outcome(attempt.status, attempt.trouble)
         result, at = attempt.result, None
         if result is Result.RETRIED:
-            asked = read_retry_after(attempt.retry_after, now)
             pause = pause_after(due.lease.attempt, self._dice(), asked)
             at = next_at(now, due.since, out.give_up_after, pause)
             result = Result.DEAD if at is None else result

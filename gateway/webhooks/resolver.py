@@ -27,6 +27,10 @@ class NotFound(GatewayError):
     """A host without an address, or one that was not told in time; the message is in words of ours."""
 
 
+class Saturated(NotFound):
+    """So many look-ups are under way that this host was not asked for."""
+
+
 def look_up(host: str, port: int) -> list[str]:
     """Asks the system for the addresses of a host; blocks.
 
@@ -57,12 +61,13 @@ class Resolver:
         """All addresses of a host.
 
         Raises:
-            NotFound: there are none, it took too long, or too many look-ups are under way.
+            NotFound: there are none, or it took too long.
+            Saturated: too many look-ups are under way.
         """
         running = self._running.get((host, port))
         if running is None:
             if len(self._running) >= self._most:
-                raise NotFound("too many look-ups are under way")
+                raise Saturated("too many look-ups are under way")
             running = self._begin(host, port)
         await asyncio.wait([running], timeout=self._deadline)
         if not running.done():

@@ -73,6 +73,8 @@ def read_entry(text: str) -> str | Address | Network:
     Raises:
         ValueError: what is wrong with it.
     """
+    if "://" in text:
+        raise ValueError(f"{text} is a URL; write the host alone, without https:// and path")
     if "/" in text:
         return _network(text)
     try:

@@ -19,6 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateway.errors import SetupError
+from gateway.webhooks.bounded import BoundedConnector
 from gateway.webhooks.destination import Address, Destination
 from gateway.webhooks.outcome import Attempt, Result, Trouble, judge
 
@@ -88,7 +89,7 @@ async def send(
         return Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
     except (aiohttp.ClientSSLError, ssl.SSLError):
         return Attempt(Result.RETRIED, None, Trouble.TLS)
-    except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError):
+    except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, ValueError):  # ValueError: what resembles HTTP
         return Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
     except (aiohttp.ClientError, OSError):
         return Attempt(Result.RETRIED, None, Trouble.CONNECTION)
@@ -110,7 +111,7 @@ async def _exchange(
 
 def _session(destination: Destination, context: ssl.SSLContext) -> aiohttp.ClientSession:
     # One for each attempt: nothing of one receiver, be it a connection or a cookie, is ever used for another.
-    connector = aiohttp.TCPConnector(
+    connector = BoundedConnector(
         resolver=_Checked(destination.addresses), use_dns_cache=False, force_close=True, ssl=context
     )
     return aiohttp.ClientSession(

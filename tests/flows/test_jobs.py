@@ -3,8 +3,10 @@
 import asyncio
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,7 +16,17 @@ from gateway.wantedkey import Wanted
 from tests.support.backend import Backend, Connection, answer, obliging
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, ENVIRON, KEY, ROUTES, Running, Start, request, submit
-from tests.support.jobs import PROCESSING, Used, administering, comes_to, comes_true, complete, known, used
+from tests.support.jobs import (
+    PROCESSING,
+    Used,
+    administering,
+    comes_to,
+    comes_true,
+    complete,
+    known,
+    ledger_path,
+    used,
+)
 from tests.support.waiting import eventually
 
 _JSON = b"Content-Type: application/json"
@@ -374,6 +386,22 @@ async def test_a_client_that_left_has_not_read(start: Start, backend: Backend, c
     (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
 
 
+async def test_nothing_is_deleted_that_the_ledger_does_not_hear_of(start: Start, container: Container) -> None:
+    """Else the job would look like one that the container has forgotten, whose pages are given back."""
+    gateway = await start(jobs={}, routes=MORE_ROUTES, ledger={"timeout": "300ms"})
+    job = await started(gateway)
+    with closing(sqlite3.connect(ledger_path(gateway), isolation_level=None)) as thief:
+        thief.execute("BEGIN IMMEDIATE")
+        (await gateway.ask(request("DELETE", f"/api/v1/marker/{job}"), b"DELETE")).is_refusal(
+            503, "ledger_unavailable"
+        )
+    assert container.deleted == []
+    assert (await gateway.ask(poll(job))).status == 200
+    assert (await gateway.ask(request("DELETE", f"/api/v1/marker/{job}"), b"DELETE")).status == 200
+    container.unknown.add(job)
+    await comes_to(gateway, Used(0, 0, 5, 1))
+
+
 @pytest.mark.parametrize("how", ["delete", "clear"])
 async def test_what_its_owner_deletes_is_gone(start: Start, container: Container, how: str) -> None:
     gateway = await start(routes=MORE_ROUTES)
@@ -554,8 +582,8 @@ async def test_a_job_that_nobody_polls_is_settled(
         assert (await gateway.ask(poll(job))).body == result
 
 
-@pytest.mark.xfail(strict=True, reason="courier.py does not note asked_at for an answer that is_unfinished() knows")
-async def test_a_client_that_polls_spares_the_question(gateway: Running, container: Container) -> None:
+async def test_a_client_that_polls_spares_the_question(start: Start, container: Container) -> None:
+    gateway = await start(jobs={}, profiles={"default": {"polls_per_minute": 100_000_000}})
     job = await started(gateway)
     client = await gateway.connect()
     polls = 0

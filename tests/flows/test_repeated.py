@@ -97,3 +97,23 @@ async def test_chunked_twins_are_parsed(gateway: Running) -> None:
         assert (await client.ask(form, b"POST")).status == 200
         await client.is_closed()
     await gateway.finished(1)
+
+
+async def test_what_only_ended_another_request_is_no_request(gateway: Running) -> None:
+    begun = request("GET", "/gateway/v1/me", "X-P: ").removesuffix(b"\r\n\r\n")
+    tail = b"GET /other HTTP/1.1\r\nAccept: a\r\n\r\n"
+    async with await gateway.connect() as client:
+        client.send(PLAINLY + begun)
+        assert (await client.response()).status == 200
+        assert await pieces(client, tail, tail) == [200, 400]
+
+
+async def test_empty_lines_are_no_request(gateway: Running) -> None:
+    lines = b"\r\n" * 4200
+    async with await gateway.connect() as client:
+        client.send(lines)
+        client.send(PLAINLY)
+        assert (await client.response()).status == 200
+        client.send(lines + PLAINLY)
+        assert (await client.response()).status == 200
+    await gateway.finished(2)

@@ -1,14 +1,20 @@
 """What status answers say of a job's end: told to the ledger in the background, once."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from gateway.errors import Refused
 from gateway.jobs.endings import Watch
 from gateway.jobs.job import Job
 from gateway.jobs.shape import Ending
-from gateway.ledger.schema import JobState
+from gateway.ledger.deliveries import Planned, plan
+from gateway.ledger.reservations import settle
+from gateway.ledger.schema import DeliveryState, JobState, deliveries
+from gateway.model import Reason
+from tests.support.ledgers import NOON, rows_of
 from tests.support.room import OWNER, PAGES, Room, ended
 
 
@@ -172,3 +178,112 @@ async def test_a_ledger_that_is_away_does_not_bring_it_back(room: Room) -> None:
     room.faulty.is_away = False
     assert room.registry.learn(await room.row()) is job
     assert job.is_gone
+
+
+async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring_it_back(room: Room) -> None:
+    """What the ledger said before it was told arrives after that."""
+    job = await room.took()
+    go, inner = asyncio.Event(), room.faulty._engine
+
+    class Late:
+        write = inner.write
+        report = inner.report
+        close = inner.close
+
+        async def read(self, work: Any) -> Any:
+            found = await inner.read(work)
+            await go.wait()
+            return found
+
+    room.endings.forget(job)
+    room.faulty._engine = Late()
+    asked = [asyncio.ensure_future(room.registry.owned(*job.key, OWNER)) for _ in range(2)]
+    await room.quiet()
+    go.set()
+    for task in asked:
+        with pytest.raises(Refused):
+            await task
+    room.faulty._engine = inner
+    with pytest.raises(Refused):
+        await room.registry.owned(*job.key, OWNER)
+
+
+async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
+    job = await room.took()
+    await room.engine.write(lambda c: settle(c, *job.key, 3, room.wall(), failed=False))
+    told: list[str] = []
+    room.endings.on_ended = lambda: told.append("ended")
+    assert (await says(room, job, status="complete", page_count=4)).is_final
+    assert (job.is_running, told, room.told.settled) == (False, ["ended"], [])
+    assert await room.used() == (3, 7, 0)
+
+
+async def test_its_webhook_is_due_at_its_end_and_none_when_it_was_deleted_before(room: Room) -> None:
+    for number in ("1", "2", "3"):
+        job = await room.took(number)
+        webhook = Planned(number, *job.key, OWNER, "https://a.test/", "a.test:443", None)
+        await room.engine.write(lambda c, webhook=webhook: plan(c, webhook, NOON))  # type: ignore[misc]
+        if number == "1":
+            await says(room, job, status="complete")
+        elif number == "2":
+            await says(room, job, status="failed")
+        else:
+            room.endings.forget(job)
+        await room.quiet()
+    rows = await room.engine.read(lambda c: rows_of(c, deliveries))
+    found = [(row["id"], row["state"], row["status"]) for row in rows]
+    assert found == [("1", DeliveryState.DUE, "complete"), ("2", DeliveryState.DUE, "failed")]
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_what_its_owner_deletes_is_nobodys_at_once_and_charged(room: Room, has_ended: bool) -> None:
+    job = await room.took()
+    if has_ended:
+        await says(room, job, status="complete", page_count=4)
+    await room.endings.forget_now(job)
+    assert job.is_gone
+    assert await room.state_of() == JobState.GONE
+    assert await room.used() == ((4, 6, 0) if has_ended else (PAGES, 0, 0))
+    assert room.told.settled == ([(OWNER, 4, 6)] if has_ended else [(OWNER, PAGES, 0)])
+    with pytest.raises(Refused):
+        await room.registry.owned(*job.key, OWNER)
+    await room.endings.forget_now(job)
+    assert len(room.told.settled) == 1
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_again(room: Room, fault: str) -> None:
+    job = await room.took()
+    room.faulty.faults = [fault]
+    with pytest.raises(Refused) as caught:
+        await room.endings.forget_now(job)
+    assert caught.value.denial.reason is Reason.LEDGER_UNAVAILABLE
+    assert await room.registry.owned(*job.key, OWNER) is job
+    await room.endings.forget_now(job)
+    assert job.is_gone
+    assert await room.used() == (PAGES, 0, 0)
+
+
+async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: Room) -> None:
+    job = await room.took()
+    for _ in range(5):
+        room.endings.unknown(job)
+    await room.quiet()
+    assert (job.is_running, await room.used()) == (True, (0, 0, 0))
+    room.seconds += 1
+    room.endings.unknown(job)
+    await room.quiet()
+    assert (job.is_running, await room.used()) == (False, (0, PAGES, 1))
+    room.seconds += 1
+    room.endings.unknown(job)
+    await room.quiet()
+    assert await room.used() == (0, PAGES, 1)
+
+
+async def test_what_the_ledger_does_not_have_is_nobodys(room: Room) -> None:
+    """Its file was replaced by an older one, say."""
+    job = Job("default", "another", OWNER, room.state.shapes["default"], "/a", NOON)
+    room.registry.add(job)
+    assert (await says(room, job, status="complete", page_count=4)).is_final
+    assert job.is_gone
+    assert room.registry.get(job.key) is None

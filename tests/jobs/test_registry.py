@@ -168,7 +168,7 @@ async def test_what_was_deleted_elsewhere_is_nobodys(make_room: MakeRoom) -> Non
     await there.quiet()
     await here.registry.follow()
     assert job.is_gone
-    assert here.registry.get(JOB) is None
+    assert here.registry.get(JOB) is job  # what was read of it before would else bring it back
     assert (await denied(here, "job")).reason is Reason.JOB_NOT_FOUND
     assert (await denied(there, "job")).reason is Reason.JOB_NOT_FOUND
 
@@ -178,7 +178,7 @@ async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) ->
     old = await here.took()
     await here.registry.follow()
     await there.engine.write(lambda c: forget(c, JOB, there.wall()))
-    there.seconds += 2.0
+    there.seconds += 4.0
     await there.took("job", OTHER)
     assert (await here.registry.owned(*JOB, OWNER)) is old  # not heard yet
     here.seconds = there.seconds
@@ -195,7 +195,7 @@ async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_r
     await here.registry.follow()
     assert not old.is_running
     await there.engine.write(lambda c: forget(c, JOB, there.wall()))
-    there.seconds += 2.0
+    there.seconds += 4.0
     await there.took()
     here.seconds = there.seconds
     await here.registry.follow()

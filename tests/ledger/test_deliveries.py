@@ -51,7 +51,7 @@ async def make_due(engine: Engine, name: str = "d1", at: float = NOON, **changes
 async def claim(
     engine: Engine, now: float = NOON, me: str = "me", most: int = GREAT, each: int = GREAT, **rooms: int
 ) -> list[Due]:
-    named = {f"{name}:443": room for name, room in rooms.items()}
+    named = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
     return await engine.write(lambda c: claim_due(c, me, now, now + 60, most, each, named))
 
 
@@ -194,12 +194,30 @@ async def test_what_waits_too_long_for_a_paused_destination_is_given_up(engine: 
     await make_due(engine, "leased", NOON - 100)
     await make_due(engine, "young", NOON)
     await make_due(engine, "other", NOON - 100, destination="b:443")
-    (leased, _) = sorted(await claim(engine, NOON - 50, most=2), key=lambda due: due.lease.id != "leased")
-    await engine.write(lambda c: release(c, [_.lease], NOON))
-    assert await engine.write(lambda c: give_up(c, "hooks.example:443", NOON - 99, NOON)) == ["old"]
+    await make_due(engine, "of another", NOON - 100, owner="key:other")
+    claimed = {due.lease.id: due.lease for due in await claim(engine, NOON - 50)}
+    for name in ("old", "other", "of another"):
+        await engine.write(lambda c, name=name: failed(c, claimed[name], BAD, NOON))  # type: ignore[misc] # likewise
+    await make_due(engine, "never attempted", NOON - 100)
+    line = "hooks.example:443", "key:ci"
+    assert await engine.write(lambda c: give_up(c, line, NOON - 99, NOON)) == ["old"]
     assert (await row(engine, "old"))["state"] == DeliveryState.DEAD
-    assert await engine.write(lambda c: done(c, leased.lease, OK, NOON))
-    assert (await engine.read(counts))[DeliveryState.DUE] == 2
+    assert await engine.write(lambda c: done(c, claimed["leased"], OK, NOON))
+    assert (await engine.read(counts))[DeliveryState.DUE] == 4
+
+
+async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_open_for_others(engine: Engine) -> None:
+    for number in range(6):
+        await make_due(engine, f"a{number}", NOON - 9, destination=f"a{number}:443", owner="key:many")
+    await make_due(engine, "b", NOON, destination="a0:443")
+
+    async def some(me: str, rooms: dict[tuple[str, str], int]) -> list[str]:
+        found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, GREAT, GREAT, rooms, 2))
+        return [due.lease.id for due in found]
+
+    assert await some("me", {("a0:443", "key:many"): 0}) == ["a1", "a2", "b"]
+    assert await some("me", {}) == []
+    assert await some("other", {("a0:443", "key:many"): 1}) == ["a0", "a3"]
 
 
 async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:

@@ -55,6 +55,10 @@ class Service:
         )  # fmt: skip
         (directory / "other.txt").write_text(OTHER)
         (directory / "data").mkdir()
+        for name in ("server.pem", "server.key"):
+            (directory / name).symlink_to(certificates / name)
+        (directory / "webhook-secret.txt").write_text("secret-of-the-webhooks-0123")
+        self._directory = directory
         self.config = configure(
             directory,
             certificates,
@@ -64,8 +68,16 @@ class Service:
                 {"id": "ci", "secret": {"file": str(directory / "key.txt")}},
                 {"id": "other", "secret": {"file": str(directory / "other.txt")}},
             ],
+            webhooks={
+                "out": {
+                    "secret": {"file": str(directory / "webhook-secret.txt")},
+                    "allow": ["localhost"],
+                    "ca": str(certificates / "ca.pem"),
+                }
+            },
         )
         self.port = 0
+        self.hook = ""
 
     @contextmanager
     def container(self) -> Iterator[Process]:
@@ -84,6 +96,17 @@ class Service:
             yield process
             kill(process)
 
+    @contextmanager
+    def receiver(self) -> Iterator[Process]:
+        """Where webhooks go: `hook` is its address."""
+        command = (sys.executable, "-m", "gateway.demo.receiver", str(self._directory), "--port", "0")
+        with Process(command) as process:
+            self.hook = (
+                process.line(lambda line: line.startswith("receiving at ")).removeprefix("receiving at ").strip()
+            )
+            yield process
+            kill(process)
+
     def ask(self, path: str, key: str = KEY, body: bytes | None = None) -> Answer:
         """One request on a connection of its own, whose client then is gone."""
         tls = trusting(self._certificates)
@@ -98,7 +121,8 @@ class Service:
 
     def submit(self) -> str:
         """Starts a job; its id."""
-        answer = self.ask("/api/v1/marker", body=form(pdf(PAGES), mode="fast"))
+        fields = {"mode": "fast"} | ({"webhook_url": self.hook} if self.hook else {})
+        answer = self.ask("/api/v1/marker", body=form(pdf(PAGES), **fields))
         assert answer.status == 200
         request_id: str = answer.content["request_id"]
         return request_id
@@ -139,6 +163,15 @@ def kill(*processes: Process) -> None:
         process.exit_code()
 
 
+def told(receiver: Process, job: str) -> str:
+    """The status that a verified webhook told of a job."""
+    line = receiver.line(lambda line: line.startswith("verified: "))
+    said = json.loads(line.removeprefix("verified: "))
+    assert said["request_id"] == job
+    status: str = said["status"]
+    return status
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "service").mkdir()
@@ -149,15 +182,17 @@ def test_a_job_that_the_container_has_forgotten_fails_and_is_given_back(
     directory: Path, certificates: Path, ledger_url: str
 ) -> None:
     service = Service(directory, certificates, ledger_url, processing_time=3600)
-    with service.container() as container, service.gateway() as gateway:
-        job = service.submit()
-        assert service.poll(job).content["status"] == "processing"
-        assert service.in_flight() == PAGES
-        kill(gateway, container)
+    with service.receiver() as receiver:
+        with service.container() as container, service.gateway() as gateway:
+            job = service.submit()
+            assert service.poll(job).content["status"] == "processing"
+            assert service.in_flight() == PAGES
+            kill(gateway, container)
+        with service.container(), service.gateway():
+            eventually(lambda: service.in_flight() == 0)
+            assert (service.state(), service.used()) == (JobState.FAILED, [(1, 1, 0, PAGES)])
+            assert told(receiver, job) == "failed"
     with service.container(), service.gateway():
-        eventually(lambda: service.in_flight() == 0)
-        assert (service.state(), service.used()) == (JobState.FAILED, [(1, 1, 0, PAGES)])
-        # Webhooks: what is told of a job that failed, here.
         owners = service.poll(job)
         assert (owners.status, owners.reason) == (404, None)  # the container's own word
         assert service.poll(job, OTHER)[:2] == (404, "job_not_found")
@@ -171,14 +206,14 @@ def test_a_job_that_the_container_finishes_is_settled_once(
     directory: Path, certificates: Path, ledger_url: str
 ) -> None:
     service = Service(directory, certificates, ledger_url, processing_time=1.5)
-    with service.container():
+    with service.receiver() as receiver, service.container():
         with service.gateway() as gateway:
             job = service.submit()
             kill(gateway)
         with service.gateway():
             eventually(lambda: service.in_flight() == 0)
             assert (service.state(), service.used()) == (JobState.COMPLETE, [(1, 0, PAGES, 0)])
-            # Webhooks: what is told of a job that is complete, here, and once for both lives of the gateway.
+            assert told(receiver, job) == "complete"
             result = service.poll(job)
             assert (result.status, result.content["status"], result.content["page_count"]) == (200, "complete", PAGES)
             assert service.poll(job, OTHER)[:2] == (404, "job_not_found")

@@ -192,7 +192,7 @@ class Room:
 
     async def quiet(self) -> None:
         """Waits until nothing is under way."""
-        await eventually(lambda: not (self.watcher._asking or self.admission._tasks or self.errands._running))
+        await eventually(lambda: not (self.watcher._asking.total() or self.admission._tasks or self.errands._running))
 
     async def turn(self, seconds: float = 0.0) -> None:
         """Lets so much time pass, and what is due then be done."""

@@ -1,6 +1,7 @@
 """Webhooks from the ledger to receivers: real TLS, both engines, a clock that is put where it is wanted."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from gateway.settings.webhooks import WebhooksOut
 from gateway.webhooks import verify
 from gateway.webhooks.outcome import Result
 from gateway.webhooks.relay import Relay
-from gateway.webhooks.resolver import NotFound
+from gateway.webhooks.resolver import NotFound, Saturated
 from gateway.webhooks.rules import Address
 from tests.support.ledgers import NOON, Faulty
 from tests.support.pure import ip
@@ -250,7 +251,7 @@ async def test_there_is_room_for_so_many_at_once_in_all(parts: Set, receiver: Re
     parts.out = out(parts.directory, most_in_flight=3, most_in_flight_per_destination=100)
     receiver.gate = asyncio.Event()
     for number in range(5):
-        await parts.make_due(receiver.port, f"d{number}")
+        await parts.make_due(receiver.port, f"d{number}", f"key:{number}")
     for _ in range(3):
         await parts.relay.turn()
     await receiver.facts.until(lambda: len(receiver.got) == 3)
@@ -261,33 +262,89 @@ async def test_there_is_room_for_so_many_at_once_in_all(parts: Set, receiver: Re
 
 
 async def test_a_destination_that_keeps_failing_is_paused_and_probed(parts: Set, receiver: Receiver) -> None:
-    receiver.answer = 500
+    addresses, parts.addresses = parts.addresses, {}
     for number in range(8):
         await parts.make_due(receiver.port, f"d{number}")
     await parts.settle()
     await parts.settle()
-    assert len(receiver.got) == 8  # two turns of four; the fifth failure has paused it
+    assert parts.results() == {"retried": 8}  # two turns of four; the fifth failure has paused it
     parts.now += 29
     await parts.settle()
-    assert len(receiver.got) == 8
+    assert parts.results() == {"retried": 8}
     parts.now += 1
     await parts.settle()
-    assert len(receiver.got) == 9  # a probe, alone
+    assert parts.results() == {"retried": 9}  # a probe, alone
     parts.now += 59
     await parts.settle()
-    assert len(receiver.got) == 9
-    receiver.answer = 204
+    assert parts.results() == {"retried": 9}
+    parts.addresses = addresses
     parts.now += 1
     await parts.settle()
-    assert len(receiver.got) == 10
+    assert len(receiver.got) == 1
     for _ in range(2):
         await parts.settle()
     states = await parts.ledger.read(counts)
     assert states[DeliveryState.DELIVERED] == 8
 
 
+async def test_an_answer_pauses_nothing_whatever_it_says(parts: Set, receiver: Receiver) -> None:
+    receiver.answer = 503
+    for number in range(8):
+        await parts.make_due(receiver.port, f"d{number}")
+    for _ in range(2):
+        await parts.settle()
+    receiver.answer = 204
+    await parts.make_due(receiver.port, "one more")
+    await parts.settle()
+    assert (await parts.row("one more"))["state"] == DeliveryState.DELIVERED
+
+
+async def test_what_fails_for_one_owner_pauses_no_other(parts: Set, receiver: Receiver) -> None:
+    addresses, parts.addresses = parts.addresses, {}
+    for number in range(8):
+        await parts.make_due(receiver.port, f"d{number}", "key:other")
+    for _ in range(2):
+        await parts.settle()
+    parts.addresses = addresses
+    await parts.make_due(receiver.port, "mine")
+    await parts.settle()
+    assert [got.headers["webhook-id"] for got in receiver.got] == ["mine"]
+
+
+async def test_receivers_that_are_silent_on_many_ports_cost_their_owners_share(
+    parts: Set, receiver: Receiver, hook_certificates: Path
+) -> None:
+    parts.out = out(parts.directory, most_in_flight=8, most_in_flight_per_destination=1)
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(9):
+            port = await stack.enter_async_context(misbehaving(silence, server_context(hook_certificates)))
+            await parts.make_due(port, f"slow{number}", "key:slow")
+        await parts.relay.turn()
+        assert len(parts.relay._tasks) == 2
+        await parts.make_due(receiver.port)
+        await parts.relay.turn()
+        await receiver.facts.until(lambda: len(receiver.got) == 1)
+        await parts.relay.close(0.0)
+
+
+async def test_look_ups_that_have_no_place_say_nothing_of_a_destination(parts: Set, receiver: Receiver) -> None:
+    async def saturated(_: str, __: int) -> list[Address]:
+        raise Saturated("too many")
+
+    right, parts.relay._resolve = parts.relay._resolve, saturated
+    for number in range(8):
+        await parts.make_due(receiver.port, f"d{number}")
+    for _ in range(2):
+        await parts.settle()
+    assert (await parts.row())["last_error"] == "internal"
+    parts.relay._resolve = right
+    await parts.make_due(receiver.port, "one more")
+    await parts.settle()
+    assert len(receiver.got) == 1
+
+
 async def test_what_waits_for_a_paused_destination_does_not_wait_for_ever(parts: Set, receiver: Receiver) -> None:
-    receiver.answer = 500
+    parts.addresses = {}
     for number in range(8):
         await parts.make_due(receiver.port, f"d{number}")
     for _ in range(2):
@@ -496,7 +553,8 @@ async def test_an_error_behind_the_answer_is_told_of(
 async def test_neither_secret_nor_url_nor_body_is_logged(
     parts: Set, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.answers = [500, 500, 500, 500, 500, 204, 410]
+    receiver.answers = [500, 204, 410]
+    addresses, parts.addresses = parts.addresses, {}
     receiver.headers = {"X-Canary": "canary-answer"}
     await parts.ledger.write(lambda _: None)  # which tells that it is available
     with capture_logs() as logs, caplog.at_level("DEBUG"):
@@ -505,6 +563,8 @@ async def test_neither_secret_nor_url_nor_body_is_logged(
         for pause in (0, 0, 30, 60, 120, 300, 0):
             await parts.settle()
             parts.now += pause
+            if pause:
+                parts.addresses = addresses
     events = {entry["event"] for entry in logs}
     assert events == {
         "webhook delivered", "webhook failed", "webhook given up", "webhook destination paused",
@@ -513,10 +573,10 @@ async def test_neither_secret_nor_url_nor_body_is_logged(
     text = json.dumps(logs) + caplog.text
     for canary in ("canary", "job-d1", "request_check_url", "/hook", "v1,"):
         assert canary not in text
-    failed = next(entry for entry in logs if entry["event"] == "webhook failed")
+    failed = next(entry for entry in logs if entry.get("status") == 500)
     assert failed == {
-        "event": "webhook failed", "log_level": "warning", "delivery": failed["delivery"], "attempt": 1,
-        "destination": f"{HOST}:{receiver.port}", "status": 500, "trouble": "status", "retry_in": 5,
+        "event": "webhook failed", "log_level": "warning", "delivery": failed["delivery"], "attempt": 2,
+        "destination": f"{HOST}:{receiver.port}", "status": 500, "trouble": "status", "retry_in": 10,
     }  # fmt: skip
 
 

@@ -67,7 +67,10 @@ def test_the_body_is_compact_and_holds_no_result() -> None:
     }  # fmt: skip
 
 
-def fail(breaker: Breaker, now: float, times: int = 5, destination: str = "a:443") -> float | None:
+A, B = ("a:443", "key:ci"), ("a:443", "key:other")
+
+
+def fail(breaker: Breaker, now: float, times: int = 5, destination: tuple[str, str] = A) -> float | None:
     return [breaker.failed(destination, now) for _ in range(times)][-1]
 
 
@@ -75,14 +78,14 @@ def test_a_destination_that_keeps_failing_is_paused_then_probed_by_one() -> None
     breaker = Breaker()
     assert fail(breaker, 0.0, 4) is None
     assert breaker.rooms(0.0) == {}
-    assert breaker.failed("a:443", 0.0) == 30
-    assert breaker.rooms(29.9) == {"a:443": 0}
-    assert breaker.rooms(30.0) == {"a:443": 1}
-    assert breaker.failed("a:443", 29.0) is None  # it had begun before the pause
+    assert breaker.failed(A, 0.0) == 30
+    assert breaker.rooms(29.9) == {A: 0}
+    assert breaker.rooms(30.0) == {A: 1}
+    assert breaker.failed(A, 29.0) is None  # it had begun before the pause
     pauses = []
     now = 30.0
     for _ in range(6):
-        pause = breaker.failed("a:443", now)
+        pause = breaker.failed(A, now)
         assert pause is not None
         pauses.append(pause)
         now += pause
@@ -92,16 +95,16 @@ def test_a_destination_that_keeps_failing_is_paused_then_probed_by_one() -> None
 def test_one_answer_opens_it_again() -> None:
     breaker = Breaker()
     fail(breaker, 0.0)
-    assert breaker.succeeded("a:443") is True
+    assert breaker.succeeded(A) is True
     assert breaker.rooms(100.0) == {}
     assert fail(breaker, 100.0, 4) is None
-    assert breaker.succeeded("a:443") is False
-    assert breaker.succeeded("b:443") is False
+    assert breaker.succeeded(A) is False
+    assert breaker.succeeded(B) is False
 
 
 def test_it_remembers_the_latest_thousand() -> None:
     breaker = Breaker()
     for number in range(1001):
-        fail(breaker, 0.0, destination=f"h{number}:443")
+        fail(breaker, 0.0, destination=(f"h{number}:443", "key:ci"))
     assert len(breaker.rooms(0.0)) == 1000
-    assert "h0:443" not in breaker.rooms(0.0)
+    assert ("h0:443", "key:ci") not in breaker.rooms(0.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from gateway.errors import SetupError
 from gateway.webhooks.destination import Destination
@@ -115,6 +116,13 @@ async def endless_interim(reader: asyncio.StreamReader, writer: asyncio.StreamWr
         await asyncio.sleep(0)
 
 
+async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10_000)
+        await writer.drain()
+
+
 async def endless_headers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\n")
@@ -160,7 +168,8 @@ async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     [
         (silence, Trouble.TIMEOUT, 0.3),
         (drip, Trouble.TIMEOUT, 0.3),
-        (endless_interim, Trouble.TIMEOUT, 0.3),
+        (endless_interim, Trouble.PROTOCOL, LONG),
+        (flood, Trouble.PROTOCOL, LONG),
         (endless_headers, Trouble.PROTOCOL, LONG),
         (endless_header, Trouble.PROTOCOL, LONG),
         (garbage, Trouble.PROTOCOL, LONG),
@@ -174,6 +183,54 @@ async def test_what_is_no_answer_is_tried_again(
 ) -> None:
     async with misbehaving(serve, server_context(hook_certificates)) as port:
         assert await send(at(port), context, {}, BODY, deadline) == Attempt(Result.RETRIED, None, trouble)
+
+
+async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 8 + b"HTTP/1.1 204 No Content\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+
+
+async def test_some_interim_answers_do_no_harm(context: ssl.SSLContext, hook_certificates: Path) -> None:
+    async with misbehaving(hints, server_context(hook_certificates)) as port:
+        assert await send(at(port), context, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+
+
+async def many_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    while True:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 10_000)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("serve", "most"), [(flood, 512), (endless_interim, 4096), (many_answers, 17_000), (endless_headers, 65_536)]
+)
+async def test_a_flood_is_hardly_parsed(
+    serve: Serve, most: int, context: ssl.SSLContext, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    parse = ResponseHandler.data_received
+
+    def counted(self: ResponseHandler, data: bytes) -> None:
+        parsed.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", counted)
+    async with misbehaving(serve, server_context(hook_certificates)) as port:
+        attempt = await send(at(port), context, {}, BODY, LONG)
+    assert attempt.trouble in {Trouble.PROTOCOL, None}
+    assert 0 < sum(parsed) <= most
+    assert max(parsed) <= 512
+
+
+async def test_a_value_error_is_an_attempt_too(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> Attempt:
+        raise ValueError("canary")
+
+    monkeypatch.setattr("gateway.webhooks.sender._exchange", fails)
+    assert await send(at(1), context, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
 
 
 async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
