@@ -97,7 +97,7 @@ def run(demo: Demo) -> None:
     Raises:
         SetupError: when something is in the way, with what to do.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # before the gateway has handlers of its own
     with contextlib.suppress(KeyboardInterrupt):
         try:
