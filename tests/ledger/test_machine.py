@@ -91,7 +91,7 @@ class Model:
         open_ = self.of(account)
         within = {
             PROFILE.concurrent_requests: is_new + sum(h.stage in HELD for h in open_),
-            PROFILE.pages_in_flight: 0 if is_new else more.pages + sum(h.pages for h in open_ if h.stage in LIVE),
+            PROFILE.pages_in_flight: more.pages + sum(h.pages for h in open_ if h.stage in LIVE),
         }
         budgets = [
             (PROFILE.pages_per_day or 0, granted, day.pages, more.pages),
