@@ -1,4 +1,4 @@
-# How to run it, and how it reaches the container: README.md, "As an image".
+# How to build and run it, and what is in it: docs/image.md.
 # Pinned by tag, so that a rebuild brings the base's security updates; to pin a digest is the operator's choice.
 ARG BASE=python:3.13-slim-bookworm
 
@@ -17,14 +17,29 @@ RUN pip --python /opt/gateway/bin/python wheel --no-deps --no-build-isolation --
  && pip --python /opt/gateway/bin/python install --no-deps --no-index /wheels/*.whl \
  && pip --python /opt/gateway/bin/python uninstall --yes flit_core \
  && /opt/gateway/bin/gateway --version \
- && /opt/gateway/bin/python -c "from gateway.app import require_c_parser; require_c_parser()" \
- && mkdir -m 0700 /state
+ && /opt/gateway/bin/python -c "from gateway.app import require_c_parser; require_c_parser()"
+
+# The stand-in for the container, for deploy/compose (`--target demo`). What it needs more is not in the gateway's image.
+FROM build AS demo-build
+COPY requirements/demo.txt requirements/demo.txt
+RUN pip --python /opt/gateway/bin/python install --only-binary :all: --require-hashes -r requirements/demo.txt \
+ && pip --python /opt/gateway/bin/python uninstall --yes flit_core
+
+FROM ${BASE} AS demo
+COPY --from=demo-build /opt/gateway /opt/gateway
+ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /tmp
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/opt/gateway/bin/python", "-m", "gateway.demo.container", "--host", "0.0.0.0"]
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="document-gateway" \
       org.opencontainers.image.description="The TLS gateway in front of Datalab's on-prem document-conversion container"
 COPY --from=build /opt/gateway /opt/gateway
-COPY --from=build --chown=10001:10001 /state /var/lib/gateway
+# By hand, for COPY makes a directory that anybody may read. A named volume takes over owner and mode.
+RUN ["install", "-d", "-m", "0700", "-o", "10001", "-g", "10001", "/var/lib/gateway"]
 ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # Mount the configuration at /etc/gateway, readable by this uid; the ledger's default place is ./data/ledger.db: keep it
 # by a volume here, writable by this uid.

@@ -1,4 +1,4 @@
-# Everything from a fresh clone: `make run` for a working gateway, `make test` for the whole suite. None needs root.
+# Everything from a fresh clone: `make run` for a working gateway, `make test` for the whole suite. Only test-root needs root.
 # An install step is skipped while its stamp in .venv is newer than what it installs.
 
 .DEFAULT_GOAL := help
@@ -44,11 +44,11 @@ define venv_is_good
   "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
 endef
 
-.PHONY: help run test lint bench image docs schema lock clean FORCE
+.PHONY: help run test test-root lint bench image docs schema lock clean FORCE
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  ARGS="..." goes to the command of run and bench, or to pytest; PYTHON=... names another Python'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo '  ARGS="..." goes to the command of run, bench and image, or to pytest; PYTHON=... names another Python'
 
 run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in container: gateway demo $(ARGS)
 	@$(BIN)/gateway demo $(ARGS)
@@ -56,6 +56,12 @@ run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in cont
 test: lint  ## lint, then the whole suite on uvloop and on asyncio in debug mode, with coverage
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -n auto --dist loadfile --cov=gateway --cov-report=term $(ARGS)
+
+test-root:  ## tests/root, as root: several hosts in network namespaces, the image built for real, ...
+	@[ "$$(id -u)" -eq 0 ] || { echo "make: test-root needs root; make test does not" >&2; exit 1; }
+	@$(MAKE) $(VENV)/.dev $(VENV)/.project
+	@echo "== pytest tests/root"
+	@$(BIN)/python -m pytest tests/root $(ARGS)
 
 lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
 	@echo "== ruff check"
@@ -68,12 +74,12 @@ lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
 bench: $(VENV)/.bench $(VENV)/.project  ## the gateway beside nginx, HAProxy and Envoy: python -m bench $(ARGS)
 	@$(BIN)/python -m bench $(ARGS)
 
-image:  ## the container image, document-gateway
-	@for engine in docker podman; do \
-	  if command -v $$engine >/dev/null && timeout 10 $$engine info >/dev/null 2>&1; then \
-	    exec $$engine build --tag document-gateway .; \
-	  fi; \
-	done; echo "make: no container engine answers here (tried docker and podman)" >&2; exit 1
+image:  ## the container image, document-gateway, by docker, podman or buildah $(ARGS)
+	@for engine in docker podman buildah; do \
+	  command -v $$engine >/dev/null && timeout 10 $$engine info >/dev/null 2>&1 || continue; \
+	  format="--format docker"; [ $$engine != docker ] || format=; \
+	  exec $$engine build $$format --tag document-gateway $(ARGS) .; \
+	done; echo "make: no container engine answers here (tried docker, podman and buildah)" >&2; exit 1
 
 docs: schema  ## the generated files anew, then the proof that the pages name all there is
 	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_schema.py

@@ -25,6 +25,8 @@ from prometheus_client import CollectorRegistry
 from gateway.admin.desk import Desk
 from gateway.admin.listener import listening_on
 from gateway.admin.server import make_admin
+from gateway.audit.refusals import Refusals
+from gateway.audit.trail import Trail
 from gateway.auth.login import Login
 from gateway.books import Books
 from gateway.errors import ClientGone, SetupError, whereabouts
@@ -39,6 +41,8 @@ from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import Traffic
 from gateway.listener.connections import Connections
 from gateway.listener.pace import Pace
+from gateway.model import Reason
+from gateway.notify import Notifier
 from gateway.observe.log import LogStream, configure, console_line, json_line
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
@@ -101,8 +105,10 @@ async def _serve(
         loop.set_exception_handler(_tell_of_loop_error)
         sys.unraisablehook = _tell_of_unraisable
         listening(gateway.addresses)
-        await ends.wait()
-        await gateway.drain(at_once)
+        async with AsyncExitStack() as beside:
+            _work(beside, gateway.reloader.notifier.run(gateway.addresses.public[1]))
+            await ends.wait()
+            await gateway.drain(at_once)
 
 
 def require_c_parser() -> None:
@@ -140,6 +146,7 @@ class Gateway:
         """Ends what runs without losing it; `at_once` cuts that short."""
         shutdown = self.live.state.settings.shutdown
         self.live.is_draining = True
+        self.reloader.notifier.stopping()
         self.jobs.holds.drain()
         log.info("draining", connections=self._acceptor.connections)
         await _either(at_once, shutdown.drain_delay)
@@ -170,7 +177,8 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         public = _bind(stack, "listen", settings.listen.address, settings.listen.port)
         admin = _bind(stack, "admin", settings.admin.address, settings.admin.port)
         live = Live(prepared.state)
-        stream, requests, observer = _observation(stack, settings.log)
+        refusals = Refusals()
+        stream, requests, observer = _observation(stack, settings.log, refusals)
         certificates = Certificates(prepared.pairs, settings.tls.profile)
         admin_certificates = (
             Certificates(prepared.admin_pairs, settings.tls.profile) if prepared.admin_pairs else None
@@ -182,6 +190,8 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
 
         books = _books(stack, live, prepared)
         await books.open()
+        trail = Trail(books.ledger, lambda: live.state.settings, refusals, stream, _now, time.time)
+        stack.push_async_callback(trail.close)
 
         def put_in_force(new: Prepared) -> None:
             live.state = books.joined(new)
@@ -208,19 +218,19 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             jobs=jobs.desk,
             webhooks=jobs.planning,
             receiver=jobs.receiver,
+            trail=trail,
         )
         handler = Handler(parts, time.monotonic, RandomIds())
         connections, traffic = Connections(live, handler, pace, certificates.client_ca), Traffic()
         acceptor = Acceptor(
             public, live, certificates.for_handshake, lambda peer: connections.make(peer, acceptor, traffic)
         )
-        reloader = Reloader(path, environ, prepared, put_in_force)
+        reloader = Reloader(path, environ, prepared, put_in_force, Notifier(environ, books.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state))
         registry = make_registry(requests, acceptor, traffic, certificates, reloader, health, stream)
-        registry.register(books.metrics)
-        registry.register(KeySetMetrics(books.key_sets))
-        registry.register(jobs)
-        registry.register(jobs.metrics)
+        accounts = books.metrics, books.numbers(), KeySetMetrics(books.key_sets)
+        for collector in (*accounts, jobs, jobs.metrics, trail):
+            registry.register(collector)
 
         keys = KeyAdmin(books.ledger, lambda: live.state.settings, time.time, os.urandom)
         desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
@@ -228,7 +238,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         admin_tls = admin_certificates.listener_context if admin_certificates else None
         await stack.enter_async_context(listening_on(admin, application, admin_tls))
         _work(stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run())
-        _work(stack, jobs.rounds.run(), jobs.relay.run())
+        _work(stack, jobs.rounds.run(), jobs.relay.run(), trail.run())
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)
         addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
@@ -243,12 +253,18 @@ def _books(stack: AsyncExitStack, live: Live, prepared: Prepared) -> Books:
     return books
 
 
-def _observation(stack: AsyncExitStack, settings: Log) -> tuple[LogStream, RequestMetrics, Observer]:
+def _observation(
+    stack: AsyncExitStack, settings: Log, refusals: Refusals
+) -> tuple[LogStream, RequestMetrics, Observer]:
     stream = LogStream(1, _RENDER[settings.format])
     stream.start()
     stack.callback(stream.close)
     requests = RequestMetrics()
-    observer = Observer(requests, stream, settings.level, _now)
+
+    def refused(key_id: str | None, reason: Reason) -> None:
+        refusals.add(key_id, reason, time.time())
+
+    observer = Observer(requests, stream, settings.level, _now, refused)
     _set_log(settings, stream, observer)
     return stream, requests, observer
 

@@ -17,6 +17,7 @@ from gateway.ledger.ledger import open_ledger
 from gateway.ledgerurl import url_of
 from gateway.limits.standing import Standing, ratios_of
 from gateway.observe.accounts import AccountMetrics
+from gateway.observe.metrics import Number, Numbers
 from gateway.reload import Prepared
 from gateway.state import Live, State, clashes, profile_of, with_issuers_keys, with_ring
 
@@ -86,6 +87,14 @@ class Books:
         """What /readyz has to say: words of a closed set."""
         found = [("ledger", self.ledger.problem is not None), ("jwks", not self.key_sets.is_ready)]
         return [word for word, is_so in found if is_so]
+
+    def numbers(self) -> Numbers:
+        """The metrics of ledger and spool, without labels."""
+        return Numbers(
+            Number("gateway_ledger_up", "Whether submits can be counted.", lambda: self.ledger.problem is None),
+            Number("gateway_spool_used_bytes", "Bytes of uploads that lie aside.", lambda: self.spool.used),
+            Number("gateway_spool_limit_bytes", "Bytes of uploads that may lie aside.", lambda: self.spool.limit),
+        )
 
     def joined(self, new: Prepared) -> State:
         """A configuration with the keys of the ledger and of issuers as they are known.

@@ -9,6 +9,7 @@ import uvloop
 from click.core import ParameterSource
 
 from gateway import __version__
+from gateway.commands.audit import audit
 from gateway.commands.explain import explain
 from gateway.commands.failing import fail, or_fail
 from gateway.commands.jobs import jobs
@@ -145,5 +146,5 @@ def demo(
 
 for _command in (change, disable, enable, grant, reset):
     keys.add_command(_command)
-for _command in (keys, usage, jobs, webhooks, explain):
+for _command in (keys, usage, jobs, webhooks, audit, explain):
     cli.add_command(_command)

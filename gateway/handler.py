@@ -25,6 +25,7 @@ from gateway.account import account_report
 from gateway.acquaintance import Acquaintance, Passage, RequestLine, make_passage, make_permit, meet
 from gateway.admission import Admission
 from gateway.again import permit_again
+from gateway.audit.trail import Trail
 from gateway.auth.login import Evidence, Login
 from gateway.body.counter import PageCounter
 from gateway.body.spool import Spool
@@ -33,7 +34,8 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabo
 from gateway.forward.courier import Courier, Order
 from gateway.forward.relay import drain
 from gateway.headers import read_target
-from gateway.jobs.desk import JobDesk, is_read, may_share, shape_of
+from gateway.jobs.desk import JobDesk, is_read, is_seen, may_share, shape_of
+from gateway.jobs.job import Job
 from gateway.limits.polls import Polls
 from gateway.listener.connection import ClientConnection, Request
 from gateway.listener.wholebody import whole_body
@@ -68,6 +70,7 @@ class Parts(NamedTuple):
     jobs: JobDesk
     webhooks: Planning
     receiver: Receiver
+    trail: Trail
 
 
 class Handler:
@@ -236,22 +239,41 @@ class Handler:
             job = await jobs.own(caller, passage)
             order = order._replace(job=job)
         if passage.hold and job.is_running and passage.asked == job.target:
-            await jobs.holds.until_ended(job, passage.hold)
+            await self._hold(order, job, passage.hold)
         if passage.permit.route.kind is Kind.DELETE:
             await jobs.endings.forget_now(job)
         had_ended = not job.is_running
-        if passage.hold and job.answer is not None and may_share(order):
-            self._courier.share(order, *job.answer)
-        else:
-            await self._courier.forward(order)
+        try:
+            if passage.hold and job.answer is not None and may_share(order):
+                self._courier.share(order, *job.answer)
+            else:
+                await self._courier.forward(order)
+        finally:
+            self._note_read(order, job, had_ended=had_ended)
         if state.settings.jobs.delete_after_read and is_read(order, had_ended=had_ended):
             await order.client.taken()
             jobs.endings.forget(job)
 
+    async def _hold(self, order: Order, job: Job, most: float) -> None:
+        """Waits for a job's end, some seconds at most, as its client wishes."""
+        began = self._clock()
+        await self._parts.jobs.holds.until_ended(job, most)
+        order.delivery.held = self._clock() - began
+
     async def _serve_named_in_body(self, order: Order) -> None:
         """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
         inspection = self._parts.jobs.named_in_body(order.passage)
-        await self._courier.forward(order._replace(inspection=inspection))
+        try:
+            await self._courier.forward(order._replace(inspection=inspection))
+        finally:
+            if inspection.job is not None:
+                self._note_read(order, inspection.job, had_ended=not inspection.job.is_running)
+
+    def _note_read(self, order: Order, job: Job, *, had_ended: bool) -> None:
+        """Lets the audit trail know who was given a job's result first."""
+        if not job.is_read and is_seen(order, job, had_ended=had_ended):
+            permit = order.passage.permit
+            self._parts.trail.read(job, permit.account, str(permit.client.ip))
 
     def _profile_again(self, order: Order) -> Profile:
         """The limits of a submit whose body has come, by the State that is in force by now. Raises Refused."""

@@ -304,6 +304,7 @@ class Delivery:
     """What forwarding did for one request: times in seconds of the loop's clock, sizes of bodies in bytes.
 
     `status` is 0 until an answer's head was written to the client; `is_final` says that it told of a job's end.
+    `held` is how long the request waited for that end, as its client wished.
     """
 
     connection: str | None = None
@@ -314,6 +315,7 @@ class Delivery:
     received: int = 0
     sent: int = 0
     is_final: bool = False
+    held: float = 0.0
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import platform
 import ssl
+import time
 
 from prometheus_client import CollectorRegistry
 
@@ -40,6 +41,11 @@ def make_registry(
     registry.register(ByLabel("gateway_connections_refused", refused, "why", acceptor.refused))
     reloads = "Attempts to reload, by result."
     registry.register(ByLabel("gateway_config_reloads", reloads, "result", reloader.results))
+    started = time.time()
+    start = Number(
+        "gateway_start_time_seconds", "When it began to serve, in seconds since the epoch.", lambda: started
+    )
+    registry.register(Numbers(start))
     registry.register(BuildInfo(__version__, platform.python_version(), ssl.OPENSSL_VERSION))
     return registry
 

@@ -18,6 +18,7 @@ from gateway.auth.keyset import KeySet
 from gateway.configuration import load
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.keyfiles import read_local_keys
+from gateway.notify import Notifier
 from gateway.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.state import State, compile_settings
 from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs
@@ -92,7 +93,10 @@ def _secrets(value: Any) -> Iterator[SecretDigest | SecretValue]:
 
 
 class Reloader:
-    """Watches a configuration. `put_in_force` swaps the references; it gets what is complete and checked."""
+    """Watches a configuration. `put_in_force` swaps the references; it gets what is complete and checked.
+
+    `notifier` is told when it begins and how it ended.
+    """
 
     def __init__(
         self,
@@ -100,12 +104,14 @@ class Reloader:
         environ: Mapping[str, str],
         prepared: Prepared,
         put_in_force: Callable[[Prepared], None],
+        notifier: Notifier,
     ) -> None:
         self._path = path
         self._environ = environ
         self._settings = prepared.state.settings
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
+        self.notifier = notifier
         self._forced = asyncio.Event()
         self.was_successful = True
         self.succeeded_at = time.time()
@@ -130,6 +136,12 @@ class Reloader:
 
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""
+        self.notifier.reloading()
+        is_in_force = await self._try()
+        self.notifier.reloaded(in_force=is_in_force)
+        return is_in_force
+
+    async def _try(self) -> bool:
         try:
             prepared = await asyncio.to_thread(prepare, self._path, self._environ)
             self._refuse_restart(prepared.state.settings)

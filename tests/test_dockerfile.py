@@ -33,17 +33,28 @@ def of(name: str, among: list[tuple[str, str]]) -> list[str]:
 
 def test_it_stands_on_the_slim_python_by_tag() -> None:
     assert of("ARG", instructions())[0] == "BASE=python:3.13-slim-bookworm"
-    assert {rest.partition(" AS ")[0] for rest in of("FROM", instructions())} == {"${BASE}"}
+    assert {rest.partition(" AS ")[0] for rest in of("FROM", instructions())} == {"${BASE}", "build"}
 
 
-def test_it_has_a_build_stage_of_its_own() -> None:
-    assert len(of("FROM", instructions())) == 2
-    assert of("RUN", final_stage()) == []
-    assert of("COPY", final_stage()) == [
-        "--from=build /opt/gateway /opt/gateway",
-        "--from=build --chown=10001:10001 /state /var/lib/gateway",
-    ]
+def test_it_is_built_elsewhere_and_the_stand_in_is_not_in_it() -> None:
+    names = [rest.partition(" AS ")[2] for rest in of("FROM", instructions())]
+    assert names == ["build", "demo-build", "demo", ""]
+    assert of("COPY", final_stage()) == ["--from=build /opt/gateway /opt/gateway"]
+    assert "demo" not in " ".join(rest for _, rest in final_stage())
+
+
+def test_its_state_is_its_users_alone() -> None:
+    (made,) = of("RUN", final_stage())
+    assert json.loads(made) == ["install", "-d", "-m", "0700", "-o", "10001", "-g", "10001", "/var/lib/gateway"]
     assert of("WORKDIR", final_stage()) == ["/var/lib/gateway"]
+
+
+def test_the_stand_in_is_a_target_of_its_own() -> None:
+    found = instructions()
+    begin = next(i for i, (name, rest) in enumerate(found) if (name, rest) == ("FROM", "${BASE} AS demo"))
+    stage = found[begin : found.index(("FROM", "${BASE}"))]
+    assert json.loads(of("ENTRYPOINT", stage)[0])[1:3] == ["-m", "gateway.demo.container"]
+    assert (of("USER", stage), of("RUN", stage)) == (["10001:10001"], [])
 
 
 def test_it_does_not_run_as_root() -> None:
@@ -59,8 +70,8 @@ def test_every_dependency_is_installed_by_hash() -> None:
     text = " ".join(of("RUN", instructions()))
     commands = [command.strip() for command in text.split("&&") if " install " in command]
     for command in commands:
-        assert "--require-hashes -r requirements/serve.txt" in command or "--no-deps --no-index" in command, command
-    assert len(commands) == 2
+        assert "--require-hashes -r requirements/" in command or "--no-deps --no-index" in command, command
+    assert len(commands) == 3
     assert "flit-core==" in (ROOT / "requirements/serve.txt").read_text()
 
 

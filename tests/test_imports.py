@@ -13,20 +13,21 @@ LEVELS = [
     "cli __main__ schema demo commands",
     "app check registry process books jobparts",
     "handler admin reload checkledger",
-    "submission keeper health jwks keyadmin jobs webhooks",
-    """admission turnstile again keyfetch keyfiles wantedkey listener forward observe tls clientca devcerts
+    "submission keeper health jwks keyadmin jobs webhooks audit.trail",
+    """admission turnstile again keyfetch keyfiles wantedkey notify listener forward observe tls clientca devcerts
     jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender webhooks.bounded
     webhooks.breaker
     body.submitbody body.spool body.counter body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
-    """account settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body units
-    drive jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url webhooks.forbidden
+    """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
+    units drive jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url webhooks.forbidden
     webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
 ]
 PURE = [
     "model", "errors", "headers", "clientaddr", "networks", "upstreamlines", "policy", "units", "problem", "trace",
     "acquaintance", "account", "keyfacts", "again", "auth", "disagreements", "jobroutes", "limits",
+    "audit.entry", "audit.refusals", "audit.declared",
     "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "forward.urls",
     "webhooks.rules", "webhooks.signature", "webhooks.url", "webhooks.forbidden", "webhooks.schedule",
     "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",

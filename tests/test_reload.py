@@ -13,6 +13,7 @@ import structlog
 import gateway.reload
 from gateway.devcerts import make_development_certificates
 from gateway.errors import ConfigurationError, SetupError
+from gateway.notify import Notifier
 from gateway.reload import Prepared, Reloader, prepare, watched
 from gateway.tls import Certificates, fingerprint
 from tests.support.pure import make_settings, write
@@ -67,7 +68,7 @@ class Site:
         return prepare(self.path, self.environ)
 
     def reloader(self) -> Reloader:
-        return Reloader(self.path, self.environ, self.prepare(), self.in_force.append)
+        return Reloader(self.path, self.environ, self.prepare(), self.in_force.append, Notifier({}, list))
 
 
 @pytest.fixture
@@ -354,7 +355,7 @@ async def running(reloader: Reloader) -> AsyncIterator[None]:
 
 
 def told(queue: "asyncio.Queue[Prepared]", site: Site) -> Reloader:
-    return Reloader(site.path, site.environ, site.prepare(), queue.put_nowait)
+    return Reloader(site.path, site.environ, site.prepare(), queue.put_nowait, Notifier({}, list))
 
 
 async def test_a_signal_reloads_even_what_is_equal(site: Site) -> None:
@@ -425,7 +426,7 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, e
             raise KeyError("canary")
         site.in_force.append(prepared)
 
-    reloader = Reloader(site.path, site.environ, site.prepare(), put_in_force)
+    reloader = Reloader(site.path, site.environ, site.prepare(), put_in_force, Notifier({}, list))
     assert not await reloader.reload()
     assert (reloader.was_successful, reloader.results["failure"]) == (False, 1)
     assert events[-1]["faults"][0].startswith("an error of the gateway: KeyError at test_reload.py:")

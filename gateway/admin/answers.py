@@ -210,7 +210,7 @@ class Usage(Answer):
 
 
 class Change(Answer):
-    """Who changed what, and when; never the secret."""
+    """Who did what, and when: a change, a first read of a job, requests refused in a minute; never a secret."""
 
     at: Moment
     actor: str
@@ -220,6 +220,6 @@ class Change(Answer):
 
 
 class Audit(Answer):
-    """Changes, the newest first."""
+    """Records, the newest first."""
 
     changes: list[Change]

@@ -180,10 +180,12 @@ class UsageQuery(Query):
 
 
 class AuditQuery(Query):
-    """Which changes are reported."""
+    """Which records are reported."""
 
     key: KeyId | None = None
-    """Of one key; of all by default."""
+    """What concerns one key: its changes, its first reads of jobs, its refusals; all by default."""
+    since: Span | None = None
+    """How far back; to the first one by default."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many at the most, the newest first."""
 

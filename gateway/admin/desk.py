@@ -4,14 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from gateway.errors import LedgerUnavailable
 from gateway.keyadmin import KeyAdmin
 from gateway.ledger.ledger import Ledger
 from gateway.state import Live
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +23,8 @@ class Desk:
     follow: Callable[[], Awaitable[None]]
     wall: Callable[[], float]
 
-    async def changed(self, actor: str, action: str, key_id: str) -> None:
-        """Tells of a change that stands, and lets this replica act on it at once."""
-        log.info("key changed", action=action, key=key_id, actor=actor)
+    async def changed(self) -> None:
+        """Lets this replica act at once on a change that stands."""
         try:
             await self.follow()
         except LedgerUnavailable:

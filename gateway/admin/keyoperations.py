@@ -36,7 +36,7 @@ async def create(desk: Desk, call: Call) -> answers.NewSecret:
         body.expires_at.timestamp() if body.expires_at else None,
     )
     made = await desk.keys.create(call.actor, wanted)
-    await desk.changed(call.actor, "key.create", body.id)
+    await desk.changed()
     return _new_secret(made)
 
 
@@ -56,10 +56,10 @@ async def change(desk: Desk, call: Call) -> answers.Key:
     record: KeyRecord | None = None
     if values:
         record = await desk.keys.change(call.actor, call.subject, **values)
-        await desk.changed(call.actor, "key.change", call.subject)
+        await desk.changed()
     if "disabled" in body.model_fields_set:
         record = await desk.keys.disable(call.actor, call.subject, disabled=body.disabled)
-        await desk.changed(call.actor, "key.disable" if body.disabled else "key.enable", call.subject)
+        await desk.changed()
     assert record is not None  # noqa: S101 -- a body that names nothing is refused
     return answers.Key(**views.key_fields(record, desk.live.state.settings, desk.wall()))
 
@@ -73,7 +73,7 @@ async def rotate(desk: Desk, call: Call) -> answers.NewSecret:
         raise AdminProblem("invalid", f"{fault.path} {fault.message}", errors=[fault])
     made = await desk.keys.rotate(call.actor, call.subject, body.overlap, operation)
     if made.secret is not None:
-        await desk.changed(call.actor, "key.rotate", call.subject)
+        await desk.changed()
     return _new_secret(made)
 
 
@@ -81,7 +81,7 @@ async def revoke(desk: Desk, call: Call) -> answers.Revoked:
     """Ends one secret, or all."""
     body: Revocation = call.body
     ended = await desk.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
-    await desk.changed(call.actor, "key.revoke", call.subject)
+    await desk.changed()
     return answers.Revoked(id=call.subject, generations=ended)
 
 
@@ -90,7 +90,7 @@ async def grant(desk: Desk, call: Call) -> answers.Granted:
     body: Grant = call.body
     until = body.until.timestamp()
     await desk.keys.grant(call.actor, call.subject, body.pages, until)
-    await desk.changed(call.actor, "key.grant", call.subject)
+    await desk.changed()
     return answers.Granted(id=call.subject, pages=body.pages, until=moment(until))
 
 
@@ -98,7 +98,7 @@ async def reset(desk: Desk, call: Call) -> answers.Forgotten:
     """Lets a key's windows begin anew."""
     _: Nothing = call.body
     forgotten = await desk.keys.reset(call.actor, call.subject)
-    await desk.changed(call.actor, "key.reset", call.subject)
+    await desk.changed()
     return views.forgotten(call.subject, forgotten)
 
 

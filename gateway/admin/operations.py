@@ -108,7 +108,7 @@ def _reports() -> tuple[Operation, ...]:
             query=asked.UsageQuery,
         ),
         Operation(
-            "audit", "GET", "/admin/v1/audit", "Who changed what, and when", reports.audit, answers.Audit,
+            "audit", "GET", "/admin/v1/audit", "Who changed, read or was refused what", reports.audit, answers.Audit,
             query=asked.AuditQuery,
         ),
     )  # fmt: skip

@@ -25,7 +25,8 @@ async def usage(desk: Desk, call: Call) -> answers.Usage:
 
 
 async def audit(desk: Desk, call: Call) -> answers.Audit:
-    """The latest changes."""
+    """The latest records."""
     query: AuditQuery = call.query
-    rows = await desk.ledger.report(partial(recorded, subject=query.key, most=query.limit))
-    return answers.Audit(changes=list(map(views.change_of, rows)))
+    since = 0.0 if query.since is None else desk.wall() - query.since
+    rows = await desk.ledger.report(partial(recorded, since=since, of=query.key, most=query.limit))
+    return answers.Audit(changes=[views.change_of(row.entry) for row in rows])

@@ -1,9 +1,9 @@
 """Makes answers of the ledger's own records: their fields, and sums in the currency of the prices. Pure."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from gateway.admin import answers
+from gateway.audit.entry import Entry
 from gateway.auth.keyring import KeyRecord
 from gateway.keyfacts import day, facts_of, key_of, moment
 from gateway.ledger.usage import UsedOnDay
@@ -36,14 +36,14 @@ def usage_of(row: UsedOnDay) -> answers.UsageOfDay:
     )
 
 
-def change_of(row: Mapping[str, Any]) -> answers.Change:
-    """One row of the audit."""
+def change_of(entry: Entry) -> answers.Change:
+    """One record of the audit trail."""
     return answers.Change(
-        at=moment(row["at"]),
-        actor=row["actor"],
-        action=row["action"],
-        subject=row["subject"],
-        detail=row["detail"],
+        at=moment(entry.at),
+        actor=entry.actor,
+        action=entry.action,
+        subject=entry.subject,
+        detail=dict(entry.detail),
     )
 
 

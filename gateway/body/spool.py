@@ -50,6 +50,11 @@ class Spool:
         self._closed = False
 
     @property
+    def limit(self) -> int:
+        """How many bytes all files may have together."""
+        return self._limit
+
+    @property
     def used(self) -> int:
         """How many bytes the files have that are open for an upload, with what an earlier one left in them."""
         return self._used

@@ -64,6 +64,15 @@ def _limit_time(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
+def _first_callback() -> object:
+    """Lets libffi make the memory that callbacks are called through; to be kept, for all later ones lie in it.
+
+    Where no memory may be writable and executable (MemoryDenyWriteExecute of systemd) it is a file, and once no file
+    may be written pdfium could not be given a document.
+    """
+    return ctypes.CFUNCTYPE(None)(lambda: None)
+
+
 def _confine(memory: int) -> None:
     """Gives up what counting needs not; `memory` is in bytes of address space."""
     for limit, most in (
@@ -82,9 +91,11 @@ def _confine(memory: int) -> None:
 def main() -> None:
     """Takes two arguments: bytes of memory, and whole seconds of the processor for one file."""
     memory, seconds = map(int, sys.argv[1:])
+    kept = _first_callback()
     _confine(memory)
     with socket.socket(fileno=0) as connection:
         serve(connection, seconds)
+    del kept
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
 
 def show_audit(config: Path, key_id: str | None, *, as_json: bool) -> None:
     """Tells of the latest changes, the newest first."""
-    entries = look(config, lambda desk: desk.ledger.read(lambda c: recorded(c, key_id)))
-    rows = [{**entry, "at": iso(entry["at"])} for entry in entries]
+    found = look(config, lambda desk: desk.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
+    rows = [{"id": number, **entry._asdict(), "at": iso(entry.at)} for number, entry in found]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

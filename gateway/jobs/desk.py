@@ -18,6 +18,7 @@ from gateway.ledger.jobs import NewJob
 from gateway.model import Kind, Permit, Reason
 
 _OK: Final = 200
+_SEEN: Final = frozenset({200, 206})
 
 
 class JobDesk(NamedTuple):
@@ -84,6 +85,18 @@ def shape_of(passage: Passage) -> JobShape:
     if passage.shape is None:
         raise AssertionError
     return passage.shape
+
+
+def is_seen(order: Order, job: Job, *, had_ended: bool) -> bool:
+    """Whether anything of a job's result went to the client of this request, whatever became of it then.
+
+    What is asked elsewhere than at the job's own target may have been its result: nobody has looked into it.
+    """
+    passage, delivery = order.passage, order.delivery
+    kind = passage.permit.route.kind
+    may_be = had_ended or delivery.is_final or passage.asked != job.target
+    is_content = kind is Kind.ASSET or (kind is Kind.RESULT and may_be)
+    return is_content and delivery.status in _SEEN and passage.method != "HEAD"
 
 
 def is_read(order: Order, *, had_ended: bool) -> bool:

@@ -20,8 +20,9 @@ class Job:
 
     `target` is what its status is asked at. `expires_at` is None while it runs, and 0 once it is nobody's;
     `asked_at` is when its status was last learnt, by whomever; `misses` counts how often in a row the upstream
-    did not know it; `is_followed` says that this process watches it, `ticket` which of the watcher's dates is the
-    one that counts. `waiters` are called once it has ended: those of the clients whose polls are held for it.
+    did not know it; `is_followed` says that this process watches it, `is_read` that it noted who read it,
+    `ticket` which of the watcher's dates is the one that counts. `waiters` are called once it has ended: those of
+    the clients whose polls are held for it.
     `answer` is the last one to a question of ours, head and content, for a moment, when it is small and somebody
     waits; once the job has ended, it is final. `how` is how it ended, once that was seen.
     """
@@ -34,6 +35,7 @@ class Job:
         "expires_at",
         "how",
         "is_followed",
+        "is_read",
         "is_running",
         "missed_at",
         "misses",
@@ -60,6 +62,7 @@ class Job:
         self.expires_at: float | None = None
         self.is_running = True
         self.is_followed = False
+        self.is_read = False
         self.asked_at = 0.0
         self.misses = 0
         self.missed_at = 0.0

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gateway.errors import LedgerUnavailable
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 _LOCK: Final = 0x6761_7465  # of PostgreSQL's advisory locks, for this alone: "gate"
 
 

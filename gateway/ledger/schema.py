@@ -171,15 +171,24 @@ counters: Final = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+# `untold` is 1 until a gateway has told its log of a change that others made, and null for all else.
 audit: Final = Table(
     "audit",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("at", BigInteger, nullable=False),
-    Column("actor", String(128), nullable=False),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("actor", String(600), nullable=False),
     Column("action", String(32), nullable=False),
     Column("subject", String(600), nullable=False),
     Column("detail", Text, nullable=False),
+    Column("untold", SmallInteger),
+    Index("ix_audit_action", "action", "id"),
+)
+Index(
+    "ix_audit_untold",
+    audit.c.id,
+    sqlite_where=audit.c.untold.is_not(None),
+    postgresql_where=audit.c.untold.is_not(None),
 )
 
 # One for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
@@ -203,6 +212,7 @@ jobs: Final = Table(
     Column("expires_at", BigInteger),
     Column("changed_at", BigInteger),
     Column("watcher", String(32), nullable=False),
+    Column("read_at", BigInteger),
     Index("ix_jobs_owner", "owner", "created_at"),
     Index("ix_jobs_created_at", "created_at"),
 )

@@ -23,6 +23,8 @@ from gateway.state import Live
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
+# All from the start on, at 0: what begins at 1 has no increase that anyone could see.
+_WHYS: Final = ("handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
 _SHUTDOWN_TIMEOUT: Final = 30.0  # what the kernel has not taken yet is flushed within it, too
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -48,7 +50,7 @@ class Acceptor:
         self._by_address: Counter[IPv4Address | IPv6Address] = Counter()
         self.connections = 0
         self.is_stopped = False
-        self.refused: Counter[str] = Counter()
+        self.refused = Counter(dict.fromkeys(_WHYS, 0))
 
     def start(self) -> None:
         """Begins to accept."""

@@ -46,12 +46,13 @@ class Histogram:
 class RouteTally:
     """What the requests of one route add to."""
 
-    __slots__ = ("duration", "outcomes", "upstream_duration")
+    __slots__ = ("duration", "outcomes", "overhead", "upstream_duration")
 
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, int, Reason]] = Counter()
         self.duration = Histogram()
         self.upstream_duration = Histogram()
+        self.overhead = Histogram()
 
 
 class RequestMetrics:
@@ -70,12 +71,15 @@ class RequestMetrics:
             tally = self.routes[exchange.route] = RouteTally()
         method = exchange.method if exchange.method in _METHODS else "OTHER"
         tally.outcomes[method, exchange.status, exchange.reason] += 1
-        tally.duration.observe(exchange.ended - exchange.started)
+        duration = exchange.ended - exchange.started
+        tally.duration.observe(duration)
         if exchange.authentication is not None:
             self.authentications[exchange.authentication] += 1
         delivery = exchange.delivery
         if delivery is not None and delivery.started is not None:
-            tally.upstream_duration.observe((delivery.ended or exchange.ended) - delivery.started)
+            upstream = (delivery.ended or exchange.ended) - delivery.started
+            tally.upstream_duration.observe(upstream)
+            tally.overhead.observe(max(0.0, duration - upstream - delivery.held))
             self.retries += delivery.retried
 
     def collect(self) -> Iterator[Metric]:
@@ -93,12 +97,18 @@ class RequestMetrics:
             "From a request's first byte upstream to the end of the upstream's answer.",
             labels=("route",),
         )
+        overheads = HistogramMetricFamily(
+            "gateway_overhead_duration_seconds",
+            "What the gateway itself adds to a request that goes upstream.",
+            labels=("route",),
+        )
         for route, tally in self.routes.items():
             for (method, status, reason), count in tally.outcomes.items():
                 requests.add_metric((route, method, str(status), reason.value), count)
             durations.add_metric((route,), tally.duration.buckets(), tally.duration.total)
             upstream_durations.add_metric((route,), tally.upstream_duration.buckets(), tally.upstream_duration.total)
-        yield from (requests, durations, upstream_durations)
+            overheads.add_metric((route,), tally.overhead.buckets(), tally.overhead.total)
+        yield from (requests, durations, upstream_durations, overheads)
         yield GaugeMetricFamily("gateway_requests_in_flight", "Requests being handled.", self.in_flight)
         authentications = CounterMetricFamily(
             "gateway_authentications", "Credentials looked at, by method and result.", labels=("method", "result")

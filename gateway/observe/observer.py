@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from gateway.audit.refusals import REFUSALS
 from gateway.model import Exchange, Reason
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
@@ -10,13 +11,21 @@ from gateway.observe.requestlog import level_of, request_event
 
 
 class Observer:
-    """Counts and logs finished requests. `now` gives the time in UTC."""
+    """Counts and logs finished requests. `now` gives the time in UTC; `refused` takes who was refused, and why."""
 
-    def __init__(self, metrics: RequestMetrics, stream: LogStream, level: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        metrics: RequestMetrics,
+        stream: LogStream,
+        level: str,
+        now: Callable[[], datetime],
+        refused: Callable[[str | None, Reason], None],
+    ) -> None:
         self._metrics = metrics
         self._stream = stream
         self.level = level
         self._now = now
+        self._refused = refused
 
     def began(self) -> None:
         """Counts a request as being handled."""
@@ -26,6 +35,8 @@ class Observer:
         """Takes the record of a request whose handling is over."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)
+        if exchange.reason in REFUSALS:
+            self._refused(exchange.key_id, exchange.reason)
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))

@@ -14,6 +14,7 @@ from gateway.settings.jobs import Jobs, ShapeSettings
 from gateway.settings.limits import LimitOverrides, Prices, ProfileSettings
 from gateway.settings.service import (
     Admin,
+    Audit,
     Body,
     CertificatePair,
     LedgerSettings,
@@ -88,6 +89,7 @@ class Settings(Section):
     webhooks: Webhooks = Webhooks()
     ledger: LedgerSettings = LedgerSettings()
     admin: Admin = Admin()
+    audit: Audit = Audit()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
 

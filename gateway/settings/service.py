@@ -206,6 +206,15 @@ class Admin(Section):
     """Certificate and key, when the listener is to speak TLS."""
 
 
+class Audit(Section):
+    """The audit trail in the ledger; the log has it, too."""
+
+    keep: Timeout = default("365d")
+    """How long its records are kept."""
+    most: Count = 1_000_000
+    """Most first reads of jobs, and most refusals, that are kept; changes go by `keep` alone."""
+
+
 class Shutdown(Section):
     """What SIGTERM starts."""
 

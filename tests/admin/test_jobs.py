@@ -185,6 +185,7 @@ async def test_a_dead_letter_is_retried_and_that_is_noted(filled: Api) -> None:
     (await filled("POST", f"{WEBHOOKS}/A/retry", {})).is_problem(404, "webhook_not_found")
     (await filled("POST", f"{WEBHOOKS}/of-bad/retry", {"x": 1})).is_problem(422, "invalid")
     changes = (await filled("GET", "/admin/v1/audit")).json["changes"]
+    changes = [change for change in changes if change["action"] != "secret.set"]
     assert [(change["actor"], change["action"], change["subject"], change["detail"]) for change in changes] == [
         ("admin:loopback@127.0.0.1", "webhook.retry", "of-bad", {"was": "dead"})
     ]

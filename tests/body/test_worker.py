@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 import pypdfium2
 import pytest
 
+from gateway.body import worker
 from gateway.body.worker import ANSWER, UNKNOWN, count_pages, serve
 from gateway.demo.sample import sample_pdf
 
@@ -69,3 +72,34 @@ def test_a_question_without_a_file_ends_it(both_ends: tuple[socket.socket, socke
     ours, theirs = both_ends
     ours.sendall(b"?")
     serve(theirs, 10)
+
+
+# As systemd's MemoryDenyWriteExecute: from here on no memory may be writable and executable (PR_SET_MDWE, Linux 6.3).
+DENY = """
+import ctypes, runpy, sys
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+if prctl(65, 1, 0, 0, 0):
+    sys.exit(77)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_it_counts_where_memory_is_written_or_executed(
+    both_ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = both_ends
+    command = [sys.executable, "-I", "-c", DENY, worker.__file__, str(512 * 1024 * 1024), "60"]
+    with subprocess.Popen(command, stdin=theirs.fileno()) as process, tempfile.TemporaryFile() as file:  # noqa: S603
+        theirs.close()
+        file.write(sample_pdf(7))
+        file.flush()
+        try:
+            socket.send_fds(ours, [b"?"], [file.fileno()])
+            answer = ours.recv(100)
+        except OSError:
+            answer = b""
+        ours.close()
+        if process.wait(60) == 77:
+            pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
+    assert ANSWER.unpack(answer) == (7,)

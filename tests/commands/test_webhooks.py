@@ -110,9 +110,9 @@ def test_a_dead_letter_is_sent_once_more(run: Run, ledger_url: str) -> None:
 
     async def audit() -> list[str]:
         ledger = open_ledger(ledger_url, 30.0)
-        entries = await ledger.read(recorded)
+        found = await ledger.read(recorded)
         await ledger.close()
-        return [f"{entry['actor']} {entry['action']} {entry['subject']}" for entry in entries]
+        return [f"{entry.actor} {entry.action} {entry.subject}" for _, entry in found]
 
     actor = f"cli:{user_name()}"
     assert asyncio.run(audit()) == [f"{actor} webhook.retry due", f"{actor} webhook.retry dead"]

@@ -67,5 +67,5 @@ async def test_when_files_run_out_accepting_rests_and_goes_on(
 async def test_a_client_that_hung_up_while_it_waited_is_no_reason_to_rest(gateway: Running) -> None:
     acceptor: Acceptor = gateway.gateway._acceptor
     acceptor._accept_failed(OSError(errno.ECONNABORTED, "gone"))
-    assert not acceptor.refused
+    assert not acceptor.refused.total()
     assert (await gateway.ask(request())).status == 200

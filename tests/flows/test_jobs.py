@@ -459,10 +459,19 @@ async def test_a_large_result_is_fetched_by_each_that_waits(start: Start, contai
     for client in clients:
         client.send(poll(job))
     await eventually(lambda: gateway.metric("gateway_polls_held") == 5)
+    began = time.monotonic()
+    await eventually(lambda: len(container.asked) >= 2)
+    waited = time.monotonic() - began
     container.results[job] = complete(3, markdown="x" * 300_000)
     responses = await asyncio.gather(*(client.response() for client in clients))
     assert {(response.status, response.body) for response in responses} == {(200, container.results[job])}
     assert container.finals == 6
+    await eventually(lambda: gateway.metric("gateway_overhead_duration_seconds_count", route="result") == 5)
+    whole, there, ours = (
+        gateway.metric(f"gateway_{name}_duration_seconds_sum", route="result")
+        for name in ("request", "upstream", "overhead")
+    )
+    assert whole - there - ours >= 5 * waited  # what a client wishes to wait is nobody's delay
 
 
 async def test_when_the_time_is_up_it_runs_on(start: Start, container: Container) -> None:

@@ -83,8 +83,10 @@ async def test_a_lock_that_is_held_too_long(how: str, start: Start, backend: Bac
             assert (await kept.ask(poll(job, key))).status == 200
             assert (await gateway.ask(poll(job, key))).status == 200
         await readiness(gateway, wanted=False)
+        assert gateway.metric("gateway_ledger_up") == 0
         (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
     await readiness(gateway, wanted=True)
+    assert gateway.metric("gateway_ledger_up") == 1
     assert (await gateway.ask(submit(form(pdf(2))), b"POST")).status == 200
     await comes_to(gateway, Used(0, 5, 5, 2))
     told = [event["event"] for event in gateway.events if str(event["event"]).startswith("ledger is")]

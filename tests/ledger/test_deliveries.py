@@ -182,8 +182,9 @@ async def test_operators_may_try_again(engine: Engine) -> None:
     await engine.write(lambda c: done(c, due.lease, OK, NOON + 90_001))
     assert await engine.write(lambda c: retry(c, "d1", "cli:op", NOON + 90_002)) is DeliveryState.DELIVERED
     assert (await row(engine))["state"] == DeliveryState.DELIVERED
-    audit = await engine.read(lambda c: recorded(c, "d1"))
-    assert [(entry["actor"], entry["action"], entry["detail"]) for entry in audit] == [
+    entries = [found.entry for found in await engine.read(recorded)]
+    assert {entry.subject for entry in entries} == {"d1"}
+    assert [(entry.actor, entry.action, entry.detail) for entry in entries] == [
         ("cli:op", "webhook.retry", {"was": "dead"}),
         ("cli:op", "webhook.retry", {"was": "due"}),
     ]

@@ -289,9 +289,10 @@ async def test_a_change_and_its_record_are_there_together_or_not_at_all(engine: 
 
     def does(connection: Connection) -> None:
         for number in range(3):
-            audit.record(connection, NOON + number, "alice", "create", f"k{number}", {"n": number})
+            audit.record(connection, NOON + number, "alice", "key.create", f"k{number}", {"n": number})
 
     await engine.write(does)
-    assert [row["detail"] for row in await engine.read(lambda c: audit.recorded(c, most=2))] == [{"n": 2}, {"n": 1}]
-    (only,) = await engine.read(lambda c: audit.recorded(c, "k1"))
-    assert (only["actor"], only["at"], only["action"]) == ("alice", NOW + 1, "create")
+    latest = await engine.read(lambda c: audit.recorded(c, most=2))
+    assert [found.entry.detail for found in latest] == [{"n": 2}, {"n": 1}]
+    (only,) = await engine.read(lambda c: audit.recorded(c, of="k1"))
+    assert (only.entry.actor, only.entry.at, only.entry.action) == ("alice", NOW + 1, "key.create")

@@ -16,7 +16,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 import gateway.ledger
+from gateway.audit.entry import Entry
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.audit import has_untold, recorded
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import HEAD, version_of
 from gateway.ledger.schema import metadata
@@ -89,6 +91,22 @@ async def test_a_downgrade_leaves_nothing_and_an_upgrade_makes_it_again(engine: 
     again = open_engine(ledger_url)
     assert await again.write(beat) == 1
     await again.close()
+
+
+async def test_what_was_recorded_before_stays_and_is_not_told_again(engine: Engine) -> None:
+    def before(connection: Connection) -> None:
+        command.downgrade(config_on(connection), "0002")
+        connection.execute(
+            text(
+                "INSERT INTO audit (at, actor, action, subject, detail) VALUES (1, 'cli:op', 'key.create', 'ci', '{}')"
+            )
+        )
+        command.upgrade(config_on(connection), "head")
+
+    await engine.write(before)
+    (found,) = await engine.read(recorded)
+    assert found.entry == Entry(1, "cli:op", "key.create", "ci", {})
+    assert not await engine.read(has_untold)
 
 
 async def test_a_ledger_of_a_newer_version_is_left_alone(engine: Engine, ledger_url: str) -> None:

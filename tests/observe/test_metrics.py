@@ -39,6 +39,7 @@ def test_a_fresh_start_has_every_family_and_no_request() -> None:
         "gateway_requests": "counter",
         "gateway_request_duration_seconds": "histogram",
         "gateway_upstream_duration_seconds": "histogram",
+        "gateway_overhead_duration_seconds": "histogram",
         "gateway_requests_in_flight": "gauge",
         "gateway_authentications": "counter",
         "gateway_upstream_retries": "counter",
@@ -90,6 +91,21 @@ def test_measures_the_request_and_the_upstream_apart() -> None:
     assert value(samples, "gateway_request_duration_seconds_sum", route="a") == pytest.approx(1.5)
     assert value(samples, "gateway_upstream_duration_seconds_count", route="a") == 2
     assert value(samples, "gateway_upstream_duration_seconds_sum", route="a") == pytest.approx(0.35)
+
+
+def test_what_the_gateway_adds_is_neither_the_upstreams_time_nor_what_a_client_waits_for() -> None:
+    metrics = RequestMetrics()
+    metrics.add(make_exchange(route="a", delivery=Delivery(started=100.1, ended=100.2)))  # 0.5 s, 0.1 s of it there
+    metrics.add(make_exchange(route="a", ended=130.0, delivery=Delivery(started=129.5, ended=129.75, held=29.25)))
+    metrics.add(make_exchange(route="a", delivery=Delivery(started=100.0)))  # broken off there: none of it is ours
+    metrics.add(make_exchange(route="a", ended=109.0, delivery=Delivery(held=9.0)))  # never went upstream
+    metrics.add(make_exchange(route="a"))
+    samples, _ = scraped(metrics)
+    name = "gateway_overhead_duration_seconds"
+    assert value(samples, f"{name}_count", route="a") == 3
+    assert value(samples, f"{name}_sum", route="a") == pytest.approx(0.4 + 0.5)
+    assert value(samples, f"{name}_bucket", route="a", le="0.1") == 1
+    assert value(samples, f"{name}_bucket", route="a", le="0.5") == 3
 
 
 @PROPERTY

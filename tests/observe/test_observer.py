@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 def lines_at(level: str, **changes: object) -> tuple[RequestMetrics, list[bytes]]:
     reading, writing = os.pipe()
     metrics, stream = RequestMetrics(), LogStream(writing, json_line)
-    observer = Observer(metrics, stream, level, lambda: NOW)
+    observer = Observer(metrics, stream, level, lambda: NOW, lambda _, __: None)
     observer.began()
     assert metrics.in_flight == 1
     observer.ended(make_exchange(**changes))

@@ -1,0 +1,31 @@
+"""One record of the audit trail. Pure."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Action(StrEnum):
+    """What the gateway itself notes. Changes of keys and webhooks have names of their own (`key.create`)."""
+
+    READ = "job.read"
+    REFUSED = "request.refused"
+    SECRET_SET = "secret.set"  # noqa: S105 -- no secret, but what became of one
+    SECRET_REMOVED = "secret.removed"  # noqa: S105 -- likewise
+
+
+class Entry(NamedTuple):
+    """Who did what to what. `at` is in seconds since the epoch; `detail` never holds a secret or content."""
+
+    at: int
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+def audit_event(entry: Entry, now: datetime) -> dict[str, Any]:
+    """The record as an event of the log, with its own time beside that of the event; `now` is in UTC."""
+    at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"timestamp": now, "level": "info", "event": "audit", **entry._asdict(), "at": at}

@@ -1,0 +1,161 @@
+"""Writes the audit trail and tells it to the log, in the background: no request waits for it.
+
+What is noted here lies in memory until the next turn, a second later; with the ledger away it waits, up to a bound,
+and what does not fit is told to the log and counted. What others write (the command line, the admin API) stands in
+the ledger first, and one replica tells the log of it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+import structlog
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from gateway.audit.declared import declared_secrets
+from gateway.audit.entry import Action, Entry, audit_event
+from gateway.audit.refusals import Refusals
+from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.jobs.job import Job
+from gateway.ledger import audit
+from gateway.ledger.audit import FirstRead
+from gateway.ledger.ledger import Ledger
+from gateway.observe.log import LogStream
+from gateway.settings import Settings
+
+_TURN: Final = 1.0
+_PURGE: Final = 600
+_AT_ONCE: Final = 200
+_MOST_WAITING: Final = 10_000
+_MOST_PURGES: Final = 50
+_ACTOR: Final = "configuration"
+log = structlog.get_logger()
+
+
+class Trail:
+    """Runs until it is cancelled. `now` and `wall` are the time, in UTC and in seconds since the epoch.
+
+    `dropped` counts the records that the ledger never got.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Callable[[], Settings],
+        refusals: Refusals,
+        stream: LogStream,
+        now: Callable[[], datetime],
+        wall: Callable[[], float],
+        most: int = _MOST_WAITING,
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._refusals = refusals
+        self._stream = stream
+        self._now = now
+        self._wall = wall
+        self._most = most
+        self._waiting: deque[Entry | FirstRead] = deque()
+        self._stated: Settings | None = None
+        self.dropped = 0
+
+    def read(self, job: Job, actor: str, client: str) -> None:
+        """Notes that somebody was given a job's result, or a part of it; only the first time counts."""
+        if job.is_read:
+            return
+        job.is_read = True
+        detail = {"upstream": job.upstream, "owner": job.owner, "client": client}
+        entry = Entry(int(self._wall()), actor, Action.READ, job.request_id, detail)
+        self._put(FirstRead(entry, job.upstream, job.owner))
+
+    async def run(self) -> None:
+        """Takes a turn each second."""
+        turn = 0
+        while True:
+            try:
+                await self.turn(turn)
+            except LedgerUnavailable:
+                pass  # the ledger has told of it
+            except Exception as error:  # noqa: BLE001 -- whatever it is, the trail must be written on
+                log.error("the audit trail could not be written", error=whereabouts(error))
+            turn += 1
+            await asyncio.sleep(_TURN)
+
+    async def turn(self, turn: int) -> None:
+        """What is due in one turn.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        for entry in self._refusals.over(self._wall()):
+            self._put(entry)
+        await self._write()
+        await self._state_secrets()
+        await self._tell_of_changes()
+        if turn % _PURGE == 0:
+            await self._purge()
+
+    async def close(self) -> None:
+        """Writes what is left; what the ledger does not take is told to the log alone."""
+        for entry in self._refusals.all():
+            self._put(entry)
+        try:
+            await self._write()
+        except LedgerUnavailable:
+            while self._waiting:
+                self._drop(self._waiting.popleft())
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        yield CounterMetricFamily(
+            "gateway_audit_records_dropped",
+            "Audit records that the log has and the ledger has not.",
+            self.dropped,
+        )
+
+    def _put(self, note: Entry | FirstRead) -> None:
+        while len(self._waiting) >= self._most:
+            self._drop(self._waiting.popleft())
+        self._waiting.append(note)
+
+    def _drop(self, note: Entry | FirstRead) -> None:
+        self.dropped += 1
+        self._tell(note.entry if isinstance(note, FirstRead) else note)
+
+    def _tell(self, entry: Entry) -> None:
+        self._stream.put(audit_event(entry, self._now()))
+
+    async def _write(self) -> None:
+        while self._waiting:
+            some = list(islice(self._waiting, _AT_ONCE))
+            written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
+            for _ in some:
+                self._waiting.popleft()
+            for entry in written:
+                self._tell(entry)
+
+    async def _state_secrets(self) -> None:
+        """Notes which secrets a configuration has changed, once it is in force."""
+        settings = self._settings()
+        if settings is self._stated:
+            return
+        declared, now = declared_secrets(settings), self._wall()
+        entries = await self._ledger.write(lambda c: audit.state_secrets(c, declared, _ACTOR, now))
+        self._stated = settings
+        for entry in entries:
+            self._tell(entry)
+
+    async def _tell_of_changes(self) -> None:
+        while await self._ledger.read(audit.has_untold):
+            for entry in await self._ledger.write(audit.take_untold):
+                self._tell(entry)
+
+    async def _purge(self) -> None:
+        kept = self._settings().audit
+        for _ in range(_MOST_PURGES):
+            if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, kept.most)):
+                return

@@ -1,0 +1,70 @@
+"""What `gateway audit` tells, page by page: a long trail needs little memory, and no long hold on the ledger."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.commands.moments import iso
+from gateway.commands.session import Desk, look
+from gateway.commands.table import show_table
+from gateway.ledger.audit import Recorded, recorded
+
+_PAGE: Final = 1000
+_HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
+_Take = Callable[[list[Recorded]], None]
+
+
+def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> None:
+    """Tells of all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
+    if as_json:
+        told = _told_as_json()
+        look(config, lambda desk: _each_page(desk, since, of, told))
+        click.echo("\n]")
+        return
+    rows: list[Recorded] = []
+    look(config, lambda desk: _each_page(desk, since, of, rows.extend))
+    show_table(_HEADINGS, [_cells(row) for row in rows])
+
+
+async def _each_page(desk: Desk, since: float, of: str | None, take: _Take) -> None:
+    before: int | None = None
+    while True:
+        page = await desk.ledger.read(
+            lambda c, before=before: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
+        )
+        take(page)
+        if len(page) < _PAGE:
+            return
+        before = page[-1].id
+
+
+def _told_as_json() -> _Take:
+    """Writes an array, one record a line, as the pages come."""
+    before = "["
+
+    def take(page: list[Recorded]) -> None:
+        nonlocal before
+        if not page and before == "[":
+            click.echo(before, nl=False)
+        for row in page:
+            click.echo(f"{before}\n  {json.dumps(_fields(row))}", nl=False)
+            before = ","
+
+    return take
+
+
+def _fields(row: Recorded) -> dict[str, Any]:
+    return {"id": row.id, **row.entry._asdict(), "at": iso(row.entry.at)}
+
+
+def _cells(row: Recorded) -> list[object]:
+    entry = row.entry
+    detail = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
+    return [iso(entry.at), entry.actor, entry.action, entry.subject, detail or None]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,179 @@
+"""The trail on a real ledger, on both engines: what is noted is written once and told once, also after an outage."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.audit.entry import Action, Entry
+from gateway.audit.refusals import Refusals
+from gateway.audit.trail import Trail
+from gateway.errors import LedgerUnavailable
+from gateway.jobs.job import Job
+from gateway.ledger.audit import record, recorded
+from gateway.ledger.engine import Engine
+from gateway.ledger.ledger import Ledger, open_ledger
+from gateway.model import Reason
+from gateway.observe.log import LogStream, json_line
+from gateway.settings import Settings
+from tests.jobs.test_job import SHAPE
+from tests.support.ledgers import NOON, open_engine
+from tests.support.pure import make_settings
+
+ENVIRON = {"TOKEN": "canary-admin-token-0123456789abcdef", "OTHER": "canary-other-token-0123456789abcdef"}
+
+
+class Told(LogStream):
+    """The log, as what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, json_line)
+        self.events: list[dict[str, Any]] = []
+
+    def put(self, event: Any) -> None:
+        json_line(dict(event))
+        self.events.append(dict(event))
+
+
+class Room:
+    """A trail and what it stands on, at a moment that tests set."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, most: int = 100) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.now = NOON
+        self.told = Told()
+        self.refusals = Refusals()
+        self.trail = Trail(
+            ledger, lambda: self.settings, self.refusals, self.told,
+            lambda: datetime.fromtimestamp(self.now, UTC), lambda: self.now, most,
+        )  # fmt: skip
+
+    async def entries(self) -> list[Entry]:
+        return [found.entry for found in await self.ledger.read(recorded)]
+
+    @property
+    def actions(self) -> list[str]:
+        return [f"{event['action']} {event['subject']}" for event in self.told.events]
+
+
+def job(name: str = "j1", owner: str = "key:ci") -> Job:
+    return Job("default", name, owner, SHAPE, "/api/v1/marker", NOON)
+
+
+@pytest.fixture
+def room(engine: Engine, tmp_path: Path) -> Room:
+    return Room(Ledger(engine), make_settings(tmp_path, ENVIRON))
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Room:
+    """A trail whose ledger can't be opened: a directory lies in its place."""
+    (tmp_path / "taken").mkdir()
+    return Room(open_ledger(f"sqlite:///{tmp_path}/taken", 1.0), make_settings(tmp_path, ENVIRON), most=3)
+
+
+async def test_a_first_read_is_written_and_told_with_who_and_where_from(room: Room) -> None:
+    found = job()
+    room.trail.read(found, "key:ci", "192.0.2.7")
+    room.trail.read(found, "key:other", "192.0.2.8")
+    assert found.is_read
+    await room.trail.turn(1)
+    detail = {"upstream": "default", "owner": "key:ci", "client": "192.0.2.7"}
+    assert await room.entries() == [Entry(int(NOON), "key:ci", Action.READ, "j1", detail)]
+    (event,) = room.told.events
+    assert event == {
+        "timestamp": datetime(2026, 11, 23, 12, 0, tzinfo=UTC), "level": "info", "event": "audit",
+        "at": "2026-11-23T12:00:00Z", "actor": "key:ci", "action": "job.read", "subject": "j1", "detail": detail,
+    }  # fmt: skip
+    await room.trail.turn(2)
+    assert len(room.told.events) == 1
+
+
+async def test_refusals_are_written_when_their_minute_is_over_or_at_the_end(room: Room) -> None:
+    room.refusals.add(None, Reason.UNAUTHENTICATED, room.now)
+    await room.trail.turn(1)
+    assert await room.entries() == []
+    room.now += 60
+    room.refusals.add("ci", Reason.RATE_LIMITED, room.now)
+    await room.trail.turn(2)
+    assert [entry.actor for entry in await room.entries()] == ["anyone"]
+    await room.trail.close()
+    assert [entry.actor for entry in await room.entries()] == ["key:ci", "anyone"]
+    assert room.actions == ["request.refused unauthenticated", "request.refused rate_limited"]
+
+
+async def test_a_secret_of_the_configuration_is_noted_when_it_changes(room: Room, tmp_path: Path) -> None:
+    await room.trail.turn(1)
+    room.settings = make_settings(tmp_path, ENVIRON, admin={"token": {"env": "TOKEN"}})
+    await room.trail.turn(2)
+    room.settings = make_settings(tmp_path, ENVIRON, admin={"token": {"env": "OTHER"}})
+    await room.trail.turn(3)
+    await room.trail.turn(4)
+    room.settings = make_settings(tmp_path, ENVIRON)
+    await room.trail.turn(5)
+    of_token = [action for action in room.actions if "admin.token" in action]
+    assert of_token == ["secret.set admin.token", "secret.set admin.token", "secret.removed admin.token"]
+    assert "canary" not in str(room.told.events)
+    first, second = [event["detail"]["fingerprint"] for event in room.told.events if event["action"] == "secret.set"][
+        -2:
+    ]
+    assert first != second
+    assert len(first) == 8
+
+
+async def test_what_the_command_line_changes_is_told_by_one_replica(
+    room: Room, engine: Engine, ledger_url: str, tmp_path: Path
+) -> None:
+    another_engine = open_engine(ledger_url)
+    another = Room(Ledger(another_engine), make_settings(tmp_path, ENVIRON))
+    await engine.write(lambda c: record(c, NOON, "cli:op", "key.create", "ci", {"profile": "default"}))
+    await room.trail.turn(1)
+    await another.trail.turn(1)
+    await room.trail.turn(2)
+    assert room.actions == ["key.create ci"]
+    assert another.actions == []
+    await another_engine.close()
+
+
+async def test_while_the_ledger_is_away_it_waits_up_to_a_bound_and_the_log_has_the_rest(away: Room) -> None:
+    for number in range(5):
+        away.trail.read(job(f"j{number}"), "key:ci", "192.0.2.7")
+    with pytest.raises(LedgerUnavailable):
+        await away.trail.turn(1)
+    assert away.actions == ["job.read j0", "job.read j1"]
+    assert away.trail.dropped == 2
+    await away.trail.close()
+    assert away.actions == [f"job.read j{number}" for number in range(5)]
+    (metric,) = away.trail.collect()
+    assert (metric.name, metric.samples[0].value) == ("gateway_audit_records_dropped", 5)
+
+
+async def test_what_waited_is_written_once_the_ledger_is_back(away: Room, tmp_path: Path) -> None:
+    away.trail.read(job(), "key:ci", "192.0.2.7")
+    with pytest.raises(LedgerUnavailable):
+        await away.trail.turn(1)
+    (tmp_path / "taken").rmdir()
+    await away.trail.turn(2)
+    assert [entry.subject for entry in await away.entries()] == ["j1"]
+    assert (away.actions, away.trail.dropped) == (["job.read j1"], 0)
+    await away.ledger.close()
+
+
+async def test_more_than_fits_one_transaction_is_written_whole(room: Room, tmp_path: Path) -> None:
+    room = Room(room.ledger, make_settings(tmp_path, ENVIRON), most=1000)
+    for number in range(450):
+        room.trail.read(job(f"j{number}"), "key:ci", "192.0.2.7")
+    await room.trail.turn(1)
+    assert len(await room.entries()) == 450
+    assert len(room.told.events) == 450
+
+
+async def test_old_records_go(room: Room, tmp_path: Path) -> None:
+    await room.ledger.write(lambda c: record(c, NOON - 7200, "cli:op", "key.create", "old", {}))
+    room.settings = make_settings(tmp_path, ENVIRON, audit={"keep": "1h"})
+    await room.trail.turn(1)
+    assert [entry.subject for entry in await room.entries()] == ["old"]
+    await room.trail.turn(0)
+    assert await room.entries() == []
