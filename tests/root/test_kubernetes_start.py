@@ -1,7 +1,7 @@
 """The gateway of deploy/kubernetes, started with exactly what is rendered.
 
-Its ConfigMap, command, arguments, environment, mounts, user, and a root that is read-only, in a network of its own, so
-that ports and addresses are the pod's. There is no kubelet: tests/support/podsandbox.py does its part.
+Its ConfigMap, command, arguments, environment, mounts and user, and a read-only root, in a network of its own: ports
+and addresses are the pod's, too. There is no kubelet: tests/support/podsandbox.py does its part.
 """
 
 import json
@@ -144,7 +144,8 @@ def pod(overlay: str, tmp_path: Path, ledger: tuple[str, tuple[str, ...]]) -> It
 
 def status_field(process: Process, name: str) -> str:
     text = Path(f"/proc/{process.pid}/status").read_text()
-    return re.findall(rf"^{name}:\s*(.*)$", text, re.MULTILINE)[0].strip()
+    (value,) = re.findall(rf"^{name}:\s*(.*)$", text, re.MULTILINE)
+    return str(value)
 
 
 def test_it_is_ready_serves_and_ends_as_the_pod_says(pod: Pod) -> None:
@@ -215,9 +216,9 @@ def test_the_pods_mounts_are_its_own(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["sidecar"])
-def test_the_ledger_is_copied_while_it_is_used_as_the_page_says(pod: Pod, tmp_path: Path) -> None:
+def test_the_ledger_is_copied_while_it_is_used_as_the_page_says(pod: Pod) -> None:
     pod.run("keys", "create", "first")
-    (program,) = re.findall(r"-- python -c '(.*)'$", (ROOT / "docs/kubernetes.md").read_text(), re.MULTILINE)
+    (program,) = re.findall(r"^ +python -c '(.*)'$", (ROOT / "docs/kubernetes.md").read_text(), re.MULTILINE)
     pod.sandbox.output(*pod.sandbox.inside("python", "-c", program))
     copied = pod.volumes["ledger"] / "data" / "copy.db"
     with closing(sqlite3.connect(copied)) as connection:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -70,7 +71,7 @@ def network(**numbers: int) -> Iterator[dict[str, Host]]:
         for name, host in hosts.items():
             _plug_in(name, host, switch)
         for host in hosts.values():
-            eventually(lambda host=host: _is_up(host))
+            eventually(partial(_is_up, host))
         yield hosts
 
 

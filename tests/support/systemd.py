@@ -1,7 +1,7 @@
 """A real systemd, as PID 1 of namespaces of its own: the unit as it is, with its user, its files and its sandbox.
 
-Nothing of the machine is changed: /etc is a copy, what is written lies in tmpfs, the network is a loopback of its own,
-and all of it is gone when the first process is. It needs root, and a kernel that lets root make namespaces.
+Nothing of the machine is changed: /etc is a copy, what is written lies in tmpfs, the network is a loopback of its
+own, and all of it is gone when the first process is. It needs root, and a kernel that lets root make namespaces.
 """
 
 import os
