@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -110,8 +111,8 @@ def test_in_its_sandbox_it_counts_pages_and_converts(started: Machine) -> None:
 UNHEX = "import sys; sys.stdout.buffer.write(bytes.fromhex(sys.stdin.read()))"
 
 
-def complete(body: str) -> dict[str, int] | None:
-    answer: dict[str, int] = json.loads(body)
+def complete(body: str) -> dict[str, Any] | None:
+    answer: dict[str, Any] = json.loads(body)
     return answer if answer.get("status") == "complete" else None
 
 
@@ -135,7 +136,7 @@ def test_a_reload_is_told_of_good_or_refused(started: Machine) -> None:
     before = started.log.count('"configuration reloaded"')
     started.run(f"systemctl reload {UNIT}")
     eventually(lambda: started.unit("StatusText") == "Reloaded")
-    assert started.log.count('"configuration reloaded"') == before + 1
+    eventually(lambda: started.log.count('"configuration reloaded"') == before + 1)
     started.run("cp /etc/gateway/gateway.yaml /mnt/good.yaml; echo 'nonsense: 1' >> /etc/gateway/gateway.yaml")
     try:
         started.run(f"systemctl reload {UNIT}")
