@@ -48,7 +48,6 @@ class Notifier:
         if self._is_serving:
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reloading")
-            self._status = ""
 
     def reloaded(self, *, in_force: bool) -> None:
         """That is over, whatever came of it: systemd knows no reload that was refused."""

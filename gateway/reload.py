@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -124,15 +125,13 @@ class Reloader:
     async def run(self) -> None:
         """Watches until it is cancelled."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._forced.wait(), _INTERVAL)
-            except TimeoutError:
-                found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._settings)))
-                if found == self._tried:
-                    continue
-                self._tried = found
-            self._forced.clear()
-            await self.reload()
+            found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._settings)))
+            if self._forced.is_set() or found != self._tried:
+                self._forced.clear()
+                self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
+                await self.reload()
 
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""

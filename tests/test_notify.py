@@ -94,6 +94,19 @@ async def test_a_reload_is_told_of_with_its_time_and_its_end(systemd: ServiceMan
         assert refused["STATUS"].startswith("Reload refused")
 
 
+async def test_what_came_of_a_reload_stays_to_be_read(systemd: ServiceManager) -> None:
+    made = notifier(systemd, WATCHDOG_USEC="100000")
+    async with running(made):
+        await came(systemd, "READY")
+        made.reloading()
+        made.reloaded(in_force=False)
+        systemd.next()
+        systemd.next()
+        seen = len(systemd.messages)
+        await eventually(lambda: bool(systemd.rest()) and len(systemd.messages) >= seen + 3, within=60)
+    assert systemd.messages[seen:] == [{"WATCHDOG": "1"}] * (len(systemd.messages) - seen)
+
+
 async def test_no_reload_makes_it_ready_before_it_is_or_after_it_ends(systemd: ServiceManager) -> None:
     made = notifier(systemd, lambda: ["ledger"])
     async with running(made):

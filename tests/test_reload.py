@@ -398,6 +398,23 @@ async def test_a_change_is_noticed_and_a_fault_is_tried_once(site: Site, monkeyp
     assert reloader.was_successful
 
 
+async def test_what_was_before_a_fault_that_a_signal_met_is_noticed_when_it_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    site.swap_key("two")
+    async with running(reloader):
+        reloader.force()
+        while not events:
+            await asyncio.sleep(0)
+        assert not reloader.was_successful
+        monkeypatch.setattr(gateway.reload, "_INTERVAL", 0.001)
+        site.swap_key("one")  # the very files that are in force
+        await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.was_successful
+
+
 # What must not be missed
 
 

@@ -13,7 +13,7 @@ from tests.support.systemd import UNIT, Machine, machine, why_not
 
 pytestmark = pytest.mark.timeout(300)
 PAGES = 7
-# docs/systemd.md, word for word: what an operator types before the first start.
+# What docs/systemd.md has an operator type before the first start, by hand.
 PREPARE = """
 systemd-sysusers
 install -d -m 0750 -o root -g document-gateway /etc/gateway /etc/gateway/tls
@@ -143,7 +143,7 @@ def test_a_reload_is_told_of_good_or_refused(started: Machine) -> None:
         eventually(lambda: started.unit("StatusText").startswith("Reload refused"))
         assert started.unit("ActiveState") == "active"
     finally:
-        started.run("cp /mnt/good.yaml /etc/gateway/gateway.yaml")
+        started.run(f"cp /mnt/good.yaml /etc/gateway/gateway.yaml; systemctl reload {UNIT}")
     eventually(lambda: started.unit("StatusText") == "Reloaded")
 
 
