@@ -20,8 +20,8 @@ LEVELS = [
     body.submitbody body.spool body.counter body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
     """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
-    units drive jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url webhooks.forbidden
-    webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
+    units drive jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url
+    webhooks.forbidden webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
 ]
 PURE = [

@@ -17,6 +17,7 @@ from gateway.notify import Notifier
 from gateway.reload import Prepared, Reloader, prepare, watched
 from gateway.tls import Certificates, fingerprint
 from tests.support.pure import make_settings, write
+from tests.support.waiting import eventually
 
 SECRET = "long-and-random-secret"
 LONG = 60
@@ -406,8 +407,7 @@ async def test_what_was_before_a_fault_that_a_signal_met_is_noticed_when_it_is_b
     site.swap_key("two")
     async with running(reloader):
         reloader.force()
-        while not events:
-            await asyncio.sleep(0)
+        await eventually(lambda: bool(events))
         assert not reloader.was_successful
         monkeypatch.setattr(gateway.reload, "_INTERVAL", 0.001)
         site.swap_key("one")  # the very files that are in force
