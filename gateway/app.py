@@ -191,7 +191,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         books = _books(stack, live, prepared)
         await books.open()
         trail = Trail(books.ledger, lambda: live.state.settings, refusals, stream, _now, time.time)
-        stack.push_async_callback(trail.close)
+        stack.push_async_callback(trail.close, settings.ledger.timeout)
 
         def put_in_force(new: Prepared) -> None:
             live.state = books.joined(new)

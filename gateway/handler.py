@@ -271,7 +271,7 @@ class Handler:
 
     def _note_read(self, order: Order, job: Job, *, had_ended: bool) -> None:
         """Lets the audit trail know who was given a job's result first."""
-        if not job.is_read and is_seen(order, job, had_ended=had_ended):
+        if not job.is_read and is_seen(order, had_ended=had_ended):
             permit = order.passage.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))
 

@@ -303,7 +303,8 @@ class Trace(NamedTuple):
 class Delivery:
     """What forwarding did for one request: times in seconds of the loop's clock, sizes of bodies in bytes.
 
-    `status` is 0 until an answer's head was written to the client; `is_final` says that it told of a job's end.
+    `status` is 0 until an answer's head was written to the client; `is_final` says that it told of a job's end, and
+    `is_unfinished` that it was looked at whole and told that the job still runs.
     `held` is how long the request waited for that end, as its client wished.
     """
 
@@ -315,6 +316,7 @@ class Delivery:
     received: int = 0
     sent: int = 0
     is_final: bool = False
+    is_unfinished: bool = False
     held: float = 0.0
 
 

@@ -179,7 +179,7 @@ async def test_whose_job_it_is_is_in_the_ledger_before_its_client_knows(desk: De
     assert row == {
         **JOB._asdict(), "upstream": "default", "reservation": "r1", "account": ACCOUNT, "owner": ACCOUNT,
         "state": JobState.RUNNING, "created_at": NOON, "watcher": "us", "ended_at": None, "expires_at": None,
-        "changed_at": row["changed_at"],
+        "changed_at": row["changed_at"], "read_at": None,
     }  # fmt: skip
     (row,) = await desk.rows(deliveries)
     assert (row["id"], row["request_id"], row["url"]) == ("w1", "job", WEBHOOK.url)

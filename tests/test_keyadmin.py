@@ -52,8 +52,8 @@ def admin(ledger: Ledger, settings: Settings, clock: Clock) -> KeyAdmin:
 
 async def audited(ledger: Ledger) -> list[tuple[str, str, str, dict[str, Any]]]:
     """Actor, action, subject and detail of all changes, the first one first."""
-    rows = await ledger.read(audit.recorded)
-    return [(row["actor"], row["action"], row["subject"], row["detail"]) for row in reversed(rows)]
+    found = [row.entry for row in await ledger.read(audit.recorded)]
+    return [(entry.actor, entry.action, entry.subject, dict(entry.detail)) for entry in reversed(found)]
 
 
 async def test_a_key_is_made_and_its_secret_is_not_kept(admin: KeyAdmin, ledger: Ledger) -> None:

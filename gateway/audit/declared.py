@@ -1,22 +1,30 @@
 """The secrets that a configuration names, by their fingerprints: when one changes, the audit trail says so. Pure.
 
 A fingerprint is the first eight hexadecimal digits of the secret's SHA-256: enough to see that it is another one, or
-the one you have at hand; of no use to find it.
+the one you have at hand. A secret of less than 32 bytes has none: it would tell whoever guesses which guess is right.
 """
 
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.settings import SecretDigest, SecretValue, Settings
 
 _DIGITS: Final = 8
+_LONG: Final = 32
 _Secret = SecretDigest | SecretValue | None
 
 
-def declared_secrets(settings: Settings) -> dict[str, str]:
-    """Fingerprints by the setting's path; list entries are named, so that their order means nothing."""
-    return {path: _fingerprint(secret) for path, secret in _secrets(settings) if secret is not None}
+class Declared(NamedTuple):
+    """A secret's SHA-256, for comparisons in memory alone, and what may be told of it."""
+
+    digest: bytes
+    fingerprint: str | None
+
+
+def declared_secrets(settings: Settings) -> dict[str, Declared]:
+    """The secrets by the setting's path; list entries are named, so that their order means nothing."""
+    return {path: _declared(secret) for path, secret in _secrets(settings) if secret is not None}
 
 
 def _secrets(settings: Settings) -> Iterator[tuple[str, _Secret]]:
@@ -36,6 +44,9 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, _Secret]]:
         yield f"webhooks.in[{received.name}].previous_secret", received.previous_secret
 
 
-def _fingerprint(secret: SecretDigest | SecretValue) -> str:
-    digest = secret.digest if isinstance(secret, SecretDigest) else sha256(secret.value).digest()
-    return digest.hex()[:_DIGITS]
+def _declared(secret: SecretDigest | SecretValue) -> Declared:
+    if isinstance(secret, SecretDigest):
+        digest, length = secret.digest, secret.length
+    else:
+        digest, length = sha256(secret.value).digest(), len(secret.value)
+    return Declared(digest, digest.hex()[:_DIGITS] if length >= _LONG else None)

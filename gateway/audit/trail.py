@@ -16,7 +16,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.audit.declared import declared_secrets
+from gateway.audit.declared import Declared, declared_secrets
 from gateway.audit.entry import Action, Entry, audit_event
 from gateway.audit.refusals import Refusals
 from gateway.errors import LedgerUnavailable, whereabouts
@@ -61,6 +61,8 @@ class Trail:
         self._most = most
         self._waiting: deque[Entry | FirstRead] = deque()
         self._stated: Settings | None = None
+        self._declared: dict[str, Declared] = {}
+        self._at_once = _AT_ONCE
         self.dropped = 0
 
     def read(self, job: Job, actor: str, client: str) -> None:
@@ -99,13 +101,14 @@ class Trail:
         if turn % _PURGE == 0:
             await self._purge()
 
-    async def close(self) -> None:
-        """Writes what is left; what the ledger does not take is told to the log alone."""
+    async def close(self, within: float) -> None:
+        """Writes what is left, so many seconds at most; what the ledger does not take is told to the log alone."""
         for entry in self._refusals.all():
             self._put(entry)
         try:
-            await self._write()
-        except LedgerUnavailable:
+            async with asyncio.timeout(within):
+                await self._write()
+        except (LedgerUnavailable, TimeoutError):
             while self._waiting:
                 self._drop(self._waiting.popleft())
 
@@ -131,8 +134,13 @@ class Trail:
 
     async def _write(self) -> None:
         while self._waiting:
-            some = list(islice(self._waiting, _AT_ONCE))
-            written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
+            some = list(islice(self._waiting, self._at_once))
+            try:
+                written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
+            except LedgerUnavailable:
+                self._at_once = max(1, self._at_once // 2)  # a slow one may be in time for fewer
+                raise
+            self._at_once = _AT_ONCE
             for _ in some:
                 self._waiting.popleft()
             for entry in written:
@@ -144,18 +152,24 @@ class Trail:
         if settings is self._stated:
             return
         declared, now = declared_secrets(settings), self._wall()
-        entries = await self._ledger.write(lambda c: audit.state_secrets(c, declared, _ACTOR, now))
-        self._stated = settings
+        told = {path: secret.fingerprint for path, secret in declared.items()}
+        replaced = {path for path, secret in declared.items() if self._declared.get(path, secret) != secret}
+        entries = await self._ledger.write(lambda c: audit.state_secrets(c, told, replaced, _ACTOR, now))
+        self._stated, self._declared = settings, declared
         for entry in entries:
             self._tell(entry)
 
     async def _tell_of_changes(self) -> None:
         while await self._ledger.read(audit.has_untold):
-            for entry in await self._ledger.write(audit.take_untold):
+            entries = await self._ledger.write(audit.take_untold)
+            for entry in entries:
                 self._tell(entry)
+            if not entries:  # another replica has them, and has not ended its transaction yet
+                return
 
     async def _purge(self) -> None:
         kept = self._settings().audit
+        cuts = await self._ledger.report(lambda c: audit.surplus(c, kept.most))
         for _ in range(_MOST_PURGES):
-            if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, kept.most)):
+            if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
                 return

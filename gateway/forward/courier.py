@@ -111,6 +111,7 @@ class Courier:
         client, unread = order.client, not order.body.is_eof()
         closes = client.live.is_draining or client.is_revoked or unread or not order.passage.fields.keep_alive
         self._send_whole(order, answer, Framing(len(content), False, closes), content)
+        order.delivery.is_unfinished = order.job is not None and order.job.is_running
         order.client.is_last = closes
 
     async def _ask_safely(self, order: Order, pool: Pool) -> UpstreamConnection:
@@ -167,6 +168,7 @@ class Courier:
             self._send_whole(order, answer, framing, content)
             job = order.job
             if job is not None and job.is_running and self._onlooker.is_unfinished(job, content):
+                order.delivery.is_unfinished = True
                 _learnt(job, passage, self._clock())
             elif job is not None:
                 watch = self._watch(order, answer)
@@ -174,6 +176,7 @@ class Courier:
                     watch.take(content)
                     watch.end()
                     order.delivery.is_final = watch.is_final
+                    order.delivery.is_unfinished = watch.is_unfinished
         else:
             order.delivery.status = answer.status
             download = Download(
@@ -183,7 +186,6 @@ class Courier:
             if _is_rewritten(passage, answer):
                 download.rewriter = _rewriter(order)
             await download.run(self._client_head(order, answer, framing))
-            order.delivery.is_final = download.is_final
         client.is_last = framing.closes
 
     def _watch(self, order: Order, answer: AnswerHead) -> Watch | None:

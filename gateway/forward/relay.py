@@ -35,9 +35,10 @@ class Inspection(Protocol):
 
 
 class Watch(Protocol):
-    """Looks at an answer as it passes; `is_final` then says whether it told of a job's end."""
+    """Looks at an answer as it passes; then it says whether that told of a job's end, or that the job still runs."""
 
     is_final: bool
+    is_unfinished: bool
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes."""
@@ -153,7 +154,7 @@ async def _until_writable(client: ClientConnection, upstream: UpstreamConnection
 class Download:
     """Takes an answer's body from the upstream and writes it to the client; pauses the upstream when that is slow."""
 
-    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "is_final", "rewriter", "watch")
+    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "rewriter", "watch")
 
     def __init__(
         self,
@@ -171,7 +172,6 @@ class Download:
         self._delivery = delivery
         self.watch: Watch | None = None
         self.rewriter: Rewriter | None = None
-        self.is_final = False
 
     async def run(self, head: bytes) -> None:
         """Writes the head and all of the body.
@@ -199,7 +199,8 @@ class Download:
             client.send(b"0\r\n\r\n")
         if self.watch is not None:
             self.watch.end()
-            self.is_final = self.watch.is_final
+            self._delivery.is_final = self.watch.is_final
+            self._delivery.is_unfinished = self.watch.is_unfinished
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""

@@ -87,16 +87,16 @@ def shape_of(passage: Passage) -> JobShape:
     return passage.shape
 
 
-def is_seen(order: Order, job: Job, *, had_ended: bool) -> bool:
+def is_seen(order: Order, *, had_ended: bool) -> bool:
     """Whether anything of a job's result went to the client of this request, whatever became of it then.
 
-    What is asked elsewhere than at the job's own target may have been its result: nobody has looked into it.
+    Whatever was not looked at whole may have been its result: what is asked elsewhere than at the job's own target, a
+    range of it, what its client did not wait for.
     """
     passage, delivery = order.passage, order.delivery
-    kind = passage.permit.route.kind
-    may_be = had_ended or delivery.is_final or passage.asked != job.target
-    is_content = kind is Kind.ASSET or (kind is Kind.RESULT and may_be)
-    return is_content and delivery.status in _SEEN and passage.method != "HEAD"
+    is_of_it = passage.permit.route.kind in {Kind.RESULT, Kind.ASSET} and passage.method != "HEAD"
+    runs_on = delivery.is_unfinished and not had_ended
+    return is_of_it and delivery.status in _SEEN and not runs_on
 
 
 def is_read(order: Order, *, had_ended: bool) -> bool:

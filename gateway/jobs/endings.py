@@ -152,7 +152,7 @@ class Endings:
 class Watch:
     """Looks at one status answer as it passes."""
 
-    __slots__ = ("_endings", "_job", "_most", "_scalars", "content", "is_final")
+    __slots__ = ("_endings", "_job", "_most", "_scalars", "content", "is_final", "is_unfinished")
 
     def __init__(self, endings: Endings, job: Job) -> None:
         self._endings = endings
@@ -163,6 +163,8 @@ class Watch:
         """The answer so far; None when it is longer than is kept."""
         self.is_final = False
         """Whether it said, once it was whole, that the job has ended."""
+        self.is_unfinished = False
+        """Whether it said, once it was whole, that the job still runs."""
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes of an answer."""
@@ -176,6 +178,7 @@ class Watch:
         """Called once the answer is whole."""
         if self._scalars is not None and self._scalars.is_whole:
             self.is_final = self._endings.learnt(self._job, self.content, self._scalars.values)
+            self.is_unfinished = not self.is_final
 
 
 def _nothing() -> None:

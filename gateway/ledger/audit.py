@@ -5,10 +5,10 @@ has told its log of it. What gateways note themselves comes later, from memory.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, tuple_, update
 
 from gateway.audit.entry import Action, Entry
 from gateway.ledger.schema import audit, counters, jobs
@@ -43,28 +43,31 @@ def record(
 
 def append(connection: Connection, notes: Iterable[Entry | FirstRead]) -> list[Entry]:
     """Writes what a gateway has noted; those that became records."""
-    entries = []
-    for note in notes:
-        if not isinstance(note, FirstRead):
-            entries.append(note)
-        elif _is_first(connection, note):
-            entries.append(note.entry)
+    notes = list(notes)
+    reads = [note for note in notes if isinstance(note, FirstRead)]
+    firsts = _firsts(connection, {(read.upstream, read.entry.subject, read.owner): read for read in reversed(reads)})
+    entries = [_entry_of(note) for note in notes if not isinstance(note, FirstRead) or id(note) in firsts]
     if entries:
         connection.execute(_INSERT, [{**_row(entry), "untold": None} for entry in entries])
     return entries
 
 
-def state_secrets(connection: Connection, declared: Mapping[str, str], actor: str, now: float) -> list[Entry]:
-    """Notes which secrets are others than the last records say; `declared` has fingerprints by setting."""
+def state_secrets(
+    connection: Connection, declared: Mapping[str, str | None], replaced: Collection[str], actor: str, now: float
+) -> list[Entry]:
+    """Notes which secrets are others than the last records say, and which are known to be `replaced`.
+
+    `declared` has fingerprints by setting, None for a secret that has none.
+    """
     # Replicas that reload together note it once: whoever comes second waits here, and sees the first one's records.
     connection.execute(select(counters).where(counters.c.name == "ledger").with_for_update())
     last = _last_stated(connection)
     found = [
-        Entry(int(now), actor, Action.SECRET_SET, subject, {"fingerprint": fingerprint})
+        Entry(int(now), actor, Action.SECRET_SET, subject, {"fingerprint": fingerprint} if fingerprint else {})
         for subject, fingerprint in declared.items()
-        if last.get(subject) != fingerprint
+        if last.get(subject) != (Action.SECRET_SET, fingerprint) or subject in replaced
     ]
-    gone = [subject for subject, fingerprint in last.items() if fingerprint is not None and subject not in declared]
+    gone = [name for name, (action, _) in last.items() if action == Action.SECRET_SET and name not in declared]
     found += [Entry(int(now), actor, Action.SECRET_REMOVED, subject, {}) for subject in gone]
     append(connection, found)
     return found
@@ -108,18 +111,28 @@ def recorded(
     return list(map(_recorded, connection.execute(query)))
 
 
-def purge(connection: Connection, before: float, most: int) -> int:
-    """Removes what is older than a moment, and first reads and refusals past so many of each: how many, some at once.
+def surplus(connection: Connection, most: int) -> dict[str, int]:
+    """Up to which id there are more first reads and refusals than so many of each. A long look: see Ledger.report."""
+    found = {}
+    for action in _BOUNDED:
+        newest_first = select(audit.c.id).where(audit.c.action == action).order_by(audit.c.id.desc())
+        cut = connection.execute(newest_first.offset(most).limit(1)).scalar()
+        if cut is not None:
+            found[str(action)] = cut
+    return found
+
+
+def purge(connection: Connection, before: float, cuts: Mapping[str, int]) -> int:
+    """Removes what is older than a moment, and what `surplus` found to be too many: how many, some at once.
 
     Changes go by their age alone: nobody but an administrator makes them, and no stranger pushes them out.
     """
     old = select(audit.c.id).where(audit.c.at < int(before)).order_by(audit.c.at).limit(_AT_ONCE)
     removed = _remove(connection, connection.execute(old).scalars().all())
-    for action in _BOUNDED:
-        of_action = select(audit.c.id).where(audit.c.action == action)
-        newest_too_many = of_action.order_by(audit.c.id.desc()).offset(most).limit(1).scalar_subquery()
-        surplus = of_action.where(audit.c.id <= newest_too_many).order_by(audit.c.id).limit(_AT_ONCE)
-        removed += _remove(connection, connection.execute(surplus).scalars().all())
+    for action, cut in cuts.items():
+        too_many = select(audit.c.id).where(audit.c.action == action, audit.c.id <= cut)
+        oldest = connection.execute(too_many.order_by(audit.c.id).limit(_AT_ONCE)).scalars().all()
+        removed += _remove(connection, oldest)
     return removed
 
 
@@ -127,13 +140,29 @@ def _remove(connection: Connection, ids: Sequence[int]) -> int:
     return connection.execute(delete(audit).where(audit.c.id.in_(ids))).rowcount if ids else 0
 
 
-def _is_first(connection: Connection, read: FirstRead) -> bool:
-    """Marks the job as read; one that is not there any more was read before it was deleted."""
-    job = (
-        (jobs.c.upstream == read.upstream) & (jobs.c.request_id == read.entry.subject) & (jobs.c.owner == read.owner)
-    )
-    marked = update(jobs).where(job, jobs.c.read_at.is_(None)).values(read_at=read.entry.at)
-    return bool(connection.execute(marked).rowcount) or connection.execute(select(jobs).where(job)).first() is None
+def _entry_of(note: Entry | FirstRead) -> Entry:
+    return note.entry if isinstance(note, FirstRead) else note
+
+
+def _firsts(connection: Connection, reads: Mapping[tuple[str, str, str], FirstRead]) -> set[int]:
+    """Marks jobs as read; which of the reads (by id()) were first. What is gone by now was read before it went.
+
+    The rows are locked in one order, for replicas may note the same jobs, and for two statements only: whoever ends a
+    job waits for them.
+    """
+    if not reads:
+        return set()
+    keys = tuple_(jobs.c.upstream, jobs.c.request_id).in_(sorted({(upstream, name) for upstream, name, _ in reads}))
+    query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.owner, jobs.c.read_at).where(keys)
+    rows = connection.execute(query.order_by(jobs.c.upstream, jobs.c.request_id).with_for_update())
+    known = {(row.upstream, row.request_id, row.owner): row.read_at for row in rows}
+    unread = [(upstream, name) for upstream, name, owner in known if known[upstream, name, owner] is None]
+    marked = [key for key in reads if key[:2] in set(unread) and key in known]
+    if marked:
+        at = max(reads[key].entry.at for key in marked)
+        of = tuple_(jobs.c.upstream, jobs.c.request_id).in_([key[:2] for key in marked])
+        connection.execute(update(jobs).where(of).values(read_at=at))
+    return {id(read) for key, read in reads.items() if known.get(key) is None}
 
 
 def _concerns(key: str) -> ColumnElement[bool]:
@@ -142,10 +171,10 @@ def _concerns(key: str) -> ColumnElement[bool]:
     return or_(of_key, audit.c.subject == f"keys[{key}].secret", audit.c.actor.in_((key, f"key:{key}")))
 
 
-def _last_stated(connection: Connection) -> dict[str, str | None]:
+def _last_stated(connection: Connection) -> dict[str, tuple[str, str | None]]:
     latest = select(func.max(audit.c.id)).where(audit.c.action.in_(_OF_SECRETS)).group_by(audit.c.subject)
     rows = connection.execute(select(audit).where(audit.c.id.in_(latest)))
-    return {row.subject: json.loads(row.detail).get("fingerprint") for row in rows}
+    return {row.subject: (row.action, json.loads(row.detail).get("fingerprint")) for row in rows}
 
 
 def _row(entry: Entry) -> dict[str, Any]:

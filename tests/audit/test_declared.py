@@ -32,7 +32,8 @@ def fingerprint(name: str) -> str:
 
 
 def test_each_secret_is_there_by_its_setting(tmp_path: Path) -> None:
-    assert declared_secrets(make_settings(tmp_path, ENVIRON, **SECTIONS)) == {
+    declared = declared_secrets(make_settings(tmp_path, ENVIRON, **SECTIONS))
+    assert {path: secret.fingerprint for path, secret in declared.items()} == {
         "admin.token": fingerprint("A"),
         "keys[ci].secret": fingerprint("B"),
         "keys[hex].secret": "abababab",
@@ -43,6 +44,15 @@ def test_each_secret_is_there_by_its_setting(tmp_path: Path) -> None:
         "webhooks.in[datalab].secret": fingerprint("H"),
         "webhooks.in[datalab].previous_secret": fingerprint("I"),
     }
+
+
+def test_a_short_secret_has_no_fingerprint(tmp_path: Path) -> None:
+    """It would tell whoever tries all words of a list which one it is."""
+    for length, has_one in ((31, False), (32, True)):
+        settings = make_settings(tmp_path, {"A": "s" * length}, admin={"token": {"env": "A"}})
+        declared = declared_secrets(settings)["admin.token"]
+        assert (declared.fingerprint is not None) == has_one
+        assert declared.digest == sha256(b"s" * length).digest()
 
 
 def test_there_is_none_where_none_is_declared(tmp_path: Path) -> None:

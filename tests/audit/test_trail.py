@@ -1,5 +1,6 @@
 """The trail on a real ledger, on both engines: what is noted is written once and told once, also after an outage."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ async def test_refusals_are_written_when_their_minute_is_over_or_at_the_end(room
     room.refusals.add("ci", Reason.RATE_LIMITED, room.now)
     await room.trail.turn(2)
     assert [entry.actor for entry in await room.entries()] == ["anyone"]
-    await room.trail.close()
+    await room.trail.close(5.0)
     assert [entry.actor for entry in await room.entries()] == ["key:ci", "anyone"]
     assert room.actions == ["request.refused unauthenticated", "request.refused rate_limited"]
 
@@ -144,7 +145,7 @@ async def test_while_the_ledger_is_away_it_waits_up_to_a_bound_and_the_log_has_t
         await away.trail.turn(1)
     assert away.actions == ["job.read j0", "job.read j1"]
     assert away.trail.dropped == 2
-    await away.trail.close()
+    await away.trail.close(5.0)
     assert away.actions == [f"job.read j{number}" for number in range(5)]
     (metric,) = away.trail.collect()
     assert (metric.name, metric.samples[0].value) == ("gateway_audit_records_dropped", 5)
@@ -168,6 +169,36 @@ async def test_more_than_fits_one_transaction_is_written_whole(room: Room, tmp_p
     await room.trail.turn(1)
     assert len(await room.entries()) == 450
     assert len(room.told.events) == 450
+
+
+async def test_the_end_waits_for_no_ledger_for_ever(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    room.trail.read(job(), "key:ci", "192.0.2.7")
+    monkeypatch.setattr(room.ledger, "write", hangs)
+    await room.trail.close(0.01)
+    assert room.actions == ["job.read j1"]
+    assert room.trail.dropped == 1
+
+
+async def test_a_short_secret_is_noted_when_a_reload_replaces_it_and_its_fingerprint_is_not_told(
+    room: Room, tmp_path: Path
+) -> None:
+    for secret in ("canary-short-1", "canary-short-2", "canary-short-2"):
+        room.settings = make_settings(tmp_path, {"TOKEN": secret}, admin={"token": {"env": "TOKEN"}})
+        await room.trail.turn(1)
+    of_token = [event for event in room.told.events if event["subject"] == "admin.token"]
+    assert [(event["action"], event["detail"]) for event in of_token] == [("secret.set", {}), ("secret.set", {})]
+
+
+async def test_changes_that_another_replica_is_taking_are_left_to_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await room.ledger.write(lambda c: record(c, NOON, "cli:op", "key.create", "ci", {}))
+    monkeypatch.setattr("gateway.ledger.audit.take_untold", lambda _: [])  # as PostgreSQL skips rows that are locked
+    await asyncio.wait_for(room.trail.turn(1), 30)
+    assert room.actions == []
 
 
 async def test_old_records_go(room: Room, tmp_path: Path) -> None:

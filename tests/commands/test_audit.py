@@ -81,6 +81,15 @@ def test_many_records_are_told_whole(run: Run, ledger_url: str, count: int) -> N
     assert len(run("--since", "2026-11-23").output.splitlines()) == count + 2
 
 
+def test_a_table_has_an_end_and_says_so(run: Run, ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.commands.auditlook._MOST_ROWS", 5)
+    fill(ledger_url, *(Entry(NOW + n, "key:ci", Action.READ, f"j{n}", {}) for n in range(5)))
+    result = run("--since", "2026-11-23")
+    assert len(result.stdout.splitlines()) == 6
+    assert "the latest 5; --json tells all" in result.stderr
+    assert len(told(run("--since", "2026-11-23", "--json"))) == 6
+
+
 def test_there_is_nothing_yet(run: Run) -> None:
     assert told(run("--json")) == []
     assert run().stdout.splitlines() == ["at  actor  action  subject  detail"]

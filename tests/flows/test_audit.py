@@ -1,5 +1,6 @@
 """The audit trail of a running gateway: who read a job first, who was refused, what administrators changed."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ from gateway.ledger.audit import recorded
 from gateway.ledger.ledger import open_ledger
 from gateway.wantedkey import Wanted
 from tests.flows.test_jobs import MORE_ROUTES, Container, key, keys, poll, started
-from tests.support.backend import Backend
+from tests.support.backend import Backend, Connection, answer
 from tests.support.gateway import ENVIRON, KEY, Running, Start, request
 from tests.support.jobs import PROCESSING, administering, complete, ledger_path
 
@@ -69,6 +70,33 @@ async def test_every_way_to_a_result_is_a_read(start: Start, container: Containe
         "prefer": poll(job, "Prefer: wait=10"),
     }[how]
     assert (await gateway.ask(asked, asked.partition(b" ")[0])).status == 200
+    await gateway.facts.until(lambda: bool(told(gateway, "job.read")))
+    assert [(actor, subject) for actor, subject, _ in await written(gateway, "job.read")] == [("key:ci", job)]
+
+
+class Partly(Container):
+    """Gives a part of each result: what was asked for as a range, or what came before its client left."""
+
+    def __init__(self, part: bytes) -> None:
+        super().__init__()
+        self.part = part
+
+    async def _tell(self, connection: Connection, job: str, *, bodiless: bool) -> None:
+        del job, bodiless
+        connection.send(self.part)
+
+
+@pytest.mark.parametrize("how", ["leaves", "range"])
+async def test_whoever_has_a_part_of_a_result_is_on_record(start: Start, backend: Backend, how: str) -> None:
+    whole = complete(1, markdown="m" * 300_000)
+    ranged = answer(whole[:10_000], status=b"206 Partial Content")
+    backend.script = Partly(ranged if how == "range" else answer(whole)[:200_000])
+    gateway = await start()
+    job = await started(gateway)
+    client = await gateway.connect()
+    client.send(poll(job))
+    await asyncio.wait_for(client.reader.readuntil(b"mmmm"), 30)
+    client.abort()
     await gateway.facts.until(lambda: bool(told(gateway, "job.read")))
     assert [(actor, subject) for actor, subject, _ in await written(gateway, "job.read")] == [("key:ci", job)]
 

@@ -31,6 +31,10 @@ async def append(engine: Engine, *notes: Entry | FirstRead) -> list[Entry]:
     return await engine.write(lambda c: steps.append(c, notes))
 
 
+def purge(connection: Any, before: float, most: int) -> int:
+    return steps.purge(connection, before, steps.surplus(connection, most))
+
+
 async def entries(engine: Engine, **asked: Any) -> list[Entry]:
     return [found.entry for found in await engine.read(lambda c: recorded(c, **asked))]
 
@@ -97,7 +101,7 @@ async def test_what_concerns_a_key_is_found_by_its_id(engine: Engine) -> None:
     await engine.write(lambda c: record(c, NOON, "cli:op", "key.create", "ci", {}))
     await engine.write(lambda c: record(c, NOON, "cli:op", "webhook.retry", "ci", {}))
     await engine.write(
-        lambda c: state_secrets(c, {"keys[ci].secret": "01234567", "admin.token": "x"}, "configuration", NOON)
+        lambda c: state_secrets(c, {"keys[ci].secret": "01234567", "admin.token": "x"}, (), "configuration", NOON)
     )
     await append(engine, refused(3), refused(1, actor="jwt:id#ci"), read("ci", "key:other"), read("j9", "key:ci"))
     about = [(entry.action, entry.subject) for entry in await entries(engine, of="ci")]
@@ -120,7 +124,7 @@ async def test_a_list_goes_on_behind_the_last_and_begins_at_a_moment(engine: Eng
 
 async def test_a_secret_is_noted_when_it_is_another_and_when_it_is_gone(engine: Engine) -> None:
     async def state(at: int = 0, **declared: str) -> list[tuple[str, str]]:
-        made = await engine.write(lambda c: state_secrets(c, declared, "configuration", NOON + at))
+        made = await engine.write(lambda c: state_secrets(c, declared, (), "configuration", NOON + at))
         return [(entry.action, entry.subject) for entry in made]
 
     assert await state(a="1", b="2") == [(Action.SECRET_SET, "a"), (Action.SECRET_SET, "b")]
@@ -132,9 +136,35 @@ async def test_a_secret_is_noted_when_it_is_another_and_when_it_is_gone(engine: 
     assert not await engine.read(steps.has_untold)  # whoever states it tells of it
 
 
+async def test_a_secret_that_may_not_be_told_is_noted_by_whoever_saw_it_change(engine: Engine) -> None:
+    async def state(declared: dict[str, str | None], *replaced: str) -> list[Entry]:
+        return await engine.write(lambda c: state_secrets(c, declared, replaced, "configuration", NOON))
+
+    (made,) = await state({"a": None})
+    assert (made.action, made.subject, made.detail) == (Action.SECRET_SET, "a", {})
+    assert await state({"a": None}) == []
+    assert [entry.subject for entry in await state({"a": None}, "a")] == ["a"]
+    assert [entry.action for entry in await state({})] == [Action.SECRET_REMOVED]
+
+
+async def test_replicas_that_note_the_same_reads_in_any_order_do_not_stop_each_other(engine: Engine) -> None:
+    names = [f"j{number}" for number in range(40)]
+    for name in names:
+        await make_job(engine, name)
+    orders = (names, names[::-1], names[20:] + names[:20])
+    made = await asyncio.gather(*(append(engine, *map(read, order)) for order in orders))
+    assert sorted(entry.subject for part in made for entry in part) == sorted(names)
+
+
+async def test_of_a_job_that_is_read_twice_in_one_batch_the_first_counts(engine: Engine) -> None:
+    await make_job(engine, "j1")
+    first = read("j1", "key:first")
+    assert await append(engine, first, refused(1), read("j1", "key:second")) == [first.entry, refused(1)]
+
+
 async def test_replicas_that_reload_together_note_a_secret_once(engine: Engine) -> None:
     def state(connection: Any) -> list[Entry]:
-        return state_secrets(connection, {"a": "1"}, "configuration", NOON)
+        return state_secrets(connection, {"a": "1"}, (), "configuration", NOON)
 
     made = await asyncio.gather(*(engine.write(state) for _ in range(6)))
     assert sum(map(len, made)) == 1
@@ -145,8 +175,8 @@ async def test_first_reads_and_refusals_are_bounded_by_number_and_changes_are_no
     for number in range(20):
         await engine.write(lambda c, n=number: record(c, NOON + n, "cli:op", "key.create", f"k{n}", {}))  # type: ignore[misc] # its defaults are the values
         await append(engine, refused(number, NOW + number), read(f"j{number}", at=NOW + number))
-    assert await engine.write(lambda c: steps.purge(c, NOON, most)) == 2 * (20 - most)
-    assert await engine.write(lambda c: steps.purge(c, NOON, most)) == 0
+    assert await engine.write(lambda c: purge(c, NOON, most)) == 2 * (20 - most)
+    assert await engine.write(lambda c: purge(c, NOON, most)) == 0
     left = await entries(engine)
     kept = list(range(19, 19 - most, -1))
     assert [entry.detail["count"] for entry in left if entry.action == Action.REFUSED] == kept
@@ -157,7 +187,7 @@ async def test_first_reads_and_refusals_are_bounded_by_number_and_changes_are_no
 async def test_all_goes_by_its_age(engine: Engine) -> None:
     await append(engine, refused(1, NOW - 10), refused(2, NOW))
     await engine.write(lambda c: record(c, NOON - 10, "cli:op", "key.create", "old", {}))
-    assert await engine.write(lambda c: steps.purge(c, NOON - 9, 100)) == 2
+    assert await engine.write(lambda c: purge(c, NOON - 9, 100)) == 2
     assert await entries(engine) == [refused(2)]
 
 
@@ -176,8 +206,8 @@ async def test_no_look_reads_the_whole_trail(engine: Engine) -> None:
         untold = connection.execute(text("EXPLAIN QUERY PLAN SELECT id FROM audit WHERE untold IS NOT NULL")).all()
         assert "ix_audit_untold" in untold[0].detail
         with plans(connection) as found:
-            state_secrets(connection, {}, "configuration", NOON)
-            steps.purge(connection, NOON - 9, 10_000)
+            state_secrets(connection, {}, (), "configuration", NOON)
+            steps.purge(connection, NOON - 9, {Action.READ: 5, Action.REFUSED: 5})
         return found
 
     assert "audit" not in await engine.write(work)

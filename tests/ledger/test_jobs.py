@@ -109,7 +109,7 @@ async def test_a_job_is_its_owners_as_the_reservation_says(book: Book) -> None:
         "upstream": "container", "request_id": "job", "reservation": "r1", "account": "key:acme", "owner": "key:acme",
         "shape": "default", "path": "/api/v1/marker", "check_url": "https://gateway.test/api/v1/marker/job",
         "state": JobState.RUNNING, "created_at": int(NOON), "ended_at": None, "expires_at": None, "changed_at": None,
-        "watcher": "me",
+        "watcher": "me", "read_at": None,
     }  # fmt: skip
     assert await book.row(("other", "job")) is None
     assert await book.row(("container", "job-")) is None
