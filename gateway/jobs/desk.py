@@ -19,6 +19,7 @@ from gateway.model import Kind, Permit, Reason
 
 _OK: Final = 200
 _SEEN: Final = frozenset({200, 206})
+_GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 class JobDesk(NamedTuple):
@@ -93,10 +94,11 @@ def is_seen(order: Order, *, had_ended: bool) -> bool:
     Whatever was not looked at whole may have been its result: what is asked elsewhere than at the job's own target, a
     range of it, what its client did not wait for.
     """
-    passage, delivery = order.passage, order.delivery
-    is_of_it = passage.permit.route.kind in {Kind.RESULT, Kind.ASSET} and passage.method != "HEAD"
-    runs_on = delivery.is_unfinished and not had_ended
-    return is_of_it and delivery.status in _SEEN and not runs_on
+    delivery = order.delivery
+    if delivery.is_unfinished and not had_ended:  # first of all, for nearly every poll is one of these
+        return False
+    passage = order.passage
+    return delivery.status in _SEEN and passage.permit.route.kind in _GIVEN and passage.method != "HEAD"
 
 
 def is_read(order: Order, *, had_ended: bool) -> bool:
