@@ -1,6 +1,8 @@
 """deploy/compose: valid by the Compose specification, nothing published but the gateway, its configuration good."""
 
 import json
+import os
+import shutil
 import subprocess
 from importlib.metadata import files
 from pathlib import Path
@@ -128,3 +130,48 @@ def test_the_program_that_prepares_is_a_program() -> None:
     done = subprocess.run(["/bin/sh", "-n", HERE / "prepare"], capture_output=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
     assert (HERE / "prepare").stat().st_mode & 0o111
+
+
+DOCKER: Final = """#!/bin/sh
+# Stands in for docker: writes down what it is asked, and makes the certificate and knows the key as told.
+echo "$*" >> "$HERE/asked"
+case "$*" in
+"compose version --short") [ -n "$COMPOSE" ] && echo "$COMPOSE" ;;
+*"certs dev"*) echo made > tls/server.pem ;;
+*"keys show"*) [ -e "$HERE/key" ] ;;
+*"keys create"*) : > "$HERE/key"; echo the-secret ;;
+esac
+"""
+
+
+def prepare(here: Path, version: str) -> "subprocess.CompletedProcess[str]":
+    """Runs it on a copy, with stand-ins for docker and for chown, which wants root."""
+    (here / "bin").mkdir(exist_ok=True)
+    for name, text in (("docker", DOCKER), ("chown", "#!/bin/sh\n")):
+        (here / "bin" / name).write_text(text)
+        (here / "bin" / name).chmod(0o755)
+    shutil.copy(HERE / "prepare", here / "prepare")
+    environment = {"PATH": f"{here / 'bin'}:{os.environ['PATH']}", "HERE": str(here), "COMPOSE": version}
+    command = [str(here / "prepare")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+
+
+@pytest.mark.parametrize("version", ["", "2.24.3", "v2.9.0", "1.29.2"])
+def test_without_a_compose_that_will_do_it_says_so_and_leaves_nothing(version: str, tmp_path: Path) -> None:
+    done = prepare(tmp_path, version)
+    assert done.returncode == 1
+    assert "Docker Compose 2.24.4 or newer is needed" in done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"bin", "prepare", "asked"}
+    assert (tmp_path / "asked").read_text() == "compose version --short\n"
+
+
+@pytest.mark.parametrize("version", ["2.24.4", "v2.40.3", "5.0.0", "2.24.6-desktop.1"])
+def test_a_second_run_keeps_what_is_there(version: str, tmp_path: Path) -> None:
+    first = prepare(tmp_path, version)
+    assert (first.returncode, first.stdout) == (0, "the-secret\n"), first.stderr
+    made = {each: each.read_bytes() for place in ("secrets", "tls") for each in (tmp_path / place).iterdir()}
+    assert {each.name for each in made} == {"admin-token", "postgres-password", "pgpass", "server.pem"}
+    second = prepare(tmp_path, version)
+    assert (second.returncode, second.stdout) == (0, ""), second.stderr
+    assert "is there already" in second.stderr
+    assert {each: each.read_bytes() for each in made} == made

@@ -18,9 +18,9 @@ PAGE: Final = (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def shown(beginning: str) -> list[str]:
-    """The commands of the page that begin so, without the lines' ends within them."""
+    """The commands of the page that begin so, with what is piped into them, without the lines' ends within them."""
     lines = re.sub(r" \\\n +", " ", PAGE)
-    return re.findall(rf"^    ({re.escape(beginning)}.*)$", lines, re.MULTILINE)
+    return re.findall(rf"^    ((?:[^|\n]+ \| )*{re.escape(beginning)}.*)$", lines, re.MULTILINE)
 
 
 def made_by(command: str, directory: Path) -> Object:
@@ -79,7 +79,7 @@ def test_the_directories_that_it_applies_are_there() -> None:
 
 
 def test_its_commands_name_objects_that_there_are() -> None:
-    text = "\n".join(shown("kubectl"))
+    text = "\n".join(line for line in shown("kubectl") if "-n monitoring port-forward" not in line)
     for kind in ("deployment", "service"):
         names = {each["metadata"]["name"] for each in render("sidecar").of(kind.capitalize())}
         assert set(re.findall(rf"\b{kind}/(\S+)", text)) <= names
