@@ -35,7 +35,7 @@ from tests.support.ledgers import (
     open_engine,
 )
 
-TIMEOUT: Final = 0.6
+TIMEOUT: Final = 1.5
 MARGIN: Final = 2.0
 NOBODY: Final = 65534
 LOOKS: Final = """
