@@ -32,8 +32,9 @@ PURE = [
     "webhooks.rules", "webhooks.signature", "webhooks.url", "webhooks.forbidden", "webhooks.schedule",
     "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
-    "body.fieldrules", "body.parts", "body.inspector",
+    "body.fieldrules", "body.parts", "body.inspector", "body.gaps",
     "forward.heads", "forward.answer", "forward.checkurl", "forward.scalars", "listener.proxyprotocol",
+    "listener.bypass",
     "observe.requestlog",
 ]  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "ssl", "time", "os"}

@@ -51,15 +51,16 @@ class PageCounter:
         self._tasks: set[asyncio.Task[int | None]] = set()
         self._reaping: asyncio.TimerHandle | None = None
 
-    async def count(self, fd: int, account: str = "") -> int | None:
+    async def count(self, fd: int, account: str = "", *, has_gaps: bool = False) -> int | None:
         """Counts the pages of the PDF in a file, which may be closed once this has ended, however it ended.
 
-        The deadline holds for the wait for a worker, and once more for its answer.
+        `has_gaps` says that parts of it were left out, and that their table stands at the file's end (gaps.py). The
+        deadline holds for the wait for a worker, and once more for its answer.
 
         Returns:
             The pages, as pdfium says; None if it can't say, or not within the deadline.
         """
-        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account))
+        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, has_gaps))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await task
@@ -80,7 +81,7 @@ class PageCounter:
         self._idle.clear()
         self._ending.clear()
 
-    async def _count_in_turn(self, fd: int, account: str) -> int | None:
+    async def _count_in_turn(self, fd: int, account: str, has_gaps: bool) -> int | None:
         gate = self._of_account.get(account)
         if gate is None:
             gate = self._of_account[account] = asyncio.Semaphore(1)
@@ -93,12 +94,12 @@ class PageCounter:
                     await turns.enter_async_context(self._turns)
             except TimeoutError:
                 return None
-            return await self._count_in_time(fd, account)
+            return await self._count_in_time(fd, account, has_gaps)
 
-    async def _count_in_time(self, fd: int, account: str) -> int | None:
+    async def _count_in_time(self, fd: int, account: str, has_gaps: bool) -> int | None:
         try:
             async with asyncio.timeout(self._timeout):
-                pages = await self._ask(fd)
+                pages = await self._ask(fd, has_gaps)
         except TimeoutError:
             self._suspend(account)
             return None
@@ -116,11 +117,11 @@ class PageCounter:
         if len(self._suspended) > _MOST_SUSPENDED:
             self._suspended.popitem(last=False)
 
-    async def _ask(self, fd: int) -> int | None:
+    async def _ask(self, fd: int, has_gaps: bool) -> int | None:
         worker = self._take()
         self._busy.add(worker)
         try:
-            pages = await worker.ask(fd)
+            pages = await worker.ask(fd, has_gaps=has_gaps)
         except BaseException:
             self._end(worker)
             raise

@@ -1,7 +1,8 @@
 """A submit's body on its way to the upstream: all that the handler sees of this room.
 
 The order of the calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation
-stands; `close` on every path. Only a PDF is spooled, for only that is read whole: its directory stands at the end.
+stands; `close` on every path. Only a PDF is spooled, for only that is counted once it is whole (its directory stands
+at the end), and of a large one not all (gaps.py).
 """
 
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from gateway.body.counter import PageCounter
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form, FormRules
+from gateway.body.gaps import Gaps
 from gateway.body.inspector import Inspector
 from gateway.body.spool import Spool, SpoolFile
 
@@ -23,7 +25,7 @@ class Inspected(NamedTuple):
 class SubmitBody:
     """Inspects one body."""
 
-    __slots__ = ("_account", "_counter", "_early", "_file", "_inspector", "_spool")
+    __slots__ = ("_account", "_counter", "_early", "_file", "_gaps", "_inspector", "_spool")
 
     def __init__(
         self, boundary: bytes, rules: FormRules, spool: Spool, counter: PageCounter, account: str = ""
@@ -34,6 +36,7 @@ class SubmitBody:
         self._account = account
         self._early: list[bytes] = []  # of the file, until it is known what it is
         self._file: SpoolFile | None = None
+        self._gaps = Gaps()
 
     @property
     def tail(self) -> bytes:
@@ -60,7 +63,10 @@ class SubmitBody:
         form = self._inspector.finish()
         if self._file is None:
             return Inspected(form, None)
-        counted = await self._counter.count(await self._file.finish(), self._account)
+        table = self._gaps.table()
+        if table:
+            await self._file.write(table)
+        counted = await self._counter.count(await self._file.finish(), self._account, has_gaps=bool(table))
         self.close()
         return Inspected(form, counted)
 
@@ -81,4 +87,5 @@ class SubmitBody:
         if self._file is None:
             self._file = self._spool.open(self._account)
         for piece in (*early, *pieces):
-            await self._file.write(piece)
+            for kept in self._gaps.take(piece):
+                await self._file.write(kept)

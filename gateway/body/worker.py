@@ -1,8 +1,9 @@
 """A process that counts the pages of PDFs for the gateway, one after the other, with nothing to lose.
 
 It is started as a file, not as a module of the package, and knows nothing of the gateway. Its standard input is a
-Unix socket: each request is one byte with the descriptor of a file (SCM_RIGHTS); each answer is 8 bytes, the pages
-or -1. It can write no file, start no process and gain no rights; it ends with the gateway, or with the socket.
+Unix socket: each request is one byte, which says whether a document is whole or has gaps (gaps.py), with the
+descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. It can write no file, start no process
+and gain no rights; it ends with the gateway, or with the socket.
 """
 
 import ctypes
@@ -12,27 +13,79 @@ import signal
 import socket
 import struct
 import sys
+from bisect import bisect_right
+from itertools import accumulate
 from typing import BinaryIO, Final
 
 import pypdfium2
 
 ANSWER: Final = struct.Struct("<q")
 UNKNOWN: Final = -1
+WHOLE: Final = b"w"
+WITH_GAPS: Final = b"g"
+PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _MOST_FILES: Final = 16
 
 
-def count_pages(fd: int) -> int:
-    """Counts the pages of a PDF; UNKNOWN for what pdfium can't open without a password."""
+class GappedFile:
+    """A file whose gaps were left out, read by the places of the document; only what pypdfium2 wants a file to have.
+
+    `has_missed` says whether a byte in a gap was asked for: nothing is known of the document then.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        end = file.seek(-PAIR.size, os.SEEK_END)
+        self._size, count = PAIR.unpack(file.read(PAIR.size))
+        file.seek(end - count * PAIR.size)
+        gaps = list(PAIR.iter_unpack(file.read(count * PAIR.size)))
+        self._starts = [start for start, _ in gaps]
+        self._ends = [end for _, end in gaps]
+        self._left_out = [0, *accumulate(end - start for start, end in gaps)]
+        self._place = 0
+        self.has_missed = False
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place in the document; behind the end it can't."""
+        self._place = self._size + place if whence == os.SEEK_END else place
+        return self._place
+
+    def tell(self) -> int:
+        """The place in the document."""
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        """Reads so many bytes from there; none of them if one is in a gap."""
+        buffer = ctypes.create_string_buffer(size)
+        length = self.readinto(buffer)
+        return buffer.raw[:length]
+
+    def readinto(self, buffer: "ctypes.Array[ctypes.c_char]") -> int:
+        """Reads from there into a buffer; gives how many bytes it read."""
+        gap = bisect_right(self._ends, self._place)
+        if gap < len(self._starts) and self._place + len(buffer) > self._starts[gap]:
+            self.has_missed = True
+            return 0
+        self._file.seek(self._place - self._left_out[gap])
+        return self._file.readinto(buffer)  # type: ignore[attr-defined,no-any-return] # a buffered file has it
+
+
+def count_pages(fd: int, *, has_gaps: bool = False) -> int:
+    """Counts the pages of a PDF; UNKNOWN for what pdfium can't open without a password, or not without a gap."""
     try:
         with open(fd, "rb", closefd=False) as file:
-            return _pages_of(file)
+            if not has_gaps:
+                return _pages_of(file)
+            gapped = GappedFile(file)
+            pages = _pages_of(gapped)
+            return UNKNOWN if gapped.has_missed else pages
     except (pypdfium2.PdfiumError, OSError, MemoryError):
         return UNKNOWN
 
 
-def _pages_of(file: BinaryIO) -> int:
+def _pages_of(file: BinaryIO | GappedFile) -> int:
     document = pypdfium2.PdfDocument(file)
     try:
         return len(document)
@@ -43,19 +96,19 @@ def _pages_of(file: BinaryIO) -> int:
 def serve(connection: socket.socket, seconds: int) -> None:
     """Answers until the other end is closed; `seconds` is how much time of the processor one answer may take."""
     while True:
-        fd = _receive(connection)
+        kind, fd = _receive(connection)
         if fd is None:
             return
         _limit_time(seconds)
-        pages = count_pages(fd)
+        pages = count_pages(fd, has_gaps=kind == WITH_GAPS)
         os.close(fd)
         connection.sendall(ANSWER.pack(pages))
 
 
-def _receive(connection: socket.socket) -> int | None:
-    """The next file; None at the end, or for what the gateway never sends."""
-    _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
-    return descriptors[0] if descriptors else None
+def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
+    """What the next file is, and the file; None at the end, or for what the gateway never sends."""
+    kind, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+    return kind, descriptors[0] if descriptors else None
 
 
 def _limit_time(seconds: int) -> None:

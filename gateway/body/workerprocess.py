@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
-_ANSWER: Final = struct.Struct("<q")  # worker.py has the same: it is not imported, for it loads pdfium
+_ANSWER: Final = struct.Struct("<q")  # worker.py has the same three: it is not imported, for it loads pdfium
+_WHOLE: Final = b"w"
+_WITH_GAPS: Final = b"g"
 _REAP_SECONDS: Final = 5.0
 _HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # of the environment: a Python of its own may need it to start
 
@@ -53,13 +55,13 @@ class WorkerProcess:
         """Whether the process has ended; then it is reaped, too."""
         return self._process.poll() is not None
 
-    async def ask(self, fd: int) -> int | None:
-        """Has one file counted; None if pdfium can't.
+    async def ask(self, fd: int, *, has_gaps: bool = False) -> int | None:
+        """Has one file counted, which is a whole document or one with gaps; None if pdfium can't.
 
         Raises:
             OSError: the process died, or says what it should not.
         """
-        socket.send_fds(self._socket, [b"?"], [fd])
+        socket.send_fds(self._socket, [_WITH_GAPS if has_gaps else _WHOLE], [fd])
         loop = asyncio.get_running_loop()
         answer = b""
         while len(answer) < _ANSWER.size:

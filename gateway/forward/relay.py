@@ -80,6 +80,7 @@ async def send_body(
     """
     upstream.on_early = lambda: client.interrupt(_EarlyAnswer())
     try:
+        client.expect_body(passage.fields.content_length)
         client.start_body(body)
         if passage.fields.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")

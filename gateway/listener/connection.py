@@ -14,13 +14,15 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gateway.acquaintance import Acquaintance
 from gateway.drive import Drive, Signal
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.headers import MOST_HEAD_BYTES
+from gateway.listener.bypass import Bypass
 from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.model import Peer, Reason
 from gateway.state import Live
@@ -60,6 +62,7 @@ class ClientConnection(RequestHandler):
         "_ahead",
         "_arrival",
         "_body",
+        "_bypass",
         "_drive",
         "_has_begun_next",
         "_head",
@@ -138,6 +141,7 @@ class ClientConnection(RequestHandler):
         self._more_body = Signal()
         self._drive: Drive | None = None
         self._body: StreamReader | None = None
+        self._bypass = Bypass()
         self._reading_body = False
         self._in_head = False
         self._head = b""
@@ -178,6 +182,10 @@ class ClientConnection(RequestHandler):
         """Takes the deadline back."""
         self.deadline = self._window_ends = _FOREVER
 
+    def expect_body(self, length: int | None) -> None:
+        """Says how many bytes the request's body has, when its head says so: they need not all be parsed."""
+        self._bypass.expect(length)
+
     def start_body(self, body: StreamReader) -> None:
         """Starts the clocks of a body: silence, and the least rate."""
         self._body = body
@@ -206,6 +214,7 @@ class ClientConnection(RequestHandler):
             if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
                 # The parser gave up within the body and dropped it without a word to its reader.
                 raise refuse(Reason.BODY_MALFORMED, "The body's chunked coding is malformed.")
+            self._bypass.open(body.total_bytes)
             await self._more_body
 
     async def _let_others_have_a_turn(self) -> None:
@@ -302,27 +311,69 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Called by the loop with what came, in the clear."""
         self._traffic.received += len(data)
+        if self._bypass.left:
+            data = self._pass_parser_by(data)
+            if not data:
+                return
         if data == self._again and self._arrival.is_awaited and not self._in_head:
             self._arrival.set()
             return
         self._again = b""
+        self._bypass.give(len(data))
         super().data_received(data)
         if self._arrival.is_awaited:
-            self._head_bytes += len(data)
-            if len(self._head) <= _LONGEST_LINE:
-                self._head += data
-            if self._messages:
-                self._has_begun_next = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(_END)
-                self._arrival.set()
-            elif self._head_bytes > MOST_HEAD_BYTES:
-                self.interrupt(refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large."))
-            elif not self._in_head and data:
-                self._in_head = True
-                self.expect(self.live.state.pace.head, head_too_slow)
+            self._take_head(data)
         elif self._more_body.is_awaited:
             self._more_body.set()
         elif data and (self._body is None or self._body.is_eof()):
             self._take_ahead(data)
+
+    def _take_head(self, data: bytes) -> None:
+        """Takes note of what the parser was given while a request is waited for."""
+        self._head_bytes += len(data)
+        if len(self._head) <= _LONGEST_LINE:
+            self._head += data
+        if self._messages:
+            self._has_begun_next = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(_END)
+            self._arrival.set()
+        elif self._head_bytes > MOST_HEAD_BYTES:
+            self.interrupt(refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large."))
+        elif not self._in_head and data:
+            self._in_head = True
+            self.expect(self.live.state.pace.head, head_too_slow)
+
+    def _pass_parser_by(self, data: bytes) -> bytes:
+        """Feeds the body; gives what came behind its end, for a new parser: the old one still waits for the body."""
+        body = self._body
+        if body is None or self.is_closing:
+            return b""
+        piece = self._bypass.take(data)
+        body.feed_data(piece)
+        if not self._bypass.left:
+            self._parser = self._new_parser()
+            body.feed_eof()
+        if len(piece) == len(data) and self._more_body.is_awaited:
+            self._more_body.set()
+        return data[len(piece) :]
+
+    def _new_parser(self) -> HttpRequestParser:
+        """A parser as aiohttp makes it for a new connection."""
+        return HttpRequestParser(
+            self,
+            self._loop,
+            _READ_SIZE,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            max_headers=_MOST_HEADERS,
+            payload_exception=RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by a body that was read: nothing is to be done unless it had asked for a pause."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def _take_ahead(self, data: bytes) -> None:
         """Bounds what a client sends behind a request that is being served: 64 KB, and what one read brings."""
@@ -402,6 +453,7 @@ class ClientConnection(RequestHandler):
         self.request_count += 1
         if self._again and self._repeated is not None:
             return self._repeated, EMPTY_PAYLOAD
+        self._bypass.begin(self._head, self._head_bytes)
         head, self._head, self._head_bytes = self._head, b"", 0
         message, self._body = self._messages.popleft()
         if self._parser is not None:

@@ -474,3 +474,52 @@ async def test_a_refused_body_that_has_come_whole_is_not_waited_for(
         await client.send_all(body[at : at + 50_000])
     (await client.response()).is_refusal(401, "unauthenticated")
     await client.is_closed()
+
+
+# What passes the parser by
+
+
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+@pytest.mark.parametrize("first", [0, 1, 5000, 65_535, 65_536, 300_000])
+async def test_requests_behind_a_large_body_are_requests(
+    sort: Upload, first: int, gateway: Running, backend: Backend
+) -> None:
+    """A large body passes the parser by, however much of it came with its head; what comes behind it does not."""
+    client = await gateway.connect()
+    body = of_size(sort, 700_001)
+    large = upload(len(body), sort=sort)
+    client.send(large + body[:first])
+    await backend.connected()
+    client.send(body[first:] + request() + large + body[:100])
+    assert (await client.response(b"POST")).status == 200
+    assert (await client.response()).status == 200
+    client.send(body[100:] + request())
+    assert (await client.response(b"POST")).status == 200
+    assert (await client.response()).status == 200
+    assert [arrived.body for arrived in backend.requests] == [body, b"", body, b""]
+    assert len(await gateway.finished(4)) == 4
+
+
+@pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\n\r\n", b"\x00nonsense\r\n\r\n", b"x" * 70_000])
+async def test_nonsense_behind_a_large_body_is_refused(behind: bytes, gateway: Running, backend: Backend) -> None:
+    client = await gateway.connect()
+    body = of_size(PLAINLY, 700_001)
+    client.send(upload(len(body)) + body + behind)
+    assert (await client.response(b"POST")).status == 200
+    assert (await client.response()).status in {400, 431}
+    assert [arrived.body for arrived in backend.requests] == [body]
+    await client.is_closed()
+
+
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_large_body_that_breaks_off_never_looks_whole(
+    sort: Upload, gateway: Running, backend: Backend
+) -> None:
+    client = await gateway.connect()
+    body = of_size(sort, 900_000)
+    client.send(upload(len(body), sort=sort) + body[:-1])
+    await backend.connected()
+    client.abort()
+    (event,) = await gateway.finished(1)
+    assert event["reason"] == "client_gone"
+    assert backend.requests == []
