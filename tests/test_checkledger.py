@@ -23,7 +23,7 @@ KEY = {"id": "ci", "secret": {"sha256": "0" * 64}}
 def findings(directory: Path, url: Any, environ: dict[str, str] | None = None, **sections: Any) -> list[str]:
     """What is found, but for certificate and configuration."""
     make_development_certificates(directory, ["gateway.test"])
-    sections = {"keys": [KEY], "ledger": {"url": url, "timeout": "500ms"}, **sections}
+    sections = {"keys": [KEY], "ledger": {"url": url, "timeout": "10s"}, **sections}
     path = write(directory, document(directory, **sections))
     found = [str(finding) for finding in check_settings(path, environ or {})]
     return [text for text in found if not text.endswith("a valid configuration") and "certificate for" not in text]

