@@ -54,7 +54,7 @@ async def readiness(gateway: Running, wanted: bool) -> None:
     async def holds() -> bool:
         return await is_ready(gateway) is wanted
 
-    await comes_true(holds, within=15)
+    await comes_true(holds, within=40)
 
 
 async def refused(gateway: Running, key: str = KEY) -> None:
@@ -200,7 +200,7 @@ def mode_of(path: Path) -> int:
 
 
 async def test_a_damaged_file_is_no_ledger(start: Start) -> None:
-    gateway = await start(ledger=PATIENT)
+    gateway = await start(ledger=AWAY)
     path = Path(ledger_path(gateway))
     replace(path, b"this is no database " * 1000)
     response = await gateway.ask(request("GET", ME))
