@@ -1,10 +1,23 @@
 """`gateway jobs`: looking at jobs of the ledger; declarations alone."""
 
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from gateway.commands.options import AS_JSON, CONFIG
+
+# A container's id may begin with a dash and go on with any letter, so that here no option has one letter alone, and
+# what looks like an option that does not exist is the id.
+_IDS_WITH_DASHES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+def _id_or_help(context: click.Context, _: click.Parameter, value: str) -> str:
+    """Reads the id; -h is help here as with every command, though no option."""
+    if value == "-h":
+        click.echo(context.get_help())
+        context.exit()
+    return value
 
 
 @click.group()
@@ -40,8 +53,8 @@ def list_(config: Path, owner: str | None, state: str | None, limit: int, as_jso
     list_jobs(config, owner, state, limit, as_json=as_json)
 
 
-@jobs.command()
-@click.argument("request_id", metavar="REQUEST_ID")
+@jobs.command(context_settings=_IDS_WITH_DASHES)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
 @CONFIG
 @click.option("--upstream", metavar="NAME", help="Where it runs; needed when two upstreams have jobs of this id.")
 @AS_JSON

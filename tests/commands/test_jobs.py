@@ -61,14 +61,18 @@ def fill(connection: Connection) -> None:
     forget(connection, ("default", "gone"), NOON + 11)
 
 
-@pytest.fixture
-def filled(ledger_url: str) -> None:
+def put(ledger_url: str, make: Callable[[Connection], None]) -> None:
     async def work() -> None:
         ledger = open_ledger(ledger_url, 30.0)
-        await ledger.write(fill)
+        await ledger.write(make)
         await ledger.close()
 
     asyncio.run(work())
+
+
+@pytest.fixture
+def filled(ledger_url: str) -> None:
+    put(ledger_url, fill)
 
 
 def listed(run: Run, *arguments: str) -> list[tuple[str, str]]:
@@ -125,6 +129,20 @@ def test_one_is_shown(run: Run) -> None:
     assert "None" not in run("show", "--", "-x").output
     assert json.loads(run("show", "gone", "--json").output)["state"] == "gone"
     assert run("show", "evil").output.count("jwt:idp#evil\N{REPLACEMENT CHARACTER}[2J") == 2
+
+
+@pytest.mark.parametrize("name", ["-x", "-ehj-c_5", "-h-", "-ab=c", "--ab=c", "--x", "-", "-1"])
+def test_an_id_may_look_like_an_option(name: str, ledger_url: str, run: Run) -> None:
+    put(ledger_url, lambda connection: make_job(connection, name, now=NOON))
+    for arguments in ([name, "--json"], ["--json", name], ["--json", "--", name]):
+        assert json.loads(run("show", *arguments).output)["request_id"] == name
+
+
+def test_help_is_no_id(run: Run) -> None:
+    for asked in ("-h", "--help"):
+        assert run("show", asked).output.startswith("Usage: gateway jobs show [OPTIONS] REQUEST_ID")
+    assert "Usage: gateway jobs show" in CliRunner().invoke(cli, ["jobs", "show", "-h"], prog_name="gateway").output
+    assert "unexpected extra argument (--jsn)" in run("show", "x", "--jsn", code=2).stderr
 
 
 @pytest.mark.usefixtures("filled")
