@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 lock() {
   out=$1; shift
-  uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
+  uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-strip-extras --universal --python-version 3.11 \
     --extra build "$@" pyproject.toml -o "requirements/$out"
   echo "requirements/$out"
 }
