@@ -345,7 +345,7 @@ class ClientConnection(RequestHandler):
     def _pass_parser_by(self, data: bytes) -> bytes:
         """Feeds the body; gives what came behind its end, for a new parser: the old one still waits for the body."""
         body = self._body
-        if body is None or self.is_closing:
+        if body is None:
             return b""
         piece = self._bypass.take(data)
         body.feed_data(piece)

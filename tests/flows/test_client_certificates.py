@@ -393,6 +393,21 @@ async def test_a_busy_connection_ends_behind_its_present_answer(
     assert len(backend.requests) == 1
 
 
+async def test_an_upload_under_way_keeps_all_its_bytes_when_the_cas_change(
+    asking: Running, backend: Backend, authority: trustme.CA, bearing: Bearing, change_ca: Callable[[], Any]
+) -> None:
+    body = bytes(range(256)) * 1024  # enough to go past the parser
+    client = await asking.connect(context=bearing(authority.issue_cert("batch.test")))
+    client.send(request("POST", "/other", f"Content-Length: {len(body)}") + body[:1000])
+    await (await backend.connected()).has(1000)
+    await until(lambda: any(connection._bypass.left for connection in connections(asking)))
+    await change_ca()
+    client.send(body[1000:] + request())
+    assert (await client.response(b"POST")).status == 200
+    await client.is_closed()
+    assert [arrived.body for arrived in backend.requests] == [body]
+
+
 async def test_the_same_cas_written_differently_end_nothing(
     asking: Running, bundle: Path, authority: trustme.CA, bearing: Bearing
 ) -> None:
