@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.errors import UpstreamBrokeOff
+from gateway.forward.places import PLACES
 
 MOST_HEAD_BYTES: Final = 65536
 _MOST_HEADERS: Final = 200
@@ -29,7 +30,8 @@ class AnswerHead:
 
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
     the Content-Length as it stands there: answers to HEAD and 304 state the size of a body that they have not.
-    `client_heads` remembers what heads.py makes of it: polls get the same head again and again.
+    `leads` says that it names a place; `client_heads` remembers what heads.py makes of it: polls get the same head
+    again and again.
     """
 
     status: int
@@ -40,6 +42,7 @@ class AnswerHead:
     chunked: bool
     reusable: bool
     has_date: bool
+    leads: bool
     client_heads: dict[Any, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
@@ -68,6 +71,7 @@ def read_answer_head(
         chunked=chunked,
         reusable=keeps and (chunked or length is not None),
         has_date=any(name == b"date" for name, _ in headers) and not any(b"date" in value for value in connection),
+        leads=any(name in PLACES for name, _ in headers),
     )
 
 

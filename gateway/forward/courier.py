@@ -14,7 +14,7 @@ from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.forward.answer import AnswerHead
 from gateway.forward.checkurl import PublicAnswer, public_answer
 from gateway.forward.connection import UpstreamConnection
-from gateway.forward.heads import Framing, client_head, upstream_head
+from gateway.forward.heads import Framing, client_head, led_to_us, upstream_head
 from gateway.forward.pool import Pool, Upstreams
 from gateway.forward.relay import Collected, Download, Inspection, Watch, send_body
 from gateway.forward.urls import UrlRewriter
@@ -206,6 +206,8 @@ class Courier:
         order.client.send(self._client_head(order, answer, framing) + content)
 
     def _client_head(self, order: Order, answer: AnswerHead, framing: Framing) -> bytes:
+        if answer.leads:
+            answer = led_to_us(answer, order.passage.target, order.passage.origin)
         head = client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date)
         if order.submit is None or not order.submit.lines:
             return head

@@ -5,11 +5,14 @@ added here can be forged. Bodies are framed anew on both sides; no framing heade
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.forward.answer import AnswerHead
+from gateway.forward.places import PLACES, public_place
 from gateway.headers import HOP_BY_HOP
 from gateway.model import Kind, Trace
+from gateway.state import UpstreamTarget
 
 # What an upstream may not say in our name, beside what is for one hop alone and the framing.
 _NOT_PASSED: Final = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-gateway-reason"}
@@ -51,6 +54,14 @@ def client_head(
     if answer.has_date:
         return b"%b%b%b" % (parts[0], request_id, parts[1])
     return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date(), parts[1])
+
+
+def led_to_us(answer: AnswerHead, target: UpstreamTarget, origin: str) -> AnswerHead:
+    """The same head, with whatever leads to the upstream leading to our origin. It remembers nothing of the other."""
+    headers = [
+        (name, public_place(value, target, origin) if name in PLACES else value) for name, value in answer.headers
+    ]
+    return replace(answer, headers=headers, client_heads={})
 
 
 def _before_id(answer: AnswerHead, kind: Kind) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.backend import Backend, answer, answering, chunked, closing_after
 from tests.support.client import read_strictly
 from tests.support.forms import FORM_TYPE, form
-from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, Running, Start, chunks, request, submit
+from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, SUBMIT, Running, Start, chunks, request, submit
 
 ANY = [
     {
@@ -269,6 +269,22 @@ async def test_every_status_of_the_upstream_passes(status: str, gateway: Running
     response = await gateway.ask(request())
     assert (response.status, response.reason, response.body) == (int(status), None, b"{}")
     assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize("public_url", [None, "https://public.test"])
+@pytest.mark.parametrize(("method", "target"), [("GET", RESULT), ("POST", PLAIN), ("POST", SUBMIT)])
+async def test_where_the_upstream_leads_its_clients_they_find_us(
+    method: str, target: str, public_url: str | None, start: Start, backend: Backend
+) -> None:
+    gateway = await start(public_url=public_url)
+    ours = (public_url or "https://gateway.test").encode()
+    theirs = f"http://127.0.0.1:{backend.port}/api/v1/marker/x?a=b".encode()
+    headers = b"Location: " + theirs, b"Content-Location: " + theirs.replace(b"http:", b"https:")
+    backend.script = answering(answer(b"{}", *headers, status=b"307 Any"))
+    response = await gateway.ask(submit() if target == SUBMIT else request(method, target), method.encode())
+    assert response.status == 307
+    for name in (b"location", b"content-location"):
+        assert response.value(name) == ours + b"/api/v1/marker/x?a=b"
 
 
 async def test_an_answer_without_date_gets_one(gateway: Running) -> None:
