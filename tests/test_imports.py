@@ -33,8 +33,8 @@ PURE = [
     "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
     "body.fieldrules", "body.parts", "body.inspector", "body.gaps",
-    "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars", "listener.proxyprotocol",
-    "listener.bypass",
+    "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars",
+    "listener.proxyprotocol", "listener.bypass",
     "observe.requestlog",
 ]  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "ssl", "time", "os"}
