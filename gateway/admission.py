@@ -40,6 +40,7 @@ from gateway.turnstile import Turnstile
 _LEASE: Final = 60.0
 _RENEWED: Final = 15.0
 _RETRY_AFTER: Final = 2
+_PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
 _TRIES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class Counts(Protocol):
 
 
 class Admission:
-    """Admits submits. `wall` is in seconds since the epoch, `new_id` names reservations, `within` bounds waits.
+    """Admits submits. `wall` is in seconds since the epoch, `new_id` names them, `within` bounds a transaction.
 
     `me` is the name of this process, which follows the jobs that it admits.
     """
@@ -74,7 +75,7 @@ class Admission:
     ) -> None:
         self.ledger = ledger
         self.me = me
-        self.turnstile = Turnstile(wall, within)
+        self.turnstile = Turnstile(wall, _PATIENCE * within)
         self.counts = counts
         self.wall = wall
         self._new_id = new_id

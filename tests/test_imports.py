@@ -17,7 +17,7 @@ LEVELS = [
     """admission turnstile again keyfetch keyfiles wantedkey notify listener forward observe tls clientca devcerts
     jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender webhooks.bounded
     webhooks.breaker
-    body.submitbody body.spool body.counter body.workerprocess body.worker""",
+    body.submitbody body.spool body.counter body.turns body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
     """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
     units drive turn jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url

@@ -1,24 +1,29 @@
-"""Counts the pages of hostile PDFs: in a few worker processes, each request within one deadline.
+"""Counts the pages of hostile PDFs: in a few worker processes, each within one deadline.
 
 A worker that does not answer in time, answers nonsense or dies is killed and never asked again. What can't be counted
 is None, not an error: the profile's cap is reserved for it. A worker belongs to one request at a time; when the wait
 for it is broken off, it is killed, so that its late answer is never taken for another's.
 
-One account has one worker at a time at most, and one whose document was killed for time gets none for a while: nobody
-can keep the others' documents from being counted by sending such as take long.
+Waiting for a worker is not counting: who waits has a deadline of its own, and what had no turn within it is refused,
+for that says nothing of the document. Turns are fair between accounts (turns.py), and an account whose document was
+killed for time gets none for a while: nobody can keep the others' documents from being counted by sending such as
+take long.
 """
 
 import asyncio
 from collections import OrderedDict
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
-from weakref import WeakValueDictionary
 
+from gateway.body.turns import Turns
 from gateway.body.workerprocess import WorkerProcess
+from gateway.errors import Refused
+from gateway.model import Denial, Reason
 
 _MEMORY: Final = 512 * 1_048_576  # bytes of address space
 _SECONDS: Final = 10.0
+_PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
+_RETRY_AFTER: Final = 5  # seconds
 _MOST_ANSWERS: Final = 1000  # a worker is replaced after so many, against whatever may grow in it
 _REAP_SECONDS: Final = 0.05  # until it is looked whether the killed have ended
 _SUSPENDED: Final = 60.0  # seconds without a worker, for each document in a row that was killed for time
@@ -34,16 +39,17 @@ class PageCounter:
         timeout: float = _SECONDS,
         memory: int = _MEMORY,
         program: Path | None = None,
+        patience: float = _PATIENCE,
     ) -> None:
-        """Takes how many workers there may be, the seconds for one request, and bytes of memory for one worker.
+        """Takes how many workers there may be, the seconds for one document, and bytes of memory for one worker.
 
-        `program` is what they run: worker.py, but for tests.
+        `program` is what they run: worker.py, but for tests. `patience` is the longest wait for a turn, in seconds.
         """
         self._timeout = timeout
         self._memory = memory
         self._program = program
-        self._turns = asyncio.Semaphore(processes)
-        self._of_account: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._patience = patience
+        self._turns = Turns(processes)
         self._suspended: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
@@ -55,10 +61,13 @@ class PageCounter:
         """Counts the pages of the PDF in a file, which may be closed once this has ended, however it ended.
 
         `has_gaps` says that parts of it were left out, and that their table stands at the file's end (gaps.py). The
-        deadline holds for the wait for a worker, and once more for its answer.
+        deadline begins once a worker has it.
 
         Returns:
             The pages, as pdfium says; None if it can't say, or not within the deadline.
+
+        Raises:
+            Refused: spool_full, when its turn did not come.
         """
         task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, has_gaps))
         self._tasks.add(task)
@@ -82,19 +91,19 @@ class PageCounter:
         self._ending.clear()
 
     async def _count_in_turn(self, fd: int, account: str, has_gaps: bool) -> int | None:
-        gate = self._of_account.get(account)
-        if gate is None:
-            gate = self._of_account[account] = asyncio.Semaphore(1)
-        async with AsyncExitStack() as turns:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await turns.enter_async_context(gate)
-                    if self._is_suspended(account):
-                        return None
-                    await turns.enter_async_context(self._turns)
-            except TimeoutError:
+        if self._is_suspended(account):
+            return None
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.take(account)
+        except TimeoutError:
+            raise _no_turn() from None
+        try:
+            if self._is_suspended(account):  # since it began to wait
                 return None
             return await self._count_in_time(fd, account, has_gaps)
+        finally:
+            self._turns.give_back(account)
 
     async def _count_in_time(self, fd: int, account: str, has_gaps: bool) -> int | None:
         try:
@@ -151,3 +160,8 @@ class PageCounter:
         self._ending = [worker for worker in self._ending if not worker.is_gone]
         if self._ending:
             self._reaping = asyncio.get_running_loop().call_later(_REAP_SECONDS, self._reap)
+
+
+def _no_turn() -> Refused:
+    detail = "So many documents are being counted that this one had no turn."
+    return Refused(Denial(Reason.SPOOL_FULL, detail, retry_after=_RETRY_AFTER))

@@ -180,7 +180,7 @@ class Body(Section):
     spool_limit: Size = default("2GB")
     """Most bytes of all uploads that lie there; a submit that needs more is answered 503."""
     count_timeout: Timeout = default("10s")
-    """Longest time to count the pages of a PDF; then it counts as pages_per_request."""
+    """Longest time to count the pages of a PDF, from when a process has it; then it counts as pages_per_request."""
     count_memory: Size = default("512MB")
     """Most memory of a process that counts pages."""
     allow_file_url: Switch = False

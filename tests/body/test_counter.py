@@ -17,6 +17,8 @@ from gateway.body.counter import PageCounter
 from gateway.body.workerprocess import WorkerProcess
 from gateway.demo.sample import sample_pdf
 from gateway.drive import Drive
+from gateway.errors import Refused
+from gateway.model import Reason
 from tests.support.waiting import eventually
 
 LONG = 60.0  # a deadline that nothing here should meet
@@ -214,9 +216,26 @@ async def test_a_worker_that_talks_nonsense_is_killed(tmp_path: Path, text: str)
     counter.close()
 
 
-async def test_waiting_for_a_turn_is_part_of_the_deadline(tmp_path: Path) -> None:
-    counter = PageCounter(processes=1, timeout=0.5, program=program(tmp_path, "s.recv(1)"))
-    assert await asyncio.gather(*(count(counter, sample_pdf(1)) for _ in range(3))) == [None] * 3
+async def test_waiting_for_a_turn_is_no_part_of_the_count(tmp_path: Path) -> None:
+    again = "s.send(struct.pack('<q', 4)); socket.recv_fds(s, 1, 1); time.sleep(0.7)"
+    slow = program(tmp_path, f"import time\nwhile True: {again}")
+    counter = PageCounter(processes=1, timeout=2.0, program=slow)
+    counted = await asyncio.gather(*(count(counter, sample_pdf(4)) for _ in range(5)))
+    assert counted == [4] * 5  # the last of them waited for longer than one count may take
+    counter.close()
+
+
+async def test_what_has_no_turn_is_refused_and_says_nothing_of_the_document(tmp_path: Path) -> None:
+    counter = PageCounter(processes=1, timeout=LONG, patience=0.2, program=program(tmp_path, "s.recv(1)"))
+    with file_of(sample_pdf(1)) as file:
+        busy = asyncio.get_running_loop().create_task(counter.count(file.fileno(), "key:eve"))
+        await eventually(lambda: bool(counter._busy))
+        with pytest.raises(Refused) as refused:
+            await counter.count(file.fileno(), "key:bob")
+        assert (refused.value.denial.reason, refused.value.denial.retry_after) == (Reason.SPOOL_FULL, 5)
+        assert not counter._is_suspended("key:bob")
+        counter.close()
+        await asyncio.gather(busy, return_exceptions=True)
     counter.close()
 
 
@@ -341,16 +360,14 @@ async def test_no_worker_outlives_a_gateway_that_is_killed() -> None:
     await eventually(lambda: not is_alive(int(output)))
 
 
-async def test_an_account_has_one_worker_at_a_time(tmp_path: Path) -> None:
+async def test_an_idle_counter_serves_one_account_with_all_its_workers(tmp_path: Path) -> None:
     counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, "s.recv(1)"))
     loop = asyncio.get_running_loop()
     with file_of(b"x") as file:
-        slow = [loop.create_task(counter.count(file.fileno(), "key:eve")) for _ in range(3)]
-        await eventually(lambda: len(counter._busy) == 1)
-        other = loop.create_task(counter.count(file.fileno(), "key:bob"))
+        asked = [loop.create_task(counter.count(file.fileno(), "key:eve")) for _ in range(3)]
         await eventually(lambda: len(counter._busy) == 2)
         counter.close()
-        await asyncio.gather(*slow, other, return_exceptions=True)
+        await asyncio.gather(*asked, return_exceptions=True)
     counter.close()
 
 

@@ -313,6 +313,16 @@ async def test_a_client_that_leaves_while_its_pages_are_counted_gives_all_back(
     await comes_to(gateway, Used())
 
 
+async def test_many_documents_at_once_are_all_counted(start: Start, jobs: Jobs) -> None:
+    profile = {"requests_per_minute": 1000, "pages_in_flight": 5000}
+    gateway = await start(body={"count_timeout": "3s"}, profiles={"default": profile})
+    responses = await asyncio.gather(*(gateway.ask(submit(form(pdf(1))), b"POST") for _ in range(320)))
+    refused = [response.body for response in responses if response.status != 200]
+    assert refused == []
+    assert await used(gateway) == Used(0, 320, 320, 320)
+    assert jobs.started == 320
+
+
 async def test_a_document_that_is_not_counted_in_time_costs_what_a_request_may(
     start: Start, backend: Backend, jobs: Jobs
 ) -> None:
