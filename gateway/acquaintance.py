@@ -16,7 +16,7 @@ from gateway.errors import refuse
 from gateway.headers import read_fields
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.shape import JobShape, is_id
-from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, Profile, Reason
+from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, Profile, Reason, Route
 from gateway.policy import Rule, body_allowance
 from gateway.state import State, UpstreamTarget
 from gateway.trace import given_request_id, given_trace
@@ -25,6 +25,9 @@ from gateway.upstreamlines import upstream_lines
 Pairs = tuple[tuple[bytes, bytes], ...]
 _BODY_OF_ANYONE: Final = 1_048_576
 _MOST_FIELDS: Final = 50
+_MISDIRECTED: Final = (
+    "The Host of this request is no name of this service: public_url, or a name of its certificates or routes, is."
+)
 _WAIT: Final = re.compile(rb"(?:\A|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*(?=[,;]|\Z)", re.IGNORECASE)
 ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
 
@@ -41,10 +44,11 @@ class Passage:
     """A permit with all that forwarding needs of it, for one method and target.
 
     `opening` is the head that goes upstream, but for the headers of the trace; `origin` is what clients know us
-    by. `good_until`, in seconds of the loop's clock, is when the caller has to be looked at again: keys and
-    tokens end. `subject` is whose bucket a poll is taken from, `use` the secret that was used, when the ledger
-    notes such uses. `asked` is the target that goes upstream; `boundary` is the one of a submit's multipart body.
-    `shape` is that of the route's jobs; for `hold` seconds a poll of one that runs is held.
+    by, empty when their Host is no name of ours: then URLs are written as paths alone. `good_until`, in seconds of
+    the loop's clock, is when the caller has to be looked at again: keys and tokens end. `subject` is whose bucket a
+    poll is taken from, `use` the secret that was used, when the ledger notes such uses. `asked` is the target that
+    goes upstream; `boundary` is the one of a submit's multipart body. `shape` is that of the route's jobs; for `hold`
+    seconds a poll of one that runs is held.
     """
 
     method: str
@@ -181,13 +185,15 @@ def make_passage(
     """Works out what forwarding needs; `query` is the request's own, with its question mark.
 
     Raises:
-        Refused: unsupported_media_type, for a submit that is not unambiguous multipart.
+        Refused: unsupported_media_type, for a submit that is not unambiguous multipart; misdirected, where our
+            origin would have to be written and the Host is no name of ours.
     """
+    origin = origin_for(state, caller.fields.host, permit.route)
     target = state.upstreams[permit.route.upstream]
     key_id = permit.identity.key_id if permit.identity else None
     route = permit.route
     is_submit = route.kind is Kind.SUBMIT
-    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, route)
+    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, route, origin)
     return Passage(
         method=line.method,
         raw_target=line.target,
@@ -195,7 +201,7 @@ def make_passage(
         permit=permit,
         target=target,
         opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
-        origin=state.public_url or f"https://{caller.fields.host}",
+        origin=origin,
         asked=permit.path + query,
         good_until=good_until,
         subject=permit.account if permit.identity else caller.client_ip,
@@ -204,6 +210,18 @@ def make_passage(
         shape=state.shapes.get(route.job),
         hold=_hold(caller.fields, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
     )
+
+
+def origin_for(state: State, host: str, route: Route) -> str:
+    """The origin that a client who sent this Host knows us by; empty when that is no name of ours.
+
+    Raises:
+        Refused: misdirected, when it is none and the route's answers name our origin.
+    """
+    origin = state.origins.of(host)
+    if not origin and (route.kind is Kind.SUBMIT or route.rewrites):
+        raise refuse(Reason.MISDIRECTED, _MISDIRECTED)
+    return origin
 
 
 def _hold(fields: Fields, state: State) -> float:

@@ -24,8 +24,8 @@ from gateway.jobroutes import unread
 from gateway.model import Access, Kind
 from gateway.networks import parse_address
 from gateway.settings import Settings
-from gateway.state import UpstreamTarget, compile_settings, routed_upstreams
-from gateway.tls import load_pair, load_pairs
+from gateway.state import UpstreamTarget, compile_settings, routed_upstreams, with_names
+from gateway.tls import load_pair, load_pairs, names_of
 
 _SHORT_SECRET: Final = 24
 _WIDE_PROXIES: Final = {4: 8, 6: 32}
@@ -181,6 +181,10 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         return
     for warning in client_ca.warnings if client_ca is not None else ():
         yield Finding("warning", f"tls.client_ca: {warning}")
+    origins = with_names(compile_settings(settings), names_of(pairs)).origins
+    for kind, text in (("fault", origins.fault), ("warning", origins.warning)):
+        if text is not None:
+            yield Finding(kind, f"public_url: {text}")
     for pair in pairs:
         names = ", ".join(pair.names) or "no DNS name"
         soon = pair.not_after - datetime.now(UTC) < _SOON

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     TOO_MANY_REQUESTS_IN_FLIGHT = "too_many_requests_in_flight"
     TOO_MANY_PAGES_IN_FLIGHT = "too_many_pages_in_flight"
     TOO_MANY_BAD_LOGINS = "too_many_bad_logins"
+    MISDIRECTED = "misdirected"
     HEADERS_TOO_LARGE = "headers_too_large"
     VERSION_NOT_SUPPORTED = "version_not_supported"
     CLIENT_GONE = "client_gone"
@@ -95,6 +96,7 @@ VERDICTS: Mapping[Reason, Verdict] = {
     Reason.UNSUPPORTED_MEDIA_TYPE: Verdict(415, "Unsupported media type", _CLIENT),
     Reason.EXPECTATION_FAILED: Verdict(417, "Expectation failed", _CLIENT),
     Reason.FIELD_REFUSED: Verdict(422, "Form field refused", _CLIENT),
+    Reason.MISDIRECTED: Verdict(421, "Misdirected request", _CLIENT),
     Reason.RATE_LIMITED: Verdict(429, "Too many requests", _CLIENT),
     Reason.TOO_MANY_REQUESTS_IN_FLIGHT: Verdict(429, "Too many requests in flight", _CLIENT),
     Reason.TOO_MANY_PAGES_IN_FLIGHT: Verdict(429, "Too many pages in flight", _CLIENT),

@@ -21,8 +21,8 @@ from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.keyfiles import read_local_keys
 from gateway.notify import Notifier
 from gateway.settings import SecretDigest, SecretValue, Section, Settings
-from gateway.state import State, compile_settings
-from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs
+from gateway.state import State, compile_settings, with_names
+from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 
 _INTERVAL: Final = 1.0
 # What is bound, opened, or fixed in a TLS context, when the process starts.
@@ -59,7 +59,11 @@ def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
     local_keys = read_local_keys(settings.authentication.jwt)
-    return Prepared(compile_settings(settings), load_pairs(settings), admin_pairs, found, local_keys)
+    pairs = load_pairs(settings)
+    state = with_names(compile_settings(settings), names_of(pairs))
+    if state.origins.fault is not None:
+        raise ConfigurationError([Fault("public_url", state.origins.fault)])
+    return Prepared(state, pairs, admin_pairs, found, local_keys)
 
 
 def watched(path: Path, settings: Settings) -> Iterator[Path]:

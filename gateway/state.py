@@ -19,6 +19,7 @@ from gateway.limits.buckets import Rate, per_minute
 from gateway.limits.prices import MILLION, Pricing, make_pricing
 from gateway.model import Access, Identity, Kind, Profile, Route
 from gateway.networks import Networks
+from gateway.origin import Origins
 from gateway.policy import Routes, Rule, compile_pattern
 from gateway.settings import (
     KeySettings,
@@ -89,7 +90,7 @@ class State:
     reservation_ttl: float
     anonymous: Profile
     bad_logins: Rate
-    public_url: str | None
+    origins: Origins
     pace: Pace
     upstreams: Mapping[str, UpstreamTarget]
     shapes: Mapping[str, JobShape]
@@ -131,7 +132,7 @@ def compile_settings(settings: Settings) -> State:
         reservation_ttl=settings.ledger.reservation_ttl,
         anonymous=profiles["default"],
         bad_logins=per_minute(settings.network.login_failures_per_minute),
-        public_url=settings.public_url,
+        origins=_origins(settings),
         pace=_pace(settings),
         upstreams={name: _target(upstream) for name, upstream in _upstreams(settings).items()},
         shapes={name: compile_shape(name, shape) for name, shape in settings.jobs.shapes.items()},
@@ -161,6 +162,17 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         pages_member=settings.pages,
         delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
     )
+
+
+def with_names(state: State, names: Iterable[str]) -> State:
+    """The same configuration with the names that its certificates are for."""
+    return replace(state, origins=state.origins.named(names))
+
+
+def _origins(settings: Settings) -> Origins:
+    hosts = [route.host for route in settings.routes if route.host is not None]
+    origins = Origins(settings.public_url, port=settings.listen.port, signs=settings.webhooks.out.is_on)
+    return origins.named(hosts)
 
 
 def _upstreams(settings: Settings) -> dict[str, Upstream]:

@@ -38,7 +38,7 @@ _INTERMEDIATE_1_2: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LoadedPair:
-    """A certificate that is good: its context, the DNS names it is for, and when it ends.
+    """A certificate that is good: its context, the DNS names and addresses it is for, and when it ends.
 
     `client_ca` is the digest of the CAs whose client certificates the context believes; None: it asks for none.
     """
@@ -47,6 +47,7 @@ class LoadedPair:
     names: tuple[str, ...]
     not_after: datetime
     client_ca: str | None = None
+    addresses: tuple[str, ...] = ()
 
 
 class Certificates:
@@ -126,7 +127,23 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
     if client_ca is not None:
         context.load_verify_locations(cadata=client_ca.der)
     digest = None if client_ca is None else client_ca.digest
-    return LoadedPair(context, _names(certificate), certificate.not_valid_after_utc, digest)
+    names, addresses = _names(certificate)
+    return LoadedPair(context, names, certificate.not_valid_after_utc, digest, addresses)
+
+
+def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
+    """All that these certificates are for, DNS names and addresses alike."""
+    return [name for pair in pairs for name in (*pair.names, *pair.addresses)]
+
+
+def names_in(path: Path) -> list[str]:
+    """The same of one certificate, for whoever may not read its key.
+
+    Raises:
+        SetupError: when it can't be read.
+    """
+    names, addresses = _names(_read_certificate(path))
+    return [*names, *addresses]
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
@@ -174,14 +191,16 @@ def _read_certificate(path: Path) -> x509.Certificate:
         raise SetupError(f"{path} holds no PEM certificate") from None
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def _names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
-        return ()
+        return (), ()
     except Exception:  # noqa: BLE001 -- cryptography raises kinds of its own for names it does not know
         raise SetupError("the certificate's subjectAltName can't be read") from None
-    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
+    found = extension.value
+    names = tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
+    return names, tuple(map(str, found.get_values_for_type(x509.IPAddress)))
 
 
 def _no_password() -> str:

@@ -11,11 +11,14 @@ from gateway.model import Fields, Kind, Route
 _READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
 
 
-def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority: str, route: Route) -> bytes:
+def upstream_lines(
+    fields: Fields, client_ip: str, key_id: str | None, authority: str, route: Route, origin: str
+) -> bytes:
     """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
 
     `authority` is the upstream's own host and port. What submits and results are answered is read on its way, so it
-    may come in no coding.
+    may come in no coding. `origin` is what clients know us by: the upstream may make URLs of it, so never of a Host
+    that is no name of ours.
     """
     is_read = route.kind in _READ or route.rewrites
     lines = [b"Host: " + authority.encode("ascii")]
@@ -27,7 +30,7 @@ def upstream_lines(fields: Fields, client_ip: str, key_id: str | None, authority
     lines += (
         b"X-Forwarded-For: " + client_ip.encode("ascii"),
         b"X-Forwarded-Proto: https",
-        b"X-Forwarded-Host: " + fields.host.encode("ascii"),
+        *([b"X-Forwarded-Host: " + origin.partition("://")[2].encode("ascii")] if origin else []),
         b"Via: 1.1 gateway" if fields.http_1_1 else b"Via: 1.0 gateway",
     )
     if key_id is not None:

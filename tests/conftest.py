@@ -66,9 +66,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ca.pem, server.pem and server.key for localhost and 127.0.0.1."""
+    """A directory with ca.pem, server.pem and server.key for localhost, 127.0.0.1 and gateway.test."""
     directory = tmp_path_factory.mktemp("certificates")
-    make_development_certificates(directory, ["localhost", "127.0.0.1"])
+    make_development_certificates(directory, ["localhost", "127.0.0.1", "gateway.test"])
     return directory
 
 

@@ -5,8 +5,8 @@ import pytest
 from gateway.acquaintance import ANYONE, RequestLine, make_passage, meet
 from gateway.acquaintance import make_permit as permit_of
 from gateway.jobs.job import Job, job_not_found
-from gateway.model import ClientAddress, Kind, Peer, Profile, Reason
-from gateway.state import State, compile_settings
+from gateway.model import Access, ClientAddress, Kind, Peer, Profile, Reason, Route
+from gateway.state import State, compile_settings, with_names
 from tests.support.pure import denial_of, ip, make_identity, make_permit, make_settings
 
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -30,7 +30,7 @@ def state_with(directory: Path, **sections: object) -> State:
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
-    return state_with(tmp_path)
+    return with_names(state_with(tmp_path), ["gw.test"])
 
 
 def test_a_trusted_proxy_says_who_calls_and_names_the_request(state: State) -> None:
@@ -126,11 +126,24 @@ def test_a_permit_for_anyone_has_the_limits_of_nobody(state: State) -> None:
     assert (permit.account, permit.profile, permit.request_id) == (ANYONE, state.anonymous, None)
 
 
-def test_clients_know_us_by_the_host_they_named_or_the_public_url(state: State, tmp_path: Path) -> None:
+def test_clients_know_us_by_a_name_of_ours_or_the_public_url(state: State, tmp_path: Path) -> None:
     caller = meet(state, STRANGER, VERSION, PAIRS)
     assert make_passage(state, caller, LINE, "", make_permit(), 0.0).origin == "https://gw.test:8443"
     public = state_with(tmp_path, public_url="https://docs.test")
     assert make_passage(public, caller, LINE, "", make_permit(), 0.0).origin == "https://docs.test"
+
+
+def test_a_host_that_is_no_name_of_ours_is_written_nowhere(tmp_path: Path) -> None:
+    state = with_names(state_with(tmp_path), ["other.test"])
+    caller = meet(state, STRANGER, VERSION, PAIRS)
+    plain = make_passage(state, caller, LINE, "", make_permit(), 0.0)
+    assert plain.origin == ""
+    assert b"gw.test" not in plain.opening
+    for permit in (
+        make_permit(kind=Kind.SUBMIT),
+        make_permit()._replace(route=Route("a", Kind.ASSET, Access.KEY, rewrites=True)),
+    ):
+        assert denial_of(make_passage, state, caller, LINE, "", permit, 0.0).reason is Reason.MISDIRECTED
 
 
 # Which job a request is for

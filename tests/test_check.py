@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.check import Finding, _lines, check_live, check_settings, local_addresses
 from gateway.devcerts import _ca_builder, _pem, _sign, make_development_certificates
+from gateway.errors import SetupError
+from gateway.origin import _UNKNOWN, _UNSIGNABLE
+from gateway.reload import prepare
 from tests.support.pure import document, write
 
 SECRET = "a-secret-of-enough-bytes-to-be-good"
@@ -120,6 +123,25 @@ def test_warns_of_what_works_and_may_not_be_meant(
     for name in tls:
         tls[name] = tls[name].replace("{d}", str(tmp_path))
     assert checked(tmp_path, **sections) == [f"warning: {warning}" for warning in warnings]
+
+
+def test_webhooks_that_have_no_origin_to_sign_are_a_fault(tmp_path: Path) -> None:
+    made, webhooks = tmp_path / "made", {"out": {"secret": {"env": "K"}}}
+    make_development_certificates(made, ["*.gateway.test"])
+    tls = {"certificate": str(made / "server.pem"), "private_key": str(made / "server.key")}
+    path = write(tmp_path, document(tmp_path, ledger=ledger_in(tmp_path), tls=tls, keys=[KEY], webhooks=webhooks))
+    (fault,) = (str(found) for found in check_settings(path, ENVIRON) if found.is_fault)
+    assert fault == f"fault: public_url: {_UNSIGNABLE}"
+    with pytest.raises(SetupError, match="public_url: is needed"):
+        prepare(path, ENVIRON)
+
+
+def test_a_certificate_that_names_nobody_is_warned_of(tmp_path: Path) -> None:
+    path = write(tmp_path, document(tmp_path, ledger=ledger_in(tmp_path), keys=[KEY]))
+    leaf = trustme.CA().issue_cert("somebody@gateway.test")
+    (tmp_path / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    assert f"warning: public_url: {_UNKNOWN}" in map(str, check_settings(path, ENVIRON))
 
 
 def test_client_certificates_that_are_of_no_effect_are_warned_of(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ LEVELS = [
     body.submitbody body.spool body.counter body.turns body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
     """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
-    units drive turn jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url
+    origin units drive turn jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url
     webhooks.forbidden webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
 ]
 PURE = [
-    "model", "errors", "headers", "clientaddr", "networks", "upstreamlines", "policy", "units", "problem", "trace",
+    "model", "errors", "headers", "clientaddr", "networks", "origin", "upstreamlines", "policy", "units", "problem",
+    "trace",
     "acquaintance", "account", "keyfacts", "turn", "again", "auth", "disagreements", "jobroutes", "limits",
     "audit.entry", "audit.refusals", "audit.declared",
     "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "forward.urls",

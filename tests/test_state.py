@@ -132,7 +132,7 @@ def test_networks_rates_and_origins_are_taken_over(tmp_path: Path) -> None:
     assert (ip("10.1.1.1") in state.allow, ip("11.0.0.0") in state.allow) == (True, False)
     assert (ip("10.9.1.1") in state.trusted_proxies, ip("10.1.1.1") in state.trusted_proxies) == (True, False)
     assert state.bad_logins == Rate(0.5, 30)
-    assert state.public_url == "https://a.test"
+    assert state.origins.public_url == "https://a.test"
     assert state.api_keys_enabled is False
     assert state.anonymous == Profile("default", 200 * 1024**2)
     assert state.settings.network.allow == [ip_network("10.0.0.0/8")]
@@ -241,7 +241,7 @@ def test_the_upstream_is_taken_apart(tmp_path: Path, url: str, expected: tuple[o
 def test_a_state_is_never_changed(tmp_path: Path) -> None:
     state = compiled(tmp_path)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        state.public_url = "x"  # type: ignore[misc]
+        state.reservation_ttl = 1.0  # type: ignore[misc]
 
 
 def test_the_reference_in_force_starts_undrained(tmp_path: Path) -> None:

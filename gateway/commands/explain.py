@@ -29,7 +29,7 @@ def _address(_: click.Context, __: click.Parameter, text: str) -> IPv4Address | 
     type=click.Choice(MODES),
     help="The mode of the form, which has the price. [that of prices.default_mode]",
 )
-@click.option("--host", metavar="HOST", help="The Host header. [that of public_url, or localhost]")
+@click.option("--host", metavar="HOST", help="The Host header. [that of public_url, or of the certificate]")
 @AS_JSON
 @click.argument("method", metavar="METHOD")
 @click.argument("path", metavar="PATH")

@@ -1,7 +1,7 @@
 """What `gateway explain` prints: the steps, the verdict, and what is left of every limit."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,10 +19,13 @@ from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import overdue
 from gateway.limits.standing import Standing
 from gateway.model import VERDICTS
-from gateway.state import State, compile_settings, with_ring
+from gateway.settings import Settings
+from gateway.state import State, compile_settings, with_names, with_ring
+from gateway.tls import names_in
 
 _OVERDUE: Final = "overdue"
 _WIDTH: Final = 15
+_HOST: Final = "localhost"
 
 
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, as_json: bool) -> None:
@@ -44,20 +47,21 @@ def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, 
 
 async def _asked(desk: Desk, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
     now, key_id = desk.wall(), asked["key_id"]
-    state = await _state(desk, key_id)
+    names = _names(desk.settings)
+    state = await _state(desk, key_id, names or [_HOST])
     accounts = [ANYONE, *([f"key:{key_id}"] if key_id else [])]
     standings: dict[str, Standing] = await desk.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
     over = await desk.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
-    host = asked["host"] or urlsplit(state.public_url or "").netloc or "localhost"
+    host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
     question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"])
     return explain(question, state, standings, now), over
 
 
-async def _state(desk: Desk, key_id: str | None) -> State:
+async def _state(desk: Desk, key_id: str | None, names: Sequence[str]) -> State:
     """The configuration with this key of the ledger, as a gateway has it."""
-    state = compile_settings(desk.settings)
+    state = with_names(compile_settings(desk.settings), names)
     is_configured = key_id in {key.id for key in desk.settings.keys}
     if key_id is None:
         return state
@@ -67,6 +71,14 @@ async def _state(desk: Desk, key_id: str | None) -> State:
         return state
     record = await desk.ledger.read(lambda c: one_key(c, key_id))
     return with_ring(state, state.ring.changed([record]))
+
+
+def _names(settings: Settings) -> list[str]:
+    """What the certificates are for; nothing where one can't be read by who asks."""
+    try:
+        return [name for pair in (settings.tls, *settings.tls.certificates) for name in names_in(pair.certificate)]
+    except SetupError:
+        return []
 
 
 def _verdict(told: Explanation) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
-from gateway.acquaintance import ANYONE, Acquaintance, meet
+from gateway.acquaintance import ANYONE, Acquaintance, meet, origin_for
 from gateway.body.bound import page_bound
 from gateway.body.form import Form
 from gateway.commands.keyjudged import check_networks, judge_key
@@ -84,6 +84,7 @@ def _walk(told: Explanation, question: Question, state: State, standings: Mappin
     rule = _route(told, question, state, path)
     _address(told, state, caller, rule)
     identity = _identity(told, state, question, rule, now)
+    _host(told, state, question, rule)
     profile = identity.profile if identity else state.anonymous
     account = identity.account if identity else ANYONE
     standing = standings.get(account, Standing())
@@ -110,6 +111,13 @@ def _route(told: Explanation, question: Question, state: State, path: str) -> Ru
     )
     told.tell(f"{rule.route.label} ({rule.route.kind}, access {rule.route.access}): {written}")
     return rule
+
+
+def _host(told: Explanation, state: State, question: Question, rule: Rule) -> None:
+    """What clients who send this Host are told to be our origin."""
+    told.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
+    origin = origin_for(state, question.host, rule.route)
+    told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
 
 
 def _address(told: Explanation, state: State, caller: Acquaintance, rule: Rule) -> None:

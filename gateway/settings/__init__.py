@@ -70,7 +70,7 @@ class Settings(Section):
 
     listen: Listen = Listen()
     public_url: str | None = None
-    """Origin that request_check_url is given; https://<Host of the request> by default."""
+    """Origin written into answers and webhooks; https://<Host> by default, where a certificate or route names it."""
     tls: Tls = default({})
     network: NetworkSection
     upstream: Upstream = Upstream()

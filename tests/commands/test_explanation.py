@@ -94,6 +94,8 @@ CASES = [
     Case("POST", SUBMIT, "granted", None, pages=4),
     Case("POST", SUBMIT, "small", "too_many_pages", pages=3),
     Case("POST", SUBMIT, "small", None, pages=2),
+    Case("POST", SUBMIT, "small", "misdirected", pages=2, host="evil.example"),
+    Case("GET", RESULT, "ci", None, host="evil.example"),
     Case("POST", SUBMIT, "small", "too_many_pages_in_flight", pages=1),
     Case("POST", SUBMIT, "slow", None, pages=1),
     Case("POST", SUBMIT, "slow", "rate_limited", pages=1),
@@ -162,6 +164,7 @@ async def test_it_says_what_the_gateway_does(secrets_and_gateway: tuple[dict[str
             form(pdf(case.pages or 1), **({"mode": case.mode} if case.mode else {})) if case.method == "POST" else b""
         )
         head = request(case.method, case.target, *headers, key=key, body=body)
+        head = head.replace(b"Host: gateway.test", f"Host: {case.host}".encode())
         answer = await running.ask(head, case.method.encode(), source=case.source)
         said = told.denial.reason if told.denial else None
         if not said == answer.reason == case.reason:

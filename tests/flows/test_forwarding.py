@@ -9,7 +9,19 @@ import pytest
 from tests.support.backend import Backend, answer, answering, chunked, closing_after
 from tests.support.client import read_strictly
 from tests.support.forms import FORM_TYPE, form
-from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, SUBMIT, Running, Start, chunks, request, submit
+from tests.support.gateway import (
+    ADMIN_KEY,
+    KEY,
+    PLAIN,
+    RESULT,
+    ROUTES,
+    SUBMIT,
+    Running,
+    Start,
+    chunks,
+    request,
+    submit,
+)
 
 ANY = [
     {
@@ -443,6 +455,28 @@ async def test_the_check_url_is_written_to_public_url_when_there_is_one(start: S
     backend.script = answering(submitted("http://127.0.0.1:8000/api/v1/marker/job-7"))
     response = await gateway.ask(submit(), b"POST")
     assert json.loads(response.body)["request_check_url"] == "https://convert.example.com:8443/api/v1/marker/job-7"
+
+
+async def test_a_host_that_is_no_name_of_ours_is_written_nowhere(start: Start, backend: Backend) -> None:
+    rewriting = {"name": "pictures", "methods": ["GET"], "path": "/pictures/{name}", "rewrite_urls": True}
+    gateway = await start(routes=[*ROUTES, rewriting])
+    for asked in (submit(), request(target="/pictures/a")):
+        method = asked.partition(b" ")[0]
+        response = await gateway.ask(asked.replace(b"gateway.test", b"evil.example"), method)
+        response.is_refusal(421, "misdirected")
+    assert backend.requests == []
+    assert (await gateway.ask(request().replace(b"gateway.test", b"evil.example"))).status == 200
+    (arrived,) = backend.requests
+    assert arrived.values(b"x-forwarded-host") == []
+    assert b"evil" not in str(arrived).encode()
+
+
+async def test_a_host_that_a_route_names_is_ours(start: Start, backend: Backend) -> None:
+    named = {"name": "named", "methods": ["POST"], "path": "/named", "kind": "submit", "host": "Docs.test"}
+    gateway = await start(routes=[*ROUTES, named])
+    backend.script = answering(submitted(None))
+    response = await gateway.ask(submit(target="/named").replace(b"gateway.test", b"docs.TEST:9443"), b"POST")
+    assert json.loads(response.body)["request_check_url"] == "https://docs.test:9443/named/job-7"
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[1, 2]", b'"text"', b'{"request_id": 1}', b"\xff", b"{"])

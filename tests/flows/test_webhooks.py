@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,19 @@ async def test_the_end_of_a_job_that_nobody_polls_is_told(
     await gateway.says("webhook delivered")
     assert gateway.metric("gateway_webhook_deliveries_total", result="delivered") == 1
     assert "token" not in str(gateway.events)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "gateway.test.evil.example", "10.0.0.1"])
+async def test_a_host_that_is_no_name_of_ours_is_never_signed_or_stored(
+    host: str, start: Start, backend: Backend, jobs: Jobs, receiver: Receiver, certificates: Path
+) -> None:
+    gateway = await start(jobs={}, webhooks=out(certificates), environ=ENVIRONMENT)
+    asked = submit(form(webhook_url=url(receiver))).replace(b"Host: gateway.test", f"Host: {host}".encode())
+    problem = (await gateway.ask(asked, b"POST")).is_refusal(421, "misdirected")
+    assert host not in str(problem)
+    assert (jobs.started, backend.requests, receiver.got) == (0, [], [])
+    with sqlite3.connect(gateway.path.with_name("ledger.db")) as ledger:
+        assert host not in "".join(ledger.iterdump())
 
 
 async def test_clients_that_name_none_have_the_default(

@@ -56,7 +56,7 @@ def lines_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False) 
 
 def lines_on(kind: Kind, head: Head, key_id: str | None = "ci", **members: Any) -> bytes:
     route = Route("a", kind, Access.KEY, **members)
-    return upstream_lines(head.fields, "192.0.2.7", key_id, "127.0.0.1:8000", route)
+    return upstream_lines(head.fields, "192.0.2.7", key_id, "127.0.0.1:8000", route, "https://gateway.test")
 
 
 def head_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False, trace: Trace = TRACE) -> bytes:

@@ -126,7 +126,7 @@ def upload(served: Served, certificates: Path, gate: Gate) -> None:
     with connected(served, certificates) as tls:
         begin, end = form(_DOCUMENT).split(_DOCUMENT.content)
         length = len(begin) + len(_DOCUMENT.content) + _UPLOAD + len(end)
-        head = f"POST /api/v1/marker HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {length}\r\n"
+        head = f"POST /api/v1/marker HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Length: {length}\r\n"
         head += f"Content-Type: {FORM_TYPE}\r\n\r\n"
         tls.sendall(head.encode() + begin + _DOCUMENT.content)
         for _ in range(_UPLOAD // _MB):

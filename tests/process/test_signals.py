@@ -42,7 +42,7 @@ def https(served: Served, certificates: Path) -> Iterator[http.client.HTTPSConne
 @contextmanager
 def half_an_upload(served: Served, certificates: Path, upstream: Upstream) -> Iterator[ssl.SSLSocket]:
     """A connection whose upload has reached the upstream, but for its second half."""
-    head = f"POST /api/v1/marker HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(BODY)}\r\n"
+    head = f"POST /api/v1/marker HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Length: {len(BODY)}\r\n"
     head += f"Content-Type: {FORM_TYPE}\r\n\r\n"
     with (
         socket.create_connection(("127.0.0.1", served.port), DEADLINE) as raw,

@@ -1,0 +1,89 @@
+"""By which origin clients know this gateway: public_url, else a Host that is a name of ours. Pure.
+
+A client chooses its Host, and whoever is given a URL may send his key there: so what a client sent is never written
+anywhere (an answer, the ledger, a webhook that is signed), only a name of the operator's own that it equals.
+
+Webhooks that go out are signed, and their receivers believe them. So with these a name counts only when it is written
+out, for a wildcard stands for hosts of others, too; and a port only when it is ours or that of https.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Final
+
+_HTTPS: Final = 443
+_WILD: Final = "*."
+_UNSIGNABLE: Final = "is needed: webhooks.out signs it, and no certificate and no route names a host in its place"
+_UNKNOWN: Final = "is not set, and no certificate and no route names a host in its place: each submit is a 421"
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """What the operator calls this gateway.
+
+    `names` are host names and addresses in lower case, `domains` what is behind the `*.` of wildcards. `port` is the
+    listener's (0: of the kernel's choice, so that any may be ours). `signs`: whether webhooks go out.
+    """
+
+    public_url: str | None = None
+    names: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+    port: int = 0
+    signs: bool = False
+
+    def named(self, names: Iterable[str]) -> "Origins":
+        """The same with these names, too: DNS names, perhaps with a wildcard, and addresses."""
+        found = {_folded(name) for name in names}
+        wild = {name.removeprefix(_WILD) for name in found if name.startswith(_WILD)}
+        exact = {name for name in found if "*" not in name}
+        return replace(self, names=self.names | exact, domains=self.domains | wild)
+
+    def of(self, host: str) -> str:
+        """The origin that clients who sent this Host know us by, without a slash; empty: none of ours."""
+        if self.public_url is not None:
+            return self.public_url
+        name, port = split_host(host)
+        return f"https://{_written(name)}{_colon(port)}" if self._is_ours(name) and self._is_port(port) else ""
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with public_url: webhooks go out, and there is no origin that could be signed."""
+        return _UNSIGNABLE if self.signs and self.public_url is None and not self.names else None
+
+    @property
+    def warning(self) -> str | None:
+        """What public_url's author may not have meant: that there is no origin at all."""
+        is_known = self.public_url is not None or self.names or self.domains
+        return None if is_known or self.signs else _UNKNOWN
+
+    def _is_ours(self, name: str) -> bool:
+        return name in self.names or (not self.signs and name.partition(".")[2] in self.domains)
+
+    def _is_port(self, port: int | None) -> bool:
+        return port is None or not self.signs or self.port in {0, port} or port == _HTTPS
+
+
+def split_host(host: str) -> tuple[str, int | None]:
+    """The name of a Host, in the one spelling that names are compared in, and its port."""
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit():
+        return _folded(name), int(port)
+    return _folded(host), None
+
+
+def _folded(name: str) -> str:
+    """Lower case, without the final dot; addresses as they are usually written, without brackets."""
+    plain = name.lower().removesuffix(".").removeprefix("[").removesuffix("]")
+    try:
+        return str(ip_address(plain))
+    except ValueError:
+        return plain
+
+
+def _written(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
+
+
+def _colon(port: int | None) -> str:
+    return "" if port in {None, _HTTPS} else f":{port}"
