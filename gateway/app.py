@@ -39,7 +39,7 @@ from gateway.jobs.desk import JobDesk
 from gateway.keyadmin import KeyAdmin
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import Traffic
-from gateway.listener.connections import Connections
+from gateway.listener.connections import Connections, door_of
 from gateway.listener.pace import Pace
 from gateway.model import Reason
 from gateway.notify import Notifier
@@ -47,7 +47,7 @@ from gateway.observe.log import LogStream, configure, console_line, json_line
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
 from gateway.process import prepare_process, settle_memory
-from gateway.registry import make_registry
+from gateway.registry import make_registry, of_admin
 from gateway.reload import Prepared, Reloader, prepare
 from gateway.settings import Log
 from gateway.state import Live, routed_upstreams
@@ -133,8 +133,10 @@ class Gateway:
         registry: CollectorRegistry,
         addresses: Addresses,
         jobs: JobDesk,
+        admin: Acceptor,
     ) -> None:
         self.live = live
+        self.admin = admin
         self.jobs = jobs
         self.reloader = reloader
         self.registry = registry
@@ -223,7 +225,10 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         handler = Handler(parts, time.monotonic, RandomIds())
         connections, traffic = Connections(live, handler, pace, certificates.client_ca), Traffic()
         acceptor = Acceptor(
-            public, live, certificates.for_handshake, lambda peer: connections.make(peer, acceptor, traffic)
+            public,
+            lambda: door_of(live.state),
+            certificates.for_handshake,
+            lambda peer: connections.make(peer, acceptor, traffic),
         )
         reloader = Reloader(path, environ, prepared, put_in_force, Notifier(environ, books.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state))
@@ -236,14 +241,17 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
         application = make_admin(live, registry, lambda: health.is_up, books.problems, desk, time.monotonic)
         admin_tls = admin_certificates.listener_context if admin_certificates else None
-        await stack.enter_async_context(listening_on(admin, application, admin_tls))
-        _work(stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run())
-        _work(stack, jobs.rounds.run(), jobs.relay.run(), trail.run())
+        admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls))
+        registry.register(of_admin(admin_acceptor))
+        _work(
+            stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run(),
+            jobs.rounds.run(), jobs.relay.run(), trail.run(),
+        )  # fmt: skip
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)
         addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
-        yield Gateway(live, acceptor, connections, reloader, registry, addresses, jobs.desk)
+        yield Gateway(live, acceptor, connections, reloader, registry, addresses, jobs.desk, admin_acceptor)
 
 
 def _books(stack: AsyncExitStack, live: Live, prepared: Prepared) -> Books:

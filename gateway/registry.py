@@ -50,6 +50,12 @@ def make_registry(
     return registry
 
 
+def of_admin(acceptor: Acceptor) -> ByLabel:
+    """What the admin listener turned away; it begins to listen once all others are registered."""
+    refused = "Connections of the admin listener turned away before a request."
+    return ByLabel("gateway_admin_connections_refused", refused, "why", acceptor.refused)
+
+
 def _of_listener(acceptor: Acceptor, traffic: Traffic) -> Numbers:
     return Numbers(
         Number("gateway_connections", "Client connections, handshakes included.", lambda: acceptor.connections),

@@ -2,9 +2,12 @@
 
 aiohttp bounds neither how long an answer may wait to be read, nor says anything but a traceback on stderr, with the
 client's bytes in it, when what comes is no HTTP. Only public names are overridden here.
+
+A connection serves another request only when this one was let in and nothing can follow from it: see KEEPS.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -15,9 +18,12 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.admin.problem import written_problem
 from gateway.errors import refuse, whereabouts
 from gateway.listener.faults import parser_fault
-from gateway.model import Reason
+from gateway.model import Peer, Reason
 
-MOST_CONNECTIONS: Final = 256
+# Set on a request that was let in, when its head allows another one behind it. Without it the answer says
+# Connection: close: who has shown nothing, or a probe, holds no place, and what a chunked body leaves behind (aiohttp
+# hands its last trailer to the next request as a header) has no next request.
+KEEPS: Final = web.RequestKey("keeps", bool)
 _LONGEST_LINE: Final = 8190
 _MOST_HEADERS: Final = 100
 _IDLE: Final = 75.0
@@ -30,9 +36,15 @@ log = structlog.get_logger()
 class AdminConnection(RequestHandler):
     """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
 
-    __slots__ = ("_deadline", "_server")
+    __slots__ = ("_deadline", "_on_end", "has_ended", "peer")
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        peer: Peer,
+        on_end: Callable[["AdminConnection"], None],
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -44,14 +56,13 @@ class AdminConnection(RequestHandler):
             lingering_time=_LINGERING,
             auto_decompress=False,
         )
-        self._server = server
+        self.peer = peer
+        self.has_ended = False
+        self._on_end = on_end
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop; one connection too many is closed without a word."""
-        if len(self._server.connections) >= MOST_CONNECTIONS:
-            transport.close()
-            return
+        """Called by the loop."""
         super().connection_made(transport)
         self._expect(_HEAD)
 
@@ -65,10 +76,19 @@ class AdminConnection(RequestHandler):
         """Called by the loop."""
         self._expect(None)
         super().connection_lost(error)
+        self._on_end(self)
 
     def begin_exchange(self) -> None:
         """A head is whole: from now on it is the exchange that must end in time."""
         self._expect(_EXCHANGE)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Called by aiohttp with every answer, whoever made it."""
+        if not request.get(KEEPS):
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     def log_access(self, *_: Any) -> None:
         """Called by aiohttp when an answer has been taken."""

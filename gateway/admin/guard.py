@@ -4,6 +4,8 @@ Any page that a browser on this machine shows can send requests to 127.0.0.1. Wh
 - a name of its own that it points to 127.0.0.1 (DNS rebinding) stands in Host, and only loopback Hosts are served;
 - a browser tells of other sites in Sec-Fetch-Site, and of a page's every change in Origin: both are refused;
 - changes need a Content-Type that a page may send only after a preflight, which is never granted (body.py).
+Behind a proxy of this machine everybody comes from 127.0.0.1. What a proxy adds to a request (Forwarded, Via and the
+like) tells of it, and is refused; one that adds nothing can't be told from a person here.
 With a token none of this is needed: a page doesn't know it, and a browser adds it to nothing by itself.
 """
 
@@ -18,10 +20,13 @@ from aiohttp import web
 from gateway.admin.problem import AdminProblem
 from gateway.auth.apikey import digest_of
 from gateway.limits.logins import BadLogins
+from gateway.model import Fields
 from gateway.networks import parse_address, unmapped
 from gateway.settings import SecretDigest
 from gateway.state import Live
 
+_OF_PROXIES: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
+_FORWARDED: Final = b"x-forwarded-"
 _BEARER: Final = "bearer "
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
 _SEND_TOKEN: Final = "Send the admin token as Authorization: Bearer."  # noqa: S105 -- no token, but where it goes
@@ -37,7 +42,7 @@ class Guard:
         self._monotonic = monotonic
         self._bad_logins = BadLogins()
 
-    def actor_of(self, request: web.Request) -> str:
+    def actor_of(self, request: web.Request, fields: Fields) -> str:
         """Who calls, as the audit names him: how he was let in, and his address.
 
         Raises:
@@ -46,7 +51,7 @@ class Guard:
         token = self._live.state.settings.admin.token
         address = _address(request.remote)
         if token is None:
-            _require_this_machine(request, address)
+            _require_this_machine(request, fields, address)
             return f"admin:loopback@{address}"
         self._require_token(request, token, address)
         return f"admin:token@{address}"
@@ -73,13 +78,15 @@ class Guard:
         log.warning("admin login failed", client_ip=str(address))
 
 
-def _require_this_machine(request: web.Request, address: IPv4Address | IPv6Address | None) -> None:
-    is_here = address is not None and address.is_loopback and _is_loopback_host(request.headers.get("Host", ""))
+def _require_this_machine(request: web.Request, fields: Fields, address: IPv4Address | IPv6Address | None) -> None:
+    is_here = address is not None and address.is_loopback and _is_loopback_host(fields.host)
     if not is_here:
         raise AdminProblem("forbidden", "Set admin.token to use this from elsewhere than the machine itself.")
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if "Origin" in request.headers or not _OWN_SITES.issuperset(sites):
         raise AdminProblem("forbidden", "Web pages may not use this without admin.token.")
+    if any(name in _OF_PROXIES or name.startswith(_FORWARDED) for name in fields.known):
+        raise AdminProblem("forbidden", "Behind a proxy this needs admin.token: everybody comes from here then.")
 
 
 def _address(remote: str | None) -> IPv4Address | IPv6Address | None:

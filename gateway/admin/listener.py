@@ -1,4 +1,4 @@
-"""Runs an application on the admin listener: its connections are ours, its sockets are bounded, its end is quick."""
+"""Runs an application on the admin listener: accepted as on the public one, with its own door; its end is quick."""
 
 import asyncio
 import socket
@@ -10,27 +10,30 @@ from typing import Final
 from aiohttp import web
 
 from gateway.admin.connection import AdminConnection
+from gateway.listener.accept import Acceptor, Door
 
-_HANDSHAKE: Final = 10.0
+# Probes, scrapers and administrators are few. An address has a share, so that one alone keeps no probe out.
+DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0)
 _END: Final = 2.0
 
 
 @asynccontextmanager
 async def listening_on(
     sock: socket.socket, application: web.Application, tls: ssl.SSLContext | None
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Acceptor]:
     """Serves for as long as the context lasts; what runs at its end may end within some seconds."""
     runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_END)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 -- it is there once it is set up
     loop = asyncio.get_running_loop()
-    handshake = None if tls is None else _HANDSHAKE
-    accepting = await loop.create_server(
-        lambda: AdminConnection(server, loop), sock=sock, ssl=tls, ssl_handshake_timeout=handshake
+    acceptor = Acceptor(
+        sock, lambda: DOOR, lambda: tls, lambda peer: AdminConnection(server, loop, peer, acceptor.ended)
     )
+    acceptor.start()
     try:
-        yield
+        yield acceptor
     finally:
-        accepting.close()
+        acceptor.stop()
+        await acceptor.close()
         await runner.cleanup()

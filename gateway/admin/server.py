@@ -1,7 +1,7 @@
 """The admin listener's application: /livez, /readyz, /metrics, and the admin API.
 
-The probes need no token, all else does (guard.py). Whatever goes wrong behind that becomes a problem here, and
-nothing that is answered may be kept.
+The probes need no token, all else does (guard.py), and a head that the public listener would take (headers.py).
+Whatever goes wrong behind that becomes a problem here, and nothing that is answered may be kept.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from gateway.admin.connection import AdminConnection
+from gateway.admin.connection import KEEPS, AdminConnection
 from gateway.admin.desk import Desk
 from gateway.admin.guard import Guard
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
-from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.errors import LedgerUnavailable, Refused, whereabouts
+from gateway.headers import read_fields
 from gateway.ledger.keys import KeyProblem
 from gateway.state import Live
 
@@ -57,7 +58,7 @@ def _boundary(guard: Guard) -> Middleware:
         try:
             async with asyncio.timeout(_SECONDS):
                 if request.path not in _PROBES:
-                    request[ACTOR] = guard.actor_of(request)
+                    _let_in(request, guard)
                 response = await handler(request)
         except Exception as error:  # noqa: BLE001 -- the one boundary of this listener
             response = problem_answer(_problem(error))
@@ -65,6 +66,15 @@ def _boundary(guard: Guard) -> Middleware:
         return response
 
     return boundary
+
+
+def _let_in(request: web.Request, guard: Guard) -> None:
+    try:
+        fields = read_fields((request.version.major, request.version.minor), request.raw_headers)
+    except Refused as refused:
+        raise AdminProblem("bad_request", refused.denial.detail) from None
+    request[ACTOR] = guard.actor_of(request, fields)
+    request[KEEPS] = fields.keep_alive
 
 
 def _problem(error: Exception) -> AdminProblem:

@@ -1,6 +1,7 @@
-"""The accept loop: caps before anything is spent on a connection, the PROXY header, then TLS.
+"""The accept loop of both listeners: caps before anything is spent on a connection, the PROXY header, then TLS.
 
 asyncio's own server offers none of the three, so connections are accepted here and handed to the loop one by one.
+A handshake under way has a place as a connection has: who only begins handshakes keeps nobody else out.
 """
 
 import asyncio
@@ -8,17 +9,16 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from ssl import SSLContext
-from typing import Final
+from typing import Any, Final, Protocol
 
 import structlog
 
-from gateway.listener.connection import ClientConnection
 from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
 from gateway.model import Peer
-from gateway.networks import parse_address
-from gateway.state import Live
+from gateway.networks import Networks, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
@@ -28,21 +28,56 @@ _WHYS: Final = ("handshake", "proxy_header", "too_many", "too_many_of_address", 
 _SHUTDOWN_TIMEOUT: Final = 30.0  # what the kernel has not taken yet is flushed within it, too
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-MakeConnection = Callable[[Peer], ClientConnection]
+_NOBODY: Final = Networks()
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Whom one listener lets in: connections in all and of one address, handshakes included; seconds for a handshake.
+
+    `exempt` are addresses that many stand behind: they have no share of their own. With `reads_proxy_header` they
+    say by a PROXY header who connected to them.
+    """
+
+    most: int
+    most_of_address: int
+    handshake: float
+    exempt: Networks = _NOBODY
+    reads_proxy_header: bool = False
+
+
+class Accepted(Protocol):
+    """The asyncio protocol of a connection that was accepted; `has_ended` is the acceptor's."""
+
+    peer: Peer
+    has_ended: bool
+
+    def connection_made(self, transport: Any) -> None:
+        """Called by the loop once the handshake is over."""
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Called by the loop, once."""
+
+
+MakeConnection = Callable[[Peer], Accepted]
 
 
 class Acceptor:
     """Accepts on one listening socket until it is closed. `refused` counts what was turned away, by why.
 
-    `tls` gives the context that a handshake begins with.
+    `door` gives the rules of now, `tls` the context that a handshake begins with; None: there is no handshake.
     """
 
     def __init__(
-        self, listening: socket.socket, live: Live, tls: Callable[[], SSLContext], make: MakeConnection
+        self,
+        listening: socket.socket,
+        door: Callable[[], Door],
+        tls: Callable[[], SSLContext | None],
+        make: MakeConnection,
     ) -> None:
         self._listening = listening
-        self._live = live
+        self._door = door
         self._tls = tls
         self._make = make
         self._loop = asyncio.get_running_loop()
@@ -75,7 +110,7 @@ class Acceptor:
         """Whether handshakes are under way."""
         return bool(self._tasks)
 
-    def ended(self, connection: ClientConnection) -> None:
+    def ended(self, connection: Accepted) -> None:
         """Told once or more for each connection that ended: its place is free again."""
         if not connection.has_ended:
             connection.has_ended = True
@@ -119,11 +154,10 @@ class Acceptor:
         task.add_done_callback(self._tasks.discard)
 
     def _full(self, peer: Peer) -> str | None:
-        state = self._live.state
-        if self.connections >= state.pace.max_connections:
+        door = self._door()
+        if self.connections >= door.most:
             return "too_many"
-        at_most = state.pace.max_connections_per_address
-        if self._by_address[peer.ip] >= at_most and peer.ip not in state.trusted_proxies:
+        if self._by_address[peer.ip] >= door.most_of_address and peer.ip not in door.exempt:
             return "too_many_of_address"
         return None
 
@@ -139,19 +173,19 @@ class Acceptor:
 
     async def _open(self, accepted: socket.socket, peer: Peer) -> None:
         """From a raw connection to a TLS one."""
-        connection: ClientConnection | None = None
-        state = self._live.state
+        connection: Accepted | None = None
+        door = self._door()
         try:
-            if state.settings.listen.proxy_protocol and peer.ip in state.trusted_proxies:
+            if door.reads_proxy_header and peer.ip in door.exempt:
                 peer = await self._origin(accepted, peer)
             connection = made = self._make(peer)
             context = self._tls()  # held until the handshake is over: see Certificates.for_handshake
-            await self._loop.connect_accepted_socket(
+            await self._loop.connect_accepted_socket(  # type: ignore[type-var] # a protocol by what it has
                 lambda: made,
                 accepted,
                 ssl=context,
-                ssl_handshake_timeout=state.pace.handshake,
-                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
+                ssl_handshake_timeout=door.handshake if context else None,
+                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if context else None,
             )
         except ProxyHeaderError:
             self._turn_away(accepted, connection, peer, "proxy_header")
@@ -162,7 +196,7 @@ class Acceptor:
             self._turn_away(accepted, connection, peer, "shutdown")
             raise
 
-    def _turn_away(self, accepted: socket.socket, connection: ClientConnection | None, peer: Peer, why: str) -> None:
+    def _turn_away(self, accepted: socket.socket, connection: Accepted | None, peer: Peer, why: str) -> None:
         self.refused[why] += 1
         if connection is None:
             self._leave(peer)
@@ -173,7 +207,7 @@ class Acceptor:
 
     async def _origin(self, accepted: socket.socket, peer: Peer) -> Peer:
         """Reads the PROXY header; the place of the connection goes over to whom it names."""
-        async with asyncio.timeout(self._live.state.pace.handshake):
+        async with asyncio.timeout(self._door().handshake):
             origin = await read_proxy_header(lambda size: self._read_exactly(accepted, size))
         if origin is None:
             return peer

@@ -11,11 +11,11 @@ from typing import Never
 from aiohttp import web
 
 from gateway.auth.mtls import read_certificate
-from gateway.listener.accept import Acceptor
+from gateway.listener.accept import Acceptor, Door
 from gateway.listener.connection import ClientConnection, Serve, Traffic
 from gateway.listener.pace import Pace
 from gateway.model import Peer
-from gateway.state import Live
+from gateway.state import Live, State
 
 
 class Connections:
@@ -69,6 +69,17 @@ class Connections:
             _note_certificate(connection)
         if connection.client_ca != self._client_ca:
             connection.revoke()
+
+
+def door_of(state: State) -> Door:
+    """Whom the public listener lets in; who stands behind a trusted proxy has a share of his own."""
+    return Door(
+        most=state.pace.max_connections,
+        most_of_address=state.pace.max_connections_per_address,
+        handshake=state.pace.handshake,
+        exempt=state.trusted_proxies,
+        reads_proxy_header=state.settings.listen.proxy_protocol,
+    )
 
 
 def _note_certificate(connection: ClientConnection) -> None:

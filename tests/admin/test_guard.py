@@ -40,9 +40,13 @@ async def test_the_token_is_the_actor_of_the_audit(start: Start) -> None:
     assert TOKEN not in str(api.gateway.events) + str(change)
 
 
-async def test_the_token_needs_no_loopback_host_and_minds_no_origin(start: Start) -> None:
+async def test_the_token_minds_no_host_no_origin_and_no_proxy(start: Start) -> None:
     api = Api(await with_token(start), TOKEN)
-    headers = {"Host": "gateway.example.com", "Origin": "https://console.example.com", "Sec-Fetch-Site": "cross-site"}
+    headers = {"X-Forwarded-For": "192.0.2.1", "Via": "1.1 proxy"} | {
+        "Host": "gateway.example.com",
+        "Origin": "https://console.example.com",
+        "Sec-Fetch-Site": "cross-site",
+    }
     answer = await api("POST", KEYS, {"id": "acme"}, headers=headers)
     assert answer.status == 201
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
@@ -90,9 +94,17 @@ async def test_the_token_is_worth_nothing_on_the_public_listener(header: str, st
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Host": "evil.example.com"},
+        {"Forwarded": "for=192.0.2.1"},
+        {"X-Forwarded-For": "192.0.2.1"},
+        {"x-forwarded-host": "gateway.example.com"},
+        {"X-Forwarded-Anything": ""},
+        {"X-Real-IP": "127.0.0.1"},
+        {"Via": "1.1 proxy"},
     ],
 )
-async def test_without_a_token_no_web_page_gets_through(headers: dict[str, str], gateway: Running) -> None:
+async def test_without_a_token_no_web_page_and_no_proxy_gets_through(
+    headers: dict[str, str], gateway: Running
+) -> None:
     for method, path in PATHS:
         answer = await Api(gateway)(method, path, {"id": "a"} if method == "POST" else None, headers=headers)
         answer.is_problem(403, "forbidden")

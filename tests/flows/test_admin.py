@@ -5,7 +5,7 @@ import json
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
+from gateway.listener.accept import Door
 from tests.support.backend import HEALTH_PATH, Backend
 from tests.support.client import Client
 from tests.support.gateway import ENVIRON, KEY, Running, Start, request
@@ -175,13 +176,13 @@ def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+def get(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
 
 
 @asynccontextmanager
-async def connected(gateway: Running) -> AsyncIterator[Client]:
-    client = await Client.connect(gateway.admin_port, None, source="127.0.0.1", before=b"", receive_buffer=4096)
+async def connected(gateway: Running, source: str = "127.0.0.1") -> AsyncIterator[Client]:
+    client = await Client.connect(gateway.admin_port, None, source=source, before=b"", receive_buffer=4096)
     try:
         yield client
     finally:
@@ -257,7 +258,7 @@ async def test_a_head_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("gateway.admin.connection._HEAD", 0.3)
     gateway = await start()
     async with connected(gateway) as silent, connected(gateway) as slow, connected(gateway) as later:
-        assert (await later.ask(get("/livez"))).status == 200
+        assert (await later.ask(get("/metrics"))).status == 200
         later.send(b"GET /livez HTT")
         for byte in b"GET /":
             slow.send(bytes([byte]))
@@ -271,7 +272,7 @@ async def test_an_idle_connection_outlives_the_head_deadline(start: Start, monke
     gateway = await start()
     async with connected(gateway) as client:
         for _ in range(2):
-            assert (await client.ask(get("/livez"))).status == 200
+            assert (await client.ask(get("/metrics"))).status == 200
             await asyncio.sleep(0.4)
 
 
@@ -279,7 +280,7 @@ async def test_an_idle_connection_is_closed_at_last(start: Start, monkeypatch: p
     monkeypatch.setattr("gateway.admin.connection._IDLE", 0.3)
     gateway = await start()
     async with connected(gateway) as client:
-        assert (await client.ask(get("/livez"))).status == 200
+        assert (await client.ask(get("/metrics"))).status == 200
         await client.is_closed()
     assert warnings_of(gateway) == []
 
@@ -353,17 +354,98 @@ async def test_an_operation_that_hangs_or_fails_is_a_problem(
     assert list(capfd.readouterr()) == ["", ""]
 
 
+def with_door(monkeypatch: pytest.MonkeyPatch, most: int, most_of_address: int) -> None:
+    monkeypatch.setattr("gateway.admin.listener.DOOR", Door(most, most_of_address, handshake=30.0))
+
+
+def turned_away(gateway: Running, why: str) -> float:
+    return gateway.metric("gateway_admin_connections_refused_total", why=why)
+
+
 async def test_connections_are_bounded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.connection.MOST_CONNECTIONS", 2)
+    with_door(monkeypatch, 2, 2)
     gateway = await start()
-    async with connected(gateway) as first, connected(gateway) as second:
-        assert [(await client.ask(get("/livez"))).status for client in (first, second)] == [200, 200]
-        async with connected(gateway) as third:
+    async with connected(gateway) as first, connected(gateway, "127.0.0.2") as second:
+        assert [(await client.ask(get("/metrics"))).status for client in (first, second)] == [200, 200]
+        async with connected(gateway, "127.0.0.3") as third:
             await third.is_closed()
+        assert turned_away(gateway, "too_many") == 1
         await first.close()
-        await asyncio.sleep(0.1)
-        async with connected(gateway) as fourth:
-            assert (await fourth.ask(get("/livez"))).status == 200
+        await eventually(lambda: gateway.gateway.admin.connections == 1)
+        async with connected(gateway, "127.0.0.3") as fourth:
+            assert (await fourth.ask(get("/metrics"))).status == 200
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_address_has_a_share_and_leaves_the_probes_theirs(
+    tls: bool, start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS these are handshakes of which no byte ever comes: they have places, too."""
+    with_door(monkeypatch, 8, 4)
+    pair = {"certificate": f"{certificates}/server.pem", "private_key": f"{certificates}/server.key"}
+    gateway = await start(admin={"tls": pair} if tls else {})
+    async with AsyncExitStack() as stack:
+        strangers = [await stack.enter_async_context(connected(gateway, "127.0.0.2")) for _ in range(6)]
+        await asyncio.gather(*(stranger.is_closed() for stranger in strangers[4:]))
+        assert turned_away(gateway, "too_many_of_address") == 2
+        assert gateway.gateway.admin.connections == 4
+        probe = await Client.connect(gateway.admin_port, gateway.tls if tls else None)
+        assert (await probe.ask(get("/livez"))).status == 200
+        await probe.is_closed()
+        await probe.close()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/admin/v1/keys", "/nowhere"])
+async def test_only_who_was_let_in_keeps_his_connection(path: str, start: Start) -> None:
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
+    is_probe = path in {"/livez", "/readyz"}
+    async with connected(gateway) as stranger, connected(gateway) as operator:
+        answer = await stranger.ask(get(path) + get("/livez"))
+        assert (answer.status, answer.value(b"connection")) == (200 if is_probe else 401, b"close")
+        await stranger.is_closed()
+        answer = await operator.ask(get(path, f"Authorization: Bearer {TOKEN}"))
+        assert (answer.value(b"connection") == b"close") is is_probe
+
+
+async def test_a_probe_in_http_1_0_needs_no_host(gateway: Running) -> None:
+    """So ask HAProxy's health checks."""
+    async with connected(gateway) as client:
+        assert (await client.ask(b"GET /livez HTTP/1.0\r\n\r\n")).status == 200
+
+
+TRAILER = b"POST /admin/v1/keys HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/admin/v1/keys", b"/livez", b"/nowhere"])
+@pytest.mark.parametrize("expects", [b"", b"Expect: something\r\n"])
+async def test_nothing_follows_a_chunked_request(path: bytes, expects: bytes, gateway: Running) -> None:
+    """aiohttp would give its last trailer to the next request, here as a key that makes the rotation another's."""
+    chunked = TRAILER.replace(b"/admin/v1/keys", path) + expects
+    chunked += b"Content-Type: application/json\r\n\r\n2\r\n{}\r\n0\r\nAuthorization: Bearer lent\r\n\r\n"
+    async with connected(gateway) as client:
+        answer = await client.ask(chunked + get("/metrics"), b"POST")
+        assert (answer.status >= 400, answer.value(b"connection")) == (True, b"close")
+        await client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Host: localhost", "Host: localhost"),
+        ("Host: localhost", "X_Forwarded_For: 192.0.2.1"),
+        ("Host: localhost", "Transfer-Encoding: gzip, chunked"),
+        ("Host: localhost", "Connection: authorization"),
+        ("Host: a@localhost",),
+    ],
+)
+async def test_a_head_that_the_public_listener_refuses_is_refused_here(
+    lines: tuple[str, ...], gateway: Running
+) -> None:
+    async with connected(gateway) as client:
+        head = "\r\n".join(["GET /metrics HTTP/1.1", *lines, "", ""]).encode()
+        answer = await client.ask(head)
+        assert (answer.status, json.loads(answer.body)["reason"]) == (400, "bad_request")
+        await client.is_closed()
 
 
 @pytest.mark.parametrize("token", ["", "Authorization: Bearer wrong", f"Authorization: Bearer {TOKEN}"])
