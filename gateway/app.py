@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admin.desk import Desk
 from gateway.admin.listener import listening_on
-from gateway.admin.server import make_admin
+from gateway.admin.server import Probed, make_admin
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import Trail
 from gateway.auth.login import Login
@@ -239,7 +239,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
 
         keys = KeyAdmin(books.ledger, lambda: live.state.settings, time.time, os.urandom)
         desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
-        application = make_admin(live, registry, lambda: health.is_up, books.problems, desk, time.monotonic)
+        application = make_admin(live, registry, _probed(health, books, reloader), desk, time.monotonic)
         admin_tls = admin_certificates.listener_context if admin_certificates else None
         admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls))
         registry.register(of_admin(admin_acceptor))
@@ -252,6 +252,10 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
         yield Gateway(live, acceptor, connections, reloader, registry, addresses, jobs.desk, admin_acceptor)
+
+
+def _probed(health: HealthProbe, books: Books, reloader: Reloader) -> Probed:
+    return Probed(lambda: health.is_up, books.problems, lambda: reloader.waiting)
 
 
 def _books(stack: AsyncExitStack, live: Live, prepared: Prepared) -> Books:

@@ -41,7 +41,12 @@ class Books:
         self._wall = wall
         self.uses: dict[tuple[str, int], float] = {}
         self.metrics = AccountMetrics()
-        self.ledger = open_ledger(url_of(settings), settings.ledger.timeout)
+        self.ledger = open_ledger(
+            url_of(settings),
+            settings.ledger.timeout,
+            lambda: url_of(live.state.settings),
+            behind_pooler=settings.ledger.pooler,
+        )
         self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.timeout, new_id())
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
+from gateway.postgresurl import read_postgres_url
 from gateway.settings import SecretValue, Settings
 
 SQLITE: Final = "sqlite:///"
@@ -15,21 +15,27 @@ def url_of(settings: Settings) -> str:
     return url.value.decode("utf-8", "surrogateescape") if isinstance(url, SecretValue) else url
 
 
+def place_of(url: str) -> tuple[object, ...]:
+    """Which ledger it is: equal for URLs that differ only in who logs in, and how."""
+    if url.startswith(SQLITE):
+        return (str(Path(url.removeprefix(SQLITE)).absolute()),)
+    parts = read_postgres_url(url)
+    return parts.hosts, parts.database, parts.told
+
+
 def named(url: str) -> str:
     """A ledger's URL as it may be shown: a file, or host and database; never who logs in, and how."""
     if url.startswith(SQLITE):
         return str(Path(url.removeprefix(SQLITE)).absolute())
     try:
-        parts = urlsplit(url)
+        return read_postgres_url(url).shown
     except ValueError:
         return "PostgreSQL"
-    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def has_password(url: str) -> bool:
     """Whether a password stands in it."""
     try:
-        parts = urlsplit(url)
+        return read_postgres_url(url).has_password
     except ValueError:
         return False
-    return bool(parts.password) or "password=" in parts.query

@@ -11,7 +11,7 @@ from gateway.health import HealthProbe
 from gateway.listener.accept import Acceptor
 from gateway.listener.connection import Traffic
 from gateway.observe.log import LogStream
-from gateway.observe.metrics import BuildInfo, ByLabel, Number, Numbers, RequestMetrics
+from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers, RequestMetrics
 from gateway.reload import Reloader
 from gateway.tls import Certificates
 
@@ -41,6 +41,9 @@ def make_registry(
     registry.register(ByLabel("gateway_connections_refused", refused, "why", acceptor.refused))
     reloads = "Attempts to reload, by result."
     registry.register(ByLabel("gateway_config_reloads", reloads, "result", reloader.results))
+    waits = "1 for each setting that waits for a restart."
+    waiting = Named("gateway_config_waits_for_restart", waits, "setting", lambda: reloader.waiting)
+    registry.register(waiting)
     started = time.time()
     start = Number(
         "gateway_start_time_seconds", "When it began to serve, in seconds since the epoch.", lambda: started

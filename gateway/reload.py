@@ -1,4 +1,4 @@
-"""A new configuration without a restart: whole or not at all.
+"""A new configuration without a restart: whole or not at all, but for what only a restart can change (restart.py).
 
 The content of the file and of all it names is compared every second, because Kubernetes swaps secrets by symlink and
 editors write in several steps; SIGHUP compares at once and reloads even what is equal. Everything new is built before
@@ -20,34 +20,34 @@ from gateway.configuration import load
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.keyfiles import read_local_keys
 from gateway.notify import Notifier
+from gateway.restart import with_what_stays
 from gateway.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.state import State, compile_settings, with_names
 from gateway.tls import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 
 _INTERVAL: Final = 1.0
-# What is bound, opened, or fixed in a TLS context, when the process starts.
-_NEEDS_RESTART: Final = (
-    "listen.address", "listen.port", "listen.proxy_protocol", "admin.address", "admin.port", "tls.profile",
-    "tls.client_certificates", "ledger",
-    "body.spool_dir", "body.spool_limit", "body.count_timeout", "body.count_memory",
-)  # fmt: skip
-# What may become another, but neither come nor go.
-_ON_OR_OFF: Final = ("admin.tls", "tls.client_ca")
 log = structlog.get_logger()
 
 
 class Prepared(NamedTuple):
-    """All that a reload puts into force."""
+    """All that a reload puts into force.
+
+    `written` is what the file says, `waiting` the settings of it that wait for a restart.
+    """
 
     state: State
     pairs: list[LoadedPair]
     admin_pairs: list[LoadedPair]
     fingerprint: str
     local_keys: Mapping[str, KeySet]
+    written: Settings
+    waiting: tuple[str, ...]
 
 
-def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
+def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = None) -> Prepared:
     """Builds everything that a configuration file means; reads files, so it runs on a thread.
+
+    Beside settings that are in force, what only a restart can change stays as it is there.
 
     Raises:
         SetupError: with all that is wrong.
@@ -55,7 +55,8 @@ def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
     # The files are looked at between two readings: what changes after the look is in the fingerprint's next one,
     # what changed before it is in the second reading. A change can be read twice, never missed.
     found = fingerprint(watched(path, load(path, environ)))
-    settings = load(path, environ)
+    written = load(path, environ)
+    settings, waiting = (written, ()) if in_force is None else with_what_stays(in_force, written)
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
     local_keys = read_local_keys(settings.authentication.jwt)
@@ -63,7 +64,7 @@ def prepare(path: Path, environ: Mapping[str, str]) -> Prepared:
     state = with_names(compile_settings(settings), names_of(pairs))
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
-    return Prepared(state, pairs, admin_pairs, found, local_keys)
+    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting)
 
 
 def watched(path: Path, settings: Settings) -> Iterator[Path]:
@@ -100,7 +101,7 @@ def _secrets(value: Any) -> Iterator[SecretDigest | SecretValue]:
 class Reloader:
     """Watches a configuration. `put_in_force` swaps the references; it gets what is complete and checked.
 
-    `notifier` is told when it begins and how it ended.
+    `notifier` is told when it begins and how it ended; `waiting` are the settings that wait for a restart.
     """
 
     def __init__(
@@ -113,11 +114,13 @@ class Reloader:
     ) -> None:
         self._path = path
         self._environ = environ
-        self._settings = prepared.state.settings
+        self._in_force = prepared.state.settings
+        self._written = prepared.written
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = asyncio.Event()
+        self.waiting: tuple[str, ...] = ()
         self.was_successful = True
         self.succeeded_at = time.time()
         self.results: Counter[str] = Counter({"success": 0, "failure": 0})
@@ -131,7 +134,7 @@ class Reloader:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._forced.wait(), _INTERVAL)
-            found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._settings)))
+            found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._written)))
             if self._forced.is_set() or found != self._tried:
                 self._forced.clear()
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
@@ -146,37 +149,30 @@ class Reloader:
 
     async def _try(self) -> bool:
         try:
-            prepared = await asyncio.to_thread(prepare, self._path, self._environ)
-            self._refuse_restart(prepared.state.settings)
+            prepared = await asyncio.to_thread(prepare, self._path, self._environ, self._in_force)
             self._put_in_force(prepared)
         except SetupError as error:
             return self._refused(str(error).split("\n"))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next change must find a watcher
             return self._refused([f"an error of the gateway: {whereabouts(error)}"])
-        self._settings = prepared.state.settings
+        self._in_force, self._written = prepared.state.settings, prepared.written
         self._tried = prepared.fingerprint
         self.was_successful = True
         self.succeeded_at = time.time()
         self.results["success"] += 1
         log.info("configuration reloaded")
+        self._wait(prepared.waiting)
         return True
+
+    def _wait(self, paths: tuple[str, ...]) -> None:
+        if paths:
+            log.warning("settings wait for a restart", settings=list(paths))
+        elif self.waiting:
+            log.info("no setting waits for a restart any more")
+        self.waiting = paths
 
     def _refused(self, faults: list[str]) -> bool:
         self.was_successful = False
         self.results["failure"] += 1
         log.error("reload refused, the old configuration stays in force", faults=faults)
         return False
-
-    def _refuse_restart(self, new: Settings) -> None:
-        old = self._settings
-        changed = [path for path in _NEEDS_RESTART if _look_up(new, path) != _look_up(old, path)]
-        changed += [path for path in _ON_OR_OFF if (_look_up(new, path) is None) != (_look_up(old, path) is None)]
-        if changed:
-            raise ConfigurationError([Fault(path, "can't be reloaded: restart needed") for path in changed])
-
-
-def _look_up(settings: Settings, path: str) -> Any:
-    value: Any = settings
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value

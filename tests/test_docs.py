@@ -30,7 +30,7 @@ from gateway.model import VERDICTS, Reason
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.webhooks import WebhookMetrics
-from gateway.reload import _NEEDS_RESTART, _ON_OR_OFF
+from gateway.restart import NEEDS_RESTART
 from gateway.settings import ProfileSettings, Settings
 from gateway.settings.limits import BUDGETS
 
@@ -113,8 +113,7 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 def test_what_needs_a_restart_is_marked() -> None:
     documented = rows("configuration.md")
     marked = {name for name, cells in documented.items() if "*restart*" in cells[-1]}
-    needed = {*_NEEDS_RESTART, *_ON_OR_OFF}
-    assert marked == {name for name in documented if name in needed or name.partition(".")[0] in needed}
+    assert marked == {name for name in documented if name in NEEDS_RESTART or name.partition(".")[0] in NEEDS_RESTART}
 
 
 def test_the_shipped_routes_are_told_true() -> None:

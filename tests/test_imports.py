@@ -18,15 +18,17 @@ LEVELS = [
     jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender webhooks.bounded
     webhooks.breaker
     body.submitbody body.spool body.counter body.turns body.workerprocess body.worker""",
-    "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl",
+    "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl restart",
     """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
-    origin units drive turn jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying webhooks.url
+    origin postgresurl units drive turn jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying
+    webhooks.url
     webhooks.forbidden webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
 ]
 PURE = [
     "model", "errors", "headers", "clientaddr", "networks", "origin", "upstreamlines", "policy", "units", "problem",
     "trace",
+    "postgresurl", "restart",
     "acquaintance", "account", "keyfacts", "turn", "again", "auth", "disagreements", "jobroutes", "limits",
     "audit.entry", "audit.refusals", "audit.declared",
     "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "forward.urls",

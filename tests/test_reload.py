@@ -13,6 +13,7 @@ import structlog
 import gateway.reload
 from gateway.devcerts import make_development_certificates
 from gateway.errors import ConfigurationError, SetupError
+from gateway.ledgerurl import url_of
 from gateway.notify import Notifier
 from gateway.reload import Prepared, Reloader, prepare, watched
 from gateway.tls import Certificates, fingerprint
@@ -267,34 +268,56 @@ async def test_a_fault_anywhere_leaves_everything_as_it_was(
         ("admin.tls", {"admin": {"tls": True}}),
         ("tls.profile", {"tls": {"profile": "modern"}}),
         ("tls.client_ca", {"tls": {"client_ca": "ca.pem"}}),
-        ("ledger", {"ledger": {"url": "sqlite:///elsewhere.db"}}),
-        ("ledger", {"ledger": {"timeout": "3s"}}),
+        ("ledger.url", {"ledger": {"url": "sqlite:///elsewhere.db"}}),
+        ("ledger.pooler", {"ledger": {"pooler": True}}),
+        ("ledger.timeout", {"ledger": {"timeout": "3s"}}),
+        ("body.count_timeout", {"body": {"count_timeout": "3s"}}),
     ],
 )
-async def test_what_is_bound_needs_a_restart(
+async def test_what_is_bound_waits_for_a_restart_and_holds_nothing_back(
     site: Site, path: str, sections: dict[str, Any], events: list[Any]
 ) -> None:
     reloader = site.reloader()
     if "client_ca" in sections.get("tls", {}):
         sections = {"tls": {"client_ca": str(site.made / "one" / "ca.pem")}}
-    site.write(**sections)
-    assert not await reloader.reload()
-    assert site.in_force == []
-    assert [event["faults"] for event in events] == [[f"{path}: can't be reloaded: restart needed"]]
+    site.write(**sections, keys=[])
+    assert await reloader.reload()
+    (prepared,) = site.in_force
+    assert prepared.state.keys == {}
+    before = make_settings(site.directory)
+    assert _at(prepared.state.settings, path) == _at(before, path)
+    assert _at(prepared.written, path) != _at(before, path)
+    assert (prepared.waiting, reloader.waiting) == ((path,), (path,))
+    told = {"event": "settings wait for a restart", "settings": [path], "log_level": "warning"}
+    assert [event for event in events if event["log_level"] != "info"] == [told]
+
+    site.write()
+    assert await reloader.reload()
+    assert reloader.waiting == ()
+    assert events[-1]["event"] == "no setting waits for a restart any more"
+
+
+def _at(settings: Any, path: str) -> Any:
+    for name in path.split("."):
+        settings = getattr(settings, name)
+    return settings
 
 
 MODES = ("none", "optional", "required")
 
 
 @pytest.mark.parametrize(("before", "after"), [(a, b) for a in MODES for b in MODES])
-async def test_whether_clients_are_asked_needs_a_restart_and_whom_to_believe_does_not(
+async def test_whether_clients_are_asked_waits_for_a_restart_and_whom_to_believe_does_not(
     site: Site, before: str, after: str
 ) -> None:
     site.write(tls={"client_ca": str(site.made / "one" / "ca.pem"), "client_certificates": before})
     reloader = site.reloader()
     site.write(tls={"client_ca": str(site.made / "two" / "ca.pem"), "client_certificates": after})
-    assert await reloader.reload() is (before == after)
-    assert len(site.in_force) == (before == after)
+    assert await reloader.reload()
+    (prepared,) = site.in_force
+    waits = (before == "none") != (after == "none")
+    assert prepared.waiting == (("tls.client_certificates",) if waits else ())
+    assert prepared.state.needs_certificate is ((before if waits else after) == "required")
 
 
 async def test_a_changed_ca_is_noticed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,21 +335,46 @@ async def test_a_changed_ca_is_noticed(site: Site, monkeypatch: pytest.MonkeyPat
     assert first.pairs[0].client_ca != second.pairs[0].client_ca
 
 
-async def test_another_ledger_behind_the_same_reference_needs_a_restart(site: Site, events: list[Any]) -> None:
+async def test_another_ledger_behind_the_same_reference_waits_for_a_restart(site: Site) -> None:
     site.environ["LEDGER"] = "sqlite:///one.db"
     site.write(ledger={"url": {"env": "LEDGER"}})
     reloader = site.reloader()
     assert await reloader.reload()
+    assert not reloader.waiting
     site.environ["LEDGER"] = "sqlite:///two.db"
-    assert not await reloader.reload()
-    assert events[-1]["faults"] == ["ledger: can't be reloaded: restart needed"]
+    assert await reloader.reload()
+    assert reloader.waiting == ("ledger.url",)
+    assert url_of(site.in_force[-1].state.settings) == "sqlite:///one.db"
 
 
-async def test_all_that_needs_a_restart_is_told_at_once(site: Site, events: list[Any]) -> None:
+async def test_who_logs_in_to_the_ledger_and_how_is_put_in_force(site: Site) -> None:
+    site.environ["LEDGER"] = "postgresql://me:old@db.test/ledger"
+    site.write(ledger={"url": {"env": "LEDGER"}})
     reloader = site.reloader()
-    site.write(listen={"port": 1}, admin={"port": 2, "tls": True})
-    assert not await reloader.reload()
-    assert [fault.partition(":")[0] for fault in events[0]["faults"]] == ["listen.port", "admin.port", "admin.tls"]
+    for url in ("postgresql://me:new@db.test/ledger", "postgresql://you:x@db.test/ledger?sslmode=require"):
+        site.environ["LEDGER"] = url
+        assert await reloader.reload()
+        assert not reloader.waiting
+        assert url_of(site.in_force[-1].state.settings) == url
+    for url in ("postgresql://you:x@db2.test/ledger", "postgresql://you:x@db.test/two", "sqlite:///x.db"):
+        site.environ["LEDGER"] = url
+        assert await reloader.reload()
+        assert reloader.waiting == ("ledger.url",)
+
+
+async def test_all_that_waits_for_a_restart_is_told_at_once_and_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.reload, "_INTERVAL", 0.001)
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    async with running(reloader):
+        site.write(listen={"port": 1}, admin={"port": 2, "tls": True})
+        await asyncio.wait_for(queue.get(), LONG)
+        reloader.force()  # what waits is looked at with the rest, and begins no reload of its own
+        await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.waiting == ("listen.port", "admin.port", "admin.tls")
+    assert reloader.results["success"] == 2
 
 
 async def test_the_next_change_is_compared_with_what_is_in_force(site: Site) -> None:

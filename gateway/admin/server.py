@@ -5,8 +5,8 @@ Whatever goes wrong behind that becomes a problem here, and nothing that is answ
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -33,18 +33,25 @@ _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
 
 
+class Probed(NamedTuple):
+    """What /readyz tells: the words of what is not ready, and the settings that wait for a restart."""
+
+    upstream_is_up: Callable[[], bool]
+    problems: Callable[[], list[str]]
+    waiting: Callable[[], Sequence[str]]
+
+
 def make_admin(
     live: Live,
     registry: CollectorRegistry,
-    upstream_is_up: Callable[[], bool],
-    problems: Callable[[], list[str]],
+    probed: Probed,
     desk: Desk,
     monotonic: Callable[[], float],
 ) -> web.Application:
-    """Makes the application of the admin listener. `problems` are the words of what is not ready."""
+    """Makes the application of the admin listener."""
     app = web.Application(middlewares=[_boundary(Guard(live, monotonic))])
     app.on_response_prepare.append(_without_server)
-    probes = _probes(live, upstream_is_up, problems)
+    probes = _probes(live, probed)
     app.add_routes([*probes, web.get("/metrics", _metrics(registry))])
     add_operations(app, desk)
     return app
@@ -100,14 +107,15 @@ def _problem(error: Exception) -> AdminProblem:
     return problem
 
 
-def _probes(live: Live, upstream_is_up: Callable[[], bool], problems: Callable[[], list[str]]) -> list[web.RouteDef]:
+def _probes(live: Live, probed: Probed) -> list[web.RouteDef]:
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def readyz(_: web.Request) -> web.Response:
-        missing = problems()
+        missing = probed.problems()
         status = "draining" if live.is_draining else "not ready" if missing else "ready"
-        body = {"status": status, "upstream": "up" if upstream_is_up() else "down", "missing": missing}
+        upstream, waiting = "up" if probed.upstream_is_up() else "down", list(probed.waiting())
+        body = {"status": status, "upstream": upstream, "missing": missing, "waits_for_restart": waiting}
         return web.json_response(body, status=200 if status == "ready" else 503)
 
     return [web.get("/livez", livez), web.get("/readyz", readyz)]

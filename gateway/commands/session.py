@@ -84,7 +84,7 @@ def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool)
 
 async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
     with _address(settings, looks=looks) as url:
-        ledger = open_ledger(url, settings.ledger.timeout)
+        ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=settings.ledger.pooler)
         try:
             if looks:
                 with suppress(LedgerUnavailable):  # whoever may only read it can do without

@@ -70,7 +70,7 @@ def _digest_in(file: Path) -> bytes | None:
 
 
 async def _in_ledger(settings: Settings, digest: bytes | None) -> tuple[Made | None, str | None]:
-    ledger = open_ledger(url_of(settings), settings.ledger.timeout)
+    ledger = open_ledger(url_of(settings), settings.ledger.timeout, behind_pooler=settings.ledger.pooler)
     admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
     try:
         await ledger.write(lambda _: None)  # makes it, where there is none to read

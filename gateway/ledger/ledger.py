@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import Engine
+from gateway.postgresurl import is_postgres
 
 T = TypeVar("T")
 _CALM: Final = 2.0
@@ -87,12 +88,19 @@ class Ledger:
             log.error("ledger is unavailable", why=self.problem)
 
 
-def open_ledger(url: str, timeout: float) -> Ledger:
-    """Makes the ledger that a URL names; nothing is opened before the first transaction."""
-    if url.startswith("postgresql://"):
-        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- one replica on SQLite never needs it
+def open_ledger(
+    url: str, timeout: float, latest: Callable[[], str] | None = None, *, behind_pooler: bool = False
+) -> Ledger:
+    """Makes the ledger that a URL names; nothing is opened before the first transaction.
 
-        return Ledger(PostgresEngine(url, timeout), _CALM)
+    `latest` gives the same ledger's URL as it is now: whoever logs in there may get another password.
+    """
+    if is_postgres(url):
+        from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- one replica on SQLite never needs it
+        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
+
+        connector = Connector(latest or (lambda: url), timeout, behind_pooler=behind_pooler)
+        return Ledger(PostgresEngine(connector, timeout), _CALM)
     from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
 
     return Ledger(SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout), _CALM)

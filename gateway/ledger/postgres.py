@@ -2,7 +2,6 @@
 
 Facts this file rests on:
 - A transaction is a synchronous function; SQLAlchemy runs it on a greenlet, which needs a task of its own.
-- asyncpg reads a libpq URL whole, sslmode, sslrootcert, passfile and unix sockets included, so it gets it as it is.
 - Cancelling a query may itself wait for the server. So whoever waits does not wait for that: the task is left to end.
   Where nobody answers that either, SQLAlchemy drops the connection 2 s later, and the pool is whole again.
 - The server ends what we gave up: statement_timeout, lock_timeout and idle_in_transaction_session_timeout.
@@ -18,35 +17,24 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import migrate
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8
 _MILLISECONDS: Final = 1000
-_WORDS: Final = {
-    "InvalidPasswordError": "the password is wrong",
-    "InvalidAuthorizationSpecificationError": "this user may not log in",
-    "InvalidCatalogNameError": "there is no such database",
-    "LockNotAvailableError": "it is locked by somebody else",
-    "QueryCanceledError": "no answer within ledger.timeout",
-    "DiskFullError": "its disk is full",
-    "ReadOnlySQLTransactionError": "it is read-only",
-    "InsufficientPrivilegeError": "this user may not do that",
-    "TooManyConnectionsError": "it has too many connections",
-    "CannotConnectNowError": "it is starting or stopping",
-}
 
 
 class PostgresEngine:
     """A ledger in a PostgreSQL database. `timeout` is the deadline of a transaction in seconds."""
 
-    def __init__(self, url: str, timeout: float) -> None:
-        self._url = url
+    def __init__(self, connector: Connector, timeout: float) -> None:
+        self._connector = connector
         self._timeout = timeout
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self._connect,
+            connect_args={"async_creator_fn": connector.connect, **connector.statements},
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=timeout,
@@ -101,42 +89,24 @@ class PostgresEngine:
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         try:
             if not self._is_migrated:
-                async with self._engine.begin() as connection:
-                    await connection.run_sync(migrate)
+                await self._begin(migrate)
                 self._is_migrated = True
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(work)
-        except IntegrityError:
+            return await self._begin(work)
+        except (IntegrityError, LedgerUnavailable):
             raise
         except DBAPIError as error:
             self._is_migrated = False  # the database may be another one when it is back
-            raise _unavailable(error.orig) from None
+            raise LedgerUnavailable(in_words(error.orig)) from None
         except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise _unavailable(error) from None
+            raise LedgerUnavailable(in_words(error)) from None
 
-    async def _connect(self) -> asyncpg.Connection:
-        deadline = str(int(self._timeout * _MILLISECONDS))
-        return await asyncpg.connect(
-            self._url,
-            timeout=self._timeout,
-            server_settings={
-                "application_name": "document-gateway",
-                "statement_timeout": deadline,
-                "lock_timeout": deadline,
-                "idle_in_transaction_session_timeout": deadline,
-            },
-        )
+    async def _begin(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.begin() as connection:
+            if self._connector.begin:
+                await connection.exec_driver_sql(self._connector.begin)
+            return await connection.run_sync(work)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # looked at here when nobody waits for it any more
-
-
-def _unavailable(error: BaseException | None) -> LedgerUnavailable:
-    while error is not None and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError):
-        return LedgerUnavailable("no connection to PostgreSQL")
-    name = type(error).__name__
-    return LedgerUnavailable(_WORDS.get(name, f"PostgreSQL says {name}"))

@@ -7,7 +7,7 @@ that a request touches. All labels are bounded: routes and keys are configured, 
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -160,6 +160,23 @@ class ByLabel:
         family = CounterMetricFamily(self._name, self._documentation, labels=(self._label,))
         for value, count in self._counts.items():
             family.add_metric((value,), count)
+        yield family
+
+
+class Named:
+    """A gauge that is 1 for each name that is there when it is scraped, by one label."""
+
+    def __init__(self, name: str, documentation: str, label: str, names: Callable[[], Iterable[str]]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        family = GaugeMetricFamily(self._name, self._documentation, labels=(self._label,))
+        for name in self._names():
+            family.add_metric((name,), 1)
         yield family
 
 

@@ -3,7 +3,6 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -15,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.postgresurl import is_postgres, read_postgres_url
 from gateway.settings.fields import (
     CIDR,
     ONE_CONTAINER,
@@ -140,12 +140,10 @@ class Upstream(Section):
 
 
 def _ledger_url(url: str) -> str:
-    if not url.startswith(("sqlite:///", "postgresql://")) or url == "sqlite:///":
+    if is_postgres(url):
+        read_postgres_url(url)
+    elif not url.startswith("sqlite:///") or url == "sqlite:///":
         raise ValueError("needs the form sqlite:///path/to/ledger.db or postgresql://user@host/database")
-    try:
-        urlsplit(url).port  # noqa: B018 -- asked for its fault
-    except ValueError:
-        raise ValueError("has a host or port that can't be read") from None
     return url
 
 
@@ -166,6 +164,8 @@ class LedgerSettings(Section):
 
     url: Annotated[str | SecretValue, BeforeValidator(_ledger_reference)] = "sqlite:///data/ledger.db"
     """sqlite:///FILE for one replica, postgresql://USER@HOST/DATABASE where several meet; or a reference to it."""
+    pooler: Switch = False
+    """Whether a pooler such as PgBouncer stands before PostgreSQL, in any of its modes."""
     timeout: Timeout = default("2s")
     """Longest wait for one of its transactions; then a submit is answered 503."""
     reservation_ttl: Timeout = default("1h")

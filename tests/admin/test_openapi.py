@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admin.operations import make_operations
 from gateway.admin.problem import TITLES
-from gateway.admin.server import make_admin
+from gateway.admin.server import Probed, make_admin
 from gateway.settings import Settings
 from gateway.state import Live, compile_settings
 from tests.admin.api import DOCUMENT, Api, validator
@@ -32,7 +32,7 @@ def test_every_route_is_in_it_and_the_reverse() -> None:
         "network": {"allow": ["127.0.0.1/32"]}, "tls": {"certificate": __file__, "private_key": __file__},
     })))  # fmt: skip
     nothing: Any = None
-    app = make_admin(live, CollectorRegistry(), lambda: True, list, nothing, lambda: 0.0)
+    app = make_admin(live, CollectorRegistry(), Probed(lambda: True, list, list), nothing, lambda: 0.0)
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()

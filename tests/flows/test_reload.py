@@ -1,7 +1,9 @@
 """A new configuration without a restart: whole or not at all, seen by new requests, felt by no old one."""
 
 import asyncio
+import json
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from tests.support.backend import OK, Backend, Connection, obliging
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, KEY, PLAIN, RESULT, Running, Start, client_context, request, submit
 from tests.support.jobs import Used, comes_to
+from tests.support.ledgers import Postgres
+from tests.support.waiting import eventually
 
 DONE = "configuration reloaded"
 REFUSED = "reload refused, the old configuration stays in force"
@@ -188,9 +192,7 @@ async def test_another_upstream_is_used_from_the_next_request_on(gateway: Runnin
     [
         (lambda document: document["network"].pop("allow"), "network.allow"),
         (lambda document: document.update(netwrok={}), "did you mean network"),
-        (lambda document: document["listen"].update(port=1234), "listen.port: can't be reloaded: restart needed"),
         (lambda document: document["listen"].update(proxy_protocol=True), "listen.proxy_protocol"),
-        (lambda document: document["admin"].update(port=1234), "admin.port: can't be reloaded"),
         (lambda document: document["keys"].append({"id": "x", "secret": {"env": "NOWHERE"}}), "NOWHERE"),
     ],
 )
@@ -207,6 +209,63 @@ async def test_a_file_that_is_no_yaml_changes_nothing(gateway: Running) -> None:
     gateway.path.write_text("network: [")
     await not_reloaded(gateway, "gateway.yaml")
     assert (await gateway.ask(request())).status == 200
+
+
+# What waits for a restart
+
+
+async def test_what_waits_for_a_restart_holds_no_removed_key_in_force_and_is_told(gateway: Running) -> None:
+    assert (await gateway.ask(request())).status == 200
+
+    def change(document: dict[str, Any]) -> None:
+        document["keys"] = []
+        document["listen"]["port"] = 1234
+        document["ledger"]["timeout"] = "7s"
+
+    gateway.rewrite(change)
+    await reloaded(gateway)
+    (await gateway.ask(request())).is_refusal(401, "unauthenticated")
+    assert (await gateway.says("settings wait for a restart"))["settings"] == ["listen.port", "ledger.timeout"]
+    status, text = await gateway.admin("/readyz")
+    assert (status, json.loads(text)["waits_for_restart"]) == (200, ["listen.port", "ledger.timeout"])
+    assert gateway.metric("gateway_config_waits_for_restart", setting="ledger.timeout") == 1
+
+
+@pytest.fixture
+def guarded(postgres: Postgres, migrated: str) -> Iterator[str]:
+    """A URL without a password, of a role that needs one."""
+    rules = postgres.data / "pg_hba.conf"
+    trusting = rules.read_text()
+    name = postgres.database(migrated)
+    postgres.sql(f"CREATE ROLE warden LOGIN SUPERUSER PASSWORD 'first'; GRANT ALL ON DATABASE {name} TO warden")
+    rules.write_text("local all warden scram-sha-256\n" + trusting)
+    postgres.sql("SELECT pg_reload_conf()")
+    yield postgres.url_of(name).replace("postgres:@", "warden:PASSWORD@")
+    rules.write_text(trusting)
+    postgres.sql("SELECT pg_reload_conf()")
+    postgres.drop(name)
+    postgres.sql("DROP ROLE warden")
+
+
+async def test_a_database_password_that_rotates_is_used_and_holds_nothing_back(
+    guarded: str, postgres: Postgres, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.reload._INTERVAL", 0.05)
+    secret = tmp_path / "url"
+    secret.write_text(guarded.replace("PASSWORD", "first") + "\n")
+    gateway = await start(ledger={"url": {"file": str(secret)}, "timeout": "20s"})
+    assert (await gateway.ask(submit(form(pdf(1))), b"POST")).status == 200
+    await asyncio.to_thread(postgres.sql, "ALTER ROLE warden PASSWORD 'second'")
+    secret.write_text(guarded.replace("PASSWORD", "second") + "\n")
+    await gateway.says(DONE)
+    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'warden'"
+    await asyncio.to_thread(postgres.sql, ends)
+    await eventually(lambda: gateway.metric("gateway_ledger_up") == 1)
+    assert (await gateway.ask(submit(form(pdf(1))), b"POST")).status == 200
+    gateway.rewrite(lambda document: document.update(keys=[]))
+    await gateway.says(DONE, 2)
+    (await gateway.ask(request())).is_refusal(401, "unauthenticated")
+    assert gateway.gateway.reloader.waiting == ()
 
 
 # Certificates

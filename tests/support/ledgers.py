@@ -27,6 +27,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.reservations import Claim
 from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, windows
 from gateway.model import Profile
+from gateway.postgresurl import is_postgres
 
 T = TypeVar("T")
 DEADLINE: Final = 30.0
@@ -190,12 +191,13 @@ def eventually(holds: Any, within: float = DEADLINE) -> Any:
     return found
 
 
-def open_engine(url: str, timeout: float = DEADLINE) -> Engine:
+def open_engine(url: str, timeout: float = DEADLINE, *, behind_pooler: bool = False) -> Engine:
     """The engine that a URL names."""
-    if url.startswith("postgresql://"):
-        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- as open_ledger does
+    if is_postgres(url):
+        from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- as open_ledger does
+        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
 
-        return PostgresEngine(url, timeout)
+        return PostgresEngine(Connector(lambda: url, timeout, behind_pooler=behind_pooler), timeout)
     from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
 
     return SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout)

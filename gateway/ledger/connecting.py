@@ -1,0 +1,156 @@
+"""How a connection to PostgreSQL is made, and what went wrong with it in words: one way for all who connect.
+
+asyncpg reads a libpq URL whole. Of several hosts it would give the first one all the time there is; here each gets
+its share, and the one that answered last is asked first.
+
+A pooler such as PgBouncer lends a server's connection for one transaction. So behind one nothing is told at the start
+of a connection that it may not know, and no statement is prepared by name: the next transaction is on another one.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import asyncpg
+
+from gateway.errors import LedgerUnavailable
+from gateway.postgresurl import Host, read_postgres_url
+
+_MILLISECONDS: Final = 1000
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+_DEADLINES: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+_POOLER: Final = "a pooler stands before it: set ledger.pooler"
+_WORDS: Final = {
+    "InvalidPasswordError": "the password is wrong",
+    "InvalidAuthorizationSpecificationError": "this user may not log in, not from here, or not without TLS",
+    "InvalidCatalogNameError": "there is no such database",
+    "LockNotAvailableError": "it is locked by somebody else",
+    "QueryCanceledError": "no answer within ledger.timeout",
+    "DiskFullError": "its disk is full",
+    "ReadOnlySQLTransactionError": "it is read-only",
+    "InsufficientPrivilegeError": "this user may not do that",
+    "TooManyConnectionsError": "it has too many connections",
+    "CannotConnectNowError": "it is starting or stopping",
+    "TargetServerAttributeNotMatched": "no host is what target_session_attrs asks for",
+    "ClientConfigurationError": "its URL can't be used: sslmode=verify-full and verify-ca need sslrootcert",
+    "DuplicatePreparedStatementError": _POOLER,
+    "InvalidSQLStatementNameError": _POOLER,
+}
+# PgBouncer has one code for all that it refuses; its sentences are its own, and none of them is shown.
+_OF_POOLERS: Final = {
+    "unsupported startup parameter": _POOLER,
+    "no such database": "there is no such database",
+    "authentication failed": "the password is wrong",
+    "no such user": "this user may not log in, not from here, or not without TLS",
+    "query_wait_timeout": "it has too many connections",
+    "no more connections allowed": "it has too many connections",
+}
+
+
+class Connector:
+    """Makes connections to the server that `url` names at the time, each within `timeout` seconds."""
+
+    def __init__(self, url: Callable[[], str], timeout: float, *, behind_pooler: bool = False) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._behind_pooler = behind_pooler
+        self._answered: Host | None = None
+
+    async def connect(self) -> asyncpg.Connection:
+        """A new connection.
+
+        Raises:
+            LedgerUnavailable, OSError, TimeoutError, asyncpg's errors: see `in_words`.
+        """
+        url = self._url()
+        _require_files(url)
+        hosts = sorted(read_postgres_url(url).hosts, key=lambda host: host != self._answered)
+        if not hosts:
+            return await self._connect(url, self._timeout)
+        failures: list[Exception] = []
+        for host in hosts:
+            try:
+                connection = await self._connect(url, self._timeout / len(hosts), host)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                failures.append(error)
+            else:
+                self._answered = host
+                return connection
+        # A server's own word tells more than that another one does not answer.
+        raise next((found for found in failures if not isinstance(found, OSError | TimeoutError)), failures[-1])
+
+    async def _connect(self, url: str, within: float, host: Host | None = None) -> asyncpg.Connection:
+        place = {} if host is None else {"host": host.name, "port": host.port}
+        kept = {"statement_cache_size": 0} if self._behind_pooler else {}
+        told = {"application_name": "document-gateway"}
+        if not self._behind_pooler:
+            told |= dict.fromkeys(_DEADLINES, str(_in_milliseconds(self._timeout)))
+        return await asyncpg.connect(url, timeout=within, server_settings=told, **place, **kept)
+
+    @property
+    def statements(self) -> dict[str, Any]:
+        """How SQLAlchemy prepares statements: by name and kept, or without a name each time."""
+        if not self._behind_pooler:
+            return {}
+        return {"prepared_statement_cache_size": 0, "prepared_statement_name_func": _unnamed}
+
+    @property
+    def begin(self) -> str:
+        """What each transaction is begun with; empty where the connection was told for good."""
+        if not self._behind_pooler:
+            return ""
+        milliseconds = _in_milliseconds(self._timeout)
+        return "SELECT " + ", ".join(f"set_config('{name}', '{milliseconds}', true)" for name in _DEADLINES)
+
+
+def _unnamed() -> str:
+    return ""
+
+
+def _in_milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * _MILLISECONDS))
+
+
+def _require_files(url: str) -> None:
+    asked = dict(parse_qsl(urlsplit(url).query))
+    for name in _FILES:
+        try:
+            if name in asked:
+                Path(asked[name]).open("rb").close()
+        except OSError as error:
+            raise LedgerUnavailable(f"the file of {name} can't be read: {error.strerror}") from None
+
+
+def in_words(error: BaseException | None) -> str:
+    """Why there is no answer, for log and operator; nothing of the URL, and nothing that the server said."""
+    while error is not None and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, LedgerUnavailable):
+        return str(error)
+    if isinstance(error, OSError):
+        return _of_network(error)
+    if isinstance(error, asyncpg.ProtocolViolationError):
+        said = str(error)
+        return next((words for text, words in _OF_POOLERS.items() if text in said), "a pooler refuses it")
+    name = type(error).__name__
+    return _WORDS.get(name, f"PostgreSQL says {name}")
+
+
+def _of_network(error: OSError) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            words = f"its certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            words = f"TLS with it failed: {error.reason or 'no reason was given'}"
+        case socket.gaierror():
+            words = "its host has no address"
+        case ConnectionError() if "SSL" in str(error):
+            words = "it speaks no TLS, which sslmode asks for"
+        case TimeoutError():
+            words = "no answer within ledger.timeout"
+        case _:
+            words = "no connection to PostgreSQL"
+    return words

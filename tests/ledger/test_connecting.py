@@ -1,0 +1,120 @@
+"""How connections to PostgreSQL are made: several hosts, and faults of TLS in words."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.devcerts import make_development_certificates
+from gateway.errors import LedgerUnavailable
+from tests.support.ledgers import Postgres, beat, open_engine
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+_PATIENT = 60.0
+
+
+@asynccontextmanager
+async def listening(serve: Serve) -> AsyncIterator[int]:
+    """A server on a port of its own; what it serves ends with it."""
+    tasks: list[asyncio.Task[None]] = []
+
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(asyncio.ensure_future(_served(serve, reader, writer)))
+
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _served(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await serve(reader, writer)
+    except (OSError, ssl.SSLError):
+        pass  # it was the client's to end it
+    finally:
+        writer.transport.abort()
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    del writer
+    while await reader.read(1000):
+        pass
+
+
+async def without_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(8)
+    writer.write(b"N")
+    await reader.read()
+
+
+def with_tls(certificates: Path) -> Serve:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"S")
+        await writer.start_tls(context)
+        await reader.read()
+
+    return serve
+
+
+async def why(url: str) -> str:
+    engine = open_engine(url, _PATIENT)
+    with pytest.raises(LedgerUnavailable) as caught:
+        await engine.write(beat)
+    await engine.close()
+    return str(caught.value)
+
+
+async def test_a_host_that_is_silent_leaves_time_for_the_next(postgres: Postgres, migrated: str) -> None:
+    async with listening(silent) as port:
+        socket = str(postgres.socket_directory).replace("/", "%2F")
+        engine = open_engine(f"postgresql://postgres@127.0.0.1:{port},{socket}/{migrated}", 20.0)
+        before = await engine.write(beat)
+        async with asyncio.timeout(9):  # the one that answered is asked first: less than the silent one's share
+            assert await engine.write(beat) == before + 1
+        await engine.close()
+    postgres.empty(migrated)
+
+
+async def test_of_several_hosts_the_one_that_can_be_written_is_found(postgres: Postgres, migrated: str) -> None:
+    socket = str(postgres.socket_directory).replace("/", "%2F")
+    url = f"postgresql://postgres@127.0.0.1:1,{socket}/{migrated}?target_session_attrs="
+    engine = open_engine(url + "read-write")
+    assert await engine.write(beat) > 0
+    await engine.close()
+    assert await why(url + "standby") == "no host is what target_session_attrs asks for"
+    postgres.empty(migrated)
+
+
+async def test_faults_of_tls_are_told_apart(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path / "here", ["127.0.0.1"])
+    make_development_certificates(tmp_path / "elsewhere", ["db.test"])
+    ca = tmp_path / "here" / "ca.pem"
+    asked = f"x?sslmode=verify-full&sslrootcert={ca}"
+    async with listening(without_tls) as port:
+        assert await why(f"postgresql://me@127.0.0.1:{port}/x?sslmode=require") == (
+            "it speaks no TLS, which sslmode asks for"
+        )
+    async with listening(with_tls(tmp_path / "elsewhere")) as port:
+        told = await why(f"postgresql://me@127.0.0.1:{port}/{asked}")
+        assert told.startswith("its certificate is not trusted: ")
+        asked = asked.replace("here", "elsewhere")
+        told = await why(f"postgresql://me@127.0.0.1:{port}/{asked}")
+        assert told.startswith("its certificate is not trusted: IP address mismatch")
+    told = await why(f"postgresql://me@127.0.0.1:1/x?sslmode=verify-full&sslrootcert={tmp_path}/none.pem")
+    assert told == "the file of sslrootcert can't be read: No such file or directory"
+
+
+async def test_a_host_without_an_address_is_told() -> None:
+    assert await why("postgresql://me:canary@db.invalid/x") == "its host has no address"
