@@ -37,7 +37,7 @@ PURE = [
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
     "body.fieldrules", "body.parts", "body.inspector", "body.gaps",
     "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars",
-    "listener.proxyprotocol", "listener.bypass",
+    "listener.proxyprotocol", "listener.bypass", "listener.backlog",
     "observe.requestlog",
 ]  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "ssl", "time", "os"}

@@ -1,11 +1,13 @@
 """One client connection: aiohttp's parser in front, our deadlines, our write side, and one coroutine behind.
 
 This is the one file that stands on aiohttp's private names (each has a test): `_messages`, `_parser`, `_ErrInfo`,
-`start`, `_loop`. What is ours here:
+`start`, `_loop`, `_http_chunk_splits`. What is ours here:
 - requests are handed one by one to `serve`, run by a Drive instead of two tasks for each request;
 - every wait has a deadline, checked by one sweep over all connections (pace.py) instead of a timer for each wait;
 - a connection that is lost ends the wait of its coroutine at once, unless the exchange must be finished without it;
-- faults that the parser finds arrive as values among the messages, and are answered like all others.
+- faults that the parser finds arrive as values among the messages, and are answered like all others;
+- the parser is fed on demand, by whoever waits for a head or a body, in slices, until the turn is over (turn.py):
+  aiohttp would parse all that one read brings, which in chunks of one byte takes it a hundred milliseconds.
 """
 
 import asyncio
@@ -22,17 +24,20 @@ from gateway.acquaintance import Acquaintance
 from gateway.drive import Drive, Signal
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.headers import MOST_HEAD_BYTES
+from gateway.listener.backlog import Backlog
 from gateway.listener.bypass import Bypass
 from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.model import Peer, Reason
 from gateway.state import Live
+from gateway.turn import SLICE, Turn
 
 _READ_SIZE: Final = 262_144
 _HIGH_WATER: Final = 262_144
 _MOST_HEADERS: Final = 100
 _LONGEST_LINE: Final = 8190
 _END: Final = b"\r\n\r\n"
-_TURN: Final = 524_288
+_PIECE: Final = 262_144  # bytes of a body that pass the parser by at once
+_SMALL: Final = 65_536  # bytes of a body with a length that the parser is given at once
 _FOREVER: Final = float("inf")
 
 # What is served: a message of aiohttp's parser, or the fault that was found in its place.
@@ -59,8 +64,8 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_again",
-        "_ahead",
         "_arrival",
+        "_backlog",
         "_body",
         "_bypass",
         "_drive",
@@ -68,7 +73,9 @@ class ClientConnection(RequestHandler):
         "_head",
         "_head_bytes",
         "_in_head",
-        "_in_turn",
+        "_is_again",
+        "_is_coded",
+        "_is_stalled",
         "_last_progress",
         "_late",
         "_more_body",
@@ -78,6 +85,7 @@ class ClientConnection(RequestHandler):
         "_repeated",
         "_serve",
         "_traffic",
+        "_turn",
         "_window_bytes",
         "_window_ends",
         "_written",
@@ -147,10 +155,13 @@ class ClientConnection(RequestHandler):
         self._head = b""
         self._head_bytes = 0
         self._again = b""
+        self._is_again = False
         self._repeated: RawRequestMessage | None = None
         self._has_begun_next = False
-        self._ahead = 0
-        self._in_turn = 0
+        self._backlog = Backlog()
+        self._is_stalled = False
+        self._is_coded = False
+        self._turn = Turn(loop.time)
         self._written = 0
         self._last_progress = 0
         self._window_ends = _FOREVER
@@ -204,26 +215,36 @@ class ClientConnection(RequestHandler):
             Refused: body_malformed.
             RequestPayloadError: when the body's coding is malformed in another way.
         """
-        if self._in_turn >= _TURN:
-            await self._let_others_have_a_turn()
+        self._turn.work()
         while True:
+            if self._turn.is_over:
+                await self._let_others_have_a_turn()
             data = body.read_nowait()
             if data or body.is_eof():
-                self._in_turn += len(data)
                 return data
             if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
                 # The parser gave up within the body and dropped it without a word to its reader.
                 raise refuse(Reason.BODY_MALFORMED, "The body's chunked coding is malformed.")
             self._bypass.open(body.total_bytes)
-            await self._more_body
+            if self._backlog or self._is_stalled:
+                self._feed_body(body)
+            else:
+                self._read_on()
+                self._turn.rest()
+                await self._more_body
+                self._turn.work()
 
     async def _let_others_have_a_turn(self) -> None:
         """Ends the reading for this turn of the loop: libuv would go on while there is more, 8 MB at a time."""
-        self._in_turn = 0
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
         await asyncio.sleep(0)
-        self._resume_reading_for_buffer()
+        self._turn.renew()
+
+    def _read_on(self) -> None:
+        """Lets more come, once all that came is parsed."""
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
 
     def body_moved(self) -> None:
         """Some of the body came: the silence begins anew, the rate is measured on."""
@@ -280,6 +301,11 @@ class ClientConnection(RequestHandler):
         unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
         return self._drive is not None or unsent
 
+    @property
+    def _has_more(self) -> bool:
+        """Whether something came behind the request that is served now."""
+        return bool(self._messages or self._backlog or self._is_stalled)
+
     def close_idle(self) -> None:
         """Closes it, if it waits for another request; one that was opened just now may still send its first."""
         if self.is_idle and self.request_count:
@@ -309,52 +335,74 @@ class ClientConnection(RequestHandler):
         self._drive.step()
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop with what came, in the clear."""
-        self._traffic.received += len(data)
-        if self._bypass.left:
-            data = self._pass_parser_by(data)
-            if not data:
-                return
-        if data == self._again and self._arrival.is_awaited and not self._in_head:
-            self._arrival.set()
+        """Called by the loop with what came, in the clear; and by a body with nothing, so that the parser goes on."""
+        if not data:
+            super().data_received(data)
             return
-        self._again = b""
-        self._bypass.give(len(data))
-        super().data_received(data)
+        self._traffic.received += len(data)
+        self._turn.work()
+        if data == self._again and self._arrival.is_awaited and not self._in_head:
+            self._is_again = True
+            self._arrival.set()
+        else:
+            self._again = b""
+            self._backlog.add(data)
+            self._wake()
+        self._turn.rest()
+
+    def _wake(self) -> None:
+        """Lets whoever waits for more have it; what nobody waits for is bounded: 64 KB, and what one read brings."""
         if self._arrival.is_awaited:
-            self._take_head(data)
+            self._arrival.set()
         elif self._more_body.is_awaited:
             self._more_body.set()
-        elif data and (self._body is None or self._body.is_eof()):
-            self._take_ahead(data)
+        elif len(self._backlog) > MOST_HEAD_BYTES and not self._buffer_paused:
+            self._pause_reading_for_buffer()
 
-    def _take_head(self, data: bytes) -> None:
-        """Takes note of what the parser was given while a request is waited for."""
+    def _feed(self, most: int) -> bytes:
+        """Gives the parser what comes next. It stops at 32 requests, and then goes on with what it holds."""
+        data = b"" if self._is_stalled else self._backlog.take(most)
+        self._bypass.give(len(data))
+        super().data_received(data)
+        self._is_stalled = len(self._messages) >= self._max_msg_queue_size
+        return data
+
+    def _feed_head(self) -> None:
+        """Looks for the next request in what came.
+
+        Raises:
+            Refused: headers_too_large.
+        """
+        data = self._feed(SLICE)
+        self._turn.spend(len(data))
         self._head_bytes += len(data)
         if len(self._head) <= _LONGEST_LINE:
             self._head += data
         if self._messages:
             self._has_begun_next = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(_END)
-            self._arrival.set()
         elif self._head_bytes > MOST_HEAD_BYTES:
-            self.interrupt(refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large."))
+            raise refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
         elif not self._in_head and data:
             self._in_head = True
             self.expect(self.live.state.pace.head, head_too_slow)
 
-    def _pass_parser_by(self, data: bytes) -> bytes:
-        """Feeds the body; gives what came behind its end, for a new parser: the old one still waits for the body."""
-        body = self._body
-        if body is None:
-            return b""
-        piece = self._bypass.take(data)
+    def _feed_body(self, body: StreamReader) -> None:
+        """Goes on with a body by what came: past the parser, or by a slice."""
+        if self._bypass.left:
+            self._pass_parser_by(body)
+            return
+        before = _chunks_of(body)
+        data = self._feed(SLICE if self._is_coded else _SMALL)
+        self._turn.spend(len(data), _chunks_of(body) - before)
+
+    def _pass_parser_by(self, body: StreamReader) -> None:
+        """Feeds the body. What comes behind its end is for a new parser: the old one still waits for the body."""
+        piece = self._bypass.take(self._backlog.take(min(_PIECE, self._bypass.left)))
+        self._turn.spend(len(piece))
         body.feed_data(piece)
         if not self._bypass.left:
             self._parser = self._new_parser()
             body.feed_eof()
-        if len(piece) == len(data) and self._more_body.is_awaited:
-            self._more_body.set()
-        return data[len(piece) :]
 
     def _new_parser(self) -> HttpRequestParser:
         """A parser as aiohttp makes it for a new connection."""
@@ -375,18 +423,12 @@ class ClientConnection(RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
-    def _take_ahead(self, data: bytes) -> None:
-        """Bounds what a client sends behind a request that is being served: 64 KB, and what one read brings."""
-        self._has_begun_next = not data.endswith(_END)
-        self._ahead += len(data)
-        if self._ahead > MOST_HEAD_BYTES and not self._buffer_paused:
-            self._pause_reading_for_buffer()
-
     def connection_lost(self, error: BaseException | None) -> None:
         """Called by the loop, once."""
         self.is_gone = True
         super().connection_lost(error)
         self._body = None
+        self._backlog.clear()
         self.on_writable = None
         if not self.finishes_alone:
             self.interrupt(ClientGone("The client closed the connection."))
@@ -431,27 +473,22 @@ class ClientConnection(RequestHandler):
                 await self.writable_again()
             self._body = None
             self.expect(self.live.state.pace.idle, Idle)
-            if self._messages:  # others have their turn between two requests that were sent in one piece
+            if self._has_more:  # others have their turn between two requests that were sent in one piece
                 await asyncio.sleep(0)
+                self._turn.renew()
         await self.taken()  # closing has a deadline, but no such patience
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
-        self._ahead = 0
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
         try:
-            if not self._messages:
-                if self._has_begun_next:  # perhaps: what came behind the last request was no whole one
-                    self._in_head = True
-                    self.expect(self.live.state.pace.head, Idle)
-                await self._arrival
+            await self._until_message()
         except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
             return refused, EMPTY_PAYLOAD
         finally:
             self._in_head = False
             self.deadline = _FOREVER
         self.request_count += 1
-        if self._again and self._repeated is not None:
+        if self._is_again and self._repeated is not None:
+            self._is_again = False
             return self._repeated, EMPTY_PAYLOAD
         self._bypass.begin(self._head, self._head_bytes)
         head, self._head, self._head_bytes = self._head, b"", 0
@@ -460,11 +497,39 @@ class ClientConnection(RequestHandler):
             self._parser.message_consumed()
         if isinstance(message, _ErrInfo):
             return parser_fault(message.exc), self._body
+        self._is_coded = message.chunked
+        self._turn.spend(0, _chunks_of(self._body))
+        if not self._is_coded and not self._body.is_eof() and len(self._backlog) <= _SMALL:
+            self._feed(_SMALL)  # so that a small body that is here counts as read, and its connection goes on
         if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
-        if self._body is EMPTY_PAYLOAD and not self._messages and is_whole_head(head, message):
+        if self._body is EMPTY_PAYLOAD and not self._has_more and is_whole_head(head, message):
             self._again, self._repeated = head, message
         return message, self._body
+
+    async def _until_message(self) -> None:
+        """Waits for the next head.
+
+        Raises:
+            Refused: it is too slow or too large.
+            Idle: none came, or it is not heard any more.
+        """
+        self._turn.work()
+        if self._has_begun_next and not self._messages:  # perhaps: what came behind the last was no whole one
+            self._in_head = True
+            self.expect(self.live.state.pace.head, Idle)
+        while not self._messages and not self._is_again:
+            if self._turn.is_over:
+                await self._let_others_have_a_turn()
+                if self.is_closing:
+                    raise Idle
+            if self._backlog or self._is_stalled:
+                self._feed_head()
+            else:
+                self._read_on()
+                self._turn.rest()
+                await self._arrival
+                self._turn.work()
 
     def _ended(self, error: BaseException | None) -> None:
         self._drive = None
@@ -496,3 +561,9 @@ class ClientConnection(RequestHandler):
         self._window_ends = now + seconds
         self._window_bytes = so_far
         return False
+
+
+def _chunks_of(body: StreamReader) -> int:
+    """In how many chunks that is which a body was given and has not given out."""
+    splits = None if body is EMPTY_PAYLOAD else body._http_chunk_splits  # noqa: SLF001 -- see the file's head
+    return 0 if splits is None else len(splits)
