@@ -28,6 +28,7 @@ from gateway.admin.server import Probed, make_admin
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import Trail
 from gateway.auth.login import Login
+from gateway.body.confinement import lacking
 from gateway.books import Books
 from gateway.errors import ClientGone, SetupError, whereabouts
 from gateway.forward.courier import Courier
@@ -101,6 +102,7 @@ async def _serve(
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.force)
         for number in ended_by:
             loop.add_signal_handler(number, _signal(ends, at_once))
+        _tell_of_confinement()
         settle_memory()
         loop.set_exception_handler(_tell_of_loop_error)
         sys.unraisablehook = _tell_of_unraisable
@@ -304,6 +306,12 @@ def _work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
 def _tell_of_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background work ended", error=whereabouts(error))
+
+
+def _tell_of_confinement() -> None:
+    lacks = lacking()
+    if lacks:
+        log.warning("page counters are not wholly confined", lacks=lacks)
 
 
 def _tell_of_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,10 +1,12 @@
-"""What the process asks of the system before it serves: files, memory, and a calm garbage collector."""
+"""What the process asks of the system before it serves: files, memory, privacy, and a calm garbage collector."""
 
 import ctypes
 import gc
 import resource
 from contextlib import suppress
 from typing import Final
+
+from gateway.body.confinement import become_undumpable
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -14,7 +16,12 @@ _MOST_FILES: Final = 1_048_576
 
 
 def prepare_process() -> None:
-    """Raises the limit of open files to the hard one, and keeps freed memory for the next buffer."""
+    """Raises the limit of open files to the hard one, keeps freed memory for the next buffer, and its own to itself.
+
+    Not dumpable: what else runs as its user, such as the processes that read hostile PDFs, can't read its memory,
+    where keys of TLS are; there is no core dump either.
+    """
+    become_undumpable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_FILES)), hard))

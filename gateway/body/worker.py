@@ -1,9 +1,9 @@
 """A process that counts the pages of PDFs for the gateway, one after the other, with nothing to lose.
 
-It is started as a file, not as a module of the package, and knows nothing of the gateway. Its standard input is a
-Unix socket: each request is one byte, which says whether a document is whole or has gaps (gaps.py), with the
-descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. It can write no file, start no process
-and gain no rights; it ends with the gateway, or with the socket.
+It is started as a file, not as a module of the package, and of the gateway it knows confinement.py alone. Its
+standard input is a Unix socket: each request is one byte, which says whether a document is whole or has gaps
+(gaps.py), with the descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before the first
+document it gives up whatever counting needs not, for good; it ends with the gateway, or with the socket.
 """
 
 import ctypes
@@ -15,9 +15,15 @@ import struct
 import sys
 from bisect import bisect_right
 from itertools import accumulate
-from typing import BinaryIO, Final
+from pathlib import Path
+from typing import Final
 
 import pypdfium2
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from gateway.body.confinement import confine
 
 ANSWER: Final = struct.Struct("<q")
 UNKNOWN: Final = -1
@@ -25,27 +31,30 @@ WHOLE: Final = b"w"
 WITH_GAPS: Final = b"g"
 PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
 _MOST_FILES: Final = 16
 
 
-class GappedFile:
-    """A file whose gaps were left out, read by the places of the document; only what pypdfium2 wants a file to have.
+class Document:
+    """A document in a file, some gaps of it perhaps left out, read by its own places; what pypdfium2 wants of a file.
 
-    `has_missed` says whether a byte in a gap was asked for: nothing is known of the document then.
+    `has_missed` says whether a byte in a gap was asked for: nothing is known of the document then. It reads by
+    descriptor and place alone: more of the system it may not ask for (confinement.py).
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        end = file.seek(-PAIR.size, os.SEEK_END)
-        self._size, count = PAIR.unpack(file.read(PAIR.size))
-        file.seek(end - count * PAIR.size)
-        gaps = list(PAIR.iter_unpack(file.read(count * PAIR.size)))
+    def __init__(self, fd: int, *, has_gaps: bool = False) -> None:
+        self._fd = fd
+        self._size = os.lseek(fd, 0, os.SEEK_END)
+        gaps = self._read_gaps() if has_gaps else []
         self._starts = [start for start, _ in gaps]
         self._ends = [end for _, end in gaps]
         self._left_out = [0, *accumulate(end - start for start, end in gaps)]
         self._place = 0
         self.has_missed = False
+
+    def _read_gaps(self) -> list[tuple[int, ...]]:
+        end = self._size - PAIR.size
+        self._size, count = PAIR.unpack(os.pread(self._fd, PAIR.size, end))
+        return list(PAIR.iter_unpack(os.pread(self._fd, count * PAIR.size, end - count * PAIR.size)))
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
         """Goes to a place in the document; behind the end it can't."""
@@ -68,24 +77,22 @@ class GappedFile:
         if gap < len(self._starts) and self._place + len(buffer) > self._starts[gap]:
             self.has_missed = True
             return 0
-        self._file.seek(self._place - self._left_out[gap])
-        return self._file.readinto(buffer)  # type: ignore[attr-defined,no-any-return] # a buffered file has it
+        read = os.pread(self._fd, len(buffer), self._place - self._left_out[gap])
+        ctypes.memmove(buffer, read, len(read))
+        return len(read)
 
 
 def count_pages(fd: int, *, has_gaps: bool = False) -> int:
     """Counts the pages of a PDF; UNKNOWN for what pdfium can't open without a password, or not without a gap."""
     try:
-        with open(fd, "rb", closefd=False) as file:
-            if not has_gaps:
-                return _pages_of(file)
-            gapped = GappedFile(file)
-            pages = _pages_of(gapped)
-            return UNKNOWN if gapped.has_missed else pages
+        document = Document(fd, has_gaps=has_gaps)
+        pages = _pages_of(document)
     except (pypdfium2.PdfiumError, OSError, MemoryError):
         return UNKNOWN
+    return UNKNOWN if document.has_missed else pages
 
 
-def _pages_of(file: BinaryIO | GappedFile) -> int:
+def _pages_of(file: Document) -> int:
     document = pypdfium2.PdfDocument(file)
     try:
         return len(document)
@@ -126,8 +133,8 @@ def _first_callback() -> object:
     return ctypes.CFUNCTYPE(None)(lambda: None)
 
 
-def _confine(memory: int) -> None:
-    """Gives up what counting needs not; `memory` is in bytes of address space."""
+def _limit(memory: int) -> None:
+    """Takes limits, and ends with the gateway; `memory` is in bytes of address space."""
     for limit, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
@@ -136,17 +143,16 @@ def _confine(memory: int) -> None:
         (resource.RLIMIT_NPROC, 0),
     ):
         resource.setrlimit(limit, (most, most))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def main() -> None:
     """Takes two arguments: bytes of memory, and whole seconds of the processor for one file."""
     memory, seconds = map(int, sys.argv[1:])
     kept = _first_callback()
-    _confine(memory)
+    _limit(memory)
     with socket.socket(fileno=0) as connection:
+        confine()
         serve(connection, seconds)
     del kept
 
