@@ -222,6 +222,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             jobs=jobs.desk,
             webhooks=jobs.planning,
             receiver=jobs.receiver,
+            unvouched=jobs.unvouched,
             trail=trail,
         )
         handler = Handler(parts, time.monotonic, RandomIds())

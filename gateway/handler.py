@@ -11,7 +11,8 @@ Up to 6 the head alone decides: not one byte of a body has been asked for. `__ca
 is raised below becomes an answer (or a cut connection, once an answer has begun), a log event and a count there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
@@ -37,6 +38,7 @@ from gateway.headers import read_target
 from gateway.jobs.desk import JobDesk, is_read, is_seen, may_share, shape_of
 from gateway.jobs.job import Job
 from gateway.limits.polls import Polls
+from gateway.limits.unvouched import Unvouched
 from gateway.listener.connection import ClientConnection, Request
 from gateway.listener.wholebody import whole_body
 from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Identity, Kind, Profile, Reason, Source
@@ -70,6 +72,7 @@ class Parts(NamedTuple):
     jobs: JobDesk
     webhooks: Planning
     receiver: Receiver
+    unvouched: Unvouched
     trail: Trail
 
 
@@ -290,17 +293,27 @@ class Handler:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
         passage, client, receiver = order.passage, order.client, self._parts.receiver
         name = passage.permit.path.rpartition("/")[2]
-        most = receiver.limit(name)
-        if most is None:
-            raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
-        check_length(passage.fields.content_length, most)
-        content = await whole_body(client, order.body, most, expects_continue=passage.fields.expects_continue)
-        order.delivery.received = len(content)
         headers: dict[bytes, list[bytes]] = {}
         for header, value in passage.fields.kept:
             headers.setdefault(header.lower(), []).append(value)
+        most = receiver.expect(name, headers)
+        check_length(passage.fields.content_length, most)
+        with self._unvouched(order) as take:
+            invites = passage.fields.expects_continue
+            content = await whole_body(client, order.body, most, take, invites=invites)
+        order.delivery.received = len(content)
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)
+
+    @contextmanager
+    def _unvouched(self, order: Order) -> Iterator[Callable[[int], None]]:
+        """What counts the bytes of a body that nobody has vouched for, for as long as they are held."""
+        unvouched = self._parts.unvouched
+        stay = unvouched.enter(order.passage.permit.client.ip, order.client.interrupt)
+        try:
+            yield partial(unvouched.take, stay)
+        finally:
+            unvouched.leave(stay)
 
     def _answer(self, order: Order, content: bytes) -> None:
         """Answers by itself, with JSON."""

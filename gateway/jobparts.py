@@ -20,6 +20,7 @@ from gateway.jobs.rounds import Rounds
 from gateway.jobs.watcher import Watcher
 from gateway.ledger import letters, received
 from gateway.ledger.ledger import Ledger
+from gateway.limits.unvouched import Unvouched
 from gateway.observe.webhooks import WebhookMetrics
 from gateway.settings.webhooks import WebhooksOut
 from gateway.state import Live
@@ -68,6 +69,7 @@ class JobParts:
             metrics=self.metrics,
         )
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
+        self.unvouched = Unvouched(lambda: live.state.settings.body.unverified_limit)
         self.endings.on_ended = self.relay.nudge
         self.rounds = Rounds(
             ledger, self._registry, self.watcher, retention, partial(_forget_webhooks, ledger, out, wall)
@@ -92,6 +94,9 @@ class JobParts:
         )
         yield GaugeMetricFamily(
             "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind
+        )
+        yield GaugeMetricFamily(
+            "gateway_unverified_body_bytes", "Bytes of bodies nobody has vouched for yet.", self.unvouched.used
         )
         yield GaugeMetricFamily("gateway_polls_held", "Polls that wait for the end of their job.", len(self.holds))
 

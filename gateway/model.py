@@ -57,6 +57,7 @@ class Reason(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     SPOOL_FULL = "spool_full"
+    NO_ROOM = "no_room"
     INTERNAL = "internal"
 
     # Enum's own hash is a Python function, and a reason is looked up several times for each request.
@@ -109,6 +110,7 @@ VERDICTS: Mapping[Reason, Verdict] = {
     Reason.UPSTREAM_BROKE_OFF: Verdict(502, "Upstream broke off", _UPSTREAM),
     Reason.LEDGER_UNAVAILABLE: Verdict(503, "Ledger unavailable", _GATEWAY),
     Reason.SPOOL_FULL: Verdict(503, "No room to count pages", _GATEWAY),
+    Reason.NO_ROOM: Verdict(503, "No room for this body", _GATEWAY),
     Reason.UPSTREAM_TIMEOUT: Verdict(504, "Upstream timed out", _UPSTREAM),
     Reason.VERSION_NOT_SUPPORTED: Verdict(505, "HTTP version not supported", _CLIENT),
 }

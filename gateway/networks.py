@@ -26,6 +26,11 @@ def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address
 
 
+def household(address: IPv4Address | IPv6Address) -> bytes:
+    """Whom an address belongs to, for what is counted by address: an IPv6 client owns a /64 at the least."""
+    return address.packed[:8] if isinstance(address, IPv6Address) else address.packed
+
+
 class Networks:
     """An immutable set of networks."""
 

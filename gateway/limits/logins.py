@@ -1,8 +1,7 @@
 """Bad logins drain a bucket per address, so that guessing is slow.
 
-An empty bucket refuses only credentials that fail: nobody can lock out those who share his address. An IPv6 client
-owns a /64 at the least, so the bucket is the network's. What is remembered is bounded: past `most` addresses the
-one that failed longest ago is forgotten.
+An empty bucket refuses only credentials that fail: nobody can lock out those who share his address. What is
+remembered is bounded: past `most` addresses the one that failed longest ago is forgotten.
 """
 
 import math
@@ -10,6 +9,7 @@ from collections import OrderedDict
 from ipaddress import IPv4Address, IPv6Address
 
 from gateway.limits.buckets import Rate, take, wait_for
+from gateway.networks import household
 
 
 class BadLogins:
@@ -23,7 +23,7 @@ class BadLogins:
 
     def failed(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
         """Counts one failure; the seconds to wait (1 or more) once the address has used up its failures."""
-        subject = address.packed[:8] if address.version == 6 else address.packed  # noqa: PLR2004 -- IPv6
+        subject = household(address)
         tat = self._tats.pop(subject, now)
         wait = wait_for(tat, now, 1, rate)
         self._tats[subject] = tat if wait else take(tat, now, 1, rate)

@@ -1,5 +1,7 @@
 """A small body taken whole, for requests that the gateway answers itself."""
 
+from collections.abc import Callable
+
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -9,26 +11,30 @@ from gateway.model import Reason
 from gateway.policy import check_length
 
 
-async def whole_body(client: ClientConnection, body: StreamReader, most: int, *, expects_continue: bool) -> bytes:
-    """Invites a body and waits for all of it.
+async def whole_body(
+    client: ClientConnection, body: StreamReader, most: int, take: Callable[[int], None], *, invites: bool
+) -> bytes:
+    """Invites a body and waits for all of it; `take` counts what comes before it is kept, and may refuse it.
+
+    `invites`: whether the client waits for a 100 Continue.
 
     Raises:
         Refused: it is too large, too slow or malformed.
         ClientGone: the client left.
     """
-    pieces: list[bytes] = []
-    size = 0
+    content = bytearray()  # not pieces: each of these costs more than the byte that a client may send in it
     client.start_body(body)
     try:
-        if expects_continue:
+        if invites:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (body.is_eof() and body.at_eof()):
-            pieces.append(await client.next_piece(body))
-            size += len(pieces[-1])
-            check_length(size, most)
+            piece = await client.next_piece(body)
+            check_length(len(content) + len(piece), most)
+            take(len(piece))
+            content += piece
             client.body_moved()
     except RequestPayloadError:
         raise refuse(Reason.BODY_MALFORMED, "The request's body is malformed or ends too early.") from None
     finally:
         client.end_body()
-    return b"".join(pieces)
+    return bytes(content)

@@ -5,8 +5,9 @@ The models are frozen and refuse keys they don't know.
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from gateway.limits.unvouched import SHARES
 from gateway.model import Access, Kind
 from gateway.settings.access import Authentication, JobPlace, JwtIssuer, KeySettings, RouteName, RouteSettings
 from gateway.settings.fields import SecretDigest, SecretValue, Section, check_origin, default, plain_path
@@ -104,6 +105,15 @@ class Settings(Section):
         for path in (*aliases, *aliases.values()):
             plain_path(path)
         return aliases
+
+    @model_validator(mode="after")
+    def _webhooks_fit(self) -> "Settings":
+        share = self.body.unverified_limit // SHARES
+        for i, entry in enumerate(self.webhooks.in_):
+            if entry.body_limit > share:
+                told = f"is more than the quarter of body.unverified_limit that an address has ({share} bytes)"
+                raise ValueError(f"webhooks.in[{i}].body_limit {told}")
+        return self
 
     @field_validator("profiles")
     @classmethod

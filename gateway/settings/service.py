@@ -183,6 +183,8 @@ class Body(Section):
     """Longest time to count the pages of a PDF, from when a process has it; then it counts as pages_per_request."""
     count_memory: Size = default("512MB")
     """Most memory of a process that counts pages."""
+    unverified_limit: Size = default("32MB")
+    """Most bytes of all bodies together that nobody has vouched for yet; a quarter of it for each address."""
     allow_file_url: Switch = False
     """Whether the form may have file_url, which makes the container fetch documents from your network."""
     allow_webhook_url: Switch = False

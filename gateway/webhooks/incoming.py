@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.auth.strict import read_object
-from gateway.errors import refuse
+from gateway.errors import Refused, refuse
 from gateway.model import Reason
 from gateway.settings.webhooks import WebhookIn
-from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TIME, Sent, is_signed
+from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TIME, Sent, is_signed, may_be_signed
 
 _TOLERANCE: Final = 300.0
 _SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
@@ -45,11 +45,27 @@ def read(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], body: by
         is_believed = is_signed(body, sent, settings.known, now, _TOLERANCE)
         members = read_object(body) if is_believed else None
     if not is_believed:
-        raise refuse(Reason.UNAUTHENTICATED, "The webhook has no signature that fits, or none at all.")
+        raise _unsigned()
     request_id = None if members is None else members.get("request_id")
     if members is None or not isinstance(request_id, str) or not _is_usable(request_id):
         raise refuse(Reason.BODY_MALFORMED, _MALFORMED)
     return Incoming(request_id, _without_secret(members, body))
+
+
+def check_head(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
+    """Refuses by its head alone what no body could make believed.
+
+    Raises:
+        Refused: unauthenticated.
+    """
+    sent = _sent(headers)
+    may_tell = sent == _UNSIGNED and settings.accept_body_secret
+    if not may_tell and not may_be_signed(sent, now, _TOLERANCE):
+        raise _unsigned()
+
+
+def _unsigned() -> Refused:
+    return refuse(Reason.UNAUTHENTICATED, "The webhook has no signature that fits, or none at all.")
 
 
 def _without_secret(members: Mapping[str, Any], body: bytes) -> bytes:

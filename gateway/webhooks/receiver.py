@@ -21,7 +21,7 @@ from gateway.ledger.received import Taken, give_back, handled, take
 from gateway.model import Denial, Reason
 from gateway.settings.webhooks import WebhookIn
 from gateway.webhooks.handing import NotTaken, hand_on
-from gateway.webhooks.incoming import Incoming, read
+from gateway.webhooks.incoming import Incoming, check_head, read
 
 _LEASE: Final = 10.0  # beyond the longest wait for forward_to
 _LOOK_EVERY: Final = 0.25
@@ -60,10 +60,15 @@ class Receiver:
         self._wall = wall
         self._tasks: set[asyncio.Task[Answered]] = set()
 
-    def limit(self, name: str) -> int | None:
-        """The largest body in bytes that a webhook may have; None for a name that there is not."""
+    def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> int:
+        """Judges one by its head; gives the largest body in bytes that it may have.
+
+        Raises:
+            Refused: route_not_found; unauthenticated, when no body could make it believed.
+        """
         found = self._find(name)
-        return None if found is None else found.body_limit
+        check_head(found, headers, self._wall())
+        return found.body_limit
 
     async def take(
         self, name: str, headers: Mapping[bytes, Sequence[bytes]], body: bytes, request: str | None = None
@@ -81,8 +86,6 @@ class Receiver:
                 could not be handed on; ledger_unavailable, when that is so, or another try of it takes too long.
         """
         found = self._find(name)
-        if found is None:
-            raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
         if len(body) > found.body_limit:
             raise refuse(Reason.BODY_TOO_LARGE, f"The body is larger than {found.body_limit} bytes.")
         incoming = read(found, headers, body, self._wall())
@@ -102,8 +105,11 @@ class Receiver:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    def _find(self, name: str) -> WebhookIn | None:
-        return next((entry for entry in self._settings() if entry.name == name), None)
+    def _find(self, name: str) -> WebhookIn:
+        found = next((entry for entry in self._settings() if entry.name == name), None)
+        if found is None:
+            raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
+        return found
 
     async def _take(self, settings: WebhookIn, incoming: Incoming, request: str | None) -> Answered:
         try:

@@ -133,27 +133,32 @@ def is_signed(
     Raises:
         ValueError: as `standard_key`.
     """
+    if sent is None or not may_be_signed(sent, now, tolerance, plain=plain):
+        return False
+    if _is_standard(sent):
+        message, time = sent.id or "", sent.time or ""
+        ours = [standard_signature(secret, message, time, body) for secret in secrets]
+        return _any_equal(ours, (sent.standard or "").split(" "))
+    return _any_equal([plain_signature(secret, body) for secret in secrets], [(sent.plain or "").lower()])
+
+
+def may_be_signed(sent: Sent | None, now: float, tolerance: float, *, plain: bool = True) -> bool:
+    """Whether there may be a body that is signed so: all of `is_signed` that needs neither body nor secret."""
     if sent is None:
         return False
-    if (sent.id, sent.time, sent.standard) != (None, None, None):
-        return _is_standard(body, sent, secrets, now, tolerance)
-    if not plain or sent.plain is None or not _HEX.fullmatch(sent.plain.lower()):
-        return False
-    return _any_equal([plain_signature(secret, body) for secret in secrets], [sent.plain.lower()])
-
-
-def _is_standard(body: bytes, sent: Sent, secrets: Sequence[bytes], now: float, tolerance: float) -> bool:
+    if not _is_standard(sent):
+        return plain and sent.plain is not None and bool(_HEX.fullmatch(sent.plain.lower()))
     if not sent.id or not sent.time or not sent.standard:
         return False
     if len(sent.id) > _LONGEST_ID or not sent.id.isascii() or not _TIME.fullmatch(sent.time):
         return False
     if abs(now - int(sent.time)) > tolerance:
         return False
-    theirs = sent.standard.split(" ")
-    if len(theirs) > _MOST_SIGNATURES or not sent.standard.isascii():
-        return False
-    ours = [standard_signature(secret, sent.id, sent.time, body) for secret in secrets]
-    return _any_equal(ours, theirs)
+    return len(sent.standard.split(" ")) <= _MOST_SIGNATURES and sent.standard.isascii()
+
+
+def _is_standard(sent: Sent) -> bool:
+    return (sent.id, sent.time, sent.standard) != (None, None, None)
 
 
 def _any_equal(ours: Sequence[str], theirs: Sequence[str]) -> bool:

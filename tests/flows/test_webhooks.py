@@ -15,6 +15,7 @@ from tests.support.client import Response
 from tests.support.forms import form, pdf
 from tests.support.gateway import ENVIRON, Running, Start, request, submit
 from tests.support.jobs import Jobs, complete
+from tests.support.waiting import eventually
 from tests.webhooks.receivers import Receiver, receiving, server_context
 
 SECRET = "flow-secret-0123456789"
@@ -213,6 +214,55 @@ async def test_a_body_is_invited(start: Start, plain: Receiver) -> None:
     body = b'{"request_id": "r-1"}'
     response = await gateway.ask(posted(body, signed(body), "Expect: 100-continue"), b"POST")
     assert (response.status, response.interim) == (200, [100])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("X-Webhook-Signature: 00",),
+        (f"X-Webhook-Signature: {'0' * 64}", f"X-Webhook-Signature: {'0' * 64}"),
+        ("webhook-id: a", "webhook-signature: v1,AAAA"),
+        ("webhook-id: a", "webhook-timestamp: 1", "webhook-signature: v1,AAAA"),
+    ],
+)
+async def test_what_no_body_could_make_believed_is_refused_at_the_head(
+    headers: tuple[str, ...], start: Start, plain: Receiver
+) -> None:
+    gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
+    head = request("POST", IN, "Content-Length: 1000", "Expect: 100-continue", *headers, key=None)
+    response = await gateway.ask(head, b"POST")
+    response.is_refusal(401, "unauthenticated")
+    assert response.interim == []
+
+
+async def test_who_tells_the_secret_in_the_body_is_heard_where_that_is_on(start: Start, plain: Receiver) -> None:
+    gateway = await start(webhooks=incoming(plain, accept_body_secret=True), environ=ENVIRONMENT)
+    body = json.dumps({"request_id": "r-1", "webhook_secret": SECRET}).encode()
+    assert (await gateway.ask(posted(body), b"POST")).status == 200
+
+
+async def test_strangers_bodies_share_one_budget_and_give_way_to_a_small_one(start: Start, plain: Receiver) -> None:
+    limit = {"unverified_limit": "64KB"}
+    gateway = await start(webhooks=incoming(plain, body_limit="16KB"), environ=ENVIRONMENT, body=limit)
+
+    def used() -> float:
+        return gateway.metric("gateway_unverified_body_bytes")
+
+    almost = posted(b"x" * 16_000, f"X-Webhook-Signature: {'0' * 64}")[:-1]
+    for number in range(2, 6):
+        client = await gateway.connect(source=f"127.0.0.{number}")
+        client.send(almost)
+        await eventually(lambda: used() == 15_999 * (number - 1))  # noqa: B023 -- it is awaited here
+    late = await gateway.connect(source="127.0.0.5")
+    (await late.ask(almost, b"POST")).is_refusal(503, "no_room")
+    assert used() == 15_999 * 4
+    honest = b'{"request_id": "r-1", "note": "%b"}' % (b"x" * 2_000)
+    assert (await gateway.ask(posted(honest, signed(honest)), b"POST")).status == 200
+    assert used() == 15_999 * 3
+    await gateway.close_clients()
+    await eventually(lambda: gateway.counted(reason="no_room") == 2)
+    await eventually(lambda: used() == 0)
 
 
 async def test_without_webhooks_there_is_no_such_path(gateway: Running) -> None:

@@ -23,6 +23,7 @@ from gateway.webhooks.receiver import ALREADY, PROCESSED, Answered
 from gateway.webhooks.receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.ledgers import NOON, Faulty, rows_of
+from tests.support.pure import denial_of
 from tests.support.waiting import eventually
 from tests.webhooks.receivers import Receiver, Serve, misbehaving, receiving
 
@@ -155,7 +156,9 @@ async def test_whoever_may_not_learns_nothing(taker: Taker, service: Receiver) -
     assert await refusal(taker, name="other") is Reason.ROUTE_NOT_FOUND
     assert await refusal(taker, b"x" * (1024**2 + 1)) is Reason.BODY_TOO_LARGE
     assert await refusal(taker, b"{}") is Reason.BODY_MALFORMED
-    assert (taker.limit("datalab"), taker.limit("other")) == (1024**2, None)
+    assert taker.expect("datalab", signed(message())) == 1024**2
+    assert denial_of(taker.expect, "other", signed(message())).reason is Reason.ROUTE_NOT_FOUND
+    assert denial_of(taker.expect, "datalab", {}).reason is Reason.UNAUTHENTICATED
     assert service.got == []
 
 
