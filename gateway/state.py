@@ -161,6 +161,7 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         success_member=settings.success,
         pages_member=settings.pages,
         delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
+        page_fields=frozenset(settings.page_fields),
     )
 
 

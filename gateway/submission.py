@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.admission import Lease
-from gateway.body.bound import page_bound
+from gateway.body.bound import narrowing, page_bound
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form
 from gateway.body.submitbody import SubmitBody
@@ -80,12 +80,15 @@ class Submission:
         self._destination = await self._intake.webhooks.destination(
             form.removed.get("webhook_url"), self._lease.owner
         )
-        pages = page_bound(form, counted, profile.pages_per_request, page_range_required=profile.needs_page_range)
+        obeyed = self._intake.shape.page_fields
+        pages = page_bound(
+            form, counted, profile.pages_per_request, obeyed=obeyed, page_range_required=profile.needs_page_range
+        )
         mode = form.mode if form.mode in _KNOWN_MODES else ""
         try:
             await self._lease.reserve(Ask(pages, self._pricing.of(form.mode), mode))
         except Refused as refused:
-            raise _explained(refused, form, counted, pages) from None
+            raise _explained(refused, form, counted, pages, narrowing(form, obeyed)) from None
         return self._body.tail
 
     @property
@@ -127,14 +130,15 @@ class Submission:
         self._lease.close()
 
 
-def _explained(refused: Refused, form: Form, counted: int | None, pages: int) -> Refused:
+def _explained(refused: Refused, form: Form, counted: int | None, pages: int, narrowed_by: list[str]) -> Refused:
     """The refusal of a document whose pages nobody could count says so, and what would help."""
-    is_chosen = bool((form.page_range or "").strip() or (form.max_pages or "").strip())
+    is_chosen = any((getattr(form, name) or "").strip() for name in narrowed_by)
     is_image = form.file is not None and form.file.kind is FileKind.IMAGE
     if counted is not None or is_chosen or is_image or refused.denial.reason is Reason.LEDGER_UNAVAILABLE:
         return refused
     why = "The form has no field file" if form.file is None else "The document's pages can't be counted"
-    hint = f" {why}, so it counts as {pages} (pages_per_request): say which by page_range or max_pages."
+    help_text = f": say which by {' or '.join(narrowed_by)}." if narrowed_by else "."
+    hint = f" {why}, so it counts as {pages} (pages_per_request){help_text}"
     return Refused(replace(refused.denial, detail=refused.denial.detail + hint))
 
 

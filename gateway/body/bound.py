@@ -1,44 +1,66 @@
 """The most pages that a job may cost, known before the container may start it: pure."""
 
+from collections.abc import Set as AbstractSet
+from typing import Final
+
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form
 from gateway.body.pagerange import parse_max_pages, parse_page_range
-from gateway.errors import refuse
+from gateway.errors import Refused, refuse
 from gateway.model import Reason
 
+PAGE_FIELDS: Final = frozenset({"page_range", "max_pages"})
+"""The fields of a form that may bound its pages, where the container obeys them."""
 
-def page_bound(form: Form, counted: int | None, cap: int, *, page_range_required: bool = False) -> int:
+_PAGED: Final = frozenset({FileKind.PDF, FileKind.TIFF, FileKind.IMAGE})
+
+
+def page_bound(
+    form: Form,
+    counted: int | None,
+    cap: int,
+    *,
+    obeyed: AbstractSet[str] = PAGE_FIELDS,
+    page_range_required: bool = False,
+) -> int:
     """Works out the bound, at least 1.
 
     Args:
         form: what the client asks for.
-        counted: the pages of its PDF; None if it is no PDF or can't be counted.
+        counted: the pages of its document; None if they can't be counted.
         cap: the profile's pages_per_request; it is also what the unknown costs.
-        page_range_required: whether a form without page_range is refused.
+        obeyed: which of PAGE_FIELDS the container obeys; the others count for nothing.
+        page_range_required: whether a form without page_range is refused, where it is obeyed.
 
     Raises:
         Refused: too_many_pages, bad_page_range, or field_refused for a missing page_range.
     """
-    chosen = parse_page_range(form.page_range or "")
-    most = parse_max_pages(form.max_pages or "")
-    if chosen is None and page_range_required:
+    chosen = parse_page_range(form.page_range or "") if "page_range" in obeyed else None
+    most = parse_max_pages(form.max_pages or "") if "max_pages" in obeyed else None
+    if chosen is None and page_range_required and "page_range" in obeyed:
         raise refuse(Reason.FIELD_REFUSED, "This key has to say which pages: send page_range, such as 0-9.")
-    total = _total(form, counted)
-    if chosen is not None:  # the container lets it override max_pages
-        pages = chosen.count(total)
+    total = 1 if _kind(form) is FileKind.IMAGE else counted
+    if chosen is not None:  # the container lets it override max_pages; of a spreadsheet it selects sheets
+        pages = chosen.count(total) if _kind(form) in _PAGED else cap
     else:
         pages = cap if total is None else total
         pages = pages if most is None else min(pages, most)
     if pages > cap:
-        detail = (
-            f"This job may cost {pages} pages; this key's limit is {cap} (profiles.<name>.pages_per_request). "
-            "A page_range such as 0-9 narrows it."
-        )
-        raise refuse(Reason.TOO_MANY_PAGES, detail)
+        raise _too_many(pages, cap, narrowing(form, obeyed))
     return max(pages, 1)
 
 
-def _total(form: Form, counted: int | None) -> int | None:
-    if form.file is not None and form.file.kind is FileKind.IMAGE:
-        return 1
-    return counted
+def narrowing(form: Form, obeyed: AbstractSet[str]) -> list[str]:
+    """The fields that would make this form's bound less, by name."""
+    is_paged = _kind(form) in _PAGED
+    return [name for name in ("page_range", "max_pages") if name in obeyed and (is_paged or name != "page_range")]
+
+
+def _kind(form: Form) -> FileKind | None:
+    return None if form.file is None else form.file.kind
+
+
+def _too_many(pages: int, cap: int, narrowed_by: list[str]) -> Refused:
+    hint = {"page_range": " A page_range such as 0-9 narrows it.", "max_pages": " A max_pages narrows it."}
+    detail = f"This job may cost {pages} pages; this key's limit is {cap} (profiles.<name>.pages_per_request)."
+    return refuse(Reason.TOO_MANY_PAGES, detail + "".join(hint[name] for name in narrowed_by[:1]))

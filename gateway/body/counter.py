@@ -1,4 +1,4 @@
-"""Counts the pages of hostile PDFs: in a few worker processes, each within one deadline.
+"""Counts the pages of hostile files: in a few worker processes, each within one deadline.
 
 A worker that does not answer in time, answers nonsense or dies is killed and never asked again. What can't be counted
 is None, not an error: the profile's cap is reserved for it. A worker belongs to one request at a time; when the wait
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.body.turns import Turns
-from gateway.body.workerprocess import WorkerProcess
+from gateway.body.workerprocess import Content, WorkerProcess
 from gateway.errors import Refused
 from gateway.model import Denial, Reason
 
@@ -57,19 +57,18 @@ class PageCounter:
         self._tasks: set[asyncio.Task[int | None]] = set()
         self._reaping: asyncio.TimerHandle | None = None
 
-    async def count(self, fd: int, account: str = "", *, has_gaps: bool = False) -> int | None:
-        """Counts the pages of the PDF in a file, which may be closed once this has ended, however it ended.
+    async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
+        """Counts the pages in a file, which may be closed once this has ended, however it ended.
 
-        `has_gaps` says that parts of it were left out, and that their table stands at the file's end (gaps.py). The
-        deadline begins once a worker has it.
+        The deadline begins once a worker has it.
 
         Returns:
-            The pages, as pdfium says; None if it can't say, or not within the deadline.
+            The pages, of a PDF as pdfium says; None if they can't be counted, or not within the deadline.
 
         Raises:
             Refused: spool_full, when its turn did not come.
         """
-        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, has_gaps))
+        task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, content))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await task
@@ -90,7 +89,7 @@ class PageCounter:
         self._idle.clear()
         self._ending.clear()
 
-    async def _count_in_turn(self, fd: int, account: str, has_gaps: bool) -> int | None:
+    async def _count_in_turn(self, fd: int, account: str, content: Content) -> int | None:
         if self._is_suspended(account):
             return None
         try:
@@ -101,14 +100,14 @@ class PageCounter:
         try:
             if self._is_suspended(account):  # since it began to wait
                 return None
-            return await self._count_in_time(fd, account, has_gaps)
+            return await self._count_in_time(fd, account, content)
         finally:
             self._turns.give_back(account)
 
-    async def _count_in_time(self, fd: int, account: str, has_gaps: bool) -> int | None:
+    async def _count_in_time(self, fd: int, account: str, content: Content) -> int | None:
         try:
             async with asyncio.timeout(self._timeout):
-                pages = await self._ask(fd, has_gaps)
+                pages = await self._ask(fd, content)
         except TimeoutError:
             self._suspend(account)
             return None
@@ -126,11 +125,11 @@ class PageCounter:
         if len(self._suspended) > _MOST_SUSPENDED:
             self._suspended.popitem(last=False)
 
-    async def _ask(self, fd: int, has_gaps: bool) -> int | None:
+    async def _ask(self, fd: int, content: Content) -> int | None:
         worker = self._take()
         self._busy.add(worker)
         try:
-            pages = await worker.ask(fd, has_gaps=has_gaps)
+            pages = await worker.ask(fd, content)
         except BaseException:
             self._end(worker)
             raise

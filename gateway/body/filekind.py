@@ -1,27 +1,65 @@
-"""What a file is, as far as its pages go, by how it begins and what its part declares: pure.
+"""What the container will take a file for, as far as its pages go: pure.
 
-A wrong guess costs money in one direction only: an image counts as one page. So a file is an image only if nothing
-says otherwise, and whatever might be read as a PDF is one: pdfium looks for `%PDF` up to offset 1024 (tried), and
-others look a little further.
+Datalab's marker asks in this order (marker/providers/registry.py, 2025-07): is it an image by how it begins; a PDF by
+its first bytes; an EPUB or an office document by how it begins; HTML, if it is UTF-8 and has a tag anywhere; else its
+name's ending decides, and a name without one is a PDF's. Others go by the name or the declared type first. So a file
+is of a kind here only if all of them must agree: its bytes say so, and neither its name nor its type says otherwise.
+Whatever is left is unknown, and counts as the most that a request may have.
+
+Of a picture with several frames (GIF, WEBP, APNG, AVIF, HEIC, MPO) marker takes the first: its ImageProvider has
+image_count = 1. A TIFF's images are pages for whoever scans into one, so these are counted.
 """
 
+import re
 from enum import StrEnum
 from typing import Final
 
 SNIFFED: Final = 2048
 """How many bytes of a file decide, in bytes."""
 
-_IMAGES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
-_IMAGE_EXTENSIONS: Final = frozenset({"", "png", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "tif", "tiff"})
-_GENERIC_TYPES: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+_LATEST_PDF: Final = 1024  # pdfium looks for the header up to there (tried)
+_BOM: Final = b"\xef\xbb\xbf"
+_PDF: Final = b"%PDF"
+_TIFFS: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_IMAGES: Final = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"GIF87a",
+    b"GIF89a",
+    b"8BPS\x00\x01",
+    b"8BPS\x00\x02",
+    b"\x00\x00\x01\x00",  # ICO
+    b"\x00\x00\x00\x0cjP  \r\n\x87\n",  # JPEG 2000
+    b"\xff\x4f\xff\x51",  # its bare code stream
+)
+_BRANDS: Final = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
+_BMP_HEADERS: Final = range(12, 256)  # bytes: sizes of the header that follows
+_LONGEST_EXTENSION: Final = 8
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9]+")
+_END: Final = re.compile(r"[^A-Za-z0-9]+\Z")
+_NO_EXTENSIONS: Final = frozenset({"", "bin", "dat", "tmp", "part", "upload", "download", "file"})
+_PDF_EXTENSIONS: Final = _NO_EXTENSIONS | {"pdf"}
+_IMAGE_EXTENSIONS: Final = _NO_EXTENSIONS | {
+    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "mpo", "gif", "webp", "bmp", "dib", "tif", "tiff", "psd", "ico",
+    "avif", "heic", "heif", "hif", "jp2", "jpx", "jpf", "j2k", "j2c", "jpc",
+}  # fmt: skip
+_NO_TYPES: Final = frozenset(
+    {"", "application/octet-stream", "binary/octet-stream", "application/force-download", "application/download"}
+)
+_PDF_TYPES: Final = _NO_TYPES | {"application/pdf", "application/x-pdf", "application/acrobat", "text/pdf"}
 
 
 class FileKind(StrEnum):
     """What the bound of pages depends on."""
 
     PDF = "pdf"
+    TIFF = "tiff"
     IMAGE = "image"
     UNKNOWN = "unknown"
+
+
+COUNTED: Final = frozenset({FileKind.PDF, FileKind.TIFF})
+"""The kinds whose pages are counted in the whole file."""
 
 
 def guess_kind(beginning: bytes, extension: str, content_type: str) -> FileKind:
@@ -29,13 +67,69 @@ def guess_kind(beginning: bytes, extension: str, content_type: str) -> FileKind:
 
     Args:
         beginning: how the file begins.
-        extension: of its filename, in lower case, without the dot; empty if there is none.
+        extension: of its filename, as extension_of gives it.
         content_type: `type/subtype` in lower case; empty if there is none.
     """
-    if b"%PDF" in beginning[:SNIFFED]:
-        return FileKind.PDF
-    is_image = beginning.startswith(_IMAGES) or (beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP")
-    declared = content_type in _GENERIC_TYPES or content_type.startswith("image/")
-    if is_image and declared and extension in _IMAGE_EXTENSIONS:
-        return FileKind.IMAGE
-    return FileKind.UNKNOWN
+    kind = _by_content(beginning[:SNIFFED])
+    extension = "" if extension.isdecimal() else extension  # `report.2024`
+    if kind is FileKind.PDF:
+        agrees = extension in _PDF_EXTENSIONS and content_type in _PDF_TYPES
+    else:
+        is_declared = content_type in _NO_TYPES or content_type.startswith("image/")
+        agrees = extension in _IMAGE_EXTENSIONS and is_declared
+    return kind if agrees else FileKind.UNKNOWN
+
+
+def extension_of(filename: bytes) -> str:
+    """What anybody could take for a filename's extension, in lower case; `?` for what nobody knows.
+
+    Containers strip blanks and drop what a file system may not like, so that hides none: `a.docx. ` is a docx.
+    """
+    _, dot, end = _END.sub("", filename.decode("utf-8", "replace")).rpartition(".")
+    if not dot:
+        return ""
+    plain = _NOT_PLAIN.sub("", end).lower()
+    return plain if len(plain) <= _LONGEST_EXTENSION else "?"
+
+
+def _by_content(beginning: bytes) -> FileKind:
+    kind = _picture(beginning)
+    place = beginning.find(_PDF)
+    if place < 0:
+        return kind
+    return FileKind.PDF if kind is FileKind.UNKNOWN and _is_pdf(beginning, place) else FileKind.UNKNOWN
+
+
+def _picture(beginning: bytes) -> FileKind:
+    if beginning.startswith(_TIFFS):
+        return FileKind.TIFF
+    is_image = (
+        beginning.startswith(_IMAGES)
+        or (beginning[:4] == b"RIFF" and beginning[8:15] == b"WEBPVP8")
+        or (beginning[4:8] == b"ftyp" and beginning[8:12] in _BRANDS)
+        or (beginning[:2] == b"BM" and int.from_bytes(beginning[14:18], "little") in _BMP_HEADERS)
+    )
+    return FileKind.IMAGE if is_image else FileKind.UNKNOWN
+
+
+def _is_pdf(beginning: bytes, place: int) -> bool:
+    """Whether nothing but a PDF is what has its header at this place.
+
+    Behind anything else than a byte order mark the header is found by pdfium alone. Then the file must not be
+    readable as text, or it may be HTML by a tag that comes later.
+    """
+    before = beginning[:place]
+    if before in (b"", _BOM):
+        return True
+    if place > _LATEST_PDF or b"<" in before or b"PK\x03\x04" in before:
+        return False
+    return not _may_be_text(beginning)
+
+
+def _may_be_text(beginning: bytes) -> bool:
+    """Whether it is UTF-8, but for a character that its end may cut in two."""
+    try:
+        beginning.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return True

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.body.filekind import extension_of
 from gateway.errors import Refused, refuse
 from gateway.model import Reason
 
@@ -30,7 +31,6 @@ _PARAMETER: Final = re.compile(
     re.IGNORECASE,
 )
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}\Z")
-_EXTENSION: Final = re.compile(rb"\.([A-Za-z0-9]{1,8})\"?\Z")
 _TYPE: Final = re.compile(rb"([A-Za-z0-9!#$&^_.+-]{1,63}/[A-Za-z0-9!#$&^_.+-]{1,63})(?:[ ;]|\Z)")
 _UNENCODED: Final = frozenset({b"7bit", b"8bit", b"binary"})
 
@@ -69,11 +69,10 @@ def read_part_head(block: bytes) -> PartHead:
         raise ambiguous("A part has a Content-Transfer-Encoding; send it as it is.")
     if b"content-encoding" in headers or b"transfer-encoding" in headers:
         raise ambiguous("A part is encoded; send it as it is.")
-    extension = _EXTENSION.search(filename or b"")
     return PartHead(
         name,
         filename is not None,
-        extension[1].decode("ascii").lower() if extension else "",
+        extension_of((filename or b"").strip(b'"')),
         headers.get(b"content-type"),
         _length(headers.get(b"content-length")),
     )

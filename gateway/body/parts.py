@@ -95,11 +95,14 @@ class Parts:
         """Takes note that the part is whole.
 
         Raises:
-            Refused: unsupported_media_type, for a value that is not in UTF-8 or a wrong Content-Length.
+            Refused: unsupported_media_type, for a value that is not in UTF-8 or a wrong Content-Length; or
+                body_malformed, for an empty file.
         """
         if self._head.length not in {None, self._size}:
             raise ambiguous("A part has another size than its Content-Length says.")
         if self._treatment.is_file:
+            if not self._size:
+                raise refuse(Reason.BODY_MALFORMED, "The document is empty: its part has no bytes.")
             self.file_size = self._size
             self._decide()
         elif self._treatment.kept:

@@ -1,22 +1,23 @@
 """A submit's body on its way to the upstream: all that the handler sees of this room.
 
 The order of the calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation
-stands; `close` on every path. Only a PDF is spooled, for only that is counted once it is whole (its directory stands
-at the end), and of a large one not all (gaps.py).
+stands; `close` on every path. Only a PDF or a TIFF is spooled, for only these are counted once they are whole (their
+directories may stand at the end), and of a large PDF not all (gaps.py).
 """
 
 from typing import NamedTuple
 
 from gateway.body.counter import PageCounter
-from gateway.body.filekind import FileKind
+from gateway.body.filekind import COUNTED, FileKind
 from gateway.body.form import Form, FormRules
 from gateway.body.gaps import Gaps
 from gateway.body.inspector import Inspector
 from gateway.body.spool import Spool, SpoolFile
+from gateway.body.workerprocess import Content
 
 
 class Inspected(NamedTuple):
-    """What a whole body says: its form, and the pages of its PDF (None: no PDF, or it can't be counted)."""
+    """What a whole body says: its form, and its pages (None: neither PDF nor TIFF, or they can't be counted)."""
 
     form: Form
     counted: int | None
@@ -55,7 +56,7 @@ class SubmitBody:
         return passed.upstream
 
     async def finish(self) -> Inspected:
-        """Called after the last byte: completes the checks and counts the pages of a PDF.
+        """Called after the last byte: completes the checks and counts the pages.
 
         Raises:
             Refused: body_malformed or spool_full.
@@ -63,10 +64,12 @@ class SubmitBody:
         form = self._inspector.finish()
         if self._file is None:
             return Inspected(form, None)
+        content = Content.TIFF if self._inspector.kind is FileKind.TIFF else Content.PDF
         table = self._gaps.table()
         if table:
+            content = Content.GAPPED_PDF
             await self._file.write(table)
-        counted = await self._counter.count(await self._file.finish(), self._account, has_gaps=bool(table))
+        counted = await self._counter.count(await self._file.finish(), self._account, content)
         self.close()
         return Inspected(form, counted)
 
@@ -82,10 +85,10 @@ class SubmitBody:
             self._early += pieces
             return
         early, self._early = self._early, []
-        if kind is not FileKind.PDF:
+        if kind not in COUNTED:
             return
         if self._file is None:
             self._file = self._spool.open(self._account)
         for piece in (*early, *pieces):
-            for kept in self._gaps.take(piece):
+            for kept in self._gaps.take(piece) if kind is FileKind.PDF else (piece,):
                 await self._file.write(kept)

@@ -1,9 +1,9 @@
-"""A process that counts the pages of PDFs for the gateway, one after the other, with nothing to lose.
+"""A process that counts the pages of files for the gateway, one after the other, with nothing to lose.
 
 It is started as a file, not as a module of the package, and of the gateway it knows confinement.py alone. Its
-standard input is a Unix socket: each request is one byte, which says whether a document is whole or has gaps
-(gaps.py), with the descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before the first
-document it gives up whatever counting needs not, for good; it ends with the gateway, or with the socket.
+standard input is a Unix socket: each request is one byte, which says whether a document is a whole PDF, one with gaps
+(gaps.py) or a TIFF, with the descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before the
+first document it gives up whatever counting needs not, for good; it ends with the gateway, or with the socket.
 """
 
 import ctypes
@@ -14,7 +14,8 @@ import socket
 import struct
 import sys
 from bisect import bisect_right
-from itertools import accumulate
+from collections.abc import Iterator
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +30,12 @@ ANSWER: Final = struct.Struct("<q")
 UNKNOWN: Final = -1
 WHOLE: Final = b"w"
 WITH_GAPS: Final = b"g"
+TIFF: Final = b"t"
 PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
 _MOST_FILES: Final = 16
+_MOST_IMAGES: Final = 100_000  # of a TIFF
+_BIG_TIFF: Final = 43
 
 
 class Document:
@@ -100,6 +104,35 @@ def _pages_of(file: Document) -> int:
         document.close()
 
 
+def count_images(fd: int) -> int:
+    """Counts the images of a TIFF; UNKNOWN for a chain of directories that breaks off or is longer than any."""
+    try:
+        found = sum(1 for _ in islice(_directories(fd), _MOST_IMAGES))
+    except (OSError, OverflowError, struct.error, MemoryError):
+        return UNKNOWN
+    return found if found < _MOST_IMAGES else UNKNOWN
+
+
+def _directories(fd: int) -> Iterator[int]:
+    """The places of the directories, one for each image, until the last or one that was there before."""
+    order = "<" if os.pread(fd, 2, 0) == b"II" else ">"
+    is_big = _number(fd, order + "H") == _BIG_TIFF
+    count, entry, place_type = ("Q", 20, "Q") if is_big else ("H", 12, "I")  # bytes of an entry
+    place = _number(fd, order + place_type, 8 if is_big else 4)
+    seen: set[int] = set()
+    while place and place not in seen:
+        seen.add(place)
+        yield place
+        entries = _number(fd, order + count, place)
+        place = _number(fd, order + place_type, place + struct.calcsize(count) + entries * entry)
+
+
+def _number(fd: int, form: str, place: int = 2) -> int:
+    """Reads a number at a place; struct.error behind the end."""
+    (number,) = struct.unpack(form, os.pread(fd, struct.calcsize(form), place))
+    return int(number)
+
+
 def serve(connection: socket.socket, seconds: int) -> None:
     """Answers until the other end is closed; `seconds` is how much time of the processor one answer may take."""
     while True:
@@ -107,7 +140,7 @@ def serve(connection: socket.socket, seconds: int) -> None:
         if fd is None:
             return
         _limit_time(seconds)
-        pages = count_pages(fd, has_gaps=kind == WITH_GAPS)
+        pages = count_images(fd) if kind == TIFF else count_pages(fd, has_gaps=kind == WITH_GAPS)
         os.close(fd)
         connection.sendall(ANSWER.pack(pages))
 

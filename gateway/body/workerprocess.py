@@ -7,15 +7,22 @@ import struct
 import subprocess
 import sys
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
-_ANSWER: Final = struct.Struct("<q")  # worker.py has the same three: it is not imported, for it loads pdfium
-_WHOLE: Final = b"w"
-_WITH_GAPS: Final = b"g"
+_ANSWER: Final = struct.Struct("<q")  # worker.py has the same, and Content: it is not imported, for it loads pdfium
 _REAP_SECONDS: Final = 5.0
 _HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # of the environment: a Python of its own may need it to start
+
+
+class Content(StrEnum):
+    """What a file holds that is to be counted: a PDF, one with gaps and their table (gaps.py), a TIFF."""
+
+    PDF = "w"
+    GAPPED_PDF = "g"
+    TIFF = "t"
 
 
 class WorkerProcess:
@@ -55,13 +62,13 @@ class WorkerProcess:
         """Whether the process has ended; then it is reaped, too."""
         return self._process.poll() is not None
 
-    async def ask(self, fd: int, *, has_gaps: bool = False) -> int | None:
-        """Has one file counted, which is a whole document or one with gaps; None if pdfium can't.
+    async def ask(self, fd: int, content: Content = Content.PDF) -> int | None:
+        """Has one file counted; None if it can't be.
 
         Raises:
             OSError: the process died, or says what it should not.
         """
-        socket.send_fds(self._socket, [_WITH_GAPS if has_gaps else _WHOLE], [fd])
+        socket.send_fds(self._socket, [content.encode()], [fd])
         loop = asyncio.get_running_loop()
         answer = b""
         while len(answer) < _ANSWER.size:

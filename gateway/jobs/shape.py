@@ -32,7 +32,7 @@ class JobShape:
     """How jobs of one kind are spoken of. Members are those at the top of the container's JSON objects.
 
     `read` is the template of the path that a job is read at: `{path}` stands for the path of its submit as it went
-    upstream, `{id}` for the job's id.
+    upstream, `{id}` for the job's id. `page_fields` are the fields of a submit that bound its pages.
     """
 
     name: str
@@ -47,6 +47,7 @@ class JobShape:
     success_member: str | None
     pages_member: str | None
     delete: DeleteCall | None
+    page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
 
 
 class Ending(NamedTuple):

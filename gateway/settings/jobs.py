@@ -100,6 +100,8 @@ class ShapeSettings(Section):
     """The member of a status answer that is false when the job failed; null: there is none."""
     pages: Member | None = "page_count"
     """The member of a final answer that counts the pages; null: what was reserved is charged."""
+    page_fields: list[Literal["page_range", "max_pages"]] = default(["page_range", "max_pages"])
+    """Fields of a submit's form that bound its pages there; one that the container does not obey is ignored."""
     delete: DeleteSettings | None = None
     """What makes the container forget a job; null: it can't."""
 

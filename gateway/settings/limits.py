@@ -20,7 +20,7 @@ class ProfileSettings(Section):
     """All other requests a minute, counted by each replica for itself."""
     concurrent_requests: Count = 400
     """Submits that have no answer yet."""
-    pages_in_flight: Count = 5000
+    pages_in_flight: Count = 20_000
     """Pages of jobs that are not settled yet."""
     pages_per_request: Count = 5000
     """Most pages of one job, and what is reserved for a document whose pages can't be counted."""

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.body.bound import page_bound
+from gateway.body.bound import PAGE_FIELDS, narrowing, page_bound
 from gateway.body.filekind import FileKind
 from gateway.body.form import FileFacts, Form
 from gateway.errors import Refused
@@ -25,6 +25,15 @@ def form(kind: FileKind | None = FileKind.PDF, page_range: str | None = None, ma
         (form(FileKind.IMAGE), None, 1),
         (form(FileKind.IMAGE, "0-9"), None, 1),
         (form(FileKind.IMAGE, max_pages="50"), None, 1),
+        (form(FileKind.IMAGE, "5"), None, 1),
+        (form(FileKind.TIFF), 9, 9),
+        (form(FileKind.TIFF), None, CAP),
+        (form(FileKind.TIFF, "0-4"), 9, 5),
+        (form(FileKind.UNKNOWN, "0"), None, CAP),  # the first sheet, as long as it is
+        (form(FileKind.UNKNOWN, "0", "1"), None, CAP),  # page_range beats max_pages
+        (form(FileKind.UNKNOWN, "0-99999"), None, CAP),
+        (form(FileKind.UNKNOWN, max_pages="3"), None, 3),
+        (form(None, "0"), None, CAP),
         (form(max_pages="3"), 7, 3),
         (form(max_pages="30"), 7, 7),
         (form(max_pages="3"), 0, 1),
@@ -56,6 +65,37 @@ def test_more_than_the_cap_is_refused_with_what_helps(asked: Form, counted: int 
     assert denial.reason is Reason.TOO_MANY_PAGES
     for word in (f" {pages} pages", f" {CAP} ", "profiles.<name>.pages_per_request", "page_range"):
         assert word in denial.detail
+
+
+@pytest.mark.parametrize(
+    ("obeyed", "bound"),
+    [({"page_range", "max_pages"}, 2), ({"page_range"}, 2), ({"max_pages"}, 1), (set(), 7)],
+)
+def test_a_field_that_the_container_does_not_obey_counts_for_nothing(obeyed: set[str], bound: int) -> None:
+    assert page_bound(form(page_range="0-1", max_pages="1"), 7, CAP, obeyed=obeyed) == bound
+
+
+def test_what_means_nothing_to_the_container_may_be_anything_and_is_not_asked_for() -> None:
+    asked = form(page_range="all", max_pages="-1")
+    assert page_bound(asked, 7, CAP, obeyed=frozenset(), page_range_required=True) == 7
+
+
+@pytest.mark.parametrize(
+    ("obeyed", "hint"),
+    [({"page_range", "max_pages"}, "page_range"), ({"max_pages"}, "max_pages"), (set(), None)],
+)
+def test_a_refusal_names_the_fields_that_would_help(obeyed: set[str], hint: str | None) -> None:
+    with pytest.raises(Refused) as caught:
+        page_bound(form(), 500, CAP, obeyed=obeyed)
+    named = {name for name in ("page_range", "max_pages") if f" A {name} " in caught.value.denial.detail}
+    assert named == ({hint} if hint else set())
+
+
+def test_what_narrows_a_form() -> None:
+    assert narrowing(form(), PAGE_FIELDS) == ["page_range", "max_pages"]
+    assert narrowing(form(), {"page_range"}) == ["page_range"]
+    assert narrowing(form(FileKind.UNKNOWN), PAGE_FIELDS) == ["max_pages"]
+    assert narrowing(form(None), set()) == []
 
 
 @pytest.mark.parametrize("page_range", [None, "", "  "])

@@ -72,12 +72,19 @@ def test_a_form_may_lack_a_file() -> None:
     assert inspect(form(field("x", b"1")))[0] == Form()
 
 
-@pytest.mark.parametrize("content", [b"", b"%PDF", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("content", [b"x", b"II*\x00", b"\x89PNG\r\n\x1a\n"])
 @pytest.mark.parametrize("step", [1, 1 << 20])
 def test_a_short_file_is_judged_at_its_end(content: bytes, step: int) -> None:
-    kinds = {b"": FileKind.UNKNOWN, b"%PDF": FileKind.PDF, b"\x89PNG\r\n\x1a\n": FileKind.IMAGE}
+    kinds = {b"x": FileKind.UNKNOWN, b"II*\x00": FileKind.TIFF, b"\x89PNG\r\n\x1a\n": FileKind.IMAGE}
     found, *_ = inspect(form(document(content, b"x.png", b"image/png")), step)
     assert found.file == FileFacts(kinds[content], len(content))
+
+
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_an_empty_file_is_refused_as_empty(step: int) -> None:
+    with pytest.raises(Refused, match="empty") as caught:
+        inspect(form(document(b"", b"x.pdf", b"application/pdf")), step)
+    assert caught.value.denial.reason is Reason.BODY_MALFORMED
 
 
 def test_the_kind_is_known_as_soon_as_enough_has_come() -> None:

@@ -1,5 +1,6 @@
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import pypdfium2
 import pytest
 
 from gateway.body import worker
-from gateway.body.worker import ANSWER, UNKNOWN, count_pages, serve
+from gateway.body.worker import ANSWER, UNKNOWN, count_images, count_pages, serve
 from gateway.demo.sample import sample_pdf
 
 
@@ -45,6 +46,53 @@ def test_what_can_t_be_read_is_unknown() -> None:
         assert count_pages(read) == UNKNOWN
     finally:
         os.close(read)
+
+
+def tiff(images: int, order: str = "<", *, big: bool = False, backwards: bool = False) -> bytes:
+    """A TIFF of so many directories, each with one entry."""
+    begin = {"<": b"II", ">": b"MM"}[order]
+    first, place, count, entry = (16, "Q", "Q", 20) if big else (8, "I", "H", 12)
+    size = struct.calcsize(order + count) + entry + struct.calcsize(order + place)
+    places = [first + number * size for number in range(images)]
+    if backwards:
+        places.reverse()
+    following = dict(zip(places, [*places[1:], 0], strict=False))
+    about = struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)
+    out = begin + about + struct.pack(order + place, places[0] if places else 0)
+    for at in sorted(places):
+        out += struct.pack(order + count, 1) + b"\x00" * entry + struct.pack(order + place, following[at])
+    return out
+
+
+def images_of(content: bytes) -> int:
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return count_images(file.fileno())
+
+
+@pytest.mark.parametrize("images", [0, 1, 3, 400])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_it_counts_the_images_of_a_tiff(images: int, order: str, big: bool, backwards: bool) -> None:
+    assert images_of(tiff(images, order, big=big, backwards=backwards)) == images
+
+
+@pytest.mark.parametrize(
+    ("content", "images"),
+    [
+        (b"", UNKNOWN),
+        (b"II*\x00", UNKNOWN),
+        (tiff(3)[:-1], UNKNOWN),
+        (b"II*\x00\xff\xff\xff\xff", UNKNOWN),
+        (b"II+\x00\x08\x00\x00\x00" + b"\xff" * 8, UNKNOWN),
+        (tiff(1)[:-4] + struct.pack("<I", 8), 1),  # a circle
+        (tiff(100_001), UNKNOWN),
+    ],
+)
+def test_a_hostile_tiff_is_counted_or_unknown(content: bytes, images: int) -> None:
+    assert images_of(content) == images
 
 
 def test_it_answers_one_after_the_other_until_the_other_end_is_closed(

@@ -11,7 +11,7 @@ from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, Running, Start, requ
 from tests.support.jobs import ME, Jobs, administering, known, me
 
 LIMITS = {
-    "requests_per_minute": 200, "concurrent_requests": 400, "pages_in_flight": 5000, "polls_per_minute": 6000,
+    "requests_per_minute": 200, "concurrent_requests": 400, "pages_in_flight": 20000, "polls_per_minute": 6000,
     "pages_per_request": 5000, "body_limit": 200 * 1024**2,
 }  # fmt: skip
 NOTHING = {"requests": 0, "pages": 0, "spend": 0.0}

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 
@@ -17,6 +18,12 @@ from tests.support.jobs import Jobs, Used, comes_to, ledger_path, used
 from tests.support.process import descendants
 from tests.support.waiting import eventually
 
+# Three directories of one entry each
+TIFF = Document(
+    b"II*\x00" + b"".join(struct.pack("<IH12x", place, 1) for place in (8, 26, 44)) + b"\x00" * 4,
+    "a.tif",
+    "image/tiff",
+)
 END = f"\r\n--{BOUNDARY}--".encode()
 
 
@@ -69,12 +76,16 @@ async def test_a_form_goes_up_byte_for_byte(
         (IMAGE, {}, 1),
         (IMAGE, {"max_pages": "9"}, 1),
         (unknown(), {}, 40),
-        (unknown(), {"page_range": "0-9"}, 10),
+        (unknown(), {"page_range": "0-9"}, 40),
         (unknown(), {"max_pages": "3"}, 3),
         (Document(b"%PDF-1.7 that is none", "a.pdf", "application/pdf"), {}, 40),
-        (Document(pdf(3).content, "page.png", "image/png"), {}, 3),
-        (Document(b"", "empty.pdf", "application/pdf"), {}, 40),
-        (None, {"page_range": "0-1"}, 2),
+        (Document(pdf(3).content, "page.png", "image/png"), {}, 40),
+        (Document(pdf(1).content, "page.docx", "application/pdf"), {}, 40),
+        (Document(b"<!DOCTYPE html><html><!--\n" + pdf(1).content + b"--><p>...", "a.pdf", ""), {}, 40),
+        (Document(b"PK\x03\x04 word/a.bin" + pdf(1).content, "a.docx", ""), {}, 40),
+        (TIFF, {}, 3),
+        (TIFF, {"page_range": "1"}, 1),
+        (None, {"page_range": "0-1"}, 40),
         (None, {}, 40),
     ],
     ids=lambda value: str(value)[-40:] if isinstance(value, dict) else None,

@@ -207,7 +207,7 @@ def test_the_report_has_every_limit_and_money_in_whole_units() -> None:
     assert report == {
         "requests_per_minute": {"limit": 60, "used": 2, "remaining": 58, "resets_at": "2026-11-23T12:00:02Z"},
         "concurrent_requests": {"limit": 400, "used": 3, "remaining": 397},
-        "pages_in_flight": {"limit": 5000, "used": 4, "remaining": 4996},
+        "pages_in_flight": {"limit": 20000, "used": 4, "remaining": 19996},
         "pages_per_day": {
             "limit": 11, "used": 9, "remaining": 2, "resets_at": "2026-11-24T00:00:00Z", "soft_limit_crossed": True,
         },
