@@ -43,7 +43,7 @@ from gateway.listener.connection import ClientConnection, Request
 from gateway.listener.wholebody import whole_body
 from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Identity, Kind, Profile, Reason, Source
 from gateway.observe.observer import Observer
-from gateway.policy import check_access, check_address, check_length
+from gateway.policy import check_access, check_address, check_length, check_takes_body
 from gateway.problem import own_answer, problem
 from gateway.state import Live, State
 from gateway.submission import Intake, Submission
@@ -186,6 +186,8 @@ class Handler:
             exchange.key_id = attempt.key_id
             identity = attempt.identity_or_refuse()
             check_access(rule.route, identity, caller.address.ip)
+        elif fields.has_body:
+            check_takes_body(rule.route, request.method)
 
         permit = make_permit(state, rule, path, query, caller.address, identity)
         check_length(fields.content_length, permit.body_limit)
@@ -339,7 +341,7 @@ class Handler:
         exchange.ended = self._clock()
         if closes:
             client.is_last = True
-        if unread and not _waits_for_invitation(client, exchange):
+        if unread and not client.is_coded and not _waits_for_invitation(client, exchange):
             await drain(client, body)
 
     def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:

@@ -18,6 +18,8 @@ from gateway.networks import Networks
 _WHOLE: Final = re.compile(r"\{(?P<name>[a-z][a-z0-9_]*)(?:(?P<rest>\*)|:(?P<choice>[A-Za-z0-9_.|-]+))?\}\Z")
 _LITERAL: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,=:@%]+\Z")
 
+_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # RFC 9110 9.3: a body there means nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -124,6 +126,16 @@ def check_access(route: Route, identity: Identity, address: IPv4Address | IPv6Ad
         raise refuse(Reason.FORBIDDEN, "Keys of this profile may not use this route (profiles.<name>.routes).")
     if route.access is Access.ADMIN and "admin" not in identity.scopes:
         raise refuse(Reason.FORBIDDEN, "This route needs a key with the scope admin.")
+
+
+def check_takes_body(route: Route, method: str) -> None:
+    """Refuses the body of who is not known where none is due: it would be read, and sent upstream, for nothing.
+
+    Raises:
+        Refused: bad_request.
+    """
+    if method in _BODILESS and route.id_in != "body":
+        raise refuse(Reason.BAD_REQUEST, f"{method} takes no body here.")
 
 
 def body_allowance(limit: int) -> int:

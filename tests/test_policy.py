@@ -15,6 +15,7 @@ from gateway.policy import (
     check_access,
     check_address,
     check_length,
+    check_takes_body,
     compile_pattern,
 )
 from tests.support.pure import PROPERTY, denial_of, ip, make_identity, paths
@@ -245,3 +246,23 @@ def test_a_body_is_refused_by_its_length(length: int | None, limit: int) -> None
 )
 def test_framing_may_add_a_little_to_a_body(limit: int, allowance: int) -> None:
     assert body_allowance(limit) == allowance
+
+
+@pytest.mark.parametrize(
+    ("method", "id_in", "passes"),
+    [
+        ("POST", "path", True),
+        ("PUT", "path", True),
+        ("GET", "path", False),
+        ("HEAD", "query", False),
+        ("DELETE", "path", False),
+        ("OPTIONS", "path", False),
+        ("DELETE", "body", True),
+    ],
+)
+def test_a_body_without_a_key_is_taken_where_one_is_due(method: str, id_in: str, passes: bool) -> None:
+    route = Route("r", Kind.PLAIN, Access.ANYONE, id_in=id_in)
+    if passes:
+        check_takes_body(route, method)
+    else:
+        assert denial_of(check_takes_body, route, method).reason is Reason.BAD_REQUEST

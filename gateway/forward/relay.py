@@ -267,15 +267,15 @@ class Collected:
 
 
 async def drain(client: ClientConnection, body: StreamReader) -> None:
-    """Reads and drops the rest of a refused body, bounded in bytes and time, so that the client can read the answer.
+    """Reads and drops the rest of a body, bounded in bytes of the wire and time, so that the client reads the answer.
 
     Without it the kernel would answer the client's next bytes with a reset, which wipes out what we said.
     """
-    left = _DRAIN_BYTES
+    most = client.body_wire + _DRAIN_BYTES
     client.expect(_DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
     try:
-        while left > 0 and not (body.is_eof() and body.at_eof()) and not client.is_gone:
-            left -= len(await client.next_piece(body))
+        while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
+            await client.next_piece(body)
     except (GatewayError, RequestPayloadError):
         return
     finally:

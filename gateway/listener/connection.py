@@ -26,6 +26,7 @@ from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, ref
 from gateway.headers import MOST_HEAD_BYTES
 from gateway.listener.backlog import Backlog
 from gateway.listener.bypass import Bypass
+from gateway.listener.coding import Coding
 from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.model import Peer, Reason
 from gateway.state import Live
@@ -38,6 +39,7 @@ _LONGEST_LINE: Final = 8190
 _END: Final = b"\r\n\r\n"
 _PIECE: Final = 262_144  # bytes of a body that pass the parser by at once
 _SMALL: Final = 65_536  # bytes of a body with a length that the parser is given at once
+_LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
 _FOREVER: Final = float("inf")
 
 # What is served: a message of aiohttp's parser, or the fault that was found in its place.
@@ -68,14 +70,15 @@ class ClientConnection(RequestHandler):
         "_backlog",
         "_body",
         "_bypass",
+        "_coding",
         "_drive",
         "_has_begun_next",
         "_head",
         "_head_bytes",
         "_in_head",
         "_is_again",
-        "_is_coded",
         "_is_stalled",
+        "_is_unread",
         "_last_progress",
         "_late",
         "_more_body",
@@ -89,11 +92,13 @@ class ClientConnection(RequestHandler):
         "_window_bytes",
         "_window_ends",
         "_written",
+        "body_wire",
         "caller",
         "client_ca",
         "deadline",
         "finishes_alone",
         "has_ended",
+        "is_coded",
         "is_gone",
         "is_last",
         "is_revoked",
@@ -136,6 +141,8 @@ class ClientConnection(RequestHandler):
         self.finishes_alone = False
         self.has_ended = False
         self.is_last = False
+        self.is_coded = False
+        self.body_wire = 0
         self.request_count = 0
         self.writable = Signal()
         self.on_writable: Callable[[], None] | None = None
@@ -160,7 +167,8 @@ class ClientConnection(RequestHandler):
         self._has_begun_next = False
         self._backlog = Backlog()
         self._is_stalled = False
-        self._is_coded = False
+        self._is_unread = False
+        self._coding = Coding()
         self._turn = Turn(loop.time)
         self._written = 0
         self._last_progress = 0
@@ -212,7 +220,7 @@ class ClientConnection(RequestHandler):
         three times more: pieces three times as large, joined by a copy, and out of the processor's cache.
 
         Raises:
-            Refused: body_malformed.
+            Refused: body_malformed, also for a coding out of all proportion.
             RequestPayloadError: when the body's coding is malformed in another way.
         """
         self._turn.work()
@@ -391,14 +399,19 @@ class ClientConnection(RequestHandler):
         if self._bypass.left:
             self._pass_parser_by(body)
             return
-        before = _chunks_of(body)
-        data = self._feed(SLICE if self._is_coded else _SMALL)
-        self._turn.spend(len(data), _chunks_of(body) - before)
+        size, chunks = body.total_bytes, _chunks_of(body)
+        data = self._feed(SLICE if self.is_coded else _SMALL)
+        size, chunks = body.total_bytes - size, _chunks_of(body) - chunks
+        self._turn.spend(len(data), chunks)
+        self.body_wire += len(data)
+        if self.is_coded and self._coding.is_wasteful(len(data), size, chunks):
+            raise refuse(Reason.BODY_MALFORMED, "The body's chunks are too small: send 64 bytes or more in each.")
 
     def _pass_parser_by(self, body: StreamReader) -> None:
         """Feeds the body. What comes behind its end is for a new parser: the old one still waits for the body."""
         piece = self._bypass.take(self._backlog.take(min(_PIECE, self._bypass.left)))
         self._turn.spend(len(piece))
+        self.body_wire += len(piece)
         body.feed_data(piece)
         if not self._bypass.left:
             self._parser = self._new_parser()
@@ -472,6 +485,7 @@ class ClientConnection(RequestHandler):
             if self._paused:
                 await self.writable_again()
             self._body = None
+            self._is_unread = isinstance(request, Refused) or not body.is_eof()
             self.expect(self.live.state.pace.idle, Idle)
             if self._has_more:  # others have their turn between two requests that were sent in one piece
                 await asyncio.sleep(0)
@@ -479,6 +493,7 @@ class ClientConnection(RequestHandler):
         await self.taken()  # closing has a deadline, but no such patience
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
+        self.is_coded = False
         try:
             await self._until_message()
         except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
@@ -497,15 +512,20 @@ class ClientConnection(RequestHandler):
             self._parser.message_consumed()
         if isinstance(message, _ErrInfo):
             return parser_fault(message.exc), self._body
-        self._is_coded = message.chunked
-        self._turn.spend(0, _chunks_of(self._body))
-        if not self._is_coded and not self._body.is_eof() and len(self._backlog) <= _SMALL:
+        self._begin_body(self._body, is_coded=message.chunked)
+        if not self.is_coded and not self._body.is_eof() and len(self._backlog) <= _SMALL:
             self._feed(_SMALL)  # so that a small body that is here counts as read, and its connection goes on
         if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
         if self._body is EMPTY_PAYLOAD and not self._has_more and is_whole_head(head, message):
             self._again, self._repeated = head, message
         return message, self._body
+
+    def _begin_body(self, body: StreamReader, *, is_coded: bool) -> None:
+        self.is_coded = is_coded
+        self.body_wire = 0
+        self._coding = Coding()
+        self._turn.spend(0, _chunks_of(body))
 
     async def _until_message(self) -> None:
         """Waits for the next head.
@@ -534,7 +554,8 @@ class ClientConnection(RequestHandler):
     def _ended(self, error: BaseException | None) -> None:
         self._drive = None
         if self.transport is not None:
-            self.expect(self.live.state.pace.send_idle, Idle)
+            # Meanwhile TLS reads on, into the void, and has no bound but this.
+            self.expect(_LINGERING if self._is_unread else self.live.state.pace.send_idle, Idle)
             if isinstance(error, ClientTooSlow):
                 self.transport.abort()
             else:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from gateway.turn import MOST_CHUNKS, SLICE
-from tests.support.forms import FORM_TYPE
-from tests.support.gateway import PLAIN, SUBMIT, Running, request
-from tests.support.work import counted_chunks
+from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE
+from tests.support.backend import Backend
+from tests.support.forms import FORM_TYPE, UPLOADS, Upload
+from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
+from tests.support.work import counted_bytes, counted_chunks
 
 CODED = "Transfer-Encoding: chunked"
 FORM = f"Content-Type: {FORM_TYPE}"
@@ -31,3 +32,94 @@ async def test_a_body_in_chunks_of_one_byte_takes_its_turns(head: bytes, gateway
         assert (await client.response()).status in {200, 400, 401, 404, 415}
         await gateway.finished(1)
     assert 0 < work.most <= MOST_OF_A_TURN
+
+
+KB = 1024
+
+
+def cut(data: bytes, size: int) -> bytes:
+    """A whole body in chunks of so many bytes."""
+    return chunks(*(data[i : i + size] for i in range(0, len(data), size)))
+
+
+@pytest.mark.parametrize("size", [1, 63])
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_long_body_of_crumbs_is_refused(sort: Upload, size: int, gateway: Running, backend: Backend) -> None:
+    body = sort.body(b"x" * 400 * KB)
+    async with counted_chunks() as work, await gateway.connect() as client:
+        client.send(request("POST", sort.target, CODED, *sort.headers) + cut(body, size))
+        (await client.response()).is_refusal(400, "body_malformed")
+        await client.is_closed()
+    (event,) = await gateway.finished(1)
+    assert event["received"] < 160 * KB
+    assert work.total < 160 * KB / (size + 5)
+    await backend.settled()
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize("size", [64, 300 * KB])
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_long_body_in_chunks_of_some_size_is_forwarded(
+    sort: Upload, size: int, gateway: Running, backend: Backend
+) -> None:
+    body = sort.body(b"x" * 1000 * KB)
+    response = await gateway.ask(request("POST", sort.target, CODED, *sort.headers) + cut(body, size), b"POST")
+    assert response.status == 200
+    assert backend.requests[0].body == body
+
+
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_a_small_body_may_be_cut_into_single_bytes(sort: Upload, gateway: Running, backend: Backend) -> None:
+    body = sort.body(b"x" * 10 * KB)
+    response = await gateway.ask(request("POST", sort.target, CODED, *sort.headers) + cut(body, 1), b"POST")
+    assert response.status == 200
+    assert backend.requests[0].body == body
+
+
+@pytest.mark.parametrize("line", [b"1;" + b"e" * 9000, b"1" + b";a=b" * 2000], ids=["one", "many"])
+async def test_a_coding_that_says_more_than_it_carries_is_refused(line: bytes, gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        client.send(request("POST", PLAIN, CODED) + (line + b"\r\nx\r\n") * 100 + b"0\r\n\r\n")
+        (await client.response()).is_refusal(400, "body_malformed")
+        await client.is_closed()
+
+
+async def test_a_chunk_without_an_end_is_refused(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        client.send(request("POST", PLAIN, CODED) + b"1;" + b"e" * 1000 * KB)
+        (await client.response()).is_refusal(400, "body_malformed")
+        await client.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [(request("POST", "/nothing", CODED, key=None), 404), (request("POST", PLAIN, CODED, key=None), 401)],
+    ids=["no-route", "no-key"],
+)
+async def test_a_refused_chunked_body_is_not_read(head: bytes, status: int, gateway: Running) -> None:
+    async with counted_chunks() as work, await gateway.connect() as client:
+        client.send(head + TINY * 100_000)
+        assert (await client.response()).status == status
+        await client.is_closed()
+    assert work.total <= SLICE / len(TINY)
+
+
+async def test_of_a_refused_body_one_megabyte_is_read(gateway: Running) -> None:
+    async with counted_bytes() as work, await gateway.connect() as client:
+        client.send(request("POST", "/nothing", "Content-Length: 50000000", key=None) + b"x" * 8000 * KB)
+        (await client.response()).is_refusal(404, "route_not_found")
+        await client.is_closed()
+    assert 1000 * KB <= work.total <= 1024 * KB + 512 * KB
+    assert work.most <= MOST_BYTES + 256 * KB
+
+
+@pytest.mark.parametrize("framing", [CODED, "Content-Length: 5"])
+async def test_who_has_no_key_sends_no_body_where_none_is_due(
+    framing: str, gateway: Running, backend: Backend
+) -> None:
+    async with await gateway.connect() as client:
+        client.send(request("GET", "/health_check", framing, key=None))
+        (await client.response()).is_refusal(400, "bad_request")
+    (event,) = await gateway.finished(1)
+    assert event["reason"] == "bad_request"
+    await backend.got_nothing()

@@ -64,3 +64,12 @@ async def counted_chunks() -> AsyncIterator[Work]:
         counting = work.counting(StreamReader.end_http_chunk_receiving)
         with patch.object(StreamReader, "end_http_chunk_receiving", counting):
             yield work
+
+
+@asynccontextmanager
+async def counted_bytes() -> AsyncIterator[Work]:
+    """Counts the bytes of clients' bodies that are read in each turn of the loop."""
+    async with counted_turns() as work:
+        counting = work.counting(StreamReader.feed_data, lambda _, data, *__: len(data))
+        with patch.object(StreamReader, "feed_data", counting):
+            yield work
