@@ -9,16 +9,23 @@
     │   └── ClientTooSlow          we ended it: the client did not read for too long
     └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504
         ├── UpstreamUnreachable    no connection could be made
+        ├── OutOfFiles             none could be made for want of a descriptor: our fault, a 503
         ├── UpstreamBrokeOff       a connection that ended, or bytes that are not HTTP; `arrived`: any at all
         └── UpstreamTimeout        silence
 
 Whoever knows the fault names its reason; handler.py alone turns a reason into an answer, a log line and a count.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.model import Denial, Reason
+
+# What the kernel says when there are no descriptors left, or no memory for one more.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SOON: Final = 5
 
 
 class GatewayError(Exception):
@@ -76,12 +83,23 @@ class UpstreamFailed(GatewayError):
     """The upstream's fault. The message is for the log and the caller alike: it never holds upstream bytes."""
 
     reason = Reason.UPSTREAM_BROKE_OFF
+    retry_after: int | None = None
 
 
 class UpstreamUnreachable(UpstreamFailed):
     """No connection within upstream.connect_timeout."""
 
     reason = Reason.UPSTREAM_UNREACHABLE
+
+
+class OutOfFiles(UpstreamFailed):
+    """The gateway has no file descriptor left for a connection; `retry_after` is in seconds."""
+
+    reason = Reason.OUT_OF_FILES
+    retry_after = _SOON
+
+    def __init__(self) -> None:
+        super().__init__("The gateway has no file descriptors left; it may have too few (ulimit -n, LimitNOFILE).")
 
 
 class UpstreamBrokeOff(UpstreamFailed):

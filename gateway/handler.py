@@ -102,7 +102,7 @@ class Handler:
         except Refused as refused:
             await self._refuse(client, body, exchange, refused.denial)
         except UpstreamFailed as failure:
-            await self._refuse(client, body, exchange, Denial(failure.reason, str(failure)))
+            await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
         except ClientGone as gone:
             self._note(exchange, gone.reason, str(gone))
             client.abort()

@@ -30,6 +30,7 @@ STATUSES = {
     "version_not_supported": 505, "token_expired": 401, "token_invalid": 401, "budget_exhausted": 403,
     "bad_page_range": 400, "too_many_pages": 413, "field_refused": 422, "rate_limited": 429,
     "too_many_requests_in_flight": 429, "too_many_pages_in_flight": 429, "ledger_unavailable": 503, "spool_full": 503,
+    "out_of_files": 503,
     "answered": 200,
 }  # fmt: skip
 
@@ -122,6 +123,7 @@ def test_errors_know_their_reason() -> None:
         "ClientTooSlow": Reason.CLIENT_TOO_SLOW,
         "UpstreamFailed": Reason.UPSTREAM_BROKE_OFF,
         "UpstreamUnreachable": Reason.UPSTREAM_UNREACHABLE,
+        "OutOfFiles": Reason.OUT_OF_FILES,
         "UpstreamBrokeOff": Reason.UPSTREAM_BROKE_OFF,
         "UpstreamTimeout": Reason.UPSTREAM_TIMEOUT,
     }

@@ -27,9 +27,8 @@ async def listening_on(
     server = runner.server
     assert server is not None  # noqa: S101 -- it is there once it is set up
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(
-        sock, lambda: DOOR, lambda: tls, lambda peer: AdminConnection(server, loop, peer, acceptor.ended)
-    )
+    context = None if tls is None else lambda: tls
+    acceptor = Acceptor(sock, lambda: DOOR, context, lambda peer: AdminConnection(server, loop, peer, acceptor.ended))
     acceptor.start()
     try:
         yield acceptor

@@ -10,7 +10,7 @@ import ssl
 from collections import deque
 from typing import Final
 
-from gateway.errors import UpstreamUnreachable
+from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.forward.answer import AnswerHead
 from gateway.forward.connection import UpstreamConnection
 from gateway.state import UpstreamTarget
@@ -48,6 +48,7 @@ class Pool:
 
         Raises:
             UpstreamUnreachable: refused, no route, no such name, a bad certificate, or nothing within the time.
+            OutOfFiles: there is no descriptor for it.
         """
         # A task of its own: asyncio.timeout needs a current task, and a Drive has none.
         task = self._loop.create_task(self._connect())
@@ -70,6 +71,8 @@ class Pool:
         except TimeoutError:
             raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
         except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise OutOfFiles from None
             what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
             raise UpstreamUnreachable(f"The upstream {what}.") from None
         self._open.add(connection)

@@ -5,7 +5,6 @@ A handshake under way has a place as a connection has: who only begins handshake
 """
 
 import asyncio
-import errno
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from gateway.errors import EXHAUSTED
 from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
 from gateway.model import Peer
 from gateway.networks import Networks, parse_address
@@ -24,10 +24,10 @@ _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
 # All from the start on, at 0: what begins at 1 has no increase that anyone could see.
-_WHYS: Final = ("handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
+_WHYS: Final = ("silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
 _SHUTDOWN_TIMEOUT: Final = 30.0  # what the kernel has not taken yet is flushed within it, too
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_LEAST: Final = 0.001  # seconds: there is no timeout of none
 _NOBODY: Final = Networks()
 log = structlog.get_logger()
 
@@ -45,6 +45,10 @@ class Door:
     handshake: float
     exempt: Networks = _NOBODY
     reads_proxy_header: bool = False
+
+
+class _SilentError(Exception):
+    """A connection ended, or had its time, without a byte."""
 
 
 class Accepted(Protocol):
@@ -73,7 +77,7 @@ class Acceptor:
         self,
         listening: socket.socket,
         door: Callable[[], Door],
-        tls: Callable[[], SSLContext | None],
+        tls: Callable[[], SSLContext] | None,
         make: MakeConnection,
     ) -> None:
         self._listening = listening
@@ -130,7 +134,7 @@ class Acceptor:
         return True
 
     def _accept_failed(self, error: OSError) -> None:
-        if error.errno not in _EXHAUSTED:
+        if error.errno not in EXHAUSTED:
             return  # the client hung up while it waited: the next one is not to blame
         self.refused["out_of_files"] += 1
         log.error("accepting paused", error=error.strerror)
@@ -175,18 +179,24 @@ class Acceptor:
         """From a raw connection to a TLS one."""
         connection: Accepted | None = None
         door = self._door()
+        ends = self._loop.time() + door.handshake
         try:
             if door.reads_proxy_header and peer.ip in door.exempt:
+                await self._first_byte(accepted, ends)
                 peer = await self._origin(accepted, peer)
+            if self._tls is not None:
+                await self._first_byte(accepted, ends)
             connection = made = self._make(peer)
-            context = self._tls()  # held until the handshake is over: see Certificates.for_handshake
+            context = self._tls and self._tls()  # held until the handshake is over: see Certificates.for_handshake
             await self._loop.connect_accepted_socket(  # type: ignore[type-var] # a protocol by what it has
                 lambda: made,
                 accepted,
                 ssl=context,
-                ssl_handshake_timeout=door.handshake if context else None,
+                ssl_handshake_timeout=max(ends - self._loop.time(), _LEAST) if context else None,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if context else None,
             )
+        except _SilentError:
+            self._turn_away(accepted, connection, peer, "silent")
         except ProxyHeaderError:
             self._turn_away(accepted, connection, peer, "proxy_header")
         except (OSError, TimeoutError, asyncio.IncompleteReadError, UnicodeError):
@@ -195,6 +205,29 @@ class Acceptor:
         except asyncio.CancelledError:
             self._turn_away(accepted, connection, peer, "shutdown")
             raise
+
+    async def _first_byte(self, accepted: socket.socket, ends: float) -> None:
+        """Waits until TLS has something to read: who connects and says nothing, as probes do, costs no more."""
+        try:
+            if not accepted.recv(1, socket.MSG_PEEK):
+                raise _SilentError
+        except BlockingIOError:
+            try:
+                async with asyncio.timeout_at(ends):
+                    await self._readable(accepted)
+            except TimeoutError:
+                raise _SilentError from None
+            await self._first_byte(accepted, ends)
+        except ConnectionError:
+            raise _SilentError from None
+
+    async def _readable(self, accepted: socket.socket) -> None:
+        readable = asyncio.Event()
+        self._loop.add_reader(accepted, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            self._loop.remove_reader(accepted)
 
     def _turn_away(self, accepted: socket.socket, connection: Accepted | None, peer: Peer, why: str) -> None:
         self.refused[why] += 1

@@ -278,9 +278,11 @@ async def test_a_malformed_proxy_header_ends_the_connection(
     await backend.got_nothing()
 
 
-@pytest.mark.parametrize(
-    "header", [b"", b"PROXY TCP4 10.0", SIGNATURE[:7], SIGNATURE + b"\x21\x11\x00\x0c" + bytes(5)]
-)
+async def test_a_balancer_that_says_nothing_is_silent(balanced: Running) -> None:
+    await turned_away(balanced, PROXY, b"", "silent", silent=True)
+
+
+@pytest.mark.parametrize("header", [b"PROXY TCP4 10.0", SIGNATURE[:7], SIGNATURE + b"\x21\x11\x00\x0c" + bytes(5)])
 async def test_a_proxy_header_that_never_ends_ends_the_connection(header: bytes, balanced: Running) -> None:
     await turned_away(balanced, PROXY, header, "handshake", silent=True)
 

@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import os
+import resource
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -68,4 +70,29 @@ async def test_a_client_that_hung_up_while_it_waited_is_no_reason_to_rest(gatewa
     acceptor: Acceptor = gateway.gateway._acceptor
     acceptor._accept_failed(OSError(errno.ECONNABORTED, "gone"))
     assert not acceptor.refused.total()
+    assert (await gateway.ask(request())).status == 200
+
+
+async def test_when_no_descriptor_is_left_for_the_upstream_the_answer_says_that(
+    gateway: Running, backend: Backend
+) -> None:
+    """The real limit of this process, at what is open once the client is connected."""
+    client = await gateway.connect()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = os.dup(0)
+    os.close(opened)
+    taken = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 8, before[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        answer = await client.ask(request())
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    problem = answer.is_refusal(503, "out_of_files")
+    assert "file descriptors" in problem["detail"]
+    await backend.got_nothing()
     assert (await gateway.ask(request())).status == 200

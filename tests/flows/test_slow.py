@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -238,9 +239,31 @@ async def test_a_handshake_that_never_comes_is_ended(start: Start) -> None:
     await is_served(gateway)
     assert await silent.rest() == b""
     await begun.rest()
-    await eventually(lambda: gateway.metric("gateway_connections_refused_total", why="handshake") == 2)
+    await eventually(lambda: turned_away(gateway) == {"silent": 1, "handshake": 1})
     await eventually(lambda: gateway.metric("gateway_connections") == 0)
     await gateway.finished(1)
+
+
+def turned_away(gateway: Running) -> dict[str, int]:
+    return {why: count for why, count in gateway.gateway._acceptor.refused.items() if count}
+
+
+async def test_connections_that_end_without_a_byte_are_silent_and_no_failed_handshakes(gateway: Running) -> None:
+    """As TCP probes of balancers and port scans are: closed by either side, politely or not."""
+    await (await gateway.connect(tls=False)).close()
+    half_closed = await gateway.connect(tls=False)
+    half_closed.writer.write_eof()
+    await half_closed.rest()
+    reset = await gateway.connect(tls=False)
+    reset.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset.abort()
+    await eventually(lambda: turned_away(gateway) == {"silent": 3})
+    broken = await gateway.connect(tls=False)
+    broken.send(b"\x16")
+    await broken.close()
+    await eventually(lambda: turned_away(gateway) == {"silent": 3, "handshake": 1})
+    await eventually(lambda: gateway.metric("gateway_connections") == 0)
+    await is_served(gateway)
 
 
 async def test_connections_are_capped_in_all(start: Start) -> None:
@@ -277,7 +300,7 @@ async def test_trusted_proxies_are_exempt_from_the_cap_by_address(start: Start) 
 
 
 async def test_handshakes_under_way_count_for_the_caps(start: Start) -> None:
-    gateway = await start(listen={"max_connections_per_address": 2, "handshake_timeout": "300ms"})
+    gateway = await start(listen={"max_connections_per_address": 2, "handshake_timeout": "2s"})
     silent = [await gateway.connect(tls=False) for _ in range(2)]
     await eventually(lambda: gateway.metric("gateway_connections") == 2)
     with pytest.raises((ConnectionError, ssl.SSLError)):
