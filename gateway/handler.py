@@ -37,6 +37,7 @@ from gateway.forward.relay import drain
 from gateway.headers import read_target
 from gateway.jobs.desk import JobDesk, is_read, is_seen, may_share, shape_of
 from gateway.jobs.job import Job
+from gateway.limits.places import Places
 from gateway.limits.polls import Polls
 from gateway.limits.unvouched import Unvouched
 from gateway.listener.connection import ClientConnection, Request
@@ -92,6 +93,7 @@ class Handler:
         self._date = parts.date
         self._uses = parts.uses
         self._polls = Polls()
+        self._places = Places()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
@@ -230,11 +232,22 @@ class Handler:
         if permit.route.kind is not Kind.PLAIN:
             await self._serve_named_in_body(order)
         elif not permit.route.is_ours:
-            await self._courier.forward(order)
+            await self._forward_plain(order)
         elif permit.identity is not None:
             await self._tell_of_account(order)
         else:
             await self._receive_webhook(order)
+
+    async def _forward_plain(self, order: Order) -> None:
+        """Forwards what has to do with no job, so many at once for each account."""
+        account = order.passage.subject
+        denial = self._places.take(account, order.passage.permit.profile)
+        if denial is not None:
+            raise Refused(denial)
+        try:
+            await self._courier.forward(order)
+        finally:
+            self._places.give_back(account)
 
     async def _serve_job(self, state: State, caller: Acquaintance, order: Order, now: float) -> None:
         """Steps 7 to 10 of what is asked of a job: only its owner may, and may wait here for its end."""

@@ -130,9 +130,13 @@ def _has_answered(upstream: UpstreamConnection) -> bool:
 
 
 def _release(client: ClientConnection, inspection: Inspection | None) -> None:
-    """From here on the upstream may have the whole request: the exchange goes on whether the client stays or not."""
-    client.finishes_alone = True
+    """From here on the upstream may have the whole request.
+
+    One that was inspected is of a job: its exchange goes on whether the client stays or not, for what the upstream
+    answers must be written down. Nothing follows from any other, so it ends with its client.
+    """
     if inspection is not None:
+        client.finishes_alone = True
         inspection.released()
 
 

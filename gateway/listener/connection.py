@@ -254,12 +254,18 @@ class ClientConnection(RequestHandler):
         if self._buffer_paused:
             self._resume_reading_for_buffer()
 
+    def _listen(self) -> None:
+        """Reads on while a request is served, so that a client that leaves is noticed; what comes is bounded."""
+        if self._buffer_paused and len(self._backlog) <= MOST_HEAD_BYTES:
+            self._resume_reading_for_buffer()
+
     def body_moved(self) -> None:
         """Some of the body came: the silence begins anew, the rate is measured on."""
         self.deadline = self._loop.time() + self.live.state.pace.body_idle
 
     def end_body(self) -> None:
         """Stops the body's clocks."""
+        self._listen()
         self._reading_body = False
         self.expect_nothing()
 
@@ -517,6 +523,8 @@ class ClientConnection(RequestHandler):
             self._feed(_SMALL)  # so that a small body that is here counts as read, and its connection goes on
         if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
+        if self._body.is_eof():
+            self._listen()
         if self._body is EMPTY_PAYLOAD and not self._has_more and is_whole_head(head, message):
             self._again, self._repeated = head, message
         return message, self._body

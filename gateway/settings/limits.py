@@ -19,7 +19,7 @@ class ProfileSettings(Section):
     polls_per_minute: Count = 6000
     """All other requests a minute, counted by each replica for itself."""
     concurrent_requests: Count = 400
-    """Submits that have no answer yet."""
+    """Submits that have no answer yet; as many requests of kind plain, in each replica."""
     pages_in_flight: Count = 20_000
     """Pages of jobs that are not settled yet."""
     pages_per_request: Count = 5000

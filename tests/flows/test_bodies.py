@@ -388,11 +388,10 @@ async def test_a_client_that_leaves_within_its_upload_takes_the_upstream_connect
 
 
 @pytest.mark.parametrize("framing", [b"counted", b"chunked"])
-@pytest.mark.parametrize("sort", UPLOADS, ids=str)
-async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_it(
-    sort: Upload, framing: bytes, gateway: Running, backend: Backend
+async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_its_job(
+    framing: bytes, gateway: Running, backend: Backend
 ) -> None:
-    answers = asyncio.Event()
+    answers, sort = asyncio.Event(), SUBMITTED
 
     async def script(connection: Connection) -> None:
         await connection.request()
@@ -420,6 +419,25 @@ async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_it(
     await eventually(lambda: gateway.metric("gateway_connections") == 0)
     assert (await gateway.ask(request())).status == 200
     assert event["status"] == 499
+
+
+@pytest.mark.parametrize("framing", [b"counted", b"chunked"])
+async def test_a_client_that_leaves_behind_a_body_that_starts_no_job_ends_it(
+    framing: bytes, gateway: Running, backend: Backend
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.end()
+
+    backend.script = script
+    client = await gateway.connect()
+    counted = framing == b"counted"
+    client.send(upload(5 if counted else None) + (b"hello" if counted else chunks(b"hello")))
+    await backend.got(1)
+    client.abort()
+    await backend.connections[0].end()
+    (event,) = await gateway.finished(1)
+    assert (event["status"], event["reason"], event["received"]) == (499, "client_gone", 5)
+    assert gateway.metric("gateway_requests_in_flight") == 0
 
 
 async def test_a_client_that_leaves_behind_a_poll_ends_it(gateway: Running, backend: Backend) -> None:

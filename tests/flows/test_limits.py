@@ -416,3 +416,33 @@ async def test_of_fifty_at_once_as_many_run_as_may(start: Start, backend: Backen
     assert sorted(statuses) == [200] * 7 + [429] * 43
     assert len(backend.requests) == 7
     await comes_to(gateway, Used(0, 7, 7, 7))
+
+
+async def test_requests_without_a_job_are_bounded_while_they_run(start: Start, backend: Backend) -> None:
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(OK)
+        await obliging(connection)
+
+    backend.script = script
+    gateway = await limited(start, concurrent_requests=2)
+    first, second = await gateway.connect(), await gateway.connect()
+    for client in (first, second):
+        client.send(request("POST", PLAIN, body=b"x"))
+    await backend.got(2)
+    refused = await gateway.ask(request("POST", PLAIN, body=b"x"), b"POST")
+    assert "concurrent_requests" in refused.is_refusal(429, "too_many_requests_in_flight")["detail"]
+    first.abort()
+    await gateway.finished(2)
+    await backend.facts.until(lambda: backend.connections[0].ended)
+    third = await gateway.connect()
+    third.send(request("POST", PLAIN, body=b"x"))
+    await backend.got(3)
+    answers.set()
+    assert (await second.ask(b"", b"POST")).status == 200
+    assert (await third.ask(b"", b"POST")).status == 200
+    await gateway.finished(4)
+    assert (await gateway.ask(request("POST", PLAIN, body=b"x"), b"POST")).status == 200
