@@ -36,7 +36,7 @@ PURE = [
     "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
     "body.fieldrules", "body.parts", "body.inspector", "body.gaps",
-    "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars",
+    "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars", "forward.below",
     "listener.proxyprotocol", "listener.bypass", "listener.backlog",
     "observe.requestlog",
 ]  # fmt: skip

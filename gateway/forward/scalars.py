@@ -1,8 +1,9 @@
 """Reads the scalars at the top of a JSON object while it streams by, and nothing else of it. Pure.
 
-A result may have 50 MB, nearly all of it in a few long strings: these are skipped by find(), and what lies below the
-top by one expression. What is remembered is bounded, and the time is linear, whatever the upstream sends. What can't
-be read is `broken`, and tells nothing.
+A result may have 200 MB: a few long strings, or millions of small values. Strings at the top are skipped by find().
+What lies below the top is passed in pieces, each by a few operations on the whole of it (below.py), so that what a
+byte costs does not depend on what it is. At the top itself there is little: an answer with more than a thousand
+members or so is `broken`, as is whatever can't be read, and tells nothing. What is remembered is bounded.
 """
 
 import re
@@ -11,27 +12,19 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.forward.below import Depth
+
 _QUOTE: Final = 0x22
 _BACKSLASH: Final = 0x5C
 _OPENING: Final = frozenset(b"{[")
 _CLOSING: Final = frozenset(b"}]")
 _SPACE: Final = b" \t\r\n"
 _AT_TOP: Final = re.compile(rb'["{}\[\]:,]')
-_BELOW: Final = re.compile(rb'["{}\[\]]')
-# Strings, flat arrays, and objects of these that are here whole. Unrolled, so that there is one way to match it:
-# linear on any bytes.
-_FLAT: Final = rb'[^"{}\[\]]*'
-_SIMPLE: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"|\[' + _FLAT + rb"\]"
-_PASSED: Final = _SIMPLE + rb"|\{" + _FLAT + rb"(?:(?:" + _SIMPLE + rb")" + _FLAT + rb")*\}"
-_BELOW_TOP: Final = re.compile(_FLAT + rb"(?:(?:" + _PASSED + rb")" + _FLAT + rb")*", re.DOTALL)
-_AT_ONCE: Final = 8192  # the expression remembers up to 65 bytes for each that it has passed
+_AROUND: Final = re.compile(rb'["{}\[\]]')
 _FIRST_PIECE: Final = 256
 _FACTOR: Final = 4
 _LONGEST: Final = 1024
-_DEEPEST: Final = 1000
-_MOST_MARKS: Final = (
-    1_000_000  # each costs some microseconds, and nobody's answer has so many outside what is skipped
-)
+_MOST_MARKS: Final = 2000  # at the top, where each costs some microseconds
 _OPENING_BRACE: Final = 0x7B
 _COLON: Final = 0x3A
 _UNREADABLE: Final = object()
@@ -41,6 +34,7 @@ class TopScalars:
     """Takes an object's bytes in pieces of any size; `values` holds its wanted members that are scalars."""
 
     __slots__ = (
+        "_below",
         "_depth",
         "_escaped",
         "_in_string",
@@ -58,6 +52,7 @@ class TopScalars:
         self.values: dict[str, Any] = {}
         self.broken = False
         self._depth = 0
+        self._below: Depth | None = None
         self._marks = 0
         self._in_string = False
         self._escaped = False
@@ -74,8 +69,18 @@ class TopScalars:
         """Takes the next bytes."""
         place, end = 0, len(data)
         while place < end and not self.broken:
-            read = self._through_string if self._in_string else self._to_mark
-            place = read(data, place)
+            if self._below is not None:
+                place = self._through_below(self._below, data, place)
+            elif self._in_string:
+                place = self._through_string(data, place)
+            else:
+                place = self._to_mark(data, place)
+
+    def _through_below(self, below: Depth, data: bytes, start: int) -> int:
+        place = below.take(data, start)
+        if not below.depth:
+            self._below = None
+        return place
 
     def _through_string(self, data: bytes, start: int) -> int:
         end, self._escaped = _string_end(data, start + self._escaped)
@@ -85,10 +90,7 @@ class TopScalars:
         return end + is_over
 
     def _to_mark(self, data: bytes, start: int) -> int:
-        if self._depth > 1:
-            skipped = _BELOW_TOP.match(data, start, start + _AT_ONCE)
-            start = skipped.end() if skipped else start
-        found = (_AT_TOP if self._depth == 1 else _BELOW).search(data, start)
+        found = (_AT_TOP if self._depth else _AROUND).search(data, start)
         end = found.start() if found else len(data)
         self._keep(data, start, end)
         if found is None:
@@ -110,17 +112,17 @@ class TopScalars:
     def _keep(self, data: bytes, start: int, end: int) -> None:
         if self._depth == 0:
             self.broken |= bool(data[start:end].strip(_SPACE))
-        elif self._depth == 1 and len(self._text) <= _LONGEST:
+        elif len(self._text) <= _LONGEST:
             self._text += data[start : min(end, start + _LONGEST + 1)]
 
     def _open(self, mark: int) -> None:
         if self._depth == 0:
             self.broken |= mark != _OPENING_BRACE or self._key is not None
-        self._depth += 1
-        self.broken |= self._depth > _DEEPEST
-        if self._depth == 1:
+            self._depth = 1
             self._text.clear()
-        elif len(self._text) <= _LONGEST:
+            return
+        self._below = Depth()
+        if len(self._text) <= _LONGEST:
             self._text += b"x" * (_LONGEST + 1)  # a container is no scalar: what stands here can't be read as one
 
     def _close(self) -> None:

@@ -430,9 +430,9 @@ async def test_requests_without_a_job_are_bounded_while_they_run(start: Start, b
     backend.script = script
     gateway = await limited(start, concurrent_requests=2)
     first, second = await gateway.connect(), await gateway.connect()
-    for client in (first, second):
+    for number, client in enumerate((first, second), 1):
         client.send(request("POST", PLAIN, body=b"x"))
-    await backend.got(2)
+        await backend.got(number)
     refused = await gateway.ask(request("POST", PLAIN, body=b"x"), b"POST")
     assert "concurrent_requests" in refused.is_refusal(429, "too_many_requests_in_flight")["detail"]
     first.abort()

@@ -1,5 +1,5 @@
 import json
-import re
+import time
 import tracemalloc
 from itertools import pairwise
 from typing import Any
@@ -8,7 +8,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import gateway.forward.scalars
 from gateway.forward.scalars import TopScalars
 from tests.support.pure import PROPERTY
 
@@ -194,9 +193,56 @@ def test_a_long_string_is_passed_in_a_few_steps_for_each_chunk(text: str, monkey
     assert steps <= len(chunks) + 6
 
 
-def test_no_expression_has_two_ways_to_match() -> None:
-    """An answer that is all of what each one may pass, and does not end: linear, or this does not come back."""
-    for mark in (b'"' + b"x" * 200_000, b"[" + b"1," * 100_000, b'"' + b"\\x" * 100_000, b'["a","b"],' * 20_000):
-        found = gateway.forward.scalars._BELOW_TOP.match(mark)
-        assert found is not None
-        assert isinstance(found, re.Match)
+OCR_LINE = {
+    "polygon": [[102.5, 233.25], [841.0, 233.25], [841.0, 262.75], [102.5, 262.75]],
+    "confidence": 0.9912,
+    "text": "a line } of [ text",
+    "chars": [{"text": "x", "bbox": [102.5, 233.25, 841.0, 262.75], "bbox_valid": True}] * 60,
+}
+
+
+def test_a_result_of_millions_of_marks_is_read_to_its_end() -> None:
+    """Surya's: each letter has its place. More than a million marks were once too many, and it never ended."""
+    page = json.dumps({"text_lines": [OCR_LINE] * 45, "page": 1}).encode()
+    reader = TopScalars(WANTED)
+    reader.take(b'{"status": "complete", "pages": [')
+    for number in range(80):
+        reader.take(b"," * bool(number) + page)
+    reader.take(b'], "success": true, "page_count": 80}')
+    assert 80 * page.count(b'"') > 1_000_000
+    assert reader.is_whole
+    assert reader.values == {"status": "complete", "success": True, "page_count": 80}
+
+
+COSTLY = {
+    "ocr": json.dumps([OCR_LINE]).encode() + b",",
+    "arrays": b"[],",
+    "deep": b"[" * 64 + b"]" * 64 + b",",
+    "strings": b'"",',
+    "brackets in strings": b'"[","]",',
+    "escapes": b'"\\",""",',
+    "backslashes": b'"' + b"\\" * 50 + b'",',
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_a_byte_costs_does_not_depend_on_what_it_is(name: str) -> None:
+    """Some milliseconds a megabyte; a step for each mark takes half a second. The bound is for a busy machine."""
+    repeated = COSTLY[name]
+    data = b'{"a":[' + repeated * (1_000_000 // len(repeated))
+    reader = TopScalars(WANTED)
+    began = time.process_time()
+    for start in range(0, len(data), 65_536):
+        reader.take(data[start : start + 65_536])
+    assert time.process_time() - began < 0.15
+    assert not reader.broken
+    reader.take(b'0], "status": "complete"}')
+    assert reader.is_whole
+    assert reader.values == {"status": "complete"}
+
+
+@pytest.mark.parametrize("member", [b'"a":1,', b'"a":[],', b",", b'"a":"x",'])
+def test_more_members_than_any_answer_has_are_not_read(member: bytes) -> None:
+    """Each of them costs some microseconds, and they come in one piece."""
+    assert not read(b"{" + member * 100 + b'"z":1').broken
+    assert read(b"{" + member * 3000).broken
