@@ -1,11 +1,25 @@
 """`python -m gateway`, and the `gateway` command."""
 
+import sys
+
 from gateway.cli import cli
+from gateway.commands.failing import fail
+from gateway.standard import end_output, hold_standard_descriptors
 
 
 def main() -> None:
-    """Runs the command line."""
-    cli(prog_name="gateway")
+    """Runs the command line; output that can't be written is a line and exit 1, as every other failure."""
+    hold_standard_descriptors()
+    failed = "standard output can't be written"
+    try:
+        cli(prog_name="gateway")
+    except OSError as error:
+        end_output()
+        fail(f"{error.filename or failed}: {error.strerror}")
+    except SystemExit as end:
+        if not end_output() and not end.code:
+            fail(failed)
+        sys.exit(end.code)
 
 
 if __name__ == "__main__":

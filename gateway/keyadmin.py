@@ -36,6 +36,10 @@ class Made:
     previous_ends_at: int | None = None
 
 
+def _kept(made: Made) -> None:
+    """Whoever asked gets it as the answer."""
+
+
 class KeyAdmin:
     """Changes keys in the name of `actor`. `wall` is in seconds since the epoch; `random` gives random bytes."""
 
@@ -51,31 +55,41 @@ class KeyAdmin:
         self._wall = wall
         self._random = random
 
-    async def create(self, actor: str, wanted: Wanted) -> Made:
+    async def create(self, actor: str, wanted: Wanted, hand_over: Callable[[Made], None] = _kept) -> Made:
         """Makes a key with its first secret.
+
+        `hand_over` gets it before it takes force, on a thread perhaps: when that raises, no key was made.
 
         Raises:
             KeyProblem: the id is taken, or something of it is wrong.
-            LedgerUnavailable: it may have been made; `show` tells, and its secret is lost.
+            LedgerUnavailable: it may have been made; `show` tells, and its secret is lost unless it was handed over.
         """
         now = self._wall()
         new = new_key(wanted, self._settings(), now)
         secret = make_secret(new.id, self._random(SECRET_BYTES))
 
-        def work(connection: Connection) -> KeyRecord:
+        def work(connection: Connection) -> Made:
             record = keys.create(connection, new, digest_of(secret.encode("ascii")), now)
             detail = {
                 "profile": new.profile, "owner": new.owner, "scopes": list(new.scopes),
                 "networks": list(new.networks), "limits": new.limits, "expires_at": new.expires_at,
             }  # fmt: skip
             audit.record(connection, now, actor, "key.create", new.id, detail)
-            return record
+            made = Made(record.id, record.generations[-1].number, secret)
+            hand_over(made)
+            return made
 
-        record = await self._ledger.write(work, durable=True)
-        return Made(record.id, record.generations[-1].number, secret)
+        return await self._ledger.write(work, durable=True)
 
-    async def rotate(self, actor: str, key_id: str, overlap: float, operation: str | None) -> Made:
-        """Gives a key another secret; the one before it lasts `overlap` seconds more.
+    async def rotate(
+        self,
+        actor: str,
+        key_id: str,
+        overlap: float,
+        operation: str | None,
+        hand_over: Callable[[Made], None] = _kept,
+    ) -> Made:
+        """Gives a key another secret; the one before it lasts `overlap` seconds more. `hand_over`: as in `create`.
 
         Raises:
             KeyProblem: there is no such key, or something asked for is wrong.
@@ -88,17 +102,18 @@ class KeyAdmin:
             raise KeyProblem("an operation is named by 1 to 128 visible characters", "invalid")
         secret = make_secret(self._plain(key_id), self._random(SECRET_BYTES))
 
-        def work(connection: Connection) -> keys.Rotation:
+        def work(connection: Connection) -> Made:
             digest = digest_of(secret.encode("ascii"))
             rotation = keys.rotate(connection, key_id, digest, overlap, now, operation)
             if not rotation.was_done:
                 detail = {"generation": rotation.generation, "previous_ends_at": rotation.previous_ends_at}
                 audit.record(connection, now, actor, "key.rotate", key_id, detail)
-            return rotation
+            shown = None if rotation.was_done else secret
+            made = Made(key_id, rotation.generation, shown, rotation.previous_ends_at)
+            hand_over(made)
+            return made
 
-        rotation = await self._ledger.write(work, durable=True)
-        shown = None if rotation.was_done else secret
-        return Made(key_id, rotation.generation, shown, rotation.previous_ends_at)
+        return await self._ledger.write(work, durable=True)
 
     async def revoke(self, actor: str, key_id: str, generation: int | None, *, force: bool) -> list[int]:
         """Ends one secret of a key, or all; which.

@@ -15,7 +15,7 @@ LEVELS = [
     "handler admin reload checkledger",
     "submission keeper health jwks keyadmin jobs webhooks audit.trail",
     """admission turnstile again keyfetch keyfiles wantedkey notify listener forward observe tls clientca devcerts
-    jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender webhooks.bounded
+    standard jobs.registry webhooks.destination webhooks.planning webhooks.resolver webhooks.sender webhooks.bounded
     webhooks.breaker
     body.submitbody body.spool body.counter body.turns body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl restart",

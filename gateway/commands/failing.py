@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 import click
@@ -13,8 +14,9 @@ T = TypeVar("T")
 
 def fail(text: str) -> NoReturn:
     """Ends the command."""
-    for line in text.split("\n"):
-        click.echo(f"gateway: {line}", err=True)
+    with suppress(OSError):  # where nobody can be told, the exit code is left
+        for line in text.split("\n"):
+            click.echo(f"gateway: {line}", err=True)
     sys.exit(1)
 
 

@@ -1,15 +1,18 @@
 """What `gateway keys` does: asks KeyAdmin, prints what came of it.
 
 Secrets stand alone on standard output, so that KEY=$(gateway keys create ...) takes them; all words about them go to
-standard error. With --json everything that programs may want is one object on standard output.
+standard error. They are written before the key takes force: what can't be written is not made. With --json everything
+that programs may want is one object on standard output.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from gateway.commands.handing import hand_out
 from gateway.commands.keyview import money
 from gateway.commands.moments import iso
 from gateway.commands.session import Desk, change
@@ -25,28 +28,33 @@ def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
     """Makes a key and shows its secret."""
     limits = {name: value for name, value in wanted.limits.items() if value != DEFAULT}
 
-    async def work(desk: Desk) -> tuple[Made, str]:
-        return await desk.keys.create(desk.actor, wanted), desk.where
-
-    made, where = change(config, work)
-    ends = iso(wanted.expires_at)
-    if as_json:
+    def hand_over(made: Made) -> None:
         more = {
             "profile": wanted.profile, "owner": wanted.owner or wanted.id, "scopes": wanted.scopes,
-            "networks": wanted.networks, "limits": limits, "expires_at": ends,
+            "networks": wanted.networks, "limits": limits, "expires_at": iso(wanted.expires_at),
         }  # fmt: skip
-        _print_json({**_secret_of(made), **more})
-        return
-    _say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
-    click.echo(made.secret)
+        hand_out(_text({**_secret_of(made), **more}) if as_json else str(made.secret))
+
+    async def work(desk: Desk) -> tuple[Made, str]:
+        return await desk.keys.create(desk.actor, wanted, hand_over), desk.where
+
+    made, where = change(config, work)
+    if not as_json:
+        ends = iso(wanted.expires_at)
+        _say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
 
 
 def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, as_json: bool) -> None:
     """Gives a key another secret and shows it."""
-    made = change(config, lambda desk: desk.keys.rotate(desk.actor, key_id, overlap, operation))
+
+    def hand_over(made: Made) -> None:
+        ends = iso(made.previous_ends_at or None)
+        told = {**_secret_of(made), "previous_ends_at": ends, "was_done": made.secret is None}
+        if as_json or made.secret is not None:
+            hand_out(_text(told) if as_json else str(made.secret))
+
+    made = change(config, lambda desk: desk.keys.rotate(desk.actor, key_id, overlap, operation, hand_over))
     previous = iso(made.previous_ends_at or None)
-    if as_json:
-        _print_json({**_secret_of(made), "previous_ends_at": previous, "was_done": made.secret is None})
     if made.secret is None:
         _say(
             f"This operation was done before: it made secret {made.generation} of {key_id}, which was shown then.",
@@ -58,7 +66,6 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, 
             _ONCE,
             f"{_SOON} `gateway keys show {key_id}` says when the old one has fallen silent.",
         )
-        click.echo(made.secret)
 
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
@@ -108,13 +115,14 @@ def _secret_of(made: Made) -> dict[str, Any]:
     return {"id": made.id, "secret": made.secret, "generation": made.generation}
 
 
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2))
+def _text(value: object) -> str:
+    return json.dumps(value, indent=2)
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line, err=True)
+    with suppress(OSError):  # all was done, and the secret was shown
+        for line in lines:
+            click.echo(line, err=True)
 
 
 def _until(ends: str | None) -> str:

@@ -1,0 +1,20 @@
+"""Standard output, when what is written must not be lost: written whole, or told that it was not."""
+
+import sys
+
+from gateway.errors import SetupError
+
+
+def hand_out(text: str) -> None:
+    """Writes a line to standard output, and on to whoever reads it.
+
+    Raises:
+        SetupError: it could not be written; nothing must come of it.
+    """
+    if sys.stdout is None:
+        raise SetupError("standard output is closed, and what was to be shown would be lost: nothing was changed")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise SetupError(f"standard output can't be written ({error.strerror}): nothing was changed") from None

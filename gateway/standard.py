@@ -1,0 +1,48 @@
+"""The three standard descriptors: there when the process begins, and no traceback where they fail in the end."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Final, TextIO
+
+_STANDARD: Final = (0, 1, 2)
+_OUTPUT: Final = 1
+_ERROR: Final = 2
+
+
+def hold_standard_descriptors() -> None:
+    """Opens /dev/null where the process was started without one.
+
+    Else the next socket or file would get its number, and whatever is written to standard output would go there.
+    """
+    for number in _STANDARD:
+        try:
+            os.fstat(number)
+        except OSError:
+            found = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            if found != number:
+                os.dup2(found, number)
+                os.close(found)
+
+
+def end_output() -> bool:
+    """Writes out what is left of standard output; whether that went well.
+
+    What can't be written is dropped, of standard error too: the interpreter would try once more, and show a traceback.
+    """
+    _end(sys.stderr, _ERROR)
+    return _end(sys.stdout, _OUTPUT)
+
+
+def _end(stream: TextIO | None, number: int) -> bool:
+    if stream is None:
+        return True
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, number)
+            os.close(nothing)
+        return False
+    return True
