@@ -1,6 +1,7 @@
 """The parts that remember: ledger and keeper, submits in flight, issuers' keys. Part of the composition root."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,7 +15,8 @@ from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.jwks import KeySets
 from gateway.keeper import Keeper
 from gateway.ledger.ledger import open_ledger
-from gateway.ledgerurl import url_of
+from gateway.ledger.migrate import HEAD, Upkeep
+from gateway.ledgerurl import named, url_of
 from gateway.limits.standing import Standing, ratios_of
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import Number, Numbers
@@ -46,6 +48,7 @@ class Books:
             settings.ledger.timeout,
             lambda: url_of(live.state.settings),
             behind_pooler=settings.ledger.pooler,
+            upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
         )
         self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.timeout, new_id())
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
@@ -139,6 +142,13 @@ class Books:
                 self.metrics.forget(account)
             else:
                 self.metrics.stands(account, ratios_of(profile, standings.get(account, Standing()), now))
+
+
+def _tell_of_change(ledger: str, before: str) -> None:
+    if before:
+        log.warning("ledger tables changed", ledger=ledger, before=before, now=HEAD)
+    else:
+        log.info("ledger made", ledger=ledger)
 
 
 def _faults(state: State, twice: list[str]) -> list[Fault]:

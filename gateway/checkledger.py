@@ -1,7 +1,7 @@
 """What `gateway check` finds of the ledger: whether it can be read and written, or made, and whose keys are in it.
 
 Nothing is made and nothing is migrated: SQLite's file is only read, PostgreSQL is asked in a transaction that may
-only read. The URL's password is in no finding.
+only read, over a connection as the gateway makes it. The URL's password is in no finding.
 """
 
 import asyncio
@@ -15,10 +15,13 @@ from urllib.parse import quote
 
 import asyncpg
 
-from gateway.ledger.migrate import HEAD
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.connecting import Connector, in_words
+from gateway.ledger.migrate import LEAST_COUNTER, Tables, judge
 from gateway.ledgerurl import SQLITE, has_password, named, url_of
 from gateway.settings import SecretValue, Settings
 
+_STEPS: Final = 3  # to connect, to look, and once more for a busy server
 _EMPTY: Final = "has no tables yet: the gateway makes them when it starts"
 _HAS_TABLES: Final = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
 _VERSION: Final = "SELECT version_num FROM alembic_version"
@@ -27,7 +30,10 @@ _MAY_WRITE: Final = (
     "SELECT bool_and(has_table_privilege('reservations', wanted)) "
     "FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted"
 )
+_LEAST: Final = f"SELECT value FROM counters WHERE name = '{LEAST_COUNTER}'"  # noqa: S608 -- a name of ours
 _NEWER: Final = "was made by a newer version of the gateway"
+_OLDER: Final = "has tables of an older version: the gateway changes them when it starts; make a backup before"
+_USABLE: Final = "has tables of a newer version, which this one can use"
 
 
 class Looked(NamedTuple):
@@ -52,7 +58,7 @@ def look_at_ledger(settings: Settings) -> Looked:
     """Looks whether it works, and what is in it."""
     url, seconds = url_of(settings), settings.ledger.timeout
     if not url.startswith(SQLITE):
-        return asyncio.run(_look_at_postgresql(url, seconds))
+        return asyncio.run(_look_at_postgresql(settings))
     path = Path(url.removeprefix(SQLITE)).absolute()
     try:
         return _without_reading(path) or _read_file(path, seconds)
@@ -81,28 +87,29 @@ def _read_file(path: Path, seconds: float) -> Looked:
         with closing(sqlite3.connect(f"file:{quote(name)}?mode=ro", seconds, uri=True)) as connection:
             if not connection.execute(_HAS_TABLES).fetchone():
                 return Looked(name, well=_EMPTY)
-            if connection.execute(_VERSION).fetchone() != (HEAD,):
-                return Looked(name, fault=_NEWER)
-            return _found(name, connection.execute(_KEYS).fetchall())
+            (version,) = connection.execute(_VERSION).fetchone() or (None,)
+            (least,) = connection.execute(_LEAST).fetchone() or (None,)
+            return _judged(name, judge(version, least), connection.execute(_KEYS).fetchall())
     except sqlite3.Error as error:  # whose messages are SQLite's own, and name nothing of ours
         return Looked(name, fault=f"can't be read: {error}")
 
 
-async def _look_at_postgresql(url: str, seconds: float) -> Looked:
-    name = named(url)
+async def _look_at_postgresql(settings: Settings) -> Looked:
+    url, seconds = url_of(settings), settings.ledger.timeout
+    connector = Connector(lambda: url, seconds, behind_pooler=settings.ledger.pooler)
+    name, connection = named(url), None
     try:
-        connection = await asyncpg.connect(url, timeout=seconds, command_timeout=seconds)
-    except (OSError, TimeoutError):
-        return Looked(name, fault="does not answer")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        return Looked(name, fault=f"lets nobody in so: {type(error).__name__}")
-    try:
-        async with connection.transaction(readonly=True):
-            return await _ask_postgresql(connection, name)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return Looked(name, fault=f"can't be read: {type(error).__name__}")
+        async with asyncio.timeout(seconds * _STEPS):
+            connection = await connector.connect()
+            async with connection.transaction(readonly=True):
+                if connector.begin:
+                    await connection.execute(connector.begin)
+                return await _ask_postgresql(connection, name)
+    except (LedgerUnavailable, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return Looked(name, fault=f"can't be used: {in_words(error)}")
     finally:
-        await connection.close(timeout=seconds)
+        if connection is not None:
+            connection.terminate()
 
 
 async def _ask_postgresql(connection: asyncpg.Connection, name: str) -> Looked:
@@ -111,13 +118,23 @@ async def _ask_postgresql(connection: asyncpg.Connection, name: str) -> Looked:
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         may_make = await connection.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
         return Looked(name, well=_EMPTY) if may_make else Looked(name, fault="this user may make no tables there")
-    if await connection.fetchval(_VERSION) != HEAD:
-        return Looked(name, fault=_NEWER)
+    version, least = await connection.fetchval(_VERSION), await connection.fetchval(_LEAST)
     if not await connection.fetchval(_MAY_WRITE):
         return Looked(name, fault="this user may not write it")
-    return _found(name, [tuple(row) for row in await connection.fetch(_KEYS)])
+    return _judged(name, judge(version, least), [tuple(row) for row in await connection.fetch(_KEYS)])
 
 
-def _found(name: str, profiles: list[tuple[str, str]]) -> Looked:
+def _judged(name: str, tables: Tables, profiles: list[tuple[str, str]]) -> Looked:
     count = f"{len(profiles)} key{'' if len(profiles) == 1 else 's'}"
-    return Looked(name, well=f"is there, with {count}", profiles=tuple(profiles))
+    match tables:
+        case Tables.NONE:
+            return Looked(name, well=_EMPTY)
+        case Tables.NEWER:
+            return Looked(name, fault=_NEWER)
+        case Tables.OLDER:
+            well = f"{_OLDER}; {count}"
+        case Tables.NEWER_AND_USABLE:
+            well = f"{_USABLE}; {count}"
+        case Tables.OURS:
+            well = f"is there, with {count}"
+    return Looked(name, well=well, profiles=tuple(profiles))

@@ -5,6 +5,7 @@
     │   └── ConfigurationError     every fault of a configuration at once, each with its path
     ├── Refused                    carries a Denial: the request is answered by us, the upstream never sees it whole
     ├── LedgerUnavailable          the ledger did not answer in time, or could not; it may have done its work
+    │   └── LedgerEmpty            it answers, and has no tables yet
     ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
     │   └── ClientTooSlow          we ended it: the client did not read for too long
     └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504
@@ -65,6 +66,10 @@ class Refused(GatewayError):
 
 class LedgerUnavailable(GatewayError):
     """The ledger failed or did not answer in time. The message is for the log: what failed, in words of ours."""
+
+
+class LedgerEmpty(LedgerUnavailable):
+    """The ledger has no tables yet, and who asks may make none."""
 
 
 class ClientGone(GatewayError):

@@ -28,7 +28,7 @@ def hold_standard_descriptors() -> None:
 def end_output() -> bool:
     """Writes out what is left of standard output; whether that went well.
 
-    What can't be written is dropped, of standard error too: the interpreter would try once more, and show a traceback.
+    What can't be written is dropped, of standard error too: the interpreter would try again, and show a traceback.
     """
     _end(sys.stderr, _ERROR)
     return _end(sys.stdout, _OUTPUT)

@@ -85,11 +85,13 @@ def test_a_newer_ledger_is_a_fault(tmp_path: Path, engine: str, request: pytest.
         make(tmp_path, url, Wanted("a"))
         with sqlite3.connect(tmp_path / "ledger.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.execute("UPDATE counters SET value = 9999 WHERE name = 'least'")
         connection.close()
     else:
         server: Postgres = request.getfixturevalue("postgres")
         name = server.database(request.getfixturevalue("migrated"))
-        server.sql("UPDATE alembic_version SET version_num = '9999'", name)
+        newer = "UPDATE counters SET value = 9999 WHERE name = 'least'"
+        server.sql(f"UPDATE alembic_version SET version_num = '9999'; {newer}", name)
         url = server.url_of(name)
     assert findings(tmp_path, url) == [f"fault: ledger.url: {named(url)} was made by a newer version of the gateway"]
 
@@ -138,7 +140,7 @@ def test_a_password_is_warned_of_and_never_told(tmp_path: Path, url: str) -> Non
 
 def test_a_database_that_refuses_is_a_fault(tmp_path: Path, postgres: Postgres, migrated: str) -> None:
     (told,) = findings(tmp_path, postgres.url_of("none"))
-    assert told.endswith("lets nobody in so: InvalidCatalogNameError")
+    assert told.endswith("can't be used: there is no such database")
     name = postgres.database(migrated)
     postgres.sql("CREATE ROLE guest LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest", name)
     (told,) = findings(tmp_path, postgres.url_of(name).replace("postgres:@", "guest:@"))

@@ -1,6 +1,9 @@
-"""Standard output, when what is written must not be lost: written whole, or told that it was not."""
+"""What commands say of their work: the result, which must not be lost, and words beside it, which may."""
 
 import sys
+from contextlib import suppress
+
+import click
 
 from gateway.errors import SetupError
 
@@ -18,3 +21,10 @@ def hand_out(text: str) -> None:
         sys.stdout.flush()
     except OSError as error:
         raise SetupError(f"standard output can't be written ({error.strerror}): nothing was changed") from None
+
+
+def say(*lines: str) -> None:
+    """Writes to standard error; where that can't be, the work was done all the same."""
+    with suppress(OSError):
+        for line in lines:
+            click.echo(line, err=True)

@@ -6,13 +6,12 @@ that programs may want is one object on standard output.
 """
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from gateway.commands.handing import hand_out
+from gateway.commands.handing import hand_out, say
 from gateway.commands.keyview import money
 from gateway.commands.moments import iso
 from gateway.commands.session import Desk, change
@@ -41,7 +40,7 @@ def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
     made, where = change(config, work)
     if not as_json:
         ends = iso(wanted.expires_at)
-        _say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
+        say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
 
 
 def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, as_json: bool) -> None:
@@ -56,12 +55,12 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, 
     made = change(config, lambda desk: desk.keys.rotate(desk.actor, key_id, overlap, operation, hand_over))
     previous = iso(made.previous_ends_at or None)
     if made.secret is None:
-        _say(
+        say(
             f"This operation was done before: it made secret {made.generation} of {key_id}, which was shown then.",
             "Nothing has changed. If that secret is lost, rotate once more with another --operation.",
         )
     elif not as_json:
-        _say(
+        say(
             f"Key {key_id} has secret {made.generation} now; the one in use until now works until {previous}.",
             _ONCE,
             f"{_SOON} `gateway keys show {key_id}` says when the old one has fallen silent.",
@@ -117,12 +116,6 @@ def _secret_of(made: Made) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     return json.dumps(value, indent=2)
-
-
-def _say(*lines: str) -> None:
-    with suppress(OSError):  # all was done, and the secret was shown
-        for line in lines:
-            click.echo(line, err=True)
 
 
 def _until(ends: str | None) -> str:

@@ -1,7 +1,8 @@
 """One command's hold on the ledger: opened by the configuration, closed at the end, every failure one line.
 
-Commands that only look make no file: where none is yet, an empty ledger in a temporary directory is looked at, so
-that `gateway keys list` as root leaves no file of root's where the gateway will want to write.
+Commands that only look make no file and change no table: where there is none yet, an empty ledger in a temporary
+directory is looked at, so that `gateway keys list` as root leaves no file of root's where the gateway will want to
+write. Those that change a ledger bring an old one up to date, and say so.
 """
 
 import asyncio
@@ -10,20 +11,22 @@ import os
 import pwd
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-import click
 import structlog
 
 from gateway.commands.failing import fail
+from gateway.commands.handing import say
 from gateway.configuration import load
-from gateway.errors import LedgerUnavailable, SetupError, whereabouts
+from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keyadmin import KeyAdmin
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
+from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledgerurl import SQLITE, named, url_of
 from gateway.settings import Settings
 
@@ -83,28 +86,42 @@ def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool)
 
 
 async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
-    with _address(settings, looks=looks) as url:
-        ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=settings.ledger.pooler)
-        try:
-            if looks:
-                with suppress(LedgerUnavailable):  # whoever may only read it can do without
-                    await ledger.write(lambda _: None)  # an old one gets the tables of today
-            admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
-            actor = f"cli:{user_name()}"[:128]
-            return await work(Desk(settings, ledger, admin, actor, named(url_of(settings)), time.time))
-        finally:
-            await ledger.close()
-
-
-@contextmanager
-def _address(settings: Settings, *, looks: bool) -> Iterator[str]:
     url = url_of(settings)
-    is_there = not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
-    if is_there or not looks:
-        yield url
-        if not is_there:
-            click.echo(f"The ledger {named(url)} was made.", err=True)
-        return
-    click.echo(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.", err=True)
+    if not looks:
+        return await _on(url, settings, work, Upkeep(changed=partial(_tell_of_change, named(url))))
+    if _is_there(url):
+        with suppress(LedgerEmpty):
+            return await _on(url, settings, work, Upkeep(migrates=False))
+    say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
-        yield f"{SQLITE}{directory}/ledger.db"
+        return await _on(f"{SQLITE}{directory}/ledger.db", settings, _on_nothing(work), Upkeep())
+
+
+def _is_there(url: str) -> bool:
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+
+
+async def _on(url: str, settings: Settings, work: Callable[[Desk], Awaitable[T]], upkeep: Upkeep) -> T:
+    behind_pooler = settings.ledger.pooler
+    ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=behind_pooler, upkeep=upkeep)
+    try:
+        admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
+        actor = f"cli:{user_name()}"[:128]
+        return await work(Desk(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+    finally:
+        await ledger.close()
+
+
+def _on_nothing(work: Callable[[Desk], Awaitable[T]]) -> Callable[[Desk], Awaitable[T]]:
+    async def looked(desk: Desk) -> T:
+        await desk.ledger.write(lambda _: None)  # the tables of an empty ledger
+        return await work(desk)
+
+    return looked
+
+
+def _tell_of_change(ledger: str, before: str) -> None:
+    if before:
+        say(f"The tables of the ledger {ledger} were changed from version {before} to {HEAD}.")
+    else:
+        say(f"The ledger {ledger} was made.")

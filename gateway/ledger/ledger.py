@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import Engine
+from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.postgresurl import is_postgres
 
 T = TypeVar("T")
@@ -89,7 +90,12 @@ class Ledger:
 
 
 def open_ledger(
-    url: str, timeout: float, latest: Callable[[], str] | None = None, *, behind_pooler: bool = False
+    url: str,
+    timeout: float,
+    latest: Callable[[], str] | None = None,
+    *,
+    behind_pooler: bool = False,
+    upkeep: Upkeep = DEFAULT_UPKEEP,
 ) -> Ledger:
     """Makes the ledger that a URL names; nothing is opened before the first transaction.
 
@@ -100,7 +106,7 @@ def open_ledger(
         from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
 
         connector = Connector(latest or (lambda: url), timeout, behind_pooler=behind_pooler)
-        return Ledger(PostgresEngine(connector, timeout), _CALM)
+        return Ledger(PostgresEngine(connector, timeout, upkeep), _CALM)
     from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
 
-    return Ledger(SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout), _CALM)
+    return Ledger(SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout, upkeep), _CALM)

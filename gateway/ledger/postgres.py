@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.engine import REPORT_SECONDS
-from gateway.ledger.migrate import migrate
+from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8
@@ -29,8 +29,9 @@ _MILLISECONDS: Final = 1000
 class PostgresEngine:
     """A ledger in a PostgreSQL database. `timeout` is the deadline of a transaction in seconds."""
 
-    def __init__(self, connector: Connector, timeout: float) -> None:
+    def __init__(self, connector: Connector, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP) -> None:
         self._connector = connector
+        self._upkeep = upkeep
         self._timeout = timeout
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
@@ -89,8 +90,10 @@ class PostgresEngine:
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         try:
             if not self._is_migrated:
-                await self._begin(migrate)
+                before = await self._begin(self._upkeep.tend)
                 self._is_migrated = True
+                if before is not None:
+                    self._upkeep.changed(before)
             return await self._begin(work)
         except (IntegrityError, LedgerUnavailable):
             raise

@@ -34,7 +34,7 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
-from gateway.ledger.migrate import migrate, require_version
+from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | None
@@ -65,13 +65,13 @@ class _Job:
 class SqliteEngine:
     """A ledger in one file. `timeout` is the deadline of a transaction in seconds."""
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP) -> None:
         self._timeout = timeout
         clearing = Lock()
-        self._writer = _Worker(path, timeout, clearing, writes=True)
-        self._reader = _Worker(path, timeout, clearing, writes=False)
+        self._writer = _Worker(path, timeout, clearing, upkeep, writes=True)
+        self._reader = _Worker(path, timeout, clearing, upkeep, writes=False)
         self._reporter: _Worker | None = None
-        self._make_reporter = partial(_Worker, path, timeout, clearing, writes=False)
+        self._make_reporter = partial(_Worker, path, timeout, clearing, upkeep, writes=False)
 
     async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
         """See Engine."""
@@ -114,8 +114,9 @@ class SqliteEngine:
 class _Worker:
     """A thread with a connection of its own. It opens that when there is work, and anew after each failure."""
 
-    def __init__(self, path: Path, timeout: float, clearing: Lock, *, writes: bool) -> None:
+    def __init__(self, path: Path, timeout: float, clearing: Lock, upkeep: Upkeep, *, writes: bool) -> None:
         self._path = path
+        self._upkeep = upkeep
         self._clearing = clearing
         self._writes = writes
         self._engine = _make_engine(path, timeout, writes=writes)
@@ -195,10 +196,12 @@ class _Worker:
         self._is_durable = False
         try:
             with connection.begin():
-                (migrate if self._writes else require_version)(connection)
+                before = self._upkeep.tend(connection, may_write=self._writes)
         except BaseException:
             self._drop()
             raise
+        if before is not None:
+            self._upkeep.changed(before)
         self._log = _identity(_beside(self._path, "-wal"))
         return connection
 
