@@ -6,7 +6,7 @@ until any of the three is another. It is a memory of pure functions: nothing tha
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -96,6 +96,10 @@ class Acquaintance:
         """The job that this passage's caller was found to own, while it runs; None when that is to be asked."""
         job = self.job
         return job if job is not None and self.job_of is passage and job.expires_at is None else None
+
+    def addressed_to(self, host: str | None) -> "Acquaintance":
+        """The same, when its request names a host in its target (RFC 9112 3.2.2); None: it does not."""
+        return self if host is None else replace(self, fields=replace(self.fields, host=host))
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:
         """Whether these headers are the ones that this was made of."""

@@ -34,7 +34,7 @@ from gateway.body.submitbody import SubmitBody
 from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabouts
 from gateway.forward.courier import Courier, Order
 from gateway.forward.relay import drain
-from gateway.headers import read_target
+from gateway.headers import origin_form, read_target
 from gateway.jobs.desk import JobDesk, is_read, is_seen, may_share, shape_of
 from gateway.jobs.job import Job
 from gateway.limits.places import Places
@@ -46,7 +46,7 @@ from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Identity
 from gateway.observe.observer import Observer
 from gateway.policy import check_access, check_address, check_length, check_takes_body
 from gateway.problem import own_answer, problem
-from gateway.state import Live, State
+from gateway.state import ALIVE, Live, State
 from gateway.submission import Intake, Submission
 from gateway.trace import trace_of
 from gateway.webhooks.planning import Planning
@@ -55,6 +55,7 @@ from gateway.webhooks.receiver import Receiver
 _INTERNAL: Final = "The gateway failed; its log says where."
 _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
 _LOOK_AGAIN: Final = 1.0
+_ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
 
@@ -170,11 +171,13 @@ class Handler:
         exchange: Exchange,
     ) -> Passage:
         """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
+        host, target = origin_form(request.path)
+        caller = caller.addressed_to(host)
         fields = caller.fields
-        path, query = read_target(request.method, request.path)
+        path, query = read_target(request.method, target)
         exchange.keep_alive = fields.keep_alive
         path = state.routes.unaliased(path)
-        rule = state.routes.match(request.method, path, fields.host)
+        rule = state.routes.match(request.method, path, fields.host, asked=target)
         exchange.route = rule.route.label
         check_address(caller.address, caller.is_allowed, rule)
         if state.needs_certificate and client.peer.certificate is None:
@@ -233,6 +236,8 @@ class Handler:
             await self._serve_named_in_body(order)
         elif not permit.route.is_ours:
             await self._forward_plain(order)
+        elif permit.route in ALIVE:
+            self._answer(order, _ALIVE)
         elif permit.identity is not None:
             await self._tell_of_account(order)
         else:

@@ -8,6 +8,11 @@ Facts this file rests on:
   decodes it (dot segments, encoded slashes and backslashes, `;` parameters, control bytes) is refused, not mended.
 - CGI-descended servers read `X_API_Key` as `X-API-Key`: such an alias of a header that we rely on is refused.
 - RFC 9110 7.6.1: what Connection names is for this hop alone; so is everything in HOP_BY_HOP.
+- RFC 9110 7.8: a server may ignore Upgrade, and the commonest configuration of nginx sends it with every request. The
+  parser has read to the end of what it takes for HTTP then (tried: what follows such a request may be lost in it), so
+  a connection ends with a request that asks for an upgrade.
+- RFC 9112 3.2.2: a target in absolute form names the authority that is meant, whatever Host says. HTTP/1.0 knows no
+  Host; without one the host is empty, and no route that asks for one is meant.
 - aiohttp 3.14.5 gives the last trailer of a chunked body to the next request on its connection, as a header (tried:
   tests/flows/test_heads.py). So a connection ends with its chunked request.
 - Header names are compared in lower case and forwarded as they came.
@@ -43,6 +48,7 @@ _PATH: Final = re.compile(
     r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9\-._~!$&'()*+,=:@]"
     r"|%(?:2[0-46-9A-Ca-c]|3[ACDEFacdef]|40|5[BDEbde]|60|7[B-Db-d]|[89A-Fa-f][0-9A-Fa-f]))*)+\Z"
 )
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
@@ -59,13 +65,13 @@ def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]
     known, kept = _sort_headers(pairs)
     chunked, length = _framing(known, http_1_1)
     return Fields(
-        host=_one_host(known),
+        host=_one_host(known, http_1_1),
         known=known,
         kept=kept,
         content_length=length,
         chunked=chunked,
         expects_continue=_expects_continue(known, http_1_1),
-        keep_alive=http_1_1 and not chunked and (b"connection" not in known or not _named(known, b"close")),
+        keep_alive=http_1_1 and not chunked and not _ends(known),
         http_1_1=http_1_1,
     )
 
@@ -84,6 +90,21 @@ def read_target(method: str, target: str) -> tuple[str, str]:
     if mark and not _QUERY.match(query):
         raise refuse(Reason.BAD_REQUEST, "The query has a character that must be percent-encoded.")
     return path, mark + query
+
+
+def origin_form(target: str) -> tuple[str | None, str]:
+    """Splits a target in absolute form into the authority that it names and the rest; any other has no authority.
+
+    Raises:
+        Refused: bad_request, when what it names is no host.
+    """
+    match = _ABSOLUTE.match(target)
+    if match is None:
+        return None, target
+    if not _HOST.match(match[1].encode("utf-8", "surrogateescape")):
+        raise refuse(Reason.BAD_REQUEST, "The request target names no valid host.")
+    rest = target[match.end() :]
+    return match[1], rest if rest.startswith("/") else "/" + rest
 
 
 def _check_version(version: tuple[int, int]) -> bool:
@@ -132,19 +153,26 @@ def _without_named(known: dict[bytes, list[bytes]], kept: list[tuple[bytes, byte
     named = {token.strip().lower() for value in known[b"connection"] for token in value.split(b",")} - {b""}
     if any(not _TOKEN.match(token) for token in named):
         raise refuse(Reason.BAD_REQUEST, "The Connection header is malformed.")
-    if b"upgrade" in known or b"upgrade" in named:
-        raise refuse(Reason.BAD_REQUEST, "This server switches to no other protocol.")
     if named & (RELIED_ON - HOP_BY_HOP):
         raise refuse(Reason.BAD_REQUEST, "The Connection header names a header that is not for one hop.")
     return [pair for pair in kept if pair[0].lower() not in named]
+
+
+def _ends(known: dict[bytes, list[bytes]]) -> bool:
+    """Whether the connection ends with this request."""
+    if b"connection" not in known:
+        return False
+    return _named(known, b"close") or (b"upgrade" in known and _named(known, b"upgrade"))
 
 
 def _named(known: dict[bytes, list[bytes]], token: bytes) -> bool:
     return any(part.strip().lower() == token for value in known[b"connection"] for part in value.split(b","))
 
 
-def _one_host(known: dict[bytes, list[bytes]]) -> str:
+def _one_host(known: dict[bytes, list[bytes]], http_1_1: bool) -> str:
     hosts = known.get(b"host")
+    if hosts is None and not http_1_1:
+        return ""
     if hosts is None or len(hosts) != 1 or not _HOST.match(hosts[0]):
         raise refuse(Reason.BAD_REQUEST, "A request needs exactly one valid Host header.")
     return hosts[0].decode("ascii")
@@ -153,8 +181,6 @@ def _one_host(known: dict[bytes, list[bytes]]) -> str:
 def _framing(known: dict[bytes, list[bytes]], http_1_1: bool) -> tuple[bool, int | None]:
     codings = known.get(b"transfer-encoding")
     lengths = known.get(b"content-length")
-    if b"upgrade" in known:
-        raise refuse(Reason.BAD_REQUEST, "This server switches to no other protocol.")
     if codings is not None:
         if lengths is not None:
             raise refuse(Reason.BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other.")

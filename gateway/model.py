@@ -24,6 +24,7 @@ class Reason(StrEnum):
 
     FORWARDED = "forwarded"
     ANSWERED = "answered"
+    TRAILING_SLASH = "trailing_slash"
     BAD_REQUEST = "bad_request"
     BODY_MALFORMED = "body_malformed"
     BAD_PAGE_RANGE = "bad_page_range"
@@ -79,6 +80,7 @@ _CLIENT, _GATEWAY, _UPSTREAM = Source.CLIENT, Source.GATEWAY, Source.UPSTREAM
 # The title is also the reason phrase of the status line: short ASCII, for the SDK shows its user nothing else.
 VERDICTS: Mapping[Reason, Verdict] = {
     Reason.ANSWERED: Verdict(200, "Answered by the gateway", _GATEWAY),
+    Reason.TRAILING_SLASH: Verdict(307, "See the path without the slash", _CLIENT),
     Reason.BAD_REQUEST: Verdict(400, "Malformed request", _CLIENT),
     Reason.BODY_MALFORMED: Verdict(400, "Malformed request body", _CLIENT),
     Reason.BAD_PAGE_RANGE: Verdict(400, "Malformed page range", _CLIENT),

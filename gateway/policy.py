@@ -16,6 +16,7 @@ from gateway.model import Access, ClientAddress, Denial, Identity, Reason, Route
 from gateway.networks import Networks
 
 _WHOLE: Final = re.compile(r"\{(?P<name>[a-z][a-z0-9_]*)(?:(?P<rest>\*)|:(?P<choice>[A-Za-z0-9_.|-]+))?\}\Z")
+_SLASH: Final = "This path has no slash at its end: see Location."
 _LITERAL: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,=:@%]+\Z")
 
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # RFC 9110 9.3: a body there means nothing
@@ -30,6 +31,10 @@ class Rule:
     pattern: re.Pattern[str]
     host: str | None
     networks: Networks
+
+    def is_at(self, path: str, host: str) -> bool:
+        """Whether it is for this path and host, with whatever method."""
+        return bool(self.pattern.fullmatch(path)) and (self.host is None or self.host == _name_of(host))
 
 
 def compile_pattern(path: str) -> re.Pattern[str]:
@@ -80,22 +85,31 @@ class Routes:
                 return target + path[len(alias) :]
         return path
 
-    def match(self, method: str, path: str, host: str) -> Rule:
-        """Finds the rule for a request.
+    def match(self, method: str, path: str, host: str, *, asked: str = "") -> Rule:
+        """Finds the rule for a request; `asked` is its target as it came, with its query.
 
         Raises:
-            Refused: route_not_found or method_not_allowed.
+            Refused: route_not_found or method_not_allowed; or trailing_slash, which leads to the path without one, as
+                FastAPI does. It names no host, so it leads nowhere else.
         """
         allowed: set[str] = set()
         for rule in self._rules:
-            if rule.pattern.fullmatch(path) and (rule.host is None or rule.host == _name_of(host)):
+            if rule.is_at(path, host):
                 if method in rule.methods:
                     return rule
                 allowed |= rule.methods
         if allowed:
             detail = "This path takes other methods: see Allow."
             raise Refused(Denial(Reason.METHOD_NOT_ALLOWED, detail, allow=tuple(sorted(allowed))))
+        if path.endswith("/") and any(rule.is_at(path[:-1], host) for rule in self._rules):
+            there = _without_slash(asked or path).encode("ascii")
+            raise Refused(Denial(Reason.TRAILING_SLASH, _SLASH, lines=(b"Location: " + there,)))
         raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
+
+
+def _without_slash(target: str) -> str:
+    path, mark, query = target.partition("?")
+    return path.removesuffix("/") + mark + query
 
 
 def _name_of(host: str) -> str:

@@ -35,6 +35,11 @@ WEBHOOKS = Rule(Route("webhooks", Kind.PLAIN, Access.ANYONE, is_ours=True), froz
                 compile_pattern("/gateway/v1/webhooks/{name}"), None, Networks())  # fmt: skip
 ME = Rule(Route("me", Kind.PLAIN, Access.KEY, is_ours=True), frozenset({"GET", "HEAD"}),
           compile_pattern("/gateway/v1/me"), None, Networks())  # fmt: skip
+# As Datalab's cloud has them. They stand behind the file's own routes, one of which may lead to the container's.
+HEALTHS = [Rule(Route(f"cloud_{name}", Kind.PLAIN, access, is_ours=True), frozenset({"GET", "HEAD"}),
+                compile_pattern(f"/api/v1/{name}"), None, Networks())
+           for name, access in (("health", Access.ANYONE), ("user_health", Access.KEY))]  # fmt: skip
+ALIVE = frozenset(rule.route for rule in HEALTHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def compile_settings(settings: Settings) -> State:
         settings=settings,
         allow=Networks(settings.network.allow),
         trusted_proxies=Networks(settings.network.trusted_proxies),
-        routes=Routes([*_own_rules(settings), *map(_rule, settings.routes)], settings.aliases),
+        routes=Routes([*_own_rules(settings), *map(_rule, settings.routes), *HEALTHS], settings.aliases),
         api_keys_enabled=authentication.api_keys.enabled,
         keys={key.digest: key for key in keys},
         ring=Keyring(profiles),
@@ -268,11 +273,17 @@ def _rule(route: RouteSettings) -> Rule:
             id_name=route.id.name,
             rewrites=route.rewrite_urls,
         ),
-        methods=frozenset(route.methods),
+        methods=_methods(route),
         pattern=compile_pattern(route.path),
         host=route.host,
         networks=Networks(route.networks),
     )
+
+
+def _methods(route: RouteSettings) -> frozenset[str]:
+    """RFC 9110 9.3.2: HEAD is GET without the content. But where a GET starts or ends a job, it is not asked for."""
+    takes_head = "GET" in route.methods and route.kind not in {Kind.SUBMIT, Kind.DELETE}
+    return frozenset(route.methods) | ({"HEAD"} if takes_head else set())
 
 
 def _pace(settings: Settings) -> Pace:

@@ -89,7 +89,7 @@ class Certificates:
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
         pair = None
         if name:
-            host = name.lower()
+            host = name.lower().removesuffix(".")  # RFC 6066 3 has none, and some resolvers' names come with it
             pair = self._by_name.get(host) or self._by_name.get("*." + host.partition(".")[2])
         connection.context = (pair or self._pairs[0]).context
 

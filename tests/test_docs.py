@@ -144,7 +144,7 @@ def test_the_limits_are_told_of_on_their_page(name: str) -> None:
 
 
 def test_every_header_of_an_answer_is_there() -> None:
-    where = ("gateway/problem.py", "gateway/limits/standing.py")
+    where = ("gateway/problem.py", "gateway/policy.py", "gateway/limits/standing.py")
     source = "".join(text for path, text in SOURCES.items() if str(path).endswith(where))
     words = re.findall(r"""["']([A-Z][A-Za-z]*(?:-[A-Za-z]+)*): """, source)
     common = {"Content-Type", "Content-Length", "Cache-Control", "Date", "Connection"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, read_fields, read_target
+from gateway.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, origin_form, read_fields, read_target
 from gateway.model import Denial, Fields, Reason
 from tests.support.pure import (
     PROPERTY,
@@ -31,7 +31,7 @@ SMUGGLED = [
     "/a#b", "/#", "/a b", "/ä", "/a\xff", "/\u2215", "/\uff0e\uff0e/", "/a\udcff",
     "/a%", "/a%2", "/a%zz", "/a%u002e", '/a"b', "/a<b", "/a>b", "/a[b", "/a]b", "/a^b", "/a`b", "/a{b", "/a|b",
     "/a}b",
-    "", "*", "a", "api/v1/marker", "http://gateway.test/a", "https://gateway.test", "//gateway.test:a@b/../c",
+    "", "*", "a", "api/v1/marker", "http://gateway.test/../a", "ftp://gateway.test/a", "//gateway.test:a@b/../c",
     "gateway.test:443",
 ]  # fmt: skip
 
@@ -223,8 +223,6 @@ def test_what_connection_names_goes_no_further() -> None:
         (b"a b", "The Connection header is malformed."),
         (b"a;b", "The Connection header is malformed."),
         (b"\xff", "The Connection header is malformed."),
-        (b"upgrade", "This server switches to no other protocol."),
-        (b"keep-alive, Upgrade", "This server switches to no other protocol."),
         (b"host", "The Connection header names a header that is not for one hop."),
         (b"close, X-API-Key", "The Connection header names a header that is not for one hop."),
         (b"Content-Length", "The Connection header names a header that is not for one hop."),
@@ -236,9 +234,19 @@ def test_refuses_a_connection_header_that_asks_for_too_much(value: bytes, detail
     assert (denial.reason, denial.detail) == (Reason.BAD_REQUEST, detail)
 
 
-@pytest.mark.parametrize("pairs", [((b"Upgrade", b"h2c"),), ((b"Upgrade", b"websocket"), (b"Connection", b"close"))])
-def test_refuses_an_upgrade(pairs: Pairs) -> None:
-    assert denial_of(read, "/", pairs).detail == "This server switches to no other protocol."
+@pytest.mark.parametrize(
+    ("pairs", "keeps"),
+    [
+        (((b"Connection", b"upgrade"),), True),
+        (((b"Connection", b"keep-alive, Upgrade"),), True),
+        (((b"Upgrade", b"h2c"),), True),
+        (((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")), False),
+        (((b"Upgrade", b"h2c"), (b"Connection", b"Upgrade, HTTP2-Settings"), (b"HTTP2-Settings", b"AA")), False),
+    ],
+)
+def test_an_upgrade_is_ignored_and_goes_no_further(pairs: Pairs, keeps: bool) -> None:
+    fields = fields_of(*pairs)
+    assert (fields.kept, fields.keep_alive) == ([], keeps)
 
 
 @pytest.mark.parametrize(
@@ -281,8 +289,37 @@ def test_refuses_a_host_that_is_none(host: bytes) -> None:
     assert denial.detail == "A request needs exactly one valid Host header."
 
 
-@pytest.mark.parametrize("pairs", [(), (HOST, HOST), (HOST, (b"hOsT", b"other.test"))])
-def test_refuses_no_host_and_two(pairs: Pairs) -> None:
+def test_http_1_0_knows_no_host_and_1_1_must_name_one() -> None:
+    assert read_fields((1, 0), ()).host == ""
+    assert denial_of(read_fields, (1, 1), ()).detail == "A request needs exactly one valid Host header."
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/a", (None, "/a")),
+        ("http://gateway.test/a?b", ("gateway.test", "/a?b")),
+        ("HTTPS://Gateway.test:8443/a", ("Gateway.test:8443", "/a")),
+        ("https://[::1]:1", ("[::1]:1", "/")),
+        ("https://a?b", ("a", "/?b")),
+        ("https://a#b", ("a", "/#b")),
+        ("/http://a/b", (None, "/http://a/b")),
+        ("ftp://a/b", (None, "ftp://a/b")),
+        ("//a/b", (None, "//a/b")),
+    ],
+)
+def test_a_target_in_absolute_form_names_its_host(target: str, expected: tuple[str | None, str]) -> None:
+    assert origin_form(target) == expected
+
+
+@pytest.mark.parametrize("host", ["", "u@a", "a:x", "a,b", "a\\b", "\udcff", "a b"])
+def test_an_absolute_target_without_a_plain_host_is_refused(host: str) -> None:
+    denial = denial_of(origin_form, f"https://{host}/a")
+    assert (denial.reason, denial.detail) == (Reason.BAD_REQUEST, "The request target names no valid host.")
+
+
+@pytest.mark.parametrize("pairs", [(HOST, HOST), (HOST, (b"hOsT", b"other.test"))])
+def test_refuses_two_hosts(pairs: Pairs) -> None:
     for version in ((1, 0), (1, 1)):
         denial = denial_of(read_fields, version, pairs)
         assert denial.detail == "A request needs exactly one valid Host header."
@@ -372,7 +409,7 @@ def test_a_refusal_never_holds_what_the_client_sent(canary: str, place: int) -> 
         ("/", ((b"Content-Length", raw),)),
         ("/", ((b"Expect", raw),)),
         ("/", ((b"X-Forwarded_" + raw, raw),)),
-        ("/", ((b"Upgrade", raw),)),
+        (f"https://{canary}:x/", ()),
     ][place]  # fmt: skip
     denial = denial_of(read, target, pairs)
     assert canary not in denial.detail

@@ -88,13 +88,23 @@ def test_a_rule_for_another_method_is_passed_over() -> None:
     assert routes.match("POST", "/a", "h").route.label == "2"
 
 
-@pytest.mark.parametrize("path", ["/", "/b", "/a/", "/A", "/a/b"])
+@pytest.mark.parametrize("path", ["/", "/b", "/b/", "//", "/a//", "/A", "/a/b", "/a/b/"])
 def test_what_no_rule_names_is_not_there(path: str) -> None:
     routes = Routes([rule("/a"), rule("/a", host="only.test")], {})
     assert denial_of(routes.match, "GET", path, "h") == Denial(
         Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path."
     )
     assert denial_of(Routes([], {}).match, "GET", path, "h").reason is Reason.ROUTE_NOT_FOUND
+
+
+def test_a_slash_too_many_leads_to_what_some_rule_names() -> None:
+    routes = Routes([rule("/a", "POST"), rule("/b/{x*}"), rule("/c", host="only.test")], {})
+    for path, asked, there in (
+        ("/a/", "/alias/?b=/c/", b"/alias?b=/c/"), ("/a/", "", b"/a"), ("/b/c/d/", "/b/c/d/", b"/b/c/d")
+    ):  # fmt: skip
+        denial = denial_of(routes.match, "GET", path, "h", asked=asked)
+        assert (denial.reason, denial.lines) == (Reason.TRAILING_SLASH, (b"Location: " + there,))
+    assert denial_of(routes.match, "GET", "/c/", "h").reason is Reason.ROUTE_NOT_FOUND
 
 
 def test_another_method_is_told_which_are_allowed() -> None:

@@ -178,7 +178,7 @@ def test_the_shipped_table_serves_the_container(tmp_path: Path, method: str, pat
     ("method", "path"),
     [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json"), ("POST", "/api/v1/table_rec"), ("GET",
      "/api/v1/marker/a/b"),
-     ("POST", "/marker"), ("GET", "/api/v1/marker/"), ("GET", "/metrics")],
+     ("POST", "/marker"), ("GET", "/metrics/"), ("GET", "/metrics")],
 )  # fmt: skip
 def test_the_shipped_table_serves_nothing_else(tmp_path: Path, method: str, path: str) -> None:
     assert denial_of(compiled(tmp_path).routes.match, method, path, "h").reason is Reason.ROUTE_NOT_FOUND

@@ -215,6 +215,8 @@ def certificates(issue: Issue) -> Certificates:
         ("b.a.test", ("b.a.test",)),  # its own name before a wildcard
         ("x.b.a.test", ("default.test",)),  # a wildcard is for one label
         ("late.test", ("a.test", "late.test")),
+        ("late.test.", ("a.test", "late.test")),  # one final dot, as resolvers write it
+        ("x.a.test.", ("a.test", "*.a.test")),
         ("unknown.test", ("default.test",)),
         ("test", ("default.test",)),
         (None, ("default.test",)),

@@ -1,9 +1,11 @@
 """Which credential a request carries: pure.
 
 X-API-Key, or Authorization: Bearer (RFC 6750 2.1); never the query string, which ends up in logs. Two header
-credentials in one request are a 400: whichever were believed, a proxy in between might have believed the other.
+credentials in one request are a 400: whichever were believed, a proxy in between might have believed the other. An
+Authorization of another scheme beside X-API-Key is none of ours: clients add Basic from a .netrc unasked.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +13,7 @@ from gateway.errors import refuse
 from gateway.model import Reason
 
 _MOST_BYTES: Final = 8192
+_SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*) +[\x21-\x7e]")
 _BEARER: Final = b"bearer "
 
 
@@ -24,12 +27,20 @@ def credential_of(known: Mapping[bytes, list[bytes]]) -> bytes | None:
     authorizations = known.get(b"authorization")
     if keys is None and authorizations is None:
         return None
+    if keys is not None and authorizations is not None and all(map(_is_foreign, authorizations)):
+        authorizations = None
     if keys is not None and authorizations is not None:
         raise refuse(Reason.BAD_REQUEST, "Send one credential: X-API-Key or Authorization, not both.")
     values = keys if keys is not None else authorizations
     if values is None or len(values) != 1:
         raise refuse(Reason.BAD_REQUEST, "Send one credential, in one header.")
     return _usable(values[0] if keys is not None else _bearer(values[0]))
+
+
+def _is_foreign(value: bytes) -> bool:
+    """Whether it is of a scheme that we know nothing of; what might be read as Bearer in any way is not."""
+    match = _SCHEME.match(value)
+    return match is not None and match[1].lower() != _BEARER.strip()
 
 
 def _bearer(value: bytes) -> bytes:

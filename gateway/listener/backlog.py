@@ -27,6 +27,15 @@ class Backlog:
         self._place += len(data)
         return data
 
+    def through(self, mark: bytes, before: bytes) -> int:
+        """How many bytes reach to the end of the first mark, which may have begun `before` them; else all of them."""
+        seam = before[1 - len(mark) :]
+        place = (seam + self._data[self._place : self._place + len(mark) - 1]).find(mark)
+        if place >= 0:
+            return place + len(mark) - len(seam)
+        place = self._data.find(mark, self._place)
+        return len(self) if place < 0 else place + len(mark) - self._place
+
     def clear(self) -> None:
         """Drops all of it."""
         self._data = b""

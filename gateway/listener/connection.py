@@ -69,10 +69,10 @@ class ClientConnection(RequestHandler):
         "_arrival",
         "_backlog",
         "_body",
+        "_body_left",
         "_bypass",
         "_coding",
         "_drive",
-        "_has_begun_next",
         "_head",
         "_head_bytes",
         "_in_head",
@@ -164,7 +164,7 @@ class ClientConnection(RequestHandler):
         self._again = b""
         self._is_again = False
         self._repeated: RawRequestMessage | None = None
-        self._has_begun_next = False
+        self._body_left = 0
         self._backlog = Backlog()
         self._is_stalled = False
         self._is_unread = False
@@ -378,25 +378,30 @@ class ClientConnection(RequestHandler):
         data = b"" if self._is_stalled else self._backlog.take(most)
         self._bypass.give(len(data))
         super().data_received(data)
+        self._upgraded = False  # upgrades are ignored: what follows is HTTP
+        self._message_tail = b""
         self._is_stalled = len(self._messages) >= self._max_msg_queue_size
         return data
 
     def _feed_head(self) -> None:
-        """Looks for the next request in what came.
+        """Looks for the next request in what came, by no more than its head.
+
+        A fault takes all with it that the parser was given in the same piece, and whatever stands behind a request
+        with `Connection: close` is one. Besides, what is left then is known to be the next request's.
 
         Raises:
             Refused: headers_too_large.
         """
-        data = self._feed(SLICE)
+        data = self._feed(min(SLICE, self._backlog.through(_END, self._head)))
         self._turn.spend(len(data))
         self._head_bytes += len(data)
         if len(self._head) <= _LONGEST_LINE:
             self._head += data
         if self._messages:
-            self._has_begun_next = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(_END)
-        elif self._head_bytes > MOST_HEAD_BYTES:
+            return
+        if self._head_bytes > MOST_HEAD_BYTES:
             raise refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
-        elif not self._in_head and data:
+        if not self._in_head and data:
             self._in_head = True
             self.expect(self.live.state.pace.head, head_too_slow)
 
@@ -406,7 +411,8 @@ class ClientConnection(RequestHandler):
             self._pass_parser_by(body)
             return
         size, chunks = body.total_bytes, _chunks_of(body)
-        data = self._feed(SLICE if self.is_coded else _SMALL)
+        data = self._feed(SLICE if self.is_coded else max(1, min(_SMALL, self._body_left)))
+        self._body_left -= len(data)
         size, chunks = body.total_bytes - size, _chunks_of(body) - chunks
         self._turn.spend(len(data), chunks)
         self.body_wire += len(data)
@@ -519,8 +525,11 @@ class ClientConnection(RequestHandler):
         if isinstance(message, _ErrInfo):
             return parser_fault(message.exc), self._body
         self._begin_body(self._body, is_coded=message.chunked)
+        self._body_left = int(message.headers.get("Content-Length", 0))
         if not self.is_coded and not self._body.is_eof() and len(self._backlog) <= _SMALL:
-            self._feed(_SMALL)  # so that a small body that is here counts as read, and its connection goes on
+            self._feed_body(
+                self._body
+            )  # so that a small body that is here counts as read, and its connection goes on
         if message.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), self._body
         if self._body.is_eof():
@@ -543,9 +552,6 @@ class ClientConnection(RequestHandler):
             Idle: none came, or it is not heard any more.
         """
         self._turn.work()
-        if self._has_begun_next and not self._messages:  # perhaps: what came behind the last was no whole one
-            self._in_head = True
-            self.expect(self.live.state.pace.head, Idle)
         while not self._messages and not self._is_again:
             if self._turn.is_over:
                 await self._let_others_have_a_turn()

@@ -22,6 +22,8 @@ def test_there_may_be_none() -> None:
         ({AUTHORIZATION: [b"Bearer abc"]}, b"abc"),
         ({AUTHORIZATION: [b"bEARER   abc "]}, b"abc"),
         ({AUTHORIZATION: [b"Bearer a b"]}, b"a b"),
+        ({KEY: [b"abc"], AUTHORIZATION: [b"Basic YTpi"]}, b"abc"),
+        ({KEY: [b"abc"], AUTHORIZATION: [b"Digest username=a", b"Negotiate YTpi"]}, b"abc"),
     ],
 )
 def test_takes_the_one_credential(known: dict[bytes, list[bytes]], credential: bytes) -> None:
@@ -45,6 +47,12 @@ UNUSABLE = Denial(Reason.UNAUTHENTICATED, "The credential is empty or too long."
     [
         ({KEY: [b"a"], AUTHORIZATION: [b"Bearer a"]}, BOTH),
         ({KEY: [b"a"], AUTHORIZATION: [b""]}, BOTH),
+        ({KEY: [b"a"], AUTHORIZATION: [b"bEARER a"]}, BOTH),
+        ({KEY: [b"a"], AUTHORIZATION: [b"Basic YTpi", b"Bearer a"]}, BOTH),
+        ({KEY: [b"a"], AUTHORIZATION: [b"Bearer\ta"]}, BOTH),
+        ({KEY: [b"a"], AUTHORIZATION: [b" Bearer a"]}, BOTH),
+        ({KEY: [b"a"], AUTHORIZATION: [b"dgw_ci_abc"]}, BOTH),
+        ({KEY: [b"a", b"a"], AUTHORIZATION: [b"Basic YTpi"]}, TWO),
         ({KEY: [b"a", b"a"]}, TWO),
         ({KEY: [b"", b"a"]}, TWO),
         ({AUTHORIZATION: [b"Bearer a", b"Bearer a"]}, TWO),

@@ -121,7 +121,6 @@ HEADERS = [
     Row("name-not-ascii", get(b"X-\xc4: one")),
     Row("name-in-brackets", get(b"[X-A]: one")),
     Row("no-host", head(GET, LOGIN, NOTE)),
-    Row("no-host-in-1.0", head(GET.replace(b"1.1", b"1.0"), LOGIN, NOTE)),
     Row("two-hosts", head(GET, HOST, b"Host: other.test", LOGIN, NOTE)),
     Row("same-host-twice", head(GET, HOST, HOST, LOGIN, NOTE)),
     Row("host-list", head(GET, b"Host: gateway.test, other.test", LOGIN, NOTE)),
@@ -141,10 +140,6 @@ HEADERS = [
     Row("authorization-free-underscore-forwarded", get(b"X_Forwarded_For: 10.1.1.1")),
     Row("gateway-key-id-underscore", get(b"X_Gateway_Key_Id: canary")),
     Row("host-underscore-free-content-type", get(b"Content_Type: text/plain")),
-    Row("upgrade-websocket", get(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")),
-    Row("upgrade-h2c", get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQ")),
-    Row("upgrade-unnamed", get(b"Upgrade: h2c")),
-    Row("connection-upgrade-alone", get(b"Connection: upgrade")),
 ]
 
 LINES = [
@@ -168,8 +163,9 @@ LINES = [
     Row("connect", head(b"CONNECT 127.0.0.1:22 HTTP/1.1", b"Host: 127.0.0.1:22", LOGIN, NOTE)),
     Row("trace", get(line=GET.replace(b"GET", b"TRACE"))),
     Row("h2-preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    Row("absolute-form", target(b"http://gateway.test/api/v1/marker/canary-path")),
-    Row("absolute-form-elsewhere", target(b"http://169.254.169.254/canary-path")),
+    Row("absolute-form-without-host", target(b"http:///api/v1/marker/canary-path")),
+    Row("absolute-form-userinfo", target(b"http://canary@gateway.test/api/v1/marker/canary-path")),
+    Row("absolute-form-two-slashes", target(b"http://gateway.test//canary-path"), 404, "route_not_found"),
     Row("authority-form", target(b"gateway.test:443")),
     Row("asterisk", head(b"OPTIONS * HTTP/1.1", HOST, LOGIN, NOTE)),
     Row("relative", target(b"api/v1/marker/canary-path")),
@@ -410,7 +406,7 @@ async def test_garbage_behind_a_counted_body_is_a_bad_request_of_its_own(gateway
 
 
 async def served_or_not_then_refused(client: Client, gateway: Running, backend: Backend, bodies: list[bytes]) -> None:
-    """aiohttp's parser drops the good requests that came in one read with a bad one; then they reach nobody.
+    """aiohttp's parser drops the good requests that it was given in one piece with a bad one; they reach nobody.
 
     Behind a chunked body the connection ends, and what follows is not read at all.
     """
@@ -444,6 +440,7 @@ async def test_pipelined_requests_are_answered_in_order(gateway: Running, backen
 async def test_requests_behind_a_bad_one_are_not_served(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     bad = get(b"X-A : b")
+    gateway.own("first")
     client.send(request("GET", "/api/v1/marker/first") + bad + request("GET", "/api/v1/marker/third") * 3)
     await served_or_not_then_refused(client, gateway, backend, [b""])
     assert b"third" not in b"".join(bytes(connection.received) for connection in backend.connections)

@@ -32,3 +32,14 @@ def test_nothing_is_lost_nor_turned_round(steps: list[bytes | int]) -> None:
             given_out += taken
         assert len(backlog) == len(came) - len(given_out)
     assert given_out + backlog.take(len(came)) == came
+
+
+@given(st.text("\r\nx", max_size=8), st.text("\r\nx", max_size=12), st.integers(0, 3))
+def test_a_mark_is_found_where_it_first_ends(before: str, text: str, taken: int) -> None:
+    backlog, mark = Backlog(), b"\r\n\r\n"
+    backlog.add(b"?" * taken + text.encode())
+    backlog.take(taken)
+    whole = (before + text).encode()
+    ends = (end for end in range(len(before) + 1, len(whole) + 1) if whole[:end].endswith(mark))
+    expected = next(ends, len(whole)) - len(before)
+    assert backlog.through(mark, before.encode()) == expected

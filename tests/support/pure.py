@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.configuration import load
 from gateway.errors import Refused
-from gateway.headers import read_fields, read_target
+from gateway.headers import origin_form, read_fields, read_target
 from gateway.model import (
     Access,
     ClientAddress,
@@ -55,7 +55,7 @@ class Head(NamedTuple):
 def read_head(line: Line, pairs: Pairs) -> Head:
     """Checks one head whole, headers first, as the handler does."""
     fields = read_fields(line.version, pairs)
-    return Head(line.method, *read_target(line.method, line.target), fields)
+    return Head(line.method, *read_target(line.method, origin_form(line.target)[1]), fields)
 
 
 Address = IPv4Address | IPv6Address
@@ -91,10 +91,10 @@ def ip(text: str) -> Address:
     return ip_address(text)
 
 
-def denial_of(call: Callable[..., object], *arguments: object) -> Denial:
+def denial_of(call: Callable[..., object], *arguments: object, **named: object) -> Denial:
     """Calls what must refuse, and gives the refusal."""
     with pytest.raises(Refused) as caught:
-        call(*arguments)
+        call(*arguments, **named)
     return caught.value.denial
 
 
