@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,9 +23,11 @@ import structlog
 from aiohttp import http_parser
 from prometheus_client import CollectorRegistry
 
+from gateway.acquaintance import Passage
 from gateway.admin.desk import Desk
 from gateway.admin.listener import listening_on
 from gateway.admin.server import Probed, make_admin
+from gateway.again import permit_again
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import Trail
 from gateway.auth.login import Login
@@ -39,10 +42,10 @@ from gateway.jobparts import JobParts
 from gateway.jobs.desk import JobDesk
 from gateway.keyadmin import KeyAdmin
 from gateway.listener.accept import Acceptor, bind
-from gateway.listener.connection import Traffic
+from gateway.listener.connection import ClientConnection, Traffic
 from gateway.listener.connections import Connections, door_of
 from gateway.listener.pace import Pace
-from gateway.model import Reason
+from gateway.model import Permit, Reason
 from gateway.notify import Notifier
 from gateway.observe.log import LogStream, configure, console_line, json_line
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
@@ -208,14 +211,15 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
 
         jobs = JobParts(live, books.admission, upstreams, time.monotonic, time.time, RandomIds())
         stack.push_async_callback(jobs.close)
-        date = HttpDate()
+        date, again = HttpDate(), partial(_permit_again, live)
         parts = Parts(
             live=live,
             login=Login(live, books.key_sets.refetch, time.time),
             admission=books.admission,
             spool=books.spool,
             counter=books.counter,
-            courier=Courier(upstreams, time.monotonic, date, jobs.endings),
+            courier=Courier(upstreams, time.monotonic, date, jobs.endings, again),
+            again=again,
             observer=observer,
             date=date,
             uses=books.uses,
@@ -358,6 +362,11 @@ class RandomIds:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _permit_again(live: Live, passage: Passage, client: ClientConnection) -> Permit:
+    """What a request that has waited is worth by what is in force now."""
+    return permit_again(live.state, passage, client.peer, time.time())
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:

@@ -25,14 +25,14 @@ from aiohttp.streams import StreamReader
 from gateway.account import account_report
 from gateway.acquaintance import Acquaintance, Passage, RequestLine, make_passage, make_permit, meet
 from gateway.admission import Admission
-from gateway.again import permit_again
 from gateway.audit.trail import Trail
+from gateway.auth.goodnow import check_condition
 from gateway.auth.login import Evidence, Login
 from gateway.body.counter import PageCounter
 from gateway.body.spool import Spool
 from gateway.body.submitbody import SubmitBody
-from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabouts
-from gateway.forward.courier import Courier, Order
+from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
+from gateway.forward.courier import Again, Courier, Order
 from gateway.forward.relay import drain
 from gateway.headers import origin_form, read_target
 from gateway.jobs.desk import JobDesk, is_read, is_seen, may_share, shape_of
@@ -42,7 +42,18 @@ from gateway.limits.polls import Polls
 from gateway.limits.unvouched import Unvouched
 from gateway.listener.connection import ClientConnection, Request
 from gateway.listener.wholebody import whole_body
-from gateway.model import VERDICTS, Access, Delivery, Denial, Exchange, Identity, Kind, Profile, Reason, Source
+from gateway.model import (
+    VERDICTS,
+    Access,
+    ClientCertificate,
+    Delivery,
+    Denial,
+    Exchange,
+    Identity,
+    Kind,
+    Reason,
+    Source,
+)
 from gateway.observe.observer import Observer
 from gateway.policy import check_access, check_address, check_length, check_takes_body
 from gateway.problem import own_answer, problem
@@ -53,14 +64,16 @@ from gateway.webhooks.planning import Planning
 from gateway.webhooks.receiver import Receiver
 
 _INTERNAL: Final = "The gateway failed; its log says where."
-_NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
 _LOOK_AGAIN: Final = 1.0
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
 
 class Parts(NamedTuple):
-    """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used."""
+    """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
+
+    `again` judges a request once more that has waited.
+    """
 
     live: Live
     login: Login
@@ -68,6 +81,7 @@ class Parts(NamedTuple):
     spool: Spool
     counter: PageCounter
     courier: Courier
+    again: Again
     observer: Observer
     date: Callable[[], bytes]
     uses: dict[tuple[str, int], float]
@@ -180,8 +194,8 @@ class Handler:
         rule = state.routes.match(request.method, path, fields.host, asked=target)
         exchange.route = rule.route.label
         check_address(caller.address, caller.is_allowed, rule)
-        if state.needs_certificate and client.peer.certificate is None:
-            raise refuse(Reason.UNAUTHENTICATED, _NO_CERTIFICATE)
+        if state.needs_certificate:
+            check_condition(client.peer.certificate, self._parts.admission.wall())
 
         identity = None
         if rule.route.access is not Access.ANYONE:
@@ -197,12 +211,20 @@ class Handler:
         permit = make_permit(state, rule, path, query, caller.address, identity)
         check_length(fields.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
-        return make_passage(state, caller, line, query, permit, exchange.started + self._trusted_for(identity))
+        return make_passage(
+            state,
+            caller,
+            line,
+            query,
+            permit,
+            exchange.started + self._trusted_for(identity, client.peer.certificate),
+        )
 
-    def _trusted_for(self, identity: Identity | None) -> float:
-        """Seconds until a caller has to be looked at again: a second, or less when its key or token ends before."""
-        ends = identity.expires_at if identity else None
-        return _LOOK_AGAIN if ends is None else min(_LOOK_AGAIN, ends - self._parts.admission.wall())
+    def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
+        """Seconds until a caller has to be looked at again: a second, or less when what it came with ends before."""
+        ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
+        soonest = min((end for end in ends if end is not None), default=None)
+        return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._parts.admission.wall())
 
     def _take_poll(self, passage: Passage, now: float) -> None:
         polls_per_minute = passage.permit.profile.polls_per_minute
@@ -220,7 +242,8 @@ class Handler:
         body = SubmitBody(boundary, state.form_rules, parts.spool, parts.counter, permit.account)
         passage = order.passage
         intake = Intake(shape_of(passage), permit.path, partial(parts.jobs.took, passage), parts.webhooks)
-        submission = Submission(lease, body, partial(self._profile_again, order), state.pricing, intake)
+        again = partial(parts.again, passage, order.client)
+        submission = Submission(lease, body, again, state.pricing, intake)
         try:
             await self._courier.forward(order._replace(submit=submission))
         except Refused as refused:
@@ -263,7 +286,9 @@ class Handler:
             order = order._replace(job=job)
         if passage.hold and job.is_running and passage.asked == job.target:
             await self._hold(order, job, passage.hold)
+            self._parts.again(passage, order.client)
         if passage.permit.route.kind is Kind.DELETE:
+            self._courier.look_again(order)
             await jobs.endings.forget_now(job)
         had_ended = not job.is_running
         try:
@@ -285,7 +310,7 @@ class Handler:
 
     async def _serve_named_in_body(self, order: Order) -> None:
         """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
-        inspection = self._parts.jobs.named_in_body(order.passage)
+        inspection = self._parts.jobs.named_in_body(order.passage, partial(self._courier.look_again, order))
         try:
             await self._courier.forward(order._replace(inspection=inspection))
         finally:
@@ -298,15 +323,11 @@ class Handler:
             permit = order.passage.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))
 
-    def _profile_again(self, order: Order) -> Profile:
-        """The limits of a submit whose body has come, by the State that is in force by now. Raises Refused."""
-        wall = self._parts.admission.wall()
-        return permit_again(self._live.state, order.passage, order.client.peer, wall).profile
-
     async def _tell_of_account(self, order: Order) -> None:
         """Answers GET /gateway/v1/me."""
         permit = order.passage.permit
         standing = await self._parts.admission.tell(permit)
+        self._courier.look_again(order)
         self._answer(order, orjson.dumps(account_report(permit, standing, self._parts.admission.wall())))
 
     async def _receive_webhook(self, order: Order) -> None:

@@ -5,7 +5,7 @@ argument of the next one, so what a stage may rely on can be read from its signa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
@@ -150,12 +150,16 @@ _OF_A_JOB = frozenset({Kind.RESULT, Kind.ASSET, Kind.DELETE})
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """The names in a client certificate that tls.client_ca has signed: its subjectAltName, its subject's CN."""
+    """The names in a client certificate that tls.client_ca has signed: its subjectAltName, its subject's CN.
+
+    `not_after` is when it ends, in seconds since the epoch; it makes no other bearer of one.
+    """
 
     uri: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     email: tuple[str, ...] = ()
     cn: tuple[str, ...] = ()
+    not_after: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

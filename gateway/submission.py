@@ -16,7 +16,7 @@ from gateway.jobs.shape import JobShape, job_id
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.reservations import Ask
 from gateway.limits.prices import Pricing
-from gateway.model import Profile, Reason
+from gateway.model import Permit, Reason
 from gateway.webhooks.destination import Destination
 from gateway.webhooks.planning import Planning
 
@@ -35,22 +35,22 @@ class Intake(NamedTuple):
 class Submission:
     """What forwarding asks on the way of a submit.
 
-    `profile_again` gives the limits that hold for its sender at the body's end; it raises Refused when none do.
+    `again` judges its sender at the body's end, by whose limits the pages are taken; it raises Refused.
     """
 
-    __slots__ = ("_body", "_destination", "_intake", "_lease", "_pricing", "_profile_again")
+    __slots__ = ("_again", "_body", "_destination", "_intake", "_lease", "_pricing")
 
     def __init__(
         self,
         lease: Lease,
         body: SubmitBody,
-        profile_again: Callable[[], Profile],
+        again: Callable[[], Permit],
         pricing: Pricing,
         intake: Intake,
     ) -> None:
         self._lease = lease
         self._body = body
-        self._profile_again = profile_again
+        self._again = again
         self._pricing = pricing
         self._intake = intake
         self._destination: Destination | None = None
@@ -75,7 +75,7 @@ class Submission:
             Refused: the body is wrong, its pages are too many, or its sender may not submit any more.
         """
         form, counted = await self._body.finish()
-        profile = self._profile_again()
+        profile = self._again().profile
         self._lease.judge_by(profile)
         self._destination = await self._intake.webhooks.destination(
             form.removed.get("webhook_url"), self._lease.owner

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.acquaintance import Passage, RequestLine, make_passage, make_permit, meet
 from gateway.again import permit_again
 from gateway.auth.keyring import Generation, KeyRecord
+from gateway.jobs.job import job_not_found
 from gateway.model import ClientCertificate, Identity, Peer, Permit, Reason
 from gateway.state import State, compile_settings, with_ring
 from tests.support.pure import denial_of, ip, make_settings
@@ -20,7 +21,8 @@ PROFILES = {"gold": {"pages_per_day": 7}}
 
 
 def state_of(directory: Path, **sections: Any) -> State:
-    return compile_settings(make_settings(directory, {"S": "x" * 40}, profiles=PROFILES, **sections))
+    sections = {"profiles": PROFILES, "public_url": "https://g", **sections}
+    return compile_settings(make_settings(directory, {"S": "x" * 40}, **sections))
 
 
 def ringed(state: State, **changes: Any) -> State:
@@ -61,6 +63,33 @@ def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> 
     assert denied.reason is Reason.UNAUTHENTICATED
 
 
+def poll_of(state: State, method: str = "GET") -> Passage:
+    (key,) = state.ring.keys.values()
+    pairs = ((b"Host", b"g"), (b"X-API-Key", SECRET))
+    caller, path = meet(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    permit = make_permit(state, state.routes.match(method, path, "g"), path, "", caller.address, key.identity)
+    return make_passage(state, caller, RequestLine(method, path), "", permit, 0.0)
+
+
+def test_a_key_that_moved_to_another_owner_starts_and_reads_nothing_of_the_old_ones(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    moved = ringed(state, owner="b")
+    poll = poll_of(state)
+    assert permit_again(state, poll, PEER, NOW) == poll.permit
+    assert denial_of(permit_again, moved, poll, PEER, NOW) == job_not_found().denial
+    assert denial_of(permit_again, moved, by_key(state), PEER, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_job_that_the_query_names_is_named_again(tmp_path: Path) -> None:
+    routes = [{"name": "r", "methods": ["GET"], "path": "/r", "kind": "result", "id": {"in": "query", "name": "id"}}]
+    state = ringed(state_of(tmp_path, routes=routes))
+    (key,) = state.ring.keys.values()
+    caller = meet(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
+    permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", caller.address, key.identity)
+    passage = make_passage(state, caller, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
+    assert permit_again(state, passage, PEER, NOW) == permit
+
+
 def test_other_limits_hold_at_once(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     passage = by_key(state)
@@ -75,9 +104,8 @@ def test_an_address_that_is_shut_out_by_now_is_refused(tmp_path: Path) -> None:
     elsewhere = ringed(state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}))
     assert denial_of(permit_again, elsewhere, passage, PEER, NOW).reason is Reason.ADDRESS_DENIED
     (network,) = state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}).settings.network.allow
-    assert denial_of(permit_again, ringed(state, networks=(network,)), passage, PEER, NOW).reason is (
-        Reason.UNAUTHENTICATED
-    )
+    elsewhere = ringed(state, networks=(network,))
+    assert denial_of(permit_again, elsewhere, passage, PEER, NOW).reason is Reason.ADDRESS_DENIED
 
 
 def test_a_route_that_is_gone_by_now_is_not_found(tmp_path: Path) -> None:
@@ -111,6 +139,40 @@ def test_a_certificate_is_mapped_again(tmp_path: Path) -> None:
     assert permit_again(state, passage, peer, NOW).identity == bearer
     assert denial_of(permit_again, state_of(tmp_path), passage, peer, NOW).reason is Reason.UNAUTHENTICATED
     assert denial_of(permit_again, state, passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
+    certificates = {"identity": "dns", "profile": "gold"}
+    state = state_of(tmp_path, authentication={"certificates": certificates})
+    bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
+                      account="cert:a.example", expires_at=NOW)  # fmt: skip
+    passage = passage_of(state, bearer)
+    peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",), not_after=NOW))
+    assert permit_again(state, passage, peer, NOW - 1).identity == bearer
+    assert denial_of(permit_again, state, passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    tls = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "required"}
+    files = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
+    state = ringed(state_of(tmp_path, tls={**files, **tls}))
+    passage = by_key(state)
+    assert denial_of(permit_again, state, passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    peer = replace(PEER, certificate=ClientCertificate(not_after=NOW))
+    assert permit_again(state, passage, peer, NOW - 1) == passage.permit
+    assert denial_of(permit_again, state, passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:
+    issuer = {"issuer": "https://i", "audience": "g", "algorithms": ["HS256"], "secret": {"env": "S"}}
+    state = ringed(state_of(tmp_path, authentication={"jwt": [issuer]}))
+    bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
+                      account="jwt:https://i#bob", expires_at=NOW)  # fmt: skip
+    poll = poll_of(state)
+    poll = replace(poll, permit=poll.permit._replace(identity=bearer))
+    assert permit_again(state, poll, PEER, NOW - 1).identity == bearer
+    assert denial_of(permit_again, state, poll, PEER, NOW).reason is Reason.TOKEN_EXPIRED
 
 
 def test_who_needed_no_key_needs_none_now(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def invalid() -> Refused:
     return refuse(Reason.TOKEN_INVALID, _INVALID)
 
 
+def expired() -> Refused:
+    """The refusal of a token that was good once."""
+    return refuse(Reason.TOKEN_EXPIRED, _EXPIRED)
+
+
 def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Profile], now: float) -> Identity:
     """Makes the identity of a token whose signature is its issuer's; `now` is in seconds since the epoch.
 
@@ -59,7 +64,7 @@ def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Prof
         raise invalid()
     expires_at = expires + issuer.leeway
     if now >= expires_at:
-        raise refuse(Reason.TOKEN_EXPIRED, _EXPIRED)
+        raise expired()
     if not issuer.required_scopes <= scopes:
         raise refuse(Reason.FORBIDDEN, _SCOPE)
     profile = _profile(claims, issuer, profiles)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from gateway.auth.apikey import Key, digest_of, find_key
 from gateway.auth.credential import credential_of
+from gateway.auth.goodnow import check_place, check_time
 from gateway.auth.jwt import KeyUnknown, identify
 from gateway.auth.mtls import certificate_identity
 from gateway.auth.secret import PREFIX, is_secret
@@ -16,10 +17,8 @@ from gateway.model import ClientCertificate, Denial, Identity, Reason
 from gateway.state import Live, State
 
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
-_EXPIRED: Final = "This API key has expired."
 _UNKNOWN: Final = "This API key is not known here, or no more."
 _NOT_WHOLE: Final = "This API key is not whole: its checksum does not fit (was it cut off when it was copied?)."
-_ELSEWHERE: Final = "This key may not be used from this address."
 _TOO_MANY: Final = "Too many credentials from this address failed; good ones are not affected."
 
 
@@ -84,7 +83,7 @@ class Login:
                 raise
             return Attempt(("none", "malformed"), refusal=refused)
         if credential is None:
-            return _by_certificate(state, peer.certificate)
+            return _by_certificate(state, peer.certificate, self._wall())
         return await self._by_credential(state, credential, peer, now)
 
     async def _by_credential(self, state: State, credential: bytes, peer: Evidence, now: float) -> Attempt:
@@ -105,12 +104,15 @@ class Login:
 
     def _by_key(self, state: State, key: Key, peer: Evidence, now: float) -> Attempt:
         identity = key.identity
-        if identity.expires_at is not None and self._wall() >= identity.expires_at:
-            expired = refuse(Reason.UNAUTHENTICATED, _EXPIRED)
+        try:
+            check_time(identity, self._wall())
+        except Refused as expired:
             attempt = self._failed(state, peer, now, ("api_key", "expired"), expired)
             return replace(attempt, closed_id=identity.key_id)
-        if key.networks and peer.address not in key.networks:
-            return Attempt(identity.label, identity, refuse(Reason.ADDRESS_DENIED, _ELSEWHERE))
+        try:
+            check_place(key, peer.address)
+        except Refused as refused:
+            return Attempt(identity.label, identity, refused)
         return Attempt(identity.label, identity)
 
     async def _by_token(self, state: State, token: bytes) -> Attempt:
@@ -146,12 +148,14 @@ def _why_unknown(credential: bytes) -> str:
     return _NOT_WHOLE if credential.startswith(PREFIX) and not is_secret(credential) else _UNKNOWN
 
 
-def _by_certificate(state: State, certificate: ClientCertificate | None) -> Attempt:
+def _by_certificate(state: State, certificate: ClientCertificate | None, now: float) -> Attempt:
     """A certificate is an identity only when no credential came with the request, and a mapping says which."""
     identity = None
     if state.certificates is not None and certificate is not None:
         try:
             identity = certificate_identity(certificate, state.certificates)
+            if identity is not None:
+                check_time(identity, now)
         except Refused as refused:
             return Attempt(("certificate", "rejected"), refusal=refused)
     if identity is None:

@@ -59,8 +59,11 @@ def compile_certificate_rules(
     return CertificateRules(kind, profiles[settings.profile], identities)
 
 
-def read_certificate(shown: Mapping[str, Any]) -> ClientCertificate:
-    """Takes the names out of what `ssl.SSLObject.getpeercert()` gives for a verified certificate."""
+def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -> ClientCertificate:
+    """Takes the names out of what `ssl.SSLObject.getpeercert()` gives for a verified certificate.
+
+    `not_after` is when it ends, in seconds since the epoch.
+    """
     alternative = [entry for entry in shown.get("subjectAltName", ()) if len(entry) == len(("kind", "name"))]
     subject = [attribute for rdn in shown.get("subject", ()) for attribute in rdn]
     return ClientCertificate(
@@ -68,6 +71,7 @@ def read_certificate(shown: Mapping[str, Any]) -> ClientCertificate:
         dns=_usable("dns", (name for kind, name in alternative if kind == "DNS")),
         email=_usable("email", (name for kind, name in alternative if kind == "email")),
         cn=_usable("cn", (name for kind, name in subject if kind == "commonName")),
+        not_after=not_after,
     )
 
 
@@ -82,12 +86,10 @@ def certificate_identity(certificate: ClientCertificate | None, rules: Certifica
         return None
     if len(names) > 1:
         raise refuse(Reason.UNAUTHENTICATED, _SEVERAL.format(_CALLED[rules.identity]))
-    if not rules.names:
-        return _identity(names[0], rules.profile)
-    identity = rules.names.get(names[0])
+    identity = rules.names.get(names[0]) if rules.names else _identity(names[0], rules.profile)
     if identity is None:
         raise refuse(Reason.UNAUTHENTICATED, _UNLISTED.format(_CALLED[rules.identity]))
-    return identity
+    return replace(identity, expires_at=None if certificate is None else certificate.not_after)
 
 
 def _identity(name: str, profile: Profile) -> Identity:

@@ -4,8 +4,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from gateway.auth.apikey import Key
-from gateway.errors import refuse
-from gateway.model import Identity, Reason
+from gateway.auth.goodnow import check_place, check_time
+from gateway.errors import Refused
+from gateway.model import Identity
 from gateway.state import State
 
 
@@ -26,7 +27,7 @@ def judge_key(state: State, key_id: str | None, now: float) -> Judged:
     found = [
         key.identity for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity.key_id == key_id
     ]
-    live = [identity for identity in found if identity.expires_at is None or identity.expires_at > now]
+    live = [identity for identity in found if _is_live(identity, now)]
     if live:
         newest = max(live, key=lambda identity: identity.generation)
         return Judged(newest, _told(newest))
@@ -41,9 +42,15 @@ def check_networks(state: State, identity: Identity, address: IPv4Address | IPv6
     Raises:
         Refused: address_denied.
     """
-    networks = _key_of(state, identity).networks
-    if networks and address not in networks:
-        raise refuse(Reason.ADDRESS_DENIED, "This key may not be used from this address.")
+    check_place(_key_of(state, identity), address)
+
+
+def _is_live(identity: Identity, now: float) -> bool:
+    try:
+        check_time(identity, now)
+    except Refused:
+        return False
+    return True
 
 
 def _key_of(state: State, identity: Identity) -> Key:

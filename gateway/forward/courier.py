@@ -5,6 +5,7 @@ way ended in an error.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from aiohttp.streams import StreamReader
@@ -20,7 +21,7 @@ from gateway.forward.relay import Collected, Download, Inspection, Watch, send_b
 from gateway.forward.urls import UrlRewriter
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
-from gateway.model import Delivery, Kind, Trace
+from gateway.model import Delivery, Kind, Permit, Trace
 
 _FIRST_NOT_GOOD: Final = 300
 _OK: Final = 200
@@ -73,13 +74,25 @@ class Onlooker(Protocol):
         """What looks at one answer."""
 
 
+Again = Callable[[Passage, ClientConnection], Permit]
+
+
 class Courier:
-    """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header."""
+    """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header.
+
+    `again` judges a request once more that has waited.
+    """
 
     def __init__(
-        self, upstreams: Upstreams, clock: Callable[[], float], date: Callable[[], bytes], onlooker: Onlooker
+        self,
+        upstreams: Upstreams,
+        clock: Callable[[], float],
+        date: Callable[[], bytes],
+        onlooker: Onlooker,
+        again: Again,
     ) -> None:
         self._onlooker = onlooker
+        self._again = again
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
@@ -95,6 +108,8 @@ class Courier:
         pool = self._upstreams.pool_of(order.passage.target)
         upstream = await self._ask_safely(order, pool)
         try:
+            if order.submit is None:  # a job that the upstream has taken is told of, whatever became of its sender
+                self.look_again(order)
             await self._pass_on(order, upstream)
         except BaseException:
             pool.discard(upstream)
@@ -105,6 +120,15 @@ class Courier:
             pool.give_back(upstream, order.delivery.ended)
         else:
             pool.discard(upstream)
+
+    def look_again(self, order: Order) -> None:
+        """Judges a request once more, if it has waited for so long that what was found of it is not good any more.
+
+        Raises:
+            Refused: it would not be let in now.
+        """
+        if self._clock() >= order.passage.good_until:
+            self._again(order.passage, order.client)
 
     def share(self, order: Order, answer: AnswerHead, content: bytes) -> None:
         """Passes on a whole answer that was asked for once, for all who waited for it."""
@@ -137,7 +161,10 @@ class Courier:
             delivery.started = delivery.started or self._clock()
             upstream.send(upstream_head(passage.opening, order.trace))
             if passage.fields.has_body:
-                await send_body(client, order.body, passage, upstream, delivery, order.submit or order.inspection)
+                ready = partial(self.look_again, order)
+                await send_body(
+                    client, order.body, passage, upstream, delivery, order.submit or order.inspection, ready
+                )
             client.expect(passage.target.read_timeout, _silence)
             await upstream.answered
             if upstream.failure is not None:

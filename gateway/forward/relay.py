@@ -4,6 +4,7 @@ What is large is never held: pieces are passed on as they come, and whoever can'
 answer that fails midway ends in a cut connection, never in a polite end, so that nobody takes it for the whole.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from aiohttp.streams import StreamReader
@@ -68,10 +69,12 @@ async def send_body(
     upstream: UpstreamConnection,
     delivery: Delivery,
     inspection: Inspection | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Streams the request's body upstream until its end, or until the upstream answers or fails early.
 
-    What `inspection` takes out or holds back is framed anew, in chunks.
+    What `inspection` takes out or holds back is framed anew, in chunks. `ready` is called right before the end is
+    released, and may refuse it.
 
     Raises:
         Refused: the body is too large, too slow or malformed.
@@ -92,6 +95,7 @@ async def send_body(
             if _has_answered(upstream):
                 break
             if is_last:
+                ready()
                 _release(client, inspection)
             _pass_on(upstream, data, is_last, passage.fields.chunked or inspection is not None)
             if is_last:

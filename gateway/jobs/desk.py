@@ -51,8 +51,8 @@ class JobDesk(NamedTuple):
         caller.job, caller.job_of = job, passage
         return job
 
-    def named_in_body(self, passage: Passage) -> NamedInBody:
-        """What looks into the body of a request that names its job there.
+    def named_in_body(self, passage: Passage, look_again: Callable[[], None]) -> NamedInBody:
+        """What looks into the body of a request that names its job there; `look_again` judges its sender once more.
 
         Raises:
             Refused: body_malformed, when there is no body.
@@ -60,10 +60,11 @@ class JobDesk(NamedTuple):
         permit = passage.permit
         if not passage.fields.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({permit.route.id_name}).")
-        return NamedInBody(permit.route.id_name, shape_of(passage), partial(self._let_through, permit))
+        return NamedInBody(permit.route.id_name, shape_of(passage), partial(self._let_through, permit, look_again))
 
-    async def _let_through(self, permit: Permit, named: str) -> Job:
+    async def _let_through(self, permit: Permit, look_again: Callable[[], None], named: str) -> Job:
         """The job that a body names, if it is its sender's; if it is to be deleted, it is nobody's from here on."""
+        look_again()
         job = await self.registry.owned(permit.route.upstream, named, owner_of(permit))
         if permit.route.kind is Kind.DELETE:
             await self.endings.forget_now(job)

@@ -5,6 +5,7 @@ force, it serves no further request.
 """
 
 import asyncio
+import ssl
 from dataclasses import replace
 from typing import Never
 
@@ -86,7 +87,8 @@ def _note_certificate(connection: ClientConnection) -> None:
     # The loop has asked ssl for it already, in both asyncio and uvloop: asking again would decode it again.
     shown = connection.transport.get_extra_info("peercert") if connection.transport is not None else None
     if shown:
-        connection.peer = replace(connection.peer, certificate=read_certificate(shown))
+        certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]))
+        connection.peer = replace(connection.peer, certificate=certificate)
 
 
 async def _unused(_: web.BaseRequest) -> Never:

@@ -33,6 +33,11 @@ def given_rules(identity: str = "dns", **settings: Any) -> CertificateRules:
 # Names
 
 
+def named(**names: tuple[str, ...]) -> ClientCertificate:
+    given: dict[str, Any] = dict(names)
+    return ClientCertificate(**given)
+
+
 def test_reads_the_names_of_every_kind_in_order() -> None:
     shown = {
         "subject": ((("countryName", "DE"),), (("commonName", "A"), ("commonName", "B")), (("commonName", "A"),)),
@@ -105,7 +110,7 @@ def test_without_a_mapping_there_are_no_rules() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_one_name_of_the_kind_that_counts_is_the_identity(kind: str) -> None:
     rules = given_rules(kind, profile="big")
-    certificate = ClientCertificate(**{other: (name,) for other, name in NAMES.items()})
+    certificate = named(**{other: (name,) for other, name in NAMES.items()})
     name = f"cert:{NAMES[kind]}"
     assert certificate_identity(certificate, rules) == Identity(
         key_id=name, owner=name, profile=PROFILES["big"], label=("certificate", "accepted"), account=name
@@ -116,14 +121,14 @@ def test_the_one_name_of_the_kind_that_counts_is_the_identity(kind: str) -> None
 def test_names_of_another_kind_are_no_identity(kind: str) -> None:
     others = {other: (name,) for other, name in NAMES.items() if other != kind}
     for rules in (given_rules(kind), given_rules(kind, names={name: {} for name in NAMES.values()})):
-        assert certificate_identity(ClientCertificate(**others), rules) is None
+        assert certificate_identity(named(**others), rules) is None
         assert certificate_identity(ClientCertificate(), rules) is None
         assert certificate_identity(None, rules) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_names_are_ambiguous_even_when_one_is_listed(kind: str) -> None:
-    certificate = ClientCertificate(**{kind: (NAMES[kind], "other")})
+    certificate = named(**{kind: (NAMES[kind], "other")})
     for rules in (given_rules(kind), given_rules(kind, names={NAMES[kind]: {}})):
         denial = denial_of(certificate_identity, certificate, rules)
         assert denial.reason is Reason.UNAUTHENTICATED

@@ -5,17 +5,18 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
 
 from gateway import app
+from gateway.keyadmin import KeyAdmin
 from gateway.wantedkey import Wanted
 from tests.support.backend import Backend, Connection, answer, obliging
 from tests.support.forms import form, pdf
-from tests.support.gateway import ADMIN_KEY, ENVIRON, KEY, ROUTES, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, ENVIRON, KEY, PLAIN, ROUTES, Running, Start, request, submit
 from tests.support.jobs import (
     PROCESSING,
     Used,
@@ -450,6 +451,77 @@ async def test_many_that_wait_are_answered_at_the_end_by_one_question_at_a_time(
     assert len(heads) == 1
     for client in clients[:3]:
         assert (await client.ask(poll(job))).body == container.results[job]
+
+
+async def _shut_out(_: KeyAdmin, gateway: Running) -> None:
+    gateway.rewrite(lambda document: document["network"].update(allow=["10.0.0.0/8"]))
+
+
+# What becomes of a caller while its request waits, and what it is answered then.
+ENDINGS: dict[str, tuple[Callable[[KeyAdmin, Running], Awaitable[object]], int, str]] = {
+    "revoked": (lambda admin, _: admin.revoke("tests", "led", None, force=True), 401, "unauthenticated"),
+    "disabled": (lambda admin, _: admin.disable("tests", "led", disabled=True), 401, "unauthenticated"),
+    "elsewhere": (lambda admin, _: admin.change("tests", "led", networks=("10.0.0.0/8",)), 403, "address_denied"),
+    "moved": (lambda admin, _: admin.change("tests", "led", owner="other"), 404, "job_not_found"),
+    "shut-out": (_shut_out, 403, "address_denied"),
+}
+
+
+async def ended(gateway: Running, name: str, admin: KeyAdmin) -> None:
+    """Lets that become of the key `led`, and waits until the gateway knows."""
+    live = gateway.gateway.live
+    before = live.state
+    await ENDINGS[name][0](admin, gateway)
+    await eventually(lambda: live.state is not before)
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+async def test_a_held_poll_is_judged_again_before_it_is_answered(
+    name: str, gateway: Running, container: Container
+) -> None:
+    async with administering(gateway) as admin:
+        secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
+        job = await started(gateway, key=secret)
+        client = await gateway.connect()
+        client.send(poll(job, "Prefer: wait=50", key=secret))
+        await eventually(lambda: gateway.metric("gateway_polls_held") == 1)
+        await ended(gateway, name, admin)
+    container.results[job] = complete(1)
+    (await client.response()).is_refusal(*ENDINGS[name][1:])
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+async def test_whoever_waits_for_the_upstream_is_judged_again_too(
+    name: str, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.handler._LOOK_AGAIN", 0.0)
+    async with administering(gateway) as admin:
+        secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
+        job = await started(gateway, key=secret)
+        container.slowly = asyncio.Event()
+        asked = len(container.asked)
+        client = await gateway.connect()
+        client.send(poll(job, key=secret))
+        await eventually(lambda: len(container.asked) > asked)
+        await ended(gateway, name, admin)
+    container.results[job] = complete(1)
+    container.slowly.set()
+    (await client.response()).is_refusal(*ENDINGS[name][1:])
+
+
+async def test_a_body_without_a_job_is_not_released_for_who_is_gone_by_then(
+    gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.handler._LOOK_AGAIN", 0.0)
+    async with administering(gateway) as admin:
+        secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
+        client = await gateway.connect()
+        client.send(request("POST", PLAIN, "Content-Length: 10", key=secret) + b"hello")
+        await backend.connected()
+        await ended(gateway, "revoked", admin)
+    client.send(b"world")
+    (await client.response(b"POST")).is_refusal(401, "unauthenticated")
+    assert backend.requests == []
 
 
 async def test_a_large_result_is_fetched_by_each_that_waits(start: Start, container: Container) -> None:
