@@ -5,13 +5,14 @@ A fault ends in exit 1; a warning is something that works and that its author ma
 
 import asyncio
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -25,7 +26,7 @@ from gateway.model import Access, Kind
 from gateway.networks import parse_address
 from gateway.settings import Settings
 from gateway.state import UpstreamTarget, compile_settings, routed_upstreams, with_names
-from gateway.tls import load_pair, load_pairs, names_of
+from gateway.tls import LoadedPair, load_pair, load_pairs, names_of
 
 _SHORT_SECRET: Final = 24
 _WIDE_PROXIES: Final = {4: 8, 6: 32}
@@ -131,6 +132,9 @@ def _key_warnings(settings: Settings) -> Iterator[str]:
     for i, key in enumerate(settings.keys):
         if key.secret.length < _SHORT_SECRET:
             yield f"keys[{i}].secret: is shorter than {_SHORT_SECRET} bytes; make one with: openssl rand -base64 32"
+        if key.expires is not None and key.expires <= datetime.now(UTC):
+            ended = f"{key.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            yield f"keys[{i}].expires: {ended} is over, so key {key.id} is refused"
         for scope in set(key.scopes) - {"admin"}:
             yield f"keys[{i}].scopes: {scope} opens nothing; the only scope is admin"
     for name, entry in settings.authentication.certificates.names.items():
@@ -185,10 +189,25 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
     for kind, text in (("fault", origins.fault), ("warning", origins.warning)):
         if text is not None:
             yield Finding(kind, f"public_url: {text}")
+    yield from (Finding("warning", text) for text in _name_warnings(settings, pairs))
     for pair in pairs:
         names = ", ".join(pair.names) or "no DNS name"
         soon = pair.not_after - datetime.now(UTC) < _SOON
         yield Finding("warning" if soon else "ok", f"certificate for {names} ends {pair.not_after:%Y-%m-%d}")
+
+
+def _name_warnings(settings: Settings, pairs: Sequence[LoadedPair]) -> Iterator[str]:
+    for file, pair in zip((settings.tls, *settings.tls.certificates), pairs, strict=True):
+        if not names_of([pair]):
+            yield f"{file.certificate}: names no host in its subjectAltName, so no client accepts it"
+    public = urlsplit(settings.public_url or "")
+    if public.scheme == "https" and public.hostname and not _is_named(public.hostname, names_of(pairs)):
+        yield f"public_url: no certificate is for {public.hostname}, so clients who come here by it refuse to"
+
+
+def _is_named(host: str, names: Iterable[str]) -> bool:
+    host = host.removesuffix(".")
+    return any(name == host or name == f"*.{host.partition('.')[2]}" for name in names)
 
 
 async def _upstreams(targets: Mapping[str, UpstreamTarget]) -> list[Finding]:

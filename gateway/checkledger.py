@@ -47,6 +47,9 @@ class Looked(NamedTuple):
 
 def ledger_warnings(settings: Settings, *, is_in_environment: bool) -> Iterator[str]:
     """What may not be meant; a URL of the environment is where a password may be."""
+    path = url_of(settings)
+    if path.startswith(SQLITE) and not path.startswith(f"{SQLITE}/"):
+        yield f"ledger.url: is relative: started here it is {named(path)}, elsewhere another; write {SQLITE}/PATH"
     url = settings.ledger.url
     if isinstance(url, SecretValue) or url.startswith(SQLITE) or is_in_environment:
         return

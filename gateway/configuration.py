@@ -18,6 +18,13 @@ from gateway.settings import Settings
 
 _PREFIX: Final = "GATEWAY__"
 _MOST_BYTES: Final = 1_048_576
+_QUOTING: Final = {
+    "found unknown escape character": "a backslash begins an unknown escape: use single quotes",
+    "could not determine a constructor": "tags (!name) are not supported here: quote the value",
+    "found character '@'": "a value can't begin with @: quote it",
+    "found character '`'": "a value can't begin with `: quote it",
+    "found character '%'": "a value can't begin with %: quote it",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,10 +87,18 @@ def _parse(text: str | bytes, origin: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{origin}, line {mark.line + 1}" if mark else origin
-        raise ConfigurationError([Fault("", f"{where}: {error.problem}")]) from None
+        raise ConfigurationError([Fault("", f"{where}: {_in_words(error.problem)}")]) from None
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         # PyYAML's constructors raise whatever they stumble over, such as KeyError for `!!bool x`.
         raise ConfigurationError([Fault("", f"{origin} is no YAML")]) from None
+
+
+def _in_words(problem: str | None) -> str:
+    """What is wrong with a text, without what PyYAML quotes of its values: one may be a URL with a password."""
+    for known, words in _QUOTING.items():
+        if problem is not None and problem.startswith(known):
+            return words
+    return str(problem)
 
 
 def _override(document: Document, environ: Mapping[str, str]) -> Iterator[Fault]:

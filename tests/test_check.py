@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.check import Finding, _lines, check_live, check_settings, local_addresses
 from gateway.devcerts import _ca_builder, _pem, _sign, make_development_certificates
@@ -101,6 +102,10 @@ NO_KEY = (
          ["keys[1].secret: is shorter than 24 bytes; make one with: openssl rand -base64 32",
           "keys[1].scopes: all opens nothing; the only scope is admin"]),
         ({"keys": [{"id": "a", "secret": {"sha256": "0" * 64}, "scopes": ["admin"]}]}, []),
+        ({"keys": [{**KEY, "expires": "2020-01-31T02:00:00+02:00"}]},
+         ["keys[0].expires: 2020-01-31 00:00 UTC is over, so key a is refused"]),
+        ({"keys": [{**KEY, "expires": "2099-01-31T00:00:00Z"}]}, []),
+        ({"public_url": "https://gateway.test:8443"}, []),
         ({"routes": [
             {"name": "a", "methods": ["GET"], "path": "/a", "access": "anyone"},
             {"name": "b", "methods": ["POST"], "path": "/b", "access": "anyone", "kind": "submit"},
@@ -367,3 +372,40 @@ def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
     assert [str(finding) for finding in check_settings(path, ENVIRON)][1:] == [
         f"fault: tls: {tmp_path}/junk.pem holds no PEM certificate"
     ]
+
+
+# Names and places that are not what they seem
+
+
+def test_a_certificate_for_another_host_than_public_url_is_warned_of(tmp_path: Path) -> None:
+    for hosts, public, is_named in (
+        (["gateway.test"], "https://Gateway.test.", True),
+        (["*.test"], "https://gateway.test:8443", True),
+        (["*.test"], "https://a.gateway.test", False),
+        (["127.0.0.1"], "https://127.0.0.1:8443", True),
+        (["::1"], "https://[::1]", True),
+        (["other.test"], "https://gateway.test", False),
+        (["other.test"], "http://gateway.test", True),
+    ):
+        make_development_certificates(tmp_path, hosts)
+        path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), public_url=public))
+        told = [
+            str(found) for found in check_settings(path, ENVIRON) if "public_url: no certificate is for" in str(found)
+        ]
+        assert bool(told) is not is_named, (hosts, public)
+
+
+def test_a_certificate_that_names_no_host_is_warned_of(tmp_path: Path) -> None:
+    builder = _ca_builder(key := ec.generate_private_key(ec.SECP256R1()))
+    make_development_certificates(tmp_path, ["gateway.test"])
+    (tmp_path / "server.pem").write_bytes(_pem(_sign(builder, key)))
+    (tmp_path / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path)))
+    told = "\n".join(map(str, check_settings(path, ENVIRON)))
+    assert "server.pem: names no host in its subjectAltName, so no client accepts it" in told
+
+
+def test_a_relative_ledger_is_warned_of_with_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    warned = f"warning: ledger.url: is relative: started here it is {tmp_path}/x/ledger.db, elsewhere another; "
+    assert checked(tmp_path, ledger={"url": "sqlite:///x/ledger.db"}) == [f"{warned}write sqlite:////PATH"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.ledgerurl import url_of
 from gateway.settings import KeySettings, SecretDigest, Settings
 from gateway.state import compile_settings
 from tests.support.pure import document, look_up, make_settings
@@ -155,18 +156,43 @@ def test_the_clear_secret_and_its_digest_are_never_shown(tmp_path: Path, form: i
     [
         (b"a\n", b"a"),
         (b"a\r\n", b"a"),
-        (b"a\n\n", b"a\n"),
-        (b" a ", b" a "),
-        (b"\xff\x00", b"\xff\x00"),
+        (b"a\n\n\r\n\r\r\n", b"a"),
+        (b"\xff", b"\xff"),
+        (b"a \tb", b"a \tb"),
         (b"a", b"a"),
+        (b"a" * 8192 + b"\n", b"a" * 8192),
     ],
 )
-def test_one_newline_at_the_end_of_a_file_is_not_part_of_the_secret(
-    tmp_path: Path, content: bytes, secret: bytes
-) -> None:
+def test_line_ends_at_its_end_are_not_part_of_a_secret(tmp_path: Path, content: bytes, secret: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
-    (key,) = make_settings(tmp_path, keys=[{"id": "a", "secret": {"file": str(tmp_path / "secret")}}]).keys
-    assert key.secret.digest == sha256(secret).digest()
+    environ = {"K": content.decode("utf-8", "surrogateescape")}  # as Python takes over what is no UTF-8
+    references = [{"file": str(tmp_path / "secret")}, {"env": "K"}]
+    for reference in references:
+        (key,) = make_settings(tmp_path, environ, keys=[{"id": "a", "secret": reference}]).keys
+        assert key.secret.digest == sha256(secret).digest()
+
+
+@pytest.mark.parametrize("secret", [" a", "a ", "\ta", "canary\x7f", "can\nary", "can\rary", "a" * 8193])
+def test_a_secret_that_no_header_can_carry_is_a_fault(tmp_path: Path, secret: str) -> None:
+    sections: list[dict[str, Any]] = [
+        {"keys": [{"id": "a", "secret": {"env": "K"}}]},
+        {"admin": {"token": {"env": "K"}}},
+    ]
+    for section in sections:
+        (told,) = faults_of(tmp_path, {"K": secret}, **section).values()
+        assert "what env K holds can be in no header" in told
+        assert "canary" not in told
+
+
+def test_a_secret_longer_than_can_be_read_is_a_fault_and_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"a" * 65537)
+    (told,) = faults_of(tmp_path, keys=[{"id": "a", "secret": {"file": str(tmp_path / "secret")}}]).values()
+    assert told.endswith("is larger than 64 KB")
+
+
+def test_a_url_of_a_ledger_loses_its_line_ends_too(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, {"URL": "postgresql://me:pw@db/x\r\n\n"}, ledger={"url": {"env": "URL"}})
+    assert url_of(settings) == "postgresql://me:pw@db/x"
 
 
 NEVER_WRITTEN = "a secret is never written here: use {env: NAME}, {file: /path} or {sha256: HEX}"

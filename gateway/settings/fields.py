@@ -32,6 +32,9 @@ SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$"
 ONE_CONTAINER = "takes one container: its licence forbids balancing load, and a job lives in the one that made it"
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
+_MOST_SECRET = 65536
+_MOST_CREDENTIAL = 8192
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MOST = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
 _MOST_BYTES = 2**50
 
@@ -148,7 +151,7 @@ class SecretDigest(Section):
     env: str | None = None
     """Name of the environment variable that holds the secret."""
     file: Path | None = None
-    """File that holds the secret; one newline at its end is not part of it."""
+    """File that holds the secret; line ends at its end are not part of it."""
     sha256: str | None = None
     """SHA-256 of the secret, as 64 hexadecimal digits."""
     digest: SkipJsonSchema[bytes] = Field(default=b"", exclude=True, repr=False)
@@ -165,6 +168,9 @@ class SecretDigest(Section):
         if form == "sha256":
             return {form: reference, "digest": _hex_digest(reference), "length": _DIGEST_BYTES}
         secret = _look_up(form, reference, info)
+        if not _carried(secret):
+            told = "a control character, a blank at its start or end, or more than 8 KB"
+            raise ValueError(f"what {form} {reference} holds can be in no header: it has {told}")
         return {form: reference, "digest": sha256(secret).digest(), "length": len(secret)}
 
 
@@ -174,7 +180,7 @@ class SecretValue(Section):
     env: str | None = None
     """Name of the environment variable that holds the secret."""
     file: Path | None = None
-    """File that holds the secret; one newline at its end is not part of it."""
+    """File that holds the secret; line ends at its end are not part of it."""
     value: SkipJsonSchema[bytes] = Field(default=b"", exclude=True, repr=False)
 
     @model_validator(mode="before")
@@ -192,7 +198,8 @@ class SecretValue(Section):
 
 def _look_up(form: str, reference: str, info: ValidationInfo) -> bytes:
     environ: Mapping[str, str] = (info.context or {}).get("environ", {})
-    secret = environ.get(reference, "").encode() if form == "env" else _read_secret(Path(reference))
+    found = environ.get(reference, "").encode("utf-8", "surrogateescape") if form == "env" else _read(Path(reference))
+    secret = found.rstrip(b"\r\n")
     if not secret:
         raise ValueError(f"{'the variable' if form == 'env' else 'the file'} {reference} is empty or not there")
     return secret
@@ -208,9 +215,17 @@ def _hex_digest(text: str) -> bytes:
     return digest
 
 
-def _read_secret(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(65536).removesuffix(b"\n").removesuffix(b"\r")
+            found = file.read(_MOST_SECRET + 1)
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    if len(found) > _MOST_SECRET:
+        raise ValueError(f"{path} is larger than 64 KB")
+    return found
+
+
+def _carried(secret: bytes) -> bool:
+    """Whether a header can have it as its value (RFC 9110 5.5)."""
+    return len(secret) <= _MOST_CREDENTIAL and secret.strip(b" \t") == secret and not _CONTROL.search(secret)
