@@ -27,6 +27,8 @@ from gateway.model import Denial, Reason
 # What the kernel says when there are no descriptors left, or no memory for one more.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SOON: Final = 5
+_ROOT: Final = __file__.rpartition("/")[0] + "/"
+_OURS: Final = "gateway/"
 
 
 class GatewayError(Exception):
@@ -127,10 +129,16 @@ def refuse(reason: Reason, detail: str) -> Refused:
 
 
 def whereabouts(error: BaseException) -> str:
-    """Type and place of an error; not its message, which may hold what a client sent."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    """Type and place of an error; not its message, which may hold what a client sent.
+
+    The place is the last of ours on its way (`gateway/forward/pool.py:66`), whoever raised it there; an error that
+    never was in our code has the one where it was raised.
+    """
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        is_ours = file.startswith(_ROOT)
+        if is_ours or not place.startswith(_OURS):
+            place = f"{_OURS + file.removeprefix(_ROOT) if is_ours else file.rpartition('/')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    return f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+    return f"{type(error).__name__} at {place}" if place else type(error).__name__

@@ -10,10 +10,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from yarl import URL
 
+from gateway.errors import whereabouts
 from gateway.state import UpstreamTarget
 
 _INTERVAL: Final = 5.0
-_TIMEOUT: Final = 3.0
 _OK: Final = 200
 log = structlog.get_logger()
 
@@ -28,15 +28,17 @@ class HealthProbe:
     async def run(self) -> None:
         """Asks until it is cancelled."""
         async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(force_close=True),
             auto_decompress=False,
         ) as session:
             while True:
-                targets = self._targets()
-                problems = await asyncio.gather(*(probe(session, target) for target in targets.values()))
-                self._note(dict(zip(targets, problems, strict=True)))
+                try:
+                    targets = self._targets()
+                    problems = await asyncio.gather(*(probe(session, target) for target in targets.values()))
+                    self._note(dict(zip(targets, problems, strict=True)))
+                except Exception as error:  # noqa: BLE001 -- whoever asks no more says for ever what he saw last
+                    log.error("upstreams could not be asked", error=whereabouts(error))
                 await asyncio.sleep(_INTERVAL)
 
     @property
@@ -71,15 +73,18 @@ class HealthProbe:
 
 
 async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str | None:
-    """Asks once; None when the upstream is healthy, else what is wrong."""
-    url = URL(f"{target.scheme}://{target.authority}{target.health_path}", encoded=True)
+    """Asks once, for target.health_timeout at the most; None when the upstream is healthy, else what is wrong."""
     try:
-        async with session.get(url, allow_redirects=False) as response:
+        url = URL(f"{target.scheme}://{target.authority}{target.health_path}", encoded=True)
+        timeout = aiohttp.ClientTimeout(total=target.health_timeout)
+        async with session.get(url, allow_redirects=False, timeout=timeout) as response:
             return None if response.status == _OK else f"{target.health_path} answers {response.status}"
     except TimeoutError:
-        return f"no answer within {_TIMEOUT:g} s"
+        return f"no answer within {target.health_timeout:g} s"
     except (aiohttp.ClientError, OSError) as error:
         return f"no answer ({_in_words(error)})"
+    except Exception as error:  # noqa: BLE001 -- what aiohttp makes of an odd answer is no reason to ask no more
+        return f"no answer ({whereabouts(error)})"
 
 
 def _in_words(error: Exception) -> str:

@@ -5,7 +5,7 @@ written down: the ledger gets their SHA-256.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -210,15 +210,18 @@ class KeyAdmin:
         """
         return await self._ledger.read(keys.all_keys)
 
-    async def show(self, key_id: str) -> tuple[KeyRecord, Standing]:
-        """One key of the ledger, and how its account stands.
+    async def show(self, key_id: str) -> tuple[KeyRecord, Standing, Sequence[usage.Grant]]:
+        """One key of the ledger, how its account stands, and its grants.
 
         Raises:
             KeyProblem: there is no such key.
             LedgerUnavailable: there is no answer.
         """
         account = f"key:{self._plain(key_id)}"
-        return await self._ledger.read(lambda c: (keys.one_key(c, key_id), standing_of(c, account, self._wall())))
+        now = self._wall()
+        return await self._ledger.read(
+            lambda c: (keys.one_key(c, key_id), standing_of(c, account, now), usage.grants_of(c, account, now))
+        )
 
     def _known(self, connection: Connection, key_id: str) -> None:
         if key_id not in {key.id for key in self._settings().keys}:

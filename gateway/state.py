@@ -68,6 +68,7 @@ class UpstreamTarget:
     read_timeout: float
     idle_timeout: float
     health_path: str
+    health_timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,4 +313,5 @@ def _target(upstream: Upstream) -> UpstreamTarget:
         read_timeout=upstream.read_timeout,
         idle_timeout=upstream.idle_timeout,
         health_path=upstream.health_path,
+        health_timeout=upstream.health_timeout,
     )

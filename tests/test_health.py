@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ from gateway.state import UpstreamTarget
 
 
 def target_at(port: int) -> UpstreamTarget:
-    return UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/health_check")
+    return UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/health_check", 3.0)
 
 
 @contextlib.asynccontextmanager
@@ -92,3 +93,52 @@ async def test_of_several_upstreams_all_must_be_up(statuses: tuple[int, int], is
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"upstream": name}, status == 200) for name, status in zip(("default", "two"), statuses, strict=True)
     ]
+
+
+async def test_how_long_is_waited_is_of_the_target() -> None:
+    asked = asyncio.Event()
+
+    async def hang(_: web.BaseRequest) -> web.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server = web.ServerRunner(web.Server(hang), shutdown_timeout=0.1)
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        target = replace(target_at(server.addresses[0][1]), health_timeout=0.25)
+        assert await probe(session, target) == "no answer within 0.25 s"
+    assert asked.is_set()
+    await server.cleanup()
+
+
+@pytest.mark.usefixtures("plain_structlog")
+async def test_it_survives_whatever_a_probe_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is no name is a ValueError of aiohttp's, in the place of its own kind; so may be others."""
+    monkeypatch.setattr("gateway.health._INTERVAL", 0.0)
+    async with upstream(200) as port:
+        targets = {"odd": replace(target_at(port), authority="[::1"), "good": target_at(port)}
+        health = HealthProbe(lambda: targets)
+        events = await first_look(health, count=2)
+        assert {entry["upstream"]: entry["event"] for entry in events} == {
+            "odd": "upstream is down", "good": "upstream is up",
+        }  # fmt: skip
+        assert health.healthy == {"odd": False, "good": True}
+
+
+@pytest.mark.usefixtures("plain_structlog")
+async def test_it_survives_a_fault_of_ours_and_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.health._INTERVAL", 0.0)
+    async with upstream(200) as port:
+        looks = iter([RuntimeError("canary")])
+
+        def targets() -> dict[str, UpstreamTarget]:
+            for error in looks:
+                raise error
+            return {"default": target_at(port)}
+
+        health = HealthProbe(targets)
+        first, second = (await first_look(health, count=2))[:2]
+        assert (first["event"], second["event"]) == ("upstreams could not be asked", "upstream is up")
+        assert first["error"].startswith("RuntimeError at gateway/health.py:")

@@ -154,7 +154,7 @@ async def test_changes_of_limits_at_once_are_all_kept(admin: KeyAdmin) -> None:
     await admin.create(ME, Wanted("a"))
     names = ("pages_per_day", "pages_per_month", "requests_per_day", "requests_per_month", "polls_per_minute")
     await asyncio.gather(*(admin.change(ME, "a", limits={name: 7}) for name in names))
-    record, _ = await admin.show("a")
+    record, _, _ = await admin.show("a")
     assert record.limits == dict.fromkeys(names, 7)
 
 
@@ -163,6 +163,7 @@ async def test_configured_keys_may_have_grants_and_begin_anew(admin: KeyAdmin, l
     for key_id in ("a", "ci"):
         await admin.grant(ME, key_id, 500, NOW + DAY)
         assert await admin.reset(ME, key_id) == Used()
-    _, standing = await admin.show("a")
+    _, standing, grants = await admin.show("a")
     assert standing.granted == 500
+    assert grants == [(500, int(NOW + DAY))]
     assert (await audited(ledger))[1] == (ME, "key.grant", "a", {"pages": 500, "until": int(NOW + DAY)})

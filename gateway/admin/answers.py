@@ -59,11 +59,20 @@ class LimitState(Answer):
     soft_limit_crossed: bool = False
 
 
+class GrantedUntil(Answer):
+    """Pages that the budgets have on top, and until when."""
+
+    pages: int
+    until: Moment
+
+
 class KeyInFull(Key):
     """A key of the ledger, and how its account stands."""
 
     standing: dict[str, LimitState]
     """Its limits by name; empty when its profile is gone."""
+    grants: list[GrantedUntil]
+    """Pages on top of its budgets of pages, those that end first before the others."""
 
 
 class Keys(Answer):
@@ -132,7 +141,7 @@ class Job(Answer):
     """`gone`: expired or deleted; only this record of it is left."""
     created_at: Moment
     ended_at: Moment | None
-    """When its end was seen, or when it was gone."""
+    """When its end was seen; of one that was deleted while it ran, when that was."""
     expires_at: Moment | None
     """When it will be gone; null while it runs, and when it is."""
     pages: int | None

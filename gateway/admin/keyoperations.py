@@ -42,10 +42,12 @@ async def create(desk: Desk, call: Call) -> answers.NewSecret:
 
 async def show(desk: Desk, call: Call) -> answers.KeyInFull:
     """Shows a key, and how its account stands."""
-    record, standing = await desk.keys.show(call.subject)
+    record, standing, grants = await desk.keys.show(call.subject)
     now = desk.wall()
     return answers.KeyInFull(
-        **views.key_fields(record, desk.live.state.settings, now), standing=_standing(desk, record, standing, now)
+        **views.key_fields(record, desk.live.state.settings, now),
+        standing=_standing(desk, record, standing, now),
+        grants=[views.granted(grant) for grant in grants],
     )
 
 

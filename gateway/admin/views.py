@@ -6,7 +6,7 @@ from gateway.admin import answers
 from gateway.audit.entry import Entry
 from gateway.auth.keyring import KeyRecord
 from gateway.keyfacts import day, facts_of, key_of, moment
-from gateway.ledger.usage import UsedOnDay
+from gateway.ledger.usage import Grant, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.standing import Used
 from gateway.settings import Settings
@@ -20,6 +20,11 @@ def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, A
 def forgotten(key_id: str, used: Used) -> answers.Forgotten:
     """What a reset forgot."""
     return answers.Forgotten(id=key_id, requests=used.requests, pages=used.pages, spend=_in_currency(used.spend))
+
+
+def granted(grant: Grant) -> answers.GrantedUntil:
+    """One grant of a key."""
+    return answers.GrantedUntil(pages=grant.pages, until=moment(grant.until))
 
 
 def usage_of(row: UsedOnDay) -> answers.UsageOfDay:

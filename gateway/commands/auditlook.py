@@ -32,7 +32,7 @@ def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> 
 
 
 async def _each_page(desk: Desk, since: float, of: str | None, take: _Take) -> None:
-    before: int | None = None
+    before: Recorded | None = None
     while True:
         page = await desk.ledger.read(
             lambda c, before=before: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
@@ -40,7 +40,7 @@ async def _each_page(desk: Desk, since: float, of: str | None, take: _Take) -> N
         take(page)
         if len(page) < _PAGE:
             return
-        before = page[-1].id
+        before = page[-1]
 
 
 def _told_as_json() -> _Take:

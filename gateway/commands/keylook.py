@@ -1,6 +1,7 @@
 """What `gateway keys list`, `show` and `audit` tell; nothing of it changes anything."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ from gateway.commands.session import Desk, look
 from gateway.commands.table import printable, show_table
 from gateway.ledger.audit import recorded
 from gateway.ledger.counts import standing_of
+from gateway.ledger.usage import Grant, grants_of
 from gateway.limits.prices import MILLION
 from gateway.limits.report import limits_report
 from gateway.limits.standing import Standing, Used
@@ -30,6 +32,7 @@ class _Found(NamedTuple):
     view: View
     profile: Profile | None
     standing: Standing
+    grants: Sequence[Grant]
     now: float
 
 
@@ -48,7 +51,8 @@ def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
     if as_json:
         usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
-        account = {"granted_pages": found.standing.granted, "usage": usage, "limits": limits}
+        grants = [{"pages": grant.pages, "until": iso(grant.until)} for grant in found.grants]
+        account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
         noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
         click.echo(json.dumps({**found.view, **noted, "account": account}, indent=2))
         return
@@ -89,14 +93,16 @@ async def _all(desk: Desk) -> list[View]:
 
 async def _one(desk: Desk, key_id: str) -> _Found:
     now, settings = desk.wall(), desk.settings
-    profiles = compile_settings(settings).profiles
+    profiles, account = compile_settings(settings).profiles, f"key:{key_id}"
     for key in settings.keys:
         if key.id == key_id:
-            standing = await desk.ledger.read(lambda c: standing_of(c, f"key:{key_id}", now))
+            standing, grants = await desk.ledger.read(
+                lambda c: (standing_of(c, account, now), grants_of(c, account, now))
+            )
             profile = replace(profiles[key.profile], **compile_overrides(key.limits))
-            return _Found(configured_view(key, now), profile, standing, now)
-    record, standing = await desk.keys.show(key_id)
-    return _Found(ledger_view(record, settings, now), profile_for(record, profiles), standing, now)
+            return _Found(configured_view(key, now), profile, standing, grants, now)
+    record, standing, granted = await desk.keys.show(key_id)
+    return _Found(ledger_view(record, settings, now), profile_for(record, profiles), standing, granted, now)
 
 
 def _listed(view: View) -> list[object]:
@@ -107,7 +113,7 @@ def _listed(view: View) -> list[object]:
 
 
 def _described(found: _Found) -> list[str]:
-    view, standing = found.view, found.standing
+    view = found.view
     facts = {
         "key": f"{view['id']} ({'of the configuration' if view['source'] == 'file' else 'of the ledger'})",
         "state": view["state"],
@@ -119,7 +125,7 @@ def _described(found: _Found) -> list[str]:
         "made": view["created_at"],
         "expires": view["expires_at"] or "never",
         "disabled": view["disabled_at"],
-        "grants": f"{standing.granted} pages more a day and a month" if standing.granted else None,
+        "grants": ", ".join(f"{grant.pages} pages until {iso(grant.until)}" for grant in found.grants) or None,
     }
     lines = [f"{name:<11} {printable(str(value))}" for name, value in facts.items() if value is not None]
     return [*lines, *_secrets(view)]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
 
 from gateway.audit.entry import Action, Entry
 from gateway.ledger.schema import audit, counters, jobs
@@ -95,19 +95,21 @@ def recorded(
     of: str | None = None,
     changes_only: bool = False,
     most: int = 1000,
-    before: int | None = None,
+    before: Recorded | None = None,
 ) -> list[Recorded]:
     """Records since a moment, the newest first; what concerns one key or owner, or all.
 
-    `before` is the id that a list before ended with.
+    The newest is what happened last: first reads and refusals are written down later than changes are. `before` is
+    what a list before ended with.
     """
-    query = select(audit).where(audit.c.at >= int(since)).order_by(audit.c.id.desc()).limit(most)
+    newest_first = select(audit).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(most)
+    query = newest_first.where(audit.c.at >= int(since))
     if of is not None:
         query = query.where(_concerns(of))
     if changes_only:
         query = query.where(audit.c.action.like("key.%"))
     if before is not None:
-        query = query.where(audit.c.id < before)
+        query = query.where(tuple_(audit.c.at, audit.c.id) < tuple_(literal(before.entry.at), literal(before.id)))
     return list(map(_recorded, connection.execute(query)))
 
 

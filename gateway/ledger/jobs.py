@@ -112,7 +112,7 @@ def end(
     settled = settle_one(connection, found.account, found.reservation, pages, now, failed=failed)
     state = JobState.FAILED if failed else JobState.COMPLETE
     expires_at = int(now + result_ttl)
-    _set_end(connection, job, state, now, expires_at)
+    _set_end(connection, job, state, now, int(now), expires_at)
     job_ended(connection, *job, state.name.lower(), now)
     return Ended(state, expires_at, settled)
 
@@ -138,7 +138,8 @@ def _forget(connection: Connection, job: tuple[str, str], now: float) -> tuple[b
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
-    _set_end(connection, job, JobState.GONE, now, int(now))
+    ended_at = int(now) if found.ended_at is None else found.ended_at  # what had ended keeps its end
+    _set_end(connection, job, JobState.GONE, now, ended_at, int(now))
     drop(connection, *job)
     return True, settled
 
@@ -224,8 +225,10 @@ def _locked(connection: Connection, job: tuple[str, str]) -> Row[Any] | None:
     return again if again is not None and again.reservation == found.reservation else None
 
 
-def _set_end(connection: Connection, job: tuple[str, str], state: JobState, now: float, expires_at: int) -> None:
-    values = {"state": state, "ended_at": int(now), "expires_at": expires_at, "changed_at": _milliseconds(now)}
+def _set_end(
+    connection: Connection, job: tuple[str, str], state: JobState, now: float, ended_at: int, expires_at: int
+) -> None:
+    values = {"state": state, "ended_at": ended_at, "expires_at": expires_at, "changed_at": _milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
     connection.execute(_END, {"at": job[0], "named": job[1], **named})
 

@@ -1,6 +1,7 @@
 """What accounts have used: reports, grants, and a fresh start for a window. Each function is one transaction."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, union, update
 
@@ -82,6 +83,19 @@ def grant(connection: Connection, account: str, pages: int, until: int, now: flo
     """Adds pages to an account's budgets of pages, per day and per month, until a moment."""
     row = {"account": account, "pages": pages, "until": until, "created_at": int(now)}
     connection.execute(insert(grants), row)
+
+
+class Grant(NamedTuple):
+    """Pages on top of an account's budgets; `until` is in seconds since the epoch."""
+
+    pages: int
+    until: int
+
+
+def grants_of(connection: Connection, account: str, now: float) -> list[Grant]:
+    """The grants that an account has now, those that end first before the others."""
+    query = select(grants.c.pages, grants.c.until).where(grants.c.account == account, grants.c.until > int(now))
+    return [Grant(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
 
 
 def reset(connection: Connection, account: str, now: float) -> Used:

@@ -120,6 +120,8 @@ class Upstream(Section):
     """How long an idle connection is kept for reuse. uvicorn closes them after 5s: stay below."""
     health_path: str = "/health_check"
     """Path asked every few seconds for gateway_upstream_up."""
+    health_timeout: Timeout = default("3s")
+    """Longest wait for its answer."""
 
     @model_validator(mode="before")
     @classmethod

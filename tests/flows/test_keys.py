@@ -139,7 +139,7 @@ async def test_when_a_secret_was_used_is_noted(gateway: Running, admin: KeyAdmin
     assert (await gateway.ask(request(key=secret))).status == 200
 
     async def is_noted() -> bool:
-        record, _ = await admin.show("led")
+        record, _, _ = await admin.show("led")
         used_at = record.generations[0].last_used_at
         assert used_at is None or began - 1 <= used_at <= time.time()
         return used_at is not None

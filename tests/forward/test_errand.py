@@ -61,7 +61,7 @@ class Office:
         self.facts = Facts()
         self.upstreams = Upstreams(asyncio.get_running_loop())
         self.errands = Errands(self.upstreams, lambda: self.now, lambda: "f" * 32)
-        self.target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, 3.0, "/health")
+        self.target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, 3.0, "/health", 3.0)
 
     def run(self, errand: Errand = GET, within: float = 10.0) -> Asked:
         return Asked(self, errand, within)

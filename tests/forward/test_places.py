@@ -7,7 +7,7 @@ OURS = "https://public.test"
 
 
 def target(host: str = "container", port: int = 8000) -> UpstreamTarget:
-    return UpstreamTarget("http", host, port, f"{host}:{port}", 1.0, 1.0, 1.0, "/")
+    return UpstreamTarget("http", host, port, f"{host}:{port}", 1.0, 1.0, 1.0, "/", 3.0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ async def test_a_client_that_leaves_as_its_connection_is_made_leaves_none_behind
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    pool = Pool(UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/"), loop)
+    pool = Pool(UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0), loop)
     errors: list[BaseException | None] = []
 
     async def ask() -> None:

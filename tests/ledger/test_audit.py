@@ -117,9 +117,25 @@ async def test_what_concerns_a_key_is_found_by_its_id(engine: Engine) -> None:
 async def test_a_list_goes_on_behind_the_last_and_begins_at_a_moment(engine: Engine) -> None:
     await append(engine, *(refused(number, NOW + number) for number in range(5)))
     first = await engine.read(lambda c: recorded(c, most=2))
-    rest = await engine.read(lambda c: recorded(c, before=first[-1].id))
+    rest = await engine.read(lambda c: recorded(c, before=first[-1]))
     assert [found.entry.detail["count"] for found in [*first, *rest]] == [4, 3, 2, 1, 0]
     assert [entry.at for entry in await entries(engine, since=NOON + 3)] == [NOW + 4, NOW + 3]
+
+
+async def test_the_newest_first_is_what_happened_last_not_what_was_written_last(engine: Engine) -> None:
+    """A first read and refusals come from memory: a change that was made after them is written before."""
+    await engine.write(lambda c: record(c, NOW + 7, "cli:op", "key.create", "late", {}))
+    await append(engine, refused(1, NOW + 1), refused(2, NOW + 9), refused(3, NOW + 7))
+    all_of_them = await engine.read(recorded)
+    assert [found.entry.at for found in all_of_them] == sorted(
+        (found.entry.at for found in all_of_them), reverse=True
+    )
+    paged, before = [], None
+    while page := await engine.read(lambda c, before=before: recorded(c, most=1, before=before)):  # type: ignore[misc] # its defaults are the values
+        paged += page
+        before = page[-1]
+    assert paged == all_of_them
+    assert len(paged) == 4
 
 
 async def test_a_secret_is_noted_when_it_is_another_and_when_it_is_gone(engine: Engine) -> None:

@@ -227,6 +227,7 @@ async def test_forgotten_is_forgotten_once_and_nobodys(book: Book) -> None:
     assert await book.forget()
     row = await book.row()
     assert (row.state, row.expires_at, row.changed_at) == (JobState.GONE, int(book.now), int(book.now * 1000))
+    assert row.ended_at == int(book.now - 10)  # its end stays what it was
     book.now += 10
     assert not await book.forget()
     assert await book.row() == row
