@@ -16,6 +16,7 @@ from gateway.jwks import KeySets
 from gateway.keeper import Keeper
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
+from gateway.ledger.writeahead import log_bytes
 from gateway.ledgerurl import named, url_of
 from gateway.limits.standing import Standing, ratios_of
 from gateway.observe.accounts import AccountMetrics
@@ -100,9 +101,13 @@ class Books:
         """The metrics of ledger and spool, without labels."""
         return Numbers(
             Number("gateway_ledger_up", "Whether submits can be counted.", lambda: self.ledger.problem is None),
+            Number("gateway_ledger_wal_bytes", "Bytes of the log beside SQLite's file.", self._log_bytes),
             Number("gateway_spool_used_bytes", "Bytes of uploads that lie aside.", lambda: self.spool.used),
             Number("gateway_spool_limit_bytes", "Bytes of uploads that may lie aside.", lambda: self.spool.limit),
         )
+
+    def _log_bytes(self) -> int:
+        return log_bytes(url_of(self._live.state.settings))
 
     def joined(self, new: Prepared) -> State:
         """A configuration with the keys of the ledger and of issuers as they are known.

@@ -35,6 +35,7 @@ from sqlalchemy.pool import NullPool
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.writeahead import MOST_BYTES, LogBound
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | None
@@ -120,6 +121,7 @@ class _Worker:
         self._clearing = clearing
         self._writes = writes
         self._engine = _make_engine(path, timeout, writes=writes)
+        self._log_bound = LogBound(path, timeout)
         self._connection: Connection | None = None
         self._is_durable = False
         self._file: _Identity = None
@@ -170,6 +172,7 @@ class _Worker:
             job.done.set_exception(error)
         else:
             job.done.set_result(result)
+            self._bound()
 
     def _transact(self, job: _Job) -> Any:
         connection = self._open()
@@ -181,6 +184,14 @@ class _Worker:
             if job.abandoned:
                 raise LedgerUnavailable("nobody waits for it any more")
         return result
+
+    def _bound(self) -> None:
+        if not self._writes or self._connection is None:
+            return
+        try:
+            self._log_bound.keep(_raw(self._connection))
+        except (sqlite3.Error, SQLAlchemyError):
+            self._drop()  # its transaction was told; the next one opens anew, and says what is wrong
 
     def _open(self) -> Connection:
         found = _identity(self._path)
@@ -233,6 +244,7 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
             raw.execute("PRAGMA synchronous=NORMAL")
             if writes:
                 _use_log(raw, timeout)
+                raw.execute(f"PRAGMA journal_size_limit={MOST_BYTES}")
         except BaseException:
             raw.close()
             raise
@@ -246,8 +258,12 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
 
 def _pragma(connection: Connection, text: str) -> None:
     # Not through SQLAlchemy, which would begin a transaction for it: within one it is refused.
+    _raw(connection).execute(f"PRAGMA {text}")
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
     raw: Any = connection.connection.driver_connection
-    raw.execute(f"PRAGMA {text}")
+    return raw  # type: ignore[no-any-return] # SQLAlchemy does not know of which driver it is
 
 
 def _use_log(raw: sqlite3.Connection, timeout: float) -> None:
