@@ -239,9 +239,12 @@ class Handler:
         parts = self._parts
         lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
         boundary = order.passage.boundary or b""
-        body = SubmitBody(boundary, state.form_rules, parts.spool, parts.counter, permit.account)
+        shape = shape_of(order.passage)
+        rules = replace(state.form_rules, checkpoint=shape.checkpoint_field)
+        body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
         passage = order.passage
-        intake = Intake(shape_of(passage), permit.path, partial(parts.jobs.took, passage), parts.webhooks)
+        took = partial(parts.jobs.took, passage)
+        intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.endings.checkpoints)
         again = partial(parts.again, passage, order.client)
         submission = Submission(lease, body, again, state.pricing, intake)
         try:

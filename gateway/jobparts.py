@@ -18,7 +18,7 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.rounds import Rounds
 from gateway.jobs.watcher import Watcher
-from gateway.ledger import letters, received
+from gateway.ledger import checkpoints, letters, received
 from gateway.ledger.ledger import Ledger
 from gateway.limits.unvouched import Unvouched
 from gateway.observe.webhooks import WebhookMetrics
@@ -71,9 +71,7 @@ class JobParts:
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
         self.unvouched = Unvouched(lambda: live.state.settings.body.unverified_limit)
         self.endings.on_ended = self.relay.nudge
-        self.rounds = Rounds(
-            ledger, self._registry, self.watcher, retention, partial(_forget_webhooks, ledger, out, wall)
-        )
+        self.rounds = Rounds(ledger, self._registry, self.watcher, retention, partial(_forget_old, ledger, out, wall))
 
     async def close(self) -> None:
         """Asks no more, and leaves what was followed to others; what is being sent has some seconds to end."""
@@ -105,7 +103,8 @@ def _out(live: Live) -> WebhooksOut:
     return live.state.settings.webhooks.out
 
 
-async def _forget_webhooks(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
-    """Removes what came in and went out long ago, some at once."""
+async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
+    """Removes what came in and went out long ago, and checkpoints that are nobody's, some at once."""
+    await ledger.write(lambda c: checkpoints.forget(c, wall()))
     await ledger.write(lambda c: received.forget(c, wall()))
     await ledger.write(lambda c: letters.forget(c, wall() - out().keep))

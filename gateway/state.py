@@ -168,6 +168,8 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         pages_member=settings.pages,
         delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
         page_fields=frozenset(settings.page_fields),
+        checkpoint_field=settings.checkpoint_field,
+        checkpoint_member=settings.checkpoint_member,
     )
 
 

@@ -12,6 +12,7 @@ from gateway.body.filekind import FileKind
 from gateway.body.form import Form
 from gateway.body.submitbody import SubmitBody
 from gateway.errors import Refused, UpstreamBrokeOff
+from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.shape import JobShape, job_id
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.reservations import Ask
@@ -24,12 +25,16 @@ _KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
 
 
 class Intake(NamedTuple):
-    """What becomes of a job. `took` is told of it once its owner is in the ledger, and whether it failed at once."""
+    """What becomes of a job. `took` is told of it once its owner is in the ledger, and whether it failed at once.
+
+    `checkpoints` knows whose the one is that a submit may name.
+    """
 
     shape: JobShape
     path: str
     took: Callable[[NewJob, bool], None]
     webhooks: Planning
+    checkpoints: Checkpoints
 
 
 class Submission:
@@ -77,6 +82,8 @@ class Submission:
         form, counted = await self._body.finish()
         profile = self._again().profile
         self._lease.judge_by(profile)
+        if form.checkpoint:
+            await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
         self._destination = await self._intake.webhooks.destination(
             form.removed.get("webhook_url"), self._lease.owner
         )

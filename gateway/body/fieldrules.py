@@ -41,11 +41,12 @@ class Treatment:
 class FieldRules:
     """Judges the parts of one form, in order."""
 
-    __slots__ = ("_limited", "_parts", "_rules", "_seen")
+    __slots__ = ("_kept", "_limited", "_parts", "_rules", "_seen")
 
     def __init__(self, rules: FormRules) -> None:
         self._rules = rules
-        self._limited = _LIMITED | rules.removed
+        self._kept = KEPT | rules.removed | (frozenset() if rules.checkpoint is None else {rules.checkpoint})
+        self._limited = _LIMITED | self._kept
         self._seen: set[str] = set()
         self._parts = 0
 
@@ -73,7 +74,7 @@ class FieldRules:
             raise ambiguous(f"The field {meant} is plain text in UTF-8.")
         removed = name in self._rules.removed
         most = _MOST_LIMITED if is_limited else _MOST_FIELD
-        return Treatment(name, is_file=False, forwarded=not removed, kept=removed or name in KEPT, most=most)
+        return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
 
     def _check_single(self, name: str, meant: str) -> None:
         if name != meant:

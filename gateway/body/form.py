@@ -12,10 +12,11 @@ from gateway.body.filekind import FileKind
 
 @dataclass(frozen=True, slots=True)
 class FormRules:
-    """Which fields a submit may not have, and which are taken out of it. Names in lower case."""
+    """Which fields a submit may not have, which are taken out of it, which names a checkpoint. In lower case."""
 
     refused: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Form:
     page_range: str | None = field(default=None, repr=False)
     max_pages: str | None = field(default=None, repr=False)
     mode: str | None = field(default=None, repr=False)
+    checkpoint: str | None = field(default=None, repr=False)
     removed: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: FileFacts | None = None
 

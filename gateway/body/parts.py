@@ -20,13 +20,14 @@ class Parts:
     """Takes the parts of one form from Framing. `kind` is what its file seems to be, None until that is decided."""
 
     __slots__ = (
-        "_beginning", "_delimiter", "_fields_size", "_file", "_head", "_out", "_removed", "_rules", "_size",
-        "_treatment", "_value", "_values", "file_size", "kind",
+        "_beginning", "_checkpoint", "_delimiter", "_fields_size", "_file", "_head", "_out", "_removed", "_rules",
+        "_size", "_treatment", "_value", "_values", "file_size", "kind",
     )  # fmt: skip
 
     def __init__(self, boundary: bytes, rules: FormRules) -> None:
         self._rules = FieldRules(rules)
         self._removed = rules.removed
+        self._checkpoint = rules.checkpoint
         self._delimiter = b"--" + boundary  # behind a line end once anything was given out
         self._out: list[bytes] = []
         self._file: list[bytes] = []
@@ -55,6 +56,7 @@ class Parts:
             page_range=values.get("page_range"),
             max_pages=values.get("max_pages"),
             mode=values.get("mode"),
+            checkpoint=None if self._checkpoint is None else values.get(self._checkpoint),
             removed={name: value for name, value in values.items() if name in self._removed},
             file=None if self.kind is None else FileFacts(self.kind, self.file_size),
         )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from gateway.admission import Admission, ledger_away
 from gateway.errors import LedgerUnavailable
 from gateway.forward.scalars import TopScalars
+from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job
 from gateway.jobs.registry import Registry
 from gateway.jobs.shape import Ending, ending, wanted
@@ -29,6 +30,9 @@ class Endings:
 
     def __init__(self, admission: Admission, registry: Registry, state: Callable[[], State]) -> None:
         self._admission = admission
+        self.checkpoints = Checkpoints(
+            admission.ledger, admission.wall, lambda: state().settings.jobs.result_ttl, admission.work
+        )
         self._registry = registry
         self._state = state
         self._unfinished: set[tuple[str, bytes]] = set()
@@ -59,6 +63,7 @@ class Endings:
         Tells whether it said that the job has ended.
         """
         job.misses = 0
+        self.checkpoints.saw(job, values)
         how = ending(job.shape, values)
         if how is not None:
             job.saw(how)

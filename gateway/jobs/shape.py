@@ -32,7 +32,8 @@ class JobShape:
     """How jobs of one kind are spoken of. Members are those at the top of the container's JSON objects.
 
     `read` is the template of the path that a job is read at: `{path}` stands for the path of its submit as it went
-    upstream, `{id}` for the job's id. `page_fields` are the fields of a submit that bound its pages.
+    upstream, `{id}` for the job's id. `page_fields` are the fields of a submit that bound its pages,
+    `checkpoint_field` is the one that names a checkpoint, `checkpoint_member` that of a status answer.
     """
 
     name: str
@@ -48,6 +49,8 @@ class JobShape:
     pages_member: str | None
     delete: DeleteCall | None
     page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
+    checkpoint_field: str | None = "checkpoint_id"
+    checkpoint_member: str | None = "checkpoint_id"
 
 
 class Ending(NamedTuple):
@@ -75,8 +78,8 @@ def delete_request(shape: JobShape, submit_path: str, job_id: str) -> tuple[str,
 
 
 def wanted(shape: JobShape) -> tuple[str, ...]:
-    """The members of a status answer that say whether and how a job has ended."""
-    members = (shape.status_member, shape.success_member, shape.pages_member)
+    """The members of a status answer that say whether and how a job has ended, and what it left behind."""
+    members = (shape.status_member, shape.success_member, shape.pages_member, shape.checkpoint_member)
     return tuple(member for member in members if member is not None)
 
 
@@ -92,6 +95,14 @@ def ending(shape: JobShape, values: Mapping[str, Any]) -> Ending | None:
     failed = status in shape.failed or success is False or (success is None and status not in shape.complete)
     pages = None if shape.pages_member is None else values.get(shape.pages_member)
     return Ending(failed, pages if type(pages) is int and 0 <= pages <= _MOST_PAGES else None)
+
+
+def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:
+    """The checkpoint that a status answer names; None when there is none that can be used."""
+    found = None if shape.checkpoint_member is None else values.get(shape.checkpoint_member)
+    if type(found) is int and found.bit_length() <= _MOST_BITS:
+        found = str(found)
+    return found if isinstance(found, str) and 0 < len(found) <= LONGEST_ID and found.isprintable() else None
 
 
 def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:

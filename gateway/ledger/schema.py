@@ -273,3 +273,13 @@ received: Final = Table(
     Column("handled", SmallInteger, nullable=False),
     Column("until", BigInteger, nullable=False, index=True),
 )
+
+# Checkpoints that containers named in their answers, and to whom: until `expires_at` an owner may submit with one.
+checkpoints: Final = Table(
+    "checkpoints",
+    metadata,
+    Column("upstream", String(64), primary_key=True),
+    Column("checkpoint", String(256), primary_key=True),
+    Column("owner", String(600), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)

@@ -102,6 +102,10 @@ class ShapeSettings(Section):
     """The member of a final answer that counts the pages; null: what was reserved is charged."""
     page_fields: list[Literal["page_range", "max_pages"]] = default(["page_range", "max_pages"])
     """Fields of a submit's form that bound its pages there; one that the container does not obey is ignored."""
+    checkpoint_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = "checkpoint_id"
+    """The field of a submit that names a checkpoint, which must have been shown to its owner. null: there is none."""
+    checkpoint_member: Member | None = "checkpoint_id"
+    """The member of a status answer that names a checkpoint; null: there is none."""
     delete: DeleteSettings | None = None
     """What makes the container forget a job; null: it can't."""
 

@@ -13,6 +13,7 @@ from gateway.jobs.shape import (
     DeleteCall,
     Ending,
     JobShape,
+    checkpoint_of,
     delete_request,
     ending,
     is_id,
@@ -38,6 +39,8 @@ OSS = JobShape(
     failed=frozenset({"failed"}),
     success_member=None,
     pages_member=None,
+    checkpoint_field=None,
+    checkpoint_member=None,
     delete=DeleteCall("POST", "/marker/clear", {"file_id": "{id}", "of": "{path}"}),
 )
 SUBMIT, ID = "/api/v1/marker", "0b8c8e5e-7f6a-4b0e-9a55-0d1c2b3a4f5e"
@@ -69,8 +72,18 @@ def test_a_job_is_deleted_as_its_shape_says() -> None:
 
 
 def test_only_what_a_shape_has_is_asked_for() -> None:
-    assert wanted(DATALAB) == ("status", "success", "page_count")
+    assert wanted(DATALAB) == ("status", "success", "page_count", "checkpoint_id")
     assert wanted(OSS) == ("status",)
+
+
+@pytest.mark.parametrize(
+    ("found", "checkpoint"),
+    [("cp-1", "cp-1"), (7, "7"), (None, None), ("", None), (True, None), (1.5, None), ("a\n", None),
+     ("x" * 257, None), (1 << 65, None)],
+)  # fmt: skip
+def test_a_checkpoint_is_a_short_text_or_number(found: Any, checkpoint: str | None) -> None:
+    assert checkpoint_of(DATALAB, {"checkpoint_id": found}) == checkpoint
+    assert checkpoint_of(OSS, {"checkpoint_id": found}) is None
 
 
 @pytest.mark.parametrize(

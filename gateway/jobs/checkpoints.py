@@ -1,0 +1,77 @@
+"""Checkpoints of containers: a submit may name one only if an answer to its own owner did.
+
+What was seen lately is remembered, so that a client which submits at once is not faster than the ledger's writer; the
+ledger keeps it as long as results, for other replicas and the next start.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+
+from gateway.admission import ledger_away
+from gateway.errors import LedgerUnavailable, refuse
+from gateway.jobs.job import Job
+from gateway.jobs.shape import checkpoint_of
+from gateway.ledger.checkpoints import is_owned, note
+from gateway.ledger.ledger import Ledger
+from gateway.model import Reason
+
+_MOST: Final = 10_000
+log = structlog.get_logger()
+
+
+class Checkpoints:
+    """Whose checkpoints are. `wall` is in seconds since the epoch, `ttl` gives how long they are kept, in seconds."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        wall: Callable[[], float],
+        ttl: Callable[[], float],
+        work: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._ledger = ledger
+        self._wall = wall
+        self._ttl = ttl
+        self._work = work
+        self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()  # until when it is its owner's
+
+    def saw(self, job: Job, values: dict[str, Any]) -> None:
+        """Takes what a status answer said of a job: a checkpoint in it is its owner's from now on."""
+        checkpoint = checkpoint_of(job.shape, values)
+        key = job.upstream, checkpoint or "", job.owner
+        now = self._wall()
+        if checkpoint is None or self._seen.get(key, 0.0) > now:
+            return
+        until = now + self._ttl()
+        self._seen[key] = until
+        self._seen.move_to_end(key)
+        while len(self._seen) > _MOST:
+            self._seen.popitem(last=False)
+        self._work(self._note(key, until))
+
+    async def check(self, upstream: str, checkpoint: str, owner: str) -> None:
+        """Lets a submit name a checkpoint.
+
+        Raises:
+            Refused: job_not_found, whatever the reason is; or ledger_unavailable.
+        """
+        now = self._wall()
+        if self._seen.get((upstream, checkpoint, owner), 0.0) > now:
+            return
+        try:
+            is_theirs = await self._ledger.read(lambda c: is_owned(c, upstream, checkpoint, owner, now))
+        except LedgerUnavailable:
+            raise ledger_away() from None
+        if not is_theirs:
+            detail = "There is no checkpoint of yours with this id, or its time is over (jobs.result_ttl)."
+            raise refuse(Reason.JOB_NOT_FOUND, detail)
+
+    async def _note(self, key: tuple[str, str, str], until: float) -> None:
+        try:
+            await self._ledger.write(lambda c: note(c, *key, until))
+        except LedgerUnavailable:
+            self._seen.pop(key, None)  # the next answer that shows it is another try
+            log.warning("a checkpoint could not be written down; its owner has to read the result again")
