@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+FORMS := $(patsubst requirements/forms/%.txt,$(VENV)/forms/%/.made,$(wildcard requirements/forms/*.txt))
 # A wheel or nothing: a package that had to be built here could come without its C extension.
 PIP_FLAGS ?= --only-binary :all:
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -53,7 +54,7 @@ help:  ## this list
 run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in container: gateway demo $(ARGS)
 	@$(BIN)/gateway demo $(ARGS)
 
-test: lint  ## lint, then the whole suite on uvloop and on asyncio in debug mode, with coverage
+test: lint $(FORMS)  ## lint, then the whole suite on uvloop and on asyncio in debug mode, with coverage
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -n auto --dist loadfile --cov=gateway --cov-report=term $(ARGS)
 
@@ -102,6 +103,13 @@ $(VENV)/.made: FORCE
 	if [ -e $(VENV) ]; then echo "== $(VENV) was made elsewhere or by another Python: making it anew"; fi; \
 	echo "== $(VENV) with $$python ($$("$$python" -c 'import platform; print(platform.python_version())'))"; \
 	rm -rf $(VENV) && "$$python" -m venv $(VENV) && touch $@
+
+# Older releases of what FastAPI reads forms with, each beside the others, for the tests that compare them.
+$(FORMS): $(VENV)/forms/%/.made: requirements/forms/%.txt $(VENV)/.made
+	@echo "== installing $<, every file by its hash"
+	@rm -rf $(@D) && $(PIP) install --quiet $(PIP_FLAGS) --require-hashes --target $(@D) -r $< 2>/dev/null || \
+	  { echo "make: pip could not install $<: is a package index within reach?" >&2; exit 1; }
+	@touch $@
 
 $(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: requirements/%.txt $(VENV)/.made
 	@echo "== installing $<, every file by its hash"

@@ -1,6 +1,7 @@
 """Where the parts of a multipart body begin and end, found as it streams through: pure.
 
 `--boundary` may stand in a body as a delimiter alone: at its very start or behind CRLF, and followed by CRLF or `--`.
+One line end may stand before the first, and one (CRLF or LF) behind the last: all parsers skip these.
 Anywhere else (behind a bare LF, in a head, with blanks or text behind it, before the first part or after the last)
 some parser would take it for a delimiter and another would not, so it is refused. Nothing is decided by how the body
 is cut into pieces. A piece of a part's data with no piece of a delimiter in it goes on as the very object it was.
@@ -19,6 +20,7 @@ from gateway.model import Reason
 _LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
 _LONGEST: Final = len(_LINE_END) + MOST_HEAD_BYTES + len(_HEAD_END)
+_ENDINGS: Final = (b"", b"\n", _LINE_END)
 _COMPARED: Final = 8
 _DIFFERENT: Final = 5
 _MISUSED: Final = "The boundary stands where it is no plain delimiter."
@@ -48,7 +50,7 @@ class Framing:
         self._find = _find_plainly if _repeats_itself(self._dashes) else _find_quickly
         self._sink = sink
         self._held = b""
-        self._step: Callable[[bytes, int], int] = self._opening
+        self._step: Callable[[bytes, int], int] = self._beginning
 
     def take(self, data: bytes) -> None:
         """Goes on with the next bytes.
@@ -62,25 +64,33 @@ class Framing:
             place = self._step(buffer, place)
 
     def finish(self) -> bytes:
-        """Checks that all of the body was there; gives what came behind the closing delimiter: CRLF or nothing.
+        """Checks that all of the body was there; gives what came behind the closing delimiter: a line end or nothing.
 
         Raises:
             Refused: body_malformed.
         """
-        if self._step != self._closing or self._held not in {b"", _LINE_END}:
+        if self._step != self._closing or self._held not in _ENDINGS:
             raise refuse(Reason.BODY_MALFORMED, "The form ends before its closing delimiter.")
         return self._held
 
     # The steps: each goes on at a place, and gives the place where the next one does, or -1 when it needs more bytes.
 
+    def _beginning(self, buffer: bytes, place: int) -> int:
+        """One line end may stand before all else; it goes no further."""
+        begun = buffer[place : place + len(_LINE_END)]
+        if begun != _LINE_END and _LINE_END.startswith(begun):
+            return self._hold(buffer, place)
+        self._step = self._opening
+        return place + len(_LINE_END) if begun == _LINE_END else place
+
     def _opening(self, buffer: bytes, place: int) -> int:
         first = self._dashes + _LINE_END
-        if not buffer.startswith(first[: len(buffer)]):
+        if not first.startswith(buffer[place : place + len(first)]):
             raise ambiguous("The form does not begin with its boundary.")
-        if len(buffer) < len(first):
+        if len(buffer) - place < len(first):
             return self._hold(buffer, place)
         self._step = self._head
-        return len(self._dashes)
+        return place + len(self._dashes)
 
     def _head(self, buffer: bytes, place: int) -> int:
         """Begins at the line end before the head, so that an empty one is found."""
@@ -122,7 +132,7 @@ class Framing:
         raise ambiguous(_MISUSED)
 
     def _closing(self, buffer: bytes, place: int) -> int:
-        if not _LINE_END.startswith(buffer[place:]):
+        if not any(ending.startswith(buffer[place:]) for ending in _ENDINGS):
             raise ambiguous("Something stands behind the form's closing delimiter.")
         return self._hold(buffer, place)
 

@@ -120,7 +120,7 @@ class Ours:
             inspector.finish()
         except Refused:
             return None
-        assert out + inspector.tail == body
+        assert out + inspector.tail == body.removeprefix(b"\r\n")
         delimited = (b"\r\n" + out).split(b"\r\n--" + self.boundary + b"\r\n")
         assert delimited[0] == b""
         return [self._part(text) for text in delimited[1:]]
@@ -192,7 +192,7 @@ ATTACKS = [
     WHOLE.replace(b"x.pdf", b"--b0"),
     WHOLE.replace(b"0-4\r\n--b0", b"--b0"),
     b"preamble\r\n" + WHOLE,
-    b"\r\n" + WHOLE,
+    b"\r\n\r\n" + WHOLE,
     WHOLE + b"epilogue",
     WHOLE + WHOLE,
     END + WHOLE,

@@ -20,6 +20,13 @@ DISPOSITION = b"Content-Disposition: form-data; "
         (b'name="file"; filename="a;b=\xc3\xa4\xff.tar.gz"', "file", True, "gz"),
         (b'name="file"; filename="a\\"b.pdf"', "file", True, "pdf"),
         (b'name="file"; filename="C:\\dir\\x.pdf"', "file", True, "pdf"),
+        (b'name="file"; filename="a\\";b.pdf"', "file", True, "pdf"),  # curl
+        (b'name="file"; filename="a\\\\\\"b;c.pdf"', "file", True, "pdf"),  # Go
+        (b'name="file"; filename="a\\\\"', "file", True, ""),
+        (b'filename="a\\"; name=\\"file_url"; name="file"', "file", True, ""),
+        (b"name=file; filename=\"=?utf-8?B?w6Q=?=\"; filename*=utf-8''%C3%A4.pdf", "file", True, "pdf"),  # .NET
+        (b"name=file; filename=x.png; filename*=utf-8''x.pdf", "file", True, "?"),
+        (b'name="file"; filename="' + b"\xe4\xbd\xa0" * 1024 + b'"', "file", True, ""),
         (b"name=file; filename=x.pdf; filename*=utf-8''x%20y.pdf", "file", True, "pdf"),
         (b'name="file"; filename="' + b"x" * 1022 + b'"', "file", True, ""),
         (b'name="' + b"n" * 128 + b'"', "n" * 128, False, ""),
@@ -40,12 +47,12 @@ def test_a_plain_disposition_is_read(parameters: bytes, name: str, has_filename:
         b'name="a%22"', b"name=a%0d",
         b'name="a', b'name=a"', b'name="a"b',
         b'name="a\\"b"', b'name="a\\\\b"', b'name="\xc3\xa4"', b'name="a\tb"', b'name="a\x7fb"',
-        b'name="file"; filename="a"b.pdf"', b'name="file"; filename="a\\"', b'name="file"; filename="a\\\\"',
-        b'name="file"; filename="a\\\\\\"b"',
-        b'filename="a\\"; name=\\"file_url"; name="file"', b'name="file"; filename="a\\"; name="file_url"',
+        b'name="file"; filename="a"b.pdf"', b'name="file"; filename="a\\"', b'filename="a\\\\"; name="file"',
+        b'name="file"; filename="a\\"; name="file_url"',
         b'name="file"; filename=a b',
-        b'name="' + b"n" * 129 + b'"', b'name="file"; filename="' + b"x" * 1023 + b'"',
+        b'name="' + b"n" * 129 + b'"', b'name="file"; filename="' + b"x" * 1025 + b'"',
         b'name="file"; filename=x; filename*=' + b"x" * 1025,
+        b'name="file"; filename="' + b"\xf0\x9f\x98\x80" * 1050 + b'"',
     ],
 )  # fmt: skip
 def test_an_odd_disposition_is_refused(parameters: bytes) -> None:
@@ -94,6 +101,12 @@ def test_an_encoding_that_is_none_is_let_through(encoding: bytes) -> None:
     assert read_part_head(GOOD + b"\r\nContent-Transfer-Encoding: " + encoding).name == "a"
 
 
+def test_a_header_is_as_long_as_parsers_take_it() -> None:
+    assert read_part_head(GOOD + b"\r\nX: " + b"x" * 4221).name == "a"
+    with pytest.raises(Refused, match="too long"):
+        read_part_head(GOOD + b"\r\nX: " + b"x" * 4222)
+
+
 def test_a_declared_length_is_kept() -> None:
     assert read_part_head(GOOD + b"\r\nContent-Length: 17").length == 17
     assert read_part_head(GOOD).length is None
@@ -111,4 +124,4 @@ def test_the_media_type_is_a_word_or_unknown(value: bytes, expected: str) -> Non
 def test_nothing_of_it_is_shown() -> None:
     shown = repr(read_part_head(DISPOSITION + b'name="s3cret"; filename="s3cret.pdf"\r\nContent-Type: s3cret'))
     assert "s3cret" not in shown
-    assert MOST_HEAD_BYTES == 4096
+    assert MOST_HEAD_BYTES == 8192
