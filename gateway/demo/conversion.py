@@ -48,6 +48,8 @@ class Options(BaseModel):
     page_range: str | None = None
     max_pages: int | None = Field(default=None, ge=1)
     disable_image_extraction: bool = False
+    paginate: bool = False
+    save_checkpoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Operation = Literal["marker", "ocr", "oss"]
 
 _FORMAT_FIELDS = ("output_format", "markdown", "html", "json", "chunks", "images", "metadata")
 _NEVER_SET = (
-    *("checkpoint_id", "versions", "parse_quality_score", "total_cost", "cost_breakdown"),
+    *("versions", "parse_quality_score", "total_cost", "cost_breakdown"),
     *("extraction_schema_json", "segmentation_results", "evaluation"),
 )
 _FILLER = "The quick brown fox jumps over the lazy dog. "
@@ -175,7 +175,8 @@ def work(
     seconds = time.perf_counter() - start
     empty = dict.fromkeys(("pages",) if operation == "ocr" else _FORMAT_FIELDS)
     answer = {"status": "complete", "success": pages > 0, "error": None, "error_in": None, **empty, "page_count": 0}
-    answer |= {**fields, "runtime": round(seconds, 6), **dict.fromkeys(_NEVER_SET)}
+    kept = secrets.token_urlsafe(16) if options.save_checkpoint and pages else None
+    answer |= {**fields, "runtime": round(seconds, 6), "checkpoint_id": kept, **dict.fromkeys(_NEVER_SET)}
     return Outcome(orjson.dumps(answer), pages > 0, pages, seconds)
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from gateway.demo.conversion import Options, Page
 
+_RULE = "-" * 48
+
 
 def render(pages: list[Page], options: Options) -> dict[str, Any]:
     """Writes pages in the formats asked for.
@@ -11,7 +13,12 @@ def render(pages: list[Page], options: Options) -> dict[str, Any]:
     Returns:
         The fields `markdown`, `html`, `json` and `chunks` of an answer, None where not asked for, and `images`.
     """
-    writers = {"markdown": _markdown, "html": _html, "json": _json, "chunks": _chunks}
+    writers = {
+        "markdown": _paginated if options.paginate else _markdown,
+        "html": _html,
+        "json": _json,
+        "chunks": _chunks,
+    }
     asked = {name: write(pages) if name in options.output_format else None for name, write in writers.items()}
     return {**asked, "images": {name: data for page in pages for name, data in page.images.items()}}
 
@@ -38,6 +45,11 @@ def _markdown(pages: list[Page]) -> str:
         parts.append(f"# Page {page.number + 1}")
         parts += [f"![]({block.image})" if block.image else block.text() for block in page.blocks]
     return "\n\n".join(parts) + "\n"
+
+
+def _paginated(pages: list[Page]) -> str:
+    """Each page behind a line with its number, as Marker separates them."""
+    return "".join(f"\n\n{{{page.number}}}{_RULE}\n\n{_markdown([page])}" for page in pages)
 
 
 def _html(pages: list[Page]) -> str:

@@ -404,3 +404,12 @@ async def test_a_client_that_leaves_midway_is_no_news() -> None:
             assert response.status == 200
         started.terminate()
         assert await started.communicate() == (b"", b"")
+
+
+async def test_a_checkpoint_is_kept_where_it_is_asked_for(client: Client) -> None:
+    asked = await finished(client, await submit(client, upload(sample_pdf(1), ("save_checkpoint", "true"))))
+    again = await finished(client, await submit(client, upload(sample_pdf(1), ("save_checkpoint", "true"))))
+    plain = await finished(client, await submit(client, upload(sample_pdf(1))))
+    broken = await finished(client, await submit(client, upload(b"x", ("save_checkpoint", "true"))))
+    assert len({asked["checkpoint_id"], again["checkpoint_id"]} - {None}) == 2
+    assert (plain["checkpoint_id"], broken["checkpoint_id"]) == (None, None)

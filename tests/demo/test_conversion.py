@@ -75,6 +75,15 @@ def test_only_the_formats_asked_for_are_written() -> None:
     assert [chunk["block_type"] for chunk in fields["chunks"]] == ["Text"] * 3
 
 
+def test_paginate_separates_the_pages_by_their_numbers() -> None:
+    options = Options.model_validate({"paginate": "true", "page_range": "1-2"})
+    pages = convert(io.BytesIO(sample_pdf(3)), options)
+    paginated, plain = render(pages, options)["markdown"], render(pages, Options())["markdown"]
+    assert [line for line in paginated.splitlines() if line.startswith("{")] == ["{1}" + "-" * 48, "{2}" + "-" * 48]
+    assert [line for line in paginated.splitlines() if line.startswith("#")] == ["# Page 2", "# Page 3"]
+    assert "{" not in plain
+
+
 def test_json_is_a_tree_of_pages_and_blocks() -> None:
     options = Options.model_validate({"output_format": "json"})
     tree = json.loads(json.dumps(render(read(sample_pdf(2)), options)["json"]))

@@ -76,6 +76,13 @@ def test_the_container_is_reached_by_the_gateway_alone() -> None:
     assert load("compose.postgres.yaml")["networks"]["ledger"] == {"internal": True}
 
 
+def test_the_container_is_told_what_the_vendors_script_tells_it_and_asked_at_that_port() -> None:
+    told = load("compose.container.yaml")["services"]["container"]["environment"]
+    assert set(told) == {"INFERENCE_HOST", "INFERENCE_PORT"}
+    asked = yaml.safe_load((HERE / "gateway.yaml").read_text())["upstream"]["url"]
+    assert asked.rpartition(":")[2] == told["INFERENCE_PORT"]
+
+
 def test_ours_run_without_rights_on_a_root_that_is_read_only() -> None:
     for name, service in load("compose.yaml")["services"].items():
         assert service["read_only"] is True, name

@@ -349,3 +349,14 @@ def test_the_certificate_fills_the_secret_that_is_mounted() -> None:
     sources = volume(rendered.pod, "configuration")["projected"]["sources"]
     assert certificate["secretName"] in {source["secret"]["name"] for source in sources if "secret" in source}
     assert f"{NAMESPACE}.{NAMESPACE}.svc" in certificate["dnsNames"]
+
+
+DEPLOYED = [
+    ROOT / "deploy" / place / "gateway.yaml"
+    for place in ("compose", "systemd", "kubernetes/overlays/service", "kubernetes/overlays/sidecar")
+]
+
+
+@pytest.mark.parametrize("path", DEPLOYED, ids=lambda path: path.parent.name)
+def test_every_deployment_has_the_path_that_the_sdk_calls(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())["aliases"] == {"/api/v1/convert": "/api/v1/marker"}
