@@ -2,11 +2,13 @@
 
 aiohttp bounds neither how long an answer may wait to be read, nor says anything but a traceback on stderr, with the
 client's bytes in it, when what comes is no HTTP. Only public names are overridden here.
+What comes is parsed in slices, until the turn is over (turn.py).
 
 A connection serves another request only when this one was let in and nothing can follow from it: see KEEPS.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,8 +19,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
 from gateway.errors import refuse, whereabouts
+from gateway.listener.backlog import Backlog
 from gateway.listener.faults import parser_fault
 from gateway.model import Peer, Reason
+from gateway.turn import SLICE, Turn
 
 # Set on a request that was let in, when its head allows another one behind it. Without it the answer says
 # Connection: close: who has shown nothing, or a probe, holds no place, and what a chunked body leaves behind (aiohttp
@@ -36,7 +40,7 @@ log = structlog.get_logger()
 class AdminConnection(RequestHandler):
     """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
 
-    __slots__ = ("_deadline", "_on_end", "has_ended", "peer")
+    __slots__ = ("_backlog", "_deadline", "_on_end", "_turn", "_turn_is_over", "has_ended", "peer")
 
     def __init__(
         self,
@@ -59,6 +63,9 @@ class AdminConnection(RequestHandler):
         self.peer = peer
         self.has_ended = False
         self._on_end = on_end
+        self._backlog = Backlog()
+        self._turn = Turn(time.perf_counter)
+        self._turn_is_over = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,14 +74,26 @@ class AdminConnection(RequestHandler):
         self._expect(_HEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
+        """Called by the loop with what came; and by a body with nothing, so that the parser goes on."""
+        if not data:
+            super().data_received(data)
+            return
         if self._deadline is None:
             self._expect(_HEAD)
-        super().data_received(data)
+        self._backlog.add(data)
+        if not self._turn_is_over:
+            self._parse()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by a body that was read: what waits for it is parsed at the loop's next turn."""
+        super().resume_reading(resume_parser)
+        if self._backlog and not self._turn_is_over:
+            self._end_turn()
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Called by the loop."""
         self._expect(None)
+        self._backlog.clear()
         super().connection_lost(error)
         self._on_end(self)
 
@@ -120,6 +139,31 @@ class AdminConnection(RequestHandler):
             self.transport.write(written_problem(refused))
         self.force_close()
         raise _Answered
+
+    def _parse(self) -> None:
+        """Parses what came, in slices, until the turn is over or a body wants to be read first."""
+        self._turn.work()
+        while self._backlog and not self._turn.is_over and not self._reading_paused:
+            data = self._backlog.take(SLICE)
+            super().data_received(data)
+            self._turn.spend(len(data), data.count(b"\n") // 2)  # a chunk has two line ends
+        self._turn.rest()
+        if self._backlog and not self._reading_paused:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        """Lets others have a turn: what is left over waits, and no more is read."""
+        self._turn_is_over = True
+        if self.transport is not None:
+            self.transport.pause_reading()
+        self._loop.call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._turn_is_over = False
+        self._turn.renew()
+        self._parse()
+        if not (self._turn_is_over or self._reading_paused or self.transport is None or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     def _expect(self, seconds: float | None) -> None:
         if self._deadline is not None:

@@ -11,6 +11,7 @@ This is the one file that stands on aiohttp's private names (each has a test): `
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -169,7 +170,7 @@ class ClientConnection(RequestHandler):
         self._is_stalled = False
         self._is_unread = False
         self._coding = Coding()
-        self._turn = Turn(loop.time)
+        self._turn = Turn(time.perf_counter)  # uvloop's own clock stands still within a turn
         self._written = 0
         self._last_progress = 0
         self._window_ends = _FOREVER

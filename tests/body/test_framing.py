@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -200,3 +201,29 @@ def test_what_may_be_the_beginning_of_a_delimiter_waits() -> None:
         assert b"".join(seen.pieces)[before:] == shown
     framing.take(b"-")
     assert seen.parts == [(b"H", b"one\r\n--boundless")]
+
+
+class Searched(bytes):
+    """Bytes that count how far they are looked through."""
+
+    distance = 0
+
+    def find(self, *wanted: Any) -> int:
+        found = super().find(*wanted)
+        start, *end = wanted[1:] or (0,)
+        Searched.distance += (found if found >= 0 else (*end, len(self))[0]) - start
+        return found
+
+    def rfind(self, *wanted: Any) -> int:
+        found = super().rfind(*wanted)
+        Searched.distance += len(self) - max(found, 0)
+        return found
+
+
+@pytest.mark.parametrize("boundary", [b"b" * 60, b"b" * 60 + b"ABCDEFGH"], ids=["repeats-itself", "plain"])
+def test_many_parts_in_front_of_a_file_are_looked_through_once(boundary: bytes) -> None:
+    Searched.distance = 0
+    part = b"--" + boundary + b"\r\nH\r\n\r\nvalue\r\n"
+    body = Searched(part * 128 + b"--" + boundary + b"\r\nH\r\n\r\n" + b"x" * 200_000)
+    Framing(boundary, Seen()).take(body)
+    assert Searched.distance <= 2 * len(body)
