@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import re
 import string
 
 import pytest
@@ -14,8 +16,10 @@ from gateway.errors import (
     UpstreamBrokeOff,
     UpstreamFailed,
     refuse,
+    whereabouts,
 )
 from gateway.model import VERDICTS, Access, Denial, Kind, Reason, Route, Source
+from gateway.networks import parse_address
 from tests.support.pure import REFUSING_REASONS, make_head, make_identity
 
 UPSTREAM = {Reason.UPSTREAM_UNREACHABLE: 502, Reason.UPSTREAM_BROKE_OFF: 502, Reason.UPSTREAM_TIMEOUT: 504}
@@ -139,3 +143,14 @@ def test_errors_carry_what_they_say() -> None:
     faults = [Fault("a.b", "is wrong"), Fault("", "all is wrong")]
     assert str(ConfigurationError(faults)) == "a.b: is wrong\nall is wrong"
     assert ConfigurationError(faults).faults == tuple(faults)
+
+
+def test_an_error_is_where_it_last_was_in_our_code() -> None:
+    """Raised in a library, below us, or outside: the place that tells most is ours, by its path."""
+    with pytest.raises(ValueError, match="canary") as raised:
+        parse_address("canary")
+    assert re.fullmatch(r"\w+Error at gateway/networks\.py:\d+", whereabouts(raised.value))
+    assert whereabouts(KeyError("canary")) == "KeyError"
+    with pytest.raises(json.JSONDecodeError) as elsewhere:
+        json.loads("canary")
+    assert re.fullmatch(r"JSONDecodeError at decoder\.py:\d+", whereabouts(elsewhere.value))
