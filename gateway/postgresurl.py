@@ -14,6 +14,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:@]+)(?::([0-9]{1,5}))?")
 _SETTING: Final = re.compile(r"[a-z][a-z0-9_.]*")
 _MOST_PORT: Final = 65535
 _PORT: Final = 5432
+_MOST_LABEL: Final = 63
 _MODES: Final = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 _SESSIONS: Final = frozenset({"any", "read-write", "read-only", "primary", "standby", "prefer-standby"})
 # Where to, and how: all but what the server is told of the session.
@@ -129,9 +130,14 @@ def _host(text: str) -> tuple[str, int | None]:
     if text.startswith("/"):
         return text, None
     found = _HOST.fullmatch(text)
-    if found is None:
+    if found is None or not text.isascii() or not all(0 < len(part) <= _MOST_LABEL for part in _labels(found[1])):
         raise ValueError("has a host or port that can't be read")
     return found[1].strip("[]"), None if found[2] is None else _port(found[2])
+
+
+def _labels(name: str) -> list[str]:
+    """What stands between the dots of a host's name; looking up an empty or a long one raises whatever it likes."""
+    return name.removesuffix(".").split(".")
 
 
 def _port(text: str) -> int:
