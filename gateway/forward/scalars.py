@@ -25,6 +25,7 @@ _FIRST_PIECE: Final = 256
 _FACTOR: Final = 4
 _LONGEST: Final = 1024
 _MOST_MARKS: Final = 2000  # at the top, where each costs some microseconds
+_MARKS_OF_A_CONTAINER: Final = 10  # where a short one ends is found by halving, which costs as much
 _OPENING_BRACE: Final = 0x7B
 _COLON: Final = 0x3A
 _UNREADABLE: Final = object()
@@ -122,6 +123,7 @@ class TopScalars:
             self._text.clear()
             return
         self._below = Depth()
+        self._marks += _MARKS_OF_A_CONTAINER
         if len(self._text) <= _LONGEST:
             self._text += b"x" * (_LONGEST + 1)  # a container is no scalar: what stands here can't be read as one
 

@@ -3,11 +3,13 @@ import time
 import tracemalloc
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.forward.below import Depth
 from gateway.forward.scalars import TopScalars
 from tests.support.pure import PROPERTY
 
@@ -246,3 +248,10 @@ def test_more_members_than_any_answer_has_are_not_read(member: bytes) -> None:
     """Each of them costs some microseconds, and they come in one piece."""
     assert not read(b"{" + member * 100 + b'"z":1').broken
     assert read(b"{" + member * 3000).broken
+
+
+@pytest.mark.parametrize("container", [b"{}", b"[]", b'"a":{},'])
+def test_short_containers_at_the_top_count_as_what_they_cost(container: bytes) -> None:
+    with patch("gateway.forward.scalars.Depth", side_effect=Depth) as opened:
+        assert read(b"{" + container * 3000).broken
+    assert opened.call_count <= 200
