@@ -8,7 +8,7 @@ until any of the three is another. It is a memory of pure functions: nothing tha
 import re
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
 from gateway.body.contenttype import boundary_of
 from gateway.clientaddr import client_address
@@ -133,9 +133,12 @@ def make_permit(
     """Puts together what was decided; `query` is the request's own, with its question mark.
 
     Raises:
-        Refused: job_not_found, when what names a job can't be the id of one; bad_request, when two ids are named.
+        Refused: job_not_found, when what names a job can't be the id of one; bad_request, when two ids are named, or
+            one in another place than the route reads it from.
     """
     profile = identity.profile if identity else state.anonymous
+    if rule.route.kind.is_of_a_job and rule.route.id_in != "query":
+        _refuse_in_query(rule.route.id_name, query)
     return Permit(
         rule.route,
         path,
@@ -170,6 +173,12 @@ def _in_path(rule: Rule, path: str) -> str | None:
         return None if segment is None else unquote(segment, errors="strict")
     except UnicodeDecodeError:
         return None
+
+
+def _refuse_in_query(name: str, query: str) -> None:
+    """Refuses a query that names a job, too, where it is named elsewhere: an upstream might read that one."""
+    if name.lower() in {unquote_plus(pair.partition("=")[0]).lower() for pair in re.split("[?&;]", query)}:
+        raise refuse(Reason.BAD_REQUEST, f"The job is named elsewhere: the query may have no {name}.")
 
 
 def _in_query(wanted: str, query: str) -> str | None:

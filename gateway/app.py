@@ -230,7 +230,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             trail=trail,
         )
         handler = Handler(parts, time.monotonic, RandomIds())
-        connections, traffic = Connections(live, handler, pace, certificates.client_ca), Traffic()
+        connections, traffic = Connections(live, handler, pace, time.time, certificates.client_ca), Traffic()
         acceptor = Acceptor(
             public,
             lambda: door_of(live.state),

@@ -49,10 +49,10 @@ def make_development_certificates(directory: Path, hosts: list[str], clients: Se
     }
     for client in clients:
         pairs[client] = _pair(authority, client, [_client_name(client)], ExtendedKeyUsageOID.CLIENT_AUTH)
-    (directory / "ca.pem").write_bytes(_pem(authority.certificate))
+    _write_anew(directory / "ca.pem", _pem(authority.certificate), 0o644)
     for name, (certificate, key) in pairs.items():
         write_private(directory / f"{name}.key", _key_pem(key))
-        (directory / f"{name}.pem").write_bytes(_pem(certificate))
+        _write_anew(directory / f"{name}.pem", _pem(certificate), 0o644)
 
 
 def _check_names(clients: Sequence[str]) -> None:
@@ -97,8 +97,13 @@ def _pair(
 
 def write_private(path: Path, content: bytes) -> None:
     """Writes a file that only its owner can read, from its first moment on."""
+    _write_anew(path, content, 0o600)
+
+
+def _write_anew(path: Path, content: bytes, mode: int) -> None:
+    """Writes a new file in the place of an old one, or of a link, which is not followed."""
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
 
 

@@ -37,6 +37,7 @@ from gateway.forward.relay import drain
 from gateway.headers import origin_form, read_target
 from gateway.jobs.desk import JobDesk, is_read, is_seen, may_share, shape_of
 from gateway.jobs.job import Job
+from gateway.jobs.named import NamesNone
 from gateway.limits.places import Places
 from gateway.limits.polls import Polls
 from gateway.limits.unvouched import Unvouched
@@ -293,6 +294,8 @@ class Handler:
         if passage.permit.route.kind is Kind.DELETE:
             self._courier.look_again(order)
             await jobs.endings.forget_now(job)
+        if passage.fields.has_body:
+            order = order._replace(inspection=NamesNone(passage.permit.route.id_name))
         had_ended = not job.is_running
         try:
             if passage.hold and job.answer is not None and may_share(order):

@@ -49,6 +49,7 @@ class Pace:
     handshake: float
     head: float
     idle: float
+    lifetime: float
     body_idle: float
     send_idle: float
     min_rate: int
@@ -295,6 +296,7 @@ def _pace(settings: Settings) -> Pace:
         handshake=listen.handshake_timeout,
         head=listen.head_timeout,
         idle=listen.idle_timeout,
+        lifetime=listen.connection_lifetime,
         body_idle=listen.body_idle_timeout,
         send_idle=listen.send_idle_timeout,
         min_rate=listen.body_min_rate,

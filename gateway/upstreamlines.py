@@ -35,7 +35,7 @@ def upstream_lines(
     )
     if key_id is not None:
         lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    is_inspected = route.kind is Kind.SUBMIT or (route.kind.is_of_a_job and route.id_in == "body")
+    is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
     if fields.chunked or (is_inspected and fields.has_body):  # fields may be taken out of a form on its way
         lines.append(b"Transfer-Encoding: chunked")
     elif fields.content_length is not None:

@@ -149,6 +149,17 @@ def test_a_host_that_is_no_name_of_ours_is_written_nowhere(tmp_path: Path) -> No
 # Which job a request is for
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["?request_id=other", "?a=b&request_id=", "?Request_ID", "?request%5Fid=a", "?a;request_id=b", "??request_id=a"],
+)
+def test_a_query_that_names_a_job_beside_the_path_is_refused(query: str, state: State) -> None:
+    rule = state.routes.match("GET", "/api/v1/marker/job-7", "gw.test")
+    denial = denial_of(permit_of, state, rule, "/api/v1/marker/job-7", query, CLIENT, make_identity())
+    assert denial.reason is Reason.BAD_REQUEST
+    assert permit_of(state, rule, "/api/v1/marker/job-7", "?a=request_id", CLIENT, None).request_id == "job-7"
+
+
 JOB_ROUTES = [
     {"name": "submit", "methods": ["POST"], "path": "/marker", "kind": "submit", "job": "oss"},
     {"name": "result", "methods": ["GET", "HEAD"], "path": "/results", "kind": "result", "job": "oss",
@@ -181,7 +192,7 @@ def job_of(state: State, path: str, query: str = "", method: str = "GET") -> str
         ("/results", "?file_id=%30%31a%62", "01ab"),
         ("/results", "?file%5fid=01ab", "01ab"),
         ("/results", "?file_id=01ab&FILE_ID=01ac&file_id[]=01ad", "01ab"),
-        ("/static/01ab/a/b.png", "?file_id=ffff", "01ab"),
+        ("/static/01ab/a/b.png", "?other=file_id", "01ab"),
         ("/static/%301ab/b.png", "", "01ab"),
         ("/any", "?id=caf%C3%A9", "caf\u00e9"),
         ("/any", "?id=a+b%2Bc", "a b+c"),
@@ -210,7 +221,7 @@ def test_a_query_that_names_no_job_is_answered_as_an_unknown_one(query: str, met
 
 @pytest.mark.parametrize(
     ("path", "query"),
-    [("/static/01aB/a", ""), ("/static/x/a", "?file_id=01ab"), ("/static/%ff%fe%ff%fe/a", ""),
+    [("/static/01aB/a", ""), ("/static/x/a", "?a=01ab"), ("/static/%ff%fe%ff%fe/a", ""),
      ("/any", "?id=.."), ("/any", "?id=a;id=b"), ("/any", "?id=a%2Fb"), ("/any", "?id=a%5cb"), ("/any", "?id=%2525")],
 )  # fmt: skip
 def test_an_id_that_no_job_can_have_is_answered_as_an_unknown_one(path: str, query: str, of_jobs: State) -> None:
@@ -232,7 +243,14 @@ def test_a_query_that_names_two_jobs_is_read_in_no_way(query: str, of_jobs: Stat
 
 
 def test_a_job_that_the_body_names_is_not_known_yet(of_jobs: State) -> None:
-    assert job_of(of_jobs, "/clear", "?file_id=01ab", "POST") is None
+    assert job_of(of_jobs, "/clear", "?other=01ab", "POST") is None
+
+
+@pytest.mark.parametrize(("path", "method"), [("/static/01ab/a", "GET"), ("/clear", "POST")])
+def test_a_query_may_name_none_where_the_job_is_named_elsewhere(path: str, method: str, of_jobs: State) -> None:
+    rule = of_jobs.routes.match(method, path, "gw.test")
+    denial = denial_of(permit_of, of_jobs, rule, path, "?file_id=01ab", CLIENT, make_identity())
+    assert denial.reason is Reason.BAD_REQUEST
 
 
 def test_a_submit_names_no_job(of_jobs: State) -> None:

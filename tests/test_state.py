@@ -212,10 +212,11 @@ def test_routes_say_where_their_jobs_are(tmp_path: Path) -> None:
 
 def test_pace_is_that_of_the_listener(tmp_path: Path) -> None:
     listen = {
-        "handshake_timeout": "1s", "head_timeout": "2s", "idle_timeout": "3s", "body_idle_timeout": "4s",
+        "handshake_timeout": "1s", "head_timeout": "2s", "idle_timeout": "3s", "connection_lifetime": "9s",
+        "body_idle_timeout": "4s",
         "send_idle_timeout": "5s", "body_min_rate": "6B", "max_connections": 7, "max_connections_per_address": 8,
     }  # fmt: skip
-    assert compiled(tmp_path, listen=listen).pace == Pace(1.0, 2.0, 3.0, 4.0, 5.0, 6, 7, 8)
+    assert compiled(tmp_path, listen=listen).pace == Pace(1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6, 7, 8)
 
 
 @pytest.mark.parametrize(

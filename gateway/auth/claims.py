@@ -119,10 +119,11 @@ def _is_same(wanted: Any, given: Any) -> bool:
 
 
 def _owner(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
-    """The owner's name; # and % of the issuer are written so that no claim reaches into another issuer's names."""
+    """The owner's name; # and % of the issuer are written so that no claim reaches into another issuer's names.
+
+    A number is none: to the issuer 5 and "5" may be two people (RFC 7519 4.1.2 has texts alone).
+    """
     value = claims.get(issuer.owner_claim)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # of no more digits than the JSON was read with
     if not isinstance(value, str) or not 0 < len(value) <= _MOST_OWNER or not _VISIBLE.issuperset(value):
         return None
     return namespace_of(issuer.name) + value

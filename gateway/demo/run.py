@@ -18,6 +18,7 @@ import yaml
 
 from gateway.app import Addresses, serve
 from gateway.demo.firstkey import has_ledger, provide_key
+from gateway.demo.place import take_place
 from gateway.demo.sample import sample_pdf
 from gateway.devcerts import make_development_certificates
 from gateway.errors import SetupError
@@ -145,7 +146,7 @@ def _say(text: str) -> None:
 
 def _prepare(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        take_place(directory)
         if not all((directory / name).is_file() for name in ("ca.pem", "server.pem", "server.key")):
             make_development_certificates(directory, _HOSTS)
         if not (directory / "sample.pdf").is_file():

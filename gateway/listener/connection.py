@@ -97,6 +97,7 @@ class ClientConnection(RequestHandler):
         "caller",
         "client_ca",
         "deadline",
+        "ends_at",
         "finishes_alone",
         "has_ended",
         "is_coded",
@@ -148,6 +149,7 @@ class ClientConnection(RequestHandler):
         self.writable = Signal()
         self.on_writable: Callable[[], None] | None = None
         self.deadline = _FOREVER
+        self.ends_at = _FOREVER
         self._late: Callable[[], GatewayError] = Idle
         self._serve = serve
         self._traffic = traffic
@@ -326,6 +328,12 @@ class ClientConnection(RequestHandler):
         if self.is_idle and self.request_count:
             self.interrupt(Idle())
 
+    def retire(self) -> None:
+        """Takes no further request, but for one whose head has begun: closes it now, or behind that answer."""
+        self.is_revoked = True
+        if self.is_idle:
+            self.interrupt(Idle())
+
     def revoke(self) -> None:
         """Lets no further request through: closes it now, or behind the answer that is under way."""
         self.is_revoked = True
@@ -345,6 +353,7 @@ class ClientConnection(RequestHandler):
         super(RequestHandler, self).connection_made(transport)
         transport.set_write_buffer_limits(high=_HIGH_WATER)  # type: ignore[attr-defined] # a stream transport
         self._manager.connection_made(self, transport)  # type: ignore[union-attr,arg-type] # both stand until it is lost
+        self.ends_at = self._loop.time() + self.live.state.pace.lifetime
         self._on_start(self)
         self._drive = Drive(self.start(), self._ended)
         self._drive.step()
@@ -474,7 +483,13 @@ class ClientConnection(RequestHandler):
             self.writable.set()
 
     def sweep(self, now: float) -> None:
-        """Ends the present wait when its time is over or its bytes come too slowly; `now` is the loop's time."""
+        """Ends the present wait when its time is over or its bytes come too slowly; `now` is the loop's time.
+
+        The connection itself retires when its own time is over.
+        """
+        if now >= self.ends_at:
+            self.ends_at = _FOREVER
+            self.retire()
         if self._paused and not self._reading_body:
             taken = self._taken()
             if taken != self._last_progress:

@@ -6,6 +6,7 @@ force, it serves no further request.
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Never
 
@@ -23,12 +24,16 @@ class Connections:
     """Makes connections and knows those that are open, or whose exchange runs on without its client.
 
     `client_ca` is the digest of the CAs whose client certificates are believed; None: clients are asked for none.
+    `wall` is in seconds since the epoch: certificates end by it.
     """
 
-    def __init__(self, live: Live, serve: Serve, pace: Pace, client_ca: str | None = None) -> None:
+    def __init__(
+        self, live: Live, serve: Serve, pace: Pace, wall: Callable[[], float], client_ca: str | None = None
+    ) -> None:
         self._live = live
         self._serve = serve
         self._pace = pace
+        self._wall = wall
         self._client_ca = client_ca
         self._loop = asyncio.get_running_loop()
         self._open: set[ClientConnection] = set()
@@ -68,8 +73,15 @@ class Connections:
         self._pace.add(connection)
         if connection.client_ca is not None:
             _note_certificate(connection)
+            self._end_with_certificate(connection)
         if connection.client_ca != self._client_ca:
             connection.revoke()
+
+    def _end_with_certificate(self, connection: ClientConnection) -> None:
+        certificate = connection.peer.certificate
+        if certificate is not None and certificate.not_after is not None:
+            left = certificate.not_after - self._wall()
+            connection.ends_at = min(connection.ends_at, self._loop.time() + left)
 
 
 def door_of(state: State) -> Door:

@@ -53,6 +53,8 @@ class Listen(Section):
     """Longest wait for a whole request head, from the connection's start or the head's first byte."""
     idle_timeout: Timeout = default("75s")
     """Longest idle keep-alive between two requests."""
+    connection_lifetime: Timeout = default("1h")
+    """Longest life of a connection: then it closes, idle at once, busy behind its present answer."""
     body_idle_timeout: Timeout = default("30s")
     """Longest silence within a request body; also the window that body_min_rate is measured over."""
     send_idle_timeout: Timeout = default("30s")

@@ -91,8 +91,7 @@ def test_the_issuer_is_the_very_one(iss: Any) -> None:
 
 
 @pytest.mark.parametrize(("sub", "owner"), [
-    ("alice", "alice"), (7, "7"), (-7, "-7"), (0, "0"), ("a" * 255, "a" * 255), ("!~", "!~"), ("a#b%", "a#b%"),
-    (int("9" * 255), "9" * 255),
+    ("alice", "alice"), ("7", "7"), ("a" * 255, "a" * 255), ("!~", "!~"), ("a#b%", "a#b%"),
 ])  # fmt: skip
 def test_owners(sub: Any, owner: str) -> None:
     assert judged(claims_with(sub=sub)).owner == f"jwt:{ISSUER}#{owner}"
@@ -101,7 +100,7 @@ def test_owners(sub: Any, owner: str) -> None:
 
 @pytest.mark.parametrize("sub", [
     GONE, None, "", "a b", " ", "a\n", "a\r\nX: y", "\x00", "\x7f", "\u00e9", "\ud800", "\u212a", "a" * 256, True,
-    False, 1.0, 1.5, [], ["alice"], {"a": 1}, int("9" * 256),
+    False, 1.0, 1.5, [], ["alice"], {"a": 1}, 7, 0, -7,
 ])  # fmt: skip
 def test_owners_that_are_none(sub: Any) -> None:
     assert refused(claims_with(sub=sub)) == INVALID

@@ -5,6 +5,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from gateway import app
 from gateway.devcerts import make_development_certificates
 from gateway.listener.connection import ClientConnection
 from gateway.model import ClientCertificate
@@ -172,6 +174,28 @@ async def test_a_certificate_out_of_its_time_is_refused(
     past = datetime.now(UTC) - timedelta(minutes=1)
     leaf = authority.issue_cert("batch.test", not_before=past - timedelta(days=1), not_after=past)
     await is_refused(asking, bearing(leaf, version))
+
+
+async def test_a_connection_ends_with_the_certificate_that_it_was_made_with(
+    start: Start, tmp_path: Path, authority: trustme.CA, bearing: Bearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later:
+        """The time module as app.py sees it, two hours on; OpenSSL sees today's."""
+
+        monotonic = time.monotonic
+
+        @staticmethod
+        def time() -> float:
+            return time.time() + 7200
+
+    monkeypatch.setattr(app, "time", Later)
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    gateway = await start(tls={"client_ca": f"{tmp_path}/ca.pem", "client_certificates": "optional"})
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    ended = await gateway.connect(context=bearing(authority.issue_cert("batch.test", not_after=ends)))
+    stands = await gateway.connect(context=bearing(authority.issue_cert("batch.test")))
+    await ended.is_closed()
+    assert (await stands.ask(request())).status == 200
 
 
 @VERSIONS

@@ -741,3 +741,19 @@ async def test_a_plain_upstream_says_nothing_of_jobs(gateway: Running, backend: 
     backend.script = obliging
     assert (await gateway.ask(poll("job-1"))).status == 200
     (await gateway.ask(poll("job-2"))).is_refusal(404, "job_not_found")
+
+
+async def test_an_id_in_another_place_than_the_routes_is_refused(start: Start, container: Container) -> None:
+    gateway = await start(jobs={}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    asked = len(container.asked)
+    (await gateway.ask(poll(f"{job}?request_id=other"))).is_refusal(400, "bad_request")
+    for body in (b'{"job": "other"}', b"job=other", b"\x1f\x8b"):
+        refused = await gateway.ask(request("DELETE", f"/api/v1/marker/{job}", body=body), b"DELETE")
+        refused.is_refusal(400, "body_malformed")
+        job = await started(gateway)
+    (await gateway.ask(request("POST", "/clear?job=other", body=b'{"job": "x"}'), b"POST")).is_refusal(
+        400, "bad_request"
+    )
+    assert (len(container.asked), container.deleted) == (asked, [])
+    assert (await gateway.ask(request("DELETE", f"/api/v1/marker/{job}", body=b"{}"), b"DELETE")).status == 200

@@ -62,6 +62,39 @@ async def test_a_connection_that_asks_nothing_more_is_closed_without_a_word(star
     await gateway.finished(1)
 
 
+async def test_an_idle_connection_ends_with_its_longest_life(start: Start) -> None:
+    gateway = await start(listen={"connection_lifetime": "1s"})
+    client = await gateway.connect()
+    assert (await client.ask(request())).status == 200
+    await client.is_closed()
+
+
+async def test_a_connection_that_is_busy_then_ends_behind_its_present_answer(start: Start, backend: Backend) -> None:
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    backend.script = script
+    gateway = await start()
+    client = await gateway.connect()
+    body = b"x" * 300_000  # past the parser
+    client.send(request("POST", PLAIN, f"Content-Length: {len(body)}") + body[:100_000])
+    await backend.connected()
+    (connection,) = gateway.gateway._connections.all()
+    connection.ends_at = 0.0
+    await eventually(lambda: connection.is_revoked)
+    client.send(body[100_000:])
+    await backend.got(1)
+    answers.set()
+    response = await client.response(b"POST")
+    assert (response.status, response.value(b"connection")) == (200, b"close")
+    await client.is_closed()
+    assert backend.requests[0].body == body
+
+
 async def test_a_head_that_stops_is_answered_and_closed(start: Start, backend: Backend) -> None:
     gateway = await start(listen={"head_timeout": "200ms"})
     client = await gateway.connect()

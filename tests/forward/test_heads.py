@@ -82,12 +82,13 @@ def test_what_passes_unread_is_asked_for_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.RESULT, Kind.ASSET, Kind.DELETE])
-def test_a_body_that_names_a_job_is_held_back_and_so_framed_anew(kind: Kind) -> None:
+def test_the_body_of_a_request_for_a_job_is_held_back_and_so_framed_anew(kind: Kind) -> None:
     head = make_head("/clear", pairs=[(b"Content-Length", b"7")])
-    named = lines_on(kind, head, id_in="body").split(b"\r\n")
-    assert b"Transfer-Encoding: chunked" in named
-    assert b"Content-Length: 7" not in named
-    assert b"Content-Length: 7" in lines_on(kind, head).split(b"\r\n")
+    for place in ("body", "path", "query"):
+        named = lines_on(kind, head, id_in=place).split(b"\r\n")
+        assert b"Transfer-Encoding: chunked" in named
+        assert b"Content-Length: 7" not in named
+    assert b"Content-Length: 7" in lines_on(Kind.PLAIN, head).split(b"\r\n")
     assert b"Transfer-Encoding" not in lines_on(kind, make_head("/clear"), id_in="body")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.jobs.named import NamedInBody
+from gateway.jobs.named import NamedInBody, NamesNone
 from gateway.model import Reason
 from tests.jobs.test_job import SHAPE, make_job
 from tests.support.pure import at_once
@@ -104,3 +104,36 @@ def test_the_body_is_bounded() -> None:
     with pytest.raises(Refused) as caught:
         at_once(named.take(b" "))
     assert caught.value.denial.reason is Reason.BODY_TOO_LARGE
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"other": "file_id"}', b"a=file_id&b", b" \n{}", b"file=1"])
+def test_a_body_that_names_no_job_goes_on_as_it_came(body: bytes) -> None:
+    none = NamesNone("file_id")
+    for start in range(len(body)):
+        assert at_once(none.take(body[start : start + 1])) == b""
+    assert at_once(none.release()) == body
+    none.released()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"file_id": "x"}', b'{"File_ID": null}', b'{"\\u0066ile_id": 1}', b"file_id=x", b"a=b&file%5fid=x",
+        b"a;FILE_id",
+        b"[]", b'{"a": 1, "a": 2}', b"\x1f\x8b\x08", b'--b\r\nContent-Disposition: form-data; name="file_id"', b"{",
+        b"\xef\xbb\xbf{}",
+    ],
+)  # fmt: skip
+def test_a_body_that_names_a_job_too_or_might_is_refused(body: bytes) -> None:
+    none = NamesNone("file_id")
+    at_once(none.take(body))
+    with pytest.raises(Refused) as caught:
+        at_once(none.release())
+    assert caught.value.denial.reason is Reason.BODY_MALFORMED
+
+
+def test_a_body_that_may_name_none_is_bounded() -> None:
+    none = NamesNone("file_id")
+    at_once(none.take(b"x" * 65_536))
+    with pytest.raises(Refused):
+        at_once(none.take(b"x"))
