@@ -1,7 +1,7 @@
-"""The one way in which a submit may announce its body: multipart/form-data with one unambiguous boundary. Pure.
+"""How a submit may announce its body: multipart/form-data with one unambiguous boundary, or url-encoded. Pure.
 
 Facts this file rests on:
-- FastAPI takes urlencoded forms, too; a limit that reads only multipart is no limit there, so these are refused.
+- FastAPI takes url-encoded forms, too, whatever charset they name; what their fields say is read by urlencoded.py.
 - Starlette decodes the names of fields with the charset parameter: any but utf-8 makes it see other names than ours.
 - FastAPI 0.88 (python-multipart 0.0.6) takes a type with a blank before the first `;`, or in capitals, for another
   one. All read blanks and tabs behind a `;`, and one at the end, alike (tests/body/test_fastapis.py).
@@ -21,6 +21,7 @@ from gateway.model import Reason
 _WHOLE: Final = re.compile(
     rb"""multipart/form-data(?:;[ \t]*[A-Za-z]+=(?:[0-9A-Za-z'+_./:=-]+|"[0-9A-Za-z'()+_,./:=?\ -]+"))+;?\Z""",
 )
+_URLENCODED: Final = re.compile(rb"application/x-www-form-urlencoded(?:;[ \t]*charset=\"?[Uu][Tt][Ff]-?8\"?)?\Z")
 _PARAMETER: Final = re.compile(rb""";[ \t]*([A-Za-z]+)=(?:"([^"]*)"|([^ ;"]+))""")
 _CHARSETS: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin-1", b"latin1"})
 _MOST_BOUNDARY: Final = 70
@@ -28,7 +29,7 @@ _HELP: Final = "Send the document as multipart/form-data, with one boundary of 1
 
 
 def boundary_of(known: Mapping[bytes, list[bytes]]) -> bytes:
-    """Reads the boundary from a request's headers (lower-case names).
+    """Reads the boundary from a request's headers (lower-case names); empty for a url-encoded form.
 
     Raises:
         Refused: unsupported_media_type; the detail never holds what the client sent.
@@ -36,6 +37,8 @@ def boundary_of(known: Mapping[bytes, list[bytes]]) -> bytes:
     if b"content-encoding" in known:
         raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, "Send the form as it is, without a Content-Encoding.")
     types = known.get(b"content-type", ())
+    if len(types) == 1 and _URLENCODED.match(types[0]):
+        return b""
     if len(types) != 1 or not _WHOLE.match(types[0]):
         raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, _HELP)
     found = [(name.lower(), quoted or token) for name, quoted, token in _PARAMETER.findall(types[0])]

@@ -29,13 +29,17 @@ _HELP: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What becomes of one part: does it go upstream, is its value kept here; the most bytes, None without a bound."""
+    """What becomes of one part: does it go upstream, is its value kept here; the most bytes, None without a bound.
+
+    What is `refused` may be there all the same when it is empty: FastAPI takes an empty field for none.
+    """
 
     name: str
     is_file: bool
     forwarded: bool
     kept: bool
     most: int | None
+    refused: bool = False
 
 
 class FieldRules:
@@ -62,7 +66,9 @@ class FieldRules:
         name = head.name
         meant = name.strip(" []").partition("[")[0].strip().lower()
         if meant in self._rules.refused:
-            raise _field_refused(meant)
+            if name != meant or head.has_filename:
+                raise field_refused(meant)
+            return Treatment(name, is_file=False, forwarded=False, kept=False, most=None, refused=True)
         is_limited = meant in self._limited
         if is_limited or meant == FILE:
             self._check_single(name, meant)
@@ -84,6 +90,7 @@ class FieldRules:
         self._seen.add(name)
 
 
-def _field_refused(name: str) -> Refused:
+def field_refused(name: str) -> Refused:
+    """Makes the refusal of a field, which says what would help."""
     help_text = _HELP.get(name, "leave it out")
     return refuse(Reason.FIELD_REFUSED, f"The field {name} is not for this service: {help_text}.")

@@ -6,7 +6,7 @@ more than a few kilobytes, and nothing of other fields.
 
 from typing import Final
 
-from gateway.body.fieldrules import FieldRules, Treatment
+from gateway.body.fieldrules import FieldRules, Treatment, field_refused
 from gateway.body.filekind import SNIFFED, FileKind, guess_kind
 from gateway.body.form import FileFacts, Form, FormRules, Passed
 from gateway.body.parthead import PartHead, ambiguous, read_part_head
@@ -79,8 +79,10 @@ class Parts:
         """Takes bytes of the part.
 
         Raises:
-            Refused: body_too_large, for a field.
+            Refused: body_too_large, for a field; or field_refused.
         """
+        if self._treatment.refused:
+            raise field_refused(self._treatment.name)
         self._size += len(piece)
         if self._treatment.forwarded:
             self._out.append(piece)

@@ -13,6 +13,7 @@ from gateway.body.form import Form, FormRules
 from gateway.body.gaps import Gaps
 from gateway.body.inspector import Inspector
 from gateway.body.spool import Spool, SpoolFile
+from gateway.body.urlencoded import UrlEncoded
 from gateway.body.workerprocess import Content
 
 
@@ -24,14 +25,14 @@ class Inspected(NamedTuple):
 
 
 class SubmitBody:
-    """Inspects one body."""
+    """Inspects one body; without a boundary, a url-encoded one."""
 
     __slots__ = ("_account", "_counter", "_early", "_file", "_gaps", "_inspector", "_spool")
 
     def __init__(
         self, boundary: bytes, rules: FormRules, spool: Spool, counter: PageCounter, account: str = ""
     ) -> None:
-        self._inspector = Inspector(boundary, rules)
+        self._inspector = Inspector(boundary, rules) if boundary else UrlEncoded(rules)
         self._spool = spool
         self._counter = counter
         self._account = account

@@ -44,7 +44,8 @@ def test_one_plain_boundary_is_read(value: bytes, expected: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        b"", b"application/x-www-form-urlencoded", b"application/pdf", b"multipart/mixed; boundary=abc",
+        b"", b"application/x-www-form-urlencoded; charset=utf-16", b"application/x-www-form-urlencoded;x=1",
+        b"application/pdf", b"multipart/mixed; boundary=abc",
         b"multipart/form-data",
         b"multipart/form-data;", b"multipart/form-data; boundary=", b'multipart/form-data; boundary=""',
         b"multipart/form-data; charset=utf-8",
@@ -72,6 +73,11 @@ def test_anything_else_is_refused_and_not_echoed(value: bytes) -> None:
         boundary(value)
     assert caught.value.denial.reason is Reason.UNSUPPORTED_MEDIA_TYPE
     assert "abc" not in caught.value.denial.detail
+
+
+@pytest.mark.parametrize("parameters", [b"", b"; charset=UTF-8", b';charset="utf-8"'])
+def test_a_url_encoded_form_has_none(parameters: bytes) -> None:
+    assert boundary(b"application/x-www-form-urlencoded" + parameters) == b""
 
 
 def test_it_has_to_be_said_once() -> None:

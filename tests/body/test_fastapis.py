@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from gateway.body.contenttype import boundary_of
 from gateway.body.form import FormRules
 from gateway.body.inspector import Inspector
+from gateway.body.urlencoded import UrlEncoded
 from gateway.errors import Refused
 from tests.support.pure import PROPERTY
 
 READER = Path(__file__).parent.parent / "support" / "formreader.py"
 FORMS = Path(sys.prefix) / "forms"
 RELEASES = ["0.88", "0.110", "0.115"]
+REFUSING = FormRules(frozenset({"file_url"}))
 Field = tuple[str, bool, str]
 
 
@@ -56,7 +58,8 @@ def fastapis() -> Iterator[dict[str, Reader]]:
 def accepted(content_type: bytes, body: bytes) -> bytes | None:
     """What goes upstream of a form; None, when we refuse it."""
     try:
-        inspector = Inspector(boundary_of({b"content-type": [content_type]}), FormRules(frozenset({"file_url"})))
+        boundary = boundary_of({b"content-type": [content_type]})
+        inspector = Inspector(boundary, REFUSING) if boundary else UrlEncoded(FormRules())
         return inspector.take(body).upstream + inspector.finish().removed.get("", "").encode() + inspector.tail
     except Refused:
         return None
@@ -127,6 +130,25 @@ def test_no_change_parts_them(fastapis: dict[str, Reader], changes: list[tuple[i
     for place, length, token in changes:
         body = body[:place] + token + body[place + length :]
     agree(fastapis, TYPE, body, step)
+
+
+URLENCODED = b"application/x-www-form-urlencoded"
+encoded = st.sampled_from(
+    [b"&", b";", b"=", b"%", b"%41", b"%C3%A4", b"%ff", b"%26", b"%3B", b"+", b" ", b"a", b"page_range", b"\r\n",
+     b"\xe4", b"[]", b"%00", b'"']
+)  # fmt: skip
+
+
+@settings(PROPERTY, max_examples=700)
+@given(st.lists(encoded, max_size=8).map(b"".join), st.integers(1, 40))
+def test_no_url_encoded_form_parts_them(fastapis: dict[str, Reader], text: bytes, step: int) -> None:
+    agree(fastapis, URLENCODED, b"file_url=https%3A%2F%2Fh%2F" + text, step)
+    agree(fastapis, URLENCODED, text + b"&file_url=https%3A%2F%2Fh%2F", step)
+
+
+def test_a_url_encoded_form_is_read_alike(fastapis: dict[str, Reader]) -> None:
+    assert agree(fastapis, URLENCODED, b"file_url=https://h/a%20b&page_range=0-4%2C7&mode=fast&x=&y=%C3%A4+b", 1)
+    assert agree(fastapis, URLENCODED + b"; charset=utf-8", b"file_url=h")
 
 
 @settings(PROPERTY, max_examples=700)

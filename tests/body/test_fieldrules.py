@@ -43,19 +43,25 @@ def test_each_part_has_its_treatment() -> None:
     assert not admit(field("file_url"), rules=FormRules()).kept
 
 
-@pytest.mark.parametrize("name", ["file_url", "FILE_URL", " file_url", "file_url[]", "file_url[0]", "[file_url]"])
+@pytest.mark.parametrize("name", ["FILE_URL", " file_url", "file_url[]", "file_url[0]", "[file_url]"])
 def test_a_refused_field_is_named_with_what_would_help(name: str) -> None:
     with pytest.raises(Refused, match=r"file_url .*in the field file\.") as caught:
         admit(field(name))
     assert caught.value.denial.reason is Reason.FIELD_REFUSED
 
 
+def test_a_refused_field_may_be_there_empty() -> None:
+    assert admit(field("use_llm")).refused
+    with pytest.raises(Refused, match="use_llm"):
+        admit(document("use_llm"))
+
+
 def test_any_field_can_be_refused() -> None:
     with pytest.raises(Refused, match=r"use_llm .*leave it out"):
-        admit(field("use_llm"))
+        admit(field("use_llm[]"))
     with pytest.raises(Refused, match=r"webhook_url .*poll"):
         admit(
-            field("webhook_url"),
+            field("Webhook_Url"),
             rules=FormRules(refused=frozenset({"webhook_url"}), removed=frozenset({"webhook_url"})),
         )
 

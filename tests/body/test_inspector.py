@@ -134,11 +134,20 @@ def test_a_part_has_the_length_that_it_says() -> None:
     assert refusal(form(field("x", b"1234", b"\r\nContent-Length: 3"))).denial.reason is Reason.UNSUPPORTED_MEDIA_TYPE
 
 
-def test_a_refused_field_is_refused_before_its_value() -> None:
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_a_refused_field_may_be_there_when_it_is_empty(step: int) -> None:
+    others = (document(), field("max_pages", b"7"))
+    found, out, tail, _ = inspect(form(others[0], field("file_url", b""), others[1]), step)
+    assert (found.max_pages, out + tail) == ("7", form(*others))
+
+
+def test_a_refused_field_is_refused_by_the_first_byte_of_its_value() -> None:
     inspector = Inspector(b"b0", RULES)
     inspector.take(document())
+    head, value, _ = field("file_url", b"http://s3cret").partition(b"http")
+    assert inspector.take(head).upstream == b""
     with pytest.raises(Refused, match="file_url") as caught:
-        inspector.take(field("file_url", b"http://s3cret")[:60])
+        inspector.take(value[:1])
     assert caught.value.denial.reason is Reason.FIELD_REFUSED
 
 

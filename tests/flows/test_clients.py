@@ -200,3 +200,21 @@ async def test_a_body_alone_leaves_the_connection_idle(size: int, start: Start, 
     (connection,) = gateway.gateway._connections.all()
     assert connection.is_idle
     assert connection.deadline - connection._loop.time() > 1800
+
+
+async def test_a_submit_without_a_file_goes_on_as_it_came(start: Start, backend: Backend) -> None:
+    gateway = await start(body={"allow_file_url": True})
+    body, kind = b"file_url=https%3A%2F%2Fh%2Fa&page_range=0-4", "Content-Type: application/x-www-form-urlencoded"
+    client = await gateway.connect()
+    assert (await client.ask(request("POST", "/api/v1/marker", kind, body=body))).status == 200
+    assert [arrived.body for arrived in backend.requests] == [body]
+    refused = await client.ask(request("POST", "/api/v1/marker", kind, body=body + b";x=1"))
+    refused.is_refusal(415, "unsupported_media_type")
+    assert len(backend.requests) == 1
+
+
+async def test_such_a_submit_is_not_for_a_service_that_wants_the_document(gateway: Running, backend: Backend) -> None:
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    refused = await gateway.ask(request("POST", "/api/v1/marker", kind, body=b"file_url=https%3A%2F%2Fh%2Fa"))
+    assert (refused.status, refused.reason) in {(415, "unsupported_media_type"), (422, "field_refused")}
+    assert backend.requests == []

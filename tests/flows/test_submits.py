@@ -121,7 +121,7 @@ async def test_fields_that_send_the_container_elsewhere_are_refused_unless_allow
 
 HEADS = {
     "no-type": (),
-    "urlencoded": ("Content-Type: application/x-www-form-urlencoded",),
+    "urlencoded": ("Content-Type: application/x-www-form-urlencoded; charset=utf-16",),
     "json": ("Content-Type: application/json",),
     "no-boundary": ("Content-Type: multipart/form-data",),
     "two-boundaries": (f"Content-Type: {FORM_TYPE}; boundary=other",),
