@@ -1,0 +1,62 @@
+"""Whatever strangers send, memory does not grow with it: 15,000 hostile requests, each on a connection of its own."""
+
+import asyncio
+import ssl
+from contextlib import suppress
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.process import KEY, Served, trusting
+
+_MB: Final = 1024 * 1024
+_REQUESTS: Final = 15_000
+_AT_ONCE: Final = 16
+_GROWTH: Final = 40 * _MB
+_ANSWERED: Final = 60.0
+_HOST: Final = b"Host: localhost\r\n"
+_HOSTILE: Final = (
+    b"GET /api/v1/marker/unknown HTTP/1.1\r\n" + _HOST + b"\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /../x HTTP/1.1\r\n" + _HOST + b"\r\n",
+    bytes(300) + b"\r\n\r\n",
+    b"GET /api/v1/marker/x HTTP/1.1\r\n" + _HOST + b"X-API-Key: wrong\r\n\r\n",
+    b"POST /api/v1/marker HTTP/1.1\r\n" + _HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /api/v1/marker HTTP/1.1\r\n" + _HOST + b"X-API-Key: " + KEY.encode()
+    + b"\r\nContent-Type: multipart/form-data; boundary=X\r\nContent-Length: 66000\r\n\r\n" + b"--X\r\nother" * 6600,
+    b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + _HOST + b"\r\n",
+    b"GET / HTTP/1.1\r\n" + _HOST + b"".join(b"H%d: x\r\n" % number for number in range(150)) + b"\r\n",
+)  # fmt: skip
+
+
+async def send(port: int, tls: ssl.SSLContext, request: bytes) -> bool:
+    """One of them; whether it was answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="localhost")
+    answer = b""
+    with suppress(ConnectionError, ssl.SSLError):
+        writer.write(request)
+        answer = await asyncio.wait_for(reader.read(65536), _ANSWERED)
+    writer.transport.abort()
+    return answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5"))
+
+
+async def attack(port: int, tls: ssl.SSLContext, count: int) -> int:
+    """So many of them, some at once; how many were answered."""
+    requests = islice(cycle(_HOSTILE), count)
+
+    async def some() -> int:
+        return sum([await send(port, tls, request) for request in requests])
+
+    return sum(await asyncio.gather(*(some() for _ in range(_AT_ONCE))))
+
+
+@pytest.mark.timeout(900)  # a minute where nothing else runs
+def test_memory_does_not_grow_with_hostile_requests(served: Served, certificates: Path) -> None:
+    tls = trusting(certificates)
+    before = served.process.memory("VmRSS")
+    answered = asyncio.run(attack(served.port, tls, _REQUESTS))
+    growth = served.process.memory("VmRSS") - before
+    assert answered > _REQUESTS * 0.8  # of a body that nobody reads the answer may be lost with its connection
+    assert growth < _GROWTH, f"{growth / _MB:.0f} MB more than the {before / _MB:.0f} MB before"
