@@ -288,7 +288,7 @@ class Handler:
         if job is None:
             job = await jobs.own(caller, passage)
             order = order._replace(job=job)
-        if passage.hold and job.is_running and passage.asked == job.target:
+        if passage.hold and job.is_running:
             await self._hold(order, job, passage.hold)
             self._parts.again(passage, order.client)
         if passage.permit.route.kind is Kind.DELETE:
@@ -304,7 +304,7 @@ class Handler:
                 await self._courier.forward(order)
         finally:
             self._note_read(order, job, had_ended=had_ended)
-        if state.settings.jobs.delete_after_read and is_read(order, had_ended=had_ended):
+        if state.settings.jobs.delete_after_read and is_read(order, job, had_ended=had_ended):
             await order.client.taken()
             jobs.endings.forget(job)
 

@@ -14,6 +14,7 @@ from gateway.forward.pool import Upstreams
 from gateway.jobs.desk import JobDesk
 from gateway.jobs.endings import Endings
 from gateway.jobs.holds import Holds
+from gateway.jobs.reading import WHYS
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.rounds import Rounds
@@ -89,6 +90,15 @@ class JobParts:
         yield jobs
         yield CounterMetricFamily(
             "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.watcher.asked
+        )
+        unreadable = CounterMetricFamily(
+            "gateway_job_answers_unreadable", "Answers about jobs that could not be read, by why.", labels=("why",)
+        )
+        for why in WHYS:
+            unreadable.add_metric((why,), self.endings.unreadable[why])
+        yield unreadable
+        yield CounterMetricFamily(
+            "gateway_job_status_words_unknown", "Answers with a status word in no list.", self.endings.unknown_words
         )
         yield GaugeMetricFamily(
             "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind

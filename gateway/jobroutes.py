@@ -55,6 +55,7 @@ def job_disagreements(document: Document) -> Iterator[Fault]:
         yield from _job_named(line)
     yield from _balanced(lines)
     yield from _read_elsewhere(lines, document)
+    yield from _result_unread(lines, document)
 
 
 def unread(document: Document) -> Iterator[tuple[str, str, str]]:
@@ -210,6 +211,31 @@ def _read_template(job: str, document: Document) -> str:
     for name in ("jobs", "shapes", job, "read"):
         place = place.get(name) if isinstance(place, dict) else None
     return place if isinstance(place, str) else _READ
+
+
+def _result_unread(lines: Sequence[_Line], document: Document) -> Iterator[Fault]:
+    """Results that are to be deleted once they are read, and that no route of kind result reads."""
+    jobs = document.get("jobs")
+    if not isinstance(jobs, dict) or jobs.get("delete_after_read") is not True:
+        return
+    for job in sorted({line.job for line in lines if line.kind == "submit"}):
+        shape = jobs.get("shapes", {}).get(job) if isinstance(jobs.get("shapes"), dict) else None
+        template = shape.get("result") if isinstance(shape, dict) else None
+        paths = [line.path for line in lines if line.kind == "submit" and line.job == job]
+        if isinstance(template, str) and not any(_is_result(template, path, lines) for path in paths):
+            told = "is served by no route of kind result, so that jobs.delete_after_read would delete nothing"
+            yield Fault(f"jobs.shapes.{job}.result", told)
+
+
+def _is_result(template: str, submit_path: str, lines: Sequence[_Line]) -> bool:
+    """Whether the first route that takes the request for a result is one that reads results."""
+    target = template.replace("{id}", "x").partition("?")[0]
+    for path in _samples(submit_path):
+        asked = target.replace("{path}", path)
+        found = next((line for line in lines if "GET" in line.methods and line.pattern.fullmatch(asked)), None)
+        if found is not None and found.kind == "result":
+            return True
+    return False
 
 
 def _samples(path: str) -> Iterator[str]:

@@ -162,15 +162,16 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         check_url_member=settings.check_url,
         read=settings.read,
         status_member=status.member,
-        processing=frozenset(status.processing),
-        complete=frozenset(status.complete),
-        failed=frozenset(status.failed),
+        processing=_words(status.processing),
+        complete=_words(status.complete),
+        failed=_words(status.failed),
         success_member=settings.success,
         pages_member=settings.pages,
         delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
         page_fields=frozenset(settings.page_fields),
         checkpoint_field=settings.checkpoint_field,
         checkpoint_member=settings.checkpoint_member,
+        result=settings.result,
     )
 
 
@@ -183,6 +184,10 @@ def _origins(settings: Settings) -> Origins:
     hosts = [route.host for route in settings.routes if route.host is not None]
     origins = Origins(settings.public_url, port=settings.listen.port, signs=settings.webhooks.out.is_on)
     return origins.named(hosts)
+
+
+def _words(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.casefold() for word in words)
 
 
 def _upstreams(settings: Settings) -> dict[str, Upstream]:

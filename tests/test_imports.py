@@ -31,7 +31,7 @@ PURE = [
     "postgresurl", "restart",
     "acquaintance", "account", "keyfacts", "turn", "again", "auth", "disagreements", "jobroutes", "limits",
     "audit.entry", "audit.refusals", "audit.declared",
-    "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "forward.urls",
+    "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "jobs.reading", "forward.urls",
     "webhooks.rules", "webhooks.signature", "webhooks.url", "webhooks.forbidden", "webhooks.schedule",
     "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",

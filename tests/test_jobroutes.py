@@ -193,6 +193,19 @@ def test_a_job_is_read_as_what_it_is() -> None:
     ]
 
 
+def test_a_result_that_is_deleted_once_it_is_read_can_be_read() -> None:
+    named = {"in": "query", "name": "file_id"}
+    reading = {**RESULT, "path": "/results", "job": "oss", "id": named}
+    routes = {**SUBMIT, "job": "oss"}, reading
+    there, elsewhere = (
+        {"oss": {**OSS["shapes"]["oss"], "result": f"/{name}?id={{id}}"}} for name in ("results", "x")
+    )
+    assert told(*routes, jobs={"shapes": there, "delete_after_read": True}) == []
+    assert told(*routes, jobs={"shapes": elsewhere}) == []
+    (fault,) = told(*routes, jobs={"shapes": elsewhere, "delete_after_read": True})
+    assert fault.startswith("jobs.shapes.oss.result: is served by no route of kind result")
+
+
 @pytest.mark.parametrize("kind", ["asset", "delete"])
 def test_what_belongs_to_a_job_goes_where_its_kind_is_made(kind: str) -> None:
     other = {"name": "other", "methods": ["POST"], "path": "/x/{request_id}", "kind": kind, "upstream": "two"}

@@ -193,37 +193,49 @@ class Courier:
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
-            job = order.job
-            if job is not None and job.is_running and self._onlooker.is_unfinished(job, content):
-                order.delivery.is_unfinished = True
-                _learnt(job, passage, self._clock())
-            elif job is not None:
-                watch = self._watch(order, answer)
-                if watch is not None:
-                    watch.take(content)
-                    watch.end()
-                    order.delivery.is_final = watch.is_final
-                    order.delivery.is_unfinished = watch.is_unfinished
+            await self._look_at(order, answer, content)
         else:
             order.delivery.status = answer.status
             download = Download(
                 client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked
             )
-            download.watch = self._watch(order, answer)
+            watch = download.watch = self._watch(order, answer)
             if _is_rewritten(passage, answer):
                 download.rewriter = _rewriter(order)
+            asked_at = _asked_now(order, watch, self._clock())
             await download.run(self._client_head(order, answer, framing))
+            _learnt(order, watch, asked_at)
         client.is_last = framing.closes
 
+    async def _look_at(self, order: Order, answer: AnswerHead, content: bytes) -> None:
+        """Looks at a whole answer."""
+        job = order.job
+        if job is None:
+            return
+        if answer.status == _OK and job.is_running and self._onlooker.is_unfinished(job, content):
+            order.delivery.is_unfinished = True
+            if order.passage.asked == job.target:
+                job.asked_at, job.misses, job.unread = self._clock(), 0, 0
+            return
+        watch = self._watch(order, answer)
+        if watch is not None:
+            asked_at = _asked_now(order, watch, self._clock())
+            watch.take(content)
+            await watch.end()
+            order.delivery.is_final = watch.is_final
+            order.delivery.is_unfinished = watch.is_unfinished
+            _learnt(order, watch, asked_at)
+
     def _watch(self, order: Order, answer: AnswerHead) -> Watch | None:
-        """What looks at this answer, if it is one of a job that was not seen to end."""
+        """What looks at this answer, if it may tell anything new of a job."""
         job, passage = order.job, order.passage
-        if job is None or not job.is_running or passage.method != "GET" or passage.asked != job.target:
+        if job is None or not job.is_open or passage.method != "GET" or passage.asked != job.target:
             return None  # what is answered elsewhere, such as under another operation, says nothing of the job
         if answer.status != _OK:
             return None
-        job.asked_at = self._clock()
-        return self._onlooker.watch(job)
+        watch = self._onlooker.watch(job)
+        watch.begin(answer)
+        return watch
 
     def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
         if order.client.is_gone:
@@ -249,10 +261,19 @@ def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:
     return Framing(None, chunked, closes or not chunked)
 
 
-def _learnt(job: Job, passage: Passage, now: float) -> None:
-    """Notes that the job was seen to run, so that nobody else has to ask."""
-    if passage.asked == job.target:
-        job.asked_at, job.misses = now, 0
+def _asked_now(order: Order, watch: Watch | None, now: float) -> float:
+    """Notes that the job's state is being learnt, so that nobody else has to ask; when it was learnt before."""
+    job = order.job
+    if job is None or watch is None:
+        return 0.0
+    before, job.asked_at = job.asked_at, now
+    return before
+
+
+def _learnt(order: Order, watch: Watch | None, asked_at: float) -> None:
+    """Takes that back when the answer told nothing: its client may have brought that about."""
+    if order.job is not None and watch is not None and not (watch.is_final or watch.is_unfinished):
+        order.job.asked_at = asked_at
 
 
 def _is_rewritten(passage: Passage, answer: AnswerHead) -> bool:

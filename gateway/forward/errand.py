@@ -23,10 +23,16 @@ class Errand(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes an answer's body."""
+    """Takes an answer."""
+
+    def begin(self, head: AnswerHead) -> None:
+        """Takes its head."""
 
     def take(self, data: bytes) -> None:
-        """Takes the next bytes."""
+        """Takes the next bytes of its body."""
+
+    async def end(self) -> None:
+        """Called once all of it was taken; other requests may have their turn in between."""
 
 
 Done = Callable[[AnswerHead | UpstreamFailed], None]
@@ -90,6 +96,7 @@ class Errands:
             await connection.answered
             head = connection.head
             if connection.failure is None and head is not None:
+                sink.begin(head)
                 connection.flow(sink)
                 if not connection.body_ended and connection.failure is None:
                     await connection.finished
@@ -99,6 +106,7 @@ class Errands:
             pool.discard(connection)
             raise
         pool.give_back(connection, self._clock())
+        await sink.end()
         return head
 
     def _request(self, upstream: UpstreamTarget, errand: Errand) -> bytes:

@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.acquaintance import Passage
 from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout, refuse
+from gateway.forward.answer import AnswerHead
 from gateway.forward.connection import UpstreamConnection
 from gateway.listener.connection import ClientConnection
 from gateway.model import Delivery, Reason
@@ -41,10 +42,13 @@ class Watch(Protocol):
     is_final: bool
     is_unfinished: bool
 
+    def begin(self, head: AnswerHead) -> None:
+        """Takes the answer's head."""
+
     def take(self, data: bytes) -> None:
         """Takes the next bytes."""
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Called once the answer is whole."""
 
 
@@ -207,7 +211,7 @@ class Download:
         if self._chunked:
             client.send(b"0\r\n\r\n")
         if self.watch is not None:
-            self.watch.end()
+            await self.watch.end()
             self._delivery.is_final = self.watch.is_final
             self._delivery.is_unfinished = self.watch.is_unfinished
 

@@ -13,7 +13,6 @@ import structlog
 from gateway.admission import ledger_away
 from gateway.errors import LedgerUnavailable, refuse
 from gateway.jobs.job import Job
-from gateway.jobs.shape import checkpoint_of
 from gateway.ledger.checkpoints import is_owned, note
 from gateway.ledger.ledger import Ledger
 from gateway.model import Reason
@@ -38,9 +37,8 @@ class Checkpoints:
         self._work = work
         self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()  # until when it is its owner's
 
-    def saw(self, job: Job, values: dict[str, Any]) -> None:
-        """Takes what a status answer said of a job: a checkpoint in it is its owner's from now on."""
-        checkpoint = checkpoint_of(job.shape, values)
+    def saw(self, job: Job, checkpoint: str | None) -> None:
+        """Takes the checkpoint that a status answer of a job named, if any: it is its owner's from now on."""
         key = job.upstream, checkpoint or "", job.owner
         now = self._wall()
         if checkpoint is None or self._seen.get(key, 0.0) > now:

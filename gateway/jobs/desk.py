@@ -102,8 +102,9 @@ def is_seen(order: Order, *, had_ended: bool) -> bool:
     return delivery.status in _SEEN and passage.permit.route.kind in _GIVEN and passage.method != "HEAD"
 
 
-def is_read(order: Order, *, had_ended: bool) -> bool:
-    """Whether this very request has read its job's result whole."""
-    is_result = order.passage.permit.route.kind is Kind.RESULT and order.passage.method == "GET"
+def is_read(order: Order, job: Job, *, had_ended: bool) -> bool:
+    """Whether this very request has read its job's result whole: it is the one that gives it, of a job that ended."""
+    passage = order.passage
+    is_result = passage.permit.route.kind is Kind.RESULT and passage.method == "GET" and job.is_result(passage.asked)
     was_told = had_ended or order.delivery.is_final
     return is_result and was_told and order.delivery.status == _OK and not order.client.is_gone

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
-from gateway.jobs.shape import Ending, JobShape, read_target
+from gateway.jobs.shape import Ending, JobShape, read_target, result_target
 from gateway.model import Reason
 
 HELD_INTERVAL: Final = 0.1
 _SHORTEST: Final = 1.0
 _LONGEST: Final = 30.0
 _SHARE: Final = 0.05
+_LONGEST_UNREAD: Final = 900.0
+_MOST_DOUBLED: Final = 20
 _MOST_A_SECOND: Final = 200
 _MOST_HELD_A_SECOND: Final = 1000
 
@@ -20,9 +23,9 @@ class Job:
 
     `target` is what its status is asked at. `expires_at` is None while it runs, and 0 once it is nobody's;
     `asked_at` is when its status was last learnt, by whomever; `misses` counts how often in a row the upstream
-    did not know it; `is_followed` says that this process watches it, `is_read` that it noted who read it,
-    `ticket` which of the watcher's dates is the one that counts. `waiters` are called once it has ended: those of
-    the clients whose polls are held for it.
+    did not know it, `unread` how often its answer could not be read; `is_followed` says that this process watches
+    it, `is_read` that it noted who read it, `ticket` which of the watcher's dates is the one that counts. `waiters`
+    are called once it has ended: those of the clients whose polls are held for it.
     `answer` is the last one to a question of ours, head and content, for a moment, when it is small and somebody
     waits; once the job has ended, it is final. `how` is how it ended, once that was seen.
     """
@@ -45,6 +48,7 @@ class Job:
         "shape",
         "target",
         "ticket",
+        "unread",
         "upstream",
         "waiters",
     )
@@ -65,6 +69,7 @@ class Job:
         self.is_read = False
         self.asked_at = 0.0
         self.misses = 0
+        self.unread = 0
         self.missed_at = 0.0
         self.ticket = 0
         self.answer: tuple[Any, bytes] | None = None
@@ -80,6 +85,15 @@ class Job:
     def is_gone(self) -> bool:
         """Whether it was deleted or is forgotten: it is nobody's."""
         return self.expires_at == 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer can say anything new of it: it runs, or counts as failed, which may prove wrong."""
+        return self.is_running or (self.how is not None and self.how.failed and not self.is_gone)
+
+    def is_result(self, asked: str) -> bool:
+        """Whether a target is the one that gives its result, in whichever order its parameters stand."""
+        return _parts(asked) == _parts(result_target(self.shape, self.path, self.request_id))
 
     def is_for(self, owner: str, now: float) -> bool:
         """Whether an owner may read it."""
@@ -97,6 +111,17 @@ class Job:
         waiters, self.waiters = self.waiters, {}
         for wake in waiters.values():
             wake()
+
+
+def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
+    path, _, query = target.partition("?")
+    return path, sorted(parse_qsl(query, keep_blank_values=True))
+
+
+def after_unread(unread: int, *, held: bool) -> float:
+    """Seconds to wait after so many answers in a row that could not be read: twice as long each time, 15 minutes."""
+    first = HELD_INTERVAL if held else _SHORTEST
+    return min(first * 2.0 ** min(unread, _MOST_DOUBLED), _LONGEST_UNREAD) if unread else 0.0
 
 
 def interval(age: float, *, held: bool, followed: int = 0) -> float:

@@ -91,8 +91,11 @@ class Registry:
             job = Job(*key, row.owner, shape, row.path, row.created_at)
             self.add(job)
         if row.state != JobState.RUNNING and job.is_running:
-            job.saw(Ending(failed=row.state == JobState.FAILED, pages=None))
+            failed = row.state == JobState.FAILED
+            job.saw(Ending(failed, None, given_up=failed))  # perhaps: then a failure would still be news
             job.ended(row.expires_at)
+        elif row.state == JobState.COMPLETE and job.how is not None and job.how.failed:  # corrected elsewhere
+            job.how = Ending(failed=False, pages=None)
         return job
 
     async def follow(self) -> None:

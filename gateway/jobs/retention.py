@@ -117,5 +117,11 @@ class Retention:
 class Nothing:
     """Takes an answer that nobody wants."""
 
+    def begin(self, head: AnswerHead) -> None:
+        """Takes its head."""
+
     def take(self, data: bytes) -> None:
         """Drops the next bytes."""
+
+    async def end(self) -> None:
+        """There is nothing to read."""

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -32,8 +33,9 @@ class JobShape:
     """How jobs of one kind are spoken of. Members are those at the top of the container's JSON objects.
 
     `read` is the template of the path that a job is read at: `{path}` stands for the path of its submit as it went
-    upstream, `{id}` for the job's id. `page_fields` are the fields of a submit that bound its pages,
-    `checkpoint_field` is the one that names a checkpoint, `checkpoint_member` that of a status answer.
+    upstream, `{id}` for the job's id. `result` is that of the request that gives the result, if one does.
+    `page_fields` are the fields of a submit that bound its pages, `checkpoint_field` is the one that names a
+    checkpoint, `checkpoint_member` that of a status answer. Words are casefolded.
     """
 
     name: str
@@ -51,18 +53,56 @@ class JobShape:
     page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
     checkpoint_field: str | None = "checkpoint_id"
     checkpoint_member: str | None = "checkpoint_id"
+    result: str | None = None
+
+
+class Said(StrEnum):
+    """All that an answer about a job can mean."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    GONE = "gone"
+    """The container does not know the job."""
+    UNREADABLE = "unreadable"
+    """Nobody can tell: it is asked again, and the job is never free for it."""
+
+    __hash__ = str.__hash__
+
+
+class Finding(NamedTuple):
+    """What an answer means; `pages` is None where the container did not say.
+
+    `unknown` is a status word that the shape does not know, `why` says what can't be read, `checkpoint` is the
+    one that the answer names.
+    """
+
+    said: Said
+    pages: int | None = None
+    unknown: str | None = None
+    why: str = ""
+    checkpoint: str | None = None
 
 
 class Ending(NamedTuple):
-    """How a job ended; `pages` is None where the container did not say."""
+    """How a job ended; `pages` is None where the container did not say.
+
+    `given_up` says that it never told of its end: it counts as failed, and is charged as reserved.
+    """
 
     failed: bool
     pages: int | None
+    given_up: bool = False
 
 
 def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:
     """The target (path, and query if any) that a job's status and result are read at."""
     return _filled(shape.read, submit_path, quote(job_id, safe=""))
+
+
+def result_target(shape: JobShape, submit_path: str, job_id: str) -> str:
+    """The target that a job's result is read at: where its status is, unless the shape says another."""
+    return _filled(shape.result or shape.read, submit_path, quote(job_id, safe=""))
 
 
 def delete_request(shape: JobShape, submit_path: str, job_id: str) -> tuple[str, str, bytes | None] | None:
@@ -83,18 +123,24 @@ def wanted(shape: JobShape) -> tuple[str, ...]:
     return tuple(member for member in members if member is not None)
 
 
-def ending(shape: JobShape, values: Mapping[str, Any]) -> Ending | None:
-    """What a status answer says of its job's end; None while it runs, or when that can't be read.
+def finding(shape: JobShape, values: Mapping[str, Any]) -> Finding:
+    """What a status answer means, by its members at the top.
 
-    A word that no list has ends a job, too: as failed, unless the success member says otherwise.
+    The words in the shape end a job, whatever their case; any other word, or none, means that it still runs.
     """
+    checkpoint = checkpoint_of(shape, values)
     status = values.get(shape.status_member)
-    if not isinstance(status, str) or status in shape.processing:
-        return None
+    if not isinstance(status, str):
+        return Finding(Said.RUNNING, checkpoint=checkpoint)
+    word = status.casefold()
+    if word not in shape.complete and word not in shape.failed:
+        unknown = None if word in shape.processing else word
+        return Finding(Said.RUNNING, unknown=unknown, checkpoint=checkpoint)
     success = None if shape.success_member is None else values.get(shape.success_member)
-    failed = status in shape.failed or success is False or (success is None and status not in shape.complete)
+    said = Said.FAILED if word in shape.failed or success is False else Said.COMPLETE
     pages = None if shape.pages_member is None else values.get(shape.pages_member)
-    return Ending(failed, pages if type(pages) is int and 0 <= pages <= _MOST_PAGES else None)
+    is_count = type(pages) is int and 0 <= pages <= _MOST_PAGES
+    return Finding(said, pages if is_count else None, checkpoint=checkpoint)
 
 
 def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:

@@ -20,7 +20,8 @@ from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.forward.answer import AnswerHead
 from gateway.forward.errand import Errand, Errands
 from gateway.jobs.endings import Endings, Watch
-from gateway.jobs.job import Job, interval
+from gateway.jobs.job import Job, after_unread, interval
+from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.jobs.shape import Ending
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
@@ -29,8 +30,6 @@ from gateway.ledger.schema import JobState
 from gateway.state import State
 
 _ALIVE: Final = 15.0
-_OK: Final = 200
-_NOT_FOUND: Final = 404
 _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0
 _KEPT: Final = 1.0
@@ -214,19 +213,15 @@ class Watcher:
         self.asked += 1
         job.ticket = _BEING_ASKED
         job.asked_at = self._clock()
-        watch = self._endings.watch(job)
+        watch = self._endings.watch(job, is_own=True)
         errand = Errand("GET", job.target)
 
         def done(outcome: AnswerHead | UpstreamFailed) -> None:
             self._asking[job.upstream] -= 1
             if isinstance(outcome, AnswerHead):
-                if outcome.status == _NOT_FOUND:
-                    self._endings.unknown(job)
-                else:
+                if not is_answer(outcome.status):
                     job.misses = 0
-                if outcome.status == _OK:
-                    watch.end()
-                    self._keep_for_waiters(job, outcome, watch)
+                self._keep_for_waiters(job, outcome, watch)
             self._give_up_old(job)
             self._again(job)
             self._go_on(job.upstream)
@@ -236,14 +231,15 @@ class Watcher:
 
     def _keep_for_waiters(self, job: Job, head: AnswerHead, watch: Watch) -> None:
         """One small answer serves all that wait; what is large each fetches for itself."""
-        if job.waiters and watch.content is not None and (watch.is_final or job.how is None):
+        is_news = watch.is_final or (watch.is_unfinished and job.how is None)
+        if job.waiters and watch.content is not None and is_news:
             job.answer = answer = head, watch.content
             self._loop.call_later(_KEPT, _let_go, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
             log.warning("a job has run for too long and was given up", upstream=job.upstream)
-            self._endings.ended(job, Ending(failed=True, pages=None))
+            self._endings.ended(job, Ending(failed=True, pages=None, given_up=True))
 
     def _again(self, job: Job) -> None:
         if job.is_running:
@@ -251,7 +247,8 @@ class Watcher:
 
     def _interval(self, job: Job, age: float) -> float:
         is_held = bool(job.waiters)
-        return interval(age, held=is_held, followed=self.held() if is_held else len(self._due))
+        seconds = interval(age, held=is_held, followed=self.held() if is_held else len(self._due))
+        return max(seconds, after_unread(job.unread, held=is_held))
 
     def _changed(self, job: Job, watcher: str) -> None:
         """Another replica has taken the job, or it was ended there; clients that wait here keep it here."""

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from gateway.ledger.counts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
-from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle_one
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, mend_one, settle_one
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
 
 AT_ONCE: Final = 200
@@ -100,21 +100,50 @@ def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | N
 
 
 def end(
-    connection: Connection, job: tuple[str, str], pages: int | None, now: float, result_ttl: float, *, failed: bool
+    connection: Connection,
+    job: tuple[str, str],
+    pages: int | None,
+    now: float,
+    result_ttl: float,
+    *,
+    failed: bool,
+    given_up: bool = False,
 ) -> Ended | None:
     """Settles a job that has ended and starts its result's time; None when there is no such job that runs.
 
-    `job` is upstream and id; `pages` is what the upstream says it had, None when it does not.
+    `job` is upstream and id; `pages` is what the upstream says it had, None when it does not. One that was given up
+    counts as failed, and is charged as reserved: nobody has said that it failed.
     """
     found = _locked(connection, job)
     if found is None or found.state != JobState.RUNNING:
         return None
-    settled = settle_one(connection, found.account, found.reservation, pages, now, failed=failed)
+    if given_up:
+        settled = charge_one(connection, found.account, found.reservation, now)
+    else:
+        settled = settle_one(connection, found.account, found.reservation, pages, now, failed=failed)
     state = JobState.FAILED if failed else JobState.COMPLETE
     expires_at = int(now + result_ttl)
     _set_end(connection, job, state, now, int(now), expires_at)
     job_ended(connection, *job, state.name.lower(), now)
     return Ended(state, expires_at, settled)
+
+
+def mend(
+    connection: Connection, job: tuple[str, str], pages: int | None, now: float, *, failed: bool
+) -> Settled | None:
+    """Corrects what a job was charged that counts as failed, when it tells of its end after all.
+
+    One that went well is charged what it had, or as reserved; one that failed and had been given up has its pages
+    back. None when there is nothing to correct. The webhook that has gone out is not taken back. It may have been
+    forgotten meanwhile, once its result was read.
+    """
+    found = _locked(connection, job)
+    if found is None or found.state not in {JobState.FAILED, JobState.GONE}:
+        return None
+    settled = mend_one(connection, found.account, found.reservation, pages, now, failed=failed)
+    if not failed and found.state == JobState.FAILED:
+        _set_end(connection, job, JobState.COMPLETE, now, found.ended_at, found.expires_at)
+    return settled
 
 
 def forget(connection: Connection, job: tuple[str, str], now: float) -> bool:

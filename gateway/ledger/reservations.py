@@ -42,7 +42,7 @@ def _update(*columns: str) -> Update:
 
 _RESERVE: Final = _update("stage", "pages", "price", "mode", "day", "month", "expires_at")
 _ACCEPT: Final = _update("stage", "request_id", "expires_at")
-_CLOSE: Final = _update("stage", "pages", "settled_at", "expires_at")
+_CLOSE: Final = _update("stage", "pages", "settled_at", "expires_at", "given_back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,36 @@ def settle_one(
     return _close(connection, row, cost, Stage.SETTLED, now, failed=failed)
 
 
+def charge_one(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
+    """Charges one as reserved, because nobody says what became of it; what is learnt later still mends that."""
+    lock(connection, account)
+    row = _find(connection, reservation)
+    if row is None or row.stage not in _IN_FLIGHT:
+        return None
+    return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
+
+
+def mend_one(
+    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
+) -> Settled | None:
+    """Corrects the settlement of a job that counted as failed, by what became known of it since."""
+    lock(connection, account)
+    row = _find(connection, reservation)
+    if row is None or row.stage == Stage.CHARGED:
+        return settle_one(connection, account, reservation, pages, now, failed=failed)
+    if row.stage != Stage.SETTLED or row.given_back is None or failed:
+        return None
+    cost = row.given_back if pages is None else pages
+    if not _is_reset_since(connection, row):
+        add_to_windows(connection, account, (row.day, row.month), Used(pages=cost, spend=cost * row.price))
+    _add_usage(connection, row, failed=-1, pages=cost, refunded=-row.given_back, spend=cost * row.price)
+    _set(
+        connection, _CLOSE, row.id, stage=Stage.SETTLED, pages=cost, settled_at=int(now), expires_at=None,
+        given_back=None,
+    )  # fmt: skip
+    return Settled(account, cost, 0)
+
+
 def cancel(connection: Connection, claim: Claim, now: float) -> int:
     """Gives back all that a submit took, for no job came of it; the pages."""
     lock(connection, claim.account)
@@ -263,7 +293,16 @@ def _give_back(connection: Connection, row: Row[Any], now: float) -> int:
     if row.stage == Stage.ADMITTED:
         connection.execute(delete(reservations).where(reservations.c.id == row.id))
     else:
-        _set(connection, _CLOSE, row.id, stage=Stage.REFUNDED, pages=0, settled_at=int(now), expires_at=None)
+        _set(
+            connection,
+            _CLOSE,
+            row.id,
+            stage=Stage.REFUNDED,
+            pages=0,
+            settled_at=int(now),
+            expires_at=None,
+            given_back=None,
+        )
         _add_usage(connection, row, refunded=row.pages)
     return int(row.pages)
 
@@ -284,14 +323,19 @@ def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: 
         connection, row, requests=0 if was_charged else 1, failed=int(failed), pages=pages, refunded=refunded,
         spend=pages * row.price,
     )  # fmt: skip
-    _set(connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=int(now), expires_at=None)
+    _set(
+        connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=int(now), expires_at=None,
+        given_back=row.pages if failed else None,
+    )  # fmt: skip
     return Settled(row.account, pages, refunded)
 
 
 def _is_forgotten(connection: Connection, row: Row[Any]) -> bool:
     """Whether a reset came after the charge: windows then know nothing of it that could be given back."""
-    if row.stage != Stage.CHARGED:
-        return False
+    return row.stage == Stage.CHARGED and _is_reset_since(connection, row)
+
+
+def _is_reset_since(connection: Connection, row: Row[Any]) -> bool:
     return bool(row.settled_at <= connection.execute(_RESET_AT, {"of": row.account}).scalar_one())
 
 

@@ -101,6 +101,7 @@ reservations: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("settled_at", BigInteger),
+    Column("given_back", BigInteger),
     UniqueConstraint("upstream", "request_id", name="uq_reservations_request_id"),
 )
 # Only what is in flight expires: the index stays as small as that, however many jobs were settled.

@@ -51,18 +51,18 @@ class StatusWords(Section):
     member: Member = "status"
     """The member of the answer that says it."""
     processing: Words = default(["processing", "pending", "queued"])
-    """Words that say that the job still runs."""
+    """Words that say that the job still runs. One that is in no list says so, too, and is logged."""
     complete: Annotated[Words, Field(min_length=1)] = default(["complete"])
     """Words that say that it has ended well."""
     failed: Words = default(["failed"])
-    """Words that say that it has failed; a word that is in no list does so too, unless `success` is true."""
+    """Words that say that it has failed. Words are compared without case."""
 
     @field_validator("complete", "failed")
     @classmethod
     def _said_once(cls, words: list[str], info: ValidationInfo) -> list[str]:
         for other in ("processing", "complete"):
             for word in info.data.get(other, []):
-                if other != info.field_name and word in words:
+                if other != info.field_name and word.casefold() in {one.casefold() for one in words}:
                     raise ValueError(f"{word} is in {other}, too: a word means one thing")
         return words
 
@@ -95,9 +95,11 @@ class ShapeSettings(Section):
     """The member of a submit's answer that says where to ask; it is rewritten to us. null: there is none."""
     read: Annotated[str, AfterValidator(_read_template)] = "{path}/{id}"
     """Where a job is read at the container: {path} is the submit's path, {id} the job's id."""
+    result: Annotated[str, AfterValidator(_read_template)] | None = None
+    """Where a job's result is read at the container, a template as `read`; null: `read` answers with the result."""
     status: StatusWords = StatusWords()
     success: Member | None = "success"
-    """The member of a status answer that is false when the job failed; null: there is none."""
+    """The member of a final answer that is false when the job failed; null: there is none."""
     pages: Member | None = "page_count"
     """The member of a final answer that counts the pages; null: what was reserved is charged."""
     page_fields: list[Literal["page_range", "max_pages"]] = default(["page_range", "max_pages"])
@@ -122,9 +124,9 @@ class Jobs(Section):
     hold_limit: Duration = default("60s")
     """The most that a client may ask for by `Prefer: wait=N`."""
     delete_after_read: Switch = False
-    """Whether a job is gone once its owner has read its result whole."""
+    """Whether a job is gone once its owner has read its result whole, by the request that its shape says gives it."""
     give_up_after: Timeout = default("24h")
-    """How long a job may run; then it has failed, and its pages are given back."""
+    """How long a job may run; then it counts as failed, and is charged as reserved."""
     records_kept: Timeout = default("90d")
     """How long the ledger keeps ended jobs, settled reservations and delivered webhooks."""
     most_status_requests: Count = 32
@@ -145,6 +147,17 @@ class Jobs(Section):
         if kept < info.data.get("result_ttl", 0):
             raise ValueError("is less than jobs.result_ttl")
         return kept
+
+    @field_validator("shapes")
+    @classmethod
+    def _result_known(cls, shapes: dict[str, ShapeSettings], info: ValidationInfo) -> dict[str, ShapeSettings]:
+        for name, shape in shapes.items():
+            if info.data.get("delete_after_read") and shape.result is None and "read" in shape.model_fields_set:
+                raise ValueError(
+                    f"{name} does not say which request gives the result, and jobs.delete_after_read would take an"
+                    f" answer of status for it: write result, the same as read where that answers with the result"
+                )
+        return shapes
 
     @field_validator("shapes")
     @classmethod

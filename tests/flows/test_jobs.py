@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway import app
+from gateway.jobs.shape import Finding, Said
 from gateway.keyadmin import KeyAdmin
 from gateway.wantedkey import Wanted
 from tests.support.backend import Backend, Connection, answer, obliging
@@ -57,6 +58,7 @@ class Container:
         self.results: dict[str, bytes] = {}
         self.unknown: set[str] = set()
         self.asked: list[float] = []
+        self.targets: list[str] = []
         self.finals = 0
         self.deleted: list[str] = []
         self.slowly: asyncio.Event | None = None
@@ -79,6 +81,7 @@ class Container:
 
     async def _tell(self, connection: Connection, job: str, *, bodiless: bool) -> None:
         self.asked.append(time.monotonic())
+        self.targets.append(job)
         content = self.results.get(job, PROCESSING)
         self.finals += job in self.results
         if self.slowly is not None:
@@ -362,7 +365,7 @@ async def test_an_answer_from_before_the_end_is_no_result_that_was_read(start: S
     await eventually(lambda: len(container.asked) == 1)
     held = gateway.gateway.jobs.registry.get(("default", job))
     assert held is not None
-    gateway.gateway.jobs.endings.learnt(held, None, {"status": "complete", "page_count": 2})
+    gateway.gateway.jobs.endings.learnt(held, Finding(Said.COMPLETE, 2), is_own=True)
     await comes_to(gateway, Used(0, 0, 2, 1))
     container.results[job] = complete(2)
     container.slowly.set()
@@ -370,6 +373,24 @@ async def test_an_answer_from_before_the_end_is_no_result_that_was_read(start: S
     container.slowly = None
     assert (await client.ask(poll(job))).body == container.results[job]
     (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+async def test_only_the_request_that_gives_the_result_deletes_it(start: Start, container: Container) -> None:
+    """The open-source container tells how far a job is at one target, and gives the result at another."""
+    shape = {**DELETES["default"], "read": "{path}/{id}", "result": "/results?job={id}&download=true"}
+    jobs = {"delete_after_read": True, "shapes": {"default": shape}}
+    gateway = await start(jobs=jobs, routes=MORE_ROUTES)
+    job = await started(gateway)
+    container.results[job] = complete(2)
+    client = await gateway.connect()
+    for target in (f"/api/v1/marker/{job}", f"/results?job={job}", f"/results?job={job}&download=false"):
+        for _ in range(2):
+            assert (await client.ask(request("GET", target))).status == 200
+    await comes_to(gateway, Used(0, 0, 2, 1))
+    assert container.deleted == []
+    assert (await client.ask(request("GET", f"/results?download=true&job={job}"))).status == 200
+    (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+    await eventually(lambda: container.deleted == [job])
 
 
 async def test_a_client_that_left_has_not_read(start: Start, backend: Backend, container: Container) -> None:
@@ -556,6 +577,17 @@ async def test_when_the_time_is_up_it_runs_on(start: Start, container: Container
     assert (response.status, response.body) == (200, PROCESSING)
     container.results[job] = complete(3)
     assert (await client.ask(poll(job, "Prefer: wait=3600"))).body == container.results[job]
+
+
+async def test_a_poll_that_asks_for_more_waits_as_well(start: Start, container: Container) -> None:
+    gateway = await start(jobs={})
+    job = await started(gateway)
+    client = await gateway.connect()
+    client.send(request("GET", f"/api/v1/marker/{job}?download=true", "Prefer: wait=20"))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 1)
+    container.results[job] = container.results[f"{job}?download=true"] = complete(3)
+    assert (await client.response()).body == container.results[job]
+    assert container.targets.count(f"{job}?download=true") == 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout, Up
 from gateway.forward.answer import AnswerHead
 from gateway.forward.errand import Errand, Errands
 from gateway.forward.pool import Upstreams
+from gateway.jobs.retention import Nothing
 from gateway.state import UpstreamTarget
 from tests.support.backend import Backend, Connection, answer, answering, chunked, closing_after, silent
 from tests.support.waiting import Facts
@@ -23,12 +24,22 @@ class Asked:
 
     def __init__(self, office: "Office", errand: Errand, within: float) -> None:
         self.body = b""
+        self.head: AnswerHead | None = None
+        self.has_ended = False
         self.told: list[AnswerHead | UpstreamFailed] = []
         self._office = office
         office.errands.run(office.target, errand, self, within, self._done)
 
+    def begin(self, head: AnswerHead) -> None:
+        assert self.head is None
+        self.head = head
+
     def take(self, data: bytes) -> None:
         self.body += data
+
+    async def end(self) -> None:
+        await asyncio.sleep(0)
+        self.has_ended = True
 
     def _done(self, outcome: AnswerHead | UpstreamFailed) -> None:
         self.told.append(outcome)
@@ -45,6 +56,7 @@ class Asked:
     async def answered(self) -> AnswerHead:
         outcome = await self.over()
         assert isinstance(outcome, AnswerHead)
+        assert (self.head, self.has_ended) == (outcome, True)
         return outcome
 
     async def failed(self) -> UpstreamFailed:
@@ -265,7 +277,7 @@ async def test_a_sink_that_fails_is_told_as_a_failure(office: Office, backend: B
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
     told: list[AnswerHead | UpstreamFailed] = []
 
-    class Failing:
+    class Failing(Nothing):
         def take(self, data: bytes) -> None:
             raise ValueError(len(data))
 

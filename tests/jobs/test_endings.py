@@ -1,29 +1,41 @@
 """What status answers say of a job's end: told to the ledger in the background, once."""
 
 import asyncio
+import gzip
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import Refused
+from gateway.forward.answer import AnswerHead, read_answer_head
 from gateway.jobs.endings import Watch
 from gateway.jobs.job import Job
-from gateway.jobs.shape import Ending
+from gateway.jobs.reading import WHYS as WHYS_OF_ALL
+from gateway.jobs.shape import Ending, Finding, Said
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
 from gateway.model import Reason
+from tests.jobs.conftest import MakeRoom
 from tests.support.ledgers import NOON, rows_of
 from tests.support.room import OWNER, PAGES, Room, ended
 
 
-async def poll(room: Room, job: Job, *pieces: bytes) -> Watch:
+def head(status: int = 200, *headers: tuple[bytes, bytes]) -> AnswerHead:
+    return read_answer_head(status, b"", list(headers), http_1_1=True, bodiless=False)
+
+
+async def poll(room: Room, job: Job, *pieces: bytes, of: AnswerHead | None = None, is_own: bool = False) -> Watch:
     """One answer as it passes."""
-    watch = room.endings.watch(job)
+    watch = room.endings.watch(job, is_own=is_own)
+    watch.begin(of or head())
     for piece in pieces:
         watch.take(piece)
-    watch.end()
+    await watch.end()
     await room.quiet()
     return watch
 
@@ -94,6 +106,218 @@ async def test_nothing_at_all_says_nothing(room: Room) -> None:
     assert not (await poll(room, job)).is_final
 
 
+WHYS = [
+    ("redirect", head(302), ended()),
+    ("redirect", head(307), ended()),
+    ("status", head(400), ended()),
+    ("status", head(206), ended()),
+    ("coding", head(200, (b"content-encoding", b"br")), ended()),
+    ("coding", head(200, (b"content-encoding", b"gzip, gzip")), gzip.compress(gzip.compress(ended()))),
+    ("coding", head(200, (b"content-encoding", b"gzip")), b"no gzip"),
+    ("coding", head(200, (b"content-encoding", b"gzip")), gzip.compress(ended()) + b"more"),
+    ("coding", head(200, (b"content-encoding", b"deflate")), zlib.compress(ended()) + b"more"),
+    ("cut", head(200, (b"content-encoding", b"gzip")), gzip.compress(ended())[:-1]),
+    ("cut", head(200, (b"content-encoding", b"gzip")), b""),
+    ("charset", head(), ended().decode().encode("utf-16")),
+    ("charset", head(), ended().decode().encode("utf-16-le")),
+    ("charset", head(), ended().decode().encode("utf-32-be")),
+    ("no_object", head(), b""),
+    ("no_object", head(), b"[]"),
+    ("no_object", head(), ended()[:-1]),
+    ("no_object", head(), b"\xef\xbb\xbf" * 2 + ended()),
+]
+
+
+@pytest.mark.parametrize(
+    ("why", "of", "content"), WHYS, ids=[f"{why}-{number}" for number, (why, *_) in enumerate(WHYS)]
+)
+async def test_what_cannot_be_read_is_said_once_and_is_no_end(
+    room: Room, why: str, of: AnswerHead, content: bytes
+) -> None:
+    job = await room.took()
+    with capture_logs() as events:
+        for number in range(1, 4):
+            watch = await poll(room, job, content, of=of, is_own=True)
+            assert watch.finding == Finding(Said.UNREADABLE, why=why)
+            assert (job.unread, room.endings.unreadable[why]) == (number, number)
+    assert [event.get("why") for event in events] == [why]
+    assert why in WHYS_OF_ALL
+    assert job.is_running
+    await says(room, job, status="processing")
+    assert job.unread == 0
+
+
+@pytest.mark.parametrize("content", [b"[]", ended().decode().encode("utf-16")], ids=["list", "utf-16"])
+async def test_what_a_client_was_answered_that_cannot_be_read_is_no_evidence(room: Room, content: bytes) -> None:
+    """Its own headers may have brought that about."""
+    job = await room.took()
+    for of in (head(), head(404)):
+        await poll(room, job, content, of=of)
+    assert (job.unread, job.misses, room.endings.unreadable.total()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 529, 429, 408])
+async def test_a_fault_of_the_server_says_nothing_of_a_job(room: Room, status: int) -> None:
+    job = await room.took()
+    watch = await poll(room, job, ended(), of=head(status), is_own=True)
+    assert (watch.finding, job.unread, job.is_running) == (None, 0, True)
+
+
+CODED = [
+    ("gzip", gzip.compress),
+    ("x-gzip", gzip.compress),
+    ("GZip", lambda text: gzip.compress(text[:7]) + gzip.compress(text[7:])),
+    ("deflate", zlib.compress),
+    ("deflate", lambda text: zlib.compress(text)[2:-4]),
+    ("identity", bytes),
+]
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+@pytest.mark.parametrize(("coding", "encode"), CODED, ids=["gzip", "x-gzip", "members", "zlib", "raw", "identity"])
+async def test_a_coding_that_nobody_asked_for_is_undone(
+    room: Room, coding: str, encode: Callable[[bytes], bytes], size: int
+) -> None:
+    job = await room.took()
+    coded = encode(b"\xef\xbb\xbf" + ended(4, markdown="some text " * 2000))
+    pieces = (coded[start : start + size] for start in range(0, len(coded), size))
+    watch = await poll(room, job, *pieces, of=head(200, (b"content-encoding", coding.encode())))
+    assert watch.is_final
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) -> None:
+    """A hundred megabytes in a hundred kilobytes: read a megabyte at a time, with a turn for others in between."""
+    job = await room.took()
+    coded = gzip.compress(b'{"a": "' + b"x" * 100_000_000 + b'", "status": "complete"}')
+    watch = room.endings.watch(job)
+    watch.begin(head(200, (b"content-encoding", b"gzip")))
+    watch.take(coded)
+    assert watch._reader is not None
+    assert watch._reader._coding is not None
+    assert watch._reader._coding._decoded <= 1_048_576
+    turns, ending = 0, asyncio.ensure_future(watch.end())
+    while not ending.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert watch.is_final
+    assert turns > 90
+    await room.quiet()
+
+
+@pytest.mark.parametrize("size", [300_000_000])
+async def test_what_is_unpacked_is_bounded(room: Room, size: int) -> None:
+    job = await room.took()
+    coded = gzip.compress(b'{"a": "' + b"x" * size + b'"}', 1)
+    watch = await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")), is_own=True)
+    assert watch.finding == Finding(Said.UNREADABLE, why="too_large")
+
+
+async def test_an_answer_with_a_coding_is_not_known_again_by_its_bytes(room: Room) -> None:
+    job = await room.took()
+    coded = gzip.compress(b'{"status": "processing"}')
+    assert (await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")))).is_unfinished
+    assert not room.endings.is_unfinished(job, coded)
+
+
+async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(room: Room) -> None:
+    job = await room.took()
+    with capture_logs() as events:
+        for _ in range(3):
+            await says(room, job, status="Finalizing", success=True)
+        await says(room, job, status="x\n" * 50)
+    assert [event.get("word") for event in events] == ["finalizing", "(no plain word)"]
+    assert room.endings.unknown_words == 4
+    assert job.is_running
+    await says(room, job, status="Complete", page_count=4)
+    assert await room.used() == (4, 6, 0)
+
+
+@pytest.mark.parametrize(("answer", "used"), [(ended(4), (4, 6, 0)), (ended(None), (PAGES, 0, 0))])
+async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
+    room: Room, answer: bytes, used: tuple[int, int, int]
+) -> None:
+    """Such as an upstream whose proxy answered 404 for a while."""
+    job = await room.took()
+    for _ in range(2):
+        room.seconds += 1.0
+        await poll(room, job, of=head(404), is_own=True)
+    assert await room.used() == (0, PAGES, 1)
+    expires_at = job.expires_at
+    room.faulty.faults = ["before"]
+    await poll(room, job, answer)  # the ledger does not hear of it
+    assert await room.used() == (0, PAGES, 1)
+    for _ in range(3):
+        await poll(room, job, answer)
+    settled, refunded, failed = await room.used()
+    assert (settled, failed) == (used[0], 0)
+    assert refunded == 0
+    assert room.told.settled == [(OWNER, 0, PAGES), (OWNER, used[0], 0)]
+    assert (await room.state_of(), job.expires_at, (await room.row()).expires_at) == (
+        JobState.COMPLETE,
+        expires_at,
+        expires_at,
+    )
+
+
+async def test_two_answers_that_do_not_know_it_count_in_a_row_only(room: Room) -> None:
+    job = await room.took()
+    for _ in range(3):
+        for of in (head(404), head(302)):
+            room.seconds += 1.0
+            await poll(room, job, of=of, is_own=True)
+    assert job.is_running
+
+
+async def test_another_replica_hears_of_the_truth(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    await here.registry.follow()
+    here.endings.ended(job, Ending(failed=True, pages=None))
+    await here.quiet()
+    other = await there.registry.owned(*job.key, OWNER)
+    assert other.is_open
+    there.seconds = here.seconds = here.seconds + 2.0
+    assert (await says(there, other, status="complete", page_count=4)).is_final
+    await here.registry.follow()
+    assert job.how == Ending(failed=False, pages=None)
+    assert (await here.used())[0] == 4
+
+
+async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_failed(room: Room) -> None:
+    job = await room.took()
+    room.endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+    await room.quiet()
+    assert (await room.used(), await room.state_of()) == ((PAGES, 0, 0), JobState.FAILED)
+    await says(room, job, status="failed")
+    assert await room.used() == (0, PAGES, 1)
+    writes = room.faulty.writes
+    await says(room, job, status="failed")
+    assert room.faulty.writes == writes
+    await says(room, job, status="complete", page_count=4)
+    assert (await room.used())[0] == 4
+
+
+async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
+    job = await room.took()
+    room.endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+    await room.quiet()
+    await says(room, job, status="complete", page_count=4)
+    assert await room.used() == (4, 6, 0)
+    assert await room.state_of() == JobState.COMPLETE
+
+
+async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_charged(room: Room) -> None:
+    job = await room.took()
+    room.endings.ended(job, Ending(failed=True, pages=None))
+    await room.quiet()
+    room.endings.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.endings.forget(job)
+    await room.quiet()
+    assert (await room.used())[0] == 4
+    assert await room.state_of() == JobState.GONE
+
+
 async def test_an_answer_in_pieces_is_read_as_it_passes(room: Room) -> None:
     job = await room.took()
     content = ended(4, markdown='"status"' * 5000)
@@ -117,9 +341,8 @@ async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.Mon
     monkeypatch.setattr("gateway.jobs.endings._MOST_SMALL", 3)
     job = await room.took()
     for number in range(10):
-        room.endings.learnt(job, b"%d" % number, {"status": "queued"})
-        room.endings.learnt(job, b"x" * 513, {"status": "queued"})
-        room.endings.learnt(job, None, {"status": "queued"})
+        room.endings.runs(job, b"%d" % number)
+        room.endings.runs(job, b"x" * 513)
     assert len(room.endings._unfinished) <= 3
     assert room.endings.is_unfinished(job, b"9")
     assert not room.endings.is_unfinished(job, b"x" * 513)
@@ -162,7 +385,7 @@ async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
 
 async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
     job = await room.took()
-    room.endings.learnt(job, None, {"status": "complete", "page_count": 3})
+    room.endings.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
     room.endings.forget(job)
     await room.quiet()
     assert job.is_gone

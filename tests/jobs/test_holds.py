@@ -6,7 +6,8 @@ import pytest
 
 import gateway.jobs.watcher
 from gateway.errors import ClientGone, Refused
-from gateway.jobs.shape import Ending
+from gateway.forward.answer import read_answer_head
+from gateway.jobs.shape import Ending, Finding, Said
 from gateway.model import Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, RUNS, Container, Held, Room, ended
@@ -160,8 +161,9 @@ async def test_what_said_that_it_runs_is_not_said_after_its_end(room: Room, cont
     await room.turn()
     before = job.answer
     watch = room.endings.watch(job)
+    watch.begin(read_answer_head(200, b"", [], http_1_1=True, bodiless=False))
     watch.take(ended())
-    watch.end()
+    await watch.end()
     assert (before is None, job.answer) == (False, None)
     container.gate = asyncio.Event()
     await room.quiet()
@@ -177,7 +179,7 @@ async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Roo
     room.watcher.turn()
     await eventually(lambda: container.waiting == 1)
     room.faulty.faults = ["before"]  # so that it is waited for on
-    room.endings.learnt(job, None, {"status": "complete"})
+    room.endings.learnt(job, Finding(Said.COMPLETE), is_own=False)
     await eventually(lambda: not room.admission._tasks)
     container.gate.set()
     await room.quiet()

@@ -1,11 +1,12 @@
 """One job: whose it is and for how long, who is told of its end, how often it is asked about."""
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from gateway.jobs.job import Job, interval, job_not_found
+from gateway.jobs.job import Job, after_unread, interval, job_not_found
 from gateway.jobs.shape import Ending, JobShape
 from gateway.model import Reason
 
@@ -54,6 +55,43 @@ def test_who_is_told_may_wait_for_something_else() -> None:
     job.ended(200.0)
     assert told == [0]
     assert list(job.waiters) == ["again"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_result"),
+    [
+        ("/results?id=job&download=true", True),
+        ("/results?download=true&id=job", True),
+        ("/results?id=job", False),
+        ("/results?id=job&download=", False),
+        ("/results?id=job&download=true&download=true", False),
+        ("/results?id=job&download=true&more=1", False),
+        ("/results", False),
+        ("/api/v1/marker/job", False),
+    ],
+)
+def test_its_result_is_where_its_shape_says(asked: str, is_result: bool) -> None:
+    job = make_job()
+    assert job.is_result("/api/v1/marker/job")
+    job.shape = replace(SHAPE, result="/results?id={id}&download=true")
+    assert job.is_result(asked) is is_result
+
+
+def test_what_counts_as_failed_may_prove_wrong() -> None:
+    job = make_job()
+    found = [job.is_open]
+    job.ended(200.0)
+    for how in (None, Ending(True, None), Ending(False, None)):
+        job.how = how
+        found.append(job.is_open)
+    job.how = Ending(True, None)
+    job.ended(0)
+    assert [*found, job.is_open] == [True, False, True, False, False]
+
+
+def test_what_cannot_be_read_is_asked_ever_more_seldom() -> None:
+    assert [after_unread(unread, held=False) for unread in (0, 1, 2, 9, 10, 10**9)] == [0, 2, 4, 512, 900, 900]
+    assert [after_unread(unread, held=True) for unread in (0, 1, 2, 10**9)] == [0, 0.2, 0.4, 900]
 
 
 def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:

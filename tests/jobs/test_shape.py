@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from gateway.headers import read_target as checked_target
 from gateway.jobs.shape import (
     DeleteCall,
-    Ending,
+    Finding,
     JobShape,
+    Said,
     checkpoint_of,
     delete_request,
-    ending,
+    finding,
     is_id,
     job_id,
     read_target,
+    result_target,
     wanted,
 )
 from gateway.settings.jobs import ShapeSettings
@@ -86,45 +88,62 @@ def test_a_checkpoint_is_a_short_text_or_number(found: Any, checkpoint: str | No
     assert checkpoint_of(OSS, {"checkpoint_id": found}) is None
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({}, None),
-        ({"status": None, "success": False}, None),
-        ({"status": 7}, None),
-        ({"status": "processing", "success": False, "page_count": 3}, None),
-        ({"status": "queued"}, None),
-        ({"status": "complete", "success": True, "page_count": 3}, Ending(False, 3)),
-        ({"status": "complete", "success": False, "page_count": 3}, Ending(True, 3)),
-        ({"status": "complete"}, Ending(False, None)),
-        ({"status": "complete", "success": None, "page_count": 0}, Ending(False, 0)),
-        ({"status": "complete", "page_count": True}, Ending(False, None)),
-        ({"status": "complete", "page_count": -1}, Ending(False, None)),
-        ({"status": "complete", "page_count": 10_000_000}, Ending(False, 10_000_000)),
-        ({"status": "complete", "page_count": 10_000_001}, Ending(False, None)),
-        ({"status": "complete", "page_count": "3"}, Ending(False, None)),
-        ({"status": "complete", "page_count": 3.0}, Ending(False, None)),
-        ({"status": "failed"}, Ending(True, None)),
-        ({"status": "failed", "success": True}, Ending(True, None)),
-        ({"status": "new word"}, Ending(True, None)),
-        ({"status": "new word", "success": True}, Ending(False, None)),
-    ],
-)
-def test_the_end_is_read_from_the_words_of_the_shape(values: dict[str, Any], expected: Ending | None) -> None:
-    assert ending(DATALAB, values) == expected
+RUNNING, COMPLETE, FAILED = Finding(Said.RUNNING), Finding(Said.COMPLETE), Finding(Said.FAILED)
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"status": "done", "success": False, "page_count": 3}, Ending(False, None)),
-        ({"status": "failed"}, Ending(True, None)),
-        ({"status": "complete"}, Ending(True, None)),
-        ({"status": "processing"}, None),
+        ({}, RUNNING),
+        ({"status": None, "success": False}, RUNNING),
+        ({"status": 7}, RUNNING),
+        ({"status": "processing", "success": False, "page_count": 3}, RUNNING),
+        ({"status": "Queued"}, RUNNING),
+        ({"status": "complete", "success": True, "page_count": 3}, Finding(Said.COMPLETE, 3)),
+        ({"status": "COMPLETE", "page_count": 3}, Finding(Said.COMPLETE, 3)),
+        ({"status": "complete", "success": False, "page_count": 3}, Finding(Said.FAILED, 3)),
+        ({"status": "complete"}, COMPLETE),
+        ({"status": "complete", "success": None, "page_count": 0}, Finding(Said.COMPLETE, 0)),
+        ({"status": "complete", "page_count": True}, COMPLETE),
+        ({"status": "complete", "page_count": -1}, COMPLETE),
+        ({"status": "complete", "page_count": 10_000_000}, Finding(Said.COMPLETE, 10_000_000)),
+        ({"status": "complete", "page_count": 10_000_001}, COMPLETE),
+        ({"status": "complete", "page_count": "3"}, COMPLETE),
+        ({"status": "complete", "page_count": 3.0}, COMPLETE),
+        ({"status": "failed"}, FAILED),
+        ({"status": "Failed", "success": True}, FAILED),
+        ({"status": "New word"}, Finding(Said.RUNNING, unknown="new word")),
+        ({"status": "new word", "success": True}, Finding(Said.RUNNING, unknown="new word")),
+        ({"status": "new word", "success": False}, Finding(Said.RUNNING, unknown="new word")),
     ],
 )
-def test_what_a_shape_has_not_is_not_read(values: dict[str, Any], expected: Ending | None) -> None:
-    assert ending(OSS, values) == expected
+def test_the_words_of_the_shape_end_a_job_and_no_others(values: dict[str, Any], expected: Finding) -> None:
+    assert finding(DATALAB, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"status": "done", "success": False, "page_count": 3}, COMPLETE),
+        ({"status": "failed"}, FAILED),
+        ({"status": "complete"}, Finding(Said.RUNNING, unknown="complete")),
+        ({"status": "processing"}, RUNNING),
+    ],
+)
+def test_what_a_shape_has_not_is_not_read(values: dict[str, Any], expected: Finding) -> None:
+    assert finding(OSS, values) == expected
+
+
+def test_words_are_compiled_without_their_case() -> None:
+    shape = compile_shape("x", ShapeSettings.model_validate({"status": {"complete": ["DONE"], "failed": ["Error"]}}))
+    assert finding(shape, {"status": "Done"}).said is Said.COMPLETE
+    assert finding(shape, {"status": "ERROR"}).said is Said.FAILED
+
+
+def test_a_result_is_where_its_status_is_unless_the_shape_says_another_place() -> None:
+    assert result_target(DATALAB, SUBMIT, "abc") == read_target(DATALAB, SUBMIT, "abc")
+    there = replace(OSS, result="/marker/results?file_id={id}&download=true")
+    assert result_target(there, SUBMIT, ID) == f"/marker/results?file_id={ID}&download=true"
 
 
 @pytest.mark.parametrize(
@@ -175,5 +194,5 @@ def test_whatever_an_id_is_it_stays_one_segment_or_one_value(text: str) -> None:
 @PROPERTY
 @given(st.dictionaries(st.sampled_from(["status", "success", "page_count"]), scalars))
 def test_no_answer_makes_it_stumble(values: dict[str, Any]) -> None:
-    found = ending(DATALAB, values)
-    assert found is None or found.pages is None or 0 <= found.pages <= 10_000_000
+    found = finding(DATALAB, values)
+    assert found.pages is None or 0 <= found.pages <= 10_000_000

@@ -17,7 +17,7 @@ from gateway.ledger.schema import JobState
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE, eventually
 
 
 def is_quiet_about(room: Room, container: Container) -> Callable[[], Any]:
@@ -181,18 +181,13 @@ async def test_a_job_that_was_not_known_for_a_moment_runs_on(room: Room, contain
     "raw",
     [
         answer(b'{"status": "complete"}', status=b"500 Internal Server Error"),
-        answer(b'{"status": "complete"}', status=b"302 Found"),
-        answer(b'{"status": "complete"'),
-        answer(b""),
-        answer(b"[]"),
-        answer(b"\x1f\x8b\x08", b"Content-Encoding: gzip"),
         b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nConnection: close\r\n\r\n" + ended(),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + ended(),
         b"SSH-2.0-OpenSSH_9.2\r\n",
     ],
-    ids=["500", "302", "cut", "empty", "list", "gzip", "short", "framing", "ssh"],
+    ids=["500", "short", "framing", "ssh"],
 )
-async def test_what_is_no_status_changes_nothing(make_room: MakeRoom, container: Container, raw: bytes) -> None:
+async def test_what_is_no_answer_changes_nothing(make_room: MakeRoom, container: Container, raw: bytes) -> None:
     room = make_room()
     room.state = _with_read_timeout(room.state, 0.3)
     job = await room.took()
@@ -202,19 +197,67 @@ async def test_what_is_no_status_changes_nothing(make_room: MakeRoom, container:
     assert job.is_running
     assert room.watcher.asked == 3
     del container.raw["job"]
+    room.state = _with_read_timeout(room.state, DEADLINE)
     container.says["job"] = ended()
     await room.turn(1.0)
+    assert await room.used() == (4, 6, 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(b'{"status": "complete"}', status=b"302 Found"),
+        answer(b'{"status": "complete"'),
+        answer(b""),
+        answer(b"[]"),
+        answer(b"\x1f\x8b\x08", b"Content-Encoding: gzip"),
+    ],
+    ids=["302", "cut", "empty", "list", "gzip"],
+)
+async def test_what_cannot_be_read_is_asked_again_ever_more_seldom_and_is_never_free(
+    room: Room, container: Container, raw: bytes
+) -> None:
+    job = await room.took()
+    container.raw["job"] = raw
+    at = []
+    while job.is_running:
+        asked = room.watcher.asked
+        room.seconds = room.watcher._due[0][0]
+        await room.turn()
+        if room.watcher.asked > asked:
+            at.append(room.seconds)
+    waits = [later - earlier for earlier, later in pairwise(at)]
+    assert waits[:4] == pytest.approx([2.0, 4.0, 8.0, 16.0], rel=0.01)
+    assert max(waits) <= 901
+    assert len(at) < 120  # within a day
+    assert await room.state_of() == JobState.FAILED
+    assert await room.used() == (PAGES, 0, 0)
+
+
+async def test_what_could_not_be_read_for_a_while_is_settled_when_it_can_be(room: Room, container: Container) -> None:
+    job = await room.took()
+    container.raw["job"] = answer(b"[]")
+    await room.turn(1.0)
+    await room.turn(2.0)
+    assert job.unread == 2
+    del container.raw["job"]
+    container.says["job"] = ended()
+    await room.turn(4.0)
+    assert (job.is_running, job.unread) == (False, 0)
     assert await room.used() == (4, 6, 0)
 
 
 async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(
     room: Room, container: Container
 ) -> None:
-    room.state = _with_read_timeout(room.state, 0.05)
+    """Its connection is made before, so that nothing but the answer is waited for so shortly."""
     job = await room.took()
+    await room.turn(1.0)
+    room.state = _with_read_timeout(room.state, 0.05)
     container.gate = asyncio.Event()
     await room.turn(1.0)
-    assert (job.is_running, room.watcher.asked) == (True, 1)
+    assert (job.is_running, room.watcher.asked) == (True, 2)
+    room.state = _with_read_timeout(room.state, DEADLINE)
     container.gate.set()
     container.says["job"] = ended()
     await room.turn(1.0)
@@ -261,7 +304,7 @@ async def test_what_runs_for_too_long_is_given_up(make_room: MakeRoom, container
     assert job.is_running
     await room.turn(30.0)
     assert await room.state_of() == JobState.FAILED
-    assert await room.used() == (0, PAGES, 1)
+    assert await room.used() == (PAGES, 0, 0)
     assert not job.is_running
 
 

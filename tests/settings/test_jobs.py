@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.configuration import load
 from gateway.errors import ConfigurationError
@@ -132,3 +133,12 @@ def test_times_that_contradict_each_other_are_refused(
         assert told(tmp_path, jobs=jobs) == [f"jobs.{fault}" for fault in faults]
     else:
         make_settings(tmp_path, jobs=jobs)
+
+
+def test_a_result_that_is_deleted_once_it_is_read_is_known() -> None:
+    shape = {"read": "/results?id={id}"}
+    sections = {"delete_after_read": True, "shapes": {"x": shape}}
+    with pytest.raises(ValidationError, match="x does not say which request gives the result"):
+        Jobs.model_validate(sections)
+    for known in ({**shape, "result": "/results?id={id}&download=true"}, {}):
+        assert Jobs.model_validate({**sections, "shapes": {"x": known}}).delete_after_read

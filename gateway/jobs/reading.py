@@ -1,0 +1,198 @@
+"""Reads one answer about a job while it streams by, and says what it means. Pure.
+
+This is the one place that decides it, for clients' polls, the watcher and polls that are held alike. The upstream is
+hostile input: what can't be read is `unreadable`, with a word that says why, and never an end. A coding that nobody
+asked for is undone in steps, each of a bounded size: who drives this lets others have their turn in between.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from gateway.forward.answer import AnswerHead
+from gateway.forward.scalars import TopScalars
+from gateway.jobs.shape import Finding, JobShape, Said, finding, wanted
+
+WHYS: Final = ("redirect", "status", "coding", "charset", "cut", "too_large", "no_object")
+_READ: Final = frozenset({200, 201, 202, 203})
+_GONE: Final = frozenset({404, 410})
+_NO_ANSWER: Final = frozenset({408, 425, 429})
+_REDIRECTS: Final = range(300, 400)
+_FIRST_FAULT: Final = 500
+_GATHERED: Final = 4096
+_BOM: Final = b"\xef\xbb\xbf"
+_IN_16_OR_32: Final = (b"\xff\xfe", b"\xfe\xff")
+_FIRST: Final = 4
+_STEP: Final = 1_048_576
+_MOST_WAITING: Final = 16_777_216
+_MOST_DECODED: Final = 268_435_456
+_GZIP: Final = 31
+_ZLIB: Final = 15
+_RAW: Final = -15
+_DEFLATED: Final = 8
+_CODINGS: Final = {b"": None, b"identity": None, b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": _ZLIB}
+
+
+def is_answer(status: int) -> bool:
+    """Whether an answer with this status says anything of a job: a fault of the server, or its haste, does not."""
+    return status < _FIRST_FAULT and status not in _NO_ANSWER
+
+
+class Reader:
+    """Takes the body of one answer; `finding` says what it means once it is whole."""
+
+    __slots__ = (
+        "_coding",
+        "_gathered",
+        "_is_first",
+        "_scalars",
+        "_shape",
+        "_status",
+        "_unreadable",
+        "is_plain",
+    )
+
+    def __init__(self, shape: JobShape, head: AnswerHead) -> None:
+        self._shape = shape
+        self._status = head.status
+        self._unreadable = "" if head.status in _READ else _why(head.status)
+        self._scalars = TopScalars(wanted(shape))
+        self._gathered = bytearray()
+        self._is_first = True
+        self._coding: _Coding | None = None
+        self.is_plain = True
+        """Whether its bytes are what they say, without a coding."""
+        self._set_coding(head)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some of what was taken is still to be read, by `go_on`."""
+        return self._coding is not None and not self._unreadable and self._coding.is_behind
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        if self._unreadable:
+            return
+        if self._coding is None:
+            self._take_text(data)
+        else:
+            self._coding.take(data)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Reads on what was taken, so much at once."""
+        coding = self._coding
+        if coding is not None and not self._unreadable:
+            self._take_text(coding.step())
+            self._unreadable = self._unreadable or coding.fault
+
+    def finding(self) -> Finding:
+        """What the answer means; called once all of it was taken and read."""
+        if self._status in _GONE:
+            return Finding(Said.GONE)
+        if not self._unreadable:
+            self._flush()
+        if not self._unreadable and self._coding is not None and not self._coding.has_ended:
+            self._unreadable = "cut"
+        if not self._unreadable and not self._scalars.is_whole:
+            self._unreadable = "no_object"
+        if self._unreadable:
+            return Finding(Said.UNREADABLE, why=self._unreadable)
+        return finding(self._shape, self._scalars.values)
+
+    def _set_coding(self, head: AnswerHead) -> None:
+        codings = b",".join(value for name, value in head.headers if name == b"content-encoding").strip().lower()
+        if codings not in _CODINGS:
+            self._unreadable = self._unreadable or "coding"
+        elif (bits := _CODINGS[codings]) is not None:
+            self._coding = _Coding(bits)
+        self.is_plain = self._coding is None
+
+    def _take_text(self, data: bytes) -> None:
+        """Gathers the beginning, by which its charset is told, and whatever comes in very small pieces."""
+        if len(data) >= _GATHERED and not self._gathered and not self._is_first:
+            self._scalars.take(data)
+            return
+        self._gathered += data
+        if len(self._gathered) >= _GATHERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = bytes(self._gathered)
+        self._gathered.clear()
+        if self._is_first and (data.startswith(_IN_16_OR_32) or 0 in data[:_FIRST]):
+            self._unreadable = "charset"
+            return
+        self._scalars.take(data.removeprefix(_BOM) if self._is_first else data)
+        self._is_first = False
+
+
+def _why(status: int) -> str:
+    return "redirect" if status in _REDIRECTS else "status"
+
+
+class _Coding:
+    """Undoes gzip or deflate, so much in each step; `fault` says what is wrong, `has_ended` that it is whole."""
+
+    __slots__ = ("_bits", "_decoded", "_inflate", "_size", "_waiting", "fault")
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._inflate: zlib._Decompress | None = None
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._decoded = 0
+        self.fault = ""
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._inflate is not None and self._inflate.eof
+
+    def take(self, data: bytes) -> None:
+        self._put(data, self._waiting.append)
+        if self._size > _MOST_WAITING:
+            self.fault = "too_large"
+
+    def step(self) -> bytes:
+        """The next bytes of the text, a megabyte at most."""
+        done: list[bytes] = []
+        room = _STEP
+        while room > 0 and self._waiting and not self.fault:
+            data = self._waiting.popleft()
+            self._size -= len(data)
+            done.append(self._undo(data, room))
+            room -= len(done[-1])
+        self._decoded += _STEP - room
+        if self._decoded > _MOST_DECODED:
+            self.fault = "too_large"
+        return b"".join(done)
+
+    def _undo(self, data: bytes, room: int) -> bytes:
+        inflate = self._inflate
+        if inflate is not None and inflate.eof and self._bits != _GZIP:
+            self.fault = "coding"  # there is more behind its end
+            return b""
+        if inflate is None or inflate.eof:  # gzip may have several members
+            inflate = self._inflate = zlib.decompressobj(self._bits_of(data))
+        try:
+            text = inflate.decompress(data, room)
+        except zlib.error:
+            self.fault = "coding"
+            return b""
+        self._put(inflate.unused_data if inflate.eof else inflate.unconsumed_tail, self._waiting.appendleft)
+        return text
+
+    def _put(self, data: bytes, where: Callable[[bytes], None]) -> None:
+        if data:
+            where(data)
+            self._size += len(data)
+
+    def _bits_of(self, data: bytes) -> int:
+        """Servers send deflate with zlib's frame, as they should, or without it."""
+        is_bare = self._bits == _ZLIB and data[0] & 0x0F != _DEFLATED
+        return _RAW if is_bare else self._bits
