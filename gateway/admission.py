@@ -17,8 +17,8 @@ from sqlalchemy import Connection
 
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
 from gateway.ledger.counts import standing_of
-from gateway.ledger.deliveries import Planned, plan
-from gateway.ledger.jobs import NewJob, begin
+from gateway.ledger.deliveries import Planned
+from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import (
     Ask,
@@ -28,11 +28,10 @@ from gateway.ledger.reservations import (
     ReservationLost,
     Settled,
     accept,
-    admit,
     cancel,
     renew,
-    reserve,
 )
+from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.standing import Standing, rate_limit_lines, ratios_of, soft_limits
 from gateway.model import Denial, Permit, Profile, Reason
 from gateway.turnstile import Turnstile
@@ -74,6 +73,7 @@ class Admission:
         me: str = "",
     ) -> None:
         self.ledger = ledger
+        self.steps = Steps(ledger)
         self.me = me
         self.turnstile = Turnstile(wall, _PATIENCE * within)
         self.counts = counts
@@ -106,7 +106,7 @@ class Admission:
             Refused: ledger_unavailable.
         """
         try:
-            return await self.ledger.read(lambda c: standing_of(c, permit.account, self.wall()))
+            return await self.ledger.read(lambda c: standing_of(c, permit.account, self.wall()), of=permit.account)
         except LedgerUnavailable:
             raise ledger_away() from None
 
@@ -174,7 +174,7 @@ class Lease:
         """
         now = self._admission.wall()
         self._admission.hold(self._claim.id)
-        ask = partial(self._admission.ledger.write, lambda c: admit(c, self._claim, self._profile, now, now + _LEASE))
+        ask = partial(self._admission.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE))
         turnstile = self._admission.turnstile
         outcome: Outcome = await self._do(turnstile.through(self._claim.account, self._profile, ask))
         if outcome.denial is not None:
@@ -190,7 +190,8 @@ class Lease:
         now = self._admission.wall()
         self._may_have_pages = True
         try:
-            outcome = await self._write(lambda c: reserve(c, self._claim, self._profile, ask, now, now + _LEASE))
+            step = Reserve(self._claim, self._profile, ask, now, now + _LEASE)
+            outcome: Outcome = await self._do(self._admission.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
         self._judge(outcome, now)
@@ -206,8 +207,11 @@ class Lease:
             Refused: ledger_unavailable.
             UpstreamBrokeOff: the upstream gave two jobs one id.
         """
+        admission = self._admission
+        now = admission.wall()
         try:
-            await self._write(lambda c: self._accept(c, job, webhook))
+            step = Accept(self._claim, job, webhook, admission.me, now, now + self._ttl)
+            await self._do(admission.steps.accept(step))
         except ReservationLost:
             raise ledger_away() from None
         except RequestIdTaken:
@@ -243,9 +247,6 @@ class Lease:
         """Takes other limits than those that the submit was admitted under."""
         self._profile = profile
 
-    async def _write(self, work: Callable[[Connection], Any]) -> Any:
-        return await self._do(self._admission.ledger.write(work))
-
     async def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
         """Runs one step. Its wait may be interrupted; the step itself is not, and `close` comes behind it."""
         self._doing = asyncio.get_running_loop().create_task(step)
@@ -260,7 +261,7 @@ class Lease:
         for wait in chain(_TRIES, repeat(_TRIES[-1]) if self._may_have_pages else ()):
             await asyncio.sleep(wait)
             try:
-                settled = await self._admission.ledger.write(last)
+                settled = await self._admission.ledger.write(last, of=self._claim.account)
             except LedgerUnavailable:
                 continue
             if settled is not None:
@@ -268,14 +269,6 @@ class Lease:
             self._admission.turnstile.given_back(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
-
-    def _accept(self, connection: Connection, job: NewJob | None, webhook: Planned | None) -> None:
-        now = self._admission.wall()
-        accept(connection, self._claim, None if job is None else job.request_id, now + self._ttl)
-        if job is not None:
-            begin(connection, self._claim.id, job, self._admission.me, now)
-        if webhook is not None:
-            plan(connection, webhook, now)
 
     def _cancel(self, connection: Connection) -> Settled:
         return Settled(self._claim.account, 0, cancel(connection, self._claim, self._admission.wall()))

@@ -193,7 +193,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         pace = _pace(stack)
         upstreams = Upstreams(asyncio.get_running_loop())
         stack.callback(upstreams.close)
-        pace.also(lambda _: upstreams.close_expired(time.monotonic()))
+        _sweep(pace, upstreams.close_expired, observer.tell)
 
         books = _books(stack, live, prepared)
         await books.open()
@@ -285,6 +285,7 @@ def _observation(
 
     observer = Observer(requests, stream, settings.level, _now, refused)
     _set_log(settings, stream, observer)
+    stack.callback(observer.close)
     return stream, requests, observer
 
 
@@ -299,6 +300,15 @@ def _pace(stack: AsyncExitStack) -> Pace:
     pace.start()
     stack.callback(pace.stop)
     return pace
+
+
+def _sweep(pace: Pace, *sweeps: Callable[[float], object]) -> None:
+    def tick(_: float) -> None:
+        now = time.monotonic()
+        for sweep in sweeps:
+            sweep(now)
+
+    pace.also(tick)
 
 
 def _work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:

@@ -48,10 +48,11 @@ class Books:
             url_of(settings),
             settings.ledger.timeout,
             lambda: url_of(live.state.settings),
+            turn=settings.ledger.turn_timeout,
             behind_pooler=settings.ledger.pooler,
             upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
         )
-        self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.timeout, new_id())
+        self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.turn_timeout, new_id())
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
         self.key_sets = KeySets(self._issuers_changed)

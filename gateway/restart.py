@@ -38,6 +38,7 @@ NEEDS_RESTART: Final[Mapping[str, _Same | None]] = {
     "ledger.url": None,
     "ledger.pooler": None,
     "ledger.timeout": None,
+    "ledger.turn_timeout": None,
     "body.spool_dir": None,
     "body.spool_limit": None,
     "body.count_timeout": None,

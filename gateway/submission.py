@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.admission import Lease
-from gateway.body.bound import narrowing, page_bound
+from gateway.body.bound import check_choice, narrowing, page_bound
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form
 from gateway.body.submitbody import SubmitBody
@@ -79,7 +79,7 @@ class Submission:
         Raises:
             Refused: the body is wrong, its pages are too many, or its sender may not submit any more.
         """
-        form, counted = await self._body.finish()
+        form, counted = await self._body.finish(self._check)
         profile = self._again().profile
         self._lease.judge_by(profile)
         if form.checkpoint:
@@ -97,6 +97,16 @@ class Submission:
         except Refused as refused:
             raise _explained(refused, form, counted, pages, narrowing(form, obeyed)) from None
         return self._body.tail
+
+    def _check(self, form: Form) -> None:
+        """Nothing is counted for who may not submit any more, or for a form that asks for too much by itself."""
+        profile = self._again().profile
+        check_choice(
+            form,
+            profile.pages_per_request,
+            obeyed=self._intake.shape.page_fields,
+            page_range_required=profile.needs_page_range,
+        )
 
     @property
     def is_released(self) -> bool:

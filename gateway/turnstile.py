@@ -15,10 +15,10 @@ from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import Outcome
+from gateway.ledger.steps import MOST
 from gateway.limits.standing import wait_for_submit
 from gateway.model import Profile, Reason
 
-_AT_ONCE: Final = 16
 _MOST_REMEMBERED: Final = 10_000
 _MOMENT: Final = 0.5
 
@@ -51,7 +51,7 @@ class Turnstile:
             return known
         gate = self._gates.get(account)
         if gate is None:
-            gate = self._gates[account] = asyncio.Semaphore(_AT_ONCE)
+            gate = self._gates[account] = asyncio.Semaphore(MOST)
         try:
             await asyncio.wait_for(gate.acquire(), self._within)
         except TimeoutError:

@@ -330,9 +330,13 @@ async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(
         report = inner.report
         close = inner.close
 
-        async def write(self, work: Any, *, durable: bool = False) -> Any:
+        async def write(self, work: Any, *, durable: bool = False, of: str = "") -> Any:
             await go.wait()
-            return await inner.write(work, durable=durable)
+            return await inner.write(work, durable=durable, of=of)
+
+        async def guarded(self, work: Any, *, of: str = "") -> Any:
+            await go.wait()
+            return await inner.guarded(work, of=of)
 
     lease = None if step == "admit" else await (desk.reserved() if step == "accept" else desk.admit())
     if lease is not None and step == "accept":

@@ -35,10 +35,11 @@ PURE = [
     "webhooks.rules", "webhooks.signature", "webhooks.url", "webhooks.forbidden", "webhooks.schedule",
     "webhooks.breaker", "webhooks.message", "webhooks.outcome", "webhooks.incoming",
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
-    "body.fieldrules", "body.parts", "body.inspector", "body.urlencoded", "body.gaps",
+    "body.fieldrules", "body.parts", "body.inspector", "body.urlencoded", "body.gaps", "body.spending",
+    "ledger.turns",
     "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars", "forward.below",
     "listener.proxyprotocol", "listener.bypass", "listener.backlog",
-    "observe.requestlog",
+    "observe.requestlog", "observe.strangers",
 ]  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "ssl", "time", "os"}
 

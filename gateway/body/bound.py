@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form
-from gateway.body.pagerange import parse_max_pages, parse_page_range
+from gateway.body.pagerange import PageRange, parse_max_pages, parse_page_range
 from gateway.errors import Refused, refuse
 from gateway.model import Reason
 
@@ -13,6 +13,20 @@ PAGE_FIELDS: Final = frozenset({"page_range", "max_pages"})
 """The fields of a form that may bound its pages, where the container obeys them."""
 
 _PAGED: Final = frozenset({FileKind.PDF, FileKind.TIFF, FileKind.IMAGE})
+
+
+def check_choice(
+    form: Form, cap: int, *, obeyed: AbstractSet[str] = PAGE_FIELDS, page_range_required: bool = False
+) -> None:
+    """Refuses a form by what it asks for alone, before anything is counted for it; see page_bound.
+
+    Raises:
+        Refused: as page_bound does; too_many_pages also for a page_range of more pages than the cap, whatever the
+            document has.
+    """
+    chosen, _ = _choices(form, obeyed, page_range_required=page_range_required)
+    if chosen is not None and _kind(form) in _PAGED and chosen.count(None) > cap:
+        raise _too_many(chosen.count(None), cap, narrowing(form, obeyed))
 
 
 def page_bound(
@@ -35,10 +49,7 @@ def page_bound(
     Raises:
         Refused: too_many_pages, bad_page_range, or field_refused for a missing page_range.
     """
-    chosen = parse_page_range(form.page_range or "") if "page_range" in obeyed else None
-    most = parse_max_pages(form.max_pages or "") if "max_pages" in obeyed else None
-    if chosen is None and page_range_required and "page_range" in obeyed:
-        raise refuse(Reason.FIELD_REFUSED, "This key has to say which pages: send page_range, such as 0-9.")
+    chosen, most = _choices(form, obeyed, page_range_required=page_range_required)
     total = 1 if _kind(form) is FileKind.IMAGE else counted
     if chosen is not None:  # the container lets it override max_pages; of a spreadsheet it selects sheets
         pages = chosen.count(total) if _kind(form) in _PAGED else cap
@@ -54,6 +65,16 @@ def narrowing(form: Form, obeyed: AbstractSet[str]) -> list[str]:
     """The fields that would make this form's bound less, by name."""
     is_paged = _kind(form) in _PAGED
     return [name for name in ("page_range", "max_pages") if name in obeyed and (is_paged or name != "page_range")]
+
+
+def _choices(
+    form: Form, obeyed: AbstractSet[str], *, page_range_required: bool
+) -> tuple[PageRange | None, int | None]:
+    chosen = parse_page_range(form.page_range or "") if "page_range" in obeyed else None
+    most = parse_max_pages(form.max_pages or "") if "max_pages" in obeyed else None
+    if chosen is None and page_range_required and "page_range" in obeyed:
+        raise refuse(Reason.FIELD_REFUSED, "This key has to say which pages: send page_range, such as 0-9.")
+    return chosen, most
 
 
 def _kind(form: Form) -> FileKind | None:

@@ -36,8 +36,8 @@ class _Machine(NamedTuple):
     """How one kind of machine numbers its system calls.
 
     `plain` are read, pread64, lseek, close; brk, munmap, mremap, madvise; futex, sched_yield; rt_sigaction,
-    rt_sigprocmask, rt_sigreturn, sigaltstack; recvmsg, sendto; getrusage, clock_gettime, gettimeofday, getpid,
-    getrandom; restart_syscall, exit, exit_group. `maps_memory` are mmap and mprotect.
+    rt_sigprocmask, rt_sigreturn, sigaltstack; recvmsg, sendto; getrusage, setitimer, clock_gettime,
+    gettimeofday, getpid, getrandom; restart_syscall, exit, exit_group. `maps_memory` are mmap and mprotect.
     """
 
     audit_arch: int
@@ -49,13 +49,13 @@ class _Machine(NamedTuple):
 _MACHINES: Final = {
     "x86_64": _Machine(
         0xC000003E,
-        (0, 17, 8, 3, 12, 11, 25, 28, 202, 24, 13, 14, 15, 131, 47, 44, 98, 228, 96, 39, 318, 219, 60, 231),
+        (0, 17, 8, 3, 12, 11, 25, 28, 202, 24, 13, 14, 15, 131, 47, 44, 98, 38, 228, 96, 39, 318, 219, 60, 231),
         302,
         (9, 10),
     ),
     "aarch64": _Machine(
         0xC00000B7,
-        (63, 67, 62, 57, 214, 215, 216, 233, 98, 124, 134, 135, 139, 132, 212, 206, 165, 113, 169, 172, 278, 128,
+        (63, 67, 62, 57, 214, 215, 216, 233, 98, 124, 134, 135, 139, 132, 212, 206, 165, 103, 113, 169, 172, 278, 128,
          93, 94),
         261,
         (222, 226),

@@ -5,6 +5,7 @@ stands; `close` on every path. Only a PDF or a TIFF is spooled, for only these a
 directories may stand at the end), and of a large PDF not all (gaps.py).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.body.counter import PageCounter
@@ -22,6 +23,10 @@ class Inspected(NamedTuple):
 
     form: Form
     counted: int | None
+
+
+def _any(_: Form) -> None:
+    """No check."""
 
 
 class SubmitBody:
@@ -56,13 +61,14 @@ class SubmitBody:
             await self._keep(passed.file)
         return passed.upstream
 
-    async def finish(self) -> Inspected:
-        """Called after the last byte: completes the checks and counts the pages.
+    async def finish(self, check: Callable[[Form], None] = _any) -> Inspected:
+        """Called after the last byte: completes the checks, `check` too, and counts the pages.
 
         Raises:
             Refused: body_malformed or spool_full.
         """
         form = self._inspector.finish()
+        check(form)
         if self._file is None:
             return Inspected(form, None)
         content = Content.TIFF if self._inspector.kind is FileKind.TIFF else Content.PDF

@@ -1,19 +1,24 @@
 """Whose turn it is, where a few places serve many accounts: fair between accounts, and idle for nobody.
 
 A place that is free is never kept from whoever waits, so one account alone may have all. When several wait, the next
-place goes to the account that has the fewest, and among those to the one that was served longest ago. Within an
-account the first to come is the first to be served.
+place goes to the account that has cost the least of late, then to the one that has the fewest, and among those to the
+one that was served longest ago. Within an account the first to come is the first to be served.
 """
 
 import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+_ALIKE: Final = 0.25  # seconds: accounts whose costs differ by less are alike
 
 
 class Turns:
     """The places, for the accounts of one loop."""
 
-    def __init__(self, places: int) -> None:
-        """Takes how many may be at work at once."""
+    def __init__(self, places: int, cost: Callable[[str], float] = lambda _: 0.0) -> None:
+        """Takes how many may be at work at once, and what an account has cost of late, in seconds."""
+        self._cost = cost
         self._free = places
         self._at_work: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -42,7 +47,7 @@ class Turns:
 
     def _hand_out(self) -> None:
         while self._free and self._waiting:
-            account = min(self._waiting, key=self._at_work.__getitem__)
+            account = min(self._waiting, key=self._rank)
             turn = self._waiting[account][0]
             self._forget(account, turn)
             if account in self._waiting:
@@ -51,6 +56,9 @@ class Turns:
                 self._free -= 1
                 self._at_work[account] += 1
                 turn.set_result(None)
+
+    def _rank(self, account: str) -> tuple[int, int]:
+        return int(self._cost(account) / _ALIKE), self._at_work[account]
 
     def _forget(self, account: str, turn: "asyncio.Future[None]") -> None:
         queue = self._waiting.get(account, ())

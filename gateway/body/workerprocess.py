@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -13,7 +14,10 @@ from typing import Final
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
 _ANSWER: Final = struct.Struct("<q")  # worker.py has the same, and Content: it is not imported, for it loads pdfium
+_OUT_OF_TIME: Final = (-signal.SIGPROF, -signal.SIGXCPU)
 _REAP_SECONDS: Final = 5.0
+_TIMES: Final = slice(11, 13)  # utime and stime, counted from behind the name
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # of the environment: a Python of its own may need it to start
 
 
@@ -62,10 +66,20 @@ class WorkerProcess:
         """Whether the process has ended; then it is reaped, too."""
         return self._process.poll() is not None
 
+    @property
+    def cpu_seconds(self) -> float | None:
+        """What it has used of the processor so far, as the kernel says; None when it has ended."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return sum(map(int, fields[_TIMES])) / _TICKS
+
     async def ask(self, fd: int, content: Content = Content.PDF) -> int | None:
         """Has one file counted; None if it can't be.
 
         Raises:
+            TimeoutError: it took more of the processor than a document of its size may, and was ended for that.
             OSError: the process died, or says what it should not.
         """
         socket.send_fds(self._socket, [content.encode()], [fd])
@@ -74,7 +88,8 @@ class WorkerProcess:
         while len(answer) < _ANSWER.size:
             piece = await loop.sock_recv(self._socket, _ANSWER.size + 1)
             if not piece:
-                raise ConnectionResetError
+                await asyncio.to_thread(self.wait)
+                raise TimeoutError if self._process.returncode in _OUT_OF_TIME else ConnectionResetError
             answer += piece
         if len(answer) > _ANSWER.size:
             raise ConnectionAbortedError

@@ -148,7 +148,9 @@ class Endings:
             Refused: ledger_unavailable; then nothing may be deleted.
         """
         try:
-            settled = await self._admission.ledger.write(lambda c: give_up(c, job.key, self._admission.wall()))
+            settled = await self._admission.ledger.write(
+                lambda c: give_up(c, job.key, self._admission.wall()), of=job.owner
+            )
         except LedgerUnavailable:
             raise ledger_away() from None
         job.ended(0)
@@ -167,9 +169,9 @@ class Endings:
             return end(connection, job.key, how.pages, now, ttl, failed=how.failed, given_up=how.given_up)
 
         try:
-            ended = await admission.ledger.write(work)
+            ended = await admission.ledger.write(work, of=job.owner)
             if ended is None:  # another replica was first
-                row = await admission.ledger.read(lambda c: find(c, *job.key))
+                row = await admission.ledger.read(lambda c: find(c, *job.key), of=job.owner)
                 if row is not None:
                     self._registry.learn(row)
                 if job.is_running:  # the ledger does not have it: it is nobody's
@@ -217,7 +219,7 @@ class Endings:
             return ended
 
         try:
-            ended = await self._admission.ledger.write(work)
+            ended = await self._admission.ledger.write(work, of=job.owner)
         except LedgerUnavailable:
             log.warning("a job could not be forgotten yet; it will be when its time is over")
             return

@@ -131,7 +131,7 @@ class Registry:
 
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
         try:
-            row = await self._ledger.read(lambda c: find(c, *key))
+            row = await self._ledger.read(lambda c: find(c, *key), of=owner)
         except LedgerUnavailable:
             raise _ledger_away() from None
         if row is None or row.owner != owner:

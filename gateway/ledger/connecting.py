@@ -33,6 +33,8 @@ _WORDS: Final = {
     "ReadOnlySQLTransactionError": "it is read-only",
     "InsufficientPrivilegeError": "this user may not do that",
     "TooManyConnectionsError": "it has too many connections",
+    "InternalClientError": "its connection ended",
+    "ConnectionDoesNotExistError": "its connection ended",
     "CannotConnectNowError": "it is starting or stopping",
     "TargetServerAttributeNotMatched": "no host is what target_session_attrs asks for",
     "ClientConfigurationError": "its URL can't be used: sslmode=verify-full and verify-ca need sslrootcert",
@@ -51,11 +53,18 @@ _OF_POOLERS: Final = {
 
 
 class Connector:
-    """Makes connections to the server that `url` names at the time, each within `timeout` seconds."""
+    """Makes connections to the server that `url` names at the time.
 
-    def __init__(self, url: Callable[[], str], timeout: float, *, behind_pooler: bool = False) -> None:
+    Each is made within `turn` seconds, None for `timeout`, which is what the server is told as the longest that a
+    transaction may take.
+    """
+
+    def __init__(
+        self, url: Callable[[], str], timeout: float, turn: float | None = None, *, behind_pooler: bool = False
+    ) -> None:
         self._url = url
         self._timeout = timeout
+        self._turn = timeout if turn is None else turn
         self._behind_pooler = behind_pooler
         self._answered: Host | None = None
 
@@ -69,11 +78,11 @@ class Connector:
         _require_files(url)
         hosts = sorted(read_postgres_url(url).hosts, key=lambda host: host != self._answered)
         if not hosts:
-            return await self._connect(url, self._timeout)
+            return await self._connect(url, self._turn)
         failures: list[Exception] = []
         for host in hosts:
             try:
-                connection = await self._connect(url, self._timeout / len(hosts), host)
+                connection = await self._connect(url, self._turn / len(hosts), host)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 failures.append(error)
             else:
@@ -89,6 +98,11 @@ class Connector:
         if not self._behind_pooler:
             told |= dict.fromkeys(_DEADLINES, str(_in_milliseconds(self._timeout)))
         return await asyncpg.connect(url, timeout=within, server_settings=told, **place, **kept)
+
+    @property
+    def keeps_statements(self) -> bool:
+        """Whether a connection is the same one from statement to statement, and knows those that it has prepared."""
+        return not self._behind_pooler
 
     @property
     def statements(self) -> dict[str, Any]:

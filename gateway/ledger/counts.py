@@ -9,9 +9,10 @@ Statements are made once and get their values when they run: to make one takes S
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, Table, and_, bindparam, func, select, update
+from sqlalchemy import Connection, Insert, Row, Table, and_, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.ledger.schema import accounts, grants, windows
@@ -113,18 +114,21 @@ def add_to_windows(connection: Connection, account: str, periods: tuple[int, int
     connection.execute(_ADD[connection.dialect.name], rows)
 
 
-def _read(connection: Connection, account: str, now: float) -> Standing | None:
-    day, month = day_of(now).period, month_of(now).period
-    rows = connection.execute(_READ, {"of": account, "now": int(now), "day": day, "month": month}).all()
-    if not rows:
-        return None
-    used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows}
+def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> Standing:
+    """What rows of an account say, each with the counts of one window, or of none."""
+    used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
     return Standing(
-        first.tat / _MICROSECONDS,
-        first.concurrent,
-        first.pages_in_flight,
+        (first.tat or 0) / _MICROSECONDS,
+        first.concurrent or 0,
+        first.pages_in_flight or 0,
         used.get(day, Used()),
         used.get(month, Used()),
         int(first.granted),
     )
+
+
+def _read(connection: Connection, account: str, now: float) -> Standing | None:
+    day, month = day_of(now).period, month_of(now).period
+    rows = connection.execute(_READ, {"of": account, "now": int(now), "day": day, "month": month}).all()
+    return standing_in(rows, day, month) if rows else None

@@ -1,7 +1,7 @@
 """The ledger as the gateway uses it: an engine, and whether it works."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -38,14 +38,25 @@ class Ledger:
         """Why submits are refused now; None when they are not."""
         return self._not_writing or self._not_reading
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
         """Runs a transaction that may write; see Engine.
 
         Raises:
             LedgerUnavailable: it is unknown whether it was committed.
         """
+        return await self._noted(self._engine.write(work, durable=durable, of=of))
+
+    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+        """Runs statements that guard what they write; see Engine.
+
+        Raises:
+            LedgerUnavailable: it is unknown whether they did their work.
+        """
+        return await self._noted(self._engine.guarded(work, of=of))
+
+    async def _noted(self, writing: Awaitable[T]) -> T:
         try:
-            result = await self._engine.write(work, durable=durable)
+            result = await writing
         except LedgerUnavailable as failure:
             self._failed_at = self._clock()
             self._note(str(failure), self._not_reading)
@@ -54,14 +65,14 @@ class Ledger:
             self._note(None, self._not_reading)
         return result
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
         """Runs a transaction that only reads; see Engine.
 
         Raises:
             LedgerUnavailable: there is no answer.
         """
         try:
-            result = await self._engine.read(work)
+            result = await self._engine.read(work, of=of)
         except LedgerUnavailable as failure:
             self._note(self._not_writing, str(failure))
             raise
@@ -94,19 +105,21 @@ def open_ledger(
     timeout: float,
     latest: Callable[[], str] | None = None,
     *,
+    turn: float | None = None,
     behind_pooler: bool = False,
     upkeep: Upkeep = DEFAULT_UPKEEP,
 ) -> Ledger:
     """Makes the ledger that a URL names; nothing is opened before the first transaction.
 
-    `latest` gives the same ledger's URL as it is now: whoever logs in there may get another password.
+    `timeout` bounds a transaction, `turn` the wait for one's turn (None: the same); both in seconds. `latest` gives
+    the same ledger's URL as it is now: whoever logs in there may get another password.
     """
     if is_postgres(url):
         from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- one replica on SQLite never needs it
         from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
 
-        connector = Connector(latest or (lambda: url), timeout, behind_pooler=behind_pooler)
-        return Ledger(PostgresEngine(connector, timeout, upkeep), _CALM)
+        connector = Connector(latest or (lambda: url), timeout, turn, behind_pooler=behind_pooler)
+        return Ledger(PostgresEngine(connector, timeout, upkeep, turn), _CALM)
     from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
 
-    return Ledger(SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout, upkeep), _CALM)
+    return Ledger(SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout, upkeep, turn), _CALM)

@@ -4,54 +4,80 @@ Facts this file rests on:
 - A transaction is a synchronous function; SQLAlchemy runs it on a greenlet, which needs a task of its own.
 - Cancelling a query may itself wait for the server. So whoever waits does not wait for that: the task is left to end.
   Where nobody answers that either, SQLAlchemy drops the connection 2 s later, and the pool is whole again.
+- Each statement is a round trip, and so are BEGIN, COMMIT, a ping, and the first use of a statement. So connections
+  are pinged only when they were idle for long, and what each submit runs is prepared before one is used.
 - The server ends what we gave up: statement_timeout, lock_timeout and idle_in_transaction_session_timeout.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import asyncpg
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.places import Places
+from gateway.ledger.together import STATEMENTS
 
 T = TypeVar("T")
 _CONNECTIONS: Final = 8
 _MILLISECONDS: Final = 1000
+_STALE: Final = 10.0
+_USED_AT: Final = "used_at"
+_PREPARED: Final = "prepared"
 
 
 class PostgresEngine:
-    """A ledger in a PostgreSQL database. `timeout` is the deadline of a transaction in seconds."""
+    """A ledger in a PostgreSQL database.
 
-    def __init__(self, connector: Connector, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP) -> None:
+    `timeout` is the deadline of a transaction in seconds, from when it has a connection; `turn` that of waiting for
+    one, None for the same.
+    """
+
+    def __init__(
+        self, connector: Connector, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP, turn: float | None = None
+    ) -> None:
         self._connector = connector
         self._upkeep = upkeep
         self._timeout = timeout
+        self._turn = timeout if turn is None else turn
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             connect_args={"async_creator_fn": connector.connect, **connector.statements},
             pool_size=_CONNECTIONS,
             max_overflow=0,
-            pool_timeout=timeout,
-            pool_pre_ping=True,
+            pool_timeout=self._turn,
+            pool_use_lifo=True,  # few connections that are in use are known to work; idle ones may be lost
         )
+        self._at_once, self._prepared = self._engine, list[str]()
+        if connector.keeps_statements:
+            self._at_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
+        event.listen(self._engine.sync_engine, "checkout", self._look)
+        event.listen(self._engine.sync_engine, "checkin", _note_use)
+        self._places = Places(_CONNECTIONS)
         self._is_migrated = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
         """See Engine; what is committed is durable here whatever is asked for."""
         del durable
-        return await self._run(work)
+        return await self._run(work, of, self._engine)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
         """See Engine."""
-        return await self._run(work)
+        return await self._run(work, of, self._at_once)
+
+    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+        """See Engine. At READ COMMITTED a transaction would bind no two statements together."""
+        return await self._run(work, of, self._at_once)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
         """See Engine."""
@@ -61,7 +87,7 @@ class PostgresEngine:
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
             return work(connection)
 
-        return await self._run(slowly, REPORT_SECONDS)
+        return await self._run(slowly, "", self._engine, REPORT_SECONDS)
 
     async def close(self) -> None:
         """See Engine."""
@@ -75,41 +101,90 @@ class PostgresEngine:
         await asyncio.wait([disposing], timeout=self._timeout)
         disposing.cancel()
 
-    async def _run(self, work: Callable[[Connection], T], within: float | None = None) -> T:
-        task = asyncio.get_running_loop().create_task(self._transact(work))
+    async def _run(
+        self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, within: float | None = None
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        has_begun: asyncio.Future[None] = loop.create_future()
+        task = loop.create_task(self._work(work, of, engine, has_begun))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         try:
-            await asyncio.wait([task], timeout=within or self._timeout)
+            either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
+            await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise LedgerUnavailable("no answer within ledger.timeout")
+                await self._rest(task, within or self._timeout, has_begun=has_begun.done())
         finally:
             task.cancel()
         return task.result()
 
-    async def _transact(self, work: Callable[[Connection], T]) -> T:
-        try:
-            if not self._is_migrated:
-                before = await self._begin(self._upkeep.tend)
-                self._is_migrated = True
-                if before is not None:
-                    self._upkeep.changed(before)
-            return await self._begin(work)
-        except (IntegrityError, LedgerUnavailable):
-            raise
-        except DBAPIError as error:
-            self._is_migrated = False  # the database may be another one when it is back
-            raise LedgerUnavailable(in_words(error.orig)) from None
-        except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise LedgerUnavailable(in_words(error)) from None
+    async def _rest(self, task: "asyncio.Task[Any]", seconds: float, *, has_begun: bool) -> None:
+        if not has_begun:
+            raise LedgerUnavailable("no connection within ledger.turn_timeout")
+        await asyncio.wait([task], timeout=seconds)
+        if not task.done():
+            raise LedgerUnavailable("no answer within ledger.timeout")
 
-    async def _begin(self, work: Callable[[Connection], T]) -> T:
-        async with self._engine.begin() as connection:
+    async def _work(
+        self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
+    ) -> T:
+        async with self._places.one(of):
+            try:
+                if not self._is_migrated:
+                    await self._tend()
+                return await self._begin(work, engine, has_begun)
+            except (IntegrityError, LedgerUnavailable):
+                raise
+            except DBAPIError as error:
+                self._is_migrated = False  # the database may be another one when it is back
+                raise LedgerUnavailable(in_words(error.orig)) from None
+            except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                raise LedgerUnavailable(in_words(error)) from None
+
+    async def _tend(self) -> None:
+        before = await self._begin(self._upkeep.tend, self._engine)
+        self._is_migrated = True
+        if before is not None:
+            self._upkeep.changed(before)
+
+    async def _begin(
+        self,
+        work: Callable[[Connection], T],
+        engine: AsyncEngine,
+        has_begun: "asyncio.Future[None] | None" = None,
+    ) -> T:
+        async with engine.begin() as connection:
+            if has_begun is not None and not has_begun.done():
+                has_begun.set_result(None)
             if self._connector.begin:
                 await connection.exec_driver_sql(self._connector.begin)
             return await connection.run_sync(work)
+
+    def _look(self, raw: Any, record: Any, _: Any) -> None:
+        """Looks at a connection before it is used, in SQLAlchemy's greenlet: is it there, is it prepared?
+
+        Raises:
+            InvalidatePoolError: it is gone, and so may be those that are as old; SQLAlchemy makes a new one.
+        """
+        used_at = record.info.get(_USED_AT)
+        try:
+            if raw.driver_connection.is_closed():
+                raise InvalidatePoolError
+            if used_at is not None and time.monotonic() - used_at > _STALE:
+                raw.ping()
+        except raw.dbapi.Error:
+            raise InvalidatePoolError from None
+        if self._is_migrated and _PREPARED not in record.info:
+            for statement in self._prepared:
+                # The cache that SQLAlchemy's own statements find theirs in; it has no public way to fill it.
+                raw.run_async(lambda _, statement=statement: raw._prepare(statement, 0.0))  # noqa: SLF001
+            record.info[_PREPARED] = True
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # looked at here when nobody waits for it any more
+
+
+def _note_use(_: Any, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()

@@ -86,12 +86,15 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
         return Outcome(standing, standing, denial)
     tat = take_submit(profile, standing.tat, now)
     periods = day_of(now).period, month_of(now).period
-    one = Used(requests=1)
     take_place(connection, claim.account, tat)
-    add_to_windows(connection, claim.account, periods, one)
+    add_to_windows(connection, claim.account, periods, Used(requests=1))
     connection.execute(_INSERT, _row_of(claim, periods, now, until))
-    after = standing._replace(tat=tat, concurrent=standing.concurrent + 1)
-    return Outcome(standing, _plus(after, one))
+    return Outcome(standing, with_place(standing, tat))
+
+
+def with_place(standing: Standing, tat: float) -> Standing:
+    """How an account stands once a submit has taken its place, and its turn in the bucket."""
+    return _plus(standing._replace(tat=tat, concurrent=standing.concurrent + 1), Used(requests=1))
 
 
 class Ask(NamedTuple):
@@ -123,8 +126,13 @@ def reserve(connection: Connection, claim: Claim, profile: Profile, ask: Ask, no
     add_to_windows(connection, claim.account, periods, more)
     reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
     _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
-    after = standing._replace(pages_in_flight=standing.pages_in_flight + ask.pages)
-    return Outcome(standing, _plus(after, more))
+    return Outcome(standing, with_pages(standing, ask))
+
+
+def with_pages(standing: Standing, ask: Ask) -> Standing:
+    """How an account stands once the pages are reserved."""
+    more = Used(pages=ask.pages, spend=ask.pages * ask.price)
+    return _plus(standing._replace(pages_in_flight=standing.pages_in_flight + ask.pages), more)
 
 
 def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:

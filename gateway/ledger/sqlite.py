@@ -22,8 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -35,12 +34,14 @@ from sqlalchemy.pool import NullPool
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.turns import Turns
 from gateway.ledger.writeahead import MOST_BYTES, LogBound
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | None
 _MOST_WAITING: Final = 10_000
 _PAUSE: Final = 0.01
+_NO_TURN: Final = "no turn within ledger.turn_timeout"
 _WORDS: Final = {
     "SQLITE_BUSY": "it is locked by somebody else",
     "SQLITE_LOCKED": "it is locked by somebody else",
@@ -58,48 +59,77 @@ _WORDS: Final = {
 class _Job:
     work: Callable[[Connection], Any]
     done: "Future[Any]"
-    deadline: float
+    of: str
+    turn: float
+    seconds: float
     durable: bool
     abandoned: bool = False
+    began: float | None = None
+
+    def left(self, now: float) -> float:
+        """Seconds until it is given up: for its turn, and from then on for itself."""
+        return self.turn - now if self.began is None else self.began + self.seconds - now
+
+
+def _late(job: _Job) -> LedgerUnavailable:
+    return LedgerUnavailable(_NO_TURN if job.began is None else "no answer within ledger.timeout")
 
 
 class SqliteEngine:
-    """A ledger in one file. `timeout` is the deadline of a transaction in seconds."""
+    """A ledger in one file.
 
-    def __init__(self, path: Path, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP) -> None:
+    `timeout` is the deadline of a transaction in seconds, from when it begins; `turn` that of waiting for its turn,
+    None for the same.
+    """
+
+    def __init__(
+        self, path: Path, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP, turn: float | None = None
+    ) -> None:
         self._timeout = timeout
+        self._turn = timeout if turn is None else turn
         clearing = Lock()
         self._writer = _Worker(path, timeout, clearing, upkeep, writes=True)
         self._reader = _Worker(path, timeout, clearing, upkeep, writes=False)
         self._reporter: _Worker | None = None
         self._make_reporter = partial(_Worker, path, timeout, clearing, upkeep, writes=False)
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
         """See Engine."""
-        return await self._run(self._writer, work, durable=durable)
+        return await self._run(self._writer, work, of, durable=durable)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+        """See Engine: whoever writes is alone, so it is a transaction like any other."""
+        return await self._run(self._writer, work, of)
+
+    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
         """See Engine."""
-        return await self._run(self._reader, work, durable=False)
+        return await self._run(self._reader, work, of)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
         """See Engine; one report at a time."""
         if self._reporter is None:
             self._reporter = self._make_reporter()
-        return await self._run(self._reporter, work, durable=False, within=REPORT_SECONDS)
+        return await self._run(self._reporter, work, "", within=REPORT_SECONDS)
 
     async def _run(
-        self, worker: "_Worker", work: Callable[[Connection], T], *, durable: bool, within: float | None = None
+        self,
+        worker: "_Worker",
+        work: Callable[[Connection], T],
+        of: str,
+        *,
+        durable: bool = False,
+        within: float | None = None,
     ) -> T:
         seconds = within or self._timeout
         done: Future[T] = Future()
-        job = _Job(work, done, time.monotonic() + seconds, durable)
+        job = _Job(work, done, of, time.monotonic() + (within or self._turn), seconds, durable)
         worker.put(job)
         waiting = asyncio.wrap_future(done)
         try:
-            await asyncio.wait([waiting], timeout=seconds)
+            while not waiting.done() and (left := job.left(time.monotonic())) > 0:
+                await asyncio.wait([waiting], timeout=min(left, seconds))
             if not waiting.done():
-                raise LedgerUnavailable("no answer within ledger.timeout")
+                raise _late(job)
             return waiting.result()
         finally:
             job.abandoned = True  # one that has not begun will not; one that has rolls back, short of its commit
@@ -126,7 +156,9 @@ class _Worker:
         self._is_durable = False
         self._file: _Identity = None
         self._log: _Identity = None
-        self._jobs: Queue[_Job | None] = Queue(_MOST_WAITING)
+        self._jobs: Turns[_Job] = Turns(1)
+        self._changed = Condition()
+        self._is_ending = False
         name = "ledger-writer" if writes else "ledger-reader"
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -137,28 +169,42 @@ class _Worker:
         Raises:
             LedgerUnavailable: when too many wait.
         """
-        try:
-            self._jobs.put_nowait(job)
-        except Full:
-            raise LedgerUnavailable("too many transactions wait for it") from None
+        with self._changed:
+            if len(self._jobs) >= _MOST_WAITING:
+                raise LedgerUnavailable("too many transactions wait for it")
+            self._jobs.put(job.of, job)
+            self._changed.notify()
 
     def stop(self, timeout: float) -> None:
         """Ends the thread behind what it was given; blocks for so many seconds at most."""
-        with suppress(Full):
-            self._jobs.put(None, timeout=timeout)
-            self._thread.join(timeout)
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify()
+        self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             # A future that was cancelled while it waited is left alone: its transaction never begins.
             if job.done.set_running_or_notify_cancel():
                 self._serve(job)
         self._drop()
 
+    def _next(self) -> _Job | None:
+        """Waits for the next job, of accounts in turn; None at the end of all."""
+        with self._changed:
+            while True:
+                if (found := self._jobs.take()) is not None:
+                    self._jobs.done(found[0])  # one at a time is its share, and this thread does one at a time
+                    return found[1]
+                if self._is_ending:
+                    return None
+                self._changed.wait()
+
     def _serve(self, job: _Job) -> None:
         try:
-            if time.monotonic() > job.deadline:
-                raise LedgerUnavailable("no answer within ledger.timeout")
+            job.began = time.monotonic()
+            if job.began > job.turn:
+                raise LedgerUnavailable(_NO_TURN)
             result = self._transact(job)
         except IntegrityError as error:
             job.done.set_exception(error)

@@ -1,13 +1,18 @@
 """What happens once for each request, whatever became of it: the metrics, and one event in the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+
+import structlog
 
 from gateway.audit.refusals import REFUSALS
 from gateway.model import Exchange, Reason
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.requestlog import level_of, request_event
+from gateway.observe.strangers import Strangers, Sum
+
+log = structlog.get_logger()
 
 
 class Observer:
@@ -26,6 +31,7 @@ class Observer:
         self.level = level
         self._now = now
         self._refused = refused
+        self._strangers = Strangers()
 
     def began(self) -> None:
         """Counts a request as being handled."""
@@ -37,6 +43,21 @@ class Observer:
         self._metrics.add(exchange)
         if exchange.reason in REFUSALS:
             self._refused(exchange.key_id, exchange.reason)
+            is_stranger = exchange.key_id is None
+            if is_stranger and not self._strangers.is_told(exchange.client_ip, exchange.reason, exchange.ended):
+                return
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))
+
+    def tell(self, now: float) -> None:
+        """Logs what was summed up, when it is time; `now` is by the clock of exchanges."""
+        self._tell(self._strangers.due(now))
+
+    def close(self) -> None:
+        """Logs what was summed up since."""
+        self._tell(self._strangers.all())
+
+    def _tell(self, sums: Iterable[Sum]) -> None:
+        for found in sums:
+            log.info("refusals summed up", **found._asdict())

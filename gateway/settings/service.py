@@ -171,7 +171,9 @@ class LedgerSettings(Section):
     pooler: Switch = False
     """Whether a pooler such as PgBouncer stands before PostgreSQL, in any of its modes."""
     timeout: Timeout = default("2s")
-    """Longest wait for one of its transactions; then a submit is answered 503."""
+    """Longest time one of its transactions may take; then a submit is answered 503."""
+    turn_timeout: Timeout = default("5s")
+    """Longest wait for a turn (a connection to PostgreSQL, the one writer of SQLite) before that; then likewise."""
     reservation_ttl: Timeout = default("1h")
     """How long the pages of a job that nobody settles stay in flight; then they are charged as reserved."""
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.body.bound import PAGE_FIELDS, narrowing, page_bound
+from gateway.body.bound import PAGE_FIELDS, check_choice, narrowing, page_bound
 from gateway.body.filekind import FileKind
 from gateway.body.form import FileFacts, Form
 from gateway.errors import Refused
@@ -78,6 +78,7 @@ def test_a_field_that_the_container_does_not_obey_counts_for_nothing(obeyed: set
 def test_what_means_nothing_to_the_container_may_be_anything_and_is_not_asked_for() -> None:
     asked = form(page_range="all", max_pages="-1")
     assert page_bound(asked, 7, CAP, obeyed=frozenset(), page_range_required=True) == 7
+    check_choice(asked, CAP, obeyed=frozenset(), page_range_required=True)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,18 @@ def test_what_narrows_a_form() -> None:
     assert narrowing(form(), {"page_range"}) == ["page_range"]
     assert narrowing(form(FileKind.UNKNOWN), PAGE_FIELDS) == ["max_pages"]
     assert narrowing(form(None), set()) == []
+
+
+@pytest.mark.parametrize(
+    ("page_range", "reason"), [("0-999", Reason.TOO_MANY_PAGES), ("0-x", Reason.BAD_PAGE_RANGE), ("0-99", None)]
+)
+def test_what_a_form_asks_for_is_judged_before_anything_is_counted(page_range: str, reason: Reason | None) -> None:
+    if reason is None:
+        check_choice(form(page_range=page_range), CAP)
+        return
+    with pytest.raises(Refused) as caught:
+        check_choice(form(page_range=page_range), CAP)
+    assert caught.value.denial.reason is reason
 
 
 @pytest.mark.parametrize("page_range", [None, "", "  "])

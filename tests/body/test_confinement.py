@@ -145,7 +145,7 @@ def test_nothing_but_counting_can_be_done_inside(secret: Path) -> None:
     needs("seccomp")
     with run_worker(secret) as inside:
         ends = {name: ask(inside, written(text)) for name, text in ATTEMPTS.items()}
-        assert ask(inside, b"page[:4]; os.getpid(); worker._limit_time(60)") == 0
+        assert ask(inside, b"page[:4]; os.getpid(); worker._limit_time(60, 10**9)") == 0
     assert ends == dict.fromkeys(ATTEMPTS, errno.EPERM)
     assert secret.read_text() == "secret"
 

@@ -65,6 +65,15 @@ def bomb(kind: bytes, size: int) -> bytes:
     return out + b"startxref\n9\n%%EOF\n"
 
 
+def graph(*widths: int) -> bytes:
+    """A page tree that is a graph, without /Count: small, and pdfium goes through it for seconds."""
+    levels = [
+        b"<< /Type /Pages /Kids [%b] >>" % b" ".join([b"%d 0 R" % (level + 3)] * width + [b"9 0 R"] * (not level))
+        for level, width in enumerate(widths)
+    ]
+    return build(CATALOG, *levels, b"<< /Type /Pages /Kids [] >>", *[b"null"] * (6 - len(widths)), PAGE)
+
+
 ENCRYPTED = build(
     CATALOG,
     b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
@@ -237,6 +246,39 @@ async def test_what_has_no_turn_is_refused_and_says_nothing_of_the_document(tmp_
         counter.close()
         await asyncio.gather(busy, return_exceptions=True)
     counter.close()
+
+
+async def test_a_page_tree_that_is_a_graph_is_ended_at_once_and_nobody_elses_count_suffers(
+    counter: PageCounter,
+) -> None:
+    content = graph(100, 100, 100, 24)
+    assert len(content) < 3000
+    with file_of(content) as file:
+        assert await counter.count(file.fileno(), "key:eve") is None
+        assert counter._is_suspended("key:eve")
+        assert counter._spending.of("key:eve", counter._now()) > 0.2
+    with file_of(sample_pdf(3)) as file:
+        assert await counter.count(file.fileno(), "key:bob") == 3
+
+
+async def test_who_has_used_its_time_is_told_when_to_come_again_and_is_not_charged_the_cap(
+    counter: PageCounter,
+) -> None:
+    counter._spending.add("key:eve", 11.0, counter._now())
+    with file_of(sample_pdf(1)) as file:
+        with pytest.raises(Refused) as refused:
+            await counter.count(file.fileno(), "key:eve")
+        denial = refused.value.denial
+        assert (denial.reason, denial.retry_after) == (Reason.SPOOL_FULL, 6)
+        assert await counter.count(file.fileno(), "key:bob") == 1
+    assert counter._spending.of("key:bob", counter._now()) < 1.0
+
+
+async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway(counter: PageCounter) -> None:
+    assert await count(counter, sample_pdf(1)) == 1
+    (worker,) = counter._idle
+    assert (worker.cpu_seconds or 0) > 0
+    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
 
 
 async def test_without_processes_nothing_is_counted(counter: PageCounter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,8 +291,8 @@ async def test_a_client_that_leaves_within_its_form_gives_all_back(gateway: Runn
 @asynccontextmanager
 async def stopped_workers(gateway: Running) -> AsyncIterator[None]:
     """The processes that count pages stand still: whoever's turn it is to be counted waits."""
-    warm = await gateway.ask(submit(form(pdf(1), page_range="7-3")), b"POST")  # starts one, and starts no job
-    assert warm.status == 400
+    warm = await gateway.ask(submit(form(pdf(5001))), b"POST")  # starts one, and starts no job
+    assert warm.status == 413
     workers = [pid for pid in descendants(os.getpid()) if "gateway/body/worker" in command_of(pid)]
     assert workers
     for pid in workers:

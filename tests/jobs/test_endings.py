@@ -410,11 +410,12 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
 
     class Late:
         write = inner.write
+        guarded = inner.guarded
         report = inner.report
         close = inner.close
 
-        async def read(self, work: Any) -> Any:
-            found = await inner.read(work)
+        async def read(self, work: Any, *, of: str = "") -> Any:
+            found = await inner.read(work, of=of)
             await go.wait()
             return found
 

@@ -24,9 +24,9 @@ class Counted:
         self.reads = 0
         read = room.faulty.read
 
-        async def reading(work: Any) -> Any:
+        async def reading(work: Any, *, of: str = "") -> Any:
             self.reads += 1
-            return await read(work)
+            return await read(work, of=of)
 
         room.faulty.read = reading  # type: ignore[method-assign]
 

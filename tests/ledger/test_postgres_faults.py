@@ -30,6 +30,7 @@ from tests.support.ledgers import (
 )
 
 TIMEOUT: Final = 4.0
+LATE: Final = {"no answer within ledger.timeout", "no connection within ledger.turn_timeout"}
 MARGIN: Final = 10.0
 BACK: Final = 40.0
 PROFILE = make_profile(pages_per_day=100)
@@ -80,8 +81,8 @@ async def test_a_server_that_hangs_is_given_up_in_time_and_used_again(frail: Pos
     frail.signal(signal.SIGSTOP)
     try:
         words = await asyncio.gather(*(refused(fragile.write(beat)) for _ in range(20)))
-        assert set(words) == {"no answer within ledger.timeout"}
-        assert await refused(fragile.read(beats)) == "no answer within ledger.timeout"
+        assert set(words) <= LATE
+        assert await refused(fragile.read(beats)) in LATE
     finally:
         frail.signal(signal.SIGCONT)
     count = await back(fragile)
@@ -280,7 +281,8 @@ async def test_a_read_only_server_says_so(frail: Postgres, url: str, fragile: En
     frail.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     frail.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'document-gateway'")
     await asyncio.sleep(0)
-    assert await refused(fragile.write(beat)) in {"it is read-only", "PostgreSQL says InterfaceError"}
+    words = {"it is read-only", "PostgreSQL says InterfaceError", "its connection ended"}
+    assert await refused(fragile.write(beat)) in words
     assert await fragile.read(beats) == 1
     frail.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     frail.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'document-gateway'")

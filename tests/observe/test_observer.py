@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.model import Reason, Source
-from gateway.observe.log import LogStream, json_line
+from gateway.observe.log import LogStream, configure, json_line
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer
 from tests.support.pure import make_exchange
@@ -44,3 +44,27 @@ def test_a_level_keeps_requests_out_of_the_log_but_not_out_of_the_metrics(level:
 def test_the_upstreams_faults_are_warnings() -> None:
     _, lines = lines_at("warning", reason=Reason.UPSTREAM_TIMEOUT, source=Source.UPSTREAM, status=504)
     assert b'"level":"warning"' in lines[0]
+
+
+def test_a_flood_of_a_stranger_is_some_events_and_a_sum_and_all_of_it_is_counted() -> None:
+    reading, writing = os.pipe()
+    metrics, stream = RequestMetrics(), LogStream(writing, json_line)
+    refused: list[Reason] = []
+    configure(stream, "info", lambda: NOW)
+    observer = Observer(metrics, stream, "info", lambda: NOW, lambda _, reason: refused.append(reason))
+    flood = make_exchange(reason=Reason.UNAUTHENTICATED, source=Source.CLIENT, status=401, key_id=None)
+    for _ in range(500):
+        observer.ended(flood)
+    for _ in range(30):  # whoever is known has all of them
+        observer.ended(make_exchange(reason=Reason.FORBIDDEN, source=Source.CLIENT, status=403, key_id="ci"))
+    observer.close()
+    stream.start()
+    stream.close()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    assert len(lines) == 20 + 30 + 1
+    assert b'"event":"refusals summed up"' in lines[-1]
+    assert b'"refusals":480,"reasons":{"unauthenticated":480}' in lines[-1]
+    assert len(refused) == 530
+    assert sum(sum(tally.outcomes.values()) for tally in metrics.routes.values()) == 530

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
@@ -191,16 +191,18 @@ def eventually(holds: Any, within: float = DEADLINE) -> Any:
     return found
 
 
-def open_engine(url: str, timeout: float = DEADLINE, *, behind_pooler: bool = False) -> Engine:
+def open_engine(
+    url: str, timeout: float = DEADLINE, turn: float | None = None, *, behind_pooler: bool = False
+) -> Engine:
     """The engine that a URL names."""
     if is_postgres(url):
         from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- as open_ledger does
         from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
 
-        return PostgresEngine(Connector(lambda: url, timeout, behind_pooler=behind_pooler), timeout)
+        return PostgresEngine(Connector(lambda: url, timeout, turn, behind_pooler=behind_pooler), timeout, turn=turn)
     from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
 
-    return SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout)
+    return SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout, turn=turn)
 
 
 class Faulty:
@@ -216,12 +218,18 @@ class Faulty:
         self.is_away = False
         self.writes = 0
 
-    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
+        return await self._writing(lambda: self._engine.write(work, durable=durable, of=of))
+
+    async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
+        return await self._writing(lambda: self._engine.guarded(work, of=of))
+
+    async def _writing(self, write: Callable[[], Awaitable[T]]) -> T:
         self.writes += 1
         fault = self.faults.pop(0) if self.faults else "before" if self.is_away else ""
         if fault == "before":
             raise LedgerUnavailable("as it was told")
-        result = await self._engine.write(work, durable=durable)
+        result = await write()
         if fault == "after":
             raise LedgerUnavailable("as it was told")
         return result
@@ -229,10 +237,10 @@ class Faulty:
     async def report(self, work: Callable[[Connection], T]) -> T:
         return await self.read(work)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
         if self.is_away:
             raise LedgerUnavailable("as it was told")
-        return await self._engine.read(work)
+        return await self._engine.read(work, of=of)
 
     async def close(self) -> None:
         await self._engine.close()

@@ -1,0 +1,47 @@
+"""Places to work at, for accounts in turn: so many at once, and none with more than half of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.ledger.turns import Turns
+
+
+class Places:
+    """`count` places of one event loop."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._turns: Turns[asyncio.Future[None]] = Turns(max(1, count // 2))
+
+    @asynccontextmanager
+    async def one(self, account: str) -> AsyncIterator[None]:
+        """Waits for a place and holds it."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.put(account, turn)
+        self._call()
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # it was called and left in the same moment
+                self._leave(account)
+            turn.cancel()
+            raise
+        try:
+            yield
+        finally:
+            self._leave(account)
+
+    def _leave(self, account: str) -> None:
+        self._turns.done(account)
+        self._free += 1
+        self._call()
+
+    def _call(self) -> None:
+        while self._free and (found := self._turns.take()) is not None:
+            account, turn = found
+            if turn.done():  # whoever waited has left
+                self._turns.done(account)
+            else:
+                self._free -= 1
+                turn.set_result(None)

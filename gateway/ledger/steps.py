@@ -1,0 +1,273 @@
+"""The steps of submits as the gateway takes them: those of one account that wait together are taken together.
+
+A ledger may be far away, and an account's steps follow each other: one at a time, a hundred submits would wait for a
+hundred times the way there and back. So while some are on their way the next ones gather, and go as one transaction.
+Whatever does not fit that (an id that is taken, a place that expired, another replica that is always faster) is done
+one by one by the transactions of reservations.py, which take a lock and know every case.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger import reservations, together
+from gateway.ledger.deliveries import Planned, plan
+from gateway.ledger.jobs import NewJob, begin
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reservations import (
+    Ask,
+    Claim,
+    Outcome,
+    RequestIdTaken,
+    ReservationLost,
+    reclaim,
+    with_pages,
+    with_place,
+)
+from gateway.limits.standing import refuse_pages, refuse_submit, take_submit
+from gateway.model import Profile
+
+MOST: Final = 64
+_TRIES: Final = 3
+_FAULTS: Final = (IntegrityError, ReservationLost, RequestIdTaken)
+
+
+class Admit(NamedTuple):
+    """Asks for a place. Times are in seconds since the epoch."""
+
+    claim: Claim
+    profile: Profile
+    now: float
+    until: float
+
+
+class Reserve(NamedTuple):
+    """Asks for pages."""
+
+    claim: Claim
+    profile: Profile
+    ask: Ask
+    now: float
+    until: float
+
+
+class Accept(NamedTuple):
+    """Tells of a job that the upstream took, or, without one, that its answer was lost; `until` pages are held."""
+
+    claim: Claim
+    job: NewJob | None
+    webhook: Planned | None
+    watcher: str
+    now: float
+    until: float
+
+
+class Again(Enum):
+    """Why steps were not taken together."""
+
+    CHANGED = auto()
+    """The account was changed meanwhile: to be tried again."""
+    OVERDUE = auto()
+    """Something of the account is over, and must be reclaimed before anything is refused."""
+    SINGLY = auto()
+    """One of them is of a kind that has to be looked at by itself."""
+
+
+class _Step(Protocol):
+    @property
+    def claim(self) -> Claim: ...
+    @property
+    def now(self) -> float: ...
+
+
+class _Kind(NamedTuple):
+    """How to take one step in a transaction, and how several of one account, each statement all or nothing."""
+
+    name: str
+    one: Callable[[Connection, Any], Any]
+    several: Callable[[Connection, Sequence[Any]], list[Any] | Again]
+
+
+@dataclass(slots=True)
+class _Lane:
+    waiting: "deque[tuple[Any, asyncio.Future[Any]]]" = field(default_factory=deque)
+    task: "asyncio.Task[None] | None" = None
+
+
+class Steps:
+    """Takes steps on a ledger; what each raises beside what is named here is LedgerUnavailable."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+
+    async def admit(self, step: Admit) -> Outcome:
+        """Takes a submit's place; see reservations.admit."""
+        outcome: Outcome = await self._do(_ADMIT, step)
+        return outcome
+
+    async def reserve(self, step: Reserve) -> Outcome:
+        """Reserves pages; see reservations.reserve.
+
+        Raises:
+            ReservationLost: its place was reclaimed.
+        """
+        outcome: Outcome = await self._do(_RESERVE, step)
+        return outcome
+
+    async def accept(self, step: Accept) -> None:
+        """Notes whose job it is, its id, and where to tell of its end.
+
+        Raises:
+            ReservationLost: there is no such reservation any more.
+            RequestIdTaken: another job has the id.
+        """
+        await self._do(_ACCEPT, step)
+
+    async def _do(self, kind: _Kind, step: _Step) -> Any:
+        loop = asyncio.get_running_loop()
+        key = kind.name, step.claim.account
+        lane = self._lanes.setdefault(key, _Lane())
+        done: asyncio.Future[Any] = loop.create_future()
+        lane.waiting.append((step, done))
+        if lane.task is None:
+            lane.task = loop.create_task(self._run(kind, key, lane))
+        return await done
+
+    async def _run(self, kind: _Kind, key: tuple[str, str], lane: _Lane) -> None:
+        try:
+            while lane.waiting:
+                some = [lane.waiting.popleft() for _ in range(min(MOST, len(lane.waiting)))]
+                wanted = [(step, done) for step, done in some if not done.done()]
+                if wanted:
+                    await self._take(kind, key[1], wanted)
+        finally:
+            del self._lanes[key]
+            for _, done in lane.waiting:
+                done.cancel()
+
+    async def _take(self, kind: _Kind, account: str, some: "list[tuple[Any, asyncio.Future[Any]]]") -> None:
+        try:
+            results = await self._results(kind, account, [step for step, _ in some])
+        except Exception as error:  # noqa: BLE001 -- whatever it is, each of those who wait is told
+            results = [error] * len(some)
+        except BaseException:
+            for _, done in some:
+                done.cancel()
+            raise
+        for (_, done), result in zip(some, results, strict=True):
+            if done.done():
+                continue
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(result)
+
+    async def _results(self, kind: _Kind, account: str, steps: list[Any]) -> list[Any]:
+        for _ in range(_TRIES):
+            try:
+                found = await self._ledger.guarded(lambda c: kind.several(c, steps), of=account)
+            except _FAULTS:
+                break  # of one of them, and nothing was done
+            if isinstance(found, list):
+                return found
+            if found is Again.SINGLY:
+                break
+            if found is Again.OVERDUE:
+                now = max(step.now for step in steps)
+                await self._ledger.write(lambda c, now=now: reclaim(c, account, now), of=account)  # type: ignore[misc]
+        return [await self._single(kind, account, step) for step in steps]
+
+    async def _single(self, kind: _Kind, account: str, step: Any) -> Any:
+        try:
+            return await self._ledger.write(partial(_call, kind.one, step), of=account)
+        except (*_FAULTS, LedgerUnavailable) as error:
+            return error
+
+
+def _call(one: Callable[[Connection, Any], Any], step: Any, connection: Connection) -> Any:
+    return one(connection, step)
+
+
+def _admit_one(connection: Connection, step: Admit) -> Outcome:
+    return reservations.admit(connection, *step)
+
+
+def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[Outcome] | Again:
+    if connection.dialect.name != "postgresql":
+        return [_admit_one(connection, step) for step in steps]
+    account, now = steps[0].claim.account, max(step.now for step in steps)
+    seen = together.look(connection, account, now)
+    standing, outcomes, taken = seen.standing, list[Outcome](), list[Claim]()
+    for step in steps:
+        before, denial = standing, refuse_submit(step.profile, standing, now)
+        if denial is None:
+            standing = with_place(standing, take_submit(step.profile, standing.tat, now))
+            taken.append(step.claim)
+        outcomes.append(Outcome(before, standing, denial))
+    if seen.is_overdue and len(taken) < len(steps):
+        return Again.OVERDUE
+    until = max(step.until for step in steps)
+    if taken and not together.admit(connection, account, seen, standing.tat, taken, now, until):
+        return Again.CHANGED
+    return outcomes
+
+
+def _reserve_one(connection: Connection, step: Reserve) -> Outcome:
+    return reservations.reserve(connection, *step)
+
+
+def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[Outcome] | Again:
+    if connection.dialect.name != "postgresql":
+        return [_reserve_one(connection, step) for step in steps]
+    account, now = steps[0].claim.account, max(step.now for step in steps)
+    seen = together.look(connection, account, now)
+    standing, outcomes, taken = seen.standing, list[Outcome](), list[tuple[str, Ask]]()
+    for step in steps:
+        spend = step.ask.pages * step.ask.price
+        before, denial = standing, refuse_pages(step.profile, standing, step.ask.pages, spend, now)
+        if denial is None:
+            standing = with_pages(standing, step.ask)
+            taken.append((step.claim.id, step.ask))
+        outcomes.append(Outcome(before, standing, denial))
+    if len(taken) < len(steps) and seen.is_overdue:
+        return Again.OVERDUE
+    until = max(step.until for step in steps)
+    if taken and not together.reserve(connection, account, seen, taken, now, until):
+        return Again.CHANGED
+    return outcomes
+
+
+def _accept_one(connection: Connection, step: Accept) -> None:
+    reservations.accept(connection, step.claim, None if step.job is None else step.job.request_id, step.until)
+    if step.job is not None:
+        begin(connection, step.claim.id, step.job, step.watcher, step.now)
+    if step.webhook is not None:
+        plan(connection, step.webhook, step.now)
+
+
+def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[None] | Again:
+    if connection.dialect.name != "postgresql":
+        for step in steps:
+            _accept_one(connection, step)
+        return [None] * len(steps)
+    jobs = [(step.claim.id, step.job, step.until) for step in steps if step.job is not None]
+    if len(jobs) < len(steps):
+        return Again.SINGLY
+    webhooks = [step.webhook for step in steps if step.webhook is not None]
+    account, watcher, now = steps[0].claim.account, steps[0].watcher, max(step.now for step in steps)
+    did = together.accept(connection, account, jobs, webhooks, watcher, now)
+    return [None] * len(steps) if did else Again.SINGLY
+
+
+_ADMIT: Final = _Kind("admit", _admit_one, _admit_several)
+_RESERVE: Final = _Kind("reserve", _reserve_one, _reserve_several)
+_ACCEPT: Final = _Kind("accept", _accept_one, _accept_several)

@@ -1,0 +1,235 @@
+"""What PostgreSQL does for submits, a statement for each step: for a round trip takes longer than all its work.
+
+`admit` and `reserve` look first, decide in Python, and write under a guard: the account's row must still be the one
+that was looked at (its xmin is; every change of an account's counts that another decision could rest on changes that
+row). Where it is not, nothing is written, and whoever asked looks again. `accept` decides nothing, so it has no look.
+
+All of them take the account's row first, and reservations in the order of their ids, as every transaction does.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Integer,
+    String,
+    TextClause,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
+
+from gateway.ledger.counts import standing_in
+from gateway.ledger.schema import accounts, grants, reservations, windows
+from gateway.limits.standing import Standing
+from gateway.limits.windows import day_of, month_of
+
+_MICROSECONDS: Final = 1_000_000
+_TYPES: Final[dict[str, Any]] = {
+    "periods": ARRAY(Integer), "pages": ARRAY(BigInteger), "prices": ARRAY(BigInteger), "untils": ARRAY(BigInteger),
+    **dict.fromkeys(
+        ("of", "version", "watcher"), String()
+    ),
+    **dict.fromkeys(
+        (
+            "ids", "owners", "upstreams", "modes", "names", "shapes", "paths", "urls",
+            "hook_ids", "hook_upstreams", "hook_names", "hook_owners", "hook_urls", "destinations", "hook_checks",
+        ),
+        ARRAY(String),
+    ),
+}  # fmt: skip
+_DEFAULT: Final = BigInteger()
+
+
+def _statement(words: str) -> TextClause:
+    made = text(words)
+    names = list(made._bindparams)  # noqa: SLF001 -- the names that stand in the text
+    return made.bindparams(*(bindparam(name, type_=_TYPES.get(name, _DEFAULT)) for name in names))
+
+
+_asked: Final = select(bindparam("of", type_=String).label("account")).subquery("asked")
+_LOOK: Final = (
+    select(
+        accounts.c.tat,
+        accounts.c.concurrent,
+        accounts.c.pages_in_flight,
+        cast(literal_column("accounts.xmin"), String).label("version"),
+        select(func.coalesce(func.sum(grants.c.pages), 0))
+        .where(grants.c.account == _asked.c.account, grants.c.until > bindparam("now"))
+        .scalar_subquery()
+        .label("granted"),
+        exists()
+        .where(reservations.c.account == _asked.c.account, reservations.c.expires_at <= bindparam("now"))
+        .label("is_overdue"),
+        *(windows.c[name] for name in ("period", "requests", "pages", "spend")),
+    )
+    .select_from(_asked)
+    .outerjoin(accounts, accounts.c.account == _asked.c.account)
+    .outerjoin(
+        windows,
+        and_(windows.c.account == _asked.c.account, windows.c.period.in_([bindparam("day"), bindparam("month")])),
+    )
+)
+_ADMIT: Final = _statement("""
+WITH account AS (
+    INSERT INTO accounts (account, tat, concurrent, pages_in_flight, reset_at) VALUES (:of, :tat, :places, 0, 0)
+    ON CONFLICT (account) DO UPDATE SET concurrent = accounts.concurrent + :places, tat = :tat
+    WHERE CAST(accounts.xmin AS varchar) = :version
+    RETURNING account
+), counted AS (
+    INSERT INTO windows (period, account, requests, pages, spend)
+    SELECT period, account, :places, 0, 0 FROM account, unnest(:periods) AS period
+    ON CONFLICT (period, account) DO UPDATE SET requests = windows.requests + excluded.requests
+), held AS (
+    INSERT INTO reservations
+        (id, account, owner, upstream, stage, mode, pages, price, day, month, created_at, expires_at)
+    SELECT id, account, owner, upstream, 0, '', 0, 0, :day, :month, :now, :until
+    FROM account, unnest(:ids, :owners, :upstreams) AS claim (id, owner, upstream)
+)
+SELECT count(*) FROM account""")
+_RESERVE: Final = _statement("""
+WITH asked AS (
+    SELECT * FROM unnest(:ids, :pages, :prices, :modes) AS ask (id, pages, price, mode)
+), mine AS (
+    SELECT id FROM reservations
+    WHERE id = ANY (:ids) AND account = :of AND stage = 0 AND day = :day AND month = :month
+), account AS (
+    UPDATE accounts SET pages_in_flight = pages_in_flight + :total
+    WHERE account = :of AND CAST(xmin AS varchar) = :version
+        AND (SELECT count(*) FROM mine) = (SELECT count(*) FROM asked)
+    RETURNING account
+), counted AS (
+    INSERT INTO windows (period, account, requests, pages, spend)
+    SELECT period, account, 0, :total, :spend FROM account, unnest(:periods) AS period
+    ON CONFLICT (period, account) DO UPDATE
+    SET pages = windows.pages + excluded.pages, spend = windows.spend + excluded.spend
+), held AS (
+    SELECT reservations.id FROM reservations, account
+    WHERE id = ANY (:ids) ORDER BY reservations.id FOR UPDATE OF reservations
+), reserved AS (
+    UPDATE reservations
+    SET stage = 1, pages = asked.pages, price = asked.price, mode = asked.mode, expires_at = :until
+    FROM asked, held WHERE reservations.id = asked.id AND asked.id = held.id
+)
+SELECT count(*) FROM account""")
+_ACCEPT: Final = _statement("""
+WITH given AS (
+    SELECT * FROM unnest(:ids, :names, :shapes, :paths, :urls, :untils) AS
+        job (id, request_id, shape, path, check_url, until)
+), account AS (
+    SELECT account FROM accounts WHERE account = :of FOR UPDATE
+), mine AS (
+    SELECT reservations.id, reservations.upstream, reservations.owner FROM reservations, account
+    WHERE reservations.id = ANY (:ids) AND reservations.account = account.account AND reservations.stage = 1
+    ORDER BY reservations.id FOR UPDATE OF reservations
+), sure AS (
+    SELECT mine.* FROM mine WHERE (SELECT count(*) FROM mine) = (SELECT count(*) FROM given)
+), freed AS (
+    UPDATE accounts SET concurrent = concurrent - (SELECT count(*) FROM sure)
+    WHERE account = :of AND EXISTS (SELECT FROM sure)
+), accepted AS (
+    UPDATE reservations SET stage = 2, request_id = given.request_id, expires_at = given.until
+    FROM sure, given WHERE reservations.id = sure.id AND sure.id = given.id
+), begun AS (
+    INSERT INTO jobs
+        (upstream, request_id, reservation, account, owner, shape, path, check_url, state, created_at, watcher)
+    SELECT upstream, request_id, id, :of, owner, shape, path, check_url, 0, :now, :watcher
+    FROM sure JOIN given USING (id)
+), planned AS (
+    INSERT INTO deliveries
+        (id, upstream, request_id, owner, url, destination, check_url, state, attempts, created_at)
+    SELECT hook.*, 0, 0, :now
+    FROM unnest(:hook_ids, :hook_upstreams, :hook_names, :hook_owners, :hook_urls, :destinations, :hook_checks)
+        AS hook (id, upstream, request_id, owner, url, destination, check_url)
+    WHERE EXISTS (SELECT FROM sure)
+)
+SELECT count(*) FROM sure""")
+STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
+
+
+class Seen(NamedTuple):
+    """An account as it was looked at: what it stood at, which version of it that was, whether something is over."""
+
+    standing: Standing
+    version: str
+    is_overdue: bool
+
+
+def look(connection: Connection, account: str, now: float) -> Seen:
+    """Looks at an account; one that is not there yet has the version of none."""
+    day, month = day_of(now).period, month_of(now).period
+    rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()
+    return Seen(standing_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
+
+
+def admit(
+    connection: Connection, account: str, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float
+) -> bool:
+    """Takes places for all, if the account is as it was seen; whether it was. `claims` are of reservations.Claim."""
+    return _did(
+        connection, _ADMIT, of=account, version=seen.version, tat=int(tat * _MICROSECONDS), places=len(claims),
+        **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
+        owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
+    )  # fmt: skip
+
+
+def reserve(
+    connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Any]], now: float, until: float
+) -> bool:
+    """Reserves pages for all, if the account is as it was seen and all have places of today; whether so.
+
+    `asks` are ids of reservations and what is asked for each, of reservations.Ask.
+    """
+    what = [ask for _, ask in asks]
+    return _did(
+        connection, _RESERVE, of=account, version=seen.version, total=sum(ask.pages for ask in what),
+        spend=sum(ask.pages * ask.price for ask in what), **_days(now), until=int(until),
+        ids=[name for name, _ in asks], pages=[ask.pages for ask in what], prices=[ask.price for ask in what],
+        modes=[ask.mode for ask in what],
+    )  # fmt: skip
+
+
+def accept(
+    connection: Connection,
+    account: str,
+    jobs: Sequence[tuple[str, Any, float]],
+    webhooks: Sequence[Any],
+    watcher: str,
+    now: float,
+) -> bool:
+    """Notes jobs of submits that hold pages, and their webhooks; false when one of these holds none.
+
+    `jobs` are ids of reservations, of jobs.NewJob, and when their pages expire; `webhooks` are of deliveries.Planned.
+
+    Raises:
+        IntegrityError: a job or a webhook of that name is there.
+    """
+    new = [job for _, job, _ in jobs]
+    return _did(
+        connection, _ACCEPT, of=account, watcher=watcher, now=int(now), ids=[name for name, _, _ in jobs],
+        names=[job.request_id for job in new], shapes=[job.shape for job in new], paths=[job.path for job in new],
+        urls=[job.check_url for job in new], untils=[int(until) for _, _, until in jobs],
+        hook_ids=[hook.id for hook in webhooks], hook_upstreams=[hook.upstream for hook in webhooks],
+        hook_names=[hook.request_id for hook in webhooks], hook_owners=[hook.owner for hook in webhooks],
+        hook_urls=[hook.url for hook in webhooks], destinations=[hook.destination for hook in webhooks],
+        hook_checks=[hook.check_url for hook in webhooks],
+    )  # fmt: skip
+
+
+def _days(now: float) -> dict[str, Any]:
+    day, month = day_of(now).period, month_of(now).period
+    return {"day": day, "month": month, "periods": [day, month]}
+
+
+def _did(connection: Connection, statement: TextClause, **values: Any) -> bool:
+    names = statement._bindparams  # noqa: SLF001 -- as above
+    given = {name: value for name, value in values.items() if name in names}
+    return bool(connection.execute(statement, given).scalar_one())

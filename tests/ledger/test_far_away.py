@@ -1,0 +1,201 @@
+"""A PostgreSQL that is far away: what a submit costs is round trips, and one account's many are a few of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Connection, text, update
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger import together
+from gateway.ledger.deliveries import Planned
+from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import NewJob
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reservations import Ask, RequestIdTaken, ReservationLost
+from gateway.ledger.schema import Stage, accounts, deliveries, jobs, reservations
+from gateway.ledger.steps import Accept, Admit, Reserve, Steps
+from gateway.model import Reason
+from tests.support.faraway import FarAway
+from tests.support.ledgers import NOON, Postgres, assert_sound, beat, make_claim, make_profile, open_engine, rows_of
+
+FAR: Final = 0.05
+LEASE: Final = NOON + 60
+PROFILE: Final = make_profile()
+
+
+@pytest.fixture
+async def far(postgres: Postgres) -> AsyncIterator[FarAway]:
+    async with FarAway(postgres.socket_directory, FAR) as relay:
+        yield relay
+
+
+@pytest.fixture
+async def distant(far: FarAway, postgres: Postgres, migrated: str) -> AsyncIterator[Engine]:
+    """The engine of an empty ledger there."""
+    made = open_engine(far.url_of(migrated), 2.0, 5.0)
+    await made.write(lambda _: None)
+    yield made
+    await made.close()
+    await asyncio.to_thread(postgres.empty, migrated)
+
+
+async def submit(steps: Steps, name: str, account: str = "key:ci", **limits: Any) -> list[Reason]:
+    """One submit from its head to its answer; why it was refused, if it was."""
+    claim, profile = make_claim(name, account), make_profile(**limits)
+    outcome = await steps.admit(Admit(claim, profile, NOON, LEASE))
+    if outcome.denial is not None:
+        return [outcome.denial.reason]
+    outcome = await steps.reserve(Reserve(claim, profile, Ask(3, 2, "fast"), NOON, LEASE))
+    if outcome.denial is not None:
+        return [outcome.denial.reason]
+    job = NewJob(f"job-{name}", "default", "/api/v1/marker", None)
+    hook = Planned(f"hook-{name}", "container", job.request_id, account, "https://h.test/", "h.test:443", None)
+    await steps.accept(Accept(claim, job, hook, "me", NOON, NOON + 3600))
+    return []
+
+
+async def test_a_submit_is_at_most_six_round_trips_also_the_first_one_of_an_account(
+    far: FarAway, distant: Engine
+) -> None:
+    steps = Steps(Ledger(distant))
+    for name in ("first", "second"):
+        before = far.trips
+        assert await submit(steps, name) == []
+        assert far.trips - before <= 6
+    assert [row["stage"] for row in await distant.read(lambda c: rows_of(c, reservations))] == [Stage.ACCEPTED] * 2
+    assert len(await distant.read(lambda c: rows_of(c, jobs))) == 2
+    assert len(await distant.read(lambda c: rows_of(c, deliveries))) == 2
+    (account,) = await distant.read(lambda c: rows_of(c, accounts))
+    assert (account["concurrent"], account["pages_in_flight"]) == (0, 6)
+    await distant.read(assert_sound)
+
+
+async def test_to_look_is_one_round_trip(far: FarAway, distant: Engine) -> None:
+    await distant.read(lambda c: rows_of(c, jobs))
+    before = far.trips
+    await distant.read(lambda c: rows_of(c, jobs))
+    assert far.trips - before == 1
+
+
+async def test_190_submits_of_one_account_at_once_are_a_few_round_trips_and_exact(
+    far: FarAway, distant: Engine
+) -> None:
+    steps = Steps(Ledger(distant))
+    before, began = far.trips, time.monotonic()
+    told = await asyncio.gather(*(submit(steps, f"s{number}", pages_per_day=450) for number in range(190)))
+    assert told.count([Reason.BUDGET_EXHAUSTED]) == 40
+    assert told.count([]) == 150
+    assert far.trips - before < 100
+    assert time.monotonic() - began < 10  # 0.7 s on an idle machine; one by one it is a minute
+    await distant.read(assert_sound)
+
+
+async def test_two_gateways_at_one_account_oversell_nothing(far: FarAway, distant: Engine, migrated: str) -> None:
+    other = open_engine(far.url_of(migrated), 5.0, 30.0)
+    both = Steps(Ledger(distant)), Steps(Ledger(other))
+    limits: dict[str, Any] = {"pages_per_day": 100, "concurrent_requests": 30}
+    told = await asyncio.gather(*(submit(both[n % 2], f"s{n}", **limits) for n in range(80)))
+    assert told.count([]) <= 33
+    await distant.read(assert_sound)
+    (account,) = await distant.read(lambda c: rows_of(c, accounts))
+    assert account["pages_in_flight"] == 3 * told.count([])
+    await other.close()
+
+
+async def test_what_changed_between_look_and_write_is_looked_at_again(
+    distant: Engine, postgres: Postgres, migrated: str
+) -> None:
+    near = open_engine(postgres.url_of(migrated))
+    steps = Steps(Ledger(distant))
+    assert await submit(steps, "first") == []
+
+    seen = await distant.guarded(lambda c: together.look(c, "key:ci", NOON))
+    await near.write(lambda c: c.execute(update(accounts).values(pages_in_flight=accounts.c.pages_in_flight)))
+    claims = [make_claim("late")]
+    args = "key:ci", seen, NOON + 1, claims, NOON, LEASE
+    assert not await distant.guarded(lambda c: together.admit(c, *args))
+    assert len(await distant.read(lambda c: rows_of(c, reservations))) == 1
+    await near.close()
+
+
+async def test_steps_that_do_not_fit_are_done_one_by_one(distant: Engine) -> None:
+    steps = Steps(Ledger(distant))
+    assert await submit(steps, "first") == []
+    lost = make_claim("never-admitted")
+    with pytest.raises(ReservationLost):
+        await steps.reserve(Reserve(lost, PROFILE, Ask(1, 1, ""), NOON, LEASE))
+    claims = [make_claim(name) for name in ("a", "b")]
+    for claim in claims:
+        await steps.admit(Admit(claim, PROFILE, NOON, LEASE))
+        await steps.reserve(Reserve(claim, PROFILE, Ask(1, 1, ""), NOON, LEASE))
+    taken, new = (NewJob(name, "default", "/api/v1/marker", None) for name in ("job-first", "job-b"))
+    told = await asyncio.gather(
+        *(
+            steps.accept(Accept(claim, job, None, "me", NOON, NOON + 3600))
+            for claim, job in zip(claims, (taken, new), strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(found) for found in told] == [RequestIdTaken, type(None)]
+    again = Accept(claims[1], new, None, "me", NOON, NOON + 3600)
+    await steps.accept(again)
+    await steps.accept(again._replace(job=None))
+    rows = {row["id"]: row for row in await distant.read(lambda c: rows_of(c, reservations))}
+    assert (rows["b"]["stage"], rows["b"]["request_id"]) == (Stage.ACCEPTED, "job-b")
+    await distant.read(assert_sound)
+
+
+async def test_what_is_over_is_reclaimed_before_anything_is_refused(distant: Engine) -> None:
+    steps = Steps(Ledger(distant))
+    await steps.admit(Admit(make_claim("dead"), PROFILE, NOON, LEASE))
+    profile = make_profile(concurrent_requests=1)
+    found = await steps.admit(Admit(make_claim("second"), profile, NOON + 1, LEASE + 1))
+    assert found.denial is not None
+    found = await steps.admit(Admit(make_claim("third"), profile, LEASE + 1, LEASE + 61))
+    assert found.denial is None
+    await distant.read(assert_sound)
+
+
+async def test_an_upload_over_midnight_counts_where_its_pages_are_reserved(distant: Engine) -> None:
+    steps, claim = Steps(Ledger(distant)), make_claim()
+    await steps.admit(Admit(claim, PROFILE, NOON, NOON + 90_000))
+    outcome = await steps.reserve(Reserve(claim, PROFILE, Ask(5, 1, ""), NOON + 86_400, NOON + 90_000))
+    assert (outcome.after.day.requests, outcome.after.day.pages) in {(0, 5), (1, 5)}
+    (row,) = await distant.read(lambda c: rows_of(c, reservations))
+    assert row["day"] == 20261124
+    await distant.read(assert_sound)
+
+
+async def test_no_account_holds_more_than_half_of_the_connections(distant: Engine) -> None:
+    """A quiet account's look waits for none of those of a loud one that wait, too."""
+
+    def slow(connection: Connection) -> None:
+        connection.execute(text("SELECT pg_sleep(0.5)"))
+
+    loud = [asyncio.ensure_future(distant.write(slow, of="loud")) for _ in range(12)]
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    await distant.write(beat, of="quiet")
+    took = time.monotonic() - began
+    assert sum(task.done() for task in loud) <= 4, took
+    assert [error for error in await asyncio.gather(*loud, return_exceptions=True) if error] == []
+
+
+async def test_to_wait_for_a_connection_has_a_deadline_of_its_own(far: FarAway, migrated: str) -> None:
+    """The transactions are as long as their own deadline allows, and the last one waits for longer than that."""
+    engine = open_engine(far.url_of(migrated), 1.5, 30.0)
+    hasty = open_engine(far.url_of(migrated), 30.0, 1.5)
+
+    def slow(connection: Connection) -> None:
+        connection.execute(text("SELECT pg_sleep(1)"))
+
+    waiting = [engine.write(slow, of="a") for _ in range(12)]
+    assert [error for error in await asyncio.gather(*waiting, return_exceptions=True) if error] == []
+    told = await asyncio.gather(*(hasty.write(slow, of="a") for _ in range(12)), return_exceptions=True)
+    words = {str(error) for error in told if isinstance(error, LedgerUnavailable)}
+    assert words == {"no connection within ledger.turn_timeout"}
+    for opened in (engine, hasty):
+        await opened.close()

@@ -1,0 +1,78 @@
+"""Accounts in turn: nobody waits behind another's queue, and none runs more than its share."""
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from gateway.ledger.places import Places
+from gateway.ledger.sqlite import SqliteEngine
+from gateway.ledger.turns import Turns
+from tests.support.ledgers import beat
+from tests.support.waiting import eventually
+
+
+def test_accounts_are_served_in_turn_each_in_its_order() -> None:
+    turns: Turns[int] = Turns(9)
+    for number in range(4):
+        turns.put("loud", number)
+    turns.put("quiet", 10)
+    assert len(turns) == 5
+    found = [turns.take() for _ in range(6)]
+    assert found == [("loud", 0), ("quiet", 10), ("loud", 1), ("loud", 2), ("loud", 3), None]
+
+
+def test_none_runs_more_than_its_share() -> None:
+    turns: Turns[int] = Turns(2)
+    for number in range(3):
+        turns.put("a", number)
+    assert [turns.take() for _ in range(3)] == [("a", 0), ("a", 1), None]
+    turns.done("a")
+    assert turns.take() == ("a", 2)
+    for _ in range(2):
+        turns.done("a")
+    assert not turns._running
+
+
+async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
+    places, held = Places(1), asyncio.Event()
+
+    async def hold() -> None:
+        async with places.one("a"):
+            await held.wait()
+
+    tasks = [asyncio.ensure_future(hold()) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    held.set()
+    tasks[0].cancel()
+    await asyncio.wait_for(tasks[2], 30)
+    async with asyncio.timeout(30), places.one("b"):
+        assert places._free == 0
+    assert places._free == 1
+
+
+async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_loud_ones(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "ledger.db", 30)
+    await engine.write(lambda _: None)
+    order: list[str] = []
+    begun, go = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first(connection: Connection) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result(30)
+        beat(connection)
+
+    waiting = [asyncio.ensure_future(engine.write(first, of="loud"))]
+    await asyncio.wait_for(begun.wait(), 30)
+    waiting += [
+        asyncio.ensure_future(engine.write(lambda _, name=f"{of}": order.append(name), of=of))  # type: ignore[misc]
+        for of in ["loud"] * 50 + [f"key:{number}" for number in range(5)] + ["quiet"]
+    ]
+    await eventually(lambda: len(engine._writer._jobs) == 56)
+    go.set()
+    await asyncio.gather(*waiting)
+    assert order.index("quiet") <= 6
+    await engine.close()
