@@ -20,7 +20,7 @@ from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, P
 from gateway.policy import Rule, body_allowance
 from gateway.state import State, UpstreamTarget
 from gateway.trace import given_request_id, given_trace
-from gateway.upstreamlines import upstream_lines
+from gateway.upstreamlines import upstream_body_length, upstream_lines
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 _BODY_OF_ANYONE: Final = 1_048_576
@@ -43,11 +43,12 @@ class RequestLine(NamedTuple):
 class Passage:
     """A permit with all that forwarding needs of it, for one method and target.
 
-    `opening` is the head that goes upstream, but for the headers of the trace; `origin` is what clients know us
-    by, empty when their Host is no name of ours: then URLs are written as paths alone. `good_until`, in seconds of
-    the loop's clock, is when the caller has to be looked at again: keys and tokens end. `subject` is whose bucket a
-    poll is taken from, `use` the secret that was used, when the ledger notes such uses. `asked` is the target that
-    goes upstream; `boundary` is the one of a submit's multipart body. `shape` is that of the route's jobs; for `hold`
+    `opening` is the head that goes upstream, but for the headers of the trace; `body_length` is what it says of the
+    body: bytes, 0 for none, None for chunks. `origin` is what clients know us by, empty when their Host is no name
+    of ours: then URLs are written as paths alone. `good_until`, in seconds of the loop's clock, is when the caller
+    has to be looked at again: keys and tokens end. `subject` is whose bucket a poll is taken from, `use` the secret
+    that was used, when the ledger notes such uses. `asked` is the target that goes upstream; `boundary` is the one of
+    a submit's multipart body. `shape` is that of the route's jobs; for `hold`
     seconds a poll of one that runs is held.
     """
 
@@ -57,6 +58,7 @@ class Passage:
     permit: Permit
     target: UpstreamTarget
     opening: bytes
+    body_length: int | None
     origin: str
     asked: str
     good_until: float
@@ -214,6 +216,7 @@ def make_passage(
         permit=permit,
         target=target,
         opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
+        body_length=upstream_body_length(caller.fields, route),
         origin=origin,
         asked=permit.path + query,
         good_until=good_until,

@@ -35,9 +35,15 @@ def upstream_lines(
     )
     if key_id is not None:
         lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
-    if fields.chunked or (is_inspected and fields.has_body):  # fields may be taken out of a form on its way
+    length = upstream_body_length(fields, route)
+    if length is None:
         lines.append(b"Transfer-Encoding: chunked")
     elif fields.content_length is not None:
         lines.append(b"Content-Length: %d" % fields.content_length)
     return b"\r\n".join(lines)
+
+
+def upstream_body_length(fields: Fields, route: Route) -> int | None:
+    """How many bytes the body has upstream; None when it goes in chunks: fields may be taken out of a form."""
+    is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
+    return None if fields.chunked or (is_inspected and fields.has_body) else fields.content_length or 0

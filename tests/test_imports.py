@@ -37,7 +37,8 @@ PURE = [
     "body.contenttype", "body.pagerange", "body.filekind", "body.form", "body.bound", "body.parthead", "body.framing",
     "body.fieldrules", "body.parts", "body.inspector", "body.urlencoded", "body.gaps", "body.spending",
     "ledger.turns",
-    "forward.heads", "forward.answer", "forward.places", "forward.checkurl", "forward.scalars", "forward.below",
+    "forward.heads", "forward.answer", "forward.reader", "forward.states", "forward.places", "forward.checkurl",
+    "forward.scalars", "forward.below",
     "listener.proxyprotocol", "listener.bypass", "listener.backlog",
     "observe.requestlog", "observe.strangers",
 ]  # fmt: skip

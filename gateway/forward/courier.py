@@ -17,7 +17,8 @@ from gateway.forward.checkurl import PublicAnswer, public_answer
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.heads import Framing, client_head, led_to_us, upstream_head
 from gateway.forward.pool import Pool, Upstreams
-from gateway.forward.relay import Collected, Download, Inspection, Watch, send_body
+from gateway.forward.relay import Collected, Download, Watch
+from gateway.forward.upload import Inspection, Upload
 from gateway.forward.urls import UrlRewriter
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
@@ -106,20 +107,17 @@ class Courier:
             UpstreamFailed: with delivery.status at 0 when the client can still be told.
         """
         pool = self._upstreams.pool_of(order.passage.target)
-        upstream = await self._ask_safely(order, pool)
+        upstream, upload = await self._ask_safely(order, pool)
         try:
             if order.submit is None:  # a job that the upstream has taken is told of, whatever became of its sender
                 self.look_again(order)
-            await self._pass_on(order, upstream)
+            await self._pass_on(order, upstream, upload)
         except BaseException:
             pool.discard(upstream)
             raise
         finally:
             order.delivery.ended = self._clock()
-        if order.body.is_eof():
-            pool.give_back(upstream, order.delivery.ended)
-        else:
-            pool.discard(upstream)
+        pool.give_back(upstream, order.delivery.ended)
 
     def look_again(self, order: Order) -> None:
         """Judges a request once more, if it has waited for so long that what was found of it is not good any more.
@@ -132,13 +130,12 @@ class Courier:
 
     def share(self, order: Order, answer: AnswerHead, content: bytes) -> None:
         """Passes on a whole answer that was asked for once, for all who waited for it."""
-        client, unread = order.client, not order.body.is_eof()
-        closes = client.live.is_draining or client.is_revoked or unread or not order.passage.fields.keep_alive
+        closes = order.client.must_close(order.passage.fields, order.body)
         self._send_whole(order, answer, Framing(len(content), False, closes), content)
         order.delivery.is_unfinished = order.job is not None and order.job.is_running
         order.client.is_last = closes
 
-    async def _ask_safely(self, order: Order, pool: Pool) -> UpstreamConnection:
+    async def _ask_safely(self, order: Order, pool: Pool) -> tuple[UpstreamConnection, Upload]:
         """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
         delivery = order.delivery
         upstream = None if order.passage.fields.has_body else pool.take_idle(self._clock())
@@ -154,17 +151,21 @@ class Courier:
         delivery.connection = "new"
         return await self._ask(order, pool, upstream)
 
-    async def _ask(self, order: Order, pool: Pool, upstream: UpstreamConnection) -> UpstreamConnection:
+    async def _ask(self, order: Order, pool: Pool, upstream: UpstreamConnection) -> tuple[UpstreamConnection, Upload]:
+        """Sends the request and waits for its answer's head; some of the body may not be sent by then."""
         client, passage, delivery = order.client, order.passage, order.delivery
+        inspection = order.submit or order.inspection
+        ready = partial(self.look_again, order)
+        upload = Upload(client, order.body, passage, upstream, delivery, inspection, ready)
         try:
-            upstream.begin(bodiless=passage.method == "HEAD")
             delivery.started = delivery.started or self._clock()
-            upstream.send(upstream_head(passage.opening, order.trace))
+            upstream.ask(
+                upstream_head(passage.opening, order.trace),
+                passage.body_length,
+                bodiless=passage.method == "HEAD",
+            )
             if passage.fields.has_body:
-                ready = partial(self.look_again, order)
-                await send_body(
-                    client, order.body, passage, upstream, delivery, order.submit or order.inspection, ready
-                )
+                await upload.run()
             client.expect(passage.target.read_timeout, _silence)
             await upstream.answered
             if upstream.failure is not None:
@@ -172,15 +173,13 @@ class Courier:
         except BaseException:
             pool.discard(upstream)
             raise
-        return upstream
+        return upstream, upload
 
-    async def _pass_on(self, order: Order, upstream: UpstreamConnection) -> None:
-        client, passage = order.client, order.passage
-        answer = upstream.head
+    async def _pass_on(self, order: Order, upstream: UpstreamConnection, upload: Upload) -> None:
+        client, passage, answer = order.client, order.passage, upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        ends = client.live.is_draining or client.is_revoked
-        closes = ends or not passage.fields.keep_alive or not order.body.is_eof()
+        closes = client.must_close(passage.fields, order.body)
         framing = _framing(passage, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
             order.submit.refused()
@@ -188,24 +187,34 @@ class Courier:
             client.expect(passage.target.read_timeout, _silence)
             content = await _accepted(order, upstream, answer)
             self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
-        elif upstream.body_ended and not framing.chunked and not _is_rewritten(passage, answer):
+        elif upstream.is_answered and not framing.chunked and not _is_rewritten(passage, answer):
             content = b"".join(upstream.held)
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
             await self._look_at(order, answer, content)
         else:
-            order.delivery.status = answer.status
-            download = Download(
-                client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked
-            )
-            watch = download.watch = self._watch(order, answer)
-            if _is_rewritten(passage, answer):
-                download.rewriter = _rewriter(order)
-            asked_at = _asked_now(order, watch, self._clock())
-            await download.run(self._client_head(order, answer, framing))
-            _learnt(order, watch, asked_at)
+            await self._stream(order, upstream, upload, framing)
         client.is_last = framing.closes
+
+    async def _stream(self, order: Order, upstream: UpstreamConnection, upload: Upload, framing: Framing) -> None:
+        """Passes the answer on as it comes; what the upstream still needs of the body goes up beside it."""
+        client, passage, answer = order.client, order.passage, upstream.head
+        if answer is None:  # pragma: no cover -- as in _pass_on
+            raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        order.delivery.status = answer.status
+        download = Download(client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked)
+        watch = download.watch = self._watch(order, answer)
+        if _is_rewritten(passage, answer):
+            download.rewriter = _rewriter(order)
+        asked_at = _asked_now(order, watch, self._clock())
+        if upstream.wants_body:
+            upload.go_on(download.set_clocks, client.interrupt)
+        try:
+            await download.run(self._client_head(order, answer, framing))
+        finally:
+            upload.stop()
+        _learnt(order, watch, asked_at)
 
     async def _look_at(self, order: Order, answer: AnswerHead, content: bytes) -> None:
         """Looks at a whole answer."""

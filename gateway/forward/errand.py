@@ -91,14 +91,16 @@ class Errands:
 
     async def _exchange(self, pool: Pool, connection: UpstreamConnection, errand: Errand, sink: Sink) -> AnswerHead:
         try:
-            connection.begin(bodiless=False)
-            connection.send(self._request(pool.target, errand))
+            connection.ask(self._head(pool.target, errand), len(errand.body or b""), bodiless=False)
+            if errand.body:
+                connection.send(errand.body)
+                connection.send_end()
             await connection.answered
             head = connection.head
             if connection.failure is None and head is not None:
                 sink.begin(head)
                 connection.flow(sink)
-                if not connection.body_ended and connection.failure is None:
+                if not connection.is_answered and connection.failure is None:
                     await connection.finished
             if connection.failure is not None or head is None:
                 raise connection.failure or UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
@@ -109,13 +111,13 @@ class Errands:
         await sink.end()
         return head
 
-    def _request(self, upstream: UpstreamTarget, errand: Errand) -> bytes:
+    def _head(self, upstream: UpstreamTarget, errand: Errand) -> bytes:
         lines = [
             f"{errand.method} {errand.target} HTTP/1.1",
             f"Host: {upstream.authority}",
             "Accept: application/json",
         ]
         lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", "Via: 1.1 gateway")
-        if errand.body is not None:
+        if errand.body:
             lines += ("Content-Type: application/json", f"Content-Length: {len(errand.body)}")
-        return "\r\n".join([*lines, "", ""]).encode("ascii") + (errand.body or b"")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")

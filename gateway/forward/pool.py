@@ -7,6 +7,7 @@ way can't be told from one that arrived, and must not be sent twice.
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from typing import Final
 
@@ -14,6 +15,7 @@ from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.forward.answer import AnswerHead
 from gateway.forward.connection import UpstreamConnection
 from gateway.state import UpstreamTarget
+from gateway.turn import Turn
 
 _MOST_IDLE: Final = 512
 
@@ -21,7 +23,7 @@ _MOST_IDLE: Final = 512
 class Pool:
     """The connections to one upstream."""
 
-    __slots__ = ("_idle", "_loop", "_open", "_seen", "_tls", "is_retired", "target")
+    __slots__ = ("_idle", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
 
     def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop) -> None:
         self.target = target
@@ -30,17 +32,17 @@ class Pool:
         self._tls = ssl.create_default_context() if target.scheme == "https" else None
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
-        self._seen: dict[bytes, AnswerHead] = {}
+        self._known_heads: dict[bytes, AnswerHead] = {}
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
         """The connection used last, if it may be used again; `now` is the loop's time."""
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.transport is not None and now - connection.idle_since < self.target.idle_timeout:
+            if connection.is_idle and now - connection.idle_since < self.target.idle_timeout:
                 connection.reused = True
                 return connection
-            connection.abort()
+            connection.discard()
         return None
 
     async def connect(self) -> UpstreamConnection:
@@ -63,7 +65,7 @@ class Pool:
         try:
             async with asyncio.timeout(target.connect_timeout):
                 _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._open.discard, self._seen),
+                    lambda: UpstreamConnection(self._open.discard, self._known_heads, Turn(time.perf_counter)),
                     target.host,
                     target.port,
                     ssl=self._tls,
@@ -80,18 +82,16 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """Keeps a connection whose exchange ended well; closes any other."""
-        reusable = connection.is_reusable and not self.is_retired and len(self._idle) < _MOST_IDLE
-        connection.forget()
-        if reusable:
+        if connection.is_reusable and not self.is_retired and len(self._idle) < _MOST_IDLE:
+            connection.recycle()
             connection.idle_since = now
             self._idle.append(connection)
         else:
-            connection.abort()
+            connection.discard()
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Closes a connection whose exchange was given up: the upstream sees that nobody waits any more."""
-        connection.forget()
-        connection.abort()
+        connection.discard()
 
     def close_expired(self, now: float) -> None:
         """Closes the connections that have been idle for too long; called every second or so."""
@@ -110,6 +110,10 @@ class Pool:
         self.retire()
         for connection in list(self._open):
             connection.abort()
+
+    def __repr__(self) -> str:
+        retired = " retired" if self.is_retired else ""
+        return f"<Pool {self.target.authority} open={len(self._open)} idle={len(self._idle)}{retired}>"
 
     def __len__(self) -> int:
         return len(self._open)

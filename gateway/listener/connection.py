@@ -29,7 +29,7 @@ from gateway.listener.backlog import Backlog
 from gateway.listener.bypass import Bypass
 from gateway.listener.coding import Coding
 from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
-from gateway.model import Peer, Reason
+from gateway.model import Fields, Peer, Reason
 from gateway.state import Live
 from gateway.turn import SLICE, Turn
 
@@ -42,6 +42,8 @@ _PIECE: Final = 262_144  # bytes of a body that pass the parser by at once
 _SMALL: Final = 65_536  # bytes of a body with a length that the parser is given at once
 _LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
 _FOREVER: Final = float("inf")
+MAX_DRAIN_BYTES: Final = 1_048_576
+"""So much of a body that nobody wants is read and dropped, for the sake of its connection."""
 
 # What is served: a message of aiohttp's parser, or the fault that was found in its place.
 Request = RawRequestMessage | Refused
@@ -303,7 +305,8 @@ class ClientConnection(RequestHandler):
         self._open_window(pace.send_idle, self._last_progress)
 
     def abort(self) -> None:
-        """Cuts the connection off, so that the client can't take what it got for the whole."""
+        """Cuts the connection off, so that the client can't take what it got for the whole; serves no more of it."""
+        self.is_last = True
         if self.transport is not None:
             self.transport.abort()
 
@@ -339,6 +342,23 @@ class ClientConnection(RequestHandler):
         self.is_revoked = True
         if self._arrival.is_awaited:  # perhaps in the middle of a head: that request is not heard any more
             self.interrupt(Idle())
+
+    @property
+    def is_reading_body(self) -> bool:
+        """Whether the clocks are those of a body that is waited for."""
+        return self._reading_body
+
+    def must_close(self, fields: Fields, body: StreamReader) -> bool:
+        """Whether this connection ends behind the answer that begins now.
+
+        A body of which little is left does not end it: it is read and dropped behind the answer.
+        """
+        if self.live.is_draining or self.is_revoked or not fields.keep_alive:
+            return True
+        if body.is_eof():
+            return False
+        length = fields.content_length
+        return length is None or length - body.total_bytes > MAX_DRAIN_BYTES
 
     @property
     def is_closing(self) -> bool:

@@ -493,7 +493,7 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
 
     backend.script = script
     client = await gateway.connect()
-    framed = "Content-Length: 1000000" if framing == "counted" else "Transfer-Encoding: chunked"
+    framed = "Content-Length: 3000000" if framing == "counted" else "Transfer-Encoding: chunked"
     client.send(request("POST", sort.target, framed, *sort.headers))
     piece = sort.body(b"hello" * 20)[:-50]
     client.send(piece if framing == "counted" else b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -508,6 +508,88 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
     await gateway.finished(1)
     await backend.all_closed()
     assert backend.requests == []
+    await serves_on(gateway, backend)
+
+
+@pytest.mark.parametrize("answered", [answer(b"early"), chunked(b"ear", b"ly")], ids=["counted", "chunked"])
+async def test_an_early_answer_ends_the_upstream_connection_and_not_the_clients(
+    answered: bytes, gateway: Running, backend: Backend
+) -> None:
+    """What is left of a small body is read and dropped: nothing of it reaches the upstream, nor the next request."""
+
+    async def script(connection: Connection) -> None:
+        if len(backend.connections) > 1:
+            await obliging(connection)
+        await connection.head()
+        connection.send(answered)
+        await connection.end()
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request("POST", PLAIN, "Content-Length: 100000"))
+    client.send(b"a" * 1000)
+    response = await client.response(b"POST")
+    assert (response.status, response.body) == (200, b"early")
+    assert response.values(b"connection") == []
+    client.send(b"b" * 99_000)
+    assert (await client.ask(request())).status == 200
+    await gateway.finished(2)
+    assert [arrived.method for arrived in backend.requests] == [b"GET"]
+    assert b"b" not in backend.connections[0].received.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("coding", ["counted", "chunked"])
+async def test_an_answer_that_needs_the_rest_of_its_request_gets_it(
+    coding: str, gateway: Running, backend: Backend
+) -> None:
+    """An upstream that answers as it reads: what it got comes back, piece by piece, both ways at once."""
+    pieces = 40
+    size = 50_000
+
+    async def echo(connection: Connection) -> None:
+        head = len(await connection.head())
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (pieces * size))
+        for number in range(1, pieces + 1):
+            await connection.has(head + number * size)
+            await connection.sent(b"%c" % (number + 32) * size)
+        await connection.request()
+        await obliging(connection)
+
+    backend.script = echo
+    client = await gateway.connect()
+    framed = f"Content-Length: {pieces * size}" if coding == "counted" else "Transfer-Encoding: chunked"
+    client.send(request("POST", PLAIN, framed))
+    for _ in range(pieces):
+        piece = b"a" * size
+        client.send(piece if coding == "counted" else b"%x\r\n%b\r\n" % (size, piece))
+    if coding == "chunked":
+        client.send(b"0\r\n\r\n")
+    response = await client.response(b"POST")
+    assert response.body == b"".join(b"%c" % (number + 32) * size for number in range(1, pieces + 1))
+    (arrived,) = await backend.got(1)
+    assert arrived.body == b"a" * size * pieces
+    (event,) = await gateway.finished(1)
+    assert (event["status"], event["reason"]) == (200, "forwarded")
+    assert (await gateway.ask(request())).status == 200
+
+
+async def test_a_fault_in_the_rest_of_a_body_cuts_the_answer_off(gateway: Running, backend: Backend) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await connection.end()
+
+    backend.script = script
+    client = await gateway.connect()
+    client.send(request("POST", PLAIN, "Transfer-Encoding: chunked"))
+    client.send(b"5\r\nhello\r\n")
+    got = b""
+    while b"half" not in got:
+        got += await client._read()
+    client.send(b"no chunk\r\n")
+    (event,) = await gateway.finished(1)
+    assert (event["status"], event["reason"]) == (200, "body_malformed")
+    await backend.all_closed()
     await serves_on(gateway, backend)
 
 
