@@ -9,7 +9,7 @@ import pytest
 from tests.support.backend import Backend, answer, answering, chunked, closing_after
 from tests.support.client import read_strictly
 from tests.support.forms import FORM_TYPE, form
-from tests.support.gateway import SUBMIT, (
+from tests.support.gateway import (
     ADMIN_KEY,
     KEY,
     PLAIN,
