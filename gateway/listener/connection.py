@@ -253,6 +253,7 @@ class ClientConnection(RequestHandler):
             self._pause_reading_for_buffer()
         await asyncio.sleep(0)
         self._turn.renew()
+        self._turn.work()  # what resumes is this coroutine alone: nobody else lets its time count
 
     def _read_on(self) -> None:
         """Lets more come, once all that came is parsed."""
@@ -423,7 +424,7 @@ class ClientConnection(RequestHandler):
             Refused: headers_too_large.
         """
         data = self._feed(min(SLICE, self._backlog.through(_END, self._head)))
-        self._turn.spend(len(data))
+        self._turn.spend(len(data), 1)  # a piece of a head costs the parser as much as a chunk, however short it is
         self._head_bytes += len(data)
         if len(self._head) <= _LONGEST_LINE:
             self._head += data

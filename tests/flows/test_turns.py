@@ -8,7 +8,7 @@ from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE
 from tests.support.backend import Backend
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
-from tests.support.work import counted_bytes, counted_chunks
+from tests.support.work import counted_bytes, counted_chunks, counted_feeds
 
 CODED = "Transfer-Encoding: chunked"
 FORM = f"Content-Type: {FORM_TYPE}"
@@ -138,3 +138,12 @@ async def test_no_body_holds_the_loop_by_the_admin_listener(target: str, gateway
         writer.close()
     assert status.startswith(b"HTTP/1.1 4")
     assert work.most <= MOST_OF_A_TURN
+
+
+async def test_empty_lines_without_end_take_their_turns(gateway: Running) -> None:
+    """Each two are the end of a head to whoever looks for one."""
+    async with counted_feeds() as work, await gateway.connect() as client:
+        client.send(b"\r\n" * 1_000_000)
+        (await client.response()).is_refusal(431, "headers_too_large")
+        await gateway.finished(1)
+    assert 0 < work.most <= MOST_CHUNKS

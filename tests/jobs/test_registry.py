@@ -154,7 +154,11 @@ async def test_what_ended_elsewhere_is_heard_of(make_room: MakeRoom) -> None:
     await there.quiet()
     await here.registry.follow()
     assert woken == [job]
-    assert (job.is_running, job.how, job.expires_at) == (False, Ending(failed=True, pages=None, given_up=True), other.expires_at)
+    assert (job.is_running, job.how, job.expires_at) == (
+        False,
+        Ending(failed=True, pages=None, given_up=True),
+        other.expires_at,
+    )
     assert here.registry.get(JOB) is job
     await here.registry.follow()
     assert here.registry.get(JOB) is job

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
 
 
 class Work:
@@ -72,4 +73,12 @@ async def counted_bytes() -> AsyncIterator[Work]:
     async with counted_turns() as work:
         counting = work.counting(StreamReader.feed_data, lambda _, data, *__: len(data))
         with patch.object(StreamReader, "feed_data", counting):
+            yield work
+
+
+@asynccontextmanager
+async def counted_feeds() -> AsyncIterator[Work]:
+    """Counts how often the parsers of clients' requests are given something in each turn of the loop."""
+    async with counted_turns() as work:
+        with patch.object(RequestHandler, "data_received", work.counting(RequestHandler.data_received)):
             yield work
