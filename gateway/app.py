@@ -45,6 +45,7 @@ from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection, Traffic
 from gateway.listener.connections import Connections, door_of
 from gateway.listener.pace import Pace
+from gateway.memory import release_memory
 from gateway.model import Permit, Reason
 from gateway.notify import Notifier
 from gateway.observe.log import LogStream, configure, console_line, json_line
@@ -252,7 +253,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         registry.register(of_admin(admin_acceptor))
         _work(
             stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run(),
-            jobs.rounds.run(), jobs.relay.run(), trail.run(),
+            jobs.rounds.run(), jobs.relay.run(), trail.run(), release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)

@@ -11,7 +11,7 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 LEVELS = [
     "cli __main__ schema demo commands",
-    "app check registry process books jobparts",
+    "app check registry process memory books jobparts",
     "handler admin reload checkledger",
     "submission keeper health jwks keyadmin jobs webhooks audit.trail",
     """admission turnstile again keyfetch keyfiles wantedkey notify listener forward observe tls clientca devcerts
