@@ -28,10 +28,10 @@ class Peak:
         self._before = resident
 
     def is_over(self, resident: int, *, is_idle: bool) -> bool:
-        """Whether memory has grown by GROWTH and more, does not grow any more, and nobody would wait for it now."""
+        """Whether memory has grown by GROWTH and more, hardly grows any more, and nobody would wait for it now."""
         before, self._before = self._before, resident
         self._least = min(self._least, resident)
-        return is_idle and resident <= before and resident - self._least >= GROWTH
+        return is_idle and resident - before < GROWTH // 4 and resident - self._least >= GROWTH
 
     def settle(self, resident: int) -> None:
         """Takes what is left once memory went back: it is what the gateway needs, and what it grows from."""
