@@ -150,10 +150,11 @@ class Submission:
 def _explained(refused: Refused, form: Form, counted: int | None, pages: int, narrowed_by: list[str]) -> Refused:
     """The refusal of a document whose pages nobody could count says so, and what would help."""
     is_chosen = any((getattr(form, name) or "").strip() for name in narrowed_by)
-    is_image = form.file is not None and form.file.kind is FileKind.IMAGE
+    is_image = form.document is not None and form.document.kind is FileKind.IMAGE
     if counted is not None or is_chosen or is_image or refused.denial.reason is Reason.LEDGER_UNAVAILABLE:
         return refused
-    why = "The form has no field file" if form.file is None else "The document's pages can't be counted"
+    why = "The form names two documents" if form.has_two else "The document's pages can't be counted"
+    why = why if form.file is not None else "The form has no field file"
     help_text = f": say which by {' or '.join(narrowed_by)}." if narrowed_by else "."
     hint = f" {why}, so it counts as {pages} (pages_per_request){help_text}"
     return Refused(replace(refused.denial, detail=refused.denial.detail + hint))

@@ -41,7 +41,7 @@ def page_bound(
 
     Args:
         form: what the client asks for.
-        counted: the pages of its document; None if they can't be counted.
+        counted: the pages of its file; None if they can't be counted.
         cap: the profile's pages_per_request; it is also what the unknown costs.
         obeyed: which of PAGE_FIELDS the container obeys; the others count for nothing.
         page_range_required: whether a form without page_range is refused, where it is obeyed.
@@ -50,7 +50,7 @@ def page_bound(
         Refused: too_many_pages, bad_page_range, or field_refused for a missing page_range.
     """
     chosen, most = _choices(form, obeyed, page_range_required=page_range_required)
-    total = 1 if _kind(form) is FileKind.IMAGE else counted
+    total = 1 if _kind(form) is FileKind.IMAGE else counted if form.document else None
     if chosen is not None:  # the container lets it override max_pages; of a spreadsheet it selects sheets
         pages = chosen.count(total) if _kind(form) in _PAGED else cap
     else:
@@ -78,7 +78,7 @@ def _choices(
 
 
 def _kind(form: Form) -> FileKind | None:
-    return None if form.file is None else form.file.kind
+    return None if form.document is None else form.document.kind
 
 
 def _too_many(pages: int, cap: int, narrowed_by: list[str]) -> Refused:

@@ -15,8 +15,9 @@ from gateway.errors import Refused, refuse
 from gateway.model import Reason
 
 FILE: Final = "file"
-KEPT: Final = frozenset({"page_range", "max_pages", "mode"})
-_LIMITED: Final = KEPT | {"file_url", "webhook_url"}
+FILE_URL: Final = "file_url"
+KEPT: Final = frozenset({"page_range", "max_pages", "mode", FILE_URL})
+_LIMITED: Final = KEPT | {"webhook_url"}
 _MOST_PARTS: Final = 128
 _MOST_LIMITED: Final = 4096  # bytes
 _MOST_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too

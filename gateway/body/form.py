@@ -37,6 +37,13 @@ class Form:
     checkpoint: str | None = field(default=None, repr=False)
     removed: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: FileFacts | None = None
+    has_two: bool = False
+    """Whether it names a document elsewhere (file_url, a checkpoint) beside its file: nobody knows which is taken."""
+
+    @property
+    def document(self) -> FileFacts | None:
+        """The file, where that is what the container will convert; None where anything else may be."""
+        return None if self.has_two else self.file
 
 
 class Passed(NamedTuple):

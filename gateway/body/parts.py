@@ -6,7 +6,7 @@ more than a few kilobytes, and nothing of other fields.
 
 from typing import Final
 
-from gateway.body.fieldrules import FieldRules, Treatment, field_refused
+from gateway.body.fieldrules import FILE_URL, FieldRules, Treatment, field_refused
 from gateway.body.filekind import SNIFFED, FileKind, guess_kind
 from gateway.body.form import FileFacts, Form, FormRules, Passed
 from gateway.body.parthead import PartHead, ambiguous, read_part_head
@@ -59,6 +59,7 @@ class Parts:
             checkpoint=None if self._checkpoint is None else values.get(self._checkpoint),
             removed={name: value for name, value in values.items() if name in self._removed},
             file=None if self.kind is None else FileFacts(self.kind, self.file_size),
+            has_two=self.kind is not None and any(values.get(name) for name in (FILE_URL, self._checkpoint or "")),
         )
 
     def head(self, block: bytes) -> None:

@@ -19,7 +19,10 @@ from gateway.body.workerprocess import Content
 
 
 class Inspected(NamedTuple):
-    """What a whole body says: its form, and its pages (None: neither PDF nor TIFF, or they can't be counted)."""
+    """What a whole body says: its form, and its pages.
+
+    None: neither PDF nor TIFF, or they can't be counted, or the form names another document, too.
+    """
 
     form: Form
     counted: int | None
@@ -69,7 +72,7 @@ class SubmitBody:
         """
         form = self._inspector.finish()
         check(form)
-        if self._file is None:
+        if self._file is None or form.document is None:
             return Inspected(form, None)
         content = Content.TIFF if self._inspector.kind is FileKind.TIFF else Content.PDF
         table = self._gaps.table()

@@ -10,7 +10,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from gateway.body.fieldrules import FieldRules, field_refused
+from gateway.body.fieldrules import FILE_URL, FieldRules, field_refused
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form, FormRules, Passed
 from gateway.body.parthead import PartHead, ambiguous
@@ -19,7 +19,6 @@ from gateway.model import Reason
 
 _MOST_BYTES: Final = 262_144
 _MOST_NAME: Final = 128
-_FILE_URL: Final = "file_url"
 _FIELD: Final = re.compile(
     rb"((?:[A-Za-z0-9._*~\[\]+-]|%[0-9A-Fa-f]{2})+)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]|%[0-9A-Fa-f]{2})*)"
 )
@@ -81,7 +80,7 @@ class UrlEncoded:
     @property
     def _sources(self) -> list[str]:
         """The fields that may stand in a document's place."""
-        named = [] if _FILE_URL in self._rules.refused else [_FILE_URL]
+        named = [] if FILE_URL in self._rules.refused else [FILE_URL]
         return named if self._rules.checkpoint is None else [*named, self._rules.checkpoint]
 
     def _is_forwarded(self, field: bytes) -> bool:

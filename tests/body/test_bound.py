@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gateway.body.bound import PAGE_FIELDS, check_choice, narrowing, page_bound
@@ -47,6 +49,10 @@ def form(kind: FileKind | None = FileKind.PDF, page_range: str | None = None, ma
         (form(page_range="0-9", max_pages="1"), 50, 10),
         (form(page_range=" ", max_pages=""), 7, 7),
         (form(page_range="0-9"), 5000, 10),
+        (replace(form(), has_two=True), 1, CAP),
+        (replace(form(FileKind.IMAGE), has_two=True), None, CAP),
+        (replace(form(page_range="0"), has_two=True), 1, CAP),
+        (replace(form(max_pages="3"), has_two=True), 1, 3),
     ],
 )
 def test_the_bound_is_the_most_that_the_job_may_cost(asked: Form, counted: int | None, bound: int) -> None:

@@ -40,7 +40,7 @@ def test_each_part_has_its_treatment() -> None:
         "webhook_url", is_file=False, forwarded=False, kept=True, most=4096
     )
     assert admit(field("webhook_url"), rules=FormRules()).forwarded
-    assert not admit(field("file_url"), rules=FormRules()).kept
+    assert admit(field("file_url"), rules=FormRules()).kept
 
 
 @pytest.mark.parametrize("name", ["FILE_URL", " file_url", "file_url[]", "file_url[0]", "[file_url]"])

@@ -201,3 +201,15 @@ def test_what_is_given_out_never_looks_whole(items: list[tuple[str, bytes]], ste
         return
     forwarded = form(*[part for name, part in parts.items() if name != "webhook_url"], ending=ending)
     assert out + inspector.tail in {forwarded, b"--b0--" + ending}
+
+
+@pytest.mark.parametrize("name", ["file_url", "checkpoint_id"])
+@pytest.mark.parametrize(("value", "has_two"), [(b"x", True), (b"", False)])
+def test_a_document_that_is_named_beside_the_file_leaves_open_what_is_converted(
+    name: str, value: bytes, has_two: bool
+) -> None:
+    rules = FormRules(checkpoint="checkpoint_id")
+    for parts in ((document(), field(name, value)), (field(name, value), document())):
+        found, *_ = inspect(form(*parts), rules=rules)
+        assert (found.has_two, found.document) == (has_two, None if has_two else found.file)
+    assert inspect(form(field(name, value)), rules=rules)[0].document is None

@@ -85,3 +85,17 @@ async def test_a_container_without_checkpoints_has_a_field_like_any_other(start:
     gateway = await start(jobs={"watch": False, "shapes": {"default": shape}})
     assert (await gateway.ask(naming("anything"), b"POST")).status == 200
     assert jobs.started == 1
+
+
+async def test_a_page_beside_one_does_not_make_it_a_page(start: Start, jobs: Jobs) -> None:
+    """The container may take the checkpoint, which may have any number of pages."""
+    gateway = await start(profiles={"default": {"pages_per_request": 40, "pages_in_flight": 60}})
+    await shown(gateway)
+    body = submit(form(checkpoint_id="cp-1"))
+    await comes_to(gateway, Used(pages=1, requests=1))
+    assert (await gateway.ask(body, b"POST")).status == 200
+    await comes_to(gateway, Used(in_flight=40, pages=41, requests=2))
+    refused = await gateway.ask(body, b"POST")
+    refused.is_refusal(429, "too_many_pages_in_flight")
+    assert b"names two documents" in refused.body
+    assert jobs.started == 2
