@@ -11,8 +11,9 @@ from typing import Any, Final
 import structlog
 
 from gateway.admission import ledger_away
-from gateway.errors import LedgerUnavailable, refuse
+from gateway.errors import LedgerUnavailable, Refused, refuse
 from gateway.jobs.job import Job
+from gateway.jobs.shape import is_checkpoint
 from gateway.ledger.checkpoints import is_owned, note
 from gateway.ledger.ledger import Ledger
 from gateway.model import Reason
@@ -59,13 +60,14 @@ class Checkpoints:
         now = self._wall()
         if self._seen.get((upstream, checkpoint, owner), 0.0) > now:
             return
+        if not is_checkpoint(checkpoint):  # PostgreSQL takes no NUL: it would count as away
+            raise _not_theirs()
         try:
             is_theirs = await self._ledger.read(lambda c: is_owned(c, upstream, checkpoint, owner, now))
         except LedgerUnavailable:
             raise ledger_away() from None
         if not is_theirs:
-            detail = "There is no checkpoint of yours with this id, or its time is over (jobs.result_ttl)."
-            raise refuse(Reason.JOB_NOT_FOUND, detail)
+            raise _not_theirs()
 
     async def _note(self, key: tuple[str, str, str], until: float) -> None:
         try:
@@ -73,3 +75,8 @@ class Checkpoints:
         except LedgerUnavailable:
             self._seen.pop(key, None)  # the next answer that shows it is another try
             log.warning("a checkpoint could not be written down; its owner has to read the result again")
+
+
+def _not_theirs() -> Refused:
+    detail = "There is no checkpoint of yours with this id, or its time is over (jobs.result_ttl)."
+    return refuse(Reason.JOB_NOT_FOUND, detail)

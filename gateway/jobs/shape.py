@@ -148,7 +148,12 @@ def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:
     found = None if shape.checkpoint_member is None else values.get(shape.checkpoint_member)
     if type(found) is int and found.bit_length() <= _MOST_BITS:
         found = str(found)
-    return found if isinstance(found, str) and 0 < len(found) <= LONGEST_ID and found.isprintable() else None
+    return found if isinstance(found, str) and is_checkpoint(found) else None
+
+
+def is_checkpoint(text: str) -> bool:
+    """Whether a text can name a checkpoint; nothing else is ever kept as one, or asked of the ledger."""
+    return 0 < len(text) <= LONGEST_ID and text.isprintable()
 
 
 def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:

@@ -99,3 +99,14 @@ async def test_a_page_beside_one_does_not_make_it_a_page(start: Start, jobs: Job
     refused.is_refusal(429, "too_many_pages_in_flight")
     assert b"names two documents" in refused.body
     assert jobs.started == 2
+
+
+@pytest.mark.parametrize("named", ["cp\x00", "x" * 257, "cp-1\n"], ids=["nul", "long", "line end"])
+async def test_what_can_be_no_checkpoint_is_nobodys_and_no_fault_of_the_ledgers(
+    named: str, ledger_url: str, start: Start, jobs: Jobs
+) -> None:
+    """PostgreSQL takes no NUL: asked for one, it would count as away, for everybody."""
+    gateway = await start(ledger={"url": ledger_url})
+    (await gateway.ask(naming(named), b"POST")).is_refusal(404, "job_not_found")
+    assert gateway.metric("gateway_ledger_up") == 1
+    assert jobs.started == 0
