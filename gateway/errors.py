@@ -74,6 +74,10 @@ class LedgerEmpty(LedgerUnavailable):
     """The ledger has no tables yet, and who asks may make none."""
 
 
+class ValueNotKept(LedgerUnavailable):
+    """The ledger can't keep a value, or be asked for it: that says nothing of the ledger to anybody else."""
+
+
 class ClientGone(GatewayError):
     """The client's connection ended while its exchange was under way."""
 

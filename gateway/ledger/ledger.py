@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.postgresurl import is_postgres
@@ -57,6 +57,8 @@ class Ledger:
     async def _noted(self, writing: Awaitable[T]) -> T:
         try:
             result = await writing
+        except ValueNotKept:
+            raise
         except LedgerUnavailable as failure:
             self._failed_at = self._clock()
             self._note(str(failure), self._not_reading)
@@ -73,6 +75,8 @@ class Ledger:
         """
         try:
             result = await self._engine.read(work, of=of)
+        except ValueNotKept:
+            raise
         except LedgerUnavailable as failure:
             self._note(self._not_writing, str(failure))
             raise

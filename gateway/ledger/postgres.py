@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
@@ -136,6 +136,8 @@ class PostgresEngine:
             except (IntegrityError, LedgerUnavailable):
                 raise
             except DBAPIError as error:
+                if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.DataError):
+                    raise ValueNotKept(in_words(error.orig)) from None
                 self._is_migrated = False  # the database may be another one when it is back
                 raise LedgerUnavailable(in_words(error.orig)) from None
             except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:

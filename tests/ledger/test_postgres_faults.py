@@ -14,8 +14,10 @@ import asyncpg
 import pytest
 from sqlalchemy import Connection, text
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import find
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve
 from tests.support.ledgers import (
     NOON,
@@ -316,3 +318,13 @@ async def live(engine: Engine, claim: Any) -> bool:
 
 def test_the_servers_of_tests_run_as_nobody_in_particular(postgres: Postgres) -> None:
     assert Path(f"/proc/{postgres.pid}").stat().st_uid == (os.geteuid() or 65534)
+
+
+async def test_a_value_that_it_can_not_keep_says_nothing_of_the_ledger(fragile: Engine) -> None:
+    """One request's NUL would else be everybody's outage."""
+    ledger = Ledger(fragile)
+    await ledger.write(beat)
+    for ask in (ledger.read, ledger.write, ledger.guarded):
+        with pytest.raises(ValueNotKept):
+            await ask(lambda c: find(c, "default", "a\x00b"))
+        assert ledger.problem is None
