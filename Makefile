@@ -45,11 +45,11 @@ define venv_is_good
   "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
 endef
 
-.PHONY: help run test test-root lint bench image docs schema lock clean FORCE
+.PHONY: help run test test-root lint bench soak image docs schema lock clean FORCE
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  ARGS="..." goes to the command of run, bench and image, or to pytest; PYTHON=... names another Python'
+	@echo '  ARGS="..." goes to the command of run, bench, soak and image, or to pytest; PYTHON=... names another Python'
 
 run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in container: gateway demo $(ARGS)
 	@$(BIN)/gateway demo $(ARGS)
@@ -75,6 +75,9 @@ lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
 bench: $(VENV)/.bench $(VENV)/.project  ## the gateway beside nginx, HAProxy and Envoy: python -m bench $(ARGS)
 	@$(BIN)/python -m bench $(ARGS)
 
+soak: $(VENV)/.demo $(VENV)/.project  ## a quiet tenant beside each attack: make soak ARGS=neighbours
+	@$(BIN)/python -m soak $(ARGS)
+
 image:  ## the container image, document-gateway, by docker, podman or buildah $(ARGS)
 	@for engine in docker podman buildah; do \
 	  command -v $$engine >/dev/null && timeout 10 $$engine info >/dev/null 2>&1 || continue; \
@@ -94,7 +97,7 @@ lock:  ## requirements/*.txt anew, with hashes (needs uv)
 
 clean:  ## removes .venv and what tools left; not .demo
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist bench/.work
-	find gateway tests bench -name __pycache__ -type d -exec rm -rf {} +
+	find gateway tests bench soak -name __pycache__ -type d -exec rm -rf {} +
 
 # Looked at by each run, made anew only when there is a reason; its date is that of the venv's making.
 $(VENV)/.made: FORCE

@@ -1,0 +1,1 @@
+"""How a quiet tenant fares while others attack: `make soak ARGS=neighbours`. Needs what `gateway demo` needs."""
