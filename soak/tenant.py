@@ -1,4 +1,4 @@
-"""The quiet tenant of the soak: a poll every 50 ms, a submit of one page a second; how long they took, what failed."""
+"""The quiet tenant of the soak: a poll every 50 ms, one submit of a page a second; how long they took."""
 
 import asyncio
 import ssl
