@@ -96,7 +96,7 @@ def test_a_passage_holds_what_goes_upstream(state: State) -> None:
         FORM[:1],
         FORM[1:],
         ((b"Content-Type", b"multipart/form-data"), FORM[1]),
-        ((b"Content-Type", b"application/x-www-form-urlencoded"), FORM[1]),
+        ((b"Content-Type", b"application/json"), FORM[1]),
         (FORM[0], *FORM),
         ((b"Content-Encoding", b"gzip"), *FORM),
     ],

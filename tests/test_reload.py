@@ -494,7 +494,7 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, e
     reloader = Reloader(site.path, site.environ, site.prepare(), put_in_force, Notifier({}, list))
     assert not await reloader.reload()
     assert (reloader.was_successful, reloader.results["failure"]) == (False, 1)
-    assert events[-1]["faults"][0].startswith("an error of the gateway: KeyError at test_reload.py:")
+    assert events[-1]["faults"][0].startswith("an error of the gateway: KeyError at gateway/reload.py:")
     assert "canary" not in str(events)
     fails = False
     assert await reloader.reload()

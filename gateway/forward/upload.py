@@ -117,15 +117,22 @@ class Upload:
             self._drive = Drive(send(), ended)
             self._drive.step()
 
+        self._upstream.on_early = self._stop_if_over
         self._start = asyncio.get_running_loop().call_soon(start)
 
     def stop(self) -> None:
         """Ends what `go_on` began: the answer is over."""
+        self._upstream.on_early = None
         if self._start is not None:
             self._start.cancel()
             self._start = None
         if self._drive is not None:
             self._drive.interrupt(_NoMoreWanted())
+
+    def _stop_if_over(self) -> None:
+        """A client's body is nobody's concern once the answer has ended: no fault of it may cut that off."""
+        if not self._upstream.wants_body:
+            self.stop()
 
     def _on_early(self) -> None:
         if self._inspection is None or not self._upstream.wants_body:

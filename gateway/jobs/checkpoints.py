@@ -63,7 +63,7 @@ class Checkpoints:
         if not is_checkpoint(checkpoint):  # PostgreSQL takes no NUL: it would count as away
             raise _not_theirs()
         try:
-            is_theirs = await self._ledger.read(lambda c: is_owned(c, upstream, checkpoint, owner, now))
+            is_theirs = await self._ledger.read(lambda c: is_owned(c, upstream, checkpoint, owner, now), of=owner)
         except LedgerUnavailable:
             raise ledger_away() from None
         if not is_theirs:
@@ -71,7 +71,7 @@ class Checkpoints:
 
     async def _note(self, key: tuple[str, str, str], until: float) -> None:
         try:
-            await self._ledger.write(lambda c: note(c, *key, until))
+            await self._ledger.write(lambda c: note(c, *key, until), of=key[2])
         except LedgerUnavailable:
             self._seen.pop(key, None)  # the next answer that shows it is another try
             log.warning("a checkpoint could not be written down; its owner has to read the result again")

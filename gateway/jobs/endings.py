@@ -193,7 +193,7 @@ class Endings:
         now = self._admission.wall()
         try:
             settled = await self._admission.ledger.write(
-                lambda c: mend(c, job.key, how.pages, now, failed=how.failed)
+                lambda c: mend(c, job.key, how.pages, now, failed=how.failed), of=job.owner
             )
         except LedgerUnavailable:
             return  # the next answer tells it again

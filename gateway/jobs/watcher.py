@@ -257,7 +257,7 @@ class Watcher:
 
     async def _adopt(self, job: Job) -> None:
         try:
-            await self._ledger.write(lambda c: adopt(c, job.key, self.me, self._wall()))
+            await self._ledger.write(lambda c: adopt(c, job.key, self.me, self._wall()), of=job.owner)
         except LedgerUnavailable:
             return  # two follow it for a while
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, RawRequestMessage
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -561,6 +561,8 @@ class ClientConnection(RequestHandler):
             self._parser.message_consumed()
         if isinstance(message, _ErrInfo):
             return parser_fault(message.exc), self._body
+        if message.method == hdrs.METH_CONNECT:
+            self.is_last = True  # aiohttp takes what follows it for another protocol's, and drops it
         self._begin_body(self._body, is_coded=message.chunked)
         self._body_left = int(message.headers.get("Content-Length", 0))
         if not self.is_coded and not self._body.is_eof() and len(self._backlog) <= _SMALL:

@@ -545,5 +545,16 @@ async def test_a_head_that_begins_behind_a_request_has_the_deadline_of_a_head(st
     client = await gateway.connect()
     client.send(request() + b"GET /half HTTP/1.1\r\nHost: a\r\nX: ")
     assert (await client.response()).status == 200
+    (await client.response()).is_refusal(408, "head_too_slow")
     await client.is_closed()
     assert len(backend.requests) == 1
+
+
+async def test_nothing_follows_a_connect_on_its_connection(gateway: Running, backend: Backend) -> None:
+    """aiohttp takes what follows it for bytes of another protocol, and drops some of them."""
+    client = await gateway.connect()
+    client.send(request() + b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n" + request("GET", "/api/v1/marker/job-1?third"))
+    assert (await client.response()).status == 200
+    assert (await client.response(b"GET")).status in {400, 404, 405}
+    assert await client.rest() == b""
+    assert [b"third" in arrived.target for arrived in backend.requests] == [False]
