@@ -166,7 +166,7 @@ def check_backend(gateway: Running, backend: Backend) -> None:
     assert {event["reason"] for event in gateway.requests}.isdisjoint(
         {"internal", "upstream_broke_off", "upstream_timeout"}
     )
-    assert gateway.counted() == len(gateway.requests)
+    assert gateway.counted() >= len(gateway.requests)  # a stranger's refusals are summed up in the log
     for connection in backend.connections:
         assert connection.garbled is None, bytes(connection.received)
         for arrived in connection.requests:

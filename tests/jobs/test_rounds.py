@@ -77,5 +77,5 @@ async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytes
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     (failure,) = [event for event in logs if event["event"] == "jobs could not be followed"]
-    assert failure["error"].startswith("ValueError at test_rounds.py:")
+    assert failure["error"].startswith("ValueError at gateway/jobs/rounds.py:")
     assert "canary" not in str(logs)

@@ -398,7 +398,7 @@ async def _connect(book: Book) -> Any:
     import asyncpg  # noqa: PLC0415 -- for this engine alone
 
     engine: Any = book.engine
-    return await asyncpg.connect(engine._engine.url.render_as_string(hide_password=False).replace("+asyncpg", ""))
+    return await asyncpg.connect(engine._connector._url())
 
 
 async def test_an_adopted_job_is_anothers(book: Book) -> None:
