@@ -5,7 +5,8 @@
     │   └── ConfigurationError     every fault of a configuration at once, each with its path
     ├── Refused                    carries a Denial: the request is answered by us, the upstream never sees it whole
     ├── LedgerUnavailable          the ledger did not answer in time, or could not; it may have done its work
-    │   └── LedgerEmpty            it answers, and has no tables yet
+    │   ├── LedgerEmpty            it answers, and has no tables yet
+    │   └── ValueNotKept           a value that it can't keep; of itself that says nothing
     ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
     │   └── ClientTooSlow          we ended it: the client did not read for too long
     └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504

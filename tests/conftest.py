@@ -25,7 +25,15 @@ from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- li
 from tests.support.ledgers import Postgres, open_engine  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
-_LOOPS = os.environ.get("GATEWAY_TEST_LOOPS", "both")
+_LOOPS = os.environ.get("GATEWAY_TEST_LOOPS", "")
+# What these test lies near the sockets, where the loops differ; all else is the same code on either.
+_NEAR_THE_LOOP = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "bodies", "certificates", "client_certificates", "clients", "drain", "early_answers", "forwarding",
+        "hostile_upstream", "proxies", "slow", "turns", "uvicorn",
+    )
+)  # fmt: skip
 
 
 class _DebuggingLoop(asyncio.SelectorEventLoop):
@@ -48,13 +56,17 @@ _FACTORIES: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Flow tests run on both loops, all others on asyncio's in debug mode; GATEWAY_TEST_LOOPS picks one."""
+    """Flow tests run on uvloop, those near the sockets also on asyncio's in debug mode; all others on that alone.
+
+    GATEWAY_TEST_LOOPS is `uvloop`, `asyncio`, or `both` for all flow tests.
+    """
     del config
     if _FLOWS not in item.path.parents:
         return {"asyncio": _DebuggingLoop}
-    if _LOOPS == "both":
+    if _LOOPS == "both" or (not _LOOPS and item.path.name in _NEAR_THE_LOOP):
         return _FACTORIES
-    return {_LOOPS: _FACTORIES[_LOOPS]}
+    loop = _LOOPS or "uvloop"
+    return {loop: _FACTORIES[loop]}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

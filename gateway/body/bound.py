@@ -1,5 +1,6 @@
 """The most pages that a job may cost, known before the container may start it: pure."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -25,8 +26,8 @@ def check_choice(
             document has.
     """
     chosen, _ = _choices(form, obeyed, page_range_required=page_range_required)
-    if chosen is not None and _kind(form) in _PAGED and chosen.count(None) > cap:
-        raise _too_many(chosen.count(None), cap, narrowing(form, obeyed))
+    if chosen is not None and _kind(form) in _PAGED:
+        check_cap(chosen.count(None), cap, narrowing(form, obeyed))
 
 
 def page_bound(
@@ -56,9 +57,18 @@ def page_bound(
     else:
         pages = cap if total is None else total
         pages = pages if most is None else min(pages, most)
-    if pages > cap:
-        raise _too_many(pages, cap, narrowing(form, obeyed))
+    check_cap(pages, cap, narrowing(form, obeyed))
     return max(pages, 1)
+
+
+def check_cap(pages: int, cap: int, narrowed_by: Sequence[str] = ("max_pages",)) -> None:
+    """Refuses a job of more pages than a profile's pages_per_request. The answer names what narrows it.
+
+    Raises:
+        Refused: too_many_pages.
+    """
+    if pages > cap:
+        raise _too_many(pages, cap, narrowed_by)
 
 
 def narrowing(form: Form, obeyed: AbstractSet[str]) -> list[str]:
@@ -81,7 +91,7 @@ def _kind(form: Form) -> FileKind | None:
     return None if form.document is None else form.document.kind
 
 
-def _too_many(pages: int, cap: int, narrowed_by: list[str]) -> Refused:
+def _too_many(pages: int, cap: int, narrowed_by: Sequence[str]) -> Refused:
     hint = {"page_range": " A page_range such as 0-9 narrows it.", "max_pages": " A max_pages narrows it."}
     detail = f"This job may cost {pages} pages; this key's limit is {cap} (profiles.<name>.pages_per_request)."
     return refuse(Reason.TOO_MANY_PAGES, detail + "".join(hint[name] for name in narrowed_by[:1]))

@@ -10,8 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from gateway.acquaintance import ANYONE, Acquaintance, meet, origin_for
-from gateway.body.bound import page_bound
-from gateway.body.form import Form
+from gateway.body.bound import check_cap
 from gateway.commands.keyjudged import check_networks, judge_key
 from gateway.errors import Refused, refuse
 from gateway.headers import read_target
@@ -177,10 +176,10 @@ def _submit(
     if question.pages is None:
         told.tell("not asked; see --pages")
         return
-    pages = page_bound(Form(), question.pages, profile.pages_per_request)
+    check_cap(question.pages, profile.pages_per_request)
     price = state.pricing.of(question.mode)
-    _raise(refuse_pages(profile, standing, pages, pages * price, now))
-    told.tell(f"{pages} pages more are within pages_per_request, pages_in_flight and budgets")
+    _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
+    told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
 
 
 def _more(identity: Identity | None) -> str:

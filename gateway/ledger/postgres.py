@@ -100,6 +100,7 @@ class PostgresEngine:
         disposing.add_done_callback(self._ended)
         await asyncio.wait([disposing], timeout=self._timeout)
         disposing.cancel()
+        self._connector.drop()  # a server that is lost takes no leave
 
     async def _run(
         self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, within: float | None = None

@@ -131,12 +131,12 @@ class Relay:
         Raises:
             LedgerUnavailable: nothing could be claimed.
         """
-        means = await self._means_now()
-        if means is None:
-            return
         now = self._wall()
-        room = means.out.most_in_flight - len(self._tasks)
+        room = self._settings().most_in_flight - len(self._tasks)
         if room <= 0 or not await self._ledger.read(lambda c: is_any_due(c, now)):
+            return
+        means = await self._means_now()  # not before something is due: the system's CAs take 60 ms and some memory
+        if means is None:
             return
         until = now + means.out.timeout + _LEASE
         most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())

@@ -186,7 +186,7 @@ async def test_no_account_holds_more_than_half_of_the_connections(distant: Engin
 
 async def test_to_wait_for_a_connection_has_a_deadline_of_its_own(far: FarAway, migrated: str) -> None:
     """The transactions are as long as their own deadline allows, and the last one waits for longer than that."""
-    engine = open_engine(far.url_of(migrated), 1.5, 30.0)
+    engine = open_engine(far.url_of(migrated), 5.0, 30.0)
     hasty = open_engine(far.url_of(migrated), 30.0, 1.5)
 
     def slow(connection: Connection) -> None:
