@@ -117,7 +117,19 @@ class Postgres:
         """Starts it, and waits until it answers."""
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
-        command = [self._programs / "postgres", "-D", self.data, "-k", self._directory, *options]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self.data, "-k", self._directory, *options]
+        self._spawn(command)
+        eventually(lambda: self._is_ready or self._is_begun_again(command))
+
+    def _is_begun_again(self, command: list[str | Path]) -> bool:
+        """Begins again when it ended: a killed one's children may hold its shared memory for a moment longer."""
+        if self._shell is not None and self._shell.poll() is not None:
+            assert self._shell.stdin is not None
+            self._shell.stdin.close()
+            self._spawn(command)
+        return False
+
+    def _spawn(self, command: list[str | Path]) -> None:
         self._shell = subprocess.Popen(  # noqa: S603 -- commands of ours
             ["/bin/sh", "-c", _SUPERVISED, str(self._directory), *map(str, command)],
             stdin=subprocess.PIPE,
@@ -127,7 +139,6 @@ class Postgres:
             start_new_session=True,
             **self._user,
         )
-        eventually(lambda: self._is_ready)
 
     def stop(self) -> None:
         """Ends it, and waits for that."""
