@@ -15,6 +15,7 @@ from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.forward.answer import AnswerHead
 from gateway.forward.connection import UpstreamConnection
 from gateway.state import UpstreamTarget
+from gateway.tlstransport import TlsBuffers, TlsTransport
 from gateway.turn import Turn
 
 _MOST_IDLE: Final = 512
@@ -23,13 +24,14 @@ _MOST_IDLE: Final = 512
 class Pool:
     """The connections to one upstream."""
 
-    __slots__ = ("_idle", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
+    __slots__ = ("_buffers", "_idle", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
 
     def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop) -> None:
         self.target = target
         self.is_retired = False
         self._loop = loop
         self._tls = ssl.create_default_context() if target.scheme == "https" else None
+        self._buffers = TlsBuffers()
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._known_heads: dict[bytes, AnswerHead] = {}
@@ -64,12 +66,7 @@ class Pool:
         target = self.target
         try:
             async with asyncio.timeout(target.connect_timeout):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._open.discard, self._known_heads, Turn(time.perf_counter)),
-                    target.host,
-                    target.port,
-                    ssl=self._tls,
-                )
+                connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls))
         except TimeoutError:
             raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
         except OSError as error:
@@ -78,6 +75,24 @@ class Pool:
             what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
             raise UpstreamUnreachable(f"The upstream {what}.") from None
         self._open.add(connection)
+        return connection
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self._open.discard, self._known_heads, Turn(time.perf_counter))
+
+    async def _open_plain(self) -> UpstreamConnection:
+        _, connection = await self._loop.create_connection(self._make, self.target.host, self.target.port)
+        return connection
+
+    async def _open_tls(self, context: ssl.SSLContext) -> UpstreamConnection:
+        connection, host = self._make(), self.target.host
+        tls = TlsTransport(context, connection, self._buffers, self._loop, server=host)
+        try:
+            await self._loop.create_connection(lambda: tls, host, self.target.port)
+            await tls.opened
+        except BaseException:
+            tls.abort()
+            raise
         return connection
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:

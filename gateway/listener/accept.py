@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from ssl import SSLContext
+from ssl import SSLContext, SSLError
 from typing import Any, Final, Protocol
 
 import structlog
@@ -19,15 +19,13 @@ from gateway.errors import EXHAUSTED
 from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
 from gateway.model import Peer
 from gateway.networks import Networks, parse_address
+from gateway.tlstransport import TlsBuffers, TlsTransport
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
 # All from the start on, at 0: what begins at 1 has no increase that anyone could see.
 _WHYS: Final = ("silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
-_SHUTDOWN_TIMEOUT: Final = 30.0  # what the kernel has not taken yet is flushed within it, too
-
-_LEAST: Final = 0.001  # seconds: there is no timeout of none
 _NOBODY: Final = Networks()
 log = structlog.get_logger()
 
@@ -58,10 +56,19 @@ class Accepted(Protocol):
     has_ended: bool
 
     def connection_made(self, transport: Any) -> None:
-        """Called by the loop once the handshake is over."""
+        """Called once the handshake is over."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what came, in the clear."""
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Called by the loop, once."""
+        """Called once."""
+
+    def pause_writing(self) -> None:
+        """Called when more is written than the client takes."""
+
+    def resume_writing(self) -> None:
+        """Called when it takes more."""
 
 
 MakeConnection = Callable[[Peer], Accepted]
@@ -85,6 +92,7 @@ class Acceptor:
         self._tls = tls
         self._make = make
         self._loop = asyncio.get_running_loop()
+        self._buffers = TlsBuffers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._by_address: Counter[IPv4Address | IPv6Address] = Counter()
         self.connections = 0
@@ -187,14 +195,10 @@ class Acceptor:
             if self._tls is not None:
                 await self._first_byte(accepted, ends)
             connection = made = self._make(peer)
-            context = self._tls and self._tls()  # held until the handshake is over: see Certificates.for_handshake
-            await self._loop.connect_accepted_socket(  # type: ignore[type-var] # a protocol by what it has
-                lambda: made,
-                accepted,
-                ssl=context,
-                ssl_handshake_timeout=max(ends - self._loop.time(), _LEAST) if context else None,
-                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if context else None,
-            )
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: made, accepted)  # type: ignore[type-var] # a protocol by what it has
+            else:
+                await self._shake_hands(accepted, made, self._tls(), ends)
         except _SilentError:
             self._turn_away(accepted, connection, peer, "silent")
         except ProxyHeaderError:
@@ -204,6 +208,20 @@ class Acceptor:
             self._turn_away(accepted, connection, peer, "handshake")
         except asyncio.CancelledError:
             self._turn_away(accepted, connection, peer, "shutdown")
+            raise
+
+    async def _shake_hands(
+        self, accepted: socket.socket, connection: Accepted, context: SSLContext, ends: float
+    ) -> None:
+        """Lets TLS begin, and end within its time."""
+        tls = TlsTransport(context, connection, self._buffers, self._loop)
+        try:
+            await self._loop.connect_accepted_socket(lambda: tls, accepted)
+            async with asyncio.timeout_at(ends):
+                await tls.opened
+        except BaseException as error:
+            if not isinstance(error, (SSLError, UnicodeError)):  # these two are told to the peer by an alert
+                tls.abort()
             raise
 
     async def _first_byte(self, accepted: socket.socket, ends: float) -> None:

@@ -1,14 +1,17 @@
 """No client holds the loop for others, however it cuts what it sends: counted in chunks for each turn of the loop."""
 
 import asyncio
+from unittest.mock import patch
 
 import pytest
 
+from gateway.listener.connection import ClientConnection
+from gateway.tlstransport import RECORD, RECORDS_AT_ONCE
 from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE
 from tests.support.backend import Backend
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
-from tests.support.work import counted_bytes, counted_chunks, counted_feeds
+from tests.support.work import counted_bytes, counted_chunks, counted_feeds, counted_turns
 
 CODED = "Transfer-Encoding: chunked"
 FORM = f"Content-Type: {FORM_TYPE}"
@@ -147,3 +150,22 @@ async def test_empty_lines_without_end_take_their_turns(gateway: Running) -> Non
         (await client.response()).is_refusal(431, "headers_too_large")
         await gateway.finished(1)
     assert 0 < work.most <= MOST_CHUNKS
+
+
+@pytest.mark.parametrize("sort", UPLOADS, ids=str)
+async def test_records_of_one_byte_take_their_turns(sort: Upload, gateway: Running, backend: Backend) -> None:
+    """TLS decrypts them before any of it is counted as a body."""
+    body = sort.body(b"x" * 30_000)
+    async with counted_turns() as work, await gateway.connect() as client:
+        with patch.object(
+            ClientConnection,
+            "data_received",
+            work.counting(ClientConnection.data_received, lambda _, data: len(data)),
+        ):
+            client.send(request("POST", sort.target, f"Content-Length: {len(body)}", *sort.headers))
+            for place in range(len(body)):
+                client.send(body[place : place + 1])
+            assert (await client.response(b"POST")).status == 200
+    assert backend.requests[0].body == body
+    assert work.total >= len(body)
+    assert work.most <= 1024 + MOST_CHUNKS // RECORD + RECORDS_AT_ONCE  # the head is one record

@@ -1,0 +1,50 @@
+"""Where TLS records end in a stream of bytes: pure.
+
+A record is five bytes (type, version, length), then so many more (RFC 8446, section 5.1). One byte in a record of its
+own costs as much to decrypt as a kilobyte: whoever bounds that work counts records. What is no record OpenSSL refuses
+where it stands, so nothing need be refused here, but for the one beginning that has its length in another place.
+"""
+
+from typing import Final
+
+_HEADER: Final = 5
+_SSL_2: Final = 0x80  # the first bit of a ClientHello in the format of SSL 2, which OpenSSL still understands
+
+
+class Records:
+    """Follows the records of one direction of one connection, from its first byte on."""
+
+    __slots__ = ("_header", "_is_first", "_left", "is_foreign")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+        self._is_first = True
+        self.is_foreign = False
+        """Whether the stream began in the format of SSL 2: its records can't be followed."""
+
+    def advance(self, data: memoryview, most: int) -> tuple[int, int]:
+        """Goes on until the data ends, or so many records have; gives how far that is, and how many ended."""
+        if self._is_first and data:
+            self._is_first = False
+            self.is_foreign = bool(data[0] & _SSL_2)
+        place, ended, size = 0, 0, len(data)
+        while place < size and ended < most:
+            if not self._left:
+                place = self._read_header(data, place)
+            step = min(self._left, size - place)
+            place += step
+            self._left -= step
+            if not self._left and not self._header:
+                ended += 1
+        return place, ended
+
+    def _read_header(self, data: memoryview, place: int) -> int:
+        header = self._header + data[place : place + _HEADER - len(self._header)]
+        place += len(header) - len(self._header)
+        if len(header) < _HEADER:
+            self._header = header
+        else:
+            self._header = b""
+            self._left = header[3] << 8 | header[4]
+        return place

@@ -1,0 +1,387 @@
+"""TLS between a socket and a protocol of ours, decrypted in turns.
+
+The loop's own TLS decrypts all that one read brings before anybody can say stop: 256 KB, which in records of one byte
+are 11,000 records and a tenth of a second for everybody else. Here records are decrypted until the turn is over
+(turn.py); what is left waits for the next turn, and nothing is read from the socket meanwhile.
+
+States, and who moves them on:
+    HANDSHAKE   from the start on. `_shake` ends it: OPEN, or CLOSED when the handshake fails.
+    OPEN        the protocol above has its connection_made. `close` ends it, or the peer's close_notify, or its EOF.
+    CLOSING     what was written and our close_notify are on their way; what comes is dropped unread. A server waits
+                for the peer's end, since to close before what it sent is read would cut off what it was sent.
+    CLOSED      the socket is lost, or about to be.
+What can't happen: the protocol above hears of nothing before OPEN, of no data after it paused reading or after OPEN,
+and of connection_lost exactly once if it ever heard of connection_made; OpenSSL gets no more than RECORDS_AT_ONCE
+records before it is asked for what was in them, so no single call of it is long.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Any, Final, Protocol, cast
+
+from gateway.tlsrecords import Records
+from gateway.turn import Turn
+
+RECORDS_AT_ONCE: Final = 64
+RECORD: Final = 8
+"""As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, besides what is in it."""
+
+_SIZE: Final = 262_144
+_LONGEST_RECORD: Final = 16_384  # in the clear; of one that began in an earlier read
+_MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers, as to floods of KeyUpdate
+
+
+class TlsState(Enum):
+    """See above."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class Above(Protocol):
+    """The protocol that is spoken in the clear."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Called once the handshake is over."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what came, in the clear."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called once; the error says that the peer did not end it as TLS wants it ended."""
+
+    def pause_writing(self) -> None:
+        """Called when more is written than the peer takes."""
+
+    def resume_writing(self) -> None:
+        """Called when it takes more."""
+
+
+class TlsBuffers:
+    """Where connections of one loop read to: what is in them is taken out before the call ends that filled them."""
+
+    __slots__ = ("clear", "wire")
+
+    def __init__(self) -> None:
+        self.wire = memoryview(bytearray(_SIZE))
+        self.clear = memoryview(bytearray(_SIZE + _LONGEST_RECORD))
+
+
+class TlsTransport(asyncio.BufferedProtocol):
+    """The protocol of a socket, and the transport of the protocol above. Belongs to one loop.
+
+    `opened` is done when the handshake is over, and has its error: ssl.SSLError, ConnectionError, or UnicodeError for
+    a certificate with a name that is no text.
+    """
+
+    __slots__ = (
+        "_above",
+        "_buffers",
+        "_context",
+        "_error",
+        "_incoming",
+        "_is_announced",
+        "_is_paused",
+        "_is_reading",
+        "_is_scheduled",
+        "_is_server",
+        "_loop",
+        "_outgoing",
+        "_peercert",
+        "_raw",
+        "_records",
+        "_rest",
+        "_ssl",
+        "_state",
+        "_turn",
+        "opened",
+    )
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        above: Above,
+        buffers: TlsBuffers,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        server: str | None = None,
+    ) -> None:
+        """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself."""
+        self._above = above
+        self._buffers = buffers
+        self._context: ssl.SSLContext | None = context  # held until the handshake is over: see tls.py
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server is None, server_hostname=server
+        )
+        self._is_server = server is None
+        self._loop = loop
+        self._raw: asyncio.Transport | None = None
+        self._records = Records()
+        self._rest = b""  # of what was read, for the next turn
+        self._turn = Turn(time.perf_counter)
+        self._is_scheduled = False  # the next turn will come by itself
+        self._is_paused = False  # by the protocol above
+        self._is_reading = True
+        self._is_announced = False  # to the protocol above
+        self._peercert: Any = None
+        self._error: Exception | None = None
+        self._state = TlsState.HANDSHAKE
+        self.opened: asyncio.Future[None] = loop.create_future()
+
+    def __repr__(self) -> str:
+        paused = " paused" if self._is_paused else ""
+        return f"<TlsTransport {self._state.name.lower()}{paused} waiting={len(self._rest)}>"
+
+    # The transport of the protocol above
+
+    def write(self, data: bytes) -> None:
+        """Encrypts and sends; after the end it drops."""
+        if self._state is not TlsState.OPEN or not data:
+            return
+        try:
+            sent = self._ssl.write(data)
+            while sent < len(data):
+                sent += self._ssl.write(memoryview(data)[sent:])
+        except ssl.SSLError as error:
+            self._fail(error)
+        else:
+            self._flush()
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        """Sends them as one."""
+        self.write(b"".join(pieces))
+
+    def pause_reading(self) -> None:
+        """Gives the protocol above no more."""
+        self._is_paused = True
+        self._read_or_wait()
+
+    def resume_reading(self) -> None:
+        """Gives it more; not before this call is over."""
+        self._is_paused = False
+        self._read_or_wait()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Those of the socket."""
+        if self._raw is not None:
+            self._raw.set_write_buffer_limits(high=high, low=low)
+
+    def get_write_buffer_size(self) -> int:
+        """What the kernel has not taken, in bytes, encrypted."""
+        return 0 if self._raw is None else self._raw.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Besides what the socket tells: `ssl_object`, and `peercert` as ssl.SSLObject.getpeercert gives it."""
+        if name == "peercert":
+            return self._peercert
+        if name == "ssl_object":
+            return self._ssl
+        return default if self._raw is None else self._raw.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
+        return self._state in _ENDING or self._raw is None or self._raw.is_closing()
+
+    def close(self) -> None:
+        """Sends what was written, then the end. A server waits for the peer's end, until it is aborted."""
+        if self._state is TlsState.OPEN and self._raw is not None:
+            self._send_end()
+            if self._is_server and self._raw.can_write_eof() and not self._raw.is_closing():
+                self._raw.write_eof()
+                self._read_or_wait()
+            else:
+                self._raw.close()
+
+    def abort(self) -> None:
+        """Drops the connection, and what was not sent."""
+        self._state = TlsState.CLOSED
+        if self._raw is not None:
+            self._raw.abort()
+
+    # The protocol of the socket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._raw = transport  # type: ignore[assignment] # a stream's
+        if self._state is TlsState.CLOSED:
+            self.abort()
+        elif not self._is_server:
+            self._shake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Called by the loop: where it is to read to."""
+        del sizehint
+        return self._buffers.wire
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the loop, when it read so much."""
+        if self._state in _ENDING:
+            return
+        came = self._buffers.wire[:nbytes]
+        if self._rest:  # a transport may deliver once more after it was told to pause
+            self._rest += came
+        else:
+            self._decrypt(came)
+
+    def eof_received(self) -> bool:
+        """Called by the loop: the peer sends no more. A server's answer that lasts until the end may be cut short."""
+        if self._state is TlsState.OPEN and not self._is_server:
+            self._error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the end came without close_notify")
+        return False  # the transport closes
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the loop, once."""
+        self._state = TlsState.CLOSED
+        self._raw = None
+        self._rest = b""
+        if not self.opened.done():
+            self.opened.set_exception(error or ConnectionResetError("the peer hung up within the handshake"))
+        if self._is_announced:
+            self._above.connection_lost(self._error or error)
+
+    def pause_writing(self) -> None:
+        """Called by the loop."""
+        if self._is_announced:
+            self._above.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the loop."""
+        if self._is_announced:
+            self._above.resume_writing()
+
+    # Turns
+
+    def _decrypt(self, came: memoryview) -> None:
+        """Goes through what came, as far as this turn goes and the protocol above wants more."""
+        turn = self._turn
+        turn.work()
+        while came and not turn.is_over and self._may_deliver():
+            size, records = self._records.advance(came, RECORDS_AT_ONCE)
+            turn.spend(size, RECORD * records)
+            if self._records.is_foreign:
+                self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "a ClientHello in the format of SSL 2"))
+                break
+            self._incoming.write(came[:size])
+            came = came[size:]
+            if self._state is TlsState.OPEN or self._shake():
+                self._read()
+        turn.rest()
+        self._rest = b"" if self._state in _ENDING else bytes(came)
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Lets the next turn come when it is due, and the socket be read while there is nothing else to do."""
+        is_over = bool(self._rest) or self._turn.is_over
+        if is_over and self._may_deliver() and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._next_turn)
+        reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
+        raw = self._raw
+        if raw is not None and reads is not self._is_reading and not raw.is_closing():
+            self._is_reading = reads
+            if reads:
+                raw.resume_reading()
+            else:
+                raw.pause_reading()
+
+    def _next_turn(self) -> None:
+        self._is_scheduled = False
+        self._turn.renew()
+        if self._rest and self._may_deliver():
+            rest, self._rest = self._rest, b""
+            self._decrypt(memoryview(rest))
+        else:
+            self._read_or_wait()
+
+    def _may_deliver(self) -> bool:
+        return self._state is TlsState.HANDSHAKE or (self._state is TlsState.OPEN and not self._is_paused)
+
+    # TLS
+
+    def _shake(self) -> bool:
+        """Goes on with the handshake; whether it is over now, and well."""
+        try:
+            self._ssl.do_handshake()
+            if self._is_server and self._ssl.context.verify_mode is not ssl.CERT_NONE:
+                self._peercert = self._ssl.getpeercert()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except (ssl.SSLError, UnicodeError) as error:
+            self._fail(error)
+            return False
+        self._flush()
+        self._context = None
+        self._state = TlsState.OPEN
+        if not self.opened.done():  # nobody waits any more when its time was over in this very turn
+            self._is_announced = True
+            self._above.connection_made(self)
+            self.opened.set_result(None)
+        return self._state is TlsState.OPEN
+
+    def _read(self) -> None:
+        """Takes out of OpenSSL what it was given, and delivers it."""
+        filled, is_ended, failed = self._fill(self._buffers.clear)
+        if self._outgoing.pending:
+            self._flush()
+            if self.get_write_buffer_size() > _MOST_UNASKED:
+                self.abort()
+                return
+        if filled:
+            self._turn.rest()
+            self._above.data_received(bytes(self._buffers.clear[:filled]))
+            self._turn.work()
+        if failed is not None:
+            self._fail(failed)
+        elif is_ended and self._state is TlsState.OPEN and self._raw is not None:
+            self._send_end()
+            self._raw.close()
+
+    def _fill(self, clear: memoryview) -> tuple[int, bool, ssl.SSLError | None]:
+        """Decrypts into a buffer; gives how much that is, whether the peer ended it, and what went wrong."""
+        filled = 0
+        try:
+            while True:
+                size = cast("int", self._ssl.read(len(clear) - filled, clear[filled:]))
+                filled += size
+                if not size or not self._incoming.pending:
+                    return filled, not size, None
+        except ssl.SSLWantReadError:
+            return filled, False, None
+        except ssl.SSLZeroReturnError:
+            return filled, True, None
+        except ssl.SSLError as error:
+            return filled, False, error
+
+    def _send_end(self) -> None:
+        self._state = TlsState.CLOSING
+        self._rest = b""
+        with contextlib.suppress(ssl.SSLError):  # that the peer's end has not come: nobody waits for that one here
+            self._ssl.unwrap()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and self._raw is not None:
+            self._raw.write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        """Sends the alert that OpenSSL has for the peer, and closes."""
+        if self._state is not TlsState.CLOSED:
+            self._state = TlsState.CLOSED
+            self._error = error
+            if not self.opened.done():
+                self.opened.set_exception(error)
+            self._flush()
+            if self._raw is not None:
+                self._raw.close()
+
+
+_ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})
