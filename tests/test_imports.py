@@ -20,7 +20,8 @@ LEVELS = [
     body.submitbody body.spool body.counter body.turns body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl restart",
     """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
-    origin postgresurl units drive turn tlsrecords tlstransport jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying
+    origin postgresurl units drive turn tlsrecords tlstransport
+    jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying
     webhooks.url
     webhooks.forbidden webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",
     "model errors",
@@ -29,7 +30,8 @@ PURE = [
     "model", "errors", "headers", "clientaddr", "networks", "origin", "upstreamlines", "policy", "units", "problem",
     "trace",
     "postgresurl", "restart",
-    "acquaintance", "account", "keyfacts", "turn", "tlsrecords", "again", "auth", "disagreements", "jobroutes", "limits",
+    "acquaintance", "account", "keyfacts", "turn", "tlsrecords", "again", "auth",
+    "disagreements", "jobroutes", "limits",
     "audit.entry", "audit.refusals", "audit.declared",
     "jobfacts", "jobs.shape", "jobs.job", "jobs.named", "jobs.reading", "forward.urls",
     "webhooks.rules", "webhooks.signature", "webhooks.url", "webhooks.forbidden", "webhooks.schedule",
