@@ -235,10 +235,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop: an answer that lasts until the end of the connection is whole, any other is broken."""
-        backlog, self._backlog = self._backlog, b""
-        if backlog:
-            self._take(backlog)  # all at once: this turn is the last one
         self.transport = None
+        self._take_last(error)
+
+    def _take_last(self, error: Exception | None) -> None:
+        """Takes what came before the end and had no turn yet, a slice in each turn, and then the end."""
+        piece, self._backlog = self._backlog[:SLICE], self._backlog[SLICE:]
+        if piece:
+            self._take(piece)
+        if self._backlog:
+            asyncio.get_running_loop().call_soon(self._take_last, error)
+            return
         if self._states.is_answering:
             if self._reader.lasts_until_close and error is None:
                 self._end_answer()
@@ -302,7 +309,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _begin_turn(self) -> None:
         self._turn_is_over = False
         self._turn.renew()
-        if not self._reading_paused:
+        if not self._reading_paused and self.transport is not None:
             self._read_on()
 
     def _read_on(self) -> None:
