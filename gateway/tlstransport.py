@@ -8,7 +8,8 @@ States, and who moves them on:
     HANDSHAKE   from the start on. `_shake` ends it: OPEN, or CLOSED when the handshake fails.
     OPEN        the protocol above has its connection_made. `close` ends it, or the peer's close_notify, or its EOF.
     CLOSING     what was written and our close_notify are on their way; what comes is dropped unread. A server waits
-                for the peer's end, since to close before what it sent is read would cut off what it was sent.
+                for the peer's end, since to close before what it sent is read would cut off what it was sent; it
+                sends no FIN before, for which some clients (uvloop's) drop what they have not read.
     CLOSED      the socket is lost, or about to be.
 What can't happen: the protocol above hears of nothing before OPEN, of no data after it paused reading or after OPEN,
 and of connection_lost exactly once if it ever heard of connection_made; OpenSSL gets no more than RECORDS_AT_ONCE
@@ -194,8 +195,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Sends what was written, then the end. A server waits for the peer's end, until it is aborted."""
         if self._state is TlsState.OPEN and self._raw is not None:
             self._send_end()
-            if self._is_server and self._raw.can_write_eof() and not self._raw.is_closing():
-                self._raw.write_eof()
+            if self._is_server:
                 self._read_or_wait()
             else:
                 self._raw.close()

@@ -44,12 +44,6 @@ class Raw:
     def abort(self) -> None:
         self.calls.append("abort")
 
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.calls.append("eof")
-
     def is_closing(self) -> bool:
         return "close" in self.calls or "abort" in self.calls
 
@@ -275,7 +269,7 @@ async def test_to_close_says_so_and_a_server_waits_for_the_others_end(certificat
     pair.take()
     assert pair.peer.read(100) == b"last"
     assert pair.peer.read(100) == b""  # close_notify
-    assert pair.raw.calls == (["close"] if as_client else ["eof"])
+    assert pair.raw.calls == (["close"] if as_client else [])
     assert pair.tls.is_closing()
     pair.give(late)
     assert pair.above.data == b""
