@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.limits.buckets import Rate
 from gateway.observe.log import console_line, json_line
 from tests.support.backend import Backend, answering, closing_after
 from tests.support.forms import Document, form, image
@@ -105,7 +106,10 @@ async def test_a_connection_without_a_request_is_no_event(gateway: Running) -> N
 C = "canary-7f3a"
 
 
-async def test_nothing_that_a_client_or_an_upstream_sent_is_ever_told(start: Start, backend: Backend) -> None:
+async def test_nothing_that_a_client_or_an_upstream_sent_is_ever_told(
+    start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.observe.strangers.OF_ONE", Rate(per_second=1000.0, burst=1000.0))  # an event each
     gateway = await start(profiles={"default": {"body_limit": "1MB"}})
     multipart = (
         f'--{C}\r\nContent-Disposition: form-data; name="file"; filename="{C}.pdf"\r\n\r\n{C}\r\n--{C}--\r\n'.encode()
