@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,16 @@ def settle_in() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, stop)
+
+
+def require_load() -> None:
+    """Looks for what makes the load, before anything is begun.
+
+    Raises:
+        NotRunningError: it is not installed.
+    """
+    if shutil.which("wrk") is None:
+        raise NotRunningError("wrk is not installed, which makes the load; on Debian: apt install wrk nginx haproxy")
 
 
 def fill_ledger(options: Options, ground: site.Site) -> None:
@@ -66,6 +77,7 @@ def write(folder: Path, document: str, picture: str) -> None:
 def main() -> None:
     """Runs what the command line asks for."""
     options = parse()
+    require_load()
     settle_in()
     with (
         alone(),
