@@ -24,15 +24,23 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Any, Final, Protocol, cast
 
+from gateway.clienthello import HelloError, HelloGate
 from gateway.tlsrecords import Records
 from gateway.turn import Turn
 
-RECORDS_AT_ONCE: Final = 64
+RECORDS_AT_ONCE: Final = 16
 RECORD: Final = 8
-"""As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, besides what is in it."""
+"""As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
 _SIZE: Final = 262_144
 _LONGEST_RECORD: Final = 16_384  # in the clear; of one that began in an earlier read
+_MOST_OF_CLIENT: Final = 20_480
+"""Bytes of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; forty tiny ones cost 20 ms."""
+
+_MOST_OF_SERVER: Final = 131_072
+_HANDSHAKE: Final = 22  # a record's type
+_ENOUGH: Final = 16  # bytes for OpenSSL to say what they are
+_HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
 _MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers, as to floods of KeyUpdate
 
 
@@ -86,6 +94,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_buffers",
         "_context",
         "_error",
+        "_gate",
         "_incoming",
         "_is_announced",
         "_is_paused",
@@ -98,6 +107,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_raw",
         "_records",
         "_rest",
+        "_shaken",
         "_ssl",
         "_state",
         "_turn",
@@ -126,6 +136,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._loop = loop
         self._raw: asyncio.Transport | None = None
         self._records = Records()
+        self._gate = HelloGate()
+        self._gate.is_open = server is not None
+        self._shaken = 0  # bytes of the handshake that came
         self._rest = b""  # of what was read, for the next turn
         self._turn = Turn(time.perf_counter)
         self._is_scheduled = False  # the next turn will come by itself
@@ -281,18 +294,34 @@ class TlsTransport(asyncio.BufferedProtocol):
         turn = self._turn
         turn.work()
         while came and not turn.is_over and self._may_deliver():
-            size, records = self._records.advance(came, RECORDS_AT_ONCE)
+            is_open = self._state is TlsState.OPEN
+            size, records = self._records.advance(came, RECORDS_AT_ONCE if is_open else 1)
             turn.spend(size, RECORD * records)
-            if self._records.is_foreign:
-                self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "a ClientHello in the format of SSL 2"))
-                break
-            self._incoming.write(came[:size])
+            if is_open:
+                self._incoming.write(came[:size])
+            else:
+                self._take_handshake(bytes(came[:size]))
             came = came[size:]
-            if self._state is TlsState.OPEN or self._shake():
+            if self._may_deliver() and (is_open or self._shake()) and self._may_deliver():
                 self._read()
         turn.rest()
         self._rest = b"" if self._state in _ENDING else bytes(came)
         self._read_or_wait()
+
+    def _take_handshake(self, data: bytes) -> None:
+        """Gives OpenSSL what belongs to the handshake, within its bounds."""
+        self._shaken += len(data)
+        try:
+            if self._records.is_foreign:
+                raise HelloError("it is in the format of SSL 2")
+            if self._shaken > (_MOST_OF_CLIENT if self._is_server else _MOST_OF_SERVER):
+                raise HelloError("the handshake is too long")
+            self._incoming.write(data if self._gate.is_open else self._gate.take(data))
+        except HelloError as error:
+            if data[0] != _HANDSHAKE and not self._records.is_foreign:
+                self._incoming.write(data[:_ENOUGH])  # OpenSSL has the better words for what is no TLS at all
+                self._shake()
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, f"the ClientHello is refused: {error}"), _HANDSHAKE_FAILURE)
 
     def _read_or_wait(self) -> None:
         """Lets the next turn come when it is due, and the socket be read while there is nothing else to do."""
@@ -337,12 +366,14 @@ class TlsTransport(asyncio.BufferedProtocol):
             return False
         self._flush()
         self._context = None
+        if self.opened.done():  # nobody waits any more: its time was over in this very turn
+            self.abort()
+            return False
         self._state = TlsState.OPEN
-        if not self.opened.done():  # nobody waits any more when its time was over in this very turn
-            self._is_announced = True
-            self._above.connection_made(self)
-            self.opened.set_result(None)
-        return self._state is TlsState.OPEN
+        self._is_announced = True
+        self._above.connection_made(self)
+        self.opened.set_result(None)
+        return True
 
     def _read(self) -> None:
         """Takes out of OpenSSL what it was given, and delivers it."""
@@ -362,7 +393,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         if data:
             self._above.data_received(data)
         if is_ended and self._state is TlsState.OPEN and self._raw is not None:
-            self._send_end()
+            # Without our close_notify: an answer that lasts until the end may be cut short.
+            self._state = TlsState.CLOSED
             self._raw.close()
 
     def _fill(self, clear: memoryview) -> tuple[int, bool, ssl.SSLError | None]:
@@ -392,8 +424,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._outgoing.pending and self._raw is not None:
             self._raw.write(self._outgoing.read())
 
-    def _fail(self, error: Exception) -> None:
-        """Sends the alert that OpenSSL has for the peer, and closes."""
+    def _fail(self, error: Exception, alert: bytes = b"") -> None:
+        """Sends the alert that OpenSSL has for the peer, or this one, and closes."""
         if self._state is not TlsState.CLOSED:
             self._state = TlsState.CLOSED
             self._error = error
@@ -401,6 +433,8 @@ class TlsTransport(asyncio.BufferedProtocol):
                 self.opened.set_exception(error)
             self._flush()
             if self._raw is not None:
+                if alert:
+                    self._raw.write(alert)
                 self._raw.close()
 
 

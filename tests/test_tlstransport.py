@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.tlstransport import RECORD, RECORDS_AT_ONCE, TlsBuffers, TlsTransport
 from gateway.turn import MOST_BYTES, MOST_CHUNKS
+from tests.test_clienthello import FFDHE8192, X25519, groups, message, records, shares, vector
 
 READ = 262_144
 MOST_OF_A_TURN = MOST_CHUNKS // RECORD + RECORDS_AT_ONCE
@@ -286,8 +287,7 @@ async def test_the_others_end_ends_ours(certificates: Path) -> None:
         pair.peer.unwrap()
     pair.give(pair.outgoing.read())
     assert (pair.above.data, pair.raw.calls) == (b"whole", ["close"])
-    pair.take()
-    pair.peer.unwrap()  # ours came
+    assert pair.raw.written == b""  # no end of ours, which would say that what we wrote is whole
     pair.tls.connection_lost(None)
     assert pair.above.error is None
 
@@ -325,8 +325,11 @@ async def test_a_record_that_was_changed_ends_it_with_an_alert(certificates: Pat
         (b"GET / HTTP/1.1\r\n\r\n", "HTTP_REQUEST"),
         (b"\x80\x2e\x01\x03\x03" + bytes(60), "SSL 2"),
         (bytes(40), "WRONG_VERSION"),
+        (records(message(groups(FFDHE8192), shares(FFDHE8192))), "none of its groups"),
+        (records(message(groups(X25519), shares(FFDHE8192))), "finite field"),
+        (records(b"\x01" + vector(3, bytes(9000))), "too long"),
     ],
-    ids=["http", "ssl2", "zeros"],
+    ids=["http", "ssl2", "zeros", "ffdhe", "ffdhe-share", "long"],
 )
 async def test_what_is_no_hello_is_told(certificates: Path, hello: bytes, words: str) -> None:
     pair = Pair(certificates)
@@ -339,6 +342,19 @@ async def test_what_is_no_hello_is_told(certificates: Path, hello: bytes, words:
     pair.tls.pause_writing()
     pair.tls.resume_writing()
     assert pair.above.heard == []
+
+
+async def test_a_handshake_has_a_bound(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    with_want(pair.peer.do_handshake)
+    pair.give(pair.outgoing.read())
+    for _ in range(300):
+        pair.give(b"\x14\x03\x03\x00\x01\x01" * 20)  # of no meaning in TLS 1.3, and without end
+        await asyncio.sleep(0)
+    with pytest.raises(ssl.SSLError):
+        await pair.tls.opened
+    assert pair.raw.calls == ["close"]
 
 
 async def test_a_client_does_not_take_a_stranger_for_the_server(certificates: Path) -> None:
@@ -379,7 +395,7 @@ async def test_a_handshake_that_nobody_waits_for_is_not_announced(certificates: 
     pair = Pair(certificates)
     pair.tls.opened.cancel()
     await pair.begin()
-    assert pair.above.heard == []
+    assert (pair.above.heard, pair.raw.calls) == ([], ["abort"])
 
 
 async def test_the_rest_is_the_sockets(certificates: Path) -> None:

@@ -101,6 +101,7 @@ class PostgresEngine:
         await asyncio.wait([disposing], timeout=self._timeout)
         disposing.cancel()
         self._connector.drop()  # a server that is lost takes no leave
+        await asyncio.sleep(0)  # in which the transports close: the loop may end behind this
 
     async def _run(
         self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, within: float | None = None

@@ -1,0 +1,163 @@
+"""What a ClientHello may not ask for, since it costs too much: read from its bytes before OpenSSL sees them. Pure.
+
+OpenSSL takes finite-field groups (ffdhe2048 to ffdhe8192, RFC 7919) for TLS 1.3, whatever ciphers are set, and Python
+can't name the groups of a context, but one curve alone. A key of ffdhe8192 costs a quarter of a second, and whoever
+likes asks for one with a kilobyte. So no key share may be of these, and one curve has to be among the groups: then
+OpenSSL, which prefers curves, asks for a curve's share where it has to ask again, and takes no other one after that.
+Some of its loops are quadratic in the size of the hello: hence the bound. Format: RFC 8446, section 4.1.2.
+"""
+
+from typing import Final
+
+MOST_BYTES: Final = 8192
+"""Of a whole ClientHello; with a post-quantum share and a ticket it has two or three thousand."""
+
+_CLIENT_HELLO: Final = 1
+_SERVER_NAME: Final = 0
+_GROUPS: Final = 10
+_KEY_SHARES: Final = 51
+_CURVES: Final = frozenset({23, 24, 25, 29, 30})  # P-256, P-384, P-521, X25519, X448
+_HEADER: Final = 4
+_HANDSHAKE: Final = 22  # a record's type
+_MOST_RECORDS: Final = 16
+_FIXED: Final = 34  # version and random
+
+
+class HelloError(ValueError):
+    """Why a hello is refused, in words for the log."""
+
+
+class _Reader:
+    """Takes vectors from bytes; exact, as OpenSSL is."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._place = 0
+
+    def __bool__(self) -> bool:
+        return self._place < len(self._data)
+
+    def take(self, size: int) -> bytes:
+        taken = self._data[self._place : self._place + size]
+        if len(taken) < size:
+            raise HelloError("its lengths do not fit")
+        self._place += size
+        return taken
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def vector(self, width: int) -> bytes:
+        return self.take(self.number(width))
+
+
+def size_of(begun: bytes) -> int | None:
+    """How long a handshake message is, its header included; None while that has not come.
+
+    Raises:
+        HelloError: it is no ClientHello, or is too long.
+    """
+    if begun and begun[0] != _CLIENT_HELLO:
+        raise HelloError("it is no ClientHello")
+    if len(begun) < _HEADER:
+        return None
+    size = _HEADER + int.from_bytes(begun[1:_HEADER], "big")
+    if size > MOST_BYTES:
+        raise HelloError("it is too long")
+    return size
+
+
+def check_hello(message: bytes) -> None:
+    """Looks at a whole ClientHello.
+
+    Raises:
+        HelloError: it is malformed, has a share of a finite field, or groups and no curve; or it names a server in
+            other than ASCII, which Python's ssl can tell nobody of.
+    """
+    extensions = _extensions(_Reader(message[_HEADER:]))
+    if extensions.get(_SERVER_NAME):
+        names = _Reader(_vector_of(extensions[_SERVER_NAME]))
+        while names:
+            names.take(1)
+            if not names.vector(2).isascii():
+                raise HelloError("its server's name is not ASCII")
+    if _GROUPS in extensions:
+        groups = _vector_of(extensions[_GROUPS])
+        named = {int.from_bytes(groups[i : i + 2], "big") for i in range(0, len(groups), 2)}
+        if not named & _CURVES:
+            raise HelloError("none of its groups is a curve")
+    if _KEY_SHARES in extensions:
+        shares = _Reader(_vector_of(extensions[_KEY_SHARES]))
+        while shares:
+            group = shares.number(2)
+            shares.vector(2)
+            if group >> 8 == 1:
+                raise HelloError("a key share is of a finite field")
+
+
+def _vector_of(data: bytes) -> bytes:
+    reader = _Reader(data)
+    vector = reader.vector(2)
+    if reader:
+        raise HelloError("its lengths do not fit")
+    return vector
+
+
+def _extensions(hello: _Reader) -> dict[int, bytes]:
+    hello.take(_FIXED)
+    for width in (1, 2, 1):  # session id, ciphers, compressions
+        hello.vector(width)
+    if not hello:
+        return {}
+    block = _Reader(hello.vector(2))
+    if hello:
+        raise HelloError("its lengths do not fit")
+    extensions: dict[int, bytes] = {}
+    while block:
+        kind = block.number(2)
+        if kind in extensions:
+            raise HelloError("an extension comes twice")
+        extensions[kind] = block.vector(2)
+    return extensions
+
+
+class HelloGate:
+    """Holds what a client says first back from OpenSSL, until it is a whole ClientHello that was looked at."""
+
+    __slots__ = ("_held", "is_open")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.is_open = False
+
+    def take(self, data: bytes) -> bytes:
+        """Takes no more than the rest of one record; gives what may go on to OpenSSL now, in the end all of it.
+
+        Raises:
+            HelloError: it is refused, or is no hello in a few records.
+        """
+        self._held += data
+        message = _message_in(self._held)
+        size = size_of(message)
+        if size is None or len(message) < size:
+            return b""
+        check_hello(message[:size])
+        self.is_open = True
+        held, self._held = self._held, b""
+        return held
+
+
+def _message_in(stream: bytes) -> bytes:
+    """What the handshake records of a stream hold, the last of which may not be whole."""
+    message, place = b"", 0
+    for _ in range(_MOST_RECORDS):
+        if place >= len(stream):
+            return message
+        if stream[place] != _HANDSHAKE:
+            raise HelloError("something else comes before it is whole")
+        size = int.from_bytes(stream[place + 3 : place + 5], "big")
+        message += stream[place + 5 : place + 5 + size]
+        place += 5 + size
+    if place < len(stream):
+        raise HelloError("it is in too many records")
+    return message
