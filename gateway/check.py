@@ -22,6 +22,7 @@ from gateway.configuration import load
 from gateway.errors import ConfigurationError, SetupError
 from gateway.health import probe
 from gateway.jobroutes import unread
+from gateway.keyfacts import idle_scopes
 from gateway.model import Access, Kind
 from gateway.networks import parse_address
 from gateway.settings import Settings
@@ -135,10 +136,10 @@ def _key_warnings(settings: Settings) -> Iterator[str]:
         if key.expires is not None and key.expires <= datetime.now(UTC):
             ended = f"{key.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             yield f"keys[{i}].expires: {ended} is over, so key {key.id} is refused"
-        for scope in set(key.scopes) - {"admin"}:
+        for scope in idle_scopes(key.scopes):
             yield f"keys[{i}].scopes: {scope} opens nothing; the only scope is admin"
     for name, entry in settings.authentication.certificates.names.items():
-        for scope in set(entry.scopes) - {"admin"}:
+        for scope in idle_scopes(entry.scopes):
             yield f"authentication.certificates.names.{name}.scopes: {scope} opens nothing; the only scope is admin"
 
 

@@ -106,7 +106,7 @@ class KeyAdmin:
             digest = digest_of(secret.encode("ascii"))
             rotation = keys.rotate(connection, key_id, digest, overlap, now, operation)
             if not rotation.was_done:
-                detail = {"generation": rotation.generation, "previous_ends_at": rotation.previous_ends_at}
+                detail = {"generation": rotation.generation, "previous_ends_at": rotation.previous_ends_at or None}
                 audit.record(connection, now, actor, "key.rotate", key_id, detail)
             shown = None if rotation.was_done else secret
             made = Made(key_id, rotation.generation, shown, rotation.previous_ends_at)

@@ -3,12 +3,15 @@
 Moments are ISO 8601 in UTC. How money is written is the caller's: exact texts for people, numbers for programs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.auth.keyring import Generation, KeyRecord
 from gateway.settings import Settings
+
+SCOPES: Final = frozenset({"admin"})
+"""What a key may be let do besides its jobs."""
 
 _LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 _ACCOUNT_OF_KEY: Final = "key:"
@@ -86,3 +89,8 @@ def _generation(found: Generation, expires_at: int | None, now: float) -> dict[s
         "revoked_at": maybe_moment(found.revoked_at),
         "last_used_at": maybe_moment(found.last_used_at),
     }
+
+
+def idle_scopes(scopes: Iterable[str]) -> list[str]:
+    """Those that open nothing: misspelt, most likely."""
+    return sorted(set(scopes) - SCOPES)

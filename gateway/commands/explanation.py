@@ -172,11 +172,12 @@ def _submit(
     if profile.needs_page_range:
         told.ask("page_range", "")
         told.tell("has to be in the form (profiles.<name>.page_range): taken as there")
-    told.ask("pages", _more(identity))
+    told.ask("pages", _fewer(identity))
     if question.pages is None:
         told.tell("not asked; see --pages")
         return
     check_cap(question.pages, profile.pages_per_request)
+    told.ask("pages", _more(identity))
     price = state.pricing.of(question.mode)
     _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
     told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
@@ -187,6 +188,11 @@ def _more(identity: Identity | None) -> str:
         return "Wait, or raise the limits of profiles.default."
     grant = f"gateway keys grant {identity.key_id} --pages N --until WHEN"
     return f"Wait; or for pages: {grant}; or {_changed(identity, '--limit NAME=VALUE')}; or another profile."
+
+
+def _fewer(identity: Identity | None) -> str:
+    raised = "raise the limit of profiles.default" if identity is None else _changed(identity, "--limit NAME=VALUE")
+    return f"Ask for fewer by page_range or max_pages; or {raised}, NAME being pages_per_request; or another profile."
 
 
 def _changed(identity: Identity, options: str) -> str:

@@ -6,6 +6,7 @@ that programs may want is one object on standard output.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from gateway.commands.keyview import money
 from gateway.commands.moments import iso
 from gateway.commands.session import Desk, change
 from gateway.keyadmin import Made
-from gateway.keyfacts import limits_as_written
+from gateway.keyfacts import idle_scopes, limits_as_written
 from gateway.wantedkey import DEFAULT, Wanted
 
 _SOON: Final = "A running gateway follows within 2 seconds."
@@ -38,6 +39,7 @@ def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
         return await desk.keys.create(desk.actor, wanted, hand_over), desk.where
 
     made, where = change(config, work)
+    _say_idle(wanted.scopes)
     if not as_json:
         ends = iso(wanted.expires_at)
         say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
@@ -61,10 +63,14 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, 
         )
     elif not as_json:
         say(
-            f"Key {key_id} has secret {made.generation} now; the one in use until now works until {previous}.",
+            f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
             _ONCE,
-            f"{_SOON} `gateway keys show {key_id}` says when the old one has fallen silent.",
+            f"{_SOON} `gateway keys show {key_id}` says when the old one has fallen silent." if previous else _SOON,
         )
+
+
+def _until_then(previous: str | None) -> str:
+    return f"the one in use until now works until {previous}." if previous else "no other secret of it works."
 
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
@@ -93,6 +99,12 @@ def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
         _until(iso(record.expires_at)),
     ]
     click.echo(f"Key {key_id}: {', '.join(facts)}. {_SOON}")
+    _say_idle(record.scopes)
+
+
+def _say_idle(scopes: Iterable[str]) -> None:
+    for scope in idle_scopes(scopes):
+        say(f"warning: scope {scope} opens nothing; the only scope is admin")
 
 
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:

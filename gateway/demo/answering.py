@@ -18,6 +18,8 @@ async def fastapi_errors(request: web.Request, handler: Handler) -> web.StreamRe
     """Gives aiohttp's own errors FastAPI's shape."""
     try:
         return await handler(request)
+    except ConnectionResetError:
+        return web.Response(status=499)  # the gateway gave the request up midway: nobody reads this
     except web.HTTPException as error:
         if error.content_type == "application/json":
             raise

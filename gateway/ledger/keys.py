@@ -46,7 +46,10 @@ class NewKey:
 
 
 class Rotation(NamedTuple):
-    """What a rotation came to. `was_done` says that the operation had been done before: the secret is not known."""
+    """What a rotation came to. `was_done` says that the operation had been done before: the secret is not known.
+
+    `previous_ends_at` is 0 when no secret lived any more.
+    """
 
     generation: int
     previous_ends_at: int
@@ -128,7 +131,7 @@ def rotate(
         _set_secret(connection, key_id, number, not_after=int(now) if place else ends)
     _add_secret(connection, key_id, newest + 1, digest, now, operation)
     _touch(connection, key_id, revision)
-    return Rotation(newest + 1, ends, was_done=False)
+    return Rotation(newest + 1, ends if live else 0, was_done=False)
 
 
 def revoke(connection: Connection, key_id: str, generation: int | None, now: float, *, force: bool) -> list[int]:

@@ -346,3 +346,26 @@ def test_a_ledger_that_is_away_is_one_line_without_its_password(tmp_path: Path) 
         assert result.stderr.startswith("gateway: the ledger can't be used: ")
         assert result.stderr.count("\n") == 1
         assert "canary" not in result.output
+
+
+def test_a_scope_that_opens_nothing_is_told(run: Run) -> None:
+    assert (
+        "warning: scope amdin opens nothing; the only scope is admin"
+        in run("keys", "create", "a", "--scope", "amdin").stderr
+    )
+    assert "opens nothing" not in run("keys", "change", "a", "--scope", "admin").stderr
+
+
+def test_who_rotates_a_key_whose_secrets_are_all_revoked_is_told_that_none_works(run: Run) -> None:
+    run("keys", "create", "a")
+    run("keys", "revoke", "a", "--force")
+    assert "Key a has secret 2 now; no other secret of it works." in run("keys", "rotate", "a").stderr
+    run("keys", "revoke", "a", "--force")
+    assert made(run, "rotate", "a")["previous_ends_at"] is None
+
+
+def test_too_many_pages_are_no_matter_of_waiting(run: Run) -> None:
+    asked = ("explain", "--key", "ci", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "5001", "--json")
+    told = json.loads(run(*asked).stdout)
+    assert told["reason"] == "too_many_pages"
+    assert told["help"].startswith("Ask for fewer by page_range or max_pages; ")
