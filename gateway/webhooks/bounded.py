@@ -2,16 +2,19 @@
 
 aiohttp skips interim answers (1xx) without an end, and hands the parser whatever has come, a quarter of a megabyte at
 once: thousands of small answers, which are parsed in one go while the loop stands still. Here the parser gets small
-pieces, and it gets no more than a few of them in all.
+pieces, and it gets no more than a few of them in all; what is encrypted is decrypted in turns.
 """
 
 import asyncio
+import ssl
 from functools import partial
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.tlstransport import TlsBuffers, TlsTransport
 
 _PIECE: Final = 512
 _MOST_OF_A_HEAD: Final = 64 * 1024
@@ -66,8 +69,31 @@ class BoundedHandler(ResponseHandler):
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """Makes such connections."""
+    """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = partial(BoundedHandler, loop=self._loop)  # type: ignore[assignment] # a subclass will do
+
+    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """As aiohttp's, but for TLS.
+
+        Raises:
+            ClientConnectorSSLError: also for a certificate.
+        """
+        context = kwargs.pop("ssl", None)
+        name = kwargs.pop("server_hostname", None)
+        make, *more = args
+        if context is None:
+            return await super()._wrap_create_connection(make, *more, **kwargs)
+        handler = make()
+        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, server=name)
+        try:
+            await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
+            await tls.opened
+        except (ssl.SSLError, UnicodeError) as error:
+            raise aiohttp.ClientConnectorSSLError(kwargs["req"].connection_key, OSError(str(error))) from error
+        except BaseException:
+            tls.abort()
+            raise
+        return tls, handler

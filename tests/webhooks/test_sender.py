@@ -3,18 +3,24 @@
 import asyncio
 import ssl
 import struct
+from contextlib import suppress
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
+from unittest.mock import patch
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from gateway.errors import SetupError
+from gateway.tlstransport import RECORD, RECORDS_AT_ONCE
+from gateway.turn import MOST_CHUNKS
+from gateway.webhooks.bounded import BoundedHandler
 from gateway.webhooks.destination import Destination
 from gateway.webhooks.outcome import Attempt, Result, Trouble, judge
 from gateway.webhooks.sender import make_context, send
 from gateway.webhooks.url import read_url
 from tests.support.pure import ip
+from tests.support.work import counted_turns
 from tests.webhooks.receivers import HOST, Receiver, Serve, misbehaving, receiving, server_context
 
 BODY = b'{"request_id":"r1"}'
@@ -357,3 +363,29 @@ def test_a_ca_that_is_none_is_told_of(tmp_path: Path) -> None:
         with pytest.raises(SetupError, match=r"webhooks\.out\.ca: .* can't be read, or holds no PEM certificate"):
             make_context(bad)
         bad.unlink(missing_ok=True)
+
+
+async def test_what_a_receiver_floods_us_with_is_decrypted_in_turns(
+    hook_certificates: Path, context: ssl.SSLContext
+) -> None:
+    """A head without an end, each byte of it in a record of its own."""
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(20_000):
+            writer.write(b"a")
+        with suppress(ConnectionError, ssl.SSLError):
+            await reader.read()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(flood, "127.0.0.1", 0, ssl=server_context(hook_certificates)) as receiver,
+        counted_turns() as work,
+    ):
+        port = receiver.sockets[0].getsockname()[1]
+        taken = work.counting(BoundedHandler.data_received, lambda _, data: len(data))
+        with patch.object(BoundedHandler, "data_received", taken):
+            assert (await send(at(port), context, {}, BODY, LONG)).trouble in {Trouble.PROTOCOL, Trouble.CONNECTION}
+    assert work.total > 8000
+    assert work.most <= MOST_CHUNKS // RECORD + RECORDS_AT_ONCE
