@@ -186,13 +186,13 @@ async def test_no_account_holds_more_than_half_of_the_connections(distant: Engin
 
 async def test_to_wait_for_a_connection_has_a_deadline_of_its_own(far: FarAway, migrated: str) -> None:
     """The transactions are as long as their own deadline allows, and the last one waits for longer than that."""
-    engine = open_engine(far.url_of(migrated), 5.0, 30.0)
+    engine = open_engine(far.url_of(migrated), 4.0, 30.0)
     hasty = open_engine(far.url_of(migrated), 30.0, 1.5)
 
     def slow(connection: Connection) -> None:
-        connection.execute(text("SELECT pg_sleep(1)"))
+        connection.execute(text("SELECT pg_sleep(2.5)"))
 
-    waiting = [engine.write(slow, of="a") for _ in range(12)]
+    waiting = [engine.write(slow, of="a") for _ in range(12)]  # four at once: the last four wait for 5 s
     assert [error for error in await asyncio.gather(*waiting, return_exceptions=True) if error] == []
     told = await asyncio.gather(*(hasty.write(slow, of="a") for _ in range(12)), return_exceptions=True)
     words = {str(error) for error in told if isinstance(error, LedgerUnavailable)}

@@ -19,6 +19,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import find
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve
+from tests.support.faraway import close_all
 from tests.support.ledgers import (
     NOON,
     Postgres,
@@ -129,8 +130,7 @@ class Cut:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.close()
+        await close_all(self._writers)
 
     def lose(self) -> None:
         """Loses all connections that there are, without telling anybody."""

@@ -1,7 +1,7 @@
 """A PostgreSQL that is far away: a TCP relay on loopback before the real server, which holds back all that passes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,7 @@ class FarAway:
         self.trips = 0
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._listening: asyncio.Server | None = None
 
     def url_of(self, database: str) -> str:
@@ -32,9 +33,11 @@ class FarAway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await close_all(self._writers)  # one whose end is on its way would never get it: the loop may end behind this
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, to_there = await asyncio.open_unix_connection(self._server)
+        self._writers += [writer, to_there]
         loop = asyncio.get_running_loop()
         is_answered = [True]
 
@@ -63,6 +66,13 @@ class FarAway:
         except asyncio.CancelledError:
             writer.close()
             raise
+
+
+async def close_all(writers: Collection[asyncio.StreamWriter]) -> None:
+    """Closes them, and waits until they are closed."""
+    for writer in writers:
+        writer.close()
+    await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
