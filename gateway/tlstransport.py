@@ -12,35 +12,23 @@ States, and who moves them on:
                 sends no FIN before, for which some clients (uvloop's) drop what they have not read.
     CLOSED      the socket is lost, or about to be.
 What can't happen: the protocol above hears of nothing before OPEN, of no data after it paused reading or after OPEN,
-and of connection_lost exactly once if it ever heard of connection_made; OpenSSL gets no more than RECORDS_AT_ONCE
-records before it is asked for what was in them, so no single call of it is long.
+and of connection_lost exactly once if it ever heard of connection_made.
 """
 
 import asyncio
-import contextlib
 import ssl
 import time
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
-from gateway.clienthello import HelloError, HelloGate
-from gateway.tlsrecords import Records
+from gateway.tlsengine import LONGEST_RECORD, TlsEngine
 from gateway.turn import Turn
 
-RECORDS_AT_ONCE: Final = 16
 RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
 _SIZE: Final = 262_144
-_LONGEST_RECORD: Final = 16_384  # in the clear; of one that began in an earlier read
-_MOST_OF_CLIENT: Final = 20_480
-"""Bytes of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; forty tiny ones cost 20 ms."""
-
-_MOST_OF_SERVER: Final = 131_072
-_HANDSHAKE: Final = 22  # a record's type
-_ENOUGH: Final = 16  # bytes for OpenSSL to say what they are
-_HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
 _MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers, as to floods of KeyUpdate
 
 
@@ -79,7 +67,7 @@ class TlsBuffers:
 
     def __init__(self) -> None:
         self.wire = memoryview(bytearray(_SIZE))
-        self.clear = memoryview(bytearray(_SIZE + _LONGEST_RECORD))
+        self.clear = memoryview(bytearray(_SIZE + LONGEST_RECORD))  # a record may have begun in an earlier read
 
 
 class TlsTransport(asyncio.BufferedProtocol):
@@ -92,23 +80,15 @@ class TlsTransport(asyncio.BufferedProtocol):
     __slots__ = (
         "_above",
         "_buffers",
-        "_context",
+        "_engine",
         "_error",
-        "_gate",
-        "_incoming",
         "_is_announced",
         "_is_paused",
         "_is_reading",
         "_is_scheduled",
-        "_is_server",
         "_loop",
-        "_outgoing",
-        "_peercert",
         "_raw",
-        "_records",
         "_rest",
-        "_shaken",
-        "_ssl",
         "_state",
         "_turn",
         "opened",
@@ -126,26 +106,15 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself."""
         self._above = above
         self._buffers = buffers
-        self._context: ssl.SSLContext | None = context  # held until the handshake is over: see tls.py
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server is None, server_hostname=server
-        )
-        self._is_server = server is None
+        self._engine = TlsEngine(context, server)
         self._loop = loop
         self._raw: asyncio.Transport | None = None
-        self._records = Records()
-        self._gate = HelloGate()
-        self._gate.is_open = server is not None
-        self._shaken = 0  # bytes of the handshake that came
         self._rest = b""  # of what was read, for the next turn
         self._turn = Turn(time.perf_counter)
         self._is_scheduled = False  # the next turn will come by itself
         self._is_paused = False  # by the protocol above
         self._is_reading = True
         self._is_announced = False  # to the protocol above
-        self._peercert: Any = None
         self._error: Exception | None = None
         self._state = TlsState.HANDSHAKE
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -161,9 +130,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._state is not TlsState.OPEN or not data:
             return
         try:
-            sent = self._ssl.write(data)
-            while sent < len(data):
-                sent += self._ssl.write(memoryview(data)[sent:])
+            self._engine.seal(data)
         except ssl.SSLError as error:
             self._fail(error)
         else:
@@ -193,11 +160,13 @@ class TlsTransport(asyncio.BufferedProtocol):
         return 0 if self._raw is None else self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Besides what the socket tells: `ssl_object`, and `peercert` as ssl.SSLObject.getpeercert gives it."""
+        """Besides what the socket tells: `ssl_object`, `sslcontext`, and `peercert`, as asyncio's transports do."""
         if name == "peercert":
-            return self._peercert
+            return self._engine.peercert
         if name == "ssl_object":
-            return self._ssl
+            return self._engine.object
+        if name == "sslcontext":
+            return self._engine.object.context
         return default if self._raw is None else self._raw.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
@@ -208,7 +177,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Sends what was written, then the end. A server waits for the peer's end, until it is aborted."""
         if self._state is TlsState.OPEN and self._raw is not None:
             self._send_end()
-            if self._is_server:
+            if self._engine.is_server:
                 self._read_or_wait()
             else:
                 self._raw.close()
@@ -226,7 +195,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._raw = transport  # type: ignore[assignment] # a stream's
         if self._state is TlsState.CLOSED:
             self.abort()
-        elif not self._is_server:
+        elif not self._engine.is_server:
             self._shake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -237,7 +206,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the loop, when it read so much."""
         came = self._buffers.wire[:nbytes]
-        if self._state is TlsState.OPEN and self._is_reading and self._records.is_one(came):
+        if self._state is TlsState.OPEN and self._is_reading and self._engine.is_one(came):
             self._take_one(came)
         elif self._state in _ENDING:
             return
@@ -248,7 +217,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Called by the loop: the peer sends no more. A server's answer that lasts until the end may be cut short."""
-        if self._state is TlsState.OPEN and not self._is_server:
+        if self._state is TlsState.OPEN and not self._engine.is_server:
             self._error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the end came without close_notify")
         return False  # the transport closes
 
@@ -277,9 +246,8 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _take_one(self, came: memoryview) -> None:
         """As _decrypt does, for what most reads are: one record, and time for it."""
         self._turn.spend(len(came), RECORD)
-        self._incoming.write(came)
         try:
-            data = self._ssl.read(len(came))
+            data = self._engine.open_one(came)
         except ssl.SSLWantReadError:
             self._deliver(b"", is_ended=False)  # it was a message of TLS itself
         except ssl.SSLError as error:
@@ -294,34 +262,18 @@ class TlsTransport(asyncio.BufferedProtocol):
         turn = self._turn
         turn.work()
         while came and not turn.is_over and self._may_deliver():
-            is_open = self._state is TlsState.OPEN
-            size, records = self._records.advance(came, RECORDS_AT_ONCE if is_open else 1)
+            try:
+                size, records = self._engine.feed(came)
+            except ssl.SSLError as error:
+                self._fail(error)
+                break
             turn.spend(size, RECORD * records)
-            if is_open:
-                self._incoming.write(came[:size])
-            else:
-                self._take_handshake(bytes(came[:size]))
             came = came[size:]
-            if self._may_deliver() and (is_open or self._shake()) and self._may_deliver():
+            if (self._state is TlsState.OPEN or self._shake()) and self._may_deliver():
                 self._read()
         turn.rest()
         self._rest = b"" if self._state in _ENDING else bytes(came)
         self._read_or_wait()
-
-    def _take_handshake(self, data: bytes) -> None:
-        """Gives OpenSSL what belongs to the handshake, within its bounds."""
-        self._shaken += len(data)
-        try:
-            if self._records.is_foreign:
-                raise HelloError("it is in the format of SSL 2")
-            if self._shaken > (_MOST_OF_CLIENT if self._is_server else _MOST_OF_SERVER):
-                raise HelloError("the handshake is too long")
-            self._incoming.write(data if self._gate.is_open else self._gate.take(data))
-        except HelloError as error:
-            if data[0] != _HANDSHAKE and not self._records.is_foreign:
-                self._incoming.write(data[:_ENOUGH])  # OpenSSL has the better words for what is no TLS at all
-                self._shake()
-            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, f"the ClientHello is refused: {error}"), _HANDSHAKE_FAILURE)
 
     def _read_or_wait(self) -> None:
         """Lets the next turn come when it is due, and the socket be read while there is nothing else to do."""
@@ -355,17 +307,13 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _shake(self) -> bool:
         """Goes on with the handshake; whether it is over now, and well."""
         try:
-            self._ssl.do_handshake()
-            if self._is_server and self._ssl.context.verify_mode is not ssl.CERT_NONE:
-                self._peercert = self._ssl.getpeercert()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return False
+            is_over = self._engine.shake()
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
         self._flush()
-        self._context = None
+        if not is_over:
+            return False
         if self.opened.done():  # nobody waits any more: its time was over in this very turn
             self.abort()
             return False
@@ -377,15 +325,15 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _read(self) -> None:
         """Takes out of OpenSSL what it was given, and delivers it."""
-        filled, is_ended, failed = self._fill(self._buffers.clear)
+        clear = self._engine.open(self._buffers.clear)
         self._turn.rest()
-        self._deliver(bytes(self._buffers.clear[:filled]), is_ended=is_ended)
+        self._deliver(bytes(self._buffers.clear[: clear.size]), is_ended=clear.is_ended)
         self._turn.work()
-        if failed is not None:
-            self._fail(failed)
+        if clear.error is not None:
+            self._fail(clear.error)
 
     def _deliver(self, data: bytes, *, is_ended: bool) -> None:
-        if self._outgoing.pending:
+        if self._engine.has_output:
             self._flush()
             if self.get_write_buffer_size() > _MOST_UNASKED:
                 self.abort()
@@ -397,35 +345,18 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._state = TlsState.CLOSED
             self._raw.close()
 
-    def _fill(self, clear: memoryview) -> tuple[int, bool, ssl.SSLError | None]:
-        """Decrypts into a buffer; gives how much that is, whether the peer ended it, and what went wrong."""
-        filled = 0
-        try:
-            while True:
-                size = cast("int", self._ssl.read(len(clear) - filled, clear[filled:]))
-                filled += size
-                if not size or not self._incoming.pending:
-                    return filled, not size, None
-        except ssl.SSLWantReadError:
-            return filled, False, None
-        except ssl.SSLZeroReturnError:
-            return filled, True, None
-        except ssl.SSLError as error:
-            return filled, False, error
-
     def _send_end(self) -> None:
         self._state = TlsState.CLOSING
         self._rest = b""
-        with contextlib.suppress(ssl.SSLError):  # that the peer's end has not come: nobody waits for that one here
-            self._ssl.unwrap()
+        self._engine.end()
         self._flush()
 
     def _flush(self) -> None:
-        if self._outgoing.pending and self._raw is not None:
-            self._raw.write(self._outgoing.read())
+        if self._engine.has_output and self._raw is not None:
+            self._raw.write(self._engine.take_output())
 
-    def _fail(self, error: Exception, alert: bytes = b"") -> None:
-        """Sends the alert that OpenSSL has for the peer, or this one, and closes."""
+    def _fail(self, error: Exception) -> None:
+        """Sends the alert that there is for the peer, and closes."""
         if self._state is not TlsState.CLOSED:
             self._state = TlsState.CLOSED
             self._error = error
@@ -433,8 +364,6 @@ class TlsTransport(asyncio.BufferedProtocol):
                 self.opened.set_exception(error)
             self._flush()
             if self._raw is not None:
-                if alert:
-                    self._raw.write(alert)
                 self._raw.close()
 
 

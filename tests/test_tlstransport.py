@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.tlstransport import RECORD, RECORDS_AT_ONCE, TlsBuffers, TlsTransport
+from gateway.tlsengine import RECORDS_AT_ONCE
+from gateway.tlstransport import RECORD, TlsBuffers, TlsTransport
 from gateway.turn import MOST_BYTES, MOST_CHUNKS
 from tests.test_clienthello import FFDHE8192, X25519, groups, message, records, shares, vector
 
@@ -96,11 +98,19 @@ class Above:
 class Pair:
     """Our side, and the other: OpenSSL by itself."""
 
-    def __init__(self, certificates: Path, *, as_client: bool = False, version: ssl.TLSVersion | None = None) -> None:
+    def __init__(
+        self,
+        certificates: Path,
+        *,
+        as_client: bool = False,
+        trusts: bool = True,
+        version: ssl.TLSVersion | None = None,
+    ) -> None:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-        client = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+        client = ssl.create_default_context(cafile=str(certificates / "ca.pem") if trusts else None)
         client.maximum_version = version or ssl.TLSVersion.TLSv1_3
+        self.server, self.client = server, client
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.raw, self.above = Raw(), Above()
         loop = asyncio.get_running_loop()
@@ -110,6 +120,15 @@ class Pair:
         else:
             self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
             self.tls = TlsTransport(server, self.above, TlsBuffers(), loop)
+
+    def ask(self, chain: Path, key: Path) -> None:
+        """A server that asks for a certificate, and a client that has this chain; the connection is made."""
+        self.server.load_verify_locations(chain)
+        self.server.verify_mode = ssl.CERT_OPTIONAL
+        self.client.load_cert_chain(chain, key)
+        self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), asyncio.get_running_loop())
+        self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
 
     async def begin(self) -> None:
         self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
@@ -357,11 +376,34 @@ async def test_a_handshake_has_a_bound(certificates: Path) -> None:
     assert pair.raw.calls == ["close"]
 
 
+@pytest.mark.parametrize(("length", "is_over"), [(3, True), (80, False)])
+async def test_a_chain_of_certificates_has_a_bound(
+    certificates: Path, tmp_path: Path, length: int, is_over: bool
+) -> None:
+    authority = trustme.CA()
+    client = authority.issue_cert("client@example.com")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(client.cert_chain_pems[0].bytes() + authority.cert_pem.bytes() * (length - 1))
+    client.private_key_pem.write_to_path(tmp_path / "client.key")
+    pair = Pair(certificates)
+    pair.ask(chain, tmp_path / "client.key")
+    for _ in range(4):
+        pair.take()
+        with_want(pair.peer.do_handshake)
+        pair.give(pair.outgoing.read())
+        for _ in range(length):
+            await asyncio.sleep(0)
+    if is_over:
+        await pair.tls.opened
+        assert pair.tls.get_extra_info("peercert")
+    else:
+        with pytest.raises(ssl.SSLError, match="the handshake is too long"):
+            await pair.tls.opened
+        assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
+
+
 async def test_a_client_does_not_take_a_stranger_for_the_server(certificates: Path) -> None:
-    pair = Pair(certificates, as_client=True)
-    pair.tls._ssl = ssl.create_default_context().wrap_bio(
-        pair.tls._incoming, pair.tls._outgoing, server_hostname="localhost"
-    )
+    pair = Pair(certificates, as_client=True, trusts=False)
     pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
     pair.take()
     with_want(pair.peer.do_handshake)
@@ -410,6 +452,7 @@ async def test_the_rest_is_the_sockets(certificates: Path) -> None:
     assert pair.tls.get_write_buffer_size() == 77
     assert pair.tls.get_extra_info("peername") == ("192.0.2.1", 7)
     assert pair.tls.get_extra_info("ssl_object").version() == "TLSv1.3"
+    assert isinstance(pair.tls.get_extra_info("sslcontext"), ssl.SSLContext)
     assert pair.tls.get_extra_info("peercert") is None
     pair.tls.abort()
     assert pair.raw.calls[-1] == "abort"

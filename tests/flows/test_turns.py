@@ -6,7 +6,8 @@ from unittest.mock import patch
 import pytest
 
 from gateway.listener.connection import ClientConnection
-from gateway.tlstransport import RECORD, RECORDS_AT_ONCE
+from gateway.tlsengine import RECORDS_AT_ONCE
+from gateway.tlstransport import RECORD
 from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE
 from tests.support.backend import Backend
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload

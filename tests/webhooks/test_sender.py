@@ -12,7 +12,8 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from gateway.errors import SetupError
-from gateway.tlstransport import RECORD, RECORDS_AT_ONCE
+from gateway.tlsengine import RECORDS_AT_ONCE
+from gateway.tlstransport import RECORD
 from gateway.turn import MOST_CHUNKS
 from gateway.webhooks.bounded import BoundedHandler
 from gateway.webhooks.destination import Destination
