@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     Connection,
     Row,
-    Select,
     bindparam,
     delete,
     exists,
@@ -210,7 +209,11 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     """
     alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
     left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MOST_TAKEN)
-    return _taken(connection, left.with_for_update(skip_locked=True), me, _milliseconds(now))
+    found = connection.execute(left.with_for_update(skip_locked=True)).all()
+    # PostgreSQL does not ask again who is alive when another took the row between the look and the lock. The update
+    # looks afresh, at a row that is locked.
+    take = update(jobs).where(_KEY, ~alive).values(watcher=me, changed_at=_milliseconds(now))
+    return [row for row in found if connection.execute(take, {"at": row.upstream, "named": row.request_id}).rowcount]
 
 
 def adopt(connection: Connection, job: tuple[str, str], me: str, now: float) -> None:
@@ -260,14 +263,6 @@ def _set_end(
     values = {"state": state, "ended_at": ended_at, "expires_at": expires_at, "changed_at": _milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
     connection.execute(_END, {"at": job[0], "named": job[1], **named})
-
-
-def _taken(connection: Connection, query: Select[Any], me: str, changed_at: int) -> list[Row[Any]]:
-    rows = list(connection.execute(query))
-    taken = update(jobs).where(_KEY).values(watcher=me, changed_at=changed_at)
-    for row in rows:
-        connection.execute(taken, {"at": row.upstream, "named": row.request_id})
-    return rows
 
 
 def _milliseconds(now: float) -> int:

@@ -22,6 +22,7 @@ from tests.support.work import Work, counted_turns
 
 MOST_CALLS: Final = 75_000  # the clock, which ends most turns sooner, does not count here
 SEEDS: Final = range(8)
+_LONG: Final = 50.0  # seconds: counting calls, and coverage, make it slow
 CODED: Final = "Transfer-Encoding: chunked"
 Family = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 """How it may begin, and what then comes again and again."""
@@ -96,7 +97,7 @@ async def test_no_client_makes_a_turn_longer(seed: int, gateway: Running) -> Non
                         await client.writer.drain()
                         await asyncio.sleep(0)
             client.writer.close()
-            await eventually(lambda: gateway.metric("gateway_connections") == 0)
+            await eventually(lambda: gateway.metric("gateway_connections") == 0, _LONG)
     assert work.most <= MOST_CALLS
 
 
@@ -111,5 +112,5 @@ async def test_no_upstream_makes_a_turn_longer(seed: int, gateway: Running, back
             with suppress(Truncated, ConnectionError):
                 await client.response()
             client.abort()
-            await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0)
+            await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0, _LONG)
     assert work.most <= MOST_CALLS

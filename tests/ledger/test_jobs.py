@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, 
 TTL = 3600.0
 JOB = ("container", "job")
 MANY = 3000
+COPIES = 1200
 
 
 def new(request_id: str = "job") -> NewJob:
@@ -95,6 +97,12 @@ class Book:
     async def watchers(self) -> dict[str, str]:
         rows = await self.engine.read(lambda c: rows_of(c, jobs))
         return {row["request_id"]: row["watcher"] for row in rows}
+
+
+def add_copies(connection: Connection, count: int) -> None:
+    """Adds jobs like the one that there is, but for their ids."""
+    (one,) = rows_of(connection, jobs)
+    connection.execute(insert(jobs), [{**one, "request_id": f"job-{number}"} for number in range(count)])
 
 
 @pytest.fixture
@@ -378,6 +386,25 @@ async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch:
     assert left == []
     watchers = await book.watchers()
     assert watchers == {name: heir for heir, mine in zip(heirs, taken, strict=True) for name in mine}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_MOST_TAKEN", 5)
+    await book.running("job", "r1", "dead")
+    await book.engine.write(partial(add_copies, count=COPIES))  # so many that to look for some takes a moment
+    heirs = [f"heir-{number}" for number in range(8)]
+    for heir in heirs:
+        await book.beat(heir, NOON + 30)
+
+    async def inherit(heir: str) -> list[str]:
+        taken: list[str] = []
+        while found := await book.engine.write(lambda c: steps.take_over(c, heir, book.now)):
+            taken += [row.request_id for row in found]
+        return taken
+
+    taken = list(chain.from_iterable(await asyncio.gather(*map(inherit, heirs))))
+    assert len(taken) == len(set(taken)) == COPIES + 1
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

@@ -298,9 +298,10 @@ class Script:
                 stream.close()
 
     def line(self) -> str:
-        """Waits for the next line; empty at the end."""
+        """Waits for the next line; empty at the end, and for what a kill cut off."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().rstrip("\n")
+        said = self._process.stdout.readline()
+        line = said.rstrip("\n") if said.endswith("\n") else ""
         self.lines.append(line)
         return line
 
