@@ -38,6 +38,7 @@ from gateway.forward.courier import Courier
 from gateway.forward.pool import Upstreams
 from gateway.handler import Handler, Parts
 from gateway.health import HealthProbe
+from gateway.iteration import Iteration
 from gateway.jobparts import JobParts
 from gateway.jobs.desk import JobDesk
 from gateway.keyadmin import KeyAdmin
@@ -192,8 +193,9 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             Certificates(prepared.admin_pairs, settings.tls.profile) if prepared.admin_pairs else None
         )
         pace = _pace(stack)
-        upstreams = Upstreams(asyncio.get_running_loop())
-        stack.callback(upstreams.close)
+        # uvloop's own clock stands still within an iteration
+        iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
+        upstreams = _upstreams(stack, iteration)
         _sweep(pace, upstreams.close_expired, observer.tell)
 
         books = _books(stack, live, prepared)
@@ -210,7 +212,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             upstreams.keep_only(frozenset(new.state.upstreams.values()))
             _set_log(new.state.settings.log, stream, observer)
 
-        jobs = JobParts(live, books.admission, upstreams, time.monotonic, time.time, RandomIds())
+        jobs = JobParts(live, books.admission, upstreams, time.monotonic, time.time, RandomIds(), iteration)
         stack.push_async_callback(jobs.close)
         date, again = HttpDate(), partial(_permit_again, live)
         parts = Parts(
@@ -231,12 +233,16 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             trail=trail,
         )
         handler = Handler(parts, time.monotonic, RandomIds())
-        connections, traffic = Connections(live, handler, pace, time.time, certificates.client_ca), Traffic()
+        connections, traffic = (
+            Connections(live, handler, pace, time.time, iteration, certificates.client_ca),
+            Traffic(),
+        )
         acceptor = Acceptor(
             public,
             lambda: door_of(live.state),
             certificates.for_handshake,
             lambda peer: connections.make(peer, acceptor, traffic),
+            iteration,
         )
         reloader = Reloader(path, environ, prepared, put_in_force, Notifier(environ, books.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state))
@@ -249,7 +255,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
         application = make_admin(live, registry, _probed(health, books, reloader), desk, time.monotonic)
         admin_tls = admin_certificates.listener_context if admin_certificates else None
-        admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls))
+        admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls, iteration))
         registry.register(of_admin(admin_acceptor))
         _work(
             stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run(),
@@ -288,6 +294,12 @@ def _observation(
     _set_log(settings, stream, observer)
     stack.callback(observer.close)
     return stream, requests, observer
+
+
+def _upstreams(stack: AsyncExitStack, iteration: Iteration) -> Upstreams:
+    upstreams = Upstreams(asyncio.get_running_loop(), iteration)
+    stack.callback(upstreams.close)
+    return upstreams
 
 
 def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from gateway.admission import Admission
 from gateway.forward.errand import Errands
 from gateway.forward.pool import Upstreams
+from gateway.iteration import Iteration
 from gateway.jobs.desk import JobDesk
 from gateway.jobs.endings import Endings
 from gateway.jobs.holds import Holds
@@ -22,7 +23,6 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger import checkpoints, letters, received
 from gateway.ledger.ledger import Ledger
 from gateway.limits.unvouched import Unvouched
-from gateway.observe.webhooks import WebhookMetrics
 from gateway.settings.webhooks import WebhooksOut
 from gateway.state import Live
 from gateway.webhooks.planning import Planning
@@ -45,10 +45,11 @@ class JobParts:
         clock: Callable[[], float],
         wall: Callable[[], float],
         new_id: Callable[[], str],
+        iteration: Iteration,
     ) -> None:
         ledger = admission.ledger
         self._registry = Registry(ledger, wall, lambda: live.state.shapes)
-        self.endings = Endings(admission, self._registry, lambda: live.state)
+        self.endings = Endings(admission, self._registry, lambda: live.state, iteration.turn)
         self._errands = Errands(upstreams, clock, new_id)
         self.watcher = Watcher(
             admission.me, ledger, self._registry, self.endings, self._errands, lambda: live.state, clock, wall
@@ -57,7 +58,6 @@ class JobParts:
         self.desk = JobDesk(self._registry, self.endings, self.watcher, self.holds, wall)
         retention = Retention(ledger, self._registry, self._errands, lambda: live.state, wall, admission.work)
         out = partial(_out, live)
-        self.metrics = WebhookMetrics()
         self.planning = Planning(out, Resolver(), wall, new_id)
         self.relay = Relay(
             ledger,
@@ -67,8 +67,9 @@ class JobParts:
             clock=clock,
             dice=SystemRandom().random,
             me=admission.me,
-            metrics=self.metrics,
+            iteration=iteration,
         )
+        self.metrics = self.relay.metrics
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
         self.unvouched = Unvouched(lambda: live.state.settings.body.unverified_limit)
         self.endings.on_ended = self.relay.nudge

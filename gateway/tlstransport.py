@@ -17,11 +17,11 @@ and of connection_lost exactly once if it ever heard of connection_made.
 
 import asyncio
 import ssl
-import time
 from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
+from gateway.iteration import Iteration
 from gateway.tlsengine import LONGEST_RECORD, TlsEngine
 from gateway.turn import Turn
 
@@ -29,7 +29,9 @@ RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
 _SIZE: Final = 262_144
-_MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers, as to floods of KeyUpdate
+_MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
+_MOST_IDLE: Final = 64
+"""Records in a row without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates does."""
 
 
 class TlsState(Enum):
@@ -82,10 +84,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_buffers",
         "_engine",
         "_error",
+        "_idle",
         "_is_announced",
         "_is_paused",
         "_is_reading",
         "_is_scheduled",
+        "_iteration",
         "_loop",
         "_raw",
         "_rest",
@@ -100,6 +104,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         above: Above,
         buffers: TlsBuffers,
         loop: asyncio.AbstractEventLoop,
+        iteration: Iteration,
         *,
         server: str | None = None,
     ) -> None:
@@ -110,7 +115,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._loop = loop
         self._raw: asyncio.Transport | None = None
         self._rest = b""  # of what was read, for the next turn
-        self._turn = Turn(time.perf_counter)
+        self._idle = 0  # records in a row that had nothing for the protocol above
+        self._iteration = iteration
+        self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
         self._is_paused = False  # by the protocol above
         self._is_reading = True
@@ -249,10 +256,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         try:
             data = self._engine.open_one(came)
         except ssl.SSLWantReadError:
-            self._deliver(b"", is_ended=False)  # it was a message of TLS itself
+            self._count_idle(1)  # it was a message of TLS itself
+            self._deliver(b"", is_ended=False)
         except ssl.SSLError as error:
             self._fail(error)
         else:
+            self._idle = 0
             self._deliver(data, is_ended=not data)
         if self._turn.is_over:
             self._read_or_wait()
@@ -261,7 +270,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Goes through what came, as far as this turn goes and the protocol above wants more."""
         turn = self._turn
         turn.work()
-        while came and not turn.is_over and self._may_deliver():
+        # A handshake costs a millisecond at once: it begins when the iteration has time for it.
+        waits = self._state is TlsState.HANDSHAKE and self._iteration.is_over
+        while came and not waits and not turn.is_over and self._may_deliver():
             try:
                 size, records = self._engine.feed(came)
             except ssl.SSLError as error:
@@ -270,7 +281,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             turn.spend(size, RECORD * records)
             came = came[size:]
             if (self._state is TlsState.OPEN or self._shake()) and self._may_deliver():
-                self._read()
+                self._read(records)
         turn.rest()
         self._rest = b"" if self._state in _ENDING else bytes(came)
         self._read_or_wait()
@@ -280,7 +291,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         is_over = bool(self._rest) or self._turn.is_over
         if is_over and self._may_deliver() and not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._next_turn)
+            self._iteration.wait(self._next_turn)
         reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
         raw = self._raw
         if raw is not None and reads is not self._is_reading and not raw.is_closing():
@@ -292,7 +303,6 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _next_turn(self) -> None:
         self._is_scheduled = False
-        self._turn.renew()
         if self._rest and self._may_deliver():
             rest, self._rest = self._rest, b""
             self._decrypt(memoryview(rest))
@@ -323,9 +333,13 @@ class TlsTransport(asyncio.BufferedProtocol):
         self.opened.set_result(None)
         return True
 
-    def _read(self) -> None:
-        """Takes out of OpenSSL what it was given, and delivers it."""
+    def _read(self, records: int) -> None:
+        """Takes out of OpenSSL what it was given, and delivers it; so many records ended in that."""
         clear = self._engine.open(self._buffers.clear)
+        if clear.size:
+            self._idle = 0
+        else:
+            self._count_idle(records)
         self._turn.rest()
         self._deliver(bytes(self._buffers.clear[: clear.size]), is_ended=clear.is_ended)
         self._turn.work()
@@ -344,6 +358,11 @@ class TlsTransport(asyncio.BufferedProtocol):
             # Without our close_notify: an answer that lasts until the end may be cut short.
             self._state = TlsState.CLOSED
             self._raw.close()
+
+    def _count_idle(self, records: int) -> None:
+        self._idle += records
+        if self._idle > _MOST_IDLE:
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data"))
 
     def _send_end(self) -> None:
         self._state = TlsState.CLOSING

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from gateway.tlsengine import RECORDS_AT_ONCE
 from gateway.tlstransport import RECORD, TlsBuffers, TlsTransport
 from gateway.turn import MOST_BYTES, MOST_CHUNKS
+from tests.support.iteration import iteration_now
+from tests.support.keyupdates import Sealing
 from tests.test_clienthello import FFDHE8192, X25519, groups, message, records, shares, vector
 
 READ = 262_144
@@ -113,13 +115,13 @@ class Pair:
         self.server, self.client = server, client
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.raw, self.above = Raw(), Above()
-        loop = asyncio.get_running_loop()
+        loop, self.iteration = asyncio.get_running_loop(), iteration_now()
         if as_client:
             self.peer = server.wrap_bio(self.incoming, self.outgoing, server_side=True)
-            self.tls = TlsTransport(client, self.above, TlsBuffers(), loop, server="localhost")
+            self.tls = TlsTransport(client, self.above, TlsBuffers(), loop, self.iteration, server="localhost")
         else:
             self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-            self.tls = TlsTransport(server, self.above, TlsBuffers(), loop)
+            self.tls = TlsTransport(server, self.above, TlsBuffers(), loop, self.iteration)
 
     def ask(self, chain: Path, key: Path) -> None:
         """A server that asks for a certificate, and a client that has this chain; the connection is made."""
@@ -127,7 +129,7 @@ class Pair:
         self.server.verify_mode = ssl.CERT_OPTIONAL
         self.client.load_cert_chain(chain, key)
         self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), asyncio.get_running_loop())
+        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), asyncio.get_running_loop(), self.iteration)
         self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
 
     async def begin(self) -> None:
@@ -456,3 +458,42 @@ async def test_the_rest_is_the_sockets(certificates: Path) -> None:
     assert pair.tls.get_extra_info("peercert") is None
     pair.tls.abort()
     assert pair.raw.calls[-1] == "abort"
+
+
+@pytest.mark.parametrize(
+    ("order", "state"),
+    [
+        ("k" * 60 + "d", "open"),
+        (("k" * 60 + "d") * 20, "open"),
+        ("k" * 100 + "d", "closed"),
+        ("d" + "k" * 3000, "closed"),
+    ],
+    ids=["some", "some-again", "more", "flood"],
+)
+@pytest.mark.parametrize("each", [True, False], ids=["each", "together"])
+async def test_messages_of_tls_itself_are_taken_up_to_a_bound(
+    order: str, state: str, each: bool, certificates: Path, tmp_path: Path
+) -> None:
+    pair = Pair(certificates)
+    pair.client.keylog_filename = str(tmp_path / "keys")
+    await pair.begin()
+    sealing = Sealing(tmp_path / "keys", "CLIENT_TRAFFIC_SECRET_0")
+    records = [sealing.key_update() if sort == "k" else sealing.data(b"x") for sort in order]
+    for piece in records if each else [b"".join(records)]:
+        await pair.pour(piece)
+    assert repr(pair.tls).startswith(f"<TlsTransport {state}")
+    assert len(pair.above.data) == (order.count("d") if state == "open" else order.index("k"))
+    assert "lost" not in pair.above.heard  # that is the socket's to say
+
+
+async def test_a_handshake_waits_for_an_iteration_that_has_time_for_it(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    with_want(pair.peer.do_handshake)
+    pair.iteration.add(1.0, 0)
+    pair.give(pair.outgoing.read())
+    assert (bytes(pair.raw.written), pair.raw.is_reading) == (b"", False)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert pair.raw.written.startswith(b"\x16\x03\x03")
+    assert pair.raw.is_reading

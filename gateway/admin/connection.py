@@ -8,7 +8,6 @@ A connection serves another request only when this one was let in and nothing ca
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
 from gateway.errors import refuse, whereabouts
+from gateway.iteration import Iteration
 from gateway.listener.backlog import Backlog
 from gateway.listener.faults import parser_fault
 from gateway.model import Peer, Reason
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 class AdminConnection(RequestHandler):
     """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
 
-    __slots__ = ("_backlog", "_deadline", "_on_end", "_turn", "_turn_is_over", "has_ended", "peer")
+    __slots__ = ("_backlog", "_deadline", "_iteration", "_on_end", "_turn", "_turn_is_over", "has_ended", "peer")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class AdminConnection(RequestHandler):
         loop: asyncio.AbstractEventLoop,
         peer: Peer,
         on_end: Callable[["AdminConnection"], None],
+        iteration: Iteration,
     ) -> None:
         super().__init__(
             server,
@@ -64,7 +65,8 @@ class AdminConnection(RequestHandler):
         self.has_ended = False
         self._on_end = on_end
         self._backlog = Backlog()
-        self._turn = Turn(time.perf_counter)
+        self._iteration = iteration
+        self._turn = Turn(iteration)
         self._turn_is_over = False
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -156,11 +158,10 @@ class AdminConnection(RequestHandler):
         self._turn_is_over = True
         if self.transport is not None:
             self.transport.pause_reading()
-        self._loop.call_soon(self._begin_turn)
+        self._iteration.wait(self._begin_turn)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False
-        self._turn.renew()
         self._parse()
         if not (self._turn_is_over or self._reading_paused or self.transport is None or self.transport.is_closing()):
             self.transport.resume_reading()

@@ -10,7 +10,9 @@ from typing import Final
 from aiohttp import web
 
 from gateway.admin.connection import AdminConnection
+from gateway.iteration import Iteration
 from gateway.listener.accept import Acceptor, Door
+from gateway.model import Peer
 
 # Probes, scrapers and administrators are few. An address has a share, so that one alone keeps no probe out.
 DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0)
@@ -19,7 +21,7 @@ _END: Final = 2.0
 
 @asynccontextmanager
 async def listening_on(
-    sock: socket.socket, application: web.Application, tls: ssl.SSLContext | None
+    sock: socket.socket, application: web.Application, tls: ssl.SSLContext | None, iteration: Iteration
 ) -> AsyncIterator[Acceptor]:
     """Serves for as long as the context lasts; what runs at its end may end within some seconds."""
     runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_END)
@@ -28,7 +30,11 @@ async def listening_on(
     assert server is not None  # noqa: S101 -- it is there once it is set up
     loop = asyncio.get_running_loop()
     context = None if tls is None else lambda: tls
-    acceptor = Acceptor(sock, lambda: DOOR, context, lambda peer: AdminConnection(server, loop, peer, acceptor.ended))
+
+    def connection_of(peer: Peer) -> AdminConnection:
+        return AdminConnection(server, loop, peer, acceptor.ended, iteration)
+
+    acceptor = Acceptor(sock, lambda: DOOR, context, connection_of, iteration)
     acceptor.start()
     try:
         yield acceptor

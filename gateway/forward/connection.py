@@ -18,6 +18,7 @@ A connection carries another request only when its states say so: `is_reusable`,
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.drive import Signal
@@ -25,6 +26,7 @@ from gateway.errors import UpstreamBrokeOff, UpstreamFailed
 from gateway.forward.answer import AnswerHead
 from gateway.forward.reader import AnswerReader
 from gateway.forward.states import States
+from gateway.iteration import Iteration
 from gateway.turn import SLICE, Turn
 
 _MAX_HELD_BYTES: Final = 131_072
@@ -46,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_has_more",
         "_held_bytes",
         "_is_announced",
+        "_iteration",
         "_on_lost",
         "_reader",
         "_reading_paused",
@@ -66,7 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     def __init__(
-        self, on_lost: Callable[["UpstreamConnection"], None], known: dict[bytes, AnswerHead], turn: Turn
+        self, on_lost: Callable[["UpstreamConnection"], None], known: dict[bytes, AnswerHead], iteration: Iteration
     ) -> None:
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
@@ -87,7 +90,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reading_paused = False
         self._backlog = b""
         self._has_more = False
-        self._turn = turn
+        self._iteration = iteration
+        self._turn = Turn(iteration)
         self._turn_is_over = False
 
     def __repr__(self) -> str:
@@ -244,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
         if piece:
             self._take(piece)
         if self._backlog:
-            asyncio.get_running_loop().call_soon(self._take_last, error)
+            self._iteration.wait(partial(self._take_last, error))
             return
         if self._states.is_answering:
             if self._reader.lasts_until_close and error is None:
@@ -304,11 +308,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._turn_is_over = True
             if not self._reading_paused:
                 self.transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._begin_turn)
+            self._iteration.wait(self._begin_turn)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False
-        self._turn.renew()
         if not self._reading_paused and self.transport is not None:
             self._read_on()
 

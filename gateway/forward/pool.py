@@ -7,16 +7,15 @@ way can't be told from one that arrived, and must not be sent twice.
 
 import asyncio
 import ssl
-import time
 from collections import deque
 from typing import Final
 
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.forward.answer import AnswerHead
 from gateway.forward.connection import UpstreamConnection
+from gateway.iteration import Iteration
 from gateway.state import UpstreamTarget
 from gateway.tlstransport import TlsBuffers, TlsTransport
-from gateway.turn import Turn
 
 _MOST_IDLE: Final = 512
 
@@ -24,10 +23,11 @@ _MOST_IDLE: Final = 512
 class Pool:
     """The connections to one upstream."""
 
-    __slots__ = ("_buffers", "_idle", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
+    __slots__ = ("_buffers", "_idle", "_iteration", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
 
-    def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self.target = target
+        self._iteration = iteration
         self.is_retired = False
         self._loop = loop
         self._tls = _tls_context() if target.scheme == "https" else None
@@ -78,7 +78,7 @@ class Pool:
         return connection
 
     def _make(self) -> UpstreamConnection:
-        return UpstreamConnection(self._open.discard, self._known_heads, Turn(time.perf_counter))
+        return UpstreamConnection(self._open.discard, self._known_heads, self._iteration)
 
     async def _open_plain(self) -> UpstreamConnection:
         _, connection = await self._loop.create_connection(self._make, self.target.host, self.target.port)
@@ -86,7 +86,7 @@ class Pool:
 
     async def _open_tls(self, context: ssl.SSLContext) -> UpstreamConnection:
         connection, host = self._make(), self.target.host
-        tls = TlsTransport(context, connection, self._buffers, self._loop, server=host)
+        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, server=host)
         try:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
             await tls.opened
@@ -148,8 +148,9 @@ def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:
 class Upstreams:
     """One pool for each upstream of the configuration in force; never more than one upstream for a route."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self._loop = loop
+        self._iteration = iteration
         self._pools: dict[UpstreamTarget, Pool] = {}
         self._latest: Pool | None = None
 
@@ -160,7 +161,7 @@ class Upstreams:
             return pool
         pool = self._pools.get(target)
         if pool is None:
-            pool = self._pools[target] = Pool(target, self._loop)
+            pool = self._pools[target] = Pool(target, self._loop, self._iteration)
         self._latest = pool
         return pool
 

@@ -1,9 +1,8 @@
 """What follows from a job's end, once: the ledger is told, pages are settled, those who wait go on."""
 
-import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -34,8 +33,16 @@ log = structlog.get_logger()
 class Endings:
     """Takes what status answers say, of clients' own polls and of the watcher's. `state` gives the one in force."""
 
-    def __init__(self, admission: Admission, registry: Registry, state: Callable[[], State]) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        registry: Registry,
+        state: Callable[[], State],
+        others_first: Callable[[], Awaitable[None]],
+    ) -> None:
         self._admission = admission
+        self.others_first = others_first
+        """Lets others have their turn of the loop."""
         self.checkpoints = Checkpoints(
             admission.ledger, admission.wall, lambda: state().settings.jobs.result_ttl, admission.work
         )
@@ -265,7 +272,7 @@ class Watch:
         if reader is None:
             return
         while reader.is_behind:
-            await asyncio.sleep(0)
+            await self._endings.others_first()
             reader.go_on()
         self.finding = found = reader.finding()
         self.is_final = found.said in {Said.COMPLETE, Said.FAILED}

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from gateway.errors import EXHAUSTED
+from gateway.iteration import Iteration
 from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
 from gateway.model import Peer
 from gateway.networks import Networks, parse_address
@@ -86,11 +87,13 @@ class Acceptor:
         door: Callable[[], Door],
         tls: Callable[[], SSLContext] | None,
         make: MakeConnection,
+        iteration: Iteration,
     ) -> None:
         self._listening = listening
         self._door = door
         self._tls = tls
         self._make = make
+        self._iteration = iteration
         self._loop = asyncio.get_running_loop()
         self._buffers = TlsBuffers()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -214,7 +217,7 @@ class Acceptor:
         self, accepted: socket.socket, connection: Accepted, context: SSLContext, ends: float
     ) -> None:
         """Lets TLS begin, and end within its time."""
-        tls = TlsTransport(context, connection, self._buffers, self._loop)
+        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration)
         try:
             await self._loop.connect_accepted_socket(lambda: tls, accepted)
             async with asyncio.timeout_at(ends):

@@ -11,7 +11,6 @@ This is the one file that stands on aiohttp's private names (each has a test): `
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,6 +24,7 @@ from gateway.acquaintance import Acquaintance
 from gateway.drive import Drive, Signal
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.headers import MOST_HEAD_BYTES
+from gateway.iteration import Iteration
 from gateway.listener.backlog import Backlog
 from gateway.listener.bypass import Bypass
 from gateway.listener.coding import Coding
@@ -82,9 +82,11 @@ class ClientConnection(RequestHandler):
         "_is_again",
         "_is_stalled",
         "_is_unread",
+        "_iteration",
         "_last_progress",
         "_late",
         "_more_body",
+        "_my_turn",
         "_on_end",
         "_on_start",
         "_reading_body",
@@ -117,17 +119,17 @@ class ClientConnection(RequestHandler):
     def __init__(
         self,
         server: web.Server,
-        loop: asyncio.AbstractEventLoop,
         live: Live,
         peer: Peer,
         serve: Serve,
         traffic: Traffic,
         on_start: Callable[["ClientConnection"], None],
         on_end: Callable[["ClientConnection"], None],
+        iteration: Iteration,
     ) -> None:
         super().__init__(
             server,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             keepalive_timeout=0,
             access_log=None,  # type: ignore[arg-type] # aiohttp takes None for "no access log"
             max_line_size=_LONGEST_LINE,
@@ -174,7 +176,9 @@ class ClientConnection(RequestHandler):
         self._is_stalled = False
         self._is_unread = False
         self._coding = Coding()
-        self._turn = Turn(time.perf_counter)  # uvloop's own clock stands still within a turn
+        self._iteration = iteration
+        self._turn = Turn(iteration)
+        self._my_turn = Signal()
         self._written = 0
         self._last_progress = 0
         self._window_ends = _FOREVER
@@ -251,9 +255,18 @@ class ClientConnection(RequestHandler):
         """Ends the reading for this turn of the loop: libuv would go on while there is more, 8 MB at a time."""
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
-        await asyncio.sleep(0)
-        self._turn.renew()
-        self._turn.work()  # what resumes is this coroutine alone: nobody else lets its time count
+        await self._wait_for_turn()
+        self._turn.work()
+
+    async def _wait_for_turn(self) -> None:
+        self._turn.rest()
+        self._my_turn.clear()
+        self._iteration.wait(self._begin_turn)
+        await self._my_turn
+
+    def _begin_turn(self) -> None:
+        self._my_turn.set()
+        self._turn.rest()  # what was resumed may wait for others now
 
     def _read_on(self) -> None:
         """Lets more come, once all that came is parsed."""
@@ -537,8 +550,7 @@ class ClientConnection(RequestHandler):
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             self.expect(self.live.state.pace.idle, Idle)
             if self._has_more:  # others have their turn between two requests that were sent in one piece
-                await asyncio.sleep(0)
-                self._turn.renew()
+                await self._wait_for_turn()
         await self.taken()  # closing has a deadline, but no such patience
 
     async def _next_request(self) -> tuple[Request, StreamReader]:

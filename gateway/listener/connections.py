@@ -13,6 +13,7 @@ from typing import Never
 from aiohttp import web
 
 from gateway.auth.mtls import read_certificate
+from gateway.iteration import Iteration
 from gateway.listener.accept import Acceptor, Door
 from gateway.listener.connection import ClientConnection, Serve, Traffic
 from gateway.listener.pace import Pace
@@ -28,12 +29,19 @@ class Connections:
     """
 
     def __init__(
-        self, live: Live, serve: Serve, pace: Pace, wall: Callable[[], float], client_ca: str | None = None
+        self,
+        live: Live,
+        serve: Serve,
+        pace: Pace,
+        wall: Callable[[], float],
+        iteration: Iteration,
+        client_ca: str | None = None,
     ) -> None:
         self._live = live
         self._serve = serve
         self._pace = pace
         self._wall = wall
+        self._iteration = iteration
         self._client_ca = client_ca
         self._loop = asyncio.get_running_loop()
         self._open: set[ClientConnection] = set()
@@ -48,7 +56,7 @@ class Connections:
             acceptor.ended(connection)
 
         connection = ClientConnection(
-            self._server, self._loop, self._live, peer, self._serve, traffic, self._started, ended
+            self._server, self._live, peer, self._serve, traffic, self._started, ended, self._iteration
         )
         # What is in force now, before the handshake: should it change meanwhile, the connection counts as an old one.
         connection.client_ca = self._client_ca

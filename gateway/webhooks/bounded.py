@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.iteration import Iteration
 from gateway.tlstransport import TlsBuffers, TlsTransport
 
 _PIECE: Final = 512
@@ -71,8 +72,9 @@ class BoundedHandler(ResponseHandler):
 class BoundedConnector(aiohttp.TCPConnector):
     """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, iteration: Iteration, **options: Any) -> None:
         super().__init__(**options)
+        self._iteration = iteration
         self._factory = partial(BoundedHandler, loop=self._loop)  # type: ignore[assignment] # a subclass will do
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,7 +89,7 @@ class BoundedConnector(aiohttp.TCPConnector):
         if context is None:
             return await super()._wrap_create_connection(make, *more, **kwargs)
         handler = make()
-        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, server=name)
+        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, self._iteration, server=name)
         try:
             await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
             await tls.opened

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from ssl import SSLContext
 from typing import Final
 
 import structlog
 
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
+from gateway.iteration import Iteration
 from gateway.ledger.deliveries import (
     Due,
     Lease,
@@ -39,7 +39,7 @@ from gateway.webhooks.outcome import Attempt, Result, Trouble
 from gateway.webhooks.resolver import NotFound, Saturated
 from gateway.webhooks.rules import Rules
 from gateway.webhooks.schedule import next_at, pause_after, read_retry_after
-from gateway.webhooks.sender import make_context, send
+from gateway.webhooks.sender import Link, make_context, send
 from gateway.webhooks.signature import sign
 
 _TURN: Final = 1.0
@@ -60,7 +60,7 @@ class _Means:
 
     out: WebhooksOut
     rules: Rules
-    context: SSLContext
+    link: Link
 
 
 class Relay:
@@ -87,7 +87,7 @@ class Relay:
         clock: Callable[[], float],
         dice: Callable[[], float],
         me: str,
-        metrics: WebhookMetrics,
+        iteration: Iteration,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
@@ -96,7 +96,8 @@ class Relay:
         self._clock = clock
         self._dice = dice
         self._me = me
-        self._metrics = metrics
+        self.metrics = WebhookMetrics()
+        self._iteration = iteration
         self._breaker = Breaker()
         self._means: _Means | None = None
         self._unusable: WebhooksOut | None = None
@@ -177,7 +178,7 @@ class Relay:
                 log.error("webhooks wait", why=str(error))
                 self._unusable = out
             return None
-        self._means = _Means(out, Rules.of(out.allow), context)
+        self._means = _Means(out, Rules.of(out.allow), Link(context, self._iteration))
         return self._means
 
     async def look_after(self) -> None:
@@ -191,9 +192,9 @@ class Relay:
             late = partial(give_up, line=line, before=now - patience, now=now)
             given_up = await self._ledger.write(late)
             for delivery in given_up:
-                self._metrics.attempted(Result.DEAD)
+                self.metrics.attempted(Result.DEAD)
                 log.error("webhook given up", delivery=delivery, destination=line[0])
-        self._metrics.stand(await self._ledger.read(counts))
+        self.metrics.stand(await self._ledger.read(counts))
 
     async def _deliver(self, due: Due, means: _Means, deadline: float) -> None:
         asked = None
@@ -221,7 +222,7 @@ class Relay:
             return Attempt(Result.RETRIED, None, Trouble.NOT_FOUND)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
-        return await send(destination, means.context, headers, body, means.out.timeout)
+        return await send(destination, means.link, headers, body, means.out.timeout)
 
     def _judge(self, due: Due, attempt: Attempt) -> None:
         line = due.destination, due.owner
@@ -241,7 +242,7 @@ class Relay:
             pause = pause_after(due.lease.attempt, self._dice(), asked)
             at = next_at(now, due.since, out.give_up_after, pause)
             result = Result.DEAD if at is None else result
-        self._metrics.attempted(result)
+        self.metrics.attempted(result)
         tell(due, attempt, result, None if at is None else at - now)
         while self._clock() < deadline:
             try:

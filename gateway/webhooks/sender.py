@@ -12,13 +12,14 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateway.errors import SetupError
+from gateway.iteration import Iteration
 from gateway.webhooks.bounded import BoundedConnector
 from gateway.webhooks.destination import Address, Destination
 from gateway.webhooks.outcome import Attempt, Result, Trouble, judge
@@ -59,6 +60,13 @@ class _Checked(AbstractResolver):
         """There is nothing to close."""
 
 
+class Link(NamedTuple):
+    """What receivers' certificates are judged by, and the iteration of the loop that all connections share."""
+
+    context: ssl.SSLContext
+    iteration: Iteration
+
+
 def make_context(ca: Path | None) -> ssl.SSLContext:
     """What receivers' certificates are judged by: the system's CAs and those of a file. It reads files.
 
@@ -78,14 +86,14 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
 
 
 async def send(
-    destination: Destination, context: ssl.SSLContext, headers: Mapping[str, str], body: bytes, deadline: float
+    destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
 ) -> Attempt:
     """Sends a webhook once: `deadline` seconds until the answer's head, and one more at the most.
 
     Whatever the receiver does is an Attempt.
     """
     try:
-        return await _exchange(destination, context, headers, body, deadline)
+        return await _exchange(destination, link, headers, body, deadline)
     except TimeoutError:
         return Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
     except (aiohttp.ClientSSLError, ssl.SSLError):
@@ -97,10 +105,10 @@ async def send(
 
 
 async def _exchange(
-    destination: Destination, context: ssl.SSLContext, headers: Mapping[str, str], body: bytes, deadline: float
+    destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
 ) -> Attempt:
     url = URL(destination.target.url, encoded=True)
-    async with _session(destination, context) as session:
+    async with _session(destination, link) as session:
         async with asyncio.timeout(deadline):
             response = await session.post(url, data=body, headers={**_HEADERS, **headers}, allow_redirects=False)
         try:
@@ -110,10 +118,14 @@ async def _exchange(
             response.close()
 
 
-def _session(destination: Destination, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
     # One for each attempt: nothing of one receiver, be it a connection or a cookie, is ever used for another.
     connector = BoundedConnector(
-        resolver=_Checked(destination.addresses), use_dns_cache=False, force_close=True, ssl=context
+        link.iteration,
+        resolver=_Checked(destination.addresses),
+        use_dns_cache=False,
+        force_close=True,
+        ssl=link.context,
     )
     return aiohttp.ClientSession(
         connector=connector,

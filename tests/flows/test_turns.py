@@ -5,10 +5,11 @@ from unittest.mock import patch
 
 import pytest
 
+from gateway import iteration
 from gateway.listener.connection import ClientConnection
 from gateway.tlsengine import RECORDS_AT_ONCE
 from gateway.tlstransport import RECORD
-from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE
+from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE, SMALL
 from tests.support.backend import Backend
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
@@ -39,6 +40,21 @@ async def test_a_body_in_chunks_of_one_byte_takes_its_turns(head: bytes, gateway
         (event,) = await gateway.finished(1)
     assert work.most <= MOST_OF_A_TURN
     assert work.total or event["reason"] != "body_malformed"
+
+
+@pytest.mark.parametrize("count", [4, 24])
+async def test_many_together_hold_the_loop_no_longer(count: int, gateway: Running) -> None:
+    body = (b"40\r\n" + b"x" * 64 + b"\r\n") * 6000 + b"0\r\n\r\n"
+
+    async def send() -> int:
+        async with await gateway.connect() as client:
+            client.send(request("POST", PLAIN, CODED) + body)
+            return (await client.response()).status
+
+    async with counted_chunks() as work:
+        assert await asyncio.gather(*(send() for _ in range(count))) == [200] * count
+    assert work.total == count * 6001
+    assert work.most <= iteration.MOST_CHUNKS + count * (MOST_CHUNKS // SMALL + SLICE // 64)
 
 
 KB = 1024

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.errors import UpstreamBrokeOff
 from gateway.forward.connection import UpstreamConnection
 from gateway.forward.pool import Pool
+from gateway.iteration import Iteration
 from gateway.state import UpstreamTarget
-from gateway.turn import Turn
 
 ANSWERS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b",
@@ -93,10 +93,10 @@ class Request:
 class Line:
     """One connection, what was meant on it, and what the upstream saw and has still to say."""
 
-    def __init__(self, lost: Any) -> None:
+    def __init__(self, lost: Any, iteration: Iteration) -> None:
         self.wire = Wire()
         self.is_lost = False
-        self.connection = UpstreamConnection(lost, {}, Turn(lambda: 0.0))
+        self.connection = UpstreamConnection(lost, {}, iteration)
         self.connection.connection_made(self.wire)
         self.requests: list[Request] = []
         self.to_say = b""
@@ -142,7 +142,9 @@ class Exchanges(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.pool = Pool(UpstreamTarget("http", "a", 80, "a", 1.0, 1.0, 1.0, "/", 1.0), self.loop)
+        self.iteration = Iteration(lambda: 0.0, self.loop.call_soon)
+        target = UpstreamTarget("http", "a", 80, "a", 1.0, 1.0, 1.0, "/", 1.0)
+        self.pool = Pool(target, self.loop, self.iteration)
         self.lines: list[Line] = []
         self.line: Line | None = None
         self.count = 0
@@ -166,7 +168,7 @@ class Exchanges(RuleBasedStateMachine):
         reused = self.pool.take_idle(0.0)
         line = next((line for line in self.lines if line.connection is reused), None)
         if line is None:
-            line = Line(nobody)
+            line = Line(nobody, self.iteration)
             self.lines.append(line)
         assert [(request.target, request.body) for request in line.requests] == line.seen()
         self.count += 1
@@ -280,14 +282,14 @@ TestExchanges = Exchanges.TestCase
 
 
 def line_asked(length: int | None = 0) -> Line:
-    line = Line(nobody)
+    line = Line(nobody, Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon))
     line.requests.append(Request(b"/1", length, b""))
     line.connection.ask(line.requests[0].head, length, bodiless=False)
     return line
 
 
-def test_it_says_how_it_stands() -> None:
-    line = Line(nobody)
+async def test_it_says_how_it_stands() -> None:
+    line = Line(nobody, Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon))
     assert repr(line.connection) == "<UpstreamConnection ours=IDLE theirs=IDLE>"
     line = line_asked(5)
     assert repr(line.connection) == "<UpstreamConnection ours=SENDING_BODY theirs=HEAD>"
@@ -296,8 +298,8 @@ def test_it_says_how_it_stands() -> None:
 
 
 @pytest.mark.parametrize("speaks", [True, False])
-def test_a_connection_that_ended_before_it_was_used_was_not_reached(speaks: bool) -> None:
-    line = Line(nobody)
+async def test_a_connection_that_ended_before_it_was_used_was_not_reached(speaks: bool) -> None:
+    line = Line(nobody, Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon))
     if speaks:
         line.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     else:

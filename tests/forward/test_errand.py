@@ -13,6 +13,7 @@ from gateway.forward.pool import Upstreams
 from gateway.jobs.retention import Nothing
 from gateway.state import UpstreamTarget
 from tests.support.backend import Backend, Connection, answer, answering, chunked, closing_after, silent
+from tests.support.iteration import iteration_now
 from tests.support.waiting import Facts
 
 GET = Errand("GET", "/api/v1/marker/job")
@@ -71,7 +72,7 @@ class Office:
     def __init__(self, port: int) -> None:
         self.now = 100.0
         self.facts = Facts()
-        self.upstreams = Upstreams(asyncio.get_running_loop())
+        self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.errands = Errands(self.upstreams, lambda: self.now, lambda: "f" * 32)
         self.target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, 3.0, "/health", 3.0)
 

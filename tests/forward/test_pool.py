@@ -4,6 +4,7 @@ from gateway.drive import Drive
 from gateway.errors import ClientGone
 from gateway.forward.pool import Pool
 from gateway.state import UpstreamTarget
+from tests.support.iteration import iteration_now
 
 
 async def test_a_client_that_leaves_as_its_connection_is_made_leaves_none_behind() -> None:
@@ -18,7 +19,9 @@ async def test_a_client_that_leaves_as_its_connection_is_made_leaves_none_behind
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    pool = Pool(UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0), loop)
+    pool = Pool(
+        UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0), loop, iteration_now()
+    )
     errors: list[BaseException | None] = []
 
     async def ask() -> None:

@@ -208,8 +208,8 @@ class Served(NamedTuple):
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)
         try:
             connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
+            with connection.getresponse() as response:  # who ends meanwhile leaves it unread
+                return response.status, response.read().decode()
         finally:
             connection.close()
 

@@ -27,6 +27,7 @@ from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
 from gateway.state import State, compile_settings
 from tests.support.backend import Connection, answer
+from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile
 from tests.support.pure import make_settings
 from tests.support.waiting import eventually
@@ -141,10 +142,10 @@ class Room:
         self.configure(**jobs)
         names = (f"{me}-{number}" for number in count(1))
         self.admission = Admission(self.ledger, self.told, self.wall, lambda: next(names), 2.0, me)
-        self.upstreams = Upstreams(asyncio.get_running_loop())
+        self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.errands = Errands(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
-        self.endings = Endings(self.admission, self.registry, lambda: self.state)
+        self.endings = Endings(self.admission, self.registry, lambda: self.state, iteration_now().turn)
         self.watcher = Watcher(
             me, self.ledger, self.registry, self.endings, self.errands, lambda: self.state, self.clock, self.wall
         )

@@ -25,6 +25,7 @@ from gateway.webhooks.outcome import Result
 from gateway.webhooks.relay import Relay
 from gateway.webhooks.resolver import NotFound, Saturated
 from gateway.webhooks.rules import Address
+from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty
 from tests.support.pure import ip
 from tests.support.waiting import eventually
@@ -57,11 +58,11 @@ class Set:
         self.out = out(directory)
         self.now = NOON
         self.addresses: dict[str, list[str]] = {HOST: ["127.0.0.1"]}
-        self.metrics = WebhookMetrics()
         self.relay = Relay(
             ledger, lambda: self.out, self.resolve, wall=lambda: self.now, clock=lambda: self.now, dice=lambda: 0.5,
-            me=me, metrics=self.metrics,
+            me=me, iteration=iteration_now(),
         )  # fmt: skip
+        self.metrics = self.relay.metrics
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         del port

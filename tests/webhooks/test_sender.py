@@ -18,8 +18,9 @@ from gateway.turn import MOST_CHUNKS
 from gateway.webhooks.bounded import BoundedHandler
 from gateway.webhooks.destination import Destination
 from gateway.webhooks.outcome import Attempt, Result, Trouble, judge
-from gateway.webhooks.sender import make_context, send
+from gateway.webhooks.sender import Link, make_context, send
 from gateway.webhooks.url import read_url
+from tests.support.iteration import iteration_now
 from tests.support.pure import ip
 from tests.support.work import counted_turns
 from tests.webhooks.receivers import HOST, Receiver, Serve, misbehaving, receiving, server_context
@@ -34,19 +35,19 @@ def at(port: int, host: str = HOST, path: str = "/hook") -> Destination:
 
 
 @pytest.fixture
-def context(hook_certificates: Path) -> ssl.SSLContext:
-    return make_context(hook_certificates / "ca.pem")
+async def link(hook_certificates: Path) -> Link:
+    return Link(make_context(hook_certificates / "ca.pem"), iteration_now())
 
 
 async def test_it_is_delivered_and_little_is_told_of_us(
-    receiver: Receiver, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     receiver.headers = {"Set-Cookie": "a=b", "Retry-After": "5"}
     destination = at(receiver.port, path="/a%2Fb/../c?k=v%20w&'x=[y]")
     for _ in range(2):
-        assert await send(destination, context, {"webhook-id": "d1"}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+        assert await send(destination, link, {"webhook-id": "d1"}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
     for got in receiver.got:
         assert (got.method, got.path, got.body) == ("POST", "/a%2Fb/../c?k=v%20w&'x=[y]", BODY)
         assert (
@@ -65,9 +66,9 @@ async def test_it_is_delivered_and_little_is_told_of_us(
         )
 
 
-async def test_an_address_is_connected_to_and_verified_as_such(receiver: Receiver, context: ssl.SSLContext) -> None:
+async def test_an_address_is_connected_to_and_verified_as_such(receiver: Receiver, link: Link) -> None:
     destination = Destination(read_url(f"https://127.0.0.1:{receiver.port}/"), (HERE,))
-    assert await send(destination, context, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+    assert await send(destination, link, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,9 @@ def test_what_an_answer_makes_of_it(status: int, attempt: Attempt) -> None:
     assert judge(status, "7") == attempt
 
 
-async def test_a_redirect_is_not_followed(receiver: Receiver, context: ssl.SSLContext) -> None:
+async def test_a_redirect_is_not_followed(receiver: Receiver, link: Link) -> None:
     receiver.answer, receiver.headers = 307, {"Location": f"https://{HOST}:{receiver.port}/other"}
-    assert await send(at(receiver.port), context, {}, BODY, LONG) == Attempt(Result.DEAD, 307, Trouble.REDIRECT)
+    assert await send(at(receiver.port), link, {}, BODY, LONG) == Attempt(Result.DEAD, 307, Trouble.REDIRECT)
     assert len(receiver.got) == 1
 
 
@@ -186,10 +187,10 @@ async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     ],
 )
 async def test_what_is_no_answer_is_tried_again(
-    serve: Serve, trouble: Trouble, deadline: float, context: ssl.SSLContext, hook_certificates: Path
+    serve: Serve, trouble: Trouble, deadline: float, link: Link, hook_certificates: Path
 ) -> None:
     async with misbehaving(serve, server_context(hook_certificates)) as port:
-        assert await send(at(port), context, {}, BODY, deadline) == Attempt(Result.RETRIED, None, trouble)
+        assert await send(at(port), link, {}, BODY, deadline) == Attempt(Result.RETRIED, None, trouble)
 
 
 async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,9 +200,9 @@ async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     await reader.read()
 
 
-async def test_some_interim_answers_do_no_harm(context: ssl.SSLContext, hook_certificates: Path) -> None:
+async def test_some_interim_answers_do_no_harm(link: Link, hook_certificates: Path) -> None:
     async with misbehaving(hints, server_context(hook_certificates)) as port:
-        assert await send(at(port), context, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
 
 
 async def many_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -215,7 +216,7 @@ async def many_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     ("serve", "most"), [(flood, 512), (endless_interim, 4096), (many_answers, 17_000), (endless_headers, 65_536)]
 )
 async def test_a_flood_is_hardly_parsed(
-    serve: Serve, most: int, context: ssl.SSLContext, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, most: int, link: Link, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[int] = []
     parse = ResponseHandler.data_received
@@ -226,18 +227,18 @@ async def test_a_flood_is_hardly_parsed(
 
     monkeypatch.setattr(ResponseHandler, "data_received", counted)
     async with misbehaving(serve, server_context(hook_certificates)) as port:
-        attempt = await send(at(port), context, {}, BODY, LONG)
+        attempt = await send(at(port), link, {}, BODY, LONG)
     assert attempt.trouble in {Trouble.PROTOCOL, None}
     assert 0 < sum(parsed) <= most
     assert max(parsed) <= 512
 
 
-async def test_a_value_error_is_an_attempt_too(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_value_error_is_an_attempt_too(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> Attempt:
         raise ValueError("canary")
 
     monkeypatch.setattr("gateway.webhooks.sender._exchange", fails)
-    assert await send(at(1), context, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
+    assert await send(at(1), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
 
 
 async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -272,24 +273,24 @@ async def bomb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.mark.parametrize("serve", [endless_body, dripping_body, broken_body, bomb])
 async def test_the_status_counts_whatever_follows_it(
-    serve: Serve, context: ssl.SSLContext, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, link: Link, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.webhooks.sender._READ_SECONDS", 0.2)
     async with misbehaving(serve, server_context(hook_certificates)) as port:
-        assert await send(at(port), context, {}, BODY, LONG) == Attempt(Result.DELIVERED, 200)
+        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.DELIVERED, 200)
 
 
-async def test_a_receiver_that_takes_no_connection(context: ssl.SSLContext) -> None:
+async def test_a_receiver_that_takes_no_connection(link: Link) -> None:
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    assert await send(at(port), context, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.CONNECTION)
+    assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.CONNECTION)
 
 
-async def test_a_receiver_that_never_answers_the_handshake(context: ssl.SSLContext) -> None:
+async def test_a_receiver_that_never_answers_the_handshake(link: Link) -> None:
     async with misbehaving(silence, None) as port:
-        assert await send(at(port), context, {}, BODY, 0.3) == Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
+        assert await send(at(port), link, {}, BODY, 0.3) == Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
 
 
 async def plain_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -299,9 +300,9 @@ async def plain_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     await reader.read()
 
 
-async def test_a_receiver_that_speaks_no_tls(context: ssl.SSLContext) -> None:
+async def test_a_receiver_that_speaks_no_tls(link: Link) -> None:
     async with misbehaving(plain_http, None) as port:
-        assert await send(at(port), context, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
+        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
 
 
 # A ServerHello of TLS 1.0, and the alert of a server that speaks nothing else: protocol_version.
@@ -310,7 +311,7 @@ OLD_ALERT = bytes.fromhex("15 0301 0002 0246")
 
 
 @pytest.mark.parametrize("said", [OLD_HELLO, OLD_ALERT])
-async def test_tls_of_yesterday_is_not_spoken(context: ssl.SSLContext, said: bytes) -> None:
+async def test_tls_of_yesterday_is_not_spoken(link: Link, said: bytes) -> None:
     async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(said)
@@ -318,42 +319,40 @@ async def test_tls_of_yesterday_is_not_spoken(context: ssl.SSLContext, said: byt
         await reader.read()
 
     async with misbehaving(old, None) as port:
-        assert await send(at(port), context, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
+        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_tls_of_today_is(context: ssl.SSLContext, hook_certificates: Path, version: ssl.TLSVersion) -> None:
+async def test_tls_of_today_is(link: Link, hook_certificates: Path, version: ssl.TLSVersion) -> None:
     today = server_context(hook_certificates)
     today.minimum_version = today.maximum_version = version
     async with receiving(today) as receiver:
-        assert (await send(at(receiver.port), context, {}, BODY, LONG)).result is Result.DELIVERED
+        assert (await send(at(receiver.port), link, {}, BODY, LONG)).result is Result.DELIVERED
 
 
-async def test_a_certificate_is_judged_by_the_name_and_the_ca(receiver: Receiver, context: ssl.SSLContext) -> None:
+async def test_a_certificate_is_judged_by_the_name_and_the_ca(receiver: Receiver, link: Link) -> None:
     for destination, judged_by in (
-        (at(receiver.port, "other.example"), context),
-        (at(receiver.port), make_context(None)),
+        (at(receiver.port, "other.example"), link),
+        (at(receiver.port), link._replace(context=make_context(None))),
     ):
         assert await send(destination, judged_by, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
     assert receiver.got == []
 
 
-async def test_the_name_is_sent_in_the_handshake(context: ssl.SSLContext, hook_certificates: Path) -> None:
+async def test_the_name_is_sent_in_the_handshake(link: Link, hook_certificates: Path) -> None:
     names: list[str | None] = []
     server = server_context(hook_certificates)
     server.sni_callback = lambda _, name, __: names.append(name)
     async with receiving(server) as receiver:
-        await send(at(receiver.port), context, {}, BODY, LONG)
+        await send(at(receiver.port), link, {}, BODY, LONG)
     assert names == [HOST]
 
 
-async def test_it_goes_to_the_addresses_that_were_checked_in_their_turn(
-    receiver: Receiver, context: ssl.SSLContext
-) -> None:
+async def test_it_goes_to_the_addresses_that_were_checked_in_their_turn(receiver: Receiver, link: Link) -> None:
     target = read_url(f"https://{HOST}:{receiver.port}/")
-    attempt = await send(Destination(target, (ip("::1"), HERE)), context, {}, BODY, LONG)
+    attempt = await send(Destination(target, (ip("::1"), HERE)), link, {}, BODY, LONG)
     assert attempt == Attempt(Result.DELIVERED, 204)
-    nowhere = await send(Destination(target, (ip("127.0.0.9"),)), context, {}, BODY, LONG)
+    nowhere = await send(Destination(target, (ip("127.0.0.9"),)), link, {}, BODY, LONG)
     assert nowhere == Attempt(Result.RETRIED, None, Trouble.CONNECTION)
 
 
@@ -366,9 +365,7 @@ def test_a_ca_that_is_none_is_told_of(tmp_path: Path) -> None:
         bad.unlink(missing_ok=True)
 
 
-async def test_what_a_receiver_floods_us_with_is_decrypted_in_turns(
-    hook_certificates: Path, context: ssl.SSLContext
-) -> None:
+async def test_what_a_receiver_floods_us_with_is_decrypted_in_turns(hook_certificates: Path, link: Link) -> None:
     """A head without an end, each byte of it in a record of its own."""
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -387,6 +384,6 @@ async def test_what_a_receiver_floods_us_with_is_decrypted_in_turns(
         port = receiver.sockets[0].getsockname()[1]
         taken = work.counting(BoundedHandler.data_received, lambda _, data: len(data))
         with patch.object(BoundedHandler, "data_received", taken):
-            assert (await send(at(port), context, {}, BODY, LONG)).trouble in {Trouble.PROTOCOL, Trouble.CONNECTION}
+            assert (await send(at(port), link, {}, BODY, LONG)).trouble in {Trouble.PROTOCOL, Trouble.CONNECTION}
     assert work.total > 8000
     assert work.most <= MOST_CHUNKS // RECORD + RECORDS_AT_ONCE

@@ -1,0 +1,104 @@
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from gateway.iteration import MOST_CHUNKS, MOST_SECONDS, Iteration
+from tests.support.iteration import iteration_now
+from tests.support.loop import Loop
+
+
+class Floods:
+    """Connections that always have more, each a turn of so many seconds."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self.loop = Loop()
+        self.iteration = Iteration(self.loop.clock, self.loop.call_soon)
+        self.turns: list[int] = []
+        self._seconds = seconds
+        for number in range(count):
+            self.iteration.wait(partial(self._take, number))
+
+    def _take(self, number: int) -> None:
+        self.turns.append(number)
+        self.loop.now += self._seconds
+        self.iteration.wait(partial(self._take, number))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 60, 1000])
+@pytest.mark.parametrize("seconds", [0.0004, 0.003])
+def test_an_iteration_takes_no_longer_however_many_flood(count: int, seconds: float) -> None:
+    floods = Floods(count, seconds)
+    for _ in range(200):
+        before = floods.loop.now
+        floods.loop.iterate()
+        assert floods.loop.now - before < MOST_SECONDS + seconds + 1e-9
+
+
+def test_they_are_served_in_their_order_and_each_once_in_an_iteration() -> None:
+    floods = Floods(5, MOST_SECONDS * 0.4)
+    floods.loop.iterate()
+    assert floods.turns == [0, 1, 2]
+    floods.loop.iterate()
+    assert floods.turns == [0, 1, 2, 3, 4, 0]
+    alone = Floods(1, 0.0)
+    alone.loop.iterate()
+    assert alone.turns == [0]
+
+
+def test_the_loop_is_left_alone_while_little_happens() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    iteration.add(MOST_SECONDS / 100, MOST_CHUNKS // 100)
+    assert not loop.has_more
+    iteration.add(MOST_SECONDS, 0)
+    assert iteration.is_over
+    number = iteration.number
+    loop.iterate()
+    assert (iteration.is_over, iteration.number, loop.has_more) == (False, number + 1, False)
+
+
+def test_many_chunks_are_seen_though_they_took_no_time() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    iteration.add(0.0, MOST_CHUNKS)
+    assert iteration.is_over
+    loop.iterate()
+    assert not iteration.is_over
+
+
+def test_what_one_has_spoilt_the_others_still_have_their_turn() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    served: list[int] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    iteration.wait(fail)
+    iteration.wait(partial(served.append, 1))
+    with pytest.raises(ZeroDivisionError):
+        loop.iterate()
+    loop.iterate()
+    assert served == [1]
+
+
+async def test_a_coroutine_waits_for_its_turn() -> None:
+    iteration = iteration_now()
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        order.append(name)
+        await iteration.turn()
+        order.append(name)
+
+    await asyncio.gather(work("a"), work("b"))
+    assert order == ["a", "b", "a", "b"]
+    left = asyncio.get_running_loop().create_task(iteration.turn())
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    await iteration.turn()
+    assert left.cancelled()
+    assert iteration.clock() <= time.perf_counter()
