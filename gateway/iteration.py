@@ -5,10 +5,8 @@ its time allows, the others in later ones: sixty clients that flood hold the loo
 little is never asked to wait, however many flood: see SMALL in turn.py.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 MOST_SECONDS: Final = 0.004
@@ -52,12 +50,6 @@ class Iteration:
         if not self._is_scheduled:
             self._schedule()
 
-    async def turn(self) -> None:
-        """Waits for a turn in a later iteration."""
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.wait(partial(_call, called))
-        await called
-
     def _schedule(self) -> None:
         self._is_scheduled = True
         self._call_soon(self._begin)
@@ -75,8 +67,3 @@ class Iteration:
             self._seconds = self.clock() - begun  # all of it: a turn counts its own work alone
             if self.is_over:
                 break
-
-
-def _call(waiting: "asyncio.Future[None]") -> None:
-    if not waiting.done():  # whoever waited may have left
-        waiting.set_result(None)

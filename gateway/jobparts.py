@@ -49,7 +49,7 @@ class JobParts:
     ) -> None:
         ledger = admission.ledger
         self._registry = Registry(ledger, wall, lambda: live.state.shapes)
-        self.endings = Endings(admission, self._registry, lambda: live.state, iteration.turn)
+        self.endings = Endings(admission, self._registry, lambda: live.state, iteration.wait)
         self._errands = Errands(upstreams, clock, new_id)
         self.watcher = Watcher(
             admission.me, ledger, self._registry, self.endings, self._errands, lambda: live.state, clock, wall

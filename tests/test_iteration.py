@@ -1,11 +1,8 @@
-import asyncio
-import time
 from functools import partial
 
 import pytest
 
 from gateway.iteration import MOST_CHUNKS, MOST_SECONDS, Iteration
-from tests.support.iteration import iteration_now
 from tests.support.loop import Loop
 
 
@@ -82,23 +79,3 @@ def test_what_one_has_spoilt_the_others_still_have_their_turn() -> None:
         loop.iterate()
     loop.iterate()
     assert served == [1]
-
-
-async def test_a_coroutine_waits_for_its_turn() -> None:
-    iteration = iteration_now()
-    order: list[str] = []
-
-    async def work(name: str) -> None:
-        order.append(name)
-        await iteration.turn()
-        order.append(name)
-
-    await asyncio.gather(work("a"), work("b"))
-    assert order == ["a", "b", "a", "b"]
-    left = asyncio.get_running_loop().create_task(iteration.turn())
-    await asyncio.sleep(0)
-    left.cancel()
-    await asyncio.wait([left])
-    await iteration.turn()
-    assert left.cancelled()
-    assert iteration.clock() <= time.perf_counter()

@@ -40,7 +40,17 @@ log = structlog.get_logger()
 class AdminConnection(RequestHandler):
     """A connection with one deadline: for a head to be whole, then for its answer to be taken."""
 
-    __slots__ = ("_backlog", "_deadline", "_iteration", "_on_end", "_turn", "_turn_is_over", "has_ended", "peer")
+    __slots__ = (
+        "_backlog",
+        "_deadline",
+        "_is_deaf",
+        "_iteration",
+        "_on_end",
+        "_turn",
+        "_turn_is_over",
+        "has_ended",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -58,6 +68,7 @@ class AdminConnection(RequestHandler):
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
             max_headers=_MOST_HEADERS,
+            read_bufsize=SLICE,  # who reads a body takes all that waits, in no turn of ours: 2,048 chunks at the most
             lingering_time=_LINGERING,
             auto_decompress=False,
         )
@@ -68,6 +79,7 @@ class AdminConnection(RequestHandler):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
+        self._is_deaf = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -79,6 +91,8 @@ class AdminConnection(RequestHandler):
         """Called by the loop with what came; and by a body with nothing, so that the parser goes on."""
         if not data:
             super().data_received(data)
+            return
+        if self._is_deaf:
             return
         if self._deadline is None:
             self._expect(_HEAD)
@@ -109,6 +123,7 @@ class AdminConnection(RequestHandler):
         """Called by aiohttp with every answer, whoever made it."""
         if not request.get(KEEPS):
             resp.force_close()
+            self._stop_listening(request)
         return await super().finish_response(request, resp, start_time)
 
     def log_access(self, *_: Any) -> None:
@@ -141,6 +156,12 @@ class AdminConnection(RequestHandler):
             self.transport.write(written_problem(refused))
         self.force_close()
         raise _Answered
+
+    def _stop_listening(self, request: web.BaseRequest) -> None:
+        """Reads no more of a chunked body behind an answer: each of its bytes may cost as much as a kilobyte."""
+        if not request.content.is_eof() and request.headers.get("Transfer-Encoding"):
+            self._is_deaf = True
+            self._backlog.clear()
 
     def _parse(self) -> None:
         """Parses what came, in slices, until the turn is over or a body wants to be read first."""

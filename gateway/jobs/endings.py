@@ -1,8 +1,10 @@
 """What follows from a job's end, once: the ledger is told, pages are settled, those who wait go on."""
 
+import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -38,11 +40,10 @@ class Endings:
         admission: Admission,
         registry: Registry,
         state: Callable[[], State],
-        others_first: Callable[[], Awaitable[None]],
+        wait: Callable[[Callable[[], None]], None],
     ) -> None:
         self._admission = admission
-        self.others_first = others_first
-        """Lets others have their turn of the loop."""
+        self._wait = wait
         self.checkpoints = Checkpoints(
             admission.ledger, admission.wall, lambda: state().settings.jobs.result_ttl, admission.work
         )
@@ -70,6 +71,12 @@ class Endings:
         if job.misses >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
             self.ended(job, Ending(failed=True, pages=None))
+
+    async def let_others_have_a_turn(self) -> None:
+        """Waits for the next turn of the loop (Iteration.wait)."""
+        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wait(partial(_call, called))
+        await called
 
     def watch(self, job: Job, *, is_own: bool = False) -> "Watch":
         """What looks at one status answer as it passes; `is_own` says that no client has asked for it."""
@@ -272,7 +279,7 @@ class Watch:
         if reader is None:
             return
         while reader.is_behind:
-            await self._endings.others_first()
+            await self._endings.let_others_have_a_turn()
             reader.go_on()
         self.finding = found = reader.finding()
         self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
@@ -280,6 +287,11 @@ class Watch:
         self._endings.learnt(self._job, found, is_own=self._is_own)
         if self.is_unfinished and reader.is_plain and self.content is not None:
             self._endings.runs(self._job, self.content)
+
+
+def _call(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():  # whoever waited may have left
+        waiting.set_result(None)
 
 
 def _nothing() -> None:

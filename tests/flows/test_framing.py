@@ -14,9 +14,9 @@ from typing import Any, Final
 import pytest
 
 from tests.support.backend import Backend, closing_after
-from tests.support.client import Truncated
+from tests.support.client import Client, Truncated
 from tests.support.forms import FORM_TYPE
-from tests.support.gateway import PLAIN, SUBMIT, Running, request
+from tests.support.gateway import ENVIRON, PLAIN, SUBMIT, Running, Start, request
 from tests.support.waiting import eventually
 from tests.support.work import Work, counted_turns
 
@@ -99,6 +99,27 @@ async def test_no_client_makes_a_turn_longer(seed: int, gateway: Running) -> Non
             client.writer.close()
             await eventually(lambda: gateway.metric("gateway_connections") == 0, _LONG)
     assert work.most <= MOST_CALLS
+
+
+ADMIN_HEADS: Final = tuple(
+    f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{token}{kind}{CODED}\r\n\r\n".encode()
+    for path in ("/livez", "/metrics", "/admin/v1/keys", "/nothing")
+    for token in ("", "Authorization: Bearer canary-admin-token\r\n")
+    for kind in ("", "Content-Type: application/json\r\n")
+)
+
+
+@pytest.mark.parametrize("head", ADMIN_HEADS, ids=range(len(ADMIN_HEADS)))
+async def test_no_client_of_the_admin_listener_makes_a_turn_longer(
+    head: bytes, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.admin.connection._LINGERING", 0.3)
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": "canary-admin-token"})
+    async with counted_calls() as work, await Client.connect(gateway.admin_port, None) as client:
+        client.send(head + b"1\r\nx\r\n" * 50_000)
+        with suppress(ConnectionError):
+            await client.rest(_LONG)
+    assert 0 < work.most <= MOST_CALLS // 3  # what aiohttp reads of it in one go counts, too
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -97,7 +97,7 @@ class Wall:
 
     def __init__(self) -> None:
         self.later = 0.0
-        self.monotonic = time.monotonic
+        self.monotonic, self.perf_counter = time.monotonic, time.perf_counter
 
     def time(self) -> float:
         return time.time() + self.later

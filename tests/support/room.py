@@ -145,7 +145,7 @@ class Room:
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.errands = Errands(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
-        self.endings = Endings(self.admission, self.registry, lambda: self.state, iteration_now().turn)
+        self.endings = Endings(self.admission, self.registry, lambda: self.state, iteration_now().wait)
         self.watcher = Watcher(
             me, self.ledger, self.registry, self.endings, self.errands, lambda: self.state, self.clock, self.wall
         )

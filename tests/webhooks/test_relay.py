@@ -95,7 +95,7 @@ class Set:
 
 
 @pytest.fixture
-def parts(ledger: Ledger, hook_certificates: Path) -> Set:
+async def parts(ledger: Ledger, hook_certificates: Path) -> Set:
     return Set(ledger, hook_certificates)
 
 
