@@ -25,6 +25,7 @@ from gateway.jobroutes import unread
 from gateway.keyfacts import idle_scopes
 from gateway.model import Access, Kind
 from gateway.networks import parse_address
+from gateway.policy import may_begin
 from gateway.settings import Settings
 from gateway.state import UpstreamTarget, compile_settings, routed_upstreams, with_names
 from gateway.tls import LoadedPair, load_pair, load_pairs, names_of
@@ -82,6 +83,7 @@ def _warnings(settings: Settings) -> Iterator[Finding]:
         _certificate_warnings,
         _key_warnings,
         _route_warnings,
+        _webhook_warnings,
     ):
         yield from (Finding("warning", text) for text in warnings(settings))
 
@@ -173,6 +175,15 @@ def _route_warnings(settings: Settings) -> Iterator[str]:
             yield f"routes[{i}].access: anyone may use {route.name} without a key"
     for place, name, path in unread(settings.model_dump(mode="json", include={"routes", "jobs"})):
         yield f"{place}: nobody can read the jobs of {name}: no route of kind result takes GET {path}"
+    for alias, target in settings.aliases.items():
+        if not any(may_begin(route.path, target) for route in settings.routes):
+            yield f"aliases.{alias}: leads to {target}, where no route is"
+
+
+def _webhook_warnings(settings: Settings) -> Iterator[str]:
+    out = settings.webhooks.out
+    if not out.is_on and (out.allow or out.default_url is not None):
+        yield "webhooks.out.secret: is not set, nor secrets, so no webhook is sent"
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:

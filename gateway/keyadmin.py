@@ -126,7 +126,8 @@ class KeyAdmin:
 
         def work(connection: Connection) -> list[int]:
             ended = keys.revoke(connection, self._plain(key_id), generation, now, force=force)
-            audit.record(connection, now, actor, "key.revoke", key_id, {"generations": ended, "force": force})
+            if ended:
+                audit.record(connection, now, actor, "key.revoke", key_id, {"generations": ended, "force": force})
             return ended
 
         return await self._ledger.write(work, durable=True)

@@ -107,6 +107,18 @@ class Routes:
         raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
 
 
+def may_begin(path: str, beginning: str) -> bool:
+    """Whether a path of a route, as it is configured, is one that begins with these whole segments, or may be."""
+    segments, wanted = path[1:].split("/"), beginning[1:].split("/")
+    for text, want in zip(segments, wanted, strict=False):
+        match = _WHOLE.match(text)
+        if match and match["rest"]:
+            return True
+        if not re.fullmatch(_segment(text, last=False), want):
+            return False
+    return len(segments) >= len(wanted)
+
+
 def _without_slash(target: str) -> str:
     path, mark, query = target.partition("?")
     return path.removesuffix("/") + mark + query

@@ -165,7 +165,8 @@ def _fault(error: ValidationError) -> str:
 
 
 def _unknown(name: str) -> str:
-    return f"there is no limit {name}{nearest(name, LimitOverrides.model_fields)}"
+    near = nearest(name, LimitOverrides.model_fields)
+    return f"there is no limit {name}{near or '; there are ' + ', '.join(LimitOverrides.model_fields)}"
 
 
 def _check_pages(limits: Mapping[str, Any], profile_name: str, settings: Settings) -> None:

@@ -17,6 +17,7 @@ from gateway.policy import (
     check_length,
     check_takes_body,
     compile_pattern,
+    may_begin,
 )
 from tests.support.pure import PROPERTY, denial_of, ip, make_identity, paths
 
@@ -276,3 +277,22 @@ def test_a_body_without_a_key_is_taken_where_one_is_due(method: str, id_in: str,
         check_takes_body(route, method)
     else:
         assert denial_of(check_takes_body, route, method).reason is Reason.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("path", "beginning", "may"),
+    [
+        ("/api/v1/marker", "/api/v1", True),
+        ("/api/v1/marker", "/api/v1/marker", True),
+        ("/api/v1/marker", "/api/v1/marker/x", False),
+        ("/api/v1/marker", "/api/v2", False),
+        ("/api/v1/marker", "/ap", False),
+        ("/api/{version}/marker", "/api/v9", True),
+        ("/api/{version:v1|v2}/marker", "/api/v9", False),
+        ("/api/{version:v1|v2}/marker", "/api/v2", True),
+        ("/static/{path*}", "/static/a/b/c", True),
+        ("/static/{path*}", "/other/a", False),
+    ],
+)
+def test_whether_a_path_may_begin_so(path: str, beginning: str, may: bool) -> None:
+    assert may_begin(path, beginning) is may

@@ -45,7 +45,7 @@ def record(**values: Any) -> KeyRecord:
         ({"limits": {"pages_per_day": -1}}, "pages_per_day: input should be greater than or equal to 0"),
         ({"limits": {"body_limit": 5}}, "body_limit: write a size with its unit, such as 200MB or 1KB"),
         ({"limits": {"polls_per_minute": None}},
-         "polls_per_minute can't be null; leave it out to have the profile's"),
+         "polls_per_minute can't be none (null), as budgets of a day or a month can: leave it out"),
         ({"profile": "small", "limits": {"pages_per_request": 21}},
          "pages_in_flight is less than pages_per_request: such a job could never run"),
     ],

@@ -76,8 +76,10 @@ def _until_then(previous: str | None) -> str:
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
     """Ends secrets of a key at once."""
     ended = change(config, lambda desk: desk.keys.revoke(desk.actor, key_id, generation, force=force))
-    what = f"Secret {', '.join(map(str, ended))} of {key_id} is revoked." if ended else "There was no live secret."
-    click.echo(f"{what} {_SOON}")
+    if ended:
+        click.echo(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}")
+    else:
+        click.echo(f"Key {key_id} had no live secret: nothing has changed.")
 
 
 def disable(config: Path, key_id: str, *, disabled: bool) -> None:

@@ -14,7 +14,7 @@ import click
 from gateway.commands.moments import coming, gone
 from gateway.units import seconds
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 CONFIG = click.option(

@@ -75,8 +75,6 @@ def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool)
         return asyncio.run(_at_desk(settings, work, looks=looks))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
-    except LedgerUnavailable as error:
-        fail(f"the ledger can't be used: {error}{'' if looks else _UNKNOWN}")
     except BrokenPipeError:
         raise  # click ends quietly when nobody reads on
     except OSError as error:
@@ -94,7 +92,7 @@ async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]], *, 
             return await _on(url, settings, work, Upkeep(migrates=False))
     say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
-        return await _on(f"{SQLITE}{directory}/ledger.db", settings, _on_nothing(work), Upkeep())
+        return await _on(f"{SQLITE}{directory}/ledger.db", settings, work, Upkeep())
 
 
 def _is_there(url: str) -> bool:
@@ -104,20 +102,20 @@ def _is_there(url: str) -> bool:
 async def _on(url: str, settings: Settings, work: Callable[[Desk], Awaitable[T]], upkeep: Upkeep) -> T:
     behind_pooler = settings.ledger.pooler
     ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=behind_pooler, upkeep=upkeep)
+    has_begun = False
     try:
+        await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # its tables, too
         admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
         actor = f"cli:{user_name()}"[:128]
+        has_begun = upkeep.migrates
         return await work(Desk(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+    except LedgerEmpty:
+        raise
+    except LedgerUnavailable as error:
+        perhaps = _UNKNOWN if has_begun else ""
+        raise SetupError(f"the ledger {named(url)} can't be used: {error}{perhaps}") from None
     finally:
         await ledger.close()
-
-
-def _on_nothing(work: Callable[[Desk], Awaitable[T]]) -> Callable[[Desk], Awaitable[T]]:
-    async def looked(desk: Desk) -> T:
-        await desk.ledger.write(lambda _: None)  # the tables of an empty ledger
-        return await work(desk)
-
-    return looked
 
 
 def _tell_of_change(ledger: str, before: str) -> None:

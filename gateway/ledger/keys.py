@@ -147,7 +147,9 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
         raise KeyProblem(f"key {key_id} has no generation {generation}", "not_found")
     ending = live if generation is None else [generation]
     if live and not set(live) - set(ending) and not force:
-        raise KeyProblem(f"that is the last live secret of {key_id}: nobody could use it any more, unless forced")
+        raise KeyProblem(
+            f"that is the last live secret of {key_id}: nobody could use it any more; with force (--force) it is done"
+        )
     for number in ending:
         _set_secret(connection, key_id, number, revoked_at=int(now))
     _touch(connection, key_id, revision)

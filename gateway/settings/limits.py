@@ -67,7 +67,7 @@ class LimitOverrides(Section):
     def _only_budgets_end(self) -> "LimitOverrides":
         for name in self.model_fields_set:
             if getattr(self, name) is None and name not in BUDGETS:
-                raise ValueError(f"{name} can't be null; leave it out to have the profile's")
+                raise ValueError(f"{name} can't be none (null), as budgets of a day or a month can: leave it out")
         return self
 
     def given(self) -> dict[str, Any]:
