@@ -2,8 +2,9 @@
 
 A ledger may be far away, and an account's steps follow each other: one at a time, a hundred submits would wait for a
 hundred times the way there and back. So while some are on their way the next ones gather, and go as one transaction.
-Whatever does not fit that (an id that is taken, a place that expired, another replica that is always faster) is done
-one by one by the transactions of reservations.py, which take a lock and know every case.
+When others change the account again and again meanwhile (another replica, or its steps of another kind), they are
+taken under its lock. Whatever does not fit (an id that is taken, a place that expired) is done one by one by the
+transactions of reservations.py, which take a lock, too, and know every case.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import reservations, together
+from gateway.ledger.counts import lock
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
 from gateway.ledger.ledger import Ledger
@@ -172,9 +174,12 @@ class Steps:
                 done.set_result(result)
 
     async def _results(self, kind: _Kind, account: str, steps: list[Any]) -> list[Any]:
-        for _ in range(_TRIES):
+        for number in range(_TRIES + 1):
             try:
-                found = await self._ledger.guarded(lambda c: kind.several(c, steps), of=account)
+                if number < _TRIES:
+                    found = await self._ledger.guarded(partial(_call, kind.several, steps), of=account)
+                else:
+                    found = await self._ledger.write(partial(_locked, kind, account, steps), of=account)
             except _FAULTS:
                 break  # of one of them, and nothing was done
             if isinstance(found, list):
@@ -193,8 +198,13 @@ class Steps:
             return error
 
 
-def _call(one: Callable[[Connection, Any], Any], step: Any, connection: Connection) -> Any:
-    return one(connection, step)
+def _call(take: Callable[[Connection, Any], Any], asked: Any, connection: Connection) -> Any:
+    return take(connection, asked)
+
+
+def _locked(kind: _Kind, account: str, steps: Sequence[Any], connection: Connection) -> Any:
+    lock(connection, account)
+    return kind.several(connection, steps)
 
 
 def _admit_one(connection: Connection, step: Admit) -> Outcome:

@@ -105,6 +105,28 @@ async def test_two_gateways_at_one_account_oversell_nothing(far: FarAway, distan
     await other.close()
 
 
+async def test_whom_others_outrun_takes_many_under_the_lock(
+    far: FarAway, distant: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others change the account between each look and the write that follows it, but where it is locked."""
+    steps, look = Steps(Ledger(distant)), together.look
+    await steps.admit(Admit(make_claim("first"), PROFILE, NOON, LEASE))
+
+    def outrun(connection: Connection, account: str, now: float) -> Any:
+        seen = look(connection, account, now)
+        is_locked = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+        return seen if is_locked else seen._replace(version="1")
+
+    monkeypatch.setattr(together, "look", outrun)
+    before = far.trips
+    claims = [make_claim(f"s{n}") for n in range(50)]
+    outcomes = await asyncio.gather(*(steps.admit(Admit(claim, PROFILE, NOON, LEASE)) for claim in claims))
+    assert [outcome.denial for outcome in outcomes] == [None] * 50
+    assert outcomes[-1].after.concurrent == 51
+    assert far.trips - before < 50
+    await distant.read(assert_sound)
+
+
 async def test_what_changed_between_look_and_write_is_looked_at_again(
     distant: Engine, postgres: Postgres, migrated: str
 ) -> None:
