@@ -257,3 +257,13 @@ async def test_a_gateway_starts_without_its_ledger(start: Start, tmp_path: Path,
     await readiness(gateway, wanted=True)
     response = await gateway.ask(submit(), b"POST")
     assert json.loads(response.body)["request_id"] == "job-1"
+
+
+async def test_a_ledger_that_is_made_is_told_of_once(start: Start, tmp_path: Path) -> None:
+    ledger = {"url": f"sqlite:///{tmp_path}/new/ledger.db", **PATIENT}
+    gateway = await start(ledger=ledger)
+    made = [event for event in gateway.events if event["event"] == "ledger made"]
+    assert [event["ledger"] for event in made] == [f"{tmp_path}/new/ledger.db"]
+    await gateway.end()
+    again = await start(ledger=ledger)
+    assert "ledger made" not in [event["event"] for event in again.events]
