@@ -1,9 +1,11 @@
 """Checkpoints of containers: a submit may name one only if an answer to its own owner did.
 
 What was seen lately is remembered, so that a client which submits at once is not faster than the ledger's writer; the
-ledger keeps it as long as results, for other replicas and the next start.
+ledger keeps it as long as results, for other replicas and the next start. What could not be written down is written
+once the ledger is back.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -11,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.admission import ledger_away
-from gateway.errors import LedgerUnavailable, Refused, refuse
+from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse
 from gateway.jobs.job import Job
 from gateway.jobs.shape import is_checkpoint
 from gateway.ledger.checkpoints import is_owned, note
@@ -19,6 +21,8 @@ from gateway.ledger.ledger import Ledger
 from gateway.model import Reason
 
 _MOST: Final = 10_000
+_PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
+_Key = tuple[str, str, str]
 log = structlog.get_logger()
 
 
@@ -36,7 +40,8 @@ class Checkpoints:
         self._wall = wall
         self._ttl = ttl
         self._work = work
-        self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()  # until when it is its owner's
+        self._seen: OrderedDict[_Key, float] = OrderedDict()  # until when it is its owner's
+        self._unwritten: dict[_Key, float] = {}
 
     def saw(self, job: Job, checkpoint: str | None) -> None:
         """Takes the checkpoint that a status answer of a job named, if any: it is its owner's from now on."""
@@ -69,12 +74,36 @@ class Checkpoints:
         if not is_theirs:
             raise _not_theirs()
 
-    async def _note(self, key: tuple[str, str, str], until: float) -> None:
+    async def _note(self, key: _Key, until: float) -> None:
         try:
-            await self._ledger.write(lambda c: note(c, *key, until), of=key[2])
+            await self._write(key, until)
         except LedgerUnavailable:
-            self._seen.pop(key, None)  # the next answer that shows it is another try
+            self._postpone(key, until)
+
+    async def _write(self, key: _Key, until: float) -> None:
+        await self._ledger.write(lambda c: note(c, *key, until), of=key[2])
+
+    def _postpone(self, key: _Key, until: float) -> None:
+        if len(self._unwritten) >= _MOST:
             log.warning("a checkpoint could not be written down; its owner has to read the result again")
+            return
+        self._unwritten[key] = until
+        if len(self._unwritten) == 1:
+            self._work(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        """Writes down what could not be written, one after the other, as soon as the ledger takes it."""
+        while self._unwritten:
+            key, until = next(iter(self._unwritten.items()))
+            try:
+                if until > self._wall():
+                    await self._write(key, until)
+            except ValueNotKept:
+                log.warning("a checkpoint could not be written down; its owner has to read the result again")
+            except LedgerUnavailable:
+                await asyncio.sleep(_PAUSE)
+                continue
+            del self._unwritten[key]
 
 
 def _not_theirs() -> Refused:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pytest
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from gateway.errors import Refused
 from gateway.jobs.checkpoints import Checkpoints
@@ -14,6 +15,7 @@ from gateway.jobs.shape import JobShape
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from tests.support.ledgers import NOON, Faulty
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 
@@ -34,19 +36,69 @@ class Heard(Faulty):
         return await super().read(work, of=of)
 
 
+def made(engine: Faulty, tasks: list[asyncio.Task[None]]) -> Checkpoints:
+    return Checkpoints(
+        Ledger(engine), lambda: NOON, lambda: 10.0, lambda work: tasks.append(asyncio.ensure_future(work))
+    )
+
+
+def job() -> Job:
+    no: frozenset[str] = frozenset()
+    shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
+    return Job("default", "job-1", "key:ci", shape, "/api/v1/marker", NOON)
+
+
+async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
+    faulty, tasks = Faulty(engine), list[asyncio.Task[None]]()
+    faulty.is_away = True
+    known = made(faulty, tasks)
+    for name in ("a", "b", "c"):
+        known.saw(job(), name)
+    await eventually(lambda: faulty.writes > 5)  # each once, and the first of them again
+    await known.check("default", "a", "key:ci")  # whom it was shown may use it meanwhile
+    faulty.is_away = False
+    await asyncio.gather(*tasks)
+    other = made(Faulty(engine), [])
+    for name in ("a", "b", "c"):
+        await other.check("default", name, "key:ci")
+    with pytest.raises(Refused):
+        await other.check("default", "a", "key:other")
+
+
+async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_written(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
+    monkeypatch.setattr("gateway.jobs.checkpoints._MOST", 2)
+    faulty, tasks, now = Faulty(engine), list[asyncio.Task[None]](), [NOON]
+    faulty.is_away = True
+    known = Checkpoints(
+        Ledger(faulty), lambda: now[0], lambda: 10.0, lambda work: tasks.append(asyncio.ensure_future(work))
+    )
+    with capture_logs() as logs:
+        for name in ("a", "b", "c"):
+            known.saw(job(), name)
+        await eventually(lambda: faulty.writes > 3)
+    assert sum(log["event"].startswith("a checkpoint could not") for log in logs) == 1
+    now[0] += 11
+    faulty.is_away = False
+    writes = faulty.writes
+    await asyncio.gather(*tasks)
+    assert faulty.writes - writes <= 1
+
+
 async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_gateway_s_upkeep(
     engine: Engine,
 ) -> None:
     """Else whoever submits with many would keep everybody's reservations from being renewed."""
     heard = Heard(engine)
     tasks: list[asyncio.Task[None]] = []
-    known = Checkpoints(
-        Ledger(heard), lambda: NOON, lambda: 10.0, lambda work: tasks.append(asyncio.ensure_future(work))
-    )
-    no: frozenset[str] = frozenset()
-    shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
+    known = made(heard, tasks)
     with pytest.raises(Refused):
         await known.check("default", "cp", "key:ci")
-    known.saw(Job("default", "job-1", "key:ci", shape, "/api/v1/marker", NOON), "cp")
+    known.saw(job(), "cp")
     await asyncio.gather(*tasks)
     assert heard.turns == ["key:ci", "key:ci"]
