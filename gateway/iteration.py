@@ -11,8 +11,8 @@ from typing import Any, Final
 
 MOST_SECONDS: Final = 0.004
 MOST_CHUNKS: Final = 3072  # as in turn.py
-_LITTLE: Final = MOST_SECONDS / 16  # to be called in each iteration would cost each a poll of the kernel
-_FEW: Final = MOST_CHUNKS // 16
+_LITTLE: Final = MOST_SECONDS / 4  # to be called in each iteration would cost each a poll of the kernel
+_FEW: Final = MOST_CHUNKS // 4
 
 
 class Iteration:
