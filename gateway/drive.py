@@ -75,6 +75,7 @@ class Drive:
                 self._await_future(awaited)
         finally:
             self._running = False
+            error = None  # its traceback holds this very frame: a cycle that only the garbage collector would end
         if self._pending is not None and self._awaited is not None:
             pending, self._pending = self._pending, None
             self.interrupt(pending)

@@ -6,6 +6,8 @@ that speaks plain HTTP. Proxies of the environment play no part; SSL_CERT_FILE d
 """
 
 import asyncio
+import ssl
+import time
 from typing import Final
 
 import aiohttp
@@ -14,11 +16,14 @@ from yarl import URL
 from gateway.auth.keyset import KeySet, NoKeys, read_jwks
 from gateway.auth.strict import read_object
 from gateway.errors import GatewayError
+from gateway.iteration import Iteration
 from gateway.settings import JwtIssuer
 from gateway.settings.access import check_fetched
+from gateway.webhooks.bounded import BoundedConnector, bounded_context
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _MOST_BYTES: Final = 256 * 1024
+_MOST_OF_WIRE: Final = 2 * _MOST_BYTES
 _MOST_URL: Final = 2048
 _PIECE: Final = 16 * 1024
 _OK: Final = 200
@@ -41,7 +46,7 @@ async def fetch_keys(issuer: JwtIssuer, deadline: float) -> KeySet:
         FetchFailed: for whatever is wrong with the provider, the way there, or its keys.
     """
     try:
-        async with asyncio.timeout(deadline), _session(deadline) as session:
+        async with asyncio.timeout(deadline), _session(deadline, await asyncio.to_thread(bounded_context)) as session:
             url = issuer.jwks if issuer.jwks is not None else await _discovered(session, issuer.issuer)
             return read_jwks(await _fetched(session, url), issuer.algorithms)
     except TimeoutError:
@@ -53,12 +58,13 @@ async def fetch_keys(issuer: JwtIssuer, deadline: float) -> KeySet:
         raise FetchFailed(_in_words(error)) from None
 
 
-def _session(deadline: float) -> aiohttp.ClientSession:
+def _session(deadline: float, context: ssl.SSLContext) -> aiohttp.ClientSession:
     # One for each fetch: there is one every few minutes, and so nothing is kept open and nothing needs to be closed.
+    iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=deadline),
         cookie_jar=aiohttp.DummyCookieJar(),
-        connector=aiohttp.TCPConnector(force_close=True),
+        connector=BoundedConnector(iteration, _MOST_OF_WIRE, force_close=True, ssl=context),
         headers=_HEADERS,
         auto_decompress=False,
         trust_env=False,

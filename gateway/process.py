@@ -37,4 +37,4 @@ def settle_memory() -> None:
     """Leaves what the start has made out of every later collection, and collects seldom: little here is cyclic."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(5_000, 20, 50)  # of 50,000 one collection may hold the loop for a tenth of a second

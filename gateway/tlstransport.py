@@ -176,6 +176,11 @@ class TlsTransport(asyncio.BufferedProtocol):
             return self._engine.object.context
         return default if self._raw is None else self._raw.get_extra_info(name, default)
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came, or may have, that the protocol above has not been given yet."""
+        return bool(self._rest) or self._is_scheduled or not self._is_reading
+
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
         return self._state in _ENDING or self._raw is None or self._raw.is_closing()

@@ -497,3 +497,18 @@ async def test_a_handshake_waits_for_an_iteration_that_has_time_for_it(certifica
         await asyncio.sleep(0)
     assert pair.raw.written.startswith(b"\x16\x03\x03")
     assert pair.raw.is_reading
+
+
+async def test_it_says_that_something_is_still_to_be_read(certificates: Path) -> None:
+    """Also where a turn ends exactly behind what the protocol above waited for."""
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    await pair.pour(pair.records([1]))
+    unread = [pair.tls.has_unread]
+    most = MOST_CHUNKS // RECORD
+    pair.give(pair.records([1] * most))
+    unread.append(pair.tls.has_unread)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    unread.append(pair.tls.has_unread)
+    assert (len(pair.above.data), unread) == (most + 1, [False, True, False])

@@ -13,10 +13,12 @@ Theory of operation. Where both sides stand is kept by the two state machines of
 - Bytes that belong to no answer close the connection. So do an early end, and anything that is not HTTP.
 - A turn of the loop reads a bounded number of bytes and of chunks; what is left over waits for the next turn.
 
-A connection carries another request only when its states say so: `is_reusable`, then `recycle`.
+A connection carries another request only when its states say so and nothing that came is still to be looked at:
+`is_reusable`, then `recycle`.
 """
 
 import asyncio
+import select
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -27,6 +29,7 @@ from gateway.forward.answer import AnswerHead
 from gateway.forward.reader import AnswerReader
 from gateway.forward.states import States
 from gateway.iteration import Iteration
+from gateway.tlstransport import TlsTransport
 from gateway.turn import SLICE, Turn
 
 _MAX_HELD_BYTES: Final = 131_072
@@ -49,6 +52,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_held_bytes",
         "_is_announced",
         "_iteration",
+        "_kernel",
         "_on_lost",
         "_reader",
         "_reading_paused",
@@ -71,7 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(
         self, on_lost: Callable[["UpstreamConnection"], None], known: dict[bytes, AnswerHead], iteration: Iteration
     ) -> None:
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | TlsTransport | None = None
         self.idle_since = 0.0
         self.reused = False
         self.writing_paused = False
@@ -93,6 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
+        self._kernel: select.poll | None = None
 
     def __repr__(self) -> str:
         states = repr(self._states)[1:-1].partition(" ")[2]
@@ -194,15 +199,28 @@ class UpstreamConnection(asyncio.Protocol):
             transport is not None
             and self._states.is_reusable
             and not self._reading_paused
-            and not self._has_more
+            and not self._has_unread
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0  # what was not taken might be what nobody will take
         )
 
     @property
+    def _has_unread(self) -> bool:
+        """Whether more may have come than was looked at: a turn that ended with the answer leaves it unseen."""
+        transport = self.transport
+        is_behind = isinstance(transport, TlsTransport) and transport.has_unread
+        return is_behind or self._has_more or self._turn_is_over or bool(self._backlog)
+
+    @property
     def is_idle(self) -> bool:
         """Whether `ask` may be called: nothing came and nothing was lost since `recycle`."""
-        return self.transport is not None and self._states.is_idle and not self.transport.is_closing()
+        transport = self.transport
+        return transport is not None and self._states.is_idle and not self._has_unread and not transport.is_closing()
+
+    @property
+    def has_news(self) -> bool:
+        """Asks the kernel whether bytes or an end came that the loop has not told of: not for the next request."""
+        return self._kernel is not None and bool(self._kernel.poll(0))
 
     def recycle(self) -> None:
         """Makes a reusable connection ready for another exchange; it holds nothing of the last one any more."""
@@ -226,6 +244,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Called by the loop."""
         self.transport = transport  # type: ignore[assignment] # a stream transport: create_connection makes no other
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)  # type: ignore[union-attr] # set the line before
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self._kernel = select.poll()
+            self._kernel.register(sock.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with the next bytes of the answer."""

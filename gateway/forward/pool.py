@@ -41,7 +41,8 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.is_idle and now - connection.idle_since < self.target.idle_timeout:
+            is_fresh = now - connection.idle_since < self.target.idle_timeout
+            if is_fresh and connection.is_idle and not connection.has_news:
                 connection.reused = True
                 return connection
             connection.discard()

@@ -1,5 +1,10 @@
 """What came and was not read yet, given out in slices without copying what is left: pure."""
 
+import re
+from typing import Final
+
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
+
 
 class Backlog:
     """Bytes of one connection, in the order in which they came."""
@@ -35,6 +40,13 @@ class Backlog:
             return place + len(mark) - len(seam)
         place = self._data.find(mark, self._place)
         return len(self) if place < 0 else place + len(mark) - self._place
+
+    def skip_empty_lines(self) -> int:
+        """Drops the empty lines that come next; how many bytes they had."""
+        found = _EMPTY_LINES.match(self._data, self._place)
+        skipped = 0 if found is None else found.end() - self._place
+        self._place += skipped
+        return skipped
 
     def clear(self) -> None:
         """Drops all of it."""

@@ -76,10 +76,12 @@ class ClientConnection(RequestHandler):
         "_bypass",
         "_coding",
         "_drive",
+        "_empty_bytes",
         "_head",
         "_head_bytes",
         "_in_head",
         "_is_again",
+        "_is_between",
         "_is_stalled",
         "_is_unread",
         "_iteration",
@@ -166,8 +168,10 @@ class ClientConnection(RequestHandler):
         self._bypass = Bypass()
         self._reading_body = False
         self._in_head = False
+        self._is_between = True
         self._head = b""
         self._head_bytes = 0
+        self._empty_bytes = 0  # of the lines before it
         self._again = b""
         self._is_again = False
         self._repeated: RawRequestMessage | None = None
@@ -436,16 +440,21 @@ class ClientConnection(RequestHandler):
         Raises:
             Refused: headers_too_large.
         """
-        data = self._feed(min(SLICE, self._backlog.through(_END, self._head)))
-        self._turn.spend(len(data), 1)  # a piece of a head costs the parser as much as a chunk, however short it is
+        # The parser would be given each two of them by themselves, for they look like the end of a head.
+        is_first = self._is_between and not self._head and not self._is_stalled
+        skipped = self._backlog.skip_empty_lines() if is_first else 0
+        has_more = self._backlog or self._is_stalled
+        data = self._feed(min(SLICE, self._backlog.through(_END, self._head))) if has_more else b""
+        self._turn.spend(skipped + len(data), 1)  # a piece of a head costs the parser as much as a chunk
+        self._empty_bytes += skipped
         self._head_bytes += len(data)
         if len(self._head) <= _LONGEST_LINE:
             self._head += data
         if self._messages:
             return
-        if self._head_bytes > MOST_HEAD_BYTES:
+        if self._empty_bytes + self._head_bytes > MOST_HEAD_BYTES:
             raise refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
-        if not self._in_head and data:
+        if not self._in_head and (data or skipped):
             self._in_head = True
             self.expect(self.live.state.pace.head, head_too_slow)
 
@@ -554,6 +563,7 @@ class ClientConnection(RequestHandler):
         await self.taken()  # closing has a deadline, but no such patience
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
+        self._is_between = not self.is_coded  # else the parser may hold some of the next head
         self.is_coded = False
         try:
             await self._until_message()
@@ -567,7 +577,7 @@ class ClientConnection(RequestHandler):
             self._is_again = False
             return self._repeated, EMPTY_PAYLOAD
         self._bypass.begin(self._head, self._head_bytes)
-        head, self._head, self._head_bytes = self._head, b"", 0
+        head, self._head, self._head_bytes, self._empty_bytes = self._head, b"", 0, 0
         message, self._body = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()

@@ -1,8 +1,8 @@
-"""A connection that bounds what a receiver can make of an answer.
+"""A connection that bounds what a server can make of an answer: receivers of webhooks, providers of keys.
 
 aiohttp skips interim answers (1xx) without an end, and hands the parser whatever has come, a quarter of a megabyte at
 once: thousands of small answers, which are parsed in one go while the loop stands still. Here the parser gets small
-pieces, and it gets no more than a few of them in all; what is encrypted is decrypted in turns.
+pieces in turns (turn.py), and it gets no more than a few of them in all; TLS is decrypted in turns, too.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.iteration import Iteration
 from gateway.tlstransport import TlsBuffers, TlsTransport
+from gateway.turn import Turn
 
 _PIECE: Final = 512
 _MOST_OF_A_HEAD: Final = 64 * 1024
@@ -24,14 +25,26 @@ _MOST_INTERIM: Final = 8
 _SWITCHING: Final = 101
 
 
+def bounded_context() -> ssl.SSLContext:
+    """What servers' certificates are judged by: the system's CAs, which takes the reading of files."""
+    context = ssl.create_default_context()
+    context.set_ecdh_curve("prime256v1")  # or the server may ask for a key of ffdhe8192: a quarter of a second
+    return context
+
+
 class BoundedHandler(ResponseHandler):
-    """Reads one answer: 64 KB until its head has ended, with 8 interim answers, and 16 KB from then on.
+    """Reads one answer: 64 KB until its head has ended, with 8 interim answers, and `most` bytes from then on.
 
     What asks for more before that is broken off, as something that is no HTTP; what comes behind is dropped unread.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, most: int) -> None:
         super().__init__(loop)
+        self._iteration = iteration
+        self._turn = Turn(iteration)
+        self._rest = b""  # waits for the next turn
+        self._waits = False
+        self._most = most
         self._left = _MOST_OF_A_HEAD
         self._interim = 0
         self._has_head = False
@@ -45,22 +58,56 @@ class BoundedHandler(ResponseHandler):
             return  # nobody waits for one
         if not self._has_head:
             self._has_head = True
-            self._left = _MOST_BEHIND
+            self._left = self._most
             super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport; and by the parent, with nothing, when reading is resumed."""
         if not data:
             super().data_received(data)
-        rest = memoryview(data)
-        while rest and not self._is_over and self._exception is None:
-            piece = rest[: min(_PIECE, self._left)]
-            rest = rest[len(piece) :]
+        elif self._waits:
+            self._rest += data
+        else:
+            self._go_on(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Called by the transport: what is left of a small answer is read all the same."""
+        if self._rest and len(self._rest) <= _MOST_BEHIND:
+            self._parse(self._rest, in_turns=False)
+        self._rest = b""
+        super().connection_lost(exc)
+
+    def _go_on(self, data: bytes) -> None:
+        """Parses until the turn is over; what is left waits for the next one, and no more is read."""
+        self._rest = self._parse(data, in_turns=True)
+        if self._rest:
+            self._waits = True
+            if self.transport is not None:
+                self.transport.pause_reading()
+            self._iteration.wait(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._waits = False
+        rest, self._rest = self._rest, b""
+        self._go_on(rest)
+        transport = self.transport
+        if not (self._waits or self._reading_paused or transport is None or transport.is_closing()):
+            transport.resume_reading()
+
+    def _parse(self, data: bytes, *, in_turns: bool) -> bytes:
+        turn, place = self._turn, 0
+        turn.work()
+        while place < len(data) and not self._is_over and self._exception is None and not (in_turns and turn.is_over):
+            piece = data[place : place + min(_PIECE, self._left)]
+            place += len(piece)
             self._left -= len(piece)
-            super().data_received(bytes(piece))
+            super().data_received(piece)
+            turn.spend(len(piece), piece.count(b"\n") // 2)  # a chunk has two line ends
             if not self._has_head and (self._left == 0 or self._interim > _MOST_INTERIM):
                 self._break_off()
             self._is_over |= self._left == 0
+        turn.rest()
+        return b"" if self._is_over or self._exception is not None else data[place:]
 
     def _break_off(self) -> None:
         self._is_over = True
@@ -72,10 +119,11 @@ class BoundedHandler(ResponseHandler):
 class BoundedConnector(aiohttp.TCPConnector):
     """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
 
-    def __init__(self, iteration: Iteration, **options: Any) -> None:
+    def __init__(self, iteration: Iteration, most: int = _MOST_BEHIND, **options: Any) -> None:
+        """`most`: bytes of the wire behind the head of an answer."""
         super().__init__(**options)
         self._iteration = iteration
-        self._factory = partial(BoundedHandler, loop=self._loop)  # type: ignore[assignment] # a subclass will do
+        self._factory = partial(BoundedHandler, self._loop, iteration, most)  # type: ignore[assignment] # a subclass
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         """As aiohttp's, but for TLS.

@@ -1,10 +1,15 @@
 """Hands a verified webhook on to a service of the operator's own."""
 
 import asyncio
+import ssl
+import time
 from typing import Final
 
 import aiohttp
 from yarl import URL
+
+from gateway.iteration import Iteration
+from gateway.webhooks.bounded import BoundedConnector, bounded_context
 
 _SUCCESS: Final = range(200, 300)
 
@@ -20,7 +25,8 @@ async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: floa
         NotTaken: it is not, or there is none.
     """
     try:
-        async with asyncio.timeout(deadline), _session() as session:
+        context = await asyncio.to_thread(bounded_context) if url.lower().startswith("https:") else True
+        async with asyncio.timeout(deadline), _session(context) as session:
             sent = {"Content-Type": "application/json", "User-Agent": "document-gateway", **headers}
             response = await session.post(URL(url, encoded=True), data=body, headers=sent, allow_redirects=False)
             status = response.status
@@ -33,9 +39,10 @@ async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: floa
         raise NotTaken(f"the answer is {status}")
 
 
-def _session() -> aiohttp.ClientSession:
+def _session(context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+    iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True),
+        connector=BoundedConnector(iteration, force_close=True, ssl=context),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the deadline is our own
         auto_decompress=False,

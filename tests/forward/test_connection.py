@@ -342,3 +342,19 @@ async def test_what_waits_for_its_turn_is_taken_when_the_connection_ends() -> No
         known.append(line.connection.is_answered)
     assert (known[0], known[-1]) == (False, True)  # a slice in each turn: it is no longer for being the last
     assert sum(map(len, line.requests[0].got)) == 9_000
+
+
+async def test_while_a_turn_is_over_nobody_else_gets_the_connection() -> None:
+    """What follows the answer may have come, and is not looked at before the next turn."""
+    line = line_asked()
+    line.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n")
+    line.connection.flow(line.requests[0])
+    line.connection.data_received(b"x" * 600_000)
+    is_reusable = [line.connection.is_reusable]
+    assert line.connection.is_answered
+    for _ in range(2):
+        await asyncio.sleep(0)
+    is_reusable.append(line.connection.is_reusable)
+    assert is_reusable == [False, True]
+    line.connection.recycle()
+    assert line.connection.is_idle

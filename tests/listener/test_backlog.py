@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,3 +44,23 @@ def test_a_mark_is_found_where_it_first_ends(before: str, text: str, taken: int)
     ends = (end for end in range(len(before) + 1, len(whole) + 1) if whole[:end].endswith(mark))
     expected = next(ends, len(whole)) - len(before)
     assert backlog.through(mark, before.encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "skipped"),
+    [
+        (b"", 0),
+        (b"GET", 0),
+        (b"\r\nGET", 2),
+        (b"\r\n\r\n", 4),
+        (b"\r\n\rG", 2),
+        (b"\n\r\n", 0),
+        (b"\r\n" * 9000, 18000),
+    ],
+)
+def test_empty_lines_are_skipped(data: bytes, skipped: int) -> None:
+    backlog = Backlog()
+    backlog.add(b"x" + data)
+    assert backlog.take(1) == b"x"
+    assert backlog.skip_empty_lines() == skipped
+    assert backlog.take(len(data)) == data[skipped:]
