@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -379,3 +381,24 @@ async def test_an_interrupt_during_a_bare_yield_resumes_once() -> None:
     run.drive.interrupt(error)
     await turns()
     assert run.ends == [error]
+
+
+def test_what_an_interrupt_ended_leaves_no_cycle_to_the_garbage_collector() -> None:
+    class Held:
+        """What the coroutine holds when it is ended."""
+
+    signal, held = Signal(), list[weakref.ref[Held]]()
+
+    async def work() -> None:
+        mine = Held()
+        held.append(weakref.ref(mine))
+        await signal
+
+    drive = Drive(work(), lambda _: None)
+    gc.disable()
+    try:
+        drive.step()
+        drive.interrupt(ValueError("ended"))
+        assert held[0]() is None
+    finally:
+        gc.enable()

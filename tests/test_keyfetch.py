@@ -8,17 +8,21 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.keyfetch import FetchFailed, _checked, fetch_keys
 from gateway.settings import JwtIssuer
+from gateway.turn import MOST_CHUNKS
 from tests.support.pure import PROPERTY
 from tests.support.tokens import jwk_of, jwks_of, p256_key
+from tests.support.work import counted_turns
 
 GOOD = jwks_of(jwk_of(p256_key(), kid="a"))
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -175,6 +179,25 @@ async def test_a_provider_that_speaks_no_http(data: bytes) -> None:
     async with server:
         with pytest.raises(FetchFailed, match="closed the connection or does not speak HTTP"):
             await fetch_keys(issuer_at(origin), 5.0)
+
+
+@pytest.mark.parametrize("data", [
+    b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40_000,
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 200_000,
+], ids=["interim", "crumbs"])  # fmt: skip
+async def test_a_provider_that_sends_much_and_says_little_has_turns_and_a_bound(data: bytes) -> None:
+    server, origin = await raw_provider(data)
+    counted = ResponseHandler.data_received
+    async with counted_turns() as work, server:
+        with (
+            patch.object(
+                ResponseHandler, "data_received", work.counting(counted, lambda _, piece: piece.count(b"\n"))
+            ),
+            pytest.raises(FetchFailed),
+        ):
+            await fetch_keys(issuer_at(origin), 5.0)
+    assert 0 < work.most <= 3 * MOST_CHUNKS
+    assert work.total < 200_000
 
 
 async def test_nobody_there(unused_tcp_port: int) -> None:
