@@ -75,7 +75,9 @@ class Drive:
                 self._await_future(awaited)
         finally:
             self._running = False
-            error = None  # its traceback holds this very frame: a cycle that only the garbage collector would end
+            if error is not None:
+                # It holds this frame and its callers, which hold the error: a cycle for the garbage collector.
+                error.__traceback__ = None
         if self._pending is not None and self._awaited is not None:
             pending, self._pending = self._pending, None
             self.interrupt(pending)
