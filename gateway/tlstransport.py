@@ -17,7 +17,7 @@ and of connection_lost exactly once if it ever heard of connection_made.
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
@@ -91,6 +91,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_is_scheduled",
         "_iteration",
         "_loop",
+        "_of",
         "_raw",
         "_rest",
         "_state",
@@ -106,9 +107,13 @@ class TlsTransport(asyncio.BufferedProtocol):
         loop: asyncio.AbstractEventLoop,
         iteration: Iteration,
         *,
+        of: Hashable = None,
         server: str | None = None,
     ) -> None:
-        """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself."""
+        """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself.
+
+        `of` is the peer whose turn it takes where many wait (Iteration.wait).
+        """
         self._above = above
         self._buffers = buffers
         self._engine = TlsEngine(context, server)
@@ -117,6 +122,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._rest = b""  # of what was read, for the next turn
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
+        self._of = of
         self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
         self._is_paused = False  # by the protocol above
@@ -218,12 +224,13 @@ class TlsTransport(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the loop, when it read so much."""
         came = self._buffers.wire[:nbytes]
-        if self._state is TlsState.OPEN and self._is_reading and self._engine.is_one(came):
-            self._take_one(came)
-        elif self._state in _ENDING:
+        if self._state in _ENDING:
             return
-        elif self._rest:  # a transport may deliver once more after it was told to pause
+        if self._rest or self._iteration.is_full:  # a transport may deliver once more after it was told to pause
             self._rest += came
+            self._read_or_wait()
+        elif self._state is TlsState.OPEN and self._is_reading and self._engine.is_one(came):
+            self._take_one(came)
         else:
             self._decrypt(came)
 
@@ -296,7 +303,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         is_over = bool(self._rest) or self._turn.is_over
         if is_over and self._may_deliver() and not self._is_scheduled:
             self._is_scheduled = True
-            self._iteration.wait(self._next_turn)
+            is_small = self._state is TlsState.HANDSHAKE or self._turn.is_small
+            self._iteration.wait(self._next_turn, self._of, is_small=is_small)
         reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
         raw = self._raw
         if raw is not None and reads is not self._is_reading and not raw.is_closing():

@@ -68,8 +68,12 @@ class Turn:
             self._since = now
         if self._bytes >= MOST_BYTES or self._chunks >= MOST_CHUNKS or self._seconds >= MOST_SECONDS:
             return True
-        has_its_part = self._seconds >= MOST_SECONDS / SMALL or self._chunks >= MOST_CHUNKS // SMALL
-        return has_its_part and self._iteration.is_over
+        return self._iteration.is_over and not self.is_small
+
+    @property
+    def is_small(self) -> bool:
+        """Whether no more was taken of this turn than each has in any case."""
+        return self._seconds < MOST_SECONDS / SMALL and self._chunks < MOST_CHUNKS // SMALL
 
     def _begin(self) -> None:
         self._number = self._iteration.number

@@ -44,6 +44,56 @@ def test_they_are_served_in_their_order_and_each_once_in_an_iteration() -> None:
     assert alone.turns == [0]
 
 
+def test_peers_have_their_turns_however_many_connections_they_have() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    served: list[str] = []
+
+    def take(name: str) -> None:
+        served.append(name)
+        loop.now += MOST_SECONDS
+
+    for number in range(100):
+        iteration.wait(partial(take, f"a{number}"), "a")
+    iteration.wait(partial(take, "b0"), "b")
+    iteration.wait(partial(take, "c0"), "c")
+    for _ in range(4):
+        loop.iterate()
+    assert served == ["a0", "b0", "c0", "a1"]
+
+
+def test_small_ones_come_first_and_one_large_one_in_each_iteration() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    served: list[str] = []
+
+    def take(name: str, seconds: float) -> None:
+        served.append(name)
+        loop.now += seconds
+
+    for number in range(4):
+        iteration.wait(partial(take, f"large{number}", MOST_SECONDS * 0.75))
+        iteration.wait(partial(take, f"small{number}", MOST_SECONDS * 0.6), is_small=True)
+    loop.iterate()
+    assert served == ["small0", "small1", "large0"]
+    loop.iterate()
+    assert served[3:] == ["small2", "small3", "large1"]
+    loop.iterate()
+    assert served[6:] == ["large2", "large3"]
+
+
+def test_what_is_far_over_is_full() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    iteration.add(MOST_SECONDS * 1.9, 0)
+    assert (iteration.is_over, iteration.is_full) == (True, False)
+    iteration.add(MOST_SECONDS * 0.2, 0)
+    full = [iteration.is_full]
+    loop.iterate()
+    full.append(iteration.is_full)
+    assert full == [True, False]
+
+
 def test_the_loop_is_left_alone_while_little_happens() -> None:
     loop = Loop()
     iteration = Iteration(loop.clock, loop.call_soon)

@@ -97,7 +97,9 @@ class AdminConnection(RequestHandler):
         if self._deadline is None:
             self._expect(_HEAD)
         self._backlog.add(data)
-        if not self._turn_is_over:
+        if self._iteration.is_full and not self._turn_is_over:
+            self._end_turn()
+        elif not self._turn_is_over:
             self._parse()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
@@ -179,7 +181,7 @@ class AdminConnection(RequestHandler):
         self._turn_is_over = True
         if self.transport is not None:
             self.transport.pause_reading()
-        self._iteration.wait(self._begin_turn)
+        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=self._turn.is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

@@ -305,7 +305,9 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if data:
             self._has_more = False
+            turn.work()
             turn.spend(len(data), self._take(data))
+            turn.rest()
             if turn.is_over:
                 self._end_turn()
 

@@ -217,7 +217,7 @@ class Acceptor:
         self, accepted: socket.socket, connection: Accepted, context: SSLContext, ends: float
     ) -> None:
         """Lets TLS begin, and end within its time."""
-        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration)
+        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=connection.peer.ip)
         try:
             await self._loop.connect_accepted_socket(lambda: tls, accepted)
             async with asyncio.timeout_at(ends):

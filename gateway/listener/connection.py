@@ -12,6 +12,7 @@ This is the one file that stands on aiohttp's private names (each has a test): `
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -265,7 +266,7 @@ class ClientConnection(RequestHandler):
     async def _wait_for_turn(self) -> None:
         self._turn.rest()
         self._my_turn.clear()
-        self._iteration.wait(self._begin_turn)
+        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=self._turn.is_small)
         await self._my_turn
 
     def _begin_turn(self) -> None:
@@ -538,12 +539,21 @@ class ClientConnection(RequestHandler):
             if taken != self._last_progress:
                 self._last_progress = taken
                 self.deadline = now + self.live.state.pace.send_idle
-        if now >= self.deadline or (now >= self._window_ends and self._is_too_slow(now)):
-            self.expect_nothing()
-            if self._drive is None:
-                self.abort()  # it was closed, but what was written is not taken
-            else:
-                self._drive.interrupt(self._late())
+        if self._is_overdue(now):  # many may be, in one sweep
+            self._iteration.wait(partial(self._end_wait, now), self.peer.ip, is_small=True)
+
+    def _is_overdue(self, now: float) -> bool:
+        return now >= self.deadline or (now >= self._window_ends and self._is_too_slow(now))
+
+    def _end_wait(self, now: float) -> None:
+        """Ends the wait that was overdue then, if it has not ended meanwhile."""
+        if not self._is_overdue(now):
+            return
+        self.expect_nothing()
+        if self._drive is None:
+            self.abort()  # it was closed, but what was written is not taken
+        else:
+            self._drive.interrupt(self._late())
 
     # The loop of one connection
 
