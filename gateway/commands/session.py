@@ -57,7 +57,10 @@ def change(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
 
 def quietly() -> None:
     """Keeps the ledger's log events off standard output: a command says itself what went wrong."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),  # the default wants a standard output, which may be closed
+    )
 
 
 def user_name() -> str:
