@@ -10,7 +10,7 @@ from aiohttp.http import HttpVersion11
 from pydantic import BaseModel, ValidationError
 
 from gateway.admin.problem import AdminProblem, InvalidValue
-from gateway.auth.strict import member_twice
+from gateway.auth.strict import MOST_MARKS, has_too_many_marks, member_twice
 
 MOST_BYTES: Final = 65_536
 _SECONDS: Final = 10.0
@@ -80,6 +80,9 @@ async def _whole(request: web.Request) -> bytes:
 
 
 def _validated_json(model: type[M], body: bytes) -> M:
+    if has_too_many_marks(body):
+        told = f"A body has {MOST_MARKS:,} quotation marks, commas and brackets at the most."
+        raise AdminProblem("body_malformed", told)
     twice = member_twice(body)
     if twice is not None:
         raise AdminProblem("body_malformed", f"The body has the member {twice[:_LONGEST]!a} twice.")

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from gateway.auth.strict import read_object
+from gateway.auth.strict import MOST_MARKS, read_object
 from gateway.errors import Refused, refuse
 from gateway.model import Reason
 from gateway.settings.webhooks import WebhookIn
@@ -18,7 +18,10 @@ from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TI
 _TOLERANCE: Final = 300.0
 _SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
 _LONGEST: Final = 256
-_MALFORMED: Final = "The body must be one JSON object whose request_id is a text of 1 to 256 characters."
+_MALFORMED: Final = (
+    "The body must be one JSON object whose request_id is a text of 1 to 256 characters, "
+    f"with {MOST_MARKS:,} quotation marks, commas and brackets at the most."
+)
 _UNSIGNED: Final = Sent(None, None, None, None)
 
 

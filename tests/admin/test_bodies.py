@@ -146,11 +146,16 @@ async def test_a_compressed_body_is_not_unpacked(api: Api) -> None:
     answer.is_problem(415, "unsupported_media_type")
 
 
-async def test_ten_thousand_faults_are_a_short_answer(api: Api) -> None:
-    body = {f"name-{number}": 1 for number in range(4000)}
+async def test_thousands_of_faults_are_a_short_answer(api: Api) -> None:
+    body = {f"name-{number}": 1 for number in range(3300)}
     problem = (await api("POST", KEYS, body)).is_problem(422, "invalid")
     assert len(problem["errors"]) == 100
     assert "(and 99 more, see errors)" in problem["detail"]
+
+
+async def test_a_body_that_would_take_long_to_read_is_not_read(api: Api) -> None:
+    problem = (await api("POST", KEYS, data=b'{"id": [' + b"[]," * 12_000 + b"1]}")).is_problem(400, "body_malformed")
+    assert problem["detail"] == "A body has 10,000 quotation marks, commas and brackets at the most."
 
 
 async def test_what_is_twice_in_a_query_is_refused(api: Api) -> None:

@@ -1,8 +1,10 @@
 """Which member a text has twice; what read_object and decode_base64url refuse, test_jws.py and test_jwt.py tell."""
 
+import json
+
 import pytest
 
-from gateway.auth.strict import member_twice, read_object
+from gateway.auth.strict import MOST_MARKS, has_too_many_marks, member_twice, read_object
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,16 @@ def test_a_member_that_is_there_twice_is_named(text: str, name: str | None) -> N
 @pytest.mark.parametrize("text", [b"", b"\xff", b"{", b'{"a": 1, "a": 2', b"\xef\xbb\xbf{}", b"[" * 100_000])
 def test_what_is_no_json_has_no_members(text: bytes) -> None:
     assert member_twice(text) is None
+
+
+@pytest.mark.parametrize("mark", ['"x"', "1,", "[],", '{"a":1},'])
+def test_what_would_take_long_to_read_is_not_read(mark: str) -> None:
+    many = f'{{"a": [{",".join([mark.strip(",")] * MOST_MARKS)}]}}'.encode()
+    assert json.loads(many)
+    assert has_too_many_marks(many)
+    assert read_object(many) is None
+
+
+def test_length_alone_is_no_reason() -> None:
+    members = {"text": "x" * 1_000_000, "list": [1] * (MOST_MARKS - 20)}
+    assert read_object(json.dumps(members).encode()) == members

@@ -95,6 +95,7 @@ def test_a_signed_body_loses_the_secret_too() -> None:
         b"", b"[]", b"null", b"{", b"\xff", b"{}", b'{"request_id":1}', b'{"request_id":""}', b'{"request_id":null}',
         b'{"request_id":"a","request_id":"b"}', b'{"request_id":"\\u0000"}', b'{"request_id":"\\ud800"}',
         json.dumps({"request_id": "x" * 257}).encode(), b"[" * 100_000,
+        b'{"request_id":"a","x":[' + b"[]," * 6000 + b"1]}",
         b'{"request_id":"a","webhook_secret":"b","x":1e999}', b'{"request_id":"a","x":NaN}',
     ],
 )  # fmt: skip
