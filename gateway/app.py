@@ -253,7 +253,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
 
         keys = KeyAdmin(books.ledger, lambda: live.state.settings, time.time, os.urandom)
         desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
-        application = make_admin(live, registry, _probed(health, books, reloader), desk, time.monotonic)
+        application = make_admin(live, registry, _probed(health, books, reloader), desk, time.monotonic, iteration)
         admin_tls = admin_certificates.listener_context if admin_certificates else None
         admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls, iteration))
         registry.register(of_admin(admin_acceptor))

@@ -16,6 +16,7 @@ and of connection_lost exactly once if it ever heard of connection_made.
 """
 
 import asyncio
+import select
 import ssl
 from collections.abc import Hashable, Iterable
 from enum import Enum, auto
@@ -96,7 +97,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_rest",
         "_state",
         "_turn",
+        "_waits_since",
         "opened",
+        "waited",
     )
 
     def __init__(
@@ -125,12 +128,15 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._of = of
         self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
+        self._waits_since = 0.0
         self._is_paused = False  # by the protocol above
         self._is_reading = True
         self._is_announced = False  # to the protocol above
         self._error: Exception | None = None
         self._state = TlsState.HANDSHAKE
         self.opened: asyncio.Future[None] = loop.create_future()
+        self.waited = 0.0
+        """Seconds in which what the peer sent waited for its turn: no fault of the peer's."""
 
     def __repr__(self) -> str:
         paused = " paused" if self._is_paused else ""
@@ -186,6 +192,20 @@ class TlsTransport(asyncio.BufferedProtocol):
     def has_unread(self) -> bool:
         """Whether something came, or may have, that the protocol above has not been given yet."""
         return bool(self._rest) or self._is_scheduled or not self._is_reading
+
+    @property
+    def waits(self) -> bool:
+        """Whether something came that waits for its turn."""
+        return self._is_scheduled and self._may_deliver()
+
+    @property
+    def is_reset(self) -> bool:
+        """Asks the kernel whether the peer broke the connection off, which nobody notices while nothing is read."""
+        if self._is_reading or self._raw is None:
+            return False
+        kernel = select.poll()
+        kernel.register(self._raw.get_extra_info("socket").fileno(), 0)  # asked for or not, it tells of HUP and ERR
+        return bool(kernel.poll(0))
 
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
@@ -303,6 +323,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         is_over = bool(self._rest) or self._turn.is_over
         if is_over and self._may_deliver() and not self._is_scheduled:
             self._is_scheduled = True
+            self._waits_since = self._iteration.clock()
             is_small = self._state is TlsState.HANDSHAKE or self._turn.is_small
             self._iteration.wait(self._next_turn, self._of, is_small=is_small)
         reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
@@ -316,6 +337,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _next_turn(self) -> None:
         self._is_scheduled = False
+        self.waited += self._iteration.clock() - self._waits_since
         if self._rest and self._may_deliver():
             rest, self._rest = self._rest, b""
             self._decrypt(memoryview(rest))

@@ -492,11 +492,12 @@ async def test_a_handshake_waits_for_an_iteration_that_has_time_for_it(certifica
     with_want(pair.peer.do_handshake)
     pair.iteration.add(1.0, 0)
     pair.give(pair.outgoing.read())
-    assert (bytes(pair.raw.written), pair.raw.is_reading) == (b"", False)
+    assert (bytes(pair.raw.written), pair.raw.is_reading, pair.tls.waits) == (b"", False, True)
     for _ in range(3):
         await asyncio.sleep(0)
     assert pair.raw.written.startswith(b"\x16\x03\x03")
-    assert pair.raw.is_reading
+    assert (pair.raw.is_reading, pair.tls.waits) == (True, False)
+    assert pair.tls.waited > 0.0
 
 
 async def test_it_says_that_something_is_still_to_be_read(certificates: Path) -> None:

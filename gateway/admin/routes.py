@@ -8,24 +8,25 @@ from aiohttp import web
 from gateway.admin.body import expect_later, read_body, read_query
 from gateway.admin.desk import Call, Desk
 from gateway.admin.operations import Operation, make_operations
+from gateway.iteration import Iteration
 
 ACTOR: Final = web.RequestKey("actor", str)
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def add_operations(application: web.Application, desk: Desk) -> None:
-    """Adds all of them."""
+def add_operations(application: web.Application, desk: Desk, iteration: Iteration) -> None:
+    """Adds all of them; their answers are written in turns of the loop's `iteration`."""
     for operation in make_operations():
-        handle = _handle(operation, desk)
+        handle = _handle(operation, desk, iteration)
         # An upstream's ids may have braces, which aiohttp keeps to itself unless it is told otherwise.
         path = operation.path.replace("{request_id}", "{request_id:[^/]+}")
         application.router.add_route(operation.method, path, handle, expect_handler=expect_later)
 
 
-def _handle(operation: Operation, desk: Desk) -> _Handle:
+def _handle(operation: Operation, desk: Desk, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
         answer = await operation.run(desk, await _call(operation, request))
-        body = answer.model_dump_json(ensure_ascii=True).encode("ascii")
+        body = await iteration.run(lambda: answer.model_dump_json(ensure_ascii=True).encode("ascii"), request.remote)
         return web.Response(body=body, status=operation.status, content_type="application/json")
 
     return handle

@@ -6,6 +6,7 @@ Whatever goes wrong behind that becomes a problem here, and nothing that is answ
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -21,6 +22,7 @@ from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
 from gateway.headers import read_fields
+from gateway.iteration import Iteration
 from gateway.ledger.keys import KeyProblem
 from gateway.state import Live
 
@@ -47,13 +49,14 @@ def make_admin(
     probed: Probed,
     desk: Desk,
     monotonic: Callable[[], float],
+    iteration: Iteration,
 ) -> web.Application:
-    """Makes the application of the admin listener."""
+    """Makes the application of the admin listener: what it has to write takes its turn in the loop's `iteration`."""
     app = web.Application(middlewares=[_boundary(Guard(live, monotonic))])
     app.on_response_prepare.append(_without_server)
     probes = _probes(live, probed)
-    app.add_routes([*probes, web.get("/metrics", _metrics(registry))])
-    add_operations(app, desk)
+    app.add_routes([*probes, web.get("/metrics", _metrics(registry, iteration))])
+    add_operations(app, desk, iteration)
     return app
 
 
@@ -121,10 +124,11 @@ def _probes(live: Live, probed: Probed) -> list[web.RouteDef]:
     return [web.get("/livez", livez), web.get("/readyz", readyz)]
 
 
-def _metrics(registry: CollectorRegistry) -> _Handle:
+def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        body = await iteration.run(partial(encode, registry), request.remote)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     return metrics
 

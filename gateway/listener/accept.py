@@ -25,6 +25,8 @@ from gateway.tlstransport import TlsBuffers, TlsTransport
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
+_MORE: Final = 0.1
+"""Seconds more for a handshake whose time is over while it waits for a turn of ours."""
 # All from the start on, at 0: what begins at 1 has no increase that anyone could see.
 _WHYS: Final = ("silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
 _NOBODY: Final = Networks()
@@ -220,12 +222,21 @@ class Acceptor:
         tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=connection.peer.ip)
         try:
             await self._loop.connect_accepted_socket(lambda: tls, accepted)
-            async with asyncio.timeout_at(ends):
-                await tls.opened
+            await self._opened(tls, ends)
         except BaseException as error:
+            tls.opened.cancel()
             if not isinstance(error, (SSLError, UnicodeError)):  # these two are told to the peer by an alert
                 tls.abort()
             raise
+
+    async def _opened(self, tls: TlsTransport, ends: float) -> None:
+        """Waits for the end of the handshake; what waits for its turn with us has so much longer."""
+        while not tls.opened.done():
+            left = ends + tls.waited - self._loop.time()
+            if left <= 0 and not tls.waits:
+                raise TimeoutError
+            await asyncio.wait([tls.opened], timeout=max(left, _MORE))
+        tls.opened.result()
 
     async def _first_byte(self, accepted: socket.socket, ends: float) -> None:
         """Waits until TLS has something to read: who connects and says nothing, as probes do, costs no more."""

@@ -30,8 +30,10 @@ from gateway.listener.backlog import Backlog
 from gateway.listener.bypass import Bypass
 from gateway.listener.coding import Coding
 from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
+from gateway.listener.pace import TICK
 from gateway.model import Fields, Peer, Reason
 from gateway.state import Live
+from gateway.tlstransport import TlsTransport
 from gateway.turn import SLICE, Turn
 
 _READ_SIZE: Final = 262_144
@@ -95,6 +97,7 @@ class ClientConnection(RequestHandler):
         "_reading_body",
         "_repeated",
         "_serve",
+        "_tls",
         "_traffic",
         "_turn",
         "_window_bytes",
@@ -188,6 +191,7 @@ class ClientConnection(RequestHandler):
         self._last_progress = 0
         self._window_ends = _FOREVER
         self._window_bytes = 0
+        self._tls: TlsTransport | None = None
         self.is_revoked = False
 
     # What the handler uses
@@ -392,6 +396,7 @@ class ClientConnection(RequestHandler):
         super(RequestHandler, self).connection_made(transport)
         transport.set_write_buffer_limits(high=_HIGH_WATER)  # type: ignore[attr-defined] # a stream transport
         self._manager.connection_made(self, transport)  # type: ignore[union-attr,arg-type] # both stand until it is lost
+        self._tls = transport  # type: ignore[assignment] # this listener has no other
         self.ends_at = self._loop.time() + self.live.state.pace.lifetime
         self._on_start(self)
         self._drive = Drive(self.start(), self._ended)
@@ -529,8 +534,16 @@ class ClientConnection(RequestHandler):
     def sweep(self, now: float) -> None:
         """Ends the present wait when its time is over or its bytes come too slowly; `now` is the loop's time.
 
-        The connection itself retires when its own time is over.
+        The connection itself retires when its own time is over. While what came waits for its turn with us, no time
+        of the client's passes.
         """
+        if self._tls is not None and self._tls.is_reset:
+            self._tls.abort()
+            return
+        if self._waits_for_us:
+            self.deadline += TICK
+            self._window_ends += TICK
+            return
         if now >= self.ends_at:
             self.ends_at = _FOREVER
             self.retire()
@@ -541,6 +554,10 @@ class ClientConnection(RequestHandler):
                 self.deadline = now + self.live.state.pace.send_idle
         if self._is_overdue(now):  # many may be, in one sweep
             self._iteration.wait(partial(self._end_wait, now), self.peer.ip, is_small=True)
+
+    @property
+    def _waits_for_us(self) -> bool:
+        return self._my_turn.is_awaited or (self._tls is not None and self._tls.waits)
 
     def _is_overdue(self, now: float) -> bool:
         return now >= self.deadline or (now >= self._window_ends and self._is_too_slow(now))

@@ -1,11 +1,17 @@
 """No client holds the loop for others, however it cuts what it sends: counted in chunks for each turn of the loop."""
 
 import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from gateway import iteration
+from gateway.iteration import Iteration
 from gateway.listener.connection import ClientConnection
 from gateway.tlsengine import RECORDS_AT_ONCE
 from gateway.tlstransport import RECORD
@@ -186,3 +192,54 @@ async def test_records_of_one_byte_take_their_turns(sort: Upload, gateway: Runni
     assert backend.requests[0].body == body
     assert work.total >= len(body)
     assert work.most <= 1024 + MOST_CHUNKS // RECORD + RECORDS_AT_ONCE  # the head is one record
+
+
+def connections(gateway: Running) -> list[ClientConnection]:
+    return gateway.gateway._connections.all()
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30.0):
+        while not is_true():  # noqa: ASYNC110 -- what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def busy(gateway: Running) -> Iterator[None]:
+    """Lets the loop have no time for anybody, until the end of this."""
+    of_all: Iteration = gateway.gateway._acceptor._iteration
+    with (
+        patch.object(Iteration, "is_over", property(lambda _: True)),
+        patch.object(Iteration, "is_full", property(lambda _: True)),
+        patch.object(Iteration, "_schedule", lambda _: None),
+    ):
+        yield
+    of_all._schedule()
+
+
+async def test_while_a_head_waits_for_the_loop_its_time_stands_still(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        client.send(b"GET /api/v1/marker/x HTTP/1.1\r\n")
+        await until(lambda: any(not connection.is_idle for connection in connections(gateway)))
+        (connection,) = connections(gateway)
+        with busy(gateway):
+            client.send(request("GET", "/x").partition(b"\r\n")[2])
+            await until(lambda: connection._waits_for_us)
+            connection.sweep(asyncio.get_running_loop().time() + 1000.0)
+        assert (await client.response()).status == 404
+
+
+async def test_who_breaks_off_while_nothing_is_read_is_noticed(gateway: Running) -> None:
+    client = await gateway.connect()
+    await until(lambda: bool(connections(gateway)))
+    (connection,) = connections(gateway)
+    linger_not = struct.pack("ii", 1, 0)
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
+    with busy(gateway):
+        client.send(request())
+        await until(lambda: connection._waits_for_us)
+        client.abort()
+        tls: Any = connection.transport
+        await until(lambda: tls.is_reset)
+        connection.sweep(0.0)
+        await until(lambda: not gateway.gateway._acceptor.connections)
