@@ -324,7 +324,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         if is_over and self._may_deliver() and not self._is_scheduled:
             self._is_scheduled = True
             self._waits_since = self._iteration.clock()
-            is_small = self._state is TlsState.HANDSHAKE or self._turn.is_small
+            is_small = self._state is TlsState.HANDSHAKE or self._turn.needs_little(len(self._rest))
             self._iteration.wait(self._next_turn, self._of, is_small=is_small)
         reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
         raw = self._raw

@@ -15,6 +15,9 @@ MOST_SECONDS: Final = 0.003
 SMALL: Final = 8
 """This part of a turn each connection has, whatever others take: most requests need no more."""
 
+FEW_BYTES: Final = 4096
+"""More than a poll has with a token, and less than heads of those who want to cost much."""
+
 SLICE: Final = 8192  # bytes of the wire that a parser is given at once: of 6 bytes each, chunks for two milliseconds
 
 
@@ -74,6 +77,10 @@ class Turn:
     def is_small(self) -> bool:
         """Whether no more was taken of this turn than each has in any case."""
         return self._seconds < MOST_SECONDS / SMALL and self._chunks < MOST_CHUNKS // SMALL
+
+    def needs_little(self, waiting: int) -> bool:
+        """Whether little was taken of this turn, and so few bytes wait that little more will be."""
+        return self.is_small and waiting <= FEW_BYTES
 
     def _begin(self) -> None:
         self._number = self._iteration.number

@@ -2,7 +2,7 @@ import pytest
 
 from gateway import iteration as shared
 from gateway.iteration import Iteration
-from gateway.turn import MOST_BYTES, MOST_CHUNKS, MOST_SECONDS, SMALL, Turn
+from gateway.turn import FEW_BYTES, MOST_BYTES, MOST_CHUNKS, MOST_SECONDS, SMALL, Turn
 from tests.support.loop import Loop
 
 
@@ -103,3 +103,13 @@ def test_what_one_takes_counts_for_all_once(loop: Loop, iteration: Iteration) ->
     assert is_over(turns[0])
     loop.iterate()
     assert not is_full(iteration)
+
+
+def test_who_has_a_large_head_waits_behind_polls(loop: Loop, iteration: Iteration) -> None:
+    turn = Turn(iteration)
+    assert turn.needs_little(FEW_BYTES)
+    assert not turn.needs_little(FEW_BYTES + 1)
+    turn.work()
+    loop.now += MOST_SECONDS
+    turn.rest()
+    assert not turn.needs_little(0)

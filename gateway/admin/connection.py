@@ -181,7 +181,8 @@ class AdminConnection(RequestHandler):
         self._turn_is_over = True
         if self.transport is not None:
             self.transport.pause_reading()
-        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=self._turn.is_small)
+        is_small = self._turn.needs_little(len(self._backlog))
+        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

@@ -270,7 +270,8 @@ class ClientConnection(RequestHandler):
     async def _wait_for_turn(self) -> None:
         self._turn.rest()
         self._my_turn.clear()
-        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=self._turn.is_small)
+        is_small = self._turn.needs_little(len(self._backlog))
+        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=is_small)
         await self._my_turn
 
     def _begin_turn(self) -> None:

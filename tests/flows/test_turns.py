@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -204,10 +204,11 @@ async def until(is_true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-@contextmanager
-def busy(gateway: Running) -> Iterator[None]:
+@asynccontextmanager
+async def busy(gateway: Running) -> AsyncIterator[None]:
     """Lets the loop have no time for anybody, until the end of this."""
     of_all: Iteration = gateway.gateway._acceptor._iteration
+    await until(lambda: not of_all._is_scheduled)
     with (
         patch.object(Iteration, "is_over", property(lambda _: True)),
         patch.object(Iteration, "is_full", property(lambda _: True)),
@@ -222,7 +223,7 @@ async def test_while_a_head_waits_for_the_loop_its_time_stands_still(gateway: Ru
         client.send(b"GET /api/v1/marker/x HTTP/1.1\r\n")
         await until(lambda: any(not connection.is_idle for connection in connections(gateway)))
         (connection,) = connections(gateway)
-        with busy(gateway):
+        async with busy(gateway):
             client.send(request("GET", "/x").partition(b"\r\n")[2])
             await until(lambda: connection._waits_for_us)
             connection.sweep(asyncio.get_running_loop().time() + 1000.0)
@@ -235,7 +236,7 @@ async def test_who_breaks_off_while_nothing_is_read_is_noticed(gateway: Running)
     (connection,) = connections(gateway)
     linger_not = struct.pack("ii", 1, 0)
     client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
-    with busy(gateway):
+    async with busy(gateway):
         client.send(request())
         await until(lambda: connection._waits_for_us)
         client.abort()
