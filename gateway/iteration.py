@@ -10,11 +10,9 @@ others in later ones: sixty clients that flood hold the loop no longer than two 
 As long as an iteration is not full, who needs little is not asked to wait at all: see SMALL in turn.py.
 """
 
-import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 MOST_SECONDS: Final = 0.004
 MOST_CHUNKS: Final = 3072  # as in turn.py
@@ -24,7 +22,6 @@ _FULL: Final = 2
 _LITTLE: Final = MOST_SECONDS / 4  # to be called in each iteration would cost each a poll of the kernel
 _FEW: Final = MOST_CHUNKS // 4
 Begin = Callable[[], None]
-T = TypeVar("T")
 
 
 class Queue:
@@ -94,17 +91,6 @@ class Iteration:
         if not self._is_scheduled:
             self._schedule()
 
-    async def run(self, work: Callable[[], T], of: Hashable = None) -> T:
-        """Does a piece of work that can't be divided: now, or in a later iteration if this one is over."""
-        if not self.is_over:
-            begun = self.clock()
-            result = work()
-            self.add(self.clock() - begun, 0)
-            return result
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.wait(partial(_do, work, done), of)
-        return await done
-
     def _schedule(self) -> None:
         self._is_scheduled = True
         self._call_soon(self._begin)
@@ -128,13 +114,3 @@ class Iteration:
                 break
             waiting.take()()
             self._seconds = self.clock() - begun  # all of it: a turn counts its own work alone
-
-
-def _do(work: Callable[[], T], done: "asyncio.Future[T]") -> None:
-    """Within the turn: who waits for the result goes on in the loop's next iteration, when it costs nothing more."""
-    if done.cancelled():
-        return
-    try:
-        done.set_result(work())
-    except Exception as error:  # noqa: BLE001 -- it is raised where the result is waited for
-        done.set_exception(error)

@@ -20,7 +20,7 @@ LEVELS = [
     body.submitbody body.spool body.counter body.turns body.workerprocess body.worker""",
     "ledger jobfacts acquaintance auth.login state configuration disagreements jobroutes ledgerurl restart",
     """account audit settings problem trace policy limits headers clientaddr networks upstreamlines keyfacts auth body
-    origin postgresurl units drive iteration turn tlsrecords clienthello tlsengine tlstransport
+    origin postgresurl units drive iteration inturn turn tlsrecords clienthello tlsengine tlstransport
     jobs.shape jobs.job webhooks.rules webhooks.signature webhooks.verifying
     webhooks.url
     webhooks.forbidden webhooks.schedule webhooks.message webhooks.outcome webhooks.incoming""",

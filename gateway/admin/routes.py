@@ -1,13 +1,16 @@
 """Makes routes of the table of operations: reads what was sent, runs the operation, writes its answer."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from gateway.admin.body import expect_later, read_body, read_query
 from gateway.admin.desk import Call, Desk
 from gateway.admin.operations import Operation, make_operations
+from gateway.inturn import run_in_turn
 from gateway.iteration import Iteration
 
 ACTOR: Final = web.RequestKey("actor", str)
@@ -26,10 +29,14 @@ def add_operations(application: web.Application, desk: Desk, iteration: Iteratio
 def _handle(operation: Operation, desk: Desk, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
         answer = await operation.run(desk, await _call(operation, request))
-        body = await iteration.run(lambda: answer.model_dump_json(ensure_ascii=True).encode("ascii"), request.remote)
+        body = await run_in_turn(iteration, partial(_written, answer), request.remote)
         return web.Response(body=body, status=operation.status, content_type="application/json")
 
     return handle
+
+
+def _written(answer: BaseModel) -> bytes:
+    return answer.model_dump_json(ensure_ascii=True).encode("ascii")
 
 
 async def _call(operation: Operation, request: web.Request) -> Call:

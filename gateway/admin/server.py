@@ -22,6 +22,7 @@ from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
 from gateway.headers import read_fields
+from gateway.inturn import run_in_turn
 from gateway.iteration import Iteration
 from gateway.ledger.keys import KeyProblem
 from gateway.state import Live
@@ -127,7 +128,7 @@ def _probes(live: Live, probed: Probed) -> list[web.RouteDef]:
 def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
-        body = await iteration.run(partial(encode, registry), request.remote)
+        body = await run_in_turn(iteration, partial(encode, registry), request.remote)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return metrics
