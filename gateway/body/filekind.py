@@ -17,10 +17,11 @@ from typing import Final
 SNIFFED: Final = 2048
 """How many bytes of a file decide, in bytes."""
 
+_OTHERS: Final = (b"<", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # HTML, ZIP and so office files, older office files
 _LATEST_PDF: Final = 1024  # pdfium looks for the header up to there (tried)
 _BOM: Final = b"\xef\xbb\xbf"
 _PDF: Final = b"%PDF"
-_TIFFS: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_TIFFS: Final = (b"II*\x00", b"MM\x00*")  # not BigTIFF, which readers read in different ways
 _IMAGES: Final = (
     b"\x89PNG\r\n\x1a\n",
     b"\xff\xd8\xff",
@@ -106,7 +107,8 @@ def _picture(beginning: bytes) -> FileKind:
     is_image = (
         beginning.startswith(_IMAGES)
         or (beginning[:4] == b"RIFF" and beginning[8:15] == b"WEBPVP8")
-        or (beginning[4:8] == b"ftyp" and beginning[8:12] in _BRANDS)
+        # Only some of these brands are pictures for marker; the others may be HTML for it, if they are text.
+        or (beginning[4:8] == b"ftyp" and beginning[8:12] in _BRANDS and not _may_be_text(beginning))
         or (beginning[:2] == b"BM" and int.from_bytes(beginning[14:18], "little") in _BMP_HEADERS)
     )
     return FileKind.IMAGE if is_image else FileKind.UNKNOWN
@@ -121,7 +123,7 @@ def _is_pdf(beginning: bytes, place: int) -> bool:
     before = beginning[:place]
     if before in (b"", _BOM):
         return True
-    if place > _LATEST_PDF or b"<" in before or b"PK\x03\x04" in before:
+    if place > _LATEST_PDF or any(mark in before for mark in _OTHERS):
         return False
     return not _may_be_text(beginning)
 

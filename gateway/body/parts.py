@@ -111,7 +111,7 @@ class Parts:
             self.file_size = self._size
             self._decide()
         elif self._treatment.kept:
-            self._values[self._treatment.name] = self._text()
+            self._values[self._treatment.name] = self._text(self._treatment)
 
     def _sniff(self, piece: bytes) -> None:
         self._beginning += piece[: SNIFFED - len(self._beginning)]
@@ -131,9 +131,13 @@ class Parts:
         if self._fields_size > _MOST_FIELDS:
             raise refuse(Reason.BODY_TOO_LARGE, f"The fields of the form have more than {_MOST_FIELDS} bytes in all.")
 
-    def _text(self) -> str:
+    def _text(self, treatment: Treatment) -> str:
         value, self._value = self._value, bytearray()
         try:
-            return value.decode("utf-8")
+            text = value.decode("utf-8")
         except UnicodeDecodeError:
             raise ambiguous("A field of the form is not in UTF-8.") from None
+        if treatment.forwarded and treatment.name != FILE_URL and not text.isascii():
+            # Starlette decodes values, too, with the charset that the form's Content-Type names.
+            raise ambiguous(f"The field {treatment.name} has characters that are not ASCII.")
+        return text

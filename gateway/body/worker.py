@@ -35,7 +35,7 @@ PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
 _MOST_FILES: Final = 16
 _MOST_IMAGES: Final = 100_000  # of a TIFF
-_BIG_TIFF: Final = 43
+_ENTRY: Final = 12  # bytes of one in a directory
 _NICE: Final = 10
 _LEAST_SECONDS: Final = 0.5
 _SECONDS_A_BYTE: Final = 0.5e-6
@@ -119,18 +119,16 @@ def count_images(fd: int) -> int:
 def _directories(fd: int) -> Iterator[int]:
     """The places of the directories, one for each image, until the last or one that was there before."""
     order = "<" if os.pread(fd, 2, 0) == b"II" else ">"
-    is_big = _number(fd, order + "H") == _BIG_TIFF
-    count, entry, place_type = ("Q", 20, "Q") if is_big else ("H", 12, "I")  # bytes of an entry
-    place = _number(fd, order + place_type, 8 if is_big else 4)
+    place = _number(fd, order + "I", 4)
     seen: set[int] = set()
     while place and place not in seen:
         seen.add(place)
         yield place
-        entries = _number(fd, order + count, place)
-        place = _number(fd, order + place_type, place + struct.calcsize(count) + entries * entry)
+        entries = _number(fd, order + "H", place)
+        place = _number(fd, order + "I", place + 2 + entries * _ENTRY)
 
 
-def _number(fd: int, form: str, place: int = 2) -> int:
+def _number(fd: int, form: str, place: int) -> int:
     """Reads a number at a place; struct.error behind the end."""
     (number,) = struct.unpack(form, os.pread(fd, struct.calcsize(form), place))
     return int(number)

@@ -16,10 +16,12 @@ IMAGES = [
     b"\x00\x00\x01\x00\x01\x00",
     b"\x00\x00\x00\x0cjP  \r\n\x87\n",
     b"\xff\x4f\xff\x51",
-    b"\x00\x00\x00\x20ftypavif",
-    b"\x00\x00\x00\x18ftypheic",
+    b"\x00\x00\x00\x20ftypavif" + b"\x00\x00\x00\x0cav1C\x81\x20\x00\x00",
+    b"\x00\x00\x00\x18ftypheic" + b"\x00\x00\x00\x12hvcC\x01\x03\x70\x00\x00\x00\xb0\x00",
 ]
-TIFFS = [b"II*\x00\x08", b"MM\x00*", b"II+\x00\x08\x00\x00\x00", b"MM\x00+\x00\x08\x00\x00"]
+TIFFS = [b"II*\x00\x08", b"MM\x00*"]
+BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1")
+HTML = b"<html><p>" + b"many pages<br>" * 400
 BINARY = b"\n%\xe2\xe3\xcf\xd3\n"  # the comment that says that a PDF is no text
 
 
@@ -55,7 +57,7 @@ def test_a_pdf_that_is_declared_as_something_else_is_unknown(declared: tuple[str
         b"  \n%PDF-1.4\n1 0 obj <b>text</b>",  # it may be HTML: all of it is text, and a tag may come
         "caf\u00e9\n%PDF-1.4".encode(),
         b"x" * 1025 + b"%PDF-1.4" + BINARY,  # where pdfium does not look
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1%PDF-1.4".replace(b"\xe1", b"\xe1<"),
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 504 + b"%PDF-1.4",
     ],
 )
 def test_what_may_be_a_pdf_and_another_kind_is_unknown(beginning: bytes) -> None:
@@ -96,7 +98,9 @@ def test_what_may_be_a_picture_and_a_pdf_is_unknown(beginning: bytes) -> None:
 @pytest.mark.parametrize(
     "beginning",
     [b"", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"RIFF\x10\x00\x00\x00WAVE", b"RIFF\x10\x00\x00\x00WEBPXXXX", b"<svg>",
-     b"BM<html>" + b"<p>x</p>" * 9, b"x" * SNIFFED + b"%PDF-", b"\x00\x00\x00\x18ftypisom", b"8BPS\x00\x03"],
+     b"BM<html>" + b"<p>x</p>" * 9, b"x" * SNIFFED + b"%PDF-", b"\x00\x00\x00\x18ftypisom", b"8BPS\x00\x03",
+     b"II+\x00\x08\x00\x00\x00", b"MM\x00+\x00\x08\x00\x00",
+     *(b"\x00\x00\x00\x18ftyp" + brand + b"\x00\x00\x00\x00mif1" + HTML for brand in BRANDS)],
 )  # fmt: skip
 def test_anything_else_is_unknown(beginning: bytes) -> None:
     assert guess_kind(beginning, "pdf", "application/pdf") is FileKind.UNKNOWN

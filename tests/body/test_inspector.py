@@ -38,9 +38,9 @@ def inspect(body: bytes, step: int = 1 << 20, rules: FormRules = RULES) -> tuple
     return inspector.finish(), out, inspector.tail, file
 
 
-def refusal(body: bytes, step: int = 1 << 20) -> Refused:
+def refusal(body: bytes, step: int = 1 << 20, rules: FormRules = RULES) -> Refused:
     with pytest.raises(Refused) as caught:
-        inspect(body, step)
+        inspect(body, step, rules)
     return caught.value
 
 
@@ -127,6 +127,15 @@ def test_a_value_that_is_not_in_utf_8_is_refused(name: str, value: bytes) -> Non
     assert refused.__cause__ is None
     assert refused.__suppress_context__
     inspect(form(field("other", value)))
+
+
+@pytest.mark.parametrize("name", ["page_range", "max_pages", "mode", "checkpoint_id"])
+def test_what_a_charset_could_make_another_value_of_is_refused(name: str) -> None:
+    """Starlette decodes values by the charset of the form's Content-Type, or as Latin-1 where that fails."""
+    rules = FormRules(checkpoint="checkpoint_id")
+    refused = refusal(form(field(name, "\u00e9".encode())), rules=rules)
+    assert refused.denial.reason is Reason.UNSUPPORTED_MEDIA_TYPE
+    inspect(form(field("file_url", "https://example.com/\u00e9".encode())), rules=rules)
 
 
 def test_a_part_has_the_length_that_it_says() -> None:
