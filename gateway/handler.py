@@ -241,7 +241,7 @@ class Handler:
         lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
         boundary = order.passage.boundary or b""
         shape = shape_of(order.passage)
-        rules = replace(state.form_rules, checkpoint=shape.checkpoint_field)
+        rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
         body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
         passage = order.passage
         took = partial(parts.jobs.took, passage)

@@ -1,5 +1,6 @@
 """What a configuration means, compiled once: immutable, looked at by every request, swapped whole on reload."""
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -171,6 +172,7 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         page_fields=frozenset(settings.page_fields),
         checkpoint_field=settings.checkpoint_field,
         checkpoint_member=settings.checkpoint_member,
+        options_field=settings.options_field,
         result=settings.result,
     )
 
@@ -255,7 +257,8 @@ def _form_rules(settings: Settings) -> FormRules:
     allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url or sends}
     removed = {"webhook_url", "webhook_secret"} if sends or not body.allow_webhook_url else set[str]()
     refused = frozenset(name for name, is_allowed in allowed.items() if not is_allowed)
-    return FormRules(refused, frozenset(removed) - refused)
+    like = re.compile("|".join(map(fnmatch.translate, body.refused_fields))) if body.refused_fields else None
+    return FormRules(refused, frozenset(removed) - refused, refused_like=like)
 
 
 def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> Key:

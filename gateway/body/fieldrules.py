@@ -20,6 +20,7 @@ KEPT: Final = frozenset({"page_range", "max_pages", "mode", FILE_URL})
 _LIMITED: Final = KEPT | {"webhook_url"}
 _MOST_PARTS: Final = 128
 _MOST_LIMITED: Final = 4096  # bytes
+_MOST_OPTIONS: Final = 65_536  # bytes
 _MOST_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
 _PLAIN: Final = re.compile(rb'text/plain(?: *; *charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?\Z', re.IGNORECASE)
 _HELP: Final = {
@@ -50,7 +51,7 @@ class FieldRules:
 
     def __init__(self, rules: FormRules) -> None:
         self._rules = rules
-        self._kept = KEPT | rules.removed | (frozenset() if rules.checkpoint is None else {rules.checkpoint})
+        self._kept = KEPT | rules.removed | {name for name in (rules.checkpoint, rules.options) if name is not None}
         self._limited = _LIMITED | self._kept
         self._seen: set[str] = set()
         self._parts = 0
@@ -66,7 +67,7 @@ class FieldRules:
             raise ambiguous(f"The form has more than {_MOST_PARTS} parts.")
         name = head.name
         meant = name.strip(" []").partition("[")[0].strip().lower()
-        if meant in self._rules.refused:
+        if self._rules.refuses(meant):
             if name != meant or head.has_filename:
                 raise field_refused(meant)
             return Treatment(name, is_file=False, forwarded=False, kept=False, most=None, refused=True)
@@ -80,7 +81,7 @@ class FieldRules:
         if is_limited and head.content_type is not None and not _PLAIN.match(head.content_type):
             raise ambiguous(f"The field {meant} is plain text in UTF-8.")
         removed = name in self._rules.removed
-        most = _MOST_LIMITED if is_limited else _MOST_FIELD
+        most = _MOST_OPTIONS if meant == self._rules.options else _MOST_LIMITED if is_limited else _MOST_FIELD
         return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
 
     def _check_single(self, name: str, meant: str) -> None:

@@ -3,6 +3,7 @@
 Values of fields are never shown by repr: a form may carry secrets of LLM providers and signed addresses.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,11 +13,21 @@ from gateway.body.filekind import FileKind
 
 @dataclass(frozen=True, slots=True)
 class FormRules:
-    """Which fields a submit may not have, which are taken out of it, which names a checkpoint. In lower case."""
+    """Which fields a submit may not have, which are taken out of it, which names a checkpoint. In lower case.
+
+    `refused_like` matches further names that it may not have; `options` is the field whose value is a JSON object of
+    further fields.
+    """
 
     refused: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     checkpoint: str | None = None
+    refused_like: re.Pattern[str] | None = None
+    options: str | None = None
+
+    def refuses(self, name: str) -> bool:
+        """Whether a submit may not have a field of this name, which is in lower case."""
+        return name in self.refused or (self.refused_like is not None and bool(self.refused_like.fullmatch(name)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Inspector:
         """Called after the last byte.
 
         Raises:
-            Refused: body_malformed, for a body that ends too early.
+            Refused: body_malformed, for a body that ends too early; or for what its options say.
         """
         ending = self._framing.finish()
         self.tail = self._parts.closing() + ending

@@ -9,6 +9,7 @@ from typing import Final
 from gateway.body.fieldrules import FILE_URL, FieldRules, Treatment, field_refused
 from gateway.body.filekind import SNIFFED, FileKind, guess_kind
 from gateway.body.form import FileFacts, Form, FormRules, Passed
+from gateway.body.options import check_options
 from gateway.body.parthead import PartHead, ambiguous, read_part_head
 from gateway.errors import refuse
 from gateway.model import Reason
@@ -20,14 +21,13 @@ class Parts:
     """Takes the parts of one form from Framing. `kind` is what its file seems to be, None until that is decided."""
 
     __slots__ = (
-        "_beginning", "_checkpoint", "_delimiter", "_fields_size", "_file", "_head", "_out", "_removed", "_rules",
+        "_all", "_beginning", "_delimiter", "_fields_size", "_file", "_head", "_out", "_rules",
         "_size", "_treatment", "_value", "_values", "file_size", "kind",
     )  # fmt: skip
 
     def __init__(self, boundary: bytes, rules: FormRules) -> None:
         self._rules = FieldRules(rules)
-        self._removed = rules.removed
-        self._checkpoint = rules.checkpoint
+        self._all = rules
         self._delimiter = b"--" + boundary  # behind a line end once anything was given out
         self._out: list[bytes] = []
         self._file: list[bytes] = []
@@ -50,16 +50,21 @@ class Parts:
         return self._delimiter + b"--"
 
     def form(self) -> Form:
-        """What the form says; asked for once it is whole."""
-        values = self._values
+        """What the form says; asked for once it is whole.
+
+        Raises:
+            Refused: for what its options say.
+        """
+        values, checkpoint = self._values, self._all.checkpoint
+        check_options(self._all, values.get(self._all.options or ""))
         return Form(
             page_range=values.get("page_range"),
             max_pages=values.get("max_pages"),
             mode=values.get("mode"),
-            checkpoint=None if self._checkpoint is None else values.get(self._checkpoint),
-            removed={name: value for name, value in values.items() if name in self._removed},
+            checkpoint=None if checkpoint is None else values.get(checkpoint),
+            removed={name: value for name, value in values.items() if name in self._all.removed},
             file=None if self.kind is None else FileFacts(self.kind, self.file_size),
-            has_two=self.kind is not None and any(values.get(name) for name in (FILE_URL, self._checkpoint or "")),
+            has_two=self.kind is not None and any(values.get(name) for name in (FILE_URL, checkpoint or "")),
         )
 
     def head(self, block: bytes) -> None:
@@ -137,7 +142,7 @@ class Parts:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
             raise ambiguous("A field of the form is not in UTF-8.") from None
-        if treatment.forwarded and treatment.name != FILE_URL and not text.isascii():
+        if treatment.forwarded and treatment.name not in {FILE_URL, self._all.options} and not text.isascii():
             # Starlette decodes values, too, with the charset that the form's Content-Type names.
             raise ambiguous(f"The field {treatment.name} has characters that are not ASCII.")
         return text

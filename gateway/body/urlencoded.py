@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 from gateway.body.fieldrules import FILE_URL, FieldRules, field_refused
 from gateway.body.filekind import FileKind
 from gateway.body.form import Form, FormRules, Passed
+from gateway.body.options import check_options
 from gateway.body.parthead import PartHead, ambiguous
 from gateway.errors import refuse
 from gateway.model import Reason
@@ -62,11 +63,12 @@ class UrlEncoded:
         """Called after the last byte.
 
         Raises:
-            Refused: unsupported_media_type, field_refused or body_too_large.
+            Refused: unsupported_media_type, field_refused, bad_page_range or body_too_large.
         """
         fields = bytes(self._body).split(b"&")
         self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
         values = self._values
+        check_options(self._rules, values.get(self._rules.options or ""))
         if not any(values.get(name) for name in self._sources):
             raise ambiguous(_NO_DOCUMENT.format(" or ".join(self._sources)) if self._sources else _NEVER)
         return Form(

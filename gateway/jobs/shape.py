@@ -35,7 +35,8 @@ class JobShape:
     `read` is the template of the path that a job is read at: `{path}` stands for the path of its submit as it went
     upstream, `{id}` for the job's id. `result` is that of the request that gives the result, if one does.
     `page_fields` are the fields of a submit that bound its pages, `checkpoint_field` is the one that names a
-    checkpoint, `checkpoint_member` that of a status answer. Words are casefolded.
+    checkpoint, `checkpoint_member` that of a status answer, `options_field` the field that is a JSON object of
+    further fields. Words are casefolded.
     """
 
     name: str
@@ -53,6 +54,7 @@ class JobShape:
     page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
     checkpoint_field: str | None = "checkpoint_id"
     checkpoint_member: str | None = "checkpoint_id"
+    options_field: str | None = None
     result: str | None = None
 
 

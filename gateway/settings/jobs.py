@@ -108,6 +108,8 @@ class ShapeSettings(Section):
     """The field of a submit that names a checkpoint, which must have been shown to its owner. null: there is none."""
     checkpoint_member: Member | None = "checkpoint_id"
     """The member of a status answer that names a checkpoint; null: there is none."""
+    options_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = None
+    """The field of a submit that is a JSON object of further fields, which are judged as fields are. null: none."""
     delete: DeleteSettings | None = None
     """What makes the container forget a job; null: it can't."""
 

@@ -1,10 +1,12 @@
 """The settings of the service itself: listeners, TLS, networks, the upstream, storage, shutdown, log."""
 
+import fnmatch
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
@@ -178,6 +180,15 @@ class LedgerSettings(Section):
     """How long the pages of a job that nobody settles stay in flight; then they are charged as reserved."""
 
 
+def _field_pattern(pattern: str) -> str:
+    if fnmatch.fnmatchcase("file", pattern):
+        raise ValueError("would refuse the document itself, which stands in the field file")
+    return pattern
+
+
+FieldPattern = Annotated[str, Field(pattern=r"^[a-z0-9_*.-]{1,63}$"), AfterValidator(_field_pattern)]
+
+
 class Body(Section):
     """How submits are looked into as they pass."""
 
@@ -191,6 +202,10 @@ class Body(Section):
     """Most memory of a process that counts pages."""
     unverified_limit: Size = default("32MB")
     """Most bytes of all bodies together that nobody has vouched for yet; a quarter of it for each address."""
+    refused_fields: list[FieldPattern] = default(
+        ["llm_service", "*_base_url", "*_endpoint", "processors", "config_json"]
+    )
+    """Further fields that a form may not have, `*` for anything: by these callers name addresses or code to it."""
     allow_file_url: Switch = False
     """Whether the form may have file_url, which makes the container fetch documents from your network."""
     allow_webhook_url: Switch = False
