@@ -17,6 +17,7 @@ from gateway.headers import read_fields
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.shape import JobShape, is_id
 from gateway.model import ClientAddress, Fields, Identity, Kind, Peer, Permit, Profile, Reason, Route
+from gateway.networks import household
 from gateway.policy import Rule, body_allowance
 from gateway.state import State, UpstreamTarget
 from gateway.trace import given_request_id, given_trace
@@ -220,7 +221,7 @@ def make_passage(
         origin=origin,
         asked=permit.path + query,
         good_until=good_until,
-        subject=permit.account if permit.identity else caller.client_ip,
+        subject=permit.account if permit.identity else household(caller.address.ip).hex(),
         use=_use(permit.identity),
         boundary=_boundary(caller.fields) if is_submit else None,
         shape=state.shapes.get(route.job),

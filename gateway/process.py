@@ -37,4 +37,4 @@ def settle_memory() -> None:
     """Leaves what the start has made out of every later collection, and collects seldom: little here is cyclic."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5_000, 20, 50)  # of 50,000 one collection may hold the loop for a tenth of a second
+    gc.set_threshold(5_000, 4, 250)  # of 100,000 one collection may hold the loop for a tenth of a second

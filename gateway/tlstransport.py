@@ -198,13 +198,15 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Whether something came that waits for its turn."""
         return self._is_scheduled and self._may_deliver()
 
-    @property
-    def is_reset(self) -> bool:
-        """Asks the kernel whether the peer broke the connection off, which nobody notices while nothing is read."""
+    def has_left(self, *, or_says_no_more: bool) -> bool:
+        """Asks the kernel whether the peer broke the connection off, which nobody notices while nothing is read.
+
+        `or_says_no_more`: a peer that sends no more counts as one that left.
+        """
         if self._is_reading or self._raw is None:
             return False
-        kernel = select.poll()
-        kernel.register(self._raw.get_extra_info("socket").fileno(), 0)  # asked for or not, it tells of HUP and ERR
+        kernel = select.poll()  # it tells of ERR and HUP, asked for or not
+        kernel.register(self._raw.get_extra_info("socket").fileno(), select.POLLRDHUP if or_says_no_more else 0)
         return bool(kernel.poll(0))
 
     def is_closing(self) -> bool:

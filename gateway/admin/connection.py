@@ -22,6 +22,7 @@ from gateway.iteration import Iteration
 from gateway.listener.backlog import Backlog
 from gateway.listener.faults import parser_fault
 from gateway.model import Peer, Reason
+from gateway.networks import household
 from gateway.turn import SLICE, Turn
 
 # Set on a request that was let in, when its head allows another one behind it. Without it the answer says
@@ -182,7 +183,7 @@ class AdminConnection(RequestHandler):
         if self.transport is not None:
             self.transport.pause_reading()
         is_small = self._turn.needs_little(len(self._backlog))
-        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=is_small)
+        self._iteration.wait(self._begin_turn, household(self.peer.ip), is_small=is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

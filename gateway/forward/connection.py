@@ -19,7 +19,7 @@ A connection carries another request only when its states say so and nothing tha
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Final, Protocol
 
@@ -53,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_announced",
         "_iteration",
         "_kernel",
+        "_of",
         "_on_lost",
         "_reader",
         "_reading_paused",
@@ -97,6 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
+        self._of: Hashable = None
         self._kernel: select.poll | None = None
 
     def __repr__(self) -> str:
@@ -105,11 +107,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's side
 
-    def ask(self, head: bytes, body_length: int | None, *, bodiless: bool) -> None:
+    def ask(self, head: bytes, body_length: int | None, *, bodiless: bool, of: Hashable = None) -> None:
         """Begins an exchange and sends the request's head.
 
         `body_length` is what the head says of the body: bytes, 0 for none, None for chunks. `bodiless` says that
-        the answer has no body, whatever its head says: the request is a HEAD.
+        the answer has no body, whatever its head says: the request is a HEAD. `of` is the peer that it is for.
 
         Raises:
             UpstreamBrokeOff: the upstream closed the connection meanwhile, or spoke first.
@@ -118,6 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is None or self._states.is_closed:
             raise UpstreamBrokeOff("The upstream closed the connection.", arrived=False)
         self._states.begin()
+        self._of = of
         self.failure = None
         self.answered.clear()
         self.finished.clear()
@@ -253,6 +256,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Called by the loop with the next bytes of the answer."""
         if self._backlog:  # a transport may deliver once more after it was told to pause
             self._backlog += data
+        elif self._iteration.is_full:  # many may be answered at once
+            self._backlog = data
+            self._end_turn()
         else:
             self._read(data)
 
@@ -262,7 +268,12 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop: an answer that lasts until the end of the connection is whole, any other is broken."""
         self.transport = None
-        self._take_last(error)
+        if self._iteration.is_over:  # many may be lost at once
+            self._iteration.wait(partial(self._take_last, error), self._of)
+        else:
+            self._turn.work()
+            self._take_last(error)
+            self._turn.rest()
 
     def _take_last(self, error: Exception | None) -> None:
         """Takes what came before the end and had no turn yet, a slice in each turn, and then the end."""
@@ -270,7 +281,7 @@ class UpstreamConnection(asyncio.Protocol):
         if piece:
             self._take(piece)
         if self._backlog:
-            self._iteration.wait(partial(self._take_last, error))
+            self._iteration.wait(partial(self._take_last, error), self._of)
             return
         if self._states.is_answering:
             if self._reader.lasts_until_close and error is None:
@@ -332,7 +343,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._turn_is_over = True
             if not self._reading_paused:
                 self.transport.pause_reading()
-            self._iteration.wait(self._begin_turn)
+            self._iteration.wait(self._begin_turn, self._of)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False

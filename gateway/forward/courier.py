@@ -159,10 +159,12 @@ class Courier:
         upload = Upload(client, order.body, passage, upstream, delivery, inspection, ready)
         try:
             delivery.started = delivery.started or self._clock()
+            self.look_again(order)  # a connection may have taken seconds to come
             upstream.ask(
                 upstream_head(passage.opening, order.trace),
                 passage.body_length,
                 bodiless=passage.method == "HEAD",
+                of=client.household,
             )
             if passage.fields.has_body:
                 await upload.run()

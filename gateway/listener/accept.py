@@ -9,7 +9,6 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from ssl import SSLContext, SSLError
 from typing import Any, Final, Protocol
 
@@ -19,7 +18,7 @@ from gateway.errors import EXHAUSTED
 from gateway.iteration import Iteration
 from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
 from gateway.model import Peer
-from gateway.networks import Networks, parse_address
+from gateway.networks import Networks, household, parse_address
 from gateway.tlstransport import TlsBuffers, TlsTransport
 
 _BACKLOG: Final = 1024
@@ -99,7 +98,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._buffers = TlsBuffers()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._by_address: Counter[IPv4Address | IPv6Address] = Counter()
+        self._by_address: Counter[bytes] = Counter()
         self.connections = 0
         self.is_stopped = False
         self.refused = Counter(dict.fromkeys(_WHYS, 0))
@@ -174,19 +173,20 @@ class Acceptor:
         door = self._door()
         if self.connections >= door.most:
             return "too_many"
-        if self._by_address[peer.ip] >= door.most_of_address and peer.ip not in door.exempt:
+        if self._by_address[household(peer.ip)] >= door.most_of_address and peer.ip not in door.exempt:
             return "too_many_of_address"
         return None
 
     def _enter(self, peer: Peer) -> None:
         self.connections += 1
-        self._by_address[peer.ip] += 1
+        self._by_address[household(peer.ip)] += 1
 
     def _leave(self, peer: Peer) -> None:
         self.connections -= 1
-        self._by_address[peer.ip] -= 1
-        if self._by_address[peer.ip] <= 0:
-            del self._by_address[peer.ip]
+        home = household(peer.ip)
+        self._by_address[home] -= 1
+        if self._by_address[home] <= 0:
+            del self._by_address[home]
 
     async def _open(self, accepted: socket.socket, peer: Peer) -> None:
         """From a raw connection to a TLS one."""
@@ -219,7 +219,8 @@ class Acceptor:
         self, accepted: socket.socket, connection: Accepted, context: SSLContext, ends: float
     ) -> None:
         """Lets TLS begin, and end within its time."""
-        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=connection.peer.ip)
+        home = household(connection.peer.ip)
+        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=home)
         try:
             await self._loop.connect_accepted_socket(lambda: tls, accepted)
             await self._opened(tls, ends)

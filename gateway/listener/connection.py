@@ -32,6 +32,7 @@ from gateway.listener.coding import Coding
 from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.listener.pace import TICK
 from gateway.model import Fields, Peer, Reason
+from gateway.networks import household
 from gateway.state import Live
 from gateway.tlstransport import TlsTransport
 from gateway.turn import SLICE, Turn
@@ -85,6 +86,7 @@ class ClientConnection(RequestHandler):
         "_in_head",
         "_is_again",
         "_is_between",
+        "_is_deaf",
         "_is_stalled",
         "_is_unread",
         "_iteration",
@@ -110,6 +112,7 @@ class ClientConnection(RequestHandler):
         "ends_at",
         "finishes_alone",
         "has_ended",
+        "household",
         "is_coded",
         "is_gone",
         "is_last",
@@ -147,13 +150,11 @@ class ClientConnection(RequestHandler):
         self.live = live
         self.peer = peer
         self.peer_ip = str(peer.ip)
+        self.household = household(peer.ip)
         self.client_ca: str | None = None
         self.caller: Acquaintance | None = None
-        self.is_gone = False
-        self.finishes_alone = False
-        self.has_ended = False
-        self.is_last = False
-        self.is_coded = False
+        self.is_gone = self.has_ended = self.finishes_alone = False
+        self.is_last = self.is_coded = self.is_revoked = False
         self.body_wire = 0
         self.request_count = 0
         self.writable = Signal()
@@ -178,6 +179,7 @@ class ClientConnection(RequestHandler):
         self._empty_bytes = 0  # of the lines before it
         self._again = b""
         self._is_again = False
+        self._is_deaf = False  # to any further request
         self._repeated: RawRequestMessage | None = None
         self._body_left = 0
         self._backlog = Backlog()
@@ -192,7 +194,6 @@ class ClientConnection(RequestHandler):
         self._window_ends = _FOREVER
         self._window_bytes = 0
         self._tls: TlsTransport | None = None
-        self.is_revoked = False
 
     # What the handler uses
 
@@ -271,7 +272,7 @@ class ClientConnection(RequestHandler):
         self._turn.rest()
         self._my_turn.clear()
         is_small = self._turn.needs_little(len(self._backlog))
-        self._iteration.wait(self._begin_turn, self.peer.ip, is_small=is_small)
+        self._iteration.wait(self._begin_turn, self.household, is_small=is_small)
         await self._my_turn
 
     def _begin_turn(self) -> None:
@@ -352,20 +353,22 @@ class ClientConnection(RequestHandler):
 
     def close_idle(self) -> None:
         """Closes it, if it waits for another request; one that was opened just now may still send its first."""
-        if self.is_idle and self.request_count:
-            self.interrupt(Idle())
+        self._end_soon(lambda: self.is_idle and self.request_count > 0)
 
     def retire(self) -> None:
         """Takes no further request, but for one whose head has begun: closes it now, or behind that answer."""
         self.is_revoked = True
-        if self.is_idle:
-            self.interrupt(Idle())
+        self._end_soon(lambda: self.is_idle)
 
     def revoke(self) -> None:
         """Lets no further request through: closes it now, or behind the answer that is under way."""
-        self.is_revoked = True
-        if self._arrival.is_awaited:  # perhaps in the middle of a head: that request is not heard any more
-            self.interrupt(Idle())
+        self.is_revoked = self._is_deaf = True
+        self._end_soon(lambda: self._arrival.is_awaited)  # perhaps in the middle of a head
+
+    def _end_soon(self, may_end: Callable[[], bool]) -> None:
+        """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""
+        if may_end():
+            self._iteration.wait(lambda: self.interrupt(Idle()) if may_end() else None, self.household, is_small=True)
 
     @property
     def is_reading_body(self) -> bool:
@@ -515,10 +518,18 @@ class ClientConnection(RequestHandler):
         self._body = None
         self._backlog.clear()
         self.on_writable = None
-        if not self.finishes_alone:
-            self.interrupt(ClientGone("The client closed the connection."))
         if self._drive is None:
             self._on_end(self)
+        elif self._iteration.is_over:  # many may be lost at once, and each ends an exchange
+            self._iteration.wait(self._end_lost, self.household, is_small=True)
+        else:
+            self._turn.work()
+            self._end_lost()
+            self._turn.rest()
+
+    def _end_lost(self) -> None:
+        if not self.finishes_alone:
+            self.interrupt(ClientGone("The client closed the connection."))
 
     def pause_writing(self) -> None:
         """Called by the loop when more is written than the client takes."""
@@ -538,7 +549,8 @@ class ClientConnection(RequestHandler):
         The connection itself retires when its own time is over. While what came waits for its turn with us, no time
         of the client's passes.
         """
-        if self._tls is not None and self._tls.is_reset:
+        has_sent_ahead = self._buffer_paused and not self._reading_body and not self._waits_for_us
+        if self._tls is not None and self._tls.has_left(or_says_no_more=has_sent_ahead):
             self._tls.abort()
             return
         if self._waits_for_us:
@@ -554,7 +566,7 @@ class ClientConnection(RequestHandler):
                 self._last_progress = taken
                 self.deadline = now + self.live.state.pace.send_idle
         if self._is_overdue(now):  # many may be, in one sweep
-            self._iteration.wait(partial(self._end_wait, now), self.peer.ip, is_small=True)
+            self._iteration.wait(partial(self._end_wait, now), self.household, is_small=True)
 
     @property
     def _waits_for_us(self) -> bool:
@@ -646,6 +658,8 @@ class ClientConnection(RequestHandler):
                 await self._let_others_have_a_turn()
                 if self.is_closing:
                     raise Idle
+            if self._is_deaf:
+                break
             if self._backlog or self._is_stalled:
                 self._feed_head()
             else:
@@ -653,6 +667,8 @@ class ClientConnection(RequestHandler):
                 self._turn.rest()
                 await self._arrival
                 self._turn.work()
+        if self._is_deaf:
+            raise Idle
 
     def _ended(self, error: BaseException | None) -> None:
         self._drive = None

@@ -1,16 +1,20 @@
 """Keys of the ledger, made and ended beside a running gateway as the command line does it."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from unittest.mock import patch
 
 import pytest
 
 from gateway.auth.secret import make_secret
+from gateway.forward.connection import UpstreamConnection
+from gateway.forward.pool import Pool
 from gateway.keyadmin import KeyAdmin
 from gateway.wantedkey import Wanted
 from tests.support.backend import Backend
 from tests.support.client import Client, Response
-from tests.support.gateway import KEY, RESULT, Running, Start, request, submit
+from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, request, submit
 from tests.support.jobs import ME, Jobs, Used, administering, comes_true, known, me, poll, used
 from tests.support.waiting import eventually
 
@@ -220,3 +224,27 @@ async def test_a_key_whose_profile_is_gone_opens_nothing(start: Start) -> None:
     await gateway.says("configuration reloaded")
     (await gateway.ask(request(key=secret))).is_refusal(401, "unauthenticated")
     await eventually(lambda: not gateway.gateway.live.state.ring.keys)
+
+
+async def test_a_key_that_ends_while_a_connection_is_made_has_nothing_sent(
+    gateway: Running, admin: KeyAdmin, backend: Backend
+) -> None:
+    secret = await made(gateway, admin)
+    begun, may_connect, connect = asyncio.Event(), asyncio.Event(), Pool.connect
+
+    async def late(pool: Pool) -> UpstreamConnection:
+        begun.set()
+        await may_connect.wait()
+        return await connect(pool)
+
+    with patch.object(Pool, "connect", late):
+        async with await gateway.connect() as waiting, await gateway.connect() as client:
+            waiting.send(request("POST", PLAIN, "Content-Length: 0", key=secret))
+            await begun.wait()
+            await admin.disable("tests", "led", disabled=True)
+            await until_refused(client, request("GET", ME, key=secret))
+            now = time.monotonic()
+            await eventually(lambda: time.monotonic() > now + 1.0)  # so long is good what was found of a request
+            may_connect.set()
+            (await waiting.response(b"POST")).is_refusal(401, "unauthenticated")
+    await backend.got_nothing()

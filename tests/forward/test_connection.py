@@ -358,3 +358,22 @@ async def test_while_a_turn_is_over_nobody_else_gets_the_connection() -> None:
     assert is_reusable == [False, True]
     line.connection.recycle()
     assert line.connection.is_idle
+
+
+async def test_answers_that_come_when_no_time_is_left_wait_for_their_turn() -> None:
+    """Many may be answered, or lost, in one iteration of the loop."""
+    iteration = Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon)
+    lines = [Line(nobody, iteration) for _ in range(2)]
+    for line in lines:
+        line.requests.append(Request(b"/1", 0, b""))
+        line.connection.ask(line.requests[0].head, 0, bodiless=False)
+    iteration.add(1.0, 0)
+    lines[0].connection.data_received(ANSWERS[0] % (2, b"ok"))
+    lines[1].lose()
+    told = [(line.connection.is_answered, line.connection.failure is not None) for line in lines]
+    assert told == [(False, False)] * 2
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert lines[0].connection.is_answered
+    assert lines[1].connection.failure is not None
+    assert lines[0].connection.is_reusable

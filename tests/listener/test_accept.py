@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from gateway.listener.accept import Acceptor, Door
+from gateway.model import Peer
 from tests.support.iteration import iteration_now
 
 
@@ -23,6 +25,24 @@ async def opened(handshake: Any, ends_in: float) -> None:
     with socket.socket() as listening:
         acceptor = Acceptor(listening, lambda: Door(1, 1, 1.0), None, lambda _: nobody, iteration_now())
         await acceptor._opened(handshake, asyncio.get_running_loop().time() + ends_in)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_full"),
+    [
+        ("2001:db8::1", "2001:db8::2", True),
+        ("2001:db8::1", "2001:db8:0:1::", False),
+        ("10.0.0.1", "10.0.0.2", False),
+    ],
+)
+async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> None:
+    nobody: Any = None
+    with socket.socket() as listening:
+        acceptor = Acceptor(listening, lambda: Door(9, 1, 1.0), None, lambda _: nobody, iteration_now())
+        acceptor._enter(Peer(ip_address(first), 1))
+        assert acceptor._full(Peer(ip_address(second), 1)) == ("too_many_of_address" if is_full else None)
+        acceptor._leave(Peer(ip_address(first), 1))
+        assert acceptor._full(Peer(ip_address(second), 1)) is None
 
 
 @pytest.mark.parametrize(("waited", "ends_in"), [(0.0, 0.0), (3.0, -3.0), (0.0, 0.01)])
