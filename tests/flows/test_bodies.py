@@ -514,7 +514,8 @@ async def test_requests_behind_a_large_body_are_requests(
     client.send(body[100:] + request())
     assert (await client.response(b"POST")).status == 200
     assert (await client.response()).status == 200
-    assert [arrived.body for arrived in backend.requests] == [body, b"", body, b""]
+    # By connections: on which one the last goes depends on whether the loop was busy as the one before it ended.
+    assert sorted(arrived.body for arrived in backend.requests) == [b"", b"", body, body]
     assert len(await gateway.finished(4)) == 4
 
 
