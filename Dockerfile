@@ -17,7 +17,7 @@ RUN pip --python /opt/gateway/bin/python wheel --no-deps --no-build-isolation --
  && pip --python /opt/gateway/bin/python install --no-deps --no-index /wheels/*.whl \
  && pip --python /opt/gateway/bin/python uninstall --yes flit_core \
  && /opt/gateway/bin/gateway --version \
- && /opt/gateway/bin/python -c "from gateway.app import require_c_parser; require_c_parser()"
+ && /opt/gateway/bin/python -c "from gateway.app.serve import require_c_parser; require_c_parser()"
 
 # The stand-in for the container, for deploy/compose (`--target demo`). What it needs more is not in the gateway's image.
 FROM build AS demo-build

@@ -86,10 +86,10 @@ image:  ## the container image, document-gateway, by docker, podman or buildah $
 	done; echo "make: no container engine answers here (tried docker, podman and buildah)" >&2; exit 1
 
 docs: schema  ## the generated files anew, then the proof that the pages name all there is
-	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_schema.py
+	@$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_schema.py
 
 schema: $(VENV)/.dev $(VENV)/.project  ## config/gateway.schema.json anew
-	@$(BIN)/python -m gateway.schema config/gateway.schema.json
+	@$(BIN)/python -m gateway.config.schema config/gateway.schema.json
 
 lock:  ## requirements/*.txt anew, with hashes (needs uv)
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || { echo "make: lock needs uv on the PATH" >&2; exit 1; }; \

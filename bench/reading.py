@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gateway.forward.scalars import TopScalars
+from gateway.upstream.json_scanner import TopScalars
 
 _MB: Final = 1_000_000
 _SIZE: Final = 4 * _MB

@@ -2,9 +2,9 @@
 
 import sys
 
-from gateway.cli import cli
-from gateway.commands.failing import fail
-from gateway.standard import end_output, hold_standard_descriptors
+from gateway.cli.main import cli
+from gateway.cli.session import fail
+from gateway.cli.standard_streams import end_output, hold_standard_descriptors
 
 
 def main() -> None:

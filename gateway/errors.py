@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model import Denial, Reason
+from gateway.model.request import Denial, Reason
 
 # What the kernel says when there are no descriptors left, or no memory for one more.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -136,7 +136,7 @@ def refuse(reason: Reason, detail: str) -> Refused:
 def whereabouts(error: BaseException) -> str:
     """Type and place of an error; not its message, which may hold what a client sent.
 
-    The place is the last of ours on its way (`gateway/forward/pool.py:66`), whoever raised it there; an error that
+    The place is the last of ours on its way (`gateway/upstream/pool.py:66`), whoever raised it there; an error that
     never was in our code has the one where it was raised.
     """
     place, trace = "", error.__traceback__

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 
 pytest.register_assert_rewrite(
     "tests.support.client", "tests.support.backend", "tests.support.gateway", "tests.support.ledgers"
@@ -96,8 +96,8 @@ async def start(
     tmp_path: Path, certificates: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Start]:
     """Starts gateways in front of `backend`; whatever they leak fails the test."""
-    monkeypatch.setattr("gateway.listener.pace.TICK", 0.05)
-    monkeypatch.setattr("gateway.forward.relay._DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.aio.sweep.TICK", 0.05)
+    monkeypatch.setattr("gateway.proxy.streaming._DRAIN_SECONDS", 0.3)
     count = 0
     async with AsyncExitStack() as stack:
 

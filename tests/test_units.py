@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.fields import DURATION_SCHEMA as _DURATION
-from gateway.settings.fields import SIZE_SCHEMA as _SIZE
+from gateway.config.settings.fields import DURATION_SCHEMA as _DURATION
+from gateway.config.settings.fields import SIZE_SCHEMA as _SIZE
 from gateway.units import seconds, size
 from tests.support.pure import PROPERTY
 

@@ -17,13 +17,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
+from gateway.aio.iteration import Iteration
+from gateway.aio.turn import SLICE, Turn
 from gateway.errors import refuse, whereabouts
-from gateway.iteration import Iteration
+from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
-from gateway.listener.faults import parser_fault
-from gateway.model import Peer, Reason
-from gateway.networks import household
-from gateway.turn import SLICE, Turn
+from gateway.model.networks import household
+from gateway.model.request import Peer, Reason
 
 # Set on a request that was let in, when its head allows another one behind it. Without it the answer says
 # Connection: close: who has shown nothing, or a probe, holds no place, and what a chunked body leaves behind (aiohttp

@@ -3,10 +3,11 @@
 from functools import partial
 from typing import Final
 
-from gateway.admin import answers, views
-from gateway.admin.asked import AuditQuery, UsageQuery
-from gateway.admin.desk import Call, Desk
-from gateway.keyfacts import day
+from gateway.admin import responses as answers
+from gateway.admin import views
+from gateway.admin.context import Call, Desk
+from gateway.admin.requests import AuditQuery, UsageQuery
+from gateway.keys.view import day
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import used_since
 from gateway.limits.windows import day_of

@@ -7,11 +7,11 @@ from typing import Final
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.admin.body import expect_later, read_body, read_query
-from gateway.admin.desk import Call, Desk
-from gateway.admin.operations import Operation, make_operations
-from gateway.inturn import run_in_turn
-from gateway.iteration import Iteration
+from gateway.admin.api import Operation, make_operations
+from gateway.admin.context import Call, Desk
+from gateway.admin.parsing import expect_later, read_body, read_query
+from gateway.aio.in_turn import run_in_turn
+from gateway.aio.iteration import Iteration
 
 ACTOR: Final = web.RequestKey("actor", str)
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -1,6 +1,6 @@
 """The admin listener's application: /livez, /readyz, /metrics, and the admin API.
 
-The probes need no token, all else does (guard.py), and a head that the public listener would take (headers.py).
+The probes need no token, all else does (access.py), and a head that the public listener would take (headers.py).
 Whatever goes wrong behind that becomes a problem here, and nothing that is answered may be kept.
 """
 
@@ -15,17 +15,17 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from gateway.admin.access import Guard
 from gateway.admin.connection import KEEPS, AdminConnection
-from gateway.admin.desk import Desk
-from gateway.admin.guard import Guard
+from gateway.admin.context import Desk
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
+from gateway.aio.in_turn import run_in_turn
+from gateway.aio.iteration import Iteration
+from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
-from gateway.headers import read_fields
-from gateway.inturn import run_in_turn
-from gateway.iteration import Iteration
+from gateway.http.headers import read_fields
 from gateway.ledger.keys import KeyProblem
-from gateway.state import Live
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
 _SECONDS: Final = 30.0

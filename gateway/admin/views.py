@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from gateway.admin import answers
+from gateway.admin import responses as answers
 from gateway.audit.entry import Entry
 from gateway.auth.keyring import KeyRecord
-from gateway.keyfacts import day, facts_of, key_of, moment
+from gateway.config.settings import Settings
+from gateway.keys.view import day, facts_of, key_of, moment
 from gateway.ledger.usage import Grant, UsedOnDay
 from gateway.limits.prices import MILLION
-from gateway.limits.standing import Used
-from gateway.settings import Settings
+from gateway.limits.quotas import Used
 
 
 def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, Any]:

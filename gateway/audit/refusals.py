@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.audit.entry import Action, Entry
-from gateway.model import VERDICTS, Reason, Source
+from gateway.model.request import VERDICTS, Reason, Source
 
 ANYONE: Final = "anyone"
 OTHERS: Final = "others"

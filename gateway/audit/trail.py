@@ -16,16 +16,16 @@ import structlog
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.audit.declared import Declared, declared_secrets
 from gateway.audit.entry import Action, Entry, audit_event
 from gateway.audit.refusals import Refusals
+from gateway.config.secrets import Declared, declared_secrets
+from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, whereabouts
 from gateway.jobs.job import Job
 from gateway.ledger import audit
 from gateway.ledger.audit import FirstRead
 from gateway.ledger.ledger import Ledger
 from gateway.observe.log import LogStream
-from gateway.settings import Settings
 
 _TURN: Final = 1.0
 _PURGE: Final = 600

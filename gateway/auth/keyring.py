@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
-from gateway.auth.apikey import Key
-from gateway.model import Identity, Profile
-from gateway.networks import Networks
+from gateway.auth.api_keys import Key
+from gateway.model.networks import Networks
+from gateway.model.request import Identity, Profile
 
 
 @dataclass(frozen=True, slots=True)

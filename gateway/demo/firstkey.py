@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.auth.apikey import digest_of
-from gateway.commands.session import quietly, user_name
-from gateway.configuration import load, read_file
-from gateway.devcerts import write_private
+from gateway.auth.api_keys import digest_of
+from gateway.cli.session import quietly, user_name
+from gateway.config.ledger_url import url_of
+from gateway.config.load import load, read_file
+from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, SetupError
-from gateway.keyadmin import KeyAdmin, Made
+from gateway.keys.service import KeyAdmin, Made
+from gateway.keys.validation import Wanted
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import open_ledger
-from gateway.ledgerurl import url_of
-from gateway.settings import Settings
-from gateway.wantedkey import Wanted
+from gateway.tls.dev_certificates import write_private
 
 ID: Final = "demo"
 _OVERLAP: Final = 86_400.0

@@ -16,12 +16,12 @@ from typing import Final
 import uvloop
 import yaml
 
-from gateway.app import Addresses, serve
+from gateway.app.serve import Addresses, serve
 from gateway.demo.firstkey import has_ledger, provide_key
 from gateway.demo.place import take_place
 from gateway.demo.sample import sample_pdf
-from gateway.devcerts import make_development_certificates
 from gateway.errors import SetupError
+from gateway.tls.dev_certificates import make_development_certificates
 
 _HOSTS: Final = ["localhost", "127.0.0.1", "::1"]
 _STOP_TIMEOUT: Final = 10.0

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.admission import ledger_away
+from gateway.admission.admission import ledger_away
 from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse
 from gateway.jobs.job import Job
-from gateway.jobs.shape import is_checkpoint
 from gateway.ledger.checkpoints import is_owned, note
 from gateway.ledger.ledger import Ledger
-from gateway.model import Reason
+from gateway.model.request import Reason
+from gateway.upstream.job_api import is_checkpoint
 
 _MOST: Final = 10_000
 _PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away

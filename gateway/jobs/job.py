@@ -5,8 +5,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
-from gateway.jobs.shape import Ending, JobShape, read_target, result_target
-from gateway.model import Reason
+from gateway.model.request import Reason
+from gateway.upstream.job_api import Ending, JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1
 _SHORTEST: Final = 1.0

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateway.forward.answer import AnswerHead
-from gateway.forward.scalars import TopScalars
-from gateway.jobs.shape import Finding, JobShape, Said, finding, wanted
+from gateway.upstream.job_api import Finding, JobShape, Said, finding, wanted
+from gateway.upstream.json_scanner import TopScalars
+from gateway.upstream.response_head import AnswerHead
 
 WHYS: Final = ("redirect", "status", "coding", "charset", "cut", "too_large", "no_object")
 _READ: Final = frozenset({200, 201, 202, 203})

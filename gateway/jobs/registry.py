@@ -13,11 +13,11 @@ from sqlalchemy import Row
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.jobs.shape import Ending, JobShape
 from gateway.ledger.jobs import MOST_HEARD, changed_since, find
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
-from gateway.model import Denial, Reason
+from gateway.model.request import Denial, Reason
+from gateway.upstream.job_api import Ending, JobShape
 
 _MOST: Final = 100_000
 _RETRY_AFTER: Final = 2

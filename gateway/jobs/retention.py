@@ -10,15 +10,15 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Row
 
+from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
-from gateway.forward.answer import AnswerHead
-from gateway.forward.errand import Errand, Errands
 from gateway.jobs.registry import Registry
-from gateway.jobs.shape import delete_request
 from gateway.ledger.jobs import AT_ONCE, expired, forget, purge, told
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
-from gateway.state import State
+from gateway.upstream.client import Errand, Errands
+from gateway.upstream.job_api import delete_request
+from gateway.upstream.response_head import AnswerHead
 
 _AGAIN: Final = 60.0
 _NOT_LONGER_THAN: Final = 86_400.0

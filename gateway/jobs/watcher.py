@@ -16,18 +16,18 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Row
 
+from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
-from gateway.forward.answer import AnswerHead
-from gateway.forward.errand import Errand, Errands
-from gateway.jobs.endings import Endings, Watch
+from gateway.jobs.completion import Endings, Watch
 from gateway.jobs.job import Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
-from gateway.jobs.shape import Ending
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
-from gateway.state import State
+from gateway.upstream.client import Errand, Errands
+from gateway.upstream.job_api import Ending
+from gateway.upstream.response_head import AnswerHead
 
 _ALIVE: Final = 15.0
 _BEING_ASKED: Final = -1

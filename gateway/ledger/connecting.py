@@ -18,7 +18,7 @@ from weakref import WeakSet
 import asyncpg
 
 from gateway.errors import LedgerUnavailable
-from gateway.postgresurl import Host, read_postgres_url
+from gateway.ledger.postgres_url import Host, read_postgres_url
 
 _MILLISECONDS: Final = 1000
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")

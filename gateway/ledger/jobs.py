@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.ledger.counts import lock
+from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, mend_one, settle_one
 from gateway.ledger.schema import JobState, jobs, replicas, reservations

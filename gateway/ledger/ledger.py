@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
-from gateway.postgresurl import is_postgres
+from gateway.ledger.postgres_url import is_postgres
 
 T = TypeVar("T")
 _CALM: Final = 2.0

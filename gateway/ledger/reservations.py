@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Update, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.ledger.counts import add_to_windows, change, lock, locked_standing, take_place, upsert
+from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
 from gateway.ledger.schema import Stage, accounts, reservations, usage
-from gateway.limits.standing import Standing, Used, refuse_pages, refuse_submit, take_submit
+from gateway.limits.quotas import Standing, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
-from gateway.model import Denial, Profile
+from gateway.model.request import Denial, Profile
 
 _AT_ONCE: Final = 200
 _IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import reservations, together
-from gateway.ledger.counts import lock
+from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
 from gateway.ledger.ledger import Ledger
@@ -34,8 +34,8 @@ from gateway.ledger.reservations import (
     with_pages,
     with_place,
 )
-from gateway.limits.standing import refuse_pages, refuse_submit, take_submit
-from gateway.model import Profile
+from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
+from gateway.model.request import Profile
 
 MOST: Final = 64
 _TRIES: Final = 3

@@ -27,9 +27,9 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.ledger.counts import standing_in
+from gateway.ledger.accounts import standing_in
 from gateway.ledger.schema import accounts, grants, reservations, windows
-from gateway.limits.standing import Standing
+from gateway.limits.quotas import Standing
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, union, update
 
-from gateway.ledger.counts import lock
+from gateway.ledger.accounts import lock
 from gateway.ledger.schema import accounts, grants, reservations, usage, windows
-from gateway.limits.standing import Standing, Used
+from gateway.limits.quotas import Standing, Used
 from gateway.limits.windows import day_of, month_of
 
 

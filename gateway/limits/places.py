@@ -7,7 +7,7 @@ costs the upstream a connection for as long as it runs, and nothing afterwards.
 from collections import Counter
 from typing import Final
 
-from gateway.model import Denial, Profile, Reason
+from gateway.model.request import Denial, Profile, Reason
 
 _RETRY: Final = 5
 

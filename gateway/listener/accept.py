@@ -14,12 +14,12 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from gateway.aio.iteration import Iteration
+from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED
-from gateway.iteration import Iteration
-from gateway.listener.proxyprotocol import ProxyHeaderError, read_proxy_header
-from gateway.model import Peer
-from gateway.networks import Networks, household, parse_address
-from gateway.tlstransport import TlsBuffers, TlsTransport
+from gateway.listener.proxy_protocol import ProxyHeaderError, read_proxy_header
+from gateway.model.networks import Networks, household, parse_address
+from gateway.model.request import Peer
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64

@@ -3,7 +3,7 @@
 This is the one file that stands on aiohttp's private names (each has a test): `_messages`, `_parser`, `_ErrInfo`,
 `start`, `_loop`, `_http_chunk_splits`. What is ours here:
 - requests are handed one by one to `serve`, run by a Drive instead of two tasks for each request;
-- every wait has a deadline, checked by one sweep over all connections (pace.py) instead of a timer for each wait;
+- every wait has a deadline, checked by one sweep over all connections (sweep.py) instead of a timer for each wait;
 - a connection that is lost ends the wait of its coroutine at once, unless the exchange must be finished without it;
 - faults that the parser finds arrive as values among the messages, and are answered like all others;
 - the parser is fed on demand, by whoever waits for a head or a body, in slices, until the turn is over (turn.py):
@@ -21,21 +21,21 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
-from gateway.acquaintance import Acquaintance
-from gateway.drive import Drive, Signal
+from gateway.aio.drive import Drive, Signal
+from gateway.aio.iteration import Iteration
+from gateway.aio.sweep import TICK
+from gateway.aio.tls.transport import TlsTransport
+from gateway.aio.turn import SLICE, Turn
+from gateway.authorize.caller import Acquaintance
+from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
-from gateway.headers import MOST_HEAD_BYTES
-from gateway.iteration import Iteration
+from gateway.http.headers import MOST_HEAD_BYTES
+from gateway.http.parser_faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.listener.backlog import Backlog
-from gateway.listener.bypass import Bypass
 from gateway.listener.coding import Coding
-from gateway.listener.faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
-from gateway.listener.pace import TICK
-from gateway.model import Fields, Peer, Reason
-from gateway.networks import household
-from gateway.state import Live
-from gateway.tlstransport import TlsTransport
-from gateway.turn import SLICE, Turn
+from gateway.listener.parser_bypass import Bypass
+from gateway.model.networks import household
+from gateway.model.request import Fields, Peer, Reason
 
 _READ_SIZE: Final = 262_144
 _HIGH_WATER: Final = 262_144

@@ -12,13 +12,13 @@ from typing import Never
 
 from aiohttp import web
 
-from gateway.auth.mtls import read_certificate
-from gateway.iteration import Iteration
+from gateway.aio.iteration import Iteration
+from gateway.aio.sweep import Pace
+from gateway.auth.certificates import read_certificate
+from gateway.config.state import Live, State
 from gateway.listener.accept import Acceptor, Door
 from gateway.listener.connection import ClientConnection, Serve, Traffic
-from gateway.listener.pace import Pace
-from gateway.model import Peer
-from gateway.state import Live, State
+from gateway.model.request import Peer
 
 
 class Connections:

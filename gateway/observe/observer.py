@@ -6,11 +6,11 @@ from datetime import datetime
 import structlog
 
 from gateway.audit.refusals import REFUSALS
-from gateway.model import Exchange, Reason
+from gateway.model.request import Exchange, Reason
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
-from gateway.observe.requestlog import level_of, request_event
-from gateway.observe.strangers import Strangers, Sum
+from gateway.observe.refusal_sampling import Strangers, Sum
+from gateway.observe.request_log import level_of, request_event
 
 log = structlog.get_logger()
 

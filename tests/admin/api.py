@@ -8,8 +8,8 @@ from typing import Any, Final
 import aiohttp
 from jsonschema import Draft202012Validator, FormatChecker
 
+from gateway.admin.api import make_operations
 from gateway.admin.openapi import document_of
-from gateway.admin.operations import make_operations
 from tests.support.gateway import Running
 
 DOCUMENT: Final = document_of(make_operations())

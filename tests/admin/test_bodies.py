@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.admin.body import MOST_BYTES
+from gateway.admin.parsing import MOST_BYTES
 from tests.admin.api import Api
 from tests.support.gateway import Running
 

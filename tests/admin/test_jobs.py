@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import Connection
 
-from gateway.admin.marks import LONGEST, job_mark, webhook_mark, written
+from gateway.admin.cursors import LONGEST, job_mark, webhook_mark, written
 from gateway.ledger.deliveries import Outcome, claim_due, dead, done
-from gateway.ledger.joblist import JobMark, WebhookMark
 from gateway.ledger.jobs import end, forget
 from gateway.ledger.ledger import open_ledger
+from gateway.ledger.listings import JobMark, WebhookMark
 from tests.admin.api import TOKEN, Api
 from tests.support.backend import Backend
 from tests.support.gateway import KEY, Running, Start, submit

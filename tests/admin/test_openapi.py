@@ -8,11 +8,11 @@ from aiohttp import web
 from jsonschema import Draft202012Validator, ValidationError
 from prometheus_client import CollectorRegistry
 
-from gateway.admin.operations import make_operations
+from gateway.admin.api import make_operations
 from gateway.admin.problem import TITLES
 from gateway.admin.server import Probed, make_admin
-from gateway.settings import Settings
-from gateway.state import Live, compile_settings
+from gateway.config.settings import Settings
+from gateway.config.state import Live, compile_settings
 from tests.admin.api import DOCUMENT, Api, validator
 from tests.support.gateway import Running
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.audit.entry import Action, Entry
 from gateway.audit.refusals import ANYONE, OTHERS, REFUSALS, Refusals, actor_of
-from gateway.model import VERDICTS, Reason
+from gateway.model.request import VERDICTS, Reason
 from tests.support.ledgers import NOON
 
 MINUTE = int(NOON)

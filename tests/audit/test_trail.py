@@ -10,14 +10,14 @@ import pytest
 from gateway.audit.entry import Action, Entry
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import Trail
+from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.job import Job
 from gateway.ledger.audit import record, recorded
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger, open_ledger
-from gateway.model import Reason
+from gateway.model.request import Reason
 from gateway.observe.log import LogStream, json_line
-from gateway.settings import Settings
 from tests.jobs.test_job import SHAPE
 from tests.support.ledgers import NOON, open_engine
 from tests.support.pure import make_settings

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import gateway.auth.keyring
 from gateway.auth.keyring import Generation, KeyRecord, Keyring, keys_of, profile_for
-from gateway.model import Profile
+from gateway.model.request import Profile
 from tests.support.pure import PROPERTY
 
 PROFILES = {name: Profile(name, 1000) for name in ("a", "b")}

@@ -7,15 +7,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from gateway.demo.conversion import (
-    Block,
-    ConversionError,
-    Line,
-    Options,
-    Page,
-    convert,
-    select_pages,
-)
+from gateway.demo.conversion import Block, ConversionError, Line, Options, Page, convert, select_pages
 from gateway.demo.jobs import work
 from gateway.demo.render import render, render_ocr
 from gateway.demo.sample import sample_pdf

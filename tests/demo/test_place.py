@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from gateway.demo.place import FILES, take_place
-from gateway.devcerts import make_development_certificates
 from gateway.errors import SetupError
+from gateway.tls.dev_certificates import make_development_certificates
 
 
 def test_a_directory_of_ones_own_is_taken(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gateway import __version__
-from gateway.configuration import load
-from gateway.settings import Settings
+from gateway.config.load import load
+from gateway.config.settings import Settings
 from tests.support.kubernetes import (
     COMPONENTS,
     NAMESPACE,

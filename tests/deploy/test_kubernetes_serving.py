@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Self
 
 import pytest
 
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.kubernetes import (
     ADMIN_TOKEN,
     OVERLAYS,

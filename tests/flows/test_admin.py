@@ -304,7 +304,7 @@ async def test_what_is_no_tls_leaves_no_trace(
 
 
 async def test_a_body_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.body._SECONDS", 0.2)
+    monkeypatch.setattr("gateway.admin.parsing._SECONDS", 0.2)
     monkeypatch.setattr("gateway.admin.connection._LINGERING", 0.1)
     gateway = await start()
     chunked = "Transfer-Encoding: chunked"

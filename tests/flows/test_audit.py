@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.keys.validation import Wanted
 from gateway.ledger.audit import recorded
 from gateway.ledger.ledger import open_ledger
-from gateway.wantedkey import Wanted
 from tests.flows.test_jobs import MORE_ROUTES, Container, key, keys, poll, started
 from tests.support.backend import Backend, Connection, answer
 from tests.support.gateway import ENVIRON, KEY, Running, Start, request

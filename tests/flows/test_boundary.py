@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.forward.courier import Courier
 from gateway.listener.accept import Acceptor
+from gateway.proxy.forwarder import Courier
 from tests.support.backend import Backend
 from tests.support.gateway import Running, request
 
@@ -28,7 +28,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
     monkeypatch.undo()
     (event,) = [event for event in gateway.events if event["event"] == "internal error"]
     assert event["request_id"] == problem["request_id"]
-    assert event["error"].startswith("ValueError at gateway/handler.py:")
+    assert event["error"].startswith("ValueError at gateway/proxy/handler.py:")
     assert "canary" not in str(gateway.events)
     assert gateway.counted(status=500, reason="internal") == 1
     assert (await client.ask(request())).status == 200

@@ -18,10 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from gateway import app
-from gateway.devcerts import make_development_certificates
+from gateway.app import serve as app
 from gateway.listener.connection import ClientConnection
-from gateway.model import ClientCertificate
+from gateway.model.request import ClientCertificate
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.backend import OK, Backend, Connection, obliging
 from tests.support.client import Client
 from tests.support.gateway import Running, Start, client_context, request
@@ -35,7 +35,7 @@ Bearing = Callable[..., ssl.SSLContext]
 
 @pytest.fixture(autouse=True)
 def reloads_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.reload._INTERVAL", 60.0)
+    monkeypatch.setattr("gateway.app.reload._INTERVAL", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ async def test_a_connection_ends_with_the_certificate_that_it_was_made_with(
     start: Start, tmp_path: Path, authority: trustme.CA, bearing: Bearing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Later:
-        """The time module as app.py sees it, two hours on; OpenSSL sees today's."""
+        """The time module as serve.py sees it, two hours on; OpenSSL sees today's."""
 
         monotonic, perf_counter = time.monotonic, time.perf_counter
 

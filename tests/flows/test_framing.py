@@ -56,7 +56,7 @@ OF_UPSTREAMS: Final[tuple[Family, ...]] = (
 @pytest.fixture(autouse=True)
 def counts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn has no end by the clock here: what is counted has to end it."""
-    monkeypatch.setattr("gateway.turn.MOST_SECONDS", float("inf"))
+    monkeypatch.setattr("gateway.aio.turn.MOST_SECONDS", float("inf"))
 
 
 @asynccontextmanager

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gateway import app
-from gateway.jobs.shape import Finding, Said
-from gateway.keyadmin import KeyAdmin
-from gateway.wantedkey import Wanted
+from gateway.app import serve as app
+from gateway.keys.service import KeyAdmin
+from gateway.keys.validation import Wanted
+from gateway.upstream.job_api import Finding, Said
 from tests.support.backend import Backend, Connection, answer, obliging
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, ENVIRON, KEY, PLAIN, ROUTES, Running, Start, request, submit
@@ -93,7 +93,7 @@ class Container:
 
 
 class Wall:
-    """The time module as app.py sees it: hours may pass at once."""
+    """The time module as serve.py sees it: hours may pass at once."""
 
     def __init__(self) -> None:
         self.later = 0.0
@@ -121,7 +121,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """A clock that tests move; whatever is done each second is done more often."""
     made = Wall()
     monkeypatch.setattr(app, "time", made)
-    monkeypatch.setattr("gateway.jobs.rounds._TURN", 0.05)
+    monkeypatch.setattr("gateway.jobs.housekeeping._TURN", 0.05)
     return made
 
 
@@ -515,7 +515,7 @@ async def test_a_held_poll_is_judged_again_before_it_is_answered(
 async def test_whoever_waits_for_the_upstream_is_judged_again_too(
     name: str, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.handler._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         job = await started(gateway, key=secret)
@@ -533,7 +533,7 @@ async def test_whoever_waits_for_the_upstream_is_judged_again_too(
 async def test_a_body_without_a_job_is_not_released_for_who_is_gone_by_then(
     gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.handler._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         client = await gateway.connect()

@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import pytest
 
-from gateway.auth.secret import make_secret
-from gateway.forward.connection import UpstreamConnection
-from gateway.forward.pool import Pool
-from gateway.keyadmin import KeyAdmin
-from gateway.wantedkey import Wanted
+from gateway.auth.secrets import make_secret
+from gateway.keys.service import KeyAdmin
+from gateway.keys.validation import Wanted
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.pool import Pool
 from tests.support.backend import Backend
 from tests.support.client import Client, Response
 from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, request, submit
@@ -181,7 +181,7 @@ async def test_keys_of_one_owner_have_limits_each(gateway: Running, admin: KeyAd
 async def test_an_id_in_both_places_is_a_fault_of_the_reload(
     gateway: Running, admin: KeyAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.reload._INTERVAL", 60.0)
+    monkeypatch.setattr("gateway.app.reload._INTERVAL", 60.0)
     secret = await made(gateway, admin)
     gateway.rewrite(lambda document: document["keys"].append({"id": "led", "secret": {"sha256": "ab" * 32}}))
     gateway.gateway.reloader.force()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.wantedkey import Wanted
+from gateway.keys.validation import Wanted
 from tests.support.backend import Backend, Connection, answer
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, KEY, RESULT, Running, Start, request, submit

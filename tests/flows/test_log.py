@@ -109,7 +109,9 @@ C = "canary-7f3a"
 async def test_nothing_that_a_client_or_an_upstream_sent_is_ever_told(
     start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.observe.strangers.OF_ONE", Rate(per_second=1000.0, burst=1000.0))  # an event each
+    monkeypatch.setattr(
+        "gateway.observe.refusal_sampling.OF_ONE", Rate(per_second=1000.0, burst=1000.0)
+    )  # an event each
     gateway = await start(profiles={"default": {"body_limit": "1MB"}})
     multipart = (
         f'--{C}\r\nContent-Disposition: form-data; name="file"; filename="{C}.pdf"\r\n\r\n{C}\r\n--{C}--\r\n'.encode()

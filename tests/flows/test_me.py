@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.wantedkey import Wanted
+from gateway.keys.validation import Wanted
 from tests.support.backend import Backend
 from tests.support.forms import form, pdf
 from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, Running, Start, request, submit

@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import pytest
 
-from gateway import iteration
-from gateway.iteration import Iteration
+from gateway.aio import iteration
+from gateway.aio.iteration import Iteration
+from gateway.aio.tls.engine import RECORDS_AT_ONCE
+from gateway.aio.tls.transport import RECORD
+from gateway.aio.turn import MOST_BYTES, MOST_CHUNKS, SLICE, SMALL
 from gateway.listener.connection import ClientConnection
-from gateway.tlsengine import RECORDS_AT_ONCE
-from gateway.tlstransport import RECORD
-from gateway.turn import MOST_BYTES, MOST_CHUNKS, SLICE, SMALL
 from tests.support.backend import Backend, silent
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from gateway.errors import Refused
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job
-from gateway.jobs.shape import JobShape
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
+from gateway.upstream.job_api import JobShape
 from tests.support.ledgers import NOON, Faulty
 from tests.support.waiting import eventually
 

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from gateway.jobs.job import Job, after_unread, interval, job_not_found
-from gateway.jobs.shape import Ending, JobShape
-from gateway.model import Reason
+from gateway.model.request import Reason
+from gateway.upstream.job_api import Ending, JobShape
 
 SHAPE = JobShape(
     "default", "request_id", re.compile("x"), None, "{path}/{id}", "status", frozenset(), frozenset(), frozenset(),

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job
-from gateway.jobs.shape import Ending
 from gateway.ledger.jobs import end, forget
-from gateway.model import Denial, Reason
+from gateway.model.request import Denial, Reason
+from gateway.upstream.job_api import Ending
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, Room
 

@@ -11,9 +11,9 @@ import pytest
 
 import gateway.jobs.watcher
 from gateway.jobs.job import interval
-from gateway.jobs.shape import Ending
 from gateway.ledger.jobs import adopt
 from gateway.ledger.schema import JobState
+from gateway.upstream.job_api import Ending
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
@@ -85,7 +85,7 @@ async def test_a_clients_poll_puts_the_question_off(room: Room, container: Conta
     job = await room.took()
     for _ in range(5):
         await room.turn(0.8)
-        job.asked_at = room.seconds  # what courier.py notes of a poll
+        job.asked_at = room.seconds  # what forwarder.py notes of a poll
     assert container.asked["job"] == 0
     await room.turn(0.9)
     assert container.asked["job"] == 0

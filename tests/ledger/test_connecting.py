@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.devcerts import make_development_certificates
 from gateway.errors import LedgerUnavailable
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.ledgers import Postgres, beat, open_engine
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

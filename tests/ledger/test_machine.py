@@ -22,12 +22,12 @@ from sqlalchemy import Connection, select
 
 from gateway.ledger import reservations as steps
 from gateway.ledger import usage as reports
-from gateway.ledger.counts import standing_of
+from gateway.ledger.accounts import standing_of
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
 from gateway.ledger.schema import Stage, accounts, grants, usage, windows
-from gateway.limits.standing import Used
+from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
-from gateway.model import Profile, Reason
+from gateway.model.request import Profile, Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
 
 TIMES = int(os.environ.get("GATEWAY_TEST_MACHINE", "1"))

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import Connection
 
 from gateway.ledger import reservations as steps
-from gateway.ledger.counts import standing_of
+from gateway.ledger.accounts import standing_of
 from gateway.ledger.engine import Engine
 from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost, Settled
 from gateway.ledger.schema import reservations
 from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
-from gateway.limits.standing import Standing, Used
-from gateway.model import Profile, Reason
+from gateway.limits.quotas import Standing, Used
+from gateway.model.request import Profile, Reason
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
 
 ACCOUNT = "key:ci"

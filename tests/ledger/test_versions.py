@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from sqlalchemy import Connection
 
 import gateway.ledger
-from gateway.cli import cli
-from gateway.devcerts import make_development_certificates
+from gateway.cli.main import cli
 from gateway.ledger.migrate import HEAD, LEAST, Tables, judge, version_of
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.ledgers import Postgres, Script, open_engine
 from tests.support.pure import document, write
 

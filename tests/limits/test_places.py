@@ -1,5 +1,5 @@
 from gateway.limits.places import Places
-from gateway.model import Profile, Reason
+from gateway.model.request import Profile, Reason
 
 PROFILE = Profile("default", body_limit=1, concurrent_requests=2)
 

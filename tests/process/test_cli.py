@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway import __version__
-from gateway.check import local_addresses
-from gateway.cli import cli
+from gateway.cli.check import local_addresses
+from gateway.cli.main import cli
 from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
 
 

@@ -14,8 +14,8 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from gateway.auth.secret import is_secret
-from gateway.cli import cli
+from gateway.auth.secrets import is_secret
+from gateway.cli.main import cli
 from tests.support.process import DEADLINE, ROOT, Served, Upstream, configure, eventually, serving, trusting
 
 FOLLOWED: Final = 4.0  # two seconds are promised; the machine of a test may need as long itself

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.forms import FORM_TYPE, form, image
 from tests.support.process import (
     DEADLINE,

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from gateway.demo.sample import sample_pdf
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.hosts import Host, network
 from tests.support.process import GATEWAY, KEY, Process, configure, eventually
 

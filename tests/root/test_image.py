@@ -15,7 +15,7 @@ import pytest
 
 from gateway import __version__
 from gateway.demo.sample import sample_pdf
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.hosts import Host, network
 from tests.support.image import Entry, Image, built_image
 from tests.support.process import KEY, ROOT, Process, descendants, is_alive

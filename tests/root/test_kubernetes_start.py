@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from gateway.demo.sample import sample_pdf
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.kubernetes import (
     ADMIN_TOKEN,
     OVERLAYS,

@@ -13,11 +13,11 @@ from unittest.mock import patch
 import aiohttp
 import yaml
 
-from gateway import app
+from gateway.app import serve as app
+from gateway.app.reload import prepare
+from gateway.config.settings import Settings
 from gateway.jobs.job import Job
 from gateway.observe.log import Event, LogStream, json_line
-from gateway.reload import prepare
-from gateway.settings import Settings
 from tests.support.backend import HEALTH_PATH
 from tests.support.client import Client, Response
 from tests.support.forms import FORM_TYPE, PLAINLY, form

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from gateway.iteration import Iteration
+from gateway.aio.iteration import Iteration
 
 
 def iteration_now() -> Iteration:

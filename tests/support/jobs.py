@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from gateway.keyadmin import KeyAdmin
+from gateway.keys.service import KeyAdmin
 from gateway.ledger.ledger import open_ledger
 from tests.support.backend import Connection, answer
 from tests.support.client import Response

@@ -26,10 +26,10 @@ from sqlalchemy import Connection, create_engine, delete, func, select, update
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import migrate
+from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.reservations import Claim
 from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, windows
-from gateway.model import Profile
-from gateway.postgresurl import is_postgres
+from gateway.model.request import Profile
 
 T = TypeVar("T")
 DEADLINE: Final = 30.0

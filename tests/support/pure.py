@@ -13,10 +13,12 @@ import yaml
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from gateway.configuration import load
+from gateway.config.load import load
+from gateway.config.settings import Settings
 from gateway.errors import Refused
-from gateway.headers import origin_form, read_fields, read_target
-from gateway.model import (
+from gateway.http.headers import origin_form, read_fields, read_target
+from gateway.model.networks import unmapped
+from gateway.model.request import (
     Access,
     ClientAddress,
     Denial,
@@ -29,8 +31,6 @@ from gateway.model import (
     Reason,
     Route,
 )
-from gateway.networks import unmapped
-from gateway.settings import Settings
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 

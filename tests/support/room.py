@@ -7,17 +7,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.admission import Admission
-from gateway.drive import Drive
+from gateway.admission.admission import Admission
+from gateway.aio.drive import Drive
+from gateway.config.state import State, compile_settings
 from gateway.errors import ClientGone
-from gateway.forward.errand import Errands
-from gateway.forward.pool import Upstreams
-from gateway.jobs.endings import Endings
-from gateway.jobs.holds import Holds
+from gateway.jobs.completion import Endings
+from gateway.jobs.housekeeping import Rounds
 from gateway.jobs.job import Job
+from gateway.jobs.long_polls import Holds
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
-from gateway.jobs.rounds import Rounds
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, begin, find
@@ -25,7 +24,8 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
-from gateway.state import State, compile_settings
+from gateway.upstream.client import Errands
+from gateway.upstream.pool import Upstreams
 from tests.support.backend import Connection, answer
 from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile

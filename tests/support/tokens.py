@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
-from gateway.auth.claims import Issuer
-from gateway.auth.keyset import KeySet, read_jwks
-from gateway.model import Profile
+from gateway.auth.jwt.claims import Issuer
+from gateway.auth.jwt.key_set import KeySet, read_jwks
+from gateway.model.request import Profile
 
 NOW = 1_800_000_000.0
 ISSUER = "https://id.example"

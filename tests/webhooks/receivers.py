@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.devcerts import make_development_certificates
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.waiting import Facts
 
 HOST = "hooks.example"

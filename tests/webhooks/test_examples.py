@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway.webhooks.message import body_of
+from gateway.webhooks.outbound.sender import body_of
 from gateway.webhooks.signature import Secrets, sign
 
 PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"

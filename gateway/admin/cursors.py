@@ -1,0 +1,52 @@
+"""Where a page of a list ended, as a word that clients give back as they got it (`next`, then `after`). Pure.
+
+It says no more than the last row of that page did; it is written so that it needs no escapes in a URL.
+"""
+
+import re
+from base64 import b64decode, urlsafe_b64encode
+from typing import Any, Final
+
+from gateway.ledger.listings import JobMark, WebhookMark
+
+LONGEST: Final = 2000
+_SECONDS: Final = re.compile(r"[0-9]{1,12}\Z")
+_NONE: Final = "is not what `next` of an answer was"
+
+
+def written(mark: JobMark | WebhookMark) -> str:
+    """The word for a mark: of its parts only the last may have blanks."""
+    return urlsafe_b64encode(" ".join(map(str, mark)).encode()).decode("ascii").rstrip("=")
+
+
+def job_mark(word: Any) -> JobMark:
+    """Reads it.
+
+    Raises:
+        ValueError: it is none of a job.
+    """
+    seconds, upstream, request_id = _parts(word, 3)
+    return JobMark(int(seconds), upstream, request_id)
+
+
+def webhook_mark(word: Any) -> WebhookMark:
+    """Reads it.
+
+    Raises:
+        ValueError: it is none of a webhook.
+    """
+    seconds, name = _parts(word, 2)
+    return WebhookMark(int(seconds), name)
+
+
+def _parts(word: Any, count: int) -> list[str]:
+    if not isinstance(word, str) or len(word) > LONGEST:
+        raise ValueError(_NONE)
+    try:
+        text = b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise ValueError(_NONE) from None
+    parts = text.split(" ", count - 1)
+    if len(parts) != count or not _SECONDS.match(parts[0]):
+        raise ValueError(_NONE)
+    return parts

@@ -1,0 +1,120 @@
+"""Reads what a request of the admin API says: JSON of 64 KB at the most, and its query; all faults at once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from pydantic import BaseModel, ValidationError
+
+from gateway.admin.problem import AdminProblem, InvalidValue
+from gateway.http.strict_json import MOST_MARKS, has_too_many_marks, member_twice
+
+MOST_BYTES: Final = 65_536
+_SECONDS: Final = 10.0
+_MOST_FAULTS: Final = 100
+_LONGEST: Final = 300
+_TOO_LARGE: Final = f"A body has {MOST_BYTES} bytes at the most."
+M = TypeVar("M", bound=BaseModel)
+
+
+async def expect_later(_: web.Request) -> None:
+    """Lets `Expect: 100-continue` wait until the request is known to be permitted: read_body answers it."""
+
+
+async def read_body(request: web.Request, model: type[M]) -> M:
+    """Reads a body; an empty one says as much as `{}`.
+
+    Raises:
+        AdminProblem: it is not what it should be, or does not come.
+    """
+    if len(request.headers.getall("Idempotency-Key", [])) > 1:
+        raise AdminProblem("bad_request", "Send one Idempotency-Key.")
+    if request.content_type != "application/json":
+        raise AdminProblem("unsupported_media_type", "Send Content-Type: application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise AdminProblem("unsupported_media_type", "A body is not compressed.")
+    if (request.content_length or 0) > MOST_BYTES:
+        raise AdminProblem("body_too_large", _TOO_LARGE)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            await _continue(request)
+            body = await _whole(request)
+    except TimeoutError:
+        raise AdminProblem("body_too_slow", f"A body has to arrive within {_SECONDS:.0f} s.") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise AdminProblem("body_malformed", "The body broke off, or its coding is malformed.") from None
+    return _validated_json(model, body or b"{}")
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    """Reads the parameters of the query.
+
+    Raises:
+        AdminProblem: one is not known, not valid, or there twice.
+    """
+    counted = Counter(name for name, _ in request.query.items())
+    twice = sorted(name for name, count in counted.items() if count > 1)
+    if twice:
+        raise _invalid(
+            [InvalidValue(path=name[:_LONGEST], message="is there twice") for name in twice[:_MOST_FAULTS]]
+        )
+    return _validated(model, dict(request.query))
+
+
+async def _continue(request: web.Request) -> None:
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # as aiohttp's own handler: nothing of the answer has been sent
+
+
+async def _whole(request: web.Request) -> bytes:
+    body = bytearray()
+    while piece := await request.content.readany():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise AdminProblem("body_too_large", _TOO_LARGE)
+    return bytes(body)
+
+
+def _validated_json(model: type[M], body: bytes) -> M:
+    if has_too_many_marks(body):
+        told = f"A body has {MOST_MARKS:,} quotation marks, commas and brackets at the most."
+        raise AdminProblem("body_malformed", told)
+    twice = member_twice(body)
+    if twice is not None:
+        raise AdminProblem("body_malformed", f"The body has the member {twice[:_LONGEST]!a} twice.")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+            raise AdminProblem("body_malformed", "The body is not JSON in UTF-8, or nested too deeply.") from None
+        raise _invalid(_faults(error)) from None
+
+
+def _validated(model: type[M], values: Mapping[str, Any]) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(_faults(error)) from None
+
+
+def _faults(error: ValidationError) -> list[InvalidValue]:
+    found = error.errors(include_url=False, include_input=False, include_context=False)[:_MOST_FAULTS]
+    return [InvalidValue(path=_path(fault["loc"]), message=_message(fault["msg"])) for fault in found]
+
+
+def _path(places: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, places))[:_LONGEST]
+
+
+def _message(text: str) -> str:
+    return text.removeprefix("Value error, ")[:_LONGEST]
+
+
+def _invalid(faults: list[InvalidValue]) -> AdminProblem:
+    first = faults[0]
+    more = f" (and {len(faults) - 1} more, see errors)" if len(faults) > 1 else ""
+    return AdminProblem("invalid", f"{first.path or 'body'}: {first.message}{more}", errors=faults)

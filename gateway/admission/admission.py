@@ -1,0 +1,297 @@
+"""Places and pages of submits, held in the ledger while they run.
+
+A lease is taken before the body is invited, gets its pages as the last act before the body's end is released, and is
+closed on every path. What the ledger could not be told at the time it is told again, in the background: until it
+knows better, whatever may have been released counts as charged, so that no fault of ours can oversell a page. A mere
+place is given back by its expiry, too, so it is not told for ever: a long outage would heap up what nobody needs.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import chain, repeat
+from typing import Any, Final, Protocol
+
+import structlog
+from sqlalchemy import Connection
+
+from gateway.admission.throttle import Turnstile
+from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
+from gateway.ledger.accounts import standing_of
+from gateway.ledger.deliveries import Planned
+from gateway.ledger.jobs import NewJob
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reservations import (
+    Ask,
+    Claim,
+    Outcome,
+    RequestIdTaken,
+    ReservationLost,
+    Settled,
+    accept,
+    cancel,
+    renew,
+)
+from gateway.ledger.steps import Accept, Admit, Reserve, Steps
+from gateway.limits.quotas import Standing, rate_limit_lines, ratios_of, soft_limits
+from gateway.model.request import Denial, Permit, Profile, Reason
+
+_LEASE: Final = 60.0
+_RENEWED: Final = 15.0
+_RETRY_AFTER: Final = 2
+_PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
+_TRIES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
+log = structlog.get_logger()
+
+
+class Counts(Protocol):
+    """Where settlements and crossings are counted, for the metrics."""
+
+    def pages(self, account: str, settled: int, refunded: int) -> None:
+        """Takes one settlement."""
+
+    def stands(self, account: str, ratios: dict[str, float]) -> None:
+        """Takes how much of each limit an account has used, as a share."""
+
+    def crossed(self, account: str, limits: frozenset[str]) -> None:
+        """Takes which soft limits an account has just crossed."""
+
+
+class Admission:
+    """Admits submits. `wall` is in seconds since the epoch, `new_id` names them, `within` bounds a transaction.
+
+    `me` is the name of this process, which follows the jobs that it admits.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        counts: Counts,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+        within: float = 2.0,
+        me: str = "",
+    ) -> None:
+        self.ledger = ledger
+        self.steps = Steps(ledger)
+        self.me = me
+        self.turnstile = Turnstile(wall, _PATIENCE * within)
+        self.counts = counts
+        self.wall = wall
+        self._new_id = new_id
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: set[str] = set()
+
+    async def admit(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
+        """Takes a submit's place.
+
+        Raises:
+            Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
+        """
+        owner = permit.identity.owner if permit.identity else permit.account
+        claim = Claim(self._new_id(), permit.account, owner, permit.route.upstream)
+        lease = Lease(self, claim, profile, reservation_ttl)
+        try:
+            await lease.admit()
+        except BaseException:
+            lease.close()
+            raise
+        return lease
+
+    async def tell(self, permit: Permit) -> Standing:
+        """How an account stands.
+
+        Raises:
+            Refused: ledger_unavailable.
+        """
+        try:
+            return await self.ledger.read(lambda c: standing_of(c, permit.account, self.wall()), of=permit.account)
+        except LedgerUnavailable:
+            raise ledger_away() from None
+
+    def hold(self, reservation: str) -> None:
+        """Lets a reservation be renewed until it is let go."""
+        self._held.add(reservation)
+
+    def let_go(self, reservation: str) -> None:
+        """Ends that."""
+        self._held.discard(reservation)
+
+    def work(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what nobody waits for, until it is done or the gateway ends."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def run(self) -> None:
+        """Renews what is held, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_RENEWED)
+            try:
+                await self.renew_held()
+            except LedgerUnavailable:
+                continue  # the ledger has said so; there is time for three more tries
+            except Exception as error:  # noqa: BLE001 -- whatever it is, the rest must be renewed on
+                log.error("reservations could not be renewed", error=whereabouts(error))
+
+    async def renew_held(self) -> None:
+        """Puts off the end of all that runs here.
+
+        Raises:
+            LedgerUnavailable: it may have been done.
+        """
+        if self._held:
+            await self.ledger.write(partial(_renew, sorted(self._held), self.wall() + _LEASE))
+
+    async def close(self, within: float) -> None:
+        """Waits until the ledger was told everything, so long at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+        for task in self._tasks:
+            task.cancel()
+
+
+class Lease:
+    """One submit's place and pages. `lines` are header lines that tell the client how its limits stand."""
+
+    def __init__(self, admission: Admission, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
+        self._admission = admission
+        self._claim = claim
+        self._profile = profile
+        self._ttl = reservation_ttl
+        self._doing: asyncio.Task[Any] | None = None
+        self._may_have_pages = False
+        self.is_released = False
+        self._is_over = False
+        self.lines: tuple[bytes, ...] = ()
+
+    async def admit(self) -> None:
+        """Takes the place.
+
+        Raises:
+            Refused: see Admission.admit.
+        """
+        now = self._admission.wall()
+        self._admission.hold(self._claim.id)
+        ask = partial(self._admission.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE))
+        turnstile = self._admission.turnstile
+        outcome: Outcome = await self._do(turnstile.through(self._claim.account, self._profile, ask))
+        if outcome.denial is not None:
+            self._end()  # nothing was taken that could be given back
+        self._judge(outcome, now)
+
+    async def reserve(self, ask: Ask) -> None:
+        """Reserves pages; when it returns, the end of the body may be released.
+
+        Raises:
+            Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
+        """
+        now = self._admission.wall()
+        self._may_have_pages = True
+        try:
+            step = Reserve(self._claim, self._profile, ask, now, now + _LEASE)
+            outcome: Outcome = await self._do(self._admission.steps.reserve(step))
+        except ReservationLost:
+            raise ledger_away() from None
+        self._judge(outcome, now)
+
+    def released(self) -> None:
+        """Notes that from now on the upstream may have the whole request."""
+        self.is_released = True
+
+    async def accepted(self, job: NewJob | None, webhook: Planned | None = None) -> None:
+        """Notes whose job it is, its id, and where to tell of its end; the client may see it once this has returned.
+
+        Raises:
+            Refused: ledger_unavailable.
+            UpstreamBrokeOff: the upstream gave two jobs one id.
+        """
+        admission = self._admission
+        now = admission.wall()
+        try:
+            step = Accept(self._claim, job, webhook, admission.me, now, now + self._ttl)
+            await self._do(admission.steps.accept(step))
+        except ReservationLost:
+            raise ledger_away() from None
+        except RequestIdTaken:
+            raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
+        self._end()
+        self._admission.turnstile.given_back(self._claim.account)
+
+    def refused(self) -> None:
+        """Notes that the upstream has refused the job: all is given back when the lease is closed."""
+        self.is_released = False
+
+    def close(self) -> None:
+        """Gives back what is still held, in the background; called on every path, and once more does nothing."""
+        if not self._is_over:
+            self._end()
+            self._admission.work(self._finish(self._lose if self.is_released else self._cancel))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._admission.let_go(self._claim.id)
+
+    def _judge(self, outcome: Outcome, now: float) -> None:
+        before, after = (soft_limits(self._profile, standing, now) for standing in (outcome.before, outcome.after))
+        counts, account = self._admission.counts, self._claim.account
+        counts.stands(account, ratios_of(self._profile, outcome.after, now))
+        counts.crossed(account, after - before)
+        self.lines = rate_limit_lines(self._profile, outcome.after, now)
+        if outcome.denial is not None:
+            denial = outcome.denial
+            raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
+
+    def judge_by(self, profile: Profile) -> None:
+        """Takes other limits than those that the submit was admitted under."""
+        self._profile = profile
+
+    async def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
+        """Runs one step. Its wait may be interrupted; the step itself is not, and `close` comes behind it."""
+        self._doing = asyncio.get_running_loop().create_task(step)
+        try:
+            return await asyncio.shield(self._doing)
+        except LedgerUnavailable:
+            raise ledger_away() from None
+
+    async def _finish(self, last: Callable[[Connection], Any]) -> None:
+        if self._doing is not None:
+            await asyncio.gather(self._doing, return_exceptions=True)
+        for wait in chain(_TRIES, repeat(_TRIES[-1]) if self._may_have_pages else ()):
+            await asyncio.sleep(wait)
+            try:
+                settled = await self._admission.ledger.write(last, of=self._claim.account)
+            except LedgerUnavailable:
+                continue
+            if settled is not None:
+                self._admission.counts.pages(*settled)
+            self._admission.turnstile.given_back(self._claim.account)
+            return
+        log.error("a place could not be given back; it will expire")
+
+    def _cancel(self, connection: Connection) -> Settled:
+        return Settled(self._claim.account, 0, cancel(connection, self._claim, self._admission.wall()))
+
+    def _lose(self, connection: Connection) -> None:
+        accept(connection, self._claim, None, self._admission.wall() + self._ttl)
+
+    @property
+    def owner(self) -> str:
+        """Whom the job belongs to."""
+        return self._claim.owner
+
+    @property
+    def upstream(self) -> str:
+        """The name of where the job runs."""
+        return self._claim.upstream
+
+
+def _renew(ids: list[str], until: float, connection: Connection) -> None:
+    renew(connection, ids, until)
+
+
+def ledger_away() -> Refused:
+    """What a submit is told when the ledger can't be asked."""
+    detail = "Keys and budgets can't be checked at the moment; try again."
+    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER))

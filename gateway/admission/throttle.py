@@ -1,0 +1,98 @@
+"""Who may ask the ledger for a place: a few submits of one account at a time, and none that it has just refused.
+
+One queue leads to the ledger, and all accounts share it. An account that submits more than it may would fill it with
+requests whose answer is known, and everybody's submits would wait behind them. So a refusal is remembered for as long
+as it must hold (a rate), or for half a second (what somebody else may give back at any time).
+"""
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.reservations import Outcome
+from gateway.ledger.steps import MOST
+from gateway.limits.quotas import wait_for_submit
+from gateway.model.request import Profile, Reason
+
+_MOST_REMEMBERED: Final = 10_000
+_MOMENT: Final = 0.5
+
+
+class Remembered(NamedTuple):
+    """A refusal, under which limits it was given, and until when it holds; seconds since the epoch."""
+
+    profile: Profile
+    outcome: Outcome
+    until: float
+
+
+class Turnstile:
+    """Lets submits through to the ledger. `wall` is in seconds since the epoch, `within` bounds a wait in seconds."""
+
+    def __init__(self, wall: Callable[[], float], within: float) -> None:
+        self._wall = wall
+        self._within = within
+        self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._refused: OrderedDict[str, Remembered] = OrderedDict()
+
+    async def through(self, account: str, profile: Profile, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Asks the ledger in the account's turn, or tells what it said a moment ago; in a task of its own.
+
+        Raises:
+            LedgerUnavailable: the turn did not come in time, or as `ask` does.
+        """
+        known = self._remembered(account, profile)
+        if known is not None:
+            return known
+        gate = self._gates.get(account)
+        if gate is None:
+            gate = self._gates[account] = asyncio.Semaphore(MOST)
+        try:
+            await asyncio.wait_for(gate.acquire(), self._within)
+        except TimeoutError:
+            raise LedgerUnavailable("too many submits of one account wait for it") from None
+        try:
+            return self._remembered(account, profile) or self._noted(account, profile, await ask())
+        finally:
+            gate.release()
+
+    def given_back(self, account: str) -> None:
+        """Forgets a refusal that was not for the rate: something of this account is free again."""
+        known = self._refused.get(account)
+        denial = known.outcome.denial if known is not None else None
+        if denial is not None and denial.reason is not Reason.RATE_LIMITED:
+            del self._refused[account]
+
+    def _remembered(self, account: str, profile: Profile) -> Outcome | None:
+        known = self._refused.get(account)
+        if known is None:
+            return None
+        left = known.until - self._wall()
+        denial = known.outcome.denial
+        if denial is None or known.profile != profile or not 0 < left <= _longest(profile):
+            del self._refused[account]
+            return None
+        if denial.reason is not Reason.RATE_LIMITED:
+            return known.outcome
+        return known.outcome._replace(denial=replace(denial, retry_after=math.ceil(left)))
+
+    def _noted(self, account: str, profile: Profile, outcome: Outcome) -> Outcome:
+        if outcome.denial is not None:
+            now = self._wall()
+            is_rate = outcome.denial.reason is Reason.RATE_LIMITED
+            wait = wait_for_submit(profile, outcome.after, now) if is_rate else _MOMENT
+            self._refused[account] = Remembered(profile, outcome, now + wait)
+            self._refused.move_to_end(account)
+            if len(self._refused) > _MOST_REMEMBERED:
+                self._refused.popitem(last=False)
+        return outcome
+
+
+def _longest(profile: Profile) -> float:
+    """The longest that a refusal can hold: a clock that was set back must not make it longer."""
+    return max(_MOMENT, 60 / profile.requests_per_minute)

@@ -1,0 +1,149 @@
+"""A connection that bounds what a server can make of an answer: receivers of webhooks, providers of keys.
+
+aiohttp skips interim answers (1xx) without an end, and hands the parser whatever has come, a quarter of a megabyte at
+once: thousands of small answers, which are parsed in one go while the loop stands still. Here the parser gets small
+pieces in turns (turn.py), and it gets no more than a few of them in all; TLS is decrypted in turns, too.
+"""
+
+import asyncio
+import ssl
+from functools import partial
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.aio.iteration import Iteration
+from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.turn import Turn
+
+_PIECE: Final = 512
+_MOST_OF_A_HEAD: Final = 64 * 1024
+_MOST_BEHIND: Final = 16 * 1024
+_MOST_INTERIM: Final = 8
+_SWITCHING: Final = 101
+
+
+def bounded_context() -> ssl.SSLContext:
+    """What servers' certificates are judged by: the system's CAs, which takes the reading of files."""
+    context = ssl.create_default_context()
+    context.set_ecdh_curve("prime256v1")  # or the server may ask for a key of ffdhe8192: a quarter of a second
+    return context
+
+
+class BoundedHandler(ResponseHandler):
+    """Reads one answer: 64 KB until its head has ended, with 8 interim answers, and `most` bytes from then on.
+
+    What asks for more before that is broken off, as something that is no HTTP; what comes behind is dropped unread.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, most: int) -> None:
+        super().__init__(loop)
+        self._iteration = iteration
+        self._turn = Turn(iteration)
+        self._rest = b""  # waits for the next turn
+        self._waits = False
+        self._most = most
+        self._left = _MOST_OF_A_HEAD
+        self._interim = 0
+        self._has_head = False
+        self._is_over = False
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Called by the parent for each message that is parsed."""
+        code = data[0].code
+        if 100 <= code < 200 and code != _SWITCHING:  # noqa: PLR2004 -- interim
+            self._interim += 1
+            return  # nobody waits for one
+        if not self._has_head:
+            self._has_head = True
+            self._left = self._most
+            super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport; and by the parent, with nothing, when reading is resumed."""
+        if not data:
+            super().data_received(data)
+        elif self._waits:
+            self._rest += data
+        else:
+            self._go_on(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Called by the transport: what is left of a small answer is read all the same."""
+        if self._rest and len(self._rest) <= _MOST_BEHIND:
+            self._parse(self._rest, in_turns=False)
+        self._rest = b""
+        super().connection_lost(exc)
+
+    def _go_on(self, data: bytes) -> None:
+        """Parses until the turn is over; what is left waits for the next one, and no more is read."""
+        self._rest = self._parse(data, in_turns=True)
+        if self._rest:
+            self._waits = True
+            if self.transport is not None:
+                self.transport.pause_reading()
+            self._iteration.wait(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._waits = False
+        rest, self._rest = self._rest, b""
+        self._go_on(rest)
+        transport = self.transport
+        if not (self._waits or self._reading_paused or transport is None or transport.is_closing()):
+            transport.resume_reading()
+
+    def _parse(self, data: bytes, *, in_turns: bool) -> bytes:
+        turn, place = self._turn, 0
+        turn.work()
+        while place < len(data) and not self._is_over and self._exception is None and not (in_turns and turn.is_over):
+            piece = data[place : place + min(_PIECE, self._left)]
+            place += len(piece)
+            self._left -= len(piece)
+            super().data_received(piece)
+            turn.spend(len(piece), piece.count(b"\n") // 2)  # a chunk has two line ends
+            if not self._has_head and (self._left == 0 or self._interim > _MOST_INTERIM):
+                self._break_off()
+            self._is_over |= self._left == 0
+        turn.rest()
+        return b"" if self._is_over or self._exception is not None else data[place:]
+
+    def _break_off(self) -> None:
+        self._is_over = True
+        self.set_exception(HttpProcessingError(code=400, message="too much before an answer"))
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class BoundedConnector(aiohttp.TCPConnector):
+    """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
+
+    def __init__(self, iteration: Iteration, most: int = _MOST_BEHIND, **options: Any) -> None:
+        """`most`: bytes of the wire behind the head of an answer."""
+        super().__init__(**options)
+        self._iteration = iteration
+        self._factory = partial(BoundedHandler, self._loop, iteration, most)  # type: ignore[assignment] # a subclass
+
+    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """As aiohttp's, but for TLS.
+
+        Raises:
+            ClientConnectorSSLError: also for a certificate.
+        """
+        context = kwargs.pop("ssl", None)
+        name = kwargs.pop("server_hostname", None)
+        make, *more = args
+        if context is None:
+            return await super()._wrap_create_connection(make, *more, **kwargs)
+        handler = make()
+        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, self._iteration, server=name)
+        try:
+            await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
+            await tls.opened
+        except (ssl.SSLError, UnicodeError) as error:
+            raise aiohttp.ClientConnectorSSLError(kwargs["req"].connection_key, OSError(str(error))) from error
+        except BaseException:
+            tls.abort()
+            raise
+        return tls, handler

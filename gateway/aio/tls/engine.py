@@ -1,0 +1,171 @@
+"""One end of TLS without a socket: OpenSSL by its memory buffers, fed in steps that are bounded by what they cost.
+
+OpenSSL gets no more than RECORDS_AT_ONCE records before it is asked for what was in them, so no single call of it is
+long. In the handshake it gets one at a time, the ClientHello not before it was looked at (client_hello.py), and bytes
+within a bound: certificates cost, too.
+"""
+
+import contextlib
+import ssl
+from typing import Any, Final, NamedTuple, cast
+
+from gateway.aio.tls.client_hello import HelloError, HelloGate
+from gateway.aio.tls.records import Records
+
+RECORDS_AT_ONCE: Final = 16
+LONGEST_RECORD: Final = 16_384
+"""In the clear, in bytes."""
+
+_MOST_OF_CLIENT: Final = 20_480
+"""Bytes of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; forty tiny ones cost 20 ms."""
+
+_MOST_OF_SERVER: Final = 131_072
+_HANDSHAKE: Final = 22  # a record's type
+_ENOUGH: Final = 16  # bytes for OpenSSL to say what they are
+_HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
+
+
+class Clear(NamedTuple):
+    """How many bytes were decrypted; whether the peer's close_notify came, or what went wrong, behind them."""
+
+    size: int
+    is_ended: bool = False
+    error: ssl.SSLError | None = None
+
+
+class TlsEngine:
+    """A server's end, or the client's of the server of that name."""
+
+    __slots__ = (
+        "_alert",
+        "_context",
+        "_gate",
+        "_incoming",
+        "_outgoing",
+        "_records",
+        "_shaken",
+        "is_open",
+        "object",
+        "peercert",
+    )
+
+    def __init__(self, context: ssl.SSLContext, server: str | None) -> None:
+        self._context: ssl.SSLContext | None = context  # held until the handshake is over: see contexts.py
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._records = Records()
+        self._gate = HelloGate()
+        self._gate.is_open = server is not None
+        self._shaken = 0  # bytes of the handshake that came
+        self._alert = b""
+        self.object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server is None, server_hostname=server
+        )
+        self.is_open = False
+        self.peercert: Any = None
+        """A client's, as ssl.SSLObject.getpeercert gives it, where it was asked for one."""
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this is the server's end."""
+        return self.object.server_side
+
+    @property
+    def has_output(self) -> bool:
+        """Whether something is to be sent."""
+        return bool(self._outgoing.pending or self._alert)
+
+    def take_output(self) -> bytes:
+        """Takes what is to be sent."""
+        alert, self._alert = self._alert, b""
+        return self._outgoing.read() + alert if alert else self._outgoing.read()
+
+    def is_one(self, came: memoryview) -> bool:
+        """Whether that is one whole record: then `open_one` will do."""
+        return self._records.is_one(came)
+
+    def feed(self, came: memoryview) -> tuple[int, int]:
+        """Takes what one step may have; gives how many bytes that were, and how many records ended in them.
+
+        Raises:
+            ssl.SSLError: the handshake is refused; there is an alert to send.
+        """
+        size, records = self._records.advance(came, RECORDS_AT_ONCE if self.is_open else 1)
+        if self.is_open:
+            self._incoming.write(came[:size])
+        else:
+            self._feed_handshake(bytes(came[:size]))
+        return size, records
+
+    def shake(self) -> bool:
+        """Goes on with the handshake; whether it is over.
+
+        Raises:
+            ssl.SSLError: it failed; there may be an alert to send.
+            UnicodeError: the client's certificate has a name that is no text.
+        """
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        if self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE:
+            self.peercert = self.object.getpeercert()
+        self._context = None
+        self.is_open = True
+        return True
+
+    def open(self, clear: memoryview) -> Clear:
+        """Decrypts what was fed into a buffer that has room for it and a record."""
+        filled = 0
+        try:
+            while True:
+                size = cast("int", self.object.read(len(clear) - filled, clear[filled:]))
+                filled += size
+                if not size or not self._incoming.pending:
+                    return Clear(filled, is_ended=not size)
+        except ssl.SSLWantReadError:
+            return Clear(filled)
+        except ssl.SSLZeroReturnError:
+            return Clear(filled, is_ended=True)
+        except ssl.SSLError as error:
+            return Clear(filled, error=error)
+
+    def open_one(self, record: memoryview) -> bytes:
+        """Decrypts one record; nothing for the peer's close_notify.
+
+        Raises:
+            ssl.SSLWantReadError: it was a message of TLS itself.
+            ssl.SSLError: it is none of the peer's.
+        """
+        self._incoming.write(record)
+        return self.object.read(len(record))
+
+    def seal(self, data: bytes) -> None:
+        """Encrypts: there is something to send then.
+
+        Raises:
+            ssl.SSLError: it can't.
+        """
+        sent = self.object.write(data)
+        while sent < len(data):
+            sent += self.object.write(memoryview(data)[sent:])
+
+    def end(self) -> None:
+        """Says that nothing more will be sent."""
+        with contextlib.suppress(ssl.SSLError):  # that the peer's end has not come: nobody waits for that one here
+            self.object.unwrap()
+
+    def _feed_handshake(self, data: bytes) -> None:
+        self._shaken += len(data)
+        try:
+            if self._records.is_foreign:
+                raise HelloError("it is in the format of SSL 2")
+            if self._shaken > (_MOST_OF_CLIENT if self.is_server else _MOST_OF_SERVER):
+                raise HelloError("the handshake is too long")
+            self._incoming.write(data if self._gate.is_open else self._gate.take(data))
+        except HelloError as error:
+            if data[0] != _HANDSHAKE and not self._records.is_foreign:
+                self._incoming.write(data[:_ENOUGH])
+                self.shake()  # OpenSSL has the better words, and the alert, for what is no TLS at all
+            self._alert = _HANDSHAKE_FAILURE
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"the ClientHello is refused: {error}") from None

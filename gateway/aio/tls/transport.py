@@ -1,0 +1,426 @@
+"""TLS between a socket and a protocol of ours, decrypted in turns.
+
+The loop's own TLS decrypts all that one read brings before anybody can say stop: 256 KB, which in records of one byte
+are 11,000 records and a tenth of a second for everybody else. Here records are decrypted until the turn is over
+(turn.py); what is left waits for the next turn, and nothing is read from the socket meanwhile.
+
+States, and who moves them on:
+    HANDSHAKE   from the start on. `_shake` ends it: OPEN, or CLOSED when the handshake fails.
+    OPEN        the protocol above has its connection_made. `close` ends it, or the peer's close_notify, or its EOF.
+    CLOSING     what was written and our close_notify are on their way; what comes is dropped unread. A server waits
+                for the peer's end, since to close before what it sent is read would cut off what it was sent; it
+                sends no FIN before, for which some clients (uvloop's) drop what they have not read.
+    CLOSED      the socket is lost, or about to be.
+What can't happen: the protocol above hears of nothing before OPEN, of no data after it paused reading or after OPEN,
+and of connection_lost exactly once if it ever heard of connection_made.
+"""
+
+import asyncio
+import select
+import ssl
+from collections.abc import Hashable, Iterable
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from gateway.aio.iteration import Iteration
+from gateway.aio.tls.engine import LONGEST_RECORD, TlsEngine
+from gateway.aio.turn import Turn
+
+RECORD: Final = 8
+"""As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
+
+_SIZE: Final = 262_144
+_MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
+_MOST_IDLE: Final = 64
+"""Records in a row without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates does."""
+
+
+class TlsState(Enum):
+    """See above."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class Above(Protocol):
+    """The protocol that is spoken in the clear."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Called once the handshake is over."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what came, in the clear."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called once; the error says that the peer did not end it as TLS wants it ended."""
+
+    def pause_writing(self) -> None:
+        """Called when more is written than the peer takes."""
+
+    def resume_writing(self) -> None:
+        """Called when it takes more."""
+
+
+class TlsBuffers:
+    """Where connections of one loop read to: what is in them is taken out before the call ends that filled them."""
+
+    __slots__ = ("clear", "wire")
+
+    def __init__(self) -> None:
+        self.wire = memoryview(bytearray(_SIZE))
+        self.clear = memoryview(bytearray(_SIZE + LONGEST_RECORD))  # a record may have begun in an earlier read
+
+
+class TlsTransport(asyncio.BufferedProtocol):
+    """The protocol of a socket, and the transport of the protocol above. Belongs to one loop.
+
+    `opened` is done when the handshake is over, and has its error: ssl.SSLError, ConnectionError, or UnicodeError for
+    a certificate with a name that is no text.
+    """
+
+    __slots__ = (
+        "_above",
+        "_buffers",
+        "_engine",
+        "_error",
+        "_idle",
+        "_is_announced",
+        "_is_paused",
+        "_is_reading",
+        "_is_scheduled",
+        "_iteration",
+        "_loop",
+        "_of",
+        "_raw",
+        "_rest",
+        "_state",
+        "_turn",
+        "_waits_since",
+        "opened",
+        "waited",
+    )
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        above: Above,
+        buffers: TlsBuffers,
+        loop: asyncio.AbstractEventLoop,
+        iteration: Iteration,
+        *,
+        of: Hashable = None,
+        server: str | None = None,
+    ) -> None:
+        """Begins a handshake once the socket is there: with the `server` of that name, or as a server itself.
+
+        `of` is the peer whose turn it takes where many wait (Iteration.wait).
+        """
+        self._above = above
+        self._buffers = buffers
+        self._engine = TlsEngine(context, server)
+        self._loop = loop
+        self._raw: asyncio.Transport | None = None
+        self._rest = b""  # of what was read, for the next turn
+        self._idle = 0  # records in a row that had nothing for the protocol above
+        self._iteration = iteration
+        self._of = of
+        self._turn = Turn(iteration)
+        self._is_scheduled = False  # the next turn will come by itself
+        self._waits_since = 0.0
+        self._is_paused = False  # by the protocol above
+        self._is_reading = True
+        self._is_announced = False  # to the protocol above
+        self._error: Exception | None = None
+        self._state = TlsState.HANDSHAKE
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.waited = 0.0
+        """Seconds in which what the peer sent waited for its turn: no fault of the peer's."""
+
+    def __repr__(self) -> str:
+        paused = " paused" if self._is_paused else ""
+        return f"<TlsTransport {self._state.name.lower()}{paused} waiting={len(self._rest)}>"
+
+    # The transport of the protocol above
+
+    def write(self, data: bytes) -> None:
+        """Encrypts and sends; after the end it drops."""
+        if self._state is not TlsState.OPEN or not data:
+            return
+        try:
+            self._engine.seal(data)
+        except ssl.SSLError as error:
+            self._fail(error)
+        else:
+            self._flush()
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        """Sends them as one."""
+        self.write(b"".join(pieces))
+
+    def pause_reading(self) -> None:
+        """Gives the protocol above no more."""
+        self._is_paused = True
+        self._read_or_wait()
+
+    def resume_reading(self) -> None:
+        """Gives it more; not before this call is over."""
+        self._is_paused = False
+        self._read_or_wait()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Those of the socket."""
+        if self._raw is not None:
+            self._raw.set_write_buffer_limits(high=high, low=low)
+
+    def get_write_buffer_size(self) -> int:
+        """What the kernel has not taken, in bytes, encrypted."""
+        return 0 if self._raw is None else self._raw.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Besides what the socket tells: `ssl_object`, `sslcontext`, and `peercert`, as asyncio's transports do."""
+        if name == "peercert":
+            return self._engine.peercert
+        if name == "ssl_object":
+            return self._engine.object
+        if name == "sslcontext":
+            return self._engine.object.context
+        return default if self._raw is None else self._raw.get_extra_info(name, default)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came, or may have, that the protocol above has not been given yet."""
+        return bool(self._rest) or self._is_scheduled or not self._is_reading
+
+    @property
+    def waits(self) -> bool:
+        """Whether something came that waits for its turn."""
+        return self._is_scheduled and self._may_deliver()
+
+    def has_left(self, *, or_says_no_more: bool) -> bool:
+        """Asks the kernel whether the peer broke the connection off, which nobody notices while nothing is read.
+
+        `or_says_no_more`: a peer that sends no more counts as one that left.
+        """
+        if self._is_reading or self._raw is None:
+            return False
+        kernel = select.poll()  # it tells of ERR and HUP, asked for or not
+        kernel.register(self._raw.get_extra_info("socket").fileno(), select.POLLRDHUP if or_says_no_more else 0)
+        return bool(kernel.poll(0))
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
+        return self._state in _ENDING or self._raw is None or self._raw.is_closing()
+
+    def close(self) -> None:
+        """Sends what was written, then the end. A server waits for the peer's end, until it is aborted."""
+        if self._state is TlsState.OPEN and self._raw is not None:
+            self._send_end()
+            if self._engine.is_server:
+                self._read_or_wait()
+            else:
+                self._raw.close()
+
+    def abort(self) -> None:
+        """Drops the connection, and what was not sent."""
+        self._state = TlsState.CLOSED
+        if self._raw is not None:
+            self._raw.abort()
+
+    # The protocol of the socket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._raw = transport  # type: ignore[assignment] # a stream's
+        if self._state is TlsState.CLOSED:
+            self.abort()
+        elif not self._engine.is_server:
+            self._shake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Called by the loop: where it is to read to."""
+        del sizehint
+        return self._buffers.wire
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the loop, when it read so much."""
+        came = self._buffers.wire[:nbytes]
+        if self._state in _ENDING:
+            return
+        if self._rest or self._iteration.is_full:  # a transport may deliver once more after it was told to pause
+            self._rest += came
+            self._read_or_wait()
+        elif self._state is TlsState.OPEN and self._is_reading and self._engine.is_one(came):
+            self._take_one(came)
+        else:
+            self._decrypt(came)
+
+    def eof_received(self) -> bool:
+        """Called by the loop: the peer sends no more. A server's answer that lasts until the end may be cut short."""
+        if self._state is TlsState.OPEN and not self._engine.is_server:
+            self._error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the end came without close_notify")
+        return False  # the transport closes
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the loop, once."""
+        self._state = TlsState.CLOSED
+        self._raw = None
+        self._rest = b""
+        if not self.opened.done():
+            self.opened.set_exception(error or ConnectionResetError("the peer hung up within the handshake"))
+        if self._is_announced:
+            self._above.connection_lost(self._error or error)
+
+    def pause_writing(self) -> None:
+        """Called by the loop."""
+        if self._is_announced:
+            self._above.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the loop."""
+        if self._is_announced:
+            self._above.resume_writing()
+
+    # Turns
+
+    def _take_one(self, came: memoryview) -> None:
+        """As _decrypt does, for what most reads are: one record, and time for it."""
+        self._turn.spend(len(came), RECORD)
+        try:
+            data = self._engine.open_one(came)
+        except ssl.SSLWantReadError:
+            self._count_idle(1)  # it was a message of TLS itself
+            self._deliver(b"", is_ended=False)
+        except ssl.SSLError as error:
+            self._fail(error)
+        else:
+            self._idle = 0
+            self._deliver(data, is_ended=not data)
+        if self._turn.is_over:
+            self._read_or_wait()
+
+    def _decrypt(self, came: memoryview) -> None:
+        """Goes through what came, as far as this turn goes and the protocol above wants more."""
+        turn = self._turn
+        turn.work()
+        # A handshake costs a millisecond at once: it begins when the iteration has time for it.
+        waits = self._state is TlsState.HANDSHAKE and self._iteration.is_over
+        while came and not waits and not turn.is_over and self._may_deliver():
+            try:
+                size, records = self._engine.feed(came)
+            except ssl.SSLError as error:
+                self._fail(error)
+                break
+            turn.spend(size, RECORD * records)
+            came = came[size:]
+            if (self._state is TlsState.OPEN or self._shake()) and self._may_deliver():
+                self._read(records)
+        turn.rest()
+        self._rest = b"" if self._state in _ENDING else bytes(came)
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Lets the next turn come when it is due, and the socket be read while there is nothing else to do."""
+        is_over = bool(self._rest) or self._turn.is_over
+        if is_over and self._may_deliver() and not self._is_scheduled:
+            self._is_scheduled = True
+            self._waits_since = self._iteration.clock()
+            is_small = self._state is TlsState.HANDSHAKE or self._turn.needs_little(len(self._rest))
+            self._iteration.wait(self._next_turn, self._of, is_small=is_small)
+        reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
+        raw = self._raw
+        if raw is not None and reads is not self._is_reading and not raw.is_closing():
+            self._is_reading = reads
+            if reads:
+                raw.resume_reading()
+            else:
+                raw.pause_reading()
+
+    def _next_turn(self) -> None:
+        self._is_scheduled = False
+        self.waited += self._iteration.clock() - self._waits_since
+        if self._rest and self._may_deliver():
+            rest, self._rest = self._rest, b""
+            self._decrypt(memoryview(rest))
+        else:
+            self._read_or_wait()
+
+    def _may_deliver(self) -> bool:
+        return self._state is TlsState.HANDSHAKE or (self._state is TlsState.OPEN and not self._is_paused)
+
+    # TLS
+
+    def _shake(self) -> bool:
+        """Goes on with the handshake; whether it is over now, and well."""
+        try:
+            is_over = self._engine.shake()
+        except (ssl.SSLError, UnicodeError) as error:
+            self._fail(error)
+            return False
+        self._flush()
+        if not is_over:
+            return False
+        if self.opened.done():  # nobody waits any more: its time was over in this very turn
+            self.abort()
+            return False
+        self._state = TlsState.OPEN
+        self._is_announced = True
+        self._above.connection_made(self)
+        self.opened.set_result(None)
+        return True
+
+    def _read(self, records: int) -> None:
+        """Takes out of OpenSSL what it was given, and delivers it; so many records ended in that."""
+        clear = self._engine.open(self._buffers.clear)
+        if clear.size:
+            self._idle = 0
+        else:
+            self._count_idle(records)
+        self._turn.rest()
+        self._deliver(bytes(self._buffers.clear[: clear.size]), is_ended=clear.is_ended)
+        self._turn.work()
+        if clear.error is not None:
+            self._fail(clear.error)
+
+    def _deliver(self, data: bytes, *, is_ended: bool) -> None:
+        if self._engine.has_output:
+            self._flush()
+            if self.get_write_buffer_size() > _MOST_UNASKED:
+                self.abort()
+                return
+        if data:
+            self._above.data_received(data)
+        if is_ended and self._state is TlsState.OPEN and self._raw is not None:
+            # Without our close_notify: an answer that lasts until the end may be cut short.
+            self._state = TlsState.CLOSED
+            self._raw.close()
+
+    def _count_idle(self, records: int) -> None:
+        self._idle += records
+        if self._idle > _MOST_IDLE:
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data"))
+
+    def _send_end(self) -> None:
+        self._state = TlsState.CLOSING
+        self._rest = b""
+        self._engine.end()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._engine.has_output and self._raw is not None:
+            self._raw.write(self._engine.take_output())
+
+    def _fail(self, error: Exception) -> None:
+        """Sends the alert that there is for the peer, and closes."""
+        if self._state is not TlsState.CLOSED:
+            self._state = TlsState.CLOSED
+            self._error = error
+            if not self.opened.done():
+                self.opened.set_exception(error)
+            self._flush()
+            if self._raw is not None:
+                self._raw.close()
+
+
+_ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})

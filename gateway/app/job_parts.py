@@ -1,0 +1,122 @@
+"""The parts that know jobs, made and ended in order. Part of the composition root."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from random import SystemRandom
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from gateway.admission.admission import Admission
+from gateway.admission.unverified_bodies import Unvouched
+from gateway.aio.iteration import Iteration
+from gateway.config.settings.webhooks import WebhooksOut
+from gateway.config.state import Live
+from gateway.jobs.completion import Endings
+from gateway.jobs.housekeeping import Rounds
+from gateway.jobs.long_polls import Holds
+from gateway.jobs.reading import WHYS
+from gateway.jobs.registry import Registry
+from gateway.jobs.retention import Retention
+from gateway.jobs.watcher import Watcher
+from gateway.ledger import checkpoints, letters
+from gateway.ledger import inbound_webhooks as received
+from gateway.ledger.ledger import Ledger
+from gateway.proxy.job_access import JobDesk
+from gateway.upstream.client import Errands
+from gateway.upstream.pool import Upstreams
+from gateway.webhooks.egress.resolver import Resolver
+from gateway.webhooks.inbound.receiver import Receiver
+from gateway.webhooks.outbound.dispatcher import Relay
+from gateway.webhooks.outbound.planning import Planning
+
+_STATES: Final = ("running", "complete", "failed")
+_LAST_WORDS: Final = 5.0
+
+
+class JobParts:
+    """Makes them. `clock` is the loop's, `wall` is in seconds since the epoch, `new_id` names requests."""
+
+    def __init__(
+        self,
+        live: Live,
+        admission: Admission,
+        upstreams: Upstreams,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+        iteration: Iteration,
+    ) -> None:
+        ledger = admission.ledger
+        self._registry = Registry(ledger, wall, lambda: live.state.shapes)
+        self.endings = Endings(admission, self._registry, lambda: live.state, iteration.wait)
+        self._errands = Errands(upstreams, clock, new_id)
+        self.watcher = Watcher(
+            admission.me, ledger, self._registry, self.endings, self._errands, lambda: live.state, clock, wall
+        )
+        self.holds = Holds(self.watcher)
+        self.desk = JobDesk(self._registry, self.endings, self.watcher, self.holds, wall)
+        retention = Retention(ledger, self._registry, self._errands, lambda: live.state, wall, admission.work)
+        out = partial(_out, live)
+        self.planning = Planning(out, Resolver(), wall, new_id)
+        self.relay = Relay(
+            ledger,
+            out,
+            Resolver(),  # another one: slow look-ups of submits hold up no delivery, nor the other way round
+            wall=wall,
+            clock=clock,
+            dice=SystemRandom().random,
+            me=admission.me,
+            iteration=iteration,
+        )
+        self.metrics = self.relay.metrics
+        self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
+        self.unvouched = Unvouched(lambda: live.state.settings.body.unverified_limit)
+        self.endings.on_ended = self.relay.nudge
+        self.rounds = Rounds(ledger, self._registry, self.watcher, retention, partial(_forget_old, ledger, out, wall))
+
+    async def close(self) -> None:
+        """Asks no more, and leaves what was followed to others; what is being sent has some seconds to end."""
+        self.watcher.close()
+        self._errands.close()
+        await self.receiver.close(_LAST_WORDS)
+        await self.relay.close(_LAST_WORDS)
+        await self.watcher.leave()
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        jobs = GaugeMetricFamily("gateway_jobs", "Jobs that can be read, by state.", labels=("state",))
+        for state in _STATES:
+            jobs.add_metric((state,), self.rounds.counts.get(state, 0))
+        yield jobs
+        yield CounterMetricFamily(
+            "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.watcher.asked
+        )
+        unreadable = CounterMetricFamily(
+            "gateway_job_answers_unreadable", "Answers about jobs that could not be read, by why.", labels=("why",)
+        )
+        for why in WHYS:
+            unreadable.add_metric((why,), self.endings.unreadable[why])
+        yield unreadable
+        yield CounterMetricFamily(
+            "gateway_job_status_words_unknown", "Answers with a status word in no list.", self.endings.unknown_words
+        )
+        yield GaugeMetricFamily(
+            "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind
+        )
+        yield GaugeMetricFamily(
+            "gateway_unverified_body_bytes", "Bytes of bodies nobody has vouched for yet.", self.unvouched.used
+        )
+        yield GaugeMetricFamily("gateway_polls_held", "Polls that wait for the end of their job.", len(self.holds))
+
+
+def _out(live: Live) -> WebhooksOut:
+    return live.state.settings.webhooks.out
+
+
+async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
+    """Removes what came in and went out long ago, and checkpoints that are nobody's, some at once."""
+    await ledger.write(lambda c: checkpoints.forget(c, wall()))
+    await ledger.write(lambda c: received.forget(c, wall()))
+    await ledger.write(lambda c: letters.forget(c, wall() - out().keep))

@@ -1,0 +1,165 @@
+"""The parts that remember: ledger and keeper, submits in flight, issuers' keys. Part of the composition root."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import structlog
+
+from gateway.admission.admission import Admission
+from gateway.app.reload import Prepared
+from gateway.auth.jwks.store import KeySets
+from gateway.auth.jwt.key_set import KeySet
+from gateway.auth.keyring import KeyRecord
+from gateway.config.ledger_url import named, url_of
+from gateway.config.state import Live, State, clashes, profile_of, with_issuers_keys, with_ring
+from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
+from gateway.ledger.ledger import open_ledger
+from gateway.ledger.migrate import HEAD, Upkeep
+from gateway.ledger.sync import Keeper
+from gateway.ledger.writeahead import log_bytes
+from gateway.limits.quotas import Standing, ratios_of
+from gateway.observe.accounts import AccountMetrics
+from gateway.observe.metrics import Number, Numbers
+from gateway.uploads.pages.counter import PageCounter
+from gateway.uploads.spool import Spool
+
+_MOST_NAMED: Final = 20
+log = structlog.get_logger()
+
+
+class Books:
+    """Makes these parts and joins what they learn into the State in force."""
+
+    def __init__(
+        self,
+        live: Live,
+        prepared: Prepared,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        settings = prepared.state.settings
+        self._live = live
+        self._wall = wall
+        self.uses: dict[tuple[str, int], float] = {}
+        self.metrics = AccountMetrics()
+        self.ledger = open_ledger(
+            url_of(settings),
+            settings.ledger.timeout,
+            lambda: url_of(live.state.settings),
+            turn=settings.ledger.turn_timeout,
+            behind_pooler=settings.ledger.pooler,
+            upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
+        )
+        self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.turn_timeout, new_id())
+        self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
+        self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
+        self.key_sets = KeySets(self._issuers_changed)
+        self._ignored: dict[str, KeyRecord] = {}
+        self.keeper = Keeper(
+            self.ledger,
+            wall,
+            monotonic,
+            self.uses,
+            changed=self._keys_changed,
+            settled=lambda settled: self.metrics.pages(*settled),
+            stand=self._stand,
+            renew=self.admission.renew_held,
+        )
+        live.state = self.joined(prepared)
+
+    async def open(self) -> None:
+        """Reads the ledger's keys before the first request; without them, when it can't be had.
+
+        Raises:
+            ConfigurationError: an id is in the configuration and in the ledger.
+        """
+        try:
+            await self.keeper.turn(0)
+        except LedgerUnavailable:
+            return  # it has told of it; the gateway starts without, and /readyz says so
+        if self._ignored:
+            raise ConfigurationError(_faults(self._live.state, sorted(self._ignored)))
+
+    async def close(self, within: float) -> None:
+        """Lets the ledger be told what it is still to be told, so many seconds at most, and ends all."""
+        await self.admission.close(within)
+        try:
+            await self.keeper.note_uses()
+        except LedgerUnavailable:
+            log.warning("when keys were last used could not be noted")
+        await self.ledger.close()
+        self.counter.close()
+        self.spool.close()
+
+    def problems(self) -> list[str]:
+        """What /readyz has to say: words of a closed set."""
+        found = [("ledger", self.ledger.problem is not None), ("jwks", not self.key_sets.is_ready)]
+        return [word for word, is_so in found if is_so]
+
+    def numbers(self) -> Numbers:
+        """The metrics of ledger and spool, without labels."""
+        return Numbers(
+            Number("gateway_ledger_up", "Whether submits can be counted.", lambda: self.ledger.problem is None),
+            Number("gateway_ledger_wal_bytes", "Bytes of the log beside SQLite's file.", self._log_bytes),
+            Number("gateway_spool_used_bytes", "Bytes of uploads that lie aside.", lambda: self.spool.used),
+            Number("gateway_spool_limit_bytes", "Bytes of uploads that may lie aside.", lambda: self.spool.limit),
+        )
+
+    def _log_bytes(self) -> int:
+        return log_bytes(url_of(self._live.state.settings))
+
+    def joined(self, new: Prepared) -> State:
+        """A configuration with the keys of the ledger and of issuers as they are known.
+
+        Raises:
+            ConfigurationError: an id is in the configuration and in the ledger.
+        """
+        ring = self._live.state.ring
+        faults = _faults(new.state, clashes(new.state, {*ring.records, *self._ignored}))
+        if faults:
+            raise ConfigurationError(faults)
+        sets = self.key_sets.configure(new.state.settings.authentication.jwt, new.local_keys)
+        ignored, self._ignored = self._ignored, {}
+        joined = with_issuers_keys(with_ring(new.state, ring.changed(ignored.values())), sets)
+        lost = sorted(record.id for record in joined.ring.records.values() if record.profile not in joined.profiles)
+        if lost:
+            log.warning("keys of the ledger have lost their profile", keys=lost[:_MOST_NAMED], count=len(lost))
+        return joined
+
+    def _keys_changed(self, records: list[KeyRecord]) -> None:
+        state = self._live.state
+        twice = clashes(state, (record.id for record in records))
+        if twice:
+            log.error("keys of the ledger are ignored, for the configuration has their ids", keys=twice)
+        self._ignored |= {record.id: record for record in records if record.id in twice}
+        self._live.state = with_ring(state, state.ring.changed(found for found in records if found.id not in twice))
+
+    def _issuers_changed(self, sets: Mapping[str, KeySet]) -> None:
+        self._live.state = with_issuers_keys(self._live.state, sets)
+
+    def _stand(self, standings: dict[str, Standing]) -> None:
+        """Takes how accounts stand; one that was shown and is none of them has used nothing in this month."""
+        now = self._wall()
+        for account in {*standings, *self.metrics.shown()}:
+            profile = profile_of(self._live.state, account)
+            if profile is None:
+                self.metrics.forget(account)
+            else:
+                self.metrics.stands(account, ratios_of(profile, standings.get(account, Standing()), now))
+
+
+def _tell_of_change(ledger: str, before: str) -> None:
+    if before:
+        log.warning("ledger tables changed", ledger=ledger, before=before, now=HEAD)
+    else:
+        log.info("ledger made", ledger=ledger)
+
+
+def _faults(state: State, twice: list[str]) -> list[Fault]:
+    ids = [key.id for key in state.settings.keys]
+    return [
+        Fault(f"keys[{ids.index(key_id)}].id", f"{key_id} is in the ledger, too; take one of them away")
+        for key_id in twice
+    ]

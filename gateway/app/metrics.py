@@ -1,0 +1,87 @@
+"""The registry of metrics that /metrics shows: which number each name stands for. Part of the composition root."""
+
+import platform
+import ssl
+import time
+
+from prometheus_client import CollectorRegistry
+
+from gateway import __version__
+from gateway.app.reload import Reloader
+from gateway.listener.accept import Acceptor
+from gateway.listener.connection import Traffic
+from gateway.observe.log import LogStream
+from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers, RequestMetrics
+from gateway.tls.contexts import Certificates
+from gateway.upstream.health import HealthProbe
+
+
+def make_registry(
+    requests: RequestMetrics,
+    acceptor: Acceptor,
+    traffic: Traffic,
+    certificates: Certificates,
+    reloader: Reloader,
+    health: HealthProbe,
+    stream: LogStream,
+) -> CollectorRegistry:
+    """Registers everything that is measured."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(requests)
+    registry.register(_of_listener(acceptor, traffic))
+    registry.register(_of_configuration(certificates, reloader))
+    registry.register(
+        Numbers(
+            Number("gateway_upstream_up", "Whether every upstream's health path answered.", lambda: health.is_up),
+            Number("gateway_log_dropped", "Log events that could not be written.", lambda: stream.dropped, True),
+        )
+    )
+    registry.register(health)
+    refused = "Connections turned away before a request."
+    registry.register(ByLabel("gateway_connections_refused", refused, "why", acceptor.refused))
+    reloads = "Attempts to reload, by result."
+    registry.register(ByLabel("gateway_config_reloads", reloads, "result", reloader.results))
+    waits = "1 for each setting that waits for a restart."
+    waiting = Named("gateway_config_waits_for_restart", waits, "setting", lambda: reloader.waiting)
+    registry.register(waiting)
+    started = time.time()
+    start = Number(
+        "gateway_start_time_seconds", "When it began to serve, in seconds since the epoch.", lambda: started
+    )
+    registry.register(Numbers(start))
+    registry.register(BuildInfo(__version__, platform.python_version(), ssl.OPENSSL_VERSION))
+    return registry
+
+
+def of_admin(acceptor: Acceptor) -> ByLabel:
+    """What the admin listener turned away; it begins to listen once all others are registered."""
+    refused = "Connections of the admin listener turned away before a request."
+    return ByLabel("gateway_admin_connections_refused", refused, "why", acceptor.refused)
+
+
+def _of_listener(acceptor: Acceptor, traffic: Traffic) -> Numbers:
+    return Numbers(
+        Number("gateway_connections", "Client connections, handshakes included.", lambda: acceptor.connections),
+        Number("gateway_received_bytes", "Bytes from clients, in the clear.", lambda: traffic.received, True),
+        Number("gateway_sent_bytes", "Bytes to clients, in the clear.", lambda: traffic.sent, True),
+    )
+
+
+def _of_configuration(certificates: Certificates, reloader: Reloader) -> Numbers:
+    return Numbers(
+        Number(
+            "gateway_tls_certificate_not_after_seconds",
+            "When the first certificate in force ends, in seconds since the epoch.",
+            certificates.not_after_timestamp,
+        ),
+        Number(
+            "gateway_config_last_reload_successful",
+            "Whether the latest configuration is in force.",
+            lambda: reloader.was_successful,
+        ),
+        Number(
+            "gateway_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was loaded, in seconds since the epoch.",
+            lambda: reloader.succeeded_at,
+        ),
+    )

@@ -1,0 +1,178 @@
+"""A new configuration without a restart: whole or not at all, but for what only a restart can change (restart.py).
+
+The content of the file and of all it names is compared every second, because Kubernetes swaps secrets by symlink and
+editors write in several steps; SIGHUP compares at once and reloads even what is equal. Everything new is built before
+the first reference is swapped, so a fault anywhere leaves everything as it was.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from gateway.app.systemd import Notifier
+from gateway.auth.jwks.files import read_local_keys
+from gateway.auth.jwt.key_set import KeySet
+from gateway.config.load import load
+from gateway.config.restart import with_what_stays
+from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
+from gateway.config.state import State, compile_settings, with_names
+from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
+from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
+
+_INTERVAL: Final = 1.0
+log = structlog.get_logger()
+
+
+class Prepared(NamedTuple):
+    """All that a reload puts into force.
+
+    `written` is what the file says, `waiting` the settings of it that wait for a restart.
+    """
+
+    state: State
+    pairs: list[LoadedPair]
+    admin_pairs: list[LoadedPair]
+    fingerprint: str
+    local_keys: Mapping[str, KeySet]
+    written: Settings
+    waiting: tuple[str, ...]
+
+
+def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = None) -> Prepared:
+    """Builds everything that a configuration file means; reads files, so it runs on a thread.
+
+    Beside settings that are in force, what only a restart can change stays as it is there.
+
+    Raises:
+        SetupError: with all that is wrong.
+    """
+    # The files are looked at between two readings: what changes after the look is in the fingerprint's next one,
+    # what changed before it is in the second reading. A change can be read twice, never missed.
+    found = fingerprint(watched(path, load(path, environ)))
+    written = load(path, environ)
+    settings, waiting = (written, ()) if in_force is None else with_what_stays(in_force, written)
+    admin = settings.admin.tls
+    admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
+    local_keys = read_local_keys(settings.authentication.jwt)
+    pairs = load_pairs(settings)
+    state = with_names(compile_settings(settings), names_of(pairs))
+    if state.origins.fault is not None:
+        raise ConfigurationError([Fault("public_url", state.origins.fault)])
+    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting)
+
+
+def watched(path: Path, settings: Settings) -> Iterator[Path]:
+    """The file itself and every file it names."""
+    yield path
+    for pair in (settings.tls, *settings.tls.certificates, settings.admin.tls):
+        if pair is not None:
+            yield pair.certificate
+            yield pair.private_key
+    if settings.tls.client_ca is not None:
+        yield settings.tls.client_ca
+    if settings.webhooks.out.ca is not None:
+        yield settings.webhooks.out.ca
+    for issuer in settings.authentication.jwt:
+        if issuer.jwks is not None and "://" not in issuer.jwks:
+            yield Path(issuer.jwks)
+        if issuer.public_key is not None:
+            yield issuer.public_key
+    yield from (secret.file for secret in _secrets(settings) if secret.file is not None)
+
+
+def _secrets(value: Any) -> Iterator[SecretDigest | SecretValue]:
+    """Every reference to a secret in settings, however deep."""
+    if isinstance(value, SecretDigest | SecretValue):
+        yield value
+    elif isinstance(value, Section):
+        for _, inner in value:
+            yield from _secrets(inner)
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _secrets(inner)
+
+
+class Reloader:
+    """Watches a configuration. `put_in_force` swaps the references; it gets what is complete and checked.
+
+    `notifier` is told when it begins and how it ended; `waiting` are the settings that wait for a restart.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        prepared: Prepared,
+        put_in_force: Callable[[Prepared], None],
+        notifier: Notifier,
+    ) -> None:
+        self._path = path
+        self._environ = environ
+        self._in_force = prepared.state.settings
+        self._written = prepared.written
+        self._tried = prepared.fingerprint
+        self._put_in_force = put_in_force
+        self.notifier = notifier
+        self._forced = asyncio.Event()
+        self.waiting: tuple[str, ...] = ()
+        self.was_successful = True
+        self.succeeded_at = time.time()
+        self.results: Counter[str] = Counter({"success": 0, "failure": 0})
+
+    def force(self) -> None:
+        """Reloads now, as SIGHUP asks for."""
+        self._forced.set()
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._forced.wait(), _INTERVAL)
+            found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._written)))
+            if self._forced.is_set() or found != self._tried:
+                self._forced.clear()
+                self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
+                await self.reload()
+
+    async def reload(self) -> bool:
+        """Tries once; tells whether the new configuration is in force."""
+        self.notifier.reloading()
+        is_in_force = await self._try()
+        self.notifier.reloaded(in_force=is_in_force)
+        return is_in_force
+
+    async def _try(self) -> bool:
+        try:
+            prepared = await asyncio.to_thread(prepare, self._path, self._environ, self._in_force)
+            self._put_in_force(prepared)
+        except SetupError as error:
+            return self._refused(str(error).split("\n"))
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the next change must find a watcher
+            return self._refused([f"an error of the gateway: {whereabouts(error)}"])
+        self._in_force, self._written = prepared.state.settings, prepared.written
+        self._tried = prepared.fingerprint
+        self.was_successful = True
+        self.succeeded_at = time.time()
+        self.results["success"] += 1
+        log.info("configuration reloaded")
+        self._wait(prepared.waiting)
+        return True
+
+    def _wait(self, paths: tuple[str, ...]) -> None:
+        if paths:
+            log.warning("settings wait for a restart", settings=list(paths))
+        elif self.waiting:
+            log.info("no setting waits for a restart any more")
+        self.waiting = paths
+
+    def _refused(self, faults: list[str]) -> bool:
+        self.was_successful = False
+        self.results["failure"] += 1
+        log.error("reload refused, the old configuration stays in force", faults=faults)
+        return False

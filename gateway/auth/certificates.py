@@ -1,0 +1,106 @@
+"""Client certificates: from what TLS has verified to names, and from a name to an identity. Pure.
+
+Facts this file rests on:
+- OpenSSL has checked signature, validity and purpose before this sees a certificate; which of its names is an
+  identity, and whether that name is let in, is decided here alone.
+- A certificate may hold several names of a kind. Whichever of them were taken, another service might take another
+  one: several are no identity.
+- DNS names have no case; URIs, mail addresses and common names are compared byte for byte.
+- A name may hold any byte, NUL and line feeds among them. What is not printable ASCII is no name here: names go into
+  logs, metrics and headers.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from gateway.config.settings.access import CertificateIdentity
+from gateway.errors import refuse
+from gateway.model.request import ClientCertificate, Identity, Profile, Reason
+
+NameKind = Literal["uri", "dns", "email", "cn"]
+_NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_ACCEPTED: Final = ("certificate", "accepted")
+_CALLED: Final[Mapping[NameKind, str]] = {
+    "uri": "URI of its subjectAltName",
+    "dns": "DNS name of its subjectAltName",
+    "email": "mail address of its subjectAltName",
+    "cn": "common name (CN) of its subject",
+}
+_SEVERAL: Final = "The client certificate is ambiguous: exactly one {} may stand for its bearer, and it has several."
+_UNLISTED: Final = "The client certificate is valid, but the {} is none of those that are let in here."
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRules:
+    """Which name of a certificate is the identity, and what its bearer may do.
+
+    `names` holds those that are let in; when it is empty, each name that the CA has signed is, with `profile`.
+    """
+
+    identity: NameKind
+    profile: Profile
+    names: Mapping[str, Identity]
+
+
+def compile_certificate_rules(
+    settings: CertificateIdentity, profiles: Mapping[str, Profile]
+) -> CertificateRules | None:
+    """Makes the rules of a configuration; None when certificates are a condition and no identity."""
+    kind = settings.identity
+    if kind is None:
+        return None
+    names = {_folded(kind, name): entry for name, entry in settings.names.items()}
+    identities = {
+        name: replace(_identity(name, profiles[entry.profile]), scopes=frozenset(entry.scopes))
+        for name, entry in names.items()
+    }
+    return CertificateRules(kind, profiles[settings.profile], identities)
+
+
+def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -> ClientCertificate:
+    """Takes the names out of what `ssl.SSLObject.getpeercert()` gives for a verified certificate.
+
+    `not_after` is when it ends, in seconds since the epoch.
+    """
+    alternative = [entry for entry in shown.get("subjectAltName", ()) if len(entry) == len(("kind", "name"))]
+    subject = [attribute for rdn in shown.get("subject", ()) for attribute in rdn]
+    return ClientCertificate(
+        uri=_usable("uri", (name for kind, name in alternative if kind == "URI")),
+        dns=_usable("dns", (name for kind, name in alternative if kind == "DNS")),
+        email=_usable("email", (name for kind, name in alternative if kind == "email")),
+        cn=_usable("cn", (name for kind, name in subject if kind == "commonName")),
+        not_after=not_after,
+    )
+
+
+def certificate_identity(certificate: ClientCertificate | None, rules: CertificateRules) -> Identity | None:
+    """Finds whom a certificate stands for; None when there is none, or it has no name of the kind that counts.
+
+    Raises:
+        Refused: unauthenticated, when it has several such names, or one that is not let in.
+    """
+    names: tuple[str, ...] = () if certificate is None else getattr(certificate, rules.identity)
+    if not names:
+        return None
+    if len(names) > 1:
+        raise refuse(Reason.UNAUTHENTICATED, _SEVERAL.format(_CALLED[rules.identity]))
+    identity = rules.names.get(names[0]) if rules.names else _identity(names[0], rules.profile)
+    if identity is None:
+        raise refuse(Reason.UNAUTHENTICATED, _UNLISTED.format(_CALLED[rules.identity]))
+    return replace(identity, expires_at=None if certificate is None else certificate.not_after)
+
+
+def _identity(name: str, profile: Profile) -> Identity:
+    owner = f"cert:{name}"
+    return Identity(key_id=owner, owner=owner, profile=profile, label=_ACCEPTED, account=owner)
+
+
+def _usable(kind: NameKind, names: Iterable[str]) -> tuple[str, ...]:
+    """The printable ones, each once, in order."""
+    return tuple(dict.fromkeys(_folded(kind, name) for name in names if _NAME.fullmatch(name)))
+
+
+def _folded(kind: NameKind, name: str) -> str:
+    return name.lower() if kind == "dns" else name

@@ -1,0 +1,53 @@
+"""The keys of issuers that need no network: JWKS files, PEM files and shared secrets.
+
+Read before a configuration is put into force, so that `gateway check` shows a bad file and a reload with one changes
+nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks, read_pem, read_secret
+from gateway.config.settings import JwtIssuer
+from gateway.errors import ConfigurationError, Fault
+
+_MOST_BYTES: Final = 256 * 1024
+
+
+def is_fetched(issuer: JwtIssuer) -> bool:
+    """Whether the keys of an issuer come over the network."""
+    return issuer.discovery or (issuer.jwks is not None and "://" in issuer.jwks)
+
+
+def read_local_keys(issuers: Sequence[JwtIssuer]) -> Mapping[str, KeySet]:
+    """Reads the keys that need no network: JWKS files, PEM files, shared secrets. Blocks: it is for a thread.
+
+    Raises:
+        ConfigurationError: with all files that hold no usable key, each by its setting.
+    """
+    keys: dict[str, KeySet] = {}
+    faults = []
+    for i, issuer in enumerate(issuers):
+        source = next((name for name in ("secret", "public_key", "jwks") if getattr(issuer, name) is not None), "")
+        try:
+            if not is_fetched(issuer):
+                keys[issuer.issuer] = _read(issuer)
+        except NoKeys as error:
+            faults.append(Fault(f"authentication.jwt[{i}].{source}", str(error)))
+        except OSError as error:
+            faults.append(Fault(f"authentication.jwt[{i}].{source}", f"can't be read: {error.strerror}"))
+    if faults:
+        raise ConfigurationError(faults)
+    return keys
+
+
+def _read(issuer: JwtIssuer) -> KeySet:
+    if issuer.secret is not None:
+        return read_secret(issuer.secret.value, issuer.algorithms)
+    path, read = (issuer.public_key, read_pem) if issuer.public_key else (Path(issuer.jwks or ""), read_jwks)
+    with path.open("rb") as file:
+        document = file.read(_MOST_BYTES + 1)
+    if len(document) > _MOST_BYTES:
+        raise NoKeys(f"is larger than {_MOST_BYTES // 1024} KB")
+    return read(document, issuer.algorithms)

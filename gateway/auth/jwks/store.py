@@ -1,0 +1,221 @@
+"""The keys of all issuers, kept fresh: fetched at the start, again at half of `refresh`, and for a key unknown here.
+
+The last good set outlives an identity provider that is down, for as long as `stale`; then it is dropped. A failure is
+tried again after 1, 2, 4 ... 60 seconds. No request waits for the provider but one that names an unknown key, and
+those all wait for the same fetch, of which there is one per issuer and half minute at the most: within that time
+every other unknown key is unknown at once, so that a flood of them costs nothing.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
+from gateway.auth.jwks.files import is_fetched
+from gateway.auth.jwt.key_set import KeySet
+from gateway.config.settings import JwtIssuer
+from gateway.errors import whereabouts
+
+_DEADLINE: Final = 5.0
+_LONGEST_PAUSE: Final = 60.0
+_JITTER: Final = 0.1
+log = structlog.get_logger()
+
+Fetch = Callable[[JwtIssuer, float], Coroutine[Any, Any, KeySet]]
+
+
+@dataclass(slots=True)
+class _Provider:
+    """What is known of one provider; times in seconds of the clock. `flight` is the fetch under way."""
+
+    settings: JwtIssuer
+    due: float
+    keys: KeySet | None = None
+    fetched: float | None = None
+    refetched: float | None = None
+    failures: int = 0
+    flight: asyncio.Future[None] | None = None
+
+
+class KeySets:
+    """Holds the keys of all issuers. Used on one loop; only `run` and `refetch` wait.
+
+    Args:
+        changed: called on the loop with all sets in force whenever one has changed, never by `configure`.
+        clock: seconds, monotonic.
+        dice: a number from 0 to 1, for the jitter.
+        fetch: gets the keys of an issuer within a deadline in seconds.
+        interval: seconds between two refetches of one issuer.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[Mapping[str, KeySet]], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
+        fetch: Fetch = fetch_keys,
+        interval: float = 30.0,
+    ) -> None:
+        self._changed = changed
+        self._clock = clock
+        self._dice = dice
+        self._fetch = fetch
+        self._interval = interval
+        self._local: Mapping[str, KeySet] = {}
+        self._providers: dict[str, _Provider] = {}
+        self._tasks = set[asyncio.Task[KeySet]]()
+        self._woken = asyncio.Event()
+        self._results = Counter(success=0, failure=0)
+
+    def configure(self, issuers: Sequence[JwtIssuer], local: Mapping[str, KeySet]) -> Mapping[str, KeySet]:
+        """Puts other issuers into force, at the start and with each reload; `local` is of read_local_keys.
+
+        Returns the sets that are there by now. Those of providers whose keys come from where they came from are kept.
+        """
+        now = self._clock()
+        self._local = local
+        former, self._providers = self._providers, {}
+        for issuer in filter(is_fetched, issuers):
+            known = former.get(issuer.issuer)
+            if known is None or _source(known.settings) != _source(issuer):
+                known = _Provider(issuer, due=now)
+            known.settings = issuer
+            self._providers[issuer.issuer] = known
+        self._woken.set()
+        return self.sets
+
+    @property
+    def sets(self) -> Mapping[str, KeySet]:
+        """The sets in force, by issuer."""
+        fetched = {name: known.keys for name, known in self._providers.items() if known.keys is not None}
+        return {**self._local, **fetched}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there was a good set of every issuer, once; that a provider is down later is not our state."""
+        return all(known.fetched is not None for known in self._providers.values())
+
+    @property
+    def results(self) -> Mapping[str, int]:
+        """How many fetches ended in `success` and in `failure`."""
+        return self._results
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since the last good fetch, by issuer; of those that are fetched, and were."""
+        now = self._clock()
+        return {name: now - known.fetched for name, known in self._providers.items() if known.fetched is not None}
+
+    async def run(self) -> None:
+        """Keeps the sets fresh until it is cancelled; no fetch outlives it."""
+        try:
+            while True:
+                self._woken.clear()
+                pause = await self.refresh()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._woken.wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def refresh(self) -> float | None:
+        """Fetches what is due, drops what is stale; seconds until there is something to do, None for never."""
+        now = self._clock()
+        due = [known for known in self._providers.values() if known.due <= now]
+        # Shielded: the end of `run` ends the tasks, and these end the flights, for requests wait for them as well.
+        await asyncio.gather(*(asyncio.shield(known.flight or self._begin(known)) for known in due))
+        now = self._clock()
+        for known in self._providers.values():
+            self._drop_stale(known, now)
+        times = [known.due for known in self._providers.values()]
+        times += [end for known in self._providers.values() if (end := _end(known)) is not None]
+        return max(0.0, min(times) - now) if times else None
+
+    async def refetch(self, issuer: str) -> bool:
+        """Fetches the keys of an issuer because a token names one that is not held; true when they changed.
+
+        It may be awaited without a task (gateway/aio/drive.py), and given up: the fetch goes on for the others.
+        """
+        known = self._providers.get(issuer)
+        if known is None:
+            return False
+        keys, flight = known.keys, known.flight
+        if flight is None:
+            now = self._clock()
+            if known.refetched is not None and now - known.refetched < self._interval:
+                return False
+            known.refetched = now
+            flight = self._begin(known)
+        await asyncio.shield(flight)
+        return known.keys is not keys
+
+    def _begin(self, known: _Provider) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        # Waited for in place of the task, so that the end of the process ends no request with a CancelledError.
+        known.flight = flight = loop.create_future()
+        task = loop.create_task(self._fetch(known.settings, _DEADLINE))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, known, flight))
+        return flight
+
+    def _ended(self, known: _Provider, flight: asyncio.Future[None], task: asyncio.Task[KeySet]) -> None:
+        self._tasks.discard(task)
+        known.flight = None
+        flight.set_result(None)  # who waits goes on at the loop's next turn, after what follows here
+        self._woken.set()
+        if task.cancelled():
+            return
+        error = task.exception()
+        self._failed(known, error) if error is not None else self._arrived(known, task.result())
+
+    def _failed(self, known: _Provider, error: BaseException) -> None:
+        self._results["failure"] += 1
+        pause = min(2.0**known.failures, _LONGEST_PAUSE)
+        known.failures = min(known.failures + 1, 10)
+        known.due = self._clock() + self._jittered(pause)
+        why = error.why if isinstance(error, FetchFailed) else whereabouts(error)
+        log.warning("jwks fetch failed", issuer=known.settings.issuer, why=why, retry_in=round(pause))
+
+    def _arrived(self, known: _Provider, keys: KeySet) -> None:
+        self._results["success"] += 1
+        now = self._clock()
+        known.failures, known.fetched = 0, now
+        known.due = now + self._jittered(known.settings.refresh / 2)
+        if keys != known.keys:
+            log.info("jwks fetched", issuer=known.settings.issuer, keys=len(keys.keys), skipped=dict(keys.skipped))
+            self._put(known, keys)
+
+    def _drop_stale(self, known: _Provider, now: float) -> None:
+        end = _end(known)
+        if end is not None and now >= end:
+            log.error("jwks dropped", issuer=known.settings.issuer, age=round(now - (known.fetched or now)))
+            self._put(known, None)
+
+    def _put(self, known: _Provider, keys: KeySet | None) -> None:
+        known.keys = keys
+        if self._providers.get(known.settings.issuer) is known:  # a reload may have done away with it meanwhile
+            self._changed(self.sets)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (1 - _JITTER + 2 * _JITTER * self._dice())
+
+
+def _end(known: _Provider) -> float | None:
+    """When keys that can't be fetched any more are dropped; None while all is well."""
+    if known.keys is None or known.fetched is None or not known.failures:
+        return None
+    return known.fetched + known.settings.stale
+
+
+def _source(issuer: JwtIssuer) -> tuple[str | None, bool]:
+    return issuer.jwks, issuer.discovery

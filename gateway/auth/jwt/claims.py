@@ -1,0 +1,161 @@
+"""What the claims of a verified token are worth here: an identity, or why not. Pure.
+
+Order matters: whatever is wrong with a token is told before its age, so that "expired" means that a fresh one of the
+same kind would do; what it may not do comes last, for only who was let in is told that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.auth.jwt.key_set import KeySet
+from gateway.errors import Refused, refuse
+from gateway.model.request import Identity, Profile, Reason
+
+_LATEST: Final = 253402300799  # the end of the year 9999
+_MOST_OWNER: Final = 255
+_VISIBLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
+_INVALID: Final = "This token is not valid here."
+_EXPIRED: Final = "This token has expired; get a new one."
+_SCOPE: Final = "This token lacks a scope that is asked for here."
+_PROFILE: Final = "This token names no profile that there is here."
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One identity provider, compiled: what its tokens must say, and its keys (None: none fetched yet).
+
+    `leeway` is in seconds. `profile` is that of every token when `profile_claim` is None.
+    """
+
+    name: str
+    audience: frozenset[str]
+    algorithms: frozenset[str]
+    leeway: float = 0.0
+    owner_claim: str = "sub"
+    profile_claim: str | None = None
+    profile: str = "default"
+    required_claims: Mapping[str, Any] = field(default_factory=dict)
+    required_scopes: frozenset[str] = frozenset()
+    keys: KeySet | None = None
+
+
+def invalid() -> Refused:
+    """The refusal of a token, the same for every fault: who forges one learns nothing of how far it came."""
+    return refuse(Reason.TOKEN_INVALID, _INVALID)
+
+
+def expired() -> Refused:
+    """The refusal of a token that was good once."""
+    return refuse(Reason.TOKEN_EXPIRED, _EXPIRED)
+
+
+def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Profile], now: float) -> Identity:
+    """Makes the identity of a token whose signature is its issuer's; `now` is in seconds since the epoch.
+
+    Raises:
+        Refused: token_invalid, token_expired or forbidden.
+    """
+    owner, scopes = _owner(claims, issuer), _scopes(claims)
+    expires = _time(claims, "exp")
+    if owner is None or scopes is None or expires is None or not _is_for_us(claims, issuer):
+        raise invalid()
+    if not all(_is_past(claims, name, now + issuer.leeway) for name in ("nbf", "iat")):
+        raise invalid()
+    expires_at = expires + issuer.leeway
+    if now >= expires_at:
+        raise expired()
+    if not issuer.required_scopes <= scopes:
+        raise refuse(Reason.FORBIDDEN, _SCOPE)
+    profile = _profile(claims, issuer, profiles)
+    return Identity(owner, owner, profile, scopes, ("jwt", "accepted"), owner, expires_at=expires_at)
+
+
+def _is_for_us(claims: Mapping[str, Any], issuer: Issuer) -> bool:
+    audience = _texts(claims.get("aud"))
+    return (
+        claims.get("iss") == issuer.name
+        and audience is not None
+        and not issuer.audience.isdisjoint(audience)
+        and all(_has(claims, name, wanted) for name, wanted in issuer.required_claims.items())
+    )
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # The comparison also refuses the infinity that 1e999 is read as, and integers too big for a float.
+    return float(value) if 0 <= value <= _LATEST else None
+
+
+def _is_past(claims: Mapping[str, Any], name: str, limit: float) -> bool:
+    if name not in claims:
+        return True
+    time = _time(claims, name)
+    return time is not None and time <= limit
+
+
+def _has(claims: Mapping[str, Any], name: str, wanted: object) -> bool:
+    if name not in claims:
+        return False
+    given = claims[name]
+    return any(_is_same(a, b) for a in _listed(wanted) for b in _listed(given))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_same(wanted: Any, given: Any) -> bool:
+    """Equality as JSON has it: to Python, true is 1 and 1.0 is 1. As deep as what is wanted, which is ours."""
+    if type(wanted) is not type(given):
+        return False
+    if isinstance(wanted, dict):
+        return wanted.keys() == given.keys() and all(_is_same(wanted[name], given[name]) for name in wanted)
+    if isinstance(wanted, list):
+        return len(wanted) == len(given) and all(map(_is_same, wanted, given))
+    return bool(wanted == given)
+
+
+def _owner(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
+    """The owner's name; # and % of the issuer are written so that no claim reaches into another issuer's names.
+
+    A number is none: to the issuer 5 and "5" may be two people (RFC 7519 4.1.2 has texts alone).
+    """
+    value = claims.get(issuer.owner_claim)
+    if not isinstance(value, str) or not 0 < len(value) <= _MOST_OWNER or not _VISIBLE.issuperset(value):
+        return None
+    return namespace_of(issuer.name) + value
+
+
+def namespace_of(issuer: str) -> str:
+    """How the names of all owners begin whom an issuer vouches for; no other issuer's do."""
+    return f"jwt:{issuer.replace('%', '%25').replace('#', '%23')}#"
+
+
+def _scopes(claims: Mapping[str, Any]) -> frozenset[str] | None:
+    """The scopes: `scope` of RFC 8693 4.2 and `scp` of Entra ID and Okta, each a text with spaces or a list."""
+    found = set[str]()
+    for name in ("scope", "scp"):
+        value = claims.get(name, "")
+        texts = value.split(" ") if isinstance(value, str) else _texts(value)
+        if texts is None:
+            return None
+        found.update(texts)
+    return frozenset(found - {""})
+
+
+def _texts(value: object) -> list[str] | None:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+        return None
+    return values
+
+
+def _profile(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Profile]) -> Profile:
+    name = issuer.profile if issuer.profile_claim is None else claims.get(issuer.profile_claim)
+    profile = profiles.get(name) if isinstance(name, str) else None
+    if profile is None:
+        raise refuse(Reason.FORBIDDEN, _PROFILE)
+    return profile

@@ -1,0 +1,64 @@
+"""The compact form of a signed token (RFC 7515 3.1), read but not believed: pure.
+
+The rules of RFC 8725 3 that need no key: one spelling only, no encryption, no header that brings a key of its own or
+changes what is signed. PyJWT would read the same bytes more kindly.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.http.strict_json import decode_base64url, read_object
+
+_MOST_BYTES: Final = 8192
+_MOST_KID: Final = 256
+_TYPES: Final = frozenset({"jwt", "at+jwt"})
+# crit and b64 change the meaning of what follows (RFC 7515 4.1.11, RFC 7797), zip and enc are of encrypted tokens,
+# and the others bring a key or say where to fetch one. x5c, x5t and x5t#S256 are let by, because Entra ID and others
+# send them; no header is ever looked at for a key.
+_REFUSED: Final = frozenset({"crit", "b64", "zip", "enc", "jwk", "jku", "x5u"})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that is well formed. `algorithm`, `kid` and `claims` are what its bearer says: verify first."""
+
+    algorithm: str
+    kid: str | None
+    claims: dict[str, Any] = field(repr=False)
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+
+def read_token(token: bytes) -> Token | None:
+    """Reads a token; None when it is no signed JWT in its one canonical form."""
+    if len(token) > _MOST_BYTES or token.count(b".") != 2:  # noqa: PLR2004 -- header.payload.signature
+        return None
+    signed, _, last = token.rpartition(b".")
+    first, _, middle = signed.partition(b".")
+    header, signature = _object(first), decode_base64url(last)
+    if header is None or signature is None or not _is_sound(header):
+        return None
+    claims = _object(middle)
+    return None if claims is None else Token(header["alg"], header.get("kid"), claims, signed, signature)
+
+
+def _object(segment: bytes) -> dict[str, Any] | None:
+    data = decode_base64url(segment)
+    return None if data is None else read_object(data)
+
+
+def _is_sound(header: dict[str, Any]) -> bool:
+    return (
+        isinstance(header.get("alg"), str)
+        and _REFUSED.isdisjoint(header)
+        and ("kid" not in header or _is_kid(header["kid"]))
+        and ("typ" not in header or _is_type(header["typ"]))
+    )
+
+
+def _is_kid(kid: object) -> bool:
+    return isinstance(kid, str) and 0 < len(kid) <= _MOST_KID
+
+
+def _is_type(typ: object) -> bool:
+    return isinstance(typ, str) and typ.lower().removeprefix("application/") in _TYPES

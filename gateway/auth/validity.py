@@ -1,0 +1,53 @@
+"""Is what a caller came with good now, from here? Pure.
+
+Asked when a request comes (login.py), each time it has waited (recheck.py), and by `gateway explain`: one answer for
+all of them. Times are in seconds since the epoch.
+"""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from gateway.auth.api_keys import Key
+from gateway.auth.jwt.claims import expired
+from gateway.errors import refuse
+from gateway.model.request import ClientCertificate, Identity, Reason
+
+_KEY_EXPIRED: Final = "This API key has expired."
+_CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has expired."
+_ELSEWHERE: Final = "This key may not be used from this address."
+_NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
+
+
+def check_time(identity: Identity, now: float) -> None:
+    """Whether a key, token or certificate has not ended.
+
+    Raises:
+        Refused: unauthenticated, or token_expired.
+    """
+    if identity.expires_at is None or now < identity.expires_at:
+        return
+    if identity.label[0] == "jwt":
+        raise expired()
+    raise refuse(Reason.UNAUTHENTICATED, _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED)
+
+
+def check_place(key: Key, address: IPv4Address | IPv6Address) -> None:
+    """Whether a key may be used from an address.
+
+    Raises:
+        Refused: address_denied.
+    """
+    if key.networks and address not in key.networks:
+        raise refuse(Reason.ADDRESS_DENIED, _ELSEWHERE)
+
+
+def check_condition(certificate: ClientCertificate | None, now: float) -> None:
+    """Whether a connection has shown a certificate, where each has to, and that has not ended.
+
+    Raises:
+        Refused: unauthenticated.
+    """
+    if certificate is None:
+        raise refuse(Reason.UNAUTHENTICATED, _NO_CERTIFICATE)
+    if certificate.not_after is not None and now >= certificate.not_after:
+        raise refuse(Reason.UNAUTHENTICATED, _CERTIFICATE_EXPIRED)

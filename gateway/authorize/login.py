@@ -1,0 +1,163 @@
+"""Who is calling: the authenticators in order, and what a failed attempt costs its address."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+from gateway.auth.api_keys import Key, digest_of, find_key
+from gateway.auth.certificates import certificate_identity
+from gateway.auth.credential import credential_of
+from gateway.auth.jwt.tokens import KeyUnknown, identify
+from gateway.auth.secrets import PREFIX, is_secret
+from gateway.auth.validity import check_place, check_time
+from gateway.config.state import Live, State
+from gateway.errors import Refused, refuse
+from gateway.limits.bad_logins import BadLogins
+from gateway.model.request import ClientCertificate, Denial, Identity, Reason
+
+_MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
+_UNKNOWN: Final = "This API key is not known here, or no more."
+_NOT_WHOLE: Final = "This API key is not whole: its checksum does not fit (was it cut off when it was copied?)."
+_TOO_MANY: Final = "Too many credentials from this address failed; good ones are not affected."
+
+
+class Evidence(NamedTuple):
+    """What is known of a caller besides his headers: the address we believe, and his certificate."""
+
+    address: IPv4Address | IPv6Address
+    certificate: ClientCertificate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of a look at a request's credential: an identity, or why there is none.
+
+    `label` is (method, result) in words of closed sets, for the metrics.
+    """
+
+    label: tuple[str, str]
+    identity: Identity | None = None
+    refusal: Refused | None = None
+    closed_id: str | None = None
+
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that was recognized, usable or not."""
+        return self.identity.key_id if self.identity else self.closed_id
+
+    def identity_or_refuse(self) -> Identity:
+        """The identity.
+
+        Raises:
+            Refused: why there is none, or why it may not be used from here.
+        """
+        if self.refusal is not None or self.identity is None:
+            raise self.refusal or refuse(Reason.UNAUTHENTICATED, _MISSING)
+        return self.identity
+
+
+class Login:
+    """Looks at credentials. Holds what addresses have failed lately, and nothing else.
+
+    `refetch` asks for an issuer's keys anew, and tells whether they are others now. `wall` is in seconds since the
+    epoch: keys and tokens end by it.
+    """
+
+    def __init__(self, live: Live, refetch: Callable[[str], Awaitable[bool]], wall: Callable[[], float]) -> None:
+        self._live = live
+        self._refetch = refetch
+        self._wall = wall
+        self._bad_logins = BadLogins()
+
+    async def attempt(self, state: State, known: Mapping[bytes, list[bytes]], peer: Evidence, now: float) -> Attempt:
+        """Judges the credential of one request; `now` is in seconds of a monotonic clock.
+
+        Raises:
+            Refused: bad_request, for more than one credential.
+        """
+        try:
+            credential = credential_of(known)
+        except Refused as refused:
+            if refused.denial.reason is not Reason.UNAUTHENTICATED:
+                raise
+            return Attempt(("none", "malformed"), refusal=refused)
+        if credential is None:
+            return _by_certificate(state, peer.certificate, self._wall())
+        return await self._by_credential(state, credential, peer, now)
+
+    async def _by_credential(self, state: State, credential: bytes, peer: Evidence, now: float) -> Attempt:
+        key = find_key(credential, state.keys, state.ring.keys) if state.api_keys_enabled else None
+        if key is not None:
+            return self._by_key(state, key, peer, now)
+        closed = state.ring.closed.get(digest_of(credential))
+        if closed is not None or not state.issuers or credential.startswith(PREFIX):
+            why = refuse(Reason.UNAUTHENTICATED, closed.why if closed else _why_unknown(credential))
+            attempt = self._failed(state, peer, now, ("api_key", "rejected"), why)
+            return replace(attempt, closed_id=closed.key_id) if closed else attempt
+        try:
+            return await self._by_token(state, credential)
+        except Refused as refused:
+            if refused.denial.reason is Reason.FORBIDDEN:
+                return Attempt(("jwt", "forbidden"), refusal=refused)
+            return self._failed(state, peer, now, ("jwt", "rejected"), refused)
+
+    def _by_key(self, state: State, key: Key, peer: Evidence, now: float) -> Attempt:
+        identity = key.identity
+        try:
+            check_time(identity, self._wall())
+        except Refused as expired:
+            attempt = self._failed(state, peer, now, ("api_key", "expired"), expired)
+            return replace(attempt, closed_id=identity.key_id)
+        try:
+            check_place(key, peer.address)
+        except Refused as refused:
+            return Attempt(identity.label, identity, refused)
+        return Attempt(identity.label, identity)
+
+    async def _by_token(self, state: State, token: bytes) -> Attempt:
+        now = self._wall()
+        identity = state.tokens.get(token, now)
+        if identity is None:
+            try:
+                identity = identify(token, state.issuers, state.profiles, now)
+            except KeyUnknown as unknown:
+                is_new = await self._refetch(unknown.issuer)
+                if not is_new and self._live.state.issuers is state.issuers:
+                    raise unknown.refusal from None
+                identity = self._identify_again(token, state, now)
+            state.tokens.put(token, identity)
+        return Attempt(identity.label, identity)
+
+    def _identify_again(self, token: bytes, state: State, now: float) -> Identity:
+        """Once more, with the keys that were fetched just now: they are another State's already."""
+        try:
+            return identify(token, self._live.state.issuers, state.profiles, now)
+        except KeyUnknown as unknown:
+            raise unknown.refusal from None
+
+    def _failed(self, state: State, peer: Evidence, now: float, label: tuple[str, str], why: Refused) -> Attempt:
+        wait = self._bad_logins.failed(peer.address, now, state.bad_logins)
+        if wait is None:
+            return Attempt(label, refusal=why)
+        return Attempt(label, refusal=Refused(Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait)))
+
+
+def _why_unknown(credential: bytes) -> str:
+    """What its bearer may be told: a checksum says nothing of which keys there are."""
+    return _NOT_WHOLE if credential.startswith(PREFIX) and not is_secret(credential) else _UNKNOWN
+
+
+def _by_certificate(state: State, certificate: ClientCertificate | None, now: float) -> Attempt:
+    """A certificate is an identity only when no credential came with the request, and a mapping says which."""
+    identity = None
+    if state.certificates is not None and certificate is not None:
+        try:
+            identity = certificate_identity(certificate, state.certificates)
+            if identity is not None:
+                check_time(identity, now)
+        except Refused as refused:
+            return Attempt(("certificate", "rejected"), refusal=refused)
+    if identity is None:
+        return Attempt(("none", "missing"), refusal=refuse(Reason.UNAUTHENTICATED, _MISSING))
+    return Attempt(identity.label, identity)

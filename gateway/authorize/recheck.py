@@ -1,0 +1,80 @@
+"""Whether a request that was let in is still welcome after it has waited: pure.
+
+An upload may take hours, a poll is held for a minute, a container thinks: meanwhile a key may be revoked, moved to
+another owner or end, its profile change, its address be shut out. So before the end of a body is released, and before
+an answer begins, its sender is judged once more by what is in force then. Of submits alone a token may end meanwhile:
+it was good when the upload began, and no IdP takes one back; but its issuer must still be believed.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from gateway.auth.api_keys import find_key
+from gateway.auth.certificates import certificate_identity
+from gateway.auth.credential import credential_of
+from gateway.auth.jwt.claims import namespace_of
+from gateway.auth.validity import check_condition, check_place, check_time
+from gateway.authorize.caller import Passage, make_permit
+from gateway.config.state import State
+from gateway.errors import refuse
+from gateway.jobs.job import job_not_found
+from gateway.model.request import Identity, Kind, Peer, Permit, Reason
+from gateway.policy.routes import check_access, check_address
+
+_NO_MORE: Final = "What you came with is not valid any more."
+_MOVED: Final = "What you came with belongs to another owner now; send the request again."
+
+
+def permit_again(state: State, passage: Passage, peer: Peer, now: float) -> Permit:
+    """The permit as it would be given now; `now` is in seconds since the epoch.
+
+    Raises:
+        Refused: it would not be given any more.
+    """
+    old = passage.permit
+    rule = state.routes.match(passage.method, old.path, passage.fields.host)
+    check_address(old.client, old.client.ip in state.allow, rule)
+    if state.needs_certificate:
+        check_condition(peer.certificate, now)
+    identity = None
+    if old.identity is not None:
+        identity = _identity_again(state, passage, old.identity, peer, now)
+        check_access(rule.route, identity, old.client.ip)
+    query = passage.asked.removeprefix(old.path)
+    return make_permit(state, rule, old.path, query, old.client, identity)
+
+
+def _identity_again(state: State, passage: Passage, old: Identity, peer: Peer, now: float) -> Identity:
+    by = {"api_key": _by_key, "certificate": _by_certificate}.get(old.label[0], _by_token)
+    identity = by(state, passage, old, peer)
+    if identity is None or identity.account != old.account:
+        raise refuse(Reason.UNAUTHENTICATED, _NO_MORE)
+    if old.label[0] != "jwt" or passage.permit.route.kind is not Kind.SUBMIT:
+        check_time(identity, now)
+    if identity.owner != old.owner:
+        raise job_not_found() if passage.permit.route.kind.is_of_a_job else refuse(Reason.UNAUTHENTICATED, _MOVED)
+    return identity
+
+
+def _by_key(state: State, passage: Passage, old: Identity, peer: Peer) -> Identity | None:
+    del old, peer
+    credential = credential_of(passage.fields.known)
+    if credential is None or not state.api_keys_enabled:
+        return None
+    key = find_key(credential, state.keys, state.ring.keys)
+    if key is None:
+        return None
+    check_place(key, passage.permit.client.ip)
+    return key.identity
+
+
+def _by_certificate(state: State, passage: Passage, old: Identity, peer: Peer) -> Identity | None:
+    del passage, old
+    return certificate_identity(peer.certificate, state.certificates) if state.certificates else None
+
+
+def _by_token(state: State, passage: Passage, old: Identity, peer: Peer) -> Identity | None:
+    del passage, peer
+    profile = state.profiles.get(old.profile.name)
+    is_believed = any(old.owner.startswith(namespace_of(name)) for name in state.issuers)
+    return replace(old, profile=profile) if profile is not None and is_believed else None

@@ -1,0 +1,29 @@
+"""`gateway audit`: the declaration alone."""
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.options import AS_JSON, CONFIG, PAST
+
+
+@click.command()
+@CONFIG
+@click.option("--since", default="7d", show_default=True, callback=PAST, metavar="WHEN", help="7d, or 2026-11-01.")
+@click.option(
+    "--key",
+    "key_id",
+    metavar="ID",
+    help="What concerns this key, or this owner: jwt:ISSUER#CLAIM, cert:NAME. [all]",
+)
+@AS_JSON
+def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None:
+    """Tell who changed, read or was refused what, the newest first.
+
+    Changes of keys and webhooks; secrets of the configuration that were set, replaced or removed; who was the first
+    to read each job's result; and requests that were refused, counted by minute, caller and reason. Never a secret,
+    never content. How long it is kept is `audit.keep`. A table on a terminal, aligned text when piped.
+    """
+    from gateway.cli.run_audit import tell_audit  # noqa: PLC0415 -- `gateway --help` needs none of it
+
+    tell_audit(config, since, key_id, as_json=as_json)

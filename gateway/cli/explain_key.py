@@ -1,0 +1,85 @@
+"""Whether a key would be let in, told by its id: what authorize/login.py decides once it has the secret. Pure."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from gateway.auth.api_keys import Key
+from gateway.auth.validity import check_place, check_time
+from gateway.config.state import State
+from gateway.errors import Refused
+from gateway.model.request import Identity
+
+
+class Judged(NamedTuple):
+    """What came of it: an identity and how it was found; or, before it is refused, why and what would help."""
+
+    identity: Identity | None
+    text: str
+    help: str = ""
+
+
+def judge_key(state: State, key_id: str | None, now: float) -> Judged:
+    """Finds the newest secret of a key that opens something; `now` is in seconds since the epoch."""
+    if key_id is None:
+        return Judged(None, "This route needs a key.", "Name one with --key.")
+    if not state.api_keys_enabled:
+        return Judged(None, "API keys are off.", "Set authentication.api_keys.enabled to true.")
+    found = [
+        key.identity for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity.key_id == key_id
+    ]
+    live = [identity for identity in found if _is_live(identity, now)]
+    if live:
+        newest = max(live, key=lambda identity: identity.generation)
+        return Judged(newest, _told(newest))
+    if found:
+        return Judged(None, f"Key {key_id} has expired.", _renewed(state, key_id, now))
+    return _missing(state, key_id)
+
+
+def check_networks(state: State, identity: Identity, address: IPv4Address | IPv6Address) -> None:
+    """Applies the key's own networks, as authorize/login.py does.
+
+    Raises:
+        Refused: address_denied.
+    """
+    check_place(_key_of(state, identity), address)
+
+
+def _is_live(identity: Identity, now: float) -> bool:
+    try:
+        check_time(identity, now)
+    except Refused:
+        return False
+    return True
+
+
+def _key_of(state: State, identity: Identity) -> Key:
+    return next(key for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity is identity)
+
+
+def _told(identity: Identity) -> str:
+    source = f"of the ledger, secret {identity.generation}" if identity.generation else "of the configuration"
+    scopes = f", scopes {' '.join(sorted(identity.scopes))}" if identity.scopes else ""
+    return f"{identity.key_id}, {source}; profile {identity.profile.name}, owner {identity.owner}{scopes}"
+
+
+def _renewed(state: State, key_id: str, now: float) -> str:
+    record = state.ring.records.get(key_id)
+    if record is None:
+        return "Change `expires` of the key in the configuration."
+    if record.expires_at is not None and record.expires_at <= now:
+        return f"gateway keys change {key_id} --expires 90d"
+    return f"Its secrets have ended: gateway keys rotate {key_id}"
+
+
+def _missing(state: State, key_id: str) -> Judged:
+    """Why a key opens nothing at all."""
+    record = state.ring.records.get(key_id)
+    if record is None:
+        return Judged(None, f"Key {key_id} is disabled.", "Take `disabled` from the key in the configuration.")
+    if record.profile not in state.profiles:
+        text = f"The profile of key {key_id}, {record.profile}, is not in the configuration."
+        return Judged(None, text, f"gateway keys change {key_id} --profile NAME")
+    if record.disabled_at is not None:
+        return Judged(None, f"Key {key_id} is disabled.", f"gateway keys enable {key_id}")
+    return Judged(None, f"All secrets of key {key_id} are revoked.", f"gateway keys rotate {key_id}")

@@ -1,0 +1,205 @@
+"""Why a request would be allowed or refused, step by step: the handler's own decisions, in the handler's order. Pure.
+
+Each decision is the very function that the handler calls (policy, acquaintance, limits.standing, body.bound), so the
+two can't come to differ; what needs a secret, keyjudged tells by the key's id.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, NamedTuple
+
+from gateway.authorize.caller import ANYONE, Acquaintance, meet, origin_for
+from gateway.cli.explain_key import check_networks, judge_key
+from gateway.config.state import State
+from gateway.errors import Refused, refuse
+from gateway.http.headers import read_target
+from gateway.limits.quotas import Standing, refuse_pages, refuse_submit
+from gateway.limits.report import limits_report
+from gateway.model.request import Access, Denial, Identity, Kind, Peer, Reason
+from gateway.policy.routes import Rule, check_access, check_address
+from gateway.uploads.pages.bound import check_cap
+
+
+class Question(NamedTuple):
+    """A request that somebody might make. `pages` is the most that its job may cost, `mode` its form's."""
+
+    method: str
+    target: str
+    host: str
+    address: IPv4Address | IPv6Address
+    key_id: str | None
+    pages: int | None
+    mode: str | None = None
+
+
+class Step(NamedTuple):
+    """One decision: what was looked at, and what it came to."""
+
+    name: str
+    text: str
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The steps up to the one that refuses, or to the end; `limits` is how the account stands."""
+
+    steps: list[Step] = field(default_factory=list)
+    denial: Denial | None = None
+    help: str = ""
+    limits: dict[str, Any] | None = None
+    _asking: str = ""
+
+    def ask(self, name: str, would_help: str) -> None:
+        """Begins a step; `would_help` is what to do if it refuses."""
+        self._asking, self.help = name, would_help
+
+    def tell(self, text: str) -> None:
+        """Ends a step that lets the request on."""
+        self.steps.append(Step(self._asking, text))
+
+    def refused(self, denial: Denial) -> None:
+        """Ends a step that does not."""
+        self.steps.append(Step(self._asking, denial.detail))
+        self.denial = denial
+
+
+def explain(question: Question, state: State, standings: Mapping[str, Standing], now: float) -> Explanation:
+    """Walks the way of a request; `standings` are by account, `now` is in seconds since the epoch."""
+    told = Explanation()
+    try:
+        _walk(told, question, state, standings, now)
+        told.help = ""
+    except Refused as refused:
+        told.refused(refused.denial)
+    return told
+
+
+def _walk(told: Explanation, question: Question, state: State, standings: Mapping[str, Standing], now: float) -> None:
+    told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
+    caller = meet(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
+    path, _ = read_target(question.method, question.target)
+    told.tell(f"{question.method} {path} from {question.address}, Host {question.host}")
+    rule = _route(told, question, state, path)
+    _address(told, state, caller, rule)
+    identity = _identity(told, state, question, rule, now)
+    _host(told, state, question, rule)
+    profile = identity.profile if identity else state.anonymous
+    account = identity.account if identity else ANYONE
+    standing = standings.get(account, Standing())
+    told.limits = limits_report(profile, standing, now)
+    if rule.route.kind is Kind.SUBMIT:
+        _submit(told, state, identity, standing, question, now)
+    else:
+        told.ask("limits", "")
+        text = f"polls_per_minute {profile.polls_per_minute}, counted by each replica in memory: not seen from here"
+        told.tell(text)
+
+
+def _route(told: Explanation, question: Question, state: State, path: str) -> Rule:
+    plain = state.routes.unaliased(path)
+    if plain != path:
+        told.ask("alias", "")
+        told.tell(f"{path} stands for {plain}")
+    routes = state.settings.routes
+    known = "; ".join(f"{route.name}: {' '.join(route.methods)} {route.path}" for route in routes)
+    told.ask("route", f"First match wins, by method, path and host (--host). The routes are {known}.")
+    rule = state.routes.match(question.method, plain, question.host)
+    written = next(
+        (route.path for route in routes if route.name == rule.route.label), "answered by the gateway itself"
+    )
+    told.tell(f"{rule.route.label} ({rule.route.kind}, access {rule.route.access}): {written}")
+    return rule
+
+
+def _host(told: Explanation, state: State, question: Question, rule: Rule) -> None:
+    """What clients who send this Host are told to be our origin."""
+    told.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
+    origin = origin_for(state, question.host, rule.route)
+    told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
+
+
+def _address(told: Explanation, state: State, caller: Acquaintance, rule: Rule) -> None:
+    ip = caller.address.ip
+    where = f"routes.{rule.route.label}.networks" if caller.is_allowed else "network.allow"
+    told.ask("address", f"Add a network with {ip} to {where} in the configuration.")
+    check_address(caller.address, caller.is_allowed, rule)
+    network = next(network for network in state.settings.network.allow if ip in network)
+    also = (
+        "; a trusted proxy, too: the address that it forwards is what counts" if ip in state.trusted_proxies else ""
+    )
+    told.tell(f"{ip} is in {network} of network.allow{also}")
+    if state.needs_certificate:
+        told.ask("certificate", "")
+        told.tell("tls.client_certificates is required: taken as shown")
+
+
+def _identity(told: Explanation, state: State, question: Question, rule: Rule, now: float) -> Identity | None:
+    if rule.route.access is Access.ANYONE:
+        told.ask("key", "")
+        told.tell("none is asked for; submits without a key share one account")
+        return None
+    judged = judge_key(state, question.key_id, now)
+    told.ask("key", judged.help)
+    if judged.identity is None:
+        raise refuse(Reason.UNAUTHENTICATED, judged.text)
+    told.tell(judged.text)
+    identity = judged.identity
+    told.ask("key's networks", _changed(identity, f"--network {question.address} (and all others it is to have)"))
+    check_networks(state, identity, question.address)
+    told.tell("may be used from here")
+    told.ask("access", _opening(identity, rule))
+    check_access(rule.route, identity, question.address)
+    told.tell(f"profile {identity.profile.name} may use this route from here")
+    return identity
+
+
+def _opening(identity: Identity, rule: Rule) -> str:
+    name = identity.profile.name
+    ways = [f"profiles.{name}.networks and profiles.{name}.routes say where and for what its keys may be used"]
+    if rule.route.access is Access.ADMIN:
+        ways.append(f"this route needs the scope admin: {_changed(identity, '--scope admin')}")
+    return "; ".join(ways)
+
+
+def _submit(
+    told: Explanation, state: State, identity: Identity | None, standing: Standing, question: Question, now: float
+) -> None:
+    profile = identity.profile if identity else state.anonymous
+    told.ask("limits", _more(identity))
+    _raise(refuse_submit(profile, standing, now))
+    told.tell(f"a submit more is within rate, concurrency and budgets; its body may have {profile.body_limit} bytes")
+    if profile.needs_page_range:
+        told.ask("page_range", "")
+        told.tell("has to be in the form (profiles.<name>.page_range): taken as there")
+    told.ask("pages", _fewer(identity))
+    if question.pages is None:
+        told.tell("not asked; see --pages")
+        return
+    check_cap(question.pages, profile.pages_per_request)
+    told.ask("pages", _more(identity))
+    price = state.pricing.of(question.mode)
+    _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
+    told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
+
+
+def _more(identity: Identity | None) -> str:
+    if identity is None:
+        return "Wait, or raise the limits of profiles.default."
+    grant = f"gateway keys grant {identity.key_id} --pages N --until WHEN"
+    return f"Wait; or for pages: {grant}; or {_changed(identity, '--limit NAME=VALUE')}; or another profile."
+
+
+def _fewer(identity: Identity | None) -> str:
+    raised = "raise the limit of profiles.default" if identity is None else _changed(identity, "--limit NAME=VALUE")
+    return f"Ask for fewer by page_range or max_pages; or {raised}, NAME being pages_per_request; or another profile."
+
+
+def _changed(identity: Identity, options: str) -> str:
+    """How a key is changed: a configured one has no generations, and is changed where it is written."""
+    return f"gateway keys change {identity.key_id} {options}" if identity.generation else "change the key in the file"
+
+
+def _raise(denial: Denial | None) -> None:
+    if denial is not None:
+        raise Refused(denial)

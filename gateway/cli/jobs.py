@@ -1,0 +1,65 @@
+"""`gateway jobs`: looking at jobs of the ledger; declarations alone."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.options import AS_JSON, CONFIG
+
+# A container's id may begin with a dash and go on with any letter, so that here no option has one letter alone, and
+# what looks like an option that does not exist is the id.
+_IDS_WITH_DASHES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+def _id_or_help(context: click.Context, _: click.Parameter, value: str) -> str:
+    """Reads the id; -h is help here as with every command, though no option."""
+    if value == "-h":
+        click.echo(context.get_help())
+        context.exit()
+    return value
+
+
+@click.group()
+def jobs() -> None:
+    """Jobs of the ledger: whose they are, how far they are, what they cost.
+
+    Nothing of what was sent or of a result is shown: the ledger has none of it. Of the URL that a client polls there
+    is the path, of a webhook's host and port.
+    """
+
+
+@jobs.command("list")
+@CONFIG
+@click.option("--owner", metavar="OWNER", help="Of this owner alone: key:acme, or acme for short. [all]")
+@click.option(
+    "--state",
+    type=click.Choice(["running", "complete", "failed", "gone"]),
+    help="Those alone; gone: expired or deleted. [all but gone]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many at the most, up to 1000.",
+)
+@AS_JSON
+def list_(config: Path, owner: str | None, state: str | None, limit: int, as_json: bool) -> None:
+    """List the latest jobs, the newest first."""
+    from gateway.cli.run_jobs import list_jobs  # noqa: PLC0415 -- `gateway --help` needs none of it
+
+    list_jobs(config, owner, state, limit, as_json=as_json)
+
+
+@jobs.command(context_settings=_IDS_WITH_DASHES)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
+@CONFIG
+@click.option("--upstream", metavar="NAME", help="Where it runs; needed when two upstreams have jobs of this id.")
+@AS_JSON
+def show(config: Path, request_id: str, upstream: str | None, as_json: bool) -> None:
+    """Show one job, also one that is gone, for as long as its record is kept."""
+    from gateway.cli.run_jobs import show_job  # noqa: PLC0415 -- as above
+
+    show_job(config, request_id, upstream, as_json=as_json)

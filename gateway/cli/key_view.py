@@ -1,0 +1,57 @@
+"""A key as `gateway keys list` and `show` tell of it: plain values, times in ISO 8601, never a secret. Pure.
+
+Keys of the configuration and of the ledger have the same form; `source` says which is which.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from gateway.auth.keyring import KeyRecord
+from gateway.config.settings import KeySettings, Settings
+from gateway.keys.view import facts_of, maybe_moment
+from gateway.limits.prices import MILLION
+
+View = dict[str, Any]
+
+
+def money(millionths: int) -> str:
+    """A sum of millionths of a currency, exactly, with two decimals or more."""
+    whole, _, rest = f"{Decimal(millionths) / MILLION:.6f}".partition(".")
+    return f"{whole}.{rest[:2]}{rest[2:].rstrip('0')}"
+
+
+def configured_view(key: KeySettings, now: float) -> View:
+    """A key of the configuration."""
+    ends = key.expires.timestamp() if key.expires else None
+    state = "disabled" if key.disabled else "expired" if ends is not None and ends <= now else "live"
+    limits = {name: None if value is None else _plain(value) for name, value in key.limits.given().items()}
+    return {
+        "id": key.id,
+        "source": "file",
+        "state": state,
+        "profile": key.profile,
+        "owner": key.owner or key.id,
+        "scopes": list(key.scopes),
+        "networks": [str(network) for network in key.networks],
+        "limits": limits,
+        "created_at": None,
+        "expires_at": maybe_moment(ends),
+        "disabled_at": None,
+        "generations": [],
+        "last_used_at": None,
+    }
+
+
+def ledger_view(record: KeyRecord, settings: Settings, now: float) -> View:
+    """A key of the ledger."""
+    used = [found.last_used_at for found in record.generations if found.last_used_at is not None]
+    return {
+        "id": record.id,
+        "source": "ledger",
+        **facts_of(record, settings, now, money),
+        "last_used_at": maybe_moment(max(used, default=None)),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:f}" if isinstance(value, Decimal) else value

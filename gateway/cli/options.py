@@ -1,0 +1,64 @@
+"""What the commands' options take, and how they are read: wrong ones end in exit code 2.
+
+Nothing here imports what only a running command needs: `gateway --help` is quick.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.times import coming, gone
+from gateway.units import seconds
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
+_Callback = Callable[[click.Context, click.Parameter, Any], Any]
+
+CONFIG = click.option(
+    "--config",
+    "config",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration, YAML.",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+KEY_ID = click.argument("key_id", metavar="ID")
+
+
+def _read(read: Callable[[str], Any]) -> _Callback:
+    """A callback that reads an option's text, if it is given."""
+
+    def callback(_: click.Context, __: click.Parameter, value: str | None) -> Any:
+        try:
+            return None if value is None else read(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+FUTURE = _read(lambda text: coming(text, time.time()))
+FUTURE_OR_NEVER = _read(lambda text: "never" if text == "never" else coming(text, time.time()))
+PAST = _read(lambda text: gone(text, time.time()))
+DURATION = _read(seconds)
+
+
+def limits_of(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Reads NAME=VALUE, of each name once; `none` is no limit."""
+    limits: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"{text!r}: write NAME=VALUE, such as pages_per_month=10000")
+        if name in limits:
+            raise click.BadParameter(f"{name} is given twice")
+        limits[name] = None if value == "none" else int(value) if _NUMBER.match(value) else value
+    return limits
+
+
+def limit_option(text: str) -> Callable[[Any], Any]:
+    """--limit, with its help."""
+    return click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", callback=limits_of, help=text)

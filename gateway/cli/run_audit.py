@@ -1,0 +1,72 @@
+"""What `gateway audit` tells: as JSON all of it, page by page, so that a long trail needs little memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.session import Desk, look
+from gateway.cli.table import show_table
+from gateway.cli.times import iso
+from gateway.ledger.audit import Recorded, recorded
+
+_PAGE: Final = 1000
+_MOST_ROWS: Final = 10_000
+_HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
+_Take = Callable[[list[Recorded]], None]
+
+
+def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> None:
+    """Tells of all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
+    if as_json:
+        told = _told_as_json()
+        look(config, lambda desk: _each_page(desk, since, of, told))
+        click.echo("\n]")
+        return
+    rows = look(config, lambda desk: desk.ledger.read(lambda c: recorded(c, since=since, of=of, most=_MOST_ROWS + 1)))
+    show_table(_HEADINGS, [_cells(row) for row in rows[:_MOST_ROWS]])
+    if len(rows) > _MOST_ROWS:
+        click.echo(f"These are the latest {_MOST_ROWS}; --json tells all.", err=True)
+
+
+async def _each_page(desk: Desk, since: float, of: str | None, take: _Take) -> None:
+    before: Recorded | None = None
+    while True:
+        page = await desk.ledger.read(
+            lambda c, before=before: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
+        )
+        take(page)
+        if len(page) < _PAGE:
+            return
+        before = page[-1]
+
+
+def _told_as_json() -> _Take:
+    """Writes an array, one record a line, as the pages come."""
+    before = "["
+
+    def take(page: list[Recorded]) -> None:
+        nonlocal before
+        if not page and before == "[":
+            click.echo(before, nl=False)
+        for row in page:
+            click.echo(f"{before}\n  {json.dumps(_fields(row))}", nl=False)
+            before = ","
+
+    return take
+
+
+def _fields(row: Recorded) -> dict[str, Any]:
+    return {"id": row.id, **row.entry._asdict(), "at": iso(row.entry.at)}
+
+
+def _cells(row: Recorded) -> list[object]:
+    entry = row.entry
+    detail = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
+    return [iso(entry.at), entry.actor, entry.action, entry.subject, detail or None]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

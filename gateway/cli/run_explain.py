@@ -1,0 +1,110 @@
+"""What `gateway explain` prints: the steps, the verdict, and what is left of every limit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+
+from gateway.authorize.caller import ANYONE
+from gateway.cli.explanation import Explanation, Question, explain
+from gateway.cli.session import Desk, look
+from gateway.cli.show_keys import limit_rows
+from gateway.cli.table import printable, show_table
+from gateway.config.settings import Settings
+from gateway.config.state import State, compile_settings, with_names, with_ring
+from gateway.errors import SetupError
+from gateway.ledger.accounts import standing_of
+from gateway.ledger.keys import one_key
+from gateway.ledger.reservations import overdue
+from gateway.limits.quotas import Standing
+from gateway.model.request import VERDICTS
+from gateway.tls.contexts import names_in
+
+_OVERDUE: Final = "overdue"
+_WIDTH: Final = 15
+_HOST: Final = "localhost"
+
+
+def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints it; `asked` are the options' values by name."""
+    told, overdue_count = look(config, lambda desk: _asked(desk, method, path, asked))
+    if as_json:
+        click.echo(json.dumps({**_object(told), "overdue_reservations": overdue_count}, indent=2))
+        return
+    for step in told.steps:
+        click.echo(f"{step.name:<{_WIDTH}} {printable(step.text)}")
+    if overdue_count:
+        text = f"{overdue_count} reservations of this account are over: a gateway takes them back before it refuses"
+        click.echo(f"{_OVERDUE:<{_WIDTH}} {text}")
+    click.echo(f"\n{_verdict(told)}")
+    if told.limits is not None:
+        click.echo("")
+        show_table(*limit_rows(told.limits))
+
+
+async def _asked(desk: Desk, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
+    now, key_id = desk.wall(), asked["key_id"]
+    names = _names(desk.settings)
+    state = await _state(desk, key_id, names or [_HOST])
+    accounts = [ANYONE, *([f"key:{key_id}"] if key_id else [])]
+    standings: dict[str, Standing] = await desk.ledger.read(
+        lambda c: {account: standing_of(c, account, now) for account in accounts}
+    )
+    over = await desk.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
+    host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
+    question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"])
+    return explain(question, state, standings, now), over
+
+
+async def _state(desk: Desk, key_id: str | None, names: Sequence[str]) -> State:
+    """The configuration with this key of the ledger, as a gateway has it."""
+    state = with_names(compile_settings(desk.settings), names)
+    is_configured = key_id in {key.id for key in desk.settings.keys}
+    if key_id is None:
+        return state
+    if is_configured:
+        if key_id in {record.id for record in await desk.keys.list()}:
+            raise SetupError(f"{key_id} is in the configuration and in the ledger: the gateway does not start so")
+        return state
+    record = await desk.ledger.read(lambda c: one_key(c, key_id))
+    return with_ring(state, state.ring.changed([record]))
+
+
+def _names(settings: Settings) -> list[str]:
+    """What the certificates are for; nothing where one can't be read by who asks."""
+    try:
+        return [name for pair in (settings.tls, *settings.tls.certificates) for name in names_in(pair.certificate)]
+    except SetupError:
+        return []
+
+
+def _verdict(told: Explanation) -> str:
+    denial = told.denial
+    if denial is None:
+        return "allowed"
+    verdict = VERDICTS[denial.reason]
+    lines = [f"refused: {verdict.status} {denial.reason}: {denial.title or verdict.title}", f"  {denial.detail}"]
+    if denial.retry_after is not None:
+        lines.append(f"  Retry-After: {denial.retry_after} s")
+    if denial.allow:
+        lines.append(f"  Allow: {', '.join(denial.allow)}")
+    return "\n".join([*lines, f"what would help: {told.help}"])
+
+
+def _object(told: Explanation) -> dict[str, Any]:
+    denial = told.denial
+    verdict = VERDICTS[denial.reason] if denial else None
+    return {
+        "allowed": denial is None,
+        "status": verdict.status if verdict else None,
+        "reason": denial.reason if denial else None,
+        "title": (denial.title or verdict.title) if denial and verdict else None,
+        "detail": denial.detail if denial else None,
+        "retry_after": denial.retry_after if denial else None,
+        "help": told.help or None,
+        "steps": [step._asdict() for step in told.steps],
+        "limits": told.limits,
+    }

@@ -1,0 +1,75 @@
+"""What `gateway jobs list` and `show` tell; nothing of it changes anything."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.session import fail, look
+from gateway.cli.table import printable, show_table
+from gateway.jobs.view import job_facts, owner_named
+from gateway.ledger import listings as joblist
+from gateway.ledger.schema import JobState
+
+_LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
+
+
+def list_jobs(config: Path, owner: str | None, state: str | None, limit: int, *, as_json: bool) -> None:
+    """Tells of the latest ones."""
+    whose = None if owner is None else owner_named(owner)
+    which = None if state is None else JobState[state.upper()]
+    rows = look(config, lambda desk: desk.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
+    views = list(map(job_facts, rows))
+    if as_json:
+        click.echo(json.dumps(views, indent=2))
+        return
+    headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
+    show_table([*headings, "pages", "webhook"], list(map(_cells, views)))
+
+
+def show_job(config: Path, request_id: str, upstream: str | None, *, as_json: bool) -> None:
+    """Tells of one."""
+    rows = look(config, lambda desk: desk.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
+    if not rows:
+        where = "" if upstream is None else f" of the upstream {printable(upstream)}"
+        fail(f"there is no job {printable(request_id)}{where} in the ledger")
+    if len(rows) > 1:
+        names = ", ".join(row.upstream for row in rows)
+        fail(f"there are jobs {printable(request_id)} of {names}: say which with --upstream")
+    view = job_facts(rows[0])
+    if as_json:
+        click.echo(json.dumps(view, indent=2))
+        return
+    for name, value in _described(view).items():
+        if value is not None:
+            click.echo(f"{name:<11} {printable(str(value))}")
+
+
+def _cells(view: dict[str, Any]) -> list[object]:
+    webhook = view["webhook"]
+    return [*(view[name] for name in _LISTED), _pages(view), None if webhook is None else webhook["state"]]
+
+
+def _described(view: dict[str, Any]) -> dict[str, object]:
+    webhook = view["webhook"]
+    return {
+        **{name.replace("_", " "): view[name] for name in ("request_id", "upstream", "owner", "account", "key")},
+        "state": view["state"],
+        "created": view["created_at"],
+        "ended": view["ended_at"],
+        "expires": view["expires_at"],
+        "pages": _pages(view),
+        "check path": view["check_path"],
+        "webhook": None if webhook is None else _webhook(webhook),
+    }
+
+
+def _pages(view: dict[str, Any]) -> str | None:
+    return None if view["pages"] is None else f"{view['pages']} {view['pages_are']}"
+
+
+def _webhook(webhook: dict[str, Any]) -> str:
+    count = webhook["attempts"]
+    attempts = f"{count} attempt{'' if count == 1 else 's'}"
+    return f"{webhook['state']}, to {webhook['destination']}, {attempts}; its id is {webhook['id']}"

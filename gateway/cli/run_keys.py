@@ -1,0 +1,140 @@
+"""What `gateway keys` does: asks KeyAdmin, prints what came of it.
+
+Secrets stand alone on standard output, so that KEY=$(gateway keys create ...) takes them; all words about them go to
+standard error. They are written before the key takes force: what can't be written is not made. With --json everything
+that programs may want is one object on standard output.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.key_view import money
+from gateway.cli.output import hand_out, say
+from gateway.cli.session import Desk, change
+from gateway.cli.times import iso
+from gateway.keys.service import Made
+from gateway.keys.validation import DEFAULT, Wanted
+from gateway.keys.view import idle_scopes, limits_as_written
+
+_SOON: Final = "A running gateway follows within 2 seconds."
+_ONCE: Final = "The secret stands on standard output, this once: it is kept nowhere and can't be shown again."
+
+
+def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
+    """Makes a key and shows its secret."""
+    limits = {name: value for name, value in wanted.limits.items() if value != DEFAULT}
+
+    def hand_over(made: Made) -> None:
+        more = {
+            "profile": wanted.profile, "owner": wanted.owner or wanted.id, "scopes": wanted.scopes,
+            "networks": wanted.networks, "limits": limits, "expires_at": iso(wanted.expires_at),
+        }  # fmt: skip
+        hand_out(_text({**_secret_of(made), **more}) if as_json else str(made.secret))
+
+    async def work(desk: Desk) -> tuple[Made, str]:
+        return await desk.keys.create(desk.actor, wanted, hand_over), desk.where
+
+    made, where = change(config, work)
+    _say_idle(wanted.scopes)
+    if not as_json:
+        ends = iso(wanted.expires_at)
+        say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
+
+
+def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, as_json: bool) -> None:
+    """Gives a key another secret and shows it."""
+
+    def hand_over(made: Made) -> None:
+        ends = iso(made.previous_ends_at or None)
+        told = {**_secret_of(made), "previous_ends_at": ends, "was_done": made.secret is None}
+        if as_json or made.secret is not None:
+            hand_out(_text(told) if as_json else str(made.secret))
+
+    made = change(config, lambda desk: desk.keys.rotate(desk.actor, key_id, overlap, operation, hand_over))
+    previous = iso(made.previous_ends_at or None)
+    if made.secret is None:
+        say(
+            f"This operation was done before: it made secret {made.generation} of {key_id}, which was shown then.",
+            "Nothing has changed. If that secret is lost, rotate once more with another --operation.",
+        )
+    elif not as_json:
+        say(
+            f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
+            _ONCE,
+            f"{_SOON} `gateway keys show {key_id}` says when the old one has fallen silent." if previous else _SOON,
+        )
+
+
+def _until_then(previous: str | None) -> str:
+    return f"the one in use until now works until {previous}." if previous else "no other secret of it works."
+
+
+def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
+    """Ends secrets of a key at once."""
+    ended = change(config, lambda desk: desk.keys.revoke(desk.actor, key_id, generation, force=force))
+    if ended:
+        click.echo(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}")
+    else:
+        click.echo(f"Key {key_id} had no live secret: nothing has changed.")
+
+
+def disable(config: Path, key_id: str, *, disabled: bool) -> None:
+    """Refuses a key for now, or lets it in again."""
+    change(config, lambda desk: desk.keys.disable(desk.actor, key_id, disabled=disabled))
+    click.echo(f"Key {key_id} is {'disabled' if disabled else 'enabled'}. {_SOON}")
+
+
+def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
+    """Changes what a key is."""
+    record = change(config, lambda desk: desk.keys.change(desk.actor, key_id, **values))
+    limits = " ".join(f"{name}={_limit(value)}" for name, value in limits_as_written(record.limits, money).items())
+    facts = [
+        f"profile {record.profile}",
+        f"owner {record.owner}",
+        f"scopes {' '.join(record.scopes) or 'none'}",
+        f"networks {' '.join(map(str, record.networks)) or 'any'}",
+        f"limits of its own {limits or 'none'}",
+        _until(iso(record.expires_at)),
+    ]
+    click.echo(f"Key {key_id}: {', '.join(facts)}. {_SOON}")
+    _say_idle(record.scopes)
+
+
+def _say_idle(scopes: Iterable[str]) -> None:
+    for scope in idle_scopes(scopes):
+        say(f"warning: scope {scope} opens nothing; the only scope is admin")
+
+
+def grant(config: Path, key_id: str, pages: int, until: float) -> None:
+    """Adds pages to budgets for a while."""
+    change(config, lambda desk: desk.keys.grant(desk.actor, key_id, pages, until))
+    click.echo(f"Key {key_id} has {pages} pages more, each day and each month, until {iso(until)}.")
+
+
+def reset(config: Path, key_id: str) -> None:
+    """Lets windows begin anew."""
+    used = change(config, lambda desk: desk.keys.reset(desk.actor, key_id))
+    click.echo(
+        f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "
+        f"spend {money(used.spend)}. What is in flight stays, and so does what `gateway usage` tells."
+    )
+
+
+def _secret_of(made: Made) -> dict[str, Any]:
+    return {"id": made.id, "secret": made.secret, "generation": made.generation}
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, indent=2)
+
+
+def _until(ends: str | None) -> str:
+    return f"until {ends}" if ends else "without an end"
+
+
+def _limit(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,88 @@
+"""What `gateway usage` tells: rows by key and day, as a table, JSON or CSV.
+
+A spreadsheet runs a cell that begins with = + - or @ as a formula, and owners of tokens are named by their issuers:
+such a cell gets an apostrophe before it (OWASP, "CSV Injection").
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.authorize.caller import ANYONE
+from gateway.cli.key_view import money
+from gateway.cli.session import Desk, look
+from gateway.cli.table import show_table
+from gateway.keys.view import day, key_of
+from gateway.ledger.keys import one_key
+from gateway.ledger.usage import UsedOnDay, used_since
+from gateway.limits.prices import MILLION
+from gateway.limits.windows import day_of
+
+_COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
+_HEADINGS: Final = ("day", "key", *_COUNTED)
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NOBODY: Final = "(without a key)"
+
+
+def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> None:
+    """Prints it; `since` is in seconds since the epoch, `form` is table, json or csv."""
+    first = day_of(since).period
+    rows = look(config, lambda desk: _rows(desk, key_id, first))
+    if form == "json":
+        click.echo(
+            json.dumps({"since": day(first), "rows": list(map(_entry, rows)), "total": _total(rows)}, indent=2)
+        )
+    elif form == "csv":
+        # Bytes: a text stream would write RFC 4180's line ends as the platform has them.
+        click.echo(as_csv(rows).encode(), nl=False)
+    else:
+        sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
+        total = ["total", "", *sums[:-1], money(sums[-1])]
+        show_table(_HEADINGS, [_cells(row) for row in rows], frozenset(_COUNTED), total)
+
+
+def as_csv(rows: Sequence[UsedOnDay]) -> str:
+    """RFC 4180: a heading, CRLF, quotes where they are needed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(_HEADINGS)
+    for row in rows:
+        date, key, *counted = _cells(row)
+        writer.writerow([date, _harmless(str(key)), *counted])
+    return text.getvalue()
+
+
+async def _rows(desk: Desk, key_id: str | None, since: int) -> list[UsedOnDay]:
+    account = None if key_id is None else key_id if ":" in key_id else f"key:{key_id}"
+    rows = await desk.ledger.report(lambda c: used_since(c, since, account))
+    is_known = key_id is None or ":" in key_id or key_id in {key.id for key in desk.settings.keys}
+    if not rows and not is_known:
+        await desk.ledger.read(lambda c: one_key(c, str(key_id)))  # says that there is none such
+    return rows
+
+
+def _cells(row: UsedOnDay) -> list[object]:
+    name = _NOBODY if row.account == ANYONE else key_of(row.account) or row.account
+    return [day(row.day), name, row.requests, row.failed, row.pages, row.refunded, money(row.spend)]
+
+
+def _entry(row: UsedOnDay) -> dict[str, Any]:
+    counts = {name: getattr(row, name) for name in _COUNTED}
+    return {"day": day(row.day), "key": key_of(row.account), "account": row.account, **_in_currency(counts)}
+
+
+def _total(rows: Sequence[UsedOnDay]) -> dict[str, Any]:
+    return _in_currency({name: sum(getattr(row, name) for row in rows) for name in _COUNTED})
+
+
+def _in_currency(counts: dict[str, int]) -> dict[str, Any]:
+    return {**counts, "spend": counts["spend"] / MILLION}
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text

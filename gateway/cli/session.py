@@ -1,0 +1,145 @@
+"""One command's hold on the ledger: opened by the configuration, closed at the end, every failure one line.
+
+Commands that only look make no file and change no table: where there is none yet, an empty ledger in a temporary
+directory is looked at, so that `gateway keys list` as root leaves no file of root's where the gateway will want to
+write. Those that change a ledger bring an old one up to date, and say so.
+"""
+
+import asyncio
+import logging
+import os
+import pwd
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn, TypeVar
+
+import click
+import structlog
+
+from gateway.cli.output import say
+from gateway.config.ledger_url import SQLITE, named, url_of
+from gateway.config.load import load
+from gateway.config.settings import Settings
+from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
+from gateway.keys.service import KeyAdmin
+from gateway.ledger.keys import KeyProblem
+from gateway.ledger.ledger import Ledger, open_ledger
+from gateway.ledger.migrate import HEAD, Upkeep
+
+T = TypeVar("T")
+_UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
+
+
+class Desk(NamedTuple):
+    """What a command works with. `where` names the ledger, without a password; `wall` is its clock."""
+
+    settings: Settings
+    ledger: Ledger
+    keys: KeyAdmin
+    actor: str
+    where: str
+    wall: Callable[[], float]
+
+
+def look(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
+    """Runs what only reads the ledger, or ends the command with why it could not."""
+    return _guarded(config, work, looks=True)
+
+
+def change(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
+    """Runs what changes the ledger, which is made when it is not there, or ends the command."""
+    return _guarded(config, work, looks=False)
+
+
+def quietly() -> None:
+    """Keeps the ledger's log events off standard output: a command says itself what went wrong."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),  # the default wants a standard output, which may be closed
+    )
+
+
+def user_name() -> str:
+    """Who runs the command, by the kernel's word: the environment's could be anybody's."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
+    quietly()
+    try:
+        settings = load(config, os.environ)
+        return asyncio.run(_at_desk(settings, work, looks=looks))
+    except (SetupError, KeyProblem) as error:
+        fail(str(error))
+    except BrokenPipeError:
+        raise  # click ends quietly when nobody reads on
+    except OSError as error:
+        fail(f"{error.filename or 'the ledger'}: {error.strerror}")
+    except Exception as error:  # noqa: BLE001 -- an operator gets a line, and no value of ours in a traceback
+        fail(f"an error of the gateway: {whereabouts(error)}")
+
+
+async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
+    url = url_of(settings)
+    if not looks:
+        return await _on(url, settings, work, Upkeep(changed=partial(_tell_of_change, named(url))))
+    if _is_there(url):
+        with suppress(LedgerEmpty):
+            return await _on(url, settings, work, Upkeep(migrates=False))
+    say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
+    with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
+        return await _on(f"{SQLITE}{directory}/ledger.db", settings, work, Upkeep())
+
+
+def _is_there(url: str) -> bool:
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+
+
+async def _on(url: str, settings: Settings, work: Callable[[Desk], Awaitable[T]], upkeep: Upkeep) -> T:
+    behind_pooler = settings.ledger.pooler
+    ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=behind_pooler, upkeep=upkeep)
+    has_begun = False
+    try:
+        await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # its tables, too
+        admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
+        actor = f"cli:{user_name()}"[:128]
+        has_begun = upkeep.migrates
+        return await work(Desk(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+    except LedgerEmpty:
+        raise
+    except LedgerUnavailable as error:
+        perhaps = _UNKNOWN if has_begun else ""
+        raise SetupError(f"the ledger {named(url)} can't be used: {error}{perhaps}") from None
+    finally:
+        await ledger.close()
+
+
+def _tell_of_change(ledger: str, before: str) -> None:
+    if before:
+        say(f"The tables of the ledger {ledger} were changed from version {before} to {HEAD}.")
+    else:
+        say(f"The ledger {ledger} was made.")
+
+
+def fail(text: str) -> NoReturn:
+    """Ends the command."""
+    with suppress(OSError):  # where nobody can be told, the exit code is left
+        for line in text.split("\n"):
+            click.echo(f"gateway: {line}", err=True)
+    sys.exit(1)
+
+
+def or_fail(act: Callable[[], T]) -> T:
+    """Does it, or ends the command with what is to be mended."""
+    try:
+        return act()
+    except SetupError as error:
+        fail(str(error))

@@ -1,0 +1,27 @@
+"""`gateway usage`: the declaration alone."""
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.options import AS_JSON, CONFIG, PAST
+
+
+@click.command()
+@CONFIG
+@click.option("--key", "key_id", metavar="ID", help="Of this key alone. [all]")
+@click.option("--since", default="30d", show_default=True, callback=PAST, metavar="WHEN", help="30d, or 2026-11-01.")
+@AS_JSON
+@click.option("--csv", "as_csv", is_flag=True, help="CSV (RFC 4180), for spreadsheets.")
+def usage(config: Path, key_id: str | None, since: float, as_json: bool, as_csv: bool) -> None:
+    """Tell what keys have used, by day (UTC).
+
+    Counted when a job is settled: requests, those that failed, pages that were charged, pages that were reserved and
+    given back, and spend by `prices`. What is in flight is not among it: see `gateway keys show`. A table on a
+    terminal, aligned text when piped.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("Take --json or --csv, not both.")
+    from gateway.cli.run_usage import tell_usage  # noqa: PLC0415 -- `gateway --help` needs none of it
+
+    tell_usage(config, key_id, since, "json" if as_json else "csv" if as_csv else "table")

@@ -1,0 +1,54 @@
+"""`gateway webhooks`: looking at webhooks that go out, and sending dead letters once more; declarations alone."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from gateway.cli.options import AS_JSON, CONFIG
+
+_DELIVERY: Final = click.argument("delivery", metavar="ID")
+_STATES: Final = ("waiting", "due", "delivered", "dead")
+
+
+@click.group()
+def webhooks() -> None:
+    """Webhooks that tell of ended jobs: look at them, send dead letters once more.
+
+    They are shown without the path and query of their URLs, which may have a secret in them.
+    """
+
+
+@webhooks.command("list")
+@CONFIG
+@click.option("--state", type=click.Choice(_STATES), help="Those alone; dead: given up. [all]")
+@AS_JSON
+def list_(config: Path, state: str | None, as_json: bool) -> None:
+    """List the latest 1000, the newest first."""
+    from gateway.cli.run_webhooks import list_webhooks  # noqa: PLC0415 -- `gateway --help` needs none of it
+
+    list_webhooks(config, state, as_json=as_json)
+
+
+@webhooks.command()
+@_DELIVERY
+@CONFIG
+@AS_JSON
+def show(config: Path, delivery: str, as_json: bool) -> None:
+    """Show one: whose job it is about, where it goes, how far it has come and what went wrong."""
+    from gateway.cli.run_webhooks import show_webhook  # noqa: PLC0415 -- as above
+
+    show_webhook(config, delivery, as_json=as_json)
+
+
+@webhooks.command()
+@_DELIVERY
+@CONFIG
+def retry(config: Path, delivery: str) -> None:
+    """Send a dead letter once more, or one that waits for its next attempt at once.
+
+    A running gateway does it within 2 seconds, and goes on for webhooks.out.give_up_after. The audit notes it.
+    """
+    from gateway.cli.run_webhooks import retry_webhook  # noqa: PLC0415 -- as above
+
+    retry_webhook(config, delivery)

@@ -1,0 +1,73 @@
+"""What a running gateway can't take over from a new configuration: pure.
+
+It is bound, opened or fixed in a TLS context when the process starts. Such a change holds nothing else back: the old
+value stays in force beside all that is new, and whoever asks is told what waits for a restart.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from gateway.config.ledger_url import place_of, url_of
+from gateway.config.settings import Settings
+
+T = TypeVar("T", bound=BaseModel)
+_Same = Callable[[Any], object]
+
+
+def _is_there(value: Any) -> object:
+    return value is not None
+
+
+def _asks(mode: str) -> bool:
+    return mode != "none"
+
+
+# What must stay equal of each: the value itself, or what the function makes of it.
+NEEDS_RESTART: Final[Mapping[str, _Same | None]] = {
+    "listen.address": None,
+    "listen.port": None,
+    "listen.proxy_protocol": None,
+    "tls.profile": None,
+    "tls.client_ca": _is_there,
+    "tls.client_certificates": _asks,
+    "admin.address": None,
+    "admin.port": None,
+    "admin.tls": _is_there,
+    "ledger.url": None,
+    "ledger.pooler": None,
+    "ledger.timeout": None,
+    "ledger.turn_timeout": None,
+    "body.spool_dir": None,
+    "body.spool_limit": None,
+    "body.count_timeout": None,
+    "body.count_memory": None,
+}
+
+
+def with_what_stays(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """The new settings with the old values of what can't change now, and the paths of these."""
+    waiting = tuple(path for path in NEEDS_RESTART if _told(old, path) != _told(new, path))
+    for path in waiting:
+        new = _put(new, path.split("."), _look_up(old, path))
+    return new, waiting
+
+
+def _told(settings: Settings, path: str) -> object:
+    if path == "ledger.url":  # behind a reference; who logs in, and how, may change
+        return place_of(url_of(settings))
+    value, same = _look_up(settings, path), NEEDS_RESTART[path]
+    return value if same is None else same(value)
+
+
+def _look_up(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _put(section: T, path: list[str], value: Any) -> T:
+    name, *deeper = path
+    return section.model_copy(update={name: _put(getattr(section, name), deeper, value) if deeper else value})

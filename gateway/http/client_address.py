@@ -1,0 +1,85 @@
+"""Who is the client? Pure: the peer, the headers and the proxies we trust go in, an address comes out.
+
+Facts this file rests on:
+- Whoever connects can write any X-Forwarded-For. Only the hop that a trusted proxy appended is worth anything, so
+  the header counts only when the peer is trusted, and it is read from the right: the first hop that is no trusted
+  proxy of ours is the client. What stands further left is the client's own claim.
+- X-Forwarded-For and Forwarded (RFC 7239) side by side say that some proxy passes one of them through unread; we
+  can't know which, so such a request is refused.
+- A hop that can't be read (`unknown`, `_hidden`, junk) ends the walk with a refusal: to guess is to let in.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from gateway.errors import refuse
+from gateway.model.networks import Networks, parse_address
+from gateway.model.request import ClientAddress, Reason
+
+_MOST_HOPS: Final = 32
+_FORWARDED_FOR: Final = re.compile(r'for=(?:"(?P<quoted>[^"\\]*)"|(?P<plain>[^";,\s]+))\Z', re.IGNORECASE)
+_PARAMETER: Final = re.compile(r'[A-Za-z0-9!#$%&\'*+.^_`|~-]+=(?:"[^"\\]*"|[A-Za-z0-9!#$%&\'*+.^_`|~:\[\]-]+)\Z')
+_WITH_PORT: Final = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?\Z")
+
+
+def client_address(
+    peer: IPv4Address | IPv6Address, known: Mapping[bytes, list[bytes]], trusted: Networks
+) -> ClientAddress:
+    """Finds the address that rules are applied to.
+
+    Raises:
+        Refused: bad_request, when a trusted proxy sent what can't be read.
+    """
+    if peer not in trusted:
+        return ClientAddress(peer, "peer")
+    x_forwarded_for = known.get(b"x-forwarded-for")
+    forwarded = known.get(b"forwarded")
+    if x_forwarded_for is not None and forwarded is not None:
+        raise refuse(Reason.BAD_REQUEST, "X-Forwarded-For and Forwarded exclude each other.")
+    if x_forwarded_for is not None:
+        return ClientAddress(_first_untrusted(_split(x_forwarded_for), trusted), "x-forwarded-for")
+    if forwarded is not None:
+        hops = [_for_of(element) for element in _split(forwarded)]
+        return ClientAddress(_first_untrusted(hops, trusted), "forwarded")
+    return ClientAddress(peer, "peer")
+
+
+def _split(values: list[bytes]) -> list[str]:
+    return [part.strip(" \t") for part in b",".join(values).decode("latin-1").split(",")]
+
+
+def _for_of(element: str) -> str:
+    found = None
+    for parameter in element.split(";"):
+        text = parameter.strip(" \t")
+        if not _PARAMETER.match(text):
+            raise refuse(Reason.BAD_REQUEST, "The Forwarded header is malformed.")
+        match = _FORWARDED_FOR.match(text)
+        if match and found is not None:
+            raise refuse(Reason.BAD_REQUEST, "The Forwarded header is malformed.")
+        if match:
+            found = match["quoted"] if match["quoted"] is not None else match["plain"]
+    return found or ""
+
+
+def _first_untrusted(hops: list[str], trusted: Networks) -> IPv4Address | IPv6Address:
+    if len(hops) > _MOST_HOPS:
+        raise refuse(Reason.BAD_REQUEST, "The request was forwarded too many times.")
+    address = None
+    for hop in reversed(hops):
+        address = _address_of(hop)
+        if address not in trusted:
+            return address
+    if address is None:  # pragma: no cover -- split() of any string yields one part at least
+        raise refuse(Reason.BAD_REQUEST, "The forwarding header is empty.")
+    return address
+
+
+def _address_of(hop: str) -> IPv4Address | IPv6Address:
+    match = _WITH_PORT.match(hop)
+    try:
+        return parse_address((match["v4"] or match["v6"]) if match else hop)
+    except ValueError:
+        raise refuse(Reason.BAD_REQUEST, "The forwarding header holds a hop that is no address.") from None

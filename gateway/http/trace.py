@@ -1,0 +1,48 @@
+"""Request ids and W3C trace context: pure, fed with random digits.
+
+An id that a stranger chose is never believed: only a trusted proxy may name a request. A traceparent is passed on
+when it is well formed, and started anew when not; it says nothing about who may do what.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gateway.model.request import Trace
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
+_NO_SPAN: Final = b"0" * 16
+_TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}\Z")
+
+
+def given_request_id(known: Mapping[bytes, list[bytes]]) -> str | None:
+    """The request id that a trusted proxy gave, when it gave one usable."""
+    given = known.get(b"x-request-id")
+    usable = given is not None and len(given) == 1 and _REQUEST_ID.match(given[0])
+    return given[0].decode("ascii") if given is not None and usable else None
+
+
+def given_trace(known: Mapping[bytes, list[bytes]]) -> tuple[bytes, bytes | None] | None:
+    """The traceparent to pass on, and the tracestate that belongs to it; None when there is none well formed."""
+    given = known.get(b"traceparent")
+    if given is None or len(given) != 1 or not _TRACEPARENT.match(given[0]):
+        return None
+    state = b",".join(known.get(b"tracestate", ()))
+    return given[0], state if _TRACESTATE.match(state) else None
+
+
+def trace_of(
+    fresh: str, request_id: str | None, passed_on: tuple[bytes, bytes | None] | None, new_id: Callable[[], str]
+) -> Trace:
+    """The trace of one request. `fresh` is its own new id, which also names a trace that starts here.
+
+    `new_id` gives 32 hexadecimal digits; it is asked again should half of them be zeros, which W3C forbids.
+    """
+    identifier = (request_id or fresh).encode("ascii")
+    if passed_on is not None:
+        return Trace(identifier, *passed_on)
+    started = fresh.encode("ascii")
+    while started[16:] == _NO_SPAN:
+        started = new_id().encode("ascii")
+    return Trace(identifier, b"00-%b-%b-00" % (started, started[16:]), None)

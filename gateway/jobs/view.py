@@ -1,0 +1,71 @@
+"""What commands and the admin API both tell of jobs and webhooks: plain values, never anything of a result. Pure.
+
+Of URLs there is little: of the one a client polls the path, of a webhook's host and port. The rest may be a secret.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gateway.keys.view import key_of, maybe_moment, moment
+from gateway.ledger.schema import DeliveryState, JobState, Stage
+
+_OWNER_OF_KEY: Final = "key:"
+_PAGES: Final = {Stage.SETTLED: "settled", Stage.CHARGED: "charged", Stage.REFUNDED: "refunded"}
+
+
+def owner_named(text: str) -> str:
+    """An owner as the ledger has it; one without a namespace is a key's."""
+    return text if ":" in text else f"{_OWNER_OF_KEY}{text}"
+
+
+def job_facts(row: Any) -> dict[str, Any]:
+    """All there is to tell of a row of ledger.joblist."""
+    state = JobState(row.state)
+    return {
+        "request_id": row.request_id,
+        "upstream": row.upstream,
+        "owner": row.owner,
+        "account": row.account,
+        "key": key_of(row.account),
+        "state": state.name.lower(),
+        "created_at": moment(row.created_at),
+        "ended_at": maybe_moment(row.ended_at),
+        # Of one that is gone it is when its upstream is asked again to delete it.
+        "expires_at": None if state == JobState.GONE else maybe_moment(row.expires_at),
+        "pages": row.pages,
+        "pages_are": None if row.stage is None else _PAGES.get(Stage(row.stage), "reserved"),
+        "check_path": _path_of(row.check_url),
+        "webhook": _webhook_of(row),
+    }
+
+
+def webhook_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """All there is to tell of a row of the table of deliveries."""
+    names = ("id", "owner", "upstream", "request_id", "destination", "status", "attempts", "last_status")
+    return {
+        **{name: row[name] for name in names},
+        "state": DeliveryState(row["state"]).name.lower(),
+        "trouble": row["last_error"],
+        "created_at": moment(row["created_at"]),
+        "next_at": maybe_moment(row["next_at"]),
+        "ended_at": maybe_moment(row["ended_at"]),
+    }
+
+
+def _webhook_of(row: Any) -> dict[str, Any] | None:
+    if row.webhook is None:
+        return None
+    return {
+        "id": row.webhook,
+        "state": DeliveryState(row.webhook_state).name.lower(),
+        "destination": row.destination,
+        "attempts": row.attempts,
+    }
+
+
+def _path_of(url: str | None) -> str | None:
+    try:
+        return urlsplit(url).path or None if url else None
+    except ValueError:
+        return None

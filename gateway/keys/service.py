@@ -1,0 +1,232 @@
+"""What administrators do to keys: the same for the command line and the admin API. Each change is one transaction.
+
+A change and its audit record are written together. Secrets are made here, shown once to whoever asked, and never
+written down: the ledger gets their SHA-256.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from gateway.auth.api_keys import digest_of
+from gateway.auth.keyring import KeyRecord
+from gateway.auth.secrets import SECRET_BYTES, make_secret
+from gateway.config.settings import Settings
+from gateway.keys.validation import LATEST, Wanted, changed_values, future, new_key, plain_id
+from gateway.ledger import audit, keys, usage
+from gateway.ledger.accounts import standing_of
+from gateway.ledger.keys import KeyProblem
+from gateway.ledger.ledger import Ledger
+from gateway.limits.quotas import Standing, Used
+
+_OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_MOST_PAGES: Final = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A secret as it is shown once; None when the operation had been done before: nobody knows it any more."""
+
+    id: str
+    generation: int
+    secret: str | None = field(repr=False)
+    previous_ends_at: int | None = None
+
+
+def _kept(made: Made) -> None:
+    """Whoever asked gets it as the answer."""
+
+
+class KeyAdmin:
+    """Changes keys in the name of `actor`. `wall` is in seconds since the epoch; `random` gives random bytes."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Callable[[], Settings],
+        wall: Callable[[], float],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._wall = wall
+        self._random = random
+
+    async def create(self, actor: str, wanted: Wanted, hand_over: Callable[[Made], None] = _kept) -> Made:
+        """Makes a key with its first secret.
+
+        `hand_over` gets it before it takes force, on a thread perhaps: when that raises, no key was made.
+
+        Raises:
+            KeyProblem: the id is taken, or something of it is wrong.
+            LedgerUnavailable: it may have been made; `show` tells, and its secret is lost unless it was handed over.
+        """
+        now = self._wall()
+        new = new_key(wanted, self._settings(), now)
+        secret = make_secret(new.id, self._random(SECRET_BYTES))
+
+        def work(connection: Connection) -> Made:
+            record = keys.create(connection, new, digest_of(secret.encode("ascii")), now)
+            detail = {
+                "profile": new.profile, "owner": new.owner, "scopes": list(new.scopes),
+                "networks": list(new.networks), "limits": new.limits, "expires_at": new.expires_at,
+            }  # fmt: skip
+            audit.record(connection, now, actor, "key.create", new.id, detail)
+            made = Made(record.id, record.generations[-1].number, secret)
+            hand_over(made)
+            return made
+
+        return await self._ledger.write(work, durable=True)
+
+    async def rotate(
+        self,
+        actor: str,
+        key_id: str,
+        overlap: float,
+        operation: str | None,
+        hand_over: Callable[[Made], None] = _kept,
+    ) -> Made:
+        """Gives a key another secret; the one before it lasts `overlap` seconds more. `hand_over`: as in `create`.
+
+        Raises:
+            KeyProblem: there is no such key, or something asked for is wrong.
+            LedgerUnavailable: it may have been done; the same `operation` once more tells, and does it only once.
+        """
+        now = self._wall()
+        if not 0 <= overlap <= LATEST - now:
+            raise KeyProblem("an overlap is not negative, and ends before the year 10000", "invalid")
+        if operation is not None and not _OPERATION.match(operation):
+            raise KeyProblem("an operation is named by 1 to 128 visible characters", "invalid")
+        secret = make_secret(self._plain(key_id), self._random(SECRET_BYTES))
+
+        def work(connection: Connection) -> Made:
+            digest = digest_of(secret.encode("ascii"))
+            rotation = keys.rotate(connection, key_id, digest, overlap, now, operation)
+            if not rotation.was_done:
+                detail = {"generation": rotation.generation, "previous_ends_at": rotation.previous_ends_at or None}
+                audit.record(connection, now, actor, "key.rotate", key_id, detail)
+            shown = None if rotation.was_done else secret
+            made = Made(key_id, rotation.generation, shown, rotation.previous_ends_at)
+            hand_over(made)
+            return made
+
+        return await self._ledger.write(work, durable=True)
+
+    async def revoke(self, actor: str, key_id: str, generation: int | None, *, force: bool) -> list[int]:
+        """Ends one secret of a key, or all; which.
+
+        Raises:
+            KeyProblem: there is none such, or it is the last live one and `force` is not given.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> list[int]:
+            ended = keys.revoke(connection, self._plain(key_id), generation, now, force=force)
+            if ended:
+                audit.record(connection, now, actor, "key.revoke", key_id, {"generations": ended, "force": force})
+            return ended
+
+        return await self._ledger.write(work, durable=True)
+
+    async def change(self, actor: str, key_id: str, **wanted: Any) -> KeyRecord:
+        """Changes values of Wanted; what is not named stays. See wantedkey.changed_values for `limits`.
+
+        Raises:
+            KeyProblem: there is no such key, or a value is wrong.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> KeyRecord:
+            before = keys.change_key(connection, self._plain(key_id))  # of nothing: it takes the lock on changes
+            values = changed_values(before, wanted, self._settings(), now)
+            record = keys.change_key(connection, key_id, **values)
+            audit.record(connection, now, actor, "key.change", key_id, values)
+            return record
+
+        return await self._ledger.write(work, durable=True)
+
+    async def disable(self, actor: str, key_id: str, *, disabled: bool) -> KeyRecord:
+        """Refuses a key for now, or lets it in again; nothing else of it changes.
+
+        Raises:
+            KeyProblem: there is no such key.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> KeyRecord:
+            values = {"disabled_at": int(now) if disabled else None}
+            record = keys.change_key(connection, self._plain(key_id), **values)
+            audit.record(connection, now, actor, "key.disable" if disabled else "key.enable", key_id, {})
+            return record
+
+        return await self._ledger.write(work, durable=True)
+
+    async def grant(self, actor: str, key_id: str, pages: int, until: float) -> None:
+        """Adds pages to a key's budgets of pages until a moment; configured keys may have grants, too.
+
+        Raises:
+            KeyProblem: there is no such key, or a value is wrong.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+        if not 0 < pages <= _MOST_PAGES:
+            raise KeyProblem("a grant is of one page or more", "invalid")
+        end = future(until, now, "the end of the grant")
+
+        def work(connection: Connection) -> None:
+            self._known(connection, key_id)
+            usage.grant(connection, f"key:{key_id}", pages, end, now)
+            audit.record(connection, now, actor, "key.grant", key_id, {"pages": pages, "until": end})
+
+        await self._ledger.write(work, durable=True)
+
+    async def reset(self, actor: str, key_id: str) -> Used:
+        """Lets a key's windows begin anew; what was forgotten of this month.
+
+        Raises:
+            KeyProblem: there is no such key.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> Used:
+            self._known(connection, key_id)
+            forgotten = usage.reset(connection, f"key:{key_id}", now)
+            audit.record(connection, now, actor, "key.reset", key_id, forgotten._asdict())
+            return forgotten
+
+        return await self._ledger.write(work, durable=True)
+
+    async def list(self) -> list[KeyRecord]:
+        """All keys of the ledger.
+
+        Raises:
+            LedgerUnavailable: there is no answer.
+        """
+        return await self._ledger.read(keys.all_keys)
+
+    async def show(self, key_id: str) -> tuple[KeyRecord, Standing, Sequence[usage.Grant]]:
+        """One key of the ledger, how its account stands, and its grants.
+
+        Raises:
+            KeyProblem: there is no such key.
+            LedgerUnavailable: there is no answer.
+        """
+        account = f"key:{self._plain(key_id)}"
+        now = self._wall()
+        return await self._ledger.read(
+            lambda c: (keys.one_key(c, key_id), standing_of(c, account, now), usage.grants_of(c, account, now))
+        )
+
+    def _known(self, connection: Connection, key_id: str) -> None:
+        if key_id not in {key.id for key in self._settings().keys}:
+            keys.one_key(connection, self._plain(key_id))
+
+    def _plain(self, key_id: str) -> str:
+        return plain_id(key_id, self._settings())

@@ -1,0 +1,178 @@
+"""What a key may be: checks of what somebody asks for, before any of it is stored. Pure.
+
+A refusal is one sentence for whoever asked, on the command line or by the admin API.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from gateway.auth.keyring import KeyRecord
+from gateway.config.consistency import nearest
+from gateway.config.settings import LimitOverrides, Settings
+from gateway.config.state import compile_overrides
+from gateway.ledger.keys import KeyProblem, NewKey
+
+DEFAULT: Final = "default"  # the value of a limit that is to be the profile's again
+LATEST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z: what comes later has no date
+_ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")
+_OWNER: Final = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
+_SCOPE: Final = re.compile(r"[A-Za-z0-9:._-]{1,64}\Z")
+_STORED_AS: Final = {"page_range": "needs_page_range"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A key as it is asked for. `expires_at` is in seconds since the epoch; `limits` as in the configuration."""
+
+    id: str
+    profile: str = "default"
+    owner: str | None = None
+    scopes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    expires_at: float | None = None
+
+
+def plain_id(key_id: str, settings: Settings) -> str:
+    """The id itself, when a key of the ledger may have it.
+
+    Raises:
+        KeyProblem: it is malformed, or that of a configured key.
+    """
+    if not _ID.match(key_id):
+        raise KeyProblem("an id has 1 to 63 characters of a-z, 0-9 and -", "invalid")
+    if key_id in {key.id for key in settings.keys}:
+        raise KeyProblem(f"{key_id} is a key of the configuration: change it there")
+    return key_id
+
+
+def new_key(wanted: Wanted, settings: Settings, now: float) -> NewKey:
+    """A key to be made, as it is stored.
+
+    Raises:
+        KeyProblem: something of it is wrong.
+    """
+    key_id = plain_id(wanted.id, settings)
+    profile = _profile(wanted.profile, settings)
+    limits = _merged({}, wanted.limits)
+    _check_pages(limits, profile, settings)
+    return NewKey(
+        key_id,
+        profile,
+        key_id if wanted.owner is None else _owner(wanted.owner),
+        _scopes(wanted.scopes),
+        _networks(wanted.networks),
+        limits,
+        _end(wanted.expires_at, now),
+    )
+
+
+def changed_values(record: KeyRecord, wanted: Mapping[str, Any], settings: Settings, now: float) -> dict[str, Any]:
+    """Values of Wanted that a key is to have instead of its own, as they are stored.
+
+    Of `limits` those that are named change; the value `default` gives the profile's back.
+
+    Raises:
+        KeyProblem: something of it is wrong.
+    """
+    checks: Mapping[str, Callable[[Any], Any]] = {
+        "profile": lambda value: _profile(value, settings),
+        "owner": lambda value: record.id if value is None else _owner(value),
+        "scopes": _scopes,
+        "networks": _networks,
+        "limits": lambda value: _merged(record.limits, value),
+        "expires_at": lambda value: _end(value, now),
+    }
+    values = {name: checks[name](value) for name, value in wanted.items()}
+    if "limits" in values or "profile" in values:
+        _check_pages(values.get("limits", record.limits), values.get("profile", record.profile), settings)
+    return values
+
+
+def _profile(name: str, settings: Settings) -> str:
+    if name not in settings.profiles:
+        known = ", ".join(sorted(settings.profiles))
+        hint = nearest(name, settings.profiles) or f"; there are: {known}"
+        raise KeyProblem(f"there is no profile {name}{hint}", "invalid")
+    return name
+
+
+def _owner(owner: str) -> str:
+    if not _OWNER.match(owner):
+        raise KeyProblem("an owner has 1 to 128 characters of A-Z, a-z, 0-9 and ._@-", "invalid")
+    return owner
+
+
+def _scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(_SCOPE.match, scopes)):
+        raise KeyProblem("a scope has 1 to 64 characters of A-Z, a-z, 0-9 and :._-", "invalid")
+    return tuple(dict.fromkeys(scopes))
+
+
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_network, networks))
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise KeyProblem(f"{error}; a network is written such as 10.0.0.0/8", "invalid") from None
+
+
+def _end(moment: float | None, now: float) -> int | None:
+    return None if moment is None else future(moment, now, "the expiry")
+
+
+def future(moment: float, now: float, what: str) -> int:
+    """A moment to come, in whole seconds since the epoch; `what` begins the sentence that refuses any other.
+
+    Raises:
+        KeyProblem: it is past, or too far away to have a date.
+    """
+    if not now < moment:
+        raise KeyProblem(f"{what} is in the past", "invalid")
+    if moment > LATEST:
+        raise KeyProblem(f"{what} is too far away", "invalid")
+    return int(moment)
+
+
+def _merged(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides by the names, and in the units, of Profile, with what is wanted written over them."""
+    given = {name: value for name, value in wanted.items() if value != DEFAULT}
+    try:
+        overrides = LimitOverrides.model_validate(given)
+    except ValidationError as error:
+        raise KeyProblem(_fault(error), "invalid") from None
+    for name in wanted.keys() - given.keys() - LimitOverrides.model_fields.keys():
+        raise KeyProblem(_unknown(name), "invalid")
+    gone = {_STORED_AS.get(name, name) for name in wanted}
+    return {name: value for name, value in stored.items() if name not in gone} | compile_overrides(overrides)
+
+
+def _fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return _unknown(name)
+    text = str(first["msg"]).removeprefix("Value error, ")
+    return f"{name}: {text[0].lower()}{text[1:]}" if name else text
+
+
+def _unknown(name: str) -> str:
+    near = nearest(name, LimitOverrides.model_fields)
+    return f"there is no limit {name}{near or '; there are ' + ', '.join(LimitOverrides.model_fields)}"
+
+
+def _check_pages(limits: Mapping[str, Any], profile_name: str, settings: Settings) -> None:
+    profile = settings.profiles.get(profile_name)
+    if profile is None:  # gone from the configuration: the key is refused anyway until it has another
+        return
+    in_flight = limits.get("pages_in_flight", profile.pages_in_flight)
+    if in_flight < limits.get("pages_per_request", profile.pages_per_request):
+        raise KeyProblem("pages_in_flight is less than pages_per_request: such a job could never run", "invalid")

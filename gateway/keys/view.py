@@ -1,0 +1,96 @@
+"""What commands and the admin API both tell of keys and accounts of the ledger: plain values, never a secret. Pure.
+
+Moments are ISO 8601 in UTC. How money is written is the caller's: exact texts for people, numbers for programs.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.auth.keyring import Generation, KeyRecord
+from gateway.config.settings import Settings
+
+SCOPES: Final = frozenset({"admin"})
+"""What a key may be let do besides its jobs."""
+
+_LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+_ACCOUNT_OF_KEY: Final = "key:"
+
+
+def moment(seconds: float) -> str:
+    """A moment in seconds since the epoch; one that has no date is told as the nearest one that has."""
+    return f"{datetime.fromtimestamp(max(0, min(seconds, _LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def maybe_moment(seconds: float | None) -> str | None:
+    """A moment, if there is one."""
+    return None if seconds is None else moment(seconds)
+
+
+def day(period: int) -> str:
+    """A day such as 20261123, as 2026-11-23."""
+    return f"{period // 10_000:04}-{period // 100 % 100:02}-{period % 100:02}"
+
+
+def key_of(account: str) -> str | None:
+    """The id of the key that has this account; None when it is no key's."""
+    return account.removeprefix(_ACCOUNT_OF_KEY) if account.startswith(_ACCOUNT_OF_KEY) else None
+
+
+def facts_of(record: KeyRecord, settings: Settings, now: float, money: Callable[[int], Any]) -> dict[str, Any]:
+    """All there is to tell of a key; `money` writes a sum of millionths, `now` is in seconds since the epoch."""
+    return {
+        "id": record.id,
+        "state": _state(record, settings, now),
+        "profile": record.profile,
+        "owner": record.owner,
+        "scopes": list(record.scopes),
+        "networks": list(map(str, record.networks)),
+        "limits": limits_as_written(record.limits, money),
+        "created_at": moment(record.created_at),
+        "expires_at": maybe_moment(record.expires_at),
+        "disabled_at": maybe_moment(record.disabled_at),
+        "generations": [_generation(found, record.expires_at, now) for found in record.generations],
+    }
+
+
+def limits_as_written(limits: Mapping[str, Any], money: Callable[[int], Any]) -> dict[str, Any]:
+    """What a key has instead of its profile's limits, as the configuration writes it; sizes in bytes."""
+    written = dict(limits)
+    if "needs_page_range" in written:
+        written["page_range"] = "required" if written.pop("needs_page_range") else "optional"
+    if written.get("spend_per_month") is not None:
+        written["spend_per_month"] = money(written["spend_per_month"])
+    if "body_limit" in written:
+        written["body_limit"] = f"{written['body_limit']}B"
+    return dict(sorted(written.items()))
+
+
+def _state(record: KeyRecord, settings: Settings, now: float) -> str:
+    if record.id in {key.id for key in settings.keys}:
+        return "in the file, too"
+    if record.profile not in settings.profiles:
+        return "without a profile"
+    if record.disabled_at is not None:
+        return "disabled"
+    if record.expires_at is not None and record.expires_at <= now:
+        return "expired"
+    return "live" if any(found.is_live(now) for found in record.generations) else "without a secret"
+
+
+def _generation(found: Generation, expires_at: int | None, now: float) -> dict[str, Any]:
+    end = min((at for at in (found.not_after, expires_at) if at is not None), default=None)
+    is_over = end is not None and end <= now
+    return {
+        "generation": found.number,
+        "state": "revoked" if found.revoked_at is not None else "ended" if is_over else "live",
+        "created_at": moment(found.created_at),
+        "live_until": maybe_moment(end),
+        "revoked_at": maybe_moment(found.revoked_at),
+        "last_used_at": maybe_moment(found.last_used_at),
+    }
+
+
+def idle_scopes(scopes: Iterable[str]) -> list[str]:
+    """Those that open nothing: misspelt, most likely."""
+    return sorted(set(scopes) - SCOPES)

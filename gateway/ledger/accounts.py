@@ -1,0 +1,134 @@
+"""What an account stands at, read and written within one transaction.
+
+`lock` takes the account's row first, so that transactions of one account follow each other on PostgreSQL, too; on
+SQLite a writing transaction is alone anyway. Everything else of the account is read and written under that lock, by
+statements that begin after it: one that had waited for the lock itself would go on to read the other tables as they
+were before the wait (READ COMMITTED; PostgreSQL's manual, 13.2.1).
+
+Statements are made once and get their values when they run: to make one takes SQLAlchemy longer than to run it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Insert, Row, Table, and_, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.ledger.schema import accounts, grants, windows
+from gateway.limits.quotas import Standing, Used
+from gateway.limits.windows import day_of, month_of
+
+_MICROSECONDS: Final = 1_000_000
+
+_LOCK: Final = select(accounts.c.tat).where(accounts.c.account == bindparam("of")).with_for_update()
+_GRANTED: Final = (
+    select(func.coalesce(func.sum(grants.c.pages), 0))
+    .where(grants.c.account == bindparam("of"), grants.c.until > bindparam("now"))
+    .scalar_subquery()
+)
+_READ: Final = (
+    select(accounts.c.tat, accounts.c.concurrent, accounts.c.pages_in_flight, _GRANTED.label("granted"), *windows.c)
+    .select_from(
+        accounts.outerjoin(
+            windows,
+            and_(
+                windows.c.account == accounts.c.account,
+                windows.c.period.in_([bindparam("day"), bindparam("month")]),
+            ),
+        )
+    )
+    .where(accounts.c.account == bindparam("of"))
+)
+_CHANGE: Final = (
+    update(accounts)
+    .where(accounts.c.account == bindparam("of"))
+    .values(
+        concurrent=accounts.c.concurrent + bindparam("places"),
+        pages_in_flight=accounts.c.pages_in_flight + bindparam("in_flight"),
+    )
+)
+_CHANGE_AND_TAKE: Final = _CHANGE.values(tat=bindparam("new_tat"))
+
+
+def upsert(table: Table, keys: list[str], added: tuple[str, ...]) -> dict[str, Insert]:
+    """INSERT, or add to what is there, by the name of the dialect: both engines have it, each in its own words."""
+    statements: dict[str, Insert] = {}
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql)):
+        statement: Any = dialect.insert(table)
+        more = {column: table.c[column] + statement.excluded[column] for column in added}
+        statements[name] = statement.on_conflict_do_update(index_elements=keys, set_=more)
+    return statements
+
+
+_ADD: Final = upsert(windows, ["account", "period"], Used._fields)
+
+
+def lock(connection: Connection, account: str) -> bool:
+    """Locks an account until the transaction ends; tells whether it is there to be locked."""
+    if connection.dialect.name != "postgresql":
+        return True  # whoever writes is alone
+    return connection.execute(_LOCK, {"of": account}).first() is not None
+
+
+def locked_standing(connection: Connection, account: str, now: float) -> Standing:
+    """Locks an account and tells how it stands; makes it when it is new.
+
+    What was not there when the lock was asked for is not locked, though it may be there by now: so it is asked again.
+    """
+    standing = _read(connection, account, now) if lock(connection, account) else None
+    if standing is not None:
+        return standing
+    made: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(accounts)
+    row = {"account": account, "tat": 0, "concurrent": 0, "pages_in_flight": 0, "reset_at": 0}
+    connection.execute(made.on_conflict_do_nothing(), row)
+    return locked_standing(connection, account, now)
+
+
+def standing_of(connection: Connection, account: str, now: float) -> Standing:
+    """How an account stands, for those who only look."""
+    standing = _read(connection, account, now)
+    if standing is not None:
+        return standing
+    granted = connection.execute(select(_GRANTED), {"of": account, "now": int(now)}).scalar_one()
+    return Standing(granted=int(granted))
+
+
+def change(connection: Connection, account: str, *, concurrent: int = 0, in_flight: int = 0) -> None:
+    """Adds to what a locked account has in flight."""
+    connection.execute(_CHANGE, {"of": account, "places": concurrent, "in_flight": in_flight})
+
+
+def take_place(connection: Connection, account: str, tat: float) -> None:
+    """Takes a place among the concurrent submits of a locked account; `tat` is its bucket's, in seconds.
+
+    It is rounded down: what rounding up adds to a whole burst would cost the last submit of it.
+    """
+    values = {"of": account, "places": 1, "in_flight": 0, "new_tat": math.floor(tat * _MICROSECONDS)}
+    connection.execute(_CHANGE_AND_TAKE, values)
+
+
+def add_to_windows(connection: Connection, account: str, periods: tuple[int, int], more: Used) -> None:
+    """Adds to a day and a month of a locked account; `more` may be negative."""
+    rows = [{"account": account, "period": period, **more._asdict()} for period in periods]
+    connection.execute(_ADD[connection.dialect.name], rows)
+
+
+def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> Standing:
+    """What rows of an account say, each with the counts of one window, or of none."""
+    used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
+    first = rows[0]
+    return Standing(
+        (first.tat or 0) / _MICROSECONDS,
+        first.concurrent or 0,
+        first.pages_in_flight or 0,
+        used.get(day, Used()),
+        used.get(month, Used()),
+        int(first.granted),
+    )
+
+
+def _read(connection: Connection, account: str, now: float) -> Standing | None:
+    day, month = day_of(now).period, month_of(now).period
+    rows = connection.execute(_READ, {"of": account, "now": int(now), "day": day, "month": month}).all()
+    return standing_in(rows, day, month) if rows else None

@@ -1,0 +1,169 @@
+"""Keeps the gateway and its ledger in step, in the background: no request waits for any of this.
+
+Each second it follows changes of keys (made here, by the command line or by another replica); now and then it writes
+down when secrets were last used, writes to see whether writing works, reclaims what dead processes left, and reads
+how accounts stand, for the metrics.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final, NamedTuple
+
+import structlog
+from sqlalchemy import Connection, update
+
+from gateway.auth.keyring import KeyRecord
+from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reservations import Settled, expire, overdue
+from gateway.ledger.schema import counters
+from gateway.ledger.usage import standings
+from gateway.limits.quotas import Standing
+
+_TURN: Final = 1.0
+_BEAT: Final = 5
+_USES: Final = 10
+_STANDINGS: Final = 10
+_MOST_ACCOUNTS: Final = 1000
+_NOTHING: Final = -1
+log = structlog.get_logger()
+
+
+class _Changes(NamedTuple):
+    number: int
+    revision: int
+    records: list[KeyRecord]
+    is_all: bool
+
+
+class Keeper:
+    """Runs until it is cancelled. `wall` is in seconds since the epoch, `monotonic` is the clock of `uses`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+        uses: dict[tuple[str, int], float],
+        *,
+        changed: Callable[[list[KeyRecord]], None],
+        settled: Callable[[Settled], None],
+        stand: Callable[[dict[str, Standing]], None],
+        renew: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._wall = wall
+        self._monotonic = monotonic
+        self._uses = uses
+        self._changed = changed
+        self._settled = settled
+        self._stand = stand
+        self._renew = renew
+        self._noted: set[tuple[str, int]] = set()
+        self._known: dict[str, KeyRecord] = {}
+        self._number: int | None = None
+        self._revision = _NOTHING
+
+    async def run(self) -> None:
+        """Takes a turn each second."""
+        turn = 0
+        while True:
+            try:
+                await self.turn(turn)
+            except LedgerUnavailable:
+                pass  # the ledger has told of it
+            except Exception as error:  # noqa: BLE001 -- whatever it is, keys must be followed on
+                log.error("the ledger could not be followed", error=whereabouts(error))
+            turn += 1
+            await asyncio.sleep(_TURN)
+
+    async def turn(self, turn: int) -> None:
+        """What is due in one turn.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        is_due = turn % _BEAT == 0 or self._ledger.problem is not None
+        failure = await self._beat() if is_due else None
+        await self.follow()  # a ledger that can't be written may still be read: who was shut out stays out
+        if failure is not None:
+            raise failure
+        if turn % _BEAT == 0:
+            # First: an outage, or a clock that jumped, may have let leases end that are held here.
+            await self._renew()
+            await self._reclaim()
+        if turn % _USES == 0 or not self._uses.keys() <= self._noted:
+            await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
+        if turn % _STANDINGS == 0:
+            self._stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MOST_ACCOUNTS)))
+
+    async def follow(self) -> None:
+        """Takes over what has changed of the keys.
+
+        Raises:
+            LedgerUnavailable: it is not known whether anything has.
+        """
+        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision))
+        gone = self._gone(found) if found.is_all else []
+        self._known |= {record.id: record for record in found.records}
+        self._number, self._revision = found.number, found.revision
+        if found.records or gone:
+            self._changed([*found.records, *gone])
+
+    async def note_uses(self) -> None:
+        """Writes down when secrets were last used.
+
+        Raises:
+            LedgerUnavailable: it is kept for the next time.
+        """
+        if not self._uses:
+            return
+        offset = self._wall() - self._monotonic()
+        noted = dict(self._uses)
+        await self._ledger.write(partial(_note, {use: at + offset for use, at in noted.items()}))
+        self._noted |= noted.keys()
+        for use, at in noted.items():
+            if self._uses.get(use) == at:
+                del self._uses[use]
+
+    def _gone(self, found: "_Changes") -> list[KeyRecord]:
+        """The keys that another ledger, which lies where the old one was, does not have: they open nothing now."""
+        gone = self._known.keys() - {record.id for record in found.records}
+        lost = [replace(self._known.pop(key_id), disabled_at=int(self._wall()), generations=()) for key_id in gone]
+        if lost:
+            log.warning("another ledger is where the old one was; keys it does not have are shut out", keys=len(lost))
+        return lost
+
+    async def _beat(self) -> LedgerUnavailable | None:
+        try:
+            await self._ledger.write(_beat)
+        except LedgerUnavailable as failure:
+            return failure
+        return None
+
+    async def _reclaim(self) -> None:
+        for account, reservation in await self._ledger.read(lambda c: overdue(c, self._wall())):
+            settled = await self._ledger.write(partial(_expire, account, reservation, self._wall()))
+            if settled is not None:
+                self._settled(settled)
+
+
+def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:
+    found, latest = number_of(connection), revision_of(connection)
+    is_all = found != number or latest < revision  # another ledger, or an older state of the same
+    return _Changes(found, *changes_since(connection, _NOTHING if is_all else revision), is_all)
+
+
+def _beat(connection: Connection) -> None:
+    connection.execute(update(counters).where(counters.c.name == "beat").values(value=counters.c.value + 1))
+
+
+def _note(uses: dict[tuple[str, int], float], connection: Connection) -> None:
+    note_used(connection, uses)
+
+
+def _expire(account: str, reservation: str, now: float, connection: Connection) -> Settled | None:
+    return expire(connection, account, reservation, now)

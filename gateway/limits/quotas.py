@@ -1,0 +1,194 @@
+"""How an account stands against its profile, and whether one more submit fits: pure decisions on counts.
+
+Each submit is decided twice: `refuse_submit` before its body (rate, concurrency, budgets that are used up already),
+`refuse_pages` before the body's end is released (pages and spend). Whoever holds the counts takes what was decided in
+the same transaction, so no race can come in between.
+"""
+
+import math
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from gateway.limits.buckets import Rate, per_minute, take, wait_for
+from gateway.limits.prices import MILLION
+from gateway.limits.windows import Window, day_of, month_of
+from gateway.model.request import Denial, Profile, Reason
+
+_MINUTE: Final = 60
+_RETRY_IN_FLIGHT: Final = 5
+
+
+class Used(NamedTuple):
+    """What a calendar window has seen: submits, pages (reserved ones included), spend in millionths."""
+
+    requests: int = 0
+    pages: int = 0
+    spend: int = 0
+
+
+class Standing(NamedTuple):
+    """The counts of an account at one moment.
+
+    `tat` is the submit bucket's, in seconds since the epoch; `granted` are the pages that grants add to the budgets
+    of pages now.
+    """
+
+    tat: float = 0.0
+    concurrent: int = 0
+    pages_in_flight: int = 0
+    day: Used = Used()
+    month: Used = Used()
+    granted: int = 0
+
+
+class Limit(NamedTuple):
+    """One limit as its account sees it. `resets_at` is in seconds since the epoch, `window` in seconds."""
+
+    name: str
+    limit: int
+    used: int
+    resets_at: float | None = None
+    window: int | None = None
+
+    @property
+    def remaining(self) -> int:
+        """What is left of it; never less than nothing."""
+        return max(0, self.limit - self.used)
+
+    @property
+    def ratio(self) -> float:
+        """The share of it that is used."""
+        return self.used / self.limit if self.limit else 1.0
+
+
+def take_submit(profile: Profile, tat: float, now: float) -> float:
+    """The TAT of the submit bucket after one more submit."""
+    rate = per_minute(profile.requests_per_minute)
+    return take(_believable(tat, now, rate), now, 1, rate)
+
+
+def wait_for_submit(profile: Profile, standing: Standing, now: float) -> float:
+    """Seconds until the rate allows another submit; 0.0 when it does now."""
+    rate = per_minute(profile.requests_per_minute)
+    return wait_for(_believable(standing.tat, now, rate), now, 1, rate)
+
+
+def refuse_submit(profile: Profile, standing: Standing, now: float) -> Denial | None:
+    """Decides a submit by its head alone; None lets it in."""
+    wait = wait_for_submit(profile, standing, now)
+    if wait:
+        detail = f"This account may submit {profile.requests_per_minute} times a minute (requests_per_minute)."
+        return Denial(Reason.RATE_LIMITED, detail, retry_after=math.ceil(wait))
+    if standing.concurrent >= profile.concurrent_requests:
+        detail = f"{standing.concurrent} submits of this account have no answer yet (concurrent_requests)."
+        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
+    exhausted = _refuse_budget(profile, standing, Used(requests=1, pages=1), now)
+    if exhausted is None and standing.pages_in_flight >= profile.pages_in_flight:
+        return _in_flight(profile, standing, 1)
+    return exhausted
+
+
+def refuse_pages(profile: Profile, standing: Standing, pages: int, spend: int, now: float) -> Denial | None:
+    """Decides a submit by the most pages that it may cost; its request itself is counted already."""
+    if standing.pages_in_flight + pages > profile.pages_in_flight:
+        return _in_flight(profile, standing, pages)
+    return _refuse_budget(profile, standing, Used(pages=pages, spend=spend), now)
+
+
+def budgets_of(profile: Profile, standing: Standing, now: float) -> list[Limit]:
+    """The limits that have a calendar window."""
+    day, month = day_of(now), month_of(now)
+    granted = standing.granted
+    rows: list[tuple[str, int | None, int, Window]] = [
+        ("pages_per_day", _more(profile.pages_per_day, granted), standing.day.pages, day),
+        ("pages_per_month", _more(profile.pages_per_month, granted), standing.month.pages, month),
+        ("requests_per_day", profile.requests_per_day, standing.day.requests, day),
+        ("requests_per_month", profile.requests_per_month, standing.month.requests, month),
+        ("spend_per_month", profile.spend_per_month, standing.month.spend, month),
+    ]
+    return [Limit(name, limit, used, w.end, w.seconds) for name, limit, used, w in rows if limit is not None]
+
+
+def limits_of(profile: Profile, standing: Standing, now: float) -> list[Limit]:
+    """All limits of an account that are counted, the submit rate first."""
+    rate = per_minute(profile.requests_per_minute)
+    debt = min(max(0.0, _believable(standing.tat, now, rate) - now), rate.burst / rate.per_second)
+    spent = math.ceil(round(debt * rate.per_second, 6))
+    return [
+        Limit("requests_per_minute", profile.requests_per_minute, spent, now + debt, _MINUTE),
+        Limit("concurrent_requests", profile.concurrent_requests, standing.concurrent),
+        Limit("pages_in_flight", profile.pages_in_flight, standing.pages_in_flight),
+        *budgets_of(profile, standing, now),
+    ]
+
+
+def ratios_of(profile: Profile, standing: Standing, now: float) -> dict[str, float]:
+    """The share of each limit that is used."""
+    return {limit.name: limit.ratio for limit in limits_of(profile, standing, now)}
+
+
+def soft_limits(profile: Profile, standing: Standing, now: float) -> frozenset[str]:
+    """The names of the budgets of which soft_limit or more is used."""
+    budgets = budgets_of(profile, standing, now)
+    return frozenset(limit.name for limit in budgets if limit.ratio >= profile.soft_limit)
+
+
+def rate_limit_lines(profile: Profile, standing: Standing, now: float) -> tuple[bytes, ...]:
+    """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), and which soft limits are crossed."""
+    shown = [limit for limit in limits_of(profile, standing, now) if limit.window and limit.name != "spend_per_month"]
+    policies = [f'"{limit.name}";q={limit.limit};w={limit.window}' for limit in shown]
+    left = [
+        f'"{limit.name}";r={limit.remaining};t={math.ceil(max(0.0, (limit.resets_at or now) - now))}'
+        for limit in shown
+    ]
+    lines = [f"RateLimit-Policy: {', '.join(policies)}", f"RateLimit: {', '.join(left)}"]
+    crossed = soft_limits(profile, standing, now)
+    if crossed:
+        lines.append(f"X-Gateway-Soft-Limit: {', '.join(sorted(crossed))}")
+    return tuple(line.encode("ascii") for line in lines)
+
+
+def _in_flight(profile: Profile, standing: Standing, pages: int) -> Denial:
+    detail = (
+        f"{standing.pages_in_flight} pages of this account are being converted; {pages} more would be over "
+        f"{profile.pages_in_flight} (pages_in_flight)."
+    )
+    return Denial(Reason.TOO_MANY_PAGES_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
+
+
+def _refuse_budget(profile: Profile, standing: Standing, more: Used, now: float) -> Denial | None:
+    costs = {"pages": more.pages, "requests": more.requests, "spend": more.spend}
+    for limit in budgets_of(profile, standing, now):
+        kind = limit.name.partition("_")[0]
+        cost = costs[kind]
+        if cost and limit.used + cost > limit.limit:
+            return _exhausted(limit, kind, cost)
+    return None
+
+
+def _exhausted(limit: Limit, kind: str, cost: int) -> Denial:
+    until = f"{datetime.fromtimestamp(limit.resets_at or 0, UTC):%Y-%m-%d}"
+    subject = {"pages": "Page", "requests": "Request", "spend": "Spend"}[kind]
+    is_used_up = limit.used >= limit.limit
+    title = f"{subject} budget {'used up' if is_used_up else 'too small for this'} until {until}"
+    if kind == "spend":
+        used, most, needed = (f"{value / MILLION:.6g}" for value in (limit.used, limit.limit, cost))
+    else:
+        used, most, needed = map(str, (limit.used, limit.limit, cost))
+    detail = (
+        f"{used} of {most} are used or reserved and this needs {needed} ({limit.name}); it begins anew on {until}."
+    )
+    return Denial(Reason.BUDGET_EXHAUSTED, detail, title=title)
+
+
+def _believable(tat: float, now: float, rate: Rate) -> float:
+    """A TAT as it is, or none: one that is further ahead than two bursts is left from before the clock was set back.
+
+    It must not shut an account out until the clock is there again. One burst is what an account may owe, another one
+    what the clocks of replicas may differ by: less must forgive no debt.
+    """
+    return tat if tat - now <= 2 * rate.burst / rate.per_second else now
+
+
+def _more(limit: int | None, granted: int) -> int | None:
+    return None if limit is None else limit + granted

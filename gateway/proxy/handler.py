@@ -1,0 +1,412 @@
+"""The way of a request, top to bottom.
+
+ 1 state      one compiled configuration, to the end            7 admit      rate and concurrency, before the body
+ 2 head       what the parser lets through and we do not        8 body       invited only now; capped, inspected, its
+ 3 address    whom do we believe                                             pages reserved before its end is released
+ 4 route      default-deny, then the address rules              9 forward    strip, add, stream both ways
+ 5 identity   one credential, or none where none is asked      10 settle     what is held is given back or charged
+ 6 decide     may this caller do this, this large              11 observe    once, whatever became of it
+
+Up to 6 the head alone decides: not one byte of a body has been asked for. `__call__` is the one boundary: whatever
+is raised below becomes an answer (or a cut connection, once an answer has begun), a log event and a count there.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Final, NamedTuple
+
+import orjson
+import structlog
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from gateway.admission.admission import Admission
+from gateway.admission.unverified_bodies import Unvouched
+from gateway.audit.trail import Trail
+from gateway.auth.validity import check_condition
+from gateway.authorize.caller import Acquaintance, Passage, RequestLine, make_passage, make_permit, meet
+from gateway.authorize.login import Evidence, Login
+from gateway.config.state import ALIVE, Live, State
+from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
+from gateway.http.headers import origin_form, read_target
+from gateway.http.problem import own_answer, problem
+from gateway.http.trace import trace_of
+from gateway.jobs.job import Job
+from gateway.limits.places import Places
+from gateway.limits.polls import Polls
+from gateway.limits.report import account_report
+from gateway.listener.connection import ClientConnection, Request
+from gateway.model.request import (
+    VERDICTS,
+    Access,
+    ClientCertificate,
+    Delivery,
+    Denial,
+    Exchange,
+    Identity,
+    Kind,
+    Reason,
+    Source,
+)
+from gateway.observe.observer import Observer
+from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
+from gateway.proxy.forwarder import Again, Courier, Order
+from gateway.proxy.job_access import JobDesk, is_read, is_seen, may_share, shape_of
+from gateway.proxy.job_in_body import NamesNone
+from gateway.proxy.request_body import whole_body
+from gateway.proxy.streaming import drain
+from gateway.proxy.submission import Intake, Submission
+from gateway.uploads.pages.counter import PageCounter
+from gateway.uploads.spool import Spool
+from gateway.uploads.upload import SubmitBody
+from gateway.webhooks.inbound.receiver import Receiver
+from gateway.webhooks.outbound.planning import Planning
+
+_INTERNAL: Final = "The gateway failed; its log says where."
+_LOOK_AGAIN: Final = 1.0
+_ALIVE: Final = b'{"status":"ok"}'
+log = structlog.get_logger()
+
+
+class Parts(NamedTuple):
+    """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
+
+    `again` judges a request once more that has waited.
+    """
+
+    live: Live
+    login: Login
+    admission: Admission
+    spool: Spool
+    counter: PageCounter
+    courier: Courier
+    again: Again
+    observer: Observer
+    date: Callable[[], bytes]
+    uses: dict[tuple[str, int], float]
+    jobs: JobDesk
+    webhooks: Planning
+    receiver: Receiver
+    unvouched: Unvouched
+    trail: Trail
+
+
+class Handler:
+    """Serves the requests of the public listener.
+
+    `clock` is the loop's, in seconds; `new_id` gives 32 hexadecimal digits.
+    """
+
+    def __init__(self, parts: Parts, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._parts = parts
+        self._live = parts.live
+        self._courier = parts.courier
+        self._observer = parts.observer
+        self._clock = clock
+        self._new_id = new_id
+        self._date = parts.date
+        self._uses = parts.uses
+        self._polls = Polls()
+        self._places = Places()
+
+    async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
+        """Serves one request; raises nothing."""
+        exchange = Exchange(self._new_id(), self._clock(), client.peer_ip, client.peer_ip)
+        self._observer.began()
+        try:
+            await self._serve(client, request, body, exchange)
+        except Refused as refused:
+            await self._refuse(client, body, exchange, refused.denial)
+        except UpstreamFailed as failure:
+            await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
+        except ClientGone as gone:
+            self._note(exchange, gone.reason, str(gone))
+            client.abort()
+        except Exception as error:  # noqa: BLE001 -- the boundary: a fault of ours is a 500 and an event
+            log.error("internal error", request_id=exchange.request_id, error=whereabouts(error))
+            await self._refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
+        finally:
+            client.finishes_alone = False
+            exchange.ended = exchange.ended or self._clock()
+            self._observer.ended(exchange)
+
+    async def _serve(
+        self, client: ClientConnection, request: Request, body: StreamReader, exchange: Exchange
+    ) -> None:
+        state = self._live.state
+        if isinstance(request, Refused):
+            raise request
+        exchange.method = request.method
+        caller = _recognize(client, state, request)
+        exchange.client_ip = caller.client_ip
+        exchange.trace = trace_of(exchange.request_id, caller.request_id, caller.passed_on, self._new_id)
+        exchange.request_id = caller.request_id or exchange.request_id
+
+        passage = caller.passage
+        if passage is None or not passage.is_for(request.method, request.path, exchange.started):
+            passage = caller.passage = await self._permit(state, caller, client, request, exchange)
+        permit = passage.permit
+        exchange.keep_alive = caller.fields.keep_alive
+        exchange.route = permit.route.label
+        identity = permit.identity
+        if identity is not None:
+            exchange.key_id = identity.key_id
+            exchange.authentication = identity.label
+            if passage.use is not None:
+                self._uses[passage.use] = exchange.started
+
+        delivery = exchange.delivery = Delivery()
+        job = caller.job_for(passage)
+        order = Order(client, body, passage, exchange.trace, delivery, None, job)
+        kind = permit.route.kind
+        if kind is Kind.SUBMIT:
+            await self._submit(state, order)
+        elif permit.request_id is not None:
+            await self._serve_job(state, caller, order, exchange.started)
+        else:
+            await self._serve_other(order, exchange.started)
+
+        exchange.status = delivery.status
+        exchange.ended = self._clock()
+        if permit.route.is_ours:
+            exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
+        if client.is_gone:
+            self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
+        elif not body.is_eof():
+            await drain(client, body)
+
+    async def _permit(
+        self,
+        state: State,
+        caller: Acquaintance,
+        client: ClientConnection,
+        request: RawRequestMessage,
+        exchange: Exchange,
+    ) -> Passage:
+        """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
+        host, target = origin_form(request.path)
+        caller = caller.addressed_to(host)
+        fields = caller.fields
+        path, query = read_target(request.method, target)
+        exchange.keep_alive = fields.keep_alive
+        path = state.routes.unaliased(path)
+        rule = state.routes.match(request.method, path, fields.host, asked=target)
+        exchange.route = rule.route.label
+        check_address(caller.address, caller.is_allowed, rule)
+        if state.needs_certificate:
+            check_condition(client.peer.certificate, self._parts.admission.wall())
+
+        identity = None
+        if rule.route.access is not Access.ANYONE:
+            evidence = Evidence(caller.address.ip, client.peer.certificate)
+            attempt = await self._parts.login.attempt(state, fields.known, evidence, exchange.started)
+            exchange.authentication = attempt.label
+            exchange.key_id = attempt.key_id
+            identity = attempt.identity_or_refuse()
+            check_access(rule.route, identity, caller.address.ip)
+        elif fields.has_body:
+            check_takes_body(rule.route, request.method)
+
+        permit = make_permit(state, rule, path, query, caller.address, identity)
+        check_length(fields.content_length, permit.body_limit)
+        line = RequestLine(request.method, request.path)
+        return make_passage(
+            state,
+            caller,
+            line,
+            query,
+            permit,
+            exchange.started + self._trusted_for(identity, client.peer.certificate),
+        )
+
+    def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
+        """Seconds until a caller has to be looked at again: a second, or less when what it came with ends before."""
+        ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
+        soonest = min((end for end in ends if end is not None), default=None)
+        return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._parts.admission.wall())
+
+    def _take_poll(self, passage: Passage, now: float) -> None:
+        polls_per_minute = passage.permit.profile.polls_per_minute
+        wait = self._polls.take(passage.subject, now, polls_per_minute)
+        if wait is not None:
+            detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
+            raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
+
+    async def _submit(self, state: State, order: Order) -> None:
+        """Steps 7 to 9 of a submit: a place, the body, the pages before its end; given back on every path."""
+        permit = order.passage.permit
+        parts = self._parts
+        lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
+        boundary = order.passage.boundary or b""
+        shape = shape_of(order.passage)
+        rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
+        body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
+        passage = order.passage
+        took = partial(parts.jobs.took, passage)
+        intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.endings.checkpoints)
+        again = partial(parts.again, passage, order.client)
+        submission = Submission(lease, body, again, state.pricing, intake)
+        try:
+            await self._courier.forward(order._replace(submit=submission))
+        except Refused as refused:
+            raise Refused(replace(refused.denial, lines=lease.lines)) from None
+        finally:
+            submission.close()
+
+    async def _serve_other(self, order: Order, now: float) -> None:
+        """Steps 7 to 9 of what names no job in its target."""
+        permit = order.passage.permit
+        self._take_poll(order.passage, now)
+        if permit.route.kind is not Kind.PLAIN:
+            await self._serve_named_in_body(order)
+        elif not permit.route.is_ours:
+            await self._forward_plain(order)
+        elif permit.route in ALIVE:
+            self._answer(order, _ALIVE)
+        elif permit.identity is not None:
+            await self._tell_of_account(order)
+        else:
+            await self._receive_webhook(order)
+
+    async def _forward_plain(self, order: Order) -> None:
+        """Forwards what has to do with no job, so many at once for each account."""
+        account = order.passage.subject
+        denial = self._places.take(account, order.passage.permit.profile)
+        if denial is not None:
+            raise Refused(denial)
+        try:
+            await self._courier.forward(order)
+        finally:
+            self._places.give_back(account)
+
+    async def _serve_job(self, state: State, caller: Acquaintance, order: Order, now: float) -> None:
+        """Steps 7 to 10 of what is asked of a job: only its owner may, and may wait here for its end."""
+        passage, jobs, job = order.passage, self._parts.jobs, order.job
+        self._take_poll(passage, now)
+        if job is None:
+            job = await jobs.own(caller, passage)
+            order = order._replace(job=job)
+        if passage.hold and job.is_running:
+            await self._hold(order, job, passage.hold)
+            self._parts.again(passage, order.client)
+        if passage.permit.route.kind is Kind.DELETE:
+            self._courier.look_again(order)
+            await jobs.endings.forget_now(job)
+        if passage.fields.has_body:
+            order = order._replace(inspection=NamesNone(passage.permit.route.id_name))
+        had_ended = not job.is_running
+        try:
+            if passage.hold and job.answer is not None and may_share(order):
+                self._courier.share(order, *job.answer)
+            else:
+                await self._courier.forward(order)
+        finally:
+            self._note_read(order, job, had_ended=had_ended)
+        if state.settings.jobs.delete_after_read and is_read(order, job, had_ended=had_ended):
+            await order.client.taken()
+            jobs.endings.forget(job)
+
+    async def _hold(self, order: Order, job: Job, most: float) -> None:
+        """Waits for a job's end, some seconds at most, as its client wishes."""
+        began = self._clock()
+        await self._parts.jobs.holds.until_ended(job, most)
+        order.delivery.held = self._clock() - began
+
+    async def _serve_named_in_body(self, order: Order) -> None:
+        """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
+        inspection = self._parts.jobs.named_in_body(order.passage, partial(self._courier.look_again, order))
+        try:
+            await self._courier.forward(order._replace(inspection=inspection))
+        finally:
+            if inspection.job is not None:
+                self._note_read(order, inspection.job, had_ended=not inspection.job.is_running)
+
+    def _note_read(self, order: Order, job: Job, *, had_ended: bool) -> None:
+        """Lets the audit trail know who was given a job's result first."""
+        if not job.is_read and is_seen(order, had_ended=had_ended):
+            permit = order.passage.permit
+            self._parts.trail.read(job, permit.account, str(permit.client.ip))
+
+    async def _tell_of_account(self, order: Order) -> None:
+        """Answers GET /gateway/v1/me."""
+        permit = order.passage.permit
+        standing = await self._parts.admission.tell(permit)
+        self._courier.look_again(order)
+        self._answer(order, orjson.dumps(account_report(permit, standing, self._parts.admission.wall())))
+
+    async def _receive_webhook(self, order: Order) -> None:
+        """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
+        passage, client, receiver = order.passage, order.client, self._parts.receiver
+        name = passage.permit.path.rpartition("/")[2]
+        headers: dict[bytes, list[bytes]] = {}
+        for header, value in passage.fields.kept:
+            headers.setdefault(header.lower(), []).append(value)
+        most = receiver.expect(name, headers)
+        check_length(passage.fields.content_length, most)
+        with self._unvouched(order) as take:
+            invites = passage.fields.expects_continue
+            content = await whole_body(client, order.body, most, take, invites=invites)
+        order.delivery.received = len(content)
+        answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
+        self._answer(order, answered.body)
+
+    @contextmanager
+    def _unvouched(self, order: Order) -> Iterator[Callable[[int], None]]:
+        """What counts the bytes of a body that nobody has vouched for, for as long as they are held."""
+        unvouched = self._parts.unvouched
+        stay = unvouched.enter(order.passage.permit.client.ip, order.client.interrupt)
+        try:
+            yield partial(unvouched.take, stay)
+        finally:
+            unvouched.leave(stay)
+
+    def _answer(self, order: Order, content: bytes) -> None:
+        """Answers by itself, with JSON."""
+        client = order.client
+        order.delivery.status, order.delivery.sent = 200, len(content)
+        unread = not order.body.is_eof()
+        closes = unread or self._live.is_draining or client.is_revoked or not order.passage.fields.keep_alive
+        bodiless = order.passage.method == "HEAD"
+        client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
+        client.is_last = closes
+
+    async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
+        """Answers with a problem, unless an answer has begun or nobody is there to read it."""
+        self._note(exchange, denial.reason, denial.detail)
+        has_begun = exchange.delivery is not None and exchange.delivery.status
+        if has_begun or client.is_gone:
+            client.abort()
+            return
+        unread = not body.is_eof()
+        closes = unread or self._live.is_draining or client.is_revoked or not exchange.keep_alive
+        bodiless = exchange.method == "HEAD"
+        client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
+        exchange.ended = self._clock()
+        if closes:
+            client.is_last = True
+        if unread and not client.is_coded and not _waits_for_invitation(client, exchange):
+            await drain(client, body)
+
+    def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:
+        verdict = VERDICTS[reason]
+        delivery = exchange.delivery
+        exchange.status = delivery.status if delivery is not None and delivery.status else verdict.status
+        exchange.reason = reason
+        exchange.source = verdict.source
+        exchange.detail = detail
+
+
+def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Acquaintance:
+    """What these headers mean; remembered when the connection sent the same ones before."""
+    caller = client.caller
+    if caller is None or not caller.is_same(state, request.version, request.raw_headers):
+        caller = client.caller = meet(state, client.peer, request.version, request.raw_headers)
+    return caller
+
+
+def _waits_for_invitation(client: ClientConnection, exchange: Exchange) -> bool:
+    """Whether the client holds its body back for a 100 Continue, so that there is nothing to drain."""
+    was_read = exchange.trace is not None and client.caller is not None
+    return was_read and client.caller is not None and client.caller.fields.expects_continue

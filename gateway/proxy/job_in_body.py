@@ -1,0 +1,115 @@
+"""Bodies of requests for a job: held back whole until it is known that no job is in them that is not their sender's.
+
+Where the route reads the id from the body, the job is looked up by it; where it reads it from elsewhere, the body may
+name none, for the upstream might read that one.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+from urllib.parse import unquote_plus
+
+from gateway.errors import refuse
+from gateway.http.strict_json import read_object
+from gateway.jobs.job import Job, job_not_found
+from gateway.model.request import Reason
+from gateway.upstream.job_api import JobShape, is_id
+
+_MOST: Final = 65_536
+_FORM: Final = re.compile(rb"[A-Za-z0-9._~*+%&=;,:@/!$'()-]*")
+
+
+class NamedInBody:
+    """Looks into such a body; `job` is whose request it was let through for. `owned` gives a job by its id."""
+
+    __slots__ = ("_body", "_member", "_owned", "_shape", "job")
+
+    def __init__(self, member: str, shape: JobShape, owned: Callable[[str], Awaitable[Job]]) -> None:
+        self._member = member
+        self._shape = shape
+        self._owned = owned
+        self._body = b""
+        self.job: Job | None = None
+
+    async def take(self, data: bytes) -> bytes:
+        """Takes the next bytes; lets none through.
+
+        Raises:
+            Refused: body_too_large.
+        """
+        self._body = _grown(self._body, data)
+        return b""
+
+    async def release(self) -> bytes:
+        """Called behind the last byte; gives the body once the job it names is its caller's.
+
+        Raises:
+            Refused: body_malformed, job_not_found or ledger_unavailable.
+        """
+        named = self._named()
+        if named is None or not is_id(self._shape, named):
+            raise job_not_found()
+        self.job = await self._owned(named)
+        return self._body
+
+    def released(self) -> None:
+        """Called right before it is sent."""
+
+    def _named(self) -> str | None:
+        """The id that the body has."""
+        members = read_object(self._body)
+        if members is None:
+            raise refuse(Reason.BODY_MALFORMED, "The body is no JSON object that can be read in one way.")
+        found = members.get(self._member)
+        return found if isinstance(found, str) else None
+
+
+class NamesNone:
+    """Looks into the body of a request whose job is named elsewhere: it may be JSON or a form without `name`."""
+
+    __slots__ = ("_body", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._body = b""
+
+    async def take(self, data: bytes) -> bytes:
+        """Takes the next bytes; lets none through.
+
+        Raises:
+            Refused: body_too_large.
+        """
+        self._body = _grown(self._body, data)
+        return b""
+
+    async def release(self) -> bytes:
+        """Called behind the last byte; gives the body.
+
+        Raises:
+            Refused: body_malformed, for one that names a job, or that can't be read in one way.
+        """
+        names = _names_in(self._body)
+        if names is None:
+            told = "The body of a request for a job is a JSON object or a urlencoded form, with one meaning."
+            raise refuse(Reason.BODY_MALFORMED, told)
+        if self._name.lower() in {name.lower() for name in names}:
+            raise refuse(Reason.BODY_MALFORMED, f"The job is named elsewhere: the body may have no {self._name}.")
+        return self._body
+
+    def released(self) -> None:
+        """Called right before it is sent."""
+
+
+def _names_in(body: bytes) -> Iterable[str] | None:
+    """The names of a JSON object's members, or of a form's fields; None for a body that is neither."""
+    if body.lstrip(b" \t\r\n")[:1] == b"{":
+        return read_object(body)
+    if not _FORM.fullmatch(body):
+        return None
+    return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[&;]", body.decode("ascii"))]
+
+
+def _grown(body: bytes, data: bytes) -> bytes:
+    if len(body) + len(data) > _MOST:
+        raise refuse(Reason.BODY_TOO_LARGE, f"The body of this request has at most {_MOST} bytes.")
+    return body + data

@@ -1,0 +1,40 @@
+"""A small body taken whole, for requests that the gateway answers itself."""
+
+from collections.abc import Callable
+
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestPayloadError
+
+from gateway.errors import refuse
+from gateway.listener.connection import ClientConnection
+from gateway.model.request import Reason
+from gateway.policy.routes import check_length
+
+
+async def whole_body(
+    client: ClientConnection, body: StreamReader, most: int, take: Callable[[int], None], *, invites: bool
+) -> bytes:
+    """Invites a body and waits for all of it; `take` counts what comes before it is kept, and may refuse it.
+
+    `invites`: whether the client waits for a 100 Continue.
+
+    Raises:
+        Refused: it is too large, too slow or malformed.
+        ClientGone: the client left.
+    """
+    content = bytearray()  # not pieces: each of these costs more than the byte that a client may send in it
+    client.start_body(body)
+    try:
+        if invites:
+            client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (body.is_eof() and body.at_eof()):
+            piece = await client.next_piece(body)
+            check_length(len(content) + len(piece), most)
+            take(len(piece))
+            content += piece
+            client.body_moved()
+    except RequestPayloadError:
+        raise refuse(Reason.BODY_MALFORMED, "The request's body is malformed or ends too early.") from None
+    finally:
+        client.end_body()
+    return bytes(content)

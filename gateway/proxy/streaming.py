@@ -1,0 +1,183 @@
+"""An answer on its way down to the client, with back-pressure; the way up is in upload.py.
+
+What is large is never held: pieces are passed on as they come, and a client that can't keep up pauses the upstream.
+An answer that fails midway ends in a cut connection, never in a polite end, so that nobody takes it for the whole.
+"""
+
+from typing import Final, Protocol
+
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestPayloadError
+
+from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout
+from gateway.listener.connection import MAX_DRAIN_BYTES, ClientConnection
+from gateway.model.request import Delivery
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.response_head import AnswerHead
+
+_MOST_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms at that size
+_DRAIN_SECONDS: Final = 2.0
+
+
+class Watch(Protocol):
+    """Looks at an answer as it passes; then it says whether that told of a job's end, or that the job still runs."""
+
+    is_final: bool
+    is_unfinished: bool
+
+    def begin(self, head: AnswerHead) -> None:
+        """Takes the answer's head."""
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes."""
+
+    async def end(self) -> None:
+        """Called once the answer is whole."""
+
+
+class Rewriter(Protocol):
+    """Changes an answer as it passes."""
+
+    def take(self, data: bytes) -> bytes:
+        """Takes the next bytes; gives what may go on."""
+
+    def end(self) -> bytes:
+        """Gives what is left."""
+
+
+class Download:
+    """Takes an answer's body from the upstream and writes it to the client; pauses the upstream when that is slow."""
+
+    __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "rewriter", "watch")
+
+    def __init__(
+        self,
+        client: ClientConnection,
+        upstream: UpstreamConnection,
+        delivery: Delivery,
+        read_timeout: float,
+        *,
+        chunked: bool,
+    ) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._read_timeout = read_timeout
+        self._chunked = chunked
+        self._delivery = delivery
+        self.watch: Watch | None = None
+        self.rewriter: Rewriter | None = None
+
+    async def run(self, head: bytes) -> None:
+        """Writes the head and all of the body.
+
+        Raises:
+            ClientGone: the client left or reads too slowly.
+            UpstreamFailed: the upstream failed midway; the client has a part.
+        """
+        client, upstream = self._client, self._upstream
+        client.send(head)
+        client.on_writable = self._client_writable
+        self.set_clocks()
+        try:
+            upstream.flow(self)
+            if not upstream.is_answered and upstream.failure is None:
+                await upstream.finished
+        finally:
+            client.on_writable = None
+            client.expect_nothing()
+        if upstream.failure is not None:
+            raise upstream.failure
+        if self.rewriter is not None:
+            self._send(self.rewriter.end())
+        if self._chunked:
+            client.send(b"0\r\n\r\n")
+        if self.watch is not None:
+            await self.watch.end()
+            self._delivery.is_final = self.watch.is_final
+            self._delivery.is_unfinished = self.watch.is_unfinished
+
+    def take(self, data: bytes) -> None:
+        """Called with the next piece of the body."""
+        client = self._client
+        if self.watch is not None:
+            self.watch.take(data)
+        self._send(data if self.rewriter is None else self.rewriter.take(data))
+        if client.writing_paused:
+            self._upstream.pause()
+        self.set_clocks()
+
+    def set_clocks(self) -> None:
+        """Sets the client's clocks: for its reading, or for the upstream; while its body still comes, those stand."""
+        client = self._client
+        if client.is_reading_body:
+            return
+        if client.writing_paused:
+            client.watch_reader()
+        else:
+            client.expect(self._read_timeout, lambda: UpstreamTimeout("The upstream fell silent midway."))
+
+    def _send(self, data: bytes) -> None:
+        if not data:
+            return
+        self._delivery.sent += len(data)
+        if self._chunked:
+            data = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+        self._client.send(data)
+
+    def _client_writable(self) -> None:
+        self.set_clocks()
+        self._upstream.resume()
+
+
+class Collected:
+    """Takes a small answer's body whole, because it is read on its way."""
+
+    __slots__ = ("_size", "_upstream", "pieces")
+
+    def __init__(self, upstream: UpstreamConnection) -> None:
+        self._upstream = upstream
+        self._size = 0
+        self.pieces: list[bytes] = []
+
+    async def run(self) -> bytes:
+        """Waits for all of it.
+
+        Raises:
+            UpstreamBrokeOff: it failed midway, or is larger than 256 KB.
+        """
+        upstream = self._upstream
+        upstream.flow(self)
+        if not upstream.is_answered and upstream.failure is None:
+            await upstream.finished
+        if upstream.failure is not None:
+            raise upstream.failure
+        return b"".join(self.pieces)
+
+    def take(self, data: bytes) -> None:
+        """Called with the next piece of the body."""
+        self._size += len(data)
+        if self._size > _MOST_ANSWER:
+            self._upstream.break_off(
+                UpstreamBrokeOff("The upstream's answer to a submit is too large.", arrived=True)
+            )
+        else:
+            self.pieces.append(data)
+
+
+async def drain(client: ClientConnection, body: StreamReader) -> None:
+    """Reads and drops the rest of a body that nobody wants, bounded in bytes of the wire and in time.
+
+    Without it the kernel would answer the client's next bytes with a reset, which wipes out what we said. Where not
+    all of it comes within the bounds, the connection closes.
+    """
+    most = client.body_wire + MAX_DRAIN_BYTES
+    client.expect(_DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
+    try:
+        while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
+            await client.next_piece(body)
+    except (GatewayError, RequestPayloadError):
+        return
+    finally:
+        client.expect_nothing()
+        if not (body.is_eof() and body.at_eof()):
+            client.is_last = True

@@ -1,0 +1,179 @@
+"""One submit on its way: its body inspected, its pages reserved before its end is released, its answer read."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.admission.admission import Lease
+from gateway.errors import Refused, UpstreamBrokeOff
+from gateway.jobs.checkpoints import Checkpoints
+from gateway.ledger.jobs import NewJob
+from gateway.ledger.reservations import Ask
+from gateway.limits.prices import Pricing
+from gateway.model.request import Permit, Reason
+from gateway.uploads.file_kind import FileKind
+from gateway.uploads.form import Form
+from gateway.uploads.pages.bound import check_choice, narrowing, page_bound
+from gateway.uploads.upload import SubmitBody
+from gateway.upstream.job_api import JobShape, job_id
+from gateway.webhooks.egress.destination import Destination
+from gateway.webhooks.outbound.planning import Planning
+
+_KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
+
+
+class Intake(NamedTuple):
+    """What becomes of a job. `took` is told of it once its owner is in the ledger, and whether it failed at once.
+
+    `checkpoints` knows whose the one is that a submit may name.
+    """
+
+    shape: JobShape
+    path: str
+    took: Callable[[NewJob, bool], None]
+    webhooks: Planning
+    checkpoints: Checkpoints
+
+
+class Submission:
+    """What forwarding asks on the way of a submit.
+
+    `again` judges its sender at the body's end, by whose limits the pages are taken; it raises Refused.
+    """
+
+    __slots__ = ("_again", "_body", "_destination", "_intake", "_lease", "_pricing")
+
+    def __init__(
+        self,
+        lease: Lease,
+        body: SubmitBody,
+        again: Callable[[], Permit],
+        pricing: Pricing,
+        intake: Intake,
+    ) -> None:
+        self._lease = lease
+        self._body = body
+        self._again = again
+        self._pricing = pricing
+        self._intake = intake
+        self._destination: Destination | None = None
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """Header lines for the client: how its limits stand."""
+        return self._lease.lines
+
+    async def take(self, data: bytes) -> bytes:
+        """Inspects the next bytes of the body; gives what may go upstream now.
+
+        Raises:
+            Refused: for what is wrong with them.
+        """
+        return await self._body.take(data)
+
+    async def release(self) -> bytes:
+        """Called behind the last byte: reserves the pages, then gives the end that was held back.
+
+        Raises:
+            Refused: the body is wrong, its pages are too many, or its sender may not submit any more.
+        """
+        form, counted = await self._body.finish(self._check)
+        profile = self._again().profile
+        self._lease.judge_by(profile)
+        if form.checkpoint:
+            await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
+        self._destination = await self._intake.webhooks.destination(
+            form.removed.get("webhook_url"), self._lease.owner
+        )
+        obeyed = self._intake.shape.page_fields
+        pages = page_bound(
+            form, counted, profile.pages_per_request, obeyed=obeyed, page_range_required=profile.needs_page_range
+        )
+        mode = form.mode if form.mode in _KNOWN_MODES else ""
+        try:
+            await self._lease.reserve(Ask(pages, self._pricing.of(form.mode), mode))
+        except Refused as refused:
+            raise _explained(refused, form, counted, pages, narrowing(form, obeyed)) from None
+        return self._body.tail
+
+    def _check(self, form: Form) -> None:
+        """Nothing is counted for who may not submit any more, or for a form that asks for too much by itself."""
+        profile = self._again().profile
+        check_choice(
+            form,
+            profile.pages_per_request,
+            obeyed=self._intake.shape.page_fields,
+            page_range_required=profile.needs_page_range,
+        )
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the end of the body went upstream."""
+        return self._lease.is_released
+
+    def released(self) -> None:
+        """Notes that the end of the body goes upstream now."""
+        self._lease.released()
+
+    def refused(self) -> None:
+        """Notes that the upstream's answer is no 2xx: no job came of it."""
+        self._lease.refused()
+
+    async def answered(self, content: bytes, check_url: str | None) -> None:
+        """Takes the upstream's 2xx answer, and where its client will ask, before the client sees it.
+
+        Raises:
+            Refused: ledger_unavailable.
+            UpstreamBrokeOff: it names the id of another job, or one that can't be used.
+        """
+        request_id, has_failed = _read(content, self._intake.shape)
+        if request_id is None and has_failed:
+            self._lease.refused()
+        elif request_id is None:
+            await self._lease.accepted(None)
+        else:
+            intake, where = self._intake, self._destination
+            new = NewJob(request_id, intake.shape.name, intake.path, check_url)
+            job = self._lease.upstream, request_id
+            planned = None if where is None else intake.webhooks.planned(where, job, self._lease.owner, check_url)
+            await self._lease.accepted(new, planned)
+            intake.took(new, has_failed)
+
+    def close(self) -> None:
+        """Frees what is held; called on every path."""
+        self._body.close()
+        self._lease.close()
+
+
+def _explained(refused: Refused, form: Form, counted: int | None, pages: int, narrowed_by: list[str]) -> Refused:
+    """The refusal of a document whose pages nobody could count says so, and what would help."""
+    is_chosen = any((getattr(form, name) or "").strip() for name in narrowed_by)
+    is_image = form.document is not None and form.document.kind is FileKind.IMAGE
+    if counted is not None or is_chosen or is_image or refused.denial.reason is Reason.LEDGER_UNAVAILABLE:
+        return refused
+    why = "The form names two documents" if form.has_two else "The document's pages can't be counted"
+    why = why if form.file is not None else "The form has no field file"
+    help_text = f": say which by {' or '.join(narrowed_by)}." if narrowed_by else "."
+    hint = f" {why}, so it counts as {pages} (pages_per_request){help_text}"
+    return Refused(replace(refused.denial, detail=refused.denial.detail + hint))
+
+
+def _read(content: bytes, shape: JobShape) -> tuple[str | None, bool]:
+    """The job's id, and whether the answer says that there is none.
+
+    Raises:
+        UpstreamBrokeOff: there is an id, but none that could be asked for.
+    """
+    try:
+        answer: Any = orjson.loads(content)
+    except ValueError:
+        return None, False
+    if not isinstance(answer, dict):
+        return None, False
+    named = job_id(shape, answer)
+    has_failed = shape.success_member is not None and answer.get(shape.success_member) is False
+    if named is None and answer.get(shape.id_member) is not None and not has_failed:
+        raise UpstreamBrokeOff("The upstream gave this job an id that can't be used.", arrived=True)
+    return named, has_failed

@@ -1,0 +1,73 @@
+"""The CAs whose client certificates are believed: the file of tls.client_ca, read and judged.
+
+What is known of them is their content: comments and the order in the file make no other CA of one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.config.settings.service import Tls
+from gateway.errors import SetupError
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCa:
+    """The certificates of these CAs in DER, one behind the other, and their digest.
+
+    `warnings` tells of those whose client certificates will not be accepted, and why.
+    """
+
+    der: bytes
+    digest: str
+    warnings: tuple[str, ...] = ()
+
+
+def load_client_ca(tls: Tls) -> ClientCa | None:
+    """Reads the CAs; None when clients are not asked for a certificate.
+
+    Raises:
+        SetupError: when the file is unreadable, empty, no PEM, or holds what is no CA's certificate.
+    """
+    if tls.client_ca is None or tls.client_certificates == "none":
+        return None
+    try:
+        found = x509.load_pem_x509_certificates(tls.client_ca.read_bytes())
+        warnings = [warning for certificate in found for warning in _judge(tls.client_ca, certificate)]
+    except OSError as error:
+        raise SetupError(f"{tls.client_ca} can't be read: {error.strerror}") from None
+    except SetupError:
+        raise
+    except ValueError:
+        raise SetupError(f"{tls.client_ca} holds no PEM certificate") from None
+    except Exception:  # noqa: BLE001 -- cryptography raises kinds of its own for extensions it does not know
+        raise SetupError(f"{tls.client_ca} holds a certificate that can't be read") from None
+    each = sorted({certificate.public_bytes(Encoding.DER) for certificate in found})
+    der = b"".join(each)
+    return ClientCa(der, sha256(der).hexdigest(), tuple(warnings))
+
+
+def _judge(path: Path, certificate: x509.Certificate) -> Iterator[str]:
+    """Warns of a CA that OpenSSL will believe nothing of, which no handshake explains to anybody."""
+    name = certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
+    constraints = _extension(certificate, x509.BasicConstraints)
+    if constraints is None or not constraints.value.ca:
+        raise SetupError(f"{path} holds a certificate that is no CA's: {name}")
+    if certificate.not_valid_after_utc <= datetime.now(UTC):
+        yield f"{name} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.value.key_cert_sign:
+        yield f"{name} has a key usage without keyCertSign, so nothing that it signed is accepted (RFC 5280 4.2.1.3)"
+
+
+def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
+    try:
+        return certificate.extensions.get_extension_for_class(kind)
+    except x509.ExtensionNotFound:
+        return None

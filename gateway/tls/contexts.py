@@ -1,0 +1,216 @@
+"""TLS of the public listener: Mozilla's profiles, certificates by SNI, and a new pair without a restart.
+
+Facts this file rests on:
+- load_cert_chain on a context in use breaks that context when the pair is bad. So every load makes a new context,
+  and only a whole set of good ones takes the place of the old.
+- The context that a listener was made with can't be exchanged, but its sni_callback runs in every handshake, SNI or
+  not, and may hand the handshake to another context.
+- Kubernetes swaps a secret's files by a symlink, certbot writes them anew: the content decides, not the date.
+- Without a password callback OpenSSL asks for an encrypted key's password on the terminal.
+- In the handshake of a client certificate the CAs are those of the context that the sni_callback hands it to; verify
+  mode, flags and options stay those of the context that it began with. Purpose (clientAuth), validity, signatures and
+  basic constraints OpenSSL checks by itself.
+- A session that is resumed keeps a certificate that nobody checks again. No tickets end that in TLS 1.3; in TLS 1.2
+  a session is then found by its id in the cache of the context that its handshake began with, and Python offers no
+  way to switch that cache off: so with client certificates each handshake begins with a context of its own.
+"""
+
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from gateway.config.settings import CertificatePair, Settings
+from gateway.errors import SetupError
+from gateway.tls.client_ca import ClientCa, load_client_ca
+
+# Mozilla's intermediate profile 5.7, TLS 1.2 part without DHE: forward secrecy and AEAD only.
+_INTERMEDIATE_1_2: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPair:
+    """A certificate that is good: its context, the DNS names and addresses it is for, and when it ends.
+
+    `client_ca` is the digest of the CAs whose client certificates the context believes; None: it asks for none.
+    """
+
+    context: ssl.SSLContext
+    names: tuple[str, ...]
+    not_after: datetime
+    client_ca: str | None = None
+    addresses: tuple[str, ...] = ()
+
+
+class Certificates:
+    """The pairs in force. `listener_context` stays the same for the life of the process; `swap` changes the pairs."""
+
+    def __init__(self, pairs: Sequence[LoadedPair], profile: str) -> None:
+        self._pairs = tuple(pairs)
+        self._profile = profile
+        self._by_name = _by_name(self._pairs)
+        self.listener_context = self._new_listener_context()
+
+    @property
+    def client_ca(self) -> str | None:
+        """The digest of the CAs whose client certificates are believed now; None: clients are asked for none."""
+        return self._pairs[0].client_ca
+
+    def for_handshake(self) -> ssl.SSLContext:
+        """The context that one handshake begins with.
+
+        Whoever begins it holds the context until it is over: OpenSSL comes back to its callback after a
+        HelloRetryRequest, when the handshake's own reference is to another one already.
+        """
+        return self.listener_context if self.client_ca is None else self._new_listener_context()
+
+    def swap(self, pairs: Sequence[LoadedPair]) -> None:
+        """Lets the next handshakes have these pairs; connections that stand keep theirs."""
+        self._pairs = tuple(pairs)
+        self._by_name = _by_name(self._pairs)
+
+    def not_after_timestamp(self) -> float:
+        """When the first of the certificates in force ends, in seconds since the epoch."""
+        return min(pair.not_after for pair in self._pairs).timestamp()
+
+    def _new_listener_context(self) -> ssl.SSLContext:
+        context = base_context(self._profile, asks=self.client_ca is not None)
+        context.sni_callback = self._choose
+        return context
+
+    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+        pair = None
+        if name:
+            host = name.lower().removesuffix(".")  # RFC 6066 3 has none, and some resolvers' names come with it
+            pair = self._by_name.get(host) or self._by_name.get("*." + host.partition(".")[2])
+        connection.context = (pair or self._pairs[0]).context
+
+
+def load_pairs(settings: Settings) -> list[LoadedPair]:
+    """Loads every pair of the configuration, the default first.
+
+    Raises:
+        SetupError: for the first that can't be used, with its files and the reason.
+    """
+    client_ca = load_client_ca(settings.tls)
+    pairs = (settings.tls, *settings.tls.certificates)
+    return [load_pair(pair, settings.tls.profile, client_ca) for pair in pairs]
+
+
+def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = None) -> LoadedPair:
+    """Loads one pair into a context of its own; with CAs, one that asks clients for a certificate.
+
+    Raises:
+        SetupError: when it is unreadable, encrypted, mismatched, expired or not yet valid.
+    """
+    context = base_context(profile, asks=client_ca is not None)
+    certificate = _read_certificate(pair.certificate)
+    now = datetime.now(UTC)
+    if certificate.not_valid_after_utc <= now:
+        raise SetupError(f"{pair.certificate} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+    if certificate.not_valid_before_utc > now:
+        raise SetupError(
+            f"{pair.certificate} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        )
+    try:
+        context.load_cert_chain(pair.certificate, pair.private_key, password=_no_password)
+    except (ssl.SSLError, OSError) as error:
+        raise SetupError(_why(pair, error)) from None
+    if client_ca is not None:
+        context.load_verify_locations(cadata=client_ca.der)
+    digest = None if client_ca is None else client_ca.digest
+    names, addresses = _names(certificate)
+    return LoadedPair(context, names, certificate.not_valid_after_utc, digest, addresses)
+
+
+def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
+    """All that these certificates are for, DNS names and addresses alike."""
+    return [name for pair in pairs for name in (*pair.names, *pair.addresses)]
+
+
+def names_in(path: Path) -> list[str]:
+    """The same of one certificate, for whoever may not read its key.
+
+    Raises:
+        SetupError: when it can't be read.
+    """
+    names, addresses = _names(_read_certificate(path))
+    return [*names, *addresses]
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """A digest of the content of these files; a file that can't be read counts as empty."""
+    digest = sha256()
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
+        digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
+
+
+def base_context(profile: str, *, asks: bool = False) -> ssl.SSLContext:
+    """A server context of one of Mozilla's profiles, without a certificate; `asks` clients for one, or not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if profile == "modern" else ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_INTERMEDIATE_1_2)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.num_tickets = 1
+    context.set_alpn_protocols(["http/1.1"])
+    if asks:
+        context.verify_mode = ssl.CERT_OPTIONAL  # who must show one is told so by a 401, not by a broken handshake
+        # Partial chain: an intermediate in the file is believed for itself, without the root above it. Not strict:
+        # the CAs that plain `openssl req -x509` makes have no key usage, and other servers believe them, too.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+    return context
+
+
+def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
+    return {name: pair for pair in reversed(pairs) for name in pair.names}
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())[0]
+    except OSError as error:
+        raise SetupError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise SetupError(f"{path} holds no PEM certificate") from None
+
+
+def _names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return (), ()
+    except Exception:  # noqa: BLE001 -- cryptography raises kinds of its own for names it does not know
+        raise SetupError("the certificate's subjectAltName can't be read") from None
+    found = extension.value
+    names = tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
+    return names, tuple(map(str, found.get_values_for_type(x509.IPAddress)))
+
+
+def _no_password() -> str:
+    raise OSError("the key is encrypted; store it decrypted, readable by the gateway alone")
+
+
+def _why(pair: CertificatePair, error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"{pair.private_key} is not the key of {pair.certificate}"
+    if isinstance(error, ssl.SSLError):
+        return f"{pair.certificate} and {pair.private_key} can't be used: {reason or 'no PEM certificate and key'}"
+    return f"{pair.private_key} can't be used: {error}"

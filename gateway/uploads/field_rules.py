@@ -1,0 +1,98 @@
+"""Which parts a form may have, and what becomes of each: pure.
+
+FastAPI knows `page_range` and nothing that resembles it; what stands behind it in a year is not known. So a name that
+we limit by is refused in capitals, with blanks or with brackets, and so is one that comes twice: of two fields with
+one name the container takes the last, others the first.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import Refused, refuse
+from gateway.model.request import Reason
+from gateway.uploads.form import FormRules
+from gateway.uploads.multipart.part_head import PartHead, ambiguous
+
+FILE: Final = "file"
+FILE_URL: Final = "file_url"
+KEPT: Final = frozenset({"page_range", "max_pages", "mode", FILE_URL})
+_LIMITED: Final = KEPT | {"webhook_url"}
+_MOST_PARTS: Final = 128
+_MOST_LIMITED: Final = 4096  # bytes
+_MOST_OPTIONS: Final = 65_536  # bytes
+_MOST_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
+_PLAIN: Final = re.compile(rb'text/plain(?: *; *charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?\Z', re.IGNORECASE)
+_HELP: Final = {
+    "file_url": "send the document itself in the field file",
+    "webhook_url": "leave it out and poll the result",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What becomes of one part: does it go upstream, is its value kept here; the most bytes, None without a bound.
+
+    What is `refused` may be there all the same when it is empty: FastAPI takes an empty field for none.
+    """
+
+    name: str
+    is_file: bool
+    forwarded: bool
+    kept: bool
+    most: int | None
+    refused: bool = False
+
+
+class FieldRules:
+    """Judges the parts of one form, in order."""
+
+    __slots__ = ("_kept", "_limited", "_parts", "_rules", "_seen")
+
+    def __init__(self, rules: FormRules) -> None:
+        self._rules = rules
+        self._kept = KEPT | rules.removed | {name for name in (rules.checkpoint, rules.options) if name is not None}
+        self._limited = _LIMITED | self._kept
+        self._seen: set[str] = set()
+        self._parts = 0
+
+    def admit(self, head: PartHead) -> Treatment:
+        """Decides on the next part.
+
+        Raises:
+            Refused: field_refused, naming the field; or unsupported_media_type.
+        """
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise ambiguous(f"The form has more than {_MOST_PARTS} parts.")
+        name = head.name
+        meant = name.strip(" []").partition("[")[0].strip().lower()
+        if self._rules.refuses(meant):
+            if name != meant or head.has_filename:
+                raise field_refused(meant)
+            return Treatment(name, is_file=False, forwarded=False, kept=False, most=None, refused=True)
+        is_limited = meant in self._limited
+        if is_limited or meant == FILE:
+            self._check_single(name, meant)
+        if head.has_filename != (name == FILE):
+            raise ambiguous("The document stands in the field file, with a filename; no other field has one.")
+        if head.has_filename:
+            return Treatment(name, is_file=True, forwarded=True, kept=False, most=None)
+        if is_limited and head.content_type is not None and not _PLAIN.match(head.content_type):
+            raise ambiguous(f"The field {meant} is plain text in UTF-8.")
+        removed = name in self._rules.removed
+        most = _MOST_OPTIONS if meant == self._rules.options else _MOST_LIMITED if is_limited else _MOST_FIELD
+        return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
+
+    def _check_single(self, name: str, meant: str) -> None:
+        if name != meant:
+            raise ambiguous(f"The name of the field {meant} is written in another way.")
+        if name in self._seen:
+            raise ambiguous(f"The form has the field {meant} twice.")
+        self._seen.add(name)
+
+
+def field_refused(name: str) -> Refused:
+    """Makes the refusal of a field, which says what would help."""
+    help_text = _HELP.get(name, "leave it out")
+    return refuse(Reason.FIELD_REFUSED, f"The field {name} is not for this service: {help_text}.")

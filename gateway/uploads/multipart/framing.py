@@ -1,0 +1,179 @@
+"""Where the parts of a multipart body begin and end, found as it streams through: pure.
+
+`--boundary` may stand in a body as a delimiter alone: at its very start or behind CRLF, and followed by CRLF or `--`.
+One line end may stand before the first, and one (CRLF or LF) behind the last: all parsers skip these.
+Anywhere else (behind a bare LF, in a head, with blanks or text behind it, before the first part or after the last)
+some parser would take it for a delimiter and another would not, so it is refused. Nothing is decided by how the body
+is cut into pieces. A piece of a part's data with no piece of a delimiter in it goes on as the very object it was.
+
+The library `multipart` is not used: it tells no offsets, which holding back needs, and lets through what is refused
+here: a preamble, an epilogue in the last piece, blanks in the heads. The tests compare with it.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from gateway.errors import refuse
+from gateway.model.request import Reason
+from gateway.uploads.multipart.part_head import MOST_HEAD_BYTES, ambiguous
+
+_LINE_END: Final = b"\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
+_LONGEST: Final = len(_LINE_END) + MOST_HEAD_BYTES + len(_HEAD_END)
+_ENDINGS: Final = (b"", b"\n", _LINE_END)
+_COMPARED: Final = 8
+_DIFFERENT: Final = 5
+_MISUSED: Final = "The boundary stands where it is no plain delimiter."
+
+
+class Sink(Protocol):
+    """Who is told of the parts, in order: head, any number of data, end. Each may refuse."""
+
+    def head(self, block: bytes) -> None:
+        """Called with a part's head: its lines without the last one's end."""
+
+    def data(self, piece: bytes) -> None:
+        """Called with the next bytes of the part, never none."""
+
+    def end(self) -> None:
+        """Called when the part is whole."""
+
+
+class Framing:
+    """Splits one body. `ending` is what came behind the closing delimiter."""
+
+    __slots__ = ("_dashes", "_delimiter", "_held", "_is_sought_from_behind", "_last", "_sink", "_step")
+
+    def __init__(self, boundary: bytes, sink: Sink) -> None:
+        self._dashes = b"--" + boundary
+        self._delimiter = _LINE_END + self._dashes
+        self._is_sought_from_behind = not _repeats_itself(self._dashes)
+        self._last: int | None = None
+        self._sink = sink
+        self._held = b""
+        self._step: Callable[[bytes, int], int] = self._beginning
+
+    def take(self, data: bytes) -> None:
+        """Goes on with the next bytes.
+
+        Raises:
+            Refused: unsupported_media_type, or whatever the sink refuses.
+        """
+        buffer = self._held + data if self._held else data
+        self._last = None
+        place = 0
+        while place >= 0:
+            place = self._step(buffer, place)
+
+    def finish(self) -> bytes:
+        """Checks that all of the body was there; gives what came behind the closing delimiter: a line end or nothing.
+
+        Raises:
+            Refused: body_malformed.
+        """
+        if self._step != self._closing or self._held not in _ENDINGS:
+            raise refuse(Reason.BODY_MALFORMED, "The form ends before its closing delimiter.")
+        return self._held
+
+    # The steps: each goes on at a place, and gives the place where the next one does, or -1 when it needs more bytes.
+
+    def _beginning(self, buffer: bytes, place: int) -> int:
+        """One line end may stand before all else; it goes no further."""
+        begun = buffer[place : place + len(_LINE_END)]
+        if begun != _LINE_END and _LINE_END.startswith(begun):
+            return self._hold(buffer, place)
+        self._step = self._opening
+        return place + len(_LINE_END) if begun == _LINE_END else place
+
+    def _opening(self, buffer: bytes, place: int) -> int:
+        first = self._dashes + _LINE_END
+        if not first.startswith(buffer[place : place + len(first)]):
+            raise ambiguous("The form does not begin with its boundary.")
+        if len(buffer) - place < len(first):
+            return self._hold(buffer, place)
+        self._step = self._head
+        return place + len(self._dashes)
+
+    def _head(self, buffer: bytes, place: int) -> int:
+        """Begins at the line end before the head, so that an empty one is found."""
+        end = buffer.find(_HEAD_END, place, place + _LONGEST)
+        if end < 0:
+            if len(buffer) - place >= _LONGEST:
+                raise ambiguous(f"The headers of a part have more than {MOST_HEAD_BYTES} bytes.")
+            return self._hold(buffer, place)
+        block = buffer[place + len(_LINE_END) : end]
+        if self._dashes in block:
+            raise ambiguous(_MISUSED)
+        self._sink.head(block)
+        self._step = self._data
+        return end + len(_HEAD_END)
+
+    def _data(self, buffer: bytes, place: int) -> int:
+        found = self._find(buffer, place)
+        if found < 0:
+            start = self._first_candidate(buffer, place)
+            self._pass(buffer, place, start)
+            return self._hold(buffer, start)
+        start = found - len(_LINE_END)
+        if start < place or not buffer.startswith(_LINE_END, start):
+            raise ambiguous(_MISUSED)
+        self._pass(buffer, place, start)
+        return self._delimit(buffer, start, found + len(self._dashes))
+
+    def _delimit(self, buffer: bytes, start: int, place: int) -> int:
+        following = buffer[place : place + 2]
+        if len(following) < len(_LINE_END):
+            return self._hold(buffer, start)
+        self._sink.end()
+        if following == _LINE_END:
+            self._step = self._head
+            return place
+        if following == b"--":
+            self._step = self._closing
+            return place + 2
+        raise ambiguous(_MISUSED)
+
+    def _closing(self, buffer: bytes, place: int) -> int:
+        if not any(ending.startswith(buffer[place:]) for ending in _ENDINGS):
+            raise ambiguous("Something stands behind the form's closing delimiter.")
+        return self._hold(buffer, place)
+
+    def _hold(self, buffer: bytes, place: int) -> int:
+        self._held = buffer[place:]
+        return -1
+
+    def _pass(self, buffer: bytes, start: int, end: int) -> None:
+        if start < end:
+            self._sink.data(buffer[start:end])  # the buffer itself where this is all of it: CPython copies none then
+
+    def _find(self, buffer: bytes, place: int) -> int:
+        """Where a delimiter is, from a place on; -1 if there is none.
+
+        CPython looks from behind four times as fast, and most pieces have none. From behind each piece is looked
+        through once: once for each part would be a hundred times, as its sender likes.
+        """
+        if self._is_sought_from_behind:
+            if self._last is None:
+                self._last = buffer.rfind(self._dashes)
+            if self._last < place:
+                return -1
+        return buffer.find(self._dashes, place)
+
+    def _first_candidate(self, buffer: bytes, place: int) -> int:
+        """Where what may become a delimiter, or its misuse, begins; the buffer's end if nothing may."""
+        start = max(place, len(buffer) - len(self._delimiter) + 1)
+        tail = buffer[start:]
+        if b"\r" in tail or b"-" in tail:
+            for place_in_tail in range(len(tail)):
+                rest = tail[place_in_tail:]
+                if self._delimiter.startswith(rest) or self._dashes.startswith(rest):
+                    return start + place_in_tail
+        return len(buffer)
+
+
+def _repeats_itself(wanted: bytes) -> bool:
+    """Whether the end of a delimiter has few different bytes: looked for from behind, it may take a time of its own.
+
+    CPython compares from there, and what repeats itself matches some of that at one place and at the next one, too.
+    """
+    return len(set(wanted[-_COMPARED:])) < _DIFFERENT

@@ -1,0 +1,40 @@
+"""A field that is a JSON object of further fields, as the open-source container has one: judged alike. Pure."""
+
+from typing import Final
+
+from gateway.errors import refuse
+from gateway.http.strict_json import MOST_MARKS, read_object
+from gateway.model.request import Reason
+from gateway.uploads.field_rules import field_refused
+from gateway.uploads.form import FormRules
+from gateway.uploads.multipart.part_head import ambiguous
+from gateway.uploads.pages.page_range import parse_page_range
+
+_PAGE_RANGE: Final = "page_range"
+
+
+def check_options(rules: FormRules, value: str | None) -> None:
+    """Judges the value of the field; without one, or where it is blank, there is nothing to judge.
+
+    Raises:
+        Refused: field_refused, bad_page_range, or unsupported_media_type for what is no JSON object with one reading.
+    """
+    if value is None or not value.strip():
+        return
+    members = read_object(value.encode())
+    if members is None:
+        detail = f"has each member once and at most {MOST_MARKS:,} quotation marks, commas and brackets"
+        raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
+    for name in members:
+        if rules.refuses(name.strip().lower()):
+            raise field_refused(f"{rules.options}.{name.strip().lower()}")
+    _check_page_range(members.get(_PAGE_RANGE))
+
+
+def _check_page_range(value: object) -> None:
+    """A container makes a list of it: a range has to be bounded, though it bounds nothing here."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise refuse(Reason.BAD_PAGE_RANGE, "page_range is a text such as 0-4,7.")
+    parse_page_range(value)

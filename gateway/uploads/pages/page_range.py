@@ -1,0 +1,84 @@
+"""page_range and max_pages, read as strictly as the container could read them: pure.
+
+The container's grammar is comma-separated numbers and inclusive ranges, counted from 0, without a bound of its own:
+it would make a list of `0-999999999`. What int() takes beyond ASCII digits (signs, `_`, other scripts) is refused.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import Refused, refuse
+from gateway.model.request import Reason
+
+_ITEM: Final = re.compile(r" *([0-9]{1,5})(?:-([0-9]{1,5}))? *")
+_MOST_ITEMS: Final = 1000
+_NUMBER: Final = re.compile(r"[0-9]{1,6}\Z")
+_MOST_PAGES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class PageRange:
+    """Pages as spans (first, last): inclusive, counted from 0, in order, none touching another."""
+
+    spans: tuple[tuple[int, int], ...]
+
+    def count(self, total: int | None) -> int:
+        """How many distinct pages these are, of a document with `total` pages, or of any (None)."""
+        if total is None:
+            return sum(last - first + 1 for first, last in self.spans)
+        return sum(max(0, min(last, total - 1) - first + 1) for first, last in self.spans)
+
+
+def parse_page_range(text: str) -> PageRange | None:
+    """Reads a page_range; blank is none at all.
+
+    Raises:
+        Refused: bad_page_range, with the grammar.
+    """
+    if not text.strip(" "):
+        return None
+    items = text.split(",", _MOST_ITEMS)
+    if len(items) > _MOST_ITEMS:
+        raise _bad_range()
+    return PageRange(_merged(sorted(map(_span, items))))
+
+
+def parse_max_pages(text: str) -> int | None:
+    """Reads a max_pages; blank is none at all.
+
+    Raises:
+        Refused: bad_page_range, with the bounds.
+    """
+    if not text.strip(" "):
+        return None
+    if not _NUMBER.match(text) or not 1 <= int(text) <= _MOST_PAGES:
+        raise refuse(Reason.BAD_PAGE_RANGE, f"max_pages is one number from 1 to {_MOST_PAGES}.")
+    return int(text)
+
+
+def _span(item: str) -> tuple[int, int]:
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        raise _bad_range()
+    first = int(match[1])
+    last = first if match[2] is None else int(match[2])
+    if last < first:
+        raise _bad_range()
+    return first, last
+
+
+def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    merged = spans[:1]
+    for first, last in spans[1:]:
+        begin, end = merged[-1]
+        if first <= end + 1:
+            merged[-1] = (begin, max(end, last))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _bad_range() -> Refused:
+    detail = "page_range is a list such as 0-4,7: pages counted from 0 to 99999, ranges upwards, at most 1000 items."
+    return refuse(Reason.BAD_PAGE_RANGE, detail)

@@ -1,0 +1,204 @@
+"""A process that counts the pages of files for the gateway, one after the other, with nothing to lose.
+
+It is started as a file, not as a module of the package, and of the gateway it knows confinement.py alone. Its
+standard input is a Unix socket: each request is one byte, which says whether a document is a whole PDF, one with gaps
+(pdf_gaps.py) or a TIFF, with the descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before
+the first document it gives up whatever counting needs not, for good; it ends with the gateway, or with the socket.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Final
+
+import pypdfium2
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from gateway.uploads.pages.confinement import confine
+
+ANSWER: Final = struct.Struct("<q")
+UNKNOWN: Final = -1
+WHOLE: Final = b"w"
+WITH_GAPS: Final = b"g"
+TIFF: Final = b"t"
+PAIR: Final = struct.Struct("<QQ")
+_PR_SET_PDEATHSIG: Final = 1
+_MOST_FILES: Final = 16
+_MOST_IMAGES: Final = 100_000  # of a TIFF
+_ENTRY: Final = 12  # bytes of one in a directory
+_NICE: Final = 10
+_LEAST_SECONDS: Final = 0.5
+_SECONDS_A_BYTE: Final = 0.5e-6
+
+
+class Document:
+    """A document in a file, some gaps of it perhaps left out, read by its own places; what pypdfium2 wants of a file.
+
+    `has_missed` says whether a byte in a gap was asked for: nothing is known of the document then. It reads by
+    descriptor and place alone: more of the system it may not ask for (confinement.py).
+    """
+
+    def __init__(self, fd: int, *, has_gaps: bool = False) -> None:
+        self._fd = fd
+        self._size = os.lseek(fd, 0, os.SEEK_END)
+        gaps = self._read_gaps() if has_gaps else []
+        self._starts = [start for start, _ in gaps]
+        self._ends = [end for _, end in gaps]
+        self._left_out = [0, *accumulate(end - start for start, end in gaps)]
+        self._place = 0
+        self.has_missed = False
+
+    def _read_gaps(self) -> list[tuple[int, ...]]:
+        end = self._size - PAIR.size
+        self._size, count = PAIR.unpack(os.pread(self._fd, PAIR.size, end))
+        return list(PAIR.iter_unpack(os.pread(self._fd, count * PAIR.size, end - count * PAIR.size)))
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place in the document; behind the end it can't."""
+        self._place = self._size + place if whence == os.SEEK_END else place
+        return self._place
+
+    def tell(self) -> int:
+        """The place in the document."""
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        """Reads so many bytes from there; none of them if one is in a gap."""
+        buffer = ctypes.create_string_buffer(size)
+        length = self.readinto(buffer)
+        return buffer.raw[:length]
+
+    def readinto(self, buffer: "ctypes.Array[ctypes.c_char]") -> int:
+        """Reads from there into a buffer; gives how many bytes it read."""
+        gap = bisect_right(self._ends, self._place)
+        if gap < len(self._starts) and self._place + len(buffer) > self._starts[gap]:
+            self.has_missed = True
+            return 0
+        read = os.pread(self._fd, len(buffer), self._place - self._left_out[gap])
+        ctypes.memmove(buffer, read, len(read))
+        return len(read)
+
+
+def count_pages(fd: int, *, has_gaps: bool = False) -> int:
+    """Counts the pages of a PDF; UNKNOWN for what pdfium can't open without a password, or not without a gap."""
+    try:
+        document = Document(fd, has_gaps=has_gaps)
+        pages = _pages_of(document)
+    except (pypdfium2.PdfiumError, OSError, MemoryError):
+        return UNKNOWN
+    return UNKNOWN if document.has_missed else pages
+
+
+def _pages_of(file: Document) -> int:
+    document = pypdfium2.PdfDocument(file)
+    try:
+        return len(document)
+    finally:
+        document.close()
+
+
+def count_images(fd: int) -> int:
+    """Counts the images of a TIFF; UNKNOWN for a chain of directories that breaks off or is longer than any."""
+    try:
+        found = sum(1 for _ in islice(_directories(fd), _MOST_IMAGES))
+    except (OSError, OverflowError, struct.error, MemoryError):
+        return UNKNOWN
+    return found if found < _MOST_IMAGES else UNKNOWN
+
+
+def _directories(fd: int) -> Iterator[int]:
+    """The places of the directories, one for each image, until the last or one that was there before."""
+    order = "<" if os.pread(fd, 2, 0) == b"II" else ">"
+    place = _number(fd, order + "I", 4)
+    seen: set[int] = set()
+    while place and place not in seen:
+        seen.add(place)
+        yield place
+        entries = _number(fd, order + "H", place)
+        place = _number(fd, order + "I", place + 2 + entries * _ENTRY)
+
+
+def _number(fd: int, form: str, place: int) -> int:
+    """Reads a number at a place; struct.error behind the end."""
+    (number,) = struct.unpack(form, os.pread(fd, struct.calcsize(form), place))
+    return int(number)
+
+
+def serve(connection: socket.socket, seconds: int) -> None:
+    """Answers until the other end is closed; `seconds` is how much time of the processor one answer may take."""
+    while True:
+        kind, fd = _receive(connection)
+        if fd is None:
+            return
+        _limit_time(seconds, os.lseek(fd, 0, os.SEEK_END))
+        pages = count_images(fd) if kind == TIFF else count_pages(fd, has_gaps=kind == WITH_GAPS)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        os.close(fd)
+        connection.sendall(ANSWER.pack(pages))
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
+    """What the next file is, and the file; None at the end, or for what the gateway never sends."""
+    kind, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+    return kind, descriptors[0] if descriptors else None
+
+
+def _limit_time(seconds: int, size: int) -> None:
+    """Ends this process when a document takes more of the processor than one of its size ever needs.
+
+    What pdfium takes long for is small: page trees that are graphs, chains of tables. It reads what is no attack in
+    less than a tenth of this.
+    """
+    allowed = _LEAST_SECONDS + size * _SECONDS_A_BYTE
+    signal.setitimer(signal.ITIMER_PROF, min(allowed, seconds))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(usage.ru_utime + usage.ru_stime) + seconds + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+
+
+def _first_callback() -> object:
+    """Lets libffi make the memory that callbacks are called through; to be kept, for all later ones lie in it.
+
+    Where no memory may be writable and executable (MemoryDenyWriteExecute of systemd) it is a file, and once no file
+    may be written pdfium could not be given a document.
+    """
+    return ctypes.CFUNCTYPE(None)(lambda: None)
+
+
+def _limit(memory: int) -> None:
+    """Takes limits, and ends with the gateway; `memory` is in bytes of address space."""
+    for limit, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, _MOST_FILES),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def main() -> None:
+    """Takes two arguments: bytes of memory, and whole seconds of the processor for one file."""
+    memory, seconds = map(int, sys.argv[1:])
+    os.nice(_NICE)
+    kept = _first_callback()
+    _limit(memory)
+    with socket.socket(fileno=0) as connection:
+        confine()
+        serve(connection, seconds)
+    del kept
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The gateway's end of one worker: its process, and the socket to it. What it answers is not trusted."""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+_PROGRAM: Final = Path(__file__).with_name("worker.py")
+_ANSWER: Final = struct.Struct("<q")  # worker.py has the same, and Content: it is not imported, for it loads pdfium
+_OUT_OF_TIME: Final = (-signal.SIGPROF, -signal.SIGXCPU)
+_REAP_SECONDS: Final = 5.0
+_TIMES: Final = slice(11, 13)  # utime and stime, counted from behind the name
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # of the environment: a Python of its own may need it to start
+
+
+class Content(StrEnum):
+    """What a file holds that is to be counted: a PDF, one with gaps and their table (pdf_gaps.py), a TIFF."""
+
+    PDF = "w"
+    GAPPED_PDF = "g"
+    TIFF = "t"
+
+
+class WorkerProcess:
+    """One worker, for one question at a time. `answers` is how many it gave."""
+
+    def __init__(self, memory: int, seconds: int, program: Path | None = None) -> None:
+        """Starts it, which takes the loop 1 to 3 ms: bytes of memory and seconds of the processor for one answer.
+
+        Raises:
+            OSError: there can be no more processes or files.
+        """
+        self.answers = 0
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 -- our own program, our own numbers
+                    [sys.executable, "-I", str(program or _PROGRAM), str(memory), str(seconds)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={name: os.environ[name] for name in _HANDED_ON if name in os.environ},
+                    start_new_session=True,
+                )
+        except BaseException:
+            self._socket.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended; then it is reaped, too."""
+        return self._process.poll() is not None
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """What it has used of the processor so far, as the kernel says; None when it has ended."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return sum(map(int, fields[_TIMES])) / _TICKS
+
+    async def ask(self, fd: int, content: Content = Content.PDF) -> int | None:
+        """Has one file counted; None if it can't be.
+
+        Raises:
+            TimeoutError: it took more of the processor than a document of its size may, and was ended for that.
+            OSError: the process died, or says what it should not.
+        """
+        socket.send_fds(self._socket, [content.encode()], [fd])
+        loop = asyncio.get_running_loop()
+        answer = b""
+        while len(answer) < _ANSWER.size:
+            piece = await loop.sock_recv(self._socket, _ANSWER.size + 1)
+            if not piece:
+                await asyncio.to_thread(self.wait)
+                raise TimeoutError if self._process.returncode in _OUT_OF_TIME else ConnectionResetError
+            answer += piece
+        if len(answer) > _ANSWER.size:
+            raise ConnectionAbortedError
+        self.answers += 1
+        (pages,) = _ANSWER.unpack(answer)
+        return pages if pages >= 0 else None
+
+    def kill(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+
+    def disconnect(self) -> None:
+        """Closes the socket; nobody may wait for an answer."""
+        self._socket.close()
+
+    def wait(self) -> None:
+        """Waits until the process has ended and was reaped: after kill(), some milliseconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAP_SECONDS)

@@ -1,0 +1,104 @@
+"""A submit's body on its way to the upstream: all that the handler sees of this room.
+
+The order of the calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation
+stands; `close` on every path. Only a PDF or a TIFF is spooled, for only these are counted once they are whole (their
+directories may stand at the end), and of a large PDF not all (pdf_gaps.py).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.uploads.file_kind import COUNTED, FileKind
+from gateway.uploads.form import Form, FormRules
+from gateway.uploads.multipart.inspector import Inspector
+from gateway.uploads.pages.counter import PageCounter
+from gateway.uploads.pages.pdf_gaps import Gaps
+from gateway.uploads.pages.worker_process import Content
+from gateway.uploads.spool import Spool, SpoolFile
+from gateway.uploads.urlencoded import UrlEncoded
+
+
+class Inspected(NamedTuple):
+    """What a whole body says: its form, and its pages.
+
+    None: neither PDF nor TIFF, or they can't be counted, or the form names another document, too.
+    """
+
+    form: Form
+    counted: int | None
+
+
+def _any(_: Form) -> None:
+    """No check."""
+
+
+class SubmitBody:
+    """Inspects one body; without a boundary, a url-encoded one."""
+
+    __slots__ = ("_account", "_counter", "_early", "_file", "_gaps", "_inspector", "_spool")
+
+    def __init__(
+        self, boundary: bytes, rules: FormRules, spool: Spool, counter: PageCounter, account: str = ""
+    ) -> None:
+        self._inspector = Inspector(boundary, rules) if boundary else UrlEncoded(rules)
+        self._spool = spool
+        self._counter = counter
+        self._account = account
+        self._early: list[bytes] = []  # of the file, until it is known what it is
+        self._file: SpoolFile | None = None
+        self._gaps = Gaps()
+
+    @property
+    def tail(self) -> bytes:
+        """What is held back: the closing delimiter. Empty until `finish` has returned."""
+        return self._inspector.tail
+
+    async def take(self, data: bytes) -> bytes:
+        """Inspects the next bytes; gives what may go upstream now, which may be nothing.
+
+        Raises:
+            Refused: unsupported_media_type, field_refused, body_too_large or spool_full.
+        """
+        passed = self._inspector.take(data)
+        if passed.file or self._early:
+            await self._keep(passed.file)
+        return passed.upstream
+
+    async def finish(self, check: Callable[[Form], None] = _any) -> Inspected:
+        """Called after the last byte: completes the checks, `check` too, and counts the pages.
+
+        Raises:
+            Refused: body_malformed or spool_full.
+        """
+        form = self._inspector.finish()
+        check(form)
+        if self._file is None or form.document is None:
+            return Inspected(form, None)
+        content = Content.TIFF if self._inspector.kind is FileKind.TIFF else Content.PDF
+        table = self._gaps.table()
+        if table:
+            content = Content.GAPPED_PDF
+            await self._file.write(table)
+        counted = await self._counter.count(await self._file.finish(), self._account, content)
+        self.close()
+        return Inspected(form, counted)
+
+    def close(self) -> None:
+        """Frees the spooled file. May be called at any time, and twice."""
+        self._early.clear()
+        if self._file is not None:
+            self._file.close()
+
+    async def _keep(self, pieces: list[bytes]) -> None:
+        kind = self._inspector.kind
+        if kind is None:
+            self._early += pieces
+            return
+        early, self._early = self._early, []
+        if kind not in COUNTED:
+            return
+        if self._file is None:
+            self._file = self._spool.open(self._account)
+        for piece in (*early, *pieces):
+            for kept in self._gaps.take(piece) if kind is FileKind.PDF else (piece,):
+                await self._file.write(kept)

@@ -1,0 +1,109 @@
+"""A form without a document, as aiohttp, requests and the SDK send it: application/x-www-form-urlencoded. Pure.
+
+It has one meaning or none (tests/uploads/test_fastapis.py): older releases of python-multipart split at `;`, too, and
+drop a name without `=`; what is no percent-encoding, no UTF-8 or empty others may take for something else. The same
+rules as in multipart decide on each field. All of it is held until it is whole, for it is small and has no end of
+its own.
+"""
+
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import refuse
+from gateway.model.request import Reason
+from gateway.uploads.field_rules import FILE_URL, FieldRules, field_refused
+from gateway.uploads.file_kind import FileKind
+from gateway.uploads.form import Form, FormRules, Passed
+from gateway.uploads.multipart.part_head import PartHead, ambiguous
+from gateway.uploads.options import check_options
+
+_MOST_BYTES: Final = 262_144
+_MOST_NAME: Final = 128
+_FIELD: Final = re.compile(
+    rb"((?:[A-Za-z0-9._*~\[\]+-]|%[0-9A-Fa-f]{2})+)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]|%[0-9A-Fa-f]{2})*)"
+)
+_NAME: Final = re.compile(r"[ !#$&-\[\]-~]+")
+_NO_DOCUMENT: Final = "Send the document as multipart/form-data; a form without one has to name {0}."
+_NEVER: Final = "Send the document as multipart/form-data: forms without one are not for this service."
+
+
+class UrlEncoded:
+    """Inspects one body; used as Inspector is."""
+
+    __slots__ = ("_body", "_fields", "_rules", "_values", "tail")
+
+    def __init__(self, rules: FormRules) -> None:
+        self._rules = rules
+        self._fields = FieldRules(rules)
+        self._body = bytearray()
+        self._values: dict[str, str] = {}
+        self.tail = b""
+
+    @property
+    def kind(self) -> FileKind | None:
+        """There is no file."""
+        return None
+
+    def take(self, data: bytes) -> Passed:
+        """Takes the next bytes; nothing of them goes upstream before all is there.
+
+        Raises:
+            Refused: body_too_large; or unsupported_media_type, where a submit must have a document.
+        """
+        if not self._sources:
+            raise ambiguous(_NEVER)
+        if len(self._body) + len(data) > _MOST_BYTES:
+            detail = f"A form without a document has at most {_MOST_BYTES} bytes: send it as multipart/form-data."
+            raise refuse(Reason.BODY_TOO_LARGE, detail)
+        self._body += data
+        return Passed(b"", [])
+
+    def finish(self) -> Form:
+        """Called after the last byte.
+
+        Raises:
+            Refused: unsupported_media_type, field_refused, bad_page_range or body_too_large.
+        """
+        fields = bytes(self._body).split(b"&")
+        self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
+        values = self._values
+        check_options(self._rules, values.get(self._rules.options or ""))
+        if not any(values.get(name) for name in self._sources):
+            raise ambiguous(_NO_DOCUMENT.format(" or ".join(self._sources)) if self._sources else _NEVER)
+        return Form(
+            page_range=values.get("page_range"),
+            max_pages=values.get("max_pages"),
+            mode=values.get("mode"),
+            checkpoint=None if self._rules.checkpoint is None else values.get(self._rules.checkpoint),
+            removed={name: value for name, value in values.items() if name in self._rules.removed},
+        )
+
+    @property
+    def _sources(self) -> list[str]:
+        """The fields that may stand in a document's place."""
+        named = [] if FILE_URL in self._rules.refused else [FILE_URL]
+        return named if self._rules.checkpoint is None else [*named, self._rules.checkpoint]
+
+    def _is_forwarded(self, field: bytes) -> bool:
+        match = _FIELD.fullmatch(field)
+        if match is None:
+            raise ambiguous("A field of the form is not plainly url-encoded: name=value, with UTF-8 as %XX.")
+        name, value = _decoded(match[1]), _decoded(match[2])
+        if len(name) > _MOST_NAME or not _NAME.fullmatch(name):
+            raise ambiguous("The name of a field is too long or not plain ASCII.")
+        treatment = self._fields.admit(PartHead(name, has_filename=False))
+        if treatment.refused and value:
+            raise field_refused(name)
+        if treatment.most is not None and len(value.encode()) > treatment.most:
+            raise refuse(Reason.BODY_TOO_LARGE, f"A field of the form has more than {treatment.most} bytes.")
+        if treatment.kept or name in self._sources:
+            self._values[name] = value
+        return treatment.forwarded
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ambiguous("A field of the form is not in UTF-8.") from None

@@ -1,0 +1,123 @@
+"""Requests of the gateway's own to an upstream: for a job's status, for a job's deletion."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from gateway.aio.drive import Drive
+from gateway.config.state import UpstreamTarget
+from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.pool import Pool, Upstreams
+from gateway.upstream.response_head import AnswerHead
+
+_GET: Final = "GET"
+
+
+class Errand(NamedTuple):
+    """What is asked: a method, a target of origin-form, and a JSON body or none."""
+
+    method: str
+    target: str
+    body: bytes | None = None
+
+
+class Sink(Protocol):
+    """Takes an answer."""
+
+    def begin(self, head: AnswerHead) -> None:
+        """Takes its head."""
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes of its body."""
+
+    async def end(self) -> None:
+        """Called once all of it was taken; other requests may have their turn in between."""
+
+
+Done = Callable[[AnswerHead | UpstreamFailed], None]
+
+
+class Errands:
+    """Runs errands. `clock` is the loop's, in seconds; `new_id` names the requests."""
+
+    def __init__(self, upstreams: Upstreams, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._upstreams = upstreams
+        self._clock = clock
+        self._new_id = new_id
+        self._running: set[Drive] = set()
+
+    def run(self, upstream: UpstreamTarget, errand: Errand, sink: Sink, within: float, done: Done) -> None:
+        """Asks, and tells `done` the answer's head once all of the body was taken, or why there is none.
+
+        An answer that is not whole within so many seconds counts as none.
+        """
+        found: list[AnswerHead] = []
+
+        async def ask() -> None:
+            found.append(await self._ask(self._upstreams.pool_of(upstream), errand, sink))
+
+        def ended(error: BaseException | None) -> None:
+            late.cancel()
+            self._running.discard(drive)
+            if error is None:
+                done(found[0])
+            elif isinstance(error, UpstreamFailed):
+                done(error)
+            elif not isinstance(error, asyncio.CancelledError):
+                done(UpstreamBrokeOff("The upstream's answer could not be taken.", arrived=True))
+                raise error
+
+        drive = Drive(ask(), ended)
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(within, drive.interrupt, UpstreamTimeout("The upstream did not answer in time."))
+        self._running.add(drive)
+        drive.step()
+
+    def close(self) -> None:
+        """Gives up what runs."""
+        for drive in list(self._running):
+            drive.interrupt(asyncio.CancelledError())
+
+    async def _ask(self, pool: Pool, errand: Errand, sink: Sink) -> AnswerHead:
+        reused = pool.take_idle(self._clock()) if errand.method == _GET else None
+        if reused is not None:
+            try:
+                return await self._exchange(pool, reused, errand, sink)
+            except UpstreamBrokeOff as failure:
+                if failure.arrived:
+                    raise
+        return await self._exchange(pool, await pool.connect(), errand, sink)
+
+    async def _exchange(self, pool: Pool, connection: UpstreamConnection, errand: Errand, sink: Sink) -> AnswerHead:
+        try:
+            connection.ask(self._head(pool.target, errand), len(errand.body or b""), bodiless=False)
+            if errand.body:
+                connection.send(errand.body)
+                connection.send_end()
+            await connection.answered
+            head = connection.head
+            if connection.failure is None and head is not None:
+                sink.begin(head)
+                connection.flow(sink)
+                if not connection.is_answered and connection.failure is None:
+                    await connection.finished
+            if connection.failure is not None or head is None:
+                raise connection.failure or UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
+        except BaseException:
+            pool.discard(connection)
+            raise
+        pool.give_back(connection, self._clock())
+        await sink.end()
+        return head
+
+    def _head(self, upstream: UpstreamTarget, errand: Errand) -> bytes:
+        lines = [
+            f"{errand.method} {errand.target} HTTP/1.1",
+            f"Host: {upstream.authority}",
+            "Accept: application/json",
+        ]
+        lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", "Via: 1.1 gateway")
+        if errand.body:
+            lines += ("Content-Type: application/json", f"Content-Length: {len(errand.body)}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")

@@ -1,0 +1,130 @@
+"""The heads that we write: what goes upstream and what goes back to the client. Pure.
+
+Strip first, then add: what the client says of itself or of this hop was taken out by headers.py, so nothing that is
+added here can be forged. Bodies are framed anew on both sides; no framing header is ever copied.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from gateway.config.state import UpstreamTarget
+from gateway.http.headers import HOP_BY_HOP
+from gateway.model.request import Fields, Kind, Route, Trace
+from gateway.upstream.location import PLACES, public_place
+from gateway.upstream.response_head import AnswerHead
+
+# What an upstream may not say in our name, beside what is for one hop alone and the framing.
+_NOT_PASSED: Final = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-gateway-reason"}
+_PHRASES: Final = {
+    200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 304: b"Not Modified", 400: b"Bad Request",
+    401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed", 409: b"Conflict",
+    413: b"Content Too Large", 422: b"Unprocessable Content", 423: b"Locked", 429: b"Too Many Requests",
+    500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
+}  # fmt: skip
+
+
+def upstream_head(opening: bytes, trace: Trace) -> bytes:
+    """The head of the request as the upstream gets it; `opening` is request line and headers, but for the trace's."""
+    state = b"" if trace.tracestate is None else b"\r\ntracestate: " + trace.tracestate
+    return b"%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b\r\n\r\n" % (
+        opening,
+        trace.request_id,
+        trace.traceparent,
+        state,
+    )
+
+
+class Framing(NamedTuple):
+    """How the answer's body ends for the client: by `length`, by chunks, or (neither) by closing."""
+
+    length: int | None
+    chunked: bool
+    closes: bool
+
+
+def client_head(
+    answer: AnswerHead, framing: Framing, request_id: bytes, kind: Kind, date: Callable[[], bytes]
+) -> bytes:
+    """The head of an upstream's answer as the client gets it. `date` is asked when the upstream sent none."""
+    made_of = (kind, framing)
+    parts = answer.client_heads.get(made_of)
+    if parts is None:
+        parts = answer.client_heads[made_of] = _before_id(answer, kind), _behind_id(framing)
+    if answer.has_date:
+        return b"%b%b%b" % (parts[0], request_id, parts[1])
+    return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date(), parts[1])
+
+
+def led_to_us(answer: AnswerHead, target: UpstreamTarget, origin: str) -> AnswerHead:
+    """The same head, with whatever leads to the upstream leading to our origin. It remembers nothing of the other."""
+    headers = [
+        (name, public_place(value, target, origin) if name in PLACES else value) for name, value in answer.headers
+    ]
+    return replace(answer, headers=headers, client_heads={})
+
+
+def _before_id(answer: AnswerHead, kind: Kind) -> bytes:
+    return _client_lines(answer, is_result=kind.is_of_a_job) + b"\r\nX-Request-Id: "
+
+
+def _behind_id(framing: Framing) -> bytes:
+    if framing.chunked:
+        end = b"\r\nTransfer-Encoding: chunked"
+    else:
+        end = b"" if framing.length is None else b"\r\nContent-Length: %d" % framing.length
+    return end + (b"\r\nConnection: close\r\n\r\n" if framing.closes else b"\r\n\r\n")
+
+
+def _client_lines(answer: AnswerHead, *, is_result: bool) -> bytes:
+    """The status line and what is passed on of the headers: the same for each answer with this head."""
+    connection = b",".join(value for name, value in answer.headers if name == b"connection")
+    named = {token.strip().lower() for token in connection.split(b",")}
+    lines = [b"HTTP/1.1 %d %b" % (answer.status, answer.phrase or _PHRASES.get(answer.status, b""))]
+    for name, value in answer.headers:
+        if name not in _NOT_PASSED and name not in named and not (is_result and name == b"cache-control"):
+            lines.append(name + b": " + value)
+    if is_result:
+        lines.append(b"Cache-Control: no-store")
+    return b"\r\n".join(lines)
+
+
+_READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
+
+
+def upstream_lines(
+    fields: Fields, client_ip: str, key_id: str | None, authority: str, route: Route, origin: str
+) -> bytes:
+    """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
+
+    `authority` is the upstream's own host and port. What submits and results are answered is read on its way, so it
+    may come in no coding. `origin` is what clients know us by: the upstream may make URLs of it, so never of a Host
+    that is no name of ours.
+    """
+    is_read = route.kind in _READ or route.rewrites
+    lines = [b"Host: " + authority.encode("ascii")]
+    for name, value in fields.kept:
+        if not (is_read and name.lower() == b"accept-encoding"):
+            lines.append(name + b": " + value)
+    if is_read:
+        lines.append(b"Accept-Encoding: identity")
+    lines += (
+        b"X-Forwarded-For: " + client_ip.encode("ascii"),
+        b"X-Forwarded-Proto: https",
+        *([b"X-Forwarded-Host: " + origin.partition("://")[2].encode("ascii")] if origin else []),
+        b"Via: 1.1 gateway" if fields.http_1_1 else b"Via: 1.0 gateway",
+    )
+    if key_id is not None:
+        lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
+    length = upstream_body_length(fields, route)
+    if length is None:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif fields.content_length is not None:
+        lines.append(b"Content-Length: %d" % fields.content_length)
+    return b"\r\n".join(lines)
+
+
+def upstream_body_length(fields: Fields, route: Route) -> int | None:
+    """How many bytes the body has upstream; None when it goes in chunks: fields may be taken out of a form."""
+    is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
+    return None if fields.chunked or (is_inspected and fields.has_body) else fields.content_length or 0

@@ -1,0 +1,97 @@
+"""Are the upstreams up? Asked every few seconds, for gateway_upstream_up; no request waits for it."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import aiohttp
+import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from yarl import URL
+
+from gateway.config.state import UpstreamTarget
+from gateway.errors import whereabouts
+
+_INTERVAL: Final = 5.0
+_OK: Final = 200
+log = structlog.get_logger()
+
+
+class HealthProbe:
+    """Asks the health path of every upstream that a route goes to; knows each one's latest answer."""
+
+    def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]]) -> None:
+        self._targets = targets
+        self._problems: dict[str, str | None] = {}
+
+    async def run(self) -> None:
+        """Asks until it is cancelled."""
+        async with aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(force_close=True),
+            auto_decompress=False,
+        ) as session:
+            while True:
+                try:
+                    targets = self._targets()
+                    problems = await asyncio.gather(*(probe(session, target) for target in targets.values()))
+                    self._note(dict(zip(targets, problems, strict=True)))
+                except Exception as error:  # noqa: BLE001 -- whoever asks no more says for ever what he saw last
+                    log.error("upstreams could not be asked", error=whereabouts(error))
+                await asyncio.sleep(_INTERVAL)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether all have answered well the last time."""
+        return bool(self._problems) and not any(self._problems.values())
+
+    @property
+    def healthy(self) -> Mapping[str, bool]:
+        """Whether each has answered well the last time, by its name."""
+        return {name: problem is None for name, problem in self._problems.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape; of one upstream gateway_upstream_up says it all."""
+        healthy = self.healthy
+        if len(healthy) > 1:
+            family = GaugeMetricFamily(
+                "gateway_upstream_healthy", "Whether an upstream's health path answered.", labels=("upstream",)
+            )
+            for name, is_healthy in healthy.items():
+                family.add_metric((name,), is_healthy)
+            yield family
+
+    def _note(self, problems: dict[str, str | None]) -> None:
+        for name, problem in problems.items():
+            if name not in self._problems or (problem is None) != (self._problems[name] is None):
+                if problem:
+                    log.warning("upstream is down", upstream=name, why=problem)
+                else:
+                    log.info("upstream is up", upstream=name)
+        self._problems = problems
+
+
+async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str | None:
+    """Asks once, for target.health_timeout at the most; None when the upstream is healthy, else what is wrong."""
+    try:
+        url = URL(f"{target.scheme}://{target.authority}{target.health_path}", encoded=True)
+        timeout = aiohttp.ClientTimeout(total=target.health_timeout)
+        async with session.get(url, allow_redirects=False, timeout=timeout) as response:
+            return None if response.status == _OK else f"{target.health_path} answers {response.status}"
+    except TimeoutError:
+        return f"no answer within {target.health_timeout:g} s"
+    except (aiohttp.ClientError, OSError) as error:
+        return f"no answer ({_in_words(error)})"
+    except Exception as error:  # noqa: BLE001 -- what aiohttp makes of an odd answer is no reason to ask no more
+        return f"no answer ({whereabouts(error)})"
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "its TLS certificate is not trusted, or it speaks no TLS"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "no such host"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection"
+    return "it closed the connection or does not speak HTTP"

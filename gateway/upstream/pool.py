@@ -1,0 +1,183 @@
+"""Connections to one upstream, kept for reuse while the upstream surely keeps them too.
+
+uvicorn closes a connection that was idle for 5 s. Whoever reuses one at that moment loses a request, so ours are idle
+for `idle_timeout` (3 s) at the most, and a request with a body never rides on a used one: a POST that was lost on the
+way can't be told from one that arrived, and must not be sent twice.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Final
+
+from gateway.aio.iteration import Iteration
+from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.config.state import UpstreamTarget
+from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.response_head import AnswerHead
+
+_MOST_IDLE: Final = 512
+
+
+class Pool:
+    """The connections to one upstream."""
+
+    __slots__ = ("_buffers", "_idle", "_iteration", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
+
+    def __init__(self, target: UpstreamTarget, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
+        self.target = target
+        self._iteration = iteration
+        self.is_retired = False
+        self._loop = loop
+        self._tls = _tls_context() if target.scheme == "https" else None
+        self._buffers = TlsBuffers()
+        self._idle: deque[UpstreamConnection] = deque()
+        self._open: set[UpstreamConnection] = set()
+        self._known_heads: dict[bytes, AnswerHead] = {}
+
+    def take_idle(self, now: float) -> UpstreamConnection | None:
+        """The connection used last, if it may be used again; `now` is the loop's time."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            is_fresh = now - connection.idle_since < self.target.idle_timeout
+            if is_fresh and connection.is_idle and not connection.has_news:
+                connection.reused = True
+                return connection
+            connection.discard()
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """Opens a new connection.
+
+        Raises:
+            UpstreamUnreachable: refused, no route, no such name, a bad certificate, or nothing within the time.
+            OutOfFiles: there is no descriptor for it.
+        """
+        # A task of its own: asyncio.timeout needs a current task, and a Drive has none.
+        task = self._loop.create_task(self._connect())
+        try:
+            return await task
+        except BaseException:
+            task.add_done_callback(_abandon)  # the client may have left in the very turn in which it was made
+            raise
+
+    async def _connect(self) -> UpstreamConnection:
+        target = self.target
+        try:
+            async with asyncio.timeout(target.connect_timeout):
+                connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls))
+        except TimeoutError:
+            raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise OutOfFiles from None
+            what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
+            raise UpstreamUnreachable(f"The upstream {what}.") from None
+        self._open.add(connection)
+        return connection
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self._open.discard, self._known_heads, self._iteration)
+
+    async def _open_plain(self) -> UpstreamConnection:
+        _, connection = await self._loop.create_connection(self._make, self.target.host, self.target.port)
+        return connection
+
+    async def _open_tls(self, context: ssl.SSLContext) -> UpstreamConnection:
+        connection, host = self._make(), self.target.host
+        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, server=host)
+        try:
+            await self._loop.create_connection(lambda: tls, host, self.target.port)
+            await tls.opened
+        except BaseException:
+            tls.abort()
+            raise
+        return connection
+
+    def give_back(self, connection: UpstreamConnection, now: float) -> None:
+        """Keeps a connection whose exchange ended well; closes any other."""
+        if connection.is_reusable and not self.is_retired and len(self._idle) < _MOST_IDLE:
+            connection.recycle()
+            connection.idle_since = now
+            self._idle.append(connection)
+        else:
+            connection.discard()
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """Closes a connection whose exchange was given up: the upstream sees that nobody waits any more."""
+        connection.discard()
+
+    def close_expired(self, now: float) -> None:
+        """Closes the connections that have been idle for too long; called every second or so."""
+        idle = self._idle
+        while idle and (idle[0].transport is None or now - idle[0].idle_since >= self.target.idle_timeout):
+            idle.popleft().abort()
+
+    def retire(self) -> None:
+        """Closes what is idle; connections in use close when they are given back."""
+        self.is_retired = True
+        while self._idle:
+            self._idle.popleft().abort()
+
+    def close(self) -> None:
+        """Closes everything at once."""
+        self.retire()
+        for connection in list(self._open):
+            connection.abort()
+
+    def __repr__(self) -> str:
+        retired = " retired" if self.is_retired else ""
+        return f"<Pool {self.target.authority} open={len(self._open)} idle={len(self._idle)}{retired}>"
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_ecdh_curve("prime256v1")  # or the server may ask for a key of ffdhe8192: a quarter of a second
+    return context
+
+
+def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
+
+
+class Upstreams:
+    """One pool for each upstream of the configuration in force; never more than one upstream for a route."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
+        self._loop = loop
+        self._iteration = iteration
+        self._pools: dict[UpstreamTarget, Pool] = {}
+        self._latest: Pool | None = None
+
+    def pool_of(self, target: UpstreamTarget) -> Pool:
+        """The pool for a target, made at its first use."""
+        pool = self._latest
+        if pool is not None and pool.target is target:  # a target's hash costs more than all else here
+            return pool
+        pool = self._pools.get(target)
+        if pool is None:
+            pool = self._pools[target] = Pool(target, self._loop, self._iteration)
+        self._latest = pool
+        return pool
+
+    def keep_only(self, targets: frozenset[UpstreamTarget]) -> None:
+        """Retires the pools of upstreams that the configuration has no more."""
+        self._latest = None
+        for target in [target for target in self._pools if target not in targets]:
+            self._pools.pop(target).retire()
+
+    def close_expired(self, now: float) -> None:
+        """Closes idle connections whose time is over."""
+        for pool in self._pools.values():
+            pool.close_expired(now)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        for pool in self._pools.values():
+            pool.close()

@@ -1,0 +1,89 @@
+"""The head of an upstream's answer, checked as hostile input: pure.
+
+Facts this file rests on:
+- RFC 9112 6.3: 1xx, 204, 304 and answers to HEAD have no body whatever their headers say; Transfer-Encoding beside
+  Content-Length, or any coding but chunked, is an attack or a bug: who reads on after it reads something else.
+- An answer without either lasts until the connection closes; nothing can tell its end from its loss.
+- httptools (llhttp, strict) has refused control bytes in names and values before this sees them.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.errors import UpstreamBrokeOff
+from gateway.upstream.location import PLACES
+
+MOST_HEAD_BYTES: Final = 65536
+_MOST_HEADERS: Final = 200
+_CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
+_PHRASE: Final = re.compile(rb"[\x20-\x7e]{0,200}\Z")
+_FIRST_FINAL: Final = 200
+_PAST_LAST: Final = 600
+_NO_CONTENT: Final = 204
+_NOT_MODIFIED: Final = 304
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """Status, phrase, headers (names in lower case), and how the body ends.
+
+    `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
+    the Content-Length as it stands there: answers to HEAD and 304 state the size of a body that they have not.
+    `leads` says that it names a place; `client_heads` remembers what heads.py makes of it: polls get the same head
+    again and again.
+    """
+
+    status: int
+    phrase: bytes
+    headers: list[tuple[bytes, bytes]]
+    length: int | None
+    stated: int | None
+    chunked: bool
+    reusable: bool
+    has_date: bool
+    leads: bool
+    client_heads: dict[Any, tuple[bytes, bytes]] = field(default_factory=dict)
+
+
+def read_answer_head(
+    status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], *, http_1_1: bool, bodiless: bool
+) -> AnswerHead:
+    """Checks a final answer's head. `bodiless` says that the request was a HEAD; header names are in lower case.
+
+    Raises:
+        UpstreamBrokeOff: when it is not HTTP as we accept it.
+    """
+    if not _FIRST_FINAL <= status < _PAST_LAST or len(headers) > _MOST_HEADERS:
+        raise UpstreamBrokeOff("The upstream's answer has no usable head.", arrived=True)
+    length, chunked = _framing(headers, http_1_1)
+    stated = None if status == _NO_CONTENT else length
+    if bodiless or status in {_NO_CONTENT, _NOT_MODIFIED}:
+        length, chunked = 0, False
+    connection = [value.lower() for name, value in headers if name == b"connection"]
+    keeps = http_1_1 and not any(b"close" in value for value in connection)
+    return AnswerHead(
+        status=status,
+        phrase=phrase if _PHRASE.match(phrase) else b"",
+        headers=headers,
+        length=length,
+        stated=stated,
+        chunked=chunked,
+        reusable=keeps and (chunked or length is not None),
+        has_date=any(name == b"date" for name, _ in headers) and not any(b"date" in value for value in connection),
+        leads=any(name in PLACES for name, _ in headers),
+    )
+
+
+def _framing(headers: list[tuple[bytes, bytes]], http_1_1: bool) -> tuple[int | None, bool]:
+    lengths = [value for name, value in headers if name == b"content-length"]
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings:
+        if lengths or codings != [b"chunked"] or not http_1_1:
+            raise UpstreamBrokeOff("The upstream's answer is framed in two ways or in none we know.", arrived=True)
+        return None, True
+    if not lengths:
+        return None, False
+    if len(lengths) != 1 or not _CONTENT_LENGTH.match(lengths[0]):
+        raise UpstreamBrokeOff("The upstream's answer has no usable Content-Length.", arrived=True)
+    return int(lengths[0]), False

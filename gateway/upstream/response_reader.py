@@ -1,0 +1,237 @@
+"""Reads one answer from the upstream's bytes: head, body, end, and what should not be there. No I/O.
+
+The upstream is hostile input. Every byte of a head passes httptools' strict parser; a body of known length passes it
+by once the head is read, and is counted against that length. A head that was read before is known by its bytes.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import httptools
+
+from gateway.errors import UpstreamBrokeOff
+from gateway.upstream.response_head import MOST_HEAD_BYTES, AnswerHead, read_answer_head
+
+_MAX_INTERIM: Final = 8
+_MAX_KNOWN_HEADS: Final = 256
+_MAX_CODING_BYTES: Final = MOST_HEAD_BYTES + 262_144
+_FIRST_INTERIM: Final = 100
+_FIRST_FINAL: Final = 200
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+class AnswerReader:
+    """Reads answers one after the other: `begin`, then `take` until `is_whole`.
+
+    `known` has heads by their bytes; connections to one upstream share it. `deliver` gets the pieces of bodies.
+    """
+
+    __slots__ = (
+        "_bodiless",
+        "_coding_bytes",
+        "_deliver",
+        "_head_bytes",
+        "_headers",
+        "_interim",
+        "_known",
+        "_left",
+        "_parser",
+        "_phrase",
+        "_pieces",
+        "chunk_count",
+        "has_surplus",
+        "head",
+        "is_whole",
+    )
+
+    def __init__(self, known: dict[bytes, AnswerHead], deliver: Callable[[bytes], None]) -> None:
+        self._known = known
+        self._deliver = deliver
+        self._parser: httptools.HttpResponseParser | None = None
+        self.begin(bodiless=False)
+
+    def begin(self, *, bodiless: bool) -> None:
+        """Makes ready for an answer; `bodiless` when the request is a HEAD."""
+        self.head: AnswerHead | None = None
+        self.is_whole = False
+        self.has_surplus = False
+        self.chunk_count = 0
+        self._bodiless = bodiless
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._phrase = b""
+        self._interim = 0
+        self._head_bytes = 0
+        self._coding_bytes = 0
+        self._left: int | None = None
+        self._pieces: list[bytes] = []
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether any byte of the answer came."""
+        return self._head_bytes > 0
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether what comes is counted alone, not parsed: its cost does not depend on what it says."""
+        return self.head is not None and self._left is not None
+
+    @property
+    def lasts_until_close(self) -> bool:
+        """Whether the end of the connection is the end of this answer."""
+        return self.head is not None and self.head.length is None and not self.head.chunked
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes.
+
+        Raises:
+            UpstreamBrokeOff: for what is no answer.
+        """
+        if self.head is None:
+            self._take_head(data)
+        elif self._left is not None:
+            self._take_counted(data)
+        else:
+            self._take_parsed(data)
+
+    def close(self) -> None:
+        """Lets go of the parser, which holds this object."""
+        self._parser = None
+
+    # The parser's side
+
+    def on_status(self, phrase: bytes) -> None:
+        """Called by httptools with (a part of) the reason phrase."""
+        self._phrase += phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools for each header, and for each trailer, which is dropped."""
+        if self.head is None:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Called by httptools at the end of a head, interim ones included."""
+        parser = self._parser
+        if parser is None or self.head is not None:
+            return
+        status = parser.get_status_code()
+        if _FIRST_INTERIM <= status < _FIRST_FINAL:
+            return
+        version = parser.get_http_version()
+        self.head = read_answer_head(
+            status, self._phrase, self._headers, http_1_1=version == "1.1", bodiless=self._bodiless
+        )
+        self._left = self.head.length
+
+    def on_body(self, data: bytes) -> None:
+        """Called by httptools for each piece of a body."""
+        self._coding_bytes = 0
+        self.chunk_count += 1
+        if self.head is None:
+            # llhttp gives an interim answer a body when its headers say so. None has one (RFC 9110 15.2).
+            raise UpstreamBrokeOff("The upstream sent an interim answer with a body.", arrived=True)
+        if self._left is not None:
+            if len(data) > self._left:
+                raise _more_than_an_answer()
+            self._left -= len(data)
+        self._pieces.append(data)
+
+    def on_message_begin(self) -> None:
+        """Called by httptools; an answer behind the final one is what nobody asked for."""
+        if self.is_whole:
+            raise _more_than_an_answer()
+
+    def on_message_complete(self) -> None:
+        """Called by httptools at the end of an answer, interim ones included."""
+        if self.head is not None:
+            self.is_whole = True
+            return
+        self._interim += 1
+        if self._interim > _MAX_INTERIM:
+            raise UpstreamBrokeOff("The upstream sends interim answers without end.", arrived=True)
+        self._headers = []
+        self._phrase = b""
+
+    # Within
+
+    def _take_head(self, data: bytes) -> None:
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        # llhttp skips empty lines before a head; the first one would be taken for its end here.
+        is_first = self._head_bytes == 0 and not self._bodiless and data.startswith(b"HTTP/1.")
+        known = self._known.get(data[:end]) if is_first else None
+        if known is not None:
+            self._head_bytes = end
+            self.head = known
+            self._left = known.length
+            if len(data) > end or self._left == 0:
+                self._take_counted(data[end:])
+            return
+        if end > MOST_HEAD_BYTES:
+            raise _too_large()
+        self._head_bytes += len(data)
+        self._take_parsed(data)
+        if self.head is None and self._head_bytes > MOST_HEAD_BYTES:
+            raise _too_large()
+        if is_first and self.head is not None and self.head.length is not None and not self._interim:
+            self._remember(data[:end], self.head)
+
+    def _remember(self, head_bytes: bytes, head: AnswerHead) -> None:
+        if len(self._known) >= _MAX_KNOWN_HEADS:
+            self._known.clear()
+        self._known[head_bytes] = head
+
+    def _take_parsed(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
+        self._coding_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._parser = None
+            if not self.is_whole and not (self._bodiless and self.head is not None):
+                raise _failure_of(error) from None
+            # What follows an answer is no part of it, but must not reach the next request either.
+            self.is_whole = self.has_surplus = True
+        self._hand_over()
+        if self.head is None or self.is_whole:
+            return
+        if self._coding_bytes > _MAX_CODING_BYTES:
+            # Chunk extensions or trailers without end, which the parser would gather.
+            raise UpstreamBrokeOff("The upstream's answer goes on without a body.", arrived=True)
+        if self._bodiless or self._left is not None:
+            self._parser = None  # it waits for a body that this answer has not, or that is counted from here on
+            self.is_whole = self._bodiless or self._left == 0
+
+    def _hand_over(self) -> None:
+        """Delivers in one piece what one read brought: an upstream's tiny chunks cost its clients no tiny writes."""
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+            self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _take_counted(self, data: bytes) -> None:
+        left = self._left or 0
+        if len(data) < left:
+            self._left = left - len(data)
+            self._deliver(data)
+            return
+        self._left = 0
+        self.is_whole = True
+        self.has_surplus = len(data) > left
+        if left:
+            self._deliver(data[:left])
+
+
+def _too_large() -> UpstreamBrokeOff:
+    return UpstreamBrokeOff("The head of the upstream's answer is too large.", arrived=True)
+
+
+def _more_than_an_answer() -> UpstreamBrokeOff:
+    return UpstreamBrokeOff("The upstream sent more than its answer.", arrived=True)
+
+
+def _failure_of(error: Exception) -> UpstreamBrokeOff:
+    cause = error.__context__  # what a callback of ours raised, httptools wraps
+    if isinstance(cause, UpstreamBrokeOff):
+        return cause
+    return UpstreamBrokeOff("The upstream's answer is not valid HTTP.", arrived=True)

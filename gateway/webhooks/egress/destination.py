@@ -1,0 +1,67 @@
+"""Whether a webhook may go where a URL says: asked when a job is submitted, and again each time it is sent."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+from gateway.errors import refuse
+from gateway.model.request import Reason
+from gateway.webhooks.egress.resolver import NotFound
+from gateway.webhooks.egress.rules import Rules
+from gateway.webhooks.egress.url import Target, read_url
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
+# One sentence for a host that is not allowed, one that leads to a forbidden address, and one that is neither allowed
+# by its name nor found: whoever asks learns nothing of names and addresses inside the network.
+_NOT_ALLOWED: Final = "webhook_url: its host is not among those that webhooks may go to (webhooks.out.allow)"
+_NOT_FOUND: Final = "webhook_url: the address of its host can't be found just now"
+
+
+class Destination(NamedTuple):
+    """Where a webhook goes: what its URL says, and the addresses that may be connected to, and no others."""
+
+    target: Target
+    addresses: tuple[Address, ...]
+
+    @property
+    def name(self) -> str:
+        """Host and port, for logs and for the ledger's column."""
+        return self.target.authority
+
+
+async def check(url: str | None, rules: Rules, resolve: Resolve) -> Destination | None:
+    """Checks a URL, and every address that its host has. None for no URL.
+
+    It may be awaited in a Drive, if `resolve` may.
+
+    Raises:
+        Refused: field_refused, with a sentence that repeats nothing of the URL.
+    """
+    if url is None:
+        return None
+    try:
+        return await find(url, rules, resolve)
+    except NotFound:
+        detail = _NOT_FOUND if rules.names_host(read_url(url)) else _NOT_ALLOWED
+        raise refuse(Reason.FIELD_REFUSED, detail) from None
+
+
+async def find(url: str, rules: Rules, resolve: Resolve) -> Destination:
+    """The same, for who can try again later.
+
+    Raises:
+        Refused: it may not go there.
+        NotFound: its addresses are not known now.
+    """
+    try:
+        target = read_url(url)
+    except ValueError as error:
+        raise refuse(Reason.FIELD_REFUSED, f"webhook_url: {error}") from None
+    if not rules.may_allow(target):
+        raise refuse(Reason.FIELD_REFUSED, _NOT_ALLOWED)
+    literal = target.literal
+    addresses = tuple(await resolve(target.host, target.port)) if literal is None else (literal,)
+    if not rules.allows(target, addresses):
+        raise refuse(Reason.FIELD_REFUSED, _NOT_ALLOWED)
+    return Destination(target, addresses)

@@ -1,0 +1,50 @@
+"""Hands a verified webhook on to a service of the operator's own."""
+
+import asyncio
+import ssl
+import time
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from gateway.aio.bounded_connector import BoundedConnector, bounded_context
+from gateway.aio.iteration import Iteration
+
+_SUCCESS: Final = range(200, 300)
+
+
+class NotTaken(Exception):
+    """Why the service did not take it, in words of ours."""
+
+
+async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
+    """Sends a body by POST, within `deadline` seconds; nothing of the answer counts but that it is 2xx.
+
+    Raises:
+        NotTaken: it is not, or there is none.
+    """
+    try:
+        context = await asyncio.to_thread(bounded_context) if url.lower().startswith("https:") else True
+        async with asyncio.timeout(deadline), _session(context) as session:
+            sent = {"Content-Type": "application/json", "User-Agent": "document-gateway", **headers}
+            response = await session.post(URL(url, encoded=True), data=body, headers=sent, allow_redirects=False)
+            status = response.status
+            response.close()
+    except TimeoutError:
+        raise NotTaken("no answer in time") from None
+    except (aiohttp.ClientError, OSError, ValueError):  # ValueError: what only resembles HTTP
+        raise NotTaken("no connection, or no answer") from None
+    if status not in _SUCCESS:
+        raise NotTaken(f"the answer is {status}")
+
+
+def _session(context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+    iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
+    return aiohttp.ClientSession(
+        connector=BoundedConnector(iteration, force_close=True, ssl=context),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the deadline is our own
+        auto_decompress=False,
+        trust_env=False,
+    )

@@ -1,0 +1,176 @@
+"""Takes webhooks that come in: verifies them, and hands each request_id on once, across replicas.
+
+    first      -> handed on: 200 processed, and known for `remember`; or not taken: 502, and forgotten, so that the
+                  sender's next try is a first one again
+    meanwhile  -> waits for what comes of the first; 503 when that takes too long
+    afterwards -> 200 already processed
+
+What is handed on is handed on to the end, though the sender may leave: its next try asks for the outcome.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from gateway.config.settings.webhooks import WebhookIn
+from gateway.errors import LedgerUnavailable, Refused, refuse
+from gateway.ledger.inbound_webhooks import Taken, give_back, handled, take
+from gateway.ledger.ledger import Ledger
+from gateway.model.request import Denial, Reason
+from gateway.webhooks.inbound.forward import NotTaken, hand_on
+from gateway.webhooks.inbound.verification import Incoming, check_head, read
+
+_LEASE: Final = 10.0  # beyond the longest wait for forward_to
+_LOOK_EVERY: Final = 0.25
+_MOST_AT_ONCE: Final = 256
+_TRIES: Final = (0.0, 0.5, 2.0)
+_RETRY_AFTER: Final = 5
+log = structlog.get_logger()
+
+
+class Answered(NamedTuple):
+    """What a sender is answered: the status, what metrics and logs call it, and the body, JSON."""
+
+    status: int
+    word: str
+    body: bytes
+
+
+PROCESSED: Final = "processed"
+ALREADY: Final = "already processed"
+
+
+class Receiver:
+    """Takes webhooks. Used on one loop.
+
+    Args:
+        ledger: where it is known what was handed on.
+        settings: webhooks.in as it is now.
+        wall: seconds since the epoch.
+    """
+
+    def __init__(
+        self, ledger: Ledger, settings: Callable[[], Sequence[WebhookIn]], wall: Callable[[], float]
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._wall = wall
+        self._tasks: set[asyncio.Task[Answered]] = set()
+
+    def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> int:
+        """Judges one by its head; gives the largest body in bytes that it may have.
+
+        Raises:
+            Refused: route_not_found; unauthenticated, when no body could make it believed.
+        """
+        found = self._find(name)
+        check_head(found, headers, self._wall())
+        return found.body_limit
+
+    async def take(
+        self, name: str, headers: Mapping[bytes, Sequence[bytes]], body: bytes, request: str | None = None
+    ) -> Answered:
+        """Takes one. It may be awaited in a Drive (gateway/aio/drive.py), and given up: what was begun goes on.
+
+        Args:
+            name: the last part of the path.
+            headers: values by names in lower case.
+            body: its bytes as they came.
+            request: the id of the request, which is handed on as X-Request-Id.
+
+        Raises:
+            Refused: route_not_found, unauthenticated, body_too_large, body_malformed; upstream_unreachable when it
+                could not be handed on; ledger_unavailable, when that is so, or another try of it takes too long.
+        """
+        found = self._find(name)
+        if len(body) > found.body_limit:
+            raise refuse(Reason.BODY_TOO_LARGE, f"The body is larger than {found.body_limit} bytes.")
+        incoming = read(found, headers, body, self._wall())
+        if len(self._tasks) >= _MOST_AT_ONCE:
+            raise _later("Too many webhooks are being handed on.")
+        task = asyncio.get_running_loop().create_task(self._take(found, incoming, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def close(self, within: float) -> None:
+        """Waits so many seconds for what is being handed on, then ends it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+        left = [*self._tasks]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _find(self, name: str) -> WebhookIn:
+        found = next((entry for entry in self._settings() if entry.name == name), None)
+        if found is None:
+            raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
+        return found
+
+    async def _take(self, settings: WebhookIn, incoming: Incoming, request: str | None) -> Answered:
+        try:
+            async with asyncio.timeout(settings.timeout + _LEASE):
+                lease = await self._lease(settings, incoming)
+        except LedgerUnavailable:
+            raise _later("The ledger is not available.") from None
+        except TimeoutError:
+            raise _later("This webhook is still being handed on by another request.") from None
+        if lease is None:
+            return _answered(ALREADY)
+        await self._hand_on(settings, incoming, request, lease)
+        return _answered(PROCESSED)
+
+    async def _lease(self, settings: WebhookIn, incoming: Incoming) -> int | None:
+        """Waits until nobody else hands it on: the end of a lease of our own, or None when it was handed on."""
+        while True:
+            now = self._wall()
+            until = int(now + settings.timeout + _LEASE)
+            taken = await self._ledger.write(lambda c: take(c, settings.name, incoming.request_id, now, until))  # noqa: B023 -- it is awaited here
+            if taken is not Taken.BUSY:
+                return until if taken is Taken.FIRST else None
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _hand_on(self, settings: WebhookIn, incoming: Incoming, request: str | None, lease: int) -> None:
+        name, request_id = settings.name, incoming.request_id
+        headers = {} if request is None else {"X-Request-Id": request}
+        try:
+            await hand_on(settings.forward_to, incoming.body, headers, settings.timeout)
+        except NotTaken as error:
+            log.warning("webhook not handed on", webhook=name, why=str(error))
+            await self._forget(name, request_id, lease)
+            detail = "The service that webhooks are handed on to did not take it."
+            raise Refused(Denial(Reason.UPSTREAM_UNREACHABLE, detail, title="Webhook not taken")) from None
+        until = self._wall() + settings.remember
+        for pause in _TRIES:
+            await asyncio.sleep(pause)
+            try:
+                await self._ledger.write(lambda c: handled(c, name, request_id, lease, until))
+            except LedgerUnavailable:
+                continue
+            return
+        log.error("webhook handed on but not noted", webhook=name)
+        raise _later("The ledger is not available.")
+
+    async def _forget(self, name: str, request_id: str, lease: int) -> None:
+        # Once: by the time of another try somebody else may have a lease that ends in the same second.
+        try:
+            await self._ledger.write(lambda c: give_back(c, name, request_id, lease))
+        except LedgerUnavailable:
+            log.warning("webhook waits for its lease", webhook=name)
+
+    def _ended(self, task: "asyncio.Task[Answered]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at here when the sender has left
+
+
+def _later(detail: str) -> Refused:
+    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER, title="Try again later"))
+
+
+def _answered(word: str) -> Answered:
+    return Answered(200, word, json.dumps({"status": word}).encode())

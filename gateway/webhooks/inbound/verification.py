@@ -1,0 +1,102 @@
+"""What a webhook that came in says, and whether it may be believed: pure.
+
+The body is read as JSON with one reading only (a member that is there twice is refused): what is compared here is
+what the service behind reads.
+"""
+
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from gateway.config.settings.webhooks import WebhookIn
+from gateway.errors import Refused, refuse
+from gateway.http.strict_json import MOST_MARKS, read_object
+from gateway.model.request import Reason
+from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TIME, Sent, is_signed, may_be_signed
+
+_TOLERANCE: Final = 300.0
+_SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
+_LONGEST: Final = 256
+_MALFORMED: Final = (
+    "The body must be one JSON object whose request_id is a text of 1 to 256 characters, "
+    f"with {MOST_MARKS:,} quotation marks, commas and brackets at the most."
+)
+_UNSIGNED: Final = Sent(None, None, None, None)
+
+
+class Incoming(NamedTuple):
+    """A webhook that is believed: which job it is about, and the body that is handed on."""
+
+    request_id: str
+    body: bytes
+
+
+def read(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float) -> Incoming:
+    """Judges a webhook; the names of headers are in lower case.
+
+    A body that has the secret in it is handed on without that member, written anew; any other byte for byte.
+
+    Raises:
+        Refused: unauthenticated, or, once it is believed, body_malformed.
+    """
+    sent = _sent(headers)
+    if sent == _UNSIGNED and settings.accept_body_secret:
+        members = read_object(body)
+        is_believed = members is not None and _tells(members.get(_SECRET), settings.known)
+    else:
+        is_believed = is_signed(body, sent, settings.known, now, _TOLERANCE)
+        members = read_object(body) if is_believed else None
+    if not is_believed:
+        raise _unsigned()
+    request_id = None if members is None else members.get("request_id")
+    if members is None or not isinstance(request_id, str) or not _is_usable(request_id):
+        raise refuse(Reason.BODY_MALFORMED, _MALFORMED)
+    return Incoming(request_id, _without_secret(members, body))
+
+
+def check_head(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
+    """Refuses by its head alone what no body could make believed.
+
+    Raises:
+        Refused: unauthenticated.
+    """
+    sent = _sent(headers)
+    may_tell = sent == _UNSIGNED and settings.accept_body_secret
+    if not may_tell and not may_be_signed(sent, now, _TOLERANCE):
+        raise _unsigned()
+
+
+def _unsigned() -> Refused:
+    return refuse(Reason.UNAUTHENTICATED, "The webhook has no signature that fits, or none at all.")
+
+
+def _without_secret(members: Mapping[str, Any], body: bytes) -> bytes:
+    if _SECRET not in members:
+        return body
+    rest = {name: value for name, value in members.items() if name != _SECRET}
+    try:
+        return json.dumps(rest, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):  # 1e999, which Python reads and JSON has no form for; what nests too deep
+        raise refuse(Reason.BODY_MALFORMED, _MALFORMED) from None
+
+
+def _sent(headers: Mapping[bytes, Sequence[bytes]]) -> Sent | None:
+    """The signature headers; None when one is there twice."""
+    values = [headers.get(name.encode(), ()) for name in (PLAIN, STANDARD_ID, STANDARD_TIME, STANDARD)]
+    if any(len(value) > 1 for value in values):
+        return None
+    return Sent(*(value[0].decode("latin-1").strip(" \t") if value else None for value in values))
+
+
+def _is_usable(request_id: str) -> bool:
+    # A lone surrogate, which JSON can spell, and NUL are nothing that both ledgers could keep.
+    return 0 < len(request_id) <= _LONGEST and request_id.isprintable()
+
+
+def _tells(theirs: Any, secrets: Sequence[bytes]) -> bool:
+    if not isinstance(theirs, str):
+        return False
+    told = theirs.encode("utf-8", "surrogatepass")
+    equal = [hmac.compare_digest(told, secret) for secret in secrets]
+    return any(equal)

@@ -1,0 +1,252 @@
+"""Sends the webhooks that are due, from the ledger, at least once.
+
+Each second, or when it is nudged, it claims what is due and has room, and gives each delivery a task. A claim is a
+lease in the ledger: one replica at a time sends one delivery, and what a dead one has claimed is sent again by
+another when the lease ends. The id of a delivery stays the same, so that a receiver can tell.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+
+from gateway.aio.iteration import Iteration
+from gateway.config.settings.webhooks import WebhooksOut
+from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
+from gateway.ledger.deliveries import Due, Lease, Outcome, claim_due, dead, done, failed, give_up, is_any_due, release
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.letters import counts
+from gateway.webhooks.egress.destination import Resolve, find
+from gateway.webhooks.egress.resolver import NotFound, Saturated
+from gateway.webhooks.egress.rules import Rules
+from gateway.webhooks.outbound.backoff import next_at, pause_after, read_retry_after
+from gateway.webhooks.outbound.circuit_breaker import Breaker
+from gateway.webhooks.outbound.metrics import WebhookMetrics, tell
+from gateway.webhooks.outbound.outcome import Attempt, Result, Trouble
+from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
+from gateway.webhooks.signature import sign
+
+_TURN: Final = 1.0
+_LOOK_EVERY: Final = 30.0
+_LEASE: Final = (
+    60.0  # beyond the longest attempt: the look-up, the last bytes, and an outcome that waits for the ledger
+)
+_NOTE_AGAIN: Final = 1.0
+_SHARE: Final = 4
+# What says that a destination is down. An answer, whatever its status, is one of somebody who is there.
+_DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What an attempt needs of the settings: made once for each version of them."""
+
+    out: WebhooksOut
+    rules: Rules
+    link: Link
+
+
+class Relay:
+    """Sends webhooks until `close`. Used on one loop.
+
+    Args:
+        ledger: where they are.
+        settings: webhooks.out as it is now.
+        resolve: tells the addresses of hosts.
+        wall: seconds since the epoch.
+        clock: seconds, monotonic.
+        dice: a number from 0 to 1, for the jitter.
+        me: names this replica in the ledger: 32 characters at most, another one for each process.
+        metrics: counts.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Callable[[], WebhooksOut],
+        resolve: Resolve,
+        *,
+        wall: Callable[[], float],
+        clock: Callable[[], float],
+        dice: Callable[[], float],
+        me: str,
+        iteration: Iteration,
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._resolve = resolve
+        self._wall = wall
+        self._clock = clock
+        self._dice = dice
+        self._me = me
+        self.metrics = WebhookMetrics()
+        self._iteration = iteration
+        self._breaker = Breaker()
+        self._means: _Means | None = None
+        self._unusable: WebhooksOut | None = None
+        self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Says that something may be due."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Takes a turn each second, or when it is nudged, until it is cancelled; `close` then ends what runs."""
+        look_at = self._clock()
+        while True:
+            self._nudged.clear()
+            try:
+                await self.turn()
+                if self._clock() >= look_at:
+                    look_at = self._clock() + _LOOK_EVERY
+                    await self.look_after()
+            except LedgerUnavailable:
+                pass  # the ledger has told of it
+            except Exception as error:  # noqa: BLE001 -- whatever it is, webhooks are sent on
+                log.error("webhooks could not be sent", error=whereabouts(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TURN):
+                    await self._nudged.wait()
+
+    async def turn(self) -> None:
+        """Claims what is due and begins to send it.
+
+        Raises:
+            LedgerUnavailable: nothing could be claimed.
+        """
+        now = self._wall()
+        room = self._settings().most_in_flight - len(self._tasks)
+        if room <= 0 or not await self._ledger.read(lambda c: is_any_due(c, now)):
+            return
+        means = await self._means_now()  # not before something is due: the system's CAs take 60 ms and some memory
+        if means is None:
+            return
+        until = now + means.out.timeout + _LEASE
+        most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
+        share = max(
+            1, means.out.most_in_flight // _SHARE
+        )  # of one owner: the others go on, whatever his receivers do
+        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms, share))
+        loop = asyncio.get_running_loop()
+        for due in claimed:
+            task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE))
+            self._tasks[task] = due.lease
+            task.add_done_callback(self._ended)
+
+    async def close(self, within: float) -> None:
+        """Waits so many seconds for what is being sent; what is not sent by then is left to others.
+
+        `run` has been cancelled before, for it would claim more.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+        left = dict(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+            with suppress(LedgerUnavailable):  # then they are sent when the leases end
+                await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()))
+
+    async def _means_now(self) -> _Means | None:
+        """The settings of now, made ready; None while they are not usable, for which there is an event."""
+        out = self._settings()
+        if self._means is not None and self._means.out is out:
+            return self._means
+        try:
+            context = await asyncio.to_thread(make_context, out.ca)
+        except SetupError as error:
+            if self._unusable is not out:
+                log.error("webhooks wait", why=str(error))
+                self._unusable = out
+            return None
+        self._means = _Means(out, Rules.of(out.allow), Link(context, self._iteration))
+        return self._means
+
+    async def look_after(self) -> None:
+        """Gives up what waits for paused destinations for too long, and counts.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        now, patience = self._wall(), self._settings().give_up_after
+        for line in self._breaker.rooms(self._clock()):
+            late = partial(give_up, line=line, before=now - patience, now=now)
+            given_up = await self._ledger.write(late)
+            for delivery in given_up:
+                self.metrics.attempted(Result.DEAD)
+                log.error("webhook given up", delivery=delivery, destination=line[0])
+        self.metrics.stand(await self._ledger.read(counts))
+
+    async def _deliver(self, due: Due, means: _Means, deadline: float) -> None:
+        asked = None
+        try:
+            attempt = await self._attempt(due, means)
+            asked = read_retry_after(attempt.retry_after, self._wall())
+        except Exception as error:  # noqa: BLE001 -- a delivery that breaks something must not be tried for ever
+            log.error("webhook broke", delivery=due.lease.id, error=whereabouts(error))
+            attempt = Attempt(Result.RETRIED, None, Trouble.INTERNAL)
+        self._judge(due, attempt)
+        await self._note(due, means.out, attempt, asked, deadline)
+
+    async def _attempt(self, due: Due, means: _Means) -> Attempt:
+        now = self._wall()
+        secrets = means.out.secrets_for(due.owner, now)
+        if secrets is None:
+            return Attempt(Result.REFUSED, None, Trouble.NO_SECRET)
+        try:
+            destination = await find(due.url, means.rules, self._resolve)
+        except Refused:
+            return Attempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
+        except Saturated:  # it says nothing of the destination
+            return Attempt(Result.RETRIED, None, Trouble.INTERNAL)
+        except NotFound:
+            return Attempt(Result.RETRIED, None, Trouble.NOT_FOUND)
+        body = body_of(due.request_id, due.check_url, due.status)
+        headers = sign(secrets, due.lease.id, now, body)
+        return await send(destination, means.link, headers, body, means.out.timeout)
+
+    def _judge(self, due: Due, attempt: Attempt) -> None:
+        line = due.destination, due.owner
+        if attempt.status is not None:
+            if self._breaker.succeeded(line):
+                log.info("webhook destination answers again", destination=due.destination)
+        elif attempt.trouble in _DOWN:
+            pause = self._breaker.failed(line, self._clock())
+            if pause is not None:
+                log.warning("webhook destination paused", destination=due.destination, seconds=round(pause))
+
+    async def _note(self, due: Due, out: WebhooksOut, attempt: Attempt, asked: float | None, deadline: float) -> None:
+        """Writes down what came of an attempt, while the lease lasts: else the delivery is sent once more."""
+        now, outcome = self._wall(), Outcome(attempt.status, attempt.trouble)
+        result, at = attempt.result, None
+        if result is Result.RETRIED:
+            pause = pause_after(due.lease.attempt, self._dice(), asked)
+            at = next_at(now, due.since, out.give_up_after, pause)
+            result = Result.DEAD if at is None else result
+        self.metrics.attempted(result)
+        tell(due, attempt, result, None if at is None else at - now)
+        while self._clock() < deadline:
+            try:
+                if result is Result.DELIVERED:
+                    await self._ledger.write(lambda c: done(c, due.lease, outcome, now))
+                elif at is not None:
+                    await self._ledger.write(lambda c: failed(c, due.lease, outcome, at))
+                else:
+                    await self._ledger.write(lambda c: dead(c, due.lease, outcome, now))
+            except LedgerUnavailable:
+                await asyncio.sleep(_NOTE_AGAIN)
+            else:
+                return
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        del self._tasks[task]
+        self._nudged.set()  # there is room again
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("webhook broke", error=whereabouts(error))

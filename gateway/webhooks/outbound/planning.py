@@ -1,0 +1,50 @@
+"""Where the end of a job is to be told, decided when it is submitted."""
+
+from collections.abc import Callable
+from typing import Final
+
+from gateway.config.settings.webhooks import WebhooksOut
+from gateway.errors import refuse
+from gateway.ledger.deliveries import Planned
+from gateway.model.request import Reason
+from gateway.webhooks.egress.destination import Destination, Resolve, check
+from gateway.webhooks.egress.rules import Rules
+from gateway.webhooks.egress.url import read_url
+
+_UNSIGNED: Final = "webhook_url: there is no secret to sign webhooks for this account with (webhooks.out)"
+
+
+class Planning:
+    """Plans webhooks. `settings` is webhooks.out as it is, `wall` in seconds since the epoch, `new_id` names them."""
+
+    def __init__(
+        self,
+        settings: Callable[[], WebhooksOut],
+        resolve: Resolve,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._settings = settings
+        self._resolve = resolve
+        self._wall = wall
+        self._new_id = new_id
+
+    async def destination(self, url: str | None, owner: str) -> Destination | None:
+        """Where a job's end goes: to what its form says, else to the default; None: nowhere. In a Drive.
+
+        Raises:
+            Refused: field_refused.
+        """
+        out = self._settings()
+        named = (url or "").strip() or None
+        if out.secrets_for(owner, self._wall()) is None:
+            if named is not None and out.is_on:
+                raise refuse(Reason.FIELD_REFUSED, _UNSIGNED)
+            return None
+        if named is None and out.default_url is not None:
+            return Destination(read_url(out.default_url), ())  # checked when it is sent: no fault of who submits now
+        return await check(named, Rules.of(out.allow), self._resolve)
+
+    def planned(self, where: Destination, job: tuple[str, str], owner: str, check_url: str | None) -> Planned:
+        """The webhook of a job, which is upstream and id."""
+        return Planned(self._new_id(), *job, owner, where.target.url, where.name, check_url)

@@ -1,0 +1,152 @@
+"""One attempt to deliver a webhook.
+
+The receiver is hostile until it has answered: it may be silent, send without an end, byte by byte, or elsewhere. All
+of an attempt has one deadline, nothing that the receiver sends is kept but its status and Retry-After, and it costs
+nobody else anything but one of the places that relay.py gives away. The connection is made to the addresses that were
+checked, whatever the name resolves to by then; the certificate is judged by the name.
+"""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from gateway.aio.bounded_connector import BoundedConnector
+from gateway.aio.iteration import Iteration
+from gateway.errors import SetupError
+from gateway.webhooks.egress.destination import Address, Destination
+from gateway.webhooks.outbound.outcome import Attempt, Result, Trouble, judge
+
+_MOST_READ: Final = 4096
+_READ_SECONDS: Final = 1.0
+_HEADERS: Final = {
+    "Content-Type": "application/json",
+    "User-Agent": "document-gateway",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+}
+
+
+class _Checked(AbstractResolver):
+    """Knows the addresses that were checked, whatever is asked for."""
+
+    def __init__(self, addresses: tuple[Address, ...]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        del family
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,  # noqa: PLR2004 -- IPv4
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class Link(NamedTuple):
+    """What receivers' certificates are judged by, and the iteration of the loop that all connections share."""
+
+    context: ssl.SSLContext
+    iteration: Iteration
+
+
+def make_context(ca: Path | None) -> ssl.SSLContext:
+    """What receivers' certificates are judged by: the system's CAs and those of a file. It reads files.
+
+    Raises:
+        SetupError: the file can't be read, or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_ecdh_curve("prime256v1")  # or the receiver may ask for a key of ffdhe8192: a quarter of a second
+    if ca is not None:
+        try:
+            context.load_verify_locations(ca)
+        except (OSError, ssl.SSLError):  # SSLError is an OSError, whose text is of no use
+            raise SetupError(f"webhooks.out.ca: {ca} can't be read, or holds no PEM certificate") from None
+    return context
+
+
+async def send(
+    destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
+) -> Attempt:
+    """Sends a webhook once: `deadline` seconds until the answer's head, and one more at the most.
+
+    Whatever the receiver does is an Attempt.
+    """
+    try:
+        return await _exchange(destination, link, headers, body, deadline)
+    except TimeoutError:
+        return Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
+    except (aiohttp.ClientSSLError, ssl.SSLError):
+        return Attempt(Result.RETRIED, None, Trouble.TLS)
+    except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, ValueError):  # ValueError: what resembles HTTP
+        return Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
+    except (aiohttp.ClientError, OSError):
+        return Attempt(Result.RETRIED, None, Trouble.CONNECTION)
+
+
+async def _exchange(
+    destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
+) -> Attempt:
+    url = URL(destination.target.url, encoded=True)
+    async with _session(destination, link) as session:
+        async with asyncio.timeout(deadline):
+            response = await session.post(url, data=body, headers={**_HEADERS, **headers}, allow_redirects=False)
+        try:
+            await _take_leave(response)
+            return judge(response.status, response.headers.get("Retry-After"))
+        finally:
+            response.close()
+
+
+def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
+    # One for each attempt: nothing of one receiver, be it a connection or a cookie, is ever used for another.
+    connector = BoundedConnector(
+        link.iteration,
+        resolver=_Checked(destination.addresses),
+        use_dns_cache=False,
+        force_close=True,
+        ssl=link.context,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # there is one deadline, and it is our own
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def _take_leave(response: aiohttp.ClientResponse) -> None:
+    """Reads a little of what follows, so that a receiver that is all right sees no connection reset."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(_READ_SECONDS):
+            left = _MOST_READ
+            while left > 0 and (piece := await response.content.read(left)):
+                left -= len(piece)
+
+
+def body_of(request_id: str, check_url: str | None, status: str) -> bytes:
+    """The body, as Datalab sends it, and the status: complete or failed. No result is in it."""
+    members = {"request_id": request_id, "request_check_url": check_url, "status": status}
+    return json.dumps(members, separators=(",", ":")).encode()

@@ -1,0 +1,445 @@
+"""A lease on every path: what the ledger could not be told it is told again, and nothing is sold twice or lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Table
+
+import gateway.admission.admission
+from gateway.admission.admission import Admission, Lease
+from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
+from gateway.ledger.accounts import standing_of
+from gateway.ledger.deliveries import Planned
+from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import NewJob
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
+from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
+from gateway.limits.quotas import Standing, Used
+from gateway.model.request import Identity, Permit, Profile, Reason
+from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile, rows_of
+from tests.support.pure import make_permit
+from tests.support.waiting import eventually
+
+ACCOUNT = "key:ci"
+TTL = 3600.0
+PROFILE = make_profile(pages_per_day=100, concurrent_requests=3)
+ASK = Ask(10, 5, "fast")
+JOB = NewJob("job", "default", "/api/v1/marker", "https://gateway.test/api/v1/marker/job")
+WEBHOOK = Planned("w1", "default", "job", ACCOUNT, "https://hook.test/", "hook.test:443", JOB.check_url)
+UNKNOWN = ["before", "after"]
+
+
+class Told:
+    """What the metrics were told."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[str, int, int]] = []
+        self.crossings: list[frozenset[str]] = []
+        self.ratios: dict[str, float] = {}
+
+    def pages(self, account: str, settled: int, refunded: int) -> None:
+        self.settled.append((account, settled, refunded))
+
+    def stands(self, account: str, ratios: dict[str, float]) -> None:
+        assert account == ACCOUNT
+        self.ratios = ratios
+
+    def crossed(self, account: str, limits: frozenset[str]) -> None:
+        assert account == ACCOUNT
+        self.crossings.append(limits)
+
+
+class Desk:
+    """Admission on a ledger that fails as it is told, at a moment that tests set."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.now = NOON
+        self.faulty = Faulty(engine)
+        self.ledger = Ledger(self.faulty)
+        self.told = Told()
+        names = (f"r{number}" for number in count(1))
+        self.admission = Admission(self.ledger, self.told, lambda: self.now, lambda: next(names), me="us")
+        self.engine = engine
+
+    def permit(self, profile: Profile = PROFILE) -> Permit:
+        identity = Identity("ci", ACCOUNT, profile, account=ACCOUNT)
+        return make_permit(identity=identity)
+
+    async def admit(self, profile: Profile = PROFILE) -> Lease:
+        return await self.admission.admit(self.permit(profile), profile, TTL)
+
+    async def reserved(self) -> Lease:
+        lease = await self.admit()
+        await lease.reserve(ASK)
+        return lease
+
+    def has_written(self, more_than: int) -> bool:
+        return self.faulty.writes > more_than
+
+    async def quiet(self) -> None:
+        """Waits until nothing is left to be told."""
+        await eventually(lambda: not self.admission._tasks)
+        await self.engine.write(assert_sound)
+
+    async def rows(self, table: Table = reservations) -> list[dict[str, Any]]:
+        return await self.engine.read(lambda c: rows_of(c, table))
+
+    async def stage(self) -> Stage | None:
+        rows = await self.rows()
+        return Stage(rows[0]["stage"]) if rows else None
+
+    async def stands(self) -> Standing:
+        found: Standing = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
+        return found._replace(tat=0.0)
+
+    async def settled(self, pages: int | None) -> Settled | None:
+        return await self.engine.write(lambda c: settle(c, "default", "job", pages, self.now, failed=False))
+
+
+@pytest.fixture
+async def desk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    monkeypatch.setattr(gateway.admission.admission, "_TRIES", (0.0,) * 4)
+    made = Desk(engine)
+    yield made
+    await made.admission.close(5.0)
+
+
+def pages(count: int, requests: int = 1, **more: Any) -> Standing:
+    used = Used(requests, count, count * 5)
+    return Standing(day=used, month=used, **more)
+
+
+async def refusal(work: Any) -> Reason:
+    with pytest.raises(Refused) as caught:
+        await work
+    return caught.value.denial.reason
+
+
+async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
+    lease = await desk.reserved()
+    assert await desk.stands() == pages(10, concurrent=1, pages_in_flight=10)
+    assert lease.lines[0].startswith(b'RateLimit-Policy: "requests_per_minute";q=10000;w=60')
+    assert b'"pages_per_day";r=90;t=43200' in lease.lines[1]
+    assert desk.told.ratios["pages_per_day"] == 0.1
+    lease.released()
+    await lease.accepted(JOB)
+    writes = desk.faulty.writes
+    lease.close()
+    lease.close()
+    await desk.quiet()
+    assert desk.faulty.writes == writes
+    assert desk.admission._held == set()
+    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.settled(4) == Settled(ACCOUNT, 4, 6)
+
+
+@pytest.mark.parametrize("is_reserved", [True, False])
+async def test_what_was_not_released_is_given_back(desk: Desk, is_reserved: bool) -> None:
+    lease = await (desk.reserved() if is_reserved else desk.admit())
+    lease.close()
+    lease.close()
+    await desk.quiet()
+    assert await desk.stands() == pages(0, requests=0)
+    assert desk.told.settled == [(ACCOUNT, 0, 10 if is_reserved else 0)]
+
+
+async def test_what_was_released_and_never_answered_is_charged_when_its_time_is_over(desk: Desk) -> None:
+    lease = await desk.reserved()
+    lease.released()
+    lease.close()
+    await desk.quiet()
+    assert await desk.stage() is Stage.ACCEPTED
+    assert await desk.stands() == pages(10, pages_in_flight=10)
+    desk.now += TTL
+    ((account, name),) = await desk.engine.read(lambda c: overdue(c, desk.now))
+    assert await desk.engine.write(lambda c: expire(c, account, name, desk.now)) == Settled(ACCOUNT, 10, 0)
+
+
+async def test_what_the_upstream_refused_is_given_back(desk: Desk) -> None:
+    lease = await desk.reserved()
+    lease.released()
+    lease.refused()
+    lease.close()
+    await desk.quiet()
+    assert await desk.stands() == pages(0, requests=0)
+
+
+async def test_whose_job_it_is_is_in_the_ledger_before_its_client_knows(desk: Desk) -> None:
+    lease = await desk.reserved()
+    assert (lease.owner, lease.upstream) == (ACCOUNT, "default")
+    lease.released()
+    await lease.accepted(JOB, WEBHOOK)
+    (row,) = await desk.rows(jobs)
+    assert row == {
+        **JOB._asdict(), "upstream": "default", "reservation": "r1", "account": ACCOUNT, "owner": ACCOUNT,
+        "state": JobState.RUNNING, "created_at": NOON, "watcher": "us", "ended_at": None, "expires_at": None,
+        "changed_at": row["changed_at"], "read_at": None,
+    }  # fmt: skip
+    (row,) = await desk.rows(deliveries)
+    assert (row["id"], row["request_id"], row["url"]) == ("w1", "job", WEBHOOK.url)
+
+
+async def test_an_answer_without_an_id_is_charged_and_nobodys_job(desk: Desk) -> None:
+    lease = await desk.reserved()
+    lease.released()
+    await lease.accepted(None)
+    lease.close()
+    await desk.quiet()
+    assert await desk.stage() is Stage.ACCEPTED
+    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert await desk.rows(jobs) == await desk.rows(deliveries) == []
+
+
+async def test_a_refused_submit_costs_one_transaction(desk: Desk) -> None:
+    for _ in range(3):
+        await desk.admit()
+    writes = desk.faulty.writes
+    assert await refusal(desk.admit()) is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
+    await desk.quiet()
+    assert desk.faulty.writes == writes + 1
+    assert len(desk.admission._held) == 3
+
+
+async def test_a_refusal_of_pages_gives_the_place_back(desk: Desk) -> None:
+    lease = await desk.admit()
+    with pytest.raises(Refused) as caught:
+        await lease.reserve(Ask(101, 5, "fast"))
+    assert caught.value.denial.reason is Reason.BUDGET_EXHAUSTED
+    assert caught.value.denial.lines == lease.lines != ()
+    lease.close()
+    await desk.quiet()
+    assert await desk.stands() == pages(0, requests=0)
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+async def test_an_admission_of_unknown_outcome_is_ended(desk: Desk, fault: str) -> None:
+    desk.faulty.faults = [fault, "before", fault]
+    assert await refusal(desk.admit()) is Reason.LEDGER_UNAVAILABLE
+    await desk.quiet()
+    assert await desk.rows() == []
+    assert await desk.stands() == pages(0, requests=0)
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+@pytest.mark.parametrize("retry", UNKNOWN)
+async def test_a_reservation_of_unknown_outcome_is_ended(desk: Desk, fault: str, retry: str) -> None:
+    lease = await desk.admit()
+    desk.faulty.faults = [fault, retry, retry]
+    assert await refusal(lease.reserve(ASK)) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+    assert await desk.stands() == pages(0, requests=0)
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+async def test_an_acceptance_of_unknown_outcome_is_charged_unless_it_is_settled(desk: Desk, fault: str) -> None:
+    lease = await desk.reserved()
+    lease.released()
+    desk.faulty.faults = [fault, fault]
+    assert await refusal(lease.accepted(JOB, WEBHOOK)) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+    assert await desk.stage() is Stage.ACCEPTED
+    assert await desk.stands() == pages(10, pages_in_flight=10)
+    assert len(await desk.rows(jobs)) == len(await desk.rows(deliveries)) == (1 if fault == "after" else 0)
+    known = await desk.settled(4)
+    assert known == (Settled(ACCOUNT, 4, 6) if fault == "after" else None)
+
+
+async def test_pages_are_given_back_however_long_the_ledger_is_away(desk: Desk) -> None:
+    lease = await desk.reserved()
+    desk.faulty.is_away = True
+    lease.close()
+    await eventually(lambda: desk.faulty.writes > 20)  # many more than _TRIES
+    desk.now += 120
+    desk.faulty.is_away = False
+    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))  # another process thought it dead
+    await desk.quiet()
+    assert (await desk.stands()).day.pages == 0
+
+
+async def test_a_mere_place_is_left_to_its_expiry_when_the_ledger_stays_away(desk: Desk) -> None:
+    await desk.admit()
+    desk.faulty.is_away = True
+    assert await refusal(desk.admit()) is Reason.LEDGER_UNAVAILABLE
+    await desk.quiet()
+    assert desk.ledger.problem == "as it was told"
+    assert desk.admission._held == {"r1"}
+
+
+async def test_one_id_for_two_jobs_is_the_fault_of_the_upstream(desk: Desk) -> None:
+    first, second = await desk.reserved(), await desk.reserved()
+    for lease in (first, second):
+        lease.released()
+    await first.accepted(JOB)
+    with pytest.raises(UpstreamBrokeOff):
+        await second.accepted(JOB, WEBHOOK)
+    second.close()
+    await desk.quiet()
+    assert [row["reservation"] for row in await desk.rows(jobs)] == ["r1"]
+    assert await desk.rows(deliveries) == []  # what a job tells its end to is not for another to say
+    assert await desk.stands() == pages(20, requests=2, pages_in_flight=20)  # both may run
+    assert await desk.settled(3) == Settled(ACCOUNT, 3, 7)
+
+
+async def test_a_lease_that_was_reclaimed_while_its_body_came_says_try_again(desk: Desk) -> None:
+    lease = await desk.admit()
+    desk.now += 61
+    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))
+    assert await refusal(lease.reserve(ASK)) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+    assert await desk.stands() == pages(0, requests=0)
+
+
+async def test_a_job_whose_place_the_ledger_has_lost_is_nobodys(desk: Desk) -> None:
+    """The file was replaced by an older one, say: nobody is told of a job that nobody would own."""
+    lease = await desk.admit()
+    lease.released()
+    desk.now += 61
+    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))
+    assert await refusal(lease.accepted(JOB)) is Reason.LEDGER_UNAVAILABLE
+    lease.close()
+    await desk.quiet()
+    assert await desk.rows(jobs) == await desk.rows() == []
+
+
+async def take(step: str, desk: Desk, lease: Lease | None) -> None:
+    if lease is None:
+        await desk.admit()
+    elif step == "reserve":
+        await lease.reserve(ASK)
+    else:
+        await lease.accepted(JOB)
+
+
+@pytest.mark.parametrize("step", ["admit", "reserve", "accept"])
+async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(desk: Desk, step: str) -> None:
+    """The step goes on; what ends it waits for it, so that it never comes first."""
+    go = asyncio.Event()
+    inner = desk.faulty._engine
+
+    class Slow:
+        read = inner.read
+        report = inner.report
+        close = inner.close
+
+        async def write(self, work: Any, *, durable: bool = False, of: str = "") -> Any:
+            await go.wait()
+            return await inner.write(work, durable=durable, of=of)
+
+        async def guarded(self, work: Any, *, of: str = "") -> Any:
+            await go.wait()
+            return await inner.guarded(work, of=of)
+
+    lease = None if step == "admit" else await (desk.reserved() if step == "accept" else desk.admit())
+    if lease is not None and step == "accept":
+        lease.released()
+    desk.faulty._engine = Slow()
+    before = desk.faulty.writes
+    task = asyncio.ensure_future(take(step, desk, lease))
+    await eventually(lambda: desk.faulty.writes > before)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    if lease is not None:
+        lease.close()
+    go.set()
+    await desk.quiet()
+    if step == "accept":
+        assert await desk.settled(4) == Settled(ACCOUNT, 4, 6)  # the id that was written stays known
+    else:
+        assert await desk.stands() == pages(0, requests=0)
+
+
+async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_then(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.admission.admission, "_RENEWED", 0.0)
+    await desk.reserved()
+    await (await desk.reserved()).accepted(JOB)
+    running = asyncio.ensure_future(desk.admission.run())
+    for fault in ("before", "after", ""):
+        desk.faulty.faults = [fault]
+        desk.now += 30
+        before = desk.faulty.writes
+        await eventually(partial(desk.has_written, before + 2))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    ends = {row["id"]: row["expires_at"] - NOON for row in await desk.rows()}
+    assert ends == {"r1": 90 + 60, "r2": TTL}
+
+
+async def test_a_fault_of_ours_does_not_end_the_renewal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.admission.admission, "_RENEWED", 0.0)
+    turns = count()
+
+    def fails(*_: Any) -> None:
+        if next(turns) < 2:
+            raise KeyError("ours")
+
+    monkeypatch.setattr(gateway.admission.admission, "_renew", fails)
+    desk.admission.hold("r1")
+    running = asyncio.ensure_future(desk.admission.run())
+    await eventually(lambda: next(turns) > 5)
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_soft_limit_is_told_once_when_it_is_crossed(desk: Desk) -> None:
+    profile = make_profile(pages_per_day=100, soft_limit=0.5)
+    for expected in (frozenset(), frozenset({"pages_per_day"}), frozenset()):
+        lease = await desk.admit(profile)
+        await lease.reserve(Ask(30, 1, ""))
+        assert desk.told.crossings[-1] == expected
+    assert lease.lines[-1] == b"X-Gateway-Soft-Limit: pages_per_day"
+
+
+async def test_how_an_account_stands_is_told_or_that_nobody_knows(desk: Desk) -> None:
+    await desk.reserved()
+    assert (await desk.admission.tell(desk.permit())).day == Used(1, 10, 50)
+    desk.faulty.is_away = True
+    assert await refusal(desk.admission.tell(desk.permit())) is Reason.LEDGER_UNAVAILABLE
+
+
+async def test_the_end_waits_for_what_is_still_to_be_told_but_not_for_ever(desk: Desk) -> None:
+    lease = await desk.reserved()
+    lease.close()
+    await desk.admission.close(5.0)
+    assert await desk.stands() == pages(0, requests=0)
+    other = await desk.reserved()
+    desk.faulty.is_away = True
+    other.close()
+    await desk.admission.close(0.05)
+    await eventually(lambda: not desk.admission._tasks)
+    assert await desk.stage() is Stage.REFUNDED  # the first; the other one expires
+
+
+async def test_ledger_tells_of_a_problem_until_it_is_over(desk: Desk) -> None:
+    ledger = desk.ledger
+
+    def nothing(connection: Connection) -> str | None:
+        del connection
+        return None
+
+    async def problem_after(work: Any, *, fails: bool = False) -> str | None:
+        desk.faulty.is_away = fails
+        with suppress(LedgerUnavailable):
+            await work(nothing)
+        return ledger.problem
+
+    assert ledger.problem == "not asked yet"
+    assert await problem_after(ledger.write) is None
+    assert await problem_after(ledger.read, fails=True) == "as it was told"
+    assert await problem_after(ledger.read) is None
+    assert await problem_after(ledger.write, fails=True) == "as it was told"
+    assert await problem_after(ledger.read) == "as it was told"  # to read is not to write
+    assert await problem_after(ledger.write) is None

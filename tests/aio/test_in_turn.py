@@ -1,0 +1,42 @@
+import asyncio
+from functools import partial
+from unittest.mock import ANY
+
+import pytest
+
+from gateway.aio.in_turn import run_in_turn
+from gateway.aio.iteration import MOST_SECONDS, Iteration
+from tests.support.loop import Loop
+
+
+async def test_work_that_cannot_be_divided_waits_for_an_iteration_with_time() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    done: list[int] = []
+
+    def work(number: int) -> int:
+        loop.now += MOST_SECONDS
+        done.append(number)
+        return number
+
+    tasks = [asyncio.ensure_future(run_in_turn(iteration, partial(work, number), number)) for number in range(4)]
+    await asyncio.sleep(0)
+    assert done == [0]
+    tasks[2].cancel()
+    await asyncio.sleep(0)
+    loop.iterate()
+    assert done == [0, 1]
+    loop.iterate()
+    assert done == [0, 1, 3]
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [0, 1, ANY, 3]
+
+
+async def test_what_such_work_raises_reaches_who_waits_for_it() -> None:
+    loop = Loop()
+    iteration = Iteration(loop.clock, loop.call_soon)
+    iteration.add(MOST_SECONDS, 0)
+    task = asyncio.ensure_future(run_in_turn(iteration, lambda: 1 // 0))
+    await asyncio.sleep(0)
+    loop.iterate()
+    with pytest.raises(ZeroDivisionError):
+        await task

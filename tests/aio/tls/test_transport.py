@@ -1,0 +1,515 @@
+"""transport.py between a scripted socket and OpenSSL's own client: its turns, its states, its end."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.aio.tls.engine import RECORDS_AT_ONCE
+from gateway.aio.tls.transport import RECORD, TlsBuffers, TlsTransport
+from gateway.aio.turn import MOST_BYTES, MOST_CHUNKS
+from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
+from tests.support.iteration import iteration_now
+from tests.support.keyupdates import Sealing
+
+READ = 262_144
+MOST_OF_A_TURN = MOST_CHUNKS // RECORD + RECORDS_AT_ONCE
+
+
+class Raw:
+    """A socket's transport, by what was asked of it."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.is_reading = True
+        self.calls: list[str] = []
+        self.unsent = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        assert self.is_reading
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.is_reading
+        self.is_reading = True
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+    def is_closing(self) -> bool:
+        return "close" in self.calls or "abort" in self.calls
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.calls.append(f"limits {high} {low}")
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.1", 7)}.get(name, default)
+
+
+class Above:
+    """The protocol in the clear, by what it heard; `pauses` after so many bytes."""
+
+    def __init__(self) -> None:
+        self.transport: TlsTransport | None = None
+        self.got: list[bytes] = []
+        self.heard: list[str] = []
+        self.error: Exception | None = None
+        self.pauses = False
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.got)
+
+    def connection_made(self, transport: TlsTransport) -> None:
+        self.heard.append("made")
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.got.append(data)
+        if self.pauses:
+            self.transport.pause_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.heard.append("lost")
+        self.error = error
+
+    def pause_writing(self) -> None:
+        self.heard.append("pause")
+
+    def resume_writing(self) -> None:
+        self.heard.append("resume")
+
+
+class Pair:
+    """Our side, and the other: OpenSSL by itself."""
+
+    def __init__(
+        self,
+        certificates: Path,
+        *,
+        as_client: bool = False,
+        trusts: bool = True,
+        version: ssl.TLSVersion | None = None,
+    ) -> None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        client = ssl.create_default_context(cafile=str(certificates / "ca.pem") if trusts else None)
+        client.maximum_version = version or ssl.TLSVersion.TLSv1_3
+        self.server, self.client = server, client
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.raw, self.above = Raw(), Above()
+        loop, self.iteration = asyncio.get_running_loop(), iteration_now()
+        if as_client:
+            self.peer = server.wrap_bio(self.incoming, self.outgoing, server_side=True)
+            self.tls = TlsTransport(client, self.above, TlsBuffers(), loop, self.iteration, server="localhost")
+        else:
+            self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+            self.tls = TlsTransport(server, self.above, TlsBuffers(), loop, self.iteration)
+
+    def ask(self, chain: Path, key: Path) -> None:
+        """A server that asks for a certificate, and a client that has this chain; the connection is made."""
+        self.server.load_verify_locations(chain)
+        self.server.verify_mode = ssl.CERT_OPTIONAL
+        self.client.load_cert_chain(chain, key)
+        self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), asyncio.get_running_loop(), self.iteration)
+        self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
+
+    async def begin(self) -> None:
+        self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
+        for _ in range(4):  # flights; in each, our turn may end between two records
+            self.take()
+            with_want(self.peer.do_handshake)
+            self.give(self.outgoing.read())
+            for _ in range(8):
+                await asyncio.sleep(0)
+        assert self.tls.opened.done()
+        self.take()
+
+    def take(self) -> None:
+        """The other side gets what ours wrote."""
+        self.incoming.write(bytes(self.raw.written))
+        self.raw.written.clear()
+
+    def give(self, data: bytes) -> None:
+        """Ours reads so much at once."""
+        if data:
+            self.tls.get_buffer(-1)[: len(data)] = data
+            self.tls.buffer_updated(len(data))
+
+    async def pour(self, data: bytes) -> list[int]:
+        """Ours reads all of it, when it reads; how many bytes it delivered in each turn of the loop."""
+        seen = [len(self.above.data)]
+        for piece in cut(data, READ):
+            while not self.raw.is_reading:
+                await asyncio.sleep(0)
+                seen.append(len(self.above.data))
+            self.give(piece)
+            seen.append(len(self.above.data))
+        for _ in range(3 * len(data) // RECORDS_AT_ONCE + 3):
+            seen.append(len(self.above.data))
+            if self.raw.is_reading:
+                break
+            await asyncio.sleep(0)
+        return [after - before for before, after in pairwise(seen)]
+
+    def records(self, sizes: list[int]) -> bytes:
+        """As many records of the other side as there are sizes."""
+        for size in sizes:
+            self.peer.write(b"x" * size)
+        return self.outgoing.read()
+
+
+def cut(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[place : place + size] for place in range(0, len(data), size))
+
+
+def with_want(shake: Any) -> None:
+    try:
+        shake()
+    except ssl.SSLWantReadError:
+        return
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_records_of_one_byte_take_their_turns(certificates: Path, version: ssl.TLSVersion) -> None:
+    pair = Pair(certificates, version=version)
+    await pair.begin()
+    turns = await pair.pour(pair.records([1] * 30_000))
+    assert pair.above.data == b"x" * 30_000
+    assert max(turns) <= MOST_OF_A_TURN
+    assert pair.raw.is_reading
+    assert "opened" not in repr(pair.tls)
+    assert repr(pair.tls) == "<TlsTransport open waiting=0>"
+
+
+async def test_of_large_records_a_turn_is_bounded_by_bytes(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    turns = await pair.pour(pair.records([16_384] * 256))
+    assert sum(turns) == 256 * 16_384
+    assert max(turns) <= MOST_BYTES + READ
+
+
+def test_whatever_the_records_no_turn_is_longer_and_nothing_is_lost(certificates: Path) -> None:
+    sizes = st.lists(st.one_of(st.just(1), st.integers(1, 40), st.integers(1, 16_384)), min_size=1, max_size=40)
+    repeated = st.tuples(sizes, st.integers(1, 100)).map(lambda given: given[0] * given[1])
+
+    @settings(max_examples=60, deadline=None)
+    @given(repeated, st.lists(st.integers(1, 5000), min_size=1, max_size=30))
+    def holds(sizes: list[int], cuts: list[int]) -> None:
+        async def check() -> None:
+            pair = Pair(certificates)
+            await pair.begin()
+            sizes_in_turns: list[int] = []
+            data = pair.records(sizes)
+            places = [*accumulate(cuts, initial=0), len(data)]
+            for start, end in pairwise(places):
+                sizes_in_turns += await pair.pour(data[start : max(start, end)])
+            ends = list(accumulate(sizes))
+            assert pair.above.data == b"x" * ends[-1]
+            place = 0
+            for size in sizes_in_turns:
+                assert sum(place < end <= place + size for end in ends) <= MOST_OF_A_TURN
+                place += size
+
+        asyncio.run(check())
+
+    holds()
+
+
+async def test_who_pauses_gets_no_more_and_later_all(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.above.pauses = True
+    pair.give(pair.records([1] * 200))
+    assert len(pair.above.data) == RECORDS_AT_ONCE
+    assert not pair.raw.is_reading
+    assert repr(pair.tls).startswith("<TlsTransport open paused waiting=")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(pair.above.data) == RECORDS_AT_ONCE
+    pair.above.pauses = False
+    pair.tls.resume_reading()
+    assert len(pair.above.data) == RECORDS_AT_ONCE  # not within the call
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (pair.above.data, pair.raw.is_reading) == (b"x" * 200, True)
+
+
+async def test_what_is_delivered_once_more_after_a_pause_is_kept(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.above.pauses = True
+    pair.give(pair.records([1] * 100))
+    pair.give(pair.records([2] * 10))
+    pair.above.pauses = False
+    pair.tls.resume_reading()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert pair.above.data == b"x" * 120
+
+
+async def test_what_is_written_is_read(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.tls.write(b"")
+    pair.tls.writelines([b"a" * 50_000, b"b"])
+    pair.take()
+    got = b""
+    while len(got) < 50_001:
+        got += pair.peer.read(65_536)
+    assert got == b"a" * 50_000 + b"b"
+
+
+@pytest.mark.parametrize("as_client", [False, True])
+async def test_to_close_says_so_and_a_server_waits_for_the_others_end(certificates: Path, as_client: bool) -> None:
+    pair = Pair(certificates, as_client=as_client)
+    await pair.begin()
+    late = pair.records([5])
+    pair.tls.write(b"last")
+    pair.tls.close()
+    pair.tls.close()
+    pair.tls.write(b"dropped")
+    pair.take()
+    assert pair.peer.read(100) == b"last"
+    assert pair.peer.read(100) == b""  # close_notify
+    assert pair.raw.calls == (["close"] if as_client else [])
+    assert pair.tls.is_closing()
+    pair.give(late)
+    assert pair.above.data == b""
+    assert pair.tls.eof_received() is False
+    pair.tls.connection_lost(None)
+    assert (pair.above.heard, pair.above.error) == (["made", "lost"], None)
+
+
+async def test_the_others_end_ends_ours(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.peer.write(b"whole")
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.peer.unwrap()
+    pair.give(pair.outgoing.read())
+    assert (pair.above.data, pair.raw.calls) == (b"whole", ["close"])
+    assert pair.raw.written == b""  # no end of ours, which would say that what we wrote is whole
+    pair.tls.connection_lost(None)
+    assert pair.above.error is None
+
+
+@pytest.mark.parametrize(("as_client", "kind"), [(True, ssl.SSLEOFError), (False, type(None))])
+async def test_an_end_without_close_notify_may_be_an_attackers(
+    certificates: Path, as_client: bool, kind: type[object]
+) -> None:
+    pair = Pair(certificates, as_client=as_client)
+    await pair.begin()
+    pair.give(pair.records([9]))
+    assert pair.tls.eof_received() is False
+    pair.tls.connection_lost(None)
+    assert pair.above.heard == ["made", "lost"]
+    assert isinstance(pair.above.error, kind)
+
+
+async def test_a_record_that_was_changed_ends_it_with_an_alert(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    good, bad = pair.records([7]), bytearray(pair.records([7]))
+    bad[-1] ^= 1
+    pair.give(good + bad + pair.records([7]))
+    assert (pair.above.data, pair.raw.calls) == (b"x" * 7, ["close"])
+    pair.take()
+    with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
+        pair.peer.read(1)
+    pair.tls.connection_lost(None)
+    assert isinstance(pair.above.error, ssl.SSLError)
+
+
+@pytest.mark.parametrize(
+    ("hello", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "HTTP_REQUEST"),
+        (b"\x80\x2e\x01\x03\x03" + bytes(60), "SSL 2"),
+        (bytes(40), "WRONG_VERSION"),
+        (records(message(groups(FFDHE8192), shares(FFDHE8192))), "none of its groups"),
+        (records(message(groups(X25519), shares(FFDHE8192))), "finite field"),
+        (records(b"\x01" + vector(3, bytes(9000))), "too long"),
+    ],
+    ids=["http", "ssl2", "zeros", "ffdhe", "ffdhe-share", "long"],
+)
+async def test_what_is_no_hello_is_told(certificates: Path, hello: bytes, words: str) -> None:
+    pair = Pair(certificates)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    pair.give(hello)
+    with pytest.raises(ssl.SSLError, match=words):
+        await pair.tls.opened
+    assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
+    pair.tls.connection_lost(None)
+    pair.tls.pause_writing()
+    pair.tls.resume_writing()
+    assert pair.above.heard == []
+
+
+async def test_a_handshake_has_a_bound(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    with_want(pair.peer.do_handshake)
+    pair.give(pair.outgoing.read())
+    for _ in range(300):
+        pair.give(b"\x14\x03\x03\x00\x01\x01" * 20)  # of no meaning in TLS 1.3, and without end
+        await asyncio.sleep(0)
+    with pytest.raises(ssl.SSLError):
+        await pair.tls.opened
+    assert pair.raw.calls == ["close"]
+
+
+@pytest.mark.parametrize(("length", "is_over"), [(3, True), (80, False)])
+async def test_a_chain_of_certificates_has_a_bound(
+    certificates: Path, tmp_path: Path, length: int, is_over: bool
+) -> None:
+    authority = trustme.CA()
+    client = authority.issue_cert("client@example.com")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(client.cert_chain_pems[0].bytes() + authority.cert_pem.bytes() * (length - 1))
+    client.private_key_pem.write_to_path(tmp_path / "client.key")
+    pair = Pair(certificates)
+    pair.ask(chain, tmp_path / "client.key")
+    for _ in range(4):
+        pair.take()
+        with_want(pair.peer.do_handshake)
+        pair.give(pair.outgoing.read())
+        for _ in range(length):
+            await asyncio.sleep(0)
+    if is_over:
+        await pair.tls.opened
+        assert pair.tls.get_extra_info("peercert")
+    else:
+        with pytest.raises(ssl.SSLError, match="the handshake is too long"):
+            await pair.tls.opened
+        assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
+
+
+async def test_a_client_does_not_take_a_stranger_for_the_server(certificates: Path) -> None:
+    pair = Pair(certificates, as_client=True, trusts=False)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    pair.take()
+    with_want(pair.peer.do_handshake)
+    pair.give(pair.outgoing.read())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await pair.tls.opened
+    assert pair.above.heard == []
+
+
+async def test_who_hangs_up_within_the_handshake_is_told(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    assert pair.tls.eof_received() is False
+    pair.tls.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await pair.tls.opened
+
+
+async def test_who_gave_up_before_the_socket_came_closes_it(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.opened.cancel()
+    pair.tls.abort()
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    assert pair.raw.calls == ["abort"]
+    pair.tls.connection_lost(None)
+    assert (pair.above.heard, pair.tls.is_closing(), pair.tls.get_write_buffer_size()) == ([], True, 0)
+    assert pair.tls.get_extra_info("peername", "none") == "none"
+
+
+async def test_a_handshake_that_nobody_waits_for_is_not_announced(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.opened.cancel()
+    await pair.begin()
+    assert (pair.above.heard, pair.raw.calls) == ([], ["abort"])
+
+
+async def test_the_rest_is_the_sockets(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.raw.unsent = 77
+    pair.tls.set_write_buffer_limits(high=9, low=3)
+    pair.tls.pause_writing()
+    pair.tls.resume_writing()
+    assert pair.raw.calls == ["limits 9 3"]
+    assert pair.above.heard == ["made", "pause", "resume"]
+    assert pair.tls.get_write_buffer_size() == 77
+    assert pair.tls.get_extra_info("peername") == ("192.0.2.1", 7)
+    assert pair.tls.get_extra_info("ssl_object").version() == "TLSv1.3"
+    assert isinstance(pair.tls.get_extra_info("sslcontext"), ssl.SSLContext)
+    assert pair.tls.get_extra_info("peercert") is None
+    pair.tls.abort()
+    assert pair.raw.calls[-1] == "abort"
+
+
+@pytest.mark.parametrize(
+    ("order", "state"),
+    [
+        ("k" * 60 + "d", "open"),
+        (("k" * 60 + "d") * 20, "open"),
+        ("k" * 100 + "d", "closed"),
+        ("d" + "k" * 3000, "closed"),
+    ],
+    ids=["some", "some-again", "more", "flood"],
+)
+@pytest.mark.parametrize("each", [True, False], ids=["each", "together"])
+async def test_messages_of_tls_itself_are_taken_up_to_a_bound(
+    order: str, state: str, each: bool, certificates: Path, tmp_path: Path
+) -> None:
+    pair = Pair(certificates)
+    pair.client.keylog_filename = str(tmp_path / "keys")
+    await pair.begin()
+    sealing = Sealing(tmp_path / "keys", "CLIENT_TRAFFIC_SECRET_0")
+    records = [sealing.key_update() if sort == "k" else sealing.data(b"x") for sort in order]
+    for piece in records if each else [b"".join(records)]:
+        await pair.pour(piece)
+    assert repr(pair.tls).startswith(f"<TlsTransport {state}")
+    assert len(pair.above.data) == (order.count("d") if state == "open" else order.index("k"))
+    assert "lost" not in pair.above.heard  # that is the socket's to say
+
+
+async def test_a_handshake_waits_for_an_iteration_that_has_time_for_it(certificates: Path) -> None:
+    pair = Pair(certificates)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    with_want(pair.peer.do_handshake)
+    pair.iteration.add(1.0, 0)
+    pair.give(pair.outgoing.read())
+    assert (bytes(pair.raw.written), pair.raw.is_reading, pair.tls.waits) == (b"", False, True)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert pair.raw.written.startswith(b"\x16\x03\x03")
+    assert (pair.raw.is_reading, pair.tls.waits) == (True, False)
+    assert pair.tls.waited > 0.0
+
+
+async def test_it_says_that_something_is_still_to_be_read(certificates: Path) -> None:
+    """Also where a turn ends exactly behind what the protocol above waited for."""
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    await pair.pour(pair.records([1]))
+    unread = [pair.tls.has_unread]
+    most = MOST_CHUNKS // RECORD
+    pair.give(pair.records([1] * most))
+    unread.append(pair.tls.has_unread)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    unread.append(pair.tls.has_unread)
+    assert (len(pair.above.data), unread) == (most + 1, [False, True, False])

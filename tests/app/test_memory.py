@@ -1,0 +1,56 @@
+import subprocess
+import sys
+
+import pytest
+
+from gateway.app.memory import GROWTH, Peak, resident_bytes
+
+BASE = 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("looks", "over"),
+    [
+        ([(BASE + GROWTH, True)], [False]),  # it has just grown: perhaps it still does
+        ([(BASE + GROWTH, True), (BASE + GROWTH, True)], [False, True]),
+        ([(BASE + GROWTH - 1, True), (BASE + GROWTH - 1, True)], [False, False]),
+        ([(BASE + GROWTH, False), (BASE + GROWTH, False), (BASE + GROWTH, True)], [False, False, True]),
+        ([(BASE - GROWTH, True), (BASE, True), (BASE, True)], [False, False, True]),
+    ],
+)
+def test_memory_goes_back_when_a_peak_is_over_and_nobody_waits(
+    looks: list[tuple[int, bool]], over: list[bool]
+) -> None:
+    peak = Peak(BASE)
+    assert [peak.is_over(resident, is_idle=is_idle) for resident, is_idle in looks] == over
+
+
+def test_what_does_not_go_back_is_not_asked_for_again() -> None:
+    peak = Peak(BASE)
+    grown = BASE + 2 * GROWTH
+    assert [peak.is_over(grown, is_idle=True) for _ in range(2)] == [False, True]
+    peak.settle(grown)
+    assert [peak.is_over(grown, is_idle=True) for _ in range(3)] == [False] * 3
+
+
+def test_what_is_resident_is_what_the_kernel_says() -> None:
+    assert 10_000_000 < resident_bytes() < 10_000_000_000
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """In a process of its own, with the gateway's own settings: holes between what is still in use go back, too."""
+    script = """
+from gateway.app.memory import resident_bytes, trim
+from gateway.app.process import prepare_process
+prepare_process()
+held = [bytes(200_000) for _ in range(1500)]
+before = resident_bytes()
+held = held[::50]
+freed = resident_bytes()
+trim()
+print(before - resident_bytes(), before - freed)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603 -- ours
+    gone, gone_by_itself = map(int, ran.stdout.split())
+    assert gone > 200_000_000
+    assert gone_by_itself < 100_000_000

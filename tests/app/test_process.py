@@ -1,0 +1,36 @@
+import gc
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.app.process import prepare_process, settle_memory
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def test_the_limit_of_files_is_raised_to_what_may_be() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowered = min(256, before[0])
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowered, before[1]))
+        prepare_process()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert hard == before[1]
+        assert soft == min(hard, 1_048_576)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("collector")
+def test_what_the_start_made_is_never_collected_again() -> None:
+    gc.unfreeze()
+    settle_memory()
+    assert gc.get_freeze_count() > 0
+    assert gc.get_threshold()[0] == 5_000

@@ -1,0 +1,501 @@
+import asyncio
+import os
+import shutil
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+import gateway.app.reload
+from gateway.app.reload import Prepared, Reloader, prepare, watched
+from gateway.app.systemd import Notifier
+from gateway.config.ledger_url import url_of
+from gateway.errors import ConfigurationError, SetupError
+from gateway.tls.contexts import Certificates, fingerprint
+from gateway.tls.dev_certificates import make_development_certificates
+from tests.support.pure import make_settings, write
+from tests.support.waiting import eventually
+
+SECRET = "long-and-random-secret"
+LONG = 60
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("made")
+    for name in ("one", "two"):
+        make_development_certificates(directory / name, [f"{name}.test"])
+    return directory
+
+
+class Site:
+    """A configuration on disk, and what a Reloader makes of it."""
+
+    def __init__(self, directory: Path, made: Path) -> None:
+        self.path = directory / "gateway.yaml"
+        self.directory = directory
+        self.made = made
+        self.environ = {"K": SECRET}
+        self.in_force: list[Prepared] = []
+        self.use_pair("one")
+        (directory / "secret").write_text("from a file")
+        self.write()
+
+    def use_pair(self, certificate: str, key: str | None = None) -> None:
+        shutil.copy(self.made / certificate / "server.pem", self.directory / "server.pem")
+        shutil.copy(self.made / (key or certificate) / "server.key", self.directory / "server.key")
+
+    def swap_key(self, name: str) -> None:
+        """Exchanges the key in one step."""
+        shutil.copy(self.made / name / "server.key", self.directory / "new.key")
+        (self.directory / "new.key").replace(self.directory / "server.key")
+
+    def write(self, **sections: Any) -> None:
+        pair = {"certificate": str(self.directory / "server.pem"), "private_key": str(self.directory / "server.key")}
+        whole: dict[str, Any] = {
+            "network": {"allow": ["10.0.0.0/8"]},
+            "keys": [{"id": "a", "secret": {"env": "K"}}],
+            **sections,
+        }
+        whole["tls"] = {**pair, **sections.get("tls", {})}
+        if sections.get("admin", {}).get("tls"):
+            whole["admin"] = {**sections["admin"], "tls": pair}
+        write(self.directory, whole)
+
+    def prepare(self) -> Prepared:
+        return prepare(self.path, self.environ)
+
+    def reloader(self) -> Reloader:
+        return Reloader(self.path, self.environ, self.prepare(), self.in_force.append, Notifier({}, list))
+
+
+@pytest.fixture
+def site(tmp_path: Path, made: Path) -> Site:
+    return Site(tmp_path, made)
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+# Preparing
+
+
+def test_prepares_all_that_a_configuration_means(site: Site, made: Path) -> None:
+    two = {"certificate": str(made / "two/server.pem"), "private_key": str(made / "two/server.key")}
+    site.write(tls={"certificates": [two]}, admin={"tls": True, "token": {"file": str(site.directory / "secret")}})
+    prepared = site.prepare()
+    assert [pair.names for pair in prepared.pairs] == [("one.test",), ("two.test",)]
+    assert [pair.names for pair in prepared.admin_pairs] == [("one.test",)]
+    assert len(prepared.state.keys) == 1
+    server = (site.directory / "server.pem", site.directory / "server.key")
+    files = [site.path, *server, made / "two/server.pem", made / "two/server.key", *server, site.directory / "secret"]
+    assert list(watched(site.path, prepared.state.settings)) == files
+    assert prepared.fingerprint == fingerprint(files)
+
+
+def test_without_tls_of_its_own_the_admin_listener_has_no_pair(site: Site) -> None:
+    assert site.prepare().admin_pairs == []
+
+
+def test_says_what_is_wrong(site: Site) -> None:
+    site.write(listen={"prot": 1})
+    with pytest.raises(ConfigurationError, match=r"^listen.prot: there is no such setting; did you mean port\?$"):
+        site.prepare()
+    site.write()
+    site.use_pair("one", "two")
+    with pytest.raises(SetupError, match="is not the key of"):
+        site.prepare()
+
+
+# What is watched
+
+
+def test_the_files_of_keys_are_watched(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    keys = [{"id": "a", "secret": {"file": str(tmp_path / "secret")}}, {"id": "b", "secret": {"sha256": "0" * 64}}]
+    settings = make_settings(tmp_path, keys=keys)
+    expected = ["gateway.yaml", "server.pem", "server.key", "secret"]
+    assert [path.name for path in watched(tmp_path / "gateway.yaml", settings)] == expected
+
+
+def test_every_file_that_a_configuration_names_is_watched(tmp_path: Path, made: Path) -> None:
+    names = ("jwks.json", "pem", "shared", "token", "url", "cas", "out", "old", "own", "in")
+    for name in names:
+        (tmp_path / name).write_text("sqlite:///data/ledger.db and more than 32 bytes")
+    files = {name: str(tmp_path / name) for name in names}
+    ends = "2099-01-01T00:00:00Z"
+    out = {name: {"file": files[place]} for name, place in (("secret", "out"), ("previous_secret", "old"))}
+    own = {"owner": "key:acme", "secret": {"file": files["own"]}}
+    taken = {"name": "a", "secret": {"file": files["in"]}, "forward_to": "http://127.0.0.1/a"}
+    issuer = {"issuer": "https://idp.test", "audience": "gateway"}
+    settings = make_settings(
+        tmp_path,
+        tls={**pair_of(made), "client_ca": str(made / "one" / "ca.pem")},
+        authentication={
+            "jwt": [
+                {**issuer, "jwks": files["jwks.json"]},
+                {**issuer, "jwks": "https://idp.test/keys"},
+                {**issuer, "discovery": True},
+                {**issuer, "public_key": files["pem"]},
+                {**issuer, "algorithms": ["HS256"], "secret": {"file": files["shared"]}},
+            ]
+        },
+        admin={"token": {"file": files["token"]}},
+        ledger={"url": {"file": files["url"]}},
+        webhooks={"out": {**out, "previous_until": ends, "secrets": [own], "ca": files["cas"]}, "in": [taken]},
+    )
+    expected = ["gateway.yaml", "server.pem", "server.key", "ca.pem", *names]
+    assert sorted(path.name for path in watched(tmp_path / "gateway.yaml", settings)) == sorted(expected)
+
+
+def pair_of(made: Path) -> dict[str, str]:
+    return {"certificate": str(made / "one" / "server.pem"), "private_key": str(made / "one" / "server.key")}
+
+
+def test_the_admin_listener_asks_nobody_for_a_certificate(site: Site, made: Path) -> None:
+    ca = {"client_ca": str(made / "one" / "ca.pem"), "client_certificates": "required"}
+    site.write(tls=ca, admin={"tls": True})
+    prepared = site.prepare()
+    assert [pair.client_ca is not None for pair in (*prepared.pairs, *prepared.admin_pairs)] == [True, False]
+    (admin,) = prepared.admin_pairs
+    assert admin.context.verify_mode == ssl.CERT_NONE
+    certificates = Certificates(prepared.admin_pairs, "intermediate")
+    assert certificates.for_handshake() is certificates.listener_context
+    assert certificates.listener_context.verify_mode == ssl.CERT_NONE
+
+
+def test_a_secret_swapped_by_symlink_changes_the_fingerprint(site: Site) -> None:
+    """As Kubernetes does it: the file is a link into ..data, which is a link to a directory that is exchanged."""
+    mount = site.directory / "mount"
+    for version, content in (("v1", "first"), ("v2", "other")):
+        (mount / version).mkdir(parents=True)
+        (mount / version / "token").write_text(content)
+        os.utime(mount / version / "token", (0, 0))
+    (mount / "..data").symlink_to("v1")
+    (mount / "token").symlink_to("..data/token")
+    site.write(admin={"token": {"file": str(mount / "token")}})
+    before = site.prepare()
+    (mount / "..new").symlink_to("v2")
+    (mount / "..new").rename(mount / "..data")
+    after = site.prepare()
+    assert after.fingerprint != before.fingerprint
+    token = after.state.settings.admin.token
+    assert token is not None
+    assert token != before.state.settings.admin.token
+    assert site.prepare().fingerprint == after.fingerprint
+
+
+# One attempt
+
+
+async def test_a_good_configuration_is_put_in_force_whole(site: Site) -> None:
+    reloader = site.reloader()
+    started = reloader.succeeded_at
+    site.use_pair("two")
+    site.write(network={"allow": ["192.0.2.0/24"]}, keys=[])
+    assert await reloader.reload()
+    (prepared,) = site.in_force
+    assert [pair.names for pair in prepared.pairs] == [("two.test",)]
+    assert list(map(str, prepared.state.settings.network.allow)) == ["192.0.2.0/24"]
+    assert prepared.state.keys == {}
+    assert reloader.was_successful
+    assert reloader.succeeded_at >= started
+    assert reloader.results == {"success": 1, "failure": 0}
+
+
+def bad_yaml(site: Site) -> None:
+    site.path.write_text("a: [")
+
+
+def bad_setting(site: Site) -> None:
+    site.write(network={"allow": ["192.0.2.0/24"]}, listen={"prot": 1})
+
+
+def bad_pair(site: Site) -> None:
+    site.write(network={"allow": ["192.0.2.0/24"]})
+    site.use_pair("two", "one")
+
+
+def no_secret(site: Site) -> None:
+    site.environ = {}
+    site.write(network={"allow": ["192.0.2.0/24"]}, keys=[{"id": "a", "secret": {"env": "NOT_THERE"}}])
+
+
+def no_file(site: Site) -> None:
+    site.path.unlink()
+
+
+@pytest.mark.parametrize("spoil", [bad_yaml, bad_setting, bad_pair, no_secret, no_file])
+async def test_a_fault_anywhere_leaves_everything_as_it_was(
+    site: Site, spoil: Callable[[Site], None], events: list[Any]
+) -> None:
+    reloader = site.reloader()
+    succeeded_at = reloader.succeeded_at
+    spoil(site)
+    assert not await reloader.reload()
+    assert site.in_force == []
+    assert (reloader.was_successful, reloader.succeeded_at) == (False, succeeded_at)
+    assert reloader.results == {"success": 0, "failure": 1}
+    (event,) = events
+    assert (event["log_level"], len(event["faults"])) == ("error", 1)
+
+    site.use_pair("one")
+    site.write()
+    assert await reloader.reload()
+    assert len(site.in_force) == 1
+    assert reloader.was_successful
+    assert reloader.results == {"success": 1, "failure": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "sections"),
+    [
+        ("listen.address", {"listen": {"address": "127.0.0.2"}}),
+        ("listen.port", {"listen": {"port": 1}}),
+        (
+            "listen.proxy_protocol",
+            {"listen": {"proxy_protocol": True}, "network": {"allow": ["::1"], "trusted_proxies": ["::1"]}},
+        ),
+        ("admin.address", {"admin": {"address": "::1"}}),
+        ("admin.port", {"admin": {"port": 1}}),
+        ("admin.tls", {"admin": {"tls": True}}),
+        ("tls.profile", {"tls": {"profile": "modern"}}),
+        ("tls.client_ca", {"tls": {"client_ca": "ca.pem"}}),
+        ("ledger.url", {"ledger": {"url": "sqlite:///elsewhere.db"}}),
+        ("ledger.pooler", {"ledger": {"pooler": True}}),
+        ("ledger.timeout", {"ledger": {"timeout": "3s"}}),
+        ("body.count_timeout", {"body": {"count_timeout": "3s"}}),
+    ],
+)
+async def test_what_is_bound_waits_for_a_restart_and_holds_nothing_back(
+    site: Site, path: str, sections: dict[str, Any], events: list[Any]
+) -> None:
+    reloader = site.reloader()
+    if "client_ca" in sections.get("tls", {}):
+        sections = {"tls": {"client_ca": str(site.made / "one" / "ca.pem")}}
+    site.write(**sections, keys=[])
+    assert await reloader.reload()
+    (prepared,) = site.in_force
+    assert prepared.state.keys == {}
+    before = make_settings(site.directory)
+    assert _at(prepared.state.settings, path) == _at(before, path)
+    assert _at(prepared.written, path) != _at(before, path)
+    assert (prepared.waiting, reloader.waiting) == ((path,), (path,))
+    told = {"event": "settings wait for a restart", "settings": [path], "log_level": "warning"}
+    assert [event for event in events if event["log_level"] != "info"] == [told]
+
+    site.write()
+    assert await reloader.reload()
+    assert reloader.waiting == ()
+    assert events[-1]["event"] == "no setting waits for a restart any more"
+
+
+def _at(settings: Any, path: str) -> Any:
+    for name in path.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+MODES = ("none", "optional", "required")
+
+
+@pytest.mark.parametrize(("before", "after"), [(a, b) for a in MODES for b in MODES])
+async def test_whether_clients_are_asked_waits_for_a_restart_and_whom_to_believe_does_not(
+    site: Site, before: str, after: str
+) -> None:
+    site.write(tls={"client_ca": str(site.made / "one" / "ca.pem"), "client_certificates": before})
+    reloader = site.reloader()
+    site.write(tls={"client_ca": str(site.made / "two" / "ca.pem"), "client_certificates": after})
+    assert await reloader.reload()
+    (prepared,) = site.in_force
+    waits = (before == "none") != (after == "none")
+    assert prepared.waiting == (("tls.client_certificates",) if waits else ())
+    assert prepared.state.needs_certificate is ((before if waits else after) == "required")
+
+
+async def test_a_changed_ca_is_noticed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = site.directory / "clients.pem"
+    shutil.copy(site.made / "one" / "ca.pem", path)
+    site.write(tls={"client_ca": str(path), "client_certificates": "optional"})
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    first, reloader = site.prepare(), told(queue, site)
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    async with running(reloader):
+        shutil.copy(site.made / "two" / "ca.pem", site.directory / "new.pem")
+        (site.directory / "new.pem").replace(path)
+        second = await asyncio.wait_for(queue.get(), LONG)
+    assert None not in {first.pairs[0].client_ca, second.pairs[0].client_ca}
+    assert first.pairs[0].client_ca != second.pairs[0].client_ca
+
+
+async def test_another_ledger_behind_the_same_reference_waits_for_a_restart(site: Site) -> None:
+    site.environ["LEDGER"] = "sqlite:///one.db"
+    site.write(ledger={"url": {"env": "LEDGER"}})
+    reloader = site.reloader()
+    assert await reloader.reload()
+    assert not reloader.waiting
+    site.environ["LEDGER"] = "sqlite:///two.db"
+    assert await reloader.reload()
+    assert reloader.waiting == ("ledger.url",)
+    assert url_of(site.in_force[-1].state.settings) == "sqlite:///one.db"
+
+
+async def test_who_logs_in_to_the_ledger_and_how_is_put_in_force(site: Site) -> None:
+    site.environ["LEDGER"] = "postgresql://me:old@db.test/ledger"
+    site.write(ledger={"url": {"env": "LEDGER"}})
+    reloader = site.reloader()
+    for url in ("postgresql://me:new@db.test/ledger", "postgresql://you:x@db.test/ledger?sslmode=require"):
+        site.environ["LEDGER"] = url
+        assert await reloader.reload()
+        assert not reloader.waiting
+        assert url_of(site.in_force[-1].state.settings) == url
+    for url in ("postgresql://you:x@db2.test/ledger", "postgresql://you:x@db.test/two", "sqlite:///x.db"):
+        site.environ["LEDGER"] = url
+        assert await reloader.reload()
+        assert reloader.waiting == ("ledger.url",)
+
+
+async def test_all_that_waits_for_a_restart_is_told_at_once_and_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    async with running(reloader):
+        site.write(listen={"port": 1}, admin={"port": 2, "tls": True})
+        await asyncio.wait_for(queue.get(), LONG)
+        reloader.force()  # what waits is looked at with the rest, and begins no reload of its own
+        await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.waiting == ("listen.port", "admin.port", "admin.tls")
+    assert reloader.results["success"] == 2
+
+
+async def test_the_next_change_is_compared_with_what_is_in_force(site: Site) -> None:
+    site.write(admin={"tls": True})
+    reloader = site.reloader()
+    for allow in ("192.0.2.0/24", "198.51.100.0/24"):
+        site.write(admin={"tls": True}, network={"allow": [allow]})
+        assert await reloader.reload()
+    assert [list(map(str, prepared.state.settings.network.allow)) for prepared in site.in_force] == [
+        ["192.0.2.0/24"],
+        ["198.51.100.0/24"],
+    ]
+
+
+# Watching
+
+
+@asynccontextmanager
+async def running(reloader: Reloader) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(reloader.run())
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def told(queue: "asyncio.Queue[Prepared]", site: Site) -> Reloader:
+    return Reloader(site.path, site.environ, site.prepare(), queue.put_nowait, Notifier({}, list))
+
+
+async def test_a_signal_reloads_even_what_is_equal(site: Site) -> None:
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    async with running(reloader):
+        for _ in range(2):
+            reloader.force()
+            await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.results["success"] == 2
+
+
+async def test_a_change_is_noticed_and_a_fault_is_tried_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls = 0
+
+    def counted(paths: list[Path]) -> str:
+        nonlocal polls
+        polls += 1
+        if polls % 10 == 0:
+            loop.call_soon_threadsafe(polled.set)
+        return fingerprint(paths)
+
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader, loop, polled = told(queue, site), asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "fingerprint", counted)
+    async with running(reloader):
+        await asyncio.wait_for(polled.wait(), LONG)
+        assert reloader.results == {"success": 0, "failure": 0}  # nothing changed
+
+        site.swap_key("two")
+        for _ in range(3):
+            polled.clear()
+            await asyncio.wait_for(polled.wait(), LONG)
+        assert reloader.results == {"success": 0, "failure": 1}
+
+        site.swap_key("one")
+        await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.results["success"] == 1
+    assert reloader.was_successful
+
+
+async def test_what_was_before_a_fault_that_a_signal_met_is_noticed_when_it_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    site.swap_key("two")
+    async with running(reloader):
+        reloader.force()
+        await eventually(lambda: bool(events))
+        assert not reloader.was_successful
+        monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+        site.swap_key("one")  # the very files that are in force
+        await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.was_successful
+
+
+# What must not be missed
+
+
+def test_a_change_between_the_look_at_the_files_and_the_reading_is_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the reading before the look, a key that was removed in between would live on unseen."""
+    real = fingerprint
+
+    def change_just_after(paths: Any) -> str:
+        found = real(list(paths))
+        site.write(keys=[])
+        return found
+
+    monkeypatch.setattr(gateway.app.reload, "fingerprint", change_just_after)
+    prepared = site.prepare()
+    assert prepared.state.keys == {}
+    assert prepared.fingerprint != real(list(watched(site.path, prepared.state.settings)))
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, events: list[Any]) -> None:
+    fails = True
+
+    def put_in_force(prepared: Prepared) -> None:
+        if fails:
+            raise KeyError("canary")
+        site.in_force.append(prepared)
+
+    reloader = Reloader(site.path, site.environ, site.prepare(), put_in_force, Notifier({}, list))
+    assert not await reloader.reload()
+    assert (reloader.was_successful, reloader.results["failure"]) == (False, 1)
+    assert events[-1]["faults"][0].startswith("an error of the gateway: KeyError at gateway/app/reload.py:")
+    assert "canary" not in str(events)
+    fails = False
+    assert await reloader.reload()
+    assert len(site.in_force) == 1

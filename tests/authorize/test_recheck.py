@@ -1,0 +1,181 @@
+"""A submit is judged once more when its body ends: by key, profile, address and route as they are then."""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from gateway.auth.keyring import Generation, KeyRecord
+from gateway.authorize.caller import Passage, RequestLine, make_passage, make_permit, meet
+from gateway.authorize.recheck import permit_again
+from gateway.config.state import State, compile_settings, with_ring
+from gateway.jobs.job import job_not_found
+from gateway.model.request import ClientCertificate, Identity, Peer, Permit, Reason
+from tests.support.pure import denial_of, ip, make_settings
+
+NOW = 1_795_435_200.0
+PEER = Peer(ip("10.0.0.1"), 1)
+SECRET = b"dgw_a_secret"
+FORM = b"multipart/form-data; boundary=b0"
+PROFILES = {"gold": {"pages_per_day": 7}}
+
+
+def state_of(directory: Path, **sections: Any) -> State:
+    sections = {"profiles": PROFILES, "public_url": "https://g", **sections}
+    return compile_settings(make_settings(directory, {"S": "x" * 40}, **sections))
+
+
+def ringed(state: State, **changes: Any) -> State:
+    generation = Generation(1, sha256(SECRET).digest(), 0)
+    record = KeyRecord(**{"id": "a", "profile": "gold", "owner": "a", "created_at": 0, "revision": 1,
+                          "generations": (generation,), **changes})  # fmt: skip
+    return with_ring(state, state.ring.changed([record]))
+
+
+def passage_of(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> Passage:
+    pairs = ((b"Host", b"g"), (b"Content-Type", FORM), (b"Content-Length", b"9"), *headers)
+    caller = meet(state, PEER, (1, 1), pairs)
+    rule = state.routes.match("POST", "/api/v1/marker", "g")
+    permit: Permit = make_permit(state, rule, "/api/v1/marker", "", caller.address, identity)
+    return make_passage(state, caller, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
+
+
+def by_key(state: State) -> Passage:
+    (key,) = state.ring.keys.values()
+    return passage_of(state, key.identity, (b"X-API-Key", SECRET))
+
+
+def test_the_same_state_gives_the_same_permit(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    passage = by_key(state)
+    assert permit_again(state, passage, PEER, NOW) == passage.permit
+
+
+def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    passage = by_key(state)
+    revoked = Generation(1, sha256(SECRET).digest(), 0, revoked_at=1)
+    for changes in ({"generations": (revoked,)}, {"disabled_at": 1}, {"expires_at": int(NOW)}, {"profile": "gone"}):
+        denial = denial_of(permit_again, ringed(state, **changes), passage, PEER, NOW)
+        assert denial.reason is Reason.UNAUTHENTICATED
+    switched_off = state_of(tmp_path, authentication={"api_keys": {"enabled": False}})
+    denied = denial_of(permit_again, with_ring(switched_off, state.ring), passage, PEER, NOW)
+    assert denied.reason is Reason.UNAUTHENTICATED
+
+
+def poll_of(state: State, method: str = "GET") -> Passage:
+    (key,) = state.ring.keys.values()
+    pairs = ((b"Host", b"g"), (b"X-API-Key", SECRET))
+    caller, path = meet(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    permit = make_permit(state, state.routes.match(method, path, "g"), path, "", caller.address, key.identity)
+    return make_passage(state, caller, RequestLine(method, path), "", permit, 0.0)
+
+
+def test_a_key_that_moved_to_another_owner_starts_and_reads_nothing_of_the_old_ones(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    moved = ringed(state, owner="b")
+    poll = poll_of(state)
+    assert permit_again(state, poll, PEER, NOW) == poll.permit
+    assert denial_of(permit_again, moved, poll, PEER, NOW) == job_not_found().denial
+    assert denial_of(permit_again, moved, by_key(state), PEER, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_job_that_the_query_names_is_named_again(tmp_path: Path) -> None:
+    routes = [{"name": "r", "methods": ["GET"], "path": "/r", "kind": "result", "id": {"in": "query", "name": "id"}}]
+    state = ringed(state_of(tmp_path, routes=routes))
+    (key,) = state.ring.keys.values()
+    caller = meet(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
+    permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", caller.address, key.identity)
+    passage = make_passage(state, caller, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
+    assert permit_again(state, passage, PEER, NOW) == permit
+
+
+def test_other_limits_hold_at_once(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    passage = by_key(state)
+    assert permit_again(ringed(state, limits={"pages_per_day": 1}), passage, PEER, NOW).profile.pages_per_day == 1
+    ends_later = ringed(state, expires_at=int(NOW) + 1)
+    assert permit_again(ends_later, passage, PEER, NOW).profile.pages_per_day == 7
+
+
+def test_an_address_that_is_shut_out_by_now_is_refused(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    passage = by_key(state)
+    elsewhere = ringed(state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}))
+    assert denial_of(permit_again, elsewhere, passage, PEER, NOW).reason is Reason.ADDRESS_DENIED
+    (network,) = state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}).settings.network.allow
+    elsewhere = ringed(state, networks=(network,))
+    assert denial_of(permit_again, elsewhere, passage, PEER, NOW).reason is Reason.ADDRESS_DENIED
+
+
+def test_a_route_that_is_gone_by_now_is_not_found(tmp_path: Path) -> None:
+    state = ringed(state_of(tmp_path))
+    routes = [{"name": "x", "methods": ["GET"], "path": "/x"}]
+    denial = denial_of(permit_again, ringed(state_of(tmp_path, routes=routes)), by_key(state), PEER, NOW)
+    assert denial.reason is Reason.ROUTE_NOT_FOUND
+
+
+def test_a_token_may_end_within_its_upload_but_its_issuer_must_be_believed(tmp_path: Path) -> None:
+    issuer = {"issuer": "https://i", "audience": "g", "algorithms": ["HS256"], "secret": {"env": "S"}}
+    state = state_of(tmp_path, authentication={"jwt": [issuer]})
+    bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
+                      account="jwt:https://i#bob", expires_at=NOW - 60)  # fmt: skip
+    passage = passage_of(state, bearer)
+    assert permit_again(state, passage, PEER, NOW).profile.pages_per_day == 7
+    assert denial_of(permit_again, state_of(tmp_path), passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    gone = replace(
+        passage, permit=passage.permit._replace(identity=replace(bearer, profile=replace(bearer.profile, name="no")))
+    )
+    assert denial_of(permit_again, state, gone, PEER, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_certificate_is_mapped_again(tmp_path: Path) -> None:
+    certificates = {"identity": "dns", "profile": "gold"}
+    state = state_of(tmp_path, authentication={"certificates": certificates})
+    peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",)))
+    bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
+                      account="cert:a.example")  # fmt: skip
+    passage = passage_of(state, bearer)
+    assert permit_again(state, passage, peer, NOW).identity == bearer
+    assert denial_of(permit_again, state_of(tmp_path), passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert denial_of(permit_again, state, passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
+    certificates = {"identity": "dns", "profile": "gold"}
+    state = state_of(tmp_path, authentication={"certificates": certificates})
+    bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
+                      account="cert:a.example", expires_at=NOW)  # fmt: skip
+    passage = passage_of(state, bearer)
+    peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",), not_after=NOW))
+    assert permit_again(state, passage, peer, NOW - 1).identity == bearer
+    assert denial_of(permit_again, state, passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    tls = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "required"}
+    files = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
+    state = ringed(state_of(tmp_path, tls={**files, **tls}))
+    passage = by_key(state)
+    assert denial_of(permit_again, state, passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    peer = replace(PEER, certificate=ClientCertificate(not_after=NOW))
+    assert permit_again(state, passage, peer, NOW - 1) == passage.permit
+    assert denial_of(permit_again, state, passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+
+
+def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:
+    issuer = {"issuer": "https://i", "audience": "g", "algorithms": ["HS256"], "secret": {"env": "S"}}
+    state = ringed(state_of(tmp_path, authentication={"jwt": [issuer]}))
+    bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
+                      account="jwt:https://i#bob", expires_at=NOW)  # fmt: skip
+    poll = poll_of(state)
+    poll = replace(poll, permit=poll.permit._replace(identity=bearer))
+    assert permit_again(state, poll, PEER, NOW - 1).identity == bearer
+    assert denial_of(permit_again, state, poll, PEER, NOW).reason is Reason.TOKEN_EXPIRED
+
+
+def test_who_needed_no_key_needs_none_now(tmp_path: Path) -> None:
+    routes = [{"name": "s", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit", "access": "anyone"}]
+    state = state_of(tmp_path, routes=routes)
+    assert permit_again(state, passage_of(state, None), PEER, NOW).identity is None

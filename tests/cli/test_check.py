@@ -1,0 +1,416 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from gateway.app.reload import prepare
+from gateway.cli.check import Finding, _lines, check_live, check_settings, local_addresses
+from gateway.errors import SetupError
+from gateway.http.public_origin import _UNKNOWN, _UNSIGNABLE
+from gateway.tls.dev_certificates import _ca_builder, _pem, _sign, make_development_certificates
+from tests.support.pure import document, write
+
+SECRET = "a-secret-of-enough-bytes-to-be-good"
+ENVIRON = {"K": SECRET, "SHORT": "x" * 23}
+KEY = {"id": "a", "secret": {"env": "K"}}
+SERVER = "certificate for gateway.test ends 2037-01-02"
+
+Serve = Callable[..., int]
+
+
+def checked(directory: Path, **sections: Any) -> list[str]:
+    """What is found, but for the lines that say that ledger, certificate and configuration are well."""
+    make_development_certificates(directory, ["gateway.test"])
+    path = write(directory, document(directory, **{"keys": [KEY], "ledger": ledger_in(directory), **sections}))
+    findings = check_settings(path, ENVIRON)
+    assert findings[-1] == Finding("ok", f"{path} is a valid configuration")
+    assert str(findings[-2]).startswith("ok: certificate for gateway.test ends")
+    assert str(findings[-3]).startswith("ok: ledger ")
+    return [str(finding) for finding in findings[:-3]]
+
+
+def ledger_in(directory: Path) -> dict[str, Any]:
+    return {"url": f"sqlite:///{directory}/ledger.db"}
+
+
+# The configuration alone
+
+
+def test_a_good_configuration_is_told_so(tmp_path: Path) -> None:
+    assert checked(tmp_path) == []
+
+
+def test_a_bad_one_has_every_fault_and_nothing_else(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, document(tmp_path, listen={"prot": 1}, log={"level": "x"}, network={"allow": ["0.0.0.0/0"]})
+    )
+    for findings in (check_settings(path, {}), check_live(path, {})):
+        assert [str(finding) for finding in findings] == [
+            "fault: listen.prot: there is no such setting; did you mean port?",
+            "fault: log.level: input should be 'debug', 'info', 'warning' or 'error'",
+        ]
+        assert all(finding.is_fault for finding in findings)
+    assert not Finding("warning", "x").is_fault
+    assert not Finding("ok", "x").is_fault
+
+
+NO_KEY = (
+    "keys: there is none in the file and none in the ledger, so only routes with access: anyone can be used; "
+    "make one: gateway keys create ID --config FILE"
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "warnings"),
+    [
+        ({"network": {"allow": ["10.0.0.0/8", "0.0.0.0/0", "::/0"]}},
+         ["network.allow[1]: 0.0.0.0/0 lets everybody in who has a key",
+          "network.allow[2]: ::/0 lets everybody in who has a key"]),
+        ({"network": {"allow": ["::1"], "trusted_proxies": ["10.0.0.0/8", "0.0.0.0/7", "fd00::/31", "fd00::/32"]}},
+         ["network.trusted_proxies[1]: anyone in 0.0.0.0/7 can claim to be any address",
+          "network.trusted_proxies[2]: anyone in fd00::/31 can claim to be any address"]),
+        ({"admin": {"address": "0.0.0.0"}},  # noqa: S104 -- what is warned of
+         ["admin.token: is not set, so /metrics is refused to everybody but this machine"]),
+        ({"admin": {"address": "::", "token": {"env": "K"}}},
+         ["admin.tls: is not set, so the admin token crosses the network in the clear"]),
+        ({"admin": {"address": "::", "token": {"env": "K"}, "tls": {"certificate": "{d}/server.pem",
+         "private_key": "{d}/server.key"}}}, []),
+        ({"admin": {"address": "127.0.0.2", "token": {"env": "K"}}}, []),
+        ({"upstream": {"url": "http://192.0.2.77:8000"}},
+         ["upstream.url: documents cross the network to 192.0.2.77 in the clear"]),
+        ({"upstream": {"url": "https://192.0.2.77:8000"}}, []),
+        ({"upstream": {"url": "http://[::1]:8000"}}, []),
+        ({"upstream": {"idle_timeout": "5s"}},
+         ["upstream.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost"]),
+        ({"upstream": {"idle_timeout": "4999ms"}}, []),
+        ({"keys": []}, [NO_KEY]),
+        ({"authentication": {"api_keys": {"enabled": False}}},
+         ["authentication.api_keys.enabled: is off, so no key of keys can be used"]),
+        ({"keys": [], "authentication": {"api_keys": {"enabled": False}}},
+         [NO_KEY]),
+        ({"keys": [KEY, {"id": "b", "secret": {"env": "SHORT"}, "scopes": ["admin", "all"]}]},
+         ["keys[1].secret: is shorter than 24 bytes; make one with: openssl rand -base64 32",
+          "keys[1].scopes: all opens nothing; the only scope is admin"]),
+        ({"keys": [{"id": "a", "secret": {"sha256": "0" * 64}, "scopes": ["admin"]}]}, []),
+        ({"keys": [{**KEY, "expires": "2020-01-31T02:00:00+02:00"}]},
+         ["keys[0].expires: 2020-01-31 00:00 UTC is over, so key a is refused"]),
+        ({"keys": [{**KEY, "expires": "2099-01-31T00:00:00Z"}]}, []),
+        ({"public_url": "https://gateway.test:8443"}, []),
+        ({"routes": [
+            {"name": "a", "methods": ["GET"], "path": "/a", "access": "anyone"},
+            {"name": "b", "methods": ["POST"], "path": "/b", "access": "anyone", "kind": "submit"},
+            {"name": "c", "methods": ["POST"], "path": "/c", "kind": "submit"},
+            {"name": "d", "methods": ["GET"], "path": "/c/{request_id}", "kind": "result"}]},
+         ["routes[1].access: anyone may use b without a key",
+          "routes[1]: nobody can read the jobs of b: no route of kind result takes GET /b/x"]),
+        ({"aliases": {"/v1": "/api/v1", "/v9": "/api/v9", "/x": "/api/v1/marker/x", "/y": "/api/v1/marker/x/y/z"}},
+         ["aliases./v9: leads to /api/v9, where no route is",
+          "aliases./y: leads to /api/v1/marker/x/y/z, where no route is"]),
+        ({"webhooks": {"out": {"allow": ["hooks.test"]}}},
+         ["webhooks.out.secret: is not set, nor secrets, so no webhook is sent"]),
+        ({"upstreams": {"b": {"url": "http://192.0.2.77:8000", "idle_timeout": "5s"},
+                        "c": {"url": "http://127.0.0.1:1"}},
+          "routes": [{"name": "a", "methods": ["GET"], "path": "/a", "upstream": "b"}]},
+         ["upstreams.b.url: documents cross the network to 192.0.2.77 in the clear",
+          "upstreams.b.idle_timeout: uvicorn closes idle connections after 5s; stay below, or requests get lost",
+          "upstreams.c: no route goes there"]),
+    ],
+)  # fmt: skip
+def test_warns_of_what_works_and_may_not_be_meant(
+    tmp_path: Path, sections: dict[str, Any], warnings: list[str]
+) -> None:
+    tls = sections.get("admin", {}).get("tls", {})
+    for name in tls:
+        tls[name] = tls[name].replace("{d}", str(tmp_path))
+    assert checked(tmp_path, **sections) == [f"warning: {warning}" for warning in warnings]
+
+
+def test_webhooks_that_have_no_origin_to_sign_are_a_fault(tmp_path: Path) -> None:
+    made, webhooks = tmp_path / "made", {"out": {"secret": {"env": "K"}}}
+    make_development_certificates(made, ["*.gateway.test"])
+    tls = {"certificate": str(made / "server.pem"), "private_key": str(made / "server.key")}
+    path = write(tmp_path, document(tmp_path, ledger=ledger_in(tmp_path), tls=tls, keys=[KEY], webhooks=webhooks))
+    (fault,) = (str(found) for found in check_settings(path, ENVIRON) if found.is_fault)
+    assert fault == f"fault: public_url: {_UNSIGNABLE}"
+    with pytest.raises(SetupError, match="public_url: is needed"):
+        prepare(path, ENVIRON)
+
+
+def test_a_certificate_that_names_nobody_is_warned_of(tmp_path: Path) -> None:
+    path = write(tmp_path, document(tmp_path, ledger=ledger_in(tmp_path), keys=[KEY]))
+    leaf = trustme.CA().issue_cert("somebody@gateway.test")
+    (tmp_path / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    assert f"warning: public_url: {_UNKNOWN}" in map(str, check_settings(path, ENVIRON))
+
+
+def test_client_certificates_that_are_of_no_effect_are_warned_of(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    tls = {**document(tmp_path)["tls"], "client_ca": str(tmp_path / "ca.pem")}
+    mapping = {"certificates": {"identity": "dns"}}
+    assert checked(tmp_path, tls=tls, authentication=mapping) == [
+        "warning: tls.client_ca: is not used, since tls.client_certificates is none",
+        "warning: authentication.certificates.identity: is not used, since tls.client_certificates is none",
+    ]
+    assert checked(tmp_path, tls={**tls, "client_certificates": "required"}, authentication=mapping) == []
+    assert checked(tmp_path, tls={**tls, "client_certificates": "optional"}) == []
+
+
+def test_where_tokens_or_certificates_are_identities_no_key_is_missed(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    asking = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
+    tls = {**document(tmp_path)["tls"], **asking}
+    certificates = {"identity": "dns", "names": {"a.test": {"scopes": ["admin", "all"]}}}
+    assert checked(tmp_path, keys=[], tls=tls, authentication={"certificates": certificates}) == [
+        "warning: authentication.certificates.names.a.test.scopes: all opens nothing; the only scope is admin"
+    ]
+    issuer = {"issuer": "https://idp.test", "audience": "gateway", "discovery": True}
+    assert checked(tmp_path, keys=[], authentication={"jwt": [issuer]}) == []
+    (told,) = checked(tmp_path, keys=[], tls=tls)
+    assert told == f"warning: {NO_KEY}"
+
+
+def check_client_ca(directory: Path, pem: bytes) -> list[str]:
+    make_development_certificates(directory, ["gateway.test"])
+    (directory / "clients.pem").write_bytes(pem)
+    tls = {"client_ca": str(directory / "clients.pem"), "client_certificates": "optional"}
+    tls = {**document(directory)["tls"], **tls}
+    path = write(directory, document(directory, keys=[KEY], ledger=ledger_in(directory), tls=tls))
+    return [str(finding) for finding in check_settings(path, ENVIRON)][1:]
+
+
+def test_a_client_ca_that_can_not_be_used_is_a_fault(tmp_path: Path) -> None:
+    assert check_client_ca(tmp_path, b"") == [f"fault: tls: {tmp_path}/clients.pem holds no PEM certificate"]
+
+
+def test_a_client_ca_that_has_expired_is_warned_of(tmp_path: Path) -> None:
+    end = datetime.now(UTC) - timedelta(days=1)
+    builder = _ca_builder(key := ec.generate_private_key(ec.SECP256R1()))
+    builder._not_valid_before, builder._not_valid_after = (
+        (end - timedelta(days=1)).replace(tzinfo=None),
+        end.replace(tzinfo=None),
+    )
+    pem = _pem(_sign(builder, key))
+    told = f"warning: tls.client_ca: CN=Document gateway development CA expired on {end:%Y-%m-%d}"
+    assert check_client_ca(tmp_path, pem)[0] == told
+
+
+def test_a_name_that_nobody_knows_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    told = "warning: upstream.url: documents cross the network to container.test in the clear"
+    assert checked(tmp_path, upstream={"url": "http://container.test:8000"}) == [told]
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test", ".a"])
+def test_no_host_name_makes_it_stumble(tmp_path: Path, host: str) -> None:
+    """Names that the resolver's codec raises UnicodeError for, which is no OSError."""
+    path = write(tmp_path, document(tmp_path, keys=[KEY], upstream={"url": f"http://{host}:8000"}))
+    assert [str(finding) for finding in check_settings(path, ENVIRON)] == [
+        "fault: upstream.url: has a host name with characters that none has"
+    ]
+
+
+# This machine
+
+
+def test_finds_addresses_of_this_machine_that_others_could_reach() -> None:
+    found = local_addresses()
+    assert found == sorted(set(found))
+    for text in found:
+        address = ip_address(text)
+        assert not address.is_loopback
+        assert not address.is_link_local
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as bound:
+            bound.bind((text, 0))  # only an address of this machine can be bound
+
+
+def test_without_the_kernels_tables_there_is_no_address(tmp_path: Path) -> None:
+    assert _lines(tmp_path / "none") == []
+
+
+# Live
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(self.server.status if self.path == "/health_check" else 404)  # type: ignore[attr-defined]
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts upstreams; tells their ports."""
+    with ExitStack() as stack:
+
+        def started(address: str = "127.0.0.1", status: int = 200) -> int:
+            server = stack.enter_context(ThreadingHTTPServer((address, 0), _Answers))
+            server.status = status  # type: ignore[attr-defined]
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return int(server.server_address[1])
+
+        yield started
+
+
+def live(
+    directory: Path,
+    url: str,
+    *,
+    end: datetime | None = None,
+    names: tuple[str, ...] = ("gateway.test",),
+    **sections: Any,
+) -> list[str]:
+    leaf = trustme.CA().issue_cert(*names, not_after=end or datetime(2037, 1, 2, tzinfo=UTC))
+    sections = {"keys": [KEY], "ledger": ledger_in(directory), "upstream": {"url": url}, **sections}
+    path = write(directory, document(directory, **sections))
+    (directory / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    (directory / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    findings = [str(finding) for finding in check_live(path, ENVIRON)]
+    valid = f"ok: {path} is a valid configuration"
+    empty = f"ok: ledger {directory}/ledger.db is not there yet: the gateway makes it when it starts"
+    assert (valid in findings) is not any(finding.startswith("fault: tls") for finding in findings)
+    return [finding for finding in findings if finding not in {valid, empty}]
+
+
+def test_a_good_site_is_told_so(tmp_path: Path, serve: Serve) -> None:
+    port = serve()
+    assert live(tmp_path, f"http://127.0.0.1:{port}") == [
+        f"ok: {SERVER}",
+        f"ok: upstream 127.0.0.1:{port} answers",
+        f"ok: port {port} is reached on the loopback address alone",
+    ]
+
+
+def test_every_upstream_that_a_route_goes_to_is_looked_at(tmp_path: Path, serve: Serve) -> None:
+    one, two = serve(), serve(status=503)
+    routes = [
+        {"name": "a", "methods": ["GET"], "path": "/a"},
+        {"name": "b", "methods": ["GET"], "path": "/b", "upstream": "two"},
+    ]
+    upstreams = {"two": {"url": f"http://127.0.0.1:{two}"}, "three": {"url": "http://127.0.0.1:1"}}
+    assert live(tmp_path, f"http://127.0.0.1:{one}", routes=routes, upstreams=upstreams) == [
+        "warning: upstreams.three: no route goes there",
+        f"ok: {SERVER}",
+        f"ok: upstream 127.0.0.1:{one} answers",
+        f"ok: port {one} is reached on the loopback address alone",
+        f"fault: upstreams.two.url: 127.0.0.1:{two}: /health_check answers 503",
+    ]
+
+
+def test_an_upstream_that_others_reach_around_the_gateway_is_a_fault(tmp_path: Path, serve: Serve) -> None:
+    addresses = [address for address in local_addresses() if ":" not in address]
+    if not addresses:
+        pytest.skip("this machine has a loopback address alone")
+    port = serve("0.0.0.0")  # noqa: S104 -- that is the fault
+    told = f"at {', '.join(addresses)} port {port}; bind it to 127.0.0.1"
+    assert (
+        live(tmp_path, f"http://127.0.0.1:{port}")[-1]
+        == f"fault: the upstream can be reached around the gateway {told}"
+    )
+
+
+def test_an_upstream_elsewhere_can_not_be_judged(tmp_path: Path, serve: Serve) -> None:
+    addresses = [address for address in local_addresses() if ":" not in address]
+    if not addresses:
+        pytest.skip("this machine has a loopback address alone")
+    authority = f"{addresses[0]}:{serve(addresses[0])}"
+    assert live(tmp_path, f"http://{authority}") == [
+        f"warning: upstream.url: documents cross the network to {addresses[0]} in the clear",
+        f"ok: {SERVER}",
+        f"ok: upstream {authority} answers",
+        f"warning: can't see from here whether others reach {authority} around the gateway; only it may",
+    ]
+
+
+def test_an_upstream_that_is_not_well_is_a_fault(tmp_path: Path, serve: Serve) -> None:
+    port = serve(status=503)
+    assert (
+        live(tmp_path, f"http://127.0.0.1:{port}")[-1]
+        == f"fault: upstream.url: 127.0.0.1:{port}: /health_check answers 503"
+    )
+
+
+def test_an_upstream_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        authority = f"127.0.0.1:{bound.getsockname()[1]}"
+        (told,) = live(tmp_path, f"http://{authority}")[1:]
+    assert told == f"fault: upstream.url: {authority}: no answer (no connection)"
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path, serve: Serve) -> None:
+    end = datetime.now(UTC) + timedelta(days=13)
+    found = live(tmp_path, f"http://127.0.0.1:{serve()}", end=end, names=("127.0.0.1",))
+    assert found[0] == f"warning: certificate for no DNS name ends {end:%Y-%m-%d}"
+
+
+def test_a_certificate_that_can_not_be_used_is_a_fault(tmp_path: Path, serve: Serve) -> None:
+    end = datetime.now(UTC) - timedelta(days=1)
+    found = live(tmp_path, f"http://127.0.0.1:{serve()}", end=end)
+    assert found == [f"fault: tls: {tmp_path}/server.pem expired on {end:%Y-%m-%d %H:%M} UTC"]
+
+
+def test_the_admin_listeners_certificate_is_loaded_too(tmp_path: Path) -> None:
+    make_development_certificates(tmp_path, ["gateway.test"])
+    (tmp_path / "junk.pem").write_text("junk")
+    tls = {"certificate": str(tmp_path / "junk.pem"), "private_key": str(tmp_path / "server.key")}
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), admin={"tls": tls}))
+    assert [str(finding) for finding in check_settings(path, ENVIRON)][1:] == [
+        f"fault: tls: {tmp_path}/junk.pem holds no PEM certificate"
+    ]
+
+
+# Names and places that are not what they seem
+
+
+def test_a_certificate_for_another_host_than_public_url_is_warned_of(tmp_path: Path) -> None:
+    for hosts, public, is_named in (
+        (["gateway.test"], "https://Gateway.test.", True),
+        (["*.test"], "https://gateway.test:8443", True),
+        (["*.test"], "https://a.gateway.test", False),
+        (["127.0.0.1"], "https://127.0.0.1:8443", True),
+        (["::1"], "https://[::1]", True),
+        (["other.test"], "https://gateway.test", False),
+        (["other.test"], "http://gateway.test", True),
+    ):
+        make_development_certificates(tmp_path, hosts)
+        path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path), public_url=public))
+        told = [
+            str(found) for found in check_settings(path, ENVIRON) if "public_url: no certificate is for" in str(found)
+        ]
+        assert bool(told) is not is_named, (hosts, public)
+
+
+def test_a_certificate_that_names_no_host_is_warned_of(tmp_path: Path) -> None:
+    builder = _ca_builder(key := ec.generate_private_key(ec.SECP256R1()))
+    make_development_certificates(tmp_path, ["gateway.test"])
+    (tmp_path / "server.pem").write_bytes(_pem(_sign(builder, key)))
+    (tmp_path / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path)))
+    told = "\n".join(map(str, check_settings(path, ENVIRON)))
+    assert "server.pem: names no host in its subjectAltName, so no client accepts it" in told
+
+
+def test_a_relative_ledger_is_warned_of_with_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    warned = f"warning: ledger.url: is relative: started here it is {tmp_path}/x/ledger.db, elsewhere another; "
+    assert checked(tmp_path, ledger={"url": "sqlite:///x/ledger.db"}) == [f"{warned}write sqlite:////PATH"]

@@ -1,0 +1,169 @@
+"""`gateway jobs` on a real ledger, in this process."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+from sqlalchemy import Connection
+
+from gateway.cli.main import cli
+from gateway.ledger.jobs import end, forget
+from gateway.ledger.ledger import open_ledger
+from tests.support.joblists import CANARY, make_job
+from tests.support.ledgers import NOON
+from tests.support.pure import document, write
+
+Run = Callable[..., Result]
+BELL = "evil\x1b[2J"
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """The commands keep the log quiet; in this process that would be for all who come after."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def config(tmp_path: Path, ledger_url: str) -> Path:
+    return write(tmp_path, document(tmp_path, ledger={"url": ledger_url, "timeout": "30s"}))
+
+
+@pytest.fixture
+def run(config: Path) -> Run:
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        # Options first: what stands behind -- is no option.
+        command, *rest = arguments
+        result = CliRunner().invoke(cli, ["jobs", command, "--config", str(config), *rest], prog_name="gateway")
+        assert result.exit_code == code, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert CANARY not in result.output
+        assert "\x1b" not in result.output
+        return result
+
+    return invoke
+
+
+def fill(connection: Connection) -> None:
+    """A job in each state, one that has the id of another, and one whose owner was named by somebody hostile."""
+    for number, name in enumerate(("done", "bad", "gone", "run")):
+        make_job(connection, name, now=NOON + number, webhook=f"of-{name}")
+    make_job(connection, "run", upstream="staging", now=NOON + 4)
+    make_job(connection, "evil", owner=f"jwt:idp#{BELL}", now=NOON + 5)
+    make_job(connection, "-x", owner="key:acme", now=NOON + 6)
+    end(connection, ("default", "done"), 2, NOON + 10, 3600, failed=False)
+    end(connection, ("default", "bad"), None, NOON + 10, 3600, failed=True)
+    forget(connection, ("default", "gone"), NOON + 11)
+
+
+def put(ledger_url: str, make: Callable[[Connection], None]) -> None:
+    async def work() -> None:
+        ledger = open_ledger(ledger_url, 30.0)
+        await ledger.write(make)
+        await ledger.close()
+
+    asyncio.run(work())
+
+
+@pytest.fixture
+def filled(ledger_url: str) -> None:
+    put(ledger_url, fill)
+
+
+def listed(run: Run, *arguments: str) -> list[tuple[str, str]]:
+    rows: list[dict[str, Any]] = json.loads(run("list", "--json", *arguments).output)
+    return [(row["request_id"], row["state"]) for row in rows]
+
+
+@pytest.mark.usefixtures("filled")
+def test_they_are_listed_the_newest_first(run: Run) -> None:
+    lines = run("list").output.splitlines()
+    assert lines[0].split() == [
+        "request", "id", "upstream", "owner", "key", "state", "created", "ended", "expires", "pages", "webhook",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:]] == ["-x", "evil", "run", "run", "bad", "done"]
+    assert lines[-1].split() == [
+        "done", "default", "key:ci", "ci", "complete", "2026-11-23T12:00:00Z", "2026-11-23T12:00:10Z",
+        "2026-11-23T13:00:10Z", "2", "settled", "due",
+    ]  # fmt: skip
+    assert lines[4].split()[4:] == ["running", "2026-11-23T12:00:03Z", "-", "-", "3", "reserved", "waiting"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_what_is_listed_can_be_narrowed(run: Run) -> None:
+    assert listed(run, "--state", "gone") == [("gone", "gone")]
+    assert listed(run, "--state", "failed") == [("bad", "failed")]
+    assert listed(run, "--owner", "acme") == listed(run, "--owner", "key:acme") == [("-x", "running")]
+    assert listed(run, "--owner", "ci", "--state", "complete") == [("done", "complete")]
+    assert listed(run, "--limit", "2") == [("-x", "running"), ("evil", "running")]
+    assert listed(run, "--owner", "nobody") == []
+    assert len(run("list", "--owner", "nobody").output.splitlines()) == 1
+
+
+def test_a_wrong_call_is_one(run: Run) -> None:
+    for wrong in (["list", "--limit", "0"], ["list", "--limit", "1001"], ["list", "--state", "x"], ["show"]):
+        run(*wrong, code=2)
+
+
+def test_without_jobs_the_list_is_empty(run: Run) -> None:
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("filled")
+def test_one_is_shown(run: Run) -> None:
+    assert json.loads(run("show", "done", "--json").output) == {
+        "request_id": "done", "upstream": "default", "owner": "key:ci", "account": "key:ci", "key": "ci",
+        "state": "complete", "created_at": "2026-11-23T12:00:00Z", "ended_at": "2026-11-23T12:00:10Z",
+        "expires_at": "2026-11-23T13:00:10Z", "pages": 2, "pages_are": "settled", "check_path": "/api/v1/marker/done",
+        "webhook": {"id": "of-done", "state": "due", "destination": "hooks.example:443", "attempts": 0},
+    }  # fmt: skip
+    lines = run("show", "bad").output.splitlines()
+    assert lines[0] == "request id  bad"
+    assert lines[5] == "state       failed"
+    assert lines[-1] == "webhook     due, to hooks.example:443, 0 attempts; its id is of-bad"
+    assert "None" not in run("show", "--", "-x").output
+    assert json.loads(run("show", "gone", "--json").output)["state"] == "gone"
+    assert run("show", "evil").output.count("jwt:idp#evil\N{REPLACEMENT CHARACTER}[2J") == 2
+
+
+@pytest.mark.parametrize("name", ["-x", "-ehj-c_5", "-h-", "-ab=c", "--ab=c", "--x", "-", "-1"])
+def test_an_id_may_look_like_an_option(name: str, ledger_url: str, run: Run) -> None:
+    put(ledger_url, lambda connection: make_job(connection, name, now=NOON))
+    for arguments in ([name, "--json"], ["--json", name], ["--json", "--", name]):
+        assert json.loads(run("show", *arguments).output)["request_id"] == name
+
+
+def test_help_is_no_id(run: Run) -> None:
+    for asked in ("-h", "--help"):
+        assert run("show", asked).output.startswith("Usage: gateway jobs show [OPTIONS] REQUEST_ID")
+    assert "Usage: gateway jobs show" in CliRunner().invoke(cli, ["jobs", "show", "-h"], prog_name="gateway").output
+    assert "unexpected extra argument (--jsn)" in run("show", "x", "--jsn", code=2).stderr
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_id_of_two_upstreams_needs_one_of_them(run: Run) -> None:
+    assert run("show", "run", code=1).stderr == (
+        "gateway: there are jobs run of default, staging: say which with --upstream\n"
+    )
+    assert json.loads(run("show", "run", "--upstream", "staging", "--json").output)["upstream"] == "staging"
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("name", ["nobody", "", BELL, "x" * 3000, "\udc80"])
+def test_there_is_no_such(name: str, run: Run) -> None:
+    assert "gateway: there is no job " in run("show", "--", name, code=1).stderr
+    assert "of the upstream else in the ledger" in run("show", "--upstream", "else", "--", "run", code=1).stderr
+    assert listed(run, "--owner", name) == []
+
+
+def test_nothing_is_made_where_no_ledger_is(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "ledger.db"
+    config = write(tmp_path, document(tmp_path, ledger={"url": f"sqlite:///{path}"}))
+    result = CliRunner().invoke(cli, ["jobs", "list", "--config", str(config), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    assert not path.exists()

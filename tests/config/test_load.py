@@ -1,0 +1,297 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config.load import load, read_file
+from gateway.config.settings import LogLevel, Settings
+from gateway.errors import ConfigurationError, Fault
+from tests.support.pure import document, look_up, make_settings, write
+
+
+def faults_of(directory: Path, environ: dict[str, str] | None = None, **sections: Any) -> list[str]:
+    """Every fault of a configuration, as it is shown."""
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings(directory, environ, **sections)
+    assert str(caught.value).split("\n") == [str(fault) for fault in caught.value.faults]
+    return [str(fault) for fault in caught.value.faults]
+
+
+def fault_of_text(directory: Path, text: str | bytes) -> str:
+    """The one fault of a file that can't even be read, without the file's name."""
+    path = directory / "gateway.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigurationError) as caught:
+        read_file(path)
+    (fault,) = caught.value.faults
+    assert fault.path == ""
+    assert fault.message.startswith(str(path))
+    return fault.message.removeprefix(str(path))
+
+
+# The file
+
+
+def test_loads_what_is_right(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, listen={"port": 1})
+    assert isinstance(settings, Settings)
+    assert settings.listen.port == 1
+
+
+def test_says_why_a_file_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path / "none.yaml", {})
+    assert caught.value.faults == (Fault("", f"{tmp_path}/none.yaml can't be read: No such file or directory"),)
+    with pytest.raises(ConfigurationError, match="can't be read: Is a directory"):
+        load(tmp_path, {})
+
+
+def test_an_empty_file_says_what_is_required(tmp_path: Path) -> None:
+    for text in ("", "# only a comment\n", "---\n"):
+        assert read_file(write(tmp_path, text)) == {}
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, ""), {})
+    required = "is required: at least allow, the networks of your clients, such as allow: [10.0.0.0/8]"
+    assert Fault("network", required) in caught.value.faults
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a\n", "17\n", "[]\n"])
+def test_a_file_must_be_a_mapping(tmp_path: Path, text: str) -> None:
+    assert fault_of_text(tmp_path, text) == " is no mapping of settings"
+
+
+def test_a_file_is_of_one_megabyte_at_the_most(tmp_path: Path) -> None:
+    filler = "# 45678901234567890123456789012345678901234567890123456789012\n"
+    fitting = filler * (1_048_576 // len(filler))
+    assert read_file(write(tmp_path, fitting + "#" * (1_048_576 - len(fitting)))) == {}
+    assert fault_of_text(tmp_path, fitting + "#" * (1_048_577 - len(fitting))) == " is larger than 1 MB"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", ", line 2: the key a is there twice"),
+        ("listen:\n  port: 1\n  address: '::'\n  port: 1\n", ", line 4: the key port is there twice"),
+        ("x: [{a: 1, b: 2, a: 3}]\n", ", line 1: the key a is there twice"),
+        ("1: a\n0x1: b\n", ", line 2: the key 1 is there twice"),
+        ("a: &x 1\nb: *x\n", ", line 2: aliases (*name) are not supported here"),
+        ("a: &x [1]\nb:\n  <<: *x\n", ", line 3: aliases (*name) are not supported here"),
+        ("*x : 1\n", ", line 1: aliases (*name) are not supported here"),
+        ("a: 'b\n", ", line 2: found unexpected end of stream"),
+        ("a: [1\nb: 2\n", ", line 2: expected ',' or ']', but got ':'"),
+        ("a: b: c\n", ", line 1: mapping values are not allowed here"),
+        ("\tb: 1\n", ", line 1: found character '\\t' that cannot start any token"),
+        ("a: 1\n---\nb: 2\n", ", line 2: but found another document"),
+        ("? [a]\n: b\n", ", line 1: found unhashable key"),
+        ("a: !!python/object/apply:os.system [true]\n",
+         ", line 1: tags (!name) are not supported here: quote the value"),
+    ],
+)  # fmt: skip
+def test_says_in_which_line_a_file_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    assert fault_of_text(tmp_path, text) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\x00", b"\xff\xfe\xff", "a: 2001-99-99\n", "[" * 20_000, "a: !!int x\n", "a: !!int ''\n", "a: !!float ''\n",
+     "a: !!bool x\n",
+     "a: !!timestamp x\n", "a: !!map x\n", "a: !!map [x]\n", "a: " + "9" * 5000 + "\n"],
+    ids=lambda text: repr(text)[:20],
+)  # fmt: skip
+def test_says_that_a_file_is_no_yaml(tmp_path: Path, text: str | bytes) -> None:
+    assert fault_of_text(tmp_path, text) == " is no YAML"
+
+
+# Faults: all at once, each with its path
+
+
+def test_tells_all_faults_at_once(tmp_path: Path) -> None:
+    told = faults_of(
+        tmp_path,
+        {"GATEWAY__LOG__LEVEL": "[", "GATEWAY__KEYS__0__ID": "a"},
+        listen={"port": "8443", "adress": "::", "proxy_protocol": True, "idle_timeout": 75},
+        keys=[
+            {"id": "A", "secret": "clear", "profile": "defalt"},
+            {"id": "b"},
+            {"id": "b", "networks": ["10.0.0.1/8"]},
+        ],
+        network={"allow": []},
+        upstrem={},
+    )
+    assert told == [
+        "GATEWAY__KEYS__0__ID: names no setting; values and whole lists can be overridden, not parts of a list",
+        "GATEWAY__LOG__LEVEL, line 1: expected the node content, but found '<stream end>'",
+        "listen.proxy_protocol: is on, but network.trusted_proxies names nobody who may use it",
+        "keys[2].id: b is there already",
+        "keys[0].profile: there is no profile defalt; did you mean default?",
+        "listen.port: input should be a valid integer",
+        "listen.idle_timeout: write a duration with its unit, such as 5s, 500ms or 1h",
+        "listen.adress: there is no such setting; did you mean address?",
+        "network.allow: list should have at least 1 item after validation, not 0",
+        "keys[0].id: string should match pattern '^[a-z0-9-]{1,63}$'",
+        "keys[0].secret: a secret is never written here: use {env: NAME}, {file: /path} or {sha256: HEX}",
+        "keys[1].secret: is required",
+        "keys[2].secret: is required",
+        "keys[2].networks[0]: is no network, such as 10.0.0.0/8 or ::1/128: 10.0.0.1/8 has host bits set",
+        "upstrem: there is no such setting; did you mean upstream?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"network": {}},
+         "network.allow: is required: list the networks of your clients, such as [10.0.0.0/8]; there is no default"),
+        ({"network": None}, "network: input should be a valid dictionary or instance of NetworkSection"),
+        ({"listen": {"zzzzz": 1}}, "listen.zzzzz: there is no such setting"),
+        ({"zzzzz": 1}, "zzzzz: there is no such setting"),
+        ({"listen": {"prot": 1}}, "listen.prot: there is no such setting; did you mean port?"),
+        ({"tls": {"certificate": "{d}/server.pem", "private_key": "{d}/server.key",
+         "certificates": [{"certificate": "{d}/server.pem", "privat_key": "x", "private_key": "{d}/server.key"}]}},
+         "tls.certificates[0].privat_key: there is no such setting; did you mean private_key?"),
+        ({"authentication": {"api_keys": {"enable": True}}},
+         "authentication.api_keys.enable: there is no such setting; did you mean enabled?"),
+        ({"admin": {"tls": {"certificate": "{d}/server.pem", "private_key": "{d}/server.key", "x_certificate": 1}}},
+         "admin.tls.x_certificate: there is no such setting; did you mean certificate?"),
+        ({"profiles": {"big": {"body_limt": "1GB"}}},
+         "profiles.big.body_limt: there is no such setting; did you mean body_limit?"),
+        ({"profiles": {"Big": {}}}, "profiles.Big: string should match pattern '^[a-z0-9_-]{1,63}$'"),
+        ({"profiles": []}, "profiles: input should be a valid dictionary"),
+        ({"profiles": {"big": {"body_limit": "0B"}}}, "profiles.big.body_limit: must be more than zero"),
+        ({"routes": [{"name": "a", "path": "/a", "methods": []}]},
+         "routes[0].methods: list should have at least 1 item after validation, not 0"),
+        ({"routes": [{"name": "a", "path": "/a/{a}/{a}", "methods": ["GET"]}]},
+         "routes[0].path: a name may stand only once in a path"),
+        ({"routes": [{"name": "a", "path": "/a", "methods": ["GET"]}, {"name": "a", "path": "/b",
+         "methods": ["GET"]}]},
+         "routes[1].name: a is there already"),
+        ({"routes": 1}, "routes: input should be a valid list"),
+        ({"keys": [{"id": "a", "secret": {"env": "K"}, "profile": "big"}]},
+         "keys[0].profile: there is no profile big"),
+        ({"keys": [{"id": "a", "secret": {"env": "K"}}, {"id": "b", "secret": {"env": "K"}}]},
+         "keys[1].secret: is the same as that of a"),
+        ({"listen": {"proxy_protocol": True}},
+         "listen.proxy_protocol: is on, but network.trusted_proxies names nobody who may use it"),
+        ({1: 2}, "[1]: keys should be strings"),
+    ],
+)  # fmt: skip
+def test_a_fault_has_its_path_and_a_way_out(tmp_path: Path, sections: dict[Any, Any], told: str) -> None:
+    whole = document(tmp_path) | yaml.safe_load(yaml.safe_dump(sections).replace("{d}", str(tmp_path)))
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, whole), {"K": "long-and-secret"})
+    assert str(caught.value) == told
+
+
+def test_entries_without_a_name_are_no_repetition(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, {"A": "1", "B": "2"}, keys=[{"secret": {"env": "A"}}, {"secret": {"env": "B"}}]) == [
+        "keys[0].id: is required",
+        "keys[1].id: is required",
+    ]
+
+
+@pytest.mark.parametrize("value", ["true", 1, "on"])
+def test_proxy_protocol_is_a_plain_yes_or_no(tmp_path: Path, value: object) -> None:
+    assert faults_of(tmp_path, listen={"proxy_protocol": value}) == [
+        "listen.proxy_protocol: input should be a valid boolean"
+    ]
+
+
+def test_what_disagrees_in_the_wrong_shape_is_told_once(tmp_path: Path) -> None:
+    told = faults_of(tmp_path, listen=[], keys=[3, {"id": "a", "secret": {"env": "K"}, "profile": 7}], routes=["a"])
+    assert [line.partition(":")[0] for line in told] == [
+        "listen",
+        "keys[0]",
+        "keys[1].secret",
+        "keys[1].profile",
+        "routes[0]",
+    ]
+
+
+def test_the_same_secret_is_found_however_it_is_referred_to(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("canary\n")
+    keys = [
+        {"id": "a", "secret": {"env": "A"}},
+        {"id": "b", "secret": {"env": "B"}},
+        {"id": "c", "secret": {"file": str(tmp_path / "secret")}},
+        {"id": "d", "secret": {"sha256": "a3b4b2c5b9d0a6c24e9f0fa0a1a4b9ac7bd8dd1c3f1ba1a3d1c9f4c6dd6a8e0b"}},
+        {"id": "e", "secret": {"env": "A"}},
+    ]
+    assert faults_of(tmp_path, {"A": "canary", "B": "other"}, keys=keys) == [
+        "keys[2].secret: is the same as that of a",
+        "keys[4].secret: is the same as that of a",
+    ]
+
+
+# What the environment overrides
+
+
+@pytest.mark.parametrize(
+    ("environ", "path", "value"),
+    [
+        ({"GATEWAY__LISTEN__PORT": "9443"}, "listen.port", 9443),
+        ({"GATEWAY__LOG__LEVEL": "debug"}, "log.level", LogLevel.DEBUG),
+        ({"GATEWAY__LISTEN__IDLE_TIMEOUT": "1m"}, "listen.idle_timeout", 60.0),
+        ({"GATEWAY__UPSTREAM": "{url: 'http://[::1]:1'}"}, "upstream.url", "http://[::1]:1"),
+        ({"GATEWAY__AUTHENTICATION__API_KEYS__ENABLED": "false"}, "authentication.api_keys.enabled", False),
+        ({"GATEWAY__PUBLIC_URL": "https://a.test"}, "public_url", "https://a.test"),
+        ({"GATEWAY__PUBLIC_URL": "null"}, "public_url", None),
+        ({"GATEWAY__PUBLIC_URL": ""}, "public_url", None),
+        ({"GATEWAY__ADMIN__TLS": ""}, "admin.tls", None),
+        ({"gateway__listen__port": "9443", "GATEWAY_LISTEN_PORT": "1"}, "listen.port", 7443),
+    ],
+)
+def test_the_environment_overrides_the_file(
+    tmp_path: Path, environ: dict[str, str], path: str, value: object
+) -> None:
+    settings = make_settings(tmp_path, environ, listen={"port": 7443}, public_url="https://file.test")
+    assert look_up(settings, path) == value
+
+
+def test_an_override_leaves_its_neighbours(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, {"GATEWAY__LISTEN__PORT": "1"}, listen={"port": 2, "address": "::1"})
+    assert (settings.listen.port, settings.listen.address) == (1, "::1")
+
+
+def test_a_list_is_overridden_whole(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, {"GATEWAY__NETWORK__ALLOW": "[192.0.2.0/24, '::1']"})
+    assert list(map(str, settings.network.allow)) == ["192.0.2.0/24", "::1/128"]
+
+
+def test_a_section_may_come_from_the_environment_alone(tmp_path: Path) -> None:
+    whole = document(tmp_path)
+    del whole["network"]
+    settings = load(write(tmp_path, whole), {"GATEWAY__NETWORK__ALLOW": "[10.0.0.0/8]"})
+    assert list(map(str, settings.network.allow)) == ["10.0.0.0/8"]
+
+
+NO_SETTING = "names no setting; values and whole lists can be overridden, not parts of a list"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("GATEWAY__", "1", f"GATEWAY__: {NO_SETTING}"),
+        ("GATEWAY____PORT", "1", f"GATEWAY____PORT: {NO_SETTING}"),
+        ("GATEWAY__LISTEN__", "1", f"GATEWAY__LISTEN__: {NO_SETTING}"),
+        ("GATEWAY__NETWORK____ALLOW", "1", f"GATEWAY__NETWORK____ALLOW: {NO_SETTING}"),
+        ("GATEWAY__LISTEN__PORT__X", "1", f"GATEWAY__LISTEN__PORT__X: {NO_SETTING}"),
+        ("GATEWAY__NETWORK__ALLOW__0", "::1", f"GATEWAY__NETWORK__ALLOW__0: {NO_SETTING}"),
+        ("GATEWAY__LISTEN__PROT", "1", "listen.prot: there is no such setting; did you mean port?"),
+        ("GATEWAY__LISTEN__PORT", "[1", "GATEWAY__LISTEN__PORT, line 1: expected ',' or ']', but got '<stream end>'"),
+        ("GATEWAY__LISTEN__PORT", "!!int ''", "GATEWAY__LISTEN__PORT is no YAML"),
+        ("GATEWAY__LISTEN__PORT", "{a: 1, a: 2}", "GATEWAY__LISTEN__PORT, line 1: the key a is there twice"),
+        ("GATEWAY__LISTEN__PORT", "'1'", "listen.port: input should be a valid integer"),
+    ],
+)
+def test_an_override_that_is_wrong_is_a_fault_like_any_other(tmp_path: Path, name: str, text: str, told: str) -> None:
+    assert faults_of(tmp_path, {name: text}, listen={"port": 1}) == [told]
+
+
+@pytest.mark.parametrize(
+    "text", ["canary-in-clear", "{env: canary-in-clear, file: x}", "[canary-in-clear]", "{value: canary-in-clear}"]
+)
+def test_a_fault_never_shows_a_secret_that_stands_in_the_wrong_place(tmp_path: Path, text: str) -> None:
+    told = faults_of(tmp_path, {"GATEWAY__ADMIN__TOKEN": text}, keys=[{"id": "a", "secret": yaml.safe_load(text)}])
+    assert len(told) == 2
+    assert "canary" not in "".join(told)

@@ -1,0 +1,47 @@
+"""Which member a text has twice; what read_object refuses, test_jws.py and test_tokens.py tell."""
+
+import json
+
+import pytest
+
+from gateway.http.strict_json import MOST_MARKS, has_too_many_marks, member_twice, read_object
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"a": 1, "a": 1}', "a"),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', "b"),
+        ('[[{"": 1, "": 2}]]', ""),
+        (r'{"a": 1, "\u0061": 2}', "a"),
+        (r'{"\ud800": 1, "\ud800": 2}', "\ud800"),
+        ('{"x": NaN, "y": -Infinity, "z": 1e999, "a": 1, "a": 2}', "a"),
+        (f'{{"x": 1{"0" * 5000}, "a": 1, "a": 2}}', "a"),
+        ('{"a": 1, "b": {"a": 1}, "c": [{"a": 1}, {"a": 1}]}', None),
+        ('{"a": 1, "A": 2, "\u00e9": 3, "e\u0301": 4}', None),
+        ("{}", None),
+        ('"a"', None),
+    ],
+)
+def test_a_member_that_is_there_twice_is_named(text: str, name: str | None) -> None:
+    assert member_twice(text.encode()) == name
+    if name is not None:
+        assert read_object(text.encode()) is None
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"{", b'{"a": 1, "a": 2', b"\xef\xbb\xbf{}", b"[" * 100_000])
+def test_what_is_no_json_has_no_members(text: bytes) -> None:
+    assert member_twice(text) is None
+
+
+@pytest.mark.parametrize("mark", ['"x"', "1,", "[],", '{"a":1},'])
+def test_what_would_take_long_to_read_is_not_read(mark: str) -> None:
+    many = f'{{"a": [{",".join([mark.strip(",")] * MOST_MARKS)}]}}'.encode()
+    assert json.loads(many)
+    assert has_too_many_marks(many)
+    assert read_object(many) is None
+
+
+def test_length_alone_is_no_reason() -> None:
+    members = {"text": "x" * 1_000_000, "list": [1] * (MOST_MARKS - 20)}
+    assert read_object(json.dumps(members).encode()) == members

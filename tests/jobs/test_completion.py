@@ -1,0 +1,513 @@
+"""What status answers say of a job's end: told to the ledger in the background, once."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.errors import Refused
+from gateway.jobs.completion import Watch
+from gateway.jobs.job import Job
+from gateway.jobs.reading import WHYS as WHYS_OF_ALL
+from gateway.ledger.deliveries import Planned, plan
+from gateway.ledger.reservations import settle
+from gateway.ledger.schema import DeliveryState, JobState, deliveries
+from gateway.model.request import Reason
+from gateway.upstream.job_api import Ending, Finding, Said
+from gateway.upstream.response_head import AnswerHead, read_answer_head
+from tests.jobs.conftest import MakeRoom
+from tests.support.ledgers import NOON, rows_of
+from tests.support.room import OWNER, PAGES, Room, ended
+
+
+def head(status: int = 200, *headers: tuple[bytes, bytes]) -> AnswerHead:
+    return read_answer_head(status, b"", list(headers), http_1_1=True, bodiless=False)
+
+
+async def poll(room: Room, job: Job, *pieces: bytes, of: AnswerHead | None = None, is_own: bool = False) -> Watch:
+    """One answer as it passes."""
+    watch = room.endings.watch(job, is_own=is_own)
+    watch.begin(of or head())
+    for piece in pieces:
+        watch.take(piece)
+    await watch.end()
+    await room.quiet()
+    return watch
+
+
+async def says(room: Room, job: Job, /, **members: Any) -> Watch:
+    return await poll(room, job, json.dumps(members).encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "used"),
+    [
+        ({"status": "complete", "success": True, "page_count": 4}, (4, 6, 0)),
+        ({"status": "complete", "page_count": 4}, (4, 6, 0)),
+        ({"status": "complete"}, (10, 0, 0)),
+        ({"status": "complete", "page_count": "4"}, (10, 0, 0)),
+        ({"status": "complete", "page_count": True}, (10, 0, 0)),
+        ({"status": "complete", "page_count": -1}, (10, 0, 0)),
+        ({"status": "complete", "page_count": 10**9}, (10, 0, 0)),
+        ({"status": "complete", "page_count": 4.0}, (10, 0, 0)),
+        ({"status": "complete", "page_count": 0}, (0, 10, 0)),
+        ({"status": "complete", "success": False, "page_count": 4}, (0, 10, 1)),
+        ({"status": "failed"}, (0, 10, 1)),
+        ({"status": "failed", "success": None}, (0, 10, 1)),
+    ],
+)
+async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: tuple[int, int, int]) -> None:
+    job = await room.took()
+    woken: list[float | None] = []
+    told: list[str] = []
+    job.waiters["somebody"] = lambda: woken.append(job.expires_at)
+    room.endings.on_ended = lambda: told.append("ended")
+    assert (await says(room, job, **answer)).is_final
+    assert await room.used() == used
+    assert room.told.settled == [(OWNER, used[0], used[1])]
+    assert woken == [room.wall() + 3600]
+    assert told == ["ended"]
+    writes = room.faulty.writes
+    assert (await says(room, job, **answer)).is_final
+    assert (room.faulty.writes, told) == (writes, ["ended"])  # there is nothing left to learn
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": "processing"}, {"status": "pending", "success": True}, {"status": "queued"}, {}, {"status": 5},
+     {"status": None, "success": False}, {"job": {"status": "complete"}}],
+)  # fmt: skip
+async def test_an_answer_that_is_not_final_is_known_again(room: Room, answer: dict[str, Any]) -> None:
+    job = await room.took()
+    content = json.dumps(answer).encode()
+    assert not room.endings.is_unfinished(job, content)
+    assert not (await says(room, job, **answer)).is_final
+    assert room.endings.is_unfinished(job, content)
+    assert await room.used() == (0, 0, 0)
+    assert (job.is_running, job.how) == (True, None)
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b"no JSON", b'{"status": "complete"', b'{"status": "complete"} x'])
+async def test_an_answer_that_is_not_whole_says_nothing(room: Room, answer: bytes) -> None:
+    job = await room.took()
+    job.misses = 1
+    assert not (await poll(room, job, answer)).is_final
+    assert (await room.used(), job.misses) == ((0, 0, 0), 1)
+    assert not room.endings.is_unfinished(job, answer)
+
+
+async def test_nothing_at_all_says_nothing(room: Room) -> None:
+    job = await room.took()
+    assert not (await poll(room, job)).is_final
+
+
+WHYS = [
+    ("redirect", head(302), ended()),
+    ("redirect", head(307), ended()),
+    ("status", head(400), ended()),
+    ("status", head(206), ended()),
+    ("coding", head(200, (b"content-encoding", b"br")), ended()),
+    ("coding", head(200, (b"content-encoding", b"gzip, gzip")), gzip.compress(gzip.compress(ended()))),
+    ("coding", head(200, (b"content-encoding", b"gzip")), b"no gzip"),
+    ("coding", head(200, (b"content-encoding", b"gzip")), gzip.compress(ended()) + b"more"),
+    ("coding", head(200, (b"content-encoding", b"deflate")), zlib.compress(ended()) + b"more"),
+    ("cut", head(200, (b"content-encoding", b"gzip")), gzip.compress(ended())[:-1]),
+    ("cut", head(200, (b"content-encoding", b"gzip")), b""),
+    ("charset", head(), ended().decode().encode("utf-16")),
+    ("charset", head(), ended().decode().encode("utf-16-le")),
+    ("charset", head(), ended().decode().encode("utf-32-be")),
+    ("no_object", head(), b""),
+    ("no_object", head(), b"[]"),
+    ("no_object", head(), ended()[:-1]),
+    ("no_object", head(), b"\xef\xbb\xbf" * 2 + ended()),
+]
+
+
+@pytest.mark.parametrize(
+    ("why", "of", "content"), WHYS, ids=[f"{why}-{number}" for number, (why, *_) in enumerate(WHYS)]
+)
+async def test_what_cannot_be_read_is_said_once_and_is_no_end(
+    room: Room, why: str, of: AnswerHead, content: bytes
+) -> None:
+    job = await room.took()
+    with capture_logs() as events:
+        for number in range(1, 4):
+            watch = await poll(room, job, content, of=of, is_own=True)
+            assert watch.finding == Finding(Said.UNREADABLE, why=why)
+            assert (job.unread, room.endings.unreadable[why]) == (number, number)
+    assert [event.get("why") for event in events] == [why]
+    assert why in WHYS_OF_ALL
+    assert job.is_running
+    await says(room, job, status="processing")
+    assert job.unread == 0
+
+
+@pytest.mark.parametrize("content", [b"[]", ended().decode().encode("utf-16")], ids=["list", "utf-16"])
+async def test_what_a_client_was_answered_that_cannot_be_read_is_no_evidence(room: Room, content: bytes) -> None:
+    """Its own headers may have brought that about."""
+    job = await room.took()
+    for of in (head(), head(404)):
+        await poll(room, job, content, of=of)
+    assert (job.unread, job.misses, room.endings.unreadable.total()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 529, 429, 408])
+async def test_a_fault_of_the_server_says_nothing_of_a_job(room: Room, status: int) -> None:
+    job = await room.took()
+    watch = await poll(room, job, ended(), of=head(status), is_own=True)
+    assert (watch.finding, job.unread, job.is_running) == (None, 0, True)
+
+
+CODED = [
+    ("gzip", gzip.compress),
+    ("x-gzip", gzip.compress),
+    ("GZip", lambda text: gzip.compress(text[:7]) + gzip.compress(text[7:])),
+    ("deflate", zlib.compress),
+    ("deflate", lambda text: zlib.compress(text)[2:-4]),
+    ("identity", bytes),
+]
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+@pytest.mark.parametrize(("coding", "encode"), CODED, ids=["gzip", "x-gzip", "members", "zlib", "raw", "identity"])
+async def test_a_coding_that_nobody_asked_for_is_undone(
+    room: Room, coding: str, encode: Callable[[bytes], bytes], size: int
+) -> None:
+    job = await room.took()
+    coded = encode(b"\xef\xbb\xbf" + ended(4, markdown="some text " * 2000))
+    pieces = (coded[start : start + size] for start in range(0, len(coded), size))
+    watch = await poll(room, job, *pieces, of=head(200, (b"content-encoding", coding.encode())))
+    assert watch.is_final
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) -> None:
+    """A hundred megabytes in a hundred kilobytes: read a megabyte at a time, with a turn for others in between."""
+    job = await room.took()
+    coded = gzip.compress(b'{"a": "' + b"x" * 100_000_000 + b'", "status": "complete"}')
+    watch = room.endings.watch(job)
+    watch.begin(head(200, (b"content-encoding", b"gzip")))
+    watch.take(coded)
+    assert watch._reader is not None
+    assert watch._reader._coding is not None
+    assert watch._reader._coding._decoded <= 1_048_576
+    turns, ending = 0, asyncio.ensure_future(watch.end())
+    while not ending.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert watch.is_final
+    assert turns > 90
+    await room.quiet()
+
+
+@pytest.mark.parametrize("size", [300_000_000])
+async def test_what_is_unpacked_is_bounded(room: Room, size: int) -> None:
+    job = await room.took()
+    coded = gzip.compress(b'{"a": "' + b"x" * size + b'"}', 1)
+    watch = await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")), is_own=True)
+    assert watch.finding == Finding(Said.UNREADABLE, why="too_large")
+
+
+async def test_an_answer_with_a_coding_is_not_known_again_by_its_bytes(room: Room) -> None:
+    job = await room.took()
+    coded = gzip.compress(b'{"status": "processing"}')
+    assert (await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")))).is_unfinished
+    assert not room.endings.is_unfinished(job, coded)
+
+
+async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(room: Room) -> None:
+    job = await room.took()
+    with capture_logs() as events:
+        for _ in range(3):
+            await says(room, job, status="Finalizing", success=True)
+        await says(room, job, status="x\n" * 50)
+    assert [event.get("word") for event in events] == ["finalizing", "(no plain word)"]
+    assert room.endings.unknown_words == 4
+    assert job.is_running
+    await says(room, job, status="Complete", page_count=4)
+    assert await room.used() == (4, 6, 0)
+
+
+@pytest.mark.parametrize(("answer", "used"), [(ended(4), (4, 6, 0)), (ended(None), (PAGES, 0, 0))])
+async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
+    room: Room, answer: bytes, used: tuple[int, int, int]
+) -> None:
+    """Such as an upstream whose proxy answered 404 for a while."""
+    job = await room.took()
+    for _ in range(2):
+        room.seconds += 1.0
+        await poll(room, job, of=head(404), is_own=True)
+    assert await room.used() == (0, PAGES, 1)
+    expires_at = job.expires_at
+    room.faulty.faults = ["before"]
+    await poll(room, job, answer)  # the ledger does not hear of it
+    assert await room.used() == (0, PAGES, 1)
+    for _ in range(3):
+        await poll(room, job, answer)
+    settled, refunded, failed = await room.used()
+    assert (settled, failed) == (used[0], 0)
+    assert refunded == 0
+    assert room.told.settled == [(OWNER, 0, PAGES), (OWNER, used[0], 0)]
+    assert (await room.state_of(), job.expires_at, (await room.row()).expires_at) == (
+        JobState.COMPLETE,
+        expires_at,
+        expires_at,
+    )
+
+
+async def test_two_answers_that_do_not_know_it_count_in_a_row_only(room: Room) -> None:
+    job = await room.took()
+    for _ in range(3):
+        for of in (head(404), head(302)):
+            room.seconds += 1.0
+            await poll(room, job, of=of, is_own=True)
+    assert job.is_running
+
+
+async def test_another_replica_hears_of_the_truth(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    await here.registry.follow()
+    here.endings.ended(job, Ending(failed=True, pages=None))
+    await here.quiet()
+    other = await there.registry.owned(*job.key, OWNER)
+    assert other.is_open
+    there.seconds = here.seconds = here.seconds + 2.0
+    assert (await says(there, other, status="complete", page_count=4)).is_final
+    await here.registry.follow()
+    assert job.how == Ending(failed=False, pages=None)
+    assert (await here.used())[0] == 4
+
+
+async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_failed(room: Room) -> None:
+    job = await room.took()
+    room.endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+    await room.quiet()
+    assert (await room.used(), await room.state_of()) == ((PAGES, 0, 0), JobState.FAILED)
+    await says(room, job, status="failed")
+    assert await room.used() == (0, PAGES, 1)
+    writes = room.faulty.writes
+    await says(room, job, status="failed")
+    assert room.faulty.writes == writes
+    await says(room, job, status="complete", page_count=4)
+    assert (await room.used())[0] == 4
+
+
+async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
+    job = await room.took()
+    room.endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+    await room.quiet()
+    await says(room, job, status="complete", page_count=4)
+    assert await room.used() == (4, 6, 0)
+    assert await room.state_of() == JobState.COMPLETE
+
+
+async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_charged(room: Room) -> None:
+    job = await room.took()
+    room.endings.ended(job, Ending(failed=True, pages=None))
+    await room.quiet()
+    room.endings.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.endings.forget(job)
+    await room.quiet()
+    assert (await room.used())[0] == 4
+    assert await room.state_of() == JobState.GONE
+
+
+async def test_an_answer_in_pieces_is_read_as_it_passes(room: Room) -> None:
+    job = await room.took()
+    content = ended(4, markdown='"status"' * 5000)
+    watch = await poll(room, job, *(content[start : start + 777] for start in range(0, len(content), 777)))
+    assert watch.content is None
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room) -> None:
+    job = await room.took()
+    content = json.dumps({"status": "processing", "of": "x" * 600}).encode()
+    assert (await poll(room, job, content[:100], content[100:])).content is None
+    assert not room.endings.is_unfinished(job, content)
+    held = room.hold(job)
+    assert (await poll(room, job, content[:100], content[100:])).content == content
+    assert not room.endings.is_unfinished(job, content)
+    held.leave()
+
+
+async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.jobs.completion._MOST_SMALL", 3)
+    job = await room.took()
+    for number in range(10):
+        room.endings.runs(job, b"%d" % number)
+        room.endings.runs(job, b"x" * 513)
+    assert len(room.endings._unfinished) <= 3
+    assert room.endings.is_unfinished(job, b"9")
+    assert not room.endings.is_unfinished(job, b"x" * 513)
+
+
+async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
+    job = await room.took()
+    for pages in range(20):
+        room.endings.ended(job, Ending(failed=False, pages=pages))
+    await room.quiet()
+    assert await room.used() == (0, PAGES, 0)
+    assert len(room.told.settled) == 1
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_what_could_not_be_told_the_next_answer_tells(room: Room, fault: str) -> None:
+    job = await room.took()
+    room.faulty.faults = [fault]
+    await says(room, job, status="complete", page_count=4)
+    assert (job.is_running, room.told.settled) == (True, [])
+    await says(room, job, status="complete", page_count=4)
+    assert not job.is_running
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
+    """The result was read, and may be deleted before the ledger knows that it had ended."""
+    job = await room.took()
+    job.saw(Ending(failed=False, pages=3))
+    room.endings.forget(job)
+    assert job.is_gone
+    await room.quiet()
+    assert await room.state_of() == JobState.GONE
+    assert await room.used() == (3, 7, 0)
+    assert room.told.settled == [(OWNER, 3, 7)]
+    room.endings.forget(job)
+    await room.quiet()
+    assert await room.used() == (3, 7, 0)
+
+
+async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
+    job = await room.took()
+    room.endings.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
+    room.endings.forget(job)
+    await room.quiet()
+    assert job.is_gone
+    assert await room.state_of() == JobState.GONE
+    assert await room.used() == (3, 7, 0)
+
+
+async def test_a_ledger_that_is_away_does_not_bring_it_back(room: Room) -> None:
+    job = await room.took()
+    room.faulty.is_away = True
+    room.endings.forget(job)
+    await room.quiet()
+    room.faulty.is_away = False
+    assert room.registry.learn(await room.row()) is job
+    assert job.is_gone
+
+
+async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring_it_back(room: Room) -> None:
+    """What the ledger said before it was told arrives after that."""
+    job = await room.took()
+    go, inner = asyncio.Event(), room.faulty._engine
+
+    class Late:
+        write = inner.write
+        guarded = inner.guarded
+        report = inner.report
+        close = inner.close
+
+        async def read(self, work: Any, *, of: str = "") -> Any:
+            found = await inner.read(work, of=of)
+            await go.wait()
+            return found
+
+    room.endings.forget(job)
+    room.faulty._engine = Late()
+    asked = [asyncio.ensure_future(room.registry.owned(*job.key, OWNER)) for _ in range(2)]
+    await room.quiet()
+    go.set()
+    for task in asked:
+        with pytest.raises(Refused):
+            await task
+    room.faulty._engine = inner
+    with pytest.raises(Refused):
+        await room.registry.owned(*job.key, OWNER)
+
+
+async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
+    job = await room.took()
+    await room.engine.write(lambda c: settle(c, *job.key, 3, room.wall(), failed=False))
+    told: list[str] = []
+    room.endings.on_ended = lambda: told.append("ended")
+    assert (await says(room, job, status="complete", page_count=4)).is_final
+    assert (job.is_running, told, room.told.settled) == (False, ["ended"], [])
+    assert await room.used() == (3, 7, 0)
+
+
+async def test_its_webhook_is_due_at_its_end_and_none_when_it_was_deleted_before(room: Room) -> None:
+    for number in ("1", "2", "3"):
+        job = await room.took(number)
+        webhook = Planned(number, *job.key, OWNER, "https://a.test/", "a.test:443", None)
+        await room.engine.write(lambda c, webhook=webhook: plan(c, webhook, NOON))  # type: ignore[misc]
+        if number == "1":
+            await says(room, job, status="complete")
+        elif number == "2":
+            await says(room, job, status="failed")
+        else:
+            room.endings.forget(job)
+        await room.quiet()
+    rows = await room.engine.read(lambda c: rows_of(c, deliveries))
+    found = [(row["id"], row["state"], row["status"]) for row in rows]
+    assert found == [("1", DeliveryState.DUE, "complete"), ("2", DeliveryState.DUE, "failed")]
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_what_its_owner_deletes_is_nobodys_at_once_and_charged(room: Room, has_ended: bool) -> None:
+    job = await room.took()
+    if has_ended:
+        await says(room, job, status="complete", page_count=4)
+    await room.endings.forget_now(job)
+    assert job.is_gone
+    assert await room.state_of() == JobState.GONE
+    assert await room.used() == ((4, 6, 0) if has_ended else (PAGES, 0, 0))
+    assert room.told.settled == ([(OWNER, 4, 6)] if has_ended else [(OWNER, PAGES, 0)])
+    with pytest.raises(Refused):
+        await room.registry.owned(*job.key, OWNER)
+    await room.endings.forget_now(job)
+    assert len(room.told.settled) == 1
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_again(room: Room, fault: str) -> None:
+    job = await room.took()
+    room.faulty.faults = [fault]
+    with pytest.raises(Refused) as caught:
+        await room.endings.forget_now(job)
+    assert caught.value.denial.reason is Reason.LEDGER_UNAVAILABLE
+    assert await room.registry.owned(*job.key, OWNER) is job
+    await room.endings.forget_now(job)
+    assert job.is_gone
+    assert await room.used() == (PAGES, 0, 0)
+
+
+async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: Room) -> None:
+    job = await room.took()
+    for _ in range(5):
+        room.endings.unknown(job)
+    await room.quiet()
+    assert (job.is_running, await room.used()) == (True, (0, 0, 0))
+    room.seconds += 1
+    room.endings.unknown(job)
+    await room.quiet()
+    assert (job.is_running, await room.used()) == (False, (0, PAGES, 1))
+    room.seconds += 1
+    room.endings.unknown(job)
+    await room.quiet()
+    assert await room.used() == (0, PAGES, 1)
+
+
+async def test_what_the_ledger_does_not_have_is_nobodys(room: Room) -> None:
+    """Its file was replaced by an older one, say."""
+    job = Job("default", "another", OWNER, room.state.shapes["default"], "/a", NOON)
+    room.registry.add(job)
+    assert (await says(room, job, status="complete", page_count=4)).is_final
+    assert job.is_gone
+    assert room.registry.get(job.key) is None

@@ -1,0 +1,261 @@
+"""Polls that are held: woken once, by the end, the time, or a drain; one question serves all that wait."""
+
+import asyncio
+
+import pytest
+
+import gateway.jobs.watcher
+from gateway.errors import ClientGone, Refused
+from gateway.model.request import Reason
+from gateway.upstream.job_api import Ending, Finding, Said
+from gateway.upstream.response_head import read_answer_head
+from tests.jobs.conftest import MakeRoom
+from tests.support.room import OWNER, RUNS, Container, Held, Room, ended
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(params=["sqlite"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: object) -> str:
+    """One engine: what is held is held in memory."""
+    return f"{request.param}:///{tmp_path}/ledger.db"
+
+
+def is_forgotten(room: Room) -> bool:
+    return len(room.holds) == 0
+
+
+async def test_the_end_lets_go_on_at_once(room: Room, container: Container) -> None:
+    job = await room.took()
+    held = [room.hold(job) for _ in range(3)]
+    await room.turn()
+    assert (len(room.holds), [one.is_over for one in held]) == (3, [False] * 3)
+    container.says["job"] = ended()
+    await room.turn(0.1)
+    await eventually(lambda: all(one.is_over for one in held))
+    assert [(one.times, one.error) for one in held] == [(1, None)] * 3
+    assert is_forgotten(room)
+    assert not job.waiters
+    assert job.answer is not None
+    assert job.answer[1] == ended()
+    assert container.asked["job"] == 2
+
+
+async def test_a_job_that_has_ended_is_not_waited_for(room: Room, container: Container) -> None:
+    job = await room.took()
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert room.hold(job).is_over
+    assert is_forgotten(room)
+    assert container.asked["job"] == 1
+
+
+async def test_the_time_lets_go_on_with_what_was_said_last(room: Room, container: Container) -> None:
+    job = await room.took()
+    long, short = room.hold(job), room.hold(job, 0.05)
+    await room.turn()
+    await eventually(lambda: short.is_over)
+    assert (short.times, short.error, long.is_over, len(room.holds)) == (1, None, False, 1)
+    assert job.is_running
+    assert job.answer is not None
+    assert job.answer[1] == RUNS
+    long.leave()
+    assert is_forgotten(room)
+    assert container.asked["job"] == 1
+
+
+async def test_one_that_leaves_is_forgotten_at_once(room: Room) -> None:
+    job = await room.took()
+    held = [room.hold(job) for _ in range(3)]
+    held[1].leave()
+    assert isinstance(held[1].error, ClientGone)
+    assert (len(room.holds), len(job.waiters)) == (2, 2)
+    job.ended(room.wall() + 10)
+    held[2].leave()  # woken, but not let go on yet
+    await eventually(lambda: held[0].is_over)
+    assert [one.times for one in held] == [1, 0, 0]
+    assert is_forgotten(room)
+
+
+async def test_a_drain_lets_all_go_on_and_none_wait(room: Room) -> None:
+    jobs = [await room.took(f"job-{number}") for number in range(3)]
+    held = [room.hold(job) for job in jobs for _ in range(100)]
+    room.holds.drain()
+    await eventually(lambda: all(one.is_over for one in held))
+    assert {(one.times, one.error) for one in held} == {(1, None)}
+    assert is_forgotten(room)
+    assert room.hold(jobs[0]).is_over
+    assert all(job.is_running for job in jobs)
+
+
+async def test_whatever_comes_together_wakes_once(room: Room) -> None:
+    job = await room.took()
+    held = [room.hold(job, 0.0) for _ in range(50)]
+    await asyncio.sleep(0)
+    room.holds.drain()
+    job.ended(room.wall() + 10)
+    room.holds.drain()
+    await eventually(lambda: all(one.is_over for one in held))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [one.times for one in held] == [1] * 50
+    assert not room.holds._ready
+    assert is_forgotten(room)
+
+
+async def test_many_that_go_on_leave_others_a_turn(room: Room) -> None:
+    job = await room.took()
+    held = [room.hold(job) for _ in range(350)]
+    job.ended(room.wall() + 10)
+    over = []
+    while not all(one.is_over for one in held):
+        await asyncio.sleep(0)
+        over.append(sum(one.is_over for one in held))
+    assert max(later - earlier for earlier, later in zip([0, *over], over, strict=False)) <= 100
+    assert [one.times for one in held] == [1] * 350
+
+
+async def test_a_thousand_that_wait_cost_one_question(room: Room, container: Container) -> None:
+    job = await room.took()
+    held = []
+    for count in range(1, 11):
+        held += [room.hold(job) for _ in range(100)]
+        await room.turn()
+        assert container.asked["job"] == count
+        await room.turn(0.05)
+        assert container.asked["job"] == count
+        room.seconds += 0.051
+    assert room.watcher.followed < 20  # a date is not set for each of them
+    container.says["job"] = ended()
+    await room.turn()
+    await eventually(lambda: all(one.is_over for one in held))
+    assert container.asked["job"] == 11
+    assert job.answer is not None
+    assert is_forgotten(room)
+
+
+async def test_a_waiter_costs_no_task(room: Room) -> None:
+    job = await room.took()
+    before = len(asyncio.all_tasks())
+    held = [room.hold(job) for _ in range(200)]
+    assert len(asyncio.all_tasks()) == before
+    job.ended(room.wall() + 10)
+    await eventually(lambda: all(one.is_over for one in held))
+
+
+async def test_a_job_that_was_deleted_meanwhile_is_nobodys(room: Room) -> None:
+    job = await room.took()
+    held = room.hold(job)
+    room.endings.forget(job)
+    await room.quiet()
+    await eventually(lambda: held.is_over)
+    assert isinstance(held.error, Refused)
+    assert held.error.denial.reason is Reason.JOB_NOT_FOUND
+    with pytest.raises(Refused):
+        await room.registry.owned("default", "job", OWNER)
+
+
+async def test_what_said_that_it_runs_is_not_said_after_its_end(room: Room, container: Container) -> None:
+    """Another client's own poll has seen the end: the last answer to a question of ours is older."""
+    job = await room.took()
+    held = room.hold(job)
+    await room.turn()
+    before = job.answer
+    watch = room.endings.watch(job)
+    watch.begin(read_answer_head(200, b"", [], http_1_1=True, bodiless=False))
+    watch.take(ended())
+    await watch.end()
+    assert (before is None, job.answer) == (False, None)
+    container.gate = asyncio.Event()
+    await room.quiet()
+    await eventually(lambda: held.is_over)
+    assert (job.is_running, job.answer) == (False, None)
+    container.gate.set()
+
+
+async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Room, container: Container) -> None:
+    job = await room.took()
+    container.gate = asyncio.Event()
+    held = room.hold(job)
+    room.watcher.turn()
+    await eventually(lambda: container.waiting == 1)
+    room.faulty.faults = ["before"]  # so that it is waited for on
+    room.endings.learnt(job, Finding(Said.COMPLETE), is_own=False)
+    await eventually(lambda: not room.admission._tasks)
+    container.gate.set()
+    await room.quiet()
+    assert (job.how, job.answer, held.is_over) == (Ending(failed=False, pages=None), None, False)
+    container.says["job"] = ended()
+    await room.turn(0.1)
+    await eventually(lambda: held.is_over)
+    assert job.answer is not None
+    assert job.answer[1] == ended()
+
+
+async def test_the_final_answer_stays_for_its_moment(
+    room: Room, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer is let go a while after it came: the one before must not take the final one with it."""
+    monkeypatch.setattr(gateway.jobs.watcher, "_KEPT", 0.2)
+    job = await room.took()
+    held = [room.hold(job)]
+    await room.turn()
+    first = job.answer
+    assert first is not None
+    loop = asyncio.get_running_loop()
+    gone = loop.create_future()
+    loop.call_later(0.21, gone.set_result, None)
+    container.says["job"] = ended()
+    loop.call_later(0.1, held.append, Held(room.holds, job, 60))
+    await eventually(lambda: len(held) == 2)
+    await room.turn(0.1)
+    final = job.answer
+    assert final is not None
+    assert final[1] == ended()
+    await gone
+    assert job.answer is final
+    await eventually(lambda: job.answer is None)
+
+
+async def test_a_large_answer_is_not_kept(room: Room, container: Container) -> None:
+    job = await room.took()
+    held = room.hold(job)
+    container.says["job"] = ended(markdown="x" * 70_000)
+    await room.turn()
+    await eventually(lambda: held.is_over)
+    assert (job.is_running, job.answer) == (False, None)
+
+
+async def test_nobody_waits_and_nothing_is_kept(room: Room, container: Container) -> None:
+    job = await room.took()
+    await room.turn(1.0)
+    assert job.answer is None
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    assert job.answer is None
+
+
+async def test_a_ledger_that_is_away_at_the_end_is_waited_for(room: Room, container: Container) -> None:
+    job = await room.took()
+    held = room.hold(job)
+    container.says["job"] = ended()
+    room.faulty.is_away = True
+    for _ in range(3):
+        await room.turn(0.1)
+    assert (held.is_over, job.is_running) == (False, True)
+    assert job.answer is not None  # who is let go on by the time has it
+    room.faulty.is_away = False
+    await room.turn(0.1)
+    await eventually(lambda: held.is_over)
+    assert await room.used() == (4, 6, 0)
+
+
+async def test_waiters_of_one_job_do_not_wake_those_of_another(make_room: MakeRoom, container: Container) -> None:
+    room = make_room()
+    one, other = await room.took("one"), await room.took("other")
+    waits, goes = room.hold(one), room.hold(other)
+    container.says["other"] = ended()
+    await room.turn()
+    await eventually(lambda: goes.is_over)
+    assert not waits.is_over
+    assert len(room.holds) == 1
+    waits.leave()

@@ -1,0 +1,218 @@
+"""Decisions on counts: what fits, what is told of what is left. That they are taken at once is the ledger's part."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.limits.quotas import (
+    Limit,
+    Standing,
+    Used,
+    budgets_of,
+    limits_of,
+    rate_limit_lines,
+    ratios_of,
+    refuse_pages,
+    refuse_submit,
+    soft_limits,
+    take_submit,
+)
+from gateway.limits.report import limits_report
+from gateway.model.request import Profile, Reason
+from tests.support.pure import PROPERTY
+
+NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC
+MIDNIGHT = NOON + 43_200
+DECEMBER = NOON + 43_200 + 7 * 86_400
+BUDGETS = ("pages_per_day", "pages_per_month", "requests_per_day", "requests_per_month", "spend_per_month")
+
+
+def make(**limits: Any) -> Profile:
+    return Profile(**{"name": "p", "body_limit": 1000, **limits})
+
+
+amounts = st.integers(0, 50)
+used = st.builds(Used, amounts, amounts, amounts)
+standings = st.builds(
+    Standing,
+    tat=st.floats(NOON - 100, NOON + 200),
+    concurrent=amounts,
+    pages_in_flight=amounts,
+    day=used,
+    month=used,
+    granted=amounts,
+)
+profiles = st.builds(
+    make,
+    requests_per_minute=st.integers(1, 100),
+    concurrent_requests=amounts,
+    pages_in_flight=amounts,
+    soft_limit=st.floats(0.1, 1.0),
+    **{name: st.none() | amounts for name in BUDGETS},
+)
+
+
+@PROPERTY
+@given(profiles, standings, st.integers(1, 40), st.integers(0, 60))
+def test_pages_are_let_in_when_every_budget_holds_them(
+    profile: Profile, standing: Standing, pages: int, spend: int
+) -> None:
+    rows = [
+        (profile.pages_in_flight, standing.pages_in_flight, pages),
+        (
+            None if profile.pages_per_day is None else profile.pages_per_day + standing.granted,
+            standing.day.pages,
+            pages,
+        ),
+        (
+            None if profile.pages_per_month is None else profile.pages_per_month + standing.granted,
+            standing.month.pages,
+            pages,
+        ),
+        (profile.spend_per_month, standing.month.spend, spend),
+    ]
+    fits = all(limit is None or not more or count + more <= limit for limit, count, more in rows)
+    assert (refuse_pages(profile, standing, pages, spend, NOON) is None) == fits
+
+
+@PROPERTY
+@given(profiles, standings)
+def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: Standing) -> None:
+    told = {limit.name: limit for limit in limits_of(profile, standing, NOON)}
+    denial = refuse_submit(profile, standing, NOON)
+    if denial is None:
+        for name in ("concurrent_requests", *BUDGETS):
+            if name in told and name != "spend_per_month":
+                assert told[name].remaining >= 1, name
+    elif denial.reason is Reason.RATE_LIMITED:
+        assert told["requests_per_minute"].remaining == 0
+        assert denial.retry_after is not None
+        later = standing._replace(tat=standing.tat - denial.retry_after)  # as it is so much later
+        assert refuse_submit(profile, later, NOON) != denial
+    assert ratios_of(profile, standing, NOON).keys() == told.keys()
+    assert soft_limits(profile, standing, NOON) <= set(BUDGETS)
+
+
+@PROPERTY
+@given(profiles, standings)
+def test_lines_are_structured_fields_in_ascii(profile: Profile, standing: Standing) -> None:
+    for line in rate_limit_lines(profile, standing, NOON):
+        assert re.fullmatch(rb"[A-Za-z-]+: [\x20-\x7e]+", line)
+    policy, limits, *_ = rate_limit_lines(profile, standing, NOON)
+    assert re.fullmatch(rb'RateLimit-Policy: ("\w+";q=\d+;w=\d+)(, "\w+";q=\d+;w=\d+)*', policy)
+    assert re.fullmatch(rb'RateLimit: ("\w+";r=\d+;t=\d+)(, "\w+";r=\d+;t=\d+)*', limits)
+
+
+def test_money_is_no_header() -> None:
+    lines = b"\n".join(rate_limit_lines(make(spend_per_month=10**6), Standing(), NOON))
+    assert b"spend" not in lines
+
+
+def test_what_resets_when() -> None:
+    profile = make(**dict.fromkeys(BUDGETS, 10))
+    assert [(limit.name, limit.resets_at, limit.window) for limit in budgets_of(profile, Standing(), NOON)] == [
+        ("pages_per_day", MIDNIGHT, 86_400),
+        ("pages_per_month", DECEMBER, 30 * 86_400),
+        ("requests_per_day", MIDNIGHT, 86_400),
+        ("requests_per_month", DECEMBER, 30 * 86_400),
+        ("spend_per_month", DECEMBER, 30 * 86_400),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "standing", "title", "detail"),
+    [
+        (
+            {"pages_per_day": 10},
+            Standing(day=Used(pages=10)),
+            "Page budget used up until 2026-11-24",
+            "10 of 10 are used or reserved and this needs 6 (pages_per_day); it begins anew on 2026-11-24.",
+        ),
+        (
+            {"pages_per_month": 10},
+            Standing(month=Used(pages=5)),
+            "Page budget too small for this until 2026-12-01",
+            "5 of 10 are used or reserved and this needs 6 (pages_per_month); it begins anew on 2026-12-01.",
+        ),
+        (
+            {"spend_per_month": 5_000_000},
+            Standing(month=Used(spend=1_500_000)),
+            "Spend budget too small for this until 2026-12-01",
+            "1.5 of 5 are used or reserved and this needs 3.6 (spend_per_month); it begins anew on 2026-12-01.",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_used_what_was_asked_and_until_when(
+    limits: dict[str, int], standing: Standing, title: str, detail: str
+) -> None:
+    denial = refuse_pages(make(**limits), standing, 6, 3_600_000, NOON)
+    assert denial is not None
+    assert (denial.reason, denial.title, denial.detail) == (Reason.BUDGET_EXHAUSTED, title, detail)
+
+
+def test_requests_are_refused_by_their_own_budget() -> None:
+    denial = refuse_submit(make(requests_per_day=3), Standing(day=Used(requests=3)), NOON)
+    assert denial is not None
+    assert denial.title == "Request budget used up until 2026-11-24"
+    assert refuse_submit(make(requests_per_day=3), Standing(day=Used(requests=2)), NOON) is None
+
+
+@pytest.mark.parametrize("limit", [1, 7, 23, 200, 599, 1499])
+@pytest.mark.parametrize("now", [NOON, NOON + 0.123_456_7])
+def test_a_burst_is_whole_though_its_tat_is_kept_in_microseconds(limit: int, now: float) -> None:
+    profile, tat = make(requests_per_minute=limit), 0.0
+    for _ in range(limit):
+        assert refuse_submit(profile, Standing(tat=tat), now) is None
+        tat = math.floor(take_submit(profile, tat, now) * 1e6) / 1e6
+    denial = refuse_submit(profile, Standing(tat=tat), now)
+    assert denial is not None
+    assert denial.reason is Reason.RATE_LIMITED
+
+
+@pytest.mark.parametrize("ahead", [0, 30, 60, 119])
+def test_a_debt_that_may_be_is_to_be_paid(ahead: float) -> None:
+    profile = make(requests_per_minute=60)
+    assert take_submit(profile, NOON + ahead, NOON) == NOON + ahead + 1
+
+
+@pytest.mark.parametrize("ahead", [121, 3600, 86_400 * 40])
+def test_a_debt_that_can_only_come_of_a_clock_that_was_set_back_is_forgotten(ahead: float) -> None:
+    profile = make(requests_per_minute=60)
+    standing = Standing(tat=NOON + ahead)
+    assert refuse_submit(profile, standing, NOON) is None
+    assert take_submit(profile, standing.tat, NOON) == NOON + 1
+    assert limits_of(profile, standing, NOON)[0].used == 0
+
+
+def test_the_rate_is_told_within_its_bounds() -> None:
+    profile = make(requests_per_minute=60)
+    for ahead, spent in ((-5, 0), (0, 0), (0.5, 1), (59.5, 60), (60, 60), (100, 60)):
+        found = limits_of(profile, Standing(tat=NOON + ahead), NOON)[0]
+        assert (found.used, found.remaining) == (spent, 60 - spent)
+
+
+def test_a_limit_of_nothing_is_used_up() -> None:
+    assert Limit("pages_per_day", 0, 0).ratio == 1.0
+    assert Limit("pages_per_day", 10, 15).remaining == 0
+
+
+def test_the_report_has_every_limit_and_money_in_whole_units() -> None:
+    profile = make(pages_per_day=10, spend_per_month=2_500_000, requests_per_minute=60)
+    standing = Standing(NOON + 2, 3, 4, Used(1, 9, 0), Used(1, 9, 500_000), granted=1)
+    report = limits_report(profile, standing, NOON)
+    assert report == {
+        "requests_per_minute": {"limit": 60, "used": 2, "remaining": 58, "resets_at": "2026-11-23T12:00:02Z"},
+        "concurrent_requests": {"limit": 400, "used": 3, "remaining": 397},
+        "pages_in_flight": {"limit": 20000, "used": 4, "remaining": 19996},
+        "pages_per_day": {
+            "limit": 11, "used": 9, "remaining": 2, "resets_at": "2026-11-24T00:00:00Z", "soft_limit_crossed": True,
+        },
+        "spend_per_month": {"limit": 2.5, "used": 0.5, "remaining": 2.0, "resets_at": "2026-12-01T00:00:00Z"},
+        "polls_per_minute": {"limit": 6000},
+        "pages_per_request": {"limit": 5000},
+        "body_limit": {"limit": 1000},
+    }  # fmt: skip

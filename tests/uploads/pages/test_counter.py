@@ -1,0 +1,439 @@
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pypdfium2
+import pytest
+
+from gateway.aio.drive import Drive
+from gateway.demo.sample import sample_pdf
+from gateway.errors import Refused
+from gateway.model.request import Reason
+from gateway.uploads.pages.counter import PageCounter
+from gateway.uploads.pages.worker_process import WorkerProcess
+from tests.support.waiting import eventually
+
+LONG = 60.0  # a deadline that nothing here should meet
+
+
+def build(*objects: bytes, trailer: bytes = b"/Root 1 0 R", before: bytes = b"") -> bytes:
+    out, starts = bytearray(before + b"%PDF-1.7\n"), []
+    for number, body in enumerate(objects, 1):
+        starts.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    out += b"".join(b"%010d 00000 n \n" % start for start in starts)
+    out += b"trailer\n<< /Size %d %s >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, trailer, table)
+    return bytes(out)
+
+
+CATALOG = b"<< /Type /Catalog /Pages 2 0 R >>"
+PAGE = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"
+
+
+def tree(pages: bytes, *more: bytes, before: bytes = b"") -> bytes:
+    return build(CATALOG, pages, PAGE, *more, before=before)
+
+
+def nested(depth: int) -> bytes:
+    return build(CATALOG, *[b"<< /Type /Pages /Kids [%d 0 R] >>" % (number + 1) for number in range(2, depth)], PAGE)
+
+
+def zeros(size: int) -> bytes:
+    """Megabytes of zeros, compressed; its checksum is wrong, which comes too late for whoever unpacks it."""
+    packer = zlib.compressobj(9)
+    start = packer.compress(b"\x00" * 1_048_576) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(b"\x00" * 1_048_576) + packer.flush(zlib.Z_FULL_FLUSH)
+    return start + block * size + packer.flush()
+
+
+def bomb(kind: bytes, size: int) -> bytes:
+    """A cross-reference or object stream of so many megabytes."""
+    packed = zeros(size)
+    about = b"/Type /%b /Size 99999999 /W [1 8 8] /N 9999999 /First 9999999 /Root 2 0 R /Filter /FlateDecode" % kind
+    stream = b"<< %b /Length %d >>\nstream\n%b\nendstream" % (about, len(packed), packed)
+    out = b"%PDF-1.7\n1 0 obj\n" + stream + b"\nendobj\n"
+    return out + b"startxref\n9\n%%EOF\n"
+
+
+def graph(*widths: int) -> bytes:
+    """A page tree that is a graph, without /Count: small, and pdfium goes through it for seconds."""
+    levels = [
+        b"<< /Type /Pages /Kids [%b] >>" % b" ".join([b"%d 0 R" % (level + 3)] * width + [b"9 0 R"] * (not level))
+        for level, width in enumerate(widths)
+    ]
+    return build(CATALOG, *levels, b"<< /Type /Pages /Kids [] >>", *[b"null"] * (6 - len(widths)), PAGE)
+
+
+ENCRYPTED = build(
+    CATALOG,
+    b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
+    PAGE,
+    trailer=b"/Root 1 0 R /ID [<00><00>] /Encrypt << /Filter /Standard /V 1 /R 2 /O <%b> /U <%b> /P -1 >>"
+    % (b"00" * 32, b"11" * 32),
+)
+# What pdfium 5.15 says, and so the container: /Count is believed from 1 to 1048575, otherwise the tree is walked.
+HOSTILE: dict[str, Callable[[], tuple[bytes, int | None]]] = {
+    "a count that lies": lambda: (tree(b"<< /Type /Pages /Count 999999 /Kids [3 0 R] >>"), 999_999),
+    "a count beyond all": lambda: (tree(b"<< /Type /Pages /Count 2147483647 /Kids [3 0 R] >>"), 1),
+    "a count below none": lambda: (tree(b"<< /Type /Pages /Count -5 /Kids [3 0 R] >>"), 1),
+    "a count that hides": lambda: (tree(b"<< /Type /Pages /Count 1 /Kids [3 0 R 4 0 R] >>", PAGE), 1),
+    "a tree without kids": lambda: (tree(b"<< /Type /Pages /Count 7 >>"), 1),
+    "a tree in a circle": lambda: (tree(b"<< /Type /Pages /Kids [2 0 R 3 0 R] >>"), 1),
+    "a deep tree": lambda: (nested(20_000), 1),
+    "a password": lambda: (ENCRYPTED, None),
+    "deep arrays": lambda: (tree(b"<< /Type /Pages /Kids [3 0 R] /X " + b"[" * 200_000 + b" >>"), 1),
+    "a late header": lambda: (tree(b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>", before=b"x" * 1000), 1),
+    "its end cut off": lambda: (sample_pdf(3)[:-20], 3),
+    "its half cut off": lambda: (sample_pdf(3)[:3000], None),
+    "no bytes": lambda: (b"", None),
+    "zeros": lambda: (b"\x00" * 100_000, None),
+    "zeros in a PDF": lambda: (b"%PDF-1.7\n" + b"\x00" * 1_000_000, None),
+    "no PDF": lambda: (b"PK\x03\x04" * 1000, None),
+    "a table in a circle": lambda: (build(CATALOG, trailer=b"/Root 1 0 R /Prev 60"), None),
+    "a table of 4 billion": lambda: (b"%PDF-1.7\nxref\n0 4294967295\n0000000000 65535 f \nstartxref\n9\n%%EOF", None),
+    "a cross-reference stream of 4 GB": lambda: (bomb(b"XRef", 4096), None),
+    "an object stream of 4 GB": lambda: (bomb(b"ObjStm", 4096), None),
+}  # fmt: skip
+
+
+def file_of(content: bytes) -> BinaryIO:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- whoever asked closes it
+    file.write(content)
+    file.flush()
+    return file
+
+
+async def count(counter: PageCounter, content: bytes) -> int | None:
+    with file_of(content) as file:
+        return await counter.count(file.fileno())
+
+
+def processes_of(counter: PageCounter) -> list[WorkerProcess]:
+    return [*counter._idle, *counter._busy, *counter._ending]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children() -> set[int]:
+    task = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(map(int, task.read_text(encoding="ascii").split()))
+
+
+@pytest.fixture
+async def counter() -> AsyncIterator[PageCounter]:
+    before = children()
+    made = PageCounter(processes=1, timeout=LONG)
+    yield made
+    made.close()
+    assert children() <= before
+    gc.collect()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_file_is_answered_and_the_next_one_counted(counter: PageCounter, name: str) -> None:
+    content, pages = HOSTILE[name]()
+    assert await count(counter, content) == pages
+    assert await count(counter, sample_pdf(2)) == 2
+
+
+@pytest.mark.parametrize("pages", [1, 17, 100_000])
+async def test_a_good_file_is_counted_as_pdfium_does(counter: PageCounter, pages: int) -> None:
+    content = build(
+        CATALOG,
+        b"<< /Type /Pages /Count %d /Kids [%b] >>"
+        % (pages, b" ".join(b"%d 0 R" % (number + 3) for number in range(pages))),
+        *[PAGE] * pages,
+    )
+    assert await count(counter, content) == pages == len(pypdfium2.PdfDocument(content))
+
+
+async def test_one_worker_serves_all_in_turn(counter: PageCounter) -> None:
+    assert await asyncio.gather(*(count(counter, sample_pdf(pages)) for pages in range(1, 6))) == [1, 2, 3, 4, 5]
+    (worker,) = processes_of(counter)
+    assert worker.answers == 5
+
+
+async def test_a_worn_worker_is_replaced(counter: PageCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.uploads.pages.counter._MOST_ANSWERS", 2)
+    first = set()
+    for _ in range(2):
+        assert await count(counter, sample_pdf(1)) == 1
+        first |= {worker.pid for worker in processes_of(counter)}
+    assert await count(counter, sample_pdf(1)) == 1
+    assert first.isdisjoint(worker.pid for worker in counter._idle)
+    await eventually(lambda: counter._ending == [])
+
+
+async def test_a_worker_that_died_idle_is_replaced(counter: PageCounter) -> None:
+    assert await count(counter, sample_pdf(1)) == 1
+    (worker,) = counter._idle
+    os.kill(worker.pid, signal.SIGKILL)
+    await eventually(lambda: worker.is_gone)
+    assert await count(counter, sample_pdf(1)) == 1
+
+
+async def test_a_worker_that_dies_at_work_costs_one_answer(counter: PageCounter, tmp_path: Path) -> None:
+    counter._program = program(tmp_path, "os._exit(3)")
+    assert await count(counter, sample_pdf(1)) is None
+    counter._program = None
+    assert await count(counter, sample_pdf(1)) == 1
+
+
+def program(directory: Path, text: str) -> Path:
+    """A program that does this in the place of an answer."""
+    path = directory / "program.py"
+    lines = [
+        "import os, socket, struct, sys",
+        "s = socket.socket(fileno=0)",
+        "_, (fd, *_), _, _ = socket.recv_fds(s, 1, 1)",
+        text,
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("text", ["s.recv(1)", "while True: pass", "s.send(b'1234567'); s.recv(1)"])
+async def test_a_worker_that_does_not_answer_is_killed(tmp_path: Path, text: str) -> None:
+    counter = PageCounter(processes=1, timeout=0.5, program=program(tmp_path, text))
+    assert await count(counter, sample_pdf(1)) is None
+    await eventually(lambda: processes_of(counter) == [])
+    counter.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["s.send(b'123456789')", "s.send(b'1'); s.close()", "sys.exit(1)", "s.send(b'1'*5000); s.recv(1)"]
+)
+async def test_a_worker_that_talks_nonsense_is_killed(tmp_path: Path, text: str) -> None:
+    counter = PageCounter(processes=1, timeout=LONG, program=program(tmp_path, text))
+    assert await count(counter, sample_pdf(1)) is None
+    assert counter._idle == []
+    counter.close()
+
+
+async def test_waiting_for_a_turn_is_no_part_of_the_count(tmp_path: Path) -> None:
+    again = "s.send(struct.pack('<q', 4)); socket.recv_fds(s, 1, 1); time.sleep(0.7)"
+    slow = program(tmp_path, f"import time\nwhile True: {again}")
+    counter = PageCounter(processes=1, timeout=2.0, program=slow)
+    counted = await asyncio.gather(*(count(counter, sample_pdf(4)) for _ in range(5)))
+    assert counted == [4] * 5  # the last of them waited for longer than one count may take
+    counter.close()
+
+
+async def test_what_has_no_turn_is_refused_and_says_nothing_of_the_document(tmp_path: Path) -> None:
+    counter = PageCounter(processes=1, timeout=LONG, patience=0.2, program=program(tmp_path, "s.recv(1)"))
+    with file_of(sample_pdf(1)) as file:
+        busy = asyncio.get_running_loop().create_task(counter.count(file.fileno(), "key:eve"))
+        await eventually(lambda: bool(counter._busy))
+        with pytest.raises(Refused) as refused:
+            await counter.count(file.fileno(), "key:bob")
+        assert (refused.value.denial.reason, refused.value.denial.retry_after) == (Reason.SPOOL_FULL, 5)
+        assert not counter._is_suspended("key:bob")
+        counter.close()
+        await asyncio.gather(busy, return_exceptions=True)
+    counter.close()
+
+
+async def test_a_page_tree_that_is_a_graph_is_ended_at_once_and_nobody_elses_count_suffers(
+    counter: PageCounter,
+) -> None:
+    content = graph(100, 100, 100, 24)
+    assert len(content) < 3000
+    with file_of(content) as file:
+        assert await counter.count(file.fileno(), "key:eve") is None
+        assert counter._is_suspended("key:eve")
+        assert counter._spending.of("key:eve", counter._now()) > 0.2
+    with file_of(sample_pdf(3)) as file:
+        assert await counter.count(file.fileno(), "key:bob") == 3
+
+
+async def test_who_has_used_its_time_is_told_when_to_come_again_and_is_not_charged_the_cap(
+    counter: PageCounter,
+) -> None:
+    counter._spending.add("key:eve", 11.0, counter._now())
+    with file_of(sample_pdf(1)) as file:
+        with pytest.raises(Refused) as refused:
+            await counter.count(file.fileno(), "key:eve")
+        denial = refused.value.denial
+        assert (denial.reason, denial.retry_after) == (Reason.SPOOL_FULL, 6)
+        assert await counter.count(file.fileno(), "key:bob") == 1
+    assert counter._spending.of("key:bob", counter._now()) < 1.0
+
+
+async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway(counter: PageCounter) -> None:
+    assert await count(counter, sample_pdf(1)) == 1
+    (worker,) = counter._idle
+    assert (worker.cpu_seconds or 0) > 0
+    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+
+
+async def test_without_processes_nothing_is_counted(counter: PageCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(subprocess, "Popen", none_left)
+    assert await count(counter, sample_pdf(1)) is None
+
+
+async def test_an_answer_that_nobody_waits_for_is_never_another_s(counter: PageCounter, tmp_path: Path) -> None:
+    counter._program = program(tmp_path, "s.recv(1)")
+    ends: list[BaseException | None] = []
+    with file_of(sample_pdf(9)) as file:
+
+        async def work() -> None:
+            await counter.count(file.fileno())
+
+        drive = Drive(work(), ends.append)
+        drive.step()
+        await eventually(lambda: bool(counter._busy))
+        stop = RuntimeError("stop")
+        drive.interrupt(stop)
+        assert ends == [stop]
+    counter._program = None
+    assert await count(counter, sample_pdf(2)) == 2
+    assert not counter._busy
+
+
+async def test_a_drive_may_be_interrupted_before_anything_began(counter: PageCounter) -> None:
+    ends: list[BaseException | None] = []
+
+    async def work() -> None:
+        await counter.count(-1)
+
+    drive = Drive(work(), ends.append)
+    drive.step()
+    drive.interrupt(RuntimeError("stop"))
+    assert len(ends) == 1
+    assert await count(counter, sample_pdf(2)) == 2
+
+
+async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
+    counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, "s.recv(1)"))
+    with file_of(b"x") as file:
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(counter.count(file.fileno(), f"key:{n}")) for n in range(3)]
+        await eventually(lambda: len(counter._busy) == 2)
+        workers = processes_of(counter)
+        counter.close()
+        assert all(worker.is_gone for worker in workers)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    counter.close()
+
+
+async def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    for text in ("s.recv(1)", "sys.exit(1)"):
+        counter = PageCounter(processes=1, timeout=0.3, program=program(tmp_path, text))
+        await count(counter, sample_pdf(1))
+        counter.close()
+    assert descriptors() == before
+
+
+async def test_a_worker_inherits_nothing_and_may_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_SECRET", "s3cret")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
+    counter = PageCounter(processes=1, timeout=LONG)
+    with file_of(b"secret") as inherited:
+        os.set_inheritable(inherited.fileno(), True)
+        assert await count(counter, sample_pdf(1)) == 1
+    (worker,) = counter._idle
+    about = Path(f"/proc/{worker.pid}")
+    environment = (about / "environ").read_bytes()
+    limits = {
+        line[:25].strip(): line[26:47].strip() for line in (about / "limits").read_text(encoding="ascii").splitlines()
+    }
+    status = (about / "status").read_text(encoding="utf-8")
+    descriptors = {entry.name: str(entry.readlink()) for entry in (about / "fd").iterdir()}
+    assert b"s3cret" not in environment
+    assert environment.startswith(b"LD_LIBRARY_PATH=/nowhere")
+    assert descriptors.pop("0").startswith("socket:")
+    assert set(descriptors.values()) == {"/dev/null"}
+    assert "NoNewPrivs:\t1" in status
+    assert os.getsid(worker.pid) == worker.pid
+    expected = {
+        "Max address space": str(512 * 1_048_576),
+        "Max file size": "0",
+        "Max core file size": "0",
+        "Max processes": "0",
+    }
+    assert expected.items() <= limits.items()
+    assert limits["Max open files"] == "16"
+    assert 0 < int(limits["Max cpu time"]) < 100
+    counter.close()
+
+
+GATEWAY = """
+import asyncio, os, signal, sys, tempfile
+from gateway.uploads.pages.counter import PageCounter
+from gateway.demo.sample import sample_pdf
+async def main():
+    counter = PageCounter()
+    with tempfile.TemporaryFile() as file:
+        file.write(sample_pdf(1)); file.flush()
+        assert await counter.count(file.fileno()) == 1
+    print(counter._idle[0].pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_no_worker_outlives_a_gateway_that_is_killed() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", GATEWAY, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    await eventually(lambda: not is_alive(int(output)))
+
+
+async def test_an_idle_counter_serves_one_account_with_all_its_workers(tmp_path: Path) -> None:
+    counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, "s.recv(1)"))
+    loop = asyncio.get_running_loop()
+    with file_of(b"x") as file:
+        asked = [loop.create_task(counter.count(file.fileno(), "key:eve")) for _ in range(3)]
+        await eventually(lambda: len(counter._busy) == 2)
+        counter.close()
+        await asyncio.gather(*asked, return_exceptions=True)
+    counter.close()
+
+
+async def test_an_account_whose_document_took_too_long_waits_and_others_do_not(tmp_path: Path) -> None:
+    late = PageCounter(processes=1, timeout=0.2, program=program(tmp_path, "s.recv(1)"))
+    with file_of(sample_pdf(2)) as file:
+        assert await late.count(file.fileno(), "key:eve") is None
+        assert late._is_suspended("key:eve")
+        assert not late._is_suspended("key:bob")
+        assert await late.count(file.fileno(), "key:eve") is None
+        assert late._suspended["key:eve"][0] == 1  # nobody was asked the second time
+    late.close()
+
+
+async def test_a_document_that_is_counted_ends_the_memory_of_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.uploads.pages.counter._SUSPENDED", 0.0)
+    monkeypatch.setattr("gateway.uploads.pages.counter._MOST_SUSPENDED", 1)
+    counter = PageCounter(processes=1)
+    counter._suspend("key:eve")
+    counter._suspend("key:eve")
+    assert counter._suspended["key:eve"][0] == 2
+    counter._suspend("key:other")
+    assert list(counter._suspended) == ["key:other"]
+    with file_of(sample_pdf(2)) as file:
+        assert await counter.count(file.fileno(), "key:other") == 2
+    assert not counter._suspended
+    counter.close()

@@ -1,0 +1,117 @@
+import asyncio
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.uploads.pages.fair_queue import Turns
+
+
+class Queue:
+    """Who waits, who is at work, in the order of their turns."""
+
+    def __init__(self, places: int) -> None:
+        self.turns = Turns(places)
+        self.served: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def waits(self, account: str, times: int = 1) -> None:
+        self.tasks += [asyncio.get_running_loop().create_task(self.work(account)) for _ in range(times)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def work(self, account: str) -> None:
+        await self.turns.take(account)
+        self.served.append(account)
+
+    async def ends(self, account: str) -> None:
+        self.turns.give_back(account)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+async def test_one_account_alone_has_all_places() -> None:
+    queue = Queue(2)
+    await queue.waits("eve", 5)
+    assert queue.served == ["eve", "eve"]
+    await queue.ends("eve")
+    assert queue.served == ["eve"] * 3
+    for _ in range(4):
+        await queue.ends("eve")
+    assert queue.served == ["eve"] * 5
+
+
+async def test_a_newcomer_is_next_however_many_another_has_waiting() -> None:
+    queue = Queue(2)
+    await queue.waits("eve", 400)
+    await queue.waits("bob", 2)
+    await queue.ends("eve")
+    await queue.ends("eve")
+    assert queue.served == ["eve", "eve", "bob", "eve"]
+    await queue.ends("bob")
+    assert queue.served[4:] == ["bob"]
+    for task in queue.tasks:
+        task.cancel()
+    await asyncio.gather(*queue.tasks, return_exceptions=True)
+
+
+async def test_a_wait_that_is_broken_off_takes_nothing() -> None:
+    queue = Queue(1)
+    await queue.waits("eve")
+    await queue.waits("bob")
+    await queue.waits("ann")
+    queue.tasks[1].cancel()
+    await queue.ends("eve")
+    assert queue.served == ["eve", "ann"]
+
+
+async def test_a_turn_that_comes_as_its_wait_is_broken_off_goes_to_the_next() -> None:
+    queue = Queue(1)
+    await queue.waits("eve")
+    await queue.waits("bob")
+    await queue.waits("ann")
+    queue.turns.give_back("eve")  # bob has it, and does not know yet
+    queue.tasks[1].cancel()
+    await asyncio.gather(*queue.tasks[1:], return_exceptions=True)
+    assert queue.served == ["eve", "ann"]
+    await queue.ends("ann")
+    await queue.waits("eve")
+    assert queue.served == ["eve", "ann", "eve"]
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=40), st.integers(1, 3))
+def test_nobody_is_served_twice_before_another_who_waits_is_served_once(accounts: list[str], places: int) -> None:
+    async def play() -> list[str]:
+        queue = Queue(places)
+        await queue.waits("z", places)
+        for account in accounts:
+            await queue.waits(account)
+        for _ in range(places):
+            await queue.ends("z")
+        at = places
+        while at < len(queue.served):
+            await queue.ends(queue.served[at])
+            at += 1
+        await asyncio.gather(*queue.tasks)
+        return queue.served[places:]
+
+    served = asyncio.run(play())
+    assert sorted(served) == sorted(accounts)
+    if places == 1:
+        for account in set(accounts):
+            turns = [number for number, name in enumerate(served) if name == account]
+            for first, second in pairwise(turns):
+                others = {name for name in served[second:] if name != account}
+                assert others <= set(served[first + 1 : second])
+
+
+@pytest.mark.parametrize("places", [1, 3])
+async def test_places_that_nobody_wants_are_kept(places: int) -> None:
+    queue = Queue(places)
+    await queue.waits("eve", places)
+    for _ in range(places):
+        await queue.ends("eve")
+    await queue.waits("bob", places + 1)
+    assert queue.served == ["eve"] * places + ["bob"] * places
+    queue.tasks[-1].cancel()

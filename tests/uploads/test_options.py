@@ -1,0 +1,108 @@
+"""Options that are a JSON object in a field are judged as fields are, in both kinds of forms."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from gateway.errors import Refused
+from gateway.model.request import Reason
+from gateway.uploads.form import FormRules
+from gateway.uploads.multipart.inspector import Inspector
+from gateway.uploads.options import check_options
+from gateway.uploads.urlencoded import UrlEncoded
+
+RULES = FormRules(
+    refused=frozenset({"file_url"}), checkpoint="checkpoint_id", refused_like=re.compile(r".*_base_url|processors"),
+    options="config",
+)  # fmt: skip
+
+
+def reason_of(value: Any) -> Reason:
+    with pytest.raises(Refused) as caught:
+        check_options(RULES, value if isinstance(value, str) else json.dumps(value))
+    return caught.value.denial.reason
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        " ",
+        "{}",
+        '{"page_range": null}',
+        '{"page_range": "0-4,7", "use_llm": true}',
+        '{"nested": {"x_base_url": 1}}',
+    ],
+)
+def test_what_is_harmless_passes(value: str | None) -> None:
+    check_options(RULES, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"ollama_base_url": "http://10.0.0.1"}, Reason.FIELD_REFUSED),
+        ({" Ollama_Base_URL ": ""}, Reason.FIELD_REFUSED),
+        ({"processors": "os.system"}, Reason.FIELD_REFUSED),
+        ({"file_url": "x"}, Reason.FIELD_REFUSED),
+        ({"page_range": "0-9999999999"}, Reason.BAD_PAGE_RANGE),
+        ({"page_range": [0, 1]}, Reason.BAD_PAGE_RANGE),
+        ({"page_range": 5}, Reason.BAD_PAGE_RANGE),
+        ('{"a": 1, "a": 2}', Reason.UNSUPPORTED_MEDIA_TYPE),
+        ("[]", Reason.UNSUPPORTED_MEDIA_TYPE),
+        ("{", Reason.UNSUPPORTED_MEDIA_TYPE),
+        ('{"a": [' + "[]," * 9000 + "1]}", Reason.UNSUPPORTED_MEDIA_TYPE),
+    ],
+)
+def test_what_is_not_is_refused(value: Any, reason: Reason) -> None:
+    assert reason_of(value) is reason
+
+
+def multipart(*parts: bytes) -> None:
+    inspector = Inspector(b"b0", RULES)
+    inspector.take(field("file", b"%PDF-1.7", b'; filename="x.pdf"') + b"".join(parts) + b"--b0--\r\n")
+    inspector.finish()
+
+
+def urlencoded(**fields: str) -> None:
+    body = UrlEncoded(RULES)
+    body.take(urlencode({"checkpoint_id": "c1", **fields}).encode())
+    body.finish()
+
+
+def field(name: str, value: bytes, more: bytes = b"") -> bytes:
+    return b'--b0\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n' % (name.encode(), more, value)
+
+
+BAD = '{"openai_base_url": "http://10.0.0.1"}'
+
+
+def test_both_kinds_of_forms_are_judged() -> None:
+    refused: list[Callable[[], None]] = [
+        lambda: multipart(field("config", BAD.encode())),
+        lambda: multipart(field("openai_base_url", b"http://10.0.0.1")),
+        lambda: multipart(field("Processors", b"x")),
+        lambda: urlencoded(config=BAD),
+        lambda: urlencoded(openai_base_url="http://10.0.0.1"),
+    ]
+    for judged in refused:
+        with pytest.raises(Refused) as caught:
+            judged()
+        assert caught.value.denial.reason is Reason.FIELD_REFUSED
+    multipart(field("config", '{"prompt": "\u00e9"}'.encode()), field("openai_base_url", b""))
+    urlencoded(config='{"use_llm": true}')
+
+
+def test_options_come_once_and_have_a_bound() -> None:
+    for parts, reason in (
+        ((field("config", b"{}"), field("config", b"{}")), Reason.UNSUPPORTED_MEDIA_TYPE),
+        ((field("config", b'{"a": "' + b"x" * 70_000 + b'"}'),), Reason.BODY_TOO_LARGE),
+    ):
+        with pytest.raises(Refused) as caught:
+            multipart(*parts)
+        assert caught.value.denial.reason is reason

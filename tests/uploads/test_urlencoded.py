@@ -1,0 +1,80 @@
+import pytest
+from aiohttp import FormData
+
+from gateway.errors import Refused
+from gateway.model.request import Reason
+from gateway.uploads.form import Form, FormRules
+from gateway.uploads.urlencoded import UrlEncoded
+from tests.uploads.test_clients import Written
+
+URL = FormRules(refused=frozenset({"webhook_url"}))
+CHECKPOINT = FormRules(
+    refused=frozenset({"file_url"}), removed=frozenset({"webhook_url"}), checkpoint="checkpoint_id"
+)
+
+
+def read(body: bytes, rules: FormRules = URL, step: int = 1 << 20) -> tuple[Form, bytes]:
+    inspector = UrlEncoded(rules)
+    for start in range(0, len(body), step):
+        assert inspector.take(body[start : start + step]) == (b"", [])
+    return inspector.finish(), inspector.tail
+
+
+def reason(body: bytes, rules: FormRules = URL) -> Reason:
+    with pytest.raises(Refused) as caught:
+        read(body, rules)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return caught.value.denial.reason
+
+
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_it_is_read_and_goes_on_as_it_came(step: int) -> None:
+    body = b"page_range=0-4%2C7&file_url=https://h/a%20b&mode=fast&max_pages=3&x[]=%C3%A4+1=2&x[]="
+    assert read(body, step=step) == (Form(page_range="0-4,7", mode="fast", max_pages="3"), body)
+
+
+def test_what_is_removed_is_kept_here_and_an_empty_refused_field_is_none() -> None:
+    body = b"checkpoint_id=ab&webhook_url=https%3A%2F%2Fh%2F&file_url=&mode=fast"
+    form, tail = read(body, CHECKPOINT)
+    assert (form.removed, form.checkpoint, tail) == (
+        {"webhook_url": "https://h/"}, "ab", b"checkpoint_id=ab&mode=fast"
+    )  # fmt: skip
+
+
+async def test_aiohttp_sends_such_forms() -> None:
+    data = FormData({"file_url": "https://h/ä b", "page_range": "0-4"})
+    payload, written = data(), Written()
+    assert payload.content_type == "application/x-www-form-urlencoded"
+    await payload.write(written)  # type: ignore[arg-type] # it only writes
+    assert read(written.body) == (Form(page_range="0-4"), written.body)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"&", b"&&a=1", b"&a", b"&=1", b";a=1", b"&a=1;b=2", b"&a=%", b"&a=%zz", b"&a=%ff", b"&a= ", b"&a=\xc3\xa4",
+     b"&a=\r\n",
+     b"&a=\x00", b'&a="', b"&%ff=1", b"&%C3%A4=1", b"&%22=1",
+     b"&" + b"n" * 129 + b"=1", b"&file_url=", b"&File_Url=x",
+     b"&page_range=1&page%5Frange=2", b"&PAGE_RANGE=1", b"&page_range[]=1", b"&file=x", b"&+page_range=1"],
+)  # fmt: skip
+def test_what_has_no_one_meaning_is_refused(more: bytes) -> None:
+    assert reason(b"file_url=h" + more) is Reason.UNSUPPORTED_MEDIA_TYPE
+
+
+@pytest.mark.parametrize("body", [b"", b"mode=fast", b"file_url=", b"file_url=&mode=fast"])
+def test_it_names_what_stands_in_the_documents_place(body: bytes) -> None:
+    assert reason(body) is Reason.UNSUPPORTED_MEDIA_TYPE
+
+
+def test_it_is_for_nobody_where_nothing_may_stand_there() -> None:
+    nothing = FormRules(refused=frozenset({"file_url"}))
+    for body in (b"", b"file_url=h"):
+        assert reason(body, nothing) is Reason.UNSUPPORTED_MEDIA_TYPE
+
+
+def test_its_fields_and_all_of_it_are_bounded() -> None:
+    assert reason(b"file_url=h&webhook_url=x") is Reason.FIELD_REFUSED
+    assert reason(b"file_url=h", CHECKPOINT) is Reason.FIELD_REFUSED
+    assert reason(b"file_url=" + b"x" * 4097) is Reason.BODY_TOO_LARGE
+    assert read(b"file_url=h&a=" + b"x" * (262_144 - 13))[0] == Form()
+    assert reason(b"file_url=h&a=" + b"x" * (262_144 - 12)) is Reason.BODY_TOO_LARGE

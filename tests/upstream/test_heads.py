@@ -1,0 +1,273 @@
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from gateway.errors import Refused
+from gateway.model.request import Access, Kind, Route, Trace
+from gateway.upstream.heads import Framing, client_head, upstream_head, upstream_lines
+from gateway.upstream.response_head import AnswerHead, read_answer_head
+from tests.support.pure import (
+    PROPERTY,
+    Head,
+    Line,
+    Pairs,
+    header_values,
+    make_head,
+    parse_request,
+    parse_response,
+    paths,
+    queries,
+    read_head,
+    recased,
+    tokens,
+    values_of,
+)
+
+DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+ID = b"0123456789abcdef"
+TRACE = Trace(ID, b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None)
+# What a client would write to pass for someone else, or to have the upstream read another request.
+EVIL = [
+    "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded", "X-Real-IP", "Via",
+    "X-Request-Id", "X-Gateway-Key-Id", "X-Gateway-Anything", "traceparent", "tracestate", "X-API-Key",
+    "Authorization",
+    "Cookie", "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Expect",
+    "Proxy-Authorization", "Proxy-Connection", "X-Forwarded_For", "X_Gateway_Key_Id", "Upgrade", "Accept-Encoding",
+]  # fmt: skip
+GONE = [
+    b"authorization", b"cookie", b"x-api-key", b"forwarded", b"x-real-ip", b"x-forwarded-port", b"x-gateway-anything",
+    b"connection", b"keep-alive", b"te", b"trailer", b"expect", b"upgrade", b"proxy-authorization",
+    b"proxy-connection",
+]  # fmt: skip
+
+evil_names = st.sampled_from(EVIL).flatmap(recased).map(str.encode)
+pairs = st.lists(st.tuples(tokens | evil_names, header_values), max_size=8).map(tuple)
+framings: st.SearchStrategy[Pairs] = st.sampled_from(
+    [(), ((b"Content-Length", b"3"),), ((b"content-length", b"0"),), ((b"Transfer-Encoding", b"chunked"),)]
+)
+
+
+def lines_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False) -> bytes:
+    return lines_on(Kind.SUBMIT if is_submit else Kind.PLAIN, head, key_id)
+
+
+def lines_on(kind: Kind, head: Head, key_id: str | None = "ci", **members: Any) -> bytes:
+    route = Route("a", kind, Access.KEY, **members)
+    return upstream_lines(head.fields, "192.0.2.7", key_id, "127.0.0.1:8000", route, "https://gateway.test")
+
+
+def head_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False, trace: Trace = TRACE) -> bytes:
+    line = f"{head.method} {head.path}{head.query} HTTP/1.1\r\n".encode()
+    return upstream_head(line + lines_of(head, key_id, is_submit=is_submit), trace)
+
+
+# Upstream
+
+
+def test_a_result_is_asked_for_in_no_coding_because_it_is_read() -> None:
+    head = make_head("/api/v1/marker/1", "GET", pairs=[(b"accept-ENCODING", b"br")])
+    for lines in (lines_on(Kind.RESULT, head), lines_on(Kind.ASSET, head, rewrites=True)):
+        assert b"Accept-Encoding: identity" in lines
+        assert b"br" not in lines
+
+
+def test_what_passes_unread_is_asked_for_as_it_was() -> None:
+    head = make_head("/static/1/a.png", "GET", pairs=[(b"accept-ENCODING", b"br")])
+    for kind in (Kind.ASSET, Kind.DELETE):
+        assert b"accept-ENCODING: br" in lines_on(kind, head).split(b"\r\n")
+        assert b"identity" not in lines_on(kind, head)
+
+
+@pytest.mark.parametrize("kind", [Kind.RESULT, Kind.ASSET, Kind.DELETE])
+def test_the_body_of_a_request_for_a_job_is_held_back_and_so_framed_anew(kind: Kind) -> None:
+    head = make_head("/clear", pairs=[(b"Content-Length", b"7")])
+    for place in ("body", "path", "query"):
+        named = lines_on(kind, head, id_in=place).split(b"\r\n")
+        assert b"Transfer-Encoding: chunked" in named
+        assert b"Content-Length: 7" not in named
+    assert b"Content-Length: 7" in lines_on(Kind.PLAIN, head).split(b"\r\n")
+    assert b"Transfer-Encoding" not in lines_on(kind, make_head("/clear"), id_in="body")
+
+
+def test_writes_the_whole_head() -> None:
+    head = make_head(
+        "/api/v1/marker?a=b", pairs=[(b"X-Mine", b"1"), (b"Content-Length", b"7"), (b"accept-ENCODING", b"br")]
+    )
+    assert head_of(head, is_submit=True, trace=TRACE._replace(tracestate=b"a=1")) == (
+        b"POST /api/v1/marker?a=b HTTP/1.1\r\n"
+        b"Host: 127.0.0.1:8000\r\n"
+        b"X-Mine: 1\r\n"
+        b"Accept-Encoding: identity\r\n"
+        b"X-Forwarded-For: 192.0.2.7\r\n"
+        b"X-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: gateway.test\r\n"
+        b"Via: 1.1 gateway\r\n"
+        b"X-Gateway-Key-Id: ci\r\n"
+        b"Transfer-Encoding: chunked\r\n"
+        b"X-Request-Id: 0123456789abcdef\r\n"
+        b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
+        b"tracestate: a=1\r\n"
+        b"\r\n"
+    )
+
+
+def test_only_a_submit_asks_for_no_coding() -> None:
+    head = make_head(pairs=[(b"Accept-Encoding", b"gzip")])
+    assert values_of(parse_request(head_of(head)), b"accept-encoding") == [b"gzip"]
+    assert values_of(parse_request(head_of(head, is_submit=True)), b"accept-encoding") == [b"identity"]
+    assert values_of(parse_request(head_of(make_head())), b"accept-encoding") == []
+
+
+def test_says_which_version_came() -> None:
+    head = read_head(Line("GET", "/", (1, 0)), ((b"Host", b"a"),))
+    assert values_of(parse_request(head_of(head)), b"via") == [b"1.0 gateway"]
+
+
+@PROPERTY
+@given(paths, queries, pairs, framings, st.none() | st.just("ci"), st.booleans(), st.none() | st.just(b"a=1"))
+@example("/", "", ((b"X-FORWARDED-FOR", b"10.0.0.1"), (b"x-gateway-KEY-id", b"root")), (), None, False, None)
+@example("/", "", ((b"Connection", b"x-forwarded-for, x-gateway-key-id, via"),), (), "ci", True, None)
+def test_the_upstream_reads_exactly_one_request_and_nothing_forged(
+    path: str, query: str, pairs: Pairs, framing: Pairs, key_id: str | None, is_submit: bool, state: bytes | None
+) -> None:
+    try:
+        head = read_head(Line("POST", path + query, (1, 1)), ((b"Host", b"gateway.test"), *pairs, *framing))
+    except Refused:
+        assume(False)
+    length = head.fields.content_length
+    assume(length is None or length < 1000)
+    chunked = head.fields.chunked or (is_submit and bool(length))  # fields may be taken out of a submit's form
+    body = b"0\r\n\r\n" if chunked else b"x" * (length or 0)
+    request = parse_request(head_of(head, key_id, is_submit=is_submit, trace=TRACE._replace(tracestate=state)), body)
+
+    assert (request.method, request.target, request.http_version) == (b"POST", (path + query).encode(), b"1.1")
+    expected = {
+        b"host": [b"127.0.0.1:8000"],
+        b"x-forwarded-for": [b"192.0.2.7"],
+        b"x-forwarded-proto": [b"https"],
+        b"x-forwarded-host": [b"gateway.test"],
+        b"via": [b"1.1 gateway"],
+        b"x-request-id": [ID],
+        b"traceparent": [TRACE.traceparent],
+        b"tracestate": [] if state is None else [state],
+        b"x-gateway-key-id": [] if key_id is None else [b"ci"],
+        b"transfer-encoding": [b"chunked"] if chunked else [],
+        b"content-length": [] if length is None or chunked else [b"%d" % length],
+        **{name: [] for name in GONE},
+    }
+    assert {name: values_of(request, name) for name in expected} == expected
+    for name, _ in request.headers:
+        assert name in expected or not name.replace(b"_", b"-").startswith((b"x-forwarded-", b"x-gateway-"))
+
+
+@PROPERTY
+@given(pairs, st.booleans())
+def test_what_is_kept_arrives_in_its_order_and_its_bytes(pairs: Pairs, is_submit: bool) -> None:
+    try:
+        head = read_head(Line("GET", "/", (1, 1)), ((b"Host", b"gateway.test"), *pairs))
+    except Refused:
+        assume(False)
+    kept = [(n, v) for n, v in head.fields.kept if not (is_submit and n.lower() == b"accept-encoding")]
+    written = b"".join(b"\r\n" + name + b": " + value for name, value in kept)
+    assert written in lines_of(head, is_submit=is_submit)
+
+
+# To the client
+
+
+def answer_of(
+    *headers: tuple[bytes, bytes], status: int = 200, phrase: bytes = b"Fine", bodiless: bool = False
+) -> AnswerHead:
+    return read_answer_head(status, phrase, list(headers), http_1_1=True, bodiless=bodiless)
+
+
+def test_writes_the_answers_head() -> None:
+    answer = answer_of(
+        (b"content-type", b"a/b"), (b"content-length", b"3"), (b"cache-control", b"max-age=9"), (b"date", b"then")
+    )
+    assert client_head(answer, Framing(3, chunked=False, closes=False), ID, Kind.PLAIN, lambda: DATE) == (
+        b"HTTP/1.1 200 Fine\r\ncontent-type: a/b\r\ncache-control: max-age=9\r\ndate: then\r\n"
+        b"X-Request-Id: 0123456789abcdef\r\nContent-Length: 3\r\n\r\n"
+    )
+    assert client_head(answer, Framing(None, chunked=True, closes=True), ID, Kind.RESULT, lambda: DATE) == (
+        b"HTTP/1.1 200 Fine\r\ncontent-type: a/b\r\ndate: then\r\nCache-Control: no-store\r\n"
+        b"X-Request-Id: 0123456789abcdef\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_the_same_head_written_again_is_for_its_own_request() -> None:
+    answer, framing = answer_of((b"content-length", b"0")), Framing(0, chunked=False, closes=False)
+    first = client_head(answer, framing, b"one", Kind.PLAIN, lambda: b"then")
+    again = client_head(answer, framing, b"two", Kind.PLAIN, lambda: b"now")
+    assert again == first.replace(b"one", b"two").replace(b"then", b"now")
+    assert b"no-store" in client_head(answer, framing, b"one", Kind.RESULT, lambda: b"then")
+    assert client_head(answer, framing, b"one", Kind.PLAIN, lambda: b"then") == first
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase", "line"),
+    [
+        (200, b"", b"HTTP/1.1 200 OK"),
+        (404, b"", b"HTTP/1.1 404 Not Found"),
+        (418, b"", b"HTTP/1.1 418 "),
+        (200, b"Yo", b"HTTP/1.1 200 Yo"),
+    ],
+)
+def test_a_status_line_has_a_phrase(status: int, phrase: bytes, line: bytes) -> None:
+    head = client_head(
+        answer_of(status=status, phrase=phrase), Framing(0, False, False), ID, Kind.PLAIN, lambda: DATE
+    )
+    assert head.split(b"\r\n")[0] == line
+
+
+UPSTREAMS_WORDS = [b"content-length", b"transfer-encoding", b"connection", b"x-request-id", b"x-gateway-reason",
+b"date",
+                   b"cache-control", b"keep-alive", b"trailer", b"upgrade", b"te", b"proxy-authenticate"]  # fmt: skip
+upstream_pairs = st.lists(
+    st.tuples(
+        tokens.map(bytes.lower) | st.sampled_from(UPSTREAMS_WORDS),
+        header_values | st.sampled_from([b"close", b"chunked", b"3", b"date, x-a", b"X-Request-Id"]),
+    ),
+    max_size=8,
+)
+phrases = st.binary(max_size=20) | st.just(b"OK")
+
+
+@PROPERTY
+@given(
+    st.integers(200, 599),
+    phrases,
+    upstream_pairs,
+    st.sampled_from(Kind),
+    st.sampled_from(["length", "chunks", "close"]),
+    st.booleans(),
+)
+@example(200, b"OK", [(b"connection", b"date"), (b"date", b"then")], Kind.PLAIN, "length", False)
+def test_the_client_reads_exactly_one_answer(
+    status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], kind: Kind, end: str, closes: bool
+) -> None:
+    framing_names = {b"content-length", b"transfer-encoding"}
+    answer = answer_of(*[pair for pair in headers if pair[0] not in framing_names], status=status, phrase=phrase)
+    answer.headers.extend(pair for pair in headers if pair[0] in framing_names)  # whatever these said: framed anew
+    body = b"" if status in {204, 304} else b"abc"
+    framing, sent = {
+        "length": (Framing(len(body), chunked=False, closes=closes), body),
+        "chunks": (Framing(None, chunked=True, closes=closes), b"3\r\nabc\r\n0\r\n\r\n" if body else b""),
+        "close": (Framing(None, chunked=False, closes=True), body),
+    }[end]
+    response, read = parse_response(
+        client_head(answer, framing, ID, kind, lambda: DATE) + sent, ends_with_connection=end == "close"
+    )
+
+    assert (response.status_code, read) == (status, body)
+    assert values_of(response, b"x-request-id") == [ID]
+    assert values_of(response, b"content-length") == ([b"%d" % len(body)] if end == "length" else [])
+    assert values_of(response, b"transfer-encoding") == ([b"chunked"] if end == "chunks" else [])
+    assert values_of(response, b"connection") == ([b"close"] if framing.closes else [])
+    assert len(values_of(response, b"date")) >= 1
+    if kind is Kind.RESULT:
+        assert values_of(response, b"cache-control") == [b"no-store"]
+    for name in (b"x-gateway-reason", b"keep-alive", b"trailer", b"upgrade", b"te", b"proxy-authenticate"):
+        assert values_of(response, name) == []

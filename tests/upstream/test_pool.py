@@ -1,0 +1,77 @@
+import asyncio
+
+from gateway.aio.drive import Drive
+from gateway.config.state import UpstreamTarget
+from gateway.errors import ClientGone
+from gateway.upstream.pool import Pool
+from tests.support.iteration import iteration_now
+
+
+async def test_a_client_that_leaves_as_its_connection_is_made_leaves_none_behind() -> None:
+    """The task that connects is done, its callback is not yet called: the result would belong to nobody."""
+    ended = asyncio.Event()
+    lost = asyncio.Event()
+
+    class Upstream(asyncio.Protocol):
+        def connection_lost(self, _: Exception | None) -> None:
+            lost.set()
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upstream, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pool = Pool(
+        UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0), loop, iteration_now()
+    )
+    errors: list[BaseException | None] = []
+
+    async def ask() -> None:
+        await pool.connect()
+
+    def told(error: BaseException | None) -> None:
+        errors.append(error)
+        ended.set()
+
+    drive = Drive(ask(), told)
+    drive.step()
+    while not len(pool):  # noqa: ASYNC110 -- the very turn is what is tested
+        await asyncio.sleep(0)
+    drive.interrupt(ClientGone("left"))
+    async with asyncio.timeout(10):
+        await ended.wait()
+        await lost.wait()
+        while len(pool):  # noqa: ASYNC110 -- likewise
+            await asyncio.sleep(0)
+    assert isinstance(errors[0], ClientGone)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_what_only_the_kernel_knows_of_keeps_a_connection_from_another_request() -> None:
+    """An answer that nobody asked for came, and the loop has not read it yet: the next request must not get it."""
+    theirs: list[asyncio.WriteTransport] = []
+
+    class Upstream(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            theirs.append(transport)  # type: ignore[arg-type] # a stream's
+
+        def data_received(self, _: bytes) -> None:
+            theirs[-1].write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upstream, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 60.0)
+    pool = Pool(target, loop, iteration_now())
+    for surplus in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nSTOLEN"):
+        connection = pool.take_idle(0.0) or await pool.connect()
+        connection.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, bodiless=False)
+        while not connection.is_reusable:  # noqa: ASYNC110 -- what tells of it wakes no task
+            await asyncio.sleep(0)
+        pool.give_back(connection, 0.0)
+        theirs[-1].write(surplus)  # the kernel has it at once
+        found = pool.take_idle(0.0)
+        assert found is (None if surplus else connection)
+        if found is not None:
+            pool.give_back(found, 0.0)
+    pool.retire()
+    server.close()

@@ -1,0 +1,122 @@
+"""Look-ups with a deadline, a few at a time."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+
+from gateway.aio.drive import Drive
+from gateway.webhooks.egress.resolver import NotFound, Resolver
+from tests.support.pure import ip
+from tests.support.waiting import eventually
+
+
+class Slow:
+    """A look-up that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        del port
+        self.asked.append(host)
+        self.go.wait(10.0)
+        return ["10.0.0.1"]
+
+
+async def test_all_addresses_are_told_once() -> None:
+    resolve = Resolver(lambda _, __: ["10.0.0.1", "fd00::1", "10.0.0.1"])
+    assert await resolve("a.example", 443) == (ip("10.0.0.1"), ip("fd00::1"))
+
+
+async def test_the_system_knows_this_machine() -> None:
+    assert ip("127.0.0.1") in await Resolver()("localhost", 443)
+
+
+def fails(error: Exception) -> list[str]:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: fails(socket.gaierror(socket.EAI_NONAME, "canary")),
+        lambda: fails(UnicodeError("canary")),
+        lambda: fails(OSError()),
+        list,
+        lambda: ["no address"],
+        lambda: [f"10.0.0.{number}" for number in range(33)],
+    ],
+)
+async def test_a_host_without_usable_addresses_is_not_found(answer: object) -> None:
+    assert callable(answer)
+    with pytest.raises(NotFound, match="no address that is known here"):
+        await Resolver(lambda _, __: answer())("a.example", 443)
+
+
+async def test_a_name_that_nobody_could_ask_for_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        await Resolver()("a" * 64 + ".invalid", 443)
+
+
+async def test_a_slow_one_is_given_up_and_ends_in_peace() -> None:
+    slow = Slow()
+    resolve = Resolver(slow, deadline=0.05)
+    with pytest.raises(NotFound, match="too long"):
+        await resolve("a.example", 443)
+    slow.go.set()
+    await eventually(lambda: not resolve._running)
+    assert await resolve("a.example", 443) == (ip("10.0.0.1"),)
+
+
+async def test_who_asks_for_one_host_shares_its_look_up_and_there_are_so_many_at_once() -> None:
+    slow = Slow()
+    resolve = Resolver(slow, most=2)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve(host, 443)) for host in ("a", "b", "a", "b")]
+    await eventually(lambda: len(slow.asked) == 2)
+    with pytest.raises(NotFound, match="too many"):
+        await resolve("c", 443)
+    slow.go.set()
+    assert await asyncio.gather(*tasks) == [(ip("10.0.0.1"),)] * 4
+    assert sorted(slow.asked) == ["a", "b"]
+
+
+async def test_it_can_be_awaited_in_a_drive() -> None:
+    found: list[object] = []
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    async def ask() -> None:
+        found.append(await Resolver(lambda _, __: ["10.0.0.1"])("a.example", 443))
+
+    Drive(ask(), ended.set_result).step()
+    assert await ended is None
+    assert found == [(ip("10.0.0.1"),)]
+
+
+async def test_who_leaves_takes_nothing_from_the_others() -> None:
+    slow = Slow()
+    resolve = Resolver(slow)
+    loop = asyncio.get_running_loop()
+    one, other = loop.create_task(resolve("a", 443)), loop.create_task(resolve("a", 443))
+    await eventually(lambda: bool(slow.asked))
+    one.cancel()
+    slow.go.set()
+    assert await other == (ip("10.0.0.1"),)
+
+
+def test_a_loop_that_has_ended_is_told_nothing() -> None:
+    slow = Slow()
+    resolve = Resolver(slow, deadline=0.01)
+
+    async def ask() -> None:
+        with pytest.raises(NotFound):
+            await resolve("a", 443)
+
+    asyncio.run(ask())
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "webhook-lookup"]
+    slow.go.set()
+    thread.join(10.0)
+    assert not thread.is_alive()

@@ -1,0 +1,317 @@
+"""Webhooks that come in: verified, handed on once, also in a race and across replicas; real sockets, both engines."""
+
+import asyncio
+import json
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from gateway.aio.drive import Drive
+from gateway.config.settings.webhooks import WebhookIn
+from gateway.errors import Refused
+from gateway.ledger.engine import Engine
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.schema import received
+from gateway.model.request import Reason
+from gateway.webhooks.inbound.receiver import ALREADY, PROCESSED, Answered
+from gateway.webhooks.inbound.receiver import Receiver as Taker
+from gateway.webhooks.signature import Secrets, sign
+from tests.support.ledgers import NOON, Faulty, rows_of
+from tests.support.pure import denial_of
+from tests.support.waiting import eventually
+from tests.webhooks.receivers import Receiver, Serve, misbehaving, receiving
+
+SECRET = "canary-secret-of-the-sender"
+Headers = dict[bytes, list[bytes]]
+
+
+def settings(port: int, **changes: Any) -> WebhookIn:
+    url = f"http://127.0.0.1:{port}/hook?q=1"
+    raw = {"name": "datalab", "secret": {"env": "A"}, "forward_to": url, **changes}
+    return WebhookIn.model_validate(raw, context={"environ": {"A": SECRET}})
+
+
+def message(request_id: str = "r1") -> bytes:
+    return json.dumps({"request_id": request_id, "request_check_url": "canary-url"}).encode()
+
+
+def signed(body: bytes, now: float = NOON) -> Headers:
+    headers = sign(Secrets(SECRET.encode(), (SECRET.encode(),)), "m1", now, body)
+    return {name.lower().encode(): [value.encode()] for name, value in headers.items()}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Receiver]:
+    """The service that webhooks are handed on to."""
+    async with receiving(None) as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def taker(ledger: Ledger, service: Receiver, clock: Clock) -> Taker:
+    return Taker(ledger, lambda: [settings(service.port)], clock)
+
+
+async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> Answered:
+    body = body or message()
+    return await taker.take("datalab", signed(body) if headers is None else headers, body, "q1")
+
+
+async def refusal(taker: Taker, body: bytes = b"", headers: Headers | None = None, name: str = "datalab") -> Reason:
+    body = body or message()
+    with pytest.raises(Refused) as caught:
+        await taker.take(name, signed(body) if headers is None else headers, body)
+    assert "canary" not in str(caught.value.denial)
+    return caught.value.denial.reason
+
+
+DONE = Answered(200, PROCESSED, b'{"status": "processed"}')
+KNOWN = Answered(200, ALREADY, b'{"status": "already processed"}')
+
+
+async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Clock) -> None:
+    assert [await take(taker) for _ in range(3)] == [DONE, KNOWN, KNOWN]
+    (got,) = service.got
+    assert (got.method, got.path, got.body) == ("POST", "/hook?q=1", message())
+    assert got.headers["Content-Type"] == "application/json"
+    assert got.headers["X-Request-Id"] == "q1"
+    assert not any("signature" in name.lower() for name in got.headers)
+    assert await take(taker, message("r2")) == DONE
+    clock.now += 7 * 86400
+    assert await take(taker, headers=signed(message(), clock.now)) == DONE
+    assert len(service.got) == 3
+
+
+async def test_without_a_request_id_of_ours_there_is_none(taker: Taker, service: Receiver) -> None:
+    await taker.take("datalab", signed(message()), message())
+    assert "X-Request-Id" not in service.got[0].headers
+
+
+@pytest.mark.parametrize("answer", [199 + 1 + 100, 307, 400, 404, 500, 503])
+async def test_what_was_not_taken_is_not_known(taker: Taker, service: Receiver, ledger: Ledger, answer: int) -> None:
+    service.answer, service.headers = answer, {"Location": "/other"}
+    for _ in range(2):
+        assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
+    assert await ledger.read(lambda c: rows_of(c, received)) == []
+    service.answer = 200
+    assert [await take(taker), await take(taker)] == [DONE, KNOWN]
+    assert [got.path for got in service.got] == ["/hook?q=1"] * 3
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    del writer
+    await reader.read()
+
+
+async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/9 garbage\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+
+
+@pytest.mark.parametrize("serve", [hangs_up, silence, garbage])
+async def test_a_service_that_is_ill_is_a_502(ledger: Ledger, clock: Clock, serve: Serve) -> None:
+    async with misbehaving(serve, None) as port:
+        taker = Taker(ledger, lambda: [settings(port, timeout="300ms")], clock)
+        assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
+    assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE  # by now nobody listens
+    assert await ledger.read(lambda c: rows_of(c, received)) == []
+
+
+async def test_whoever_may_not_learns_nothing(taker: Taker, service: Receiver) -> None:
+    assert await refusal(taker, headers={}) is Reason.UNAUTHENTICATED
+    assert await refusal(taker, headers=signed(message("r2"))) is Reason.UNAUTHENTICATED
+    assert await refusal(taker, name="other") is Reason.ROUTE_NOT_FOUND
+    assert await refusal(taker, b"x" * (1024**2 + 1)) is Reason.BODY_TOO_LARGE
+    assert await refusal(taker, b"{}") is Reason.BODY_MALFORMED
+    assert taker.expect("datalab", signed(message())) == 1024**2
+    assert denial_of(taker.expect, "other", signed(message())).reason is Reason.ROUTE_NOT_FOUND
+    assert denial_of(taker.expect, "datalab", {}).reason is Reason.UNAUTHENTICATED
+    assert service.got == []
+
+
+async def test_in_a_race_one_is_first_and_the_others_wait_for_it(
+    engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
+    replicas = [Taker(Ledger(engine), lambda: [settings(service.port)], clock) for _ in range(2)]
+    service.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(take(replica)) for _ in range(10) for replica in replicas]
+    await service.facts.until(lambda: len(service.got) == 1)
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in tasks)
+    service.gate.set()
+    assert Counter(await asyncio.gather(*tasks)) == {DONE: 1, KNOWN: 19}
+    assert len(service.got) == 1
+
+
+async def test_when_the_first_fails_the_next_is_first(
+    taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
+    service.answers = [500]
+    service.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(take(taker)) for _ in range(5)]
+    await service.facts.until(lambda: len(service.got) == 1)
+    service.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(result, Refused) for result in results) == 1
+    assert Counter(result for result in results if isinstance(result, Answered)) == {DONE: 1, KNOWN: 3}
+    assert len(service.got) == 2
+
+
+async def test_who_waits_too_long_is_told_to_come_again(
+    taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
+    service.gate = asyncio.Event()
+    first = asyncio.get_running_loop().create_task(take(taker))
+    await service.facts.until(lambda: len(service.got) == 1)
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LEASE", -29.9)
+    with pytest.raises(Refused) as caught:
+        await take(taker)
+    assert (caught.value.denial.reason, caught.value.denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 5)
+    service.gate.set()
+    assert await first == DONE
+
+
+async def test_a_lease_that_was_left_is_taken_over(
+    taker: Taker, service: Receiver, clock: Clock, ledger: Ledger
+) -> None:
+    service.gate = asyncio.Event()
+    first = asyncio.get_running_loop().create_task(take(taker))
+    await service.facts.until(lambda: len(service.got) == 1)
+    await taker.close(0.0)  # as kill -9: its lease stays
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    (row,) = await ledger.read(lambda c: rows_of(c, received))
+    service.gate.set()
+    clock.now = row["until"]
+    assert await take(taker, headers=signed(message(), clock.now)) == DONE
+
+
+async def test_a_sender_that_leaves_breaks_nothing_off(taker: Taker, service: Receiver) -> None:
+    service.gate = asyncio.Event()
+    ended: list[BaseException | None] = []
+
+    async def work() -> None:
+        await take(taker)
+
+    drive = Drive(work(), ended.append)
+    drive.step()
+    await service.facts.until(lambda: len(service.got) == 1)
+    drive.interrupt(ConnectionResetError())
+    assert isinstance(ended[0], ConnectionResetError)
+    service.gate.set()
+    await taker.close(10.0)
+    assert await take(taker) == KNOWN
+
+
+async def test_it_can_be_awaited_in_a_drive(taker: Taker) -> None:
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    found: list[Answered] = []
+
+    async def work() -> None:
+        found.append(await take(taker))
+
+    Drive(work(), ended.set_result).step()
+    assert await ended is None
+    assert found == [DONE]
+
+
+async def test_so_many_are_handed_on_at_once(
+    taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._MOST_AT_ONCE", 2)
+    service.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(take(taker, message(f"r{number}"))) for number in range(2)]
+    await service.facts.until(lambda: len(service.got) == 2)
+    assert await refusal(taker, message("r3")) is Reason.LEDGER_UNAVAILABLE
+    service.gate.set()
+    assert await asyncio.gather(*tasks) == [DONE, DONE]
+    await eventually(lambda: not taker._tasks)
+    assert await take(taker, message("r3")) == DONE
+
+
+async def test_without_the_ledger_nothing_is_handed_on(engine: Engine, service: Receiver, clock: Clock) -> None:
+    faulty = Faulty(engine)
+    faulty.is_away = True
+    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock)
+    assert await refusal(taker) is Reason.LEDGER_UNAVAILABLE
+    assert service.got == []
+
+
+async def test_what_was_handed_on_is_noted_though_the_ledger_fails_for_a_moment(
+    engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._TRIES", (0.0, 0.0, 0.0))
+    faulty = Faulty(engine)
+    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock)
+    faulty.faults = ["", "before", "after"]
+    assert [await take(taker), await take(taker)] == [DONE, KNOWN]
+    faulty.faults = ["", "before", "before", "before"]
+    assert await refusal(taker, message("r2")) is Reason.LEDGER_UNAVAILABLE
+
+
+async def test_what_can_not_be_forgotten_waits_for_its_lease(engine: Engine, service: Receiver, clock: Clock) -> None:
+    faulty = Faulty(engine)
+    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock)
+    service.answers = [500]
+    faulty.faults = ["", "before"]
+    assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
+    clock.now += 41
+    assert await take(taker, headers=signed(message(), clock.now)) == DONE
+
+
+async def test_neither_secret_nor_payload_is_logged(
+    taker: Taker, service: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.answers = [500, 200]
+    with capture_logs() as logs, caplog.at_level("DEBUG"):
+        await refusal(taker)
+        await take(taker)
+        await refusal(taker, headers={b"x-webhook-signature": [b"canary"]})
+    assert {
+        "event": "webhook not handed on",
+        "log_level": "warning",
+        "webhook": "datalab",
+        "why": "the answer is 500",
+    } in logs
+    text = json.dumps(logs) + caplog.text
+    for canary in ("canary", "r1", "request_check_url"):
+        assert canary not in text

@@ -1,0 +1,112 @@
+"""What is believed of a webhook that comes in."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.settings.webhooks import WebhookIn
+from gateway.model.request import Reason
+from gateway.webhooks.inbound.verification import read
+from gateway.webhooks.signature import Secrets, sign
+from tests.support.pure import PROPERTY, denial_of
+
+SECRET, PREVIOUS = "secret-of-the-sender", "previous-secret-of-it"
+NOW = 1_795_435_200.0
+Headers = dict[bytes, list[bytes]]
+
+
+def settings(**more: Any) -> WebhookIn:
+    raw = {"name": "datalab", "secret": {"env": "A"}, "forward_to": "http://127.0.0.1:9000/webhook", **more}
+    return WebhookIn.model_validate(raw, context={"environ": {"A": SECRET, "B": PREVIOUS}})
+
+
+def signed(body: bytes, secret: str = SECRET) -> Headers:
+    headers = sign(Secrets(secret.encode(), (secret.encode(),)), "m1", NOW, body)
+    return {name.lower().encode(): [value.encode()] for name, value in headers.items()}
+
+
+def plainly(body: bytes, secret: str = SECRET) -> Headers:
+    return {b"x-webhook-signature": signed(body, secret)[b"x-webhook-signature"]}
+
+
+BODY = b'{"request_id": "r1", "request_check_url": "https://x", "n": 1.50}'
+
+
+@pytest.mark.parametrize("make", [signed, plainly])
+def test_a_signed_body_is_handed_on_byte_for_byte(make: Any) -> None:
+    assert read(settings(), make(BODY), BODY, NOW) == ("r1", BODY)
+
+
+def test_two_secrets_may_be_in_force() -> None:
+    assert read(settings(previous_secret={"env": "B"}), signed(BODY, PREVIOUS), BODY, NOW).request_id == "r1"
+    assert denial_of(read, settings(), signed(BODY, PREVIOUS), BODY, NOW).reason is Reason.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"x-webhook-signature": [b""]},
+        {b"x-webhook-signature": [b"\xff" * 64]},
+        {b"x-webhook-signature": [b"0" * 64]},
+        {b"x-webhook-signature": plainly(BODY)[b"x-webhook-signature"] * 2},
+        {b"authorization": [SECRET.encode()]},
+        signed(BODY + b" "),
+    ],
+)
+@pytest.mark.parametrize("lax", [False, True])
+def test_all_else_is_unauthenticated(headers: Headers, lax: bool) -> None:
+    denial = denial_of(read, settings(accept_body_secret=lax), headers, BODY, NOW)
+    assert denial.reason is Reason.UNAUTHENTICATED
+    assert SECRET not in denial.detail
+
+
+def with_secret(secret: Any) -> bytes:
+    return json.dumps({"request_id": "r1", "webhook_secret": secret, "x": ["\u00e9", 10**30]}).encode()
+
+
+def test_the_secret_in_the_body_is_enough_only_if_switched_on_and_is_taken_out() -> None:
+    body = with_secret(SECRET)
+    assert denial_of(read, settings(), {}, body, NOW).reason is Reason.UNAUTHENTICATED
+    handed = read(settings(accept_body_secret=True), {}, body, NOW).body
+    assert json.loads(handed) == {"request_id": "r1", "x": ["\u00e9", 10**30]}
+    # A signature that is there decides, whatever the body says.
+    bad = {b"x-webhook-signature": [b"0" * 64]}
+    assert denial_of(read, settings(accept_body_secret=True), bad, body, NOW).reason is Reason.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("secret", ["", SECRET + "x", "\ud800", None, 1, True, [SECRET], {"a": SECRET}])
+def test_another_one_is_none(secret: Any) -> None:
+    denial = denial_of(read, settings(accept_body_secret=True), {}, with_secret(secret), NOW)
+    assert denial.reason is Reason.UNAUTHENTICATED
+
+
+def test_a_signed_body_loses_the_secret_too() -> None:
+    body = with_secret("anything")
+    assert b"webhook_secret" not in read(settings(), signed(body), body, NOW).body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"null", b"{", b"\xff", b"{}", b'{"request_id":1}', b'{"request_id":""}', b'{"request_id":null}',
+        b'{"request_id":"a","request_id":"b"}', b'{"request_id":"\\u0000"}', b'{"request_id":"\\ud800"}',
+        json.dumps({"request_id": "x" * 257}).encode(), b"[" * 100_000,
+        b'{"request_id":"a","x":[' + b"[]," * 6000 + b"1]}",
+        b'{"request_id":"a","webhook_secret":"b","x":1e999}', b'{"request_id":"a","x":NaN}',
+    ],
+)  # fmt: skip
+def test_a_body_that_is_believed_must_name_a_job(body: bytes) -> None:
+    assert denial_of(read, settings(), signed(body), body, NOW).reason is Reason.BODY_MALFORMED
+    # Unsigned, nothing is told of what is wrong with it.
+    assert denial_of(read, settings(accept_body_secret=True), {}, body, NOW).reason is Reason.UNAUTHENTICATED
+
+
+@given(st.text(min_size=1, max_size=256).filter(str.isprintable))
+@PROPERTY
+def test_every_printable_id_is_taken(request_id: str) -> None:
+    body = json.dumps({"request_id": request_id}).encode()
+    assert read(settings(), signed(body), body, NOW).request_id == request_id
