@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 
 # What the kernel says when there are no descriptors left, or no memory for one more.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

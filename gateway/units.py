@@ -1,6 +1,7 @@
 """Durations and sizes as people write them, with a unit: pure."""
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 _QUANTITY: Final = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,3})?) ?(?P<unit>[A-Za-z]+)\Z")
@@ -31,3 +32,21 @@ def _quantity(text: object, units: dict[str, int] | dict[str, float], wanted: st
     if match is None or match["unit"] not in units:
         raise ValueError(f"write {wanted}")
     return float(match["number"]) * units[match["unit"]]
+
+
+_LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+
+
+def moment(seconds: float) -> str:
+    """A moment in seconds since the epoch; one that has no date is told as the nearest one that has."""
+    return f"{datetime.fromtimestamp(max(0, min(seconds, _LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def maybe_moment(seconds: float | None) -> str | None:
+    """A moment, if there is one."""
+    return None if seconds is None else moment(seconds)
+
+
+def day(period: int) -> str:
+    """A day such as 20261123, as 2026-11-23."""
+    return f"{period // 10_000:04}-{period // 100 % 100:02}-{period % 100:02}"

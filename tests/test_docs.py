@@ -28,7 +28,7 @@ from gateway.config.restart import NEEDS_RESTART
 from gateway.config.settings import ProfileSettings, Settings
 from gateway.config.settings.limits import BUDGETS
 from gateway.demo.run import _CONFIGURATION
-from gateway.model.request import VERDICTS, Reason
+from gateway.model.reasons import VERDICTS, Reason
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.webhooks.outbound.metrics import WebhookMetrics

@@ -27,33 +27,7 @@ FLOORS = [
     "model",
     "units",
 ]
-# Upward all the same: these go when the rooms below the configuration know it no more.
-NOT_YET = {
-    ("admin.views", "audit.entry"),
-    ("auth.certificates", "config.settings.access"),
-    ("auth.jwks.fetch", "config.settings"),
-    ("auth.jwks.fetch", "config.settings.access"),
-    ("auth.jwks.files", "config.settings"),
-    ("auth.jwks.store", "config.settings"),
-    ("auth.jwt.tokens", "config.settings"),
-    ("demo.firstkey", "cli.session"),
-    ("jobs.view", "keys.view"),
-    ("ledger.audit", "audit.entry"),
-    ("ledger.keys", "auth.keyring"),
-    ("ledger.sync", "auth.keyring"),
-    ("ledger.writeahead", "config.ledger_url"),
-    ("listener.connection", "authorize.caller"),
-    ("observe.observer", "audit.refusals"),
-    ("upstream.client", "config.state"),
-    ("upstream.heads", "config.state"),
-    ("upstream.health", "config.state"),
-    ("upstream.location", "config.state"),
-    ("upstream.pool", "config.state"),
-    ("webhooks.inbound.receiver", "config.settings.webhooks"),
-    ("webhooks.inbound.verification", "config.settings.webhooks"),
-    ("webhooks.outbound.dispatcher", "config.settings.webhooks"),
-    ("webhooks.outbound.planning", "config.settings.webhooks"),
-}
+NOT_YET: set[tuple[str, str]] = set()
 PURE = [
     "units", "errors", "model", "limits", "policy",
     "http.headers", "http.client_address", "http.trace", "http.problem", "http.strict_json", "http.public_origin",

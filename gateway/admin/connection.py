@@ -22,8 +22,9 @@ from gateway.aio.turn import SLICE, Turn
 from gateway.errors import refuse, whereabouts
 from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
+from gateway.model.caller import Peer
 from gateway.model.networks import household
-from gateway.model.request import Peer, Reason
+from gateway.model.reasons import Reason
 
 # Set on a request that was let in, when its head allows another one behind it. Without it the answer says
 # Connection: close: who has shown nothing, or a probe, holds no place, and what a chunked body leaves behind (aiohttp

@@ -12,8 +12,8 @@ from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import JobQuery, JobsQuery, Nothing, WebhooksQuery
 from gateway.jobs.view import job_facts, owner_named, webhook_facts
 from gateway.ledger import listings as joblist
-from gateway.ledger.letters import retry, shown
-from gateway.ledger.listings import JobMark, WebhookMark
+from gateway.ledger.deliveries import retry
+from gateway.ledger.listings import JobMark, WebhookMark, shown
 from gateway.ledger.schema import DeliveryState, JobState
 
 _WEBHOOK_ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")

@@ -7,12 +7,13 @@ from gateway.admin import views
 from gateway.admin.context import Call, Desk
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing, Revocation, Rotation, as_written
-from gateway.auth.keyring import KeyRecord, profile_for
+from gateway.auth.keyring import profile_for
 from gateway.keys.service import Made
 from gateway.keys.validation import Wanted
-from gateway.keys.view import maybe_moment, moment
 from gateway.limits.quotas import Standing
 from gateway.limits.report import limits_report
+from gateway.model.keys import KeyRecord
+from gateway.units import maybe_moment, moment
 
 
 async def list_keys(desk: Desk, call: Call) -> answers.Keys:

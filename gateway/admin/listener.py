@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.admin.connection import AdminConnection
 from gateway.aio.iteration import Iteration
 from gateway.listener.accept import Acceptor, Door
-from gateway.model.request import Peer
+from gateway.model.caller import Peer
 
 # Probes, scrapers and administrators are few. An address has a share, so that one alone keeps no probe out.
 DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0)

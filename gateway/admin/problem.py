@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from gateway.errors import Refused
-from gateway.model.request import VERDICTS
+from gateway.model.reasons import VERDICTS
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _TYPE: Final = "urn:document-gateway:problem:"

@@ -7,10 +7,10 @@ from gateway.admin import responses as answers
 from gateway.admin import views
 from gateway.admin.context import Call, Desk
 from gateway.admin.requests import AuditQuery, UsageQuery
-from gateway.keys.view import day
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import used_since
 from gateway.limits.windows import day_of
+from gateway.units import day
 
 _MOST_ROWS: Final = 10_000
 

@@ -3,13 +3,14 @@
 from typing import Any
 
 from gateway.admin import responses as answers
-from gateway.audit.entry import Entry
-from gateway.auth.keyring import KeyRecord
 from gateway.config.settings import Settings
-from gateway.keys.view import day, facts_of, key_of, moment
+from gateway.keys.view import facts_of
 from gateway.ledger.usage import Grant, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
+from gateway.model.audit import Entry
+from gateway.model.keys import KeyRecord, key_of
+from gateway.units import day, moment
 
 
 def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, Any]:

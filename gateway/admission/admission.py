@@ -34,7 +34,9 @@ from gateway.ledger.reservations import (
 )
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.quotas import Standing, rate_limit_lines, ratios_of, soft_limits
-from gateway.model.request import Denial, Permit, Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Denial, Reason
+from gateway.model.request import Permit
 
 _LEASE: Final = 60.0
 _RENEWED: Final = 15.0

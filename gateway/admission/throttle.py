@@ -17,7 +17,8 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import Outcome
 from gateway.ledger.steps import MOST
 from gateway.limits.quotas import wait_for_submit
-from gateway.model.request import Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Reason
 
 _MOST_REMEMBERED: Final = 10_000
 _MOMENT: Final = 0.5

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.errors import Refused
 from gateway.model.networks import household
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 
 SHARES: Final = 4
 _RETRY_AFTER: Final = 5

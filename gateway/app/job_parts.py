@@ -20,7 +20,7 @@ from gateway.jobs.reading import WHYS
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.watcher import Watcher
-from gateway.ledger import checkpoints, letters
+from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
 from gateway.ledger.ledger import Ledger
 from gateway.proxy.job_access import JobDesk
@@ -119,4 +119,4 @@ async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Call
     """Removes what came in and went out long ago, and checkpoints that are nobody's, some at once."""
     await ledger.write(lambda c: checkpoints.forget(c, wall()))
     await ledger.write(lambda c: received.forget(c, wall()))
-    await ledger.write(lambda c: letters.forget(c, wall() - out().keep))
+    await ledger.write(lambda c: deliveries.forget(c, wall() - out().keep))

@@ -10,15 +10,17 @@ from gateway.admission.admission import Admission
 from gateway.app.reload import Prepared
 from gateway.auth.jwks.store import KeySets
 from gateway.auth.jwt.key_set import KeySet
-from gateway.auth.keyring import KeyRecord
-from gateway.config.ledger_url import named, url_of
-from gateway.config.state import Live, State, clashes, profile_of, with_issuers_keys, with_ring
+from gateway.config.compile import with_issuers_keys
+from gateway.config.ledger_url import url_of
+from gateway.config.state import Live, State, clashes, profile_of, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.sync import Keeper
+from gateway.ledger.url import named
 from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import Standing, ratios_of
+from gateway.model.keys import KeyRecord
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import Number, Numbers
 from gateway.uploads.pages.counter import PageCounter

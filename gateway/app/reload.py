@@ -18,10 +18,11 @@ import structlog
 from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
+from gateway.config.compile import compile_settings
 from gateway.config.load import load
 from gateway.config.restart import with_what_stays
 from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
-from gateway.config.state import State, compile_settings, with_names
+from gateway.config.state import State, with_names
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 

@@ -7,20 +7,12 @@ are; and past `most` callers and reasons the rest of them count as `others`.
 from collections.abc import Callable
 from typing import Final
 
-from gateway.audit.entry import Action, Entry
-from gateway.model.request import VERDICTS, Reason, Source
+from gateway.model.audit import Action, Entry
+from gateway.model.reasons import Reason
 
 ANYONE: Final = "anyone"
 OTHERS: Final = "others"
 _MINUTE: Final = 60
-_FIRST_BAD: Final = 400
-_NO_REFUSAL: Final = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_TOO_SLOW, Reason.INTERNAL})
-# What we would not do; not what the container could not, nor what we failed at.
-REFUSALS: Final = frozenset(
-    reason
-    for reason, verdict in VERDICTS.items()
-    if verdict.status >= _FIRST_BAD and verdict.source is not Source.UPSTREAM and reason not in _NO_REFUSAL
-)
 _Counted = tuple[int, str, Reason]
 
 

@@ -8,15 +8,14 @@ the ledger first, and one replica tells the log of it.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.audit.entry import Action, Entry, audit_event
 from gateway.audit.refusals import Refusals
 from gateway.config.secrets import Declared, declared_secrets
 from gateway.config.settings import Settings
@@ -25,6 +24,7 @@ from gateway.jobs.job import Job
 from gateway.ledger import audit
 from gateway.ledger.audit import FirstRead
 from gateway.ledger.ledger import Ledger
+from gateway.model.audit import Action, Entry
 from gateway.observe.log import LogStream
 
 _TURN: Final = 1.0
@@ -173,3 +173,9 @@ class Trail:
         for _ in range(_MOST_PURGES):
             if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
                 return
+
+
+def audit_event(entry: Entry, now: datetime) -> dict[str, Any]:
+    """The record as an event of the log, with its own time beside that of the event; `now` is in UTC."""
+    at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"timestamp": now, "level": "info", "event": "audit", **entry._asdict(), "at": at}

@@ -9,8 +9,8 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.model.caller import Identity
 from gateway.model.networks import Networks
-from gateway.model.request import Identity
 
 
 @dataclass(frozen=True, slots=True)

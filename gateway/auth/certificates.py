@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from gateway.config.settings.access import CertificateIdentity
 from gateway.errors import refuse
-from gateway.model.request import ClientCertificate, Identity, Profile, Reason
+from gateway.model.caller import ClientCertificate, Identity, Profile
+from gateway.model.reasons import Reason
 
 NameKind = Literal["uri", "dns", "email", "cn"]
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -42,21 +42,6 @@ class CertificateRules:
     identity: NameKind
     profile: Profile
     names: Mapping[str, Identity]
-
-
-def compile_certificate_rules(
-    settings: CertificateIdentity, profiles: Mapping[str, Profile]
-) -> CertificateRules | None:
-    """Makes the rules of a configuration; None when certificates are a condition and no identity."""
-    kind = settings.identity
-    if kind is None:
-        return None
-    names = {_folded(kind, name): entry for name, entry in settings.names.items()}
-    identities = {
-        name: replace(_identity(name, profiles[entry.profile]), scopes=frozenset(entry.scopes))
-        for name, entry in names.items()
-    }
-    return CertificateRules(kind, profiles[settings.profile], identities)
 
 
 def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -> ClientCertificate:

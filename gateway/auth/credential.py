@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 
 _MOST_BYTES: Final = 8192
 _SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*) +[\x21-\x7e]")

@@ -5,45 +5,12 @@ A key has up to two live secrets, its generations, so that a rotation overlaps a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.auth.api_keys import Key
+from gateway.model.caller import Identity, Profile
+from gateway.model.keys import Generation, KeyRecord
 from gateway.model.networks import Networks
-from gateway.model.request import Identity, Profile
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One secret of a key. Times are seconds since the epoch; `digest` is its SHA-256."""
-
-    number: int
-    digest: bytes
-    created_at: int
-    not_after: int | None = None
-    revoked_at: int | None = None
-    last_used_at: int | None = None
-
-    def is_live(self, now: float) -> bool:
-        """Whether it opens anything."""
-        return self.revoked_at is None and (self.not_after is None or self.not_after > now)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """A key of the ledger. `limits` are what differs from its profile, by the names of Profile's fields."""
-
-    id: str
-    profile: str
-    owner: str
-    created_at: int
-    revision: int
-    scopes: tuple[str, ...] = ()
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    expires_at: int | None = None
-    disabled_at: int | None = None
-    generations: tuple[Generation, ...] = ()
 
 
 class Closed(NamedTuple):

@@ -10,7 +10,8 @@ from typing import Final
 from gateway.auth.api_keys import Key
 from gateway.auth.jwt.claims import expired
 from gateway.errors import refuse
-from gateway.model.request import ClientCertificate, Identity, Reason
+from gateway.model.caller import ClientCertificate, Identity
+from gateway.model.reasons import Reason
 
 _KEY_EXPIRED: Final = "This API key has expired."
 _CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has expired."

@@ -10,18 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
-from gateway.config.state import State, UpstreamTarget
+from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.http.client_address import client_address
 from gateway.http.headers import read_fields
 from gateway.http.trace import given_request_id, given_trace
 from gateway.jobs.job import Job, job_not_found
+from gateway.model.caller import ClientAddress, Identity, Peer, Profile
 from gateway.model.networks import household
-from gateway.model.request import ClientAddress, Fields, Identity, Kind, Peer, Permit, Profile, Reason, Route
+from gateway.model.reasons import Reason
+from gateway.model.request import Fields, Permit
+from gateway.model.routes import Kind, Route
 from gateway.policy.routes import Rule, body_allowance
 from gateway.uploads.multipart.content_type import boundary_of
 from gateway.upstream.heads import upstream_body_length, upstream_lines
 from gateway.upstream.job_api import JobShape, is_id
+from gateway.upstream.target import UpstreamTarget
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 _BODY_OF_ANYONE: Final = 1_048_576

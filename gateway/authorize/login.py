@@ -14,7 +14,8 @@ from gateway.auth.validity import check_place, check_time
 from gateway.config.state import Live, State
 from gateway.errors import Refused, refuse
 from gateway.limits.bad_logins import BadLogins
-from gateway.model.request import ClientCertificate, Denial, Identity, Reason
+from gateway.model.caller import ClientCertificate, Identity
+from gateway.model.reasons import Denial, Reason
 
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
 _UNKNOWN: Final = "This API key is not known here, or no more."

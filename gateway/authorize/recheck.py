@@ -18,7 +18,10 @@ from gateway.authorize.caller import Passage, make_permit
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.jobs.job import job_not_found
-from gateway.model.request import Identity, Kind, Peer, Permit, Reason
+from gateway.model.caller import Identity, Peer
+from gateway.model.reasons import Reason
+from gateway.model.request import Permit
+from gateway.model.routes import Kind
 from gateway.policy.routes import check_access, check_address
 
 _NO_MORE: Final = "What you came with is not valid any more."

@@ -17,18 +17,20 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger
+from gateway.config.compile import compile_settings
 from gateway.config.load import load
 from gateway.config.route_consistency import unread
 from gateway.config.settings import Settings
-from gateway.config.state import UpstreamTarget, compile_settings, routed_upstreams, with_names
+from gateway.config.state import routed_upstreams, with_names
 from gateway.errors import ConfigurationError, SetupError
 from gateway.keys.view import idle_scopes
 from gateway.model.networks import parse_address
-from gateway.model.request import Access, Kind
+from gateway.model.routes import Access, Kind
 from gateway.policy.routes import may_begin
 from gateway.tls.client_ca import load_client_ca
 from gateway.tls.contexts import LoadedPair, load_pair, load_pairs, names_of
 from gateway.upstream.health import probe
+from gateway.upstream.target import UpstreamTarget
 
 _SHORT_SECRET: Final = 24
 _WIDE_PROXIES: Final = {4: 8, 6: 32}

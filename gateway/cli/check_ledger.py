@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 import asyncpg
 
-from gateway.config.ledger_url import SQLITE, has_password, named, url_of
+from gateway.config.ledger_url import url_of
 from gateway.config.settings import SecretValue, Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.migrate import LEAST_COUNTER, Tables, judge
+from gateway.ledger.url import SQLITE, has_password, named
 
 _STEPS: Final = 3  # to connect, to look, and once more for a busy server
 _EMPTY: Final = "has no tables yet: the gateway makes them when it starts"

@@ -16,7 +16,9 @@ from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
 from gateway.limits.quotas import Standing, refuse_pages, refuse_submit
 from gateway.limits.report import limits_report
-from gateway.model.request import Access, Denial, Identity, Kind, Peer, Reason
+from gateway.model.caller import Identity, Peer
+from gateway.model.reasons import Denial, Reason
+from gateway.model.routes import Access, Kind
 from gateway.policy.routes import Rule, check_access, check_address
 from gateway.uploads.pages.bound import check_cap
 

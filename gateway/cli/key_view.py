@@ -6,10 +6,11 @@ Keys of the configuration and of the ledger have the same form; `source` says wh
 from decimal import Decimal
 from typing import Any
 
-from gateway.auth.keyring import KeyRecord
 from gateway.config.settings import KeySettings, Settings
-from gateway.keys.view import facts_of, maybe_moment
+from gateway.keys.view import facts_of
 from gateway.limits.prices import MILLION
+from gateway.model.keys import KeyRecord
+from gateway.units import maybe_moment
 
 View = dict[str, Any]
 

@@ -13,14 +13,15 @@ from gateway.cli.explanation import Explanation, Question, explain
 from gateway.cli.session import Desk, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
+from gateway.config.compile import compile_settings
 from gateway.config.settings import Settings
-from gateway.config.state import State, compile_settings, with_names, with_ring
+from gateway.config.state import State, with_names, with_ring
 from gateway.errors import SetupError
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import overdue
 from gateway.limits.quotas import Standing
-from gateway.model.request import VERDICTS
+from gateway.model.reasons import VERDICTS
 from gateway.tls.contexts import names_in
 
 _OVERDUE: Final = "overdue"

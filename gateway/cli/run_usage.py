@@ -17,11 +17,12 @@ from gateway.authorize.caller import ANYONE
 from gateway.cli.key_view import money
 from gateway.cli.session import Desk, look
 from gateway.cli.table import show_table
-from gateway.keys.view import day, key_of
 from gateway.ledger.keys import one_key
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import day_of
+from gateway.model.keys import key_of
+from gateway.units import day
 
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 _HEADINGS: Final = ("day", "key", *_COUNTED)

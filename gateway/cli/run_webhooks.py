@@ -9,7 +9,8 @@ import click
 from gateway.cli.session import change, fail, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.times import iso
-from gateway.ledger.letters import listed, retry, shown
+from gateway.ledger.deliveries import retry
+from gateway.ledger.listings import listed, shown
 from gateway.ledger.schema import DeliveryState
 
 _LISTED: Final = ("id", "state", "owner", "request_id", "destination", "attempts", "trouble", "created_at", "next_at")

@@ -6,9 +6,7 @@ write. Those that change a ledger bring an old one up to date, and say so.
 """
 
 import asyncio
-import logging
 import os
-import pwd
 import sys
 import tempfile
 import time
@@ -19,17 +17,18 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import click
-import structlog
 
 from gateway.cli.output import say
-from gateway.config.ledger_url import SQLITE, named, url_of
+from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyAdmin, user_name
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
+from gateway.ledger.url import SQLITE, named
+from gateway.observe.log import quietly
 
 T = TypeVar("T")
 _UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
@@ -54,22 +53,6 @@ def look(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
 def change(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
     """Runs what changes the ledger, which is made when it is not there, or ends the command."""
     return _guarded(config, work, looks=False)
-
-
-def quietly() -> None:
-    """Keeps the ledger's log events off standard output: a command says itself what went wrong."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
-        logger_factory=structlog.ReturnLoggerFactory(),  # the default wants a standard output, which may be closed
-    )
-
-
-def user_name() -> str:
-    """Who runs the command, by the kernel's word: the environment's could be anybody's."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:

@@ -13,14 +13,14 @@ from gateway.cli.key_view import View, configured_view, ledger_view
 from gateway.cli.session import Desk, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.times import iso
-from gateway.config.state import compile_overrides, compile_settings
+from gateway.config.compile import compile_overrides, compile_settings
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import Grant, grants_of
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Standing, Used
 from gateway.limits.report import limits_report
-from gateway.model.request import Profile
+from gateway.model.caller import Profile
 
 _NOTED_EVERY: Final = 10
 _LISTED: Final = ("id", "source", "state", "profile", "owner", "scopes", "live secrets", "expires", "last used")

@@ -9,8 +9,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.config.ledger_url import place_of, url_of
+from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
+from gateway.ledger.url import place_of
 
 T = TypeVar("T", bound=BaseModel)
 _Same = Callable[[Any], object]

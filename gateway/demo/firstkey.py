@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.auth.api_keys import digest_of
-from gateway.cli.session import quietly, user_name
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load, read_file
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, SetupError
-from gateway.keys.service import KeyAdmin, Made
+from gateway.keys.service import KeyAdmin, Made, user_name
 from gateway.keys.validation import Wanted
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import open_ledger
+from gateway.observe.log import quietly
 from gateway.tls.dev_certificates import write_private
 
 ID: Final = "demo"

@@ -16,7 +16,8 @@ from typing import Final
 import uvloop
 import yaml
 
-from gateway.app.serve import Addresses, serve
+from gateway.app.gateway import Addresses
+from gateway.app.serve import serve
 from gateway.demo.firstkey import has_ledger, provide_key
 from gateway.demo.place import take_place
 from gateway.demo.sample import sample_pdf

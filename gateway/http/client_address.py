@@ -15,8 +15,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import refuse
+from gateway.model.caller import ClientAddress
 from gateway.model.networks import Networks, parse_address
-from gateway.model.request import ClientAddress, Reason
+from gateway.model.reasons import Reason
 
 _MOST_HOPS: Final = 32
 _FORWARDED_FOR: Final = re.compile(r'for=(?:"(?P<quoted>[^"\\]*)"|(?P<plain>[^";,\s]+))\Z', re.IGNORECASE)

@@ -22,7 +22,8 @@ import re
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.request import Fields, Reason
+from gateway.model.reasons import Reason
+from gateway.model.request import Fields
 
 MOST_HEAD_BYTES: Final = 65536
 HOP_BY_HOP: Final = frozenset({

@@ -9,7 +9,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateway.errors import Refused, refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 
 _END: Final = b"\r\n\r\n"
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from gateway.model.request import VERDICTS, Denial, Reason
+from gateway.model.reasons import VERDICTS, Denial, Reason
 
 _TYPE: Final = "urn:document-gateway:problem:"
 _UNAUTHORIZED: Final = 401

@@ -7,29 +7,13 @@ instead of raising: json's own errors carry the text they failed on, and a token
 JSON is read in one piece, which nobody may interrupt: so it has a bound on its marks, which are what costs.
 """
 
-import binascii
 import json
-import re
 from typing import Any, Final, NoReturn
 
-_BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
-_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 _MARKS: Final = (b'"', b",", b"[", b"{")
 MOST_MARKS: Final = 10_000
 """Of quotation marks, commas and opening brackets a text has at most so many: they take ten milliseconds at the most,
 a megabyte of them a quarter of a second."""
-
-
-def decode_base64url(text: bytes) -> bytes | None:
-    """Decodes base64url without padding (RFC 7515 2); None for every other spelling of the same bytes."""
-    if not _BASE64URL.fullmatch(text):
-        return None
-    padded = text.translate(_TO_BASE64) + b"=" * (-len(text) % 4)
-    try:
-        data = binascii.a2b_base64(padded)
-    except binascii.Error:  # a length that no bytes encode to
-        return None
-    return data if binascii.b2a_base64(data, newline=False) == padded else None
 
 
 def read_object(text: bytes) -> dict[str, Any] | None:

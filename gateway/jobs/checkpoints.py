@@ -17,7 +17,7 @@ from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse
 from gateway.jobs.job import Job
 from gateway.ledger.checkpoints import is_owned, note
 from gateway.ledger.ledger import Ledger
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.upstream.job_api import is_checkpoint
 
 _MOST: Final = 10_000

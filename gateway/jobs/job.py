@@ -5,7 +5,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Ending, JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1

@@ -16,7 +16,7 @@ from gateway.jobs.job import Job, job_not_found
 from gateway.ledger.jobs import MOST_HEARD, changed_since, find
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 from gateway.upstream.job_api import Ending, JobShape
 
 _MOST: Final = 100_000

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gateway.keys.view import key_of, maybe_moment, moment
 from gateway.ledger.schema import DeliveryState, JobState, Stage
+from gateway.model.keys import key_of
+from gateway.units import maybe_moment, moment
 
 _OWNER_OF_KEY: Final = "key:"
 _PAGES: Final = {Stage.SETTLED: "settled", Stage.CHARGED: "charged", Stage.REFUNDED: "refunded"}

@@ -4,6 +4,8 @@ A change and its audit record are written together. Secrets are made here, shown
 written down: the ledger gets their SHA-256.
 """
 
+import os
+import pwd
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,6 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from gateway.auth.api_keys import digest_of
-from gateway.auth.keyring import KeyRecord
 from gateway.auth.secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
 from gateway.keys.validation import LATEST, Wanted, changed_values, future, new_key, plain_id
@@ -21,6 +22,7 @@ from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import Standing, Used
+from gateway.model.keys import KeyRecord
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _MOST_PAGES: Final = 10**12
@@ -230,3 +232,11 @@ class KeyAdmin:
 
     def _plain(self, key_id: str) -> str:
         return plain_id(key_id, self._settings())
+
+
+def user_name() -> str:
+    """Who runs the command, by the kernel's word: the environment's could be anybody's."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

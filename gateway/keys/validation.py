@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from gateway.auth.keyring import KeyRecord
+from gateway.config.compile import compile_overrides
 from gateway.config.consistency import nearest
 from gateway.config.settings import LimitOverrides, Settings
-from gateway.config.state import compile_overrides
 from gateway.ledger.keys import KeyProblem, NewKey
+from gateway.model.keys import KeyRecord
 
 DEFAULT: Final = "default"  # the value of a limit that is to be the profile's again
 LATEST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z: what comes later has no date

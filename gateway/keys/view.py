@@ -4,37 +4,14 @@ Moments are ISO 8601 in UTC. How money is written is the caller's: exact texts f
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.auth.keyring import Generation, KeyRecord
 from gateway.config.settings import Settings
+from gateway.model.keys import Generation, KeyRecord
+from gateway.units import maybe_moment, moment
 
 SCOPES: Final = frozenset({"admin"})
 """What a key may be let do besides its jobs."""
-
-_LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
-_ACCOUNT_OF_KEY: Final = "key:"
-
-
-def moment(seconds: float) -> str:
-    """A moment in seconds since the epoch; one that has no date is told as the nearest one that has."""
-    return f"{datetime.fromtimestamp(max(0, min(seconds, _LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def maybe_moment(seconds: float | None) -> str | None:
-    """A moment, if there is one."""
-    return None if seconds is None else moment(seconds)
-
-
-def day(period: int) -> str:
-    """A day such as 20261123, as 2026-11-23."""
-    return f"{period // 10_000:04}-{period // 100 % 100:02}-{period % 100:02}"
-
-
-def key_of(account: str) -> str | None:
-    """The id of the key that has this account; None when it is no key's."""
-    return account.removeprefix(_ACCOUNT_OF_KEY) if account.startswith(_ACCOUNT_OF_KEY) else None
 
 
 def facts_of(record: KeyRecord, settings: Settings, now: float, money: Callable[[int], Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
 
-from gateway.audit.entry import Action, Entry
 from gateway.ledger.schema import audit, counters, jobs
+from gateway.model.audit import Action, Entry
 
 _AT_ONCE: Final = 500
 _INSERT: Final = insert(audit)

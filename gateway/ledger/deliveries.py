@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, tuple_, update
 
+from gateway.ledger.audit import record
 from gateway.ledger.schema import DeliveryState, deliveries
 
 _LOCK: Final = 0x686F_6F6B  # of PostgreSQL's advisory locks, for claims alone: "hook"
@@ -279,3 +280,39 @@ def _held(lease: Lease) -> tuple[Any, ...]:
 def _end(connection: Connection, lease: Lease, outcome: Outcome, values: Mapping[str, Any]) -> bool:
     last = {"last_status": outcome.status, "last_error": outcome.error}
     return bool(connection.execute(update(deliveries).where(*_held(lease)).values({**last, **values})).rowcount)
+
+
+_ENDED: Final = (DeliveryState.DELIVERED, DeliveryState.DEAD)
+
+
+def retry(connection: Connection, delivery: str, actor: str, now: float) -> DeliveryState | None:
+    """Makes one due at once that is a dead letter, or waits for its next attempt; the attempts are counted anew.
+
+    Tells the state it was in: WAITING and DELIVERED are left as they are. None when there is none such.
+    """
+    row = connection.execute(select(deliveries).where(deliveries.c.id == delivery).with_for_update()).first()
+    if row is None:
+        return None
+    state = DeliveryState(row.state)
+    is_running = row.leased_by is not None and row.next_at > now
+    if state in {DeliveryState.DEAD, DeliveryState.DUE} and not is_running:
+        values = {"state": DeliveryState.DUE, "attempts": 0, "ended_at": int(now), "next_at": int(now)}
+        connection.execute(
+            update(deliveries).where(deliveries.c.id == delivery).values({**values, "leased_by": None})
+        )
+        record(connection, now, actor, "webhook.retry", delivery, {"was": state.name.lower()})
+    return state
+
+
+def forget(connection: Connection, before: float) -> int:
+    """Deletes what was planned before a moment and has ended, some at once; how many."""
+    old = (
+        select(deliveries.c.id)
+        .where(deliveries.c.created_at < int(before), deliveries.c.state.in_(_ENDED))
+        .order_by(deliveries.c.created_at)
+        .limit(_AT_ONCE)
+    )
+    ids = list(connection.execute(old).scalars())
+    return connection.execute(
+        delete(deliveries).where(deliveries.c.id.in_(ids), deliveries.c.state.in_(_ENDED))
+    ).rowcount

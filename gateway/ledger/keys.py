@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
-from gateway.auth.keyring import Generation, KeyRecord
 from gateway.ledger.schema import counters, keys, secrets
+from gateway.model.keys import Generation, KeyRecord
 
 _REVISION: Final = select(counters.c.value).where(counters.c.name == "keys")
 _NUMBER: Final = select(counters.c.value).where(counters.c.name == "ledger")

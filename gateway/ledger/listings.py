@@ -128,3 +128,27 @@ def _can_be_stored(*values: str | int | None) -> bool:
     """Whether the ledger could hold these: PostgreSQL takes no NUL, and neither engine half a character."""
     texts = [value for value in values if isinstance(value, str)]
     return not any("\0" in text or any("\ud800" <= character <= "\udfff" for character in text) for text in texts)
+
+
+_AT_ONCE: Final = 200
+
+
+def listed(connection: Connection, state: DeliveryState | None = None, most: int = 1000) -> list[dict[str, Any]]:
+    """The latest deliveries, the newest first; of one state, or of all."""
+    query = select(deliveries).order_by(deliveries.c.created_at.desc(), deliveries.c.id).limit(most)
+    if state is not None:
+        query = query.where(deliveries.c.state == state)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def shown(connection: Connection, delivery: str) -> dict[str, Any] | None:
+    """One delivery; None when there is none such."""
+    row = connection.execute(select(deliveries).where(deliveries.c.id == delivery)).mappings().first()
+    return None if row is None else dict(row)
+
+
+def counts(connection: Connection) -> dict[DeliveryState, int]:
+    """How many there are in each state."""
+    found = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
+    numbers = {row[0]: int(row[1]) for row in found}
+    return {state: numbers.get(state, 0) for state in DeliveryState}

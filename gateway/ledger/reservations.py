@@ -19,7 +19,8 @@ from gateway.ledger.accounts import add_to_windows, change, lock, locked_standin
 from gateway.ledger.schema import Stage, accounts, reservations, usage
 from gateway.limits.quotas import Standing, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
-from gateway.model.request import Denial, Profile
+from gateway.model.caller import Profile
+from gateway.model.reasons import Denial
 
 _AT_ONCE: Final = 200
 _IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})

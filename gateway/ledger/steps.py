@@ -35,7 +35,7 @@ from gateway.ledger.reservations import (
     with_place,
 )
 from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
-from gateway.model.request import Profile
+from gateway.model.caller import Profile
 
 MOST: Final = 64
 _TRIES: Final = 3

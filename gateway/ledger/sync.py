@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 import structlog
 from sqlalchemy import Connection, update
 
-from gateway.auth.keyring import KeyRecord
 from gateway.errors import LedgerUnavailable, whereabouts
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
@@ -22,6 +21,7 @@ from gateway.ledger.reservations import Settled, expire, overdue
 from gateway.ledger.schema import counters
 from gateway.ledger.usage import standings
 from gateway.limits.quotas import Standing
+from gateway.model.keys import KeyRecord
 
 _TURN: Final = 1.0
 _BEAT: Final = 5

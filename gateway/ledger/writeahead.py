@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.config.ledger_url import SQLITE
+from gateway.ledger.url import SQLITE
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 _EVERY: Final = 1.0

@@ -7,7 +7,8 @@ costs the upstream a connection for as long as it runs, and nothing afterwards.
 from collections import Counter
 from typing import Final
 
-from gateway.model.request import Denial, Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Denial, Reason
 
 _RETRY: Final = 5
 

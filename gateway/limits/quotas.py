@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from gateway.limits.buckets import Rate, per_minute, take, wait_for
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import Window, day_of, month_of
-from gateway.model.request import Denial, Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Denial, Reason
 
 _MINUTE: Final = 60
 _RETRY_IN_FLIGHT: Final = 5

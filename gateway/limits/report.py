@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Limit, Standing, Used, limits_of, soft_limits
-from gateway.model.request import Permit, Profile
+from gateway.model.caller import Profile
+from gateway.model.request import Permit
 
 _SPEND: Final = "spend_per_month"
 

@@ -18,8 +18,8 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED
 from gateway.listener.proxy_protocol import ProxyHeaderError, read_proxy_header
+from gateway.model.caller import Peer
 from gateway.model.networks import Networks, household, parse_address
-from gateway.model.request import Peer
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64

@@ -13,7 +13,7 @@ This is the one file that stands on aiohttp's private names (each has a test): `
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, RawRequestMessage
@@ -26,7 +26,6 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import TICK
 from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import SLICE, Turn
-from gateway.authorize.caller import Acquaintance
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused, refuse
 from gateway.http.headers import MOST_HEAD_BYTES
@@ -34,8 +33,10 @@ from gateway.http.parser_faults import body_too_slow, ends_in_http_1_0, head_too
 from gateway.listener.backlog import Backlog
 from gateway.listener.coding import Coding
 from gateway.listener.parser_bypass import Bypass
+from gateway.model.caller import Peer
 from gateway.model.networks import household
-from gateway.model.request import Fields, Peer, Reason
+from gateway.model.reasons import Reason
+from gateway.model.request import Fields
 
 _READ_SIZE: Final = 262_144
 _HIGH_WATER: Final = 262_144
@@ -152,7 +153,7 @@ class ClientConnection(RequestHandler):
         self.peer_ip = str(peer.ip)
         self.household = household(peer.ip)
         self.client_ca: str | None = None
-        self.caller: Acquaintance | None = None
+        self.caller: Any = None  # what the handler remembers with this connection
         self.is_gone = self.has_ended = self.finishes_alone = False
         self.is_last = self.is_coded = self.is_revoked = False
         self.body_wire = 0

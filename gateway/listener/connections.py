@@ -18,7 +18,7 @@ from gateway.auth.certificates import read_certificate
 from gateway.config.state import Live, State
 from gateway.listener.accept import Acceptor, Door
 from gateway.listener.connection import ClientConnection, Serve, Traffic
-from gateway.model.request import Peer
+from gateway.model.caller import Peer
 
 
 class Connections:

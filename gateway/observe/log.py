@@ -118,3 +118,11 @@ def configure(stream: LogStream, level: str, now: Callable[[], datetime]) -> Non
 def is_enabled(event_level: str, level: str) -> bool:
     """Whether events of a level are written when `level` is the least that is."""
     return _LEVELS[event_level] >= _LEVELS[level]
+
+
+def quietly() -> None:
+    """Keeps the ledger's log events off standard output: a command says itself what went wrong."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),  # the default wants a standard output, which may be closed
+    )

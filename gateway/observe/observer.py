@@ -5,8 +5,8 @@ from datetime import datetime
 
 import structlog
 
-from gateway.audit.refusals import REFUSALS
-from gateway.model.request import Exchange, Reason
+from gateway.model.reasons import REFUSALS, Reason
+from gateway.model.request import Exchange
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.refusal_sampling import Strangers, Sum

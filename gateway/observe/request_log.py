@@ -7,7 +7,8 @@ client may choose freely (the method) is cut down to a known set by the metrics 
 from datetime import datetime
 from typing import Any, Final
 
-from gateway.model.request import Exchange, Reason, Source
+from gateway.model.reasons import Reason, Source
+from gateway.model.request import Exchange
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -12,8 +12,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import Refused, refuse
+from gateway.model.caller import ClientAddress, Identity
 from gateway.model.networks import Networks
-from gateway.model.request import Access, ClientAddress, Denial, Identity, Reason, Route
+from gateway.model.reasons import Denial, Reason
+from gateway.model.routes import Access, Route
 
 _WHOLE: Final = re.compile(r"\{(?P<name>[a-z][a-z0-9_]*)(?:(?P<rest>\*)|:(?P<choice>[A-Za-z0-9_.|-]+))?\}\Z")
 _SLASH: Final = "This path has no slash at its end: see Location."

@@ -14,7 +14,8 @@ from gateway.authorize.caller import Passage
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
-from gateway.model.request import Delivery, Kind, Permit, Trace
+from gateway.model.request import Delivery, Permit, Trace
+from gateway.model.routes import Kind
 from gateway.proxy.streaming import Collected, Download, Watch
 from gateway.proxy.upload import Inspection, Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer

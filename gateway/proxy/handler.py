@@ -38,18 +38,10 @@ from gateway.limits.places import Places
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
 from gateway.listener.connection import ClientConnection, Request
-from gateway.model.request import (
-    VERDICTS,
-    Access,
-    ClientCertificate,
-    Delivery,
-    Denial,
-    Exchange,
-    Identity,
-    Kind,
-    Reason,
-    Source,
-)
+from gateway.model.caller import ClientCertificate, Identity
+from gateway.model.reasons import VERDICTS, Denial, Reason, Source
+from gateway.model.request import Delivery, Exchange
+from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forwarder import Again, Courier, Order
@@ -400,7 +392,7 @@ class Handler:
 
 def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Acquaintance:
     """What these headers mean; remembered when the connection sent the same ones before."""
-    caller = client.caller
+    caller: Acquaintance | None = client.caller
     if caller is None or not caller.is_same(state, request.version, request.raw_headers):
         caller = client.caller = meet(state, client.peer, request.version, request.raw_headers)
     return caller

@@ -12,7 +12,9 @@ from gateway.jobs.long_polls import Holds
 from gateway.jobs.registry import Registry
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
-from gateway.model.request import Kind, Permit, Reason
+from gateway.model.reasons import Reason
+from gateway.model.request import Permit
+from gateway.model.routes import Kind
 from gateway.proxy.forwarder import Order
 from gateway.proxy.job_in_body import NamedInBody
 from gateway.upstream.job_api import Ending, JobShape

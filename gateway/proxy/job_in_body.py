@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from gateway.errors import refuse
 from gateway.http.strict_json import read_object
 from gateway.jobs.job import Job, job_not_found
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, is_id
 
 _MOST: Final = 65_536

@@ -7,7 +7,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.errors import refuse
 from gateway.listener.connection import ClientConnection
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.policy.routes import check_length
 
 

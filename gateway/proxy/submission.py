@@ -12,7 +12,8 @@ from gateway.jobs.checkpoints import Checkpoints
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.reservations import Ask
 from gateway.limits.prices import Pricing
-from gateway.model.request import Permit, Reason
+from gateway.model.reasons import Reason
+from gateway.model.request import Permit
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form
 from gateway.uploads.pages.bound import check_choice, narrowing, page_bound

@@ -17,7 +17,8 @@ from gateway.aio.drive import Drive
 from gateway.authorize.caller import Passage
 from gateway.errors import UpstreamTimeout, refuse
 from gateway.listener.connection import ClientConnection
-from gateway.model.request import Delivery, Reason
+from gateway.model.reasons import Reason
+from gateway.model.request import Delivery
 from gateway.policy.routes import body_too_large
 from gateway.upstream.connection import UpstreamConnection
 

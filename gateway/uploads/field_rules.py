@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import Refused, refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from gateway.errors import refuse
 from gateway.http.strict_json import MOST_MARKS, read_object
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import field_refused
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.errors import Refused
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 
 _GATHERED: Final = 1_048_576  # bytes
 _GATHERED_AMONG_MANY: Final = 65_536

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, FieldRules, field_refused
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form, FormRules, Passed

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from gateway.aio.drive import Drive
-from gateway.config.state import UpstreamTarget
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
 from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.target import UpstreamTarget
 
 _GET: Final = "GET"
 

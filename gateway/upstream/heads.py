@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from gateway.config.state import UpstreamTarget
 from gateway.http.headers import HOP_BY_HOP
-from gateway.model.request import Fields, Kind, Route, Trace
+from gateway.model.request import Fields, Trace
+from gateway.model.routes import Kind, Route
 from gateway.upstream.location import PLACES, public_place
 from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.target import UpstreamTarget
 
 # What an upstream may not say in our name, beside what is for one hop alone and the framing.
 _NOT_PASSED: Final = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-gateway-reason"}

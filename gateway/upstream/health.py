@@ -10,8 +10,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from yarl import URL
 
-from gateway.config.state import UpstreamTarget
 from gateway.errors import whereabouts
+from gateway.upstream.target import UpstreamTarget
 
 _INTERVAL: Final = 5.0
 _OK: Final = 200

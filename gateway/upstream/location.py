@@ -8,7 +8,7 @@ upstream's host and port leads to us, with any scheme or none, and whoever it na
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.config.state import UpstreamTarget
+from gateway.upstream.target import UpstreamTarget
 
 PLACES: Final = frozenset({b"location", b"content-location"})
 _DEFAULT_PORTS: Final = frozenset({80, 443})

@@ -12,10 +12,10 @@ from typing import Final
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
-from gateway.config.state import UpstreamTarget
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.target import UpstreamTarget
 
 _MOST_IDLE: Final = 512
 

@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 from gateway.admin.api import make_operations
 from gateway.admin.problem import TITLES
 from gateway.admin.server import Probed, make_admin
+from gateway.config.compile import compile_settings
 from gateway.config.settings import Settings
-from gateway.config.state import Live, compile_settings
+from gateway.config.state import Live
 from tests.admin.api import DOCUMENT, Api, validator
 from tests.support.gateway import Running
 

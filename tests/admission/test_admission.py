@@ -21,7 +21,9 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import Standing, Used
-from gateway.model.request import Identity, Permit, Profile, Reason
+from gateway.model.caller import Identity, Profile
+from gateway.model.reasons import Reason
+from gateway.model.request import Permit
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile, rows_of
 from tests.support.pure import make_permit
 from tests.support.waiting import eventually

@@ -10,7 +10,8 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import Outcome
 from gateway.ledger.steps import MOST
 from gateway.limits.quotas import Standing, refuse_submit
-from gateway.model.request import Denial, Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Denial, Reason
 
 NOON = 1_795_435_200.0
 

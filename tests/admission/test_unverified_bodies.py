@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.admission.unverified_bodies import Stay, Unvouched
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY, denial_of
 
 KB = 1024

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.audit.entry import Action, Entry
-from gateway.audit.refusals import ANYONE, OTHERS, REFUSALS, Refusals, actor_of
-from gateway.model.request import VERDICTS, Reason
+from gateway.audit.refusals import ANYONE, OTHERS, Refusals, actor_of
+from gateway.model.audit import Action, Entry
+from gateway.model.reasons import REFUSALS, VERDICTS, Reason
 from tests.support.ledgers import NOON
 
 MINUTE = int(NOON)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.entry import Action, Entry
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import Trail
 from gateway.config.settings import Settings
@@ -16,7 +15,8 @@ from gateway.jobs.job import Job
 from gateway.ledger.audit import record, recorded
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger, open_ledger
-from gateway.model.request import Reason
+from gateway.model.audit import Action, Entry
+from gateway.model.reasons import Reason
 from gateway.observe.log import LogStream, json_line
 from tests.jobs.test_job import SHAPE
 from tests.support.ledgers import NOON, open_engine

@@ -8,14 +8,11 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.certificates import (
-    CertificateRules,
-    certificate_identity,
-    compile_certificate_rules,
-    read_certificate,
-)
+from gateway.auth.certificates import CertificateRules, certificate_identity, read_certificate
+from gateway.config.compile import compile_certificate_rules
 from gateway.config.settings.access import CertificateIdentity
-from gateway.model.request import ClientCertificate, Identity, Profile, Reason
+from gateway.model.caller import ClientCertificate, Identity, Profile
+from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY, denial_of
 
 PROFILES = {name: Profile(name, 1000) for name in ("default", "big")}

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 
 from gateway.auth.credential import credential_of
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 from tests.support.pure import PROPERTY, denial_of, header_values, recased
 
 KEY, AUTHORIZATION = b"x-api-key", b"authorization"

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.auth.keyring
-from gateway.auth.keyring import Generation, KeyRecord, Keyring, keys_of, profile_for
-from gateway.model.request import Profile
+from gateway.auth.keyring import Keyring, keys_of, profile_for
+from gateway.model.caller import Profile
+from gateway.model.keys import Generation, KeyRecord
 from tests.support.pure import PROPERTY
 
 PROFILES = {name: Profile(name, 1000) for name in ("a", "b")}

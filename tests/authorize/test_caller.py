@@ -4,9 +4,12 @@ import pytest
 
 from gateway.authorize.caller import ANYONE, RequestLine, make_passage, meet
 from gateway.authorize.caller import make_permit as permit_of
-from gateway.config.state import State, compile_settings, with_names
+from gateway.config.compile import compile_settings
+from gateway.config.state import State, with_names
 from gateway.jobs.job import Job, job_not_found
-from gateway.model.request import Access, ClientAddress, Kind, Peer, Profile, Reason, Route
+from gateway.model.caller import ClientAddress, Peer, Profile
+from gateway.model.reasons import Reason
+from gateway.model.routes import Access, Kind, Route
 from tests.support.pure import denial_of, ip, make_identity, make_permit, make_settings
 
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from gateway.auth.jwt.key_set import KeySet, read_jwks
-from gateway.auth.keyring import Generation, KeyRecord
 from gateway.auth.secrets import SECRET_BYTES, make_secret
 from gateway.authorize.login import Attempt, Evidence, Login
-from gateway.config.state import Live, State, compile_settings, with_issuers_keys, with_ring
+from gateway.config.compile import compile_settings, with_issuers_keys
+from gateway.config.state import Live, State, with_ring
 from gateway.errors import Refused, refuse
-from gateway.model.request import ClientCertificate, Denial, Reason
+from gateway.model.caller import ClientCertificate
+from gateway.model.keys import Generation, KeyRecord
+from gateway.model.reasons import Denial, Reason
 from tests.support.pure import Address, at_once, denial_of, ip, make_identity, make_settings
 from tests.support.tokens import ISSUER, NOW, jwk_of, jwks_of, make_token, p256_key
 

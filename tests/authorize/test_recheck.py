@@ -5,12 +5,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gateway.auth.keyring import Generation, KeyRecord
 from gateway.authorize.caller import Passage, RequestLine, make_passage, make_permit, meet
 from gateway.authorize.recheck import permit_again
-from gateway.config.state import State, compile_settings, with_ring
+from gateway.config.compile import compile_settings
+from gateway.config.state import State, with_ring
 from gateway.jobs.job import job_not_found
-from gateway.model.request import ClientCertificate, Identity, Peer, Permit, Reason
+from gateway.model.caller import ClientCertificate, Identity, Peer
+from gateway.model.keys import Generation, KeyRecord
+from gateway.model.reasons import Reason
+from gateway.model.request import Permit
 from tests.support.pure import denial_of, ip, make_settings
 
 NOW = 1_795_435_200.0

@@ -10,11 +10,11 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from gateway.audit.entry import Action, Entry
 from gateway.cli.audit import audit
 from gateway.cli.times import iso
 from gateway.ledger.audit import append, record
 from gateway.ledger.ledger import open_ledger
+from gateway.model.audit import Action, Entry
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.cli.check import check_settings
-from gateway.config.ledger_url import named
 from gateway.keys.service import KeyAdmin
 from gateway.keys.validation import Wanted
 from gateway.ledger.ledger import open_ledger
+from gateway.ledger.url import named
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.ledgers import Postgres
 from tests.support.pure import document, make_settings, write

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from gateway.cli.session import user_name
 from gateway.cli.webhooks import webhooks
+from gateway.keys.service import user_name
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import Outcome, Planned, claim_due, dead, done, job_ended, plan
 from gateway.ledger.ledger import open_ledger

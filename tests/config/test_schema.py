@@ -15,13 +15,13 @@ from pydantic_core import PydanticUndefined
 
 from gateway.auth.jwks.files import read_local_keys
 from gateway.cli.check import check_settings
+from gateway.config.compile import compile_settings
 from gateway.config.load import load
 from gateway.config.schema import main, schema_text
 from gateway.config.settings import LimitOverrides, ProfileSettings, Settings
-from gateway.config.state import compile_settings
 from gateway.demo.run import _CONFIGURATION
 from gateway.errors import Refused
-from gateway.model.request import Kind
+from gateway.model.routes import Kind
 from gateway.tls.dev_certificates import make_development_certificates
 from gateway.upstream.job_api import is_id
 from tests.support.tokens import SECRET, jwk_of, jwks_of, p256_key, pem_of

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.config.compile import compile_settings
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import KeySettings, SecretDigest, Settings
-from gateway.config.state import compile_settings
 from tests.support.pure import document, look_up, make_settings
 
 CANARY = "canary-k3y-that-nobody-may-see"

@@ -5,20 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.keyring import Generation, KeyRecord
-from gateway.config.state import (
-    Live,
-    Pace,
-    State,
-    clashes,
-    compile_settings,
-    profile_of,
-    routed_upstreams,
-    with_issuers_keys,
-    with_ring,
-)
+from gateway.config.compile import compile_settings, with_issuers_keys
+from gateway.config.state import Live, Pace, State, clashes, profile_of, routed_upstreams, with_ring
 from gateway.limits.buckets import Rate
-from gateway.model.request import Access, Identity, Kind, Profile, Reason, Route
+from gateway.model.caller import Identity, Profile
+from gateway.model.keys import Generation, KeyRecord
+from gateway.model.reasons import Reason
+from gateway.model.routes import Access, Kind, Route
 from gateway.upstream.job_api import DeleteCall
 from tests.support.pure import denial_of, ip, make_settings
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from gateway.model.request import VERDICTS, Reason, Source
+from gateway.model.reasons import VERDICTS, Reason, Source
 from tests.support.alertrules import ALERTS, GROUPS, PROMETHEUS, RECORDED
 from tests.support.monitoring import needs_prometheus
 from tests.support.process import ROOT

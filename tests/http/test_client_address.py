@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.client_address import client_address
+from gateway.model.caller import ClientAddress
 from gateway.model.networks import Networks
-from gateway.model.request import ClientAddress, Reason
+from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY, Address, addresses, denial_of, ip
 
 TRUSTED = Networks.of("10.0.0.0/8", "fd00::/8")

@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.http.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, origin_form, read_fields, read_target
-from gateway.model.request import Denial, Fields, Reason
+from gateway.model.reasons import Denial, Reason
+from gateway.model.request import Fields
 from tests.support.pure import (
     PROPERTY,
     Head,

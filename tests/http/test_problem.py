@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.problem import own_answer, problem
-from gateway.model.request import VERDICTS, Denial, Reason
+from gateway.model.reasons import VERDICTS, Denial, Reason
 from tests.support.pure import PROPERTY, REFUSING_REASONS, parse_response, values_of
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"

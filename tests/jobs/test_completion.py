@@ -17,7 +17,7 @@ from gateway.jobs.reading import WHYS as WHYS_OF_ALL
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Ending, Finding, Said
 from gateway.upstream.response_head import AnswerHead, read_answer_head
 from tests.jobs.conftest import MakeRoom

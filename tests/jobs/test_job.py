@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from gateway.jobs.job import Job, after_unread, interval, job_not_found
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Ending, JobShape
 
 SHAPE = JobShape(

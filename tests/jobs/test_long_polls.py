@@ -6,7 +6,7 @@ import pytest
 
 import gateway.jobs.watcher
 from gateway.errors import ClientGone, Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Ending, Finding, Said
 from gateway.upstream.response_head import read_answer_head
 from tests.jobs.conftest import MakeRoom

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job
 from gateway.ledger.jobs import end, forget
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 from gateway.upstream.job_api import Ending
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, Room

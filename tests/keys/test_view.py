@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.admin.views import key_fields
-from gateway.auth.keyring import Generation, KeyRecord
 from gateway.cli.key_view import configured_view, ledger_view, money
 from gateway.config.settings import Settings
-from gateway.keys.view import day, facts_of, key_of, limits_as_written, maybe_moment, moment
+from gateway.keys.view import facts_of, limits_as_written
+from gateway.model.keys import Generation, KeyRecord, key_of
+from gateway.units import day, maybe_moment, moment
 from tests.support.pure import make_settings
 
 NOW = 1_000_000.0

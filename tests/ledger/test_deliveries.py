@@ -18,14 +18,16 @@ from gateway.ledger.deliveries import (
     done,
     drop,
     failed,
+    forget,
     give_up,
     is_any_due,
     job_ended,
     plan,
     release,
+    retry,
 )
 from gateway.ledger.engine import Engine
-from gateway.ledger.letters import counts, forget, listed, retry, shown
+from gateway.ledger.listings import counts, listed, shown
 from gateway.ledger.schema import DeliveryState, deliveries
 from tests.support.ledgers import NOON, Script, rows_of
 

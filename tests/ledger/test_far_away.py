@@ -17,7 +17,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import Stage, accounts, deliveries, jobs, reservations
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, assert_sound, beat, make_claim, make_profile, open_engine, rows_of
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from gateway.auth.keyring import KeyRecord
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import audit
 from gateway.ledger.engine import Engine
@@ -29,6 +28,7 @@ from gateway.ledger.keys import (
     revoke,
     rotate,
 )
+from gateway.model.keys import KeyRecord
 from tests.support.ledgers import NOON, open_engine
 
 NOW = int(NOON)

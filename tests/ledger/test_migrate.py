@@ -16,12 +16,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 import gateway.ledger
-from gateway.audit.entry import Entry
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.audit import has_untold, recorded
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import HEAD, version_of
 from gateway.ledger.schema import metadata
+from gateway.model.audit import Entry
 from tests.support.ledgers import Postgres, Script, beat, beats, open_engine
 
 SCRIPTS = Path(gateway.ledger.__file__).parent / "migrations"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.config.ledger_url import named, place_of
 from gateway.ledger.postgres_url import Host, read_postgres_url
+from gateway.ledger.url import named, place_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gateway.ledger.sync
-from gateway.auth.keyring import KeyRecord, Keyring
+from gateway.auth.keyring import Keyring
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKey, create, one_key, revoke
@@ -16,7 +16,8 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, admit, reserve
 from gateway.ledger.sync import Keeper
 from gateway.limits.quotas import Standing
-from gateway.model.request import Profile
+from gateway.model.caller import Profile
+from gateway.model.keys import KeyRecord
 from tests.support.ledgers import NOON, Faulty, assert_sound, beats, make_claim, make_profile, open_engine
 from tests.support.waiting import eventually
 

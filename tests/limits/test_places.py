@@ -1,5 +1,6 @@
 from gateway.limits.places import Places
-from gateway.model.request import Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Reason
 
 PROFILE = Profile("default", body_limit=1, concurrent_requests=2)
 

@@ -22,7 +22,8 @@ from gateway.limits.quotas import (
     take_submit,
 )
 from gateway.limits.report import limits_report
-from gateway.model.request import Profile, Reason
+from gateway.model.caller import Profile
+from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY
 
 NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.listener.accept import Acceptor, Door
-from gateway.model.request import Peer
+from gateway.model.caller import Peer
 from tests.support.iteration import iteration_now
 
 

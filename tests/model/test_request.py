@@ -19,7 +19,8 @@ from gateway.errors import (
     whereabouts,
 )
 from gateway.model.networks import parse_address
-from gateway.model.request import VERDICTS, Access, Denial, Kind, Reason, Route, Source
+from gateway.model.reasons import VERDICTS, Denial, Reason, Source
+from gateway.model.routes import Access, Kind, Route
 from tests.support.pure import REFUSING_REASONS, make_head, make_identity
 
 UPSTREAM = {Reason.UPSTREAM_UNREACHABLE: 502, Reason.UPSTREAM_BROKE_OFF: 502, Reason.UPSTREAM_TIMEOUT: 504}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.observe.log import Event, LogStream, configure, console_line, is_enabled, json_line
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gateway.model.request import Delivery, Reason
+from gateway.model.reasons import Reason
+from gateway.model.request import Delivery
 from gateway.observe.metrics import BOUNDS, BuildInfo, ByLabel, Histogram, Number, Numbers, RequestMetrics
 from tests.support.pure import PROPERTY, make_exchange
 

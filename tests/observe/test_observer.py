@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.model.request import Reason, Source
+from gateway.model.reasons import Reason, Source
 from gateway.observe.log import LogStream, configure, json_line
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from gateway.model.request import VERDICTS, Delivery, Reason, Source, Trace
+from gateway.model.reasons import VERDICTS, Reason, Source
+from gateway.model.request import Delivery, Trace
 from gateway.observe.request_log import level_of, request_event
 from tests.support.pure import REFUSING_REASONS, make_exchange
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.model.caller import ClientAddress, Profile
 from gateway.model.networks import Networks
-from gateway.model.request import Access, ClientAddress, Denial, Kind, Profile, Reason, Route
+from gateway.model.reasons import Denial, Reason
+from gateway.model.routes import Access, Kind, Route
 from gateway.policy.routes import (
     Routes,
     Rule,

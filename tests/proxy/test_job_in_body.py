@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.proxy.job_in_body import NamedInBody, NamesNone
 from tests.jobs.test_job import SHAPE, make_job
 from tests.support.pure import at_once

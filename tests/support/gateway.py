@@ -13,7 +13,8 @@ from unittest.mock import patch
 import aiohttp
 import yaml
 
-from gateway.app import serve as app
+from gateway.app import build
+from gateway.app.gateway import Gateway
 from gateway.app.reload import prepare
 from gateway.config.settings import Settings
 from gateway.jobs.job import Job
@@ -86,9 +87,7 @@ def chunks(*pieces: bytes) -> bytes:
 class Running:
     """A running gateway, as tests see it: two addresses, its metrics, and every event of its log."""
 
-    def __init__(
-        self, gateway: app.Gateway, path: Path, tls: ssl.SSLContext, events: list[Event], facts: Facts
-    ) -> None:
+    def __init__(self, gateway: Gateway, path: Path, tls: ssl.SSLContext, events: list[Event], facts: Facts) -> None:
         self.gateway = gateway
         self.path = path
         self.port = gateway.addresses.public[1]
@@ -267,9 +266,9 @@ async def gateway_on(
             if log_to is not None:
                 super().put(event)
 
-    with collected(), patch.object(app, "LogStream", Listening):
+    with collected(), patch.object(build, "LogStream", Listening):
         prepared = await asyncio.to_thread(prepare, path, environ)
-        async with app.running(path, environ, prepared) as gateway:
+        async with build.running(path, environ, prepared) as gateway:
             running = Running(gateway, path, client_context(certificates), events, facts)
             running.own(RESULT.rpartition("/")[2])
             try:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from gateway.admission.admission import Admission
 from gateway.aio.drive import Drive
-from gateway.config.state import State, compile_settings
+from gateway.config.compile import compile_settings
+from gateway.config.state import State
 from gateway.errors import ClientGone
 from gateway.jobs.completion import Endings
 from gateway.jobs.housekeeping import Rounds

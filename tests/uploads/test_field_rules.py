@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FieldRules, Treatment
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import PartHead

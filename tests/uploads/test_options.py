@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.options import check_options

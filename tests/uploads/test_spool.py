@@ -13,7 +13,7 @@ import pytest
 
 from gateway.aio.drive import Drive
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.spool import Kept, Spool
 
 MEGABYTE = 1_048_576

@@ -10,7 +10,7 @@ import pytest
 from gateway.aio.drive import Drive
 from gateway.demo.sample import sample_pdf
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form, FormRules
 from gateway.uploads.pages.bound import page_bound

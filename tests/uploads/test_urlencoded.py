@@ -2,7 +2,7 @@ import pytest
 from aiohttp import FormData
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.form import Form, FormRules
 from gateway.uploads.urlencoded import UrlEncoded
 from tests.uploads.test_clients import Written

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.config.compile import compile_shape
 from gateway.config.settings import ShapeSettings
-from gateway.config.state import compile_shape
 from gateway.errors import UpstreamBrokeOff
 from gateway.http.headers import read_target
 from gateway.upstream.check_url import public_answer

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config.state import UpstreamTarget
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
 from gateway.jobs.retention import Nothing
 from gateway.upstream.client import Errand, Errands
 from gateway.upstream.pool import Upstreams
 from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.target import UpstreamTarget
 from tests.support.backend import Backend, Connection, answer, answering, chunked, closing_after, silent
 from tests.support.iteration import iteration_now
 from tests.support.waiting import Facts

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.aio.iteration import Iteration
-from gateway.config.state import UpstreamTarget
 from gateway.errors import UpstreamBrokeOff
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
+from gateway.upstream.target import UpstreamTarget
 
 ANSWERS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b",

@@ -5,7 +5,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gateway.errors import Refused
-from gateway.model.request import Access, Kind, Route, Trace
+from gateway.model.request import Trace
+from gateway.model.routes import Access, Kind, Route
 from gateway.upstream.heads import Framing, client_head, upstream_head, upstream_lines
 from gateway.upstream.response_head import AnswerHead, read_answer_head
 from tests.support.pure import (

@@ -10,8 +10,8 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from gateway.config.state import UpstreamTarget
 from gateway.upstream.health import HealthProbe, probe
+from gateway.upstream.target import UpstreamTarget
 
 
 def target_at(port: int) -> UpstreamTarget:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.compile import compile_shape
 from gateway.config.settings.jobs import ShapeSettings
-from gateway.config.state import compile_shape
 from gateway.http.headers import read_target as checked_target
 from gateway.upstream.job_api import (
     DeleteCall,

@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.config.state import UpstreamTarget
 from gateway.upstream.location import public_place
+from gateway.upstream.target import UpstreamTarget
 
 OURS = "https://public.test"
 

@@ -1,9 +1,9 @@
 import asyncio
 
 from gateway.aio.drive import Drive
-from gateway.config.state import UpstreamTarget
 from gateway.errors import ClientGone
 from gateway.upstream.pool import Pool
+from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
 
 

@@ -15,9 +15,8 @@ from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, bounded_context
 from gateway.aio.iteration import Iteration
+from gateway.auth.jwks.source import KeySource, check_fetched
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
-from gateway.config.settings import JwtIssuer
-from gateway.config.settings.access import check_fetched
 from gateway.errors import GatewayError
 from gateway.http.strict_json import read_object
 
@@ -39,7 +38,7 @@ class FetchFailed(GatewayError):
         super().__init__(why)
 
 
-async def fetch_keys(issuer: JwtIssuer, deadline: float) -> KeySet:
+async def fetch_keys(issuer: KeySource, deadline: float) -> KeySet:
     """Fetches the keys of an issuer whose `jwks` is a URL, or that has `discovery`, all within `deadline` seconds.
 
     Raises:

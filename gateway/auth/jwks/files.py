@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks, read_pem, read_secret
-from gateway.config.settings import JwtIssuer
 from gateway.errors import ConfigurationError, Fault
 
 _MOST_BYTES: Final = 256 * 1024
 
 
-def is_fetched(issuer: JwtIssuer) -> bool:
+def is_fetched(issuer: KeySource) -> bool:
     """Whether the keys of an issuer come over the network."""
     return issuer.discovery or (issuer.jwks is not None and "://" in issuer.jwks)
 
 
-def read_local_keys(issuers: Sequence[JwtIssuer]) -> Mapping[str, KeySet]:
+def read_local_keys(issuers: Sequence[KeySource]) -> Mapping[str, KeySet]:
     """Reads the keys that need no network: JWKS files, PEM files, shared secrets. Blocks: it is for a thread.
 
     Raises:
@@ -42,7 +42,7 @@ def read_local_keys(issuers: Sequence[JwtIssuer]) -> Mapping[str, KeySet]:
     return keys
 
 
-def _read(issuer: JwtIssuer) -> KeySet:
+def _read(issuer: KeySource) -> KeySet:
     if issuer.secret is not None:
         return read_secret(issuer.secret.value, issuer.algorithms)
     path, read = (issuer.public_key, read_pem) if issuer.public_key else (Path(issuer.jwks or ""), read_jwks)

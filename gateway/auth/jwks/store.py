@@ -20,8 +20,8 @@ import structlog
 
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.auth.jwks.files import is_fetched
+from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwt.key_set import KeySet
-from gateway.config.settings import JwtIssuer
 from gateway.errors import whereabouts
 
 _DEADLINE: Final = 5.0
@@ -29,14 +29,14 @@ _LONGEST_PAUSE: Final = 60.0
 _JITTER: Final = 0.1
 log = structlog.get_logger()
 
-Fetch = Callable[[JwtIssuer, float], Coroutine[Any, Any, KeySet]]
+Fetch = Callable[[KeySource, float], Coroutine[Any, Any, KeySet]]
 
 
 @dataclass(slots=True)
 class _Provider:
     """What is known of one provider; times in seconds of the clock. `flight` is the fetch under way."""
 
-    settings: JwtIssuer
+    settings: KeySource
     due: float
     keys: KeySet | None = None
     fetched: float | None = None
@@ -76,7 +76,7 @@ class KeySets:
         self._woken = asyncio.Event()
         self._results = Counter(success=0, failure=0)
 
-    def configure(self, issuers: Sequence[JwtIssuer], local: Mapping[str, KeySet]) -> Mapping[str, KeySet]:
+    def configure(self, issuers: Sequence[KeySource], local: Mapping[str, KeySet]) -> Mapping[str, KeySet]:
         """Puts other issuers into force, at the start and with each reload; `local` is of read_local_keys.
 
         Returns the sets that are there by now. Those of providers whose keys come from where they came from are kept.
@@ -217,5 +217,5 @@ def _end(known: _Provider) -> float | None:
     return known.fetched + known.settings.stale
 
 
-def _source(issuer: JwtIssuer) -> tuple[str | None, bool]:
+def _source(issuer: KeySource) -> tuple[str | None, bool]:
     return issuer.jwks, issuer.discovery

@@ -8,7 +8,7 @@ the configuration begins with an empty one.
 from collections import OrderedDict
 from hashlib import sha256
 
-from gateway.model.request import Identity
+from gateway.model.caller import Identity
 
 
 class TokenCache:

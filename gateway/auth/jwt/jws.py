@@ -7,7 +7,8 @@ changes what is signed. PyJWT would read the same bytes more kindly.
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.http.strict_json import decode_base64url, read_object
+from gateway.auth.jwt.base64url import decode_base64url
+from gateway.http.strict_json import read_object
 
 _MOST_BYTES: Final = 8192
 _MOST_KID: Final = 256

@@ -5,15 +5,14 @@ says which of them the bearer means. Nothing a token says is used before its sig
 the key for that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.auth.jwt.claims import Issuer, invalid, judge
 from gateway.auth.jwt.jws import Token, read_token
-from gateway.auth.jwt.key_set import KeySet
-from gateway.config.settings import JwtIssuer
 from gateway.errors import GatewayError, Refused, refuse
-from gateway.model.request import Identity, Profile, Reason
+from gateway.model.caller import Identity, Profile
+from gateway.model.reasons import Reason
 
 _NOT_THERE: Final = "The keys of this token's issuer are not there yet; try again in a moment."
 
@@ -28,11 +27,6 @@ class KeyUnknown(GatewayError):
         self.issuer = issuer
         self.refusal = refusal
         super().__init__("the keys of an issuer do not hold the one that a token names")
-
-
-def compile_issuers(issuers: Iterable[JwtIssuer], keys: Mapping[str, KeySet]) -> Mapping[str, Issuer]:
-    """Makes the issuers of a valid configuration, by name; those that `keys` lacks have no keys yet."""
-    return {issuer.issuer: _compiled(issuer, keys.get(issuer.issuer)) for issuer in issuers}
 
 
 def identify(token: bytes, issuers: Mapping[str, Issuer], profiles: Mapping[str, Profile], now: float) -> Identity:
@@ -60,19 +54,3 @@ def _is_signed(token: Token, issuer: Issuer) -> bool:
         raise KeyUnknown(issuer.name, invalid())
     key = issuer.keys.find(token.algorithm, token.kid)
     return key is not None and key.verifies(token.algorithm, token.signed, token.signature)
-
-
-def _compiled(issuer: JwtIssuer, keys: KeySet | None) -> Issuer:
-    audience = [issuer.audience] if isinstance(issuer.audience, str) else issuer.audience
-    return Issuer(
-        name=issuer.issuer,
-        audience=frozenset(audience),
-        algorithms=frozenset(issuer.algorithms),
-        leeway=issuer.leeway,
-        owner_claim=issuer.owner_claim,
-        profile_claim=issuer.profile_claim,
-        profile=issuer.profile,
-        required_claims=issuer.required_claims,
-        required_scopes=frozenset(issuer.required_scopes),
-        keys=keys,
-    )

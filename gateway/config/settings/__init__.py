@@ -27,7 +27,7 @@ from gateway.config.settings.service import (
     Upstream,
 )
 from gateway.config.settings.webhooks import Webhooks
-from gateway.model.request import Access, Kind
+from gateway.model.routes import Access, Kind
 
 __all__ = [
     "Admin",

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
+from gateway.auth.jwks.source import check_fetched
 from gateway.config.settings.fields import (
     CIDR,
     Duration,
@@ -21,13 +21,12 @@ from gateway.config.settings.fields import (
     one_container,
 )
 from gateway.config.settings.limits import LimitOverrides
-from gateway.model.request import Access, Kind
+from gateway.model.routes import Access, Kind
 from gateway.policy.routes import compile_pattern
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _LEAST_SHARED_SECRET = 32
 _MOST_LEEWAY = 60.0
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
@@ -49,19 +48,6 @@ def _bounded_leeway(value: float) -> float:
     if value > _MOST_LEEWAY:
         raise ValueError("a leeway of more than 60s would undo exp")
     return value
-
-
-def check_fetched(url: str) -> str:
-    """Checks that a URL may be fetched from: https, or http on this machine."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("is no URL") from None
-    if parts.scheme == "http" and parts.hostname in _LOOPBACK:
-        return url
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
-        raise ValueError("needs the form https://host/path; http is for this machine alone")
-    return url
 
 
 class JwtIssuer(Section):

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 
 _WHOLE: Final = re.compile(
     rb"""multipart/form-data(?:;[ \t]*[A-Za-z]+=(?:[0-9A-Za-z'+_./:=-]+|"[0-9A-Za-z'()+_,./:=?\ -]+"))+;?\Z""",

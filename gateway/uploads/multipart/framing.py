@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.errors import refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.multipart.part_head import MOST_HEAD_BYTES, ambiguous
 
 _LINE_END: Final = b"\r\n"

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import Refused, refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import extension_of
 
 MOST_HEAD_BYTES: Final = 8192

@@ -7,7 +7,7 @@ more than a few kilobytes, and nothing of other fields.
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, FieldRules, Treatment, field_refused
 from gateway.uploads.file_kind import SNIFFED, FileKind, guess_kind
 from gateway.uploads.form import FileFacts, Form, FormRules, Passed

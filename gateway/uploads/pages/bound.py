@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from gateway.errors import Refused, refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form
 from gateway.uploads.pages.page_range import PageRange, parse_max_pages, parse_page_range

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import Refused
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 from gateway.uploads.pages.cpu_budget import Spending
 from gateway.uploads.pages.fair_queue import Turns
 from gateway.uploads.pages.worker_process import Content, WorkerProcess

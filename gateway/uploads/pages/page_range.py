@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import Refused, refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 
 _ITEM: Final = re.compile(r" *([0-9]{1,5})(?:-([0-9]{1,5}))? *")
 _MOST_ITEMS: Final = 1000

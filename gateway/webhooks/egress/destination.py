@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
 from gateway.errors import refuse
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.webhooks.egress.resolver import NotFound
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.egress.url import Target, read_url

@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import LedgerUnavailable, Refused, refuse
 from gateway.ledger.inbound_webhooks import Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 from gateway.webhooks.inbound.forward import NotTaken, hand_on
+from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.inbound.verification import Incoming, check_head, read
 
 _LEASE: Final = 10.0  # beyond the longest wait for forward_to
@@ -53,7 +53,7 @@ class Receiver:
     """
 
     def __init__(
-        self, ledger: Ledger, settings: Callable[[], Sequence[WebhookIn]], wall: Callable[[], float]
+        self, ledger: Ledger, settings: Callable[[], Sequence[InboundSettings]], wall: Callable[[], float]
     ) -> None:
         self._ledger = ledger
         self._settings = settings
@@ -105,13 +105,13 @@ class Receiver:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    def _find(self, name: str) -> WebhookIn:
+    def _find(self, name: str) -> InboundSettings:
         found = next((entry for entry in self._settings() if entry.name == name), None)
         if found is None:
             raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
         return found
 
-    async def _take(self, settings: WebhookIn, incoming: Incoming, request: str | None) -> Answered:
+    async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> Answered:
         try:
             async with asyncio.timeout(settings.timeout + _LEASE):
                 lease = await self._lease(settings, incoming)
@@ -124,7 +124,7 @@ class Receiver:
         await self._hand_on(settings, incoming, request, lease)
         return _answered(PROCESSED)
 
-    async def _lease(self, settings: WebhookIn, incoming: Incoming) -> int | None:
+    async def _lease(self, settings: InboundSettings, incoming: Incoming) -> int | None:
         """Waits until nobody else hands it on: the end of a lease of our own, or None when it was handed on."""
         while True:
             now = self._wall()
@@ -134,7 +134,7 @@ class Receiver:
                 return until if taken is Taken.FIRST else None
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _hand_on(self, settings: WebhookIn, incoming: Incoming, request: str | None, lease: int) -> None:
+    async def _hand_on(self, settings: InboundSettings, incoming: Incoming, request: str | None, lease: int) -> None:
         name, request_id = settings.name, incoming.request_id
         headers = {} if request is None else {"X-Request-Id": request}
         try:

@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from gateway.config.settings.webhooks import WebhookIn
 from gateway.errors import Refused, refuse
 from gateway.http.strict_json import MOST_MARKS, read_object
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
+from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TIME, Sent, is_signed, may_be_signed
 
 _TOLERANCE: Final = 300.0
@@ -32,7 +32,7 @@ class Incoming(NamedTuple):
     body: bytes
 
 
-def read(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float) -> Incoming:
+def read(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float) -> Incoming:
     """Judges a webhook; the names of headers are in lower case.
 
     A body that has the secret in it is handed on without that member, written anew; any other byte for byte.
@@ -55,7 +55,7 @@ def read(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], body: by
     return Incoming(request_id, _without_secret(members, body))
 
 
-def check_head(settings: WebhookIn, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
+def check_head(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
     """Refuses by its head alone what no body could make believed.
 
     Raises:

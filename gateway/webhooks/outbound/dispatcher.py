@@ -15,11 +15,10 @@ from typing import Final
 import structlog
 
 from gateway.aio.iteration import Iteration
-from gateway.config.settings.webhooks import WebhooksOut
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import Due, Lease, Outcome, claim_due, dead, done, failed, give_up, is_any_due, release
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.letters import counts
+from gateway.ledger.listings import counts
 from gateway.webhooks.egress.destination import Resolve, find
 from gateway.webhooks.egress.resolver import NotFound, Saturated
 from gateway.webhooks.egress.rules import Rules
@@ -28,6 +27,7 @@ from gateway.webhooks.outbound.circuit_breaker import Breaker
 from gateway.webhooks.outbound.metrics import WebhookMetrics, tell
 from gateway.webhooks.outbound.outcome import Attempt, Result, Trouble
 from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
+from gateway.webhooks.outbound.settings import OutboundSettings
 from gateway.webhooks.signature import sign
 
 _TURN: Final = 1.0
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 class _Means:
     """What an attempt needs of the settings: made once for each version of them."""
 
-    out: WebhooksOut
+    out: OutboundSettings
     rules: Rules
     link: Link
 
@@ -68,7 +68,7 @@ class Relay:
     def __init__(
         self,
         ledger: Ledger,
-        settings: Callable[[], WebhooksOut],
+        settings: Callable[[], OutboundSettings],
         resolve: Resolve,
         *,
         wall: Callable[[], float],
@@ -88,7 +88,7 @@ class Relay:
         self._iteration = iteration
         self._breaker = Breaker()
         self._means: _Means | None = None
-        self._unusable: WebhooksOut | None = None
+        self._unusable: OutboundSettings | None = None
         self._tasks: dict[asyncio.Task[None], Lease] = {}
         self._nudged = asyncio.Event()
 
@@ -222,7 +222,9 @@ class Relay:
             if pause is not None:
                 log.warning("webhook destination paused", destination=due.destination, seconds=round(pause))
 
-    async def _note(self, due: Due, out: WebhooksOut, attempt: Attempt, asked: float | None, deadline: float) -> None:
+    async def _note(
+        self, due: Due, out: OutboundSettings, attempt: Attempt, asked: float | None, deadline: float
+    ) -> None:
         """Writes down what came of an attempt, while the lease lasts: else the delivery is sent once more."""
         now, outcome = self._wall(), Outcome(attempt.status, attempt.trouble)
         result, at = attempt.result, None

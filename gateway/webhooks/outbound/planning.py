@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-from gateway.config.settings.webhooks import WebhooksOut
 from gateway.errors import refuse
 from gateway.ledger.deliveries import Planned
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.webhooks.egress.destination import Destination, Resolve, check
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.egress.url import read_url
+from gateway.webhooks.outbound.settings import OutboundSettings
 
 _UNSIGNED: Final = "webhook_url: there is no secret to sign webhooks for this account with (webhooks.out)"
 
@@ -19,7 +19,7 @@ class Planning:
 
     def __init__(
         self,
-        settings: Callable[[], WebhooksOut],
+        settings: Callable[[], OutboundSettings],
         resolve: Resolve,
         wall: Callable[[], float],
         new_id: Callable[[], str],

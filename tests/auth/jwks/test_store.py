@@ -10,9 +10,11 @@ from structlog.testing import capture_logs
 
 from gateway.aio.drive import Drive
 from gateway.auth.jwks.fetch import FetchFailed
+from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwks.store import KeySets
 from gateway.auth.jwt.key_set import KeySet, read_jwks
-from gateway.auth.jwt.tokens import KeyUnknown, compile_issuers, identify
+from gateway.auth.jwt.tokens import KeyUnknown, identify
+from gateway.config.compile import compile_issuers
 from gateway.config.settings import JwtIssuer
 from tests.support.tokens import ASYMMETRIC, ISSUER, NOW, PROFILES, jwk_of, jwks_of, make_token, p256_key, rsa_key
 
@@ -37,7 +39,7 @@ class Provider:
         self.changes: list[Mapping[str, KeySet]] = []
         self.sets = KeySets(self.changes.append, clock=lambda: self.now, dice=lambda: 0.5, fetch=self.fetch)
 
-    async def fetch(self, issuer: JwtIssuer, deadline: float) -> KeySet:
+    async def fetch(self, issuer: KeySource, deadline: float) -> KeySet:
         assert deadline == 5.0
         self.fetches.append((self.now, issuer.issuer))
         if self.gate is not None:

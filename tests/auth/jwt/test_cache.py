@@ -1,5 +1,5 @@
 from gateway.auth.jwt.cache import TokenCache
-from gateway.model.request import Identity, Profile
+from gateway.model.caller import Identity, Profile
 
 
 def identity_until(expires_at: float | None, key_id: str = "jwt:i#a") -> Identity:

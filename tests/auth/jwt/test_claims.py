@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.jwt.claims import judge
-from gateway.model.request import Denial, Reason
+from gateway.model.reasons import Denial, Reason
 from tests.support.pure import denial_of
 from tests.support.tokens import CLAIMS, ISSUER, NOW, PROFILES, make_issuer
 

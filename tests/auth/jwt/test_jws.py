@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth.jwt.base64url import decode_base64url
 from gateway.auth.jwt.jws import read_token
-from gateway.http.strict_json import decode_base64url, read_object
+from gateway.http.strict_json import read_object
 from tests.support.pure import PROPERTY
 from tests.support.tokens import CLAIMS, b64, make_token, signed_texts
 

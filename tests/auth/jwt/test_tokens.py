@@ -15,13 +15,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth.jwt.base64url import decode_base64url
 from gateway.auth.jwt.claims import Issuer
 from gateway.auth.jwt.key_set import KeySet, read_jwks, read_pem, read_secret
-from gateway.auth.jwt.tokens import KeyUnknown, compile_issuers, identify
+from gateway.auth.jwt.tokens import KeyUnknown, identify
+from gateway.config.compile import compile_issuers
 from gateway.config.settings import JwtIssuer
 from gateway.errors import Refused
-from gateway.http.strict_json import decode_base64url
-from gateway.model.request import Denial, Identity, Reason
+from gateway.model.caller import Identity
+from gateway.model.reasons import Denial, Reason
 from tests.support.pure import PROPERTY
 from tests.support.tokens import (
     ASYMMETRIC,

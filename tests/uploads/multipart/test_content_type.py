@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from python_multipart.multipart import parse_options_header
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.multipart.content_type import boundary_of
 from tests.support.pure import PROPERTY
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.multipart.framing import Framing
 from tests.support.pure import PROPERTY
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form, FormRules
 from gateway.uploads.multipart.inspector import Inspector

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.multipart.part_head import MOST_HEAD_BYTES, PartHead, read_part_head
 
 DISPOSITION = b"Content-Disposition: form-data; "

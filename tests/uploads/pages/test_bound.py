@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form
 from gateway.uploads.pages.bound import PAGE_FIELDS, check_choice, narrowing, page_bound

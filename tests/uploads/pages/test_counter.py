@@ -16,7 +16,7 @@ import pytest
 from gateway.aio.drive import Drive
 from gateway.demo.sample import sample_pdf
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.worker_process import WorkerProcess
 from tests.support.waiting import eventually

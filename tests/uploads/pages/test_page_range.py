@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.uploads.pages.page_range import PageRange, parse_max_pages, parse_page_range
 from tests.support.pure import PROPERTY
 

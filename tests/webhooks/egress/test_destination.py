@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import Refused
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.webhooks.egress.destination import check, find
 from gateway.webhooks.egress.resolver import NotFound
 from gateway.webhooks.egress.rules import Address, Rules

@@ -18,7 +18,7 @@ from gateway.errors import Refused
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.receiver import ALREADY, PROCESSED, Answered
 from gateway.webhooks.inbound.receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign

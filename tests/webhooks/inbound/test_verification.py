@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.settings.webhooks import WebhookIn
-from gateway.model.request import Reason
+from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.verification import read
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.pure import PROPERTY, denial_of

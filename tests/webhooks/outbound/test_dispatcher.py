@@ -17,7 +17,7 @@ from gateway.config.settings.webhooks import WebhooksOut
 from gateway.ledger.deliveries import Planned, job_ended, plan
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.letters import counts, shown
+from gateway.ledger.listings import counts, shown
 from gateway.ledger.schema import DeliveryState
 from gateway.webhooks import verify
 from gateway.webhooks.egress.resolver import NotFound, Saturated

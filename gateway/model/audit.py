@@ -1,7 +1,6 @@
-"""One record of the audit trail. Pure."""
+"""One record of the audit trail."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -23,9 +22,3 @@ class Entry(NamedTuple):
     action: str
     subject: str
     detail: Mapping[str, Any]
-
-
-def audit_event(entry: Entry, now: datetime) -> dict[str, Any]:
-    """The record as an event of the log, with its own time beside that of the event; `now` is in UTC."""
-    at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"timestamp": now, "level": "info", "event": "audit", **entry._asdict(), "at": at}

@@ -1,0 +1,76 @@
+"""A running gateway, and how it drains."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from gateway.app.reload import Reloader
+from gateway.config.state import Live
+from gateway.listener.accept import Acceptor
+from gateway.listener.connections import Connections
+from gateway.proxy.job_access import JobDesk
+
+log = structlog.get_logger()
+
+_CHECK_DRAINED: Final = 0.05
+
+
+class Addresses(NamedTuple):
+    """Where a running gateway listens: (address, port)."""
+
+    public: tuple[str, int]
+    admin: tuple[str, int]
+
+
+class Gateway:
+    """A running gateway."""
+
+    def __init__(
+        self,
+        live: Live,
+        acceptor: Acceptor,
+        connections: Connections,
+        reloader: Reloader,
+        registry: CollectorRegistry,
+        addresses: Addresses,
+        jobs: JobDesk,
+        admin: Acceptor,
+    ) -> None:
+        self.live = live
+        self.admin = admin
+        self.jobs = jobs
+        self.reloader = reloader
+        self.registry = registry
+        self.addresses = addresses
+        self._acceptor = acceptor
+        self._connections = connections
+
+    async def drain(self, at_once: asyncio.Event) -> None:
+        """Ends what runs without losing it; `at_once` cuts that short."""
+        shutdown = self.live.state.settings.shutdown
+        self.live.is_draining = True
+        self.reloader.notifier.stopping()
+        self.jobs.holds.drain()
+        log.info("draining", connections=self._acceptor.connections)
+        await _either(at_once, shutdown.drain_delay)
+        self._acceptor.stop()
+        deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
+        left = self._connections.all()
+        while (
+            (left or self._acceptor.is_opening)
+            and asyncio.get_running_loop().time() < deadline
+            and not at_once.is_set()
+        ):
+            for connection in left:
+                connection.close_idle()
+            left = [connection for connection in self._connections.all() if connection.is_unfinished]
+            await _either(at_once, _CHECK_DRAINED)
+        log.info("drained", cut_off=len(left))
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

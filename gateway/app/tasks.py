@@ -1,0 +1,30 @@
+"""The tasks of the process: each has an owner, who is told when it fails, and ends it."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from gateway.errors import whereabouts
+
+log = structlog.get_logger()
+
+
+def work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
+    """Runs coroutines as tasks until the stack ends; who fails is logged."""
+    for job in jobs:
+        task = asyncio.get_running_loop().create_task(job)
+        task.add_done_callback(_tell_of_failure)
+        stack.push_async_callback(_end, task)
+
+
+def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background work ended", error=whereabouts(error))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,51 @@
+"""What a route is: its kind, and who may use it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Access(StrEnum):
+    """What a route asks of its caller."""
+
+    ANYONE = "anyone"
+    KEY = "key"
+    ADMIN = "admin"
+
+
+class Kind(StrEnum):
+    """What a route is for: a submit starts a job, a result reads it, an asset belongs to it, a delete ends it."""
+
+    SUBMIT = "submit"
+    RESULT = "result"
+    ASSET = "asset"
+    DELETE = "delete"
+    PLAIN = "plain"
+
+    @property
+    def is_of_a_job(self) -> bool:
+        """Whether a request names a job, which has to be its caller's."""
+        return self in _OF_A_JOB
+
+    __hash__ = str.__hash__  # as for Reason
+
+
+_OF_A_JOB = frozenset({Kind.RESULT, Kind.ASSET, Kind.DELETE})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the default-deny table, compiled. `label` is what metrics and logs call it.
+
+    `is_ours` says that the gateway answers itself. `job` names the shape of its jobs; `id_in` (path, query or body)
+    and `id_name` say where a request for one names it. `rewrites`: the upstream's own URLs in answers become ours.
+    """
+
+    label: str
+    kind: Kind
+    access: Access
+    upstream: str = "default"
+    is_ours: bool = False
+    job: str = "default"
+    id_in: str = "path"
+    id_name: str = "request_id"
+    rewrites: bool = False

@@ -1,0 +1,18 @@
+"""Where the container is, and how long it may take: a value."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTarget:
+    """Where requests go and how long they may take; seconds."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: str
+    connect_timeout: float
+    read_timeout: float
+    idle_timeout: float
+    health_path: str
+    health_timeout: float
