@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Connection, insert
 
-from gateway.ledger.keys import NewKey, create
+from gateway.ledger.keys import NewKeyRow, create
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.schema import Stage, reservations
 
@@ -26,10 +26,10 @@ YEAR = 365 * 86_400
 def fill_keys(connection: Connection, key: str, count: int) -> None:
     """Makes the key of the bench and so many others."""
     now = time.time()
-    create(connection, NewKey("bench", "default", "bench"), hashlib.sha256(key.encode()).digest(), now)
+    create(connection, NewKeyRow("bench", "default", "bench"), hashlib.sha256(key.encode()).digest(), now)
     for number in range(count - 1):
         other = f"other-{number}"
-        create(connection, NewKey(other, "default", other), hashlib.sha256(other.encode()).digest(), now)
+        create(connection, NewKeyRow(other, "default", other), hashlib.sha256(other.encode()).digest(), now)
 
 
 def fill_jobs(connection: Connection, start: int, count: int, total: int) -> None:

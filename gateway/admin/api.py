@@ -13,12 +13,12 @@ from gateway.admin import reports
 from gateway.admin import requests as asked
 from gateway.admin import requests as jobasked
 from gateway.admin import responses as answers
-from gateway.admin.context import Call, Desk
+from gateway.admin.context import Call, Context
 from gateway.admin.openapi import document_of
 
 _KEY = "/admin/v1/keys/{id}"
 _WEBHOOK = "/admin/v1/webhooks/{id}"
-Run = Callable[[Desk, Call], Awaitable[BaseModel]]
+Run = Callable[[Context, Call], Awaitable[BaseModel]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def make_operations() -> tuple[Operation, ...]:
     def document() -> answers.Document:
         return answers.Document(document_of(operations))
 
-    async def describe(_: Desk, __: Call) -> answers.Document:
+    async def describe(_: Context, __: Call) -> answers.Document:
         return await asyncio.to_thread(document)  # it takes 60 ms, and nobody may ever ask
 
     summary = "This document"

@@ -6,18 +6,18 @@ from typing import Any
 
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Context:
     """What operations work on. `follow` takes over what has changed of the keys; `wall` is in seconds of the epoch.
 
     Whatever is not of the ledger is looked up in `live` when it is needed: a reload may change it.
     """
 
-    keys: KeyAdmin
+    keys: KeyService
     ledger: Ledger
     live: Live
     follow: Callable[[], Awaitable[None]]
@@ -28,7 +28,7 @@ class Desk:
         try:
             await self.follow()
         except LedgerUnavailable:
-            return  # the change stands, and the keeper follows it as soon as it can
+            return  # the change stands, and the ledger sync follows it as soon as it can
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a page of a list ended, as a word that clients give back as they got it (`next`, then `after`). Pure.
+"""Pagination: where a page of a list ended, as a word that clients give back as they got it (`next`, `after`). Pure.
 
 It says no more than the last row of that page did; it is written so that it needs no escapes in a URL.
 """

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from gateway.admin import responses as answers
-from gateway.admin.context import Call, Desk
+from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import JobQuery, JobsQuery, Nothing, WebhooksQuery
@@ -24,7 +24,7 @@ _NOT_TO_BE_SENT: Final = {
 }
 
 
-async def list_jobs(desk: Desk, call: Call) -> answers.Jobs:
+async def list_jobs(desk: Context, call: Call) -> answers.Jobs:
     """Lists jobs."""
     query: JobsQuery = call.query
     owner = None if query.owner is None else owner_named(query.owner)
@@ -38,7 +38,7 @@ async def list_jobs(desk: Desk, call: Call) -> answers.Jobs:
     return answers.Jobs(jobs=found, next=None if following is None else written(following))
 
 
-async def show_job(desk: Desk, call: Call) -> answers.Job:
+async def show_job(desk: Context, call: Call) -> answers.Job:
     """Shows a job."""
     query: JobQuery = call.query
     rows = await desk.ledger.read(lambda c: joblist.named(c, call.subject, query.upstream))
@@ -51,7 +51,7 @@ async def show_job(desk: Desk, call: Call) -> answers.Job:
     return answers.Job(**job_facts(rows[0]))
 
 
-async def list_webhooks(desk: Desk, call: Call) -> answers.Webhooks:
+async def list_webhooks(desk: Context, call: Call) -> answers.Webhooks:
     """Lists webhooks."""
     query: WebhooksQuery = call.query
     state = None if query.state is None else DeliveryState[query.state.upper()]
@@ -62,13 +62,13 @@ async def list_webhooks(desk: Desk, call: Call) -> answers.Webhooks:
     return answers.Webhooks(webhooks=found, next=None if following is None else written(following))
 
 
-async def show_webhook(desk: Desk, call: Call) -> answers.Webhook:
+async def show_webhook(desk: Context, call: Call) -> answers.Webhook:
     """Shows a webhook."""
     delivery = _known(call)
     return _webhook(await desk.ledger.read(lambda c: shown(c, delivery)))
 
 
-async def retry_webhook(desk: Desk, call: Call) -> answers.Webhook:
+async def retry_webhook(desk: Context, call: Call) -> answers.Webhook:
     """Makes a webhook due at once; one that is being sent stays as it is."""
     _: Nothing = call.body
     delivery, now = _known(call), desk.wall()

@@ -4,19 +4,19 @@ from typing import Any
 
 from gateway.admin import responses as answers
 from gateway.admin import views
-from gateway.admin.context import Call, Desk
+from gateway.admin.context import Call, Context
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing, Revocation, Rotation, as_written
 from gateway.auth.keyring import profile_for
 from gateway.keys.service import Made
 from gateway.keys.validation import Wanted
-from gateway.limits.quotas import Standing
+from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
 from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment, moment
 
 
-async def list_keys(desk: Desk, call: Call) -> answers.Keys:
+async def list_keys(desk: Context, call: Call) -> answers.Keys:
     """Lists keys, without how they stand."""
     query: KeysQuery = call.query
     behind = [record for record in await desk.keys.list() if query.after is None or record.id > query.after]
@@ -25,7 +25,7 @@ async def list_keys(desk: Desk, call: Call) -> answers.Keys:
     return answers.Keys(keys=rows, next=shown[-1].id if len(behind) > len(shown) else None)
 
 
-async def create(desk: Desk, call: Call) -> answers.NewSecret:
+async def create(desk: Context, call: Call) -> answers.NewSecret:
     """Makes a key."""
     body: NewKey = call.body
     wanted = Wanted(
@@ -42,7 +42,7 @@ async def create(desk: Desk, call: Call) -> answers.NewSecret:
     return _new_secret(made)
 
 
-async def show(desk: Desk, call: Call) -> answers.KeyInFull:
+async def show(desk: Context, call: Call) -> answers.KeyInFull:
     """Shows a key, and how its account stands."""
     record, standing, grants = await desk.keys.show(call.subject)
     now = desk.wall()
@@ -53,7 +53,7 @@ async def show(desk: Desk, call: Call) -> answers.KeyInFull:
     )
 
 
-async def change(desk: Desk, call: Call) -> answers.Key:
+async def change(desk: Context, call: Call) -> answers.Key:
     """Changes what is named, in one transaction; `disabled` is another one, behind it."""
     body: KeyChange = call.body
     values = _changed(body)
@@ -68,7 +68,7 @@ async def change(desk: Desk, call: Call) -> answers.Key:
     return answers.Key(**views.key_fields(record, desk.live.state.settings, desk.wall()))
 
 
-async def rotate(desk: Desk, call: Call) -> answers.NewSecret:
+async def rotate(desk: Context, call: Call) -> answers.NewSecret:
     """Gives a key another secret; the same operation once more does nothing, and says so by `secret: null`."""
     body: Rotation = call.body
     operation = body.operation or call.idempotency_key
@@ -81,7 +81,7 @@ async def rotate(desk: Desk, call: Call) -> answers.NewSecret:
     return _new_secret(made)
 
 
-async def revoke(desk: Desk, call: Call) -> answers.Revoked:
+async def revoke(desk: Context, call: Call) -> answers.Revoked:
     """Ends one secret, or all."""
     body: Revocation = call.body
     ended = await desk.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
@@ -89,7 +89,7 @@ async def revoke(desk: Desk, call: Call) -> answers.Revoked:
     return answers.Revoked(id=call.subject, generations=ended)
 
 
-async def grant(desk: Desk, call: Call) -> answers.Granted:
+async def grant(desk: Context, call: Call) -> answers.Granted:
     """Adds pages to a key's budgets for some time."""
     body: Grant = call.body
     until = body.until.timestamp()
@@ -98,7 +98,7 @@ async def grant(desk: Desk, call: Call) -> answers.Granted:
     return answers.Granted(id=call.subject, pages=body.pages, until=moment(until))
 
 
-async def reset(desk: Desk, call: Call) -> answers.Forgotten:
+async def reset(desk: Context, call: Call) -> answers.Forgotten:
     """Lets a key's windows begin anew."""
     _: Nothing = call.body
     forgotten = await desk.keys.reset(call.actor, call.subject)
@@ -122,7 +122,7 @@ def _new_secret(made: Made) -> answers.NewSecret:
     return answers.NewSecret(id=made.id, generation=made.generation, secret=made.secret, previous_ends_at=ends_at)
 
 
-def _standing(desk: Desk, record: KeyRecord, standing: Standing, now: float) -> dict[str, answers.LimitState]:
+def _standing(desk: Context, record: KeyRecord, standing: AccountCounts, now: float) -> dict[str, answers.LimitState]:
     profile = profile_for(record, desk.live.state.profiles)
     if profile is None:
         return {}

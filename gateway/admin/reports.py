@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.admin import responses as answers
 from gateway.admin import views
-from gateway.admin.context import Call, Desk
+from gateway.admin.context import Call, Context
 from gateway.admin.requests import AuditQuery, UsageQuery
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import used_since
@@ -15,7 +15,7 @@ from gateway.units import day
 _MOST_ROWS: Final = 10_000
 
 
-async def usage(desk: Desk, call: Call) -> answers.Usage:
+async def usage(desk: Context, call: Call) -> answers.Usage:
     """Settled usage, of whole days; the latest rows when there are too many."""
     query: UsageQuery = call.query
     since = day_of(desk.wall() - query.since).period
@@ -25,7 +25,7 @@ async def usage(desk: Desk, call: Call) -> answers.Usage:
     return answers.Usage(since=day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
 
 
-async def audit(desk: Desk, call: Call) -> answers.Audit:
+async def audit(desk: Context, call: Call) -> answers.Audit:
     """The latest records."""
     query: AuditQuery = call.query
     since = 0.0 if query.since is None else desk.wall() - query.since

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.admin.api import Operation, make_operations
-from gateway.admin.context import Call, Desk
+from gateway.admin.context import Call, Context
 from gateway.admin.parsing import expect_later, read_body, read_query
 from gateway.aio.in_turn import run_in_turn
 from gateway.aio.iteration import Iteration
@@ -17,7 +17,7 @@ ACTOR: Final = web.RequestKey("actor", str)
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def add_operations(application: web.Application, desk: Desk, iteration: Iteration) -> None:
+def add_operations(application: web.Application, desk: Context, iteration: Iteration) -> None:
     """Adds all of them; their answers are written in turns of the loop's `iteration`."""
     for operation in make_operations():
         handle = _handle(operation, desk, iteration)
@@ -26,7 +26,7 @@ def add_operations(application: web.Application, desk: Desk, iteration: Iteratio
         application.router.add_route(operation.method, path, handle, expect_handler=expect_later)
 
 
-def _handle(operation: Operation, desk: Desk, iteration: Iteration) -> _Handle:
+def _handle(operation: Operation, desk: Context, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
         answer = await operation.run(desk, await _call(operation, request))
         body = await run_in_turn(iteration, partial(_written, answer), request.remote)

@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from gateway.admin.access import Guard
 from gateway.admin.connection import KEEPS, AdminConnection
-from gateway.admin.context import Desk
+from gateway.admin.context import Context
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
 from gateway.aio.in_turn import run_in_turn
@@ -48,7 +48,7 @@ def make_admin(
     live: Live,
     registry: CollectorRegistry,
     probed: Probed,
-    desk: Desk,
+    desk: Context,
     monotonic: Callable[[], float],
     iteration: Iteration,
 ) -> web.Application:

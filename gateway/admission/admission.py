@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import structlog
 from sqlalchemy import Connection
 
-from gateway.admission.throttle import Turnstile
+from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.deliveries import Planned
@@ -24,16 +24,16 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import (
     Ask,
     Claim,
-    Outcome,
     RequestIdTaken,
     ReservationLost,
     Settled,
+    StepOutcome,
     accept,
     cancel,
     renew,
 )
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
-from gateway.limits.quotas import Standing, rate_limit_lines, ratios_of, soft_limits
+from gateway.limits.quotas import AccountCounts, rate_limit_lines, ratios_of, soft_limits
 from gateway.model.caller import Profile
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Permit
@@ -77,7 +77,7 @@ class Admission:
         self.ledger = ledger
         self.steps = Steps(ledger)
         self.me = me
-        self.turnstile = Turnstile(wall, _PATIENCE * within)
+        self.throttle = Throttle(wall, _PATIENCE * within)
         self.counts = counts
         self.wall = wall
         self._new_id = new_id
@@ -101,7 +101,7 @@ class Admission:
             raise
         return lease
 
-    async def tell(self, permit: Permit) -> Standing:
+    async def tell(self, permit: Permit) -> AccountCounts:
         """How an account stands.
 
         Raises:
@@ -177,8 +177,8 @@ class Lease:
         now = self._admission.wall()
         self._admission.hold(self._claim.id)
         ask = partial(self._admission.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE))
-        turnstile = self._admission.turnstile
-        outcome: Outcome = await self._do(turnstile.through(self._claim.account, self._profile, ask))
+        throttle = self._admission.throttle
+        outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, ask))
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
         self._judge(outcome, now)
@@ -193,7 +193,7 @@ class Lease:
         self._may_have_pages = True
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE)
-            outcome: Outcome = await self._do(self._admission.steps.reserve(step))
+            outcome: StepOutcome = await self._do(self._admission.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
         self._judge(outcome, now)
@@ -219,7 +219,7 @@ class Lease:
         except RequestIdTaken:
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
-        self._admission.turnstile.given_back(self._claim.account)
+        self._admission.throttle.given_back(self._claim.account)
 
     def refused(self) -> None:
         """Notes that the upstream has refused the job: all is given back when the lease is closed."""
@@ -235,7 +235,7 @@ class Lease:
         self._is_over = True
         self._admission.let_go(self._claim.id)
 
-    def _judge(self, outcome: Outcome, now: float) -> None:
+    def _judge(self, outcome: StepOutcome, now: float) -> None:
         before, after = (soft_limits(self._profile, standing, now) for standing in (outcome.before, outcome.after))
         counts, account = self._admission.counts, self._claim.account
         counts.stands(account, ratios_of(self._profile, outcome.after, now))
@@ -268,7 +268,7 @@ class Lease:
                 continue
             if settled is not None:
                 self._admission.counts.pages(*settled)
-            self._admission.turnstile.given_back(self._claim.account)
+            self._admission.throttle.given_back(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
 

@@ -1,4 +1,4 @@
-"""Who may ask the ledger for a place: a few submits of one account at a time, and none that it has just refused.
+"""The throttle before the ledger: a few submits of one account at a time, and none that it has just refused.
 
 One queue leads to the ledger, and all accounts share it. An account that submits more than it may would fill it with
 requests whose answer is known, and everybody's submits would wait behind them. So a refusal is remembered for as long
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.reservations import Outcome
+from gateway.ledger.reservations import StepOutcome
 from gateway.ledger.steps import MOST
 from gateway.limits.quotas import wait_for_submit
 from gateway.model.caller import Profile
@@ -28,11 +28,11 @@ class Remembered(NamedTuple):
     """A refusal, under which limits it was given, and until when it holds; seconds since the epoch."""
 
     profile: Profile
-    outcome: Outcome
+    outcome: StepOutcome
     until: float
 
 
-class Turnstile:
+class Throttle:
     """Lets submits through to the ledger. `wall` is in seconds since the epoch, `within` bounds a wait in seconds."""
 
     def __init__(self, wall: Callable[[], float], within: float) -> None:
@@ -41,7 +41,7 @@ class Turnstile:
         self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._refused: OrderedDict[str, Remembered] = OrderedDict()
 
-    async def through(self, account: str, profile: Profile, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    async def through(self, account: str, profile: Profile, ask: Callable[[], Awaitable[StepOutcome]]) -> StepOutcome:
         """Asks the ledger in the account's turn, or tells what it said a moment ago; in a task of its own.
 
         Raises:
@@ -69,7 +69,7 @@ class Turnstile:
         if denial is not None and denial.reason is not Reason.RATE_LIMITED:
             del self._refused[account]
 
-    def _remembered(self, account: str, profile: Profile) -> Outcome | None:
+    def _remembered(self, account: str, profile: Profile) -> StepOutcome | None:
         known = self._refused.get(account)
         if known is None:
             return None
@@ -82,7 +82,7 @@ class Turnstile:
             return known.outcome
         return known.outcome._replace(denial=replace(denial, retry_after=math.ceil(left)))
 
-    def _noted(self, account: str, profile: Profile, outcome: Outcome) -> Outcome:
+    def _noted(self, account: str, profile: Profile, outcome: StepOutcome) -> StepOutcome:
         if outcome.denial is not None:
             now = self._wall()
             is_rate = outcome.denial.reason is Reason.RATE_LIMITED

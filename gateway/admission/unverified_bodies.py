@@ -38,7 +38,7 @@ class Stay:
     size: int = 0
 
 
-class Unvouched:
+class UnverifiedBodies:
     """What all of them hold now. `most` is in bytes, as it is configured now."""
 
     __slots__ = ("_households", "_most", "used")

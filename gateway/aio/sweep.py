@@ -11,27 +11,27 @@ from typing import Final, Protocol
 TICK: Final = 0.5
 
 
-class Paced(Protocol):
+class Swept(Protocol):
     """Something with deadlines."""
 
     def sweep(self, now: float) -> None:
         """Ends what is overdue; `now` is the loop's time in seconds."""
 
 
-class Pace:
+class DeadlineSweep:
     """Sweeps a set of connections, and whatever else wants a tick."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._paced: set[Paced] = set()
+        self._paced: set[Swept] = set()
         self._also: list[Callable[[float], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, paced: Paced) -> None:
+    def add(self, paced: Swept) -> None:
         """Sweeps it from now on."""
         self._paced.add(paced)
 
-    def remove(self, paced: Paced) -> None:
+    def remove(self, paced: Swept) -> None:
         """Sweeps it no more."""
         self._paced.discard(paced)
 

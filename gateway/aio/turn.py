@@ -1,4 +1,4 @@
-"""How much of the loop one connection may take before all others have a turn: pure counting.
+"""How much of the event loop one connection may take before all others have a turn: pure counting.
 
 A turn is bounded by what it costs. Bytes alone say little: in chunks of one byte each byte of a body costs the parser
 as much as a kilobyte in large ones. So chunks count, too, and above all time, whatever the work was. Where all

@@ -13,29 +13,29 @@ from typing import Final
 
 import structlog
 
-from gateway.admin.context import Desk
+from gateway.admin.context import Context
 from gateway.admin.listener import listening_on
 from gateway.admin.server import Probed, make_admin
 from gateway.aio.iteration import Iteration
-from gateway.aio.sweep import Pace
+from gateway.aio.sweep import DeadlineSweep
 from gateway.app.gateway import Addresses, Gateway
 from gateway.app.ids import HttpDate, RandomIds
 from gateway.app.job_parts import JobParts
-from gateway.app.ledger_parts import Books
+from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory
 from gateway.app.metrics import make_registry, of_admin
 from gateway.app.reload import Prepared, Reloader
 from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
 from gateway.audit.refusals import Refusals
-from gateway.audit.trail import Trail
-from gateway.authorize.caller import Passage
+from gateway.audit.trail import AuditTrail
+from gateway.authorize.caller import PreparedRequest
 from gateway.authorize.login import Login
 from gateway.authorize.recheck import permit_again
 from gateway.config.settings import Log
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection, Traffic
 from gateway.listener.connections import Connections, door_of
@@ -44,8 +44,8 @@ from gateway.model.request import Permit
 from gateway.observe.log import LogStream, configure, console_line, json_line
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
-from gateway.proxy.forwarder import Courier
-from gateway.proxy.handler import Handler, Parts
+from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.handler import Handler, HandlerParts
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 from gateway.upstream.pool import Upstreams
@@ -79,13 +79,13 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         upstreams = _upstreams(stack, iteration)
         _sweep(pace, upstreams.close_expired, observer.tell)
 
-        books = _books(stack, live, prepared)
-        await books.open()
-        trail = Trail(books.ledger, lambda: live.state.settings, refusals, stream, _now, time.time)
+        ledger_parts = _ledger_parts(stack, live, prepared)
+        await ledger_parts.open()
+        trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, refusals, stream, _now, time.time)
         stack.push_async_callback(trail.close, settings.ledger.timeout)
 
         def put_in_force(new: Prepared) -> None:
-            live.state = books.joined(new)
+            live.state = ledger_parts.joined(new)
             certificates.swap(new.pairs)
             connections.trust(certificates.client_ca)
             if admin_certificates is not None:
@@ -93,24 +93,24 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             upstreams.keep_only(frozenset(new.state.upstreams.values()))
             _set_log(new.state.settings.log, stream, observer)
 
-        jobs = JobParts(live, books.admission, upstreams, time.monotonic, time.time, RandomIds(), iteration)
+        jobs = JobParts(live, ledger_parts.admission, upstreams, time.monotonic, time.time, RandomIds(), iteration)
         stack.push_async_callback(jobs.close)
         date, again = HttpDate(), partial(_permit_again, live)
-        parts = Parts(
+        parts = HandlerParts(
             live=live,
-            login=Login(live, books.key_sets.refetch, time.time),
-            admission=books.admission,
-            spool=books.spool,
-            counter=books.counter,
-            courier=Courier(upstreams, time.monotonic, date, jobs.endings, again),
+            login=Login(live, ledger_parts.key_sets.refetch, time.time),
+            admission=ledger_parts.admission,
+            spool=ledger_parts.spool,
+            counter=ledger_parts.counter,
+            forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, again),
             again=again,
             observer=observer,
             date=date,
-            uses=books.uses,
+            uses=ledger_parts.uses,
             jobs=jobs.desk,
             webhooks=jobs.planning,
             receiver=jobs.receiver,
-            unvouched=jobs.unvouched,
+            unverified=jobs.unverified,
             trail=trail,
         )
         handler = Handler(parts, time.monotonic, RandomIds())
@@ -125,22 +125,25 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             lambda peer: connections.make(peer, acceptor, traffic),
             iteration,
         )
-        reloader = Reloader(path, environ, prepared, put_in_force, Notifier(environ, books.problems))
+        reloader = Reloader(path, environ, prepared, put_in_force, Notifier(environ, ledger_parts.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state))
         registry = make_registry(requests, acceptor, traffic, certificates, reloader, health, stream)
-        accounts = books.metrics, books.numbers(), KeySetMetrics(books.key_sets)
+        accounts = ledger_parts.metrics, ledger_parts.numbers(), KeySetMetrics(ledger_parts.key_sets)
         for collector in (*accounts, jobs, jobs.metrics, trail):
             registry.register(collector)
 
-        keys = KeyAdmin(books.ledger, lambda: live.state.settings, time.time, os.urandom)
-        desk = Desk(keys, books.ledger, live, books.keeper.follow, time.time)
-        application = make_admin(live, registry, _probed(health, books, reloader), desk, time.monotonic, iteration)
+        keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
+        desk = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.follow, time.time)
+        application = make_admin(
+            live, registry, _probed(health, ledger_parts, reloader), desk, time.monotonic, iteration
+        )
         admin_tls = admin_certificates.listener_context if admin_certificates else None
         admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls, iteration))
         registry.register(of_admin(admin_acceptor))
         work(
-            stack, reloader.run(), health.run(), books.keeper.run(), books.admission.run(), books.key_sets.run(),
-            jobs.rounds.run(), jobs.relay.run(), trail.run(), release_memory(lambda: requests.in_flight == 0),
+            stack, reloader.run(), health.run(),
+            ledger_parts.sync.run(), ledger_parts.admission.run(), ledger_parts.key_sets.run(),
+            jobs.housekeeping.run(), jobs.relay.run(), trail.run(), release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         acceptor.start()
         stack.push_async_callback(_cut_off, acceptor, connections)
@@ -149,15 +152,15 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         yield Gateway(live, acceptor, connections, reloader, registry, addresses, jobs.desk, admin_acceptor)
 
 
-def _probed(health: HealthProbe, books: Books, reloader: Reloader) -> Probed:
-    return Probed(lambda: health.is_up, books.problems, lambda: reloader.waiting)
+def _probed(health: HealthProbe, ledger_parts: LedgerParts, reloader: Reloader) -> Probed:
+    return Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
 
 
-def _books(stack: AsyncExitStack, live: Live, prepared: Prepared) -> Books:
+def _ledger_parts(stack: AsyncExitStack, live: Live, prepared: Prepared) -> LedgerParts:
     settings = prepared.state.settings
-    books = Books(live, prepared, time.time, time.monotonic, RandomIds())
-    stack.push_async_callback(books.close, settings.ledger.timeout)
-    return books
+    ledger_parts = LedgerParts(live, prepared, time.time, time.monotonic, RandomIds())
+    stack.push_async_callback(ledger_parts.close, settings.ledger.timeout)
+    return ledger_parts
 
 
 def _observation(
@@ -189,14 +192,14 @@ def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
     configure(stream, settings.level, _now)
 
 
-def _pace(stack: AsyncExitStack) -> Pace:
-    pace = Pace(asyncio.get_running_loop())
+def _pace(stack: AsyncExitStack) -> DeadlineSweep:
+    pace = DeadlineSweep(asyncio.get_running_loop())
     pace.start()
     stack.callback(pace.stop)
     return pace
 
 
-def _sweep(pace: Pace, *sweeps: Callable[[float], object]) -> None:
+def _sweep(pace: DeadlineSweep, *sweeps: Callable[[float], object]) -> None:
     def tick(_: float) -> None:
         now = time.monotonic()
         for sweep in sweeps:
@@ -209,9 +212,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _permit_again(live: Live, passage: Passage, client: ClientConnection) -> Permit:
+def _permit_again(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
     """What a request that has waited is worth by what is in force now."""
-    return permit_again(live.state, passage, client.peer, time.time())
+    return permit_again(live.state, prepared, client.peer, time.time())
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:

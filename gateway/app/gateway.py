@@ -11,7 +11,7 @@ from gateway.app.reload import Reloader
 from gateway.config.state import Live
 from gateway.listener.accept import Acceptor
 from gateway.listener.connections import Connections
-from gateway.proxy.job_access import JobDesk
+from gateway.proxy.job_access import JobAccess
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class Gateway:
         reloader: Reloader,
         registry: CollectorRegistry,
         addresses: Addresses,
-        jobs: JobDesk,
+        jobs: JobAccess,
         admin: Acceptor,
     ) -> None:
         self.live = live
@@ -53,7 +53,7 @@ class Gateway:
         shutdown = self.live.state.settings.shutdown
         self.live.is_draining = True
         self.reloader.notifier.stopping()
-        self.jobs.holds.drain()
+        self.jobs.long_polls.drain()
         log.info("draining", connections=self._acceptor.connections)
         await _either(at_once, shutdown.drain_delay)
         self._acceptor.stop()

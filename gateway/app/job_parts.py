@@ -9,13 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gateway.admission.admission import Admission
-from gateway.admission.unverified_bodies import Unvouched
+from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.aio.iteration import Iteration
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.config.state import Live
-from gateway.jobs.completion import Endings
-from gateway.jobs.housekeeping import Rounds
-from gateway.jobs.long_polls import Holds
+from gateway.jobs.completion import Completion
+from gateway.jobs.housekeeping import Housekeeping
+from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.reading import WHYS
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
@@ -23,12 +23,12 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
 from gateway.ledger.ledger import Ledger
-from gateway.proxy.job_access import JobDesk
-from gateway.upstream.client import Errands
+from gateway.proxy.job_access import JobAccess
+from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from gateway.webhooks.egress.resolver import Resolver
 from gateway.webhooks.inbound.receiver import Receiver
-from gateway.webhooks.outbound.dispatcher import Relay
+from gateway.webhooks.outbound.dispatcher import Dispatcher
 from gateway.webhooks.outbound.planning import Planning
 
 _STATES: Final = ("running", "complete", "failed")
@@ -50,17 +50,24 @@ class JobParts:
     ) -> None:
         ledger = admission.ledger
         self._registry = Registry(ledger, wall, lambda: live.state.shapes)
-        self.endings = Endings(admission, self._registry, lambda: live.state, iteration.wait)
-        self._errands = Errands(upstreams, clock, new_id)
+        self.completion = Completion(admission, self._registry, lambda: live.state, iteration.wait)
+        self._upstream_client = UpstreamClient(upstreams, clock, new_id)
         self.watcher = Watcher(
-            admission.me, ledger, self._registry, self.endings, self._errands, lambda: live.state, clock, wall
+            admission.me,
+            ledger,
+            self._registry,
+            self.completion,
+            self._upstream_client,
+            lambda: live.state,
+            clock,
+            wall,
         )
-        self.holds = Holds(self.watcher)
-        self.desk = JobDesk(self._registry, self.endings, self.watcher, self.holds, wall)
-        retention = Retention(ledger, self._registry, self._errands, lambda: live.state, wall, admission.work)
+        self.long_polls = LongPolls(self.watcher)
+        self.desk = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, wall)
+        retention = Retention(ledger, self._registry, self._upstream_client, lambda: live.state, wall, admission.work)
         out = partial(_out, live)
         self.planning = Planning(out, Resolver(), wall, new_id)
-        self.relay = Relay(
+        self.relay = Dispatcher(
             ledger,
             out,
             Resolver(),  # another one: slow look-ups of submits hold up no delivery, nor the other way round
@@ -72,14 +79,16 @@ class JobParts:
         )
         self.metrics = self.relay.metrics
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
-        self.unvouched = Unvouched(lambda: live.state.settings.body.unverified_limit)
-        self.endings.on_ended = self.relay.nudge
-        self.rounds = Rounds(ledger, self._registry, self.watcher, retention, partial(_forget_old, ledger, out, wall))
+        self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
+        self.completion.on_ended = self.relay.nudge
+        self.housekeeping = Housekeeping(
+            ledger, self._registry, self.watcher, retention, partial(_forget_old, ledger, out, wall)
+        )
 
     async def close(self) -> None:
         """Asks no more, and leaves what was followed to others; what is being sent has some seconds to end."""
         self.watcher.close()
-        self._errands.close()
+        self._upstream_client.close()
         await self.receiver.close(_LAST_WORDS)
         await self.relay.close(_LAST_WORDS)
         await self.watcher.leave()
@@ -88,7 +97,7 @@ class JobParts:
         """Called by prometheus_client at each scrape."""
         jobs = GaugeMetricFamily("gateway_jobs", "Jobs that can be read, by state.", labels=("state",))
         for state in _STATES:
-            jobs.add_metric((state,), self.rounds.counts.get(state, 0))
+            jobs.add_metric((state,), self.housekeeping.counts.get(state, 0))
         yield jobs
         yield CounterMetricFamily(
             "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.watcher.asked
@@ -97,18 +106,22 @@ class JobParts:
             "gateway_job_answers_unreadable", "Answers about jobs that could not be read, by why.", labels=("why",)
         )
         for why in WHYS:
-            unreadable.add_metric((why,), self.endings.unreadable[why])
+            unreadable.add_metric((why,), self.completion.unreadable[why])
         yield unreadable
         yield CounterMetricFamily(
-            "gateway_job_status_words_unknown", "Answers with a status word in no list.", self.endings.unknown_words
+            "gateway_job_status_words_unknown",
+            "Answers with a status word in no list.",
+            self.completion.unknown_words,
         )
         yield GaugeMetricFamily(
             "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind
         )
         yield GaugeMetricFamily(
-            "gateway_unverified_body_bytes", "Bytes of bodies nobody has vouched for yet.", self.unvouched.used
+            "gateway_unverified_body_bytes", "Bytes of bodies nobody has vouched for yet.", self.unverified.used
         )
-        yield GaugeMetricFamily("gateway_polls_held", "Polls that wait for the end of their job.", len(self.holds))
+        yield GaugeMetricFamily(
+            "gateway_polls_held", "Polls that wait for the end of their job.", len(self.long_polls)
+        )
 
 
 def _out(live: Live) -> WebhooksOut:

@@ -1,4 +1,4 @@
-"""The parts that remember: ledger and keeper, submits in flight, issuers' keys. Part of the composition root."""
+"""The parts that remember: ledger and ledger sync, submits in flight, issuers' keys. Part of the composition root."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,10 +16,10 @@ from gateway.config.state import Live, State, clashes, profile_of, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
-from gateway.ledger.sync import Keeper
+from gateway.ledger.sync import LedgerSync
 from gateway.ledger.url import named
 from gateway.ledger.writeahead import log_bytes
-from gateway.limits.quotas import Standing, ratios_of
+from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import Number, Numbers
@@ -30,7 +30,7 @@ _MOST_NAMED: Final = 20
 log = structlog.get_logger()
 
 
-class Books:
+class LedgerParts:
     """Makes these parts and joins what they learn into the State in force."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Books:
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
         self.key_sets = KeySets(self._issuers_changed)
         self._ignored: dict[str, KeyRecord] = {}
-        self.keeper = Keeper(
+        self.sync = LedgerSync(
             self.ledger,
             wall,
             monotonic,
@@ -78,7 +78,7 @@ class Books:
             ConfigurationError: an id is in the configuration and in the ledger.
         """
         try:
-            await self.keeper.turn(0)
+            await self.sync.turn(0)
         except LedgerUnavailable:
             return  # it has told of it; the gateway starts without, and /readyz says so
         if self._ignored:
@@ -88,7 +88,7 @@ class Books:
         """Lets the ledger be told what it is still to be told, so many seconds at most, and ends all."""
         await self.admission.close(within)
         try:
-            await self.keeper.note_uses()
+            await self.sync.note_uses()
         except LedgerUnavailable:
             log.warning("when keys were last used could not be noted")
         await self.ledger.close()
@@ -141,7 +141,7 @@ class Books:
     def _issuers_changed(self, sets: Mapping[str, KeySet]) -> None:
         self._live.state = with_issuers_keys(self._live.state, sets)
 
-    def _stand(self, standings: dict[str, Standing]) -> None:
+    def _stand(self, standings: dict[str, AccountCounts]) -> None:
         """Takes how accounts stand; one that was shown and is none of them has used nothing in this month."""
         now = self._wall()
         for account in {*standings, *self.metrics.shown()}:
@@ -149,7 +149,7 @@ class Books:
             if profile is None:
                 self.metrics.forget(account)
             else:
-                self.metrics.stands(account, ratios_of(profile, standings.get(account, Standing()), now))
+                self.metrics.stands(account, ratios_of(profile, standings.get(account, AccountCounts()), now))
 
 
 def _tell_of_change(ledger: str, before: str) -> None:

@@ -36,7 +36,7 @@ _ACTOR: Final = "configuration"
 log = structlog.get_logger()
 
 
-class Trail:
+class AuditTrail:
     """Runs until it is cancelled. `now` and `wall` are the time, in UTC and in seconds since the epoch.
 
     `dropped` counts the records that the ledger never got.

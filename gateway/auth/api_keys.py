@@ -14,7 +14,7 @@ from gateway.model.networks import Networks
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """A live key: the digest of its secret, whom it stands for, and where it may be used from (empty: anywhere)."""
 
     digest: bytes
@@ -27,7 +27,7 @@ def digest_of(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def find_key(credential: bytes, *tables: Mapping[bytes, Key]) -> Key | None:
+def find_key(credential: bytes, *tables: Mapping[bytes, ApiKey]) -> ApiKey | None:
     """Finds the key whose secret this is, in the first table that has it; None when it is no key of ours."""
     digest = digest_of(credential)
     for keys in tables:

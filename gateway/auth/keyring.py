@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from gateway.auth.api_keys import Key
+from gateway.auth.api_keys import ApiKey
 from gateway.model.caller import Identity, Profile
 from gateway.model.keys import Generation, KeyRecord
 from gateway.model.networks import Networks
@@ -30,7 +30,7 @@ class Keyring:
 
     profiles: Mapping[str, Profile]
     records: Mapping[str, KeyRecord] = field(default_factory=dict)
-    keys: Mapping[bytes, Key] = field(default_factory=dict)
+    keys: Mapping[bytes, ApiKey] = field(default_factory=dict)
     closed: Mapping[bytes, Closed] = field(default_factory=dict)
 
     def changed(self, records: Iterable[KeyRecord]) -> "Keyring":
@@ -62,7 +62,7 @@ def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile |
     return replace(profile, **record.limits) if profile is not None and record.limits else profile
 
 
-def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[Key]:
+def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[ApiKey]:
     """What a record opens: nothing when it is disabled, or its profile is gone."""
     profile = profile_for(record, profiles)
     if profile is None or record.disabled_at is not None:
@@ -76,7 +76,7 @@ def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[Key]:
     )
     networks = Networks(record.networks)
     return [
-        Key(
+        ApiKey(
             generation.digest,
             replace(identity, generation=generation.number, expires_at=_end(record, generation)),
             networks,

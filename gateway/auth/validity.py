@@ -7,7 +7,7 @@ all of them. Times are in seconds since the epoch.
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from gateway.auth.api_keys import Key
+from gateway.auth.api_keys import ApiKey
 from gateway.auth.jwt.claims import expired
 from gateway.errors import refuse
 from gateway.model.caller import ClientCertificate, Identity
@@ -32,7 +32,7 @@ def check_time(identity: Identity, now: float) -> None:
     raise refuse(Reason.UNAUTHENTICATED, _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED)
 
 
-def check_place(key: Key, address: IPv4Address | IPv6Address) -> None:
+def check_place(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
     """Whether a key may be used from an address.
 
     Raises:

@@ -45,7 +45,7 @@ class RequestLine(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class PreparedRequest:
     """A permit with all that forwarding needs of it, for one method and target.
 
     `opening` is the head that goes upstream, but for the headers of the trace; `body_length` is what it says of the
@@ -79,11 +79,11 @@ class Passage:
 
 
 @dataclass(slots=True)
-class Acquaintance:
+class Caller:
     """The headers read and checked, whom we believe they are from, and the last request that was permitted to them.
 
-    `passage` remembers a permit, never a refusal: what fails is judged, and counted, each time. `job` is the one that
-    `job_of` reads.
+    `prepared` remembers a permit, never a refusal: what fails is judged, and counted, each time. `job` is the one
+    that `job_of` reads.
     """
 
     state: State
@@ -95,16 +95,16 @@ class Acquaintance:
     is_allowed: bool
     request_id: str | None
     passed_on: tuple[bytes, bytes | None] | None
-    passage: Passage | None = None
+    prepared: PreparedRequest | None = None
     job: Job | None = None
-    job_of: Passage | None = None
+    job_of: PreparedRequest | None = None
 
-    def job_for(self, passage: Passage) -> Job | None:
-        """The job that this passage's caller was found to own, while it runs; None when that is to be asked."""
+    def job_for(self, prepared: PreparedRequest) -> Job | None:
+        """The job that this request's caller was found to own, while it runs; None when that is to be asked."""
         job = self.job
-        return job if job is not None and self.job_of is passage and job.expires_at is None else None
+        return job if job is not None and self.job_of is prepared and job.expires_at is None else None
 
-    def addressed_to(self, host: str | None) -> "Acquaintance":
+    def addressed_to(self, host: str | None) -> "Caller":
         """The same, when its request names a host in its target (RFC 9112 3.2.2); None: it does not."""
         return self if host is None else replace(self, fields=replace(self.fields, host=host))
 
@@ -113,7 +113,7 @@ class Acquaintance:
         return state is self.state and pairs == self.pairs and version == self.version
 
 
-def meet(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> Acquaintance:
+def read_caller(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> Caller:
     """Reads the headers of a request.
 
     Raises:
@@ -121,7 +121,7 @@ def meet(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> Ac
     """
     fields = read_fields(version, pairs)
     address = client_address(peer.ip, fields.known, state.trusted_proxies)
-    return Acquaintance(
+    return Caller(
         state=state,
         version=version,
         pairs=pairs,
@@ -199,9 +199,9 @@ def _in_query(wanted: str, query: str) -> str | None:
     return found[0] if found else None
 
 
-def make_passage(
-    state: State, caller: Acquaintance, line: RequestLine, query: str, permit: Permit, good_until: float
-) -> Passage:
+def prepare_request(
+    state: State, caller: Caller, line: RequestLine, query: str, permit: Permit, good_until: float
+) -> PreparedRequest:
     """Works out what forwarding needs; `query` is the request's own, with its question mark.
 
     Raises:
@@ -214,7 +214,7 @@ def make_passage(
     route = permit.route
     is_submit = route.kind is Kind.SUBMIT
     lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, route, origin)
-    return Passage(
+    return PreparedRequest(
         method=line.method,
         raw_target=line.target,
         fields=caller.fields,

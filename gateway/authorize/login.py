@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from gateway.auth.api_keys import Key, digest_of, find_key
+from gateway.auth.api_keys import ApiKey, digest_of, find_key
 from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
@@ -31,7 +31,7 @@ class Evidence(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class LoginAttempt:
     """What came of a look at a request's credential: an identity, or why there is none.
 
     `label` is (method, result) in words of closed sets, for the metrics.
@@ -71,7 +71,9 @@ class Login:
         self._wall = wall
         self._bad_logins = BadLogins()
 
-    async def attempt(self, state: State, known: Mapping[bytes, list[bytes]], peer: Evidence, now: float) -> Attempt:
+    async def attempt(
+        self, state: State, known: Mapping[bytes, list[bytes]], peer: Evidence, now: float
+    ) -> LoginAttempt:
         """Judges the credential of one request; `now` is in seconds of a monotonic clock.
 
         Raises:
@@ -82,12 +84,12 @@ class Login:
         except Refused as refused:
             if refused.denial.reason is not Reason.UNAUTHENTICATED:
                 raise
-            return Attempt(("none", "malformed"), refusal=refused)
+            return LoginAttempt(("none", "malformed"), refusal=refused)
         if credential is None:
             return _by_certificate(state, peer.certificate, self._wall())
         return await self._by_credential(state, credential, peer, now)
 
-    async def _by_credential(self, state: State, credential: bytes, peer: Evidence, now: float) -> Attempt:
+    async def _by_credential(self, state: State, credential: bytes, peer: Evidence, now: float) -> LoginAttempt:
         key = find_key(credential, state.keys, state.ring.keys) if state.api_keys_enabled else None
         if key is not None:
             return self._by_key(state, key, peer, now)
@@ -100,10 +102,10 @@ class Login:
             return await self._by_token(state, credential)
         except Refused as refused:
             if refused.denial.reason is Reason.FORBIDDEN:
-                return Attempt(("jwt", "forbidden"), refusal=refused)
+                return LoginAttempt(("jwt", "forbidden"), refusal=refused)
             return self._failed(state, peer, now, ("jwt", "rejected"), refused)
 
-    def _by_key(self, state: State, key: Key, peer: Evidence, now: float) -> Attempt:
+    def _by_key(self, state: State, key: ApiKey, peer: Evidence, now: float) -> LoginAttempt:
         identity = key.identity
         try:
             check_time(identity, self._wall())
@@ -113,10 +115,10 @@ class Login:
         try:
             check_place(key, peer.address)
         except Refused as refused:
-            return Attempt(identity.label, identity, refused)
-        return Attempt(identity.label, identity)
+            return LoginAttempt(identity.label, identity, refused)
+        return LoginAttempt(identity.label, identity)
 
-    async def _by_token(self, state: State, token: bytes) -> Attempt:
+    async def _by_token(self, state: State, token: bytes) -> LoginAttempt:
         now = self._wall()
         identity = state.tokens.get(token, now)
         if identity is None:
@@ -128,7 +130,7 @@ class Login:
                     raise unknown.refusal from None
                 identity = self._identify_again(token, state, now)
             state.tokens.put(token, identity)
-        return Attempt(identity.label, identity)
+        return LoginAttempt(identity.label, identity)
 
     def _identify_again(self, token: bytes, state: State, now: float) -> Identity:
         """Once more, with the keys that were fetched just now: they are another State's already."""
@@ -137,11 +139,11 @@ class Login:
         except KeyUnknown as unknown:
             raise unknown.refusal from None
 
-    def _failed(self, state: State, peer: Evidence, now: float, label: tuple[str, str], why: Refused) -> Attempt:
+    def _failed(self, state: State, peer: Evidence, now: float, label: tuple[str, str], why: Refused) -> LoginAttempt:
         wait = self._bad_logins.failed(peer.address, now, state.bad_logins)
         if wait is None:
-            return Attempt(label, refusal=why)
-        return Attempt(label, refusal=Refused(Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait)))
+            return LoginAttempt(label, refusal=why)
+        return LoginAttempt(label, refusal=Refused(Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait)))
 
 
 def _why_unknown(credential: bytes) -> str:
@@ -149,7 +151,7 @@ def _why_unknown(credential: bytes) -> str:
     return _NOT_WHOLE if credential.startswith(PREFIX) and not is_secret(credential) else _UNKNOWN
 
 
-def _by_certificate(state: State, certificate: ClientCertificate | None, now: float) -> Attempt:
+def _by_certificate(state: State, certificate: ClientCertificate | None, now: float) -> LoginAttempt:
     """A certificate is an identity only when no credential came with the request, and a mapping says which."""
     identity = None
     if state.certificates is not None and certificate is not None:
@@ -158,7 +160,7 @@ def _by_certificate(state: State, certificate: ClientCertificate | None, now: fl
             if identity is not None:
                 check_time(identity, now)
         except Refused as refused:
-            return Attempt(("certificate", "rejected"), refusal=refused)
+            return LoginAttempt(("certificate", "rejected"), refusal=refused)
     if identity is None:
-        return Attempt(("none", "missing"), refusal=refuse(Reason.UNAUTHENTICATED, _MISSING))
-    return Attempt(identity.label, identity)
+        return LoginAttempt(("none", "missing"), refusal=refuse(Reason.UNAUTHENTICATED, _MISSING))
+    return LoginAttempt(identity.label, identity)

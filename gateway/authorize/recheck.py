@@ -14,7 +14,7 @@ from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.claims import namespace_of
 from gateway.auth.validity import check_condition, check_place, check_time
-from gateway.authorize.caller import Passage, make_permit
+from gateway.authorize.caller import PreparedRequest, make_permit
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.jobs.job import job_not_found
@@ -28,56 +28,56 @@ _NO_MORE: Final = "What you came with is not valid any more."
 _MOVED: Final = "What you came with belongs to another owner now; send the request again."
 
 
-def permit_again(state: State, passage: Passage, peer: Peer, now: float) -> Permit:
+def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
     """The permit as it would be given now; `now` is in seconds since the epoch.
 
     Raises:
         Refused: it would not be given any more.
     """
-    old = passage.permit
-    rule = state.routes.match(passage.method, old.path, passage.fields.host)
+    old = prepared.permit
+    rule = state.routes.match(prepared.method, old.path, prepared.fields.host)
     check_address(old.client, old.client.ip in state.allow, rule)
     if state.needs_certificate:
         check_condition(peer.certificate, now)
     identity = None
     if old.identity is not None:
-        identity = _identity_again(state, passage, old.identity, peer, now)
+        identity = _identity_again(state, prepared, old.identity, peer, now)
         check_access(rule.route, identity, old.client.ip)
-    query = passage.asked.removeprefix(old.path)
+    query = prepared.asked.removeprefix(old.path)
     return make_permit(state, rule, old.path, query, old.client, identity)
 
 
-def _identity_again(state: State, passage: Passage, old: Identity, peer: Peer, now: float) -> Identity:
+def _identity_again(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
     by = {"api_key": _by_key, "certificate": _by_certificate}.get(old.label[0], _by_token)
-    identity = by(state, passage, old, peer)
+    identity = by(state, prepared, old, peer)
     if identity is None or identity.account != old.account:
         raise refuse(Reason.UNAUTHENTICATED, _NO_MORE)
-    if old.label[0] != "jwt" or passage.permit.route.kind is not Kind.SUBMIT:
+    if old.label[0] != "jwt" or prepared.permit.route.kind is not Kind.SUBMIT:
         check_time(identity, now)
     if identity.owner != old.owner:
-        raise job_not_found() if passage.permit.route.kind.is_of_a_job else refuse(Reason.UNAUTHENTICATED, _MOVED)
+        raise job_not_found() if prepared.permit.route.kind.is_of_a_job else refuse(Reason.UNAUTHENTICATED, _MOVED)
     return identity
 
 
-def _by_key(state: State, passage: Passage, old: Identity, peer: Peer) -> Identity | None:
+def _by_key(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) -> Identity | None:
     del old, peer
-    credential = credential_of(passage.fields.known)
+    credential = credential_of(prepared.fields.known)
     if credential is None or not state.api_keys_enabled:
         return None
     key = find_key(credential, state.keys, state.ring.keys)
     if key is None:
         return None
-    check_place(key, passage.permit.client.ip)
+    check_place(key, prepared.permit.client.ip)
     return key.identity
 
 
-def _by_certificate(state: State, passage: Passage, old: Identity, peer: Peer) -> Identity | None:
-    del passage, old
+def _by_certificate(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) -> Identity | None:
+    del prepared, old
     return certificate_identity(peer.certificate, state.certificates) if state.certificates else None
 
 
-def _by_token(state: State, passage: Passage, old: Identity, peer: Peer) -> Identity | None:
-    del passage, peer
+def _by_token(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) -> Identity | None:
+    del prepared, peer
     profile = state.profiles.get(old.profile.name)
     is_believed = any(old.owner.startswith(namespace_of(name)) for name in state.issuers)
     return replace(old, profile=profile) if profile is not None and is_believed else None

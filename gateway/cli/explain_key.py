@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from gateway.auth.api_keys import Key
+from gateway.auth.api_keys import ApiKey
 from gateway.auth.validity import check_place, check_time
 from gateway.config.state import State
 from gateway.errors import Refused
@@ -53,7 +53,7 @@ def _is_live(identity: Identity, now: float) -> bool:
     return True
 
 
-def _key_of(state: State, identity: Identity) -> Key:
+def _key_of(state: State, identity: Identity) -> ApiKey:
     return next(key for key in (*state.keys.values(), *state.ring.keys.values()) if key.identity is identity)
 
 

@@ -1,6 +1,6 @@
 """Why a request would be allowed or refused, step by step: the handler's own decisions, in the handler's order. Pure.
 
-Each decision is the very function that the handler calls (policy, acquaintance, limits.standing, body.bound), so the
+Each decision is the very function that the handler calls (policy, caller, limits.standing, body.bound), so the
 two can't come to differ; what needs a secret, keyjudged tells by the key's id.
 """
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
-from gateway.authorize.caller import ANYONE, Acquaintance, meet, origin_for
+from gateway.authorize.caller import ANYONE, Caller, origin_for, read_caller
 from gateway.cli.explain_key import check_networks, judge_key
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
-from gateway.limits.quotas import Standing, refuse_pages, refuse_submit
+from gateway.limits.quotas import AccountCounts, refuse_pages, refuse_submit
 from gateway.limits.report import limits_report
 from gateway.model.caller import Identity, Peer
 from gateway.model.reasons import Denial, Reason
@@ -66,7 +66,7 @@ class Explanation:
         self.denial = denial
 
 
-def explain(question: Question, state: State, standings: Mapping[str, Standing], now: float) -> Explanation:
+def explain(question: Question, state: State, standings: Mapping[str, AccountCounts], now: float) -> Explanation:
     """Walks the way of a request; `standings` are by account, `now` is in seconds since the epoch."""
     told = Explanation()
     try:
@@ -77,9 +77,11 @@ def explain(question: Question, state: State, standings: Mapping[str, Standing],
     return told
 
 
-def _walk(told: Explanation, question: Question, state: State, standings: Mapping[str, Standing], now: float) -> None:
+def _walk(
+    told: Explanation, question: Question, state: State, standings: Mapping[str, AccountCounts], now: float
+) -> None:
     told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
-    caller = meet(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
+    caller = read_caller(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
     path, _ = read_target(question.method, question.target)
     told.tell(f"{question.method} {path} from {question.address}, Host {question.host}")
     rule = _route(told, question, state, path)
@@ -88,7 +90,7 @@ def _walk(told: Explanation, question: Question, state: State, standings: Mappin
     _host(told, state, question, rule)
     profile = identity.profile if identity else state.anonymous
     account = identity.account if identity else ANYONE
-    standing = standings.get(account, Standing())
+    standing = standings.get(account, AccountCounts())
     told.limits = limits_report(profile, standing, now)
     if rule.route.kind is Kind.SUBMIT:
         _submit(told, state, identity, standing, question, now)
@@ -121,7 +123,7 @@ def _host(told: Explanation, state: State, question: Question, rule: Rule) -> No
     told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
 
 
-def _address(told: Explanation, state: State, caller: Acquaintance, rule: Rule) -> None:
+def _address(told: Explanation, state: State, caller: Caller, rule: Rule) -> None:
     ip = caller.address.ip
     where = f"routes.{rule.route.label}.networks" if caller.is_allowed else "network.allow"
     told.ask("address", f"Add a network with {ip} to {where} in the configuration.")
@@ -165,7 +167,12 @@ def _opening(identity: Identity, rule: Rule) -> str:
 
 
 def _submit(
-    told: Explanation, state: State, identity: Identity | None, standing: Standing, question: Question, now: float
+    told: Explanation,
+    state: State,
+    identity: Identity | None,
+    standing: AccountCounts,
+    question: Question,
+    now: float,
 ) -> None:
     profile = identity.profile if identity else state.anonymous
     told.ask("limits", _more(identity))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.session import Desk, look
+from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.cli.times import iso
 from gateway.ledger.audit import Recorded, recorded
@@ -31,7 +31,7 @@ def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> 
         click.echo(f"These are the latest {_MOST_ROWS}; --json tells all.", err=True)
 
 
-async def _each_page(desk: Desk, since: float, of: str | None, take: _Take) -> None:
+async def _each_page(desk: Session, since: float, of: str | None, take: _Take) -> None:
     before: Recorded | None = None
     while True:
         page = await desk.ledger.read(

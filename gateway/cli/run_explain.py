@@ -10,7 +10,7 @@ import click
 
 from gateway.authorize.caller import ANYONE
 from gateway.cli.explanation import Explanation, Question, explain
-from gateway.cli.session import Desk, look
+from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
 from gateway.config.compile import compile_settings
@@ -20,7 +20,7 @@ from gateway.errors import SetupError
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import overdue
-from gateway.limits.quotas import Standing
+from gateway.limits.quotas import AccountCounts
 from gateway.model.reasons import VERDICTS
 from gateway.tls.contexts import names_in
 
@@ -46,12 +46,12 @@ def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, 
         show_table(*limit_rows(told.limits))
 
 
-async def _asked(desk: Desk, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
+async def _asked(desk: Session, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
     now, key_id = desk.wall(), asked["key_id"]
     names = _names(desk.settings)
     state = await _state(desk, key_id, names or [_HOST])
     accounts = [ANYONE, *([f"key:{key_id}"] if key_id else [])]
-    standings: dict[str, Standing] = await desk.ledger.read(
+    standings: dict[str, AccountCounts] = await desk.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
     over = await desk.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
@@ -60,7 +60,7 @@ async def _asked(desk: Desk, method: str, path: str, asked: Mapping[str, Any]) -
     return explain(question, state, standings, now), over
 
 
-async def _state(desk: Desk, key_id: str | None, names: Sequence[str]) -> State:
+async def _state(desk: Session, key_id: str | None, names: Sequence[str]) -> State:
     """The configuration with this key of the ledger, as a gateway has it."""
     state = with_names(compile_settings(desk.settings), names)
     is_configured = key_id in {key.id for key in desk.settings.keys}

@@ -1,4 +1,4 @@
-"""What `gateway keys` does: asks KeyAdmin, prints what came of it.
+"""What `gateway keys` does: asks KeyService, prints what came of it.
 
 Secrets stand alone on standard output, so that KEY=$(gateway keys create ...) takes them; all words about them go to
 standard error. They are written before the key takes force: what can't be written is not made. With --json everything
@@ -14,7 +14,7 @@ import click
 
 from gateway.cli.key_view import money
 from gateway.cli.output import hand_out, say
-from gateway.cli.session import Desk, change
+from gateway.cli.session import Session, change
 from gateway.cli.times import iso
 from gateway.keys.service import Made
 from gateway.keys.validation import DEFAULT, Wanted
@@ -35,7 +35,7 @@ def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
         }  # fmt: skip
         hand_out(_text({**_secret_of(made), **more}) if as_json else str(made.secret))
 
-    async def work(desk: Desk) -> tuple[Made, str]:
+    async def work(desk: Session) -> tuple[Made, str]:
         return await desk.keys.create(desk.actor, wanted, hand_over), desk.where
 
     made, where = change(config, work)

@@ -15,7 +15,7 @@ import click
 
 from gateway.authorize.caller import ANYONE
 from gateway.cli.key_view import money
-from gateway.cli.session import Desk, look
+from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.ledger.keys import one_key
 from gateway.ledger.usage import UsedOnDay, used_since
@@ -58,7 +58,7 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
     return text.getvalue()
 
 
-async def _rows(desk: Desk, key_id: str | None, since: int) -> list[UsedOnDay]:
+async def _rows(desk: Session, key_id: str | None, since: int) -> list[UsedOnDay]:
     account = None if key_id is None else key_id if ":" in key_id else f"key:{key_id}"
     rows = await desk.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in desk.settings.keys}

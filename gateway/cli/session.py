@@ -23,7 +23,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
-from gateway.keys.service import KeyAdmin, user_name
+from gateway.keys.service import KeyService, user_name
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
@@ -34,28 +34,28 @@ T = TypeVar("T")
 _UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
 
 
-class Desk(NamedTuple):
+class Session(NamedTuple):
     """What a command works with. `where` names the ledger, without a password; `wall` is its clock."""
 
     settings: Settings
     ledger: Ledger
-    keys: KeyAdmin
+    keys: KeyService
     actor: str
     where: str
     wall: Callable[[], float]
 
 
-def look(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
+def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs what only reads the ledger, or ends the command with why it could not."""
     return _guarded(config, work, looks=True)
 
 
-def change(config: Path, work: Callable[[Desk], Awaitable[T]]) -> T:
+def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs what changes the ledger, which is made when it is not there, or ends the command."""
     return _guarded(config, work, looks=False)
 
 
-def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
+def _guarded(config: Path, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
     quietly()
     try:
         settings = load(config, os.environ)
@@ -70,7 +70,7 @@ def _guarded(config: Path, work: Callable[[Desk], Awaitable[T]], *, looks: bool)
         fail(f"an error of the gateway: {whereabouts(error)}")
 
 
-async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]], *, looks: bool) -> T:
+async def _at_desk(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
     url = url_of(settings)
     if not looks:
         return await _on(url, settings, work, Upkeep(changed=partial(_tell_of_change, named(url))))
@@ -86,16 +86,16 @@ def _is_there(url: str) -> bool:
     return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
 
 
-async def _on(url: str, settings: Settings, work: Callable[[Desk], Awaitable[T]], upkeep: Upkeep) -> T:
+async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[T]], upkeep: Upkeep) -> T:
     behind_pooler = settings.ledger.pooler
     ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=behind_pooler, upkeep=upkeep)
     has_begun = False
     try:
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # its tables, too
-        admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
+        admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
         actor = f"cli:{user_name()}"[:128]
         has_begun = upkeep.migrates
-        return await work(Desk(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+        return await work(Session(settings, ledger, admin, actor, named(url_of(settings)), time.time))
     except LedgerEmpty:
         raise
     except LedgerUnavailable as error:
@@ -121,7 +121,7 @@ def fail(text: str) -> NoReturn:
 
 
 def or_fail(act: Callable[[], T]) -> T:
-    """Does it, or ends the command with what is to be mended."""
+    """Does it; on SetupError prints the message and exits 1."""
     try:
         return act()
     except SetupError as error:

@@ -10,7 +10,7 @@ import click
 
 from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
-from gateway.cli.session import Desk, look
+from gateway.cli.session import Session, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.times import iso
 from gateway.config.compile import compile_overrides, compile_settings
@@ -18,7 +18,7 @@ from gateway.ledger.accounts import standing_of
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import Grant, grants_of
 from gateway.limits.prices import MILLION
-from gateway.limits.quotas import Standing, Used
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.report import limits_report
 from gateway.model.caller import Profile
 
@@ -31,7 +31,7 @@ class _Found(NamedTuple):
 
     view: View
     profile: Profile | None
-    standing: Standing
+    standing: AccountCounts
     grants: Sequence[Grant]
     now: float
 
@@ -84,14 +84,14 @@ def limit_rows(limits: dict[str, Any]) -> tuple[list[str], list[list[object]], f
     return headings, rows, frozenset(numbers)
 
 
-async def _all(desk: Desk) -> list[View]:
+async def _all(desk: Session) -> list[View]:
     now = desk.wall()
     records = await desk.keys.list()
     configured = [configured_view(key, now) for key in desk.settings.keys]
     return [*configured, *(ledger_view(record, desk.settings, now) for record in records)]
 
 
-async def _one(desk: Desk, key_id: str) -> _Found:
+async def _one(desk: Session, key_id: str) -> _Found:
     now, settings = desk.wall(), desk.settings
     profiles, account = compile_settings(settings).profiles, f"key:{key_id}"
     for key in settings.keys:

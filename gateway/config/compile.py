@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.auth.api_keys import Key
+from gateway.auth.api_keys import ApiKey
 from gateway.auth.certificates import CertificateRules, _folded, _identity
 from gateway.auth.jwt.cache import TokenCache
 from gateway.auth.jwt.claims import Issuer
@@ -24,7 +24,7 @@ from gateway.config.settings import (
     Upstream,
 )
 from gateway.config.settings.access import CertificateIdentity
-from gateway.config.state import HEALTHS, Pace, State, _methods, _origins, _words
+from gateway.config.state import HEALTHS, ConnectionLimits, State, _methods, _origins, _words
 from gateway.limits.buckets import per_minute
 from gateway.limits.prices import MILLION, Pricing, make_pricing
 from gateway.model.caller import Identity, Profile
@@ -145,7 +145,7 @@ def _form_rules(settings: Settings) -> FormRules:
     return FormRules(refused, frozenset(removed) - refused, refused_like=like)
 
 
-def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> Key:
+def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> ApiKey:
     identity = Identity(
         key_id=key.id,
         owner=f"key:{key.owner or key.id}",
@@ -154,7 +154,7 @@ def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> Key:
         account=f"key:{key.id}",
         expires_at=key.expires.timestamp() if key.expires else None,
     )
-    return Key(key.secret.digest, identity, Networks(key.networks))
+    return ApiKey(key.secret.digest, identity, Networks(key.networks))
 
 
 def _rule(route: RouteSettings) -> Rule:
@@ -176,9 +176,9 @@ def _rule(route: RouteSettings) -> Rule:
     )
 
 
-def _pace(settings: Settings) -> Pace:
+def _pace(settings: Settings) -> ConnectionLimits:
     listen = settings.listen
-    return Pace(
+    return ConnectionLimits(
         handshake=listen.handshake_timeout,
         head=listen.head_timeout,
         idle=listen.idle_timeout,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from gateway.auth.api_keys import Key
+from gateway.auth.api_keys import ApiKey
 from gateway.auth.certificates import CertificateRules
 from gateway.auth.jwt.cache import TokenCache
 from gateway.auth.jwt.claims import Issuer
@@ -28,7 +28,7 @@ ALIVE = frozenset(rule.route for rule in HEALTHS)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ConnectionLimits:
     """Deadlines and rates of the public listener that a reload may change; seconds, and bytes a second."""
 
     handshake: float
@@ -55,7 +55,7 @@ class State:
     trusted_proxies: Networks
     routes: Routes
     api_keys_enabled: bool
-    keys: Mapping[bytes, Key]
+    keys: Mapping[bytes, ApiKey]
     ring: Keyring
     issuers: Mapping[str, Issuer]
     tokens: TokenCache
@@ -68,7 +68,7 @@ class State:
     anonymous: Profile
     bad_logins: Rate
     origins: Origins
-    pace: Pace
+    pace: ConnectionLimits
     upstreams: Mapping[str, UpstreamTarget]
     shapes: Mapping[str, JobShape]
 

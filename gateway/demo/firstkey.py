@@ -18,7 +18,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.load import load, read_file
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, SetupError
-from gateway.keys.service import KeyAdmin, Made, user_name
+from gateway.keys.service import KeyService, Made, user_name
 from gateway.keys.validation import Wanted
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import open_ledger
@@ -71,7 +71,7 @@ def _digest_in(file: Path) -> bytes | None:
 
 async def _in_ledger(settings: Settings, digest: bytes | None) -> tuple[Made | None, str | None]:
     ledger = open_ledger(url_of(settings), settings.ledger.timeout, behind_pooler=settings.ledger.pooler)
-    admin = KeyAdmin(ledger, lambda: settings, time.time, os.urandom)
+    admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
     try:
         await ledger.write(lambda _: None)  # makes it, where there is none to read
         return await _provided(admin, digest)
@@ -79,7 +79,7 @@ async def _in_ledger(settings: Settings, digest: bytes | None) -> tuple[Made | N
         await ledger.close()
 
 
-async def _provided(admin: KeyAdmin, digest: bytes | None) -> tuple[Made | None, str | None]:
+async def _provided(admin: KeyService, digest: bytes | None) -> tuple[Made | None, str | None]:
     """A secret to write down, and what to say of it; nothing of both when `digest` is that of a live one."""
     actor, now = f"demo:{user_name()}", time.time()
     record = next((found for found in await admin.list() if found.id == ID), None)

@@ -1,4 +1,4 @@
-"""What follows from a job's end, once: the ledger is told, pages are settled, those who wait go on."""
+"""What a job's end causes, once: the ledger settles its pages, its webhook becomes due, its long polls go on."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import Ended, end, find, forget, give_up, mend
 from gateway.ledger.reservations import Settled
 from gateway.upstream.job_api import Ending, Finding, Said
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
@@ -32,7 +32,7 @@ _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
 
-class Endings:
+class Completion:
     """Takes what status answers say, of clients' own polls and of the watcher's. `state` gives the one in force."""
 
     def __init__(
@@ -78,9 +78,9 @@ class Endings:
         self._wait(partial(_call, called))
         await called
 
-    def watch(self, job: Job, *, is_own: bool = False) -> "Watch":
+    def watch(self, job: Job, *, is_own: bool = False) -> "StatusWatch":
         """What looks at one status answer as it passes; `is_own` says that no client has asked for it."""
-        return Watch(self, job, is_own=is_own)
+        return StatusWatch(self, job, is_own=is_own)
 
     def learnt(self, job: Job, found: Finding, *, is_own: bool) -> None:
         """Takes what a whole answer said.
@@ -220,7 +220,7 @@ class Endings:
 
     def _settled(self, settled: Settled) -> None:
         self._admission.counts.pages(*settled)
-        self._admission.turnstile.given_back(settled.account)
+        self._admission.throttle.given_back(settled.account)
 
     async def _forget(self, job: Job, how: Ending | None) -> None:
         now = self._admission.wall()
@@ -241,13 +241,23 @@ class Endings:
             self._settled(ended.settled)
 
 
-class Watch:
+class StatusWatch:
     """Looks at one status answer as it passes."""
 
-    __slots__ = ("_endings", "_is_own", "_job", "_most", "_reader", "content", "finding", "is_final", "is_unfinished")
+    __slots__ = (
+        "_completion",
+        "_is_own",
+        "_job",
+        "_most",
+        "_reader",
+        "content",
+        "finding",
+        "is_final",
+        "is_unfinished",
+    )
 
-    def __init__(self, endings: Endings, job: Job, *, is_own: bool) -> None:
-        self._endings = endings
+    def __init__(self, completion: Completion, job: Job, *, is_own: bool) -> None:
+        self._completion = completion
         self._job = job
         self._is_own = is_own
         self._most = _SHARED if job.waiters else _SMALL
@@ -261,7 +271,7 @@ class Watch:
         self.is_unfinished = False
         """Whether it said, once it was whole, that the job still runs."""
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
         if is_answer(head.status):
             self._reader = Reader(self._job.shape, head)
@@ -279,14 +289,14 @@ class Watch:
         if reader is None:
             return
         while reader.is_behind:
-            await self._endings.let_others_have_a_turn()
+            await self._completion.let_others_have_a_turn()
             reader.go_on()
         self.finding = found = reader.finding()
         self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
         self.is_unfinished = found.said is Said.RUNNING
-        self._endings.learnt(self._job, found, is_own=self._is_own)
+        self._completion.learnt(self._job, found, is_own=self._is_own)
         if self.is_unfinished and reader.is_plain and self.content is not None:
-            self._endings.runs(self._job, self.content)
+            self._completion.runs(self._job, self.content)
 
 
 def _call(waiting: "asyncio.Future[None]") -> None:

@@ -1,4 +1,4 @@
-"""What is done about jobs each second, in the background: changes heard of, results forgotten, the dead succeeded."""
+"""Each second: apply other replicas' changes, expire results, take over jobs of dead replicas."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ _PURGE: Final = 60
 log = structlog.get_logger()
 
 
-class Rounds:
+class Housekeeping:
     """Runs until it is cancelled. `counts` is how many jobs there are, by state, as of the last count."""
 
     def __init__(

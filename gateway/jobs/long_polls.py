@@ -1,4 +1,4 @@
-"""Polls that are held until their job ends: one status request serves all that wait.
+"""Long polls: held until their job ends; one status request serves all that wait.
 
 What a client that waits costs is its own coroutine, which it has anyway, a signal and a timer. One that leaves is
 forgotten at once; a drain lets all go on.
@@ -15,8 +15,8 @@ from gateway.jobs.watcher import Watcher
 _AT_ONCE: Final = 100
 
 
-class Holds:
-    """Holds polls. Belongs to one loop."""
+class LongPolls:
+    """LongPolls polls. Belongs to one loop."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.upstream.job_api import Finding, JobShape, Said, finding, wanted
-from gateway.upstream.json_scanner import TopScalars
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.json_scanner import JsonScanner
+from gateway.upstream.response_head import ResponseHead
 
 WHYS: Final = ("redirect", "status", "coding", "charset", "cut", "too_large", "no_object")
 _READ: Final = frozenset({200, 201, 202, 203})
@@ -53,11 +53,11 @@ class Reader:
         "is_plain",
     )
 
-    def __init__(self, shape: JobShape, head: AnswerHead) -> None:
+    def __init__(self, shape: JobShape, head: ResponseHead) -> None:
         self._shape = shape
         self._status = head.status
         self._unreadable = "" if head.status in _READ else _why(head.status)
-        self._scalars = TopScalars(wanted(shape))
+        self._scalars = JsonScanner(wanted(shape))
         self._gathered = bytearray()
         self._is_first = True
         self._coding: _Coding | None = None
@@ -101,7 +101,7 @@ class Reader:
             return Finding(Said.UNREADABLE, why=self._unreadable)
         return finding(self._shape, self._scalars.values)
 
-    def _set_coding(self, head: AnswerHead) -> None:
+    def _set_coding(self, head: ResponseHead) -> None:
         codings = b",".join(value for name, value in head.headers if name == b"content-encoding").strip().lower()
         if codings not in _CODINGS:
             self._unreadable = self._unreadable or "coding"

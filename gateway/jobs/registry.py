@@ -1,4 +1,4 @@
-"""Whose a job is: the ledger says it, and what it said of jobs lately asked for is remembered.
+"""Who owns a job: looked up in the ledger, cached for jobs asked about recently.
 
 A poll of one's own job needs no ledger. Whatever else is asked for (an id that nobody has, another's, one whose time
 is over) is asked of the ledger each time, so that the answers are alike in time, too.

@@ -16,9 +16,9 @@ from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import AT_ONCE, expired, forget, purge, told
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
-from gateway.upstream.client import Errand, Errands
+from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 
 _AGAIN: Final = 60.0
 _NOT_LONGER_THAN: Final = 86_400.0
@@ -37,14 +37,14 @@ class Retention:
         self,
         ledger: Ledger,
         registry: Registry,
-        errands: Errands,
+        upstream_client: UpstreamClient,
         state: Callable[[], State],
         wall: Callable[[], float],
         work: Callable[[Any], None],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
-        self._errands = errands
+        self._upstream_client = upstream_client
         self._state = state
         self._wall = wall
         self._work = work
@@ -92,9 +92,9 @@ class Retention:
             return
         self._asking += 1
 
-        def done(outcome: AnswerHead | UpstreamFailed) -> None:
+        def done(outcome: ResponseHead | UpstreamFailed) -> None:
             self._asking -= 1
-            status = outcome.status if isinstance(outcome, AnswerHead) else 0
+            status = outcome.status if isinstance(outcome, ResponseHead) else 0
             if 0 < status < _FIRST_BAD or status in _GONE:
                 self._work(self._told_at_last(key))
             else:
@@ -102,7 +102,7 @@ class Retention:
                     "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status
                 )
 
-        self._errands.run(upstream, Errand(*request), Nothing(), _WITHIN, done)
+        self._upstream_client.run(upstream, UpstreamCall(*request), Nothing(), _WITHIN, done)
 
     async def _told_at_last(self, key: tuple[str, str]) -> None:
         try:
@@ -117,7 +117,7 @@ class Retention:
 class Nothing:
     """Takes an answer that nobody wants."""
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         """Takes its head."""
 
     def take(self, data: bytes) -> None:

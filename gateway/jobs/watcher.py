@@ -18,16 +18,16 @@ from sqlalchemy import Row
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
-from gateway.jobs.completion import Endings, Watch
+from gateway.jobs.completion import Completion, StatusWatch
 from gateway.jobs.job import Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
-from gateway.upstream.client import Errand, Errands
+from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import Ending
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 
 _ALIVE: Final = 15.0
 _BEING_ASKED: Final = -1
@@ -47,8 +47,8 @@ class Watcher:
         me: str,
         ledger: Ledger,
         registry: Registry,
-        endings: Endings,
-        errands: Errands,
+        completion: Completion,
+        upstream_client: UpstreamClient,
         state: Callable[[], State],
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -56,8 +56,8 @@ class Watcher:
         self.me = me
         self._ledger = ledger
         self._registry = registry
-        self._endings = endings
-        self._errands = errands
+        self._completion = completion
+        self._upstream_client = upstream_client
         self._state = state
         self._clock = clock
         self._wall = wall
@@ -93,7 +93,7 @@ class Watcher:
         """Asks about a job now, and often from now on, since a client waits for it here."""
         if not job.is_followed:
             job.is_followed = True
-            self._endings.work(self._adopt(job))
+            self._completion.work(self._adopt(job))
         elif len(job.waiters) > 1:
             return  # it is asked about often
         self._put_unless_asked(job, self._clock())
@@ -145,7 +145,7 @@ class Watcher:
         for key in await self._ledger.read(lambda c: followed_by(c, self.me)):
             job = self._registry.get(key)
             if job is not None and job.is_gone:
-                self._endings.forget(job)
+                self._completion.forget(job)
             elif job is None or not job.is_followed:
                 row = await self._ledger.read(lambda c, key=key: find(c, *key))  # type: ignore[misc]
                 if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
@@ -213,12 +213,12 @@ class Watcher:
         self.asked += 1
         job.ticket = _BEING_ASKED
         job.asked_at = self._clock()
-        watch = self._endings.watch(job, is_own=True)
-        errand = Errand("GET", job.target)
+        watch = self._completion.watch(job, is_own=True)
+        errand = UpstreamCall("GET", job.target)
 
-        def done(outcome: AnswerHead | UpstreamFailed) -> None:
+        def done(outcome: ResponseHead | UpstreamFailed) -> None:
             self._asking[job.upstream] -= 1
-            if isinstance(outcome, AnswerHead):
+            if isinstance(outcome, ResponseHead):
                 if not is_answer(outcome.status):
                     job.misses = 0
                 self._keep_for_waiters(job, outcome, watch)
@@ -227,9 +227,9 @@ class Watcher:
             self._go_on(job.upstream)
             self._set_timer()
 
-        self._errands.run(upstream, errand, watch, min(upstream.read_timeout, _WITHIN), done)
+        self._upstream_client.run(upstream, errand, watch, min(upstream.read_timeout, _WITHIN), done)
 
-    def _keep_for_waiters(self, job: Job, head: AnswerHead, watch: Watch) -> None:
+    def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """One small answer serves all that wait; what is large each fetches for itself."""
         is_news = watch.is_final or (watch.is_unfinished and job.how is None)
         if job.waiters and watch.content is not None and is_news:
@@ -239,7 +239,7 @@ class Watcher:
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
             log.warning("a job has run for too long and was given up", upstream=job.upstream)
-            self._endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+            self._completion.ended(job, Ending(failed=True, pages=None, given_up=True))
 
     def _again(self, job: Job) -> None:
         if job.is_running:
@@ -262,7 +262,7 @@ class Watcher:
             return  # two follow it for a while
 
 
-def _let_go(job: Job, answer: tuple[AnswerHead, bytes]) -> None:
+def _let_go(job: Job, answer: tuple[ResponseHead, bytes]) -> None:
     if job.answer is answer:
         job.answer = None
 

@@ -21,7 +21,7 @@ from gateway.ledger import audit, keys, usage
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
-from gateway.limits.quotas import Standing, Used
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.keys import KeyRecord
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
@@ -42,7 +42,7 @@ def _kept(made: Made) -> None:
     """Whoever asked gets it as the answer."""
 
 
-class KeyAdmin:
+class KeyService:
     """Changes keys in the name of `actor`. `wall` is in seconds since the epoch; `random` gives random bytes."""
 
     def __init__(
@@ -213,7 +213,7 @@ class KeyAdmin:
         """
         return await self._ledger.read(keys.all_keys)
 
-    async def show(self, key_id: str) -> tuple[KeyRecord, Standing, Sequence[usage.Grant]]:
+    async def show(self, key_id: str) -> tuple[KeyRecord, AccountCounts, Sequence[usage.Grant]]:
         """One key of the ledger, how its account stands, and its grants.
 
         Raises:

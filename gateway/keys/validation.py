@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gateway.config.compile import compile_overrides
 from gateway.config.consistency import nearest
 from gateway.config.settings import LimitOverrides, Settings
-from gateway.ledger.keys import KeyProblem, NewKey
+from gateway.ledger.keys import KeyProblem, NewKeyRow
 from gateway.model.keys import KeyRecord
 
 DEFAULT: Final = "default"  # the value of a limit that is to be the profile's again
@@ -51,7 +51,7 @@ def plain_id(key_id: str, settings: Settings) -> str:
     return key_id
 
 
-def new_key(wanted: Wanted, settings: Settings, now: float) -> NewKey:
+def new_key(wanted: Wanted, settings: Settings, now: float) -> NewKeyRow:
     """A key to be made, as it is stored.
 
     Raises:
@@ -61,7 +61,7 @@ def new_key(wanted: Wanted, settings: Settings, now: float) -> NewKey:
     profile = _profile(wanted.profile, settings)
     limits = _merged({}, wanted.limits)
     _check_pages(limits, profile, settings)
-    return NewKey(
+    return NewKeyRow(
         key_id,
         profile,
         key_id if wanted.owner is None else _owner(wanted.owner),

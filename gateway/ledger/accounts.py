@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Insert, Row, Table, and_, bindparam, func, se
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.ledger.schema import accounts, grants, windows
-from gateway.limits.quotas import Standing, Used
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000
@@ -71,7 +71,7 @@ def lock(connection: Connection, account: str) -> bool:
     return connection.execute(_LOCK, {"of": account}).first() is not None
 
 
-def locked_standing(connection: Connection, account: str, now: float) -> Standing:
+def locked_standing(connection: Connection, account: str, now: float) -> AccountCounts:
     """Locks an account and tells how it stands; makes it when it is new.
 
     What was not there when the lock was asked for is not locked, though it may be there by now: so it is asked again.
@@ -85,13 +85,13 @@ def locked_standing(connection: Connection, account: str, now: float) -> Standin
     return locked_standing(connection, account, now)
 
 
-def standing_of(connection: Connection, account: str, now: float) -> Standing:
+def standing_of(connection: Connection, account: str, now: float) -> AccountCounts:
     """How an account stands, for those who only look."""
     standing = _read(connection, account, now)
     if standing is not None:
         return standing
     granted = connection.execute(select(_GRANTED), {"of": account, "now": int(now)}).scalar_one()
-    return Standing(granted=int(granted))
+    return AccountCounts(granted=int(granted))
 
 
 def change(connection: Connection, account: str, *, concurrent: int = 0, in_flight: int = 0) -> None:
@@ -114,11 +114,11 @@ def add_to_windows(connection: Connection, account: str, periods: tuple[int, int
     connection.execute(_ADD[connection.dialect.name], rows)
 
 
-def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> Standing:
+def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
     """What rows of an account say, each with the counts of one window, or of none."""
     used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
-    return Standing(
+    return AccountCounts(
         (first.tat or 0) / _MICROSECONDS,
         first.concurrent or 0,
         first.pages_in_flight or 0,
@@ -128,7 +128,7 @@ def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> Standing:
     )
 
 
-def _read(connection: Connection, account: str, now: float) -> Standing | None:
+def _read(connection: Connection, account: str, now: float) -> AccountCounts | None:
     day, month = day_of(now).period, month_of(now).period
     rows = connection.execute(_READ, {"of": account, "now": int(now), "day": day, "month": month}).all()
     return standing_in(rows, day, month) if rows else None

@@ -41,7 +41,7 @@ class Planned:
     check_url: str | None
 
 
-class Lease(NamedTuple):
+class DeliveryLease(NamedTuple):
     """The right to send one delivery: which, whose, and the number of the attempt."""
 
     id: str
@@ -52,7 +52,7 @@ class Lease(NamedTuple):
 class Due(NamedTuple):
     """A delivery that was claimed. `since` is when it became due, in seconds since the epoch; `status` the job's."""
 
-    lease: Lease
+    lease: DeliveryLease
     request_id: str
     owner: str
     url: str
@@ -62,7 +62,7 @@ class Due(NamedTuple):
     since: int
 
 
-class Outcome(NamedTuple):
+class DeliveryOutcome(NamedTuple):
     """What came of an attempt: the status of the answer, if there was one, and a word for what went wrong."""
 
     status: int | None
@@ -96,7 +96,7 @@ def drop(connection: Connection, upstream: str, request_id: str) -> None:
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:
-    """Forgets the webhook of a job whose id is another's now, for each id has one at most."""
+    """Deletes the old delivery of a request id that is used again: each id has one at most."""
     of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
     connection.execute(delete(deliveries).where(*of_job))
 
@@ -147,22 +147,22 @@ def claim_due(
     return [_claim(connection, row, me, until) for row in chosen.values()]
 
 
-def done(connection: Connection, lease: Lease, outcome: Outcome, now: float) -> bool:
+def done(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
     """Notes that it was delivered; false when the lease was lost."""
     return _end(connection, lease, outcome, {"state": DeliveryState.DELIVERED, "ended_at": int(now), **_FREE})
 
 
-def failed(connection: Connection, lease: Lease, outcome: Outcome, next_at: float) -> bool:
+def failed(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, next_at: float) -> bool:
     """Puts off the next attempt; false when the lease was lost."""
     return _end(connection, lease, outcome, {"leased_by": None, "next_at": int(next_at)})
 
 
-def dead(connection: Connection, lease: Lease, outcome: Outcome, now: float) -> bool:
+def dead(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
     """Gives it up; false when the lease was lost."""
     return _end(connection, lease, outcome, {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE})
 
 
-def release(connection: Connection, leases: Sequence[Lease], now: float) -> None:
+def release(connection: Connection, leases: Sequence[DeliveryLease], now: float) -> None:
     """Gives leases back whose attempts were broken off: they are due at once, and the attempts don't count."""
     for lease in sorted(leases):
         values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
@@ -262,13 +262,13 @@ def _claim(connection: Connection, row: Row[Any], me: str, until: float) -> Due:
     attempt = int(row.attempts) + 1
     values = {"leased_by": me, "next_at": int(until), "attempts": attempt}
     connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(values))
-    lease = Lease(row.id, me, attempt)
+    lease = DeliveryLease(row.id, me, attempt)
     return Due(
         lease, row.request_id, row.owner, row.url, row.destination, row.check_url, row.status, int(row.ended_at)
     )
 
 
-def _held(lease: Lease) -> tuple[Any, ...]:
+def _held(lease: DeliveryLease) -> tuple[Any, ...]:
     return (
         deliveries.c.id == lease.id,
         deliveries.c.leased_by == lease.by,
@@ -277,7 +277,7 @@ def _held(lease: Lease) -> tuple[Any, ...]:
     )
 
 
-def _end(connection: Connection, lease: Lease, outcome: Outcome, values: Mapping[str, Any]) -> bool:
+def _end(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, values: Mapping[str, Any]) -> bool:
     last = {"last_status": outcome.status, "last_error": outcome.error}
     return bool(connection.execute(update(deliveries).where(*_held(lease)).values({**last, **values})).rowcount)
 

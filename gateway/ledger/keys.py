@@ -33,7 +33,7 @@ class KeyProblem(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewKeyRow:
     """What a key is made of, but for its secret. Times are seconds since the epoch."""
 
     id: str
@@ -89,7 +89,7 @@ def one_key(connection: Connection, key_id: str) -> KeyRecord:
     return found[0]
 
 
-def create(connection: Connection, new: NewKey, digest: bytes, now: float) -> KeyRecord:
+def create(connection: Connection, new: NewKeyRow, digest: bytes, now: float) -> KeyRecord:
     """Makes a key with its first secret.
 
     Raises:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.ledger.turns import Turns
+from gateway.ledger.turns import AccountTurns
 
 
-class Places:
+class ConnectionPlaces:
     """`count` places of one event loop."""
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._turns: Turns[asyncio.Future[None]] = Turns(max(1, count // 2))
+        self._turns: AccountTurns[asyncio.Future[None]] = AccountTurns(max(1, count // 2))
 
     @asynccontextmanager
     async def one(self, account: str) -> AsyncIterator[None]:

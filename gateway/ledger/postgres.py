@@ -23,7 +23,7 @@ from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
-from gateway.ledger.places import Places
+from gateway.ledger.places import ConnectionPlaces
 from gateway.ledger.together import STATEMENTS
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class PostgresEngine:
             self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
         event.listen(self._engine.sync_engine, "checkout", self._look)
         event.listen(self._engine.sync_engine, "checkin", _note_use)
-        self._places = Places(_CONNECTIONS)
+        self._places = ConnectionPlaces(_CONNECTIONS)
         self._is_migrated = False
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
 from gateway.ledger.schema import Stage, accounts, reservations, usage
-from gateway.limits.quotas import Standing, Used, refuse_pages, refuse_submit, take_submit
+from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
 from gateway.model.caller import Profile
 from gateway.model.reasons import Denial
@@ -72,28 +72,28 @@ class RequestIdTaken(Exception):
     """The upstream gave two jobs one id."""
 
 
-class Outcome(NamedTuple):
+class StepOutcome(NamedTuple):
     """What came of a step: how the account stood before and stands after it, and why it was refused, if it was."""
 
-    before: Standing
-    after: Standing
+    before: AccountCounts
+    after: AccountCounts
     denial: Denial | None = None
 
 
-def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> Outcome:
+def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> StepOutcome:
     """Takes a submit's place: rate and concurrency, before its body. Times are seconds since the epoch."""
     standing, denial = _decide(connection, claim, now, lambda found: refuse_submit(profile, found, now))
     if denial is not None:
-        return Outcome(standing, standing, denial)
+        return StepOutcome(standing, standing, denial)
     tat = take_submit(profile, standing.tat, now)
     periods = day_of(now).period, month_of(now).period
     take_place(connection, claim.account, tat)
     add_to_windows(connection, claim.account, periods, Used(requests=1))
     connection.execute(_INSERT, _row_of(claim, periods, now, until))
-    return Outcome(standing, with_place(standing, tat))
+    return StepOutcome(standing, with_place(standing, tat))
 
 
-def with_place(standing: Standing, tat: float) -> Standing:
+def with_place(standing: AccountCounts, tat: float) -> AccountCounts:
     """How an account stands once a submit has taken its place, and its turn in the bucket."""
     return _plus(standing._replace(tat=tat, concurrent=standing.concurrent + 1), Used(requests=1))
 
@@ -106,7 +106,9 @@ class Ask(NamedTuple):
     mode: str
 
 
-def reserve(connection: Connection, claim: Claim, profile: Profile, ask: Ask, now: float, until: float) -> Outcome:
+def reserve(
+    connection: Connection, claim: Claim, profile: Profile, ask: Ask, now: float, until: float
+) -> StepOutcome:
     """Reserves the most pages that the job may cost.
 
     Raises:
@@ -120,17 +122,17 @@ def reserve(connection: Connection, claim: Claim, profile: Profile, ask: Ask, no
     if row is None or row.stage != Stage.ADMITTED:
         raise ReservationLost
     if denial is not None:
-        return Outcome(standing, standing, denial)
+        return StepOutcome(standing, standing, denial)
     change(connection, claim.account, in_flight=ask.pages)
     periods = day_of(now).period, month_of(now).period
     _move_requests(connection, row, periods)
     add_to_windows(connection, claim.account, periods, more)
     reserved = {"stage": Stage.RESERVED, "day": periods[0], "month": periods[1], "expires_at": int(until)}
     _set(connection, _RESERVE, claim.id, **ask._asdict(), **reserved)
-    return Outcome(standing, with_pages(standing, ask))
+    return StepOutcome(standing, with_pages(standing, ask))
 
 
-def with_pages(standing: Standing, ask: Ask) -> Standing:
+def with_pages(standing: AccountCounts, ask: Ask) -> AccountCounts:
     """How an account stands once the pages are reserved."""
     more = Used(pages=ask.pages, spend=ask.pages * ask.price)
     return _plus(standing._replace(pages_in_flight=standing.pages_in_flight + ask.pages), more)
@@ -261,8 +263,8 @@ def renew(connection: Connection, ids: list[str], until: float) -> None:
 
 
 def _decide(
-    connection: Connection, claim: Claim, now: float, refuse: Callable[[Standing], Denial | None]
-) -> tuple[Standing, Denial | None]:
+    connection: Connection, claim: Claim, now: float, refuse: Callable[[AccountCounts], Denial | None]
+) -> tuple[AccountCounts, Denial | None]:
     """Judges under the account's lock; before it refuses, it reclaims what others left of this account."""
     standing = locked_standing(connection, claim.account, now)
     denial = refuse(standing)
@@ -353,6 +355,6 @@ def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
     connection.execute(_ADD_USAGE[connection.dialect.name], values)
 
 
-def _plus(standing: Standing, more: Used) -> Standing:
+def _plus(standing: AccountCounts, more: Used) -> AccountCounts:
     day, month = (Used(*map(sum, zip(used, more, strict=True))) for used in (standing.day, standing.month))
     return standing._replace(day=day, month=month)

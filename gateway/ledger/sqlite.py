@@ -34,7 +34,7 @@ from sqlalchemy.pool import NullPool
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
-from gateway.ledger.turns import Turns
+from gateway.ledger.turns import AccountTurns
 from gateway.ledger.writeahead import MOST_BYTES, LogBound
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ class _Worker:
         self._is_durable = False
         self._file: _Identity = None
         self._log: _Identity = None
-        self._jobs: Turns[_Job] = Turns(1)
+        self._jobs: AccountTurns[_Job] = AccountTurns(1)
         self._changed = Condition()
         self._is_ending = False
         name = "ledger-writer" if writes else "ledger-reader"

@@ -27,9 +27,9 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import (
     Ask,
     Claim,
-    Outcome,
     RequestIdTaken,
     ReservationLost,
+    StepOutcome,
     reclaim,
     with_pages,
     with_place,
@@ -111,18 +111,18 @@ class Steps:
         self._ledger = ledger
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
-    async def admit(self, step: Admit) -> Outcome:
+    async def admit(self, step: Admit) -> StepOutcome:
         """Takes a submit's place; see reservations.admit."""
-        outcome: Outcome = await self._do(_ADMIT, step)
+        outcome: StepOutcome = await self._do(_ADMIT, step)
         return outcome
 
-    async def reserve(self, step: Reserve) -> Outcome:
+    async def reserve(self, step: Reserve) -> StepOutcome:
         """Reserves pages; see reservations.reserve.
 
         Raises:
             ReservationLost: its place was reclaimed.
         """
-        outcome: Outcome = await self._do(_RESERVE, step)
+        outcome: StepOutcome = await self._do(_RESERVE, step)
         return outcome
 
     async def accept(self, step: Accept) -> None:
@@ -207,22 +207,22 @@ def _locked(kind: _Kind, account: str, steps: Sequence[Any], connection: Connect
     return kind.several(connection, steps)
 
 
-def _admit_one(connection: Connection, step: Admit) -> Outcome:
+def _admit_one(connection: Connection, step: Admit) -> StepOutcome:
     return reservations.admit(connection, *step)
 
 
-def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[Outcome] | Again:
+def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepOutcome] | Again:
     if connection.dialect.name != "postgresql":
         return [_admit_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = together.look(connection, account, now)
-    standing, outcomes, taken = seen.standing, list[Outcome](), list[Claim]()
+    standing, outcomes, taken = seen.standing, list[StepOutcome](), list[Claim]()
     for step in steps:
         before, denial = standing, refuse_submit(step.profile, standing, now)
         if denial is None:
             standing = with_place(standing, take_submit(step.profile, standing.tat, now))
             taken.append(step.claim)
-        outcomes.append(Outcome(before, standing, denial))
+        outcomes.append(StepOutcome(before, standing, denial))
     if seen.is_overdue and len(taken) < len(steps):
         return Again.OVERDUE
     until = max(step.until for step in steps)
@@ -231,23 +231,23 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[Outco
     return outcomes
 
 
-def _reserve_one(connection: Connection, step: Reserve) -> Outcome:
+def _reserve_one(connection: Connection, step: Reserve) -> StepOutcome:
     return reservations.reserve(connection, *step)
 
 
-def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[Outcome] | Again:
+def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[StepOutcome] | Again:
     if connection.dialect.name != "postgresql":
         return [_reserve_one(connection, step) for step in steps]
     account, now = steps[0].claim.account, max(step.now for step in steps)
     seen = together.look(connection, account, now)
-    standing, outcomes, taken = seen.standing, list[Outcome](), list[tuple[str, Ask]]()
+    standing, outcomes, taken = seen.standing, list[StepOutcome](), list[tuple[str, Ask]]()
     for step in steps:
         spend = step.ask.pages * step.ask.price
         before, denial = standing, refuse_pages(step.profile, standing, step.ask.pages, spend, now)
         if denial is None:
             standing = with_pages(standing, step.ask)
             taken.append((step.claim.id, step.ask))
-        outcomes.append(Outcome(before, standing, denial))
+        outcomes.append(StepOutcome(before, standing, denial))
     if len(taken) < len(steps) and seen.is_overdue:
         return Again.OVERDUE
     until = max(step.until for step in steps)

@@ -20,7 +20,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Settled, expire, overdue
 from gateway.ledger.schema import counters
 from gateway.ledger.usage import standings
-from gateway.limits.quotas import Standing
+from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
 
 _TURN: Final = 1.0
@@ -39,7 +39,7 @@ class _Changes(NamedTuple):
     is_all: bool
 
 
-class Keeper:
+class LedgerSync:
     """Runs until it is cancelled. `wall` is in seconds since the epoch, `monotonic` is the clock of `uses`."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Keeper:
         *,
         changed: Callable[[list[KeyRecord]], None],
         settled: Callable[[Settled], None],
-        stand: Callable[[dict[str, Standing]], None],
+        stand: Callable[[dict[str, AccountCounts]], None],
         renew: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import standing_in
 from gateway.ledger.schema import accounts, grants, reservations, windows
-from gateway.limits.quotas import Standing
+from gateway.limits.quotas import AccountCounts
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000
@@ -158,7 +158,7 @@ STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
 class Seen(NamedTuple):
     """An account as it was looked at: what it stood at, which version of it that was, whether something is over."""
 
-    standing: Standing
+    standing: AccountCounts
     version: str
     is_overdue: bool
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class AccountTurns(Generic[T]):
     """Waits of accounts, each account's own in their order. `share` is how many of one may run at once."""
 
     def __init__(self, share: int) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, union, updat
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.schema import accounts, grants, reservations, usage, windows
-from gateway.limits.quotas import Standing, Used
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
 
@@ -35,7 +35,7 @@ def used_since(
     return [UsedOnDay(*row) for row in reversed(rows)]
 
 
-def standings(connection: Connection, now: float, most: int) -> dict[str, Standing]:
+def standings(connection: Connection, now: float, most: int) -> dict[str, AccountCounts]:
     """How the accounts stand that this month has seen, or that have something in flight, some at once.
 
     It is for metrics, so without the submit bucket. The accounts are looked for where there are few of them: many may
@@ -67,7 +67,7 @@ def standings(connection: Connection, now: float, most: int) -> dict[str, Standi
         .limit(most)
     )  # fmt: skip
     return {
-        row.account: Standing(
+        row.account: AccountCounts(
             0.0,
             row.concurrent,
             row.pages_in_flight,

@@ -1,4 +1,4 @@
-"""GCRA, the leaky bucket as a meter: pure arithmetic on one number.
+"""The rate limit: a token bucket, kept as GCRA does it, pure arithmetic on one number.
 
 A bucket is its theoretical arrival time (TAT): the moment, in seconds of the caller's clock, at which it would be
 empty of debt. It costs one float per subject and needs no timer: an old TAT is a full bucket.

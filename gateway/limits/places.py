@@ -13,7 +13,7 @@ from gateway.model.reasons import Denial, Reason
 _RETRY: Final = 5
 
 
-class Places:
+class Concurrency:
     """How many requests each account has under way; an account that has none is not remembered."""
 
     __slots__ = ("_taken",)

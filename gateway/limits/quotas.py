@@ -27,7 +27,7 @@ class Used(NamedTuple):
     spend: int = 0
 
 
-class Standing(NamedTuple):
+class AccountCounts(NamedTuple):
     """The counts of an account at one moment.
 
     `tat` is the submit bucket's, in seconds since the epoch; `granted` are the pages that grants add to the budgets
@@ -68,13 +68,13 @@ def take_submit(profile: Profile, tat: float, now: float) -> float:
     return take(_believable(tat, now, rate), now, 1, rate)
 
 
-def wait_for_submit(profile: Profile, standing: Standing, now: float) -> float:
+def wait_for_submit(profile: Profile, standing: AccountCounts, now: float) -> float:
     """Seconds until the rate allows another submit; 0.0 when it does now."""
     rate = per_minute(profile.requests_per_minute)
     return wait_for(_believable(standing.tat, now, rate), now, 1, rate)
 
 
-def refuse_submit(profile: Profile, standing: Standing, now: float) -> Denial | None:
+def refuse_submit(profile: Profile, standing: AccountCounts, now: float) -> Denial | None:
     """Decides a submit by its head alone; None lets it in."""
     wait = wait_for_submit(profile, standing, now)
     if wait:
@@ -89,14 +89,14 @@ def refuse_submit(profile: Profile, standing: Standing, now: float) -> Denial | 
     return exhausted
 
 
-def refuse_pages(profile: Profile, standing: Standing, pages: int, spend: int, now: float) -> Denial | None:
+def refuse_pages(profile: Profile, standing: AccountCounts, pages: int, spend: int, now: float) -> Denial | None:
     """Decides a submit by the most pages that it may cost; its request itself is counted already."""
     if standing.pages_in_flight + pages > profile.pages_in_flight:
         return _in_flight(profile, standing, pages)
     return _refuse_budget(profile, standing, Used(pages=pages, spend=spend), now)
 
 
-def budgets_of(profile: Profile, standing: Standing, now: float) -> list[Limit]:
+def budgets_of(profile: Profile, standing: AccountCounts, now: float) -> list[Limit]:
     """The limits that have a calendar window."""
     day, month = day_of(now), month_of(now)
     granted = standing.granted
@@ -110,7 +110,7 @@ def budgets_of(profile: Profile, standing: Standing, now: float) -> list[Limit]:
     return [Limit(name, limit, used, w.end, w.seconds) for name, limit, used, w in rows if limit is not None]
 
 
-def limits_of(profile: Profile, standing: Standing, now: float) -> list[Limit]:
+def limits_of(profile: Profile, standing: AccountCounts, now: float) -> list[Limit]:
     """All limits of an account that are counted, the submit rate first."""
     rate = per_minute(profile.requests_per_minute)
     debt = min(max(0.0, _believable(standing.tat, now, rate) - now), rate.burst / rate.per_second)
@@ -123,18 +123,18 @@ def limits_of(profile: Profile, standing: Standing, now: float) -> list[Limit]:
     ]
 
 
-def ratios_of(profile: Profile, standing: Standing, now: float) -> dict[str, float]:
+def ratios_of(profile: Profile, standing: AccountCounts, now: float) -> dict[str, float]:
     """The share of each limit that is used."""
     return {limit.name: limit.ratio for limit in limits_of(profile, standing, now)}
 
 
-def soft_limits(profile: Profile, standing: Standing, now: float) -> frozenset[str]:
+def soft_limits(profile: Profile, standing: AccountCounts, now: float) -> frozenset[str]:
     """The names of the budgets of which soft_limit or more is used."""
     budgets = budgets_of(profile, standing, now)
     return frozenset(limit.name for limit in budgets if limit.ratio >= profile.soft_limit)
 
 
-def rate_limit_lines(profile: Profile, standing: Standing, now: float) -> tuple[bytes, ...]:
+def rate_limit_lines(profile: Profile, standing: AccountCounts, now: float) -> tuple[bytes, ...]:
     """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), and which soft limits are crossed."""
     shown = [limit for limit in limits_of(profile, standing, now) if limit.window and limit.name != "spend_per_month"]
     policies = [f'"{limit.name}";q={limit.limit};w={limit.window}' for limit in shown]
@@ -149,7 +149,7 @@ def rate_limit_lines(profile: Profile, standing: Standing, now: float) -> tuple[
     return tuple(line.encode("ascii") for line in lines)
 
 
-def _in_flight(profile: Profile, standing: Standing, pages: int) -> Denial:
+def _in_flight(profile: Profile, standing: AccountCounts, pages: int) -> Denial:
     detail = (
         f"{standing.pages_in_flight} pages of this account are being converted; {pages} more would be over "
         f"{profile.pages_in_flight} (pages_in_flight)."
@@ -157,7 +157,7 @@ def _in_flight(profile: Profile, standing: Standing, pages: int) -> Denial:
     return Denial(Reason.TOO_MANY_PAGES_IN_FLIGHT, detail, retry_after=_RETRY_IN_FLIGHT)
 
 
-def _refuse_budget(profile: Profile, standing: Standing, more: Used, now: float) -> Denial | None:
+def _refuse_budget(profile: Profile, standing: AccountCounts, more: Used, now: float) -> Denial | None:
     costs = {"pages": more.pages, "requests": more.requests, "spend": more.spend}
     for limit in budgets_of(profile, standing, now):
         kind = limit.name.partition("_")[0]

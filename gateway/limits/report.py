@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.limits.prices import MILLION
-from gateway.limits.quotas import Limit, Standing, Used, limits_of, soft_limits
+from gateway.limits.quotas import AccountCounts, Limit, Used, limits_of, soft_limits
 from gateway.model.caller import Profile
 from gateway.model.request import Permit
 
 _SPEND: Final = "spend_per_month"
 
 
-def limits_report(profile: Profile, standing: Standing, now: float) -> dict[str, Any]:
+def limits_report(profile: Profile, standing: AccountCounts, now: float) -> dict[str, Any]:
     """All limits by name: those that are counted with what is used and left, and those of each single request."""
     crossed = soft_limits(profile, standing, now)
     counted = {limit.name: _row(limit, is_soft=limit.name in crossed) for limit in limits_of(profile, standing, now)}
@@ -34,7 +34,7 @@ def _row(limit: Limit, *, is_soft: bool) -> dict[str, Any]:
     return values
 
 
-def account_report(permit: Permit, standing: Standing, now: float) -> dict[str, Any]:
+def account_report(permit: Permit, standing: AccountCounts, now: float) -> dict[str, Any]:
     """Id, owner, profile, scopes and limits; `now` is in seconds since the epoch."""
     identity, profile = permit.identity, permit.profile
     ends = identity.expires_at if identity else None

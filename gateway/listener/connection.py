@@ -32,7 +32,7 @@ from gateway.http.headers import MOST_HEAD_BYTES
 from gateway.http.parser_faults import body_too_slow, ends_in_http_1_0, head_too_slow, is_whole_head, parser_fault
 from gateway.listener.backlog import Backlog
 from gateway.listener.coding import Coding
-from gateway.listener.parser_bypass import Bypass
+from gateway.listener.parser_bypass import ParserBypass
 from gateway.model.caller import Peer
 from gateway.model.networks import household
 from gateway.model.reasons import Reason
@@ -171,7 +171,7 @@ class ClientConnection(RequestHandler):
         self._more_body = Signal()
         self._drive: Drive | None = None
         self._body: StreamReader | None = None
-        self._bypass = Bypass()
+        self._bypass = ParserBypass()
         self._reading_body = False
         self._in_head = False
         self._is_between = True

@@ -13,7 +13,7 @@ from typing import Never
 from aiohttp import web
 
 from gateway.aio.iteration import Iteration
-from gateway.aio.sweep import Pace
+from gateway.aio.sweep import DeadlineSweep
 from gateway.auth.certificates import read_certificate
 from gateway.config.state import Live, State
 from gateway.listener.accept import Acceptor, Door
@@ -32,7 +32,7 @@ class Connections:
         self,
         live: Live,
         serve: Serve,
-        pace: Pace,
+        pace: DeadlineSweep,
         wall: Callable[[], float],
         iteration: Iteration,
         client_ca: str | None = None,

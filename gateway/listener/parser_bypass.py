@@ -11,7 +11,7 @@ _END: Final = b"\r\n\r\n"
 _LEAST: Final = 65_536  # bytes; for less, the new parser that the next request needs costs more than is saved
 
 
-class Bypass:
+class ParserBypass:
     """Counts for one connection. `left` is how many of the next bytes pass the parser by."""
 
     __slots__ = ("_before_body", "_given", "_length", "left")

@@ -181,7 +181,7 @@ class Named:
         yield family
 
 
-class KeySets(Protocol):
+class KeySetsShown(Protocol):
     """The keys of token issuers, as far as metrics go."""
 
     @property
@@ -195,7 +195,7 @@ class KeySets(Protocol):
 class KeySetMetrics:
     """How old the keys of token issuers are, and how their fetches went."""
 
-    def __init__(self, key_sets: KeySets) -> None:
+    def __init__(self, key_sets: KeySetsShown) -> None:
         self._key_sets = key_sets
 
     def collect(self) -> Iterator[Metric]:

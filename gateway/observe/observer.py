@@ -9,7 +9,7 @@ from gateway.model.reasons import REFUSALS, Reason
 from gateway.model.request import Exchange
 from gateway.observe.log import LogStream, is_enabled
 from gateway.observe.metrics import RequestMetrics
-from gateway.observe.refusal_sampling import Strangers, Sum
+from gateway.observe.refusal_sampling import RefusalSampling, Sum
 from gateway.observe.request_log import level_of, request_event
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ class Observer:
         self.level = level
         self._now = now
         self._refused = refused
-        self._strangers = Strangers()
+        self._strangers = RefusalSampling()
 
     def began(self) -> None:
         """Counts a request as being handled."""

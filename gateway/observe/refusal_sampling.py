@@ -26,7 +26,7 @@ class Sum(NamedTuple):
     reasons: dict[str, int]
 
 
-class Strangers:
+class RefusalSampling:
     """The refusals of strangers by address; times are in seconds of any clock."""
 
     def __init__(self) -> None:

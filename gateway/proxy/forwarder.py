@@ -10,19 +10,19 @@ from typing import Final, NamedTuple, Protocol
 
 from aiohttp.streams import StreamReader
 
-from gateway.authorize.caller import Passage
+from gateway.authorize.caller import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Delivery, Permit, Trace
 from gateway.model.routes import Kind
-from gateway.proxy.streaming import Collected, Download, Watch
+from gateway.proxy.streaming import Collected, Download, ResponseWatch
 from gateway.proxy.upload import Inspection, Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.heads import Framing, client_head, led_to_us, upstream_head
+from gateway.upstream.heads import BodyFraming, client_head, led_to_us, upstream_head
 from gateway.upstream.pool import Pool, Upstreams
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
@@ -43,13 +43,13 @@ class Submit(Inspection, Protocol):
         """Whether the end of the body went upstream."""
 
     def refused(self) -> None:
-        """Takes note of an answer that is no 2xx."""
+        """Called when the upstream refused the job (status 300 or more)."""
 
     async def answered(self, content: bytes, check_url: str | None) -> None:
         """Takes a 2xx answer, and where its client will ask, before it sees it. Raises Refused and UpstreamFailed."""
 
 
-class Order(NamedTuple):
+class Forwarding(NamedTuple):
     """One request to carry: who waits for it, what may be sent where, and the record of how it went.
 
     `submit` belongs to requests that start jobs, `job` to those that are of one; `inspection` looks into the body of
@@ -58,7 +58,7 @@ class Order(NamedTuple):
 
     client: ClientConnection
     body: StreamReader
-    passage: Passage
+    prepared: PreparedRequest
     trace: Trace
     delivery: Delivery
     submit: Submit | None = None
@@ -72,14 +72,14 @@ class Onlooker(Protocol):
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was looked at before, and said that such a job still runs."""
 
-    def watch(self, job: Job) -> Watch:
+    def watch(self, job: Job) -> ResponseWatch:
         """What looks at one answer."""
 
 
-Again = Callable[[Passage, ClientConnection], Permit]
+Again = Callable[[PreparedRequest, ClientConnection], Permit]
 
 
-class Courier:
+class Forwarder:
     """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header.
 
     `again` judges a request once more that has waited.
@@ -99,7 +99,7 @@ class Courier:
         self._clock = clock
         self._date = date
 
-    async def forward(self, order: Order) -> None:
+    async def forward(self, order: Forwarding) -> None:
         """Sends the request, waits for the answer, passes it on.
 
         Raises:
@@ -107,7 +107,7 @@ class Courier:
             ClientGone: the client left before its part was over.
             UpstreamFailed: with delivery.status at 0 when the client can still be told.
         """
-        pool = self._upstreams.pool_of(order.passage.target)
+        pool = self._upstreams.pool_of(order.prepared.target)
         upstream, upload = await self._ask_safely(order, pool)
         try:
             if order.submit is None:  # a job that the upstream has taken is told of, whatever became of its sender
@@ -120,56 +120,58 @@ class Courier:
             order.delivery.ended = self._clock()
         pool.give_back(upstream, order.delivery.ended)
 
-    def look_again(self, order: Order) -> None:
+    def look_again(self, order: Forwarding) -> None:
         """Judges a request once more, if it has waited for so long that what was found of it is not good any more.
 
         Raises:
             Refused: it would not be let in now.
         """
-        if self._clock() >= order.passage.good_until:
-            self._again(order.passage, order.client)
+        if self._clock() >= order.prepared.good_until:
+            self._again(order.prepared, order.client)
 
-    def share(self, order: Order, answer: AnswerHead, content: bytes) -> None:
+    def share(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
         """Passes on a whole answer that was asked for once, for all who waited for it."""
-        closes = order.client.must_close(order.passage.fields, order.body)
-        self._send_whole(order, answer, Framing(len(content), False, closes), content)
+        closes = order.client.must_close(order.prepared.fields, order.body)
+        self._send_whole(order, answer, BodyFraming(len(content), False, closes), content)
         order.delivery.is_unfinished = order.job is not None and order.job.is_running
         order.client.is_last = closes
 
-    async def _ask_safely(self, order: Order, pool: Pool) -> tuple[UpstreamConnection, Upload]:
+    async def _ask_safely(self, order: Forwarding, pool: Pool) -> tuple[UpstreamConnection, Upload]:
         """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
         delivery = order.delivery
-        upstream = None if order.passage.fields.has_body else pool.take_idle(self._clock())
+        upstream = None if order.prepared.fields.has_body else pool.take_idle(self._clock())
         if upstream is not None:
             delivery.connection = "reused"
             try:
                 return await self._ask(order, pool, upstream)
             except UpstreamBrokeOff as failure:
-                if failure.arrived or order.passage.method not in _SAFE:
+                if failure.arrived or order.prepared.method not in _SAFE:
                     raise
                 delivery.retried = True
         upstream = await pool.connect()
         delivery.connection = "new"
         return await self._ask(order, pool, upstream)
 
-    async def _ask(self, order: Order, pool: Pool, upstream: UpstreamConnection) -> tuple[UpstreamConnection, Upload]:
+    async def _ask(
+        self, order: Forwarding, pool: Pool, upstream: UpstreamConnection
+    ) -> tuple[UpstreamConnection, Upload]:
         """Sends the request and waits for its answer's head; some of the body may not be sent by then."""
-        client, passage, delivery = order.client, order.passage, order.delivery
+        client, prepared, delivery = order.client, order.prepared, order.delivery
         inspection = order.submit or order.inspection
         ready = partial(self.look_again, order)
-        upload = Upload(client, order.body, passage, upstream, delivery, inspection, ready)
+        upload = Upload(client, order.body, prepared, upstream, delivery, inspection, ready)
         try:
             delivery.started = delivery.started or self._clock()
             self.look_again(order)  # a connection may have taken seconds to come
             upstream.ask(
-                upstream_head(passage.opening, order.trace),
-                passage.body_length,
-                bodiless=passage.method == "HEAD",
+                upstream_head(prepared.opening, order.trace),
+                prepared.body_length,
+                bodiless=prepared.method == "HEAD",
                 of=client.household,
             )
-            if passage.fields.has_body:
+            if prepared.fields.has_body:
                 await upload.run()
-            client.expect(passage.target.read_timeout, _silence)
+            client.expect(prepared.target.read_timeout, _silence)
             await upstream.answered
             if upstream.failure is not None:
                 raise upstream.failure
@@ -178,19 +180,23 @@ class Courier:
             raise
         return upstream, upload
 
-    async def _pass_on(self, order: Order, upstream: UpstreamConnection, upload: Upload) -> None:
-        client, passage, answer = order.client, order.passage, upstream.head
+    async def _pass_on(self, order: Forwarding, upstream: UpstreamConnection, upload: Upload) -> None:
+        client, prepared, answer = order.client, order.prepared, upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        closes = client.must_close(passage.fields, order.body)
-        framing = _framing(passage, answer, closes)
+        closes = client.must_close(prepared.fields, order.body)
+        framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
             order.submit.refused()
-        if passage.permit.route.kind is Kind.SUBMIT and answer.status < _FIRST_NOT_GOOD and passage.method != "HEAD":
-            client.expect(passage.target.read_timeout, _silence)
+        if (
+            prepared.permit.route.kind is Kind.SUBMIT
+            and answer.status < _FIRST_NOT_GOOD
+            and prepared.method != "HEAD"
+        ):
+            client.expect(prepared.target.read_timeout, _silence)
             content = await _accepted(order, upstream, answer)
-            self._send_whole(order, answer, Framing(len(content), chunked=False, closes=closes), content)
-        elif upstream.is_answered and not framing.chunked and not _is_rewritten(passage, answer):
+            self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
+        elif upstream.is_answered and not framing.chunked and not _is_rewritten(prepared, answer):
             content = b"".join(upstream.held)
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
@@ -200,15 +206,17 @@ class Courier:
             await self._stream(order, upstream, upload, framing)
         client.is_last = framing.closes
 
-    async def _stream(self, order: Order, upstream: UpstreamConnection, upload: Upload, framing: Framing) -> None:
+    async def _stream(
+        self, order: Forwarding, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
+    ) -> None:
         """Passes the answer on as it comes; what the upstream still needs of the body goes up beside it."""
-        client, passage, answer = order.client, order.passage, upstream.head
+        client, prepared, answer = order.client, order.prepared, upstream.head
         if answer is None:  # pragma: no cover -- as in _pass_on
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
         order.delivery.status = answer.status
-        download = Download(client, upstream, order.delivery, passage.target.read_timeout, chunked=framing.chunked)
+        download = Download(client, upstream, order.delivery, prepared.target.read_timeout, chunked=framing.chunked)
         watch = download.watch = self._watch(order, answer)
-        if _is_rewritten(passage, answer):
+        if _is_rewritten(prepared, answer):
             download.rewriter = _rewriter(order)
         asked_at = _asked_now(order, watch, self._clock())
         if upstream.wants_body:
@@ -219,14 +227,14 @@ class Courier:
             upload.stop()
         _learnt(order, watch, asked_at)
 
-    async def _look_at(self, order: Order, answer: AnswerHead, content: bytes) -> None:
+    async def _look_at(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
         """Looks at a whole answer."""
         job = order.job
         if job is None:
             return
         if answer.status == _OK and job.is_running and self._onlooker.is_unfinished(job, content):
             order.delivery.is_unfinished = True
-            if order.passage.asked == job.target:
+            if order.prepared.asked == job.target:
                 job.asked_at, job.misses, job.unread = self._clock(), 0, 0
             return
         watch = self._watch(order, answer)
@@ -238,10 +246,10 @@ class Courier:
             order.delivery.is_unfinished = watch.is_unfinished
             _learnt(order, watch, asked_at)
 
-    def _watch(self, order: Order, answer: AnswerHead) -> Watch | None:
+    def _watch(self, order: Forwarding, answer: ResponseHead) -> ResponseWatch | None:
         """What looks at this answer, if it may tell anything new of a job."""
-        job, passage = order.job, order.passage
-        if job is None or not job.is_open or passage.method != "GET" or passage.asked != job.target:
+        job, prepared = order.job, order.prepared
+        if job is None or not job.is_open or prepared.method != "GET" or prepared.asked != job.target:
             return None  # what is answered elsewhere, such as under another operation, says nothing of the job
         if answer.status != _OK:
             return None
@@ -249,31 +257,31 @@ class Courier:
         watch.begin(answer)
         return watch
 
-    def _send_whole(self, order: Order, answer: AnswerHead, framing: Framing, content: bytes) -> None:
+    def _send_whole(self, order: Forwarding, answer: ResponseHead, framing: BodyFraming, content: bytes) -> None:
         if order.client.is_gone:
             return
         order.delivery.status = answer.status
         order.delivery.sent = len(content)
         order.client.send(self._client_head(order, answer, framing) + content)
 
-    def _client_head(self, order: Order, answer: AnswerHead, framing: Framing) -> bytes:
+    def _client_head(self, order: Forwarding, answer: ResponseHead, framing: BodyFraming) -> bytes:
         if answer.leads:
-            answer = led_to_us(answer, order.passage.target, order.passage.origin)
-        head = client_head(answer, framing, order.trace.request_id, order.passage.permit.route.kind, self._date)
+            answer = led_to_us(answer, order.prepared.target, order.prepared.origin)
+        head = client_head(answer, framing, order.trace.request_id, order.prepared.permit.route.kind, self._date)
         if order.submit is None or not order.submit.lines:
             return head
         return b"\r\n".join((head[:-4], *order.submit.lines)) + b"\r\n\r\n"
 
 
-def _framing(passage: Passage, answer: AnswerHead, closes: bool) -> Framing:
-    is_rewritten = _is_rewritten(passage, answer)  # how long it will be is known at its end
-    if not is_rewritten and (passage.method == "HEAD" or answer.length is not None):
-        return Framing(answer.stated, False, closes)
-    chunked = passage.fields.http_1_1
-    return Framing(None, chunked, closes or not chunked)
+def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> BodyFraming:
+    is_rewritten = _is_rewritten(prepared, answer)  # how long it will be is known at its end
+    if not is_rewritten and (prepared.method == "HEAD" or answer.length is not None):
+        return BodyFraming(answer.stated, False, closes)
+    chunked = prepared.fields.http_1_1
+    return BodyFraming(None, chunked, closes or not chunked)
 
 
-def _asked_now(order: Order, watch: Watch | None, now: float) -> float:
+def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> float:
     """Notes that the job's state is being learnt, so that nobody else has to ask; when it was learnt before."""
     job = order.job
     if job is None or watch is None:
@@ -282,17 +290,17 @@ def _asked_now(order: Order, watch: Watch | None, now: float) -> float:
     return before
 
 
-def _learnt(order: Order, watch: Watch | None, asked_at: float) -> None:
+def _learnt(order: Forwarding, watch: ResponseWatch | None, asked_at: float) -> None:
     """Takes that back when the answer told nothing: its client may have brought that about."""
     if order.job is not None and watch is not None and not (watch.is_final or watch.is_unfinished):
         order.job.asked_at = asked_at
 
 
-def _is_rewritten(passage: Passage, answer: AnswerHead) -> bool:
-    return passage.permit.route.rewrites and passage.method != "HEAD" and answer.length != 0
+def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
+    return prepared.permit.route.rewrites and prepared.method != "HEAD" and answer.length != 0
 
 
-async def _accepted(order: Order, upstream: UpstreamConnection, answer: AnswerHead) -> bytes:
+async def _accepted(order: Forwarding, upstream: UpstreamConnection, answer: ResponseHead) -> bytes:
     """The answer that starts a job, as its client gets it, once the job's owner is known for good."""
     if order.submit is not None and not order.submit.is_released:
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
@@ -302,19 +310,19 @@ async def _accepted(order: Order, upstream: UpstreamConnection, answer: AnswerHe
     return public.answer
 
 
-def _public(content: bytes, answer: AnswerHead, order: Order) -> PublicAnswer:
+def _public(content: bytes, answer: ResponseHead, order: Forwarding) -> PublicAnswer:
     if any(name == b"content-encoding" for name, _ in answer.headers):
         raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
-    passage = order.passage
-    if passage.shape is None:  # pragma: no cover -- a configuration with a route of an unknown shape is refused
+    prepared = order.prepared
+    if prepared.shape is None:  # pragma: no cover -- a configuration with a route of an unknown shape is refused
         return PublicAnswer(content, None)
-    return public_answer(content, passage.origin, passage.permit.path, passage.shape)
+    return public_answer(content, prepared.origin, prepared.permit.path, prepared.shape)
 
 
-def _rewriter(order: Order) -> UrlRewriter:
-    target = order.passage.target
+def _rewriter(order: Forwarding) -> UrlRewriter:
+    target = order.prepared.target
     old = f"{target.scheme}://{target.authority}/"
-    return UrlRewriter(old.encode("ascii"), order.passage.origin.encode("ascii") + b"/")
+    return UrlRewriter(old.encode("ascii"), order.prepared.origin.encode("ascii") + b"/")
 
 
 def _silence() -> UpstreamTimeout:

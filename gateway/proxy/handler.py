@@ -23,10 +23,10 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.admission.admission import Admission
-from gateway.admission.unverified_bodies import Unvouched
-from gateway.audit.trail import Trail
+from gateway.admission.unverified_bodies import UnverifiedBodies
+from gateway.audit.trail import AuditTrail
 from gateway.auth.validity import check_condition
-from gateway.authorize.caller import Acquaintance, Passage, RequestLine, make_passage, make_permit, meet
+from gateway.authorize.caller import Caller, PreparedRequest, RequestLine, make_permit, prepare_request, read_caller
 from gateway.authorize.login import Evidence, Login
 from gateway.config.state import ALIVE, Live, State
 from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
@@ -34,7 +34,7 @@ from gateway.http.headers import origin_form, read_target
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
 from gateway.jobs.job import Job
-from gateway.limits.places import Places
+from gateway.limits.places import Concurrency
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
 from gateway.listener.connection import ClientConnection, Request
@@ -44,8 +44,8 @@ from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
-from gateway.proxy.forwarder import Again, Courier, Order
-from gateway.proxy.job_access import JobDesk, is_read, is_seen, may_share, shape_of
+from gateway.proxy.forwarder import Again, Forwarder, Forwarding
+from gateway.proxy.job_access import JobAccess, is_read, is_seen, may_share, shape_of
 from gateway.proxy.job_in_body import NamesNone
 from gateway.proxy.request_body import whole_body
 from gateway.proxy.streaming import drain
@@ -62,7 +62,7 @@ _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
 
-class Parts(NamedTuple):
+class HandlerParts(NamedTuple):
     """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
 
     `again` judges a request once more that has waited.
@@ -73,16 +73,16 @@ class Parts(NamedTuple):
     admission: Admission
     spool: Spool
     counter: PageCounter
-    courier: Courier
+    forwarder: Forwarder
     again: Again
     observer: Observer
     date: Callable[[], bytes]
     uses: dict[tuple[str, int], float]
-    jobs: JobDesk
+    jobs: JobAccess
     webhooks: Planning
     receiver: Receiver
-    unvouched: Unvouched
-    trail: Trail
+    unverified: UnverifiedBodies
+    trail: AuditTrail
 
 
 class Handler:
@@ -91,17 +91,17 @@ class Handler:
     `clock` is the loop's, in seconds; `new_id` gives 32 hexadecimal digits.
     """
 
-    def __init__(self, parts: Parts, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+    def __init__(self, parts: HandlerParts, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
         self._parts = parts
         self._live = parts.live
-        self._courier = parts.courier
+        self._forwarder = parts.forwarder
         self._observer = parts.observer
         self._clock = clock
         self._new_id = new_id
         self._date = parts.date
         self._uses = parts.uses
         self._polls = Polls()
-        self._places = Places()
+        self._places = Concurrency()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
@@ -136,22 +136,22 @@ class Handler:
         exchange.trace = trace_of(exchange.request_id, caller.request_id, caller.passed_on, self._new_id)
         exchange.request_id = caller.request_id or exchange.request_id
 
-        passage = caller.passage
-        if passage is None or not passage.is_for(request.method, request.path, exchange.started):
-            passage = caller.passage = await self._permit(state, caller, client, request, exchange)
-        permit = passage.permit
+        prepared = caller.prepared
+        if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
+            prepared = caller.prepared = await self._permit(state, caller, client, request, exchange)
+        permit = prepared.permit
         exchange.keep_alive = caller.fields.keep_alive
         exchange.route = permit.route.label
         identity = permit.identity
         if identity is not None:
             exchange.key_id = identity.key_id
             exchange.authentication = identity.label
-            if passage.use is not None:
-                self._uses[passage.use] = exchange.started
+            if prepared.use is not None:
+                self._uses[prepared.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        job = caller.job_for(passage)
-        order = Order(client, body, passage, exchange.trace, delivery, None, job)
+        job = caller.job_for(prepared)
+        order = Forwarding(client, body, prepared, exchange.trace, delivery, None, job)
         kind = permit.route.kind
         if kind is Kind.SUBMIT:
             await self._submit(state, order)
@@ -172,11 +172,11 @@ class Handler:
     async def _permit(
         self,
         state: State,
-        caller: Acquaintance,
+        caller: Caller,
         client: ClientConnection,
         request: RawRequestMessage,
         exchange: Exchange,
-    ) -> Passage:
+    ) -> PreparedRequest:
         """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
         host, target = origin_form(request.path)
         caller = caller.addressed_to(host)
@@ -204,7 +204,7 @@ class Handler:
         permit = make_permit(state, rule, path, query, caller.address, identity)
         check_length(fields.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
-        return make_passage(
+        return prepare_request(
             state,
             caller,
             line,
@@ -219,38 +219,38 @@ class Handler:
         soonest = min((end for end in ends if end is not None), default=None)
         return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._parts.admission.wall())
 
-    def _take_poll(self, passage: Passage, now: float) -> None:
-        polls_per_minute = passage.permit.profile.polls_per_minute
-        wait = self._polls.take(passage.subject, now, polls_per_minute)
+    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
+        polls_per_minute = prepared.permit.profile.polls_per_minute
+        wait = self._polls.take(prepared.subject, now, polls_per_minute)
         if wait is not None:
             detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
-    async def _submit(self, state: State, order: Order) -> None:
+    async def _submit(self, state: State, order: Forwarding) -> None:
         """Steps 7 to 9 of a submit: a place, the body, the pages before its end; given back on every path."""
-        permit = order.passage.permit
+        permit = order.prepared.permit
         parts = self._parts
         lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
-        boundary = order.passage.boundary or b""
-        shape = shape_of(order.passage)
+        boundary = order.prepared.boundary or b""
+        shape = shape_of(order.prepared)
         rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
         body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
-        passage = order.passage
-        took = partial(parts.jobs.took, passage)
-        intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.endings.checkpoints)
-        again = partial(parts.again, passage, order.client)
+        prepared = order.prepared
+        took = partial(parts.jobs.took, prepared)
+        intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.completion.checkpoints)
+        again = partial(parts.again, prepared, order.client)
         submission = Submission(lease, body, again, state.pricing, intake)
         try:
-            await self._courier.forward(order._replace(submit=submission))
+            await self._forwarder.forward(order._replace(submit=submission))
         except Refused as refused:
             raise Refused(replace(refused.denial, lines=lease.lines)) from None
         finally:
             submission.close()
 
-    async def _serve_other(self, order: Order, now: float) -> None:
+    async def _serve_other(self, order: Forwarding, now: float) -> None:
         """Steps 7 to 9 of what names no job in its target."""
-        permit = order.passage.permit
-        self._take_poll(order.passage, now)
+        permit = order.prepared.permit
+        self._take_poll(order.prepared, now)
         if permit.route.kind is not Kind.PLAIN:
             await self._serve_named_in_body(order)
         elif not permit.route.is_ours:
@@ -262,105 +262,105 @@ class Handler:
         else:
             await self._receive_webhook(order)
 
-    async def _forward_plain(self, order: Order) -> None:
+    async def _forward_plain(self, order: Forwarding) -> None:
         """Forwards what has to do with no job, so many at once for each account."""
-        account = order.passage.subject
-        denial = self._places.take(account, order.passage.permit.profile)
+        account = order.prepared.subject
+        denial = self._places.take(account, order.prepared.permit.profile)
         if denial is not None:
             raise Refused(denial)
         try:
-            await self._courier.forward(order)
+            await self._forwarder.forward(order)
         finally:
             self._places.give_back(account)
 
-    async def _serve_job(self, state: State, caller: Acquaintance, order: Order, now: float) -> None:
+    async def _serve_job(self, state: State, caller: Caller, order: Forwarding, now: float) -> None:
         """Steps 7 to 10 of what is asked of a job: only its owner may, and may wait here for its end."""
-        passage, jobs, job = order.passage, self._parts.jobs, order.job
-        self._take_poll(passage, now)
+        prepared, jobs, job = order.prepared, self._parts.jobs, order.job
+        self._take_poll(prepared, now)
         if job is None:
-            job = await jobs.own(caller, passage)
+            job = await jobs.own(caller, prepared)
             order = order._replace(job=job)
-        if passage.hold and job.is_running:
-            await self._hold(order, job, passage.hold)
-            self._parts.again(passage, order.client)
-        if passage.permit.route.kind is Kind.DELETE:
-            self._courier.look_again(order)
-            await jobs.endings.forget_now(job)
-        if passage.fields.has_body:
-            order = order._replace(inspection=NamesNone(passage.permit.route.id_name))
+        if prepared.hold and job.is_running:
+            await self._hold(order, job, prepared.hold)
+            self._parts.again(prepared, order.client)
+        if prepared.permit.route.kind is Kind.DELETE:
+            self._forwarder.look_again(order)
+            await jobs.completion.forget_now(job)
+        if prepared.fields.has_body:
+            order = order._replace(inspection=NamesNone(prepared.permit.route.id_name))
         had_ended = not job.is_running
         try:
-            if passage.hold and job.answer is not None and may_share(order):
-                self._courier.share(order, *job.answer)
+            if prepared.hold and job.answer is not None and may_share(order):
+                self._forwarder.share(order, *job.answer)
             else:
-                await self._courier.forward(order)
+                await self._forwarder.forward(order)
         finally:
             self._note_read(order, job, had_ended=had_ended)
         if state.settings.jobs.delete_after_read and is_read(order, job, had_ended=had_ended):
             await order.client.taken()
-            jobs.endings.forget(job)
+            jobs.completion.forget(job)
 
-    async def _hold(self, order: Order, job: Job, most: float) -> None:
+    async def _hold(self, order: Forwarding, job: Job, most: float) -> None:
         """Waits for a job's end, some seconds at most, as its client wishes."""
         began = self._clock()
-        await self._parts.jobs.holds.until_ended(job, most)
+        await self._parts.jobs.long_polls.until_ended(job, most)
         order.delivery.held = self._clock() - began
 
-    async def _serve_named_in_body(self, order: Order) -> None:
+    async def _serve_named_in_body(self, order: Forwarding) -> None:
         """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
-        inspection = self._parts.jobs.named_in_body(order.passage, partial(self._courier.look_again, order))
+        inspection = self._parts.jobs.named_in_body(order.prepared, partial(self._forwarder.look_again, order))
         try:
-            await self._courier.forward(order._replace(inspection=inspection))
+            await self._forwarder.forward(order._replace(inspection=inspection))
         finally:
             if inspection.job is not None:
                 self._note_read(order, inspection.job, had_ended=not inspection.job.is_running)
 
-    def _note_read(self, order: Order, job: Job, *, had_ended: bool) -> None:
+    def _note_read(self, order: Forwarding, job: Job, *, had_ended: bool) -> None:
         """Lets the audit trail know who was given a job's result first."""
         if not job.is_read and is_seen(order, had_ended=had_ended):
-            permit = order.passage.permit
+            permit = order.prepared.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))
 
-    async def _tell_of_account(self, order: Order) -> None:
+    async def _tell_of_account(self, order: Forwarding) -> None:
         """Answers GET /gateway/v1/me."""
-        permit = order.passage.permit
+        permit = order.prepared.permit
         standing = await self._parts.admission.tell(permit)
-        self._courier.look_again(order)
+        self._forwarder.look_again(order)
         self._answer(order, orjson.dumps(account_report(permit, standing, self._parts.admission.wall())))
 
-    async def _receive_webhook(self, order: Order) -> None:
+    async def _receive_webhook(self, order: Forwarding) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
-        passage, client, receiver = order.passage, order.client, self._parts.receiver
-        name = passage.permit.path.rpartition("/")[2]
+        prepared, client, receiver = order.prepared, order.client, self._parts.receiver
+        name = prepared.permit.path.rpartition("/")[2]
         headers: dict[bytes, list[bytes]] = {}
-        for header, value in passage.fields.kept:
+        for header, value in prepared.fields.kept:
             headers.setdefault(header.lower(), []).append(value)
         most = receiver.expect(name, headers)
-        check_length(passage.fields.content_length, most)
-        with self._unvouched(order) as take:
-            invites = passage.fields.expects_continue
+        check_length(prepared.fields.content_length, most)
+        with self._unverified(order) as take:
+            invites = prepared.fields.expects_continue
             content = await whole_body(client, order.body, most, take, invites=invites)
         order.delivery.received = len(content)
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)
 
     @contextmanager
-    def _unvouched(self, order: Order) -> Iterator[Callable[[int], None]]:
+    def _unverified(self, order: Forwarding) -> Iterator[Callable[[int], None]]:
         """What counts the bytes of a body that nobody has vouched for, for as long as they are held."""
-        unvouched = self._parts.unvouched
-        stay = unvouched.enter(order.passage.permit.client.ip, order.client.interrupt)
+        unverified = self._parts.unverified
+        stay = unverified.enter(order.prepared.permit.client.ip, order.client.interrupt)
         try:
-            yield partial(unvouched.take, stay)
+            yield partial(unverified.take, stay)
         finally:
-            unvouched.leave(stay)
+            unverified.leave(stay)
 
-    def _answer(self, order: Order, content: bytes) -> None:
+    def _answer(self, order: Forwarding, content: bytes) -> None:
         """Answers by itself, with JSON."""
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
-        closes = unread or self._live.is_draining or client.is_revoked or not order.passage.fields.keep_alive
-        bodiless = order.passage.method == "HEAD"
+        closes = unread or self._live.is_draining or client.is_revoked or not order.prepared.fields.keep_alive
+        bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
 
@@ -390,11 +390,11 @@ class Handler:
         exchange.detail = detail
 
 
-def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Acquaintance:
+def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Caller:
     """What these headers mean; remembered when the connection sent the same ones before."""
-    caller: Acquaintance | None = client.caller
+    caller: Caller | None = client.caller
     if caller is None or not caller.is_same(state, request.version, request.raw_headers):
-        caller = client.caller = meet(state, client.peer, request.version, request.raw_headers)
+        caller = client.caller = read_caller(state, client.peer, request.version, request.raw_headers)
     return caller
 
 

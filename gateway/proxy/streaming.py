@@ -13,19 +13,19 @@ from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, Upstre
 from gateway.listener.connection import MAX_DRAIN_BYTES, ClientConnection
 from gateway.model.request import Delivery
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 
 _MOST_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms at that size
 _DRAIN_SECONDS: Final = 2.0
 
 
-class Watch(Protocol):
+class ResponseWatch(Protocol):
     """Looks at an answer as it passes; then it says whether that told of a job's end, or that the job still runs."""
 
     is_final: bool
     is_unfinished: bool
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
 
     def take(self, data: bytes) -> None:
@@ -64,7 +64,7 @@ class Download:
         self._read_timeout = read_timeout
         self._chunked = chunked
         self._delivery = delivery
-        self.watch: Watch | None = None
+        self.watch: ResponseWatch | None = None
         self.rewriter: Rewriter | None = None
 
     async def run(self, head: bytes) -> None:

@@ -14,7 +14,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.aio.drive import Drive
-from gateway.authorize.caller import Passage
+from gateway.authorize.caller import PreparedRequest
 from gateway.errors import UpstreamTimeout, refuse
 from gateway.listener.connection import ClientConnection
 from gateway.model.reasons import Reason
@@ -52,7 +52,7 @@ class Upload:
         "_delivery",
         "_drive",
         "_inspection",
-        "_passage",
+        "_prepared",
         "_ready",
         "_start",
         "_upstream",
@@ -62,7 +62,7 @@ class Upload:
         self,
         client: ClientConnection,
         body: StreamReader,
-        passage: Passage,
+        prepared: PreparedRequest,
         upstream: UpstreamConnection,
         delivery: Delivery,
         inspection: Inspection | None = None,
@@ -70,7 +70,7 @@ class Upload:
     ) -> None:
         self._client = client
         self._body = body
-        self._passage = passage
+        self._prepared = prepared
         self._upstream = upstream
         self._delivery = delivery
         self._inspection = inspection
@@ -89,8 +89,8 @@ class Upload:
         client = self._client
         self._upstream.on_early = self._on_early
         try:
-            client.expect_body(self._passage.fields.content_length)
-            if self._passage.fields.expects_continue:
+            client.expect_body(self._prepared.fields.content_length)
+            if self._prepared.fields.expects_continue:
                 client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self._send(lambda: self._inspection is None and self._upstream.head is not None, self._expect_room)
         finally:
@@ -158,8 +158,8 @@ class Upload:
     async def _send_piece(self) -> None:
         data = await self._client.next_piece(self._body)
         self._delivery.received += len(data)
-        if self._delivery.received > self._passage.permit.body_limit:
-            raise body_too_large(self._delivery.received, self._passage.permit.body_limit)
+        if self._delivery.received > self._prepared.permit.body_limit:
+            raise body_too_large(self._delivery.received, self._prepared.permit.body_limit)
         is_last = self._body.is_eof() and self._body.at_eof()
         if self._inspection is not None:
             data = await self._inspected(self._inspection, data, is_last)
@@ -200,5 +200,5 @@ class Upload:
         self._client.start_body(self._body)
 
     def _expect_room(self) -> None:
-        read_timeout = self._passage.target.read_timeout
+        read_timeout = self._prepared.target.read_timeout
         self._client.expect(read_timeout, lambda: UpstreamTimeout("The upstream takes no more of the body."))

@@ -12,7 +12,7 @@ from gateway.uploads.file_kind import COUNTED, FileKind
 from gateway.uploads.form import Form, FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.pages.counter import PageCounter
-from gateway.uploads.pages.pdf_gaps import Gaps
+from gateway.uploads.pages.pdf_gaps import PdfGaps
 from gateway.uploads.pages.worker_process import Content
 from gateway.uploads.spool import Spool, SpoolFile
 from gateway.uploads.urlencoded import UrlEncoded
@@ -46,7 +46,7 @@ class SubmitBody:
         self._account = account
         self._early: list[bytes] = []  # of the file, until it is known what it is
         self._file: SpoolFile | None = None
-        self._gaps = Gaps()
+        self._gaps = PdfGaps()
 
     @property
     def tail(self) -> bytes:

@@ -8,13 +8,13 @@ from gateway.aio.drive import Drive
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool, Upstreams
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 _GET: Final = "GET"
 
 
-class Errand(NamedTuple):
+class UpstreamCall(NamedTuple):
     """What is asked: a method, a target of origin-form, and a JSON body or none."""
 
     method: str
@@ -22,10 +22,10 @@ class Errand(NamedTuple):
     body: bytes | None = None
 
 
-class Sink(Protocol):
+class ResponseSink(Protocol):
     """Takes an answer."""
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         """Takes its head."""
 
     def take(self, data: bytes) -> None:
@@ -35,11 +35,11 @@ class Sink(Protocol):
         """Called once all of it was taken; other requests may have their turn in between."""
 
 
-Done = Callable[[AnswerHead | UpstreamFailed], None]
+Done = Callable[[ResponseHead | UpstreamFailed], None]
 
 
-class Errands:
-    """Runs errands. `clock` is the loop's, in seconds; `new_id` names the requests."""
+class UpstreamClient:
+    """Runs calls of the upstream. `clock` is the loop's, in seconds; `new_id` names the requests."""
 
     def __init__(self, upstreams: Upstreams, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
         self._upstreams = upstreams
@@ -47,12 +47,14 @@ class Errands:
         self._new_id = new_id
         self._running: set[Drive] = set()
 
-    def run(self, upstream: UpstreamTarget, errand: Errand, sink: Sink, within: float, done: Done) -> None:
+    def run(
+        self, upstream: UpstreamTarget, errand: UpstreamCall, sink: ResponseSink, within: float, done: Done
+    ) -> None:
         """Asks, and tells `done` the answer's head once all of the body was taken, or why there is none.
 
         An answer that is not whole within so many seconds counts as none.
         """
-        found: list[AnswerHead] = []
+        found: list[ResponseHead] = []
 
         async def ask() -> None:
             found.append(await self._ask(self._upstreams.pool_of(upstream), errand, sink))
@@ -79,7 +81,7 @@ class Errands:
         for drive in list(self._running):
             drive.interrupt(asyncio.CancelledError())
 
-    async def _ask(self, pool: Pool, errand: Errand, sink: Sink) -> AnswerHead:
+    async def _ask(self, pool: Pool, errand: UpstreamCall, sink: ResponseSink) -> ResponseHead:
         reused = pool.take_idle(self._clock()) if errand.method == _GET else None
         if reused is not None:
             try:
@@ -89,7 +91,9 @@ class Errands:
                     raise
         return await self._exchange(pool, await pool.connect(), errand, sink)
 
-    async def _exchange(self, pool: Pool, connection: UpstreamConnection, errand: Errand, sink: Sink) -> AnswerHead:
+    async def _exchange(
+        self, pool: Pool, connection: UpstreamConnection, errand: UpstreamCall, sink: ResponseSink
+    ) -> ResponseHead:
         try:
             connection.ask(self._head(pool.target, errand), len(errand.body or b""), bodiless=False)
             if errand.body:
@@ -111,7 +115,7 @@ class Errands:
         await sink.end()
         return head
 
-    def _head(self, upstream: UpstreamTarget, errand: Errand) -> bytes:
+    def _head(self, upstream: UpstreamTarget, errand: UpstreamCall) -> bytes:
         lines = [
             f"{errand.method} {errand.target} HTTP/1.1",
             f"Host: {upstream.authority}",

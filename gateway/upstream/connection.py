@@ -28,7 +28,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import SLICE, Turn
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.response_reader import AnswerReader
 from gateway.upstream.states import States
 
@@ -36,7 +36,7 @@ _MAX_HELD_BYTES: Final = 131_072
 _HIGH_WATER: Final = 262_144
 
 
-class Sink(Protocol):
+class BodySink(Protocol):
     """Takes the body of an answer, in order and whole pieces."""
 
     def take(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     def __init__(
-        self, on_lost: Callable[["UpstreamConnection"], None], known: dict[bytes, AnswerHead], iteration: Iteration
+        self, on_lost: Callable[["UpstreamConnection"], None], known: dict[bytes, ResponseHead], iteration: Iteration
     ) -> None:
         self.transport: asyncio.Transport | TlsTransport | None = None
         self.idle_since = 0.0
@@ -90,7 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._states = States()
         self._reader = AnswerReader(known, self._deliver)
-        self._sink: Sink | None = None
+        self._sink: BodySink | None = None
         self._is_announced = False
         self._reading_paused = False
         self._backlog = b""
@@ -164,11 +164,11 @@ class UpstreamConnection(asyncio.Protocol):
         return self._states.is_answered
 
     @property
-    def head(self) -> AnswerHead | None:
+    def head(self) -> ResponseHead | None:
         """The head of the answer, once it came."""
         return self._reader.head
 
-    def flow(self, sink: Sink) -> None:
+    def flow(self, sink: BodySink) -> None:
         """Hands the body, from its first byte on, to a sink."""
         self._sink = sink
         held, self.held = self.held, []
@@ -378,7 +378,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._advance(head)
         return max(0, reader.chunk_count - before)
 
-    def _advance(self, head: AnswerHead) -> None:
+    def _advance(self, head: ResponseHead) -> None:
         """Moves their side on, and tells the exchange once all of this read is in the states."""
         reader, is_new = self._reader, not self._is_announced
         if is_new:

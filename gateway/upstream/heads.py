@@ -12,7 +12,7 @@ from gateway.http.headers import HOP_BY_HOP
 from gateway.model.request import Fields, Trace
 from gateway.model.routes import Kind, Route
 from gateway.upstream.location import PLACES, public_place
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 # What an upstream may not say in our name, beside what is for one hop alone and the framing.
@@ -36,7 +36,7 @@ def upstream_head(opening: bytes, trace: Trace) -> bytes:
     )
 
 
-class Framing(NamedTuple):
+class BodyFraming(NamedTuple):
     """How the answer's body ends for the client: by `length`, by chunks, or (neither) by closing."""
 
     length: int | None
@@ -45,7 +45,7 @@ class Framing(NamedTuple):
 
 
 def client_head(
-    answer: AnswerHead, framing: Framing, request_id: bytes, kind: Kind, date: Callable[[], bytes]
+    answer: ResponseHead, framing: BodyFraming, request_id: bytes, kind: Kind, date: Callable[[], bytes]
 ) -> bytes:
     """The head of an upstream's answer as the client gets it. `date` is asked when the upstream sent none."""
     made_of = (kind, framing)
@@ -57,7 +57,7 @@ def client_head(
     return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date(), parts[1])
 
 
-def led_to_us(answer: AnswerHead, target: UpstreamTarget, origin: str) -> AnswerHead:
+def led_to_us(answer: ResponseHead, target: UpstreamTarget, origin: str) -> ResponseHead:
     """The same head, with whatever leads to the upstream leading to our origin. It remembers nothing of the other."""
     headers = [
         (name, public_place(value, target, origin) if name in PLACES else value) for name, value in answer.headers
@@ -65,11 +65,11 @@ def led_to_us(answer: AnswerHead, target: UpstreamTarget, origin: str) -> Answer
     return replace(answer, headers=headers, client_heads={})
 
 
-def _before_id(answer: AnswerHead, kind: Kind) -> bytes:
+def _before_id(answer: ResponseHead, kind: Kind) -> bytes:
     return _client_lines(answer, is_result=kind.is_of_a_job) + b"\r\nX-Request-Id: "
 
 
-def _behind_id(framing: Framing) -> bytes:
+def _behind_id(framing: BodyFraming) -> bytes:
     if framing.chunked:
         end = b"\r\nTransfer-Encoding: chunked"
     else:
@@ -77,7 +77,7 @@ def _behind_id(framing: Framing) -> bytes:
     return end + (b"\r\nConnection: close\r\n\r\n" if framing.closes else b"\r\n\r\n")
 
 
-def _client_lines(answer: AnswerHead, *, is_result: bool) -> bytes:
+def _client_lines(answer: ResponseHead, *, is_result: bool) -> bytes:
     """The status line and what is passed on of the headers: the same for each answer with this head."""
     connection = b",".join(value for name, value in answer.headers if name == b"connection")
     named = {token.strip().lower() for token in connection.split(b",")}

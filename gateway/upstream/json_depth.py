@@ -39,7 +39,7 @@ class _Passed(NamedTuple):
     in_string: bool
 
 
-class Depth:
+class JsonDepth:
     """Follows the depth below a bracket that was opened; `depth` is 0 once that is closed."""
 
     __slots__ = ("_escaped", "_in_string", "_size", "depth")

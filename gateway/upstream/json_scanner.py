@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.upstream.json_depth import Depth
+from gateway.upstream.json_depth import JsonDepth
 
 _QUOTE: Final = 0x22
 _BACKSLASH: Final = 0x5C
@@ -31,7 +31,7 @@ _COLON: Final = 0x3A
 _UNREADABLE: Final = object()
 
 
-class TopScalars:
+class JsonScanner:
     """Takes an object's bytes in pieces of any size; `values` holds its wanted members that are scalars."""
 
     __slots__ = (
@@ -53,7 +53,7 @@ class TopScalars:
         self.values: dict[str, Any] = {}
         self.broken = False
         self._depth = 0
-        self._below: Depth | None = None
+        self._below: JsonDepth | None = None
         self._marks = 0
         self._in_string = False
         self._escaped = False
@@ -77,7 +77,7 @@ class TopScalars:
             else:
                 place = self._to_mark(data, place)
 
-    def _through_below(self, below: Depth, data: bytes, start: int) -> int:
+    def _through_below(self, below: JsonDepth, data: bytes, start: int) -> int:
         place = below.take(data, start)
         if not below.depth:
             self._below = None
@@ -122,7 +122,7 @@ class TopScalars:
             self._depth = 1
             self._text.clear()
             return
-        self._below = Depth()
+        self._below = JsonDepth()
         self._marks += _MARKS_OF_A_CONTAINER
         if len(self._text) <= _LONGEST:
             self._text += b"x" * (_LONGEST + 1)  # a container is no scalar: what stands here can't be read as one

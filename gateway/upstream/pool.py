@@ -1,4 +1,4 @@
-"""Connections to one upstream, kept for reuse while the upstream surely keeps them too.
+"""The connection pool of one upstream: connections are reused while the upstream surely keeps them too.
 
 uvicorn closes a connection that was idle for 5 s. Whoever reuses one at that moment loses a request, so ours are idle
 for `idle_timeout` (3 s) at the most, and a request with a body never rides on a used one: a POST that was lost on the
@@ -14,7 +14,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 _MOST_IDLE: Final = 512
@@ -34,7 +34,7 @@ class Pool:
         self._buffers = TlsBuffers()
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
-        self._known_heads: dict[bytes, AnswerHead] = {}
+        self._known_heads: dict[bytes, ResponseHead] = {}
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
         """The connection used last, if it may be used again; `now` is the loop's time."""

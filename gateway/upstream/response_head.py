@@ -25,7 +25,7 @@ _NOT_MODIFIED: Final = 304
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerHead:
+class ResponseHead:
     """Status, phrase, headers (names in lower case), and how the body ends.
 
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
@@ -48,7 +48,7 @@ class AnswerHead:
 
 def read_answer_head(
     status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], *, http_1_1: bool, bodiless: bool
-) -> AnswerHead:
+) -> ResponseHead:
     """Checks a final answer's head. `bodiless` says that the request was a HEAD; header names are in lower case.
 
     Raises:
@@ -62,7 +62,7 @@ def read_answer_head(
         length, chunked = 0, False
     connection = [value.lower() for name, value in headers if name == b"connection"]
     keeps = http_1_1 and not any(b"close" in value for value in connection)
-    return AnswerHead(
+    return ResponseHead(
         status=status,
         phrase=phrase if _PHRASE.match(phrase) else b"",
         headers=headers,

@@ -10,7 +10,7 @@ from typing import Final
 import httptools
 
 from gateway.errors import UpstreamBrokeOff
-from gateway.upstream.response_head import MOST_HEAD_BYTES, AnswerHead, read_answer_head
+from gateway.upstream.response_head import MOST_HEAD_BYTES, ResponseHead, read_answer_head
 
 _MAX_INTERIM: Final = 8
 _MAX_KNOWN_HEADS: Final = 256
@@ -44,7 +44,7 @@ class AnswerReader:
         "is_whole",
     )
 
-    def __init__(self, known: dict[bytes, AnswerHead], deliver: Callable[[bytes], None]) -> None:
+    def __init__(self, known: dict[bytes, ResponseHead], deliver: Callable[[bytes], None]) -> None:
         self._known = known
         self._deliver = deliver
         self._parser: httptools.HttpResponseParser | None = None
@@ -52,7 +52,7 @@ class AnswerReader:
 
     def begin(self, *, bodiless: bool) -> None:
         """Makes ready for an answer; `bodiless` when the request is a HEAD."""
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         self.is_whole = False
         self.has_surplus = False
         self.chunk_count = 0
@@ -174,7 +174,7 @@ class AnswerReader:
         if is_first and self.head is not None and self.head.length is not None and not self._interim:
             self._remember(data[:end], self.head)
 
-    def _remember(self, head_bytes: bytes, head: AnswerHead) -> None:
+    def _remember(self, head_bytes: bytes, head: ResponseHead) -> None:
         if len(self._known) >= _MAX_KNOWN_HEADS:
             self._known.clear()
         self._known[head_bytes] = head

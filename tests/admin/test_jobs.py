@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from gateway.admin.cursors import LONGEST, job_mark, webhook_mark, written
-from gateway.ledger.deliveries import Outcome, claim_due, dead, done
+from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
 from gateway.ledger.jobs import end, forget
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.listings import JobMark, WebhookMark
@@ -46,7 +46,10 @@ def fill(connection: Connection) -> None:
     for number, name in enumerate(("done", "bad", "gone", "run")):
         make_job(connection, name, now=now - 10 + number, webhook=f"of-{name}")
     make_job(connection, "run", upstream="staging", owner="key:other", now=now - 5)
-    for name, finish, outcome in (("done", done, Outcome(204, None)), ("bad", dead, Outcome(404, "status"))):
+    for name, finish, outcome in (
+        ("done", done, DeliveryOutcome(204, None)),
+        ("bad", dead, DeliveryOutcome(404, "status")),
+    ):
         end(connection, ("default", name), 2, now, 3600, failed=name == "bad")
         (due,) = claim_due(connection, "me", now, now + 60, 9, 9)
         finish(connection, due.lease, outcome, now)

@@ -20,7 +20,7 @@ from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
-from gateway.limits.quotas import Standing, Used
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.caller import Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
@@ -96,8 +96,8 @@ class Desk:
         rows = await self.rows()
         return Stage(rows[0]["stage"]) if rows else None
 
-    async def stands(self) -> Standing:
-        found: Standing = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
+    async def stands(self) -> AccountCounts:
+        found: AccountCounts = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
         return found._replace(tat=0.0)
 
     async def settled(self, pages: int | None) -> Settled | None:
@@ -112,9 +112,9 @@ async def desk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await made.admission.close(5.0)
 
 
-def pages(count: int, requests: int = 1, **more: Any) -> Standing:
+def pages(count: int, requests: int = 1, **more: Any) -> AccountCounts:
     used = Used(requests, count, count * 5)
-    return Standing(day=used, month=used, **more)
+    return AccountCounts(day=used, month=used, **more)
 
 
 async def refusal(work: Any) -> Reason:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.admission.throttle import Turnstile
+from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.reservations import Outcome
+from gateway.ledger.reservations import StepOutcome
 from gateway.ledger.steps import MOST
-from gateway.limits.quotas import Standing, refuse_submit
+from gateway.limits.quotas import AccountCounts, refuse_submit
 from gateway.model.caller import Profile
 from gateway.model.reasons import Denial, Reason
 
@@ -29,11 +29,11 @@ class Clock:
 class Asked:
     """A ledger that answers what it is told to, and counts."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: StepOutcome) -> None:
         self.outcome = outcome
         self.count = 0
 
-    async def __call__(self) -> Outcome:
+    async def __call__(self) -> StepOutcome:
         self.count += 1
         return self.outcome
 
@@ -42,135 +42,135 @@ def profile(**limits: Any) -> Profile:
     return Profile(**{"name": "p", "body_limit": 1, "requests_per_minute": 60, **limits})
 
 
-def denied(standing: Standing, limits: Profile) -> Outcome:
-    return Outcome(standing, standing, refuse_submit(limits, standing, NOON))
+def denied(standing: AccountCounts, limits: Profile) -> StepOutcome:
+    return StepOutcome(standing, standing, refuse_submit(limits, standing, NOON))
 
 
-RATE = Standing(tat=NOON + 62.5)  # a burst of 60 is used up, and two and a half more
-FULL = Standing(concurrent=1)
+RATE = AccountCounts(tat=NOON + 62.5)  # a burst of 60 is used up, and two and a half more
+FULL = AccountCounts(concurrent=1)
 
 
 async def test_what_the_rate_refused_is_refused_without_asking_until_it_is_earned_back() -> None:
     clock, limits = Clock(), profile()
-    turnstile, ledger = Turnstile(clock, 1), Asked(denied(Standing(tat=NOON + 60), limits))
-    first = await turnstile.through("key:a", limits, ledger)
+    throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))
+    first = await throttle.through("key:a", limits, ledger)
     assert first.denial is not None
     assert first.denial.retry_after == 1
     clock.now += 0.9
-    again = await turnstile.through("key:a", limits, ledger)
+    again = await throttle.through("key:a", limits, ledger)
     assert (again.denial, ledger.count) == (first.denial, 1)
     clock.now += 0.2
-    await turnstile.through("key:a", limits, ledger)
+    await throttle.through("key:a", limits, ledger)
     assert ledger.count == 2
 
 
 async def test_other_limits_and_other_accounts_are_asked_anew() -> None:
     clock, limits = Clock(), profile()
-    turnstile, ledger = Turnstile(clock, 1), Asked(denied(Standing(tat=NOON + 60), limits))
-    await turnstile.through("key:a", limits, ledger)
-    await turnstile.through("key:b", limits, ledger)
-    await turnstile.through("key:a", profile(requests_per_minute=61), ledger)
+    throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))
+    await throttle.through("key:a", limits, ledger)
+    await throttle.through("key:b", limits, ledger)
+    await throttle.through("key:a", profile(requests_per_minute=61), ledger)
     assert ledger.count == 3
 
 
 async def test_what_others_may_give_back_is_remembered_for_a_moment_alone() -> None:
     clock, limits = Clock(), profile(concurrent_requests=1)
-    turnstile, ledger = Turnstile(clock, 1), Asked(denied(FULL, limits))
+    throttle, ledger = Throttle(clock, 1), Asked(denied(FULL, limits))
     for _ in range(3):
-        outcome = await turnstile.through("key:a", limits, ledger)
+        outcome = await throttle.through("key:a", limits, ledger)
         assert outcome.denial is not None
         assert outcome.denial.reason is Reason.TOO_MANY_REQUESTS_IN_FLIGHT
     assert ledger.count == 1
-    turnstile.given_back("key:a")
-    await turnstile.through("key:a", limits, ledger)
+    throttle.given_back("key:a")
+    await throttle.through("key:a", limits, ledger)
     clock.now += 0.6
-    await turnstile.through("key:a", limits, ledger)
+    await throttle.through("key:a", limits, ledger)
     assert ledger.count == 3
 
 
 async def test_what_is_given_back_does_not_earn_a_rate() -> None:
     clock, limits = Clock(), profile()
-    turnstile, ledger = Turnstile(clock, 1), Asked(denied(Standing(tat=NOON + 60), limits))
-    await turnstile.through("key:a", limits, ledger)
-    turnstile.given_back("key:a")
-    turnstile.given_back("key:b")
-    await turnstile.through("key:a", limits, ledger)
+    throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))
+    await throttle.through("key:a", limits, ledger)
+    throttle.given_back("key:a")
+    throttle.given_back("key:b")
+    await throttle.through("key:a", limits, ledger)
     assert ledger.count == 1
 
 
 async def test_a_clock_that_is_set_back_makes_no_refusal_longer() -> None:
     clock, limits = Clock(), profile()
-    turnstile, ledger = Turnstile(clock, 1), Asked(denied(Standing(tat=NOON + 60), limits))
-    await turnstile.through("key:a", limits, ledger)
+    throttle, ledger = Throttle(clock, 1), Asked(denied(AccountCounts(tat=NOON + 60), limits))
+    await throttle.through("key:a", limits, ledger)
     clock.now -= 3600
-    await turnstile.through("key:a", limits, ledger)
+    await throttle.through("key:a", limits, ledger)
     assert ledger.count == 2
 
 
 async def test_what_is_let_in_is_asked_each_time() -> None:
-    turnstile, ledger = Turnstile(Clock(), 1), Asked(Outcome(Standing(), Standing()))
+    throttle, ledger = Throttle(Clock(), 1), Asked(StepOutcome(AccountCounts(), AccountCounts()))
     for _ in range(3):
-        assert (await turnstile.through("key:a", profile(), ledger)).denial is None
+        assert (await throttle.through("key:a", profile(), ledger)).denial is None
     assert ledger.count == 3
 
 
 async def test_one_account_has_some_turns_at_once_and_others_theirs() -> None:
-    turnstile, limits = Turnstile(Clock(), 60), profile()
+    throttle, limits = Throttle(Clock(), 60), profile()
     opened, asked = asyncio.Event(), 0
 
-    async def slow() -> Outcome:
+    async def slow() -> StepOutcome:
         nonlocal asked
         asked += 1
         await opened.wait()
-        return Outcome(Standing(), Standing())
+        return StepOutcome(AccountCounts(), AccountCounts())
 
     loop = asyncio.get_running_loop()
-    waiting = [loop.create_task(turnstile.through("key:a", limits, slow)) for _ in range(100)]
+    waiting = [loop.create_task(throttle.through("key:a", limits, slow)) for _ in range(100)]
     for _ in range(5):
         await asyncio.sleep(0)
     assert asked == MOST
-    other = Asked(Outcome(Standing(), Standing()))
-    await turnstile.through("key:b", limits, other)
+    other = Asked(StepOutcome(AccountCounts(), AccountCounts()))
+    await throttle.through("key:b", limits, other)
     opened.set()
     await asyncio.gather(*waiting)
     assert (asked, other.count) == (100, 1)
 
 
 async def test_a_turn_that_does_not_come_is_a_ledger_that_does_not_answer() -> None:
-    turnstile, limits = Turnstile(Clock(), 0.05), profile()
+    throttle, limits = Throttle(Clock(), 0.05), profile()
     never = asyncio.Event()
 
-    async def hangs() -> Outcome:
+    async def hangs() -> StepOutcome:
         await never.wait()
         raise AssertionError
 
     loop = asyncio.get_running_loop()
-    hanging = [loop.create_task(turnstile.through("key:a", limits, hangs)) for _ in range(MOST)]
+    hanging = [loop.create_task(throttle.through("key:a", limits, hangs)) for _ in range(MOST)]
     await asyncio.sleep(0)
     with pytest.raises(LedgerUnavailable, match="too many submits of one account"):
-        await turnstile.through("key:a", limits, hangs)
+        await throttle.through("key:a", limits, hangs)
     for task in hanging:
         task.cancel()
     await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_a_ledger_that_fails_gives_the_turn_back() -> None:
-    turnstile, limits = Turnstile(Clock(), 1), profile()
+    throttle, limits = Throttle(Clock(), 1), profile()
 
-    async def fails() -> Outcome:
+    async def fails() -> StepOutcome:
         raise LedgerUnavailable("gone")
 
     for _ in range(20):
         with pytest.raises(LedgerUnavailable, match="gone"):
-            await turnstile.through("key:a", limits, fails)
+            await throttle.through("key:a", limits, fails)
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.admission.throttle._MOST_REMEMBERED", 2)
     limits = profile(concurrent_requests=1)
-    turnstile, ledger = Turnstile(Clock(), 1), Asked(denied(FULL, limits))
+    throttle, ledger = Throttle(Clock(), 1), Asked(denied(FULL, limits))
     for account in ("key:a", "key:b", "key:c", "key:a"):
-        await turnstile.through(account, limits, ledger)
+        await throttle.through(account, limits, ledger)
     assert ledger.count == 4
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.audit.refusals import Refusals
-from gateway.audit.trail import Trail
+from gateway.audit.trail import AuditTrail
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.job import Job
@@ -46,7 +46,7 @@ class Room:
         self.now = NOON
         self.told = Told()
         self.refusals = Refusals()
-        self.trail = Trail(
+        self.trail = AuditTrail(
             ledger, lambda: self.settings, self.refusals, self.told,
             lambda: datetime.fromtimestamp(self.now, UTC), lambda: self.now, most,
         )  # fmt: skip

@@ -3,16 +3,16 @@ from hashlib import sha256
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.auth.api_keys import Key, digest_of, find_key
+from gateway.auth.api_keys import ApiKey, digest_of, find_key
 from gateway.model.networks import Networks
 from tests.support.pure import PROPERTY, make_identity
 
 
-def key_of(secret: bytes, key_id: str = "ci") -> Key:
-    return Key(digest_of(secret), make_identity(key_id=key_id), Networks())
+def key_of(secret: bytes, key_id: str = "ci") -> ApiKey:
+    return ApiKey(digest_of(secret), make_identity(key_id=key_id), Networks())
 
 
-def table_of(*keys: Key) -> dict[bytes, Key]:
+def table_of(*keys: ApiKey) -> dict[bytes, ApiKey]:
     return {key.digest: key for key in keys}
 
 

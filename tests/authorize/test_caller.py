@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.authorize.caller import ANYONE, RequestLine, make_passage, meet
+from gateway.authorize.caller import ANYONE, RequestLine, prepare_request, read_caller
 from gateway.authorize.caller import make_permit as permit_of
 from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_names
@@ -37,25 +37,25 @@ def state(tmp_path: Path) -> State:
 
 
 def test_a_trusted_proxy_says_who_calls_and_names_the_request(state: State) -> None:
-    caller = meet(state, PROXY, VERSION, PAIRS)
+    caller = read_caller(state, PROXY, VERSION, PAIRS)
     assert (caller.client_ip, caller.address.via, caller.request_id) == ("10.1.2.3", "x-forwarded-for", "theirs")
     assert caller.is_allowed
     assert caller.passed_on == (TRACE, None)
-    assert caller.passage is None
+    assert caller.prepared is None
 
 
 def test_a_stranger_says_neither(state: State) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS)
+    caller = read_caller(state, STRANGER, VERSION, PAIRS)
     assert (caller.client_ip, caller.request_id) == ("10.0.0.1", None)
-    assert not meet(state, Peer(ip("192.0.2.1"), 3), VERSION, PAIRS).is_allowed
+    assert not read_caller(state, Peer(ip("192.0.2.1"), 3), VERSION, PAIRS).is_allowed
 
 
 def test_bad_headers_are_refused_each_time(state: State) -> None:
-    assert denial_of(meet, state, STRANGER, VERSION, PAIRS[1:]).reason is Reason.BAD_REQUEST
+    assert denial_of(read_caller, state, STRANGER, VERSION, PAIRS[1:]).reason is Reason.BAD_REQUEST
 
 
 def test_it_is_the_same_only_for_the_same_state_version_and_bytes(state: State, tmp_path: Path) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS)
+    caller = read_caller(state, STRANGER, VERSION, PAIRS)
     assert caller.is_same(state, VERSION, tuple((bytes(name), bytes(value)) for name, value in PAIRS))
     assert not caller.is_same(state, (1, 0), PAIRS)
     assert not caller.is_same(state, VERSION, PAIRS[:-1])
@@ -64,32 +64,32 @@ def test_it_is_the_same_only_for_the_same_state_version_and_bytes(state: State, 
 
 
 def test_a_passage_is_for_one_method_and_target_and_for_a_while(state: State) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS)
-    passage = make_passage(state, caller, LINE, "?a=b", make_permit("/real"), 100.0)
-    assert passage.is_for("GET", "/alias?a=b", 99.9)
-    assert not passage.is_for("GET", "/alias?a=b", 100.0)
-    assert not passage.is_for("POST", "/alias?a=b", 99.9)
-    assert not passage.is_for("GET", "/alias?a=c", 99.9)
-    assert not passage.is_for("GET", "/real?a=b", 99.9)
+    caller = read_caller(state, STRANGER, VERSION, PAIRS)
+    prepared = prepare_request(state, caller, LINE, "?a=b", make_permit("/real"), 100.0)
+    assert prepared.is_for("GET", "/alias?a=b", 99.9)
+    assert not prepared.is_for("GET", "/alias?a=b", 100.0)
+    assert not prepared.is_for("POST", "/alias?a=b", 99.9)
+    assert not prepared.is_for("GET", "/alias?a=c", 99.9)
+    assert not prepared.is_for("GET", "/real?a=b", 99.9)
 
 
 FORM = ((b"Content-Type", b"multipart/form-data; boundary=abc"), (b"Content-Length", b"17"))
 
 
 def test_a_passage_holds_what_goes_upstream(state: State) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS + FORM)
+    caller = read_caller(state, STRANGER, VERSION, PAIRS + FORM)
     permit = make_permit("/real", Kind.SUBMIT, make_identity(key_id="ci"))
-    passage = make_passage(state, caller, LINE, "?a=b", permit, 100.0)
-    lines = passage.opening.split(b"\r\n")
+    prepared = prepare_request(state, caller, LINE, "?a=b", permit, 100.0)
+    lines = prepared.opening.split(b"\r\n")
     assert lines[0] == b"GET /real?a=b HTTP/1.1"
     assert b"Host: 127.0.0.1:8000" in lines
     assert b"X-Forwarded-For: 10.0.0.1" in lines
     assert b"X-Gateway-Key-Id: ci" in lines
     assert b"Accept-Encoding: identity" in lines
-    assert b"theirs" not in passage.opening
+    assert b"theirs" not in prepared.opening
     assert b"Transfer-Encoding: chunked" in lines
-    assert passage.target is state.upstreams["default"]
-    assert passage.boundary == b"abc"
+    assert prepared.target is state.upstreams["default"]
+    assert prepared.boundary == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_passage_holds_what_goes_upstream(state: State) -> None:
     ],
 )
 def test_a_submit_is_one_unambiguous_form(pairs: tuple[tuple[bytes, bytes], ...], state: State) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS + pairs)
+    caller = read_caller(state, STRANGER, VERSION, PAIRS + pairs)
     permit = make_permit("/real", Kind.SUBMIT)
-    assert denial_of(make_passage, state, caller, LINE, "", permit, 0.0).reason is Reason.UNSUPPORTED_MEDIA_TYPE
-    assert make_passage(state, caller, LINE, "", make_permit("/real"), 0.0).boundary is None
+    assert denial_of(prepare_request, state, caller, LINE, "", permit, 0.0).reason is Reason.UNSUPPORTED_MEDIA_TYPE
+    assert prepare_request(state, caller, LINE, "", make_permit("/real"), 0.0).boundary is None
 
 
 def test_a_permit_has_the_limits_of_who_calls(state: State) -> None:
@@ -130,23 +130,23 @@ def test_a_permit_for_anyone_has_the_limits_of_nobody(state: State) -> None:
 
 
 def test_clients_know_us_by_a_name_of_ours_or_the_public_url(state: State, tmp_path: Path) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS)
-    assert make_passage(state, caller, LINE, "", make_permit(), 0.0).origin == "https://gw.test:8443"
+    caller = read_caller(state, STRANGER, VERSION, PAIRS)
+    assert prepare_request(state, caller, LINE, "", make_permit(), 0.0).origin == "https://gw.test:8443"
     public = state_with(tmp_path, public_url="https://docs.test")
-    assert make_passage(public, caller, LINE, "", make_permit(), 0.0).origin == "https://docs.test"
+    assert prepare_request(public, caller, LINE, "", make_permit(), 0.0).origin == "https://docs.test"
 
 
 def test_a_host_that_is_no_name_of_ours_is_written_nowhere(tmp_path: Path) -> None:
     state = with_names(state_with(tmp_path), ["other.test"])
-    caller = meet(state, STRANGER, VERSION, PAIRS)
-    plain = make_passage(state, caller, LINE, "", make_permit(), 0.0)
+    caller = read_caller(state, STRANGER, VERSION, PAIRS)
+    plain = prepare_request(state, caller, LINE, "", make_permit(), 0.0)
     assert plain.origin == ""
     assert b"gw.test" not in plain.opening
     for permit in (
         make_permit(kind=Kind.SUBMIT),
         make_permit()._replace(route=Route("a", Kind.ASSET, Access.KEY, rewrites=True)),
     ):
-        assert denial_of(make_passage, state, caller, LINE, "", permit, 0.0).reason is Reason.MISDIRECTED
+        assert denial_of(prepare_request, state, caller, LINE, "", permit, 0.0).reason is Reason.MISDIRECTED
 
 
 # Which job a request is for
@@ -264,8 +264,8 @@ def test_a_submit_names_no_job(of_jobs: State) -> None:
 
 
 def hold(state: State, *prefers: bytes, kind: Kind = Kind.RESULT, method: str = "GET") -> float:
-    caller = meet(state, STRANGER, VERSION, (*PAIRS[:1], *((b"Prefer", value) for value in prefers)))
-    return make_passage(state, caller, RequestLine(method, "/a"), "", make_permit(kind=kind), 0.0).hold
+    caller = read_caller(state, STRANGER, VERSION, (*PAIRS[:1], *((b"Prefer", value) for value in prefers)))
+    return prepare_request(state, caller, RequestLine(method, "/a"), "", make_permit(kind=kind), 0.0).hold
 
 
 @pytest.fixture
@@ -327,12 +327,12 @@ def test_nothing_is_held_where_nobody_asks_for_it(state: State) -> None:
 
 
 def test_whose_job_it_is_is_remembered_for_one_passage_and_for_a_while(state: State) -> None:
-    caller = meet(state, STRANGER, VERSION, PAIRS)
-    passage, other = (make_passage(state, caller, LINE, "", make_permit(), 100.0) for _ in range(2))
+    caller = read_caller(state, STRANGER, VERSION, PAIRS)
+    prepared, other = (prepare_request(state, caller, LINE, "", make_permit(), 100.0) for _ in range(2))
     job = Job("default", "job-7", "key:ci", state.shapes["default"], "/api/v1/marker", 0.0)
-    assert caller.job_for(passage) is None
-    caller.job, caller.job_of = job, passage
-    assert caller.job_for(passage) is job
+    assert caller.job_for(prepared) is None
+    caller.job, caller.job_of = job, prepared
+    assert caller.job_for(prepared) is job
     assert caller.job_for(other) is None
     job.ended(100.0)
-    assert caller.job_for(passage) is None
+    assert caller.job_for(prepared) is None

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.auth.jwt.key_set import KeySet, read_jwks
 from gateway.auth.secrets import SECRET_BYTES, make_secret
-from gateway.authorize.login import Attempt, Evidence, Login
+from gateway.authorize.login import Evidence, Login, LoginAttempt
 from gateway.config.compile import compile_settings, with_issuers_keys
 from gateway.config.state import Live, State, with_ring
 from gateway.errors import Refused, refuse
@@ -60,9 +60,9 @@ def attempt_with(
     login: Login | None = None,
     now: float = 0.0,
     certificate: ClientCertificate | None = None,
-) -> Attempt:
+) -> LoginAttempt:
     evidence = Evidence(address, certificate)
-    attempt: Attempt = at_once((login or login_of(state)).attempt(state, known, evidence, now))
+    attempt: LoginAttempt = at_once((login or login_of(state)).attempt(state, known, evidence, now))
     return attempt
 
 
@@ -117,7 +117,7 @@ def test_keys_that_are_switched_off_are_unknown(tmp_path: Path) -> None:
 def test_failures_of_an_address_are_bounded_and_good_keys_are_not(state: State) -> None:
     login = login_of(state)
 
-    def of(known: dict[bytes, list[bytes]], address: Address, now: float) -> Attempt:
+    def of(known: dict[bytes, list[bytes]], address: Address, now: float) -> LoginAttempt:
         return attempt_with(state, known, address, login=login, now=now)
 
     reasons = [denial_of(of(BAD, SOMEONE, 100.0).identity_or_refuse) for _ in range(5)]
@@ -130,8 +130,8 @@ def test_failures_of_an_address_are_bounded_and_good_keys_are_not(state: State) 
 
 
 def test_an_attempt_with_neither_is_refused() -> None:
-    assert denial_of(Attempt(("none", "missing")).identity_or_refuse).reason is Reason.UNAUTHENTICATED
-    refused = Attempt(("api_key", "accepted"), make_identity(), refuse(Reason.FORBIDDEN, "No."))
+    assert denial_of(LoginAttempt(("none", "missing")).identity_or_refuse).reason is Reason.UNAUTHENTICATED
+    refused = LoginAttempt(("api_key", "accepted"), make_identity(), refuse(Reason.FORBIDDEN, "No."))
     assert denial_of(refused.identity_or_refuse).reason is Reason.FORBIDDEN
 
 

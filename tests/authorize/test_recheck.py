@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gateway.authorize.caller import Passage, RequestLine, make_passage, make_permit, meet
+from gateway.authorize.caller import PreparedRequest, RequestLine, make_permit, prepare_request, read_caller
 from gateway.authorize.recheck import permit_again
 from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_ring
@@ -35,43 +35,43 @@ def ringed(state: State, **changes: Any) -> State:
     return with_ring(state, state.ring.changed([record]))
 
 
-def passage_of(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> Passage:
+def passage_of(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> PreparedRequest:
     pairs = ((b"Host", b"g"), (b"Content-Type", FORM), (b"Content-Length", b"9"), *headers)
-    caller = meet(state, PEER, (1, 1), pairs)
+    caller = read_caller(state, PEER, (1, 1), pairs)
     rule = state.routes.match("POST", "/api/v1/marker", "g")
     permit: Permit = make_permit(state, rule, "/api/v1/marker", "", caller.address, identity)
-    return make_passage(state, caller, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
+    return prepare_request(state, caller, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
 
 
-def by_key(state: State) -> Passage:
+def by_key(state: State) -> PreparedRequest:
     (key,) = state.ring.keys.values()
     return passage_of(state, key.identity, (b"X-API-Key", SECRET))
 
 
 def test_the_same_state_gives_the_same_permit(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
-    passage = by_key(state)
-    assert permit_again(state, passage, PEER, NOW) == passage.permit
+    prepared = by_key(state)
+    assert permit_again(state, prepared, PEER, NOW) == prepared.permit
 
 
 def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
-    passage = by_key(state)
+    prepared = by_key(state)
     revoked = Generation(1, sha256(SECRET).digest(), 0, revoked_at=1)
     for changes in ({"generations": (revoked,)}, {"disabled_at": 1}, {"expires_at": int(NOW)}, {"profile": "gone"}):
-        denial = denial_of(permit_again, ringed(state, **changes), passage, PEER, NOW)
+        denial = denial_of(permit_again, ringed(state, **changes), prepared, PEER, NOW)
         assert denial.reason is Reason.UNAUTHENTICATED
     switched_off = state_of(tmp_path, authentication={"api_keys": {"enabled": False}})
-    denied = denial_of(permit_again, with_ring(switched_off, state.ring), passage, PEER, NOW)
+    denied = denial_of(permit_again, with_ring(switched_off, state.ring), prepared, PEER, NOW)
     assert denied.reason is Reason.UNAUTHENTICATED
 
 
-def poll_of(state: State, method: str = "GET") -> Passage:
+def poll_of(state: State, method: str = "GET") -> PreparedRequest:
     (key,) = state.ring.keys.values()
     pairs = ((b"Host", b"g"), (b"X-API-Key", SECRET))
-    caller, path = meet(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    caller, path = read_caller(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
     permit = make_permit(state, state.routes.match(method, path, "g"), path, "", caller.address, key.identity)
-    return make_passage(state, caller, RequestLine(method, path), "", permit, 0.0)
+    return prepare_request(state, caller, RequestLine(method, path), "", permit, 0.0)
 
 
 def test_a_key_that_moved_to_another_owner_starts_and_reads_nothing_of_the_old_ones(tmp_path: Path) -> None:
@@ -87,28 +87,28 @@ def test_a_job_that_the_query_names_is_named_again(tmp_path: Path) -> None:
     routes = [{"name": "r", "methods": ["GET"], "path": "/r", "kind": "result", "id": {"in": "query", "name": "id"}}]
     state = ringed(state_of(tmp_path, routes=routes))
     (key,) = state.ring.keys.values()
-    caller = meet(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
+    caller = read_caller(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
     permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", caller.address, key.identity)
-    passage = make_passage(state, caller, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
-    assert permit_again(state, passage, PEER, NOW) == permit
+    prepared = prepare_request(state, caller, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
+    assert permit_again(state, prepared, PEER, NOW) == permit
 
 
 def test_other_limits_hold_at_once(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
-    passage = by_key(state)
-    assert permit_again(ringed(state, limits={"pages_per_day": 1}), passage, PEER, NOW).profile.pages_per_day == 1
+    prepared = by_key(state)
+    assert permit_again(ringed(state, limits={"pages_per_day": 1}), prepared, PEER, NOW).profile.pages_per_day == 1
     ends_later = ringed(state, expires_at=int(NOW) + 1)
-    assert permit_again(ends_later, passage, PEER, NOW).profile.pages_per_day == 7
+    assert permit_again(ends_later, prepared, PEER, NOW).profile.pages_per_day == 7
 
 
 def test_an_address_that_is_shut_out_by_now_is_refused(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
-    passage = by_key(state)
+    prepared = by_key(state)
     elsewhere = ringed(state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}))
-    assert denial_of(permit_again, elsewhere, passage, PEER, NOW).reason is Reason.ADDRESS_DENIED
+    assert denial_of(permit_again, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
     (network,) = state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}).settings.network.allow
     elsewhere = ringed(state, networks=(network,))
-    assert denial_of(permit_again, elsewhere, passage, PEER, NOW).reason is Reason.ADDRESS_DENIED
+    assert denial_of(permit_again, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
 
 
 def test_a_route_that_is_gone_by_now_is_not_found(tmp_path: Path) -> None:
@@ -123,11 +123,12 @@ def test_a_token_may_end_within_its_upload_but_its_issuer_must_be_believed(tmp_p
     state = state_of(tmp_path, authentication={"jwt": [issuer]})
     bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
                       account="jwt:https://i#bob", expires_at=NOW - 60)  # fmt: skip
-    passage = passage_of(state, bearer)
-    assert permit_again(state, passage, PEER, NOW).profile.pages_per_day == 7
-    assert denial_of(permit_again, state_of(tmp_path), passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    prepared = passage_of(state, bearer)
+    assert permit_again(state, prepared, PEER, NOW).profile.pages_per_day == 7
+    assert denial_of(permit_again, state_of(tmp_path), prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
     gone = replace(
-        passage, permit=passage.permit._replace(identity=replace(bearer, profile=replace(bearer.profile, name="no")))
+        prepared,
+        permit=prepared.permit._replace(identity=replace(bearer, profile=replace(bearer.profile, name="no"))),
     )
     assert denial_of(permit_again, state, gone, PEER, NOW).reason is Reason.UNAUTHENTICATED
 
@@ -138,10 +139,10 @@ def test_a_certificate_is_mapped_again(tmp_path: Path) -> None:
     peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",)))
     bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
                       account="cert:a.example")  # fmt: skip
-    passage = passage_of(state, bearer)
-    assert permit_again(state, passage, peer, NOW).identity == bearer
-    assert denial_of(permit_again, state_of(tmp_path), passage, peer, NOW).reason is Reason.UNAUTHENTICATED
-    assert denial_of(permit_again, state, passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    prepared = passage_of(state, bearer)
+    assert permit_again(state, prepared, peer, NOW).identity == bearer
+    assert denial_of(permit_again, state_of(tmp_path), prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert denial_of(permit_again, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
@@ -149,10 +150,10 @@ def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
     state = state_of(tmp_path, authentication={"certificates": certificates})
     bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
                       account="cert:a.example", expires_at=NOW)  # fmt: skip
-    passage = passage_of(state, bearer)
+    prepared = passage_of(state, bearer)
     peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",), not_after=NOW))
-    assert permit_again(state, passage, peer, NOW - 1).identity == bearer
-    assert denial_of(permit_again, state, passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert permit_again(state, prepared, peer, NOW - 1).identity == bearer
+    assert denial_of(permit_again, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
@@ -160,11 +161,11 @@ def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
     tls = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "required"}
     files = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
     state = ringed(state_of(tmp_path, tls={**files, **tls}))
-    passage = by_key(state)
-    assert denial_of(permit_again, state, passage, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    prepared = by_key(state)
+    assert denial_of(permit_again, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
     peer = replace(PEER, certificate=ClientCertificate(not_after=NOW))
-    assert permit_again(state, passage, peer, NOW - 1) == passage.permit
-    assert denial_of(permit_again, state, passage, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert permit_again(state, prepared, peer, NOW - 1) == prepared.permit
+    assert denial_of(permit_again, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:

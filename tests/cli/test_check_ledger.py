@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.check import check_settings
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.url import named
@@ -38,7 +38,7 @@ def make(directory: Path, url: str, *wanted: Wanted) -> None:
     async def work() -> None:
         ledger = open_ledger(url, 30)
         for one in wanted:
-            await KeyAdmin(ledger, lambda: settings, lambda: 1.0, os.urandom).create("test", one)
+            await KeyService(ledger, lambda: settings, lambda: 1.0, os.urandom).create("test", one)
         await ledger.close()
 
     asyncio.run(work())

@@ -11,7 +11,7 @@ from gateway.cli.explain import MODES
 from gateway.cli.explanation import Explanation, Question, explain
 from gateway.config.settings import Settings
 from gateway.config.settings.limits import Prices
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.ledger import open_ledger
@@ -114,13 +114,13 @@ async def make_keys(settings: Settings, url: str) -> dict[str, str]:
     """Makes the ledger's keys; their latest secrets."""
     ledger = open_ledger(url, 30)
     now = time.time()
-    admin = KeyAdmin(ledger, lambda: settings, lambda: now, os.urandom)
+    admin = KeyService(ledger, lambda: settings, lambda: now, os.urandom)
     secrets = {wanted.id: (await admin.create("test", wanted)).secret or "" for wanted in LEDGER_KEYS}
     secrets["rotated"] = (await admin.rotate("test", "rotated", 3600, None)).secret or ""
     await admin.disable("test", "off", disabled=True)
     await admin.revoke("test", "revoked", None, force=True)
     await admin.grant("test", "granted", 3, now + 60)
-    earlier = KeyAdmin(ledger, lambda: settings, lambda: now - 100, os.urandom)
+    earlier = KeyService(ledger, lambda: settings, lambda: now - 100, os.urandom)
     await earlier.change("test", "ended", expires_at=now - 10)
     await ledger.close()
     return secrets

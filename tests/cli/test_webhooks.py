@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from gateway.cli.webhooks import webhooks
 from gateway.keys.service import user_name
 from gateway.ledger.audit import recorded
-from gateway.ledger.deliveries import Outcome, Planned, claim_due, dead, done, job_ended, plan
+from gateway.ledger.deliveries import DeliveryOutcome, Planned, claim_due, dead, done, job_ended, plan
 from gateway.ledger.ledger import open_ledger
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
@@ -55,8 +55,8 @@ def filled(ledger_url: str) -> None:
             planned = Planned(name, "default", f"job-{name}", "key:ci", URL, "hooks.example:443", None)
             await ledger.write(lambda c, p=planned, i=i: plan(c, p, NOON + i))  # type: ignore[misc] # its defaults are the values
         for name, end, outcome in (
-            ("delivered", done, Outcome(204, None)),
-            ("dead", dead, Outcome(404, "status")),
+            ("delivered", done, DeliveryOutcome(204, None)),
+            ("dead", dead, DeliveryOutcome(404, "status")),
             ("due", None, None),
         ):
             await ledger.write(lambda c, n=name: job_ended(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise

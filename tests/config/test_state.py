@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.compile import compile_settings, with_issuers_keys
-from gateway.config.state import Live, Pace, State, clashes, profile_of, routed_upstreams, with_ring
+from gateway.config.state import ConnectionLimits, Live, State, clashes, profile_of, routed_upstreams, with_ring
 from gateway.limits.buckets import Rate
 from gateway.model.caller import Identity, Profile
 from gateway.model.keys import Generation, KeyRecord
@@ -209,7 +209,7 @@ def test_pace_is_that_of_the_listener(tmp_path: Path) -> None:
         "body_idle_timeout": "4s",
         "send_idle_timeout": "5s", "body_min_rate": "6B", "max_connections": 7, "max_connections_per_address": 8,
     }  # fmt: skip
-    assert compiled(tmp_path, listen=listen).pace == Pace(1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6, 7, 8)
+    assert compiled(tmp_path, listen=listen).pace == ConnectionLimits(1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6, 7, 8)
 
 
 @pytest.mark.parametrize(

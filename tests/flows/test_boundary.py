@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from gateway.listener.accept import Acceptor
-from gateway.proxy.forwarder import Courier
+from gateway.proxy.forwarder import Forwarder
 from tests.support.backend import Backend
 from tests.support.gateway import Running, request
 
@@ -22,7 +22,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
         raise ValueError("canary-message")
 
     gateway.expects_internal_errors = True
-    monkeypatch.setattr(Courier, "forward", fail)
+    monkeypatch.setattr(Forwarder, "forward", fail)
     client = await gateway.connect()
     problem = (await client.ask(request())).is_refusal(500, "internal")
     monkeypatch.undo()

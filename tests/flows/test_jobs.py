@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.app import serve as app
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
 from gateway.upstream.job_api import Finding, Said
 from tests.support.backend import Backend, Connection, answer, obliging
@@ -365,7 +365,7 @@ async def test_an_answer_from_before_the_end_is_no_result_that_was_read(start: S
     await eventually(lambda: len(container.asked) == 1)
     held = gateway.gateway.jobs.registry.get(("default", job))
     assert held is not None
-    gateway.gateway.jobs.endings.learnt(held, Finding(Said.COMPLETE, 2), is_own=True)
+    gateway.gateway.jobs.completion.learnt(held, Finding(Said.COMPLETE, 2), is_own=True)
     await comes_to(gateway, Used(0, 0, 2, 1))
     container.results[job] = complete(2)
     container.slowly.set()
@@ -474,12 +474,12 @@ async def test_many_that_wait_are_answered_at_the_end_by_one_question_at_a_time(
         assert (await client.ask(poll(job))).body == container.results[job]
 
 
-async def _shut_out(_: KeyAdmin, gateway: Running) -> None:
+async def _shut_out(_: KeyService, gateway: Running) -> None:
     gateway.rewrite(lambda document: document["network"].update(allow=["10.0.0.0/8"]))
 
 
 # What becomes of a caller while its request waits, and what it is answered then.
-ENDINGS: dict[str, tuple[Callable[[KeyAdmin, Running], Awaitable[object]], int, str]] = {
+ENDINGS: dict[str, tuple[Callable[[KeyService, Running], Awaitable[object]], int, str]] = {
     "revoked": (lambda admin, _: admin.revoke("tests", "led", None, force=True), 401, "unauthenticated"),
     "disabled": (lambda admin, _: admin.disable("tests", "led", disabled=True), 401, "unauthenticated"),
     "elsewhere": (lambda admin, _: admin.change("tests", "led", networks=("10.0.0.0/8",)), 403, "address_denied"),
@@ -488,7 +488,7 @@ ENDINGS: dict[str, tuple[Callable[[KeyAdmin, Running], Awaitable[object]], int, 
 }
 
 
-async def ended(gateway: Running, name: str, admin: KeyAdmin) -> None:
+async def ended(gateway: Running, name: str, admin: KeyService) -> None:
     """Lets that become of the key `led`, and waits until the gateway knows."""
     live = gateway.gateway.live
     before = live.state

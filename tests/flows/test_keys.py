@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from gateway.auth.secrets import make_secret
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
@@ -22,12 +22,12 @@ IN_TIME = 2.0  # seconds, as chapter 9 of the design promises
 
 
 @pytest.fixture
-async def admin(gateway: Running) -> AsyncIterator[KeyAdmin]:
+async def admin(gateway: Running) -> AsyncIterator[KeyService]:
     async with administering(gateway) as found:
         yield found
 
 
-async def made(gateway: Running, admin: KeyAdmin, key_id: str = "led", **members: object) -> str:
+async def made(gateway: Running, admin: KeyService, key_id: str = "led", **members: object) -> str:
     """A new key's secret, once the gateway knows it; job-1 is its owner's."""
     gateway.own("job-1", f"key:{members.get('owner', key_id)}")
     return await known(gateway, (await admin.create("tests", Wanted(key_id, **members))).secret)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ async def until_refused(client: Client, sent: bytes, within: float = IN_TIME) ->
 
 
 async def test_a_key_works_within_two_seconds_of_its_making(
-    gateway: Running, admin: KeyAdmin, backend: Backend
+    gateway: Running, admin: KeyService, backend: Backend
 ) -> None:
     secret = (await admin.create("tests", Wanted("led"))).secret
     gateway.own("job-1", "key:led")
@@ -65,7 +65,7 @@ async def test_a_key_works_within_two_seconds_of_its_making(
     assert secret not in str(gateway.events)
 
 
-Ending = Callable[[KeyAdmin], Awaitable[object]]
+Ending = Callable[[KeyService], Awaitable[object]]
 ENDINGS: dict[str, Ending] = {
     "revoked": lambda admin: admin.revoke("tests", "led", None, force=True),
     "generation-revoked": lambda admin: admin.revoke("tests", "led", 1, force=True),
@@ -77,7 +77,7 @@ ENDINGS: dict[str, Ending] = {
 
 @pytest.mark.parametrize("name", ENDINGS)
 async def test_a_key_that_ends_is_refused_on_a_kept_connection_within_two_seconds(
-    name: str, gateway: Running, admin: KeyAdmin
+    name: str, gateway: Running, admin: KeyService
 ) -> None:
     client = await gateway.connect()
     sent = request(key=await made(gateway, admin))
@@ -87,7 +87,7 @@ async def test_a_key_that_ends_is_refused_on_a_kept_connection_within_two_second
     response.is_refusal(*((403, "address_denied") if name == "elsewhere" else (401, "unauthenticated")))
 
 
-async def test_a_key_that_expires_is_refused_on_a_kept_connection(gateway: Running, admin: KeyAdmin) -> None:
+async def test_a_key_that_expires_is_refused_on_a_kept_connection(gateway: Running, admin: KeyService) -> None:
     ends = int(time.time()) + 3
     sent = request(key=await made(gateway, admin, expires_at=float(ends)))
     client = await gateway.connect()
@@ -98,7 +98,7 @@ async def test_a_key_that_expires_is_refused_on_a_kept_connection(gateway: Runni
     await eventually(lambda: gateway.metric("gateway_authentications_total", method="api_key", result="expired") == 1)
 
 
-async def test_a_disabled_key_comes_back_as_it_was(gateway: Running, admin: KeyAdmin) -> None:
+async def test_a_disabled_key_comes_back_as_it_was(gateway: Running, admin: KeyService) -> None:
     secret = await made(gateway, admin, owner="team")
     client = await gateway.connect()
     await admin.disable("tests", "led", disabled=True)
@@ -108,7 +108,7 @@ async def test_a_disabled_key_comes_back_as_it_was(gateway: Running, admin: KeyA
     assert (await me(gateway, secret))["owner"] == "key:team"
 
 
-async def test_both_secrets_work_through_an_overlap(gateway: Running, admin: KeyAdmin, backend: Backend) -> None:
+async def test_both_secrets_work_through_an_overlap(gateway: Running, admin: KeyService, backend: Backend) -> None:
     backend.script = Jobs()
     old = await made(gateway, admin)
     assert (await gateway.ask(submit(key=old), b"POST")).status == 200
@@ -123,7 +123,7 @@ async def test_both_secrets_work_through_an_overlap(gateway: Running, admin: Key
     assert (await gateway.ask(request(key=new))).status == 200
 
 
-async def test_changed_limits_hold_from_the_next_submit_on(gateway: Running, admin: KeyAdmin) -> None:
+async def test_changed_limits_hold_from_the_next_submit_on(gateway: Running, admin: KeyService) -> None:
     secret = await made(gateway, admin, limits={"requests_per_minute": 100})
     assert (await me(gateway, secret))["limits"]["requests_per_minute"]["limit"] == 100
     await admin.change("tests", "led", limits={"requests_per_minute": 1, "page_range": "required"})
@@ -137,7 +137,7 @@ async def test_changed_limits_hold_from_the_next_submit_on(gateway: Running, adm
     (await gateway.ask(submit(key=secret), b"POST")).is_refusal(429, "rate_limited")
 
 
-async def test_when_a_secret_was_used_is_noted(gateway: Running, admin: KeyAdmin) -> None:
+async def test_when_a_secret_was_used_is_noted(gateway: Running, admin: KeyService) -> None:
     began = int(time.time())
     secret = await made(gateway, admin)
     assert (await gateway.ask(request(key=secret))).status == 200
@@ -161,7 +161,7 @@ async def test_an_unknown_secret_of_our_form_is_unknown(gateway: Running, backen
 
 @pytest.mark.parametrize("second", ["the-same", "another"])
 async def test_two_credentials_are_one_too_many(
-    second: str, gateway: Running, admin: KeyAdmin, backend: Backend
+    second: str, gateway: Running, admin: KeyService, backend: Backend
 ) -> None:
     secret = await made(gateway, admin)
     bearer = f"Authorization: Bearer {secret if second == 'the-same' else KEY}"
@@ -171,7 +171,7 @@ async def test_two_credentials_are_one_too_many(
     await backend.got_nothing()
 
 
-async def test_keys_of_one_owner_have_limits_each(gateway: Running, admin: KeyAdmin, backend: Backend) -> None:
+async def test_keys_of_one_owner_have_limits_each(gateway: Running, admin: KeyService, backend: Backend) -> None:
     backend.script = Jobs()
     one, two = [await made(gateway, admin, name, owner="team") for name in ("one", "two")]
     assert (await gateway.ask(submit(key=one), b"POST")).status == 200
@@ -179,7 +179,7 @@ async def test_keys_of_one_owner_have_limits_each(gateway: Running, admin: KeyAd
 
 
 async def test_an_id_in_both_places_is_a_fault_of_the_reload(
-    gateway: Running, admin: KeyAdmin, monkeypatch: pytest.MonkeyPatch
+    gateway: Running, admin: KeyService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.app.reload._INTERVAL", 60.0)
     secret = await made(gateway, admin)
@@ -204,7 +204,7 @@ async def test_an_id_of_the_configuration_is_ignored_in_the_ledger(start: Start)
     assert (await first.ask(request(key=secret))).status == 200
 
 
-async def test_keys_survive_a_reload(gateway: Running, admin: KeyAdmin) -> None:
+async def test_keys_survive_a_reload(gateway: Running, admin: KeyService) -> None:
     secret = await made(gateway, admin)
     client = await gateway.connect()
     assert (await client.ask(request(key=secret))).status == 200
@@ -227,7 +227,7 @@ async def test_a_key_whose_profile_is_gone_opens_nothing(start: Start) -> None:
 
 
 async def test_a_key_that_ends_while_a_connection_is_made_has_nothing_sent(
-    gateway: Running, admin: KeyAdmin, backend: Backend
+    gateway: Running, admin: KeyService, backend: Backend
 ) -> None:
     secret = await made(gateway, admin)
     begun, may_connect, connect = asyncio.Event(), asyncio.Event(), Pool.connect

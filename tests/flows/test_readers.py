@@ -22,7 +22,7 @@ from gateway.http.strict_json import member_twice, read_object
 from gateway.listener.proxy_protocol import ProxyHeaderError, read_proxy_header
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.inspector import Inspector
-from gateway.upstream.json_scanner import TopScalars
+from gateway.upstream.json_scanner import JsonScanner
 
 MOST_CALLS: Final = 60_000
 
@@ -42,7 +42,7 @@ def read_form(data: bytes) -> None:
 
 
 def read_answer(data: bytes) -> None:
-    TopScalars(("status",)).take(data)
+    JsonScanner(("status",)).take(data)
 
 
 def read_proxy(data: bytes) -> None:

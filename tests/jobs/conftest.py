@@ -35,7 +35,7 @@ async def make_room(
     yield make
     for room in rooms:
         await room.close()
-        assert not room.errands._running
+        assert not room.upstream_client._running
         assert not room.admission._tasks
 
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import Refused
-from gateway.jobs.completion import Watch
+from gateway.jobs.completion import StatusWatch
 from gateway.jobs.job import Job
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
 from gateway.ledger.deliveries import Planned, plan
@@ -19,19 +19,21 @@ from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Ending, Finding, Said
-from gateway.upstream.response_head import AnswerHead, read_answer_head
+from gateway.upstream.response_head import ResponseHead, read_answer_head
 from tests.jobs.conftest import MakeRoom
 from tests.support.ledgers import NOON, rows_of
 from tests.support.room import OWNER, PAGES, Room, ended
 
 
-def head(status: int = 200, *headers: tuple[bytes, bytes]) -> AnswerHead:
+def head(status: int = 200, *headers: tuple[bytes, bytes]) -> ResponseHead:
     return read_answer_head(status, b"", list(headers), http_1_1=True, bodiless=False)
 
 
-async def poll(room: Room, job: Job, *pieces: bytes, of: AnswerHead | None = None, is_own: bool = False) -> Watch:
+async def poll(
+    room: Room, job: Job, *pieces: bytes, of: ResponseHead | None = None, is_own: bool = False
+) -> StatusWatch:
     """One answer as it passes."""
-    watch = room.endings.watch(job, is_own=is_own)
+    watch = room.completion.watch(job, is_own=is_own)
     watch.begin(of or head())
     for piece in pieces:
         watch.take(piece)
@@ -40,7 +42,7 @@ async def poll(room: Room, job: Job, *pieces: bytes, of: AnswerHead | None = Non
     return watch
 
 
-async def says(room: Room, job: Job, /, **members: Any) -> Watch:
+async def says(room: Room, job: Job, /, **members: Any) -> StatusWatch:
     return await poll(room, job, json.dumps(members).encode())
 
 
@@ -66,7 +68,7 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
     woken: list[float | None] = []
     told: list[str] = []
     job.waiters["somebody"] = lambda: woken.append(job.expires_at)
-    room.endings.on_ended = lambda: told.append("ended")
+    room.completion.on_ended = lambda: told.append("ended")
     assert (await says(room, job, **answer)).is_final
     assert await room.used() == used
     assert room.told.settled == [(OWNER, used[0], used[1])]
@@ -85,9 +87,9 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
 async def test_an_answer_that_is_not_final_is_known_again(room: Room, answer: dict[str, Any]) -> None:
     job = await room.took()
     content = json.dumps(answer).encode()
-    assert not room.endings.is_unfinished(job, content)
+    assert not room.completion.is_unfinished(job, content)
     assert not (await says(room, job, **answer)).is_final
-    assert room.endings.is_unfinished(job, content)
+    assert room.completion.is_unfinished(job, content)
     assert await room.used() == (0, 0, 0)
     assert (job.is_running, job.how) == (True, None)
 
@@ -98,7 +100,7 @@ async def test_an_answer_that_is_not_whole_says_nothing(room: Room, answer: byte
     job.misses = 1
     assert not (await poll(room, job, answer)).is_final
     assert (await room.used(), job.misses) == ((0, 0, 0), 1)
-    assert not room.endings.is_unfinished(job, answer)
+    assert not room.completion.is_unfinished(job, answer)
 
 
 async def test_nothing_at_all_says_nothing(room: Room) -> None:
@@ -132,14 +134,14 @@ WHYS = [
     ("why", "of", "content"), WHYS, ids=[f"{why}-{number}" for number, (why, *_) in enumerate(WHYS)]
 )
 async def test_what_cannot_be_read_is_said_once_and_is_no_end(
-    room: Room, why: str, of: AnswerHead, content: bytes
+    room: Room, why: str, of: ResponseHead, content: bytes
 ) -> None:
     job = await room.took()
     with capture_logs() as events:
         for number in range(1, 4):
             watch = await poll(room, job, content, of=of, is_own=True)
             assert watch.finding == Finding(Said.UNREADABLE, why=why)
-            assert (job.unread, room.endings.unreadable[why]) == (number, number)
+            assert (job.unread, room.completion.unreadable[why]) == (number, number)
     assert [event.get("why") for event in events] == [why]
     assert why in WHYS_OF_ALL
     assert job.is_running
@@ -153,7 +155,7 @@ async def test_what_a_client_was_answered_that_cannot_be_read_is_no_evidence(roo
     job = await room.took()
     for of in (head(), head(404)):
         await poll(room, job, content, of=of)
-    assert (job.unread, job.misses, room.endings.unreadable.total()) == (0, 0, 0)
+    assert (job.unread, job.misses, room.completion.unreadable.total()) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529, 429, 408])
@@ -190,7 +192,7 @@ async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) ->
     """A hundred megabytes in a hundred kilobytes: read a megabyte at a time, with a turn for others in between."""
     job = await room.took()
     coded = gzip.compress(b'{"a": "' + b"x" * 100_000_000 + b'", "status": "complete"}')
-    watch = room.endings.watch(job)
+    watch = room.completion.watch(job)
     watch.begin(head(200, (b"content-encoding", b"gzip")))
     watch.take(coded)
     assert watch._reader is not None
@@ -217,7 +219,7 @@ async def test_an_answer_with_a_coding_is_not_known_again_by_its_bytes(room: Roo
     job = await room.took()
     coded = gzip.compress(b'{"status": "processing"}')
     assert (await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")))).is_unfinished
-    assert not room.endings.is_unfinished(job, coded)
+    assert not room.completion.is_unfinished(job, coded)
 
 
 async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(room: Room) -> None:
@@ -227,7 +229,7 @@ async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(roo
             await says(room, job, status="Finalizing", success=True)
         await says(room, job, status="x\n" * 50)
     assert [event.get("word") for event in events] == ["finalizing", "(no plain word)"]
-    assert room.endings.unknown_words == 4
+    assert room.completion.unknown_words == 4
     assert job.is_running
     await says(room, job, status="Complete", page_count=4)
     assert await room.used() == (4, 6, 0)
@@ -273,7 +275,7 @@ async def test_another_replica_hears_of_the_truth(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
     job = await here.took()
     await here.registry.follow()
-    here.endings.ended(job, Ending(failed=True, pages=None))
+    here.completion.ended(job, Ending(failed=True, pages=None))
     await here.quiet()
     other = await there.registry.owned(*job.key, OWNER)
     assert other.is_open
@@ -286,7 +288,7 @@ async def test_another_replica_hears_of_the_truth(make_room: MakeRoom) -> None:
 
 async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_failed(room: Room) -> None:
     job = await room.took()
-    room.endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+    room.completion.ended(job, Ending(failed=True, pages=None, given_up=True))
     await room.quiet()
     assert (await room.used(), await room.state_of()) == ((PAGES, 0, 0), JobState.FAILED)
     await says(room, job, status="failed")
@@ -300,7 +302,7 @@ async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_fai
 
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
     job = await room.took()
-    room.endings.ended(job, Ending(failed=True, pages=None, given_up=True))
+    room.completion.ended(job, Ending(failed=True, pages=None, given_up=True))
     await room.quiet()
     await says(room, job, status="complete", page_count=4)
     assert await room.used() == (4, 6, 0)
@@ -309,10 +311,10 @@ async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Roo
 
 async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_charged(room: Room) -> None:
     job = await room.took()
-    room.endings.ended(job, Ending(failed=True, pages=None))
+    room.completion.ended(job, Ending(failed=True, pages=None))
     await room.quiet()
-    room.endings.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
-    room.endings.forget(job)
+    room.completion.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.completion.forget(job)
     await room.quiet()
     assert (await room.used())[0] == 4
     assert await room.state_of() == JobState.GONE
@@ -330,10 +332,10 @@ async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room)
     job = await room.took()
     content = json.dumps({"status": "processing", "of": "x" * 600}).encode()
     assert (await poll(room, job, content[:100], content[100:])).content is None
-    assert not room.endings.is_unfinished(job, content)
+    assert not room.completion.is_unfinished(job, content)
     held = room.hold(job)
     assert (await poll(room, job, content[:100], content[100:])).content == content
-    assert not room.endings.is_unfinished(job, content)
+    assert not room.completion.is_unfinished(job, content)
     held.leave()
 
 
@@ -341,17 +343,17 @@ async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.Mon
     monkeypatch.setattr("gateway.jobs.completion._MOST_SMALL", 3)
     job = await room.took()
     for number in range(10):
-        room.endings.runs(job, b"%d" % number)
-        room.endings.runs(job, b"x" * 513)
-    assert len(room.endings._unfinished) <= 3
-    assert room.endings.is_unfinished(job, b"9")
-    assert not room.endings.is_unfinished(job, b"x" * 513)
+        room.completion.runs(job, b"%d" % number)
+        room.completion.runs(job, b"x" * 513)
+    assert len(room.completion._unfinished) <= 3
+    assert room.completion.is_unfinished(job, b"9")
+    assert not room.completion.is_unfinished(job, b"x" * 513)
 
 
 async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
     job = await room.took()
     for pages in range(20):
-        room.endings.ended(job, Ending(failed=False, pages=pages))
+        room.completion.ended(job, Ending(failed=False, pages=pages))
     await room.quiet()
     assert await room.used() == (0, PAGES, 0)
     assert len(room.told.settled) == 1
@@ -372,21 +374,21 @@ async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
     """The result was read, and may be deleted before the ledger knows that it had ended."""
     job = await room.took()
     job.saw(Ending(failed=False, pages=3))
-    room.endings.forget(job)
+    room.completion.forget(job)
     assert job.is_gone
     await room.quiet()
     assert await room.state_of() == JobState.GONE
     assert await room.used() == (3, 7, 0)
     assert room.told.settled == [(OWNER, 3, 7)]
-    room.endings.forget(job)
+    room.completion.forget(job)
     await room.quiet()
     assert await room.used() == (3, 7, 0)
 
 
 async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
     job = await room.took()
-    room.endings.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
-    room.endings.forget(job)
+    room.completion.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
+    room.completion.forget(job)
     await room.quiet()
     assert job.is_gone
     assert await room.state_of() == JobState.GONE
@@ -396,7 +398,7 @@ async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
 async def test_a_ledger_that_is_away_does_not_bring_it_back(room: Room) -> None:
     job = await room.took()
     room.faulty.is_away = True
-    room.endings.forget(job)
+    room.completion.forget(job)
     await room.quiet()
     room.faulty.is_away = False
     assert room.registry.learn(await room.row()) is job
@@ -419,7 +421,7 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
             await go.wait()
             return found
 
-    room.endings.forget(job)
+    room.completion.forget(job)
     room.faulty._engine = Late()
     asked = [asyncio.ensure_future(room.registry.owned(*job.key, OWNER)) for _ in range(2)]
     await room.quiet()
@@ -436,7 +438,7 @@ async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
     job = await room.took()
     await room.engine.write(lambda c: settle(c, *job.key, 3, room.wall(), failed=False))
     told: list[str] = []
-    room.endings.on_ended = lambda: told.append("ended")
+    room.completion.on_ended = lambda: told.append("ended")
     assert (await says(room, job, status="complete", page_count=4)).is_final
     assert (job.is_running, told, room.told.settled) == (False, ["ended"], [])
     assert await room.used() == (3, 7, 0)
@@ -452,7 +454,7 @@ async def test_its_webhook_is_due_at_its_end_and_none_when_it_was_deleted_before
         elif number == "2":
             await says(room, job, status="failed")
         else:
-            room.endings.forget(job)
+            room.completion.forget(job)
         await room.quiet()
     rows = await room.engine.read(lambda c: rows_of(c, deliveries))
     found = [(row["id"], row["state"], row["status"]) for row in rows]
@@ -464,14 +466,14 @@ async def test_what_its_owner_deletes_is_nobodys_at_once_and_charged(room: Room,
     job = await room.took()
     if has_ended:
         await says(room, job, status="complete", page_count=4)
-    await room.endings.forget_now(job)
+    await room.completion.forget_now(job)
     assert job.is_gone
     assert await room.state_of() == JobState.GONE
     assert await room.used() == ((4, 6, 0) if has_ended else (PAGES, 0, 0))
     assert room.told.settled == ([(OWNER, 4, 6)] if has_ended else [(OWNER, PAGES, 0)])
     with pytest.raises(Refused):
         await room.registry.owned(*job.key, OWNER)
-    await room.endings.forget_now(job)
+    await room.completion.forget_now(job)
     assert len(room.told.settled) == 1
 
 
@@ -480,10 +482,10 @@ async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_aga
     job = await room.took()
     room.faulty.faults = [fault]
     with pytest.raises(Refused) as caught:
-        await room.endings.forget_now(job)
+        await room.completion.forget_now(job)
     assert caught.value.denial.reason is Reason.LEDGER_UNAVAILABLE
     assert await room.registry.owned(*job.key, OWNER) is job
-    await room.endings.forget_now(job)
+    await room.completion.forget_now(job)
     assert job.is_gone
     assert await room.used() == (PAGES, 0, 0)
 
@@ -491,15 +493,15 @@ async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_aga
 async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: Room) -> None:
     job = await room.took()
     for _ in range(5):
-        room.endings.unknown(job)
+        room.completion.unknown(job)
     await room.quiet()
     assert (job.is_running, await room.used()) == (True, (0, 0, 0))
     room.seconds += 1
-    room.endings.unknown(job)
+    room.completion.unknown(job)
     await room.quiet()
     assert (job.is_running, await room.used()) == (False, (0, PAGES, 1))
     room.seconds += 1
-    room.endings.unknown(job)
+    room.completion.unknown(job)
     await room.quiet()
     assert await room.used() == (0, PAGES, 1)
 

@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 import gateway.jobs.housekeeping
-from gateway.jobs.housekeeping import Rounds
+from gateway.jobs.housekeeping import Housekeeping
 from gateway.ledger.schema import JobState
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, Container, Room, ended
@@ -18,20 +18,20 @@ async def test_each_has_its_turn(make_room: MakeRoom, container: Container) -> N
     await dead.took()
     dead.watcher.close()
     for turn in range(5):
-        await room.rounds.turn(turn)
-    assert room.rounds.counts == {"running": 1, "complete": 0, "failed": 0}
+        await room.housekeeping.turn(turn)
+    assert room.housekeeping.counts == {"running": 1, "complete": 0, "failed": 0}
     container.says["job"] = ended()
     await room.turn(1.0)
     assert await room.state_of() == JobState.COMPLETE
-    assert room.rounds.counts["complete"] == 0
-    await room.rounds.turn(10)
-    assert room.rounds.counts == {"running": 0, "complete": 1, "failed": 0}
+    assert room.housekeeping.counts["complete"] == 0
+    await room.housekeeping.turn(10)
+    assert room.housekeeping.counts == {"running": 0, "complete": 1, "failed": 0}
     room.seconds += 3601.0
-    await room.rounds.turn(11)
+    await room.housekeeping.turn(11)
     assert await room.state_of() == JobState.GONE
     await room.reserved("lost")
     for turn in range(12, 60):
-        await room.rounds.turn(turn)
+        await room.housekeeping.turn(turn)
     assert (await room.registry.owned("default", "lost", OWNER)).is_followed
 
 
@@ -42,22 +42,22 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
     async def purge() -> None:
         calls.append("purged")
 
-    rounds = Rounds(room.ledger, room.registry, room.watcher, room.retention, purge)
+    housekeeping = Housekeeping(room.ledger, room.registry, room.watcher, room.retention, purge)
     await room.took()
     container.says["job"] = ended()
     await room.turn(1.0)
     room.seconds += 3700.0
     for turn in range(1, 60):
-        await rounds.turn(turn)
+        await housekeeping.turn(turn)
     assert (calls, await room.row() is None) == ([], False)
-    await rounds.turn(60)
+    await housekeeping.turn(60)
     assert (calls, await room.row()) == (["purged"], None)
 
 
 async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.jobs.housekeeping, "_TURN", 0.001)
     turns = 0
-    turn = room.rounds.turn
+    turn = room.housekeeping.turn
 
     async def failing(number: int) -> None:
         nonlocal turns
@@ -66,14 +66,14 @@ async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytes
             raise ValueError("canary-of-a-message")
         await turn(number)
 
-    monkeypatch.setattr(room.rounds, "turn", failing)
+    monkeypatch.setattr(room.housekeeping, "turn", failing)
     room.faulty.is_away = True
     with structlog.testing.capture_logs() as logs:
-        task = asyncio.get_running_loop().create_task(room.rounds.run())
+        task = asyncio.get_running_loop().create_task(room.housekeeping.run())
         await eventually(lambda: turns > 5)
-        assert room.rounds.counts == {}
+        assert room.housekeeping.counts == {}
         room.faulty.is_away = False
-        await eventually(lambda: room.rounds.counts != {})
+        await eventually(lambda: room.housekeeping.counts != {})
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     (failure,) = [event for event in logs if event["event"] == "jobs could not be followed"]

@@ -21,14 +21,14 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: object) -> str:
 
 
 def is_forgotten(room: Room) -> bool:
-    return len(room.holds) == 0
+    return len(room.long_polls) == 0
 
 
 async def test_the_end_lets_go_on_at_once(room: Room, container: Container) -> None:
     job = await room.took()
     held = [room.hold(job) for _ in range(3)]
     await room.turn()
-    assert (len(room.holds), [one.is_over for one in held]) == (3, [False] * 3)
+    assert (len(room.long_polls), [one.is_over for one in held]) == (3, [False] * 3)
     container.says["job"] = ended()
     await room.turn(0.1)
     await eventually(lambda: all(one.is_over for one in held))
@@ -54,7 +54,7 @@ async def test_the_time_lets_go_on_with_what_was_said_last(room: Room, container
     long, short = room.hold(job), room.hold(job, 0.05)
     await room.turn()
     await eventually(lambda: short.is_over)
-    assert (short.times, short.error, long.is_over, len(room.holds)) == (1, None, False, 1)
+    assert (short.times, short.error, long.is_over, len(room.long_polls)) == (1, None, False, 1)
     assert job.is_running
     assert job.answer is not None
     assert job.answer[1] == RUNS
@@ -68,7 +68,7 @@ async def test_one_that_leaves_is_forgotten_at_once(room: Room) -> None:
     held = [room.hold(job) for _ in range(3)]
     held[1].leave()
     assert isinstance(held[1].error, ClientGone)
-    assert (len(room.holds), len(job.waiters)) == (2, 2)
+    assert (len(room.long_polls), len(job.waiters)) == (2, 2)
     job.ended(room.wall() + 10)
     held[2].leave()  # woken, but not let go on yet
     await eventually(lambda: held[0].is_over)
@@ -79,7 +79,7 @@ async def test_one_that_leaves_is_forgotten_at_once(room: Room) -> None:
 async def test_a_drain_lets_all_go_on_and_none_wait(room: Room) -> None:
     jobs = [await room.took(f"job-{number}") for number in range(3)]
     held = [room.hold(job) for job in jobs for _ in range(100)]
-    room.holds.drain()
+    room.long_polls.drain()
     await eventually(lambda: all(one.is_over for one in held))
     assert {(one.times, one.error) for one in held} == {(1, None)}
     assert is_forgotten(room)
@@ -91,14 +91,14 @@ async def test_whatever_comes_together_wakes_once(room: Room) -> None:
     job = await room.took()
     held = [room.hold(job, 0.0) for _ in range(50)]
     await asyncio.sleep(0)
-    room.holds.drain()
+    room.long_polls.drain()
     job.ended(room.wall() + 10)
-    room.holds.drain()
+    room.long_polls.drain()
     await eventually(lambda: all(one.is_over for one in held))
     for _ in range(5):
         await asyncio.sleep(0)
     assert [one.times for one in held] == [1] * 50
-    assert not room.holds._ready
+    assert not room.long_polls._ready
     assert is_forgotten(room)
 
 
@@ -145,7 +145,7 @@ async def test_a_waiter_costs_no_task(room: Room) -> None:
 async def test_a_job_that_was_deleted_meanwhile_is_nobodys(room: Room) -> None:
     job = await room.took()
     held = room.hold(job)
-    room.endings.forget(job)
+    room.completion.forget(job)
     await room.quiet()
     await eventually(lambda: held.is_over)
     assert isinstance(held.error, Refused)
@@ -160,7 +160,7 @@ async def test_what_said_that_it_runs_is_not_said_after_its_end(room: Room, cont
     held = room.hold(job)
     await room.turn()
     before = job.answer
-    watch = room.endings.watch(job)
+    watch = room.completion.watch(job)
     watch.begin(read_answer_head(200, b"", [], http_1_1=True, bodiless=False))
     watch.take(ended())
     await watch.end()
@@ -179,7 +179,7 @@ async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Roo
     room.watcher.turn()
     await eventually(lambda: container.waiting == 1)
     room.faulty.faults = ["before"]  # so that it is waited for on
-    room.endings.learnt(job, Finding(Said.COMPLETE), is_own=False)
+    room.completion.learnt(job, Finding(Said.COMPLETE), is_own=False)
     await eventually(lambda: not room.admission._tasks)
     container.gate.set()
     await room.quiet()
@@ -205,7 +205,7 @@ async def test_the_final_answer_stays_for_its_moment(
     gone = loop.create_future()
     loop.call_later(0.21, gone.set_result, None)
     container.says["job"] = ended()
-    loop.call_later(0.1, held.append, Held(room.holds, job, 60))
+    loop.call_later(0.1, held.append, Held(room.long_polls, job, 60))
     await eventually(lambda: len(held) == 2)
     await room.turn(0.1)
     final = job.answer
@@ -257,5 +257,5 @@ async def test_waiters_of_one_job_do_not_wake_those_of_another(make_room: MakeRo
     await room.turn()
     await eventually(lambda: goes.is_over)
     assert not waits.is_over
-    assert len(room.holds) == 1
+    assert len(room.long_polls) == 1
     waits.leave()

@@ -150,7 +150,7 @@ async def test_what_ended_elsewhere_is_heard_of(make_room: MakeRoom) -> None:
     job.waiters["somebody"] = lambda: woken.append(job)
     other = await there.registry.owned(*JOB, OWNER)
     there.seconds = here.seconds
-    there.endings.ended(other, Ending(failed=True, pages=None))
+    there.completion.ended(other, Ending(failed=True, pages=None))
     await there.quiet()
     await here.registry.follow()
     assert woken == [job]
@@ -168,7 +168,7 @@ async def test_what_was_deleted_elsewhere_is_nobodys(make_room: MakeRoom) -> Non
     here, there = make_room(me="here"), make_room(me="there")
     job = await here.took()
     await here.registry.follow()
-    there.endings.forget(await there.registry.owned(*JOB, OWNER))
+    there.completion.forget(await there.registry.owned(*JOB, OWNER))
     await there.quiet()
     await here.registry.follow()
     assert job.is_gone

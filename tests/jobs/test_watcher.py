@@ -382,7 +382,7 @@ async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, 
     job = await here.took()
     other = await there.registry.owned("default", "job", OWNER)
     container.says["job"] = ended()
-    there.endings.ended(other, Ending(failed=False, pages=7))
+    there.completion.ended(other, Ending(failed=False, pages=7))
     await there.quiet()
     await here.turn(1.0)
     assert (job.is_running, job.expires_at) == (False, other.expires_at)
@@ -519,7 +519,7 @@ async def test_a_job_whose_begin_was_not_answered_is_recalled(room: Room, contai
 async def test_a_deletion_that_was_not_answered_is_done_again(room: Room) -> None:
     job = await room.took()
     room.faulty.faults = ["before"]
-    room.endings.forget(job)
+    room.completion.forget(job)
     await room.quiet()
     assert await room.state_of() == JobState.RUNNING
     await room.watcher.recall()
@@ -598,8 +598,8 @@ async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, conta
     room.watcher.turn()
     await eventually(lambda: container.waiting == 5)
     room.watcher.close()
-    room.errands.close()
-    assert not room.errands._running
+    room.upstream_client.close()
+    assert not room.upstream_client._running
     assert room.watcher._timer is None or room.watcher._timer.cancelled()
     room.watcher.hold(await room.took("late"))
     assert room.watcher._timer is None or room.watcher._timer.cancelled()
@@ -618,7 +618,7 @@ async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, co
 
 async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:
     job = await room.took()
-    assert not room.endings.is_unfinished(job, RUNS)
+    assert not room.completion.is_unfinished(job, RUNS)
     await room.turn(1.0)
-    assert room.endings.is_unfinished(job, RUNS)
+    assert room.completion.is_unfinished(job, RUNS)
     assert container.asked["job"] == 1

@@ -11,7 +11,7 @@ import pytest
 from gateway.auth.api_keys import digest_of
 from gateway.auth.secrets import is_secret
 from gateway.config.settings import Settings
-from gateway.keys.service import KeyAdmin, Made
+from gateway.keys.service import KeyService, Made
 from gateway.keys.validation import Wanted
 from gateway.ledger import audit
 from gateway.ledger.keys import KeyProblem
@@ -45,9 +45,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def admin(ledger: Ledger, settings: Settings, clock: Clock) -> KeyAdmin:
+def admin(ledger: Ledger, settings: Settings, clock: Clock) -> KeyService:
     numbers: Iterator[int] = itertools.count(1)
-    return KeyAdmin(ledger, lambda: settings, clock, lambda size: bytes([next(numbers)]) * size)
+    return KeyService(ledger, lambda: settings, clock, lambda size: bytes([next(numbers)]) * size)
 
 
 async def audited(ledger: Ledger) -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -56,7 +56,7 @@ async def audited(ledger: Ledger) -> list[tuple[str, str, str, dict[str, Any]]]:
     return [(entry.actor, entry.action, entry.subject, dict(entry.detail)) for entry in reversed(found)]
 
 
-async def test_a_key_is_made_and_its_secret_is_not_kept(admin: KeyAdmin, ledger: Ledger) -> None:
+async def test_a_key_is_made_and_its_secret_is_not_kept(admin: KeyService, ledger: Ledger) -> None:
     made = await admin.create(ME, Wanted("a", "small", "team", ("admin",), ("10.0.0.0/8",), {}, NOW + DAY))
     assert made.secret is not None
     assert is_secret(made.secret.encode())
@@ -73,7 +73,7 @@ async def test_a_key_is_made_and_its_secret_is_not_kept(admin: KeyAdmin, ledger:
     }  # fmt: skip
 
 
-async def test_what_is_refused_leaves_no_trace(admin: KeyAdmin, ledger: Ledger) -> None:
+async def test_what_is_refused_leaves_no_trace(admin: KeyService, ledger: Ledger) -> None:
     await admin.create(ME, Wanted("a"))
     for refused, kind in (
         (admin.create(ME, Wanted("a")), "conflict"),
@@ -103,7 +103,7 @@ async def test_what_is_refused_leaves_no_trace(admin: KeyAdmin, ledger: Ledger) 
     assert len(record.generations) == 1
 
 
-async def test_a_rotation_overlaps_and_changes_nothing_else(admin: KeyAdmin, clock: Clock) -> None:
+async def test_a_rotation_overlaps_and_changes_nothing_else(admin: KeyService, clock: Clock) -> None:
     await admin.create(ME, Wanted("a", "small", "team"))
     (before,) = await admin.list()
     made = await admin.rotate(ME, "a", DAY, None)
@@ -115,7 +115,7 @@ async def test_a_rotation_overlaps_and_changes_nothing_else(admin: KeyAdmin, clo
         assert [found.number for found in after.generations if found.is_live(clock.now)] == live
 
 
-async def test_one_operation_rotates_once_however_many_try(admin: KeyAdmin, ledger: Ledger) -> None:
+async def test_one_operation_rotates_once_however_many_try(admin: KeyService, ledger: Ledger) -> None:
     await admin.create(ME, Wanted("a"))
     tries = [admin.rotate(ME, "a", DAY, "deploy-7") for _ in range(8)]
     made: list[Made] = await asyncio.gather(*tries)
@@ -127,7 +127,7 @@ async def test_one_operation_rotates_once_however_many_try(admin: KeyAdmin, ledg
     assert (again.generation, again.secret is None) == (3, False)
 
 
-async def test_secrets_are_revoked_one_or_all(admin: KeyAdmin, ledger: Ledger) -> None:
+async def test_secrets_are_revoked_one_or_all(admin: KeyService, ledger: Ledger) -> None:
     await admin.create(ME, Wanted("a"))
     await admin.rotate(ME, "a", DAY, None)
     assert await admin.revoke(ME, "a", 1, force=False) == [1]
@@ -139,7 +139,7 @@ async def test_secrets_are_revoked_one_or_all(admin: KeyAdmin, ledger: Ledger) -
     assert (await audited(ledger))[-1] == (ME, "key.revoke", "a", {"generations": [2], "force": True})
 
 
-async def test_keys_are_changed_disabled_and_enabled(admin: KeyAdmin, ledger: Ledger) -> None:
+async def test_keys_are_changed_disabled_and_enabled(admin: KeyService, ledger: Ledger) -> None:
     await admin.create(ME, Wanted("a", limits={"pages_per_day": 5}))
     changed = await admin.change(ME, "a", profile="small", limits={"pages_per_month": 9}, expires_at=NOW + DAY)
     assert (changed.profile, changed.limits) == ("small", {"pages_per_day": 5, "pages_per_month": 9})
@@ -150,7 +150,7 @@ async def test_keys_are_changed_disabled_and_enabled(admin: KeyAdmin, ledger: Le
     assert actions == ["key.create", "key.change", "key.change", "key.disable", "key.enable"]
 
 
-async def test_changes_of_limits_at_once_are_all_kept(admin: KeyAdmin) -> None:
+async def test_changes_of_limits_at_once_are_all_kept(admin: KeyService) -> None:
     await admin.create(ME, Wanted("a"))
     names = ("pages_per_day", "pages_per_month", "requests_per_day", "requests_per_month", "polls_per_minute")
     await asyncio.gather(*(admin.change(ME, "a", limits={name: 7}) for name in names))
@@ -158,7 +158,7 @@ async def test_changes_of_limits_at_once_are_all_kept(admin: KeyAdmin) -> None:
     assert record.limits == dict.fromkeys(names, 7)
 
 
-async def test_configured_keys_may_have_grants_and_begin_anew(admin: KeyAdmin, ledger: Ledger) -> None:
+async def test_configured_keys_may_have_grants_and_begin_anew(admin: KeyService, ledger: Ledger) -> None:
     await admin.create(ME, Wanted("a"))
     for key_id in ("a", "ci"):
         await admin.grant(ME, key_id, 500, NOW + DAY)

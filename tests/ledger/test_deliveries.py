@@ -9,9 +9,9 @@ import pytest
 
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import (
+    DeliveryLease,
+    DeliveryOutcome,
     Due,
-    Lease,
-    Outcome,
     Planned,
     claim_due,
     dead,
@@ -31,7 +31,7 @@ from gateway.ledger.listings import counts, listed, shown
 from gateway.ledger.schema import DeliveryState, deliveries
 from tests.support.ledgers import NOON, Script, rows_of
 
-OK, BAD = Outcome(204, None), Outcome(500, "status")
+OK, BAD = DeliveryOutcome(204, None), DeliveryOutcome(500, "status")
 GREAT = 1000
 
 
@@ -77,8 +77,8 @@ async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -
     assert await engine.read(lambda c: is_any_due(c, NOON + 5))
     (due,) = await claim(engine, NOON + 6)
     assert due == Due(
-        Lease("d1", "me", 1), "job-d1", "key:ci", planned().url, "hooks.example:443", planned().check_url, "failed",
-        int(NOON + 5),
+        DeliveryLease("d1", "me", 1), "job-d1", "key:ci", planned().url, "hooks.example:443",
+        planned().check_url, "failed", int(NOON + 5),
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ async def test_a_claim_is_a_lease(engine: Engine) -> None:
     (due,) = await claim(engine)
     assert await claim(engine, NOON + 59, "other") == []
     (taken,) = await claim(engine, NOON + 60, "other")
-    assert taken.lease == Lease("d1", "other", 2)
+    assert taken.lease == DeliveryLease("d1", "other", 2)
     for end in (done, dead):
         assert not await engine.write(lambda c, end=end: end(c, due.lease, OK, NOON))  # type: ignore[misc] # likewise
     assert not await engine.write(lambda c: failed(c, due.lease, BAD, NOON))
@@ -124,7 +124,7 @@ async def test_what_failed_is_due_again_and_what_is_dead_is_not(engine: Engine) 
     assert await claim(engine, NOON + 29) == []
     (again,) = await claim(engine, NOON + 30)
     assert again.since == due.since
-    assert await engine.write(lambda c: dead(c, again.lease, Outcome(410, "gone"), NOON + 31))
+    assert await engine.write(lambda c: dead(c, again.lease, DeliveryOutcome(410, "gone"), NOON + 31))
     assert await claim(engine, NOON + 10**6) == []
     assert (await row(engine))["state"] == DeliveryState.DEAD
 
@@ -134,7 +134,7 @@ async def test_an_attempt_that_was_broken_off_does_not_count(engine: Engine) -> 
     (due,) = await claim(engine)
     await engine.write(lambda c: release(c, [due.lease], NOON + 1))
     (again,) = await claim(engine, NOON + 1, "other")
-    assert again.lease == Lease("d1", "other", 1)
+    assert again.lease == DeliveryLease("d1", "other", 1)
 
 
 async def test_the_longest_due_come_first_and_each_destination_has_its_room(engine: Engine) -> None:

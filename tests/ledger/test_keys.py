@@ -15,7 +15,7 @@ from gateway.ledger import audit
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import (
     KeyProblem,
-    NewKey,
+    NewKeyRow,
     Rotation,
     all_keys,
     change_key,
@@ -39,8 +39,8 @@ def digest(text: str) -> bytes:
     return text.encode().ljust(32, b".")
 
 
-def new(key_id: str = "ci", **values: Any) -> NewKey:
-    return NewKey(key_id, "default", "owner", **values)
+def new(key_id: str = "ci", **values: Any) -> NewKeyRow:
+    return NewKeyRow(key_id, "default", "owner", **values)
 
 
 async def make(engine: Engine, key_id: str = "ci", **values: Any) -> KeyRecord:

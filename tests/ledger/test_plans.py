@@ -63,7 +63,7 @@ def fill(connection: Connection) -> None:
     ]
     connection.execute(insert(usage_table), totals)
     for number in range(60):
-        keys.create(connection, keys.NewKey(f"k{number}", "p", "o"), b"%032d" % number, NOON)
+        keys.create(connection, keys.NewKeyRow(f"k{number}", "p", "o"), b"%032d" % number, NOON)
 
 
 def live(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost, Settled
 from gateway.ledger.schema import reservations
 from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
-from gateway.limits.quotas import Standing, Used
+from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.caller import Profile
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
@@ -69,8 +69,8 @@ class Book:
         self.now += TTL
         assert await self.expire() == Settled(ACCOUNT, pages, 0)
 
-    async def stands(self) -> Standing:
-        found: Standing = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
+    async def stands(self) -> AccountCounts:
+        found: AccountCounts = await self.engine.read(lambda c: standing_of(c, ACCOUNT, self.now))
         return found._replace(tat=0.0)
 
     async def usage(self) -> list[UsedOnDay]:
@@ -82,9 +82,9 @@ def book(engine: Engine) -> Book:
     return Book(engine)
 
 
-def standing(pages: int, *, requests: int = 1, price: int = 5, **more: Any) -> Standing:
+def standing(pages: int, *, requests: int = 1, price: int = 5, **more: Any) -> AccountCounts:
     used = Used(requests, pages, pages * price)
-    return Standing(day=used, month=used, **more)
+    return AccountCounts(day=used, month=used, **more)
 
 
 def day(pages: int, refunded: int = 0, **more: Any) -> UsedOnDay:
@@ -301,7 +301,7 @@ async def test_pages_over_their_limits_are_refused_and_take_nothing(
 async def test_a_budget_of_nothing_lets_nothing_in(book: Book, name: str) -> None:
     outcome = await book.admit(profile=make_profile(**{name: 0}))
     assert outcome.denial.reason is Reason.BUDGET_EXHAUSTED
-    assert await book.stands() == Standing()
+    assert await book.stands() == AccountCounts()
 
 
 async def test_without_money_only_what_is_free_is_done(book: Book) -> None:

@@ -1,4 +1,4 @@
-"""The keeper: keys followed, uses noted, what the dead left reclaimed; though the ledger is away, or another one."""
+"""Keys followed, uses noted, what the dead left reclaimed; though the ledger is away, or another one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,11 +11,11 @@ import gateway.ledger.sync
 from gateway.auth.keyring import Keyring
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import Engine
-from gateway.ledger.keys import NewKey, create, one_key, revoke
+from gateway.ledger.keys import NewKeyRow, create, one_key, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, admit, reserve
-from gateway.ledger.sync import Keeper
-from gateway.limits.quotas import Standing
+from gateway.ledger.sync import LedgerSync
+from gateway.limits.quotas import AccountCounts
 from gateway.model.caller import Profile
 from gateway.model.keys import KeyRecord
 from tests.support.ledgers import NOON, Faulty, assert_sound, beats, make_claim, make_profile, open_engine
@@ -25,7 +25,7 @@ PROFILES = {"default": Profile("default", 1000)}
 
 
 class Kept:
-    """A keeper, and what it told."""
+    """A ledger sync, and what it told."""
 
     def __init__(self, engine: Engine) -> None:
         self.now = NOON
@@ -35,8 +35,8 @@ class Kept:
         self.ring = Keyring(PROFILES)
         self.changes: list[list[str]] = []
         self.settled: list[Settled] = []
-        self.standings: list[dict[str, Standing]] = []
-        self.keeper = Keeper(
+        self.standings: list[dict[str, AccountCounts]] = []
+        self.sync = LedgerSync(
             self.ledger,
             lambda: self.now,
             lambda: self.now - NOON,
@@ -57,7 +57,7 @@ class Kept:
 
     async def make(self, key_id: str) -> None:
         digest = key_id.encode().ljust(32)
-        await self.faulty._engine.write(lambda c: create(c, NewKey(key_id, "default", "o"), digest, NOON))
+        await self.faulty._engine.write(lambda c: create(c, NewKeyRow(key_id, "default", "o"), digest, NOON))
 
     @property
     def open_keys(self) -> set[str]:
@@ -77,7 +77,7 @@ async def test_a_turn_does_all_that_is_due(kept: Kept) -> None:
     await engine.write(lambda c: admit(c, claim, profile, NOON, NOON + 60))
     await engine.write(lambda c: reserve(c, claim, profile, Ask(3, 1, ""), NOON, NOON + 60))
     kept.now += 60
-    await kept.keeper.turn(0)
+    await kept.sync.turn(0)
     assert kept.open_keys == {"a"}
     assert kept.settled == [Settled("key:ci", 3, 0)]
     assert kept.uses == {}
@@ -89,44 +89,44 @@ async def test_a_turn_does_all_that_is_due(kept: Kept) -> None:
 
 async def test_most_turns_only_look_for_changes(kept: Kept) -> None:
     kept.uses["a", 1] = 7.0
-    await kept.keeper.turn(0)
+    await kept.sync.turn(0)
     kept.uses["a", 1] = 8.0
     writes = kept.faulty.writes
     for turn in (1, 2, 3, 4, 6):
-        await kept.keeper.turn(turn)
+        await kept.sync.turn(turn)
     assert kept.faulty.writes == writes
     assert kept.uses
     assert kept.changes == []
 
 
 async def test_a_secrets_first_use_is_noted_in_the_next_turn(kept: Kept) -> None:
-    await kept.keeper.turn(0)
+    await kept.sync.turn(0)
     kept.uses["a", 2] = 7.0
-    await kept.keeper.turn(1)
+    await kept.sync.turn(1)
     assert kept.uses == {}
 
 
 async def test_each_change_is_told_once(kept: Kept) -> None:
-    await kept.keeper.turn(0)
+    await kept.sync.turn(0)
     for names in (["a"], ["b", "c"]):
         for name in names:
             await kept.make(name)
-        await kept.keeper.follow()
-        await kept.keeper.follow()
+        await kept.sync.follow()
+        await kept.sync.follow()
     assert kept.changes == [["a"], ["b", "c"]]
 
 
 async def test_keys_are_followed_though_nothing_can_be_written(kept: Kept) -> None:
     await kept.make("a")
-    await kept.keeper.turn(0)
+    await kept.sync.turn(0)
     await kept.faulty._engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
     for turn in (5, 6):
         kept.faulty.faults = ["before"]
         with pytest.raises(LedgerUnavailable):
-            await kept.keeper.turn(turn)
+            await kept.sync.turn(turn)
         assert kept.open_keys == set()
         assert kept.ledger.problem is not None
-    await kept.keeper.turn(7)  # while there is a problem, each turn tries to write
+    await kept.sync.turn(7)  # while there is a problem, each turn tries to write
     assert kept.ledger.problem is None
 
 
@@ -136,15 +136,15 @@ async def test_uses_are_kept_until_they_are_noted(kept: Kept, fault: str) -> Non
     kept.uses["a", 1] = 7.0
     kept.faulty.faults = [fault]
     with pytest.raises(LedgerUnavailable):
-        await kept.keeper.note_uses()
+        await kept.sync.note_uses()
     assert kept.uses == {("a", 1): 7.0}
-    await kept.keeper.note_uses()
+    await kept.sync.note_uses()
     assert kept.uses == {}
 
 
 async def test_a_use_that_comes_while_others_are_noted_is_not_forgotten(kept: Kept) -> None:
     kept.uses |= {("a", 1): 7.0, ("b", 1): 7.0}
-    noting = asyncio.ensure_future(kept.keeper.note_uses())
+    noting = asyncio.ensure_future(kept.sync.note_uses())
     await asyncio.sleep(0)
     kept.uses["a", 1] = 8.0
     await noting
@@ -161,8 +161,8 @@ async def test_it_goes_on_whatever_happens(kept: Kept, monkeypatch: pytest.Monke
         if failures:
             raise failures.pop(0)
 
-    monkeypatch.setattr(kept.keeper, "turn", turn)
-    running = asyncio.ensure_future(kept.keeper.run())
+    monkeypatch.setattr(kept.sync, "turn", turn)
+    running = asyncio.ensure_future(kept.sync.run())
     await eventually(lambda: len(turns) > 3)
     assert turns[:4] == [0, 1, 2, 3]
     running.cancel()
@@ -171,13 +171,13 @@ async def test_it_goes_on_whatever_happens(kept: Kept, monkeypatch: pytest.Monke
 
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[tuple[Path, Kept]]:
-    """A keeper of a file that tests take away."""
+    """A ledger sync of a file that tests take away."""
     file = tmp_path / "ledger.db"
     engine = open_engine(f"sqlite:///{file}", 5.0)
     made = Kept(engine)
     for name in ("a", "b"):
         await made.make(name)
-    await made.keeper.turn(0)
+    await made.sync.turn(0)
     assert made.open_keys == {"a", "b"}
     yield file, made
     await engine.close()
@@ -198,12 +198,12 @@ async def test_keys_of_a_file_that_was_deleted_open_nothing(files: tuple[Path, K
     file, kept = files
     file.unlink()
     with pytest.raises(LedgerUnavailable):
-        await kept.keeper.turn(1)  # it is not there to be read, so nothing is known yet
+        await kept.sync.turn(1)  # it is not there to be read, so nothing is known yet
     assert kept.open_keys == {"a", "b"}
-    await kept.keeper.turn(2)  # it is made anew, as after any problem
+    await kept.sync.turn(2)  # it is made anew, as after any problem
     assert kept.open_keys == set()
     await kept.make("c")
-    await kept.keeper.turn(3)
+    await kept.sync.turn(3)
     assert kept.open_keys == {"c"}
 
 
@@ -212,10 +212,10 @@ async def test_keys_are_those_of_the_ledger_that_is_there(files: tuple[Path, Kep
     """Whatever its revision is: lower, the same as that of the one before, or higher."""
     file, kept = files
     await other_ledger(file, *names)
-    await kept.keeper.turn(1)
+    await kept.sync.turn(1)
     assert kept.open_keys == set(names)
     await kept.make("z")
-    await kept.keeper.turn(2)
+    await kept.sync.turn(2)
     assert kept.open_keys == {*names, "z"}
 
 
@@ -226,8 +226,8 @@ async def test_an_older_state_of_the_same_ledger_is_noticed(files: tuple[Path, K
     backup.write_bytes(file.read_bytes())
     kept.faulty._engine = open_engine(f"sqlite:///{file}", 5.0)
     await kept.make("c")
-    await kept.keeper.turn(1)
+    await kept.sync.turn(1)
     assert kept.open_keys == {"a", "b", "c"}
     await asyncio.to_thread(backup.replace, file)
-    await kept.keeper.turn(5)
+    await kept.sync.turn(5)
     assert kept.open_keys == {"a", "b"}

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from gateway.ledger.places import Places
+from gateway.ledger.places import ConnectionPlaces
 from gateway.ledger.sqlite import SqliteEngine
-from gateway.ledger.turns import Turns
+from gateway.ledger.turns import AccountTurns
 from tests.support.ledgers import beat
 from tests.support.waiting import eventually
 
 
 def test_accounts_are_served_in_turn_each_in_its_order() -> None:
-    turns: Turns[int] = Turns(9)
+    turns: AccountTurns[int] = AccountTurns(9)
     for number in range(4):
         turns.put("loud", number)
     turns.put("quiet", 10)
@@ -23,7 +23,7 @@ def test_accounts_are_served_in_turn_each_in_its_order() -> None:
 
 
 def test_none_runs_more_than_its_share() -> None:
-    turns: Turns[int] = Turns(2)
+    turns: AccountTurns[int] = AccountTurns(2)
     for number in range(3):
         turns.put("a", number)
     assert [turns.take() for _ in range(3)] == [("a", 0), ("a", 1), None]
@@ -35,7 +35,7 @@ def test_none_runs_more_than_its_share() -> None:
 
 
 async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
-    places, held = Places(1), asyncio.Event()
+    places, held = ConnectionPlaces(1), asyncio.Event()
 
     async def hold() -> None:
         async with places.one("a"):

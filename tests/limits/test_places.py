@@ -1,4 +1,4 @@
-from gateway.limits.places import Places
+from gateway.limits.places import Concurrency
 from gateway.model.caller import Profile
 from gateway.model.reasons import Reason
 
@@ -6,7 +6,7 @@ PROFILE = Profile("default", body_limit=1, concurrent_requests=2)
 
 
 def test_an_account_has_so_many_places_and_others_have_their_own() -> None:
-    places = Places()
+    places = Concurrency()
     assert [places.take("a", PROFILE), places.take("a", PROFILE)] == [None, None]
     denial = places.take("a", PROFILE)
     assert denial is not None
@@ -17,7 +17,7 @@ def test_an_account_has_so_many_places_and_others_have_their_own() -> None:
 
 
 def test_an_account_without_a_request_is_not_remembered() -> None:
-    places = Places()
+    places = Concurrency()
     for account in ("a", "b"):
         places.take(account, PROFILE)
         places.give_back(account)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits.quotas import (
+    AccountCounts,
     Limit,
-    Standing,
     Used,
     budgets_of,
     limits_of,
@@ -39,7 +39,7 @@ def make(**limits: Any) -> Profile:
 amounts = st.integers(0, 50)
 used = st.builds(Used, amounts, amounts, amounts)
 standings = st.builds(
-    Standing,
+    AccountCounts,
     tat=st.floats(NOON - 100, NOON + 200),
     concurrent=amounts,
     pages_in_flight=amounts,
@@ -60,7 +60,7 @@ profiles = st.builds(
 @PROPERTY
 @given(profiles, standings, st.integers(1, 40), st.integers(0, 60))
 def test_pages_are_let_in_when_every_budget_holds_them(
-    profile: Profile, standing: Standing, pages: int, spend: int
+    profile: Profile, standing: AccountCounts, pages: int, spend: int
 ) -> None:
     rows = [
         (profile.pages_in_flight, standing.pages_in_flight, pages),
@@ -82,7 +82,7 @@ def test_pages_are_let_in_when_every_budget_holds_them(
 
 @PROPERTY
 @given(profiles, standings)
-def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: Standing) -> None:
+def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: AccountCounts) -> None:
     told = {limit.name: limit for limit in limits_of(profile, standing, NOON)}
     denial = refuse_submit(profile, standing, NOON)
     if denial is None:
@@ -100,7 +100,7 @@ def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: St
 
 @PROPERTY
 @given(profiles, standings)
-def test_lines_are_structured_fields_in_ascii(profile: Profile, standing: Standing) -> None:
+def test_lines_are_structured_fields_in_ascii(profile: Profile, standing: AccountCounts) -> None:
     for line in rate_limit_lines(profile, standing, NOON):
         assert re.fullmatch(rb"[A-Za-z-]+: [\x20-\x7e]+", line)
     policy, limits, *_ = rate_limit_lines(profile, standing, NOON)
@@ -109,13 +109,13 @@ def test_lines_are_structured_fields_in_ascii(profile: Profile, standing: Standi
 
 
 def test_money_is_no_header() -> None:
-    lines = b"\n".join(rate_limit_lines(make(spend_per_month=10**6), Standing(), NOON))
+    lines = b"\n".join(rate_limit_lines(make(spend_per_month=10**6), AccountCounts(), NOON))
     assert b"spend" not in lines
 
 
 def test_what_resets_when() -> None:
     profile = make(**dict.fromkeys(BUDGETS, 10))
-    assert [(limit.name, limit.resets_at, limit.window) for limit in budgets_of(profile, Standing(), NOON)] == [
+    assert [(limit.name, limit.resets_at, limit.window) for limit in budgets_of(profile, AccountCounts(), NOON)] == [
         ("pages_per_day", MIDNIGHT, 86_400),
         ("pages_per_month", DECEMBER, 30 * 86_400),
         ("requests_per_day", MIDNIGHT, 86_400),
@@ -129,26 +129,26 @@ def test_what_resets_when() -> None:
     [
         (
             {"pages_per_day": 10},
-            Standing(day=Used(pages=10)),
+            AccountCounts(day=Used(pages=10)),
             "Page budget used up until 2026-11-24",
             "10 of 10 are used or reserved and this needs 6 (pages_per_day); it begins anew on 2026-11-24.",
         ),
         (
             {"pages_per_month": 10},
-            Standing(month=Used(pages=5)),
+            AccountCounts(month=Used(pages=5)),
             "Page budget too small for this until 2026-12-01",
             "5 of 10 are used or reserved and this needs 6 (pages_per_month); it begins anew on 2026-12-01.",
         ),
         (
             {"spend_per_month": 5_000_000},
-            Standing(month=Used(spend=1_500_000)),
+            AccountCounts(month=Used(spend=1_500_000)),
             "Spend budget too small for this until 2026-12-01",
             "1.5 of 5 are used or reserved and this needs 3.6 (spend_per_month); it begins anew on 2026-12-01.",
         ),
     ],
 )
 def test_a_refusal_says_what_is_used_what_was_asked_and_until_when(
-    limits: dict[str, int], standing: Standing, title: str, detail: str
+    limits: dict[str, int], standing: AccountCounts, title: str, detail: str
 ) -> None:
     denial = refuse_pages(make(**limits), standing, 6, 3_600_000, NOON)
     assert denial is not None
@@ -156,10 +156,10 @@ def test_a_refusal_says_what_is_used_what_was_asked_and_until_when(
 
 
 def test_requests_are_refused_by_their_own_budget() -> None:
-    denial = refuse_submit(make(requests_per_day=3), Standing(day=Used(requests=3)), NOON)
+    denial = refuse_submit(make(requests_per_day=3), AccountCounts(day=Used(requests=3)), NOON)
     assert denial is not None
     assert denial.title == "Request budget used up until 2026-11-24"
-    assert refuse_submit(make(requests_per_day=3), Standing(day=Used(requests=2)), NOON) is None
+    assert refuse_submit(make(requests_per_day=3), AccountCounts(day=Used(requests=2)), NOON) is None
 
 
 @pytest.mark.parametrize("limit", [1, 7, 23, 200, 599, 1499])
@@ -167,9 +167,9 @@ def test_requests_are_refused_by_their_own_budget() -> None:
 def test_a_burst_is_whole_though_its_tat_is_kept_in_microseconds(limit: int, now: float) -> None:
     profile, tat = make(requests_per_minute=limit), 0.0
     for _ in range(limit):
-        assert refuse_submit(profile, Standing(tat=tat), now) is None
+        assert refuse_submit(profile, AccountCounts(tat=tat), now) is None
         tat = math.floor(take_submit(profile, tat, now) * 1e6) / 1e6
-    denial = refuse_submit(profile, Standing(tat=tat), now)
+    denial = refuse_submit(profile, AccountCounts(tat=tat), now)
     assert denial is not None
     assert denial.reason is Reason.RATE_LIMITED
 
@@ -183,7 +183,7 @@ def test_a_debt_that_may_be_is_to_be_paid(ahead: float) -> None:
 @pytest.mark.parametrize("ahead", [121, 3600, 86_400 * 40])
 def test_a_debt_that_can_only_come_of_a_clock_that_was_set_back_is_forgotten(ahead: float) -> None:
     profile = make(requests_per_minute=60)
-    standing = Standing(tat=NOON + ahead)
+    standing = AccountCounts(tat=NOON + ahead)
     assert refuse_submit(profile, standing, NOON) is None
     assert take_submit(profile, standing.tat, NOON) == NOON + 1
     assert limits_of(profile, standing, NOON)[0].used == 0
@@ -192,7 +192,7 @@ def test_a_debt_that_can_only_come_of_a_clock_that_was_set_back_is_forgotten(ahe
 def test_the_rate_is_told_within_its_bounds() -> None:
     profile = make(requests_per_minute=60)
     for ahead, spent in ((-5, 0), (0, 0), (0.5, 1), (59.5, 60), (60, 60), (100, 60)):
-        found = limits_of(profile, Standing(tat=NOON + ahead), NOON)[0]
+        found = limits_of(profile, AccountCounts(tat=NOON + ahead), NOON)[0]
         assert (found.used, found.remaining) == (spent, 60 - spent)
 
 
@@ -203,7 +203,7 @@ def test_a_limit_of_nothing_is_used_up() -> None:
 
 def test_the_report_has_every_limit_and_money_in_whole_units() -> None:
     profile = make(pages_per_day=10, spend_per_month=2_500_000, requests_per_minute=60)
-    standing = Standing(NOON + 2, 3, 4, Used(1, 9, 0), Used(1, 9, 500_000), granted=1)
+    standing = AccountCounts(NOON + 2, 3, 4, Used(1, 9, 0), Used(1, 9, 500_000), granted=1)
     report = limits_report(profile, standing, NOON)
     assert report == {
         "requests_per_minute": {"limit": 60, "used": 2, "remaining": 58, "resets_at": "2026-11-23T12:00:02Z"},

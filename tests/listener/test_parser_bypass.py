@@ -1,13 +1,13 @@
 import pytest
 
-from gateway.listener.parser_bypass import Bypass
+from gateway.listener.parser_bypass import ParserBypass
 
 HEAD = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"
 
 
 def opened(beginning: bytes, given: int, length: int | None, given_out: int, *, more: int = 0) -> int:
     """How much passes by, of a request that began so, and whose body has such a length."""
-    bypass = Bypass()
+    bypass = ParserBypass()
     bypass.begin(beginning, given)
     bypass.give(more)
     bypass.expect(length)
@@ -41,7 +41,7 @@ def test_nothing_passes_by_where_it_would_not_be_worth_it_or_is_not_known(
 
 
 def test_what_is_behind_the_body_does_not_pass() -> None:
-    bypass = Bypass()
+    bypass = ParserBypass()
     bypass.begin(HEAD, len(HEAD))
     bypass.expect(100_000)
     bypass.open(0)
@@ -52,7 +52,7 @@ def test_what_is_behind_the_body_does_not_pass() -> None:
 
 
 def test_it_opens_once_for_a_body() -> None:
-    bypass = Bypass()
+    bypass = ParserBypass()
     bypass.begin(HEAD, len(HEAD))
     bypass.expect(100_000)
     bypass.open(0)

@@ -1,10 +1,10 @@
 """A stranger has some lines of the log a second, and one for all the rest."""
 
-from gateway.observe.refusal_sampling import EVERY, OF_ALL, OF_ONE, OTHERS, Strangers, Sum
+from gateway.observe.refusal_sampling import EVERY, OF_ALL, OF_ONE, OTHERS, RefusalSampling, Sum
 
 
 def test_an_address_has_some_events_and_the_rest_are_one() -> None:
-    strangers = Strangers()
+    strangers = RefusalSampling()
     told = [strangers.is_told("192.0.2.1", "unauthenticated", 100.0) for _ in range(1000)]
     assert told.count(True) == OF_ONE.burst
     assert strangers.is_told("192.0.2.2", "route_not_found", 100.0)
@@ -15,7 +15,7 @@ def test_an_address_has_some_events_and_the_rest_are_one() -> None:
 
 
 def test_sums_are_told_every_so_often_and_at_the_end() -> None:
-    strangers = Strangers()
+    strangers = RefusalSampling()
     assert list(strangers.due(100.0)) == []
     for _ in range(30):
         strangers.is_told("a", "unauthenticated", 101.0)
@@ -25,7 +25,7 @@ def test_sums_are_told_every_so_often_and_at_the_end() -> None:
 
 
 def test_very_many_addresses_have_a_bound_together() -> None:
-    strangers = Strangers()
+    strangers = RefusalSampling()
     told = [strangers.is_told(str(number), "unauthenticated", 50.0) for number in range(5000)]
     assert told.count(True) == OF_ALL.burst
     sums = list(strangers.all())

@@ -94,7 +94,7 @@ def compare(connection: Connection, said: list[list[str]]) -> None:
 
 
 async def reclaim(engine: Engine) -> None:
-    """What the keeper of any process does once their time is over."""
+    """What the ledger sync of any process does once their time is over."""
     later = NOON + 4000
     while over := await engine.read(lambda c: overdue(c, later)):
         for account, name in over:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from gateway.keys.service import KeyAdmin
+from gateway.keys.service import KeyService
 from gateway.ledger.ledger import open_ledger
 from tests.support.backend import Connection, answer
 from tests.support.client import Response
@@ -75,10 +75,10 @@ async def used(gateway: Running, key: str | None = KEY, *headers: str) -> Used:
     return Used(places, pages, day["pages"], day["requests"])
 
 
-async def comes_true(holds: Callable[[], Awaitable[bool]], within: float = DEADLINE) -> None:
+async def comes_true(long_polls: Callable[[], Awaitable[bool]], within: float = DEADLINE) -> None:
     """Asks again and again, for what only a request can tell."""
     async with asyncio.timeout(within):
-        while not await holds():  # noqa: ASYNC110 -- nobody announces it
+        while not await long_polls():  # noqa: ASYNC110 -- nobody announces it
             await asyncio.sleep(0.02)
 
 
@@ -86,13 +86,13 @@ async def comes_to(gateway: Running, expected: Used, key: str | None = KEY, with
     """Waits until an account stands so; what is given back is so in the background."""
     found = Used()
 
-    async def holds() -> bool:
+    async def long_polls() -> bool:
         nonlocal found
         found = await used(gateway, key)
         return found == expected
 
     try:
-        await comes_true(holds, within)
+        await comes_true(long_polls, within)
     except TimeoutError:
         raise AssertionError(f"{found} is not {expected}") from None
 
@@ -111,10 +111,10 @@ def ledger_path(gateway: Running) -> str:
 
 
 @asynccontextmanager
-async def administering(gateway: Running) -> AsyncIterator[KeyAdmin]:
+async def administering(gateway: Running) -> AsyncIterator[KeyService]:
     """What the command line does beside a running gateway: a ledger of its own on the same file."""
     ledger = open_ledger(f"sqlite:///{ledger_path(gateway)}", 5.0)
     try:
-        yield KeyAdmin(ledger, lambda: gateway.gateway.live.state.settings, time.time, os.urandom)
+        yield KeyService(ledger, lambda: gateway.gateway.live.state.settings, time.time, os.urandom)
     finally:
         await ledger.close()

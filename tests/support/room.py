@@ -12,10 +12,10 @@ from gateway.aio.drive import Drive
 from gateway.config.compile import compile_settings
 from gateway.config.state import State
 from gateway.errors import ClientGone
-from gateway.jobs.completion import Endings
-from gateway.jobs.housekeeping import Rounds
+from gateway.jobs.completion import Completion
+from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.job import Job
-from gateway.jobs.long_polls import Holds
+from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.watcher import Watcher
@@ -25,7 +25,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
-from gateway.upstream.client import Errands
+from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from tests.support.backend import Connection, answer
 from tests.support.iteration import iteration_now
@@ -106,19 +106,19 @@ class Told:
 class Held:
     """A poll that is held, as the connection of its client has it."""
 
-    def __init__(self, holds: Holds, job: Job, seconds: float) -> None:
+    def __init__(self, long_polls: LongPolls, job: Job, seconds: float) -> None:
         self.is_over = False
         self.error: BaseException | None = None
         self.times = 0
-        self._drive = Drive(self._wait(holds, job, seconds), self._ended)
+        self._drive = Drive(self._wait(long_polls, job, seconds), self._ended)
         self._drive.step()
 
     def leave(self) -> None:
         """Its client closes the connection."""
         self._drive.interrupt(ClientGone("left"))
 
-    async def _wait(self, holds: Holds, job: Job, seconds: float) -> None:
-        await holds.until_ended(job, seconds)
+    async def _wait(self, long_polls: LongPolls, job: Job, seconds: float) -> None:
+        await long_polls.until_ended(job, seconds)
         self.times += 1
 
     def _ended(self, error: BaseException | None) -> None:
@@ -144,17 +144,24 @@ class Room:
         names = (f"{me}-{number}" for number in count(1))
         self.admission = Admission(self.ledger, self.told, self.wall, lambda: next(names), 2.0, me)
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
-        self.errands = Errands(self.upstreams, self.clock, lambda: "0" * 32)
+        self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
-        self.endings = Endings(self.admission, self.registry, lambda: self.state, iteration_now().wait)
+        self.completion = Completion(self.admission, self.registry, lambda: self.state, iteration_now().wait)
         self.watcher = Watcher(
-            me, self.ledger, self.registry, self.endings, self.errands, lambda: self.state, self.clock, self.wall
+            me,
+            self.ledger,
+            self.registry,
+            self.completion,
+            self.upstream_client,
+            lambda: self.state,
+            self.clock,
+            self.wall,
         )
-        self.holds = Holds(self.watcher)
+        self.long_polls = LongPolls(self.watcher)
         self.retention = Retention(
-            self.ledger, self.registry, self.errands, lambda: self.state, self.wall, self.admission.work
+            self.ledger, self.registry, self.upstream_client, lambda: self.state, self.wall, self.admission.work
         )
-        self.rounds = Rounds(self.ledger, self.registry, self.watcher, self.retention)
+        self.housekeeping = Housekeeping(self.ledger, self.registry, self.watcher, self.retention)
 
     def configure(self, upstreams: dict[str, Any] | None = None, **jobs: Any) -> None:
         """Puts another configuration in force."""
@@ -190,11 +197,13 @@ class Room:
         return job
 
     def hold(self, job: Job, seconds: float = 60.0) -> Held:
-        return Held(self.holds, job, seconds)
+        return Held(self.long_polls, job, seconds)
 
     async def quiet(self) -> None:
         """Waits until nothing is under way."""
-        await eventually(lambda: not (self.watcher._asking.total() or self.admission._tasks or self.errands._running))
+        await eventually(
+            lambda: not (self.watcher._asking.total() or self.admission._tasks or self.upstream_client._running)
+        )
 
     async def turn(self, seconds: float = 0.0) -> None:
         """Lets so much time pass, and what is due then be done."""
@@ -217,6 +226,6 @@ class Room:
     async def close(self) -> None:
         """Ends it as a process that is killed: the ledger is not told."""
         self.watcher.close()
-        self.errands.close()
+        self.upstream_client.close()
         self.upstreams.close()
         await self.admission.close(5.0)

@@ -8,30 +8,30 @@ import pytest
 
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
 from gateway.jobs.retention import Nothing
-from gateway.upstream.client import Errand, Errands
+from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.pool import Upstreams
-from gateway.upstream.response_head import AnswerHead
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 from tests.support.backend import Backend, Connection, answer, answering, chunked, closing_after, silent
 from tests.support.iteration import iteration_now
 from tests.support.waiting import Facts
 
-GET = Errand("GET", "/api/v1/marker/job")
+GET = UpstreamCall("GET", "/api/v1/marker/job")
 OK = answer(b'{"status": "processing"}', b"Content-Type: application/json")
 
 
 class Asked:
     """One errand: what was taken of the answer, and what `done` was told."""
 
-    def __init__(self, office: "Office", errand: Errand, within: float) -> None:
+    def __init__(self, office: "Office", errand: UpstreamCall, within: float) -> None:
         self.body = b""
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         self.has_ended = False
-        self.told: list[AnswerHead | UpstreamFailed] = []
+        self.told: list[ResponseHead | UpstreamFailed] = []
         self._office = office
-        office.errands.run(office.target, errand, self, within, self._done)
+        office.upstream_client.run(office.target, errand, self, within, self._done)
 
-    def begin(self, head: AnswerHead) -> None:
+    def begin(self, head: ResponseHead) -> None:
         assert self.head is None
         self.head = head
 
@@ -42,11 +42,11 @@ class Asked:
         await asyncio.sleep(0)
         self.has_ended = True
 
-    def _done(self, outcome: AnswerHead | UpstreamFailed) -> None:
+    def _done(self, outcome: ResponseHead | UpstreamFailed) -> None:
         self.told.append(outcome)
         self._office.facts.changed()
 
-    async def over(self) -> AnswerHead | UpstreamFailed:
+    async def over(self) -> ResponseHead | UpstreamFailed:
         """Waits until it is, and for whatever should not come behind that."""
         await self._office.facts.until(lambda: bool(self.told))
         for _ in range(5):
@@ -54,9 +54,9 @@ class Asked:
         assert len(self.told) == 1
         return self.told[0]
 
-    async def answered(self) -> AnswerHead:
+    async def answered(self) -> ResponseHead:
         outcome = await self.over()
-        assert isinstance(outcome, AnswerHead)
+        assert isinstance(outcome, ResponseHead)
         assert (self.head, self.has_ended) == (outcome, True)
         return outcome
 
@@ -67,16 +67,16 @@ class Asked:
 
 
 class Office:
-    """Errands to one upstream, on a clock that tests move."""
+    """UpstreamClient to one upstream, on a clock that tests move."""
 
     def __init__(self, port: int) -> None:
         self.now = 100.0
         self.facts = Facts()
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
-        self.errands = Errands(self.upstreams, lambda: self.now, lambda: "f" * 32)
+        self.upstream_client = UpstreamClient(self.upstreams, lambda: self.now, lambda: "f" * 32)
         self.target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, 3.0, "/health", 3.0)
 
-    def run(self, errand: Errand = GET, within: float = 10.0) -> Asked:
+    def run(self, errand: UpstreamCall = GET, within: float = 10.0) -> Asked:
         return Asked(self, errand, within)
 
 
@@ -84,8 +84,8 @@ class Office:
 async def office(backend: Backend) -> AsyncIterator[Office]:
     made = Office(backend.port)
     yield made
-    made.errands.close()
-    assert not made.errands._running
+    made.upstream_client.close()
+    assert not made.upstream_client._running
     made.upstreams.close()
 
 
@@ -116,8 +116,8 @@ async def test_any_status_is_an_answer(office: Office, backend: Backend, status:
 async def test_it_sends_a_body_on_a_connection_of_its_own(office: Office, backend: Backend) -> None:
     backend.script = answering(answer(b""))
     await office.run().answered()
-    await office.run(Errand("POST", "/clear", b'{"id": "job"}')).answered()
-    await office.run(Errand("DELETE", "/job")).answered()
+    await office.run(UpstreamCall("POST", "/clear", b'{"id": "job"}')).answered()
+    await office.run(UpstreamCall("DELETE", "/job")).answered()
     assert [len(connection.requests) for connection in backend.connections] == [1, 1, 1]
     request = backend.requests[1]
     assert (request.method, request.body) == (b"POST", b'{"id": "job"}')
@@ -250,11 +250,11 @@ async def test_many_at_once_do_not_mix(office: Office, backend: Backend) -> None
             connection.send(answer((await connection.request()).target))
 
     backend.script = echo
-    errands = [office.run(Errand("GET", f"/job-{number}")) for number in range(50)]
-    for number, asked in enumerate(errands):
+    upstream_client = [office.run(UpstreamCall("GET", f"/job-{number}")) for number in range(50)]
+    for number, asked in enumerate(upstream_client):
         await asked.answered()
         assert asked.body == b"/job-%d" % number
-    assert not office.errands._running
+    assert not office.upstream_client._running
 
 
 async def test_closing_gives_up_what_runs_and_tells_nobody(office: Office, backend: Backend) -> None:
@@ -262,8 +262,8 @@ async def test_closing_gives_up_what_runs_and_tells_nobody(office: Office, backe
     asked = [office.run(within=0.1) for _ in range(3)]
     await backend.got(3)
     late = office.run(within=0.1)  # it still connects
-    office.errands.close()
-    assert not office.errands._running
+    office.upstream_client.close()
+    assert not office.upstream_client._running
     await backend.all_closed()
     over = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(0.15, over.set_result, None)
@@ -276,16 +276,16 @@ async def test_a_sink_that_fails_is_told_as_a_failure(office: Office, backend: B
     backend.script = answering(answer(b"x" * 200_000))
     failures: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
-    told: list[AnswerHead | UpstreamFailed] = []
+    told: list[ResponseHead | UpstreamFailed] = []
 
     class Failing(Nothing):
         def take(self, data: bytes) -> None:
             raise ValueError(len(data))
 
-    office.errands.run(office.target, GET, Failing(), 5.0, told.append)
+    office.upstream_client.run(office.target, GET, Failing(), 5.0, told.append)
     asked = office.run()
     await asked.answered()
     await office.facts.until(lambda: bool(told))
     assert isinstance(told[0], UpstreamBrokeOff)
     assert failures
-    assert not office.errands._running
+    assert not office.upstream_client._running

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from gateway.errors import Refused
 from gateway.model.request import Trace
 from gateway.model.routes import Access, Kind, Route
-from gateway.upstream.heads import Framing, client_head, upstream_head, upstream_lines
-from gateway.upstream.response_head import AnswerHead, read_answer_head
+from gateway.upstream.heads import BodyFraming, client_head, upstream_head, upstream_lines
+from gateway.upstream.response_head import ResponseHead, read_answer_head
 from tests.support.pure import (
     PROPERTY,
     Head,
@@ -180,7 +180,7 @@ def test_what_is_kept_arrives_in_its_order_and_its_bytes(pairs: Pairs, is_submit
 
 def answer_of(
     *headers: tuple[bytes, bytes], status: int = 200, phrase: bytes = b"Fine", bodiless: bool = False
-) -> AnswerHead:
+) -> ResponseHead:
     return read_answer_head(status, phrase, list(headers), http_1_1=True, bodiless=bodiless)
 
 
@@ -188,18 +188,18 @@ def test_writes_the_answers_head() -> None:
     answer = answer_of(
         (b"content-type", b"a/b"), (b"content-length", b"3"), (b"cache-control", b"max-age=9"), (b"date", b"then")
     )
-    assert client_head(answer, Framing(3, chunked=False, closes=False), ID, Kind.PLAIN, lambda: DATE) == (
+    assert client_head(answer, BodyFraming(3, chunked=False, closes=False), ID, Kind.PLAIN, lambda: DATE) == (
         b"HTTP/1.1 200 Fine\r\ncontent-type: a/b\r\ncache-control: max-age=9\r\ndate: then\r\n"
         b"X-Request-Id: 0123456789abcdef\r\nContent-Length: 3\r\n\r\n"
     )
-    assert client_head(answer, Framing(None, chunked=True, closes=True), ID, Kind.RESULT, lambda: DATE) == (
+    assert client_head(answer, BodyFraming(None, chunked=True, closes=True), ID, Kind.RESULT, lambda: DATE) == (
         b"HTTP/1.1 200 Fine\r\ncontent-type: a/b\r\ndate: then\r\nCache-Control: no-store\r\n"
         b"X-Request-Id: 0123456789abcdef\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
 
 
 def test_the_same_head_written_again_is_for_its_own_request() -> None:
-    answer, framing = answer_of((b"content-length", b"0")), Framing(0, chunked=False, closes=False)
+    answer, framing = answer_of((b"content-length", b"0")), BodyFraming(0, chunked=False, closes=False)
     first = client_head(answer, framing, b"one", Kind.PLAIN, lambda: b"then")
     again = client_head(answer, framing, b"two", Kind.PLAIN, lambda: b"now")
     assert again == first.replace(b"one", b"two").replace(b"then", b"now")
@@ -218,7 +218,7 @@ def test_the_same_head_written_again_is_for_its_own_request() -> None:
 )
 def test_a_status_line_has_a_phrase(status: int, phrase: bytes, line: bytes) -> None:
     head = client_head(
-        answer_of(status=status, phrase=phrase), Framing(0, False, False), ID, Kind.PLAIN, lambda: DATE
+        answer_of(status=status, phrase=phrase), BodyFraming(0, False, False), ID, Kind.PLAIN, lambda: DATE
     )
     assert head.split(b"\r\n")[0] == line
 
@@ -254,9 +254,9 @@ def test_the_client_reads_exactly_one_answer(
     answer.headers.extend(pair for pair in headers if pair[0] in framing_names)  # whatever these said: framed anew
     body = b"" if status in {204, 304} else b"abc"
     framing, sent = {
-        "length": (Framing(len(body), chunked=False, closes=closes), body),
-        "chunks": (Framing(None, chunked=True, closes=closes), b"3\r\nabc\r\n0\r\n\r\n" if body else b""),
-        "close": (Framing(None, chunked=False, closes=True), body),
+        "length": (BodyFraming(len(body), chunked=False, closes=closes), body),
+        "chunks": (BodyFraming(None, chunked=True, closes=closes), b"3\r\nabc\r\n0\r\n\r\n" if body else b""),
+        "close": (BodyFraming(None, chunked=False, closes=True), body),
     }[end]
     response, read = parse_response(
         client_head(answer, framing, ID, kind, lambda: DATE) + sent, ends_with_connection=end == "close"

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.upstream.json_depth import Depth
+from gateway.upstream.json_depth import JsonDepth
 from tests.support.pure import PROPERTY
 
 marks = st.lists(st.sampled_from([*b'{}[]""\\, x']), max_size=300).map(bytes)
@@ -31,7 +31,7 @@ def found_byte_by_byte(data: bytes) -> tuple[int, int]:
 
 def found_in(data: bytes, cuts: list[int]) -> tuple[int, int]:
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    below, passed = Depth(), 0
+    below, passed = JsonDepth(), 0
     for start, end in pairwise(places):
         if below.depth:
             passed = start + below.take(data[start:end], 0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.upstream.json_depth import Depth
-from gateway.upstream.json_scanner import TopScalars
+from gateway.upstream.json_depth import JsonDepth
+from gateway.upstream.json_scanner import JsonScanner
 from tests.support.pure import PROPERTY
 
 WANTED = ("status", "success", "page_count", "")
@@ -47,8 +47,8 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(places)]
 
 
-def read(*data: bytes) -> TopScalars:
-    reader = TopScalars(WANTED)
+def read(*data: bytes) -> JsonScanner:
+    reader = JsonScanner(WANTED)
     for piece in data:
         reader.take(piece)
     return reader
@@ -166,7 +166,7 @@ HOSTILE = {
 def test_what_is_remembered_is_bounded(name: str, size: int) -> None:
     data = HOSTILE[name]
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
-    reader = TopScalars(WANTED)
+    reader = JsonScanner(WANTED)
     tracemalloc.start()
     try:
         for chunk in chunks:
@@ -181,14 +181,14 @@ def test_what_is_remembered_is_bounded(name: str, size: int) -> None:
 @pytest.mark.parametrize("text", ["plain words ", "lines\n", 'class="x" '], ids=["plain", "lines", "quotes"])
 def test_a_long_string_is_passed_in_a_few_steps_for_each_chunk(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = 0
-    passing = TopScalars._through_string
+    passing = JsonScanner._through_string
 
-    def counted(reader: TopScalars, data: bytes, start: int) -> int:
+    def counted(reader: JsonScanner, data: bytes, start: int) -> int:
         nonlocal steps
         steps += 1
         return passing(reader, data, start)
 
-    monkeypatch.setattr(TopScalars, "_through_string", counted)
+    monkeypatch.setattr(JsonScanner, "_through_string", counted)
     document = json.dumps({"markdown": text * (5_000_000 // len(text)), "status": "complete"}).encode()
     chunks = [document[start : start + 65_536] for start in range(0, len(document), 65_536)]
     assert read(*chunks).values == {"status": "complete"}
@@ -206,7 +206,7 @@ OCR_LINE = {
 def test_a_result_of_millions_of_marks_is_read_to_its_end() -> None:
     """Surya's: each letter has its place. More than a million marks were once too many, and it never ended."""
     page = json.dumps({"text_lines": [OCR_LINE] * 45, "page": 1}).encode()
-    reader = TopScalars(WANTED)
+    reader = JsonScanner(WANTED)
     reader.take(b'{"status": "complete", "pages": [')
     for number in range(80):
         reader.take(b"," * bool(number) + page)
@@ -232,7 +232,7 @@ def test_what_a_byte_costs_does_not_depend_on_what_it_is(name: str) -> None:
     """Some milliseconds a megabyte; a step for each mark takes half a second. The bound is for a busy machine."""
     repeated = COSTLY[name]
     data = b'{"a":[' + repeated * (1_000_000 // len(repeated))
-    reader = TopScalars(WANTED)
+    reader = JsonScanner(WANTED)
     began = time.process_time()
     for start in range(0, len(data), 65_536):
         reader.take(data[start : start + 65_536])
@@ -252,6 +252,6 @@ def test_more_members_than_any_answer_has_are_not_read(member: bytes) -> None:
 
 @pytest.mark.parametrize("container", [b"{}", b"[]", b'"a":{},'])
 def test_short_containers_at_the_top_count_as_what_they_cost(container: bytes) -> None:
-    with patch("gateway.upstream.json_scanner.Depth", side_effect=Depth) as opened:
+    with patch("gateway.upstream.json_scanner.JsonDepth", side_effect=JsonDepth) as opened:
         assert read(b"{" + container * 3000).broken
     assert opened.call_count <= 200

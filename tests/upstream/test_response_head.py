@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamBrokeOff
-from gateway.upstream.response_head import AnswerHead, read_answer_head
+from gateway.upstream.response_head import ResponseHead, read_answer_head
 from tests.support.pure import PROPERTY, header_values
 
 Headers = list[tuple[bytes, bytes]]
@@ -12,7 +12,7 @@ LENGTH, CHUNKED = (b"content-length", b"5"), (b"transfer-encoding", b"Chunked")
 
 def read(
     *headers: tuple[bytes, bytes], status: int = 200, http_1_1: bool = True, bodiless: bool = False
-) -> AnswerHead:
+) -> ResponseHead:
     return read_answer_head(status, b"OK", list(headers), http_1_1=http_1_1, bodiless=bodiless)
 
 

@@ -31,7 +31,7 @@ class NoKeys(GatewayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class JwtKey:
     """One key: what it is called (None: nothing), what it may verify, and itself (bytes: a shared secret)."""
 
     kid: str | None
@@ -59,7 +59,7 @@ class KeySet:
     kid means nothing here.
     """
 
-    keys: tuple[Key, ...]
+    keys: tuple[JwtKey, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
     is_single: bool = False
 
@@ -67,7 +67,7 @@ class KeySet:
         """Whether a token's kid names a key of this set; no kid asks for none."""
         return kid is None or self.is_single or any(key.kid == kid for key in self.keys)
 
-    def find(self, algorithm: str, kid: str | None) -> Key | None:
+    def find(self, algorithm: str, kid: str | None) -> JwtKey | None:
         """The key that verifies a token; None when none fits, or when several do and the token names none."""
         named = kid is not None and not self.is_single
         fitting = [key for key in self.keys if algorithm in key.algorithms and (not named or key.kid == kid)]
@@ -81,7 +81,7 @@ def read_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
         NoKeys: when it is no JWK set, holds more than 100 keys, or none that can verify one of the algorithms.
     """
     jwks = _listed(document)
-    found: dict[object, Key] = {}
+    found: dict[object, JwtKey] = {}
     skipped: Counter[str] = Counter()
     for number, jwk in enumerate(jwks):
         try:
@@ -93,7 +93,7 @@ def read_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
         if name in found:
             skipped["duplicate_kid"] += 1
         else:
-            found[name] = Key(kid, fitting, material)
+            found[name] = JwtKey(kid, fitting, material)
     return _fitting(KeySet(tuple(found.values()), dict(skipped)), algorithms)
 
 
@@ -114,7 +114,7 @@ def read_pem(document: bytes, algorithms: Collection[str]) -> KeySet:
     if not isinstance(material, PublicKey):
         raise NoKeys("holds a public key that is not used here: other type")
     try:
-        key = Key(None, algorithms_of(material), material)
+        key = JwtKey(None, algorithms_of(material), material)
     except BadKey as bad:
         raise NoKeys(f"holds a public key that is not used here: {bad.why.replace('_', ' ')}") from None
     return _fitting(KeySet((key,), is_single=True), algorithms)
@@ -132,7 +132,7 @@ def read_secret(secret: bytes, algorithms: Collection[str]) -> KeySet:
         _ALGORITHMS["HS256"].prepare_key(secret)
     except InvalidKeyError:
         raise NoKeys("is a key of another kind, not a shared secret") from None
-    return _fitting(KeySet((Key(None, _HMAC, secret),), is_single=True), algorithms)
+    return _fitting(KeySet((JwtKey(None, _HMAC, secret),), is_single=True), algorithms)
 
 
 def _listed(document: bytes) -> list[Any]:

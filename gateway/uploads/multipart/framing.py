@@ -26,7 +26,7 @@ _DIFFERENT: Final = 5
 _MISUSED: Final = "The boundary stands where it is no plain delimiter."
 
 
-class Sink(Protocol):
+class PartSink(Protocol):
     """Who is told of the parts, in order: head, any number of data, end. Each may refuse."""
 
     def head(self, block: bytes) -> None:
@@ -39,12 +39,12 @@ class Sink(Protocol):
         """Called when the part is whole."""
 
 
-class Framing:
+class MultipartFraming:
     """Splits one body. `ending` is what came behind the closing delimiter."""
 
     __slots__ = ("_dashes", "_delimiter", "_held", "_is_sought_from_behind", "_last", "_sink", "_step")
 
-    def __init__(self, boundary: bytes, sink: Sink) -> None:
+    def __init__(self, boundary: bytes, sink: PartSink) -> None:
         self._dashes = b"--" + boundary
         self._delimiter = _LINE_END + self._dashes
         self._is_sought_from_behind = not _repeats_itself(self._dashes)

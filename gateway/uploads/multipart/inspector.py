@@ -6,8 +6,8 @@ to the upstream. What was given out and the `tail` are the body, byte for byte, 
 
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form, FormRules, Passed
-from gateway.uploads.multipart.framing import Framing
-from gateway.uploads.multipart.parts import Parts
+from gateway.uploads.multipart.framing import MultipartFraming
+from gateway.uploads.multipart.parts import FormParts
 
 
 class Inspector:
@@ -16,8 +16,8 @@ class Inspector:
     __slots__ = ("_framing", "_parts", "tail")
 
     def __init__(self, boundary: bytes, rules: FormRules) -> None:
-        self._parts = Parts(boundary, rules)
-        self._framing = Framing(boundary, self._parts)
+        self._parts = FormParts(boundary, rules)
+        self._framing = MultipartFraming(boundary, self._parts)
         self.tail = b""
 
     @property

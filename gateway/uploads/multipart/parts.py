@@ -17,7 +17,7 @@ from gateway.uploads.options import check_options
 _MOST_FIELDS: Final = 4 * 1_048_576  # bytes of all parts but the file
 
 
-class Parts:
+class FormParts:
     """Takes the parts of one form from Framing. `kind` is what its file seems to be, None until that is decided."""
 
     __slots__ = (

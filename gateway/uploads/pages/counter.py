@@ -19,8 +19,8 @@ from typing import Final
 
 from gateway.errors import Refused
 from gateway.model.reasons import Denial, Reason
-from gateway.uploads.pages.cpu_budget import Spending
-from gateway.uploads.pages.fair_queue import Turns
+from gateway.uploads.pages.cpu_budget import CpuBudgets
+from gateway.uploads.pages.fair_queue import FairQueue
 from gateway.uploads.pages.worker_process import Content, WorkerProcess
 
 _MEMORY: Final = 512 * 1_048_576  # bytes of address space
@@ -55,8 +55,8 @@ class PageCounter:
         self._memory = memory
         self._program = program
         self._patience = patience
-        self._spending = Spending(budget)
-        self._turns = Turns(processes, lambda account: self._spending.of(account, self._now()))
+        self._spending = CpuBudgets(budget)
+        self._turns = FairQueue(processes, lambda account: self._spending.of(account, self._now()))
         self._suspended: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()

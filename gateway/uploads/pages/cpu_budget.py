@@ -10,7 +10,7 @@ _MINUTE: Final = 60.0
 _MOST: Final = 10_000
 
 
-class Spending:
+class CpuBudgets:
     """The accounts of late. `budget` is in seconds of the processor a minute; times are in seconds of any clock."""
 
     def __init__(self, budget: float) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 _ALIKE: Final = 0.25  # seconds: accounts whose costs differ by less are alike
 
 
-class Turns:
+class FairQueue:
     """The places, for the accounts of one loop."""
 
     def __init__(self, places: int, cost: Callable[[str], float] = lambda _: 0.0) -> None:

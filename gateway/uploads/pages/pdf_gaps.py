@@ -31,7 +31,7 @@ class Gap(NamedTuple):
     end: int
 
 
-class Gaps:
+class PdfGaps:
     """Finds the gaps of one document as it comes."""
 
     __slots__ = ("_before", "_found", "_gap", "_place")

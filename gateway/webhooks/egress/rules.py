@@ -1,4 +1,4 @@
-"""Where webhooks may go: webhooks.out.allow, read and applied. Pure.
+"""Where webhooks may go (against SSRF): webhooks.out.allow, read and applied. Pure.
 
 An entry is a host name, `*.` and a domain for all names below it, an address, or a network. A name that is written
 there is the operator's word for whatever it leads to. A network's leave, and that of a `*.`, ends where forbidden.py

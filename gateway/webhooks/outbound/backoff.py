@@ -1,4 +1,4 @@
-"""When a webhook that was not taken is sent again, and when it is given up: pure."""
+"""Backoff: when a webhook that was not taken is sent again, and when it is given up. Pure."""
 
 from email.utils import parsedate_to_datetime
 from typing import Final

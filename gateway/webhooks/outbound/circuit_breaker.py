@@ -1,4 +1,4 @@
-"""Which destinations are left alone for now, because they keep failing: pure, in memory, for one replica.
+"""The circuit breaker: which destinations are left alone for now, because they keep failing. Pure, for one replica.
 
 A destination here is one of one owner: what fails for an owner, by what is behind a path of his, pauses nobody else.
 

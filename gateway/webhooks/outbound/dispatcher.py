@@ -16,7 +16,18 @@ import structlog
 
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
-from gateway.ledger.deliveries import Due, Lease, Outcome, claim_due, dead, done, failed, give_up, is_any_due, release
+from gateway.ledger.deliveries import (
+    DeliveryLease,
+    DeliveryOutcome,
+    Due,
+    claim_due,
+    dead,
+    done,
+    failed,
+    give_up,
+    is_any_due,
+    release,
+)
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
 from gateway.webhooks.egress.destination import Resolve, find
@@ -25,7 +36,7 @@ from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.outbound.backoff import next_at, pause_after, read_retry_after
 from gateway.webhooks.outbound.circuit_breaker import Breaker
 from gateway.webhooks.outbound.metrics import WebhookMetrics, tell
-from gateway.webhooks.outbound.outcome import Attempt, Result, Trouble
+from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble
 from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
 from gateway.webhooks.outbound.settings import OutboundSettings
 from gateway.webhooks.signature import sign
@@ -51,7 +62,7 @@ class _Means:
     link: Link
 
 
-class Relay:
+class Dispatcher:
     """Sends webhooks until `close`. Used on one loop.
 
     Args:
@@ -89,7 +100,7 @@ class Relay:
         self._breaker = Breaker()
         self._means: _Means | None = None
         self._unusable: OutboundSettings | None = None
-        self._tasks: dict[asyncio.Task[None], Lease] = {}
+        self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -191,28 +202,28 @@ class Relay:
             asked = read_retry_after(attempt.retry_after, self._wall())
         except Exception as error:  # noqa: BLE001 -- a delivery that breaks something must not be tried for ever
             log.error("webhook broke", delivery=due.lease.id, error=whereabouts(error))
-            attempt = Attempt(Result.RETRIED, None, Trouble.INTERNAL)
+            attempt = DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         self._judge(due, attempt)
         await self._note(due, means.out, attempt, asked, deadline)
 
-    async def _attempt(self, due: Due, means: _Means) -> Attempt:
+    async def _attempt(self, due: Due, means: _Means) -> DeliveryAttempt:
         now = self._wall()
         secrets = means.out.secrets_for(due.owner, now)
         if secrets is None:
-            return Attempt(Result.REFUSED, None, Trouble.NO_SECRET)
+            return DeliveryAttempt(Result.REFUSED, None, Trouble.NO_SECRET)
         try:
             destination = await find(due.url, means.rules, self._resolve)
         except Refused:
-            return Attempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
+            return DeliveryAttempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
         except Saturated:  # it says nothing of the destination
-            return Attempt(Result.RETRIED, None, Trouble.INTERNAL)
+            return DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         except NotFound:
-            return Attempt(Result.RETRIED, None, Trouble.NOT_FOUND)
+            return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)
         return await send(destination, means.link, headers, body, means.out.timeout)
 
-    def _judge(self, due: Due, attempt: Attempt) -> None:
+    def _judge(self, due: Due, attempt: DeliveryAttempt) -> None:
         line = due.destination, due.owner
         if attempt.status is not None:
             if self._breaker.succeeded(line):
@@ -223,10 +234,10 @@ class Relay:
                 log.warning("webhook destination paused", destination=due.destination, seconds=round(pause))
 
     async def _note(
-        self, due: Due, out: OutboundSettings, attempt: Attempt, asked: float | None, deadline: float
+        self, due: Due, out: OutboundSettings, attempt: DeliveryAttempt, asked: float | None, deadline: float
     ) -> None:
         """Writes down what came of an attempt, while the lease lasts: else the delivery is sent once more."""
-        now, outcome = self._wall(), Outcome(attempt.status, attempt.trouble)
+        now, outcome = self._wall(), DeliveryOutcome(attempt.status, attempt.trouble)
         result, at = attempt.result, None
         if result is Result.RETRIED:
             pause = pause_after(due.lease.attempt, self._dice(), asked)

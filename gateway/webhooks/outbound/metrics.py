@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from gateway.ledger.deliveries import Due
 from gateway.ledger.schema import DeliveryState
-from gateway.webhooks.outbound.outcome import Attempt, Result
+from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class WebhookMetrics:
         yield from (results, states)
 
 
-def tell(due: Due, attempt: Attempt, result: Result, retry_in: float | None) -> None:
+def tell(due: Due, attempt: DeliveryAttempt, result: Result, retry_in: float | None) -> None:
     """One event for each attempt: never the URL, which may have a secret in it, nor what was sent or answered."""
     facts = {
         "delivery": due.lease.id,

@@ -44,7 +44,7 @@ class Trouble(StrEnum):
     """An error of the gateway's own."""
 
 
-class Attempt(NamedTuple):
+class DeliveryAttempt(NamedTuple):
     """What came of an attempt. `retry_after` is that header as it came."""
 
     result: Result
@@ -53,12 +53,12 @@ class Attempt(NamedTuple):
     retry_after: str | None = None
 
 
-def judge(status: int, retry_after: str | None) -> Attempt:
+def judge(status: int, retry_after: str | None) -> DeliveryAttempt:
     """What an answer makes of a delivery."""
     if status in _SUCCESS:
-        return Attempt(Result.DELIVERED, status)
+        return DeliveryAttempt(Result.DELIVERED, status)
     if status in _REDIRECT:
-        return Attempt(Result.DEAD, status, Trouble.REDIRECT)
+        return DeliveryAttempt(Result.DEAD, status, Trouble.REDIRECT)
     if status in _CLIENT_ERROR and status not in _AGAIN:
-        return Attempt(Result.DEAD, status, Trouble.GONE if status == 410 else Trouble.STATUS)  # noqa: PLR2004 -- Gone
-    return Attempt(Result.RETRIED, status, Trouble.STATUS, retry_after)
+        return DeliveryAttempt(Result.DEAD, status, Trouble.GONE if status == 410 else Trouble.STATUS)  # noqa: PLR2004 -- Gone
+    return DeliveryAttempt(Result.RETRIED, status, Trouble.STATUS, retry_after)

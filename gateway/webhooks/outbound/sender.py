@@ -23,7 +23,7 @@ from gateway.aio.bounded_connector import BoundedConnector
 from gateway.aio.iteration import Iteration
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Address, Destination
-from gateway.webhooks.outbound.outcome import Attempt, Result, Trouble, judge
+from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 
 _MOST_READ: Final = 4096
 _READ_SECONDS: Final = 1.0
@@ -88,7 +88,7 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
 
 async def send(
     destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
-) -> Attempt:
+) -> DeliveryAttempt:
     """Sends a webhook once: `deadline` seconds until the answer's head, and one more at the most.
 
     Whatever the receiver does is an Attempt.
@@ -96,18 +96,18 @@ async def send(
     try:
         return await _exchange(destination, link, headers, body, deadline)
     except TimeoutError:
-        return Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
+        return DeliveryAttempt(Result.RETRIED, None, Trouble.TIMEOUT)
     except (aiohttp.ClientSSLError, ssl.SSLError):
-        return Attempt(Result.RETRIED, None, Trouble.TLS)
+        return DeliveryAttempt(Result.RETRIED, None, Trouble.TLS)
     except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError, ValueError):  # ValueError: what resembles HTTP
-        return Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
+        return DeliveryAttempt(Result.RETRIED, None, Trouble.PROTOCOL)
     except (aiohttp.ClientError, OSError):
-        return Attempt(Result.RETRIED, None, Trouble.CONNECTION)
+        return DeliveryAttempt(Result.RETRIED, None, Trouble.CONNECTION)
 
 
 async def _exchange(
     destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
-) -> Attempt:
+) -> DeliveryAttempt:
     url = URL(destination.target.url, encoded=True)
     async with _session(destination, link) as session:
         async with asyncio.timeout(deadline):

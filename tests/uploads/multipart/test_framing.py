@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.multipart.framing import Framing
+from gateway.uploads.multipart.framing import MultipartFraming
 from tests.support.pure import PROPERTY
 
 AMBIGUOUS, MALFORMED = Reason.UNSUPPORTED_MEDIA_TYPE, Reason.BODY_MALFORMED
@@ -36,7 +36,7 @@ class Seen:
 
 def read(pieces: Iterable[bytes], boundary: bytes = b"b") -> tuple[list[Part] | Reason, bytes]:
     seen = Seen()
-    framing = Framing(boundary, seen)
+    framing = MultipartFraming(boundary, seen)
     try:
         for piece in pieces:
             framing.take(piece)
@@ -176,7 +176,7 @@ def test_any_data_without_the_boundary_comes_through(boundary: bytes, contents: 
 
 def test_data_without_a_piece_of_a_delimiter_is_never_copied() -> None:
     seen = Seen()
-    framing = Framing(b"b", seen)
+    framing = MultipartFraming(b"b", seen)
     framing.take(b"--b\r\nH\r\n\r\n")
     pieces = [b"x" * 1000, b"\r\n--" + b"y" * 1000, b"z" * 1000 + b"\r\nx", b"-" + b"y" * 1000]
     for piece in pieces:
@@ -186,7 +186,7 @@ def test_data_without_a_piece_of_a_delimiter_is_never_copied() -> None:
 
 def test_what_may_be_the_beginning_of_a_delimiter_waits() -> None:
     seen = Seen()
-    framing = Framing(b"boundary", seen)
+    framing = MultipartFraming(b"boundary", seen)
     framing.take(b"--boundary\r\nH\r\n\r\n")
     for piece, shown in [
         (b"one\r\n--bound", b"one"),
@@ -225,5 +225,5 @@ def test_many_parts_in_front_of_a_file_are_looked_through_once(boundary: bytes) 
     Searched.distance = 0
     part = b"--" + boundary + b"\r\nH\r\n\r\nvalue\r\n"
     body = Searched(part * 128 + b"--" + boundary + b"\r\nH\r\n\r\n" + b"x" * 200_000)
-    Framing(boundary, Seen()).take(body)
+    MultipartFraming(boundary, Seen()).take(body)
     assert Searched.distance <= 2 * len(body)

@@ -1,10 +1,10 @@
 import pytest
 
-from gateway.uploads.pages.cpu_budget import _MOST, Spending
+from gateway.uploads.pages.cpu_budget import _MOST, CpuBudgets
 
 
 def test_what_was_used_is_forgiven_within_a_minute() -> None:
-    spending = Spending(10.0)
+    spending = CpuBudgets(10.0)
     assert (spending.of("a", 5.0), spending.wait("a", 5.0)) == (0.0, 0.0)
     spending.add("a", 4.0, 100.0)
     spending.add("a", 8.0, 100.0)
@@ -16,7 +16,7 @@ def test_what_was_used_is_forgiven_within_a_minute() -> None:
 
 
 def test_of_very_many_accounts_some_are_forgotten() -> None:
-    spending = Spending(10.0)
+    spending = CpuBudgets(10.0)
     for number in range(_MOST + 5):
         spending.add(f"key:{number}", 1.0, 0.0)
     assert len(spending._used) == _MOST

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.uploads.pages.fair_queue import Turns
+from gateway.uploads.pages.fair_queue import FairQueue
 
 
 class Queue:
     """Who waits, who is at work, in the order of their turns."""
 
     def __init__(self, places: int) -> None:
-        self.turns = Turns(places)
+        self.turns = FairQueue(places)
         self.served: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages import pdf_gaps as gaps
-from gateway.uploads.pages.pdf_gaps import Gaps, stated_length
+from gateway.uploads.pages.pdf_gaps import PdfGaps, stated_length
 from gateway.uploads.pages.worker import UNKNOWN, Document, count_pages
 
 MB = 1_048_576
@@ -32,7 +32,7 @@ def stream(size: int, front: bytes = b"/Length %d", content: bytes | None = None
 
 def kept_of(content: bytes, step: int = 262_144) -> tuple[bytes, bytes]:
     """What is kept of a document that comes in such pieces, and its table."""
-    found = Gaps()
+    found = PdfGaps()
     kept = b"".join(b"".join(found.take(content[at : at + step])) for at in range(0, len(content), step))
     return kept, found.table()
 
@@ -111,7 +111,7 @@ def test_a_document_that_ends_before_its_gap_begins_has_none() -> None:
 
 def test_a_piece_without_a_gap_goes_on_as_the_object_it_was() -> None:
     piece = noise(1000)
-    (kept,) = Gaps().take(piece)
+    (kept,) = PdfGaps().take(piece)
     assert kept is piece
 
 
@@ -158,7 +158,7 @@ def test_what_is_read_is_the_document_and_a_gap_is_never_read(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(gaps, name, value)
-        found, kept, place, turn = Gaps(), b"", 0, 0
+        found, kept, place, turn = PdfGaps(), b"", 0, 0
         while place < len(content):
             kept += b"".join(found.take(content[place : place + cuts[turn % len(cuts)]]))
             place, turn = place + cuts[turn % len(cuts)], turn + 1

@@ -22,7 +22,7 @@ from gateway.ledger.schema import DeliveryState
 from gateway.webhooks import verify
 from gateway.webhooks.egress.resolver import NotFound, Saturated
 from gateway.webhooks.egress.rules import Address
-from gateway.webhooks.outbound.dispatcher import Relay
+from gateway.webhooks.outbound.dispatcher import Dispatcher
 from gateway.webhooks.outbound.metrics import WebhookMetrics
 from gateway.webhooks.outbound.outcome import Result
 from tests.support.iteration import iteration_now
@@ -58,7 +58,7 @@ class Set:
         self.out = out(directory)
         self.now = NOON
         self.addresses: dict[str, list[str]] = {HOST: ["127.0.0.1"]}
-        self.relay = Relay(
+        self.relay = Dispatcher(
             ledger, lambda: self.out, self.resolve, wall=lambda: self.now, clock=lambda: self.now, dice=lambda: 0.5,
             me=me, iteration=iteration_now(),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from gateway.aio.turn import MOST_CHUNKS
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.egress.url import read_url
-from gateway.webhooks.outbound.outcome import Attempt, Result, Trouble, judge
+from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 from gateway.webhooks.outbound.sender import Link, make_context, send
 from tests.support.iteration import iteration_now
 from tests.support.pure import ip
@@ -47,7 +47,9 @@ async def test_it_is_delivered_and_little_is_told_of_us(
     receiver.headers = {"Set-Cookie": "a=b", "Retry-After": "5"}
     destination = at(receiver.port, path="/a%2Fb/../c?k=v%20w&'x=[y]")
     for _ in range(2):
-        assert await send(destination, link, {"webhook-id": "d1"}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+        assert await send(destination, link, {"webhook-id": "d1"}, BODY, LONG) == DeliveryAttempt(
+            Result.DELIVERED, 204
+        )
     for got in receiver.got:
         assert (got.method, got.path, got.body) == ("POST", "/a%2Fb/../c?k=v%20w&'x=[y]", BODY)
         assert (
@@ -68,36 +70,36 @@ async def test_it_is_delivered_and_little_is_told_of_us(
 
 async def test_an_address_is_connected_to_and_verified_as_such(receiver: Receiver, link: Link) -> None:
     destination = Destination(read_url(f"https://127.0.0.1:{receiver.port}/"), (HERE,))
-    assert await send(destination, link, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+    assert await send(destination, link, {}, BODY, LONG) == DeliveryAttempt(Result.DELIVERED, 204)
 
 
 @pytest.mark.parametrize(
     ("status", "attempt"),
     [
-        (200, Attempt(Result.DELIVERED, 200)),
-        (299, Attempt(Result.DELIVERED, 299)),
-        (301, Attempt(Result.DEAD, 301, Trouble.REDIRECT)),
-        (304, Attempt(Result.DEAD, 304, Trouble.REDIRECT)),
-        (307, Attempt(Result.DEAD, 307, Trouble.REDIRECT)),
-        (400, Attempt(Result.DEAD, 400, Trouble.STATUS)),
-        (404, Attempt(Result.DEAD, 404, Trouble.STATUS)),
-        (408, Attempt(Result.RETRIED, 408, Trouble.STATUS, "7")),
-        (410, Attempt(Result.DEAD, 410, Trouble.GONE)),
-        (429, Attempt(Result.RETRIED, 429, Trouble.STATUS, "7")),
-        (499, Attempt(Result.DEAD, 499, Trouble.STATUS)),
-        (500, Attempt(Result.RETRIED, 500, Trouble.STATUS, "7")),
-        (503, Attempt(Result.RETRIED, 503, Trouble.STATUS, "7")),
-        (101, Attempt(Result.RETRIED, 101, Trouble.STATUS, "7")),
-        (999, Attempt(Result.RETRIED, 999, Trouble.STATUS, "7")),
+        (200, DeliveryAttempt(Result.DELIVERED, 200)),
+        (299, DeliveryAttempt(Result.DELIVERED, 299)),
+        (301, DeliveryAttempt(Result.DEAD, 301, Trouble.REDIRECT)),
+        (304, DeliveryAttempt(Result.DEAD, 304, Trouble.REDIRECT)),
+        (307, DeliveryAttempt(Result.DEAD, 307, Trouble.REDIRECT)),
+        (400, DeliveryAttempt(Result.DEAD, 400, Trouble.STATUS)),
+        (404, DeliveryAttempt(Result.DEAD, 404, Trouble.STATUS)),
+        (408, DeliveryAttempt(Result.RETRIED, 408, Trouble.STATUS, "7")),
+        (410, DeliveryAttempt(Result.DEAD, 410, Trouble.GONE)),
+        (429, DeliveryAttempt(Result.RETRIED, 429, Trouble.STATUS, "7")),
+        (499, DeliveryAttempt(Result.DEAD, 499, Trouble.STATUS)),
+        (500, DeliveryAttempt(Result.RETRIED, 500, Trouble.STATUS, "7")),
+        (503, DeliveryAttempt(Result.RETRIED, 503, Trouble.STATUS, "7")),
+        (101, DeliveryAttempt(Result.RETRIED, 101, Trouble.STATUS, "7")),
+        (999, DeliveryAttempt(Result.RETRIED, 999, Trouble.STATUS, "7")),
     ],
 )
-def test_what_an_answer_makes_of_it(status: int, attempt: Attempt) -> None:
+def test_what_an_answer_makes_of_it(status: int, attempt: DeliveryAttempt) -> None:
     assert judge(status, "7") == attempt
 
 
 async def test_a_redirect_is_not_followed(receiver: Receiver, link: Link) -> None:
     receiver.answer, receiver.headers = 307, {"Location": f"https://{HOST}:{receiver.port}/other"}
-    assert await send(at(receiver.port), link, {}, BODY, LONG) == Attempt(Result.DEAD, 307, Trouble.REDIRECT)
+    assert await send(at(receiver.port), link, {}, BODY, LONG) == DeliveryAttempt(Result.DEAD, 307, Trouble.REDIRECT)
     assert len(receiver.got) == 1
 
 
@@ -190,7 +192,7 @@ async def test_what_is_no_answer_is_tried_again(
     serve: Serve, trouble: Trouble, deadline: float, link: Link, hook_certificates: Path
 ) -> None:
     async with misbehaving(serve, server_context(hook_certificates)) as port:
-        assert await send(at(port), link, {}, BODY, deadline) == Attempt(Result.RETRIED, None, trouble)
+        assert await send(at(port), link, {}, BODY, deadline) == DeliveryAttempt(Result.RETRIED, None, trouble)
 
 
 async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -202,7 +204,7 @@ async def hints(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def test_some_interim_answers_do_no_harm(link: Link, hook_certificates: Path) -> None:
     async with misbehaving(hints, server_context(hook_certificates)) as port:
-        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.DELIVERED, 204)
+        assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.DELIVERED, 204)
 
 
 async def many_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -234,11 +236,11 @@ async def test_a_flood_is_hardly_parsed(
 
 
 async def test_a_value_error_is_an_attempt_too(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(*_: object) -> Attempt:
+    async def fails(*_: object) -> DeliveryAttempt:
         raise ValueError("canary")
 
     monkeypatch.setattr("gateway.webhooks.outbound.sender._exchange", fails)
-    assert await send(at(1), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.PROTOCOL)
+    assert await send(at(1), link, {}, BODY, LONG) == DeliveryAttempt(Result.RETRIED, None, Trouble.PROTOCOL)
 
 
 async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -277,7 +279,7 @@ async def test_the_status_counts_whatever_follows_it(
 ) -> None:
     monkeypatch.setattr("gateway.webhooks.outbound.sender._READ_SECONDS", 0.2)
     async with misbehaving(serve, server_context(hook_certificates)) as port:
-        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.DELIVERED, 200)
+        assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.DELIVERED, 200)
 
 
 async def test_a_receiver_that_takes_no_connection(link: Link) -> None:
@@ -285,12 +287,12 @@ async def test_a_receiver_that_takes_no_connection(link: Link) -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.CONNECTION)
+    assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.RETRIED, None, Trouble.CONNECTION)
 
 
 async def test_a_receiver_that_never_answers_the_handshake(link: Link) -> None:
     async with misbehaving(silence, None) as port:
-        assert await send(at(port), link, {}, BODY, 0.3) == Attempt(Result.RETRIED, None, Trouble.TIMEOUT)
+        assert await send(at(port), link, {}, BODY, 0.3) == DeliveryAttempt(Result.RETRIED, None, Trouble.TIMEOUT)
 
 
 async def plain_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -302,7 +304,7 @@ async def plain_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 async def test_a_receiver_that_speaks_no_tls(link: Link) -> None:
     async with misbehaving(plain_http, None) as port:
-        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
+        assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.RETRIED, None, Trouble.TLS)
 
 
 # A ServerHello of TLS 1.0, and the alert of a server that speaks nothing else: protocol_version.
@@ -319,7 +321,7 @@ async def test_tls_of_yesterday_is_not_spoken(link: Link, said: bytes) -> None:
         await reader.read()
 
     async with misbehaving(old, None) as port:
-        assert await send(at(port), link, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
+        assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.RETRIED, None, Trouble.TLS)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -335,7 +337,9 @@ async def test_a_certificate_is_judged_by_the_name_and_the_ca(receiver: Receiver
         (at(receiver.port, "other.example"), link),
         (at(receiver.port), link._replace(context=make_context(None))),
     ):
-        assert await send(destination, judged_by, {}, BODY, LONG) == Attempt(Result.RETRIED, None, Trouble.TLS)
+        assert await send(destination, judged_by, {}, BODY, LONG) == DeliveryAttempt(
+            Result.RETRIED, None, Trouble.TLS
+        )
     assert receiver.got == []
 
 
@@ -351,9 +355,9 @@ async def test_the_name_is_sent_in_the_handshake(link: Link, hook_certificates: 
 async def test_it_goes_to_the_addresses_that_were_checked_in_their_turn(receiver: Receiver, link: Link) -> None:
     target = read_url(f"https://{HOST}:{receiver.port}/")
     attempt = await send(Destination(target, (ip("::1"), HERE)), link, {}, BODY, LONG)
-    assert attempt == Attempt(Result.DELIVERED, 204)
+    assert attempt == DeliveryAttempt(Result.DELIVERED, 204)
     nowhere = await send(Destination(target, (ip("127.0.0.9"),)), link, {}, BODY, LONG)
-    assert nowhere == Attempt(Result.RETRIED, None, Trouble.CONNECTION)
+    assert nowhere == DeliveryAttempt(Result.RETRIED, None, Trouble.CONNECTION)
 
 
 def test_a_ca_that_is_none_is_told_of(tmp_path: Path) -> None:
