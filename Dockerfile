@@ -11,7 +11,7 @@ RUN python -m venv --without-pip /opt/gateway \
  && pip --python /opt/gateway/bin/python install --only-binary :all: --require-hashes -r requirements/serve.txt
 # flit_core is in serve.txt with its hash: it builds the wheel, and what runs does without it. Then a look at whether the
 # command runs and aiohttp has its C extension.
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 RUN pip --python /opt/gateway/bin/python wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && pip --python /opt/gateway/bin/python install --no-deps --no-index /wheels/*.whl \

@@ -45,7 +45,7 @@ define venv_is_good
   "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
 endef
 
-.PHONY: help run test test-root lint bench soak image docs schema lock clean FORCE
+.PHONY: help run test test-root lint bench soak image docs schema dist lock clean FORCE
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,11 @@ docs: schema  ## the generated files anew, then the proof that the pages name al
 
 schema: $(VENV)/.dev $(VENV)/.project  ## config/gateway.schema.json anew
 	@$(BIN)/python -m gateway.config.schema config/gateway.schema.json
+
+dist: $(VENV)/.dev $(VENV)/.project  ## wheel and sdist in dist/: the same bytes from the same commit
+	@rm -rf dist && mkdir dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -c \
+	  'from flit_core.buildapi import build_sdist, build_wheel; print(build_wheel("dist")); print(build_sdist("dist"))'
 
 lock:  ## requirements/*.txt anew, with hashes (needs uv)
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || { echo "make: lock needs uv on the PATH" >&2; exit 1; }; \
