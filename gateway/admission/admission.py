@@ -168,6 +168,18 @@ class Lease:
         self._is_over = False
         self.lines: tuple[bytes, ...] = ()
 
+    def __repr__(self) -> str:
+        state = (
+            "over"
+            if self._is_over
+            else "released"
+            if self.is_released
+            else "reserving"
+            if self._may_have_pages
+            else "held"
+        )
+        return f"<Lease {state} account={self._claim.account}>"
+
     async def admit(self) -> None:
         """Takes the place.
 

@@ -72,6 +72,10 @@ class Watcher:
         self.asked = 0
         registry.on_change = self._changed
 
+    def __repr__(self) -> str:
+        closed = " closed" if self._is_closed else ""
+        return f"<Watcher{closed} followed={self.followed} asking={self._asking.total()} asked={self.asked}>"
+
     @property
     def behind(self) -> float:
         """By how many seconds the most urgent question is late."""

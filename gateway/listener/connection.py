@@ -8,6 +8,16 @@ This is the one file that stands on aiohttp's private names (each has a test): `
 - faults that the parser finds arrive as values among the messages, and are answered like all others;
 - the parser is fed on demand, by whoever waits for a head or a body, in slices, until the turn is over (turn.py):
   aiohttp would parse all that one read brings, which in chunks of one byte takes it a hundred milliseconds.
+
+Stages, and who moves them on:
+    idle     waits for a request of which no byte has come. `_feed_head` ends it; so do close_idle, retire and revoke.
+    head     a head has begun. `_until_message` ends it when the head is whole, or its deadline.
+    serving  `serve` runs: nothing is read but what is sent ahead, up to a bound.
+    body     `serve` waits for the body; the clocks are those of a body.
+    closing  the coroutine has ended; what was written and the peer's end have some seconds.
+    gone     the socket is lost.
+What can't happen: a request is served after `revoke`, or beside another one; a wait has no deadline, but for the
+idle time of who serves; `on_end` is called while the coroutine runs.
 """
 
 import asyncio
@@ -195,6 +205,20 @@ class ClientConnection(RequestHandler):
         self._window_ends = _FOREVER
         self._window_bytes = 0
         self._tls: TlsTransport | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.peer_ip} {self._stage} requests={self.request_count}>"
+
+    @property
+    def _stage(self) -> str:
+        """Where it stands, in a word: see the file's head."""
+        if self._drive is None:
+            return "gone" if self.is_gone else "closing"
+        if self.is_idle:
+            return "idle"
+        if self._in_head:
+            return "head"
+        return "body" if self._reading_body else "serving"
 
     # What the handler uses
 

@@ -445,3 +445,17 @@ async def test_ledger_tells_of_a_problem_until_it_is_over(desk: Desk) -> None:
     assert await problem_after(ledger.write, fails=True) == "as it was told"
     assert await problem_after(ledger.read) == "as it was told"  # to read is not to write
     assert await problem_after(ledger.write) is None
+
+
+async def test_a_lease_says_how_it_stands(desk: Desk) -> None:
+    lease = await desk.admit()
+    seen = [repr(lease)]
+    await lease.reserve(ASK)
+    seen.append(repr(lease))
+    lease.released()
+    seen.append(repr(lease))
+    lease.close()
+    seen.append(repr(lease))
+    states = ("held", "reserving", "released", "over")
+    assert seen == [f"<Lease {state} account={ACCOUNT}>" for state in states]
+    await desk.quiet()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.support.backend import Backend, Connection
+from tests.support.backend import Backend, Connection, silent
 from tests.support.client import Client
 from tests.support.forms import UPLOADS, Upload
 from tests.support.gateway import PLAIN, Running, Start, chunks, request
@@ -367,3 +367,25 @@ async def test_one_that_pipelines_leaves_the_others_their_turn(gateway: Running)
     assert len(gateway.requests) < many
     for _ in range(many):
         (await greedy.response()).is_refusal(404, "route_not_found")
+
+
+async def test_a_connection_says_how_it_stands(gateway: Running, backend: Backend) -> None:
+    backend.script = silent
+    client = await gateway.connect()
+    await eventually(lambda: bool(gateway.gateway._connections.all()))
+    (connection,) = gateway.gateway._connections.all()
+    seen = [repr(connection)]
+    for sent, stage in (
+        (b"POST " + PLAIN.encode(), "head"),
+        (request("POST", PLAIN, "Content-Length: 2")[5 + len(PLAIN) :], "body"),
+        (b"xy", "serving"),
+    ):
+        client.send(sent)
+        await eventually(lambda: f" {stage} " in repr(connection))  # noqa: B023 -- it is awaited here
+        seen.append(repr(connection))
+    client.abort()
+    await eventually(lambda: " gone " in repr(connection))
+    assert seen == [
+        f"<ClientConnection 127.0.0.1 {stage} requests={count}>"
+        for stage, count in (("idle", 0), ("head", 0), ("body", 1), ("serving", 1))
+    ]
