@@ -4,14 +4,17 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
+from aiohttp.web import Application
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from gateway.admin.context import Context
 from gateway.admin.listener import listening_on
@@ -55,166 +58,116 @@ log = structlog.get_logger()
 _RENDER: Final = {"json": json_line, "console": console_line}
 
 
+class Observation(NamedTuple):
+    """What is told of requests: to the log, to the metrics, to the audit trail."""
+
+    refusals: Refusals
+    stream: LogStream
+    requests: RequestMetrics
+    observer: Observer
+
+
+class Tls(NamedTuple):
+    """The certificates of both listeners; the admin listener may have none."""
+
+    public: Certificates
+    admin: Certificates | None
+
+
+class Loop(NamedTuple):
+    """How connections share the event loop: their deadlines, and their turns."""
+
+    pace: DeadlineSweep
+    iteration: Iteration
+
+
+class Public(NamedTuple):
+    """The public listener: what accepts, and what was accepted."""
+
+    acceptor: Acceptor
+    connections: Connections
+    traffic: Traffic
+
+
 @asynccontextmanager
 async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) -> AsyncIterator[Gateway]:
-    """Runs a gateway for as long as the context lasts.
+    """Runs a gateway for as long as the context lasts: makes the parts in their order, each of those before it.
 
     Raises:
         SetupError: when an address can't be bound.
     """
     settings = prepared.state.settings
+    live = Live(prepared.state)
     async with AsyncExitStack() as stack:
-        public = _bind(stack, "listen", settings.listen.address, settings.listen.port)
-        admin = _bind(stack, "admin", settings.admin.address, settings.admin.port)
-        live = Live(prepared.state)
-        refusals = Refusals()
-        stream, requests, observer = _observation(stack, settings.log, refusals)
-        certificates = Certificates(prepared.pairs, settings.tls.profile)
-        admin_certificates = (
-            Certificates(prepared.admin_pairs, settings.tls.profile) if prepared.admin_pairs else None
-        )
-        pace = _pace(stack)
-        # uvloop's own clock stands still within an iteration
-        iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
-        upstreams = _upstreams(stack, iteration)
-        _sweep(pace, upstreams.close_expired, observer.tell)
-
-        ledger_parts = _ledger_parts(stack, live, prepared)
-        await ledger_parts.open()
-        trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, refusals, stream, _now, time.time)
-        stack.push_async_callback(trail.close, settings.ledger.timeout)
-
-        def put_in_force(new: Prepared) -> None:
-            live.state = ledger_parts.joined(new)
-            certificates.swap(new.pairs)
-            connections.trust(certificates.client_ca)
-            if admin_certificates is not None:
-                admin_certificates.swap(new.admin_pairs)
-            upstreams.keep_only(frozenset(new.state.upstreams.values()))
-            _set_log(new.state.settings.log, stream, observer)
-
-        jobs = JobParts(live, ledger_parts.admission, upstreams, time.monotonic, time.time, RandomIds(), iteration)
-        stack.push_async_callback(jobs.close)
-        date, again = HttpDate(), partial(_permit_again, live)
-        parts = HandlerParts(
-            live=live,
-            login=Login(live, ledger_parts.key_sets.refetch, time.time),
-            admission=ledger_parts.admission,
-            spool=ledger_parts.spool,
-            counter=ledger_parts.counter,
-            forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, again),
-            again=again,
-            observer=observer,
-            date=date,
-            uses=ledger_parts.uses,
-            jobs=jobs.desk,
-            webhooks=jobs.planning,
-            receiver=jobs.receiver,
-            unverified=jobs.unverified,
-            trail=trail,
-        )
-        handler = Handler(parts, time.monotonic, RandomIds())
-        connections, traffic = (
-            Connections(live, handler, pace, time.time, iteration, certificates.client_ca),
-            Traffic(),
-        )
-        acceptor = Acceptor(
-            public,
-            lambda: door_of(live.state),
-            certificates.for_handshake,
-            lambda peer: connections.make(peer, acceptor, traffic),
-            iteration,
-        )
-        reloader = Reloader(path, environ, prepared, put_in_force, Notifier(environ, ledger_parts.problems))
+        public_socket = _bind(stack, "listen", settings.listen.address, settings.listen.port)
+        admin_socket = _bind(stack, "admin", settings.admin.address, settings.admin.port)
+        observation = _observe(stack, settings.log)
+        tls = _load_certificates(prepared)
+        loop = _share_the_loop(stack)
+        upstreams = _reach_upstreams(stack, loop, observation.observer)
+        ledger_parts = await _open_ledger(stack, live, prepared)
+        trail = _keep_audit_trail(stack, live, ledger_parts, observation)
+        jobs = _follow_jobs(stack, live, ledger_parts, upstreams, loop.iteration)
+        handler = _handle_requests(live, ledger_parts, upstreams, jobs, observation.observer, trail)
+        public = _accept_clients(live, public_socket, handler, tls.public, loop)
+        in_force = _InForce(live, ledger_parts, tls, public.connections, upstreams, observation)
+        notifier = Notifier(environ, ledger_parts.problems)
+        reloader = Reloader(path, environ, prepared, in_force.put, notifier)
         health = HealthProbe(lambda: routed_upstreams(live.state))
-        registry = make_registry(requests, acceptor, traffic, certificates, reloader, health, stream)
-        accounts = ledger_parts.metrics, ledger_parts.numbers(), KeySetMetrics(ledger_parts.key_sets)
-        for collector in (*accounts, jobs, jobs.metrics, trail):
-            registry.register(collector)
-
-        keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
-        desk = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.follow, time.time)
-        application = make_admin(
-            live, registry, _probed(health, ledger_parts, reloader), desk, time.monotonic, iteration
+        registry = make_registry(
+            observation.requests, public.acceptor, public.traffic, tls.public, reloader, health, observation.stream
         )
-        admin_tls = admin_certificates.listener_context if admin_certificates else None
-        admin_acceptor = await stack.enter_async_context(listening_on(admin, application, admin_tls, iteration))
-        registry.register(of_admin(admin_acceptor))
+        for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail):
+            registry.register(collector)
+        probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
+        application = _administer(live, registry, probed, ledger_parts, loop.iteration)
+        admin_tls = None if tls.admin is None else tls.admin.listener_context
+        admin = await stack.enter_async_context(listening_on(admin_socket, application, admin_tls, loop.iteration))
+        registry.register(of_admin(admin))
+        requests = observation.requests
         work(
             stack, reloader.run(), health.run(),
             ledger_parts.sync.run(), ledger_parts.admission.run(), ledger_parts.key_sets.run(),
             jobs.housekeeping.run(), jobs.relay.run(), trail.run(), release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
-        acceptor.start()
-        stack.push_async_callback(_cut_off, acceptor, connections)
-        addresses = Addresses(public.getsockname()[:2], admin.getsockname()[:2])
+        public.acceptor.start()
+        stack.push_async_callback(_cut_off, public.acceptor, public.connections)
+        addresses = Addresses(public_socket.getsockname()[:2], admin_socket.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
-        yield Gateway(live, acceptor, connections, reloader, registry, addresses, jobs.desk, admin_acceptor)
+        yield Gateway(live, public.acceptor, public.connections, reloader, registry, addresses, jobs.desk, admin)
 
 
-def _probed(health: HealthProbe, ledger_parts: LedgerParts, reloader: Reloader) -> Probed:
-    return Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
+class _InForce:
+    """Puts a new configuration into force, all of it within one iteration of the loop."""
+
+    def __init__(
+        self,
+        live: Live,
+        ledger_parts: LedgerParts,
+        tls: Tls,
+        connections: Connections,
+        upstreams: Upstreams,
+        observation: Observation,
+    ) -> None:
+        self._live = live
+        self._ledger_parts = ledger_parts
+        self._tls = tls
+        self._connections = connections
+        self._upstreams = upstreams
+        self._observation = observation
+
+    def put(self, new: Prepared) -> None:
+        """Called by the reload."""
+        self._live.state = self._ledger_parts.joined(new)
+        self._tls.public.swap(new.pairs)
+        self._connections.trust(self._tls.public.client_ca)
+        if self._tls.admin is not None:
+            self._tls.admin.swap(new.admin_pairs)
+        self._upstreams.keep_only(frozenset(new.state.upstreams.values()))
+        _set_log(new.state.settings.log, self._observation.stream, self._observation.observer)
 
 
-def _ledger_parts(stack: AsyncExitStack, live: Live, prepared: Prepared) -> LedgerParts:
-    settings = prepared.state.settings
-    ledger_parts = LedgerParts(live, prepared, time.time, time.monotonic, RandomIds())
-    stack.push_async_callback(ledger_parts.close, settings.ledger.timeout)
-    return ledger_parts
-
-
-def _observation(
-    stack: AsyncExitStack, settings: Log, refusals: Refusals
-) -> tuple[LogStream, RequestMetrics, Observer]:
-    stream = LogStream(1, _RENDER[settings.format])
-    stream.start()
-    stack.callback(stream.close)
-    requests = RequestMetrics()
-
-    def refused(key_id: str | None, reason: Reason) -> None:
-        refusals.add(key_id, reason, time.time())
-
-    observer = Observer(requests, stream, settings.level, _now, refused)
-    _set_log(settings, stream, observer)
-    stack.callback(observer.close)
-    return stream, requests, observer
-
-
-def _upstreams(stack: AsyncExitStack, iteration: Iteration) -> Upstreams:
-    upstreams = Upstreams(asyncio.get_running_loop(), iteration)
-    stack.callback(upstreams.close)
-    return upstreams
-
-
-def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
-    stream.render = _RENDER[settings.format]
-    observer.level = settings.level
-    configure(stream, settings.level, _now)
-
-
-def _pace(stack: AsyncExitStack) -> DeadlineSweep:
-    pace = DeadlineSweep(asyncio.get_running_loop())
-    pace.start()
-    stack.callback(pace.stop)
-    return pace
-
-
-def _sweep(pace: DeadlineSweep, *sweeps: Callable[[float], object]) -> None:
-    def tick(_: float) -> None:
-        now = time.monotonic()
-        for sweep in sweeps:
-            sweep(now)
-
-    pace.also(tick)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _permit_again(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
-    """What a request that has waited is worth by what is in force now."""
-    return permit_again(live.state, prepared, client.peer, time.time())
+# The steps, in their order
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:
@@ -226,6 +179,128 @@ def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socke
     return listening
 
 
+def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
+    refusals = Refusals()
+    stream = LogStream(1, _RENDER[settings.format])
+    stream.start()
+    stack.callback(stream.close)
+    requests = RequestMetrics()
+
+    def refused(key_id: str | None, reason: Reason) -> None:
+        refusals.add(key_id, reason, time.time())
+
+    observer = Observer(requests, stream, settings.level, _now, refused)
+    _set_log(settings, stream, observer)
+    stack.callback(observer.close)
+    return Observation(refusals, stream, requests, observer)
+
+
+def _load_certificates(prepared: Prepared) -> Tls:
+    profile, admin = prepared.state.settings.tls.profile, prepared.admin_pairs
+    return Tls(Certificates(prepared.pairs, profile), Certificates(admin, profile) if admin else None)
+
+
+def _share_the_loop(stack: AsyncExitStack) -> Loop:
+    loop = asyncio.get_running_loop()
+    pace = DeadlineSweep(loop)
+    pace.start()
+    stack.callback(pace.stop)
+    return Loop(pace, Iteration(time.perf_counter, loop.call_soon))  # uvloop's own clock stands still within one
+
+
+def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> Upstreams:
+    upstreams = Upstreams(asyncio.get_running_loop(), loop.iteration)
+    stack.callback(upstreams.close)
+
+    def tick(_: float) -> None:
+        now = time.monotonic()
+        upstreams.close_expired(now)
+        observer.tell(now)
+
+    loop.pace.also(tick)
+    return upstreams
+
+
+async def _open_ledger(stack: AsyncExitStack, live: Live, prepared: Prepared) -> LedgerParts:
+    ledger_parts = LedgerParts(live, prepared, time.time, time.monotonic, RandomIds())
+    stack.push_async_callback(ledger_parts.close, prepared.state.settings.ledger.timeout)
+    await ledger_parts.open()
+    return ledger_parts
+
+
+def _keep_audit_trail(
+    stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, observation: Observation
+) -> AuditTrail:
+    told = observation.refusals, observation.stream
+    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, _now, time.time)
+    stack.push_async_callback(trail.close, live.state.settings.ledger.timeout)
+    return trail
+
+
+def _follow_jobs(
+    stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, upstreams: Upstreams, iteration: Iteration
+) -> JobParts:
+    jobs = JobParts(live, ledger_parts.admission, upstreams, time.monotonic, time.time, RandomIds(), iteration)
+    stack.push_async_callback(jobs.close)
+    return jobs
+
+
+def _handle_requests(
+    live: Live,
+    ledger_parts: LedgerParts,
+    upstreams: Upstreams,
+    jobs: JobParts,
+    observer: Observer,
+    trail: AuditTrail,
+) -> Handler:
+    date, again = HttpDate(), partial(_permit_again, live)
+    parts = HandlerParts(
+        live=live,
+        login=Login(live, ledger_parts.key_sets.refetch, time.time),
+        admission=ledger_parts.admission,
+        spool=ledger_parts.spool,
+        counter=ledger_parts.counter,
+        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, again),
+        again=again,
+        observer=observer,
+        date=date,
+        uses=ledger_parts.uses,
+        jobs=jobs.desk,
+        webhooks=jobs.planning,
+        receiver=jobs.receiver,
+        unverified=jobs.unverified,
+        trail=trail,
+    )
+    return Handler(parts, time.monotonic, RandomIds())
+
+
+def _accept_clients(
+    live: Live, listening: socket.socket, handler: Handler, certificates: Certificates, loop: Loop
+) -> Public:
+    connections = Connections(live, handler, loop.pace, time.time, loop.iteration, certificates.client_ca)
+    traffic = Traffic()
+    acceptor = Acceptor(
+        listening,
+        lambda: door_of(live.state),
+        certificates.for_handshake,
+        lambda peer: connections.make(peer, acceptor, traffic),
+        loop.iteration,
+    )
+    return Public(acceptor, connections, traffic)
+
+
+def _collectors(ledger_parts: LedgerParts) -> tuple[Collector, ...]:
+    return ledger_parts.metrics, ledger_parts.numbers(), KeySetMetrics(ledger_parts.key_sets)
+
+
+def _administer(
+    live: Live, registry: CollectorRegistry, probed: Probed, ledger_parts: LedgerParts, iteration: Iteration
+) -> Application:
+    keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
+    context = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.follow, time.time)
+    return make_admin(live, registry, probed, context, time.monotonic, iteration)
+
+
 async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     if not acceptor.is_stopped:
         acceptor.stop()
@@ -235,3 +310,21 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     await asyncio.sleep(0)
     for connection in connections.all():  # exchanges that would go on without their client, while the ledger is there
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
+
+
+# What they share
+
+
+def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
+    stream.render = _RENDER[settings.format]
+    observer.level = settings.level
+    configure(stream, settings.level, _now)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _permit_again(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
+    """What a request that has waited is worth by what is in force now."""
+    return permit_again(live.state, prepared, client.peer, time.time())
