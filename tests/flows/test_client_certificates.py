@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from gateway.app import serve as app
+from gateway.app import build
 from gateway.listener.connection import ClientConnection
 from gateway.model.caller import ClientCertificate
 from gateway.tls.dev_certificates import make_development_certificates
@@ -188,7 +188,7 @@ async def test_a_connection_ends_with_the_certificate_that_it_was_made_with(
         def time() -> float:
             return time.time() + 7200
 
-    monkeypatch.setattr(app, "time", Later)
+    monkeypatch.setattr(build, "time", Later)
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
     gateway = await start(tls={"client_ca": f"{tmp_path}/ca.pem", "client_certificates": "optional"})
     ends = datetime.now(UTC) + timedelta(hours=1)

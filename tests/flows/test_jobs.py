@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import serve as app
+from gateway.app import build
 from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
 from gateway.upstream.job_api import Finding, Said
@@ -120,7 +120,7 @@ async def gateway(start: Start, container: Container) -> Running:
 def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """A clock that tests move; whatever is done each second is done more often."""
     made = Wall()
-    monkeypatch.setattr(app, "time", made)
+    monkeypatch.setattr(build, "time", made)
     monkeypatch.setattr("gateway.jobs.housekeeping._TURN", 0.05)
     return made
 

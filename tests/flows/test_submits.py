@@ -293,7 +293,7 @@ async def stopped_workers(gateway: Running) -> AsyncIterator[None]:
     """The processes that count pages stand still: whoever's turn it is to be counted waits."""
     warm = await gateway.ask(submit(form(pdf(5001))), b"POST")  # starts one, and starts no job
     assert warm.status == 413
-    workers = [pid for pid in descendants(os.getpid()) if "gateway/body/worker" in command_of(pid)]
+    workers = [pid for pid in descendants(os.getpid()) if "gateway/uploads/pages/worker" in command_of(pid)]
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)

@@ -5,7 +5,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -50,7 +49,8 @@ async def test_a_body_in_chunks_of_one_byte_takes_its_turns(head: bytes, gateway
 
 @pytest.mark.parametrize("count", [4, 24])
 async def test_many_together_hold_the_loop_no_longer(count: int, gateway: Running) -> None:
-    body = (b"40\r\n" + b"x" * 64 + b"\r\n") * 6000 + b"0\r\n\r\n"
+    each = 48_000 // count
+    body = (b"40\r\n" + b"x" * 64 + b"\r\n") * each + b"0\r\n\r\n"
 
     async def send() -> int:
         async with await gateway.connect() as client:
@@ -59,7 +59,7 @@ async def test_many_together_hold_the_loop_no_longer(count: int, gateway: Runnin
 
     async with counted_chunks() as work:
         assert await asyncio.gather(*(send() for _ in range(count))) == [200] * count
-    assert work.total == count * 6001
+    assert work.total == count * (each + 1)
     assert work.most <= iteration.MOST_CHUNKS + count * (MOST_CHUNKS // SMALL + SLICE // 64)
 
 
@@ -240,10 +240,7 @@ async def test_who_breaks_off_while_nothing_is_read_is_noticed(gateway: Running)
         client.send(request())
         await until(lambda: connection._waits_for_us)
         client.abort()
-        tls: Any = connection.transport
-        await until(lambda: tls.has_left(or_says_no_more=False))
-        connection.sweep(0.0)
-        await until(lambda: connection.is_gone)
+        await until(lambda: connection.is_gone)  # the sweep asks the kernel
         assert gateway.gateway._acceptor.connections == 1  # its end waits: many may break off at once
     await until(lambda: not gateway.gateway._acceptor.connections)
 
@@ -254,12 +251,9 @@ async def test_who_sends_ahead_and_leaves_is_noticed_before_the_answer(gateway: 
     client.send(request())
     await backend.connected()
     (connection,) = connections(gateway)
-    client.send(request() * 8000)
+    client.send(request() * 1500)  # no more than the kernel takes for us: else its end is not sent either
     await until(lambda: connection._buffer_paused)
     client.abort()
-    tls: Any = connection.transport
-    await until(lambda: tls.has_left(or_says_no_more=True))
-    connection.sweep(0.0)
     await until(lambda: not gateway.gateway._acceptor.connections)
     (event,) = await gateway.finished(1)
     assert event["reason"] == "client_gone"

@@ -14,6 +14,7 @@ from gateway.uploads.form import FileFacts, Form, FormRules, Passed
 from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_head
 from gateway.uploads.options import check_options
 
+_READ_LATER: Final = frozenset({FILE_URL, "page_range", "max_pages"})  # which is not judged here, or as ASCII alone
 _MOST_FIELDS: Final = 4 * 1_048_576  # bytes of all parts but the file
 
 
@@ -142,7 +143,7 @@ class FormParts:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
             raise ambiguous("A field of the form is not in UTF-8.") from None
-        if treatment.forwarded and treatment.name not in {FILE_URL, self._all.options} and not text.isascii():
+        if treatment.forwarded and treatment.name not in {*_READ_LATER, self._all.options} and not text.isascii():
             # Starlette decodes values, too, with the charset that the form's Content-Type names.
             raise ambiguous(f"The field {treatment.name} has characters that are not ASCII.")
         return text
