@@ -41,8 +41,8 @@ class DeadlineSweep:
 
     def start(self) -> None:
         """Sweeps now and every half second."""
+        self._timer = self._loop.call_later(TICK, self.start)  # first: whatever a sweep raises, the next one comes
         self.sweep(self._loop.time())
-        self._timer = self._loop.call_later(TICK, self.start)
 
     def stop(self) -> None:
         """Sweeps no more."""

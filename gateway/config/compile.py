@@ -91,6 +91,7 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         checkpoint_field=settings.checkpoint_field,
         checkpoint_member=settings.checkpoint_member,
         options_field=settings.options_field,
+        options_members=frozenset(settings.options_members),
         result=settings.result,
     )
 

@@ -363,7 +363,7 @@ class ClientConnection(RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request of which no byte has come."""
-        return self._arrival.is_awaited and not self._in_head
+        return self._arrival.is_awaited and not self._in_head and not self._waits_for_us
 
     @property
     def is_unfinished(self) -> bool:
@@ -578,13 +578,13 @@ class ClientConnection(RequestHandler):
         if self._tls is not None and self._tls.has_left(or_says_no_more=has_sent_ahead):
             self._tls.abort()
             return
+        if now >= self.ends_at:
+            self.ends_at = _FOREVER
+            self.retire()
         if self._waits_for_us:
             self.deadline += TICK
             self._window_ends += TICK
             return
-        if now >= self.ends_at:
-            self.ends_at = _FOREVER
-            self.retire()
         if self._paused and not self._reading_body:
             taken = self._taken()
             if taken != self._last_progress:
@@ -681,7 +681,7 @@ class ClientConnection(RequestHandler):
         while not self._messages and not self._is_again:
             if self._turn.is_over:
                 await self._let_others_have_a_turn()
-                if self.is_closing:
+                if self.is_closing and not (self.is_revoked and self._in_head):
                     raise Idle
             if self._is_deaf:
                 break

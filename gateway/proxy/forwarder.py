@@ -148,7 +148,7 @@ class Forwarder:
                 if failure.arrived or order.prepared.method not in _SAFE:
                     raise
                 delivery.retried = True
-        upstream = await pool.connect()
+        upstream = await pool.connect(order.client.household)
         delivery.connection = "new"
         return await self._ask(order, pool, upstream)
 

@@ -233,7 +233,13 @@ class Handler:
         lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
         boundary = order.prepared.boundary or b""
         shape = shape_of(order.prepared)
-        rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
+        rules = replace(
+            state.form_rules,
+            checkpoint=shape.checkpoint_field,
+            options=shape.options_field,
+            members=shape.options_members,
+            most_pages=permit.profile.pages_per_request,
+        )
         body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
         prepared = order.prepared
         took = partial(parts.jobs.took, prepared)

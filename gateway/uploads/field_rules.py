@@ -23,6 +23,7 @@ _MOST_LIMITED: Final = 4096  # bytes
 _MOST_OPTIONS: Final = 65_536  # bytes
 _MOST_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
 _PLAIN: Final = re.compile(rb'text/plain(?: *; *charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?\Z', re.IGNORECASE)
+_JSON: Final = re.compile(rb'application/json(?: *; *charset="?utf-8"?)?\Z', re.IGNORECASE)
 _HELP: Final = {
     "file_url": "send the document itself in the field file",
     "webhook_url": "leave it out and poll the result",
@@ -78,11 +79,15 @@ class FieldRules:
             raise ambiguous("The document stands in the field file, with a filename; no other field has one.")
         if head.has_filename:
             return Treatment(name, is_file=True, forwarded=True, kept=False, most=None)
-        if is_limited and head.content_type is not None and not _PLAIN.match(head.content_type):
+        if is_limited and head.content_type is not None and not self._is_plain(meant, head.content_type):
             raise ambiguous(f"The field {meant} is plain text in UTF-8.")
         removed = name in self._rules.removed
         most = _MOST_OPTIONS if meant == self._rules.options else _MOST_LIMITED if is_limited else _MOST_FIELD
         return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
+
+    def _is_plain(self, meant: str, content_type: bytes) -> bool:
+        is_json = meant == self._rules.options and _JSON.match(content_type)
+        return bool(is_json or _PLAIN.match(content_type))
 
     def _check_single(self, name: str, meant: str) -> None:
         if name != meant:

@@ -34,10 +34,13 @@ _IMAGES: Final = (
     b"\xff\x4f\xff\x51",  # its bare code stream
 )
 _BRANDS: Final = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
+_KNOWN_BRANDS: Final = frozenset({b"avif", b"heic"})
+_GENERAL_BRANDS: Final = frozenset({b"mif1", b"msf1"})
+_LEAST_BOX: Final = 16  # bytes
 _BMP_HEADERS: Final = range(12, 256)  # bytes: sizes of the header that follows
 _LONGEST_EXTENSION: Final = 8
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9]+")
-_END: Final = re.compile(r"[^A-Za-z0-9]+\Z")
+_PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NO_EXTENSIONS: Final = frozenset({"", "bin", "dat", "tmp", "part", "upload", "download", "file"})
 _PDF_EXTENSIONS: Final = _NO_EXTENSIONS | {"pdf"}
 _IMAGE_EXTENSIONS: Final = _NO_EXTENSIONS | {
@@ -86,7 +89,9 @@ def extension_of(filename: bytes) -> str:
 
     Containers strip blanks and drop what a file system may not like, so that hides none: `a.docx. ` is a docx.
     """
-    _, dot, end = _END.sub("", filename.decode("utf-8", "replace")).rpartition(".")
+    text = filename.decode("utf-8", "replace")
+    last = next((place for place in range(len(text), 0, -1) if text[place - 1] in _PLAIN), 0)
+    _, dot, end = text[:last].rpartition(".")
     if not dot:
         return ""
     plain = _NOT_PLAIN.sub("", end).lower()
@@ -107,11 +112,22 @@ def _picture(beginning: bytes) -> FileKind:
     is_image = (
         beginning.startswith(_IMAGES)
         or (beginning[:4] == b"RIFF" and beginning[8:15] == b"WEBPVP8")
-        # Only some of these brands are pictures for marker; the others may be HTML for it, if they are text.
-        or (beginning[4:8] == b"ftyp" and beginning[8:12] in _BRANDS and not _may_be_text(beginning))
+        or (beginning[4:8] == b"ftyp" and beginning[8:12] in _BRANDS and _is_picture_box(beginning))
         or (beginning[:2] == b"BM" and int.from_bytes(beginning[14:18], "little") in _BMP_HEADERS)
     )
     return FileKind.IMAGE if is_image else FileKind.UNKNOWN
+
+
+def _is_picture_box(beginning: bytes) -> bool:
+    """Whether a file of the brands of HEIF is a picture for marker, too.
+
+    It knows two of the brands, or two that name one of these as compatible; any other is HTML for it, if it is text.
+    """
+    size = int.from_bytes(beginning[:4], "big")
+    brand, compatible = beginning[8:12], beginning[16:size]
+    brands = {compatible[place : place + 4] for place in range(0, len(compatible), 4)}
+    is_known = brand in _KNOWN_BRANDS or (brand in _GENERAL_BRANDS and not brands.isdisjoint(_KNOWN_BRANDS))
+    return (is_known and _LEAST_BOX <= size <= len(beginning)) or not _may_be_text(beginning)
 
 
 def _is_pdf(beginning: bytes, place: int) -> bool:

@@ -16,7 +16,7 @@ class FormRules:
     """Which fields a submit may not have, which are taken out of it, which names a checkpoint. In lower case.
 
     `refused_like` matches further names that it may not have; `options` is the field whose value is a JSON object of
-    further fields.
+    further fields, `members` are those that it may have (none: any), `most_pages` is what its page_range may list.
     """
 
     refused: frozenset[str] = frozenset()
@@ -24,6 +24,8 @@ class FormRules:
     checkpoint: str | None = None
     refused_like: re.Pattern[str] | None = None
     options: str | None = None
+    members: frozenset[str] = frozenset()
+    most_pages: int | None = None
 
     def refuses(self, name: str) -> bool:
         """Whether a submit may not have a field of this name, which is in lower case."""

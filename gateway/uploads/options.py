@@ -8,16 +8,19 @@ from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import field_refused
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous
+from gateway.uploads.pages.bound import check_cap
 from gateway.uploads.pages.page_range import parse_page_range
 
 _PAGE_RANGE: Final = "page_range"
+_LONGEST: Final = 64
 
 
 def check_options(rules: FormRules, value: str | None) -> None:
     """Judges the value of the field; without one, or where it is blank, there is nothing to judge.
 
     Raises:
-        Refused: field_refused, bad_page_range, or unsupported_media_type for what is no JSON object with one reading.
+        Refused: field_refused, bad_page_range, too_many_pages; unsupported_media_type for what is no JSON object with
+            one reading.
     """
     if value is None or not value.strip():
         return
@@ -26,15 +29,18 @@ def check_options(rules: FormRules, value: str | None) -> None:
         detail = f"has each member once and at most {MOST_MARKS:,} quotation marks, commas and brackets"
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
     for name in members:
-        if rules.refuses(name.strip().lower()):
-            raise field_refused(f"{rules.options}.{name.strip().lower()}")
-    _check_page_range(members.get(_PAGE_RANGE))
+        meant = name.strip().lower()
+        if rules.refuses(meant) or (rules.members and name not in rules.members):
+            raise field_refused(f"{rules.options}.{meant[:_LONGEST]}")
+    _check_page_range(members.get(_PAGE_RANGE), rules.most_pages)
 
 
-def _check_page_range(value: object) -> None:
+def _check_page_range(value: object, most: int | None) -> None:
     """A container makes a list of it: a range has to be bounded, though it bounds nothing here."""
     if value is None:
         return
     if not isinstance(value, str):
         raise refuse(Reason.BAD_PAGE_RANGE, "page_range is a text such as 0-4,7.")
-    parse_page_range(value)
+    chosen = parse_page_range(value)
+    if chosen is not None and most is not None:
+        check_cap(chosen.listed, most, ())

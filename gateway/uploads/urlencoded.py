@@ -21,7 +21,8 @@ from gateway.uploads.options import check_options
 _MOST_BYTES: Final = 262_144
 _MOST_NAME: Final = 128
 _FIELD: Final = re.compile(
-    rb"((?:[A-Za-z0-9._*~\[\]+-]|%[0-9A-Fa-f]{2})+)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]|%[0-9A-Fa-f]{2})*)"
+    # Possessive, and runs at once: what fails at its end has cost no more than a look at each byte.
+    rb"((?:[A-Za-z0-9._*~\[\]+-]++|%[0-9A-Fa-f]{2})++)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]++|%[0-9A-Fa-f]{2})*+)"
 )
 _NAME: Final = re.compile(r"[ !#$&-\[\]-~]+")
 _NO_DOCUMENT: Final = "Send the document as multipart/form-data; a form without one has to name {0}."

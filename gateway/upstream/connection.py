@@ -121,6 +121,8 @@ class UpstreamConnection(asyncio.Protocol):
             raise UpstreamBrokeOff("The upstream closed the connection.", arrived=False)
         self._states.begin()
         self._of = of
+        if isinstance(self.transport, TlsTransport):
+            self.transport.peer = of
         self.failure = None
         self.answered.clear()
         self.finished.clear()

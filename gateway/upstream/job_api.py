@@ -36,7 +36,7 @@ class JobShape:
     upstream, `{id}` for the job's id. `result` is that of the request that gives the result, if one does.
     `page_fields` are the fields of a submit that bound its pages, `checkpoint_field` is the one that names a
     checkpoint, `checkpoint_member` that of a status answer, `options_field` the field that is a JSON object of
-    further fields. Words are casefolded.
+    further fields, `options_members` are those that it may have (none: any). Words are casefolded.
     """
 
     name: str
@@ -54,7 +54,8 @@ class JobShape:
     page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
     checkpoint_field: str | None = "checkpoint_id"
     checkpoint_member: str | None = "checkpoint_id"
-    options_field: str | None = None
+    options_field: str | None = "additional_config"
+    options_members: frozenset[str] = frozenset()
     result: str | None = None
 
 

@@ -8,6 +8,7 @@ way can't be told from one that arrived, and must not be sent twice.
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Hashable
 from typing import Final
 
 from gateway.aio.iteration import Iteration
@@ -48,26 +49,26 @@ class Pool:
             connection.discard()
         return None
 
-    async def connect(self) -> UpstreamConnection:
-        """Opens a new connection.
+    async def connect(self, of: Hashable = None) -> UpstreamConnection:
+        """Opens a new connection; `of` is the peer that it is for, whose turns it takes.
 
         Raises:
             UpstreamUnreachable: refused, no route, no such name, a bad certificate, or nothing within the time.
             OutOfFiles: there is no descriptor for it.
         """
         # A task of its own: asyncio.timeout needs a current task, and a Drive has none.
-        task = self._loop.create_task(self._connect())
+        task = self._loop.create_task(self._connect(of))
         try:
             return await task
         except BaseException:
             task.add_done_callback(_abandon)  # the client may have left in the very turn in which it was made
             raise
 
-    async def _connect(self) -> UpstreamConnection:
+    async def _connect(self, of: Hashable) -> UpstreamConnection:
         target = self.target
         try:
             async with asyncio.timeout(target.connect_timeout):
-                connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls))
+                connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls, of))
         except TimeoutError:
             raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
         except OSError as error:
@@ -85,9 +86,9 @@ class Pool:
         _, connection = await self._loop.create_connection(self._make, self.target.host, self.target.port)
         return connection
 
-    async def _open_tls(self, context: ssl.SSLContext) -> UpstreamConnection:
+    async def _open_tls(self, context: ssl.SSLContext, of: Hashable) -> UpstreamConnection:
         connection, host = self._make(), self.target.host
-        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, server=host)
+        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=of, server=host)
         try:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
             await tls.opened

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from unittest.mock import patch
 
 import pytest
@@ -232,10 +232,10 @@ async def test_a_key_that_ends_while_a_connection_is_made_has_nothing_sent(
     secret = await made(gateway, admin)
     begun, may_connect, connect = asyncio.Event(), asyncio.Event(), Pool.connect
 
-    async def late(pool: Pool) -> UpstreamConnection:
+    async def late(pool: Pool, of: Hashable = None) -> UpstreamConnection:
         begun.set()
         await may_connect.wait()
-        return await connect(pool)
+        return await connect(pool, of)
 
     with patch.object(Pool, "connect", late):
         async with await gateway.connect() as waiting, await gateway.connect() as client:

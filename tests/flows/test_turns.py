@@ -283,3 +283,16 @@ async def test_a_connection_that_was_revoked_hears_nothing_before_its_turn_to_en
         connection.data_received(request("GET", "/nothing"))
         await client.is_closed()
     assert len(gateway.requests) == 1
+
+
+async def test_a_connection_that_always_waits_ends_with_its_longest_life(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        assert (await client.ask(request("GET", "/nothing"))).status == 404
+        (connection,) = connections(gateway)
+        async with busy(gateway):
+            client.send(request("GET", "/nothing"))
+            await until(lambda: connection._waits_for_us)
+            connection.ends_at = 0.0
+            await until(lambda: connection.is_revoked)
+        assert (await client.response()).value(b"connection") == b"close"
+        await client.is_closed()

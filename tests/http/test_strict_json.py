@@ -45,3 +45,9 @@ def test_what_would_take_long_to_read_is_not_read(mark: str) -> None:
 def test_length_alone_is_no_reason() -> None:
     members = {"text": "x" * 1_000_000, "list": [1] * (MOST_MARKS - 20)}
     assert read_object(json.dumps(members).encode()) == members
+
+
+@pytest.mark.parametrize("number", ["1" * 65, "1." + "0" * 64, "-0." + "1" * 64, "1e" + "0" * 64])
+def test_numbers_have_a_bound(number: str) -> None:
+    assert read_object(f'{{"a": {number[:60]}}}'.encode()) is not None
+    assert read_object(f'{{"a": {number}}}'.encode()) is None

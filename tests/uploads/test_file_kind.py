@@ -20,7 +20,7 @@ IMAGES = [
     b"\x00\x00\x00\x18ftypheic" + b"\x00\x00\x00\x12hvcC\x01\x03\x70\x00\x00\x00\xb0\x00",
 ]
 TIFFS = [b"II*\x00\x08", b"MM\x00*"]
-BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1")
+BRANDS = (b"avis", b"heix", b"hevc", b"mif1", b"msf1")
 HTML = b"<html><p>" + b"many pages<br>" * 400
 BINARY = b"\n%\xe2\xe3\xcf\xd3\n"  # the comment that says that a PDF is no text
 
@@ -123,3 +123,26 @@ def test_an_extension_is_what_anybody_could_take_for_one(filename: bytes, extens
 def test_nothing_is_a_kind_that_its_name_contradicts(beginning: bytes, name: str, content_type: str) -> None:
     assert guess_kind(beginning, "docx", content_type) is FileKind.UNKNOWN
     assert guess_kind(beginning, name, "text/html") is FileKind.UNKNOWN
+
+
+def ftyp(brand: bytes, *compatible: bytes) -> bytes:
+    return (
+        (16 + 4 * len(compatible)).to_bytes(4, "big") + b"ftyp" + brand + b"\x00\x00\x00\x00" + b"".join(compatible)
+    )
+
+
+@pytest.mark.parametrize(
+    ("box", "kind"),
+    [
+        (ftyp(b"heic", b"mif1", b"heic"), FileKind.IMAGE),
+        (ftyp(b"avif"), FileKind.IMAGE),
+        (ftyp(b"mif1", b"miaf", b"heic"), FileKind.IMAGE),
+        (ftyp(b"mif1", b"miaf"), FileKind.UNKNOWN),
+        (ftyp(b"heix", b"heic"), FileKind.UNKNOWN),
+        (b"\x00\x00\x00\x0fftypheic", FileKind.UNKNOWN),
+        (b"\x7f\x7f\x7f\x7fftypheic", FileKind.UNKNOWN),
+    ],
+)
+def test_what_marker_knows_for_a_picture_may_begin_as_text(box: bytes, kind: FileKind) -> None:
+    """A picture of an iPhone has a kilobyte of tiles first, which are text by chance."""
+    assert guess_kind(box + b"\x00\x00\x02\x00meta" + b"\x00infe" * 500, "heic", "image/heic") is kind

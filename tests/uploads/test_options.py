@@ -17,7 +17,7 @@ from gateway.uploads.urlencoded import UrlEncoded
 
 RULES = FormRules(
     refused=frozenset({"file_url"}), checkpoint="checkpoint_id", refused_like=re.compile(r".*_base_url|processors"),
-    options="config",
+    options="config", most_pages=50,
 )  # fmt: skip
 
 
@@ -53,6 +53,8 @@ def test_what_is_harmless_passes(value: str | None) -> None:
         ({"page_range": "0-9999999999"}, Reason.BAD_PAGE_RANGE),
         ({"page_range": [0, 1]}, Reason.BAD_PAGE_RANGE),
         ({"page_range": 5}, Reason.BAD_PAGE_RANGE),
+        ({"page_range": "0-9," * 9 + "0-9"}, Reason.TOO_MANY_PAGES),
+        ({"page_range": "0-99999,0-99999"}, Reason.BAD_PAGE_RANGE),
         ('{"a": 1, "a": 2}', Reason.UNSUPPORTED_MEDIA_TYPE),
         ("[]", Reason.UNSUPPORTED_MEDIA_TYPE),
         ("{", Reason.UNSUPPORTED_MEDIA_TYPE),
@@ -106,3 +108,27 @@ def test_options_come_once_and_have_a_bound() -> None:
         with pytest.raises(Refused) as caught:
             multipart(*parts)
         assert caught.value.denial.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [({"use_llm": True}, True), ({"Use_LLM": True}, False), ({"PdfProvider_page_range": [0] * 9}, False), ({}, True)],
+)
+def test_a_shape_may_say_which_members_there_are(value: dict[str, Any], passes: bool) -> None:
+    rules = FormRules(options="config", members=frozenset({"use_llm", "page_range"}))
+    if passes:
+        check_options(rules, json.dumps(value))
+        return
+    with pytest.raises(Refused) as caught:
+        check_options(rules, json.dumps(value))
+    assert caught.value.denial.reason is Reason.FIELD_REFUSED
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("application/json", True), ("text/plain", True), ("text/html", False)])
+def test_options_may_say_that_they_are_json(kind: str, passes: bool) -> None:
+    part = field("config", b"{}", f"\r\nContent-Type: {kind}".encode())
+    if passes:
+        multipart(part)
+        return
+    with pytest.raises(Refused):
+        multipart(part)

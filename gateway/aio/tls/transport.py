@@ -92,13 +92,13 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_is_scheduled",
         "_iteration",
         "_loop",
-        "_of",
         "_raw",
         "_rest",
         "_state",
         "_turn",
         "_waits_since",
         "opened",
+        "peer",
         "waited",
     )
 
@@ -125,7 +125,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._rest = b""  # of what was read, for the next turn
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
-        self._of = of
+        self.peer = of
         self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
         self._waits_since = 0.0
@@ -327,7 +327,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._is_scheduled = True
             self._waits_since = self._iteration.clock()
             is_small = self._state is TlsState.HANDSHAKE or self._turn.needs_little(len(self._rest))
-            self._iteration.wait(self._next_turn, self._of, is_small=is_small)
+            self._iteration.wait(self._next_turn, self.peer, is_small=is_small)
         reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
         raw = self._raw
         if raw is not None and reads is not self._is_reading and not raw.is_closing():

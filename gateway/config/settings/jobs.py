@@ -108,8 +108,10 @@ class ShapeSettings(Section):
     """The field of a submit that names a checkpoint, which must have been shown to its owner. null: there is none."""
     checkpoint_member: Member | None = "checkpoint_id"
     """The member of a status answer that names a checkpoint; null: there is none."""
-    options_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = None
+    options_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = "additional_config"
     """The field of a submit that is a JSON object of further fields, which are judged as fields are. null: none."""
+    options_members: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")]] = default([])
+    """The members that options_field may have; empty: all but those that body.refused_fields names."""
     delete: DeleteSettings | None = None
     """What makes the container forget a job; null: it can't."""
 

@@ -203,7 +203,7 @@ class Body(Section):
     unverified_limit: Size = default("32MB")
     """Most bytes of all bodies together that nobody has vouched for yet; a quarter of it for each address."""
     refused_fields: list[FieldPattern] = default(
-        ["llm_service", "*_base_url", "*_endpoint", "processors", "config_json"]
+        ["llm_service", "*_base_url", "*_endpoint", "*_location", "processors", "converter_cls", "config_json"]
     )
     """Further fields that a form may not have, `*` for anything: by these callers name addresses or code to it."""
     allow_file_url: Switch = False

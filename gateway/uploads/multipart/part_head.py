@@ -25,7 +25,8 @@ _MOST_LINE: Final = 4224
 _MOST_HEADERS: Final = 8
 _MOST_NAME: Final = 128
 _MOST_FILENAME: Final = 1024  # characters
-_LINE: Final = re.compile(rb"([A-Za-z0-9_-]+): *([^\x00-\x08\x0a-\x1f]*)")
+# Possessive: a value that fails at its end is not tried again from each of the blanks before it.
+_LINE: Final = re.compile(rb"([A-Za-z0-9_-]++): *+([^\x00-\x08\x0a-\x1f]*+)")
 _TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _NAME: Final = rb"""(?P<name>"[ !#$&-\[\]-~]+"|[A-Za-z0-9!#$&'*+.^_`|~-]+)"""
 _FILENAME: Final = rb'(?P<filename>"(?:[^"]|(?<=\\)")*"|' + _TOKEN + rb")"
@@ -89,8 +90,8 @@ def _headers(block: bytes) -> dict[bytes, bytes]:
         raise ambiguous(f"A part has more than {_MOST_HEADERS} headers.")
     headers: dict[bytes, bytes] = {}
     for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is None or len(line) > _MOST_LINE:
+        match = _LINE.fullmatch(line) if len(line) <= _MOST_LINE else None
+        if match is None:
             raise ambiguous("A header of a part is malformed or too long.")
         name = match[1].lower()
         if name in headers:

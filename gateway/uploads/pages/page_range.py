@@ -5,7 +5,7 @@ it would make a list of `0-999999999`. What int() takes beyond ASCII digits (sig
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.errors import Refused, refuse
@@ -22,6 +22,8 @@ class PageRange:
     """Pages as spans (first, last): inclusive, counted from 0, in order, none touching another."""
 
     spans: tuple[tuple[int, int], ...]
+    listed: int = field(default=0, compare=False)
+    """How many pages were listed, those that were listed twice counted twice: a container may make a list of all."""
 
     def count(self, total: int | None) -> int:
         """How many distinct pages these are, of a document with `total` pages, or of any (None)."""
@@ -41,7 +43,11 @@ def parse_page_range(text: str) -> PageRange | None:
     items = text.split(",", _MOST_ITEMS)
     if len(items) > _MOST_ITEMS:
         raise _bad_range()
-    return PageRange(_merged(sorted(map(_span, items))))
+    spans = sorted(map(_span, items))
+    listed = sum(last - first + 1 for first, last in spans)
+    if listed > _MOST_PAGES:
+        raise _bad_range()
+    return PageRange(_merged(spans), listed)
 
 
 def parse_max_pages(text: str) -> int | None:
@@ -80,5 +86,8 @@ def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def _bad_range() -> Refused:
-    detail = "page_range is a list such as 0-4,7: pages counted from 0 to 99999, ranges upwards, at most 1000 items."
+    detail = (
+        "page_range is a list such as 0-4,7: pages counted from 0 to 99999, ranges upwards, at most 1000 items "
+        "and 100000 pages in all."
+    )
     return refuse(Reason.BAD_PAGE_RANGE, detail)
