@@ -1,11 +1,11 @@
-"""What the admin API tells of jobs and webhooks, and does to the latter: functions of a Desk and a Call."""
+"""What the admin API tells of jobs and webhooks, and does to the latter: functions of a Context and a Call."""
 
 import re
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from gateway.admin import responses as answers
+from gateway.admin import responses
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.problem import AdminProblem, InvalidValue
@@ -24,59 +24,59 @@ _NOT_TO_BE_SENT: Final = {
 }
 
 
-async def list_jobs(desk: Context, call: Call) -> answers.Jobs:
+async def list_jobs(context: Context, call: Call) -> responses.Jobs:
     """Lists jobs."""
     query: JobsQuery = call.query
     owner = None if query.owner is None else owner_named(query.owner)
     state = None if query.state is None else JobState[query.state.upper()]
-    rows = await desk.ledger.report(lambda c: joblist.list_jobs(c, owner, state, query.limit + 1, query.after))
+    rows = await context.ledger.report(lambda c: joblist.list_jobs(c, owner, state, query.limit + 1, query.after))
     page = rows[: query.limit]
     following = (
         JobMark(page[-1].created_at, page[-1].upstream, page[-1].request_id) if len(rows) > len(page) else None
     )
-    found = [answers.Job(**job_facts(row)) for row in page]
-    return answers.Jobs(jobs=found, next=None if following is None else written(following))
+    found = [responses.Job(**job_facts(row)) for row in page]
+    return responses.Jobs(jobs=found, next=None if following is None else written(following))
 
 
-async def show_job(desk: Context, call: Call) -> answers.Job:
+async def show_job(context: Context, call: Call) -> responses.Job:
     """Shows a job."""
     query: JobQuery = call.query
-    rows = await desk.ledger.read(lambda c: joblist.named(c, call.subject, query.upstream))
+    rows = await context.ledger.read(lambda c: joblist.named(c, call.subject, query.upstream))
     if not rows:
         raise AdminProblem("job_not_found", "The ledger has no job of this id.")
     if len(rows) > 1:
         names = ", ".join(row.upstream for row in rows)
         fault = InvalidValue(path="upstream", message=f"is needed: there are jobs of this id of {names}")
         raise AdminProblem("invalid", f"{fault.path} {fault.message}", errors=[fault])
-    return answers.Job(**job_facts(rows[0]))
+    return responses.Job(**job_facts(rows[0]))
 
 
-async def list_webhooks(desk: Context, call: Call) -> answers.Webhooks:
+async def list_webhooks(context: Context, call: Call) -> responses.Webhooks:
     """Lists webhooks."""
     query: WebhooksQuery = call.query
     state = None if query.state is None else DeliveryState[query.state.upper()]
-    rows = await desk.ledger.report(lambda c: joblist.list_webhooks(c, state, query.limit + 1, query.after))
+    rows = await context.ledger.report(lambda c: joblist.list_webhooks(c, state, query.limit + 1, query.after))
     page = rows[: query.limit]
     following = WebhookMark(page[-1]["created_at"], page[-1]["id"]) if len(rows) > len(page) else None
-    found = [answers.Webhook(**webhook_facts(row)) for row in page]
-    return answers.Webhooks(webhooks=found, next=None if following is None else written(following))
+    found = [responses.Webhook(**webhook_facts(row)) for row in page]
+    return responses.Webhooks(webhooks=found, next=None if following is None else written(following))
 
 
-async def show_webhook(desk: Context, call: Call) -> answers.Webhook:
+async def show_webhook(context: Context, call: Call) -> responses.Webhook:
     """Shows a webhook."""
     delivery = _known(call)
-    return _webhook(await desk.ledger.read(lambda c: shown(c, delivery)))
+    return _webhook(await context.ledger.read(lambda c: shown(c, delivery)))
 
 
-async def retry_webhook(desk: Context, call: Call) -> answers.Webhook:
+async def retry_webhook(context: Context, call: Call) -> responses.Webhook:
     """Makes a webhook due at once; one that is being sent stays as it is."""
     _: Nothing = call.body
-    delivery, now = _known(call), desk.wall()
+    delivery, now = _known(call), context.wall()
 
     def work(connection: Connection) -> tuple[DeliveryState | None, dict[str, Any] | None]:
         return retry(connection, delivery, call.actor, now), shown(connection, delivery)
 
-    was, row = await desk.ledger.write(work, durable=True)
+    was, row = await context.ledger.write(work, durable=True)
     if was in _NOT_TO_BE_SENT:
         raise AdminProblem("conflict", _NOT_TO_BE_SENT[was])
     return _webhook(row)
@@ -88,7 +88,7 @@ def _known(call: Call) -> str:
     return call.subject
 
 
-def _webhook(row: dict[str, Any] | None) -> answers.Webhook:
+def _webhook(row: dict[str, Any] | None) -> responses.Webhook:
     if row is None:
         raise AdminProblem("webhook_not_found", _NO_WEBHOOK)
-    return answers.Webhook(**webhook_facts(row))
+    return responses.Webhook(**webhook_facts(row))

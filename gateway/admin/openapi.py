@@ -126,9 +126,9 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _schemas(operations: list[Described]) -> dict[str, Any]:
-    asked = {operation.body for operation in operations if operation.body is not None}
+    requests = {operation.body for operation in operations if operation.body is not None}
     given = {operation.answer for operation in operations} | {Problem}
-    models = sorted(asked, key=lambda model: model.__name__), sorted(given, key=lambda model: model.__name__)
+    models = sorted(requests, key=lambda model: model.__name__), sorted(given, key=lambda model: model.__name__)
     _, definitions = models_json_schema(
         [*((model, "validation") for model in models[0]), *((model, "serialization") for model in models[1])],
         ref_template=_REF,

@@ -3,8 +3,7 @@
 from functools import partial
 from typing import Final
 
-from gateway.admin import responses as answers
-from gateway.admin import views
+from gateway.admin import responses, views
 from gateway.admin.context import Call, Context
 from gateway.admin.requests import AuditQuery, UsageQuery
 from gateway.ledger.audit import recorded
@@ -15,19 +14,19 @@ from gateway.units import day
 _MOST_ROWS: Final = 10_000
 
 
-async def usage(desk: Context, call: Call) -> answers.Usage:
+async def usage(context: Context, call: Call) -> responses.Usage:
     """Settled usage, of whole days; the latest rows when there are too many."""
     query: UsageQuery = call.query
-    since = day_of(desk.wall() - query.since).period
+    since = day_of(context.wall() - query.since).period
     account = None if query.key is None else f"key:{query.key}"
-    rows = await desk.ledger.report(lambda c: used_since(c, since, account, _MOST_ROWS + 1))
+    rows = await context.ledger.report(lambda c: used_since(c, since, account, _MOST_ROWS + 1))
     found = list(map(views.usage_of, rows[-_MOST_ROWS:]))
-    return answers.Usage(since=day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
+    return responses.Usage(since=day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
 
 
-async def audit(desk: Context, call: Call) -> answers.Audit:
+async def audit(context: Context, call: Call) -> responses.Audit:
     """The latest records."""
     query: AuditQuery = call.query
-    since = 0.0 if query.since is None else desk.wall() - query.since
-    rows = await desk.ledger.report(partial(recorded, since=since, of=query.key, most=query.limit))
-    return answers.Audit(changes=[views.change_of(row.entry) for row in rows])
+    since = 0.0 if query.since is None else context.wall() - query.since
+    rows = await context.ledger.report(partial(recorded, since=since, of=query.key, most=query.limit))
+    return responses.Audit(changes=[views.change_of(row.entry) for row in rows])

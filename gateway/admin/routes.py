@@ -17,18 +17,18 @@ ACTOR: Final = web.RequestKey("actor", str)
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def add_operations(application: web.Application, desk: Context, iteration: Iteration) -> None:
+def add_operations(application: web.Application, context: Context, iteration: Iteration) -> None:
     """Adds all of them; their answers are written in turns of the loop's `iteration`."""
     for operation in make_operations():
-        handle = _handle(operation, desk, iteration)
+        handle = _handle(operation, context, iteration)
         # An upstream's ids may have braces, which aiohttp keeps to itself unless it is told otherwise.
         path = operation.path.replace("{request_id}", "{request_id:[^/]+}")
         application.router.add_route(operation.method, path, handle, expect_handler=expect_later)
 
 
-def _handle(operation: Operation, desk: Context, iteration: Iteration) -> _Handle:
+def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
-        answer = await operation.run(desk, await _call(operation, request))
+        answer = await operation.run(context, await _call(operation, request))
         body = await run_in_turn(iteration, partial(_written, answer), request.remote)
         return web.Response(body=body, status=operation.status, content_type="application/json")
 

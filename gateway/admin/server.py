@@ -48,7 +48,7 @@ def make_admin(
     live: Live,
     registry: CollectorRegistry,
     probed: Probed,
-    desk: Context,
+    context: Context,
     monotonic: Callable[[], float],
     iteration: Iteration,
 ) -> web.Application:
@@ -57,7 +57,7 @@ def make_admin(
     app.on_response_prepare.append(_without_server)
     probes = _probes(live, probed)
     app.add_routes([*probes, web.get("/metrics", _metrics(registry, iteration))])
-    add_operations(app, desk, iteration)
+    add_operations(app, context, iteration)
     return app
 
 

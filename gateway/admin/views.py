@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.admin import responses as answers
+from gateway.admin import responses
 from gateway.config.settings import Settings
 from gateway.keys.view import facts_of
 from gateway.ledger.usage import Grant, UsedOnDay
@@ -18,19 +18,19 @@ def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, A
     return facts_of(record, settings, now, _in_currency)
 
 
-def forgotten(key_id: str, used: Used) -> answers.Forgotten:
+def forgotten(key_id: str, used: Used) -> responses.Forgotten:
     """What a reset forgot."""
-    return answers.Forgotten(id=key_id, requests=used.requests, pages=used.pages, spend=_in_currency(used.spend))
+    return responses.Forgotten(id=key_id, requests=used.requests, pages=used.pages, spend=_in_currency(used.spend))
 
 
-def granted(grant: Grant) -> answers.GrantedUntil:
+def granted(grant: Grant) -> responses.GrantedUntil:
     """One grant of a key."""
-    return answers.GrantedUntil(pages=grant.pages, until=moment(grant.until))
+    return responses.GrantedUntil(pages=grant.pages, until=moment(grant.until))
 
 
-def usage_of(row: UsedOnDay) -> answers.UsageOfDay:
+def usage_of(row: UsedOnDay) -> responses.UsageOfDay:
     """One row of the report."""
-    return answers.UsageOfDay(
+    return responses.UsageOfDay(
         account=row.account,
         key=key_of(row.account),
         day=day(row.day),
@@ -42,9 +42,9 @@ def usage_of(row: UsedOnDay) -> answers.UsageOfDay:
     )
 
 
-def change_of(entry: Entry) -> answers.Change:
+def change_of(entry: Entry) -> responses.Change:
     """One record of the audit trail."""
-    return answers.Change(
+    return responses.Change(
         at=moment(entry.at),
         actor=entry.actor,
         action=entry.action,

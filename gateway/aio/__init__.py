@@ -1,1 +1,1 @@
-"""aio."""
+"""What stands on the event loop: Drive, turns, deadlines, TLS in turns."""

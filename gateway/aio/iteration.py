@@ -1,4 +1,4 @@
-"""How much of one iteration of the loop all connections together may take: turns bound each alone (turn.py).
+"""How much of one iteration of the event loop all connections may take: turns bound each alone (turn.py).
 
 A connection whose turn is over waits here. Each iteration serves as many of those that wait as its time allows, the
 others in later ones: sixty clients that flood hold the loop no longer than two do. Who waits is served

@@ -1,1 +1,1 @@
-"""app."""
+"""The composition root: everything is made, joined, started and ended here."""

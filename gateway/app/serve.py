@@ -1,4 +1,4 @@
-"""The composition root: makes the parts in order, runs the listeners, and ends them without losing a request.
+"""Runs the process: its signals, and how it ends without losing a request.
 
 How it ends, on SIGTERM or SIGINT: /readyz falls first; for drain_delay connections are still accepted, because load
 balancers need a while to notice, and every answer says Connection: close; then the listening socket closes, idle

@@ -1,7 +1,7 @@
 """Why a request would be allowed or refused, step by step: the handler's own decisions, in the handler's order. Pure.
 
-Each decision is the very function that the handler calls (policy, caller, limits.standing, body.bound), so the
-two can't come to differ; what needs a secret, keyjudged tells by the key's id.
+Each decision is the very function that the handler calls (policy, caller, limits.quotas, uploads.pages.bound), so the
+two can't come to differ; what needs a secret, explain_key tells by the key's id.
 """
 
 from collections.abc import Mapping

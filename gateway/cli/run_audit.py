@@ -22,19 +22,21 @@ def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> 
     """Tells of all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
     if as_json:
         told = _told_as_json()
-        look(config, lambda desk: _each_page(desk, since, of, told))
+        look(config, lambda session: _each_page(session, since, of, told))
         click.echo("\n]")
         return
-    rows = look(config, lambda desk: desk.ledger.read(lambda c: recorded(c, since=since, of=of, most=_MOST_ROWS + 1)))
+    rows = look(
+        config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=_MOST_ROWS + 1))
+    )
     show_table(_HEADINGS, [_cells(row) for row in rows[:_MOST_ROWS]])
     if len(rows) > _MOST_ROWS:
         click.echo(f"These are the latest {_MOST_ROWS}; --json tells all.", err=True)
 
 
-async def _each_page(desk: Session, since: float, of: str | None, take: _Take) -> None:
+async def _each_page(session: Session, since: float, of: str | None, take: _Take) -> None:
     before: Recorded | None = None
     while True:
-        page = await desk.ledger.read(
+        page = await session.ledger.read(
             lambda c, before=before: recorded(c, since=since, of=of, most=_PAGE, before=before)  # type: ignore[misc]
         )
         take(page)

@@ -31,7 +31,7 @@ _HOST: Final = "localhost"
 
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints it; `asked` are the options' values by name."""
-    told, overdue_count = look(config, lambda desk: _asked(desk, method, path, asked))
+    told, overdue_count = look(config, lambda session: _asked(session, method, path, asked))
     if as_json:
         click.echo(json.dumps({**_object(told), "overdue_reservations": overdue_count}, indent=2))
         return
@@ -46,31 +46,31 @@ def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, 
         show_table(*limit_rows(told.limits))
 
 
-async def _asked(desk: Session, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
-    now, key_id = desk.wall(), asked["key_id"]
-    names = _names(desk.settings)
-    state = await _state(desk, key_id, names or [_HOST])
+async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
+    now, key_id = session.wall(), asked["key_id"]
+    names = _names(session.settings)
+    state = await _state(session, key_id, names or [_HOST])
     accounts = [ANYONE, *([f"key:{key_id}"] if key_id else [])]
-    standings: dict[str, AccountCounts] = await desk.ledger.read(
+    standings: dict[str, AccountCounts] = await session.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
-    over = await desk.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
+    over = await session.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
     question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"])
     return explain(question, state, standings, now), over
 
 
-async def _state(desk: Session, key_id: str | None, names: Sequence[str]) -> State:
+async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> State:
     """The configuration with this key of the ledger, as a gateway has it."""
-    state = with_names(compile_settings(desk.settings), names)
-    is_configured = key_id in {key.id for key in desk.settings.keys}
+    state = with_names(compile_settings(session.settings), names)
+    is_configured = key_id in {key.id for key in session.settings.keys}
     if key_id is None:
         return state
     if is_configured:
-        if key_id in {record.id for record in await desk.keys.list()}:
+        if key_id in {record.id for record in await session.keys.list()}:
             raise SetupError(f"{key_id} is in the configuration and in the ledger: the gateway does not start so")
         return state
-    record = await desk.ledger.read(lambda c: one_key(c, key_id))
+    record = await session.ledger.read(lambda c: one_key(c, key_id))
     return with_ring(state, state.ring.changed([record]))
 
 

@@ -19,7 +19,7 @@ def list_jobs(config: Path, owner: str | None, state: str | None, limit: int, *,
     """Tells of the latest ones."""
     whose = None if owner is None else owner_named(owner)
     which = None if state is None else JobState[state.upper()]
-    rows = look(config, lambda desk: desk.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
+    rows = look(config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
     views = list(map(job_facts, rows))
     if as_json:
         click.echo(json.dumps(views, indent=2))
@@ -30,7 +30,7 @@ def list_jobs(config: Path, owner: str | None, state: str | None, limit: int, *,
 
 def show_job(config: Path, request_id: str, upstream: str | None, *, as_json: bool) -> None:
     """Tells of one."""
-    rows = look(config, lambda desk: desk.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
+    rows = look(config, lambda session: session.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
     if not rows:
         where = "" if upstream is None else f" of the upstream {printable(upstream)}"
         fail(f"there is no job {printable(request_id)}{where} in the ledger")

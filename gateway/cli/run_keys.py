@@ -35,8 +35,8 @@ def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
         }  # fmt: skip
         hand_out(_text({**_secret_of(made), **more}) if as_json else str(made.secret))
 
-    async def work(desk: Session) -> tuple[Made, str]:
-        return await desk.keys.create(desk.actor, wanted, hand_over), desk.where
+    async def work(session: Session) -> tuple[Made, str]:
+        return await session.keys.create(session.actor, wanted, hand_over), session.where
 
     made, where = change(config, work)
     _say_idle(wanted.scopes)
@@ -54,7 +54,7 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, 
         if as_json or made.secret is not None:
             hand_out(_text(told) if as_json else str(made.secret))
 
-    made = change(config, lambda desk: desk.keys.rotate(desk.actor, key_id, overlap, operation, hand_over))
+    made = change(config, lambda session: session.keys.rotate(session.actor, key_id, overlap, operation, hand_over))
     previous = iso(made.previous_ends_at or None)
     if made.secret is None:
         say(
@@ -75,7 +75,7 @@ def _until_then(previous: str | None) -> str:
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
     """Ends secrets of a key at once."""
-    ended = change(config, lambda desk: desk.keys.revoke(desk.actor, key_id, generation, force=force))
+    ended = change(config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force))
     if ended:
         click.echo(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}")
     else:
@@ -84,13 +84,13 @@ def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) ->
 
 def disable(config: Path, key_id: str, *, disabled: bool) -> None:
     """Refuses a key for now, or lets it in again."""
-    change(config, lambda desk: desk.keys.disable(desk.actor, key_id, disabled=disabled))
+    change(config, lambda session: session.keys.disable(session.actor, key_id, disabled=disabled))
     click.echo(f"Key {key_id} is {'disabled' if disabled else 'enabled'}. {_SOON}")
 
 
 def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
     """Changes what a key is."""
-    record = change(config, lambda desk: desk.keys.change(desk.actor, key_id, **values))
+    record = change(config, lambda session: session.keys.change(session.actor, key_id, **values))
     limits = " ".join(f"{name}={_limit(value)}" for name, value in limits_as_written(record.limits, money).items())
     facts = [
         f"profile {record.profile}",
@@ -111,13 +111,13 @@ def _say_idle(scopes: Iterable[str]) -> None:
 
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Adds pages to budgets for a while."""
-    change(config, lambda desk: desk.keys.grant(desk.actor, key_id, pages, until))
+    change(config, lambda session: session.keys.grant(session.actor, key_id, pages, until))
     click.echo(f"Key {key_id} has {pages} pages more, each day and each month, until {iso(until)}.")
 
 
 def reset(config: Path, key_id: str) -> None:
     """Lets windows begin anew."""
-    used = change(config, lambda desk: desk.keys.reset(desk.actor, key_id))
+    used = change(config, lambda session: session.keys.reset(session.actor, key_id))
     click.echo(
         f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "
         f"spend {money(used.spend)}. What is in flight stays, and so does what `gateway usage` tells."

@@ -33,7 +33,7 @@ _NOBODY: Final = "(without a key)"
 def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> None:
     """Prints it; `since` is in seconds since the epoch, `form` is table, json or csv."""
     first = day_of(since).period
-    rows = look(config, lambda desk: _rows(desk, key_id, first))
+    rows = look(config, lambda session: _rows(session, key_id, first))
     if form == "json":
         click.echo(
             json.dumps({"since": day(first), "rows": list(map(_entry, rows)), "total": _total(rows)}, indent=2)
@@ -58,12 +58,12 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
     return text.getvalue()
 
 
-async def _rows(desk: Session, key_id: str | None, since: int) -> list[UsedOnDay]:
+async def _rows(session: Session, key_id: str | None, since: int) -> list[UsedOnDay]:
     account = None if key_id is None else key_id if ":" in key_id else f"key:{key_id}"
-    rows = await desk.ledger.report(lambda c: used_since(c, since, account))
-    is_known = key_id is None or ":" in key_id or key_id in {key.id for key in desk.settings.keys}
+    rows = await session.ledger.report(lambda c: used_since(c, since, account))
+    is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:
-        await desk.ledger.read(lambda c: one_key(c, str(key_id)))  # says that there is none such
+        await session.ledger.read(lambda c: one_key(c, str(key_id)))  # says that there is none such
     return rows
 
 

@@ -21,7 +21,7 @@ _MOMENTS: Final = ("created_at", "next_at", "ended_at")
 def list_webhooks(config: Path, state: str | None, *, as_json: bool) -> None:
     """Tells of the latest ones."""
     which = None if state is None else DeliveryState[state.upper()]
-    rows = look(config, lambda desk: desk.ledger.read(lambda c: listed(c, which)))
+    rows = look(config, lambda session: session.ledger.read(lambda c: listed(c, which)))
     views = list(map(_view, rows))
     if as_json:
         click.echo(json.dumps(views, indent=2))
@@ -32,7 +32,7 @@ def list_webhooks(config: Path, state: str | None, *, as_json: bool) -> None:
 
 def show_webhook(config: Path, delivery: str, *, as_json: bool) -> None:
     """Tells of one."""
-    row = look(config, lambda desk: desk.ledger.read(lambda c: shown(c, delivery)))
+    row = look(config, lambda session: session.ledger.read(lambda c: shown(c, delivery)))
     if row is None:
         fail(f"there is no webhook {printable(delivery)} in the ledger")
     view = _view(row)
@@ -46,7 +46,9 @@ def show_webhook(config: Path, delivery: str, *, as_json: bool) -> None:
 
 def retry_webhook(config: Path, delivery: str) -> None:
     """Makes one due at once."""
-    was = change(config, lambda desk: desk.ledger.write(lambda c: retry(c, delivery, desk.actor, desk.wall())))
+    was = change(
+        config, lambda session: session.ledger.write(lambda c: retry(c, delivery, session.actor, session.wall()))
+    )
     match was:
         case None:
             fail(f"there is no webhook {printable(delivery)} in the ledger")

@@ -59,7 +59,7 @@ def _guarded(config: Path, work: Callable[[Session], Awaitable[T]], *, looks: bo
     quietly()
     try:
         settings = load(config, os.environ)
-        return asyncio.run(_at_desk(settings, work, looks=looks))
+        return asyncio.run(_in_session(settings, work, looks=looks))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
@@ -70,7 +70,7 @@ def _guarded(config: Path, work: Callable[[Session], Awaitable[T]], *, looks: bo
         fail(f"an error of the gateway: {whereabouts(error)}")
 
 
-async def _at_desk(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
+async def _in_session(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
     url = url_of(settings)
     if not looks:
         return await _on(url, settings, work, Upkeep(changed=partial(_tell_of_change, named(url))))

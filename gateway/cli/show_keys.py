@@ -47,7 +47,7 @@ def list_keys(config: Path, *, as_json: bool) -> None:
 
 def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
     """Tells of one key and how its account stands."""
-    found = look(config, lambda desk: _one(desk, key_id))
+    found = look(config, lambda session: _one(session, key_id))
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
     if as_json:
         usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
@@ -65,7 +65,7 @@ def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
 
 def show_audit(config: Path, key_id: str | None, *, as_json: bool) -> None:
     """Tells of the latest changes, the newest first."""
-    found = look(config, lambda desk: desk.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
+    found = look(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
     rows = [{"id": number, **entry._asdict(), "at": iso(entry.at)} for number, entry in found]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -84,24 +84,24 @@ def limit_rows(limits: dict[str, Any]) -> tuple[list[str], list[list[object]], f
     return headings, rows, frozenset(numbers)
 
 
-async def _all(desk: Session) -> list[View]:
-    now = desk.wall()
-    records = await desk.keys.list()
-    configured = [configured_view(key, now) for key in desk.settings.keys]
-    return [*configured, *(ledger_view(record, desk.settings, now) for record in records)]
+async def _all(session: Session) -> list[View]:
+    now = session.wall()
+    records = await session.keys.list()
+    configured = [configured_view(key, now) for key in session.settings.keys]
+    return [*configured, *(ledger_view(record, session.settings, now) for record in records)]
 
 
-async def _one(desk: Session, key_id: str) -> _Found:
-    now, settings = desk.wall(), desk.settings
+async def _one(session: Session, key_id: str) -> _Found:
+    now, settings = session.wall(), session.settings
     profiles, account = compile_settings(settings).profiles, f"key:{key_id}"
     for key in settings.keys:
         if key.id == key_id:
-            standing, grants = await desk.ledger.read(
+            standing, grants = await session.ledger.read(
                 lambda c: (standing_of(c, account, now), grants_of(c, account, now))
             )
             profile = replace(profiles[key.profile], **compile_overrides(key.limits))
             return _Found(configured_view(key, now), profile, standing, grants, now)
-    record, standing, granted = await desk.keys.show(key_id)
+    record, standing, granted = await session.keys.show(key_id)
     return _Found(ledger_view(record, settings, now), profile_for(record, profiles), standing, granted, now)
 
 

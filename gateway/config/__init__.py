@@ -1,1 +1,1 @@
-"""config."""
+"""The configuration: loaded, checked, compiled into the State that is in force."""

@@ -24,7 +24,7 @@ _SHIPPED_ROUTES: Final = frozenset(
 _ASKING: Final = frozenset({"optional", "required"})
 
 
-def disagreements(document: Document) -> Iterator[Fault]:
+def inconsistencies(document: Document) -> Iterator[Fault]:
     """Finds them all."""
     yield from _listeners(document)
     yield from _client_certificates(document)

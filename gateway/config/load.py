@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.config.consistency import Document, disagreements, nearest
+from gateway.config.consistency import Document, inconsistencies, nearest
 from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, Fault
 
@@ -134,7 +134,7 @@ def validate(document: Document, environ: Mapping[str, str], faults: list[Fault]
     Raises:
         ConfigurationError: with these faults and all others.
     """
-    faults = [*faults, *disagreements(document)]
+    faults = [*faults, *inconsistencies(document)]
     try:
         settings = Settings.model_validate(document, context={"environ": environ})
     except ValidationError as error:

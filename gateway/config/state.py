@@ -47,7 +47,7 @@ class State:
     """One compiled configuration, the ledger's keys and the issuers' as they were when it was made.
 
     A request takes it once and keeps it to its end. Whatever changes makes another State, so that nothing that was
-    concluded from the old one (connections' passages, verified tokens) outlives it.
+    concluded from the old one (prepared requests, verified tokens) outlives it.
     """
 
     settings: Settings

@@ -1,1 +1,1 @@
-"""http."""
+"""The rules of HTTP: pure."""

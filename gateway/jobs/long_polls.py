@@ -16,7 +16,7 @@ _AT_ONCE: Final = 100
 
 
 class LongPolls:
-    """LongPolls polls. Belongs to one loop."""
+    """Holds polls until their job ends. Belongs to one loop."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher

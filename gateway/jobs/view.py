@@ -21,7 +21,7 @@ def owner_named(text: str) -> str:
 
 
 def job_facts(row: Any) -> dict[str, Any]:
-    """All there is to tell of a row of ledger.joblist."""
+    """All there is to tell of a row of ledger.listings."""
     state = JobState(row.state)
     return {
         "request_id": row.request_id,

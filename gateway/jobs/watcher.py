@@ -218,7 +218,7 @@ class Watcher:
         job.ticket = _BEING_ASKED
         job.asked_at = self._clock()
         watch = self._completion.watch(job, is_own=True)
-        errand = UpstreamCall("GET", job.target)
+        call = UpstreamCall("GET", job.target)
 
         def done(outcome: ResponseHead | UpstreamFailed) -> None:
             self._asking[job.upstream] -= 1
@@ -231,7 +231,7 @@ class Watcher:
             self._go_on(job.upstream)
             self._set_timer()
 
-        self._upstream_client.run(upstream, errand, watch, min(upstream.read_timeout, _WITHIN), done)
+        self._upstream_client.run(upstream, call, watch, min(upstream.read_timeout, _WITHIN), done)
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """One small answer serves all that wait; what is large each fetches for itself."""

@@ -1,1 +1,1 @@
-"""keys."""
+"""Keys made and changed, for commands and admin API alike."""

@@ -135,7 +135,7 @@ class KeyService:
         return await self._ledger.write(work, durable=True)
 
     async def change(self, actor: str, key_id: str, **wanted: Any) -> KeyRecord:
-        """Changes values of Wanted; what is not named stays. See wantedkey.changed_values for `limits`.
+        """Changes values of Wanted; what is not named stays. See validation.changed_values for `limits`.
 
         Raises:
             KeyProblem: there is no such key, or a value is wrong.

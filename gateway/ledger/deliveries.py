@@ -1,7 +1,7 @@
 """Webhooks that go out, one for each job at most; each function is one transaction, or a part of one.
 
     plan ──> job_ended ──> claim_due ──> done
-                 ▲              │ └────> dead ──> retry (letters.py), and on as after job_ended
+                 ▲              │ └────> dead ──> retry (listings.py), and on as after job_ended
                  └─── failed <──┘
 
 A claim is a lease: `leased_by` says whose, and `next_at` when it ends, or else when it is to be sent. Whoever dies

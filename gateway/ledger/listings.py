@@ -1,4 +1,4 @@
-"""Jobs and webhooks as operators see them: pages of lists, the newest first, and one job by its id. It only reads.
+"""Jobs and webhooks as operators see them: lists by pagination, newest first, and one job by its id. It only reads.
 
 Of a job there is what it is, whose, and what it cost; what it is about is not in the ledger. A page goes on behind a
 mark, which is the last row of the page before: what is new in the meantime shifts nothing.

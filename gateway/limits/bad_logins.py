@@ -1,4 +1,4 @@
-"""Bad logins drain a bucket per address, so that guessing is slow.
+"""The rate limit of bad logins: they drain a bucket per address, so that guessing is slow.
 
 An empty bucket refuses only credentials that fail: nobody can lock out those who share his address. What is
 remembered is bounded: past `most` addresses the one that failed longest ago is forgotten.

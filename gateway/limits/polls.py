@@ -1,4 +1,4 @@
-"""The bucket of all requests that are no submits: generous, in memory, one for each account and replica.
+"""The rate limit of all requests that are no submits: a token bucket in memory for each account and replica.
 
 What is remembered is bounded: past `most` accounts the one that asked longest ago is forgotten, and begins anew.
 """

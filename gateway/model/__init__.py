@@ -1,1 +1,1 @@
-"""model."""
+"""The nouns, and the closed vocabulary of reasons."""

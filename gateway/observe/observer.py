@@ -31,7 +31,7 @@ class Observer:
         self.level = level
         self._now = now
         self._refused = refused
-        self._strangers = RefusalSampling()
+        self._sampling = RefusalSampling()
 
     def began(self) -> None:
         """Counts a request as being handled."""
@@ -44,7 +44,7 @@ class Observer:
         if exchange.reason in REFUSALS:
             self._refused(exchange.key_id, exchange.reason)
             is_stranger = exchange.key_id is None
-            if is_stranger and not self._strangers.is_told(exchange.client_ip, exchange.reason, exchange.ended):
+            if is_stranger and not self._sampling.is_told(exchange.client_ip, exchange.reason, exchange.ended):
                 return
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
@@ -52,11 +52,11 @@ class Observer:
 
     def tell(self, now: float) -> None:
         """Logs what was summed up, when it is time; `now` is by the clock of exchanges."""
-        self._tell(self._strangers.due(now))
+        self._tell(self._sampling.due(now))
 
     def close(self) -> None:
         """Logs what was summed up since."""
-        self._tell(self._strangers.all())
+        self._tell(self._sampling.all())
 
     def _tell(self, sums: Iterable[Sum]) -> None:
         for found in sums:

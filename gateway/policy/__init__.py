@@ -1,1 +1,1 @@
-"""policy."""
+"""Routes and their rules."""

@@ -1,1 +1,1 @@
-"""proxy."""
+"""The way of a request, from its head to the end of its answer."""

@@ -1,1 +1,1 @@
-"""tls."""
+"""Certificates: contexts by SNI, the CAs of clients, those for development."""

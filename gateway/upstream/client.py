@@ -48,7 +48,7 @@ class UpstreamClient:
         self._running: set[Drive] = set()
 
     def run(
-        self, upstream: UpstreamTarget, errand: UpstreamCall, sink: ResponseSink, within: float, done: Done
+        self, upstream: UpstreamTarget, call: UpstreamCall, sink: ResponseSink, within: float, done: Done
     ) -> None:
         """Asks, and tells `done` the answer's head once all of the body was taken, or why there is none.
 
@@ -57,7 +57,7 @@ class UpstreamClient:
         found: list[ResponseHead] = []
 
         async def ask() -> None:
-            found.append(await self._ask(self._upstreams.pool_of(upstream), errand, sink))
+            found.append(await self._ask(self._upstreams.pool_of(upstream), call, sink))
 
         def ended(error: BaseException | None) -> None:
             late.cancel()
@@ -81,23 +81,23 @@ class UpstreamClient:
         for drive in list(self._running):
             drive.interrupt(asyncio.CancelledError())
 
-    async def _ask(self, pool: Pool, errand: UpstreamCall, sink: ResponseSink) -> ResponseHead:
-        reused = pool.take_idle(self._clock()) if errand.method == _GET else None
+    async def _ask(self, pool: Pool, call: UpstreamCall, sink: ResponseSink) -> ResponseHead:
+        reused = pool.take_idle(self._clock()) if call.method == _GET else None
         if reused is not None:
             try:
-                return await self._exchange(pool, reused, errand, sink)
+                return await self._exchange(pool, reused, call, sink)
             except UpstreamBrokeOff as failure:
                 if failure.arrived:
                     raise
-        return await self._exchange(pool, await pool.connect(), errand, sink)
+        return await self._exchange(pool, await pool.connect(), call, sink)
 
     async def _exchange(
-        self, pool: Pool, connection: UpstreamConnection, errand: UpstreamCall, sink: ResponseSink
+        self, pool: Pool, connection: UpstreamConnection, call: UpstreamCall, sink: ResponseSink
     ) -> ResponseHead:
         try:
-            connection.ask(self._head(pool.target, errand), len(errand.body or b""), bodiless=False)
-            if errand.body:
-                connection.send(errand.body)
+            connection.ask(self._head(pool.target, call), len(call.body or b""), bodiless=False)
+            if call.body:
+                connection.send(call.body)
                 connection.send_end()
             await connection.answered
             head = connection.head
@@ -115,13 +115,13 @@ class UpstreamClient:
         await sink.end()
         return head
 
-    def _head(self, upstream: UpstreamTarget, errand: UpstreamCall) -> bytes:
+    def _head(self, upstream: UpstreamTarget, call: UpstreamCall) -> bytes:
         lines = [
-            f"{errand.method} {errand.target} HTTP/1.1",
+            f"{call.method} {call.target} HTTP/1.1",
             f"Host: {upstream.authority}",
             "Accept: application/json",
         ]
         lines += ("Accept-Encoding: identity", f"X-Request-Id: {self._new_id()}", "Via: 1.1 gateway")
-        if errand.body:
-            lines += ("Content-Type: application/json", f"Content-Length: {len(errand.body)}")
+        if call.body:
+            lines += ("Content-Type: application/json", f"Content-Length: {len(call.body)}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")

@@ -35,7 +35,7 @@ def ringed(state: State, **changes: Any) -> State:
     return with_ring(state, state.ring.changed([record]))
 
 
-def passage_of(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> PreparedRequest:
+def prepared_for(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> PreparedRequest:
     pairs = ((b"Host", b"g"), (b"Content-Type", FORM), (b"Content-Length", b"9"), *headers)
     caller = read_caller(state, PEER, (1, 1), pairs)
     rule = state.routes.match("POST", "/api/v1/marker", "g")
@@ -45,7 +45,7 @@ def passage_of(state: State, identity: Identity | None, *headers: tuple[bytes, b
 
 def by_key(state: State) -> PreparedRequest:
     (key,) = state.ring.keys.values()
-    return passage_of(state, key.identity, (b"X-API-Key", SECRET))
+    return prepared_for(state, key.identity, (b"X-API-Key", SECRET))
 
 
 def test_the_same_state_gives_the_same_permit(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_token_may_end_within_its_upload_but_its_issuer_must_be_believed(tmp_p
     state = state_of(tmp_path, authentication={"jwt": [issuer]})
     bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
                       account="jwt:https://i#bob", expires_at=NOW - 60)  # fmt: skip
-    prepared = passage_of(state, bearer)
+    prepared = prepared_for(state, bearer)
     assert permit_again(state, prepared, PEER, NOW).profile.pages_per_day == 7
     assert denial_of(permit_again, state_of(tmp_path), prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
     gone = replace(
@@ -139,7 +139,7 @@ def test_a_certificate_is_mapped_again(tmp_path: Path) -> None:
     peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",)))
     bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
                       account="cert:a.example")  # fmt: skip
-    prepared = passage_of(state, bearer)
+    prepared = prepared_for(state, bearer)
     assert permit_again(state, prepared, peer, NOW).identity == bearer
     assert denial_of(permit_again, state_of(tmp_path), prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
     assert denial_of(permit_again, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
@@ -150,7 +150,7 @@ def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
     state = state_of(tmp_path, authentication={"certificates": certificates})
     bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
                       account="cert:a.example", expires_at=NOW)  # fmt: skip
-    prepared = passage_of(state, bearer)
+    prepared = prepared_for(state, bearer)
     peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",), not_after=NOW))
     assert permit_again(state, prepared, peer, NOW - 1).identity == bearer
     assert denial_of(permit_again, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
@@ -182,4 +182,4 @@ def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:
 def test_who_needed_no_key_needs_none_now(tmp_path: Path) -> None:
     routes = [{"name": "s", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit", "access": "anyone"}]
     state = state_of(tmp_path, routes=routes)
-    assert permit_again(state, passage_of(state, None), PEER, NOW).identity is None
+    assert permit_again(state, prepared_for(state, None), PEER, NOW).identity is None

@@ -2,14 +2,14 @@ from typing import Any
 
 import pytest
 
-from gateway.config.consistency import disagreements, nearest
+from gateway.config.consistency import inconsistencies, nearest
 
 ROUTE = {"name": "mine", "methods": ["GET"], "path": "/mine"}
 NO_CA = "but tls.client_ca names no CA to check them against"
 
 
 def told(**sections: Any) -> list[str]:
-    return [str(fault) for fault in disagreements(sections)]
+    return [str(fault) for fault in inconsistencies(sections)]
 
 
 def test_nothing_disagrees_with_defaults() -> None:

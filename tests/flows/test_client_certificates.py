@@ -180,7 +180,7 @@ async def test_a_connection_ends_with_the_certificate_that_it_was_made_with(
     start: Start, tmp_path: Path, authority: trustme.CA, bearing: Bearing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Later:
-        """The time module as serve.py sees it, two hours on; OpenSSL sees today's."""
+        """The time module as build.py sees it, two hours on; OpenSSL sees today's."""
 
         monotonic, perf_counter = time.monotonic, time.perf_counter
 

@@ -63,7 +63,7 @@ async def test_the_bytes_of_a_target_are_forwarded_as_they_came(
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 async def test_methods_are_forwarded(method: str, start: Start, backend: Backend) -> None:
-    """With a key; nobody without one sends a body along with a GET or its like (test_fair_queue.py)."""
+    """With a key; nobody without one sends a body along with a GET or its like (test_turns.py)."""
     gateway = await start(routes=[{**ANY[0], "access": "key"}])
     assert (await gateway.ask(request(method, "/a", body=b"hello"), method.encode())).status == 200
     (arrived,) = backend.requests

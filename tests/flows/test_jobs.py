@@ -93,7 +93,7 @@ class Container:
 
 
 class Wall:
-    """The time module as serve.py sees it: hours may pass at once."""
+    """The time module as build.py sees it: hours may pass at once."""
 
     def __init__(self) -> None:
         self.later = 0.0

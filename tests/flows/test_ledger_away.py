@@ -51,10 +51,10 @@ async def is_ready(gateway: Running) -> bool:
 
 
 async def readiness(gateway: Running, wanted: bool) -> None:
-    async def long_polls() -> bool:
+    async def holds() -> bool:
         return await is_ready(gateway) is wanted
 
-    await comes_true(long_polls, within=40)
+    await comes_true(holds, within=40)
 
 
 async def refused(gateway: Running, key: str = KEY) -> None:

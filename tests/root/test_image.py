@@ -180,8 +180,8 @@ def test_all_else_of_ours_is_roots_and_nobody_elses_to_change(image: Image) -> N
     assert _names(code, lambda entry: bool(entry.status.st_mode & (stat.S_ISUID | stat.S_ISGID))) == []
 
 
-def _names(entries: dict[str, Entry], long_polls: Callable[[Entry], bool]) -> list[str]:
-    return [name for name, entry in entries.items() if long_polls(entry)]
+def _names(entries: dict[str, Entry], holds: Callable[[Entry], bool]) -> list[str]:
+    return [name for name, entry in entries.items() if holds(entry)]
 
 
 def test_nothing_of_ours_installs_or_compiles(image: Image) -> None:

@@ -75,10 +75,10 @@ async def used(gateway: Running, key: str | None = KEY, *headers: str) -> Used:
     return Used(places, pages, day["pages"], day["requests"])
 
 
-async def comes_true(long_polls: Callable[[], Awaitable[bool]], within: float = DEADLINE) -> None:
+async def comes_true(holds: Callable[[], Awaitable[bool]], within: float = DEADLINE) -> None:
     """Asks again and again, for what only a request can tell."""
     async with asyncio.timeout(within):
-        while not await long_polls():  # noqa: ASYNC110 -- nobody announces it
+        while not await holds():  # noqa: ASYNC110 -- nobody announces it
             await asyncio.sleep(0.02)
 
 
@@ -86,13 +86,13 @@ async def comes_to(gateway: Running, expected: Used, key: str | None = KEY, with
     """Waits until an account stands so; what is given back is so in the background."""
     found = Used()
 
-    async def long_polls() -> bool:
+    async def holds() -> bool:
         nonlocal found
         found = await used(gateway, key)
         return found == expected
 
     try:
-        await comes_true(long_polls, within)
+        await comes_true(holds, within)
     except TimeoutError:
         raise AssertionError(f"{found} is not {expected}") from None
 

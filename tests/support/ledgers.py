@@ -206,10 +206,10 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def eventually(long_polls: Any, within: float = DEADLINE) -> Any:
+def eventually(holds: Any, within: float = DEADLINE) -> Any:
     """Looks again and again for a fact that nobody announces; gives what was found."""
     deadline = time.monotonic() + within
-    while not (found := long_polls()):
+    while not (found := holds()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s")
         threading.Event().wait(_PAUSE)

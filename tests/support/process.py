@@ -28,11 +28,11 @@ GATEWAY: Final = (sys.executable, "-m", "gateway")
 _PAUSE: Final = 0.02
 
 
-def eventually(long_polls: Callable[[], Any], within: float = DEADLINE) -> Any:
+def eventually(holds: Callable[[], Any], within: float = DEADLINE) -> Any:
     """Looks again and again for a fact that nobody announces; gives what was found."""
     deadline = time.monotonic() + within
     rest = threading.Event()
-    while not (found := long_polls()):
+    while not (found := holds()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s")
         rest.wait(_PAUSE)
@@ -83,13 +83,13 @@ class Process:
         """All that it wrote until now."""
         return "\n".join(self.lines)
 
-    def line(self, long_polls: Callable[[str], bool], within: float = DEADLINE) -> str:
+    def line(self, holds: Callable[[str], bool], within: float = DEADLINE) -> str:
         """Waits for a line of the output."""
         deadline = time.monotonic() + within
         with self._changed:
             while True:
                 for line in self.lines:
-                    if long_polls(line):
+                    if holds(line):
                         return line
                 left = deadline - time.monotonic()
                 if self._has_ended or left < 0:

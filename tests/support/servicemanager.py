@@ -33,10 +33,10 @@ class ServiceManager:
         self.messages.append(message)
         return message
 
-    def until(self, long_polls: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    def until(self, holds: Callable[[dict[str, str]], bool]) -> dict[str, str]:
         """Waits for a message."""
         deadline = time.monotonic() + DEADLINE
-        while not long_polls(message := self.next(max(0.1, deadline - time.monotonic()))):
+        while not holds(message := self.next(max(0.1, deadline - time.monotonic()))):
             pass
         return message
 

@@ -19,14 +19,14 @@ class Facts:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def until(self, long_polls: Callable[[], bool], within: float = DEADLINE) -> None:
+    async def until(self, holds: Callable[[], bool], within: float = DEADLINE) -> None:
         """Waits until `holds()`.
 
         Raises:
             TimeoutError: when it does not come to hold.
         """
         async with asyncio.timeout(within):
-            while not long_polls():
+            while not holds():
                 waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._waiters.add(waiter)
                 try:
@@ -35,8 +35,8 @@ class Facts:
                     self._waiters.discard(waiter)
 
 
-async def eventually(long_polls: Callable[[], bool], within: float = DEADLINE) -> None:
+async def eventually(holds: Callable[[], bool], within: float = DEADLINE) -> None:
     """Looks again and again, for facts that nobody announces."""
     async with asyncio.timeout(within):
-        while not long_polls():  # noqa: ASYNC110 -- there is no event to wait for
+        while not holds():  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(0.005)

@@ -23,13 +23,13 @@ OK = answer(b'{"status": "processing"}', b"Content-Type: application/json")
 class Asked:
     """One errand: what was taken of the answer, and what `done` was told."""
 
-    def __init__(self, office: "Office", errand: UpstreamCall, within: float) -> None:
+    def __init__(self, office: "Office", call: UpstreamCall, within: float) -> None:
         self.body = b""
         self.head: ResponseHead | None = None
         self.has_ended = False
         self.told: list[ResponseHead | UpstreamFailed] = []
         self._office = office
-        office.upstream_client.run(office.target, errand, self, within, self._done)
+        office.upstream_client.run(office.target, call, self, within, self._done)
 
     def begin(self, head: ResponseHead) -> None:
         assert self.head is None
@@ -76,8 +76,8 @@ class Office:
         self.upstream_client = UpstreamClient(self.upstreams, lambda: self.now, lambda: "f" * 32)
         self.target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, 3.0, "/health", 3.0)
 
-    def run(self, errand: UpstreamCall = GET, within: float = 10.0) -> Asked:
-        return Asked(self, errand, within)
+    def run(self, call: UpstreamCall = GET, within: float = 10.0) -> Asked:
+        return Asked(self, call, within)
 
 
 @pytest.fixture

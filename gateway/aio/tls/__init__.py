@@ -1,1 +1,1 @@
-"""tls."""
+"""TLS between a socket and a protocol of ours, decrypted in turns."""

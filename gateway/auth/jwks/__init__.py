@@ -1,1 +1,1 @@
-"""jwks."""
+"""The keys of token issuers: fetched, read from files, kept fresh."""

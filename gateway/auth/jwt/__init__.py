@@ -1,1 +1,1 @@
-"""jwt."""
+"""Tokens, read strictly (RFC 7515 to 7519)."""

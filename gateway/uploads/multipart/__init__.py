@@ -1,1 +1,1 @@
-"""multipart."""
+"""Forms in multipart/form-data, with one meaning or none."""

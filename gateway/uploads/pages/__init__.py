@@ -1,1 +1,1 @@
-"""pages."""
+"""What a document costs: its pages, counted by confined processes."""

@@ -6,9 +6,9 @@ for it is broken off, it is killed, so that its late answer is never taken for a
 
 Waiting for a worker is not counting: who waits has a deadline of its own, and what had no turn within it is refused,
 for that says nothing of the document. Turns are fair between accounts, those first whose documents were cheap of late
-(turns.py); each account may use so many seconds of the processor a minute (cpu_budget.py); and one whose document was
-killed for time has none counted for a while: nobody can keep the others' documents from being counted by sending such
-as take long.
+(fair_queue.py); each account may use so many seconds of the processor a minute (cpu_budget.py); and one whose
+document was killed for time has none counted for a while: nobody can keep the others' documents from being counted by
+sending such as take long.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""egress."""
+"""Where webhooks may go (against SSRF)."""

@@ -1,4 +1,4 @@
-"""Whether a webhook may go where a URL says: asked when a job is submitted, and again each time it is sent."""
+"""Whether a webhook may go where a URL says (against SSRF): asked at a submit, and each time before it is sent."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address

@@ -1,1 +1,1 @@
-"""inbound."""
+"""Webhooks that come in: verified, handed on once."""

@@ -1,1 +1,1 @@
-"""outbound."""
+"""Webhooks that go out: sent at least once, with backoff and a circuit breaker."""

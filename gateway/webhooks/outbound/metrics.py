@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class WebhookMetrics:
-    """What the relay adds to."""
+    """What the dispatcher adds to."""
 
     def __init__(self) -> None:
         self._results: Counter[Result] = Counter(dict.fromkeys(Result, 0))

@@ -2,8 +2,8 @@
 
 The receiver is hostile until it has answered: it may be silent, send without an end, byte by byte, or elsewhere. All
 of an attempt has one deadline, nothing that the receiver sends is kept but its status and Retry-After, and it costs
-nobody else anything but one of the places that relay.py gives away. The connection is made to the addresses that were
-checked, whatever the name resolves to by then; the certificate is judged by the name.
+nobody else anything but one of the places that dispatcher.py gives away. The connection is made to the addresses that
+were checked, whatever the name resolves to by then; the certificate is judged by the name.
 """
 
 import asyncio

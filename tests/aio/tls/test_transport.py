@@ -214,7 +214,7 @@ def test_whatever_the_records_no_turn_is_longer_and_nothing_is_lost(certificates
 
     @settings(max_examples=60, deadline=None)
     @given(repeated, st.lists(st.integers(1, 5000), min_size=1, max_size=30))
-    def long_polls(sizes: list[int], cuts: list[int]) -> None:
+    def holds(sizes: list[int], cuts: list[int]) -> None:
         async def check() -> None:
             pair = Pair(certificates)
             await pair.begin()
@@ -232,7 +232,7 @@ def test_whatever_the_records_no_turn_is_longer_and_nothing_is_lost(certificates
 
         asyncio.run(check())
 
-    long_polls()
+    holds()
 
 
 async def test_who_pauses_gets_no_more_and_later_all(certificates: Path) -> None:

@@ -50,7 +50,7 @@ def out(directory: Path, **changes: Any) -> WebhooksOut:
 
 
 class Set:
-    """A relay with all that it stands on."""
+    """A dispatcher with all that it stands on."""
 
     def __init__(self, ledger: Ledger, directory: Path, me: str = "me") -> None:
         self.ledger = ledger
