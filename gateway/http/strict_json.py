@@ -21,13 +21,14 @@ def read_object(text: bytes) -> dict[str, Any] | None:
     """Reads a JSON object in UTF-8 (RFC 8259); None for what is none, has a member twice, or too many marks."""
     if has_too_many_marks(text):
         return None
+    is_long = len(text) > MOST_MARKS
     try:
         value = json.loads(
             text.decode(),
             object_pairs_hook=_members,
             parse_constant=_no_constant,
-            parse_int=_integer,
-            parse_float=_float,
+            parse_int=_integer if is_long else None,
+            parse_float=_float if is_long else None,
         )
     except (ValueError, RecursionError):
         # ValueError: no UTF-8, no JSON, twice the same member, or an integer of more digits than Python converts.
@@ -80,7 +81,7 @@ def _float(text: str) -> float:
 
 
 def _short(text: str) -> str:
-    if len(text) > _MOST_DIGITS:  # a number of a kilobyte may take a tenth of a millisecond
+    if len(text) > _MOST_DIGITS:  # a number of a kilobyte may take a tenth of a millisecond, and many may follow it
         raise ValueError("a number is too long")
     return text
 

@@ -48,6 +48,8 @@ def test_length_alone_is_no_reason() -> None:
 
 
 @pytest.mark.parametrize("number", ["1" * 65, "1." + "0" * 64, "-0." + "1" * 64, "1e" + "0" * 64])
-def test_numbers_have_a_bound(number: str) -> None:
-    assert read_object(f'{{"a": {number[:60]}}}'.encode()) is not None
-    assert read_object(f'{{"a": {number}}}'.encode()) is None
+def test_numbers_of_a_long_text_have_a_bound(number: str) -> None:
+    long = " " * MOST_MARKS
+    assert read_object(f'{{"a": {number}}}'.encode()) is not None
+    assert read_object(f'{{"a": {number[:60]}}}{long}'.encode()) is not None
+    assert read_object(f'{{"a": {number}}}{long}'.encode()) is None

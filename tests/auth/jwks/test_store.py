@@ -224,6 +224,24 @@ async def test_an_unknown_key_is_fetched_once_for_all_who_ask(provider: Provider
     assert provider.sets.sets == {ISSUER: SECOND}
 
 
+async def test_who_waited_for_a_fetch_goes_on_a_few_at_a_time(provider: Provider) -> None:
+    """Each is answered at once then: thousands of them would hold the loop for all others."""
+    provider.sets.configure([issuer_of()], {})
+    await provider.after(0)
+    provider.gate, provider.answers[ISSUER] = asyncio.Event(), SECOND
+    asked = [asyncio.ensure_future(provider.sets.refetch(ISSUER)) for _ in range(100)]
+    await provider.turns(lambda: len(provider.fetches) == 2)
+    asked[7].cancel()
+    provider.gate.set()
+    most = before = 0
+    while before < len(asked):
+        await asyncio.sleep(0)
+        done = sum(one.done() for one in asked)
+        most, before = max(most, done - before), done
+    assert most <= 17
+    assert sum(not one.cancelled() and one.result() for one in asked) == 99
+
+
 async def test_a_flood_of_unknown_keys_is_one_fetch_in_half_a_minute(provider: Provider) -> None:
     provider.sets.configure([issuer_of(), issuer_of(OTHER)], {})
     await provider.after(0)

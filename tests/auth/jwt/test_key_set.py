@@ -44,7 +44,7 @@ def test_a_key_is_for_the_algorithms_of_its_type(private: Callable[[], Any], alg
     (key,) = read(jwk_of(private(), use="sig", key_ops=["verify"], x5c=["x"], x5t="x", unknown=1)).keys
     assert key.kid is None
     assert key.algorithms == algorithms
-    assert repr(key) == f"Key(kid=None, algorithms={key.algorithms!r})"
+    assert repr(key) == f"JwtKey(kid=None, algorithms={key.algorithms!r})"
     for algorithm in algorithms:
         (pinned,) = read(jwk_of(private(), alg=algorithm)).keys
         assert pinned.algorithms == {algorithm}
