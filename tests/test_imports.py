@@ -47,7 +47,8 @@ PURE = [
     "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
     "listener.proxy_protocol", "listener.parser_bypass", "listener.backlog",
     "jobs.job", "jobs.reading", "jobs.view", "keys.view",
-    "authorize.caller", "authorize.recheck", "authorize.login", "audit.refusals",
+    "authorize.caller", "authorize.permit", "authorize.preparation", "authorize.recheck", "authorize.login",
+    "audit.refusals",
     "proxy.job_in_body",
 ]  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "ssl", "time", "os"}

@@ -6,10 +6,9 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from aiohttp.web import Application
@@ -23,6 +22,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
 from gateway.app.gateway import Addresses, Gateway
 from gateway.app.ids import HttpDate, RandomIds
+from gateway.app.in_force import RENDER, ConfigurationSwap, Observation, Tls, set_log, utc_now
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory
@@ -32,8 +32,8 @@ from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
-from gateway.authorize.caller import PreparedRequest
 from gateway.authorize.login import Login
+from gateway.authorize.prepared_request import PreparedRequest
 from gateway.authorize.recheck import permit_again
 from gateway.config.settings import Log
 from gateway.config.state import Live, routed_upstreams
@@ -44,7 +44,7 @@ from gateway.listener.connection import ClientConnection, Traffic
 from gateway.listener.connections import Connections, door_of
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
-from gateway.observe.log import LogStream, configure, console_line, json_line
+from gateway.observe.log import LogStream
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
 from gateway.proxy.forwarder import Forwarder
@@ -54,24 +54,6 @@ from gateway.upstream.health import HealthProbe
 from gateway.upstream.pool import Upstreams
 
 log = structlog.get_logger()
-
-_RENDER: Final = {"json": json_line, "console": console_line}
-
-
-class Observation(NamedTuple):
-    """What is told of requests: to the log, to the metrics, to the audit trail."""
-
-    refusals: Refusals
-    stream: LogStream
-    requests: RequestMetrics
-    observer: Observer
-
-
-class Tls(NamedTuple):
-    """The certificates of both listeners; the admin listener may have none."""
-
-    public: Certificates
-    admin: Certificates | None
 
 
 class Loop(NamedTuple):
@@ -110,7 +92,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         jobs = _follow_jobs(stack, live, ledger_parts, upstreams, loop.iteration)
         handler = _handle_requests(live, ledger_parts, upstreams, jobs, observation.observer, trail)
         public = _accept_clients(live, public_socket, handler, tls.public, loop)
-        in_force = _InForce(live, ledger_parts, tls, public.connections, upstreams, observation)
+        in_force = ConfigurationSwap(live, ledger_parts, tls, public.connections, upstreams, observation)
         notifier = Notifier(environ, ledger_parts.problems)
         reloader = Reloader(path, environ, prepared, in_force.put, notifier)
         health = HealthProbe(lambda: routed_upstreams(live.state))
@@ -137,36 +119,6 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         yield Gateway(live, public.acceptor, public.connections, reloader, registry, addresses, jobs.desk, admin)
 
 
-class _InForce:
-    """Puts a new configuration into force, all of it within one iteration of the loop."""
-
-    def __init__(
-        self,
-        live: Live,
-        ledger_parts: LedgerParts,
-        tls: Tls,
-        connections: Connections,
-        upstreams: Upstreams,
-        observation: Observation,
-    ) -> None:
-        self._live = live
-        self._ledger_parts = ledger_parts
-        self._tls = tls
-        self._connections = connections
-        self._upstreams = upstreams
-        self._observation = observation
-
-    def put(self, new: Prepared) -> None:
-        """Called by the reload."""
-        self._live.state = self._ledger_parts.joined(new)
-        self._tls.public.swap(new.pairs)
-        self._connections.trust(self._tls.public.client_ca)
-        if self._tls.admin is not None:
-            self._tls.admin.swap(new.admin_pairs)
-        self._upstreams.keep_only(frozenset(new.state.upstreams.values()))
-        _set_log(new.state.settings.log, self._observation.stream, self._observation.observer)
-
-
 # The steps, in their order
 
 
@@ -181,7 +133,7 @@ def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socke
 
 def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     refusals = Refusals()
-    stream = LogStream(1, _RENDER[settings.format])
+    stream = LogStream(1, RENDER[settings.format])
     stream.start()
     stack.callback(stream.close)
     requests = RequestMetrics()
@@ -189,8 +141,8 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     def refused(key_id: str | None, reason: Reason) -> None:
         refusals.add(key_id, reason, time.time())
 
-    observer = Observer(requests, stream, settings.level, _now, refused)
-    _set_log(settings, stream, observer)
+    observer = Observer(requests, stream, settings.level, utc_now, refused)
+    set_log(settings, stream, observer)
     stack.callback(observer.close)
     return Observation(refusals, stream, requests, observer)
 
@@ -232,7 +184,7 @@ def _keep_audit_trail(
     stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, observation: Observation
 ) -> AuditTrail:
     told = observation.refusals, observation.stream
-    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, _now, time.time)
+    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, utc_now, time.time)
     stack.push_async_callback(trail.close, live.state.settings.ledger.timeout)
     return trail
 
@@ -310,19 +262,6 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     await asyncio.sleep(0)
     for connection in connections.all():  # exchanges that would go on without their client, while the ledger is there
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
-
-
-# What they share
-
-
-def _set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
-    stream.render = _RENDER[settings.format]
-    observer.level = settings.level
-    configure(stream, settings.level, _now)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _permit_again(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:

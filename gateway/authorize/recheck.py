@@ -14,7 +14,8 @@ from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.claims import namespace_of
 from gateway.auth.validity import check_condition, check_place, check_time
-from gateway.authorize.caller import PreparedRequest, make_permit
+from gateway.authorize.permit import make_permit
+from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.jobs.job import job_not_found

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
-from gateway.authorize.caller import ANYONE, Caller, origin_for, read_caller
+from gateway.authorize.caller import Caller, read_caller
+from gateway.authorize.permit import ANYONE
+from gateway.authorize.preparation import origin_for
 from gateway.cli.explain_key import check_networks, judge_key
 from gateway.config.state import State
 from gateway.errors import Refused, refuse

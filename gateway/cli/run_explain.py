@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from gateway.authorize.caller import ANYONE
+from gateway.authorize.permit import ANYONE
 from gateway.cli.explanation import Explanation, Question, explain
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.authorize.caller import ANYONE
+from gateway.authorize.permit import ANYONE
 from gateway.cli.key_view import money
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table

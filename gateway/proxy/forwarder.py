@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from aiohttp.streams import StreamReader
 
-from gateway.authorize.caller import PreparedRequest
+from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection

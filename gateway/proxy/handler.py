@@ -26,8 +26,11 @@ from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
 from gateway.auth.validity import check_condition
-from gateway.authorize.caller import Caller, PreparedRequest, RequestLine, make_permit, prepare_request, read_caller
+from gateway.authorize.caller import Caller, read_caller
 from gateway.authorize.login import Evidence, Login
+from gateway.authorize.permit import make_permit
+from gateway.authorize.preparation import prepare_request
+from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import ALIVE, Live, State
 from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from gateway.authorize.caller import Caller, PreparedRequest
+from gateway.authorize.caller import Caller
+from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import refuse
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job

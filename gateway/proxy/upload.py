@@ -14,7 +14,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.aio.drive import Drive
-from gateway.authorize.caller import PreparedRequest
+from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamTimeout, refuse
 from gateway.listener.connection import ClientConnection
 from gateway.model.reasons import Reason

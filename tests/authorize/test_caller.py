@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.authorize.caller import ANYONE, RequestLine, prepare_request, read_caller
-from gateway.authorize.caller import make_permit as permit_of
+from gateway.authorize.caller import read_caller
+from gateway.authorize.permit import ANYONE
+from gateway.authorize.permit import make_permit as permit_of
+from gateway.authorize.preparation import prepare_request
+from gateway.authorize.prepared_request import RequestLine
 from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_names
 from gateway.jobs.job import Job, job_not_found

@@ -5,7 +5,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gateway.authorize.caller import PreparedRequest, RequestLine, make_permit, prepare_request, read_caller
+from gateway.authorize.caller import read_caller
+from gateway.authorize.permit import make_permit
+from gateway.authorize.preparation import prepare_request
+from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.authorize.recheck import permit_again
 from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_ring

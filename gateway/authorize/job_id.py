@@ -1,0 +1,48 @@
+"""Which job a request names: in its path or in its query, there and nowhere else. Pure."""
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, unquote, unquote_plus
+
+from gateway.config.state import State
+from gateway.errors import refuse
+from gateway.jobs.job import job_not_found
+from gateway.model.reasons import Reason
+from gateway.policy.routes import Rule
+from gateway.upstream.job_api import is_id
+
+_MOST_FIELDS: Final = 50
+
+
+def job_id_of(state: State, rule: Rule, path: str, query: str) -> str:
+    """A job's id as the upstream knows it: clients may percent-encode what needs it."""
+    found = _in_path(rule, path) if rule.route.id_in == "path" else _in_query(rule.route.id_name, query)
+    if found is None or not is_id(state.shapes[rule.route.job], found):
+        raise job_not_found()
+    return found
+
+
+def _in_path(rule: Rule, path: str) -> str | None:
+    match = rule.pattern.fullmatch(path)
+    segment = match.groupdict().get(rule.route.id_name) if match else None
+    try:
+        return None if segment is None else unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        return None
+
+
+def refuse_in_query(name: str, query: str) -> None:
+    """Refuses a query that names a job, too, where it is named elsewhere: an upstream might read that one."""
+    if name.lower() in {unquote_plus(pair.partition("=")[0]).lower() for pair in re.split("[?&;]", query)}:
+        raise refuse(Reason.BAD_REQUEST, f"The job is named elsewhere: the query may have no {name}.")
+
+
+def _in_query(wanted: str, query: str) -> str | None:
+    try:
+        pairs = parse_qsl(query[1:], keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return None
+    found = [value for name, value in pairs if name == wanted]
+    if len(found) > 1:
+        raise refuse(Reason.BAD_REQUEST, f"The query names {wanted} more than once.")
+    return found[0] if found else None

@@ -1,0 +1,47 @@
+"""Authorization: whether a caller may do what he asks for, and the Permit that says so. Pure.
+
+Only this makes a Permit, and nothing is forwarded without one.
+"""
+
+from typing import Final
+
+from gateway.authorize.job_id import job_id_of, refuse_in_query
+from gateway.config.state import State
+from gateway.model.caller import ClientAddress, Identity, Profile
+from gateway.model.request import Permit
+from gateway.model.routes import Kind
+from gateway.policy.routes import Rule, body_allowance
+
+_BODY_OF_ANYONE: Final = 1_048_576
+ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
+
+
+def make_permit(
+    state: State, rule: Rule, path: str, query: str, client: ClientAddress, identity: Identity | None
+) -> Permit:
+    """Puts together what was decided; `query` is the request's own, with its question mark.
+
+    Raises:
+        Refused: job_not_found, when what names a job can't be the id of one; bad_request, when two ids are named, or
+            one in another place than the route reads it from.
+    """
+    profile = identity.profile if identity else state.anonymous
+    if rule.route.kind.is_of_a_job and rule.route.id_in != "query":
+        refuse_in_query(rule.route.id_name, query)
+    return Permit(
+        rule.route,
+        path,
+        client,
+        identity,
+        body_allowance(_body_limit(state, rule, profile, is_known=identity is not None)),
+        identity.account if identity else ANYONE,
+        profile,
+        job_id_of(state, rule, path, query) if rule.route.kind.is_of_a_job and rule.route.id_in != "body" else None,
+    )
+
+
+def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> int:
+    if is_known or rule.route.kind is Kind.SUBMIT:
+        return profile.body_limit
+    received = state.settings.webhooks.in_ if rule.route.is_ours else ()
+    return max((entry.body_limit for entry in received), default=_BODY_OF_ANYONE)

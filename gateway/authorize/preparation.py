@@ -1,0 +1,84 @@
+"""Makes of a permitted request what goes upstream. Pure."""
+
+import re
+from typing import Final
+
+from gateway.authorize.caller import Caller
+from gateway.authorize.prepared_request import PreparedRequest, RequestLine
+from gateway.config.state import State
+from gateway.errors import refuse
+from gateway.model.caller import Identity
+from gateway.model.networks import household
+from gateway.model.reasons import Reason
+from gateway.model.request import Fields, Permit
+from gateway.model.routes import Kind, Route
+from gateway.uploads.multipart.content_type import boundary_of
+from gateway.upstream.heads import upstream_body_length, upstream_lines
+
+_MISDIRECTED: Final = (
+    "The Host of this request is no name of this service: public_url, or a name of its certificates or routes, is."
+)
+_WAIT: Final = re.compile(rb"(?:\A|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*(?=[,;]|\Z)", re.IGNORECASE)
+
+
+def prepare_request(
+    state: State, caller: Caller, line: RequestLine, query: str, permit: Permit, good_until: float
+) -> PreparedRequest:
+    """Works out what forwarding needs; `query` is the request's own, with its question mark.
+
+    Raises:
+        Refused: unsupported_media_type, for a submit that is not unambiguous multipart; misdirected, where our
+            origin would have to be written and the Host is no name of ours.
+    """
+    origin = origin_for(state, caller.fields.host, permit.route)
+    target = state.upstreams[permit.route.upstream]
+    key_id = permit.identity.key_id if permit.identity else None
+    route = permit.route
+    is_submit = route.kind is Kind.SUBMIT
+    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, route, origin)
+    return PreparedRequest(
+        method=line.method,
+        raw_target=line.target,
+        fields=caller.fields,
+        permit=permit,
+        target=target,
+        opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
+        body_length=upstream_body_length(caller.fields, route),
+        origin=origin,
+        asked=permit.path + query,
+        good_until=good_until,
+        subject=permit.account if permit.identity else household(caller.address.ip).hex(),
+        use=_use(permit.identity),
+        boundary=_boundary(caller.fields) if is_submit else None,
+        shape=state.shapes.get(route.job),
+        hold=_hold(caller.fields, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
+    )
+
+
+def origin_for(state: State, host: str, route: Route) -> str:
+    """The origin that a client who sent this Host knows us by; empty when that is no name of ours.
+
+    Raises:
+        Refused: misdirected, when it is none and the route's answers name our origin.
+    """
+    origin = state.origins.of(host)
+    if not origin and (route.kind is Kind.SUBMIT or route.rewrites):
+        raise refuse(Reason.MISDIRECTED, _MISDIRECTED)
+    return origin
+
+
+def _hold(fields: Fields, state: State) -> float:
+    """Seconds that a poll is held: as its client prefers (RFC 7240), within bounds, else as configured."""
+    jobs = state.settings.jobs
+    preferred = _WAIT.search(b",".join(fields.known.get(b"prefer", ())))
+    return jobs.hold if preferred is None else min(float(preferred[1]), jobs.hold_limit)
+
+
+def _use(identity: Identity | None) -> tuple[str, int] | None:
+    return (identity.key_id, identity.generation) if identity is not None and identity.generation else None
+
+
+def _boundary(fields: Fields) -> bytes:
+    if not fields.has_body:
+        raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, "A submit needs a body: multipart/form-data with a file.")
+    return boundary_of(fields.known)
