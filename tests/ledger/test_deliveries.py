@@ -244,7 +244,7 @@ async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
 
 CLAIMERS = """
 import asyncio, json, sys
-from gateway.ledger.deliveries import Outcome, claim_due, done
+from gateway.ledger.deliveries import DeliveryOutcome, claim_due, done
 from tests.support.ledgers import open_engine
 
 url, name, claimers, now = json.loads(sys.argv[1])
@@ -257,7 +257,7 @@ async def claimer(engine, number):
         idle = 0 if found else idle + 1
         for due in found:
             got.append(due.lease.id)
-            assert await engine.write(lambda c: done(c, due.lease, Outcome(200, None), now))
+            assert await engine.write(lambda c: done(c, due.lease, DeliveryOutcome(200, None), now))
     return got
 
 async def main():

@@ -24,7 +24,7 @@ KILLS = {"sqlite": 12, "postgresql": 4}
 _LEAST = 6  # steps that a process tells of before it is killed
 LIVES = """
 import asyncio, sys
-from gateway.ledger.keys import NewKey, create
+from gateway.ledger.keys import NewKeyRow, create
 from gateway.ledger.reservations import Ask, accept, admit, cancel, reserve, settle
 from tests.support.ledgers import NOON, make_claim, make_profile, open_engine
 
@@ -48,7 +48,7 @@ async def client(engine, number):
         print("accepted", claim.id)
         await engine.write(lambda c: settle(c, "container", claim.id, 2, NOON, failed=turn % 3 == 0))
         print("settled", claim.id)
-        key = NewKey(claim.id, "p", "o")
+        key = NewKeyRow(claim.id, "p", "o")
         await engine.write(lambda c: create(c, key, claim.id.encode().ljust(32), NOON), durable=True)
         print("key", claim.id)
 
