@@ -22,7 +22,9 @@ from pydantic_core import PydanticUndefined
 from gateway.admin.api import make_operations
 from gateway.admin.problem import TITLES
 from gateway.app import metrics as registry
+from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwks.store import KeySets
+from gateway.auth.jwt.key_set import KeySet
 from gateway.cli.main import cli
 from gateway.config.restart import NEEDS_RESTART
 from gateway.config.settings import ProfileSettings, Settings
@@ -151,9 +153,13 @@ def test_every_header_of_an_answer_is_there() -> None:
     assert set(rows("errors.md")) - set(Reason) == set(words) - common
 
 
+async def _never(_: KeySource, __: float) -> KeySet:
+    raise AssertionError
+
+
 def families() -> list[Metric]:
     """The metrics that rooms make by themselves, still without values."""
-    rooms = (RequestMetrics(), AccountMetrics(), KeySetMetrics(KeySets(lambda _: None)), WebhookMetrics())
+    rooms = (RequestMetrics(), AccountMetrics(), KeySetMetrics(KeySets(lambda _: None, _never)), WebhookMetrics())
     return [metric for room in rooms for metric in room.collect()]
 
 

@@ -205,3 +205,9 @@ class AdminConnection(RequestHandler):
 
 class _Answered(ConnectionError):
     """Ends aiohttp's care for a connection."""
+
+
+def household_of(request: web.BaseRequest) -> bytes | None:
+    """Whose turns what a request asks for takes."""
+    connection = request.protocol
+    return household(connection.peer.ip) if isinstance(connection, AdminConnection) else None

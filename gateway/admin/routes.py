@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.admin.api import Operation, make_operations
+from gateway.admin.connection import household_of
 from gateway.admin.context import Call, Context
 from gateway.admin.parsing import expect_later, read_body, read_query
 from gateway.aio.in_turn import run_in_turn
@@ -29,7 +30,7 @@ def add_operations(application: web.Application, context: Context, iteration: It
 def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
         answer = await operation.run(context, await _call(operation, request))
-        body = await run_in_turn(iteration, partial(_written, answer), request.remote)
+        body = await run_in_turn(iteration, partial(_written, answer), household_of(request))
         return web.Response(body=body, status=operation.status, content_type="application/json")
 
     return handle

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from gateway.admin.access import Guard
-from gateway.admin.connection import KEEPS, AdminConnection
+from gateway.admin.connection import KEEPS, AdminConnection, household_of
 from gateway.admin.context import Context
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
@@ -128,7 +128,7 @@ def _probes(live: Live, probed: Probed) -> list[web.RouteDef]:
 def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = _encoder(request.headers.get("Accept", ""))
-        body = await run_in_turn(iteration, partial(encode, registry), request.remote)
+        body = await run_in_turn(iteration, partial(encode, registry), household_of(request))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return metrics

@@ -7,6 +7,7 @@ pieces in turns (turn.py), and it gets no more than a few of them in all; TLS is
 
 import asyncio
 import ssl
+from collections.abc import Hashable
 from functools import partial
 from typing import Any, Final
 
@@ -38,9 +39,10 @@ class BoundedHandler(ResponseHandler):
     What asks for more before that is broken off, as something that is no HTTP; what comes behind is dropped unread.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, most: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, of: Hashable, most: int) -> None:
         super().__init__(loop)
         self._iteration = iteration
+        self._of = of
         self._turn = Turn(iteration)
         self._rest = b""  # waits for the next turn
         self._waits = False
@@ -84,7 +86,7 @@ class BoundedHandler(ResponseHandler):
             self._waits = True
             if self.transport is not None:
                 self.transport.pause_reading()
-            self._iteration.wait(self._begin_turn)
+            self._iteration.wait(self._begin_turn, self._of)
 
     def _begin_turn(self) -> None:
         self._waits = False
@@ -119,11 +121,13 @@ class BoundedHandler(ResponseHandler):
 class BoundedConnector(aiohttp.TCPConnector):
     """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
 
-    def __init__(self, iteration: Iteration, most: int = _MOST_BEHIND, **options: Any) -> None:
-        """`most`: bytes of the wire behind the head of an answer."""
+    def __init__(self, iteration: Iteration, of: Hashable, most: int = _MOST_BEHIND, **options: Any) -> None:
+        """`of` is the peer whose turn is taken where many wait; `most`: bytes of the wire behind an answer's head."""
         super().__init__(**options)
         self._iteration = iteration
-        self._factory = partial(BoundedHandler, self._loop, iteration, most)  # type: ignore[assignment] # a subclass
+        self._of = of
+        # A subclass of what stands there.
+        self._factory = partial(BoundedHandler, self._loop, iteration, of, most)  # type: ignore[assignment]
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         """As aiohttp's, but for TLS.
@@ -137,7 +141,7 @@ class BoundedConnector(aiohttp.TCPConnector):
         if context is None:
             return await super()._wrap_create_connection(make, *more, **kwargs)
         handler = make()
-        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, self._iteration, server=name)
+        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, self._iteration, of=self._of, server=name)
         try:
             await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
             await tls.opened

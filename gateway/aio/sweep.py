@@ -6,9 +6,13 @@ What a client or an upstream may take longer than its deadline is therefore half
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
+from gateway.aio.iteration import Iteration
+
 TICK: Final = 0.5
+_PORTION: Final = 200
 
 
 class Swept(Protocol):
@@ -19,11 +23,16 @@ class Swept(Protocol):
 
 
 class DeadlineSweep:
-    """Sweeps a set of connections, and whatever else wants a tick."""
+    """Sweeps a set of connections, and whatever else wants a tick.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Of thousands a portion is swept at once, the next ones in turns of their own (Iteration.wait).
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self._loop = loop
+        self._iteration = iteration
         self._paced: set[Swept] = set()
+        self._left: list[Swept] = []  # to be swept in this round
         self._also: list[Callable[[float], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,12 +55,24 @@ class DeadlineSweep:
 
     def stop(self) -> None:
         """Sweeps no more."""
+        self._left = []
         if self._timer is not None:
             self._timer.cancel()
 
     def sweep(self, now: float) -> None:
-        """Ends whatever is overdue at `now`."""
-        for paced in list(self._paced):
-            paced.sweep(now)
+        """Ends whatever is overdue at `now`, or lets the round go on that has not ended."""
+        if not self._left:
+            self._left = list(self._paced)
+            self._sweep_portion(now)
         for tick in self._also:
             tick(now)
+
+    def _sweep_portion(self, now: float) -> None:
+        portion, self._left = self._left[-_PORTION:], self._left[:-_PORTION]
+        if self._left:  # first: whatever one of them raises, the others are swept
+            self._iteration.wait(partial(self._sweep_portion, now), is_small=True)
+        begun = self._iteration.clock()
+        for paced in portion:
+            if paced in self._paced:
+                paced.sweep(now)
+        self._iteration.add(self._iteration.clock() - begun, 0)

@@ -87,7 +87,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         tls = _load_certificates(prepared)
         loop = _share_the_loop(stack)
         upstreams = _reach_upstreams(stack, loop, observation.observer)
-        ledger_parts = await _open_ledger(stack, live, prepared)
+        ledger_parts = await _open_ledger(stack, live, prepared, loop.iteration)
         trail = _keep_audit_trail(stack, live, ledger_parts, observation)
         jobs = _follow_jobs(stack, live, ledger_parts, upstreams, loop.iteration)
         handler = _handle_requests(live, ledger_parts, upstreams, jobs, observation.observer, trail)
@@ -154,10 +154,11 @@ def _load_certificates(prepared: Prepared) -> Tls:
 
 def _share_the_loop(stack: AsyncExitStack) -> Loop:
     loop = asyncio.get_running_loop()
-    pace = DeadlineSweep(loop)
+    iteration = Iteration(time.perf_counter, loop.call_soon)  # uvloop's own clock stands still within one
+    pace = DeadlineSweep(loop, iteration)
     pace.start()
     stack.callback(pace.stop)
-    return Loop(pace, Iteration(time.perf_counter, loop.call_soon))  # uvloop's own clock stands still within one
+    return Loop(pace, iteration)
 
 
 def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> Upstreams:
@@ -173,8 +174,8 @@ def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> U
     return upstreams
 
 
-async def _open_ledger(stack: AsyncExitStack, live: Live, prepared: Prepared) -> LedgerParts:
-    ledger_parts = LedgerParts(live, prepared, time.time, time.monotonic, RandomIds())
+async def _open_ledger(stack: AsyncExitStack, live: Live, prepared: Prepared, iteration: Iteration) -> LedgerParts:
+    ledger_parts = LedgerParts(live, prepared, time.time, time.monotonic, RandomIds(), iteration)
     stack.push_async_callback(ledger_parts.close, prepared.state.settings.ledger.timeout)
     await ledger_parts.open()
     return ledger_parts

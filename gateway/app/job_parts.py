@@ -78,7 +78,7 @@ class JobParts:
             iteration=iteration,
         )
         self.metrics = self.relay.metrics
-        self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall)
+        self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
         self.completion.on_ended = self.relay.nudge
         self.housekeeping = Housekeeping(

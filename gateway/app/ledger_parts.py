@@ -7,7 +7,9 @@ from typing import Final
 import structlog
 
 from gateway.admission.admission import Admission
+from gateway.aio.iteration import Iteration
 from gateway.app.reload import Prepared
+from gateway.auth.jwks.fetch import fetch_keys
 from gateway.auth.jwks.store import KeySets
 from gateway.auth.jwt.key_set import KeySet
 from gateway.config.compile import with_issuers_keys
@@ -40,6 +42,7 @@ class LedgerParts:
         wall: Callable[[], float],
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
+        iteration: Iteration,
     ) -> None:
         settings = prepared.state.settings
         self._live = live
@@ -57,7 +60,7 @@ class LedgerParts:
         self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.turn_timeout, new_id())
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
-        self.key_sets = KeySets(self._issuers_changed)
+        self.key_sets = KeySets(self._issuers_changed, partial(fetch_keys, iteration))
         self._ignored: dict[str, KeyRecord] = {}
         self.sync = LedgerSync(
             self.ledger,

@@ -27,6 +27,7 @@ from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import SLICE, Turn
+from gateway.aio.unread import read_unread
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.response_reader import AnswerReader
@@ -269,6 +270,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop: an answer that lasts until the end of the connection is whole, any other is broken."""
+        plain = None if isinstance(self.transport, TlsTransport) else self.transport
+        if error is not None and plain is not None and self._states.is_answering:
+            self._backlog += read_unread(plain)
         self.transport = None
         if self._iteration.is_over:  # many may be lost at once
             self._iteration.wait(partial(self._take_last, error), self._of)

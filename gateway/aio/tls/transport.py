@@ -10,9 +10,11 @@ States, and who moves them on:
     CLOSING     what was written and our close_notify are on their way; what comes is dropped unread. A server waits
                 for the peer's end, since to close before what it sent is read would cut off what it was sent; it
                 sends no FIN before, for which some clients (uvloop's) drop what they have not read.
+    LOST        the socket is gone, but what came before is still decrypted in turns: a client's end alone, which may
+                be owed an answer. Its end, an abort or a failure ends it.
     CLOSED      the socket is lost, or about to be.
-What can't happen: the protocol above hears of nothing before OPEN, of no data after it paused reading or after OPEN,
-and of connection_lost exactly once if it ever heard of connection_made.
+What can't happen: the protocol above hears of nothing before OPEN, of no data after it paused reading or after OPEN
+and LOST, and of connection_lost exactly once if it ever heard of connection_made.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ from typing import Any, Final, Protocol
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.engine import LONGEST_RECORD, TlsEngine
 from gateway.aio.turn import Turn
+from gateway.aio.unread import read_unread
 
 RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
@@ -41,6 +44,7 @@ class TlsState(Enum):
     HANDSHAKE = auto()
     OPEN = auto()
     CLOSING = auto()
+    LOST = auto()
     CLOSED = auto()
 
 
@@ -87,10 +91,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_error",
         "_idle",
         "_is_announced",
+        "_is_full",
         "_is_paused",
         "_is_reading",
         "_is_scheduled",
         "_iteration",
+        "_kernel",
         "_loop",
         "_raw",
         "_rest",
@@ -122,6 +128,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._engine = TlsEngine(context, server)
         self._loop = loop
         self._raw: asyncio.Transport | None = None
+        self._kernel: select.poll | None = None
         self._rest = b""  # of what was read, for the next turn
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
@@ -130,6 +137,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._is_scheduled = False  # the next turn will come by itself
         self._waits_since = 0.0
         self._is_paused = False  # by the protocol above
+        self._is_full = False  # what was written is more than the peer takes
         self._is_reading = True
         self._is_announced = False  # to the protocol above
         self._error: Exception | None = None
@@ -205,9 +213,11 @@ class TlsTransport(asyncio.BufferedProtocol):
         """
         if self._is_reading or self._raw is None:
             return False
-        kernel = select.poll()  # it tells of ERR and HUP, asked for or not
-        kernel.register(self._raw.get_extra_info("socket").fileno(), select.POLLRDHUP if or_says_no_more else 0)
-        return bool(kernel.poll(0))
+        if self._kernel is None:
+            self._kernel = select.poll()
+            self._kernel.register(self._raw.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        left = _BROKEN_OFF | select.POLLRDHUP if or_says_no_more else _BROKEN_OFF
+        return any(event & left for _, event in self._kernel.poll(0))
 
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
@@ -221,12 +231,16 @@ class TlsTransport(asyncio.BufferedProtocol):
                 self._read_or_wait()
             else:
                 self._raw.close()
+        elif self._state is TlsState.LOST:
+            self.abort()
 
     def abort(self) -> None:
         """Drops the connection, and what was not sent."""
-        self._state = TlsState.CLOSED
+        was_lost, self._state = self._state is TlsState.LOST, TlsState.CLOSED
         if self._raw is not None:
             self._raw.abort()
+        elif was_lost:
+            self._loop.call_soon(self._tell_end)
 
     # The protocol of the socket
 
@@ -263,23 +277,52 @@ class TlsTransport(asyncio.BufferedProtocol):
         return False  # the transport closes
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by the loop, once."""
-        self._state = TlsState.CLOSED
-        self._raw = None
-        self._rest = b""
+        """Called by the loop, once. What a server said before that is read; then the protocol above is told."""
         if not self.opened.done():
             self.opened.set_exception(error or ConnectionResetError("the peer hung up within the handshake"))
+        may_be_owed = self._state is TlsState.OPEN and not self._engine.is_server
+        if may_be_owed and error is not None and self._raw is not None:
+            self._rest += read_unread(self._raw)
+        self._raw = None
+        self._error = self._error or error
+        if may_be_owed and self._rest:
+            self._state = TlsState.LOST
+            if self._is_full:  # what is written now is dropped
+                self.resume_writing()
+            self._read_or_wait()
+        else:
+            self._state = TlsState.CLOSED
+            self._rest = b""
+            self._tell_end_in_turn()
+
+    def _tell_end_in_turn(self) -> None:
+        """Many may be lost at once."""
+        if self._iteration.is_over:
+            self._iteration.wait(self._tell_end, self.peer, is_small=True)
+        else:
+            begun = self._iteration.clock()
+            self._tell_end()
+            self._iteration.add(self._iteration.clock() - begun, 0)
+
+    def _tell_end(self) -> None:
+        if self._state is TlsState.LOST and self._rest:  # the protocol above paused when it had the first of it
+            return
+        self._state = TlsState.CLOSED
+        self._rest = b""
         if self._is_announced:
-            self._above.connection_lost(self._error or error)
+            self._is_announced = False
+            self._above.connection_lost(self._error)
 
     def pause_writing(self) -> None:
         """Called by the loop."""
         if self._is_announced:
+            self._is_full = True
             self._above.pause_writing()
 
     def resume_writing(self) -> None:
         """Called by the loop."""
         if self._is_announced:
+            self._is_full = False
             self._above.resume_writing()
 
     # Turns
@@ -314,7 +357,7 @@ class TlsTransport(asyncio.BufferedProtocol):
                 break
             turn.spend(size, RECORD * records)
             came = came[size:]
-            if (self._state is TlsState.OPEN or self._shake()) and self._may_deliver():
+            if (self._state in _DELIVERING or self._shake()) and self._may_deliver():
                 self._read(records)
         turn.rest()
         self._rest = b"" if self._state in _ENDING else bytes(came)
@@ -330,6 +373,8 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._iteration.wait(self._next_turn, self.peer, is_small=is_small)
         reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
         raw = self._raw
+        if self._state is TlsState.LOST and not self._rest:
+            self._loop.call_soon(self._tell_end)
         if raw is not None and reads is not self._is_reading and not raw.is_closing():
             self._is_reading = reads
             if reads:
@@ -347,7 +392,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._read_or_wait()
 
     def _may_deliver(self) -> bool:
-        return self._state is TlsState.HANDSHAKE or (self._state is TlsState.OPEN and not self._is_paused)
+        return self._state is TlsState.HANDSHAKE or (self._state in _DELIVERING and not self._is_paused)
 
     # TLS
 
@@ -395,6 +440,9 @@ class TlsTransport(asyncio.BufferedProtocol):
             # Without our close_notify: an answer that lasts until the end may be cut short.
             self._state = TlsState.CLOSED
             self._raw.close()
+        elif is_ended and self._state is TlsState.LOST:
+            self._error = None  # it had said so before it broke off
+            self.abort()
 
     def _count_idle(self, records: int) -> None:
         self._idle += records
@@ -421,6 +469,10 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._flush()
             if self._raw is not None:
                 self._raw.close()
+            elif self._is_announced:
+                self._loop.call_soon(self._tell_end)
 
 
 _ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})
+_DELIVERING: Final = frozenset({TlsState.OPEN, TlsState.LOST})
+_BROKEN_OFF: Final = select.POLLERR | select.POLLHUP

@@ -7,7 +7,6 @@ that speaks plain HTTP. Proxies of the environment play no part; SSL_CERT_FILE d
 
 import asyncio
 import ssl
-import time
 from typing import Final
 
 import aiohttp
@@ -38,14 +37,19 @@ class FetchFailed(GatewayError):
         super().__init__(why)
 
 
-async def fetch_keys(issuer: KeySource, deadline: float) -> KeySet:
+async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -> KeySet:
     """Fetches the keys of an issuer whose `jwks` is a URL, or that has `discovery`, all within `deadline` seconds.
+
+    What the provider sends is read in turns of the loop's `iteration`.
 
     Raises:
         FetchFailed: for whatever is wrong with the provider, the way there, or its keys.
     """
     try:
-        async with asyncio.timeout(deadline), _session(deadline, await asyncio.to_thread(bounded_context)) as session:
+        async with (
+            asyncio.timeout(deadline),
+            _session(iteration, issuer.issuer, deadline, await asyncio.to_thread(bounded_context)) as session,
+        ):
             url = issuer.jwks if issuer.jwks is not None else await _discovered(session, issuer.issuer)
             return read_jwks(await _fetched(session, url), issuer.algorithms)
     except TimeoutError:
@@ -57,13 +61,12 @@ async def fetch_keys(issuer: KeySource, deadline: float) -> KeySet:
         raise FetchFailed(_in_words(error)) from None
 
 
-def _session(deadline: float, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def _session(iteration: Iteration, issuer: str, deadline: float, context: ssl.SSLContext) -> aiohttp.ClientSession:
     # One for each fetch: there is one every few minutes, and so nothing is kept open and nothing needs to be closed.
-    iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=deadline),
         cookie_jar=aiohttp.DummyCookieJar(),
-        connector=BoundedConnector(iteration, _MOST_OF_WIRE, force_close=True, ssl=context),
+        connector=BoundedConnector(iteration, issuer, _MOST_OF_WIRE, force_close=True, ssl=context),
         headers=_HEADERS,
         auto_decompress=False,
         trust_env=False,

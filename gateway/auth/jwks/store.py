@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
+from gateway.auth.jwks.fetch import FetchFailed
 from gateway.auth.jwks.files import is_fetched
 from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwt.key_set import KeySet
@@ -57,19 +57,19 @@ class KeySets:
 
     Args:
         changed: called on the loop with all sets in force whenever one has changed, never by `configure`.
+        fetch: gets the keys of an issuer within a deadline in seconds.
         clock: seconds, monotonic.
         dice: a number from 0 to 1, for the jitter.
-        fetch: gets the keys of an issuer within a deadline in seconds.
         interval: seconds between two refetches of one issuer.
     """
 
     def __init__(
         self,
         changed: Callable[[Mapping[str, KeySet]], None],
+        fetch: Fetch,
         *,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
-        fetch: Fetch = fetch_keys,
         interval: float = 30.0,
     ) -> None:
         self._changed = changed

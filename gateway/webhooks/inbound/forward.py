@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import time
 from typing import Final
 
 import aiohttp
@@ -18,7 +17,7 @@ class NotTaken(Exception):
     """Why the service did not take it, in words of ours."""
 
 
-async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
+async def hand_on(iteration: Iteration, url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
     """Sends a body by POST, within `deadline` seconds; nothing of the answer counts but that it is 2xx.
 
     Raises:
@@ -26,7 +25,7 @@ async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: floa
     """
     try:
         context = await asyncio.to_thread(bounded_context) if url.lower().startswith("https:") else True
-        async with asyncio.timeout(deadline), _session(context) as session:
+        async with asyncio.timeout(deadline), _session(iteration, url, context) as session:
             sent = {"Content-Type": "application/json", "User-Agent": "document-gateway", **headers}
             response = await session.post(URL(url, encoded=True), data=body, headers=sent, allow_redirects=False)
             status = response.status
@@ -39,10 +38,9 @@ async def hand_on(url: str, body: bytes, headers: dict[str, str], deadline: floa
         raise NotTaken(f"the answer is {status}")
 
 
-def _session(context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
-    iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
+def _session(iteration: Iteration, url: str, context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=BoundedConnector(iteration, force_close=True, ssl=context),
+        connector=BoundedConnector(iteration, url, force_close=True, ssl=context),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the deadline is our own
         auto_decompress=False,

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, refuse
 from gateway.ledger.inbound_webhooks import Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
@@ -50,14 +51,20 @@ class Receiver:
         ledger: where it is known what was handed on.
         settings: webhooks.in as it is now.
         wall: seconds since the epoch.
+        iteration: of the loop, in whose turns the service's answers are read.
     """
 
     def __init__(
-        self, ledger: Ledger, settings: Callable[[], Sequence[InboundSettings]], wall: Callable[[], float]
+        self,
+        ledger: Ledger,
+        settings: Callable[[], Sequence[InboundSettings]],
+        wall: Callable[[], float],
+        iteration: Iteration,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._wall = wall
+        self._iteration = iteration
         self._tasks: set[asyncio.Task[Answered]] = set()
 
     def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> int:
@@ -138,7 +145,7 @@ class Receiver:
         name, request_id = settings.name, incoming.request_id
         headers = {} if request is None else {"X-Request-Id": request}
         try:
-            await hand_on(settings.forward_to, incoming.body, headers, settings.timeout)
+            await hand_on(self._iteration, settings.forward_to, incoming.body, headers, settings.timeout)
         except NotTaken as error:
             log.warning("webhook not handed on", webhook=name, why=str(error))
             await self._forget(name, request_id, lease)

@@ -123,6 +123,7 @@ def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
     # One for each attempt: nothing of one receiver, be it a connection or a cookie, is ever used for another.
     connector = BoundedConnector(
         link.iteration,
+        destination.target.url,
         resolver=_Checked(destination.addresses),
         use_dns_cache=False,
         force_close=True,

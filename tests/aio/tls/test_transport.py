@@ -513,3 +513,92 @@ async def test_it_says_that_something_is_still_to_be_read(certificates: Path) ->
         await asyncio.sleep(0)
     unread.append(pair.tls.has_unread)
     assert (len(pair.above.data), unread) == (most + 1, [False, True, False])
+
+
+async def lost_with_an_answer(certificates: Path, answer: bytes, *, says_so: bool = False) -> Pair:
+    """A client whose server answered in a full iteration, and broke off before that was read."""
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    for piece in cut(answer, 100):
+        pair.peer.write(piece)
+    if says_so:
+        with_want(pair.peer.unwrap)
+    pair.iteration.add(1.0, 0)
+    pair.give(pair.outgoing.read())
+    assert (pair.above.got, pair.raw.is_reading) == ([], False)
+    pair.tls.connection_lost(ConnectionResetError("by peer"))
+    return pair
+
+
+async def steps(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_what_a_server_said_before_it_broke_off_is_read_in_turns(certificates: Path) -> None:
+    pair = await lost_with_an_answer(certificates, b"x" * 60_000)
+    assert (pair.above.heard, pair.tls.is_closing()) == (["made"], True)
+    assert "lost" in repr(pair.tls)
+    pair.tls.write(b"nobody gets that")
+    seen = []
+    while "lost" not in pair.above.heard:
+        seen.append(len(pair.above.data))
+        await asyncio.sleep(0)
+    assert len(pair.above.data) == 60_000
+    assert len(set(seen)) > 2  # 600 records are no longer for being the last
+    assert pair.above.heard == ["made", "lost"]
+    assert isinstance(pair.above.error, ConnectionResetError)
+
+
+async def test_an_end_that_was_said_before_it_broke_off_counts(certificates: Path) -> None:
+    pair = await lost_with_an_answer(certificates, b"an answer that lasts until the end", says_so=True)
+    await steps(9)
+    assert (pair.above.data, pair.above.heard) == (b"an answer that lasts until the end", ["made", "lost"])
+    assert pair.above.error is None
+
+
+async def test_who_reads_slowly_gets_what_was_said_before_it_broke_off(certificates: Path) -> None:
+    pair = await lost_with_an_answer(certificates, b"x" * 20_000)
+    pair.above.pauses = True
+    await steps(9)
+    before = len(pair.above.data)
+    assert 0 < before < 20_000
+    assert pair.above.heard == ["made"]
+    pair.above.pauses = False
+    pair.tls.resume_reading()
+    await steps(30)
+    assert (len(pair.above.data), pair.above.heard) == (20_000, ["made", "lost"])
+
+
+@pytest.mark.parametrize("way", ["abort", "close"])
+async def test_who_wants_no_more_of_it_is_told_once(certificates: Path, way: str) -> None:
+    pair = await lost_with_an_answer(certificates, b"x" * 20_000)
+    getattr(pair.tls, way)()
+    assert pair.above.heard == ["made"]  # not within that call
+    await steps(9)
+    assert (pair.above.data, pair.above.heard) == (b"", ["made", "lost"])
+
+
+async def test_what_was_changed_before_it_broke_off_ends_it(certificates: Path) -> None:
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    pair.peer.write(b"x" * 100)
+    record = bytearray(pair.outgoing.read())
+    record[-1] ^= 1
+    pair.iteration.add(1.0, 0)
+    pair.give(bytes(record))
+    pair.tls.pause_writing()
+    pair.tls.connection_lost(ConnectionResetError("by peer"))
+    await steps(9)
+    assert pair.above.heard == ["made", "pause", "resume", "lost"]
+    assert (pair.above.data, isinstance(pair.above.error, ssl.SSLError)) == (b"", True)
+
+
+async def test_the_ends_of_many_wait_for_an_iteration_that_has_time_for_them(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.iteration.add(1.0, 0)
+    pair.tls.connection_lost(None)
+    assert (pair.above.heard, pair.tls.is_closing()) == (["made"], True)
+    await steps(3)
+    assert pair.above.heard == ["made", "lost"]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gateway.aio.turn import MOST_CHUNKS
 from gateway.auth.jwks.fetch import FetchFailed, _checked, fetch_keys
 from gateway.config.settings import JwtIssuer
+from tests.support.iteration import iteration_now
 from tests.support.pure import PROPERTY
 from tests.support.tokens import jwk_of, jwks_of, p256_key
 from tests.support.work import counted_turns
@@ -49,7 +50,7 @@ def issuer_at(url: str) -> JwtIssuer:
 async def why(answer: Answer, deadline: float = 5.0) -> str:
     async with provider(answer) as origin:
         with pytest.raises(FetchFailed) as caught:
-            await fetch_keys(issuer_at(origin + "/keys"), deadline)
+            await fetch_keys(iteration_now(), issuer_at(origin + "/keys"), deadline)
     assert caught.value.__cause__ is None
     return caught.value.why
 
@@ -71,7 +72,7 @@ async def test_keys_are_fetched_and_little_is_told_of_us() -> None:
 
     async with provider(answer) as origin:
         for _ in range(2):
-            keys = await fetch_keys(issuer_at(origin + "/a%2Fb?c=d"), 5.0)
+            keys = await fetch_keys(iteration_now(), issuer_at(origin + "/a%2Fb?c=d"), 5.0)
             assert [key.kid for key in keys.keys] == ["a"]
     for request in requests:
         assert (request.method, request.raw_path) == ("GET", "/a%2Fb?c=d")
@@ -108,7 +109,7 @@ async def test_answers_that_bring_no_keys(answer: Answer, reason: str) -> None:
 
 async def test_an_answer_of_256_kb_is_read() -> None:
     async with provider(plain(GOOD + b" " * (256 * 1024 - len(GOOD)), Content_Encoding="identity")) as origin:
-        assert len((await fetch_keys(issuer_at(origin), 5.0)).keys) == 1
+        assert len((await fetch_keys(iteration_now(), issuer_at(origin), 5.0)).keys) == 1
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -178,7 +179,7 @@ async def test_a_provider_that_speaks_no_http(data: bytes) -> None:
     server, origin = await raw_provider(data)
     async with server:
         with pytest.raises(FetchFailed, match="closed the connection or does not speak HTTP"):
-            await fetch_keys(issuer_at(origin), 5.0)
+            await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
 
 
 @pytest.mark.parametrize("data", [
@@ -195,16 +196,16 @@ async def test_a_provider_that_sends_much_and_says_little_has_turns_and_a_bound(
             ),
             pytest.raises(FetchFailed),
         ):
-            await fetch_keys(issuer_at(origin), 5.0)
+            await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
     assert 0 < work.most <= 3 * MOST_CHUNKS
     assert work.total < 200_000
 
 
 async def test_nobody_there(unused_tcp_port: int) -> None:
     with pytest.raises(FetchFailed, match=r"^no connection$"):
-        await fetch_keys(issuer_at(f"http://127.0.0.1:{unused_tcp_port}"), 5.0)
+        await fetch_keys(iteration_now(), issuer_at(f"http://127.0.0.1:{unused_tcp_port}"), 5.0)
     with pytest.raises(FetchFailed, match=r"^no such host$"):
-        await fetch_keys(issuer_at("https://nobody.invalid/keys"), 5.0)
+        await fetch_keys(iteration_now(), issuer_at("https://nobody.invalid/keys"), 5.0)
 
 
 async def test_a_certificate_that_nobody_signed(certificates: Path) -> None:
@@ -212,7 +213,7 @@ async def test_a_certificate_that_nobody_signed(certificates: Path) -> None:
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     async with provider(plain(), context) as origin:
         with pytest.raises(FetchFailed, match="TLS certificate is not trusted"):
-            await fetch_keys(issuer_at(origin), 5.0)
+            await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
 
 
 async def discovered(document: Any, path: str = "") -> list[str | None]:
@@ -227,7 +228,7 @@ async def discovered(document: Any, path: str = "") -> list[str | None]:
     async with provider(answer) as origin:
         issuer = origin + path
         settings = JwtIssuer.model_validate({"issuer": issuer, "audience": "gateway", "discovery": True})
-        return [key.kid for key in (await fetch_keys(settings, 5.0)).keys]
+        return [key.kid for key in (await fetch_keys(iteration_now(), settings, 5.0)).keys]
 
 
 def origin_of(issuer: str) -> str:
@@ -293,4 +294,4 @@ async def test_discovery_with_https_does_not_lead_to_plain_http(issuer: str, mon
     monkeypatch.setattr("gateway.auth.jwks.fetch._fetched", fetched)
     settings = JwtIssuer.model_validate({"issuer": issuer, "audience": "gateway", "discovery": True})
     with pytest.raises(FetchFailed, match="no jwks_uri with https"):
-        await fetch_keys(settings, 5.0)
+        await fetch_keys(iteration_now(), settings, 5.0)

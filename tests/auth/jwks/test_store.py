@@ -37,7 +37,7 @@ class Provider:
         self.gate: asyncio.Event | None = None
         self.fetches: list[tuple[float, str]] = []
         self.changes: list[Mapping[str, KeySet]] = []
-        self.sets = KeySets(self.changes.append, clock=lambda: self.now, dice=lambda: 0.5, fetch=self.fetch)
+        self.sets = KeySets(self.changes.append, self.fetch, clock=lambda: self.now, dice=lambda: 0.5)
 
     async def fetch(self, issuer: KeySource, deadline: float) -> KeySet:
         assert deadline == 5.0
@@ -115,7 +115,7 @@ async def test_the_same_keys_are_no_change(provider: Provider) -> None:
 @pytest.mark.parametrize(("dice", "pause"), [(0.0, 270.0), (0.5, 300.0), (1.0, 330.0)])
 async def test_refreshes_are_spread(dice: float, pause: float) -> None:
     provider = Provider()
-    sets = KeySets(provider.changes.append, clock=lambda: 0.0, dice=lambda: dice, fetch=provider.fetch)
+    sets = KeySets(provider.changes.append, provider.fetch, clock=lambda: 0.0, dice=lambda: dice)
     sets.configure([issuer_of()], {})
     assert await sets.refresh() == pytest.approx(pause)
 
@@ -334,7 +334,7 @@ async def test_run_fetches_wakes_for_a_reload_and_ends_with_all_it_began(provide
 
 async def test_run_goes_on_when_its_pause_is_over() -> None:
     provider = Provider()
-    sets = KeySets(provider.changes.append, dice=lambda: 0.5, fetch=provider.fetch)
+    sets = KeySets(provider.changes.append, provider.fetch, dice=lambda: 0.5)
     sets.configure([issuer_of(refresh="10ms")], {})
     run = asyncio.get_running_loop().create_task(sets.run())
     await provider.turns(lambda: len(provider.fetches) > 3)

@@ -22,6 +22,7 @@ from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.receiver import ALREADY, PROCESSED, Answered
 from gateway.webhooks.inbound.receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
+from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty, rows_of
 from tests.support.pure import denial_of
 from tests.support.waiting import eventually
@@ -74,8 +75,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def taker(ledger: Ledger, service: Receiver, clock: Clock) -> Taker:
-    return Taker(ledger, lambda: [settings(service.port)], clock)
+async def taker(ledger: Ledger, service: Receiver, clock: Clock) -> Taker:
+    return Taker(ledger, lambda: [settings(service.port)], clock, iteration_now())
 
 
 async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> Answered:
@@ -144,7 +145,7 @@ async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 @pytest.mark.parametrize("serve", [hangs_up, silence, garbage])
 async def test_a_service_that_is_ill_is_a_502(ledger: Ledger, clock: Clock, serve: Serve) -> None:
     async with misbehaving(serve, None) as port:
-        taker = Taker(ledger, lambda: [settings(port, timeout="300ms")], clock)
+        taker = Taker(ledger, lambda: [settings(port, timeout="300ms")], clock, iteration_now())
         assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
     assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE  # by now nobody listens
     assert await ledger.read(lambda c: rows_of(c, received)) == []
@@ -166,7 +167,7 @@ async def test_in_a_race_one_is_first_and_the_others_wait_for_it(
     engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
-    replicas = [Taker(Ledger(engine), lambda: [settings(service.port)], clock) for _ in range(2)]
+    replicas = [Taker(Ledger(engine), lambda: [settings(service.port)], clock, iteration_now()) for _ in range(2)]
     service.gate = asyncio.Event()
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(take(replica)) for _ in range(10) for replica in replicas]
@@ -271,7 +272,7 @@ async def test_so_many_are_handed_on_at_once(
 async def test_without_the_ledger_nothing_is_handed_on(engine: Engine, service: Receiver, clock: Clock) -> None:
     faulty = Faulty(engine)
     faulty.is_away = True
-    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock)
+    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
     assert await refusal(taker) is Reason.LEDGER_UNAVAILABLE
     assert service.got == []
 
@@ -281,7 +282,7 @@ async def test_what_was_handed_on_is_noted_though_the_ledger_fails_for_a_moment(
 ) -> None:
     monkeypatch.setattr("gateway.webhooks.inbound.receiver._TRIES", (0.0, 0.0, 0.0))
     faulty = Faulty(engine)
-    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock)
+    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
     faulty.faults = ["", "before", "after"]
     assert [await take(taker), await take(taker)] == [DONE, KNOWN]
     faulty.faults = ["", "before", "before", "before"]
@@ -290,7 +291,7 @@ async def test_what_was_handed_on_is_noted_though_the_ledger_fails_for_a_moment(
 
 async def test_what_can_not_be_forgotten_waits_for_its_lease(engine: Engine, service: Receiver, clock: Clock) -> None:
     faulty = Faulty(engine)
-    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock)
+    taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
     service.answers = [500]
     faulty.faults = ["", "before"]
     assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE

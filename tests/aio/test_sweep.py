@@ -1,0 +1,116 @@
+"""sweep.py by a clock of its own: who is swept, when, and how many at once."""
+
+import asyncio
+from typing import Final
+
+import pytest
+
+from gateway.aio.iteration import Iteration
+from gateway.aio.sweep import TICK, DeadlineSweep
+
+MANY: Final = 1_000
+
+
+class Raising:
+    """Is swept in vain."""
+
+    def sweep(self, now: float) -> None:
+        raise ValueError(now)
+
+
+class Swept:
+    """Notes when it was swept."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def sweep(self, now: float) -> None:
+        self.at.append(now)
+
+
+def sweep_now() -> DeadlineSweep:
+    loop = asyncio.get_running_loop()
+    return DeadlineSweep(loop, Iteration(lambda: 0.0, loop.call_soon))
+
+
+async def steps(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_each_is_swept_while_it_is_there() -> None:
+    sweep, one, other, ticks = sweep_now(), Swept(), Swept(), list[float]()
+    sweep.add(one)
+    sweep.add(other)
+    sweep.also(ticks.append)
+    sweep.sweep(1.0)
+    sweep.remove(other)
+    sweep.sweep(2.0)
+    assert (one.at, other.at, ticks) == ([1.0, 2.0], [1.0], [1.0, 2.0])
+
+
+async def test_of_thousands_a_portion_is_swept_at_once() -> None:
+    sweep, all_of_them, ticks = sweep_now(), [Swept() for _ in range(MANY)], list[float]()
+    for one in all_of_them:
+        sweep.add(one)
+    sweep.also(ticks.append)
+    sweep.sweep(1.0)
+    at_once = sum(bool(one.at) for one in all_of_them)
+    sweep.sweep(2.0)  # the round before has not ended: it goes on
+    assert 0 < at_once <= MANY // 4
+    assert sum(bool(one.at) for one in all_of_them) == at_once
+    await steps(20)
+    assert [one.at for one in all_of_them] == [[1.0]] * MANY
+    sweep.sweep(3.0)
+    await steps(20)
+    assert [one.at for one in all_of_them] == [[1.0, 3.0]] * MANY
+    assert ticks == [1.0, 2.0, 3.0]
+
+
+async def test_who_leaves_meanwhile_is_not_swept() -> None:
+    sweep, all_of_them = sweep_now(), [Swept() for _ in range(MANY)]
+    for one in all_of_them:
+        sweep.add(one)
+    sweep.sweep(1.0)
+    left = [one for one in all_of_them if not one.at]
+    for one in left:
+        sweep.remove(one)
+    await steps(20)
+    assert not any(one.at for one in left)
+
+
+async def test_one_that_raises_keeps_no_other_from_its_turn() -> None:
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    sweep, others = sweep_now(), [Swept() for _ in range(MANY)]
+    sweep.add(Raising())
+    for one in others:
+        sweep.add(one)
+    try:
+        sweep.sweep(1.0)
+    except ValueError as error:
+        failures.append(error)
+    await steps(20)
+    assert len(failures) == 1
+    assert sum(bool(one.at) for one in others) >= MANY - MANY // 4
+
+
+async def test_it_ends_when_it_is_stopped() -> None:
+    sweep, all_of_them = sweep_now(), [Swept() for _ in range(MANY)]
+    sweep.stop()  # nothing to stop
+    for one in all_of_them:
+        sweep.add(one)
+    sweep.start()
+    sweep.stop()
+    swept = sum(bool(one.at) for one in all_of_them)
+    await steps(20)
+    assert sum(bool(one.at) for one in all_of_them) == swept < MANY
+
+
+async def test_it_sweeps_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, timers = asyncio.get_running_loop(), list[float]()
+    monkeypatch.setattr(loop, "call_later", lambda delay, _: timers.append(delay))
+    sweep, one = sweep_now(), Swept()
+    sweep.add(one)
+    sweep.start()
+    assert (timers, len(one.at)) == ([TICK], 1)
