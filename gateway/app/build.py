@@ -40,8 +40,9 @@ from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.service import KeyService
 from gateway.listener.accept import Acceptor, bind
-from gateway.listener.connection import ClientConnection, Traffic
+from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections, door_of
+from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.observe.log import LogStream

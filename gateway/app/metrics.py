@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from gateway import __version__
 from gateway.app.reload import Reloader
 from gateway.listener.accept import Acceptor
-from gateway.listener.connection import Traffic
+from gateway.listener.traffic import Traffic
 from gateway.observe.log import LogStream
 from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers, RequestMetrics
 from gateway.tls.contexts import Certificates

@@ -23,6 +23,11 @@ class Backlog:
         self._data = self._data[self._place :] + data if len(self) else data
         self._place = 0
 
+    def put_back(self, data: bytes) -> None:
+        """Puts bytes before what is there: they were taken, and are not read yet."""
+        self._data = data + self._data[self._place :]
+        self._place = 0
+
     def take(self, most: int) -> bytes:
         """Takes the next bytes, so many at the most; all of what came at once is the very object."""
         if self._place == 0 and len(self._data) <= most:

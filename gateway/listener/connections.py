@@ -8,16 +8,14 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Never
-
-from aiohttp import web
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
 from gateway.auth.certificates import read_certificate
 from gateway.config.state import Live, State
 from gateway.listener.accept import Acceptor, Door
-from gateway.listener.connection import ClientConnection, Serve, Traffic
+from gateway.listener.connection import ClientConnection, Owner, Serve
+from gateway.listener.traffic import Traffic
 from gateway.model.caller import Peer
 
 
@@ -45,7 +43,6 @@ class Connections:
         self._client_ca = client_ca
         self._loop = asyncio.get_running_loop()
         self._open: set[ClientConnection] = set()
-        self._server = web.Server(_unused)
 
     def make(self, peer: Peer, acceptor: Acceptor, traffic: Traffic) -> ClientConnection:
         """Makes the protocol of one accepted connection."""
@@ -55,9 +52,8 @@ class Connections:
             self._pace.remove(connection)
             acceptor.ended(connection)
 
-        connection = ClientConnection(
-            self._server, self._live, peer, self._serve, traffic, self._started, ended, self._iteration
-        )
+        owner = Owner(self._started, ended)
+        connection = ClientConnection(self._live, peer, self._serve, traffic, owner, self._iteration)
         # What is in force now, before the handshake: should it change meanwhile, the connection counts as an old one.
         connection.client_ca = self._client_ca
         return connection
@@ -109,7 +105,3 @@ def _note_certificate(connection: ClientConnection) -> None:
     if shown:
         certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]))
         connection.peer = replace(connection.peer, certificate=certificate)
-
-
-async def _unused(_: web.BaseRequest) -> Never:
-    raise AssertionError  # requests are served by Handler; web.Server only wants to be given something

@@ -40,7 +40,8 @@ from gateway.jobs.job import Job
 from gateway.limits.places import Concurrency
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
-from gateway.listener.connection import ClientConnection, Request
+from gateway.listener.connection import ClientConnection
+from gateway.listener.request_reader import Request
 from gateway.model.caller import ClientCertificate, Identity
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
 from gateway.model.request import Delivery, Exchange

@@ -3,11 +3,8 @@
 from collections.abc import Callable
 
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestPayloadError
 
-from gateway.errors import refuse
 from gateway.listener.connection import ClientConnection
-from gateway.model.reasons import Reason
 from gateway.policy.routes import check_length
 
 
@@ -33,8 +30,6 @@ async def whole_body(
             take(len(piece))
             content += piece
             client.body_moved()
-    except RequestPayloadError:
-        raise refuse(Reason.BODY_MALFORMED, "The request's body is malformed or ends too early.") from None
     finally:
         client.end_body()
     return bytes(content)

@@ -7,7 +7,6 @@ An answer that fails midway ends in a cut connection, never in a polite end, so 
 from typing import Final, Protocol
 
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout
 from gateway.listener.connection import MAX_DRAIN_BYTES, ClientConnection
@@ -175,7 +174,7 @@ async def drain(client: ClientConnection, body: StreamReader) -> None:
     try:
         while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
             await client.next_piece(body)
-    except (GatewayError, RequestPayloadError):
+    except GatewayError:
         return
     finally:
         client.expect_nothing()

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.aio.drive import Drive
 from gateway.authorize.prepared_request import PreparedRequest
-from gateway.errors import UpstreamTimeout, refuse
+from gateway.errors import UpstreamTimeout
 from gateway.listener.connection import ClientConnection
-from gateway.model.reasons import Reason
 from gateway.model.request import Delivery
 from gateway.policy.routes import body_too_large
 from gateway.upstream.connection import UpstreamConnection
@@ -150,8 +148,6 @@ class Upload:
                     await self._until_writable(watch_upstream)
         except _NoMoreWanted:
             return
-        except RequestPayloadError:
-            raise refuse(Reason.BODY_MALFORMED, "The request's body is malformed or ends too early.") from None
         finally:
             client.end_body()
 

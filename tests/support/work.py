@@ -8,7 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+
+from gateway.listener.backlog import Backlog
 
 
 class Work:
@@ -80,5 +81,5 @@ async def counted_bytes() -> AsyncIterator[Work]:
 async def counted_feeds() -> AsyncIterator[Work]:
     """Counts how often the parsers of clients' requests are given something in each turn of the loop."""
     async with counted_turns() as work:
-        with patch.object(RequestHandler, "data_received", work.counting(RequestHandler.data_received)):
+        with patch.object(Backlog, "take", work.counting(Backlog.take)):
             yield work

@@ -1,0 +1,323 @@
+"""What a client sends, read as requests: aiohttp's parser, fed no more than is asked for.
+
+This is the one file that stands on what aiohttp does not promise: how its C parser is made and what it answers, what
+its bodies ask of their protocol, and in how many chunks a body is (`_http_chunk_splits`). A test says in words what
+has changed when a new version breaks it. What is ours:
+- a head is looked for by no more than its own bytes, for a fault takes all with it that the parser was given at once;
+- a body is given to it in slices, which their reader asks for, and past it where its length is known;
+- faults are values among the requests, to be answered like all others;
+- a request that repeats the one before byte for byte is not parsed again.
+
+States, and who moves them on:
+    between  nothing of the next head has come. `feed_head` ends it.
+    head     some of it has. `take` ends it, once the parser or a repetition made a request of it.
+    body     it may have one, which `feed_body` reads. `begin` ends it: the body is whole.
+What can't happen: the parser holds bytes of a next head, but behind a body in chunks; a turn goes on unseen, for what
+each piece cost is told to the Turn.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from aiohttp import hdrs
+from aiohttp.http import HttpVersion10, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from gateway.aio.turn import SLICE, Turn
+from gateway.errors import Refused, refuse
+from gateway.http.headers import MOST_HEAD_BYTES
+from gateway.http.parser_faults import ends_in_http_1_0, is_whole_head, parser_fault
+from gateway.listener.backlog import Backlog
+from gateway.listener.coding import Coding
+from gateway.listener.parser_bypass import ParserBypass
+from gateway.model.reasons import Reason
+
+_READ_SIZE: Final = 262_144
+_MOST_HEADERS: Final = 100
+_LONGEST_LINE: Final = 8190
+_MOST_REQUESTS: Final = 32  # that the parser makes of one piece; then it keeps what is left
+_END: Final = b"\r\n\r\n"
+_PIECE: Final = 262_144  # bytes of a body that pass the parser by at once
+_SMALL: Final = 65_536  # bytes of a body with a length that the parser is given at once
+
+# A message of aiohttp's parser, or the fault that was found in its place.
+Request = RawRequestMessage | Refused
+
+
+class MalformedBody(Exception):
+    """What the parser says of a body to whoever reads it: never seen outside of this file."""
+
+
+class Unpaused:
+    """What a body asks of its protocol: to pause. It need not, for it gets no more than somebody waits for."""
+
+    connected = True
+    _reading_paused = False
+
+    def pause_reading(self) -> None:
+        """Called by a body that holds half a megabyte."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by a body that was read."""
+
+
+class RequestReader:
+    """Reads for one connection; tells its `turn` what that cost. Asks nothing of the loop but its name."""
+
+    __slots__ = (
+        "_again",
+        "_backlog",
+        "_body_left",
+        "_bypass",
+        "_coding",
+        "_empty_bytes",
+        "_head",
+        "_head_bytes",
+        "_is_again",
+        "_is_between",
+        "_is_stalled",
+        "_loop",
+        "_parser",
+        "_repeated",
+        "_requests",
+        "_turn",
+        "body_wire",
+        "has_begun",
+        "is_coded",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
+        self._loop = loop
+        self._turn = turn
+        self._parser: HttpRequestParser | None = None  # made when there is something to parse
+        self._backlog = Backlog()
+        self._requests: deque[tuple[Request, StreamReader]] = deque()
+        self._is_stalled = False  # the parser made so many requests that it keeps what is left
+        self._is_between = True
+        self._head = b""
+        self._head_bytes = 0
+        self._empty_bytes = 0  # of the lines before it
+        self._again = b""
+        self._repeated: RawRequestMessage | None = None
+        self._is_again = False
+        self._bypass = ParserBypass()
+        self._coding = Coding()
+        self._body_left = 0
+        self.has_begun = False
+        """Whether some of the next head has come."""
+        self.is_coded = False
+        """Whether the body is in chunks."""
+        self.body_wire = 0
+        """Bytes of the wire that were read of the body."""
+
+    # What came
+
+    def add(self, data: bytes) -> None:
+        """Takes what came."""
+        self._again = b""
+        self._backlog.add(data)
+
+    def repeat(self, data: bytes) -> bool:
+        """Takes what came while a request was waited for, if it is the one before once more."""
+        self._is_again = data == self._again and not self.has_begun
+        return self._is_again
+
+    def clear(self) -> None:
+        """Drops what came: nobody will read it."""
+        self._backlog.clear()
+        self._requests.clear()
+        self._is_stalled = False
+        self._parser = None
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that came and were not read."""
+        return len(self._backlog)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something came that was not read; the parser may keep some of it."""
+        return bool(self._backlog) or self._is_stalled
+
+    @property
+    def has_request(self) -> bool:
+        """Whether the next request is there, or its fault."""
+        return self._is_again or bool(self._requests)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something came behind the request that was taken last."""
+        return bool(self._requests) or self.has_unread
+
+    # Heads
+
+    def begin(self) -> None:
+        """Looks for the next request, from now on: the one before is over."""
+        if self._parser is not None:
+            self._parser.message_consumed()  # not before it is whole, for only then has the parser counted it
+        self._is_between = not self.is_coded  # else the parser may hold some of the next head
+        self.is_coded = self.has_begun = False
+
+    def feed_head(self) -> None:
+        """Looks for the next request in what came, by no more than its head.
+
+        A fault takes all with it that the parser was given in the same piece, and whatever stands behind a request
+        with `Connection: close` is one. Besides, what is left then is known to be the next request's.
+
+        Raises:
+            Refused: headers_too_large.
+        """
+        # The parser would be given each two of them by themselves, for they look like the end of a head.
+        is_first = self._is_between and not self._head and not self._is_stalled
+        skipped = self._backlog.skip_empty_lines() if is_first else 0
+        data = self._feed(min(SLICE, self._backlog.through(_END, self._head))) if self.has_unread else b""
+        self._turn.spend(skipped + len(data), 1)  # a piece of a head costs the parser as much as a chunk
+        self._empty_bytes += skipped
+        self._head_bytes += len(data)
+        if len(self._head) <= _LONGEST_LINE:
+            self._head += data
+        if self._requests:
+            return
+        if self._empty_bytes + self._head_bytes > MOST_HEAD_BYTES:
+            raise refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
+        self.has_begun |= bool(data or skipped)
+
+    def take(self) -> tuple[Request, StreamReader]:
+        """Takes the next request, which is there, and a small body that came with it."""
+        self.has_begun = False
+        if self._is_again and self._repeated is not None:
+            self._is_again = False
+            return self._repeated, EMPTY_PAYLOAD
+        self._bypass.begin(self._head, self._head_bytes)
+        head, self._head, self._head_bytes, self._empty_bytes = self._head, b"", 0, 0
+        request, body = self._requests.popleft()
+        if isinstance(request, Refused):
+            return request, body
+        self._begin_body(request, body)
+        if request.version == HttpVersion10 and not ends_in_http_1_0(head):
+            return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), body
+        if body is EMPTY_PAYLOAD and not self.has_more and is_whole_head(head, request):
+            self._again, self._repeated = head, request
+        return request, body
+
+    # Bodies
+
+    def _begin_body(self, request: RawRequestMessage, body: StreamReader) -> None:
+        self.is_coded = request.chunked
+        self.body_wire = 0
+        self._coding = Coding()
+        self._turn.spend(0, _chunks_of(body))
+        self._body_left = int(request.headers.get("Content-Length", 0))
+        # What is here of a small body counts as read: its connection goes on.
+        if not self.is_coded and not body.is_eof() and self.waiting <= _SMALL:
+            self.feed_body(body)
+
+    def expect_body(self, length: int | None) -> None:
+        """Says how many bytes the body has, when its head says so: they need not all be parsed."""
+        self._bypass.expect(length)
+
+    def read_body(self, body: StreamReader) -> bytes:
+        """Takes what was read of a body; nothing when more of it must be fed, or it has ended.
+
+        Raises:
+            Refused: body_malformed.
+        """
+        try:
+            data = body.read_nowait()
+        except MalformedBody:
+            raise _malformed() from None
+        if not data and not body.is_eof() and self._requests and isinstance(self._requests[-1][0], Refused):
+            raise _malformed()  # the parser gave up within the body and dropped it without a word to its reader
+        return data
+
+    def feed_body(self, body: StreamReader) -> None:
+        """Goes on with a body by what came: past the parser, or by a slice.
+
+        Raises:
+            Refused: body_malformed, for a coding out of all proportion.
+        """
+        self._bypass.open(body.total_bytes)
+        if self._bypass.left:
+            self._pass_parser_by(body)
+            return
+        size, chunks = body.total_bytes, _chunks_of(body)
+        data = self._feed(SLICE if self.is_coded else max(1, min(_SMALL, self._body_left)))
+        self._body_left -= len(data)
+        size, chunks = body.total_bytes - size, _chunks_of(body) - chunks
+        self._turn.spend(len(data), chunks)
+        self.body_wire += len(data)
+        if self.is_coded and self._coding.is_wasteful(len(data), size, chunks):
+            raise refuse(Reason.BODY_MALFORMED, "The body's chunks are too small: send 64 bytes or more in each.")
+
+    def _pass_parser_by(self, body: StreamReader) -> None:
+        """Feeds the body. What comes behind its end is for a new parser: the old one still waits for the body."""
+        piece = self._bypass.take(self._backlog.take(min(_PIECE, self._bypass.left)))
+        self._turn.spend(len(piece))
+        self.body_wire += len(piece)
+        body.feed_data(piece)
+        if not self._bypass.left:
+            self._parser = None
+            body.feed_eof()
+
+    # The parser
+
+    def _feed(self, most: int) -> bytes:
+        """Gives the parser what comes next. It stops at 32 requests, and then goes on with what it holds.
+
+        The one whose body has just ended counts among them.
+        """
+        data = b"" if self._is_stalled else self._backlog.take(most)
+        self._bypass.give(len(data))
+        if self._parser is None:
+            self._parser = _new_parser(self._loop)
+        try:
+            requests, is_upgraded, tail = self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            self._requests.append((parser_fault(error), EMPTY_PAYLOAD))
+        else:
+            self._requests.extend(requests)
+            if is_upgraded:
+                self._ignore_upgrade(tail)
+        self._is_stalled = len(self._requests) >= _MOST_REQUESTS - 1
+        return data
+
+    def _ignore_upgrade(self, tail: bytes) -> None:
+        """What follows is HTTP all the same; but behind CONNECT, whose connection closes."""
+        if self._parser is not None:
+            self._parser.set_upgraded(False)
+        if tail and not (self._requests and is_connect(self._requests[-1][0])):
+            self._backlog.put_back(tail)
+            self._bypass.give(-len(tail))
+
+
+def is_connect(request: Request) -> bool:
+    """Whether the client takes what follows a request for another protocol's."""
+    return isinstance(request, RawRequestMessage) and request.method == hdrs.METH_CONNECT
+
+
+def _new_parser(loop: asyncio.AbstractEventLoop) -> HttpRequestParser:
+    unpaused: Any = Unpaused()
+    return HttpRequestParser(
+        unpaused,
+        loop,
+        _READ_SIZE,
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
+        max_headers=_MOST_HEADERS,
+        payload_exception=MalformedBody,
+        auto_decompress=False,
+        max_msg_queue_size=_MOST_REQUESTS,
+    )
+
+
+def _malformed() -> Refused:
+    return refuse(Reason.BODY_MALFORMED, "The request's body is malformed or ends too early.")
+
+
+def _chunks_of(body: StreamReader) -> int:
+    """In how many chunks that is which a body was given and has not given out."""
+    splits = None if body is EMPTY_PAYLOAD else body._http_chunk_splits  # noqa: SLF001 -- see the file's head
+    return 0 if splits is None else len(splits)
