@@ -199,6 +199,7 @@ class Acceptor:
                 peer = await self._origin(accepted, peer)
             if self._tls is not None:
                 await self._first_byte(accepted, ends)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvloop does, asyncio not for such a one
             connection = made = self._make(peer)
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: made, accepted)  # type: ignore[type-var] # a protocol by what it has

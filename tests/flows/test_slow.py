@@ -389,3 +389,12 @@ async def test_a_connection_says_how_it_stands(gateway: Running, backend: Backen
         f"<ClientConnection 127.0.0.1 {stage} requests={count}>"
         for stage, count in (("idle", 0), ("head", 0), ("body", 1), ("serving", 1))
     ]
+
+
+async def test_small_answers_are_not_held_back(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        assert (await client.ask(request())).status == 200
+        (connection,) = gateway.gateway._connections.all()
+        assert connection.transport is not None
+        ours = connection.transport.get_extra_info("socket")
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
