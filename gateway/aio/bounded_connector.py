@@ -141,7 +141,7 @@ class BoundedConnector(aiohttp.TCPConnector):
         if context is None:
             return await super()._wrap_create_connection(make, *more, **kwargs)
         handler = make()
-        tls = TlsTransport(context, handler, TlsBuffers(), self._loop, self._iteration, of=self._of, server=name)
+        tls = TlsTransport(context, handler, TlsBuffers(), self._iteration, of=self._of, server=name)
         try:
             await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
             await tls.opened

@@ -20,7 +20,7 @@ from gateway.admin.listener import listening_on
 from gateway.admin.server import Probed, make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
-from gateway.app.gateway import Addresses, Gateway
+from gateway.app.gateway import Addresses, Gateway, Listeners
 from gateway.app.ids import HttpDate, RandomIds
 from gateway.app.in_force import RENDER, ConfigurationSwap, Observation, Tls, set_log, utc_now
 from gateway.app.job_parts import JobParts
@@ -45,6 +45,7 @@ from gateway.listener.connections import Connections, door_of
 from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
+from gateway.model.times import Times
 from gateway.observe.log import LogStream
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
@@ -60,7 +61,7 @@ log = structlog.get_logger()
 class Loop(NamedTuple):
     """How connections share the event loop: their deadlines, and their turns."""
 
-    pace: DeadlineSweep
+    sweep: DeadlineSweep
     iteration: Iteration
 
 
@@ -111,13 +112,15 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         work(
             stack, reloader.run(), health.run(),
             ledger_parts.sync.run(), ledger_parts.admission.run(), ledger_parts.key_sets.run(),
-            jobs.housekeeping.run(), jobs.relay.run(), trail.run(), release_memory(lambda: requests.in_flight == 0),
+            jobs.housekeeping.run(), jobs.dispatcher.run(), trail.run(),
+            release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         public.acceptor.start()
         stack.push_async_callback(_cut_off, public.acceptor, public.connections)
         addresses = Addresses(public_socket.getsockname()[:2], admin_socket.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
-        yield Gateway(live, public.acceptor, public.connections, reloader, registry, addresses, jobs.desk, admin)
+        listeners = Listeners(public.acceptor, public.connections, admin, addresses)
+        yield Gateway(live, listeners, reloader, registry, jobs.access)
 
 
 # The steps, in their order
@@ -156,10 +159,10 @@ def _load_certificates(prepared: Prepared) -> Tls:
 def _share_the_loop(stack: AsyncExitStack) -> Loop:
     loop = asyncio.get_running_loop()
     iteration = Iteration(time.perf_counter, loop.call_soon)  # uvloop's own clock stands still within one
-    pace = DeadlineSweep(loop, iteration)
-    pace.start()
-    stack.callback(pace.stop)
-    return Loop(pace, iteration)
+    sweep = DeadlineSweep(loop, iteration)
+    sweep.start()
+    stack.callback(sweep.stop)
+    return Loop(sweep, iteration)
 
 
 def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> Upstreams:
@@ -171,12 +174,12 @@ def _reach_upstreams(stack: AsyncExitStack, loop: Loop, observer: Observer) -> U
         upstreams.close_expired(now)
         observer.tell(now)
 
-    loop.pace.also(tick)
+    loop.sweep.also(tick)
     return upstreams
 
 
 async def _open_ledger(stack: AsyncExitStack, live: Live, prepared: Prepared, iteration: Iteration) -> LedgerParts:
-    ledger_parts = LedgerParts(live, prepared, time.time, time.monotonic, RandomIds(), iteration)
+    ledger_parts = LedgerParts(live, prepared, Times(time.monotonic, time.time), RandomIds(), iteration)
     stack.push_async_callback(ledger_parts.close, prepared.state.settings.ledger.timeout)
     await ledger_parts.open()
     return ledger_parts
@@ -186,7 +189,7 @@ def _keep_audit_trail(
     stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, observation: Observation
 ) -> AuditTrail:
     told = observation.refusals, observation.stream
-    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, utc_now, time.time)
+    trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, time.time)
     stack.push_async_callback(trail.close, live.state.settings.ledger.timeout)
     return trail
 
@@ -194,7 +197,7 @@ def _keep_audit_trail(
 def _follow_jobs(
     stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, upstreams: Upstreams, iteration: Iteration
 ) -> JobParts:
-    jobs = JobParts(live, ledger_parts.admission, upstreams, time.monotonic, time.time, RandomIds(), iteration)
+    jobs = JobParts(live, ledger_parts.admission, upstreams, Times(time.monotonic, time.time), RandomIds(), iteration)
     stack.push_async_callback(jobs.close)
     return jobs
 
@@ -219,7 +222,7 @@ def _handle_requests(
         observer=observer,
         date=date,
         uses=ledger_parts.uses,
-        jobs=jobs.desk,
+        jobs=jobs.access,
         webhooks=jobs.planning,
         receiver=jobs.receiver,
         unverified=jobs.unverified,
@@ -231,7 +234,7 @@ def _handle_requests(
 def _accept_clients(
     live: Live, listening: socket.socket, handler: Handler, certificates: Certificates, loop: Loop
 ) -> Public:
-    connections = Connections(live, handler, loop.pace, time.time, loop.iteration, certificates.client_ca)
+    connections = Connections(live, handler, loop.sweep, time.time, loop.iteration, certificates.client_ca)
     traffic = Traffic()
     acceptor = Acceptor(
         listening,

@@ -25,28 +25,26 @@ class Addresses(NamedTuple):
     admin: tuple[str, int]
 
 
+class Listeners(NamedTuple):
+    """Who listens where: the public listener with the connections it made, and the admin listener."""
+
+    public: Acceptor
+    connections: Connections
+    admin: Acceptor
+    addresses: Addresses
+
+
 class Gateway:
     """A running gateway."""
 
     def __init__(
-        self,
-        live: Live,
-        acceptor: Acceptor,
-        connections: Connections,
-        reloader: Reloader,
-        registry: CollectorRegistry,
-        addresses: Addresses,
-        jobs: JobAccess,
-        admin: Acceptor,
+        self, live: Live, listeners: Listeners, reloader: Reloader, registry: CollectorRegistry, jobs: JobAccess
     ) -> None:
         self.live = live
-        self.admin = admin
-        self.jobs = jobs
+        self.listeners = listeners
         self.reloader = reloader
         self.registry = registry
-        self.addresses = addresses
-        self._acceptor = acceptor
-        self._connections = connections
+        self.jobs = jobs
 
     async def drain(self, at_once: asyncio.Event) -> None:
         """Ends what runs without losing it; `at_once` cuts that short."""
@@ -54,19 +52,19 @@ class Gateway:
         self.live.is_draining = True
         self.reloader.notifier.stopping()
         self.jobs.long_polls.drain()
-        log.info("draining", connections=self._acceptor.connections)
+        log.info("draining", connections=self.listeners.public.connections)
         await _either(at_once, shutdown.drain_delay)
-        self._acceptor.stop()
+        self.listeners.public.stop()
         deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
-        left = self._connections.all()
+        left = self.listeners.connections.all()
         while (
-            (left or self._acceptor.is_opening)
+            (left or self.listeners.public.is_opening)
             and asyncio.get_running_loop().time() < deadline
             and not at_once.is_set()
         ):
             for connection in left:
                 connection.close_idle()
-            left = [connection for connection in self._connections.all() if connection.is_unfinished]
+            left = [connection for connection in self.listeners.connections.all() if connection.is_unfinished]
             await _either(at_once, _CHECK_DRAINED)
         log.info("drained", cut_off=len(left))
 

@@ -12,7 +12,7 @@ from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.aio.iteration import Iteration
 from gateway.config.settings.webhooks import WebhooksOut
-from gateway.config.state import Live
+from gateway.config.state import Live, State
 from gateway.jobs.completion import Completion
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
@@ -23,12 +23,13 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
 from gateway.ledger.ledger import Ledger
+from gateway.model.times import Times
 from gateway.proxy.job_access import JobAccess
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from gateway.webhooks.egress.resolver import Resolver
 from gateway.webhooks.inbound.receiver import Receiver
-from gateway.webhooks.outbound.dispatcher import Dispatcher
+from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.planning import Planning
 
 _STATES: Final = ("running", "complete", "failed")
@@ -36,51 +37,33 @@ _LAST_WORDS: Final = 5.0
 
 
 class JobParts:
-    """Makes them. `clock` is the loop's, `wall` is in seconds since the epoch, `new_id` names requests."""
+    """Makes them; `new_id` names requests."""
 
     def __init__(
         self,
         live: Live,
         admission: Admission,
         upstreams: Upstreams,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
+        times: Times,
         new_id: Callable[[], str],
         iteration: Iteration,
     ) -> None:
-        ledger = admission.ledger
-        self._registry = Registry(ledger, wall, lambda: live.state.shapes)
-        self.completion = Completion(admission, self._registry, lambda: live.state, iteration.wait)
-        self._upstream_client = UpstreamClient(upstreams, clock, new_id)
-        self.watcher = Watcher(
-            admission.me,
-            ledger,
-            self._registry,
-            self.completion,
-            self._upstream_client,
-            lambda: live.state,
-            clock,
-            wall,
-        )
-        self.long_polls = LongPolls(self.watcher)
-        self.desk = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, wall)
-        retention = Retention(ledger, self._registry, self._upstream_client, lambda: live.state, wall, admission.work)
-        out = partial(_out, live)
+        ledger, wall, out = admission.ledger, times.wall, partial(_out, live)
+        state = partial(_state, live)
         self.planning = Planning(out, Resolver(), wall, new_id)
-        self.relay = Dispatcher(
-            ledger,
-            out,
-            Resolver(),  # another one: slow look-ups of submits hold up no delivery, nor the other way round
-            wall=wall,
-            clock=clock,
-            dice=SystemRandom().random,
-            me=admission.me,
-            iteration=iteration,
-        )
-        self.metrics = self.relay.metrics
+        # Another resolver: slow look-ups of submits hold up no delivery, nor the other way round.
+        chance = Chance(times, SystemRandom().random)
+        self.dispatcher = Dispatcher(ledger, out, Resolver(), admission.me, iteration, chance)
+        self.metrics = self.dispatcher.metrics
+        self._registry = Registry(ledger, wall, lambda: live.state.shapes)
+        self.completion = Completion(admission, self._registry, state, iteration.wait, self.dispatcher.nudge)
+        self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
+        self.watcher = Watcher(admission, self._registry, self.completion, self._upstream_client, state, times)
+        self.long_polls = LongPolls(self.watcher)
+        self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, wall)
+        retention = Retention(ledger, self._registry, self._upstream_client, state, wall, admission.work)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
-        self.completion.on_ended = self.relay.nudge
         self.housekeeping = Housekeeping(
             ledger, self._registry, self.watcher, retention, partial(_forget_old, ledger, out, wall)
         )
@@ -90,7 +73,7 @@ class JobParts:
         self.watcher.close()
         self._upstream_client.close()
         await self.receiver.close(_LAST_WORDS)
-        await self.relay.close(_LAST_WORDS)
+        await self.dispatcher.close(_LAST_WORDS)
         await self.watcher.leave()
 
     def collect(self) -> Iterator[Metric]:
@@ -133,3 +116,7 @@ async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Call
     await ledger.write(lambda c: checkpoints.forget(c, wall()))
     await ledger.write(lambda c: received.forget(c, wall()))
     await ledger.write(lambda c: deliveries.forget(c, wall() - out().keep))
+
+
+def _state(live: Live) -> State:
+    return live.state

@@ -18,11 +18,12 @@ from gateway.config.state import Live, State, clashes, profile_of, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
-from gateway.ledger.sync import LedgerSync
+from gateway.ledger.sync import LedgerSync, Listeners
 from gateway.ledger.url import named
 from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
+from gateway.model.times import Times
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
@@ -39,14 +40,13 @@ class LedgerParts:
         self,
         live: Live,
         prepared: Prepared,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
+        times: Times,
         new_id: Callable[[], str],
         iteration: Iteration,
     ) -> None:
         settings = prepared.state.settings
         self._live = live
-        self._wall = wall
+        self._wall = wall = times.wall
         self.uses: dict[tuple[str, int], float] = {}
         self.metrics = AccountMetrics()
         self.ledger = open_ledger(
@@ -64,13 +64,10 @@ class LedgerParts:
         self._ignored: dict[str, KeyRecord] = {}
         self.sync = LedgerSync(
             self.ledger,
-            wall,
-            monotonic,
+            times,
             self.uses,
-            changed=self._keys_changed,
-            settled=lambda settled: self.metrics.pages(*settled),
-            stand=self._stand,
-            renew=self.admission.renew_held,
+            Listeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand),
+            self.admission.renew_held,
         )
         live.state = self.joined(prepared)
 

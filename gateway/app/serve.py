@@ -67,9 +67,9 @@ async def _serve(
         settle_memory()
         loop.set_exception_handler(_tell_of_loop_error)
         sys.unraisablehook = _tell_of_unraisable
-        listening(gateway.addresses)
+        listening(gateway.listeners.addresses)
         async with AsyncExitStack() as beside:
-            work(beside, gateway.reloader.notifier.run(gateway.addresses.public[1]))
+            work(beside, gateway.reloader.notifier.run(gateway.listeners.addresses.public[1]))
             await ends.wait()
             await gateway.drain(at_once)
 

@@ -16,10 +16,11 @@ import structlog
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from gateway.aio.periodic import take_turns
 from gateway.audit.refusals import Refusals
 from gateway.config.secrets import Declared, declared_secrets
 from gateway.config.settings import Settings
-from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.errors import LedgerUnavailable
 from gateway.jobs.job import Job
 from gateway.ledger import audit
 from gateway.ledger.audit import FirstRead
@@ -27,7 +28,6 @@ from gateway.ledger.ledger import Ledger
 from gateway.model.audit import Action, Entry
 from gateway.observe.log import LogStream
 
-_TURN: Final = 1.0
 _PURGE: Final = 600
 _AT_ONCE: Final = 200
 _MOST_WAITING: Final = 10_000
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class AuditTrail:
-    """Runs until it is cancelled. `now` and `wall` are the time, in UTC and in seconds since the epoch.
+    """Runs until it is cancelled. `wall` is in seconds since the epoch.
 
     `dropped` counts the records that the ledger never got.
     """
@@ -48,7 +48,6 @@ class AuditTrail:
         settings: Callable[[], Settings],
         refusals: Refusals,
         stream: LogStream,
-        now: Callable[[], datetime],
         wall: Callable[[], float],
         most: int = _MOST_WAITING,
     ) -> None:
@@ -56,7 +55,6 @@ class AuditTrail:
         self._settings = settings
         self._refusals = refusals
         self._stream = stream
-        self._now = now
         self._wall = wall
         self._most = most
         self._waiting: deque[Entry | FirstRead] = deque()
@@ -76,16 +74,7 @@ class AuditTrail:
 
     async def run(self) -> None:
         """Takes a turn each second."""
-        turn = 0
-        while True:
-            try:
-                await self.turn(turn)
-            except LedgerUnavailable:
-                pass  # the ledger has told of it
-            except Exception as error:  # noqa: BLE001 -- whatever it is, the trail must be written on
-                log.error("the audit trail could not be written", error=whereabouts(error))
-            turn += 1
-            await asyncio.sleep(_TURN)
+        await take_turns(self.turn, lambda error: log.error("the audit trail could not be written", error=error))
 
     async def turn(self, turn: int) -> None:
         """What is due in one turn.
@@ -130,7 +119,7 @@ class AuditTrail:
         self._tell(note.entry if isinstance(note, FirstRead) else note)
 
     def _tell(self, entry: Entry) -> None:
-        self._stream.put(audit_event(entry, self._now()))
+        self._stream.put(audit_event(entry, datetime.fromtimestamp(self._wall(), UTC)))
 
     async def _write(self) -> None:
         while self._waiting:

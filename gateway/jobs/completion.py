@@ -33,7 +33,10 @@ log = structlog.get_logger()
 
 
 class Completion:
-    """Takes what status answers say, of clients' own polls and of the watcher's. `state` gives the one in force."""
+    """Takes what status answers say, of clients' own polls and of the watcher's. `state` gives the one in force.
+
+    `wait` is the iteration's; `ended` is told when a job's end stands in the ledger.
+    """
 
     def __init__(
         self,
@@ -41,9 +44,11 @@ class Completion:
         registry: Registry,
         state: Callable[[], State],
         wait: Callable[[Callable[[], None]], None],
+        ended: Callable[[], None],
     ) -> None:
         self._admission = admission
         self._wait = wait
+        self._ended = ended
         self.checkpoints = Checkpoints(
             admission.ledger, admission.wall, lambda: state().settings.jobs.result_ttl, admission.work
         )
@@ -56,7 +61,6 @@ class Completion:
         """How many answers could not be read, by why."""
         self.unknown_words = 0
         """How many answers had a status word that their shape does not know."""
-        self.on_ended: Callable[[], None] = _nothing
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was read before, and said that such a job still runs."""
@@ -201,7 +205,7 @@ class Completion:
                 job.ended(ended.expires_at)
             if ended.settled is not None:
                 self._settled(ended.settled)
-            self.on_ended()
+            self._ended()
 
     async def _tell_truth(self, job: Job, how: Ending) -> None:
         now = self._admission.wall()

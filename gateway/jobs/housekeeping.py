@@ -1,19 +1,17 @@
 """Each second: apply other replicas' changes, expire results, take over jobs of dead replicas."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.aio.periodic import take_turns
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import count
 from gateway.ledger.ledger import Ledger
 
-_TURN: Final = 1.0
 _SUCCEED: Final = 5
 _COUNT: Final = 10
 _RECALL: Final = 60
@@ -41,16 +39,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Takes a turn each second."""
-        turn = 0
-        while True:
-            try:
-                await self.turn(turn)
-            except LedgerUnavailable:
-                pass  # the ledger has told of it
-            except Exception as error:  # noqa: BLE001 -- whatever it is, jobs must be followed on
-                log.error("jobs could not be followed", error=whereabouts(error))
-            turn += 1
-            await asyncio.sleep(_TURN)
+        await take_turns(self.turn, lambda error: log.error("jobs could not be followed", error=error))
 
     async def turn(self, turn: int) -> None:
         """What is due in one turn.
@@ -58,7 +47,7 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        await self._registry.follow()
+        self._watcher.hear(await self._registry.follow())
         if turn % _SUCCEED == 0:
             await self._watcher.follow()
         if turn % _RECALL == _RECALL - 1:

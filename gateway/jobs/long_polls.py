@@ -5,7 +5,6 @@ forgotten at once; a drain lets all go on.
 """
 
 import asyncio
-from collections import Counter
 from typing import Final
 
 from gateway.aio.drive import Signal
@@ -22,9 +21,7 @@ class LongPolls:
         self._watcher = watcher
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Signal, Job] = {}
-        self._jobs: Counter[Job] = Counter()
         self._ready: list[Signal] = []
-        watcher.held = self._jobs.__len__
         self.is_draining = False
 
     def __len__(self) -> int:
@@ -42,7 +39,6 @@ class LongPolls:
         timer = self._loop.call_later(seconds, self._wake, signal)
         job.waiters[signal] = lambda: self._wake(signal)
         self._waiting[signal] = job
-        self._jobs[job] += 1
         self._watcher.hold(job)
         try:
             await signal
@@ -50,9 +46,7 @@ class LongPolls:
             timer.cancel()
             job.waiters.pop(signal, None)
             self._waiting.pop(signal, None)
-            self._jobs[job] -= 1
-            if not self._jobs[job]:
-                del self._jobs[job]
+            self._watcher.let_go(job)
         if job.is_gone:
             raise job_not_found()
 

@@ -45,7 +45,6 @@ class Registry:
         self._lately: OrderedDict[tuple[str, str], Job] = OrderedDict()
         self._jobs: WeakValueDictionary[tuple[str, str], Job] = WeakValueDictionary()
         self._heard: int | None = None
-        self.on_change: Callable[[Job, str], None] = _nothing
 
     async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
         """The job, if it is this owner's.
@@ -98,8 +97,8 @@ class Registry:
             job.how = Ending(failed=False, pages=None)
         return job
 
-    async def follow(self) -> None:
-        """Hears what happened to jobs elsewhere.
+    async def follow(self) -> list[tuple[Job, str]]:
+        """Hears what happened to jobs elsewhere: those known here, each with who follows it now.
 
         Raises:
             LedgerUnavailable: it is not known whether anything did.
@@ -107,14 +106,16 @@ class Registry:
         now = int(self._wall() * 1000)
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
+        changed: list[tuple[Job, str]] = []
         while True:
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
-            self._hear(rows)
+            changed += self._learn_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MOST_HEARD:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
         self._heard = min(heard, now)  # another replica's clock may be ahead, by hours
+        return changed
 
     def _remember(self, job: Job) -> None:
         self._lately[job.key] = job
@@ -122,12 +123,9 @@ class Registry:
         while len(self._lately) > self._most:
             self._lately.popitem(last=False)
 
-    def _hear(self, rows: Iterable[Row[Any]]) -> None:
-        for row in rows:
-            if (row.upstream, row.request_id) in self._jobs:
-                job = self.learn(row)
-                if job is not None:
-                    self.on_change(job, row.watcher)
+    def _learn_all(self, rows: Iterable[Row[Any]]) -> list[tuple[Job, str]]:
+        known = [row for row in rows if (row.upstream, row.request_id) in self._jobs]
+        return [(job, row.watcher) for row in known if (job := self.learn(row)) is not None]
 
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
         try:
@@ -152,7 +150,3 @@ def _is_of(job: Job, row: Row[Any]) -> bool:
 def _ledger_away() -> Refused:
     detail = "Whose this job is can't be looked up at the moment; try again."
     return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER))
-
-
-def _nothing(_job: Job, _watcher: str) -> None:
-    """Nobody wants to know."""

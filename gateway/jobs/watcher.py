@@ -9,13 +9,14 @@ another, as the ledger has it; what a dead one followed is taken over.
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final
 
 import structlog
 from sqlalchemy import Row
 
+from gateway.admission.admission import Admission
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.completion import Completion, StatusWatch
@@ -23,8 +24,8 @@ from gateway.jobs.job import Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
-from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
+from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import Ending
 from gateway.upstream.response_head import ResponseHead
@@ -37,30 +38,25 @@ log = structlog.get_logger()
 
 
 class Watcher:
-    """Follows the jobs of this process, whose name in the ledger is `me`; `state` gives the State in force.
-
-    `clock` is the loop's, `wall` is in seconds since the epoch.
-    """
+    """Follows the jobs of this process, whose name in the ledger is `me`; `state` gives the State in force."""
 
     def __init__(
         self,
-        me: str,
-        ledger: Ledger,
+        admission: Admission,
         registry: Registry,
         completion: Completion,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
-        clock: Callable[[], float],
-        wall: Callable[[], float],
+        times: Times,
     ) -> None:
-        self.me = me
-        self._ledger = ledger
+        self.me = admission.me
+        self._ledger = admission.ledger
         self._registry = registry
         self._completion = completion
         self._upstream_client = upstream_client
         self._state = state
-        self._clock = clock
-        self._wall = wall
+        self._clock = times.monotonic
+        self._wall = times.wall
         self._due: list[tuple[float, int, Job]] = []
         self._tickets = count()
         self._loop = asyncio.get_running_loop()
@@ -68,9 +64,8 @@ class Watcher:
         self._is_closed = False
         self._asking: Counter[str] = Counter()
         self._late: dict[str, deque[tuple[float, int, Job]]] = {}
-        self.held: Callable[[], int] = _none
+        self._held: Counter[Job] = Counter()
         self.asked = 0
-        registry.on_change = self._changed
 
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
@@ -94,13 +89,26 @@ class Watcher:
             self._put_unless_asked(job, self._clock() + self._interval(job, 0))
 
     def hold(self, job: Job) -> None:
-        """Asks about a job now, and often from now on, since a client waits for it here."""
+        """Asks about a job now, and often from now on, since a client waits for it here, until it is let go."""
+        self._held[job] += 1
         if not job.is_followed:
             job.is_followed = True
             self._completion.work(self._adopt(job))
         elif len(job.waiters) > 1:
             return  # it is asked about often
         self._put_unless_asked(job, self._clock())
+
+    def let_go(self, job: Job) -> None:
+        """One client waits no more."""
+        self._held[job] -= 1
+        if not self._held[job]:
+            del self._held[job]
+
+    def hear(self, changes: Iterable[tuple[Job, str]]) -> None:
+        """Others took jobs, or ended them; clients that wait here keep theirs here."""
+        for job, watcher in changes:
+            if watcher != self.me and not job.waiters:
+                job.is_followed = False
 
     def turn(self) -> None:
         """Asks about all that is due, as far as the bound on questions at once allows."""
@@ -251,13 +259,8 @@ class Watcher:
 
     def _interval(self, job: Job, age: float) -> float:
         is_held = bool(job.waiters)
-        seconds = interval(age, held=is_held, followed=self.held() if is_held else len(self._due))
+        seconds = interval(age, held=is_held, followed=len(self._held) if is_held else len(self._due))
         return max(seconds, after_unread(job.unread, held=is_held))
-
-    def _changed(self, job: Job, watcher: str) -> None:
-        """Another replica has taken the job, or it was ended there; clients that wait here keep it here."""
-        if watcher != self.me and not job.waiters:
-            job.is_followed = False
 
     async def _adopt(self, job: Job) -> None:
         try:
@@ -269,7 +272,3 @@ class Watcher:
 def _let_go(job: Job, answer: tuple[ResponseHead, bytes]) -> None:
     if job.answer is answer:
         job.answer = None
-
-
-def _none() -> int:
-    return 0

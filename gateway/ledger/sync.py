@@ -5,7 +5,6 @@ down when secrets were last used, writes to see whether writing works, reclaims 
 how accounts stand, for the metrics.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,8 @@ from typing import Final, NamedTuple
 import structlog
 from sqlalchemy import Connection, update
 
-from gateway.errors import LedgerUnavailable, whereabouts
+from gateway.aio.periodic import take_turns
+from gateway.errors import LedgerUnavailable
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Settled, expire, overdue
@@ -22,8 +22,8 @@ from gateway.ledger.schema import counters
 from gateway.ledger.usage import standings
 from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
+from gateway.model.times import Times
 
-_TURN: Final = 1.0
 _BEAT: Final = 5
 _USES: Final = 10
 _STANDINGS: Final = 10
@@ -39,28 +39,30 @@ class _Changes(NamedTuple):
     is_all: bool
 
 
+class Listeners(NamedTuple):
+    """Who is told what was found: keys that changed, what was reclaimed, how accounts stand."""
+
+    changed: Callable[[list[KeyRecord]], None]
+    settled: Callable[[Settled], None]
+    stand: Callable[[dict[str, AccountCounts]], None]
+
+
 class LedgerSync:
-    """Runs until it is cancelled. `wall` is in seconds since the epoch, `monotonic` is the clock of `uses`."""
+    """Runs until it is cancelled. `uses` are by the monotonic clock; `renew` holds on to what this process holds."""
 
     def __init__(
         self,
         ledger: Ledger,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
+        times: Times,
         uses: dict[tuple[str, int], float],
-        *,
-        changed: Callable[[list[KeyRecord]], None],
-        settled: Callable[[Settled], None],
-        stand: Callable[[dict[str, AccountCounts]], None],
+        listeners: Listeners,
         renew: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
-        self._wall = wall
-        self._monotonic = monotonic
+        self._wall = times.wall
+        self._monotonic = times.monotonic
         self._uses = uses
-        self._changed = changed
-        self._settled = settled
-        self._stand = stand
+        self._listeners = listeners
         self._renew = renew
         self._noted: set[tuple[str, int]] = set()
         self._known: dict[str, KeyRecord] = {}
@@ -69,16 +71,7 @@ class LedgerSync:
 
     async def run(self) -> None:
         """Takes a turn each second."""
-        turn = 0
-        while True:
-            try:
-                await self.turn(turn)
-            except LedgerUnavailable:
-                pass  # the ledger has told of it
-            except Exception as error:  # noqa: BLE001 -- whatever it is, keys must be followed on
-                log.error("the ledger could not be followed", error=whereabouts(error))
-            turn += 1
-            await asyncio.sleep(_TURN)
+        await take_turns(self.turn, lambda error: log.error("the ledger could not be followed", error=error))
 
     async def turn(self, turn: int) -> None:
         """What is due in one turn.
@@ -98,7 +91,7 @@ class LedgerSync:
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
         if turn % _STANDINGS == 0:
-            self._stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MOST_ACCOUNTS)))
+            self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MOST_ACCOUNTS)))
 
     async def follow(self) -> None:
         """Takes over what has changed of the keys.
@@ -111,7 +104,7 @@ class LedgerSync:
         self._known |= {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
         if found.records or gone:
-            self._changed([*found.records, *gone])
+            self._listeners.changed([*found.records, *gone])
 
     async def note_uses(self) -> None:
         """Writes down when secrets were last used.
@@ -148,7 +141,7 @@ class LedgerSync:
         for account, reservation in await self._ledger.read(lambda c: overdue(c, self._wall())):
             settled = await self._ledger.write(partial(_expire, account, reservation, self._wall()))
             if settled is not None:
-                self._settled(settled)
+                self._listeners.settled(settled)
 
 
 def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:

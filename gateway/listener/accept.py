@@ -221,7 +221,7 @@ class Acceptor:
     ) -> None:
         """Lets TLS begin, and end within its time."""
         home = household(connection.peer.ip)
-        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=home)
+        tls = TlsTransport(context, connection, self._buffers, self._iteration, of=home)
         try:
             await self._loop.connect_accepted_socket(lambda: tls, accepted)
             await self._opened(tls, ends)

@@ -90,6 +90,7 @@ class ClientConnection(asyncio.Protocol):
         "_loop",
         "_more_body",
         "_my_turn",
+        "_on_writable",
         "_owner",
         "_reader",
         "_serve",
@@ -107,7 +108,6 @@ class ClientConnection(asyncio.Protocol):
         "is_gone",
         "is_last",
         "is_revoked",
-        "on_writable",
         "peer",
         "peer_ip",
         "request_count",
@@ -133,7 +133,6 @@ class ClientConnection(asyncio.Protocol):
         self.transport: TlsTransport | None = None
         self.writing_paused = False
         self.writable = Signal()
-        self.on_writable: Callable[[], None] | None = None
         self.ends_at = FOREVER
         self._live = live
         self._serve = serve
@@ -150,6 +149,7 @@ class ClientConnection(asyncio.Protocol):
         self._more_body = Signal()
         self._my_turn = Signal()
         self._upload: StreamReader | None = None  # the body whose clocks run
+        self._on_writable: Callable[[], None] | None = None
         self._written = 0
         self._is_paused = False  # nothing is read from the socket
         self._is_deaf = False  # to any further request
@@ -178,6 +178,10 @@ class ClientConnection(asyncio.Protocol):
             self.watch_reader()
             await self.writable
         self.expect_nothing()
+
+    def tell_writable(self, tell: Callable[[], None] | None) -> None:
+        """Calls this whenever the client takes more again, instead of resuming `writable`; until the next call."""
+        self._on_writable = tell
 
     async def taken(self) -> None:
         """Waits until the client took all that was written, at its least rate.
@@ -354,7 +358,7 @@ class ClientConnection(asyncio.Protocol):
         self.is_gone = True
         self.transport = None
         self._reader.clear()
-        self.on_writable = None
+        self._on_writable = None
         if self._drive is None:
             self._tell_end()
         elif not self.finishes_alone:
@@ -367,8 +371,8 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Called when it takes more."""
         self.writing_paused = False
-        if self.on_writable is not None:
-            self.on_writable()
+        if self._on_writable is not None:
+            self._on_writable()
         elif self.writable.is_awaited:
             self.writable.set()
 

@@ -30,14 +30,14 @@ class Connections:
         self,
         live: Live,
         serve: Serve,
-        pace: DeadlineSweep,
+        sweep: DeadlineSweep,
         wall: Callable[[], float],
         iteration: Iteration,
         client_ca: str | None = None,
     ) -> None:
         self._live = live
         self._serve = serve
-        self._pace = pace
+        self._sweep = sweep
         self._wall = wall
         self._iteration = iteration
         self._client_ca = client_ca
@@ -49,7 +49,7 @@ class Connections:
 
         def ended(connection: ClientConnection) -> None:
             self._open.discard(connection)
-            self._pace.remove(connection)
+            self._sweep.remove(connection)
             acceptor.ended(connection)
 
         owner = Owner(self._started, ended)
@@ -74,7 +74,7 @@ class Connections:
 
     def _started(self, connection: ClientConnection) -> None:
         self._open.add(connection)
-        self._pace.add(connection)
+        self._sweep.add(connection)
         if connection.client_ca is not None:
             _note_certificate(connection)
             self._end_with_certificate(connection)

@@ -6,18 +6,17 @@ way ended in an error.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple, Protocol
-
-from aiohttp.streams import StreamReader
+from typing import Final, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
-from gateway.model.request import Delivery, Permit, Trace
+from gateway.model.request import Permit
 from gateway.model.routes import Kind
+from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.streaming import Collected, Download, ResponseWatch
-from gateway.proxy.upload import Inspection, Upload
+from gateway.proxy.upload import Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.heads import BodyFraming, client_head, led_to_us, upstream_head
@@ -29,41 +28,6 @@ _FIRST_NOT_GOOD: Final = 300
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class Submit(Inspection, Protocol):
-    """What is asked on the way of a submit: by its body, and by its answer."""
-
-    @property
-    def lines(self) -> tuple[bytes, ...]:
-        """Header lines for the client."""
-
-    @property
-    def is_released(self) -> bool:
-        """Whether the end of the body went upstream."""
-
-    def refused(self) -> None:
-        """Called when the upstream refused the job (status 300 or more)."""
-
-    async def answered(self, content: bytes, check_url: str | None) -> None:
-        """Takes a 2xx answer, and where its client will ask, before it sees it. Raises Refused and UpstreamFailed."""
-
-
-class Forwarding(NamedTuple):
-    """One request to carry: who waits for it, what may be sent where, and the record of how it went.
-
-    `submit` belongs to requests that start jobs, `job` to those that are of one; `inspection` looks into the body of
-    those that name their job there.
-    """
-
-    client: ClientConnection
-    body: StreamReader
-    prepared: PreparedRequest
-    trace: Trace
-    delivery: Delivery
-    submit: Submit | None = None
-    job: Job | None = None
-    inspection: Inspection | None = None
 
 
 class Onlooker(Protocol):
@@ -157,9 +121,7 @@ class Forwarder:
     ) -> tuple[UpstreamConnection, Upload]:
         """Sends the request and waits for its answer's head; some of the body may not be sent by then."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        inspection = order.submit or order.inspection
-        ready = partial(self.look_again, order)
-        upload = Upload(client, order.body, prepared, upstream, delivery, inspection, ready)
+        upload = Upload(order, upstream, partial(self.look_again, order))
         try:
             delivery.started = delivery.started or self._clock()
             self.look_again(order)  # a connection may have taken seconds to come

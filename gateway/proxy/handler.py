@@ -48,7 +48,8 @@ from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
-from gateway.proxy.forwarder import Again, Forwarder, Forwarding
+from gateway.proxy.forwarder import Again, Forwarder
+from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.job_access import JobAccess, is_read, is_seen, may_share, shape_of
 from gateway.proxy.job_in_body import NamesNone
 from gateway.proxy.request_body import whole_body

@@ -16,7 +16,7 @@ from gateway.ledger.jobs import NewJob
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
-from gateway.proxy.forwarder import Forwarding
+from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.job_in_body import NamedInBody
 from gateway.upstream.job_api import Ending, JobShape
 

@@ -75,14 +75,14 @@ class Download:
         """
         client, upstream = self._client, self._upstream
         client.send(head)
-        client.on_writable = self._client_writable
+        client.tell_writable(self._client_writable)
         self.set_clocks()
         try:
             upstream.flow(self)
             if not upstream.is_answered and upstream.failure is None:
                 await upstream.finished
         finally:
-            client.on_writable = None
+            client.tell_writable(None)
             client.expect_nothing()
         if upstream.failure is not None:
             raise upstream.failure

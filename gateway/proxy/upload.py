@@ -8,30 +8,12 @@ while the answer is held back, for only the inspection knows whether its end may
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
-
-from aiohttp.streams import StreamReader
 
 from gateway.aio.drive import Drive
-from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamTimeout
-from gateway.listener.connection import ClientConnection
-from gateway.model.request import Delivery
 from gateway.policy.routes import body_too_large
+from gateway.proxy.forwarding import Forwarding, Inspection
 from gateway.upstream.connection import UpstreamConnection
-
-
-class Inspection(Protocol):
-    """Looks into a submit's body as it passes, and holds its end back until the job may start."""
-
-    async def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; gives what may go upstream now. Raises Refused."""
-
-    async def release(self) -> bytes:
-        """Called behind the last byte; gives what was held back, once the job may start. Raises Refused."""
-
-    def released(self) -> None:
-        """Called right before that is sent."""
 
 
 class _NoMoreWanted(Exception):
@@ -39,7 +21,7 @@ class _NoMoreWanted(Exception):
 
 
 class Upload:
-    """Sends one body. What `inspection` takes out or holds back is framed anew, by the connection.
+    """Sends one body. What an inspection takes out or holds back is framed anew, by the connection.
 
     `ready` is called right before the end is released, and may refuse it.
     """
@@ -56,22 +38,13 @@ class Upload:
         "_upstream",
     )
 
-    def __init__(
-        self,
-        client: ClientConnection,
-        body: StreamReader,
-        prepared: PreparedRequest,
-        upstream: UpstreamConnection,
-        delivery: Delivery,
-        inspection: Inspection | None = None,
-        ready: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._client = client
-        self._body = body
-        self._prepared = prepared
+    def __init__(self, order: Forwarding, upstream: UpstreamConnection, ready: Callable[[], None]) -> None:
+        self._client = order.client
+        self._body = order.body
+        self._prepared = order.prepared
         self._upstream = upstream
-        self._delivery = delivery
-        self._inspection = inspection
+        self._delivery = order.delivery
+        self._inspection = order.submit or order.inspection
         self._ready = ready
         self._drive: Drive | None = None
         self._start: asyncio.Handle | None = None
@@ -85,14 +58,14 @@ class Upload:
             UpstreamTimeout: the upstream took no more of it.
         """
         client = self._client
-        self._upstream.on_early = self._on_early
+        self._upstream.tell_early(self._on_early)
         try:
             client.expect_body(self._prepared.fields.content_length)
             if self._prepared.fields.expects_continue:
                 client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self._send(lambda: self._inspection is None and self._upstream.head is not None, self._expect_room)
         finally:
-            self._upstream.on_early = None
+            self._upstream.tell_early(None)
 
     def go_on(self, watch_answer: Callable[[], None], on_fault: Callable[[BaseException], None]) -> None:
         """Sends the rest beside the answer, from the next turn of the loop on, until `stop`.
@@ -116,12 +89,12 @@ class Upload:
             self._drive = Drive(send(), ended)
             self._drive.step()
 
-        self._upstream.on_early = self._stop_if_over
+        self._upstream.tell_early(self._stop_if_over)
         self._start = asyncio.get_running_loop().call_soon(start)
 
     def stop(self) -> None:
         """Ends what `go_on` began: the answer is over."""
-        self._upstream.on_early = None
+        self._upstream.tell_early(None)
         if self._start is not None:
             self._start.cancel()
             self._start = None

@@ -55,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_iteration",
         "_kernel",
         "_of",
+        "_on_early",
         "_on_lost",
         "_reader",
         "_reading_paused",
@@ -67,7 +68,6 @@ class UpstreamConnection(asyncio.Protocol):
         "finished",
         "held",
         "idle_since",
-        "on_early",
         "reused",
         "transport",
         "writable",
@@ -85,7 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = Signal()
         self.finished = Signal()
         self.failure: UpstreamFailed | None = None
-        self.on_early: Callable[[], None] | None = None
+        self._on_early: Callable[[], None] | None = None
         self.held: list[bytes] = []
         self._held_bytes = 0
         self._on_lost = on_lost
@@ -127,7 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.failure = None
         self.answered.clear()
         self.finished.clear()
-        self.on_early = None
+        self._on_early = None
         self.held = []
         self._held_bytes = 0
         self._sink = None
@@ -135,6 +135,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader.begin(bodiless=bodiless)
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
+
+    def tell_early(self, tell: Callable[[], None] | None) -> None:
+        """Calls this when the answer begins, ends or fails while the body is still sent; until the next call."""
+        self._on_early = tell
 
     def send(self, data: bytes) -> None:
         """Sends the next bytes of the body, or drops them when no more of it is wanted (`wants_body`)."""
@@ -393,8 +397,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._end_answer()
         if is_new:
             self._announce()
-        if self.on_early is not None and (is_new or reader.is_whole):
-            self.on_early()
+        if self._on_early is not None and (is_new or reader.is_whole):
+            self._on_early()
 
     def _end_answer(self) -> None:
         """The answer is whole. What follows it, and a request that is not, end the connection."""
@@ -428,8 +432,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.finished.set()
         else:
             self._announce()
-        if self.on_early is not None:
-            self.on_early()
+        if self._on_early is not None:
+            self._on_early()
 
     def _announce(self) -> None:
         self._is_announced = True
@@ -437,7 +441,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _let_go(self) -> None:
         self._sink = None
-        self.on_early = None
+        self._on_early = None
         self.held = []
 
     def _cut(self) -> None:

@@ -88,7 +88,7 @@ class Pool:
 
     async def _open_tls(self, context: ssl.SSLContext, of: Hashable) -> UpstreamConnection:
         connection, host = self._make(), self.target.host
-        tls = TlsTransport(context, connection, self._buffers, self._loop, self._iteration, of=of, server=host)
+        tls = TlsTransport(context, connection, self._buffers, self._iteration, of=of, server=host)
         try:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
             await tls.opened

@@ -46,10 +46,7 @@ class Room:
         self.now = NOON
         self.told = Told()
         self.refusals = Refusals()
-        self.trail = AuditTrail(
-            ledger, lambda: self.settings, self.refusals, self.told,
-            lambda: datetime.fromtimestamp(self.now, UTC), lambda: self.now, most,
-        )  # fmt: skip
+        self.trail = AuditTrail(ledger, lambda: self.settings, self.refusals, self.told, lambda: self.now, most)
 
     async def entries(self) -> list[Entry]:
         return [found.entry for found in await self.ledger.read(recorded)]

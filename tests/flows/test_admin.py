@@ -371,7 +371,7 @@ async def test_connections_are_bounded(start: Start, monkeypatch: pytest.MonkeyP
             await third.is_closed()
         assert turned_away(gateway, "too_many") == 1
         await first.close()
-        await eventually(lambda: gateway.gateway.admin.connections == 1)
+        await eventually(lambda: gateway.gateway.listeners.admin.connections == 1)
         async with connected(gateway, "127.0.0.3") as fourth:
             assert (await fourth.ask(get("/metrics"))).status == 200
 
@@ -388,7 +388,7 @@ async def test_an_address_has_a_share_and_leaves_the_probes_theirs(
         strangers = [await stack.enter_async_context(connected(gateway, "127.0.0.2")) for _ in range(6)]
         await asyncio.gather(*(stranger.is_closed() for stranger in strangers[4:]))
         assert turned_away(gateway, "too_many_of_address") == 2
-        assert gateway.gateway.admin.connections == 4
+        assert gateway.gateway.listeners.admin.connections == 4
         probe = await Client.connect(gateway.admin_port, gateway.tls if tls else None)
         assert (await probe.ask(get("/livez"))).status == 200
         await probe.is_closed()

@@ -406,7 +406,7 @@ async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_its_j
     client.send(upload(len(body) if counted else None, sort=sort) + (body if counted else chunks(body)))
     await backend.got(1)
     client.abort()
-    await eventually(lambda: all(connection.is_gone for connection in gateway.gateway._connections.all()))
+    await eventually(lambda: all(connection.is_gone for connection in gateway.gateway.listeners.connections.all()))
     assert gateway.requests == []
     assert not backend.connections[0].ended
     assert gateway.metric("gateway_requests_in_flight") == 1

@@ -39,7 +39,7 @@ async def test_when_files_run_out_accepting_rests_and_goes_on(
     gateway: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EMFILE, as the kernel would say it: the loop must not spin on a socket it can't accept from."""
-    acceptor: Acceptor = gateway.gateway._acceptor
+    acceptor: Acceptor = gateway.gateway.listeners.public
     real = acceptor._listening
     fails = 1
 
@@ -67,7 +67,7 @@ async def test_when_files_run_out_accepting_rests_and_goes_on(
 
 
 async def test_a_client_that_hung_up_while_it_waited_is_no_reason_to_rest(gateway: Running) -> None:
-    acceptor: Acceptor = gateway.gateway._acceptor
+    acceptor: Acceptor = gateway.gateway.listeners.public
     acceptor._accept_failed(OSError(errno.ECONNABORTED, "gone"))
     assert not acceptor.refused.total()
     assert (await gateway.ask(request())).status == 200

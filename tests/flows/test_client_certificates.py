@@ -85,7 +85,7 @@ def bearing(certificates: Path) -> Bearing:
 
 
 def connections(gateway: Running) -> list[ClientConnection]:
-    return gateway.gateway._connections.all()
+    return gateway.gateway.listeners.connections.all()
 
 
 async def certificate_seen(gateway: Running, context: ssl.SSLContext) -> ClientCertificate | None:
@@ -105,7 +105,7 @@ async def until(is_true: Callable[[], bool]) -> None:
 
 
 async def no_connections(gateway: Running) -> None:
-    await until(lambda: not gateway.gateway._acceptor.connections)
+    await until(lambda: not gateway.gateway.listeners.public.connections)
 
 
 async def is_refused(gateway: Running, context: ssl.SSLContext) -> None:

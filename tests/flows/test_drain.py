@@ -100,7 +100,7 @@ async def test_an_upload_under_way_finishes(sort: Upload, waits_for: str, start:
         client.send(rest)
         await backend.got(1)
     async with draining(gateway) as drain:
-        await eventually(lambda: gateway.gateway._acceptor.is_stopped)
+        await eventually(lambda: gateway.gateway.listeners.public.is_stopped)
         assert not drain.done()
         if waits_for == "body":
             client.send(rest)
@@ -128,7 +128,9 @@ async def test_a_released_submit_whose_client_left_finishes(start: Start, backen
     await backend.got(1)
     client.abort()
     async with draining(gateway) as drain:
-        await eventually(lambda: all(connection.is_gone for connection in gateway.gateway._connections.all()))
+        await eventually(
+            lambda: all(connection.is_gone for connection in gateway.gateway.listeners.connections.all())
+        )
         assert not drain.done()
         answers.set()
         (event,) = await gateway.finished(1)

@@ -121,7 +121,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """A clock that tests move; whatever is done each second is done more often."""
     made = Wall()
     monkeypatch.setattr(build, "time", made)
-    monkeypatch.setattr("gateway.jobs.housekeeping._TURN", 0.05)
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.05)
     return made
 
 
@@ -726,7 +726,7 @@ async def test_a_submit_whose_client_left_is_settled(
     client.send(submit(form(pdf(5))))
     await backend.got(1)
     client.abort()
-    await eventually(lambda: all(connection.is_gone for connection in gateway.gateway._connections.all()))
+    await eventually(lambda: all(connection.is_gone for connection in gateway.gateway.listeners.connections.all()))
     answers.set()
     backend.script = container
     container.results["job-1"] = complete(4)

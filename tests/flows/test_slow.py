@@ -83,7 +83,7 @@ async def test_a_connection_that_is_busy_then_ends_behind_its_present_answer(sta
     body = b"x" * 300_000  # past the parser
     client.send(request("POST", PLAIN, f"Content-Length: {len(body)}") + body[:100_000])
     await backend.connected()
-    (connection,) = gateway.gateway._connections.all()
+    (connection,) = gateway.gateway.listeners.connections.all()
     connection.ends_at = 0.0
     await eventually(lambda: connection.is_revoked)
     client.send(body[100_000:])
@@ -278,7 +278,7 @@ async def test_a_handshake_that_never_comes_is_ended(start: Start) -> None:
 
 
 def turned_away(gateway: Running) -> dict[str, int]:
-    return {why: count for why, count in gateway.gateway._acceptor.refused.items() if count}
+    return {why: count for why, count in gateway.gateway.listeners.public.refused.items() if count}
 
 
 async def test_connections_that_end_without_a_byte_are_silent_and_no_failed_handshakes(gateway: Running) -> None:
@@ -372,8 +372,8 @@ async def test_one_that_pipelines_leaves_the_others_their_turn(gateway: Running)
 async def test_a_connection_says_how_it_stands(gateway: Running, backend: Backend) -> None:
     backend.script = silent
     client = await gateway.connect()
-    await eventually(lambda: bool(gateway.gateway._connections.all()))
-    (connection,) = gateway.gateway._connections.all()
+    await eventually(lambda: bool(gateway.gateway.listeners.connections.all()))
+    (connection,) = gateway.gateway.listeners.connections.all()
     seen = [repr(connection)]
     for sent, stage in (
         (b"POST " + PLAIN.encode(), "head"),
@@ -394,7 +394,7 @@ async def test_a_connection_says_how_it_stands(gateway: Running, backend: Backen
 async def test_small_answers_are_not_held_back(gateway: Running) -> None:
     async with await gateway.connect() as client:
         assert (await client.ask(request())).status == 200
-        (connection,) = gateway.gateway._connections.all()
+        (connection,) = gateway.gateway.listeners.connections.all()
         assert connection.transport is not None
         ours = connection.transport.get_extra_info("socket")
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

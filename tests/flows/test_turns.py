@@ -195,7 +195,7 @@ async def test_records_of_one_byte_take_their_turns(sort: Upload, gateway: Runni
 
 
 def connections(gateway: Running) -> list[ClientConnection]:
-    return gateway.gateway._connections.all()
+    return gateway.gateway.listeners.connections.all()
 
 
 async def until(is_true: Callable[[], bool]) -> None:
@@ -207,7 +207,7 @@ async def until(is_true: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def busy(gateway: Running) -> AsyncIterator[None]:
     """Lets the loop have no time for anybody, until the end of this."""
-    of_all: Iteration = gateway.gateway._acceptor._iteration
+    of_all: Iteration = gateway.gateway.listeners.public._iteration
     await until(lambda: not of_all._is_scheduled)
     with (
         patch.object(Iteration, "is_over", property(lambda _: True)),
@@ -241,8 +241,8 @@ async def test_who_breaks_off_while_nothing_is_read_is_noticed(gateway: Running)
         await until(lambda: connection._waits_for_us)
         client.abort()
         await until(lambda: "closed" in repr(connection.transport))  # the sweep asks the kernel
-        assert gateway.gateway._acceptor.connections == 1  # its end waits: many may break off at once
-    await until(lambda: not gateway.gateway._acceptor.connections)
+        assert gateway.gateway.listeners.public.connections == 1  # its end waits: many may break off at once
+    await until(lambda: not gateway.gateway.listeners.public.connections)
 
 
 async def test_who_sends_ahead_and_leaves_is_noticed_before_the_answer(gateway: Running, backend: Backend) -> None:
@@ -254,7 +254,7 @@ async def test_who_sends_ahead_and_leaves_is_noticed_before_the_answer(gateway: 
     client.send(request() * 1500)  # no more than the kernel takes for us: else its end is not sent either
     await until(lambda: connection._is_paused)
     client.abort()
-    await until(lambda: not gateway.gateway._acceptor.connections)
+    await until(lambda: not gateway.gateway.listeners.public.connections)
     (event,) = await gateway.finished(1)
     assert event["reason"] == "client_gone"
 

@@ -66,17 +66,15 @@ async def says(room: Room, job: Job, /, **members: Any) -> StatusWatch:
 async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: tuple[int, int, int]) -> None:
     job = await room.took()
     woken: list[float | None] = []
-    told: list[str] = []
     job.waiters["somebody"] = lambda: woken.append(job.expires_at)
-    room.completion.on_ended = lambda: told.append("ended")
     assert (await says(room, job, **answer)).is_final
     assert await room.used() == used
     assert room.told.settled == [(OWNER, used[0], used[1])]
     assert woken == [room.wall() + 3600]
-    assert told == ["ended"]
+    assert room.ended == 1
     writes = room.faulty.writes
     assert (await says(room, job, **answer)).is_final
-    assert (room.faulty.writes, told) == (writes, ["ended"])  # there is nothing left to learn
+    assert (room.faulty.writes, room.ended) == (writes, 1)  # there is nothing left to learn
 
 
 @pytest.mark.parametrize(
@@ -437,10 +435,8 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
 async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
     job = await room.took()
     await room.engine.write(lambda c: settle(c, *job.key, 3, room.wall(), failed=False))
-    told: list[str] = []
-    room.completion.on_ended = lambda: told.append("ended")
     assert (await says(room, job, status="complete", page_count=4)).is_final
-    assert (job.is_running, told, room.told.settled) == (False, ["ended"], [])
+    assert (job.is_running, room.ended, room.told.settled) == (False, 1, [])
     assert await room.used() == (3, 7, 0)
 
 

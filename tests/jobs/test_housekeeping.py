@@ -5,7 +5,6 @@ import asyncio
 import pytest
 import structlog
 
-import gateway.jobs.housekeeping
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.ledger.schema import JobState
 from tests.jobs.conftest import MakeRoom
@@ -55,7 +54,7 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
 
 
 async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.jobs.housekeeping, "_TURN", 0.001)
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
     turns = 0
     turn = room.housekeeping.turn
 
@@ -77,5 +76,5 @@ async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytes
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     (failure,) = [event for event in logs if event["event"] == "jobs could not be followed"]
-    assert failure["error"].startswith("ValueError at gateway/jobs/housekeeping.py:")
+    assert failure["error"].startswith("ValueError at gateway/aio/periodic.py:")
     assert "canary" not in str(logs)

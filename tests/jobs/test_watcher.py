@@ -395,14 +395,14 @@ async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, 
 async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, container: Container) -> None:
     here, there = make_room(me="here"), make_room(me="there")
     job = await here.took()
-    await here.registry.follow()
+    await here.hear()
     await here.turn(1.0)
     other = await there.registry.owned("default", "job", OWNER)
     held = there.hold(other)
     await there.turn()
     assert (await there.row()).watcher == "there"
     assert there.watcher.asked == 1
-    await here.registry.follow()
+    await here.hear()
     assert not job.is_followed
     assert here.registry.get(job.key) is job
     assert await is_quiet_about(here, container)()
@@ -410,17 +410,17 @@ async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, contai
     container.says["job"] = ended()
     await there.turn()
     assert held.is_over
-    await here.registry.follow()
+    await here.hear()
     assert (job.is_running, job.expires_at) == (False, other.expires_at)
 
 
 async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, container: Container) -> None:
     room = make_room()
     job = await room.took()
-    await room.registry.follow()
+    await room.hear()
     held = room.hold(job)
     await room.engine.write(lambda c: adopt(c, job.key, "other", room.wall()))
-    await room.registry.follow()
+    await room.hear()
     assert job.is_followed
     container.says["job"] = ended()
     await room.turn(0.1)
@@ -490,13 +490,13 @@ async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
 ) -> None:
     away, heir = make_room(me="away"), make_room(me="heir")
     await away.watcher.follow()
-    await away.registry.follow()
+    await away.hear()
     job = await away.took()
     heir.seconds += 31.0
     away.seconds += 31.0
     await heir.watcher.follow()
     await away.watcher.follow()
-    await away.registry.follow()
+    await away.hear()
     assert not job.is_followed
     assert await is_quiet_about(away, container)()
     await heir.turn(1.0)

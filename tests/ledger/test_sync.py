@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-import gateway.ledger.sync
 from gateway.auth.keyring import Keyring
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, create, one_key, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, admit, reserve
-from gateway.ledger.sync import LedgerSync
+from gateway.ledger.sync import LedgerSync, Listeners
 from gateway.limits.quotas import AccountCounts
 from gateway.model.caller import Profile
 from gateway.model.keys import KeyRecord
+from gateway.model.times import Times
 from tests.support.ledgers import NOON, Faulty, assert_sound, beats, make_claim, make_profile, open_engine
 from tests.support.waiting import eventually
 
@@ -38,13 +38,10 @@ class Kept:
         self.standings: list[dict[str, AccountCounts]] = []
         self.sync = LedgerSync(
             self.ledger,
-            lambda: self.now,
-            lambda: self.now - NOON,
+            Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            changed=self._changed,
-            settled=self.settled.append,
-            stand=self.standings.append,
-            renew=self._renewed,
+            Listeners(self._changed, self.settled.append, self.standings.append),
+            self._renewed,
         )
         self.renewals = 0
 
@@ -152,19 +149,13 @@ async def test_a_use_that_comes_while_others_are_noted_is_not_forgotten(kept: Ke
 
 
 async def test_it_goes_on_whatever_happens(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.ledger.sync, "_TURN", 0.0)
-    failures = [LedgerUnavailable("away"), KeyError("ours")]
-    turns: list[int] = []
-
-    async def turn(number: int) -> None:
-        turns.append(number)
-        if failures:
-            raise failures.pop(0)
-
-    monkeypatch.setattr(kept.sync, "turn", turn)
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.0)
+    kept.faulty.is_away = True
+    await kept.make("a")
     running = asyncio.ensure_future(kept.sync.run())
-    await eventually(lambda: len(turns) > 3)
-    assert turns[:4] == [0, 1, 2, 3]
+    await eventually(lambda: kept.ledger.problem is not None)
+    kept.faulty.is_away = False
+    await eventually(lambda: kept.changes == [["a"]])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

@@ -90,8 +90,8 @@ class Running:
     def __init__(self, gateway: Gateway, path: Path, tls: ssl.SSLContext, events: list[Event], facts: Facts) -> None:
         self.gateway = gateway
         self.path = path
-        self.port = gateway.addresses.public[1]
-        self.admin_port = gateway.addresses.admin[1]
+        self.port = gateway.listeners.addresses.public[1]
+        self.admin_port = gateway.listeners.addresses.admin[1]
         self.tls = tls
         self.events = events
         self.facts = facts
@@ -275,8 +275,8 @@ async def gateway_on(
                 yield running
             finally:
                 await running.close_clients()
-    assert gateway._acceptor.connections == 0
-    assert not gateway._connections
+    assert gateway.listeners.public.connections == 0
+    assert not gateway.listeners.connections
     assert running.metric("gateway_requests_in_flight") == 0
     assert errors == [], errors
     if not running.expects_internal_errors:

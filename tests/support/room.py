@@ -25,6 +25,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
+from gateway.model.times import Times
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from tests.support.backend import Connection, answer
@@ -136,6 +137,7 @@ class Room:
         self.faulty = Faulty(engine)
         self.ledger = Ledger(self.faulty)
         self.told = Told()
+        self.ended = 0  # jobs, as the webhooks' dispatcher is told
         self._directory = directory
         self._port = port
         self._claims = count(1)
@@ -146,22 +148,25 @@ class Room:
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
-        self.completion = Completion(self.admission, self.registry, lambda: self.state, iteration_now().wait)
+        self.completion = Completion(
+            self.admission, self.registry, lambda: self.state, iteration_now().wait, self._ended
+        )
         self.watcher = Watcher(
-            me,
-            self.ledger,
+            self.admission,
             self.registry,
             self.completion,
             self.upstream_client,
             lambda: self.state,
-            self.clock,
-            self.wall,
+            Times(self.clock, self.wall),
         )
         self.long_polls = LongPolls(self.watcher)
         self.retention = Retention(
             self.ledger, self.registry, self.upstream_client, lambda: self.state, self.wall, self.admission.work
         )
         self.housekeeping = Housekeeping(self.ledger, self.registry, self.watcher, self.retention)
+
+    def _ended(self) -> None:
+        self.ended += 1
 
     def configure(self, upstreams: dict[str, Any] | None = None, **jobs: Any) -> None:
         """Puts another configuration in force."""
@@ -210,6 +215,10 @@ class Room:
         self.seconds += seconds
         self.watcher.turn()
         await self.quiet()
+
+    async def hear(self) -> None:
+        """Hears what other replicas did, as each second."""
+        self.watcher.hear(await self.registry.follow())
 
     async def row(self, request_id: str = "job", upstream: str = "default") -> Any:
         return await self.engine.read(lambda c: find(c, upstream, request_id))

@@ -113,7 +113,6 @@ class TlsTransport(asyncio.BufferedProtocol):
         context: ssl.SSLContext,
         above: Above,
         buffers: TlsBuffers,
-        loop: asyncio.AbstractEventLoop,
         iteration: Iteration,
         *,
         of: Hashable = None,
@@ -126,7 +125,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._above = above
         self._buffers = buffers
         self._engine = TlsEngine(context, server)
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._raw: asyncio.Transport | None = None
         self._kernel: select.poll | None = None
         self._rest = b""  # of what was read, for the next turn
@@ -142,7 +141,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._is_announced = False  # to the protocol above
         self._error: Exception | None = None
         self._state = TlsState.HANDSHAKE
-        self.opened: asyncio.Future[None] = loop.create_future()
+        self.opened: asyncio.Future[None] = self._loop.create_future()
         self.waited = 0.0
         """Seconds in which what the peer sent waited for its turn: no fault of the peer's."""
 

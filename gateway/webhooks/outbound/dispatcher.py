@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -30,6 +30,7 @@ from gateway.ledger.deliveries import (
 )
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
+from gateway.model.times import Times
 from gateway.webhooks.egress.destination import Resolve, find
 from gateway.webhooks.egress.resolver import NotFound, Saturated
 from gateway.webhooks.egress.rules import Rules
@@ -62,6 +63,13 @@ class _Means:
     link: Link
 
 
+class Chance(NamedTuple):
+    """What differs from run to run: the clocks, and a number from 0 to 1."""
+
+    times: Times
+    dice: Callable[[], float]
+
+
 class Dispatcher:
     """Sends webhooks until `close`. Used on one loop.
 
@@ -69,11 +77,9 @@ class Dispatcher:
         ledger: where they are.
         settings: webhooks.out as it is now.
         resolve: tells the addresses of hosts.
-        wall: seconds since the epoch.
-        clock: seconds, monotonic.
-        dice: a number from 0 to 1, for the jitter.
         me: names this replica in the ledger: 32 characters at most, another one for each process.
-        metrics: counts.
+        iteration: of the loop, in whose turns answers are read.
+        chance: the clocks, and `dice`: a number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -81,19 +87,16 @@ class Dispatcher:
         ledger: Ledger,
         settings: Callable[[], OutboundSettings],
         resolve: Resolve,
-        *,
-        wall: Callable[[], float],
-        clock: Callable[[], float],
-        dice: Callable[[], float],
         me: str,
         iteration: Iteration,
+        chance: Chance,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._resolve = resolve
-        self._wall = wall
-        self._clock = clock
-        self._dice = dice
+        self._wall = chance.times.wall
+        self._clock = chance.times.monotonic
+        self._dice = chance.dice
         self._me = me
         self.metrics = WebhookMetrics()
         self._iteration = iteration

@@ -115,13 +115,13 @@ class Pair:
         self.server, self.client = server, client
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.raw, self.above = Raw(), Above()
-        loop, self.iteration = asyncio.get_running_loop(), iteration_now()
+        self.iteration = iteration_now()
         if as_client:
             self.peer = server.wrap_bio(self.incoming, self.outgoing, server_side=True)
-            self.tls = TlsTransport(client, self.above, TlsBuffers(), loop, self.iteration, server="localhost")
+            self.tls = TlsTransport(client, self.above, TlsBuffers(), self.iteration, server="localhost")
         else:
             self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-            self.tls = TlsTransport(server, self.above, TlsBuffers(), loop, self.iteration)
+            self.tls = TlsTransport(server, self.above, TlsBuffers(), self.iteration)
 
     def ask(self, chain: Path, key: Path) -> None:
         """A server that asks for a certificate, and a client that has this chain; the connection is made."""
@@ -129,7 +129,7 @@ class Pair:
         self.server.verify_mode = ssl.CERT_OPTIONAL
         self.client.load_cert_chain(chain, key)
         self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), asyncio.get_running_loop(), self.iteration)
+        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), self.iteration)
         self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
 
     async def begin(self) -> None:

@@ -19,10 +19,11 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, shown
 from gateway.ledger.schema import DeliveryState
+from gateway.model.times import Times
 from gateway.webhooks import verify
 from gateway.webhooks.egress.resolver import NotFound, Saturated
 from gateway.webhooks.egress.rules import Address
-from gateway.webhooks.outbound.dispatcher import Dispatcher
+from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.metrics import WebhookMetrics
 from gateway.webhooks.outbound.outcome import Result
 from tests.support.iteration import iteration_now
@@ -59,8 +60,8 @@ class Set:
         self.now = NOON
         self.addresses: dict[str, list[str]] = {HOST: ["127.0.0.1"]}
         self.relay = Dispatcher(
-            ledger, lambda: self.out, self.resolve, wall=lambda: self.now, clock=lambda: self.now, dice=lambda: 0.5,
-            me=me, iteration=iteration_now(),
+            ledger, lambda: self.out, self.resolve, me, iteration_now(),
+            Chance(Times(lambda: self.now, lambda: self.now), lambda: 0.5),
         )  # fmt: skip
         self.metrics = self.relay.metrics
 
