@@ -34,7 +34,7 @@ PURE = [
     "aio.iteration", "aio.turn", "aio.tls.records", "aio.tls.client_hello",
     "uploads.urlencoded", "uploads.options", "uploads.field_rules", "uploads.form", "uploads.file_kind",
     "uploads.multipart", "uploads.pages.page_range", "uploads.pages.bound", "uploads.pages.pdf_gaps",
-    "uploads.pages.cpu_budget",
+    "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling",
     "ledger.turns", "ledger.postgres_url",
     "auth.api_keys", "auth.certificates", "auth.credential", "auth.jwt", "auth.keyring", "auth.secrets",

@@ -35,19 +35,31 @@ _KEPT_FOR: Final = 2.0  # seconds
 class Spool:
     """Where such files are made, and how many bytes they all may have together. Belongs to one loop."""
 
-    def __init__(self, directory: Path | None, limit: int, *, deadline: float = _DEADLINE) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        limit: int,
+        *,
+        deadline: float = _DEADLINE,
+        thread: ThreadPoolExecutor | None = None,
+    ) -> None:
         """Takes a directory, made if it is missing (None: the system's temporary one), and the limit in bytes.
 
-        `deadline` is how long one write of some hundred kilobytes may take, in seconds.
+        `deadline` is how long one write of some hundred kilobytes may take, in seconds. `thread` is one thread that
+        writes and ends with the spool: one of its own, if there is none.
         """
         self._directory = directory
         self._limit = limit
         self._used = 0
         self._deadline = deadline
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._files: set[SpoolFile] = set()
         self._kept: list[Kept] = []
         self._closed = False
+
+    def __repr__(self) -> str:
+        kept = f"kept_files={len(self._kept)} kept={self.kept}"
+        return f"<Spool{' closed' if self._closed else ''} open={len(self._files)} used={self._used} {kept}>"
 
     @property
     def limit(self) -> int:

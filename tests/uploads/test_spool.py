@@ -4,8 +4,9 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,36 @@ import pytest
 from gateway.aio.drive import Drive
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.spool import Kept, Spool
+from gateway.uploads.spool import Spool
 
 MEGABYTE = 1_048_576
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    with closing(Spool(tmp_path / "spool", 4 * MEGABYTE)) as made:
+def thread() -> Iterator[ThreadPoolExecutor]:
+    made = ThreadPoolExecutor(1)
+    yield made
+    made.shutdown()  # so that the next test counts its own files alone
+
+
+@pytest.fixture
+def spool(tmp_path: Path, thread: ThreadPoolExecutor) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "spool", 4 * MEGABYTE, thread=thread)) as made:
         yield made
-    made._thread.shutdown()  # so that the next test counts its own files alone
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.TimerHandle]:
+    """What the loop was asked to do later, in its order."""
+    loop = asyncio.get_running_loop()
+    real, noted = loop.call_later, list[asyncio.TimerHandle]()
+
+    def call_later(delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        noted.append(real(delay, callback, *args))
+        return noted[-1]
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    return noted
 
 
 class Disk:
@@ -57,9 +78,20 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def thread_is_done(spool: Spool) -> None:
+async def is_done(thread: ThreadPoolExecutor) -> None:
     """Waits until the thread has done all it was given."""
-    await asyncio.get_running_loop().run_in_executor(spool._thread, int)
+    await asyncio.get_running_loop().run_in_executor(thread, int)
+
+
+def nameless_files() -> dict[int, Path]:
+    """The open files that have no name, by the numbers of their inodes: where their bytes can be read."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # what lists them was one of them
+            status = entry.stat()
+            if stat.S_ISREG(status.st_mode) and not status.st_nlink:
+                found[status.st_ino] = entry
+    return found
 
 
 async def write_whole(spool: Spool, content: bytes) -> int:
@@ -218,8 +250,8 @@ async def test_many_small_pieces_are_written_before_they_pile_up(spool: Spool, d
     file.close()
 
 
-async def test_a_disk_that_is_too_slow_is_a_refusal(tmp_path: Path, disk: Disk) -> None:
-    with closing(Spool(tmp_path, MEGABYTE, deadline=0.01)) as spool:
+async def test_a_disk_that_is_too_slow_is_a_refusal(tmp_path: Path, disk: Disk, thread: ThreadPoolExecutor) -> None:
+    with closing(Spool(tmp_path, MEGABYTE, deadline=0.01, thread=thread)) as spool:
         file = spool.open()
         await file.write(b"x")
         with pytest.raises(Refused) as caught:
@@ -229,22 +261,24 @@ async def test_a_disk_that_is_too_slow_is_a_refusal(tmp_path: Path, disk: Disk) 
         assert spool.used == 0
         assert spool.kept == 0
         disk.may_write.set()
-        await thread_is_done(spool)
+        await is_done(thread)
 
 
-async def test_a_file_is_closed_only_when_no_write_runs(spool: Spool, disk: Disk) -> None:
+async def test_a_file_is_closed_only_when_no_write_runs(spool: Spool, disk: Disk, thread: ThreadPoolExecutor) -> None:
     before = descriptors()
     file = spool.open()
     await file.write(b"x" * MEGABYTE)
     file.close()
     assert (spool.used, descriptors()) == (0, before + 1)
     disk.may_write.set()
-    await thread_is_done(spool)
+    await is_done(thread)
     assert descriptors() == before
     assert disk.calls == 1
 
 
-async def test_the_thread_ends_once_the_last_file_is_closed(spool: Spool, disk: Disk) -> None:
+async def test_the_thread_ends_once_the_last_file_is_closed(
+    spool: Spool, disk: Disk, thread: ThreadPoolExecutor
+) -> None:
     before = descriptors()
     broken_off, whole = spool.open(), spool.open()
     await broken_off.write(b"x" * MEGABYTE)
@@ -256,13 +290,15 @@ async def test_the_thread_ends_once_the_last_file_is_closed(spool: Spool, disk: 
     assert os.pread(await whole.finish(), 2, 0) == b"y"
     whole.close()
     with pytest.raises(RuntimeError):
-        spool._thread.submit(int)
-    spool._thread.shutdown()
+        thread.submit(int)
+    thread.shutdown()
     assert (spool.used, spool.kept, descriptors()) == (0, 0, before)
     assert disk.error is None
 
 
-async def test_a_drive_runs_it_and_may_interrupt_it_at_any_wait(spool: Spool, disk: Disk) -> None:
+async def test_a_drive_runs_it_and_may_interrupt_it_at_any_wait(
+    spool: Spool, disk: Disk, thread: ThreadPoolExecutor
+) -> None:
     ends: list[BaseException | None] = []
     before = descriptors()
 
@@ -286,7 +322,7 @@ async def test_a_drive_runs_it_and_may_interrupt_it_at_any_wait(spool: Spool, di
     ended = asyncio.get_running_loop().create_future()
     Drive(work(), ended.set_result).step()
     assert await ended is None
-    await thread_is_done(spool)
+    await is_done(thread)
     assert (spool.used, spool.kept, descriptors()) == (0, 2 * MEGABYTE, before + 1)
 
 
@@ -304,11 +340,24 @@ async def test_a_file_is_kept_for_the_next_upload(spool: Spool) -> None:
     assert (spool.used, spool.kept, descriptors()) == (0, 2000, before + 1)
 
 
-async def test_the_descriptor_zero_is_one_like_the_others(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.uploads.spool.SpoolFile", lambda _spool, fd, *_: fd)
-    spool._kept.append(Kept(0, 5, asyncio.get_running_loop().call_later(60, int)))
-    assert spool.open() == 0  # type: ignore[comparison-overlap]
-    spool._files.clear()
+async def test_the_descriptor_zero_is_one_like_the_others(spool: Spool, thread: ThreadPoolExecutor) -> None:
+    standard_input = os.dup(0)
+    os.close(0)
+    try:
+        first = await write_whole(spool, b"x" * 5)
+        assert os.fstat(0).st_ino == first
+        assert (spool.used, spool.kept) == (0, 5)
+        file = spool.open()
+        assert (spool.used, spool.kept) == (5, 0)
+        assert os.fstat(await file.finish()).st_ino == first
+        file.close()
+        spool.close()
+        thread.shutdown()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(0)
+    finally:
+        os.dup2(standard_input, 0)
+        os.close(standard_input)
 
 
 @pytest.mark.parametrize("size", [0, 1, 700, MEGABYTE, MEGABYTE + 5])
@@ -328,7 +377,7 @@ async def test_what_an_earlier_upload_left_is_cut_off_before_the_file_is_shown(s
 
 
 async def test_a_file_that_can_t_be_cut_is_neither_shown_nor_kept(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, thread: ThreadPoolExecutor
 ) -> None:
     def fail(_fd: int, _size: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -342,12 +391,12 @@ async def test_a_file_that_can_t_be_cut_is_neither_shown_nor_kept(
         await file.finish()
     assert_no_room(caught.value, "Input/output error")
     file.close()
-    await thread_is_done(spool)
+    await is_done(thread)
     assert (spool.used, spool.kept, descriptors()) == (0, 0, before)
 
 
 async def test_a_file_that_can_t_be_opened_for_reading_is_not_kept(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, thread: ThreadPoolExecutor
 ) -> None:
     before = descriptors()
     file = spool.open()
@@ -361,13 +410,13 @@ async def test_a_file_that_can_t_be_opened_for_reading_is_not_kept(
     monkeypatch.undo()
     assert_no_room(caught.value, "Too many open files")
     file.close()
-    await thread_is_done(spool)
+    await is_done(thread)
     assert (spool.kept, descriptors()) == (0, before)
 
 
 @pytest.mark.parametrize("is_reused", [True, False])
 async def test_the_file_of_an_upload_that_was_broken_off_is_not_kept(
-    spool: Spool, disk: Disk, is_reused: bool
+    spool: Spool, disk: Disk, is_reused: bool, thread: ThreadPoolExecutor
 ) -> None:
     """So its late write comes upon no other's file, and what an earlier one left in it goes, too."""
     before = descriptors()
@@ -384,40 +433,44 @@ async def test_the_file_of_an_upload_that_was_broken_off_is_not_kept(
     disk.may_write.set()
     assert os.pread(await other.finish(), 3, 0) == b"z"
     other.close()
-    spool._free_kept()
-    await thread_is_done(spool)
+    spool.free_old()
+    await is_done(thread)
     assert descriptors() == before
 
 
-async def test_a_kept_file_is_freed_after_two_seconds(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_kept_file_is_freed_after_two_seconds(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, thread: ThreadPoolExecutor, timers: list[asyncio.TimerHandle]
+) -> None:
     before = descriptors()
     earliest = asyncio.get_running_loop().time() + 2
     await write_whole(spool, b"x" * 1000)
-    assert earliest <= spool._kept[0].timer.when() <= asyncio.get_running_loop().time() + 2
-    spool._free_kept()
+    assert earliest <= timers[-1].when() <= asyncio.get_running_loop().time() + 2
+    spool.free_old()
 
     monkeypatch.setattr("gateway.uploads.spool._KEPT_FOR", 0)
     await write_whole(spool, b"x" * 1000)
     assert spool.kept == 1000
     await some_turns()
     assert spool.kept == 0
-    await thread_is_done(spool)
+    await is_done(thread)
     assert descriptors() == before
 
 
-async def test_a_file_in_use_is_not_freed_by_the_time_it_was_kept_for(spool: Spool) -> None:
+async def test_a_file_in_use_is_not_freed_by_the_time_it_was_kept_for(
+    spool: Spool, timers: list[asyncio.TimerHandle]
+) -> None:
     await write_whole(spool, b"x" * 1000)
-    timer = spool._kept[0].timer
+    timer = timers[-1]
     file = spool.open()
     assert timer.cancelled()
     file.close()
 
 
 async def test_a_slow_upload_does_not_hold_what_an_earlier_one_left(
-    spool: Spool, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, disk: Disk, monkeypatch: pytest.MonkeyPatch, thread: ThreadPoolExecutor
 ) -> None:
     disk.may_write.set()
-    await write_whole(spool, b"x" * 3 * MEGABYTE)
+    inode = await write_whole(spool, b"x" * 3 * MEGABYTE)
     monkeypatch.setattr("gateway.uploads.spool._KEPT_FOR", 0)
     file = spool.open()
     disk.may_write.clear()
@@ -426,25 +479,27 @@ async def test_a_slow_upload_does_not_hold_what_an_earlier_one_left(
     assert spool.used == 3 * MEGABYTE
     disk.may_write.set()
     await some_turns()
-    await thread_is_done(spool)
+    await is_done(thread)
     assert spool.used == MEGABYTE + 1
-    assert os.pread(file._fd, 4 * MEGABYTE, 0) == b"y" * MEGABYTE
+    assert nameless_files()[inode].read_bytes() == b"y" * MEGABYTE
     assert os.pread(await file.finish(), 4 * MEGABYTE, 0) == b"y" * MEGABYTE + b"z"
     file.close()
 
 
-async def test_what_is_left_in_a_file_is_not_cut_by_a_timer_of_an_upload_before(spool: Spool) -> None:
+async def test_what_is_left_in_a_file_is_not_cut_by_a_timer_of_an_upload_before(
+    spool: Spool, timers: list[asyncio.TimerHandle]
+) -> None:
     await write_whole(spool, b"x" * 1000)
+    before = len(timers)
     file = spool.open()
-    timer = file._cutting
-    assert timer is not None
+    (timer,) = timers[before:]
     assert timer.when() <= asyncio.get_running_loop().time() + 2
     await file.finish()
     assert timer.cancelled()
     file.close()
 
 
-async def test_kept_files_are_freed_when_the_quota_is_needed(spool: Spool) -> None:
+async def test_kept_files_are_freed_when_the_quota_is_needed(spool: Spool, thread: ThreadPoolExecutor) -> None:
     before = descriptors()
     first, second = spool.open(), spool.open()
     for file in (first, second):
@@ -457,13 +512,15 @@ async def test_kept_files_are_freed_when_the_quota_is_needed(spool: Spool) -> No
     assert (spool.used, spool.kept) == (2 * MEGABYTE, 2 * MEGABYTE)
     await new.write(b"y")
     assert (spool.used, spool.kept) == (2 * MEGABYTE + 1, 0)
-    await thread_is_done(spool)
+    await is_done(thread)
     assert descriptors() == before + 1
     new.close()
 
 
-async def test_what_is_left_in_open_files_is_cut_off_when_the_quota_is_needed(spool: Spool) -> None:
-    await write_whole(spool, b"x" * 3 * MEGABYTE)
+async def test_what_is_left_in_open_files_is_cut_off_when_the_quota_is_needed(
+    spool: Spool, thread: ThreadPoolExecutor
+) -> None:
+    inode = await write_whole(spool, b"x" * 3 * MEGABYTE)
     slow = spool.open()
     await slow.write(b"y")
     other = spool.open()
@@ -471,8 +528,8 @@ async def test_what_is_left_in_open_files_is_cut_off_when_the_quota_is_needed(sp
     assert spool.used == 4 * MEGABYTE
     await other.write(b"z" * (3 * MEGABYTE - 1))
     assert spool.used == 4 * MEGABYTE
-    await thread_is_done(spool)
-    assert os.fstat(slow._fd).st_size == 0  # its byte is gathered
+    await is_done(thread)
+    assert nameless_files()[inode].stat().st_size == 0  # its byte is gathered
     with pytest.raises(Refused) as caught:
         await slow.write(b"y")
     assert_no_room(caught.value, "at once")
@@ -482,13 +539,14 @@ async def test_what_is_left_in_open_files_is_cut_off_when_the_quota_is_needed(sp
     assert (spool.used, spool.kept) == (0, 1)
 
 
-async def test_a_full_disk_frees_what_is_kept(spool: Spool, disk: Disk) -> None:
+async def test_a_full_disk_frees_what_is_kept(spool: Spool, disk: Disk, thread: ThreadPoolExecutor) -> None:
     before = descriptors()
     disk.may_write.set()
     reused, kept = spool.open(), spool.open()
-    for file in (reused, kept):
-        await file.write(b"x" * 1000)
-        await file.finish()
+    await kept.write(b"x" * 1000)
+    await kept.finish()
+    await reused.write(b"x" * 1000)
+    inode = os.fstat(await reused.finish()).st_ino
     reused.close()
     reused = spool.open()
     full = spool.open()
@@ -499,15 +557,15 @@ async def test_a_full_disk_frees_what_is_kept(spool: Spool, disk: Disk) -> None:
     with pytest.raises(Refused, match="No space"):
         await full.finish()
     assert (spool.used, spool.kept) == (1, 0)
-    await thread_is_done(spool)
-    assert os.fstat(reused._fd).st_size == 0
+    await is_done(thread)
+    assert nameless_files()[inode].stat().st_size == 0
     full.close()
     reused.close()
-    await thread_is_done(spool)
+    await is_done(thread)
     assert descriptors() == before
 
 
-async def test_at_most_four_files_are_kept(spool: Spool) -> None:
+async def test_at_most_four_files_are_kept(spool: Spool, thread: ThreadPoolExecutor) -> None:
     before = descriptors()
     files = [spool.open() for _ in range(6)]
     for file in files:
@@ -515,24 +573,28 @@ async def test_at_most_four_files_are_kept(spool: Spool) -> None:
         await file.finish()
     for file in files:
         file.close()
-    await thread_is_done(spool)
+    await is_done(thread)
     assert (spool.used, spool.kept, descriptors()) == (0, 40, before + 4)
 
 
-async def test_what_is_kept_is_freed_with_the_spool(spool: Spool) -> None:
+async def test_what_is_kept_is_freed_with_the_spool(
+    spool: Spool, thread: ThreadPoolExecutor, timers: list[asyncio.TimerHandle]
+) -> None:
     before = descriptors()
     await write_whole(spool, b"x" * 10)
-    timer = spool._kept[0].timer
+    timer = timers[-1]
     spool.close()
     spool.close()
-    spool._thread.shutdown()
+    thread.shutdown()
     assert timer.cancelled()
     assert (spool.kept, descriptors()) == (0, before)
 
 
-async def test_uploads_of_all_sizes_at_once_see_their_own_bytes_alone(spool: Spool) -> None:
+async def test_uploads_of_all_sizes_at_once_see_their_own_bytes_alone(
+    spool: Spool, thread: ThreadPoolExecutor
+) -> None:
     """And files and quota add up at every moment, some of them broken off."""
-    before = descriptors()
+    before, others = descriptors(), nameless_files().keys()
 
     async def upload(number: int) -> None:
         size = number * 7919 % 300_000
@@ -548,9 +610,10 @@ async def test_uploads_of_all_sizes_at_once_see_their_own_bytes_alone(spool: Spo
         async with asyncio.TaskGroup() as tasks:
             for number in range(start, start + 10):
                 tasks.create_task(upload(number))
-        await thread_is_done(spool)
-        on_disk = sum(os.fstat(kept.fd).st_size for kept in spool._kept)
-        assert (spool.used, spool.kept, descriptors()) == (0, on_disk, before + len(spool._kept))
+        await is_done(thread)
+        sizes = [file.stat().st_size for inode, file in nameless_files().items() if inode not in others]
+        assert descriptors() == before + len(sizes)
+        assert repr(spool) == f"<Spool open=0 used=0 kept_files={len(sizes)} kept={sum(sizes)}>"
 
 
 async def test_one_account_leaves_others_room(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ def form(content: bytes, *parts: bytes, filename: bytes = b"x.pdf") -> bytes:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    with closing(Spool(tmp_path, LIMIT)) as made:
+    thread = ThreadPoolExecutor(1)
+    with closing(Spool(tmp_path, LIMIT, thread=thread)) as made:
         yield made
         assert made.used == 0
     assert made.kept == 0
-    made._thread.shutdown()
+    thread.shutdown()
 
 
 class Counter(PageCounter):

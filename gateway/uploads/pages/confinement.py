@@ -74,10 +74,15 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
+def landlock_version() -> int:
+    """Which version of Landlock this kernel says it has; none where it is not above 0."""
+    return int(_libc().syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_FOR_VERSION))
+
+
 def lacking() -> list[str]:
     """What this kernel, or what this process was started under, does not offer of `landlock` and `seccomp`."""
     libc = _libc()
-    missing = [] if _landlock_version(libc) > 0 else ["landlock"]
+    missing = [] if landlock_version() > 0 else ["landlock"]
     ctypes.set_errno(0)
     libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None, 0, 0)  # changes nothing: EFAULT where there are filters
     if ctypes.get_errno() != errno.EFAULT or platform.machine() not in _MACHINES:
@@ -114,7 +119,7 @@ def give_up_paths() -> None:
     """
     libc = _libc()
     ruleset = -1
-    for rights in reversed(_RIGHTS[: max(_landlock_version(libc), 0)]):
+    for rights in reversed(_RIGHTS[: max(landlock_version(), 0)]):
         attributes = _RULESET.pack(*rights)
         ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
         if ruleset >= 0 or ctypes.get_errno() != errno.EINVAL:
@@ -160,10 +165,6 @@ def _when(number: int, test: bytes) -> bytes:
 
 def _step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
     return _INSTRUCTION.pack(code, then, otherwise, value)
-
-
-def _landlock_version(libc: ctypes.CDLL) -> int:
-    return int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_FOR_VERSION))
 
 
 def _must(result: int) -> None:

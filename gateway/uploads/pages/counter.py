@@ -13,7 +13,6 @@ sending such as take long.
 
 import asyncio
 import math
-from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from gateway.errors import Refused
 from gateway.model.reasons import Denial, Reason
 from gateway.uploads.pages.cpu_budget import CpuBudgets
 from gateway.uploads.pages.fair_queue import FairQueue
+from gateway.uploads.pages.suspensions import Suspensions
 from gateway.uploads.pages.worker_process import Content, WorkerProcess
 
 _MEMORY: Final = 512 * 1_048_576  # bytes of address space
@@ -31,7 +31,6 @@ _RETRY_AFTER: Final = 5  # seconds
 _MOST_ANSWERS: Final = 1000  # a worker is replaced after so many, against whatever may grow in it
 _REAP_SECONDS: Final = 0.05  # until it is looked whether the killed have ended
 _SUSPENDED: Final = 60.0  # seconds without a worker, for each document in a row that was killed for time
-_MOST_SUSPENDED: Final = 10_000
 
 
 class PageCounter:
@@ -44,25 +43,29 @@ class PageCounter:
         memory: int = _MEMORY,
         program: Path | None = None,
         patience: float = _PATIENCE,
-        budget: float = _BUDGET,
+        spending: CpuBudgets | None = None,
     ) -> None:
         """Takes how many workers there may be, the seconds for one document, and bytes of memory for one worker.
 
         `program` is what they run: worker.py, but for tests. `patience` is the longest wait for a turn, in seconds,
-        `budget` what an account may use of the processor, in seconds a minute.
+        `spending` what each account has used of the processor and may use; its times are the loop's.
         """
         self._timeout = timeout
         self._memory = memory
         self._program = program
         self._patience = patience
-        self._spending = CpuBudgets(budget)
+        self._spending = CpuBudgets(_BUDGET) if spending is None else spending
         self._turns = FairQueue(processes, lambda account: self._spending.of(account, self._now()))
-        self._suspended: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._suspended = Suspensions(_SUSPENDED)
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
         self._ending: list[WorkerProcess] = []
         self._tasks: set[asyncio.Task[int | None]] = set()
         self._reaping: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        workers = f"idle={len(self._idle)} busy={len(self._busy)} ending={len(self._ending)}"
+        return f"<PageCounter {workers} suspended={len(self._suspended)}>"
 
     async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
         """Counts the pages in a file, which may be closed once this has ended, however it ended.
@@ -97,7 +100,7 @@ class PageCounter:
         self._ending.clear()
 
     async def _count_in_turn(self, fd: int, account: str, content: Content) -> int | None:
-        if self._is_suspended(account):
+        if self._suspended.holds(account, self._now()):
             return None
         self._check_budget(account)
         try:
@@ -106,7 +109,7 @@ class PageCounter:
         except TimeoutError:
             raise _no_turn() from None
         try:
-            if self._is_suspended(account):  # since it began to wait
+            if self._suspended.holds(account, self._now()):  # since it began to wait
                 return None
             self._check_budget(account)
             return await self._count_in_time(fd, account, content)
@@ -118,11 +121,11 @@ class PageCounter:
             async with asyncio.timeout(self._timeout):
                 pages = await self._ask(fd, account, content)
         except TimeoutError:  # of ours, or of the processor's time
-            self._suspend(account)
+            self._suspended.add(account, self._now())
             return None
         except OSError:  # no process can be started, or it died
             return None
-        self._suspended.pop(account, None)
+        self._suspended.end(account)
         return pages
 
     def _check_budget(self, account: str) -> None:
@@ -132,15 +135,6 @@ class PageCounter:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-    def _is_suspended(self, account: str) -> bool:
-        return self._now() < self._suspended.get(account, (0, 0.0))[1]
-
-    def _suspend(self, account: str) -> None:
-        count = self._suspended.pop(account, (0, 0.0))[0] + 1
-        self._suspended[account] = count, self._now() + count * _SUSPENDED
-        if len(self._suspended) > _MOST_SUSPENDED:
-            self._suspended.popitem(last=False)
 
     async def _ask(self, fd: int, account: str, content: Content) -> int | None:
         worker = self._take()

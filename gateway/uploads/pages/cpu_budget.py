@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Final
 
 _MINUTE: Final = 60.0
-_MOST: Final = 10_000
+MOST: Final = 10_000
 
 
 class CpuBudgets:
@@ -17,11 +17,14 @@ class CpuBudgets:
         self._budget = budget
         self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._used)
+
     def add(self, account: str, seconds: float, now: float) -> None:
         """Notes what a document has cost. Of very many accounts those that paid longest ago are forgotten."""
         self._used[account] = self.of(account, now) + seconds, now
         self._used.move_to_end(account)
-        if len(self._used) > _MOST:
+        if len(self._used) > MOST:
             self._used.popitem(last=False)
 
     def of(self, account: str, now: float) -> float:

@@ -174,7 +174,7 @@ LANDLOCKED: Final = {
 def test_landlock_stands_by_itself(name: str, secret: Path) -> None:
     needs("landlock")
     version, expected = LANDLOCKED[name]
-    if confinement._landlock_version(confinement._libc()) < version:
+    if confinement.landlock_version() < version:
         pytest.skip(f"this kernel's Landlock has no version {version}")
     attempt = {**ATTEMPTS, "bind": "socket.socket().bind(('127.0.0.1', 0))"}[name]
     with run_worker(secret, "confinement.give_up_calls = lambda: None") as inside:

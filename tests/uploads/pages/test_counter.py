@@ -7,8 +7,9 @@ import sys
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pypdfium2
 import pytest
@@ -17,7 +18,9 @@ from gateway.aio.drive import Drive
 from gateway.demo.sample import sample_pdf
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
+from gateway.uploads.pages import worker_process
 from gateway.uploads.pages.counter import PageCounter
+from gateway.uploads.pages.cpu_budget import CpuBudgets
 from gateway.uploads.pages.worker_process import WorkerProcess
 from tests.support.waiting import eventually
 
@@ -118,8 +121,13 @@ async def count(counter: PageCounter, content: bytes) -> int | None:
         return await counter.count(file.fileno())
 
 
-def processes_of(counter: PageCounter) -> list[WorkerProcess]:
-    return [*counter._idle, *counter._busy, *counter._ending]
+def has(counter: PageCounter, *words: str) -> bool:
+    """Whether its state has these words, `idle=1` for instance."""
+    return set(words) <= set(repr(counter)[1:-1].split())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def is_alive(pid: int) -> bool:
@@ -134,14 +142,45 @@ def children() -> set[int]:
     return set(map(int, task.read_text(encoding="ascii").split()))
 
 
+Workers = Callable[[], set[int]]
+
+
 @pytest.fixture
-async def counter() -> AsyncIterator[PageCounter]:
+def workers() -> Workers:
+    """Tells the processes that were started since the test began and are not reaped."""
     before = children()
-    made = PageCounter(processes=1, timeout=LONG)
-    yield made
-    made.close()
-    assert children() <= before
+    return lambda: children() - before
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes that were ever started."""
+    pids: list[int] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            pids.append(self.pid)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    return pids
+
+
+MakeCounter = Callable[..., PageCounter]
+
+
+@pytest.fixture
+async def make_counter(workers: Workers) -> AsyncIterator[MakeCounter]:
+    """Makes one with one worker, and sees that nothing of it is left."""
+    with ExitStack() as made:
+        yield lambda **more: made.enter_context(closing(PageCounter(processes=1, timeout=LONG, **more)))
+    assert workers() == set()
     gc.collect()
+
+
+@pytest.fixture
+def counter(make_counter: MakeCounter) -> PageCounter:
+    return make_counter()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -162,35 +201,36 @@ async def test_a_good_file_is_counted_as_pdfium_does(counter: PageCounter, pages
     assert await count(counter, content) == pages == len(pypdfium2.PdfDocument(content))
 
 
-async def test_one_worker_serves_all_in_turn(counter: PageCounter) -> None:
+async def test_one_worker_serves_all_in_turn(counter: PageCounter, started: list[int]) -> None:
     assert await asyncio.gather(*(count(counter, sample_pdf(pages)) for pages in range(1, 6))) == [1, 2, 3, 4, 5]
-    (worker,) = processes_of(counter)
-    assert worker.answers == 5
+    assert len(started) == 1
 
 
-async def test_a_worn_worker_is_replaced(counter: PageCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worn_worker_is_replaced(
+    counter: PageCounter, workers: Workers, started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.uploads.pages.counter._MOST_ANSWERS", 2)
-    first = set()
     for _ in range(2):
         assert await count(counter, sample_pdf(1)) == 1
-        first |= {worker.pid for worker in processes_of(counter)}
+        assert len(started) == 1
     assert await count(counter, sample_pdf(1)) == 1
-    assert first.isdisjoint(worker.pid for worker in counter._idle)
-    await eventually(lambda: counter._ending == [])
+    assert len(started) == 2
+    await eventually(lambda: has(counter, "idle=1", "ending=0"))
+    assert workers() == {started[1]}
 
 
-async def test_a_worker_that_died_idle_is_replaced(counter: PageCounter) -> None:
+async def test_a_worker_that_died_idle_is_replaced(counter: PageCounter, workers: Workers) -> None:
     assert await count(counter, sample_pdf(1)) == 1
-    (worker,) = counter._idle
-    os.kill(worker.pid, signal.SIGKILL)
-    await eventually(lambda: worker.is_gone)
+    (pid,) = workers()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not is_alive(pid))
     assert await count(counter, sample_pdf(1)) == 1
 
 
-async def test_a_worker_that_dies_at_work_costs_one_answer(counter: PageCounter, tmp_path: Path) -> None:
-    counter._program = program(tmp_path, "os._exit(3)")
+async def test_a_worker_that_dies_at_work_costs_one_answer(make_counter: MakeCounter, tmp_path: Path) -> None:
+    counter = make_counter(program=program(tmp_path, "os._exit(3)"))
     assert await count(counter, sample_pdf(1)) is None
-    counter._program = None
+    make_real(tmp_path)
     assert await count(counter, sample_pdf(1)) == 1
 
 
@@ -207,11 +247,18 @@ def program(directory: Path, text: str) -> Path:
     return path
 
 
+def make_real(directory: Path) -> None:
+    """From now on that program is the worker's own."""
+    worker = Path(worker_process.__file__).with_name("worker.py")
+    text = f"import runpy\nrunpy.run_path({str(worker)!r}, run_name='__main__')"
+    (directory / "program.py").write_text(text, encoding="utf-8")
+
+
 @pytest.mark.parametrize("text", ["s.recv(1)", "while True: pass", "s.send(b'1234567'); s.recv(1)"])
 async def test_a_worker_that_does_not_answer_is_killed(tmp_path: Path, text: str) -> None:
     counter = PageCounter(processes=1, timeout=0.5, program=program(tmp_path, text))
     assert await count(counter, sample_pdf(1)) is None
-    await eventually(lambda: processes_of(counter) == [])
+    await eventually(lambda: has(counter, "idle=0", "busy=0", "ending=0"))
     counter.close()
 
 
@@ -221,7 +268,7 @@ async def test_a_worker_that_does_not_answer_is_killed(tmp_path: Path, text: str
 async def test_a_worker_that_talks_nonsense_is_killed(tmp_path: Path, text: str) -> None:
     counter = PageCounter(processes=1, timeout=LONG, program=program(tmp_path, text))
     assert await count(counter, sample_pdf(1)) is None
-    assert counter._idle == []
+    assert has(counter, "idle=0", "busy=0")
     counter.close()
 
 
@@ -238,47 +285,55 @@ async def test_what_has_no_turn_is_refused_and_says_nothing_of_the_document(tmp_
     counter = PageCounter(processes=1, timeout=LONG, patience=0.2, program=program(tmp_path, "s.recv(1)"))
     with file_of(sample_pdf(1)) as file:
         busy = asyncio.get_running_loop().create_task(counter.count(file.fileno(), "key:eve"))
-        await eventually(lambda: bool(counter._busy))
+        await eventually(lambda: has(counter, "busy=1"))
         with pytest.raises(Refused) as refused:
             await counter.count(file.fileno(), "key:bob")
         assert (refused.value.denial.reason, refused.value.denial.retry_after) == (Reason.SPOOL_FULL, 5)
-        assert not counter._is_suspended("key:bob")
+        assert has(counter, "suspended=0")
         counter.close()
         await asyncio.gather(busy, return_exceptions=True)
     counter.close()
 
 
 async def test_a_page_tree_that_is_a_graph_is_ended_at_once_and_nobody_elses_count_suffers(
-    counter: PageCounter,
+    make_counter: MakeCounter,
 ) -> None:
     content = graph(100, 100, 100, 24)
     assert len(content) < 3000
+    spending = CpuBudgets(10.0)
+    counter = make_counter(spending=spending)
     with file_of(content) as file:
         assert await counter.count(file.fileno(), "key:eve") is None
-        assert counter._is_suspended("key:eve")
-        assert counter._spending.of("key:eve", counter._now()) > 0.2
+    assert spending.of("key:eve", now()) > 0.2
     with file_of(sample_pdf(3)) as file:
+        assert await counter.count(file.fileno(), "key:eve") is None  # it is suspended
         assert await counter.count(file.fileno(), "key:bob") == 3
 
 
 async def test_who_has_used_its_time_is_told_when_to_come_again_and_is_not_charged_the_cap(
-    counter: PageCounter,
+    make_counter: MakeCounter,
 ) -> None:
-    counter._spending.add("key:eve", 11.0, counter._now())
+    spending = CpuBudgets(10.0)
+    spending.add("key:eve", 11.0, now())
+    counter = make_counter(spending=spending)
     with file_of(sample_pdf(1)) as file:
         with pytest.raises(Refused) as refused:
             await counter.count(file.fileno(), "key:eve")
         denial = refused.value.denial
         assert (denial.reason, denial.retry_after) == (Reason.SPOOL_FULL, 6)
         assert await counter.count(file.fileno(), "key:bob") == 1
-    assert counter._spending.of("key:bob", counter._now()) < 1.0
+    assert spending.of("key:bob", now()) < 1.0
 
 
-async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway(counter: PageCounter) -> None:
-    assert await count(counter, sample_pdf(1)) == 1
-    (worker,) = counter._idle
+async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway() -> None:
+    worker = WorkerProcess(512 * 1_048_576, 10)
+    with file_of(sample_pdf(1)) as file:
+        assert await worker.ask(file.fileno()) == 1
     assert (worker.cpu_seconds or 0) > 0
     assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    worker.kill()
+    worker.disconnect()
+    worker.wait()
 
 
 async def test_without_processes_nothing_is_counted(counter: PageCounter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,8 +344,8 @@ async def test_without_processes_nothing_is_counted(counter: PageCounter, monkey
     assert await count(counter, sample_pdf(1)) is None
 
 
-async def test_an_answer_that_nobody_waits_for_is_never_another_s(counter: PageCounter, tmp_path: Path) -> None:
-    counter._program = program(tmp_path, "s.recv(1)")
+async def test_an_answer_that_nobody_waits_for_is_never_another_s(make_counter: MakeCounter, tmp_path: Path) -> None:
+    counter = make_counter(program=program(tmp_path, "s.recv(1)"))
     ends: list[BaseException | None] = []
     with file_of(sample_pdf(9)) as file:
 
@@ -299,13 +354,13 @@ async def test_an_answer_that_nobody_waits_for_is_never_another_s(counter: PageC
 
         drive = Drive(work(), ends.append)
         drive.step()
-        await eventually(lambda: bool(counter._busy))
+        await eventually(lambda: has(counter, "busy=1"))
         stop = RuntimeError("stop")
         drive.interrupt(stop)
         assert ends == [stop]
-    counter._program = None
+    make_real(tmp_path)
     assert await count(counter, sample_pdf(2)) == 2
-    assert not counter._busy
+    assert has(counter, "busy=0")
 
 
 async def test_a_drive_may_be_interrupted_before_anything_began(counter: PageCounter) -> None:
@@ -321,15 +376,15 @@ async def test_a_drive_may_be_interrupted_before_anything_began(counter: PageCou
     assert await count(counter, sample_pdf(2)) == 2
 
 
-async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
+async def test_closing_ends_what_is_under_way(tmp_path: Path, workers: Workers) -> None:
     counter = PageCounter(processes=2, timeout=LONG, program=program(tmp_path, "s.recv(1)"))
     with file_of(b"x") as file:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(counter.count(file.fileno(), f"key:{n}")) for n in range(3)]
-        await eventually(lambda: len(counter._busy) == 2)
-        workers = processes_of(counter)
+        await eventually(lambda: has(counter, "busy=2"))
+        assert len(workers()) == 2
         counter.close()
-        assert all(worker.is_gone for worker in workers)
+        assert workers() == set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
     counter.close()
@@ -347,15 +402,17 @@ async def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
-async def test_a_worker_inherits_nothing_and_may_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_inherits_nothing_and_may_do_nothing(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers
+) -> None:
     monkeypatch.setenv("GATEWAY_SECRET", "s3cret")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
     counter = PageCounter(processes=1, timeout=LONG)
     with file_of(b"secret") as inherited:
         os.set_inheritable(inherited.fileno(), True)
         assert await count(counter, sample_pdf(1)) == 1
-    (worker,) = counter._idle
-    about = Path(f"/proc/{worker.pid}")
+    (pid,) = workers()
+    about = Path(f"/proc/{pid}")
     environment = (about / "environ").read_bytes()
     limits = {
         line[:25].strip(): line[26:47].strip() for line in (about / "limits").read_text(encoding="ascii").splitlines()
@@ -367,7 +424,7 @@ async def test_a_worker_inherits_nothing_and_may_do_nothing(monkeypatch: pytest.
     assert descriptors.pop("0").startswith("socket:")
     assert set(descriptors.values()) == {"/dev/null"}
     assert "NoNewPrivs:\t1" in status
-    assert os.getsid(worker.pid) == worker.pid
+    assert os.getsid(pid) == pid
     expected = {
         "Max address space": str(512 * 1_048_576),
         "Max file size": "0",
@@ -381,7 +438,7 @@ async def test_a_worker_inherits_nothing_and_may_do_nothing(monkeypatch: pytest.
 
 
 GATEWAY = """
-import asyncio, os, signal, sys, tempfile
+import asyncio, os, pathlib, signal, sys, tempfile
 from gateway.uploads.pages.counter import PageCounter
 from gateway.demo.sample import sample_pdf
 async def main():
@@ -389,7 +446,7 @@ async def main():
     with tempfile.TemporaryFile() as file:
         file.write(sample_pdf(1)); file.flush()
         assert await counter.count(file.fileno()) == 1
-    print(counter._idle[0].pid, flush=True)
+    print(pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -407,33 +464,33 @@ async def test_an_idle_counter_serves_one_account_with_all_its_workers(tmp_path:
     loop = asyncio.get_running_loop()
     with file_of(b"x") as file:
         asked = [loop.create_task(counter.count(file.fileno(), "key:eve")) for _ in range(3)]
-        await eventually(lambda: len(counter._busy) == 2)
+        await eventually(lambda: has(counter, "busy=2"))
         counter.close()
         await asyncio.gather(*asked, return_exceptions=True)
     counter.close()
 
 
-async def test_an_account_whose_document_took_too_long_waits_and_others_do_not(tmp_path: Path) -> None:
+async def test_an_account_whose_document_took_too_long_waits_and_others_do_not(
+    tmp_path: Path, started: list[int]
+) -> None:
     late = PageCounter(processes=1, timeout=0.2, program=program(tmp_path, "s.recv(1)"))
     with file_of(sample_pdf(2)) as file:
         assert await late.count(file.fileno(), "key:eve") is None
-        assert late._is_suspended("key:eve")
-        assert not late._is_suspended("key:bob")
+        assert has(late, "suspended=1")
         assert await late.count(file.fileno(), "key:eve") is None
-        assert late._suspended["key:eve"][0] == 1  # nobody was asked the second time
+        assert len(started) == 1  # nobody was asked the second time
+        assert await late.count(file.fileno(), "key:bob") is None
+        assert len(started) == 2
     late.close()
 
 
-async def test_a_document_that_is_counted_ends_the_memory_of_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_document_that_is_counted_ends_the_memory_of_slow_ones(
+    make_counter: MakeCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.uploads.pages.counter._SUSPENDED", 0.0)
-    monkeypatch.setattr("gateway.uploads.pages.counter._MOST_SUSPENDED", 1)
-    counter = PageCounter(processes=1)
-    counter._suspend("key:eve")
-    counter._suspend("key:eve")
-    assert counter._suspended["key:eve"][0] == 2
-    counter._suspend("key:other")
-    assert list(counter._suspended) == ["key:other"]
-    with file_of(sample_pdf(2)) as file:
-        assert await counter.count(file.fileno(), "key:other") == 2
-    assert not counter._suspended
-    counter.close()
+    counter = make_counter()
+    with file_of(graph(100, 100, 100, 24)) as slow, file_of(sample_pdf(2)) as file:
+        assert await counter.count(slow.fileno(), "key:eve") is None
+        assert has(counter, "suspended=1")
+        assert await counter.count(file.fileno(), "key:eve") == 2
+    assert has(counter, "suspended=0")
