@@ -1,6 +1,6 @@
 import ssl
 import string
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -93,11 +93,27 @@ def test_every_printable_name_comes_through(name: str) -> None:
     assert read_certificate({"subjectAltName": (("URI", name),)}).uri == (name,)
 
 
-def test_reads_what_pythons_ssl_gives(tmp_path: Path) -> None:
-    leaf = trustme.CA().issue_cert("A.test", "me@a.test", common_name="Me", organization_name="Org")
-    (tmp_path / "a.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
-    decode = ssl._ssl._test_decode_cert  # type: ignore[attr-defined] # as getpeercert() does it
-    certificate = read_certificate(decode(str(tmp_path / "a.pem")))
+def shown(authority: trustme.CA, leaf: trustme.LeafCert) -> Any:
+    """What a server's getpeercert() says of a client's certificate, after a handshake in memory."""
+    accepting, asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("server.test").configure_cert(accepting)
+    accepting.verify_mode = ssl.CERT_REQUIRED
+    leaf.configure_cert(asking)
+    for context in (accepting, asking):
+        authority.configure_trust(context)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = accepting.wrap_bio(to_server, to_client, server_side=True)
+    client = asking.wrap_bio(to_client, to_server, server_hostname="server.test")
+    for end in (client, server) * 3:
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return server.getpeercert()
+
+
+def test_reads_what_pythons_ssl_gives() -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert("A.test", "me@a.test", common_name="Me", organization_name="Org")
+    certificate = read_certificate(shown(authority, leaf))
     assert certificate == ClientCertificate(dns=("a.test",), email=("me@a.test",), cn=("Me",))
 
 

@@ -61,6 +61,18 @@ async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -
         raise FetchFailed(_in_words(error)) from None
 
 
+def checked_url(text: str) -> URL:
+    """A URL that the keys may be fetched from, as it is connected to.
+
+    Raises:
+        FetchFailed, ValueError: it is none.
+    """
+    # urlsplit, which check_fetched judges by, and yarl, which is connected by, agree on all but odd characters.
+    if len(text) > _MOST_URL or "\\" in text or not all("\x21" <= character <= "\x7e" for character in text):
+        raise FetchFailed("the URL of the keys is malformed")
+    return URL(check_fetched(text))
+
+
 def _session(iteration: Iteration, issuer: str, deadline: float, context: ssl.SSLContext) -> aiohttp.ClientSession:
     # One for each fetch: there is one every few minutes, and so nothing is kept open and nothing needs to be closed.
     return aiohttp.ClientSession(
@@ -85,7 +97,7 @@ async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
 
 
 async def _fetched(session: aiohttp.ClientSession, url: str) -> bytes:
-    async with session.get(_checked(url), allow_redirects=False) as response:
+    async with session.get(checked_url(url), allow_redirects=False) as response:
         if response.status != _OK:
             raise FetchFailed(f"the answer is {response.status}")
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -96,13 +108,6 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> bytes:
             if len(body) > _MOST_BYTES:
                 raise FetchFailed(f"the answer is larger than {_MOST_BYTES // 1024} KB")
         return bytes(body)
-
-
-def _checked(text: str) -> URL:
-    # urlsplit, which check_fetched judges by, and yarl, which is connected by, agree on all but odd characters.
-    if len(text) > _MOST_URL or "\\" in text or not all("\x21" <= character <= "\x7e" for character in text):
-        raise FetchFailed("the URL of the keys is malformed")
-    return URL(check_fetched(text))
 
 
 def _in_words(error: Exception) -> str:

@@ -83,6 +83,9 @@ class KeySets:
         self._woken = asyncio.Event()
         self._results = Counter(success=0, failure=0)
 
+    def __repr__(self) -> str:
+        return f"<KeySets sets={len(self.sets)} providers={len(self._providers)} fetching={len(self._tasks)}>"
+
     def configure(self, issuers: Sequence[KeySource], local: Mapping[str, KeySet]) -> Mapping[str, KeySet]:
         """Puts other issuers into force, at the start and with each reload; `local` is of read_local_keys.
 

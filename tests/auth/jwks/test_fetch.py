@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.aio.turn import MOST_CHUNKS
-from gateway.auth.jwks.fetch import FetchFailed, _checked, fetch_keys
+from gateway.auth.jwks.fetch import FetchFailed, checked_url, fetch_keys
 from gateway.config.settings import JwtIssuer
 from tests.support.iteration import iteration_now
 from tests.support.pure import PROPERTY
@@ -278,7 +278,7 @@ async def test_discovery_that_is_not_believed(document: Callable[[str], Any], re
 def test_all_who_read_a_url_see_the_same_host(text: str, scheme: str) -> None:
     url = f"{scheme}://{text}"
     try:
-        checked = _checked(url)
+        checked = checked_url(url)
     except (FetchFailed, ValueError):
         return
     assert checked.host == urlsplit(url).hostname

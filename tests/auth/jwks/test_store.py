@@ -329,7 +329,7 @@ async def test_run_fetches_wakes_for_a_reload_and_ends_with_all_it_began(provide
     await waiting.ended.wait()
     assert (waiting.result, waiting.error) == (False, None)
     assert provider.sets.results == {"success": 1, "failure": 0}
-    assert not provider.sets._tasks
+    assert repr(provider.sets) == "<KeySets sets=1 providers=2 fetching=0>"
 
 
 async def test_run_goes_on_when_its_pause_is_over() -> None:

@@ -1,7 +1,3 @@
-import gc
-from collections.abc import Iterator
-from types import FunctionType, ModuleType
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +7,7 @@ from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form, FormRules
 from gateway.uploads.multipart.inspector import Inspector
+from tests.support.held import texts_within
 from tests.support.pure import PROPERTY
 
 RULES = FormRules(refused=frozenset({"file_url"}), removed=frozenset({"webhook_url"}))
@@ -177,21 +174,6 @@ def test_nothing_that_a_client_sent_is_shown_or_kept() -> None:
     shown = repr(inspector.finish())
     assert "s3cret" not in shown
     assert sorted(text for text in texts_within(inspector) if "s3cret" in text) == ["https://s3cret", "s3cret"]
-
-
-def texts_within(whole: object) -> Iterator[str]:
-    """Every text, of bytes or characters, that something holds, however deep."""
-    seen, coming = set[int](), [whole]
-    while coming:
-        part = coming.pop()
-        if id(part) in seen or isinstance(part, type | ModuleType | FunctionType):
-            continue
-        seen.add(id(part))
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, bytes | bytearray | memoryview):
-            yield bytes(part).decode("latin-1")
-        coming += gc.get_referents(part)
 
 
 values = st.lists(st.sampled_from([b"\r\n", b"-", b"--", b"a", b"\xff", b"b0", b"\r\n--"]), max_size=6).map(b"".join)
