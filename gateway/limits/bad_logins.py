@@ -21,6 +21,9 @@ class BadLogins:
         self._tats: OrderedDict[bytes, float] = OrderedDict()
         self._most = most
 
+    def __len__(self) -> int:
+        return len(self._tats)
+
     def failed(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
         """Counts one failure; the seconds to wait (1 or more) once the address has used up its failures."""
         subject = household(address)

@@ -20,6 +20,9 @@ class Polls:
         self._tats: OrderedDict[str, float] = OrderedDict()
         self._most = most
 
+    def __len__(self) -> int:
+        return len(self._tats)
+
     def take(self, account: str, now: float, polls_per_minute: int) -> int | None:
         """Counts one request; the seconds to wait (1 or more) when there were too many.
 

@@ -58,7 +58,7 @@ def test_what_is_remembered_is_bounded_and_the_oldest_failure_goes_first() -> No
         logins.failed(address, 50.0, RATE)
     logins.failed(C, 50.0, RATE)
     assert logins.failed(A, 50.0, RATE) == 20
-    assert len(logins._tats) == 2
+    assert len(logins) == 2
 
 
 def test_a_forgotten_address_starts_anew() -> None:

@@ -22,6 +22,6 @@ def test_who_asked_longest_ago_is_forgotten() -> None:
     for account in ("a", "b", "a", "c"):
         assert polls.take(account, 50.0, 2) is None
     assert polls.take("b", 50.0, 2) is None
-    assert len(polls._tats) == 2
+    assert len(polls) == 2
     assert polls.take("c", 50.0, 2) is None
     assert polls.take("c", 50.0, 2) == 30
