@@ -47,6 +47,9 @@ class UpstreamClient:
         self._new_id = new_id
         self._running: set[Drive] = set()
 
+    def __repr__(self) -> str:
+        return f"<UpstreamClient running={len(self._running)}>"
+
     def run(
         self, upstream: UpstreamTarget, call: UpstreamCall, sink: ResponseSink, within: float, done: Done
     ) -> None:

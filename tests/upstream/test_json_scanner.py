@@ -179,20 +179,21 @@ def test_what_is_remembered_is_bounded(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["plain words ", "lines\n", 'class="x" '], ids=["plain", "lines", "quotes"])
-def test_a_long_string_is_passed_in_a_few_steps_for_each_chunk(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_string_is_passed_in_a_few_steps_for_each_chunk(text: str) -> None:
     steps = 0
-    passing = JsonScanner._through_string
 
-    def counted(reader: JsonScanner, data: bytes, start: int) -> int:
-        nonlocal steps
-        steps += 1
-        return passing(reader, data, start)
+    class Searched(bytes):
+        """Counts how often a string's end is looked for in it."""
 
-    monkeypatch.setattr(JsonScanner, "_through_string", counted)
+        def find(self, *what: Any) -> int:
+            nonlocal steps
+            steps += 1
+            return super().find(*what)
+
     document = json.dumps({"markdown": text * (5_000_000 // len(text)), "status": "complete"}).encode()
-    chunks = [document[start : start + 65_536] for start in range(0, len(document), 65_536)]
+    chunks = [Searched(document[start : start + 65_536]) for start in range(0, len(document), 65_536)]
     assert read(*chunks).values == {"status": "complete"}
-    assert steps <= len(chunks) + 6
+    assert len(chunks) <= steps <= len(chunks) + 6
 
 
 OCR_LINE = {
