@@ -85,6 +85,9 @@ class Admission:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: set[str] = set()
 
+    def __repr__(self) -> str:
+        return f"<Admission held={len(self._held)} telling={len(self._tasks)}>"
+
     async def admit(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
         """Takes a submit's place.
 

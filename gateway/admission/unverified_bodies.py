@@ -48,6 +48,9 @@ class UnverifiedBodies:
         self._households: dict[bytes, Household] = {}
         self.used = 0
 
+    def __repr__(self) -> str:
+        return f"<UnverifiedBodies used={self.used} households={len(self._households)}>"
+
     def enter(self, address: IPv4Address | IPv6Address, give_way: Callable[[Refused], None]) -> Stay:
         """Begins a body, with nothing of it yet; `leave` ends it, on every path."""
         stay = Stay(household(address), give_way)
