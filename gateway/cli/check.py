@@ -37,6 +37,7 @@ _WIDE_PROXIES: Final = {4: 8, 6: 32}
 _SOON: Final = timedelta(days=14)
 _UVICORN_IDLE: Final = 5.0
 _TIMEOUT: Final = 3.0
+_TABLES: Final = Path("/proc/net")
 _LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 
 
@@ -265,21 +266,21 @@ async def _connects(address: str, port: int) -> bool:
     return True
 
 
-def local_addresses() -> list[str]:
+def local_addresses(tables: Path = _TABLES) -> list[str]:
     """This machine's addresses that others could reach, from the kernel's tables (Linux)."""
-    found = {parse_address(text) for text in (*_local_ipv4(), *_local_ipv6())}
+    found = {parse_address(text) for text in (*_local_ipv4(tables), *_local_ipv6(tables))}
     return sorted(str(address) for address in found if not address.is_loopback and not address.is_link_local)
 
 
-def _local_ipv4() -> Iterator[str]:
-    lines = _lines(Path("/proc/net/fib_trie"))
+def _local_ipv4(tables: Path) -> Iterator[str]:
+    lines = _lines(tables / "fib_trie")
     for before, line in pairwise(lines):
         if "/32 host LOCAL" in line and "|-- " in before:
             yield before.rpartition("|-- ")[2].strip()
 
 
-def _local_ipv6() -> Iterator[str]:
-    for line in _lines(Path("/proc/net/if_inet6")):
+def _local_ipv6(tables: Path) -> Iterator[str]:
+    for line in _lines(tables / "if_inet6"):
         yield str(ip_address(bytes.fromhex(line.split()[0])))
 
 

@@ -14,8 +14,8 @@ from typing import Final
 
 _HTTPS: Final = 443
 _WILD: Final = "*."
-_UNSIGNABLE: Final = "is needed: webhooks.out signs it, and no certificate and no route names a host in its place"
-_UNKNOWN: Final = "is not set, and no certificate and no route names a host in its place: each submit is a 421"
+UNSIGNABLE: Final = "is needed: webhooks.out signs it, and no certificate and no route names a host in its place"
+UNKNOWN: Final = "is not set, and no certificate and no route names a host in its place: each submit is a 421"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class Origins:
     @property
     def fault(self) -> str | None:
         """What is wrong with public_url: webhooks go out, and there is no origin that could be signed."""
-        return _UNSIGNABLE if self.signs and self.public_url is None and not self.names else None
+        return UNSIGNABLE if self.signs and self.public_url is None and not self.names else None
 
     @property
     def warning(self) -> str | None:
         """What public_url's author may not have meant: that there is no origin at all."""
         is_known = self.public_url is not None or self.names or self.domains
-        return None if is_known or self.signs else _UNKNOWN
+        return None if is_known or self.signs else UNKNOWN
 
     def _is_ours(self, name: str) -> bool:
         return name in self.names or (not self.signs and name.partition(".")[2] in self.domains)

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.app.reload import prepare
-from gateway.cli.check import Finding, _lines, check_live, check_settings, local_addresses
+from gateway.cli.check import Finding, check_live, check_settings, local_addresses
 from gateway.errors import SetupError
-from gateway.http.public_origin import _UNKNOWN, _UNSIGNABLE
-from gateway.tls.dev_certificates import _ca_builder, _pem, _sign, make_development_certificates
+from gateway.http.public_origin import UNKNOWN, UNSIGNABLE
+from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.pure import document, write
+from tests.tls.test_client_ca import Authority
 
 SECRET = "a-secret-of-enough-bytes-to-be-good"
 ENVIRON = {"K": SECRET, "SHORT": "x" * 23}
@@ -141,7 +141,7 @@ def test_webhooks_that_have_no_origin_to_sign_are_a_fault(tmp_path: Path) -> Non
     tls = {"certificate": str(made / "server.pem"), "private_key": str(made / "server.key")}
     path = write(tmp_path, document(tmp_path, ledger=ledger_in(tmp_path), tls=tls, keys=[KEY], webhooks=webhooks))
     (fault,) = (str(found) for found in check_settings(path, ENVIRON) if found.is_fault)
-    assert fault == f"fault: public_url: {_UNSIGNABLE}"
+    assert fault == f"fault: public_url: {UNSIGNABLE}"
     with pytest.raises(SetupError, match="public_url: is needed"):
         prepare(path, ENVIRON)
 
@@ -151,7 +151,7 @@ def test_a_certificate_that_names_nobody_is_warned_of(tmp_path: Path) -> None:
     leaf = trustme.CA().issue_cert("somebody@gateway.test")
     (tmp_path / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
     (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
-    assert f"warning: public_url: {_UNKNOWN}" in map(str, check_settings(path, ENVIRON))
+    assert f"warning: public_url: {UNKNOWN}" in map(str, check_settings(path, ENVIRON))
 
 
 def test_client_certificates_that_are_of_no_effect_are_warned_of(tmp_path: Path) -> None:
@@ -195,14 +195,8 @@ def test_a_client_ca_that_can_not_be_used_is_a_fault(tmp_path: Path) -> None:
 
 def test_a_client_ca_that_has_expired_is_warned_of(tmp_path: Path) -> None:
     end = datetime.now(UTC) - timedelta(days=1)
-    builder = _ca_builder(key := ec.generate_private_key(ec.SECP256R1()))
-    builder._not_valid_before, builder._not_valid_after = (
-        (end - timedelta(days=1)).replace(tzinfo=None),
-        end.replace(tzinfo=None),
-    )
-    pem = _pem(_sign(builder, key))
-    told = f"warning: tls.client_ca: CN=Document gateway development CA expired on {end:%Y-%m-%d}"
-    assert check_client_ca(tmp_path, pem)[0] == told
+    told = f"warning: tls.client_ca: CN=theirs expired on {end:%Y-%m-%d}"
+    assert check_client_ca(tmp_path, Authority(name="theirs", ends=end).pem)[0] == told
 
 
 def test_a_name_that_nobody_knows_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +232,7 @@ def test_finds_addresses_of_this_machine_that_others_could_reach() -> None:
 
 
 def test_without_the_kernels_tables_there_is_no_address(tmp_path: Path) -> None:
-    assert _lines(tmp_path / "none") == []
+    assert local_addresses(tmp_path) == []
 
 
 # Live
@@ -401,10 +395,12 @@ def test_a_certificate_for_another_host_than_public_url_is_warned_of(tmp_path: P
 
 
 def test_a_certificate_that_names_no_host_is_warned_of(tmp_path: Path) -> None:
-    builder = _ca_builder(key := ec.generate_private_key(ec.SECP256R1()))
+    nameless = Authority(name="theirs")
     make_development_certificates(tmp_path, ["gateway.test"])
-    (tmp_path / "server.pem").write_bytes(_pem(_sign(builder, key)))
-    (tmp_path / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "server.pem").write_bytes(nameless.pem)
+    (tmp_path / "server.key").write_bytes(
+        nameless.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     path = write(tmp_path, document(tmp_path, keys=[KEY], ledger=ledger_in(tmp_path)))
     told = "\n".join(map(str, check_settings(path, ENVIRON)))
     assert "server.pem: names no host in its subjectAltName, so no client accepts it" in told

@@ -35,7 +35,7 @@ class Authority:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
         issuer = by or self
-        builder = self._builder(self.name, issuer, self.key.public_key(), ends)
+        builder = self.builder(self.name, issuer, self.key.public_key(), ends)
         if "ca" not in without:
             critical = "critical" not in without
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical)
@@ -49,7 +49,8 @@ class Authority:
             builder = builder.add_extension(by.identifier(), critical=False)
         self.pem = builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-    def _builder(self, name: x509.Name, issuer: "Authority", key: Any, ends: datetime) -> x509.CertificateBuilder:
+    def builder(self, name: x509.Name, issuer: "Authority", key: Any, ends: datetime) -> x509.CertificateBuilder:
+        """A certificate without extensions."""
         serial, start = x509.random_serial_number(), min(NOW, ends) - DAY
         return x509.CertificateBuilder(issuer.name, name, key, serial, start, ends)
 
@@ -61,7 +62,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
         builder = (
-            self._builder(name, self, key.public_key(), NOW + DAY)
+            self.builder(name, self, key.public_key(), NOW + DAY)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -166,7 +167,7 @@ def test_a_certificate_that_is_no_cas_is_told(tmp_path: Path, ca: bool | None) -
 def test_a_certificate_that_can_not_be_read_is_told(tmp_path: Path) -> None:
     authority = Authority()
     odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x30\x02\xa3\x00")
-    builder = authority._builder(authority.name, authority, authority.key.public_key(), NOW + DAY)
+    builder = authority.builder(authority.name, authority, authority.key.public_key(), NOW + DAY)
     signed = builder.add_extension(odd, critical=False).sign(authority.key, hashes.SHA256())
     with pytest.raises(SetupError) as caught:
         loaded(tmp_path, signed.public_bytes(Encoding.PEM))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -463,10 +464,11 @@ def test_a_context_outlives_a_hello_that_comes_twice(asking: Certificates, autho
     """After a HelloRetryRequest the sni_callback runs a second time, out of the context that the handshake left."""
     context = asking.for_handshake()
     calls = list[str | None]()
+    real: Any = context.sni_callback
 
     def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, begun_with: ssl.SSLContext) -> None:
         calls.append(name)
-        asking._choose(connection, name, begun_with)
+        real(connection, name, begun_with)
 
     context.sni_callback = choose
     context.set_ecdh_curve("secp384r1")  # clients send another share first
@@ -475,8 +477,10 @@ def test_a_context_outlives_a_hello_that_comes_twice(asking: Certificates, autho
     assert calls == ["a.test", "a.test"]
 
 
-def test_contexts_that_ask_resume_nothing_and_believe_what_others_do(asking: Certificates) -> None:
-    for context in (asking.for_handshake(), asking._pairs[0].context):
+def test_contexts_that_ask_resume_nothing_and_believe_what_others_do(issue: Issue, authority: trustme.CA) -> None:
+    pairs = asking_pairs(issue, authority)
+    asking = Certificates(pairs, "intermediate")
+    for context in (asking.for_handshake(), *(pair.context for pair in pairs)):
         assert context.verify_mode == ssl.CERT_OPTIONAL
         assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
         assert not context.verify_flags & ssl.VERIFY_X509_STRICT
