@@ -15,7 +15,7 @@ OF_ONE: Final = Rate(per_second=5.0, burst=20.0)
 OF_ALL: Final = Rate(per_second=100.0, burst=400.0)
 EVERY: Final = 10.0
 OTHERS: Final = "others"
-_MOST: Final = 1000
+MOST: Final = 1000
 
 
 class Sum(NamedTuple):
@@ -35,6 +35,9 @@ class RefusalSampling:
         self._sums: dict[str, Counter[str]] = {}
         self._told_at = 0.0
 
+    def __repr__(self) -> str:
+        return f"<RefusalSampling addresses={len(self._of_one)} sums={len(self._sums)}>"
+
     def is_told(self, client: str, reason: str, now: float) -> bool:
         """Whether a refusal is an event of its own; if not, it is counted."""
         tat = self._of_one.get(client, 0.0)
@@ -44,7 +47,7 @@ class RefusalSampling:
         self._of_all = take(self._of_all, now, 1, OF_ALL)
         self._of_one[client] = take(tat, now, 1, OF_ONE)
         self._of_one.move_to_end(client)
-        if len(self._of_one) > _MOST:
+        if len(self._of_one) > MOST:
             self._of_one.popitem(last=False)
         return True
 
@@ -61,6 +64,6 @@ class RefusalSampling:
             yield Sum(client, reasons.total(), dict(reasons))
 
     def _count(self, client: str, reason: str) -> None:
-        if client not in self._sums and len(self._sums) >= _MOST:
+        if client not in self._sums and len(self._sums) >= MOST:
             client = OTHERS
         self._sums.setdefault(client, Counter())[str(reason)] += 1

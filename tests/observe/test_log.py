@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from threading import Event as Flag
@@ -109,13 +110,15 @@ def test_a_full_queue_drops_the_latest_and_counts(pipe: tuple[int, int]) -> None
 def test_a_reader_that_is_gone_costs_events_and_nothing_else(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.close(reader)
+    threads = set(threading.enumerate())
     stream = LogStream(writer, json_line)
     for number in range(100):
         stream.put({"timestamp": AT, "event": number})
     stream.start()
+    assert set(threading.enumerate()) - threads
     stream.close()
     assert stream.dropped == 100
-    assert not stream._thread.is_alive()
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, {1: 2}])
@@ -188,7 +191,9 @@ def test_a_logger_made_before_follows_a_new_level(pipe: tuple[int, int]) -> None
     log.info("no")
     configure(stream, "info", lambda: AT)
     log.info("yes")
-    assert [event["event"] for event in stream._events] == ["yes"]
+    stream.start()
+    stream.close()
+    assert [json.loads(line)["event"] for line in os.read(pipe[0], 1000).splitlines()] == ["yes"]
 
 
 @pytest.mark.parametrize(
