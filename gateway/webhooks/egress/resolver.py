@@ -57,6 +57,9 @@ class Resolver:
         self._most = most
         self._running: dict[tuple[str, int], asyncio.Future[tuple[Address, ...]]] = {}
 
+    def __repr__(self) -> str:
+        return f"<Resolver running={len(self._running)}>"
+
     async def __call__(self, host: str, port: int) -> tuple[Address, ...]:
         """All addresses of a host.
 

@@ -67,6 +67,9 @@ class Receiver:
         self._iteration = iteration
         self._tasks: set[asyncio.Task[Answered]] = set()
 
+    def __repr__(self) -> str:
+        return f"<Receiver taking={len(self._tasks)}>"
+
     def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> int:
         """Judges one by its head; gives the largest body in bytes that it may have.
 

@@ -67,7 +67,7 @@ async def test_a_slow_one_is_given_up_and_ends_in_peace() -> None:
     with pytest.raises(NotFound, match="too long"):
         await resolve("a.example", 443)
     slow.go.set()
-    await eventually(lambda: not resolve._running)
+    await eventually(lambda: repr(resolve) == "<Resolver running=0>")
     assert await resolve("a.example", 443) == (ip("10.0.0.1"),)
 
 

@@ -265,7 +265,7 @@ async def test_so_many_are_handed_on_at_once(
     assert await refusal(taker, message("r3")) is Reason.LEDGER_UNAVAILABLE
     service.gate.set()
     assert await asyncio.gather(*tasks) == [DONE, DONE]
-    await eventually(lambda: not taker._tasks)
+    await eventually(lambda: repr(taker) == "<Receiver taking=0>")
     assert await take(taker, message("r3")) == DONE
 
 
