@@ -29,7 +29,7 @@ from gateway.cli.main import cli
 from gateway.config.restart import NEEDS_RESTART
 from gateway.config.settings import ProfileSettings, Settings
 from gateway.config.settings.limits import BUDGETS
-from gateway.demo.run import _CONFIGURATION
+from gateway.demo.run import CONFIGURATION
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.observe.accounts import AccountMetrics
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
@@ -291,7 +291,7 @@ def test_the_configurations_in_the_text_fit_the_schema() -> None:
 
 def test_the_demo_does_what_the_readme_says() -> None:
     text = (ROOT / "README.md").read_text()
-    assert yaml.safe_load(_CONFIGURATION.format(directory="d", port=1, admin_port=1, upstream="u"))["aliases"] == {
+    assert yaml.safe_load(CONFIGURATION.format(directory="d", port=1, admin_port=1, upstream="u"))["aliases"] == {
         "/api/v1/convert": "/api/v1/marker"
     }
     for word in ("make run", "make test", "DATALAB_HOST", "DATALAB_API_KEY", "SSL_CERT_FILE", "--upstream"):

@@ -27,7 +27,7 @@ from gateway.tls.dev_certificates import make_development_certificates
 _HOSTS: Final = ["localhost", "127.0.0.1", "::1"]
 _STOP_TIMEOUT: Final = 10.0
 _LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
-_CONFIGURATION: Final = """\
+CONFIGURATION: Final = """\
 # Made by `gateway demo`; yours to edit: the gateway reloads it within a second. All settings: docs/configuration.md
 listen:
   address: 127.0.0.1            # 0.0.0.0 once others are to reach it
@@ -167,7 +167,7 @@ def _configure(path: Path, demo: Demo, upstream: str) -> None:
     if path.is_file():
         return
     values = {"directory": path.parent, "port": demo.port, "admin_port": demo.admin_port, "upstream": upstream}
-    path.write_text(_CONFIGURATION.format(**values))
+    path.write_text(CONFIGURATION.format(**values))
 
 
 def _provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:

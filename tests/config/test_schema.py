@@ -19,7 +19,7 @@ from gateway.config.compile import compile_settings
 from gateway.config.load import load
 from gateway.config.schema import main, schema_text
 from gateway.config.settings import LimitOverrides, ProfileSettings, Settings
-from gateway.demo.run import _CONFIGURATION
+from gateway.demo.run import CONFIGURATION
 from gateway.errors import Refused
 from gateway.model.routes import Kind
 from gateway.tls.dev_certificates import make_development_certificates
@@ -180,7 +180,7 @@ def test_overrides_are_those_of_a_profile() -> None:
 
 def test_the_demos_file_fits_the_schema() -> None:
     values = {"directory": "/demo", "port": 8443, "admin_port": 9090, "upstream": "http://127.0.0.1:8000"}
-    validator().validate(yaml.safe_load(_CONFIGURATION.format(**values)))
+    validator().validate(yaml.safe_load(CONFIGURATION.format(**values)))
 
 
 @pytest.mark.parametrize(
