@@ -14,6 +14,9 @@ class ConnectionPlaces:
         self._free = count
         self._turns: AccountTurns[asyncio.Future[None]] = AccountTurns(max(1, count // 2))
 
+    def __repr__(self) -> str:
+        return f"<ConnectionPlaces free={self._free} waiting={len(self._turns)}>"
+
     @asynccontextmanager
     async def one(self, account: str) -> AsyncIterator[None]:
         """Waits for a place and holds it."""

@@ -93,6 +93,9 @@ class SqliteEngine:
         self._reporter: _Worker | None = None
         self._make_reporter = partial(_Worker, path, timeout, clearing, upkeep, writes=False)
 
+    def __repr__(self) -> str:
+        return f"<SqliteEngine to_write={self._writer.waiting} to_read={self._reader.waiting}>"
+
     async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
         """See Engine."""
         return await self._run(self._writer, work, of, durable=durable)
@@ -162,6 +165,11 @@ class _Worker:
         name = "ledger-writer" if writes else "ledger-reader"
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs it has not begun."""
+        return len(self._jobs)
 
     def put(self, job: _Job) -> None:
         """Hands a job over.

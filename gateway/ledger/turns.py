@@ -19,6 +19,9 @@ class AccountTurns(Generic[T]):
         self._running: Counter[str] = Counter()
         self._count = 0
 
+    def __repr__(self) -> str:
+        return f"<AccountTurns waiting={self._count} accounts_running={len(self._running)}>"
+
     def __len__(self) -> int:
         return self._count
 

@@ -408,10 +408,10 @@ async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-async def test_what_another_is_taking_over_is_not_waited_for(book: Book) -> None:
+async def test_what_another_is_taking_over_is_not_waited_for(book: Book, ledger_url: str) -> None:
     await book.running("a", "r1", "dead")
     await book.running("b", "r2", "dead")
-    raw = await _connect(book)
+    raw = await _connect(ledger_url)
     transaction = raw.transaction()
     await transaction.start()
     await raw.execute("SELECT 1 FROM jobs WHERE request_id = 'a' FOR UPDATE")
@@ -421,11 +421,10 @@ async def test_what_another_is_taking_over_is_not_waited_for(book: Book) -> None
     assert await book.take_over("me") == {"a"}
 
 
-async def _connect(book: Book) -> Any:
+async def _connect(url: str) -> Any:
     import asyncpg  # noqa: PLC0415 -- for this engine alone
 
-    engine: Any = book.engine
-    return await asyncpg.connect(engine._connector._url())
+    return await asyncpg.connect(url)
 
 
 async def test_an_adopted_job_is_anothers(book: Book) -> None:

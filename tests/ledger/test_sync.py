@@ -1,7 +1,9 @@
 """Keys followed, uses noted, what the dead left reclaimed; though the ledger is away, or another one."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ class Kept:
 
     def __init__(self, engine: Engine) -> None:
         self.now = NOON
+        self.engine = engine
         self.faulty = Faulty(engine)
         self.ledger = Ledger(self.faulty)
         self.uses: dict[tuple[str, int], float] = {}
@@ -54,7 +57,7 @@ class Kept:
 
     async def make(self, key_id: str) -> None:
         digest = key_id.encode().ljust(32)
-        await self.faulty._engine.write(lambda c: create(c, NewKeyRow(key_id, "default", "o"), digest, NOON))
+        await self.engine.write(lambda c: create(c, NewKeyRow(key_id, "default", "o"), digest, NOON))
 
     @property
     def open_keys(self) -> set[str]:
@@ -70,7 +73,7 @@ async def test_a_turn_does_all_that_is_due(kept: Kept) -> None:
     await kept.make("a")
     kept.uses["a", 1] = 7.0
     claim, profile = make_claim(), make_profile()
-    engine = kept.faulty._engine
+    engine = kept.engine
     await engine.write(lambda c: admit(c, claim, profile, NOON, NOON + 60))
     await engine.write(lambda c: reserve(c, claim, profile, Ask(3, 1, ""), NOON, NOON + 60))
     kept.now += 60
@@ -116,7 +119,7 @@ async def test_each_change_is_told_once(kept: Kept) -> None:
 async def test_keys_are_followed_though_nothing_can_be_written(kept: Kept) -> None:
     await kept.make("a")
     await kept.sync.turn(0)
-    await kept.faulty._engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
+    await kept.engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
     for turn in (5, 6):
         kept.faulty.faults = ["before"]
         with pytest.raises(LedgerUnavailable):
@@ -213,9 +216,8 @@ async def test_keys_are_those_of_the_ledger_that_is_there(files: tuple[Path, Kep
 async def test_an_older_state_of_the_same_ledger_is_noticed(files: tuple[Path, Kept]) -> None:
     file, kept = files
     backup = file.with_name("backup.db")
-    await kept.faulty._engine.close()
-    backup.write_bytes(file.read_bytes())
-    kept.faulty._engine = open_engine(f"sqlite:///{file}", 5.0)
+    with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(backup)) as copy:
+        there.backup(copy)
     await kept.make("c")
     await kept.sync.turn(1)
     assert kept.open_keys == {"a", "b", "c"}

@@ -31,7 +31,7 @@ def test_none_runs_more_than_its_share() -> None:
     assert turns.take() == ("a", 2)
     for _ in range(2):
         turns.done("a")
-    assert not turns._running
+    assert repr(turns) == "<AccountTurns waiting=0 accounts_running=0>"
 
 
 async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
@@ -49,8 +49,8 @@ async def test_a_place_that_was_given_to_who_left_is_the_next_ones() -> None:
     tasks[0].cancel()
     await asyncio.wait_for(tasks[2], 30)
     async with asyncio.timeout(30), places.one("b"):
-        assert places._free == 0
-    assert places._free == 1
+        assert repr(places) == "<ConnectionPlaces free=0 waiting=0>"
+    assert repr(places) == "<ConnectionPlaces free=1 waiting=0>"
 
 
 async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_loud_ones(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ async def test_the_writer_of_sqlite_serves_a_quiet_account_before_the_rest_of_a_
         asyncio.ensure_future(engine.write(lambda _, name=f"{of}": order.append(name), of=of))  # type: ignore[misc]
         for of in ["loud"] * 50 + [f"key:{number}" for number in range(5)] + ["quiet"]
     ]
-    await eventually(lambda: len(engine._writer._jobs) == 56)
+    await eventually(lambda: "to_write=56 " in repr(engine))
     go.set()
     await asyncio.gather(*waiting)
     assert order.index("quiet") <= 6
