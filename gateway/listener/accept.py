@@ -224,21 +224,12 @@ class Acceptor:
         tls = TlsTransport(context, connection, self._buffers, self._iteration, of=home)
         try:
             await self._loop.connect_accepted_socket(lambda: tls, accepted)
-            await self._opened(tls, ends)
+            await opened_in_time(tls, ends)
         except BaseException as error:
             tls.opened.cancel()
             if not isinstance(error, (SSLError, UnicodeError)):  # these two are told to the peer by an alert
                 tls.abort()
             raise
-
-    async def _opened(self, tls: TlsTransport, ends: float) -> None:
-        """Waits for the end of the handshake; what waits for its turn with us has so much longer."""
-        while not tls.opened.done():
-            left = ends + tls.waited - self._loop.time()
-            if left <= 0 and not tls.waits:
-                raise TimeoutError
-            await asyncio.wait([tls.opened], timeout=max(left, _MORE))
-        tls.opened.result()
 
     async def _first_byte(self, accepted: socket.socket, ends: float) -> None:
         """Waits until TLS has something to read: who connects and says nothing, as probes do, costs no more."""
@@ -293,6 +284,22 @@ class Acceptor:
                 raise asyncio.IncompleteReadError(read, size)
             read += data
         return read
+
+
+async def opened_in_time(tls: TlsTransport, ends: float) -> None:
+    """Waits for the end of a handshake, until a time of the loop; what waits for its turn with us has so much longer.
+
+    Raises:
+        TimeoutError: the time is over.
+        OSError, UnicodeError: what the handshake failed for.
+    """
+    loop = asyncio.get_running_loop()
+    while not tls.opened.done():
+        left = ends + tls.waited - loop.time()
+        if left <= 0 and not tls.waits:
+            raise TimeoutError
+        await asyncio.wait([tls.opened], timeout=max(left, _MORE))
+    tls.opened.result()
 
 
 def bind(address: str, port: int) -> socket.socket:

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
-from ipaddress import ip_address
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gateway.listener.accept import Acceptor, Door
+from gateway.listener.accept import Accepted, Acceptor, Door, opened_in_time
 from gateway.model.caller import Peer
 from tests.support.iteration import iteration_now
+from tests.support.waiting import eventually
 
 
 class Handshake:
@@ -21,10 +22,34 @@ class Handshake:
 
 
 async def opened(handshake: Any, ends_in: float) -> None:
-    nobody: Any = None
-    with socket.socket() as listening:
-        acceptor = Acceptor(listening, lambda: Door(1, 1, 1.0), None, lambda _: nobody, iteration_now())
-        await acceptor._opened(handshake, asyncio.get_running_loop().time() + ends_in)
+    await opened_in_time(handshake, asyncio.get_running_loop().time() + ends_in)
+
+
+class Listening(socket.socket):
+    """A listening socket whose clients come from the addresses that a test says, one after the other."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__()
+        self.setblocking(False)
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+        self._addresses = iter(addresses)
+
+    def accept(self) -> Any:
+        accepted, _ = super().accept()
+        return accepted, (next(self._addresses), 1)
+
+
+class Connection(asyncio.Protocol):
+    """One that was accepted; it tells of its end."""
+
+    def __init__(self, peer: Peer, ended: Callable[[Accepted], None]) -> None:
+        self.peer, self.has_ended = peer, False
+        self._ended = ended
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        del error
+        self._ended(self)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +61,22 @@ async def opened(handshake: Any, ends_in: float) -> None:
     ],
 )
 async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> None:
-    nobody: Any = None
-    with socket.socket() as listening:
-        acceptor = Acceptor(listening, lambda: Door(9, 1, 1.0), None, lambda _: nobody, iteration_now())
-        acceptor._enter(Peer(ip_address(first), 1))
-        assert acceptor._full(Peer(ip_address(second), 1)) == ("too_many_of_address" if is_full else None)
-        acceptor._leave(Peer(ip_address(first), 1))
-        assert acceptor._full(Peer(ip_address(second), 1)) is None
+    with Listening(first, second, second) as listening:
+        acceptor = Acceptor(
+            listening, lambda: Door(9, 1, 1.0), None, lambda peer: Connection(peer, acceptor.ended), iteration_now()
+        )
+        acceptor.start()
+        with socket.create_connection(listening.getsockname()):
+            await eventually(lambda: acceptor.connections == 1)
+            with socket.create_connection(listening.getsockname()):
+                await eventually(lambda: acceptor.refused["too_many_of_address"] + acceptor.connections == 2)
+                assert acceptor.refused["too_many_of_address"] == is_full
+        await eventually(lambda: acceptor.connections == 0)
+        with socket.create_connection(listening.getsockname()):
+            await eventually(lambda: acceptor.connections == 1)
+        await eventually(lambda: acceptor.connections == 0)
+        assert acceptor.refused.total() == is_full
+        acceptor.stop()
 
 
 @pytest.mark.parametrize(("waited", "ends_in"), [(0.0, 0.0), (3.0, -3.0), (0.0, 0.01)])
