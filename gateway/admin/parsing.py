@@ -81,7 +81,7 @@ async def _whole(request: web.Request) -> bytes:
 
 def _validated_json(model: type[M], body: bytes) -> M:
     if has_too_many_marks(body):
-        told = f"A body has {MOST_MARKS:,} quotation marks, commas and brackets at the most."
+        told = f"A body has {MOST_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
         raise AdminProblem("body_malformed", told)
     twice = member_twice(body)
     if twice is not None:

@@ -33,8 +33,19 @@ def _in_path(rule: Rule, path: str) -> str | None:
 
 def refuse_in_query(name: str, query: str) -> None:
     """Refuses a query that names a job, too, where it is named elsewhere: an upstream might read that one."""
-    if name.lower() in {unquote_plus(pair.partition("=")[0]).lower() for pair in re.split("[?&;]", query)}:
+    if name.lower() in names_in_query(query):
         raise refuse(Reason.BAD_REQUEST, f"The job is named elsewhere: the query may have no {name}.")
+
+
+def names_in_query(query: str) -> set[str]:
+    """The names of its parameters, in lower case.
+
+    Raises:
+        Refused: bad_request, for more than fifty.
+    """
+    if query.count("&") + query.count(";") >= _MOST_FIELDS:
+        raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MOST_FIELDS} parameters.")
+    return {unquote_plus(pair.partition("=")[0]).lower() for pair in re.split("[?&;]", query)}
 
 
 def _in_query(wanted: str, query: str) -> str | None:

@@ -3,14 +3,18 @@
 Only this makes a Permit, and nothing is forwarded without one.
 """
 
+from dataclasses import replace
 from typing import Final
 
-from gateway.authorize.job_id import job_id_of, refuse_in_query
+from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
 from gateway.config.state import State
+from gateway.errors import refuse
 from gateway.model.caller import ClientAddress, Identity, Profile
+from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.policy.routes import Rule, body_allowance
+from gateway.uploads.field_rules import is_judged
 
 _BODY_OF_ANYONE: Final = 1_048_576
 ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
@@ -28,6 +32,8 @@ def make_permit(
     profile = identity.profile if identity else state.anonymous
     if rule.route.kind.is_of_a_job and rule.route.id_in != "query":
         refuse_in_query(rule.route.id_name, query)
+    if rule.route.kind is Kind.SUBMIT and query:
+        _refuse_fields(state, rule, query)
     return Permit(
         rule.route,
         path,
@@ -38,6 +44,14 @@ def make_permit(
         profile,
         job_id_of(state, rule, path, query) if rule.route.kind.is_of_a_job and rule.route.id_in != "body" else None,
     )
+
+
+def _refuse_fields(state: State, rule: Rule, query: str) -> None:
+    """Refuses a submit's query that names what the form is judged by: a container might read it there."""
+    rules = replace(state.form_rules, checkpoint=state.shapes[rule.route.job].checkpoint_field)
+    for name in names_in_query(query):
+        if is_judged(rules, name):
+            raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 
 
 def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> int:

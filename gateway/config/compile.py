@@ -67,12 +67,19 @@ def compile_settings(settings: Settings) -> State:
         origins=_origins(settings),
         pace=_pace(settings),
         upstreams={name: _target(upstream) for name, upstream in _upstreams(settings).items()},
-        shapes={name: compile_shape(name, shape) for name, shape in settings.jobs.shapes.items()},
+        shapes=_shapes(settings),
     )
 
 
-def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
-    """Makes what a job is."""
+def _shapes(settings: Settings) -> dict[str, JobShape]:
+    in_parts = {route.job for route in settings.routes if route.kind is Kind.ASSET}
+    return {
+        name: compile_shape(name, shape, has_parts=name in in_parts) for name, shape in settings.jobs.shapes.items()
+    }
+
+
+def compile_shape(name: str, settings: ShapeSettings, *, has_parts: bool = False) -> JobShape:
+    """Makes what a job is; `has_parts` says that its owner is served more of it than its result."""
     status, delete = settings.status, settings.delete
     return JobShape(
         name=name,
@@ -87,6 +94,7 @@ def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
         success_member=settings.success,
         pages_member=settings.pages,
         delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
+        failed_is_free=settings.failed_costs == "nothing" or (settings.failed_costs is None and not has_parts),
         page_fields=frozenset(settings.page_fields),
         checkpoint_field=settings.checkpoint_field,
         checkpoint_member=settings.checkpoint_member,

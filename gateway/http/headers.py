@@ -52,6 +52,7 @@ _PATH: Final = re.compile(
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
+_MOST_CONNECTION: Final = 1024  # bytes
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -151,7 +152,10 @@ def _refuse_alias(name: bytes) -> None:
 
 
 def _without_named(known: dict[bytes, list[bytes]], kept: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    named = {token.strip().lower() for value in known[b"connection"] for token in value.split(b",")} - {b""}
+    values = known[b"connection"]
+    if sum(map(len, values)) > _MOST_CONNECTION:  # before anybody is known each blank between two commas would cost
+        raise refuse(Reason.BAD_REQUEST, "The Connection header is too long.")
+    named = {token.strip().lower() for value in values for token in value.split(b",")} - {b""}
     if any(not _TOKEN.match(token) for token in named):
         raise refuse(Reason.BAD_REQUEST, "The Connection header is malformed.")
     if named & (RELIED_ON - HOP_BY_HOP):

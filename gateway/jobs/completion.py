@@ -74,7 +74,7 @@ class Completion:
         job.misses, job.missed_at = job.misses + 1, now
         if job.misses >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
-            self.ended(job, Ending(failed=True, pages=None))
+            self.ended(job, _failure(job))
 
     async def let_others_have_a_turn(self) -> None:
         """Waits for the next turn of the loop (Iteration.wait)."""
@@ -105,7 +105,11 @@ class Completion:
             if found.said is Said.RUNNING:
                 self._note_word(job, found.unknown)
             elif job.is_running:
-                how = Ending(found.said is Said.FAILED, found.pages)
+                how = (
+                    _failure(job, found.pages)
+                    if found.said is Said.FAILED
+                    else Ending(failed=False, pages=found.pages)
+                )
                 job.saw(how)
                 self.ended(job, how)
             else:
@@ -140,7 +144,7 @@ class Completion:
     def _mend(self, job: Job, found: Finding) -> None:
         """Corrects what was settled for want of the truth: a job that counts as failed, and tells of its end now."""
         how, failed = job.how, found.said is Said.FAILED
-        is_news = how is not None and how.failed and not job.is_gone and (not failed or how.given_up)
+        is_news = how is not None and how.failed and not job.is_gone and (not failed or _may_be_free(job, how))
         if is_news and job.key not in self._being_told:
             self._being_told.add(job.key)
             self._admission.work(self._tell_truth(job, Ending(failed, found.pages)))
@@ -243,6 +247,15 @@ class Completion:
             return
         if ended is not None and ended.settled is not None:
             self._settled(ended.settled)
+
+
+def _failure(job: Job, pages: int | None = None) -> Ending:
+    return Ending(failed=True, pages=pages, given_up=not job.shape.failed_is_free)
+
+
+def _may_be_free(job: Job, how: Ending) -> bool:
+    """Whether the word that it failed gives pages back: they were charged only because there was none."""
+    return how.given_up and job.shape.failed_is_free
 
 
 class StatusWatch:

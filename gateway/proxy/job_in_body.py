@@ -16,6 +16,8 @@ from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, is_id
 
 _MOST: Final = 65_536
+_MOST_PAIRS: Final = 128
+_MOST_CODED: Final = 4096  # bytes that are percent-encoded
 _FORM: Final = re.compile(rb"[A-Za-z0-9._~*+%&=;,:@/!$'()-]*")
 
 
@@ -104,7 +106,11 @@ def _names_in(body: bytes) -> Iterable[str] | None:
     """The names of a JSON object's members, or of a form's fields; None for a body that is neither."""
     if body.lstrip(b" \t\r\n")[:1] == b"{":
         return read_object(body)
-    if not _FORM.fullmatch(body):
+    if (
+        not _FORM.fullmatch(body)
+        or body.count(b"&") + body.count(b";") > _MOST_PAIRS
+        or body.count(b"%") > _MOST_CODED
+    ):
         return None
     return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[&;]", body.decode("ascii"))]
 

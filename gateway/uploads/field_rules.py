@@ -45,6 +45,11 @@ class Treatment:
     refused: bool = False
 
 
+def is_judged(rules: FormRules, name: str) -> bool:
+    """Whether a name in lower case is that of a field that submits are judged by, or that they may not have."""
+    return name in _LIMITED | {"webhook_secret", rules.checkpoint} | rules.removed or rules.refuses(name)
+
+
 class FieldRules:
     """Judges the parts of one form, in order."""
 

@@ -1,11 +1,12 @@
 """A field that is a JSON object of further fields, as the open-source container has one: judged alike. Pure."""
 
+import re
 from typing import Final
 
 from gateway.errors import refuse
 from gateway.http.strict_json import MOST_MARKS, read_object
 from gateway.model.reasons import Reason
-from gateway.uploads.field_rules import field_refused
+from gateway.uploads.field_rules import field_refused, is_judged
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous
 from gateway.uploads.pages.bound import check_cap
@@ -13,6 +14,7 @@ from gateway.uploads.pages.page_range import parse_page_range
 
 _PAGE_RANGE: Final = "page_range"
 _LONGEST: Final = 64
+_OF_CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*_")
 
 
 def check_options(rules: FormRules, value: str | None) -> None:
@@ -26,13 +28,20 @@ def check_options(rules: FormRules, value: str | None) -> None:
         return
     members = read_object(value.encode())
     if members is None:
-        detail = f"has each member once and at most {MOST_MARKS:,} quotation marks, commas and brackets"
+        detail = f"has each member once and at most {MOST_MARKS:,} quotation marks, commas, backslashes and brackets"
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
     for name in members:
-        meant = name.strip().lower()
-        if rules.refuses(meant) or (rules.members and name not in rules.members):
-            raise field_refused(f"{rules.options}.{meant[:_LONGEST]}")
+        if name not in rules.members if rules.members else _is_judged(rules, name):
+            raise field_refused(f"{rules.options}.{name.strip().lower()[:_LONGEST]}")
     _check_page_range(members.get(_PAGE_RANGE), rules.most_pages)
+
+
+def _is_judged(rules: FormRules, name: str) -> bool:
+    """Whether a member is one that fields are judged by, perhaps as that of a class (marker: `Class_member`)."""
+    plain = name.strip()
+    of_class = _OF_CLASS.match(plain)
+    names = {plain.lower(), plain[of_class.end() :].lower() if of_class else ""}
+    return any(is_judged(rules, meant) for meant in names)
 
 
 def _check_page_range(value: object, most: int | None) -> None:

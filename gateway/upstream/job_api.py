@@ -36,7 +36,8 @@ class JobShape:
     upstream, `{id}` for the job's id. `result` is that of the request that gives the result, if one does.
     `page_fields` are the fields of a submit that bound its pages, `checkpoint_field` is the one that names a
     checkpoint, `checkpoint_member` that of a status answer, `options_field` the field that is a JSON object of
-    further fields, `options_members` are those that it may have (none: any). Words are casefolded.
+    further fields, `options_members` are those that it may have (none: any). `failed_is_free` says that a job that
+    failed has left nothing to read. Words are casefolded.
     """
 
     name: str
@@ -51,6 +52,7 @@ class JobShape:
     success_member: str | None
     pages_member: str | None
     delete: DeleteCall | None
+    failed_is_free: bool = True
     page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
     checkpoint_field: str | None = "checkpoint_id"
     checkpoint_member: str | None = "checkpoint_id"
@@ -90,7 +92,8 @@ class Finding(NamedTuple):
 class Ending(NamedTuple):
     """How a job ended; `pages` is None where the container did not say.
 
-    `given_up` says that it never told of its end: it counts as failed, and is charged as reserved.
+    `given_up` says that it counts as failed and is charged as reserved: it never told of its end, or what it made
+    before it failed can be read.
     """
 
     failed: bool

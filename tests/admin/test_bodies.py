@@ -155,7 +155,7 @@ async def test_thousands_of_faults_are_a_short_answer(api: Api) -> None:
 
 async def test_a_body_that_would_take_long_to_read_is_not_read(api: Api) -> None:
     problem = (await api("POST", KEYS, data=b'{"id": [' + b"[]," * 12_000 + b"1]}")).is_problem(400, "body_malformed")
-    assert problem["detail"] == "A body has 10,000 quotation marks, commas and brackets at the most."
+    assert problem["detail"] == "A body has 10,000 quotation marks, commas, backslashes and brackets at the most."
 
 
 async def test_what_is_twice_in_a_query_is_refused(api: Api) -> None:

@@ -149,6 +149,8 @@ def test_bounds_the_walk(name: bytes, hop: bytes) -> None:
     assert client_address(PROXY, {name: [hop] * 32}, TRUSTED).ip == ip("10.0.0.9")
     assert denial_of(client_address, PROXY, {name: [hop] * 33}, TRUSTED).reason is Reason.BAD_REQUEST
     assert denial_of(client_address, PROXY, {name: [b",".join([hop] * 33)]}, TRUSTED).reason is Reason.BAD_REQUEST
+    assert denial_of(client_address, PROXY, {name: [b"," * 60_000]}, TRUSTED).reason is Reason.BAD_REQUEST
+    assert denial_of(client_address, PROXY, {name: [b";" * 60_000]}, TRUSTED).reason is Reason.BAD_REQUEST
 
 
 @PROPERTY

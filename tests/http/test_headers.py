@@ -225,6 +225,7 @@ def test_what_connection_names_goes_no_further() -> None:
         (b"a;b", "The Connection header is malformed."),
         (b"\xff", "The Connection header is malformed."),
         (b"host", "The Connection header names a header that is not for one hop."),
+        (b"," * 2_000, "The Connection header is too long."),
         (b"close, X-API-Key", "The Connection header names a header that is not for one hop."),
         (b"Content-Length", "The Connection header names a header that is not for one hop."),
         (b"content-type", "The Connection header names a header that is not for one hop."),

@@ -42,6 +42,11 @@ def test_what_would_take_long_to_read_is_not_read(mark: str) -> None:
     assert read_object(many) is None
 
 
+def test_backslashes_cost_as_much() -> None:
+    assert read_object(json.dumps({"a": "\n" * (MOST_MARKS - 10)}).encode()) is not None
+    assert read_object(json.dumps({"a": "\n" * MOST_MARKS}).encode()) is None
+
+
 def test_length_alone_is_no_reason() -> None:
     members = {"text": "x" * 1_000_000, "list": [1] * (MOST_MARKS - 20)}
     assert read_object(json.dumps(members).encode()) == members

@@ -298,6 +298,24 @@ async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_fai
     assert (await room.used())[0] == 4
 
 
+async def test_a_failure_that_leaves_pages_to_read_is_charged(room: Room) -> None:
+    """The open-source container goes on with the other chunks of a document, and serves what they made."""
+    room.configure(shapes={"default": {"failed_costs": "reserved"}})
+    failed, gone = await room.took("failed"), await room.took("gone")
+    assert (await says(room, failed, status="failed")).is_final
+    for _ in range(2):
+        room.completion.unknown(gone)
+        room.seconds += 2
+    await room.quiet()
+    assert (failed.is_running, gone.is_running) == (False, False)
+    assert await room.state_of("failed") is JobState.FAILED
+    assert await room.used() == (2 * PAGES, 0, 0)
+    await says(room, failed, status="failed")
+    assert await room.used() == (2 * PAGES, 0, 0)
+    await says(room, failed, status="complete", page_count=4)
+    assert await room.used() == (PAGES + 4, PAGES - 4, 0)
+
+
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
     job = await room.took()
     room.completion.ended(job, Ending(failed=True, pages=None, given_up=True))

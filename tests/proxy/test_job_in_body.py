@@ -137,3 +137,12 @@ def test_a_body_that_may_name_none_is_bounded() -> None:
     at_once(none.take(b"x" * 65_536))
     with pytest.raises(Refused):
         at_once(none.take(b"x"))
+
+
+@pytest.mark.parametrize("body", [b"a&" * 200, b"a;" * 200, b"%41" * 5_000, b"&" * 60_000, b"%" * 60_000])
+def test_a_form_that_takes_long_to_read_is_refused_unread(body: bytes) -> None:
+    inspection = NamesNone("file_id")
+    at_once(inspection.take(body))
+    with pytest.raises(Refused) as refused:
+        at_once(inspection.release())
+    assert refused.value.denial.reason is Reason.BODY_MALFORMED

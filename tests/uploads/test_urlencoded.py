@@ -78,3 +78,5 @@ def test_its_fields_and_all_of_it_are_bounded() -> None:
     assert reason(b"file_url=" + b"x" * 4097) is Reason.BODY_TOO_LARGE
     assert read(b"file_url=h&a=" + b"x" * (262_144 - 13))[0] == Form()
     assert reason(b"file_url=h&a=" + b"x" * (262_144 - 12)) is Reason.BODY_TOO_LARGE
+    assert read(b"file_url=h&a=" + b"%41" * 20_000)[0] == Form()
+    assert reason(b"file_url=h&a=" + b"%41" * 20_001) is Reason.UNSUPPORTED_MEDIA_TYPE

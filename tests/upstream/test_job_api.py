@@ -196,3 +196,12 @@ def test_whatever_an_id_is_it_stays_one_segment_or_one_value(text: str) -> None:
 def test_no_answer_makes_it_stumble(values: dict[str, Any]) -> None:
     found = finding(DATALAB, values)
     assert found.pages is None or 0 <= found.pages <= 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("costs", "has_parts", "is_free"),
+    [(None, False, True), (None, True, False), ("nothing", True, True), ("reserved", False, False)],
+)
+def test_a_failure_is_free_where_it_leaves_nothing_to_read(costs: str | None, has_parts: bool, is_free: bool) -> None:
+    shape = ShapeSettings.model_validate({"failed_costs": costs})
+    assert compile_shape("x", shape, has_parts=has_parts).failed_is_free is is_free

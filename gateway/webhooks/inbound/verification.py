@@ -20,7 +20,7 @@ _SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
 _LONGEST: Final = 256
 _MALFORMED: Final = (
     "The body must be one JSON object whose request_id is a text of 1 to 256 characters, "
-    f"with {MOST_MARKS:,} quotation marks, commas and brackets at the most."
+    f"with {MOST_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
 )
 _UNSIGNED: Final = Sent(None, None, None, None)
 
