@@ -15,6 +15,7 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -54,6 +55,8 @@ class Spool:
         self._deadline = deadline
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._files: set[SpoolFile] = set()
+        self._shares: dict[str, Share] = {}  # of the accounts that have files
+        self._waiting = 0
         self._kept: list[Kept] = []
         self._closed = False
 
@@ -85,6 +88,10 @@ class Spool:
         fd, old = self._take_kept() or (self._new(), 0)
         file = SpoolFile(self, fd, self._thread, self._deadline, old, account)
         self._files.add(file)
+        if account:
+            share = self._shares.setdefault(account, Share())
+            share.files += 1
+            share.size += old
         return file
 
     def close(self) -> None:
@@ -93,8 +100,8 @@ class Spool:
         self._free_kept()
         self._end_thread()
 
-    def reserve(self, size: int) -> None:
-        """Takes bytes of the quota.
+    def reserve(self, size: int, account: str = "") -> None:
+        """Takes bytes of the quota, for an account's file.
 
         Raises:
             Refused: spool_full.
@@ -104,6 +111,8 @@ class Spool:
         if self._used + size > self._limit:
             raise _no_room("Too much is being counted at once.")
         self._used += size
+        if account:
+            self._shares[account].size += size
 
     def check_share(self, file: "SpoolFile", size: int) -> None:
         """Refuses an account that would have more than nine tenths of the quota by several files at once.
@@ -111,18 +120,24 @@ class Spool:
         Raises:
             Refused: spool_full.
         """
-        others = [other for other in self._files if other.account == file.account and other is not file]
-        if file.account and others and sum(other.size for other in others) + file.size + size > self._limit * _SHARE:
+        share = self._shares.get(file.account)
+        if share is not None and share.files > 1 and share.size + size > self._limit * _SHARE:
             raise _no_room("Too much of this account is being counted at once.")
 
     @property
     def gathers_much(self) -> bool:
         """Whether so much waits in memory to be written that less should."""
-        return sum(file.waiting for file in self._files) > _MUCH_GATHERED
+        return self._waiting > _MUCH_GATHERED
 
-    def release(self, size: int) -> None:
+    def gather(self, size: int) -> None:
+        """So many bytes more wait in memory to be written, or fewer."""
+        self._waiting += size
+
+    def release(self, size: int, account: str = "") -> None:
         """Gives bytes back to the quota."""
         self._used -= size
+        if account:
+            self._shares[account].size -= size
 
     def free_old(self) -> None:
         """Frees all that earlier uploads left: the files that are kept, and the rests in those that are open."""
@@ -136,6 +151,11 @@ class Spool:
         To keep a file needs no check of the quota: what is kept was released by its upload just before.
         """
         self._files.discard(file)
+        if file.account:
+            share = self._shares[file.account]
+            share.files -= 1
+            if not share.files:
+                del self._shares[file.account]
         if size is None or self._closed or len(self._kept) >= _MOST_KEPT:
             self._thread.submit(os.close, fd)  # behind the write that may run; and to free a large file takes a while
         else:
@@ -168,6 +188,14 @@ class Spool:
     def _end_thread(self) -> None:
         if self._closed and not self._files:
             self._thread.shutdown(wait=False)
+
+
+@dataclass(slots=True)
+class Share:
+    """What an account has of a spool: how many files, and their bytes of the quota."""
+
+    files: int = 0
+    size: int = 0
 
 
 class Kept(NamedTuple):
@@ -219,10 +247,11 @@ class SpoolFile:
         over_old = min(self._old, len(data))
         self._old -= over_old
         self._reserved += over_old
-        self._spool.reserve(len(data) - over_old)
+        self._spool.reserve(len(data) - over_old, self.account)
         self._reserved += len(data) - over_old
         self._gathered.append(data)
         self._gathered_size += len(data)
+        self._spool.gather(len(data))
         enough = _GATHERED_AMONG_MANY if self._spool.gathers_much else _GATHERED
         if self._gathered_size >= enough or len(self._gathered) >= _MOST_PIECES:
             await self._written()
@@ -254,8 +283,10 @@ class SpoolFile:
             return
         self._closed = True
         self._gathered.clear()
+        self._spool.gather(-self._gathered_size)
+        self._gathered_size = 0
         self._release_old()
-        self._spool.release(self._reserved)
+        self._spool.release(self._reserved, self.account)
         if self._reader is None:
             self._spool.give_back(self, self._fd, None)
         else:
@@ -265,12 +296,13 @@ class SpoolFile:
     def _release_old(self) -> None:
         if self._cutting is not None:
             self._cutting.cancel()
-        self._spool.release(self._old)
+        self._spool.release(self._old, self.account)
         self._old = 0
 
     def _write_gathered(self, *, is_last: bool = False) -> None:
         pieces, self._gathered = self._gathered, []
         place, self._place = self._place, self._place + self._gathered_size
+        self._spool.gather(-self._gathered_size)
         self._gathered_size = 0
         ends_at = self._place if is_last else None
         self._writing = asyncio.get_running_loop().run_in_executor(
