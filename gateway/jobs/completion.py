@@ -62,6 +62,9 @@ class Completion:
         self.unknown_words = 0
         """How many answers had a status word that their shape does not know."""
 
+    def __repr__(self) -> str:
+        return f"<Completion unfinished={len(self._unfinished)} being_told={len(self._being_told)}>"
+
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was read before, and said that such a job still runs."""
         return (job.shape.name, content) in self._unfinished

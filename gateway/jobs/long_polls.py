@@ -24,6 +24,10 @@ class LongPolls:
         self._ready: list[Signal] = []
         self.is_draining = False
 
+    def __repr__(self) -> str:
+        draining = " draining" if self.is_draining else ""
+        return f"<LongPolls{draining} waiting={len(self._waiting)} waking={len(self._ready)}>"
+
     def __len__(self) -> int:
         return len(self._waiting)
 

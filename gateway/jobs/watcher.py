@@ -69,13 +69,19 @@ class Watcher:
 
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
-        return f"<Watcher{closed} followed={self.followed} asking={self._asking.total()} asked={self.asked}>"
+        timer = "" if self._timer is None or self._timer.cancelled() else f" wakes_at={self._timer.when():.3f}"
+        return f"<Watcher{closed}{timer} followed={self.followed} asking={self._asking.total()} asked={self.asked}>"
 
     @property
     def behind(self) -> float:
         """By how many seconds the most urgent question is late."""
         first = [waiting[0][0] for waiting in (self._due, *self._late.values()) if waiting]
         return max(0.0, self._clock() - min(first)) if first else 0.0
+
+    @property
+    def next_due(self) -> float:
+        """When the next question is due, by the loop's clock; there is one."""
+        return self._due[0][0]
 
     @property
     def followed(self) -> int:

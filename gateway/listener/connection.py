@@ -156,7 +156,8 @@ class ClientConnection(asyncio.Protocol):
         self._is_unread = False  # something of the last request was left unread
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.peer_ip} {self._state.name.lower()} requests={self.request_count}>"
+        paused = " paused" if self._is_paused else ""
+        return f"<ClientConnection {self.peer_ip} {self._state.name.lower()}{paused} requests={self.request_count}>"
 
     # What the handler uses: the way out
 
@@ -303,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request of which no byte has come."""
-        return self._arrival.is_awaited and not self._reader.has_begun and not self._waits_for_us
+        return self._arrival.is_awaited and not self._reader.has_begun and not self.waits_for_us
 
     @property
     def is_unfinished(self) -> bool:
@@ -421,7 +422,8 @@ class ClientConnection(asyncio.Protocol):
         self._turn.rest()  # what was resumed may wait for others now
 
     @property
-    def _waits_for_us(self) -> bool:
+    def waits_for_us(self) -> bool:
+        """Whether what the client sent waits for its turn."""
         return self._my_turn.is_awaited or (self.transport is not None and self.transport.waits)
 
     # Deadlines
@@ -431,7 +433,7 @@ class ClientConnection(asyncio.Protocol):
 
         The connection itself retires when its own time is over.
         """
-        waits, transport = self._waits_for_us, self.transport
+        waits, transport = self.waits_for_us, self.transport
         has_sent_ahead = self._is_paused and not self.is_reading_body and not waits
         if transport is not None and transport.has_left(or_says_no_more=has_sent_ahead):
             transport.abort()

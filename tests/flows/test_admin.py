@@ -473,6 +473,6 @@ async def test_a_stopping_gateway_does_not_wait_for_an_operation_that_hangs(
     monkeypatch.setattr("gateway.admin.listener._END", 0.1)
     gateway = await start()
     client = await Client.connect(gateway.admin_port, None, source="127.0.0.1", before=b"", receive_buffer=None)
-    gateway._clients.append(client)
+    gateway.clients.append(client)
     client.send(get("/admin/v1/audit"))
     await begun.wait()

@@ -42,7 +42,7 @@ def answering_at(cut: int, data: bytes) -> Script:
     async def script(connection: Connection) -> None:
         await connection.has(cut)
         connection.send(data)
-        connection._read = len(connection.requests)
+        connection.taken = len(connection.requests)
         await obliging(connection)
 
     return script

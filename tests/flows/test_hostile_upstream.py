@@ -590,7 +590,7 @@ async def test_a_fault_in_the_rest_of_a_body_cuts_the_answer_off(gateway: Runnin
     client.send(b"5\r\nhello\r\n")
     got = b""
     while b"half" not in got:
-        got += await client._read()
+        got += await client.read_some()
     client.send(b"no chunk\r\n")
     (event,) = await gateway.finished(1)
     assert (event["status"], event["reason"]) == (200, "body_malformed")
@@ -636,7 +636,7 @@ def closing_when_idle(closes: asyncio.Event) -> Script:
     async def script(connection: Connection) -> None:
         await connection.request()
         connection.send(OK)
-        if len(connection._backend.connections) > 1:
+        if len(connection.backend.connections) > 1:
             await obliging(connection)
         first = len(connection.received)
         await closes.wait()

@@ -225,7 +225,7 @@ async def test_while_a_head_waits_for_the_loop_its_time_stands_still(gateway: Ru
         (connection,) = connections(gateway)
         async with busy(gateway):
             client.send(request("GET", "/x").partition(b"\r\n")[2])
-            await until(lambda: connection._waits_for_us)
+            await until(lambda: connection.waits_for_us)
             connection.sweep(asyncio.get_running_loop().time() + 1000.0)
         assert (await client.response()).status == 404
 
@@ -238,7 +238,7 @@ async def test_who_breaks_off_while_nothing_is_read_is_noticed(gateway: Running)
     client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
     async with busy(gateway):
         client.send(request())
-        await until(lambda: connection._waits_for_us)
+        await until(lambda: connection.waits_for_us)
         client.abort()
         await until(lambda: "closed" in repr(connection.transport))  # the sweep asks the kernel
         assert gateway.gateway.listeners.public.connections == 1  # its end waits: many may break off at once
@@ -252,7 +252,7 @@ async def test_who_sends_ahead_and_leaves_is_noticed_before_the_answer(gateway: 
     await backend.connected()
     (connection,) = connections(gateway)
     client.send(request() * 1500)  # no more than the kernel takes for us: else its end is not sent either
-    await until(lambda: connection._is_paused)
+    await until(lambda: " paused " in repr(connection))
     client.abort()
     await until(lambda: not gateway.gateway.listeners.public.connections)
     (event,) = await gateway.finished(1)
@@ -291,7 +291,7 @@ async def test_a_connection_that_always_waits_ends_with_its_longest_life(gateway
         (connection,) = connections(gateway)
         async with busy(gateway):
             client.send(request("GET", "/nothing"))
-            await until(lambda: connection._waits_for_us)
+            await until(lambda: connection.waits_for_us)
             connection.ends_at = 0.0
             await until(lambda: connection.is_revoked)
         assert (await client.response()).value(b"connection") == b"close"

@@ -35,8 +35,8 @@ async def make_room(
     yield make
     for room in rooms:
         await room.close()
-        assert not room.upstream_client._running
-        assert not room.admission._tasks
+        assert "running=0" in repr(room.upstream_client)
+        assert "telling=0" in repr(room.admission)
 
 
 @pytest.fixture

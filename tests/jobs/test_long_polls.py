@@ -98,7 +98,7 @@ async def test_whatever_comes_together_wakes_once(room: Room) -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert [one.times for one in held] == [1] * 50
-    assert not room.long_polls._ready
+    assert repr(room.long_polls) == "<LongPolls draining waiting=0 waking=0>"
     assert is_forgotten(room)
 
 
@@ -180,7 +180,7 @@ async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Roo
     await eventually(lambda: container.waiting == 1)
     room.faulty.faults = ["before"]  # so that it is waited for on
     room.completion.learnt(job, Finding(Said.COMPLETE), is_own=False)
-    await eventually(lambda: not room.admission._tasks)
+    await eventually(lambda: "telling=0" in repr(room.admission))
     container.gate.set()
     await room.quiet()
     assert (job.how, job.answer, held.is_over) == (Ending(failed=False, pages=None), None, False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -41,7 +42,7 @@ async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, contain
     await room.took()
     began, at = room.seconds, [0.0]
     while at[-1] < 900:
-        room.seconds = room.watcher._due[0][0]
+        room.seconds = room.watcher.next_due
         await room.turn()
         assert container.asked["job"] == room.watcher.asked
         if container.asked["job"] == len(at):
@@ -148,9 +149,8 @@ async def test_without_a_turn_of_ours_its_timers_ask(
     await eventually(lambda: held.is_over)
     await room.quiet()
     await eventually(lambda: not room.watcher.followed)
-    assert (
-        room.watcher._timer is None or room.watcher._timer.cancelled() or room.watcher._timer.when() <= room.clock()
-    )
+    wakes_at = re.search(r"wakes_at=([\d.]+)", repr(room.watcher))
+    assert wakes_at is None or float(wakes_at[1]) <= room.clock()
 
 
 async def test_a_job_that_the_upstream_has_forgotten_has_failed(room: Room, container: Container) -> None:
@@ -222,7 +222,7 @@ async def test_what_cannot_be_read_is_asked_again_ever_more_seldom_and_is_never_
     at = []
     while job.is_running:
         asked = room.watcher.asked
-        room.seconds = room.watcher._due[0][0]
+        room.seconds = room.watcher.next_due
         await room.turn()
         if room.watcher.asked > asked:
             at.append(room.seconds)
@@ -599,10 +599,10 @@ async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, conta
     await eventually(lambda: container.waiting == 5)
     room.watcher.close()
     room.upstream_client.close()
-    assert not room.upstream_client._running
-    assert room.watcher._timer is None or room.watcher._timer.cancelled()
+    assert "running=0" in repr(room.upstream_client)
+    assert "wakes_at" not in repr(room.watcher)
     room.watcher.hold(await room.took("late"))
-    assert room.watcher._timer is None or room.watcher._timer.cancelled()
+    assert "wakes_at" not in repr(room.watcher)
     container.gate.set()
 
 

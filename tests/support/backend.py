@@ -63,12 +63,12 @@ class Connection(asyncio.Protocol):
         self.garbled: str | None = None
         self.ended = False
         self.lost_by: Exception | None = None
-        self._backend = backend
+        self.backend = backend
         self._facts = backend.facts
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=1_048_576)
         self._head: h11.Request | None = None
         self._body: list[bytes] = []
-        self._read = 0
+        self.taken = 0
         self._paused = False
         self.transport: asyncio.Transport | None = None
         self._script: asyncio.Task[None] | None = None
@@ -77,11 +77,11 @@ class Connection(asyncio.Protocol):
 
     async def request(self) -> Arrived:
         """Waits for the next whole request."""
-        await self._facts.until(lambda: len(self.requests) > self._read or self.ended)
-        if len(self.requests) <= self._read:
+        await self._facts.until(lambda: len(self.requests) > self.taken or self.ended)
+        if len(self.requests) <= self.taken:
             raise ConnectionResetError
-        self._read += 1
-        return self.requests[self._read - 1]
+        self.taken += 1
+        return self.requests[self.taken - 1]
 
     async def has(self, count: int) -> None:
         """Waits for so many bytes in all."""
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's says nothing of its kinship
-        self._backend.open.add(self)
+        self.backend.open.add(self)
 
     def data_received(self, data: bytes) -> None:
         assert self.transport is not None
@@ -146,8 +146,8 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             return
         if not self.received:
-            self._backend.connections.append(self)
-            self._script = self._backend.run(self)
+            self.backend.connections.append(self)
+            self._script = self.backend.run(self)
         self.received += data
         self._parse(data)
         self._facts.changed()
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
         self.ended = True
         self.lost_by = error
         self.transport = None
-        self._backend.open.discard(self)
+        self.backend.open.discard(self)
         self._facts.changed()
 
     def pause_writing(self) -> None:

@@ -171,7 +171,7 @@ class Client:
                         raise Truncated(response) from None
                     raise
                 if event is h11.NEED_DATA:
-                    parser.receive_data(await self._read())
+                    parser.receive_data(await self.read_some())
                 elif isinstance(event, h11.InformationalResponse):
                     response.interim.append(event.status_code)
                 elif isinstance(event, h11.Response):
@@ -202,14 +202,14 @@ class Client:
         self._left = b""
         async with asyncio.timeout(within):
             while not self._ended:
-                pieces.append(await self._read())
+                pieces.append(await self.read_some())
         return b"".join(pieces)
 
     async def is_closed(self, within: float = DEADLINE) -> None:
         """Asserts that nothing more comes but the end."""
         assert await self.rest(within) == b""
 
-    async def _read(self) -> bytes:
+    async def read_some(self) -> bytes:
         try:
             data = await self.reader.read(262_144)
         except (ConnectionError, ssl.SSLError):

@@ -98,7 +98,7 @@ class Running:
         self.expects_internal_errors = False
         self.end: Callable[[], Awaitable[None]]
         """Ends it before the test's own end."""
-        self._clients: list[Client] = []
+        self.clients: list[Client] = []
 
     async def connect(
         self,
@@ -112,7 +112,7 @@ class Running:
         """Connects a client, which is closed at the end of the test."""
         context = (context or self.tls) if tls else None
         client = await Client.connect(self.port, context, source=source, before=before, receive_buffer=receive_buffer)
-        self._clients.append(client)
+        self.clients.append(client)
         return client
 
     async def ask(self, request: bytes, method: bytes = b"GET", *, source: str = "127.0.0.1") -> Response:
@@ -182,7 +182,7 @@ class Running:
 
     async def close_clients(self) -> None:
         """Closes what tests left open."""
-        for client in self._clients:
+        for client in self.clients:
             client.abort()
         for _ in range(2):
             await asyncio.sleep(0)

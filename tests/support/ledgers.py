@@ -238,16 +238,16 @@ class Faulty:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         self.faults: list[str] = []
         self.is_away = False
         self.writes = 0
 
     async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
-        return await self._writing(lambda: self._engine.write(work, durable=durable, of=of))
+        return await self._writing(lambda: self.engine.write(work, durable=durable, of=of))
 
     async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
-        return await self._writing(lambda: self._engine.guarded(work, of=of))
+        return await self._writing(lambda: self.engine.guarded(work, of=of))
 
     async def _writing(self, write: Callable[[], Awaitable[T]]) -> T:
         self.writes += 1
@@ -265,10 +265,10 @@ class Faulty:
     async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
         if self.is_away:
             raise LedgerUnavailable("as it was told")
-        return await self._engine.read(work, of=of)
+        return await self.engine.read(work, of=of)
 
     async def close(self) -> None:
-        await self._engine.close()
+        await self.engine.close()
 
 
 class Script:

@@ -207,7 +207,11 @@ class Room:
     async def quiet(self) -> None:
         """Waits until nothing is under way."""
         await eventually(
-            lambda: not (self.watcher._asking.total() or self.admission._tasks or self.upstream_client._running)
+            lambda: (
+                "asking=0 " in repr(self.watcher)
+                and "telling=0" in repr(self.admission)
+                and "running=0" in repr(self.upstream_client)
+            )
         )
 
     async def turn(self, seconds: float = 0.0) -> None:

@@ -106,6 +106,9 @@ class Dispatcher:
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
         self._nudged = asyncio.Event()
 
+    def __repr__(self) -> str:
+        return f"<Dispatcher sending={len(self._tasks)}>"
+
     def nudge(self) -> None:
         """Says that something may be due."""
         self._nudged.set()
