@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest --cov=gateway --cov-report=term
 FORMS := $(patsubst requirements/forms/%.txt,$(VENV)/forms/%/.made,$(wildcard requirements/forms/*.txt))
 # A wheel or nothing: a package that had to be built here could come without its C extension.
 PIP_FLAGS ?= --only-binary :all:
@@ -45,7 +46,7 @@ define venv_is_good
   "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
 endef
 
-.PHONY: help run test test-root lint bench soak image docs schema dist lock clean FORCE
+.PHONY: help run test coverage test-root lint bench soak image docs schema dist lock clean FORCE
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,9 +55,13 @@ help:  ## this list
 run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in container: gateway demo $(ARGS)
 	@$(BIN)/gateway demo $(ARGS)
 
-test: lint $(FORMS)  ## lint, then the whole suite on uvloop and on asyncio in debug mode, with coverage
+test: lint $(FORMS)  ## lint, then the suite, its flows on uvloop; with CI set, as coverage does it
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n auto --dist loadfile --cov=gateway --cov-report=term $(ARGS)
+	@$(if $(CI),$(WHOLE),$(BIN)/python -m pytest) -n auto --dist loadfile $(ARGS)
+
+coverage: lint $(FORMS)  ## the suite with coverage, flows on both loops, and more examples of each property
+	@echo "== pytest, all of it"
+	@$(WHOLE) -n auto --dist loadfile $(ARGS)
 
 test-root:  ## tests/root, as root: several hosts in network namespaces, the image built for real, ...
 	@[ "$$(id -u)" -eq 0 ] || { echo "make: test-root needs root; make test does not" >&2; exit 1; }

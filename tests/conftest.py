@@ -9,10 +9,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import uvloop
 
 from gateway.tls.dev_certificates import make_development_certificates
+
+_WHOLE = bool(os.environ.get("GATEWAY_TEST_WHOLE"))  # `make coverage`, and CI
+hypothesis.settings.register_profile("here", max_examples=30)
+hypothesis.settings.load_profile("default" if _WHOLE else "here")  # before anything takes it over
 
 pytest.register_assert_rewrite(
     "tests.support.client", "tests.support.backend", "tests.support.gateway", "tests.support.ledgers"
@@ -56,17 +61,39 @@ _FACTORIES: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Flow tests run on uvloop, those near the sockets also on asyncio's in debug mode; all others on that alone.
+    """Flow tests run on uvloop, all others on asyncio's loop in debug mode.
 
-    GATEWAY_TEST_LOOPS is `uvloop`, `asyncio`, or `both` for all flow tests.
+    With GATEWAY_TEST_WHOLE flow tests near the sockets run on both; GATEWAY_TEST_LOOPS is `uvloop`, `asyncio`, or
+    `both` for all flow tests.
     """
     del config
     if _FLOWS not in item.path.parents:
         return {"asyncio": _DebuggingLoop}
-    if _LOOPS == "both" or (not _LOOPS and item.path.name in _NEAR_THE_LOOP):
+    if _LOOPS == "both" or (_WHOLE and not _LOOPS and item.path.name in _NEAR_THE_LOOP):
         return _FACTORIES
     loop = _LOOPS or "uvloop"
     return {loop: _FACTORIES[loop]}
+
+
+class _FailuresAtOnce:
+    """Shows a failure when it comes, and not only at the end of all."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called for each phase of each test, where the results come together."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+            reporter.write_line(report.longreprtext[-2000:])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Called once in each process; with xdist, results come together in the one that has no input of a worker."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_FailuresAtOnce(config))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

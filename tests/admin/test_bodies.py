@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.admin.parsing import MOST_BYTES
 from tests.admin.api import Api
 from tests.support.gateway import Running
+from tests.support.pure import examples
 
 KEYS = "/admin/v1/keys"
 WRITES = [
@@ -35,7 +36,7 @@ VALUES = st.one_of(
 BODIES = st.recursive(
     VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
 )
-FUZZ = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=None, max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

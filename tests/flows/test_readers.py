@@ -23,6 +23,7 @@ from gateway.listener.proxy_protocol import ProxyHeaderError, read_proxy_header
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.upstream.json_scanner import JsonScanner
+from tests.support.pure import examples
 
 MOST_CALLS: Final = 60_000
 
@@ -144,7 +145,7 @@ def test_no_one_or_two_atoms_again_and_again_hold_the_loop(reader: Reader) -> No
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(data=st.data())
 def test_nothing_holds_the_loop(reader: Reader, data: st.DataObject) -> None:
     atoms = data.draw(st.lists(st.sampled_from(reader.atoms), min_size=1, max_size=8))

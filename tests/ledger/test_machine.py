@@ -30,6 +30,7 @@ from gateway.limits.windows import day_of, month_of
 from gateway.model.caller import Profile
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
+from tests.support.pure import examples as scaled
 
 TIMES = int(os.environ.get("GATEWAY_TEST_MACHINE", "1"))
 ACCOUNTS = ("key:a", "key:b")
@@ -318,7 +319,7 @@ def run(url: str, examples: int, step_count: int) -> None:
         machine,
         settings=settings(
             deadline=None,
-            max_examples=examples * TIMES,
+            max_examples=scaled(examples) * TIMES,
             stateful_step_count=step_count,
             suppress_health_check=list(HealthCheck),
         ),

@@ -1,5 +1,6 @@
 """What the tests of the pure rooms share: strategies for what HTTP allows, makers of nouns, and h11 as a judge."""
 
+import os
 import string
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import reduce
@@ -52,7 +53,14 @@ def read_head(line: Line, pairs: Pairs) -> Head:
 Address = IPv4Address | IPv6Address
 
 # Two shared cores: nothing here may fail because it was slow.
+WHOLE = bool(os.environ.get("GATEWAY_TEST_WHOLE"))
 PROPERTY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+
+def examples(count: int) -> int:
+    """So many in CI, a quarter of them else."""
+    return count if WHOLE else count // 4
+
 
 TOKEN_CHARACTERS = string.ascii_letters + string.digits + "!#$%&'*+.^_`|~-"
 PATH_CHARACTERS = string.ascii_letters + string.digits + "-._~!$&'()*+,=:@"

@@ -16,7 +16,7 @@ from gateway.errors import Refused
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.multipart.part_head import read_part_head
-from tests.support.pure import PROPERTY
+from tests.support.pure import PROPERTY, examples
 
 RULES = FormRules(refused=frozenset({"file_url"}), removed=frozenset())
 
@@ -225,7 +225,7 @@ def mutated(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     return body
 
 
-@settings(PROPERTY, max_examples=1500)
+@settings(PROPERTY, max_examples=examples(1500))
 @given(mutations, st.integers(1, 60))
 @example([(WHOLE.index(b"0-4"), 3, b"\r\n")], 1)
 def test_no_change_makes_others_see_what_we_do_not(changes: list[tuple[int, int, bytes]], step: int) -> None:
@@ -241,7 +241,7 @@ parameters = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(PROPERTY, max_examples=1500)
+@settings(PROPERTY, max_examples=examples(1500))
 @given(parameters)
 @example(b'; filename="a\\"b"')
 @example(b'; filename="C:\\x"')

@@ -15,7 +15,7 @@ from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.content_type import boundary_of
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.urlencoded import UrlEncoded
-from tests.support.pure import PROPERTY
+from tests.support.pure import PROPERTY, examples
 
 READER = Path(__file__).parent.parent / "support" / "formreader.py"
 FORMS = Path(sys.prefix) / "forms"
@@ -123,7 +123,7 @@ tokens = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(PROPERTY, max_examples=700)
+@settings(PROPERTY, max_examples=examples(700))
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 6), tokens), max_size=3), st.integers(1, 60))
 def test_no_change_parts_them(fastapis: dict[str, Reader], changes: list[tuple[int, int, bytes]], step: int) -> None:
     body = WHOLE
@@ -139,7 +139,7 @@ encoded = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(PROPERTY, max_examples=700)
+@settings(PROPERTY, max_examples=examples(700))
 @given(st.lists(encoded, max_size=8).map(b"".join), st.integers(1, 40))
 def test_no_url_encoded_form_parts_them(fastapis: dict[str, Reader], text: bytes, step: int) -> None:
     agree(fastapis, URLENCODED, b"file_url=https%3A%2F%2Fh%2F" + text, step)
@@ -151,7 +151,7 @@ def test_a_url_encoded_form_is_read_alike(fastapis: dict[str, Reader]) -> None:
     assert agree(fastapis, URLENCODED + b"; charset=utf-8", b"file_url=h")
 
 
-@settings(PROPERTY, max_examples=700)
+@settings(PROPERTY, max_examples=examples(700))
 @given(st.lists(tokens, max_size=6).map(b"".join))
 def test_no_filename_parts_them(fastapis: dict[str, Reader], name: bytes) -> None:
     agree(fastapis, TYPE, WHOLE.replace(b"x.pdf", name))
@@ -160,7 +160,7 @@ def test_no_filename_parts_them(fastapis: dict[str, Reader], name: bytes) -> Non
 pieces = st.sampled_from([b";", b" ", b"\t", b"=", b'"', b"boundary=b0", b"charset=", b"utf-8", b"x", b"/"])
 
 
-@settings(PROPERTY, max_examples=700)
+@settings(PROPERTY, max_examples=examples(700))
 @given(st.lists(pieces, max_size=6).map(b"".join))
 def test_no_content_type_parts_them(fastapis: dict[str, Reader], text: bytes) -> None:
     try:

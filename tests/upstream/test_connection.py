@@ -19,6 +19,7 @@ from gateway.errors import UpstreamBrokeOff
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
+from tests.support.pure import examples
 
 ANSWERS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b",
@@ -274,7 +275,7 @@ class Exchanges(RuleBasedStateMachine):
         self.loop.close()
 
 
-Exchanges.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Exchanges.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)
 TestExchanges = Exchanges.TestCase
 
 

@@ -18,6 +18,7 @@ from gateway.aio.turn import MOST_BYTES, MOST_CHUNKS
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
 from tests.support.iteration import iteration_now
 from tests.support.keyupdates import Sealing
+from tests.support.pure import examples
 
 READ = 262_144
 MOST_OF_A_TURN = MOST_CHUNKS // RECORD + RECORDS_AT_ONCE
@@ -212,7 +213,7 @@ def test_whatever_the_records_no_turn_is_longer_and_nothing_is_lost(certificates
     sizes = st.lists(st.one_of(st.just(1), st.integers(1, 40), st.integers(1, 16_384)), min_size=1, max_size=40)
     repeated = st.tuples(sizes, st.integers(1, 100)).map(lambda given: given[0] * given[1])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(repeated, st.lists(st.integers(1, 5000), min_size=1, max_size=30))
     def holds(sizes: list[int], cuts: list[int]) -> None:
         async def check() -> None:
