@@ -5,10 +5,8 @@ What is remembered is bounded: past `most` accounts the one that asked longest a
 
 import math
 from collections import OrderedDict
-from typing import Final
 
-_MINUTE: Final = 60.0
-_ROUNDING: Final = 1e-6  # as in buckets.py
+from gateway.limits.buckets import per_minute, take, wait_for
 
 
 class Polls:
@@ -24,17 +22,14 @@ class Polls:
         return len(self._tats)
 
     def take(self, account: str, now: float, polls_per_minute: int) -> int | None:
-        """Counts one request; the seconds to wait (1 or more) when there were too many.
-
-        This is GCRA as buckets.py has it, with a burst of a minute's worth, written out, for each poll comes here.
-        """
+        """Counts one request; the seconds to wait (1 or more) when there were too many."""
+        rate = per_minute(polls_per_minute)
         tats = self._tats
         tat = tats.get(account, now)
-        spent_until = (max(now, tat)) + _MINUTE / polls_per_minute
-        wait = spent_until - now - _MINUTE
-        if wait > _ROUNDING:
+        wait = wait_for(tat, now, 1, rate)
+        if wait:
             return max(1, math.ceil(wait))
-        tats[account] = spent_until
+        tats[account] = take(tat, now, 1, rate)
         tats.move_to_end(account)
         if len(tats) > self._most:
             tats.popitem(last=False)
