@@ -92,9 +92,8 @@ class BoundedHandler(ResponseHandler):
         self._waits = False
         rest, self._rest = self._rest, b""
         self._go_on(rest)
-        transport = self.transport
-        if not (self._waits or self._reading_paused or transport is None or transport.is_closing()):
-            transport.resume_reading()
+        if not (self._waits or self._reading_paused or self.transport is None):
+            self.transport.resume_reading()  # also of one that is closing: what came before may wait for that
 
     def _parse(self, data: bytes, *, in_turns: bool) -> bytes:
         turn, place = self._turn, 0

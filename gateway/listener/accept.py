@@ -9,23 +9,23 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ssl import SSLContext, SSLError
-from typing import Any, Final, Protocol
+from functools import partial
+from ssl import SSLContext
+from typing import Final
 
 import structlog
 
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import EXHAUSTED
-from gateway.listener.proxy_protocol import ProxyHeaderError, read_proxy_header
+from gateway.listener.opening import Accepted, Means, Opening, SilentError
+from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
 from gateway.model.caller import Peer
 from gateway.model.networks import Networks, household, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
-_MORE: Final = 0.1
-"""Seconds more for a handshake whose time is over while it waits for a turn of ours."""
 # All from the start on, at 0: what begins at 1 has no increase that anyone could see.
 _WHYS: Final = ("silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
 _NOBODY: Final = Networks()
@@ -47,32 +47,6 @@ class Door:
     reads_proxy_header: bool = False
 
 
-class _SilentError(Exception):
-    """A connection ended, or had its time, without a byte."""
-
-
-class Accepted(Protocol):
-    """The asyncio protocol of a connection that was accepted; `has_ended` is the acceptor's."""
-
-    peer: Peer
-    has_ended: bool
-
-    def connection_made(self, transport: Any) -> None:
-        """Called once the handshake is over."""
-
-    def data_received(self, data: bytes) -> None:
-        """Called with what came, in the clear."""
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        """Called once."""
-
-    def pause_writing(self) -> None:
-        """Called when more is written than the client takes."""
-
-    def resume_writing(self) -> None:
-        """Called when it takes more."""
-
-
 MakeConnection = Callable[[Peer], Accepted]
 
 
@@ -92,13 +66,11 @@ class Acceptor:
     ) -> None:
         self._listening = listening
         self._door = door
-        self._tls = tls
-        self._make = make
-        self._iteration = iteration
         self._loop = asyncio.get_running_loop()
-        self._buffers = TlsBuffers()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._means = Means(iteration, TlsBuffers(), tls, make, self._move)
+        self._openings: set[Opening] = set()
         self._by_address: Counter[bytes] = Counter()
+        self.iteration = iteration
         self.connections = 0
         self.is_stopped = False
         self.refused = Counter(dict.fromkeys(_WHYS, 0))
@@ -117,14 +89,14 @@ class Acceptor:
 
     async def close(self) -> None:
         """Ends the handshakes that are still under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for opening in list(self._openings):
+            opening.cancel()
+        await asyncio.sleep(0)  # what was cut off is told to the loop's transports
 
     @property
     def is_opening(self) -> bool:
         """Whether handshakes are under way."""
-        return bool(self._tasks)
+        return bool(self._openings)
 
     def ended(self, connection: Accepted) -> None:
         """Told once or more for each connection that ended: its place is free again."""
@@ -165,9 +137,11 @@ class Acceptor:
             return
         self._enter(peer)
         accepted.setblocking(False)
-        task = self._loop.create_task(self._open(accepted, peer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        door = self._door()
+        opening = Opening(accepted, peer, self._means, partial(self._over, accepted))
+        self._openings.add(opening)
+        reads_proxy_header = door.reads_proxy_header and peer.ip in door.exempt
+        opening.begin(self._loop.time() + door.handshake, reads_proxy_header=reads_proxy_header)
 
     def _full(self, peer: Peer) -> str | None:
         door = self._door()
@@ -188,87 +162,25 @@ class Acceptor:
         if self._by_address[home] <= 0:
             del self._by_address[home]
 
-    async def _open(self, accepted: socket.socket, peer: Peer) -> None:
-        """From a raw connection to a TLS one."""
-        connection: Accepted | None = None
-        door = self._door()
-        ends = self._loop.time() + door.handshake
-        try:
-            if door.reads_proxy_header and peer.ip in door.exempt:
-                await self._first_byte(accepted, ends)
-                peer = await self._origin(accepted, peer)
-            if self._tls is not None:
-                await self._first_byte(accepted, ends)
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvloop does, asyncio not for such a one
-            connection = made = self._make(peer)
-            if self._tls is None:
-                await self._loop.connect_accepted_socket(lambda: made, accepted)  # type: ignore[type-var] # a protocol by what it has
-            else:
-                await self._shake_hands(accepted, made, self._tls(), ends)
-        except _SilentError:
-            self._turn_away(accepted, connection, peer, "silent")
-        except ProxyHeaderError:
-            self._turn_away(accepted, connection, peer, "proxy_header")
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, UnicodeError):
-            # UnicodeError: a client certificate with a name that is no text, which asyncio asks ssl to decode.
-            self._turn_away(accepted, connection, peer, "handshake")
-        except asyncio.CancelledError:
-            self._turn_away(accepted, connection, peer, "shutdown")
-            raise
-
-    async def _shake_hands(
-        self, accepted: socket.socket, connection: Accepted, context: SSLContext, ends: float
-    ) -> None:
-        """Lets TLS begin, and end within its time."""
-        home = household(connection.peer.ip)
-        tls = TlsTransport(context, connection, self._buffers, self._iteration, of=home)
-        try:
-            await self._loop.connect_accepted_socket(lambda: tls, accepted)
-            await opened_in_time(tls, ends)
-        except BaseException as error:
-            tls.opened.cancel()
-            if not isinstance(error, (SSLError, UnicodeError)):  # these two are told to the peer by an alert
-                tls.abort()
-            raise
-
-    async def _first_byte(self, accepted: socket.socket, ends: float) -> None:
-        """Waits until TLS has something to read: who connects and says nothing, as probes do, costs no more."""
-        try:
-            if not accepted.recv(1, socket.MSG_PEEK):
-                raise _SilentError
-        except BlockingIOError:
-            try:
-                async with asyncio.timeout_at(ends):
-                    await self._readable(accepted)
-            except TimeoutError:
-                raise _SilentError from None
-            await self._first_byte(accepted, ends)
-        except ConnectionError:
-            raise _SilentError from None
-
-    async def _readable(self, accepted: socket.socket) -> None:
-        readable = asyncio.Event()
-        self._loop.add_reader(accepted, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            self._loop.remove_reader(accepted)
-
-    def _turn_away(self, accepted: socket.socket, connection: Accepted | None, peer: Peer, why: str) -> None:
+    def _over(self, accepted: socket.socket, opening: Opening, error: BaseException | None) -> None:
+        """Told by each opening when it is over: TLS stands, or the connection is turned away."""
+        self._openings.discard(opening)
+        if error is None:
+            return
+        why = _why(error)
+        if why is None:
+            self._loop.call_exception_handler({"message": "A connection could not be opened", "exception": error})
+            why = "handshake"
         self.refused[why] += 1
-        if connection is None:
-            self._leave(peer)
+        if opening.made is None:
+            self._leave(opening.peer)
         else:
-            self.ended(connection)
+            self.ended(opening.made)
         accepted.close()
-        log.debug("connection refused", peer=str(peer.ip), why=why)
+        log.debug("connection refused", peer=str(opening.peer.ip), why=why)
 
-    async def _origin(self, accepted: socket.socket, peer: Peer) -> Peer:
-        """Reads the PROXY header; the place of the connection goes over to whom it names."""
-        async with asyncio.timeout(self._door().handshake):
-            origin = await read_proxy_header(lambda size: self._read_exactly(accepted, size))
-        if origin is None:
-            return peer
+    def _move(self, peer: Peer, origin: Origin) -> Peer:
+        """The place of a connection goes over to whom its PROXY header names."""
         declared = Peer(origin.ip, origin.port)
         if self._full(declared) == "too_many_of_address":
             raise ProxyHeaderError("too_many_of_address")
@@ -276,30 +188,17 @@ class Acceptor:
         self._enter(declared)
         return declared
 
-    async def _read_exactly(self, accepted: socket.socket, size: int) -> bytes:
-        read = b""
-        while len(read) < size:
-            data = await self._loop.sock_recv(accepted, size - len(read))
-            if not data:
-                raise asyncio.IncompleteReadError(read, size)
-            read += data
-        return read
 
-
-async def opened_in_time(tls: TlsTransport, ends: float) -> None:
-    """Waits for the end of a handshake, until a time of the loop; what waits for its turn with us has so much longer.
-
-    Raises:
-        TimeoutError: the time is over.
-        OSError, UnicodeError: what the handshake failed for.
-    """
-    loop = asyncio.get_running_loop()
-    while not tls.opened.done():
-        left = ends + tls.waited - loop.time()
-        if left <= 0 and not tls.waits:
-            raise TimeoutError
-        await asyncio.wait([tls.opened], timeout=max(left, _MORE))
-    tls.opened.result()
+def _why(error: BaseException) -> str | None:
+    """In a word of `refused`, why a connection was turned away; None for a fault of ours."""
+    if isinstance(error, SilentError):
+        return "silent"
+    if isinstance(error, ProxyHeaderError):
+        return "proxy_header"
+    if isinstance(error, asyncio.CancelledError):
+        return "shutdown"
+    # UnicodeError: a client certificate with a name that is no text, which ssl decodes.
+    return "handshake" if isinstance(error, (OSError, EOFError, UnicodeError)) else None
 
 
 def bind(address: str, port: int) -> socket.socket:

@@ -1,21 +1,23 @@
-"""The PROXY protocol, versions 1 and 2: pure parsing, fed by exact reads.
+"""The PROXY protocol, versions 1 and 2: pure parsing.
 
 A load balancer that passes TLS through can't write X-Forwarded-For, so it says who connected in a header before the
-first TLS byte. Not one byte too many may be read: what follows belongs to TLS. Hence 12 bytes first (no valid header
-is shorter), and then what these say.
+first TLS byte. Not one byte too many may be read: what follows belongs to TLS. So who reads looks first (MSG_PEEK),
+and asks how much of what is there belongs to the header.
 """
 
 import struct
-from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from gateway.model.networks import parse_address, unmapped
 
-_FIRST: Final = 12
+_FIRST: Final = 12  # no valid header is shorter
+_FIXED_V2: Final = 16
+_BEGIN_V1: Final = b"PROXY "
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _LONGEST_V1: Final = 107
 _LONGEST_V2: Final = 2048
+MOST_BYTES: Final = _FIXED_V2 + _LONGEST_V2
 _V1_FIELDS: Final = 6
 _VERSION_2: Final = 2
 _TCP4, _TCP6 = 0x11, 0x21
@@ -32,28 +34,39 @@ class Origin(NamedTuple):
     port: int
 
 
-async def read_proxy_header(read: Callable[[int], Awaitable[bytes]]) -> Origin | None:
-    """Reads one header by `read`, which gives exactly as many bytes as asked for.
-
-    Returns None when the proxy speaks for itself (LOCAL, UNKNOWN), as health checks do.
+def header_end(data: bytes) -> int | None:
+    """How many bytes of what came are the header; None: it is not whole yet, and all of that belongs to it.
 
     Raises:
-        ProxyHeaderError: when it is none.
+        ProxyHeaderError: it is none, whatever may come.
     """
-    first = await read(_FIRST)
-    if first == _SIGNATURE:
-        version, family, length = struct.unpack("!BBH", await read(4))
+    if data.startswith(_SIGNATURE):
+        if len(data) < _FIXED_V2:
+            return None
+        (length,) = struct.unpack_from("!H", data, _FIXED_V2 - 2)
         if length > _LONGEST_V2:
             raise ProxyHeaderError("a header of more than 2048 bytes")
-        return parse_v2(version, family, await read(length))
-    if not first.startswith(b"PROXY "):
+        return _FIXED_V2 + length if len(data) >= _FIXED_V2 + length else None
+    if not data.startswith(_BEGIN_V1):
+        if len(data) < _FIRST and (_SIGNATURE.startswith(data) or _BEGIN_V1.startswith(data)):
+            return None
         raise ProxyHeaderError("no PROXY protocol header")
-    line = first
-    while not line.endswith(b"\r\n"):
-        if len(line) >= _LONGEST_V1:
-            raise ProxyHeaderError("a line without an end")
-        line += await read(1)
-    return parse_v1(line)
+    end = data.find(b"\r\n", 0, _LONGEST_V1)
+    if end < 0 and len(data) >= _LONGEST_V1:
+        raise ProxyHeaderError("a line without an end")
+    return None if end < 0 else end + 2
+
+
+def read_header(header: bytes) -> Origin | None:
+    """Reads a whole one. None: the proxy speaks for itself (LOCAL, UNKNOWN), as health checks do.
+
+    Raises:
+        ProxyHeaderError: it is malformed.
+    """
+    if not header.startswith(_SIGNATURE):
+        return parse_v1(header)
+    version, family = struct.unpack_from("!BB", header, len(_SIGNATURE))
+    return parse_v2(version, family, header[_FIXED_V2:])
 
 
 def parse_v1(line: bytes) -> Origin | None:

@@ -365,9 +365,8 @@ class UpstreamConnection(asyncio.Protocol):
         backlog, self._backlog = self._backlog, b""
         if backlog:
             self._read(backlog)
-        transport = self.transport
-        if transport is not None and not (self._turn_is_over or self._reading_paused or transport.is_closing()):
-            transport.resume_reading()
+        if self.transport is not None and not (self._turn_is_over or self._reading_paused):
+            self.transport.resume_reading()  # also of one that is closing: what came before may wait for that
 
     # Within
 

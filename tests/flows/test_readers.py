@@ -4,7 +4,6 @@ A call of Python or of C costs a tenth of a microsecond or a few: so many of the
 Input is a few atoms of the reader's own syntax, again and again, which is where parsers are slow.
 """
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -19,7 +18,7 @@ from gateway.auth.jwt.jws import read_token
 from gateway.errors import Refused
 from gateway.http.headers import read_fields
 from gateway.http.strict_json import member_twice, read_object
-from gateway.listener.proxy_protocol import ProxyHeaderError, read_proxy_header
+from gateway.listener.proxy_protocol import ProxyHeaderError, header_end, read_header
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.upstream.json_scanner import JsonScanner
@@ -47,16 +46,11 @@ def read_answer(data: bytes) -> None:
 
 
 def read_proxy(data: bytes) -> None:
-    left = data
-
-    async def read(size: int) -> bytes:
-        nonlocal left
-        taken, left = left[:size], left[size:]
-        return taken
-
     try:
-        asyncio.run(read_proxy_header(read))
-    except (ProxyHeaderError, ValueError):
+        end = header_end(data)
+        if end is not None:
+            read_header(data[:end])
+    except ProxyHeaderError:
         return
 
 

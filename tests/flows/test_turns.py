@@ -207,7 +207,7 @@ async def until(is_true: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def busy(gateway: Running) -> AsyncIterator[None]:
     """Lets the loop have no time for anybody, until the end of this."""
-    of_all: Iteration = gateway.gateway.listeners.public._iteration
+    of_all: Iteration = gateway.gateway.listeners.public.iteration
     await until(lambda: not of_all._is_scheduled)
     with (
         patch.object(Iteration, "is_over", property(lambda _: True)),

@@ -1,4 +1,4 @@
-"""How long a handshake may take: the flows show the rest of the accept loop."""
+"""Whom the accept loop lets in; the flows show the rest of it."""
 
 import asyncio
 import socket
@@ -7,22 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.listener.accept import Accepted, Acceptor, Door, opened_in_time
+from gateway.listener.accept import Acceptor, Door
+from gateway.listener.opening import Accepted
 from gateway.model.caller import Peer
 from tests.support.iteration import iteration_now
 from tests.support.waiting import eventually
-
-
-class Handshake:
-    """A transport whose handshake waits for its turn, or for its peer."""
-
-    def __init__(self, *, waits: bool, waited: float) -> None:
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waits, self.waited = waits, waited
-
-
-async def opened(handshake: Any, ends_in: float) -> None:
-    await opened_in_time(handshake, asyncio.get_running_loop().time() + ends_in)
 
 
 class Listening(socket.socket):
@@ -77,21 +66,3 @@ async def test_a_64_is_one_address(first: str, second: str, is_full: bool) -> No
         await eventually(lambda: acceptor.connections == 0)
         assert acceptor.refused.total() == is_full
         acceptor.stop()
-
-
-@pytest.mark.parametrize(("waited", "ends_in"), [(0.0, 0.0), (3.0, -3.0), (0.0, 0.01)])
-async def test_a_handshake_has_its_time(waited: float, ends_in: float) -> None:
-    with pytest.raises(TimeoutError):
-        await opened(Handshake(waits=False, waited=waited), ends_in)
-
-
-@pytest.mark.parametrize(("waits", "waited"), [(True, 0.0), (False, 60.0)], ids=["waits", "waited"])
-async def test_what_waits_for_its_turn_has_so_much_longer(waits: bool, waited: float) -> None:
-    handshake = Handshake(waits=waits, waited=waited)
-    loop = asyncio.get_running_loop()
-    loop.call_later(0.15, handshake.opened.set_result, None)
-    await opened(handshake, -30.0)
-    handshake = Handshake(waits=waits, waited=waited)
-    loop.call_soon(handshake.opened.set_exception, ConnectionResetError())
-    with pytest.raises(ConnectionResetError):
-        await opened(handshake, -30.0)

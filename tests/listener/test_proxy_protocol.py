@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.listener.proxy_protocol import Origin, ProxyHeaderError, parse_v1, parse_v2, read_proxy_header
+from gateway.listener.proxy_protocol import Origin, ProxyHeaderError, header_end, parse_v1, parse_v2, read_header
 from gateway.model.networks import unmapped
-from tests.support.pure import PROPERTY, Address, at_once, exact_reader, ip
+from tests.support.pure import PROPERTY, Address, ip
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # as TLS begins
@@ -15,8 +15,10 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # as TLS begins
 
 def read(data: bytes) -> tuple[Origin | None, bytes]:
     """What one header says, and what is left behind it."""
-    reading, left = exact_reader(data)
-    return at_once(read_proxy_header(reading)), bytes(left)
+    end = header_end(data)
+    if end is None:
+        raise EOFError
+    return read_header(data[:end]), data[end:]
 
 
 def v2(command: int, family: int, rest: bytes, version: int = 2) -> bytes:
@@ -155,3 +157,10 @@ def test_no_bytes_make_it_stumble(data: bytes) -> None:
     except (ProxyHeaderError, EOFError):
         return
     assert origin is None or 0 <= origin.port <= 65535
+
+
+@PROPERTY
+@given(st.sampled_from([b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", v2(1, 0x11, b"x" * 40)]), st.binary(max_size=9))
+def test_a_header_that_is_not_whole_is_waited_for(header: bytes, behind: bytes) -> None:
+    assert [header_end(header[:size]) for size in range(len(header))] == [None] * len(header)
+    assert header_end(header + behind) == len(header)

@@ -2,7 +2,7 @@
 
 import os
 import string
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -105,20 +105,6 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return end.value
     coroutine.close()
     raise AssertionError("it waits")
-
-
-def exact_reader(data: bytes) -> tuple[Callable[[int], Awaitable[bytes]], bytearray]:
-    """A `read` that gives exactly as many bytes as asked for, and what it has left."""
-    left = bytearray(data)
-
-    async def read(count: int) -> bytes:
-        if count > len(left):
-            raise EOFError
-        taken = bytes(left[:count])
-        del left[:count]
-        return taken
-
-    return read, left
 
 
 def make_head(

@@ -19,6 +19,9 @@ LONGEST_RECORD: Final = 16_384
 _MOST_OF_CLIENT: Final = 20_480
 """Bytes of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; forty tiny ones cost 20 ms."""
 
+_MUCH: Final = 4096
+"""More bytes than that behind a client's hello are a chain of certificates that OpenSSL may take 40 ms to decode."""
+
 _MOST_OF_SERVER: Final = 131_072
 _HANDSHAKE: Final = 22  # a record's type
 _ENOUGH: Final = 16  # bytes for OpenSSL to say what they are
@@ -40,6 +43,7 @@ class TlsEngine:
         "_alert",
         "_context",
         "_gate",
+        "_hello",
         "_incoming",
         "_outgoing",
         "_records",
@@ -57,6 +61,7 @@ class TlsEngine:
         self._gate = HelloGate()
         self._gate.is_open = server is not None
         self._shaken = 0  # bytes of the handshake that came
+        self._hello = 0  # those that came until the hello was whole
         self._alert = b""
         self.object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server is None, server_hostname=server
@@ -74,6 +79,12 @@ class TlsEngine:
     def has_output(self) -> bool:
         """Whether something is to be sent."""
         return bool(self._outgoing.pending or self._alert)
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether the next step of the handshake may take so long that a thread should take it."""
+        has_much = self._shaken - self._hello > _MUCH
+        return has_much and self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE
 
     def take_output(self) -> bytes:
         """Takes what is to be sent."""
@@ -162,7 +173,11 @@ class TlsEngine:
                 raise HelloError("it is in the format of SSL 2")
             if self._shaken > (_MOST_OF_CLIENT if self.is_server else _MOST_OF_SERVER):
                 raise HelloError("the handshake is too long")
-            self._incoming.write(data if self._gate.is_open else self._gate.take(data))
+            if self._gate.is_open:
+                self._incoming.write(data)
+            else:
+                self._hello = self._shaken
+                self._incoming.write(self._gate.take(data))
         except HelloError as error:
             if data[0] != _HANDSHAKE and not self._records.is_foreign:
                 self._incoming.write(data[:_ENOUGH])

@@ -21,6 +21,7 @@ import asyncio
 import select
 import ssl
 from collections.abc import Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
@@ -68,11 +69,15 @@ class Above(Protocol):
 
 
 class TlsBuffers:
-    """Where connections of one loop read to: what is in them is taken out before the call ends that filled them."""
+    """Where connections of one loop read to: what is in them is taken out before the call ends that filled them.
 
-    __slots__ = ("clear", "wire")
+    `aside` is a thread for steps of handshakes that are too long for the loop; it begins with the first of them.
+    """
+
+    __slots__ = ("aside", "clear", "wire")
 
     def __init__(self) -> None:
+        self.aside = ThreadPoolExecutor(1, thread_name_prefix="tls")
         self.wire = memoryview(bytearray(_SIZE))
         self.clear = memoryview(bytearray(_SIZE + LONGEST_RECORD))  # a record may have begun in an earlier read
 
@@ -91,6 +96,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_error",
         "_idle",
         "_is_announced",
+        "_is_aside",
         "_is_full",
         "_is_paused",
         "_is_reading",
@@ -136,6 +142,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._is_scheduled = False  # the next turn will come by itself
         self._waits_since = 0.0
         self._is_paused = False  # by the protocol above
+        self._is_aside = False  # a thread has the engine
         self._is_full = False  # what was written is more than the peer takes
         self._is_reading = True
         self._is_announced = False  # to the protocol above
@@ -202,8 +209,8 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     @property
     def waits(self) -> bool:
-        """Whether something came that waits for its turn."""
-        return self._is_scheduled and self._may_deliver()
+        """Whether something came that waits for its turn, or for the thread."""
+        return self._is_aside or (self._is_scheduled and self._may_deliver())
 
     def has_left(self, *, or_says_no_more: bool) -> bool:
         """Asks the kernel whether the peer broke the connection off, which nobody notices while nothing is read.
@@ -391,17 +398,38 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._read_or_wait()
 
     def _may_deliver(self) -> bool:
-        return self._state is TlsState.HANDSHAKE or (self._state in _DELIVERING and not self._is_paused)
+        if self._state is TlsState.HANDSHAKE:
+            return not self._is_aside
+        return self._state in _DELIVERING and not self._is_paused
 
     # TLS
 
     def _shake(self) -> bool:
         """Goes on with the handshake; whether it is over now, and well."""
+        if self._engine.is_heavy:
+            self._is_aside = True
+            self._loop.run_in_executor(self._buffers.aside, self._engine.shake).add_done_callback(self._shaken_aside)
+            return False
         try:
             is_over = self._engine.shake()
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
+        return self._go_on_shaking(is_over=is_over)
+
+    def _shaken_aside(self, step: "asyncio.Future[bool]") -> None:
+        """A thread has taken a step; the connection may be closed by now."""
+        self._is_aside = False
+        error = None if step.cancelled() else step.exception()
+        if self._state is not TlsState.HANDSHAKE or step.cancelled():
+            return
+        if isinstance(error, Exception):
+            self._fail(error)
+        else:
+            self._go_on_shaking(is_over=step.result())
+        self._read_or_wait()
+
+    def _go_on_shaking(self, *, is_over: bool) -> bool:
         self._flush()
         if not is_over:
             return False

@@ -124,9 +124,9 @@ class Pair:
             self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
             self.tls = TlsTransport(server, self.above, TlsBuffers(), self.iteration)
 
-    def ask(self, chain: Path, key: Path) -> None:
+    def ask(self, chain: Path, key: Path, trusts: Path | None = None) -> None:
         """A server that asks for a certificate, and a client that has this chain; the connection is made."""
-        self.server.load_verify_locations(chain)
+        self.server.load_verify_locations(trusts or chain)
         self.server.verify_mode = ssl.CERT_OPTIONAL
         self.client.load_cert_chain(chain, key)
         self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
@@ -403,6 +403,63 @@ async def test_a_chain_of_certificates_has_a_bound(
         with pytest.raises(ssl.SSLError, match="the handshake is too long"):
             await pair.tls.opened
         assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
+
+
+async def shaking_with_a_long_chain(certificates: Path, directory: Path, trusts: Path | None = None) -> Pair:
+    """A client has sent seven kilobytes of certificates: a thread of ours has the handshake now."""
+    authority = trustme.CA()
+    client = authority.issue_cert("client@example.com")
+    chain = directory / "chain.pem"
+    chain.write_bytes(client.cert_chain_pems[0].bytes() + authority.cert_pem.bytes() * 11)
+    client.private_key_pem.write_to_path(directory / "client.key")
+    pair = Pair(certificates)
+    pair.ask(chain, directory / "client.key", trusts)
+    for _ in range(4):
+        pair.take()
+        with_want(pair.peer.do_handshake)
+        pair.give(pair.outgoing.read())
+        if pair.tls.waits and not pair.raw.is_reading:
+            return pair
+        await steps(1)
+    raise AssertionError
+
+
+async def test_a_long_chain_is_read_by_a_thread(certificates: Path, tmp_path: Path) -> None:
+    pair = await shaking_with_a_long_chain(certificates, tmp_path)
+    assert not pair.tls.opened.done()
+    async with asyncio.timeout(60.0):
+        await pair.tls.opened
+    assert (pair.above.heard, pair.raw.is_reading, pair.tls.waits) == (["made"], True, False)
+    assert pair.tls.get_extra_info("peercert")
+    await pair.pour(pair.records([100]))
+    assert pair.above.data == b"x" * 100
+
+
+@pytest.mark.parametrize("way", ["abort", "lost", "cancelled"])
+async def test_who_leaves_while_a_thread_reads_is_not_announced(certificates: Path, tmp_path: Path, way: str) -> None:
+    pair = await shaking_with_a_long_chain(certificates, tmp_path)
+    if way == "cancelled":
+        pair.tls.opened.cancel()
+    elif way == "abort":
+        pair.tls.abort()
+    else:
+        pair.tls.connection_lost(None)
+    async with asyncio.timeout(60.0):
+        while pair.tls.waits:  # noqa: ASYNC110 -- what is waited for has no event
+            await asyncio.sleep(0.001)
+    await steps(5)
+    assert pair.above.heard == []
+    if way == "lost":
+        with pytest.raises(ConnectionResetError):
+            await pair.tls.opened
+
+
+async def test_a_chain_that_is_none_ends_it_with_an_alert(certificates: Path, tmp_path: Path) -> None:
+    pair = await shaking_with_a_long_chain(certificates, tmp_path, trusts=certificates / "ca.pem")
+    async with asyncio.timeout(60.0):
+        with pytest.raises(ssl.SSLError, match="certificate verify failed"):
+            await pair.tls.opened
+    assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
 
 
 async def test_a_client_does_not_take_a_stranger_for_the_server(certificates: Path) -> None:
