@@ -1,4 +1,4 @@
-"""Work that is due each second, for as long as the process runs."""
+"""Work that is due a second after the last time, for as long as the process runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ _PAUSE: Final = 1.0
 
 
 async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[str], None]) -> None:
-    """Takes a turn each second until it is cancelled; `turn` gets its number.
+    """Takes a turn, and another a second after it ended, until it is cancelled; `turn` gets its number.
 
     A ledger that is away has told of it; of whatever else a turn raises, `failed` gets the place in the code. The
     next turn comes all the same.

@@ -31,18 +31,18 @@ class DeadlineSweep:
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self._loop = loop
         self._iteration = iteration
-        self._paced: set[Swept] = set()
+        self._all: set[Swept] = set()
         self._left: list[Swept] = []  # to be swept in this round
         self._also: list[Callable[[float], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, paced: Swept) -> None:
+    def add(self, swept: Swept) -> None:
         """Sweeps it from now on."""
-        self._paced.add(paced)
+        self._all.add(swept)
 
-    def remove(self, paced: Swept) -> None:
+    def remove(self, swept: Swept) -> None:
         """Sweeps it no more."""
-        self._paced.discard(paced)
+        self._all.discard(swept)
 
     def also(self, tick: Callable[[float], None]) -> None:
         """Calls this at each sweep, too."""
@@ -62,17 +62,23 @@ class DeadlineSweep:
     def sweep(self, now: float) -> None:
         """Ends whatever is overdue at `now`, or lets the round go on that has not ended."""
         if not self._left:
-            self._left = list(self._paced)
+            self._left = list(self._all)
             self._sweep_portion(now)
         for tick in self._also:
             tick(now)
 
     def _sweep_portion(self, now: float) -> None:
         portion, self._left = self._left[-_PORTION:], self._left[:-_PORTION]
-        if self._left:  # first: whatever one of them raises, the others are swept
+        if self._left:
             self._iteration.wait(partial(self._sweep_portion, now), is_small=True)
         begun = self._iteration.clock()
-        for paced in portion:
-            if paced in self._paced:
-                paced.sweep(now)
+        for swept in portion:
+            if swept in self._all:
+                self._sweep_one(swept, now)
         self._iteration.add(self._iteration.clock() - begun, 0)
+
+    def _sweep_one(self, swept: Swept, now: float) -> None:
+        try:
+            swept.sweep(now)
+        except Exception as error:  # noqa: BLE001 -- whatever one of them raises, the others are swept
+            self._loop.call_exception_handler({"message": "A sweep failed", "exception": error})

@@ -14,7 +14,7 @@ from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.policy.routes import Rule, body_allowance
-from gateway.uploads.field_rules import is_judged
+from gateway.uploads.field_rules import judged_by, meant_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
 ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
@@ -48,9 +48,11 @@ def make_permit(
 
 def _refuse_fields(state: State, rule: Rule, query: str) -> None:
     """Refuses a submit's query that names what the form is judged by: a container might read it there."""
-    rules = replace(state.form_rules, checkpoint=state.shapes[rule.route.job].checkpoint_field)
-    for name in names_in_query(query):
-        if is_judged(rules, name):
+    shape = state.shapes[rule.route.job]
+    rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
+    judged = judged_by(rules)
+    for name in map(meant_by, names_in_query(query)):
+        if name in judged or rules.refuses(name):
             raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 
 

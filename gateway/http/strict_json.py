@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 _MARKS: Final = (b'"', b",", b"[", b"{", b"\\")
 _MOST_DIGITS: Final = 64
+_MOST_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
 MOST_MARKS: Final = 10_000
 """Of quotation marks, commas, backslashes and opening brackets a text has at most so many: they take ten milliseconds
 at the most, a megabyte of them a quarter of a second."""
@@ -77,11 +78,11 @@ def _integer(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    return float(_short(text))
+    return float(_short(text, _MOST_OF_FLOAT))
 
 
-def _short(text: str) -> str:
-    if len(text) > _MOST_DIGITS:  # a number of a kilobyte may take a tenth of a millisecond, and many may follow it
+def _short(text: str, most: int = _MOST_DIGITS) -> str:
+    if len(text) > most:  # a number of a kilobyte may take a tenth of a millisecond, and many may follow it
         raise ValueError("a number is too long")
     return text
 

@@ -54,7 +54,8 @@ class Completion:
         )
         self._registry = registry
         self._state = state
-        self._unfinished: set[tuple[str, bytes]] = set()
+        self._unfinished: set[tuple[int, bytes]] = set()  # by the very shape that an answer was read by
+        self._shapes = state().shapes
         self._being_told: set[tuple[str, str]] = set()
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
@@ -67,17 +68,18 @@ class Completion:
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was read before, and said that such a job still runs."""
-        return (job.shape.name, content) in self._unfinished
+        return self._state().shapes is self._shapes and (id(job.shape), content) in self._unfinished
 
     def unknown(self, job: Job) -> None:
-        """Takes note that the upstream does not know a job; twice in a row, a second apart, and it is forgotten."""
+        """Takes note that the upstream does not know a job; twice in a row, a second apart, and it is lost."""
         now = self._admission.wall()
         if job.misses and 0 <= now - job.missed_at < _APART:
             return
         job.misses, job.missed_at = job.misses + 1, now
         if job.misses >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
-            self.ended(job, _failure(job))
+            how = self._failure(job, is_lost=True)
+            self.ended(job, how._replace(given_up=how.given_up or job.is_read))
 
     async def let_others_have_a_turn(self) -> None:
         """Waits for the next turn of the loop (Iteration.wait)."""
@@ -109,7 +111,7 @@ class Completion:
                 self._note_word(job, found.unknown)
             elif job.is_running:
                 how = (
-                    _failure(job, found.pages)
+                    self._failure(job, found.pages)
                     if found.said is Said.FAILED
                     else Ending(failed=False, pages=found.pages)
                 )
@@ -121,9 +123,11 @@ class Completion:
     def runs(self, job: Job, content: bytes) -> None:
         """Remembers an answer that said that its job runs, if it is small."""
         if len(content) <= _SMALL:
-            if len(self._unfinished) >= _MOST_SMALL:
+            shapes = self._state().shapes
+            if len(self._unfinished) >= _MOST_SMALL or shapes is not self._shapes:  # words may mean something else
                 self._unfinished.clear()
-            self._unfinished.add((job.shape.name, content))
+                self._shapes = shapes
+            self._unfinished.add((id(job.shape), content))
 
     def _could_not_read(self, job: Job, why: str) -> None:
         self.unreadable[why] += 1
@@ -147,10 +151,34 @@ class Completion:
     def _mend(self, job: Job, found: Finding) -> None:
         """Corrects what was settled for want of the truth: a job that counts as failed, and tells of its end now."""
         how, failed = job.how, found.said is Said.FAILED
-        is_news = how is not None and how.failed and not job.is_gone and (not failed or _may_be_free(job, how))
+        is_news = (
+            how is not None
+            and how.failed
+            and not job.is_gone
+            and (not failed or (how.given_up and self._is_free(job)))
+        )
         if is_news and job.key not in self._being_told:
             self._being_told.add(job.key)
             self._admission.work(self._tell_truth(job, Ending(failed, found.pages)))
+
+    def failed(self, job: Job) -> None:
+        """Takes that a job failed, as its submit's answer said."""
+        self.ended(job, self._failure(job))
+
+    def was_seen(self, job: Job) -> None:
+        """Takes that something of a job's result went to its owner: then the container has not lost it."""
+        how = job.how
+        if how is not None and how.is_lost and not how.given_up and job.key not in self._being_told:
+            self._being_told.add(job.key)
+            self._admission.work(self._tell_truth(job, Ending(failed=False, pages=None)))
+
+    def _failure(self, job: Job, pages: int | None = None, *, is_lost: bool = False) -> Ending:
+        return Ending(failed=True, pages=pages, given_up=not self._is_free(job), is_lost=is_lost)
+
+    def _is_free(self, job: Job) -> bool:
+        """Whether a failure costs nothing, by the shape that it began with and by the one in force."""
+        now = self._state().shapes.get(job.shape.name, job.shape)
+        return job.shape.failed_is_free and now.failed_is_free
 
     def ended(self, job: Job, how: Ending) -> None:
         """Tells the ledger of a job's end, in the background; should that fail, the watcher finds it again."""
@@ -191,7 +219,7 @@ class Completion:
         ttl = self._state().settings.jobs.result_ttl
 
         def work(connection: Connection) -> Ended | None:
-            return end(connection, job.key, how.pages, now, ttl, failed=how.failed, given_up=how.given_up)
+            return _end(connection, job, how, now, ttl)
 
         try:
             ended = await admission.ledger.write(work, of=job.owner)
@@ -239,7 +267,7 @@ class Completion:
         def work(connection: Connection) -> Ended | None:
             ended = None
             if how is not None:
-                ended = end(connection, job.key, how.pages, now, 0, failed=how.failed, given_up=how.given_up)
+                ended = _end(connection, job, how, now, 0)
             forget(connection, job.key, now)
             return ended
 
@@ -250,15 +278,6 @@ class Completion:
             return
         if ended is not None and ended.settled is not None:
             self._settled(ended.settled)
-
-
-def _failure(job: Job, pages: int | None = None) -> Ending:
-    return Ending(failed=True, pages=pages, given_up=not job.shape.failed_is_free)
-
-
-def _may_be_free(job: Job, how: Ending) -> bool:
-    """Whether the word that it failed gives pages back: they were charged only because there was none."""
-    return how.given_up and job.shape.failed_is_free
 
 
 class StatusWatch:
@@ -324,5 +343,7 @@ def _call(waiting: "asyncio.Future[None]") -> None:
         waiting.set_result(None)
 
 
-def _nothing() -> None:
-    """Nobody wants to know."""
+def _end(connection: Connection, job: Job, how: Ending, now: float, ttl: float) -> Ended | None:
+    return end(
+        connection, job.key, how.pages, now, ttl, failed=how.failed, given_up=how.given_up, is_lost=how.is_lost
+    )

@@ -107,16 +107,18 @@ def end(
     *,
     failed: bool,
     given_up: bool = False,
+    is_lost: bool = False,
 ) -> Ended | None:
     """Settles a job that has ended and starts its result's time; None when there is no such job that runs.
 
     `job` is upstream and id; `pages` is what the upstream says it had, None when it does not. One that was given up
-    counts as failed, and is charged as reserved: nobody has said that it failed.
+    counts as failed, and is charged as reserved: nobody has said that it failed. So is one that the upstream has
+    lost, if something of its result was read before.
     """
     found = _locked(connection, job)
     if found is None or found.state != JobState.RUNNING:
         return None
-    if given_up:
+    if given_up or (is_lost and found.read_at is not None):
         settled = charge_one(connection, found.account, found.reservation, now)
     else:
         settled = settle_one(connection, found.account, found.reservation, pages, now, failed=failed)

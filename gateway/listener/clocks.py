@@ -48,7 +48,7 @@ class Clocks:
 
     def note(self, so_far: int, until: float) -> None:
         """As `move`, if more has moved than was noted before."""
-        if so_far != self._last:
+        if so_far > self._last:
             self._last = so_far
             self._deadline = until
 

@@ -308,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether something would be lost if it were cut off now: an exchange, or the tail of an answer."""
+        """Whether something might be lost if it were cut off now: an exchange, a first request, an answer's tail."""
         unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
         return self._drive is not None or unsent
 

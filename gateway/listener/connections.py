@@ -89,7 +89,7 @@ class Connections:
 
 
 def door_of(state: State) -> Door:
-    """Whom the public listener lets in; who stands behind a trusted proxy has a share of his own."""
+    """Whom the public listener lets in; whom a trusted proxy names by a PROXY header has a share of his own."""
     return Door(
         most=state.pace.max_connections,
         most_of_address=state.pace.max_connections_per_address,
@@ -100,7 +100,7 @@ def door_of(state: State) -> Door:
 
 
 def _note_certificate(connection: ClientConnection) -> None:
-    # The loop has asked ssl for it already, in both asyncio and uvloop: asking again would decode it again.
+    # TlsEngine decoded it when the handshake was over: asking ssl again would decode it again.
     shown = connection.transport.get_extra_info("peercert") if connection.transport is not None else None
     if shown:
         certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]))

@@ -26,7 +26,6 @@ from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
 _OK: Final = 200
-_NOT_FOUND: Final = 404
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -187,7 +186,7 @@ class Forwarder:
             await download.run(self._client_head(order, answer, framing))
         finally:
             upload.stop()
-        _learnt(order, watch, asked_at)
+            _learnt(order, watch, asked_at)
 
     async def _look_at(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
         """Looks at a whole answer."""

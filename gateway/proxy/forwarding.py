@@ -11,7 +11,7 @@ from gateway.model.request import Delivery, Trace
 
 
 class Inspection(Protocol):
-    """Looks into a submit's body as it passes, and holds its end back until the job may start."""
+    """Looks into the body of a request for a job as it passes, and holds its end back until that may go on."""
 
     async def take(self, data: bytes) -> bytes:
         """Takes the next bytes; gives what may go upstream now. Raises Refused."""
@@ -45,7 +45,7 @@ class Forwarding(NamedTuple):
     """One request to carry: who waits for it, what may be sent where, and the record of how it went.
 
     `submit` belongs to requests that start jobs, `job` to those that are of one; `inspection` looks into the body of
-    those that name their job there.
+    those that have one: it may have to name the job, or to name none.
     """
 
     client: ClientConnection

@@ -327,8 +327,11 @@ class Handler:
                 self._note_read(order, inspection.job, had_ended=not inspection.job.is_running)
 
     def _note_read(self, order: Forwarding, job: Job, *, had_ended: bool) -> None:
-        """Lets the audit trail know who was given a job's result first."""
-        if not job.is_read and is_seen(order, had_ended=had_ended):
+        """Lets the audit trail know who was given a job's result first, and what was lost come back."""
+        if not is_seen(order, had_ended=had_ended):
+            return
+        self._parts.jobs.completion.was_seen(job)
+        if not job.is_read:
             permit = order.prepared.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))
 

@@ -18,7 +18,7 @@ from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.job_in_body import NamedInBody
-from gateway.upstream.job_api import Ending, JobShape
+from gateway.upstream.job_api import JobShape
 
 _OK: Final = 200
 _SEEN: Final = frozenset({200, 206})
@@ -40,7 +40,7 @@ class JobAccess(NamedTuple):
         job = Job(permit.route.upstream, new.request_id, owner_of(permit), shape_of(prepared), new.path, self.wall())
         self.registry.add(job)
         if has_failed:
-            self.completion.ended(job, Ending(failed=True, pages=None))
+            self.completion.failed(job)
         self.watcher.begin(job)
 
     async def own(self, caller: Caller, prepared: PreparedRequest) -> Job:

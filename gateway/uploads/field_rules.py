@@ -45,9 +45,15 @@ class Treatment:
     refused: bool = False
 
 
-def is_judged(rules: FormRules, name: str) -> bool:
-    """Whether a name in lower case is that of a field that submits are judged by, or that they may not have."""
-    return name in _LIMITED | {"webhook_secret", rules.checkpoint} | rules.removed or rules.refuses(name)
+def meant_by(name: str) -> str:
+    """Which field a name may be taken for."""
+    return name.strip(" []").partition("[")[0].strip().lower()
+
+
+def judged_by(rules: FormRules) -> frozenset[str]:
+    """The fields that submits are judged by, besides those that they may not have."""
+    named = {name for name in (rules.checkpoint, rules.options) if name is not None}
+    return _LIMITED | {"webhook_secret"} | rules.removed | named
 
 
 class FieldRules:
@@ -72,7 +78,7 @@ class FieldRules:
         if self._parts > _MOST_PARTS:
             raise ambiguous(f"The form has more than {_MOST_PARTS} parts.")
         name = head.name
-        meant = name.strip(" []").partition("[")[0].strip().lower()
+        meant = meant_by(name)
         if self._rules.refuses(meant):
             if name != meant or head.has_filename:
                 raise field_refused(meant)

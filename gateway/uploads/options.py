@@ -6,7 +6,7 @@ from typing import Final
 from gateway.errors import refuse
 from gateway.http.strict_json import MOST_MARKS, read_object
 from gateway.model.reasons import Reason
-from gateway.uploads.field_rules import field_refused, is_judged
+from gateway.uploads.field_rules import field_refused, judged_by, meant_by
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous
 from gateway.uploads.pages.bound import check_cap
@@ -14,6 +14,7 @@ from gateway.uploads.pages.page_range import parse_page_range
 
 _PAGE_RANGE: Final = "page_range"
 _LONGEST: Final = 64
+_MOST_MEMBERS: Final = 256
 _OF_CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*_")
 
 
@@ -30,18 +31,22 @@ def check_options(rules: FormRules, value: str | None) -> None:
     if members is None:
         detail = f"has each member once and at most {MOST_MARKS:,} quotation marks, commas, backslashes and brackets"
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
+    if len(members) > _MOST_MEMBERS:
+        raise ambiguous(f"The field {rules.options} has more than {_MOST_MEMBERS} members.")
+    judged = judged_by(rules)
     for name in members:
-        if name not in rules.members if rules.members else _is_judged(rules, name):
-            raise field_refused(f"{rules.options}.{name.strip().lower()[:_LONGEST]}")
+        is_allowed = name in rules.members if rules.members else not _is_judged(rules, judged, name)
+        if not is_allowed:
+            raise field_refused(f"{rules.options}.{meant_by(name)[:_LONGEST]}")
     _check_page_range(members.get(_PAGE_RANGE), rules.most_pages)
 
 
-def _is_judged(rules: FormRules, name: str) -> bool:
+def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
     """Whether a member is one that fields are judged by, perhaps as that of a class (marker: `Class_member`)."""
-    plain = name.strip()
-    of_class = _OF_CLASS.match(plain)
-    names = {plain.lower(), plain[of_class.end() :].lower() if of_class else ""}
-    return any(is_judged(rules, meant) for meant in names)
+    of_class = _OF_CLASS.match(name.strip())
+    meant = meant_by(name)
+    names = (meant, meant[of_class.end() :]) if of_class else (meant,)
+    return any(one in judged or rules.refuses(one) for one in names)
 
 
 def _check_page_range(value: object, most: int | None) -> None:

@@ -93,12 +93,13 @@ class Ending(NamedTuple):
     """How a job ended; `pages` is None where the container did not say.
 
     `given_up` says that it counts as failed and is charged as reserved: it never told of its end, or what it made
-    before it failed can be read.
+    before it failed can be read. `is_lost` says that the container does not know it any more.
     """
 
     failed: bool
     pages: int | None
     given_up: bool = False
+    is_lost: bool = False
 
 
 def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:

@@ -6,7 +6,6 @@ with escaped slashes (`http:\/\/`), too; all else stays as it is, byte for byte.
 back than what may be the beginning of that text.
 """
 
-import re
 from typing import Final
 
 _SLASH: Final = b"/"
@@ -22,7 +21,7 @@ class UrlRewriter:
         new: what they begin with afterwards, with its slash.
     """
 
-    __slots__ = ("_held", "_olds", "_pattern", "_written")
+    __slots__ = ("_held", "_olds", "_written")
 
     def __init__(self, old: bytes, new: bytes) -> None:
         place = old.partition(b":")[2]
@@ -30,35 +29,30 @@ class UrlRewriter:
         escaped = {text.replace(_SLASH, _ESCAPED): new.replace(_SLASH, _ESCAPED) for text in plain}
         self._written = plain | escaped
         self._olds = tuple(self._written)
-        self._pattern = re.compile(b"|".join(map(re.escape, self._olds)))
         self._held = b""
 
     def take(self, data: bytes) -> bytes:
         """Takes the next bytes; gives those that are certain."""
         data = self._held + data
-        done: list[bytes] = []
-        rest = 0
-        for match in self._pattern.finditer(data):
-            done += data[rest : match.start()], self._written[match[0]]
-            rest = match.end()
-        end = self._begun(data, rest)
-        done.append(data[rest:end])
-        self._held = data[end:]
-        return b"".join(done)
+        end = self._begun(data)
+        done, self._held = data[:end], data[end:]
+        for old, new in self._written.items():  # not match by match: a document may be full of them
+            done = done.replace(old, new)
+        return done
 
     def end(self) -> bytes:
         """Gives what was held back, once there is no more."""
         held, self._held = self._held, b""
         return held
 
-    def _begun(self, data: bytes, start: int) -> int:
+    def _begun(self, data: bytes) -> int:
         """Where the first origin begins that the end of the data cuts; the end, if none does."""
         end = len(data)
         first = self._olds[0][:1]
-        place = data.find(first, max(start, end - max(map(len, self._olds)) + 1))
+        place = data.find(first, max(0, end - max(map(len, self._olds)) + 1))
         while place >= 0:
             tail = data[place:]
-            if any(old.startswith(tail) for old in self._olds):
+            if any(len(tail) < len(old) and old.startswith(tail) for old in self._olds):
                 return place
             place = data.find(first, place + 1)
         return end

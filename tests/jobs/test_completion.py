@@ -14,9 +14,11 @@ from gateway.errors import Refused
 from gateway.jobs.completion import StatusWatch
 from gateway.jobs.job import Job
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
+from gateway.ledger.audit import FirstRead, append
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
+from gateway.model.audit import Action, Entry
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Ending, Finding, Said
 from gateway.upstream.response_head import ResponseHead, read_answer_head
@@ -314,6 +316,68 @@ async def test_a_failure_that_leaves_pages_to_read_is_charged(room: Room) -> Non
     assert await room.used() == (2 * PAGES, 0, 0)
     await says(room, failed, status="complete", page_count=4)
     assert await room.used() == (PAGES + 4, PAGES - 4, 0)
+
+
+async def lost(room: Room, job: Job) -> None:
+    """The container answers twice that it does not know the job."""
+    for _ in range(2):
+        room.completion.unknown(job)
+        room.seconds += 2
+    await room.quiet()
+    assert not job.is_running
+
+
+async def test_what_was_read_and_is_lost_then_is_charged(room: Room) -> None:
+    job = await room.took()
+    job.is_read = True
+    await lost(room, job)
+    assert await room.used() == (PAGES, 0, 0)
+
+
+async def test_what_another_replica_gave_to_its_owner_and_is_lost_then_is_charged(room: Room) -> None:
+    job = await room.took()
+    note = FirstRead(Entry(int(NOON), OWNER, Action.READ, "job", {}), "default", OWNER)
+    await room.engine.write(lambda c: append(c, [note]))
+    await lost(room, job)
+    assert await room.used() == (PAGES, 0, 0)
+
+
+async def test_what_is_lost_and_read_then_is_charged_after_all(room: Room) -> None:
+    job = await room.took()
+    await lost(room, job)
+    assert await room.used() == (0, PAGES, 1)
+    for _ in range(2):
+        room.completion.was_seen(job)
+        await room.quiet()
+        assert await room.used() == (PAGES, 0, 0)
+    assert await room.state_of() is JobState.COMPLETE
+
+
+async def test_to_read_that_a_job_failed_costs_nothing(room: Room) -> None:
+    job = await room.took()
+    await says(room, job, status="failed")
+    room.completion.was_seen(job)
+    await room.quiet()
+    assert await room.used() == (0, PAGES, 1)
+
+
+async def test_a_failure_is_judged_by_the_shape_in_force_too(room: Room) -> None:
+    job = await room.took()
+    room.configure(shapes={"default": {"failed_costs": "reserved"}})
+    await says(room, job, status="failed")
+    assert await room.used() == (PAGES, 0, 0)
+
+
+async def test_what_ran_by_other_words_is_looked_at_anew(room: Room) -> None:
+    job = await room.took()
+    await says(room, job, status="processing")
+    room.completion.runs(job, b"the same answer")
+    assert room.completion.is_unfinished(job, b"the same answer")
+    room.configure(shapes={"default": {"status": {"complete": ["processing"], "processing": ["queued"]}}})
+    assert not room.completion.is_unfinished(job, b"the same answer")
+    room.completion.runs(job, b"another")
+    assert room.completion.is_unfinished(job, b"another")
+    assert not room.completion.is_unfinished(job, b"the same answer")
 
 
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:

@@ -203,9 +203,10 @@ class Body(Section):
     unverified_limit: Size = default("32MB")
     """Most bytes of all bodies together that nobody has vouched for yet; a quarter of it for each address."""
     refused_fields: list[FieldPattern] = default(
-        ["llm_service", "*_base_url", "*_endpoint", "*_location", "processors", "converter_cls", "config_json"]
-    )
-    """Further fields that a form may not have, `*` for anything: by these callers name addresses or code to it."""
+        ["llm_service", "*_base_url", "*_endpoint", "*_location", "processors", "converter_cls", "config_json",
+         "debug_*", "*_folder", "*_dir"]
+    )  # fmt: skip
+    """Further fields that a form may not have, `*` for anything: by these callers name addresses, code or paths."""
     allow_file_url: Switch = False
     """Whether the form may have file_url, which makes the container fetch documents from your network."""
     allow_webhook_url: Switch = False
