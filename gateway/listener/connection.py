@@ -322,9 +322,12 @@ class ClientConnection(asyncio.Protocol):
         self._end_soon(lambda: self.is_idle)
 
     def revoke(self) -> None:
-        """Lets no further request through: closes it now, or behind the answer that is under way."""
+        """Lets no further request through; `end_revoked` closes it, unless an answer is under way: then that does."""
         self.is_revoked = self._is_deaf = True
-        self._end_soon(lambda: self._arrival.is_awaited)  # perhaps in the middle of a head
+
+    def end_revoked(self) -> None:
+        """Closes it, if it waits for a request, perhaps in the middle of a head."""
+        self._end_soon(lambda: self._arrival.is_awaited)
 
     def _end_soon(self, may_end: Callable[[], bool]) -> None:
         """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""

@@ -8,6 +8,8 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
@@ -17,6 +19,8 @@ from gateway.listener.accept import Acceptor, Door
 from gateway.listener.connection import ClientConnection, Owner, Serve
 from gateway.listener.traffic import Traffic
 from gateway.model.caller import Peer
+
+_PORTION: Final = 200
 
 
 class Connections:
@@ -62,8 +66,18 @@ class Connections:
         """Ends what was made under other CAs: what is idle now, what is busy behind its present answer."""
         if client_ca != self._client_ca:
             self._client_ca = client_ca
-            for connection in self.all():
+            revoked = self.all()
+            for connection in revoked:
                 connection.revoke()
+            self._end_revoked(revoked)
+
+    def _end_revoked(self, left: list[ClientConnection]) -> None:
+        """Ends thousands a portion at a time, each in a turn of its own."""
+        for connection in left[-_PORTION:]:
+            connection.end_revoked()
+        del left[-_PORTION:]
+        if left:
+            self._iteration.wait(partial(self._end_revoked, left), is_small=True)
 
     def all(self) -> list[ClientConnection]:
         """A list of them as of now."""

@@ -268,6 +268,7 @@ async def test_connections_that_are_told_to_end_do_so_in_turns(gateway: Running)
         idle.close_idle()
         retired.retire()
         revoked.revoke()
+        revoked.end_revoked()
         for _ in range(5):
             await asyncio.sleep(0)
         assert len(connections(gateway)) == 3
