@@ -7,7 +7,7 @@ pieces in turns (turn.py), and it gets no more than a few of them in all; TLS is
 
 import asyncio
 import ssl
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -150,3 +150,18 @@ class BoundedConnector(aiohttp.TCPConnector):
             tls.abort()
             raise
         return tls, handler
+
+
+def make_session(connector: BoundedConnector, *, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:
+    """A session that keeps nothing and believes nobody: no cookies, no proxies of the environment, nothing inflated.
+
+    It has no deadline: that is its caller's.
+    """
+    return aiohttp.ClientSession(
+        connector=connector,
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        auto_decompress=False,
+        trust_env=False,
+    )

@@ -1,4 +1,4 @@
-"""The parts that know jobs, made and ended in order. Part of the composition root."""
+"""The parts that know jobs or webhooks, made and ended in order. Part of the composition root."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -2,8 +2,17 @@
 
 Each job that runs has one due time. When it comes, the job is asked about, unless somebody's poll has told meanwhile;
 a job that is held is asked about ten times as often as one is at its beginning, and an old one less and less. What
-is asked at once is bounded over all jobs: what is due later waits its turn. A job's watcher is this process or
+is asked at once is bounded for each upstream: what is due then waits for a place. A job's watcher is this process or
 another, as the ledger has it; what a dead one followed is taken over.
+
+States of a job here, and who moves them on:
+    not followed  another process asks, or nobody yet. `begin`, `hold` and `follow` end it.
+    dated         its ticket is in the heap of dates. `turn` ends it when the date comes; an earlier date replaces it,
+                  and the ticket of the one before means nothing any more.
+    late          its date has come, and its upstream has no place free. `_go_on` ends it.
+    being asked   its ticket is _BEING_ASKED. The answer, or its failure, ends it: dated again, or ended.
+    ended         it runs no more (Completion): whatever ticket comes up is dropped.
+What can't happen: two questions about one job are under way; a job that runs and is followed has no date.
 """
 
 import asyncio
@@ -85,7 +94,7 @@ class Watcher:
 
     @property
     def followed(self) -> int:
-        """How many jobs wait for their next question."""
+        """How many dates there are, of jobs that wait for their next question, or had one before."""
         return len(self._due)
 
     def begin(self, job: Job) -> None:
@@ -252,7 +261,7 @@ class Watcher:
         is_news = watch.is_final or (watch.is_unfinished and job.how is None)
         if job.waiters and watch.content is not None and is_news:
             job.answer = answer = head, watch.content
-            self._loop.call_later(_KEPT, _let_go, job, answer)
+            self._loop.call_later(_KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
@@ -275,6 +284,6 @@ class Watcher:
             return  # two follow it for a while
 
 
-def _let_go(job: Job, answer: tuple[ResponseHead, bytes]) -> None:
+def _drop_answer(job: Job, answer: tuple[ResponseHead, bytes]) -> None:
     if job.answer is answer:
         job.answer = None

@@ -11,14 +11,15 @@ Theory of operation.
 - A connection that is lost ends the wait of its coroutine at once, unless the exchange must be finished without it.
 
 States, and who moves them on:
-    IDLE     waits for a request of which no byte has come. `_feed_head` ends it; so do close_idle, retire, revoke.
-    HEAD     a head has begun. `_next_request` ends it when the head is whole, or its deadline.
+    IDLE     waits for a request of which no byte has come. `_feed_head` ends it, and `_next_request` for one that is
+             whole at once; so do close_idle, retire and end_revoked.
+    HEAD     a part of a head has come. `_next_request` ends it when the head is whole, or its deadline.
     SERVING  `serve` runs: nothing is read but what is sent ahead, up to a bound.
     BODY     `serve` waits for the body; the clocks are those of a body.
     CLOSING  the coroutine has ended; what was written and the peer's end have some seconds.
     GONE     the coroutine has ended, and the socket is lost.
-What can't happen: a request is served after `revoke`, or beside another one; a wait has no deadline, but for the
-idle time of who serves; `ended` is told while the coroutine runs.
+What can't happen: a request is served after `revoke`, or beside another one; a wait for the client has no deadline;
+`ended` is told while the coroutine runs.
 """
 
 import asyncio

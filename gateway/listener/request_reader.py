@@ -170,7 +170,7 @@ class RequestReader:
         Raises:
             Refused: headers_too_large.
         """
-        # The parser would be given each two of them by themselves, for they look like the end of a head.
+        # Two empty lines look like the end of a head: the parser would be given each pair by itself.
         is_first = self._is_between and not self._head and not self._is_stalled
         skipped = self._backlog.skip_empty_lines() if is_first else 0
         data = self._feed(min(SLICE, self._backlog.through(_END, self._head))) if self.has_unread else b""

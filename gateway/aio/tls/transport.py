@@ -8,8 +8,8 @@ States, and who moves them on:
     HANDSHAKE   from the start on. `_shake` ends it: OPEN, or CLOSED when the handshake fails.
     OPEN        the protocol above has its connection_made. `close` ends it, or the peer's close_notify, or its EOF.
     CLOSING     what was written and our close_notify are on their way; what comes is dropped unread. A server waits
-                for the peer's end, since to close before what it sent is read would cut off what it was sent; it
-                sends no FIN before, for which some clients (uvloop's) drop what they have not read.
+                for the peer's end: to close before the peer's bytes are read would cut off our answer. It sends no
+                FIN before, for which some clients (uvloop's) drop what they have not read.
     LOST        the socket is gone, but what came before is still decrypted in turns: a client's end alone, which may
                 be owed an answer. Its end, an abort or a failure ends it.
     CLOSED      the socket is lost, or about to be.

@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, bounded_context
+from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 from gateway.auth.jwks.source import KeySource, check_fetched
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
@@ -48,7 +48,7 @@ async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -
     try:
         async with (
             asyncio.timeout(deadline),
-            _session(iteration, issuer.issuer, deadline, await asyncio.to_thread(bounded_context)) as session,
+            _session(iteration, issuer.issuer, await asyncio.to_thread(bounded_context)) as session,
         ):
             url = issuer.jwks if issuer.jwks is not None else await _discovered(session, issuer.issuer)
             return read_jwks(await _fetched(session, url), issuer.algorithms)
@@ -73,16 +73,10 @@ def checked_url(text: str) -> URL:
     return URL(check_fetched(text))
 
 
-def _session(iteration: Iteration, issuer: str, deadline: float, context: ssl.SSLContext) -> aiohttp.ClientSession:
+def _session(iteration: Iteration, issuer: str, context: ssl.SSLContext) -> aiohttp.ClientSession:
     # One for each fetch: there is one every few minutes, and so nothing is kept open and nothing needs to be closed.
-    return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=deadline),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        connector=BoundedConnector(iteration, issuer, _MOST_OF_WIRE, force_close=True, ssl=context),
-        headers=_HEADERS,
-        auto_decompress=False,
-        trust_env=False,
-    )
+    connector = BoundedConnector(iteration, issuer, _MOST_OF_WIRE, force_close=True, ssl=context)
+    return make_session(connector, headers=_HEADERS)
 
 
 async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:

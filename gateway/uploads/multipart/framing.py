@@ -6,6 +6,15 @@ Anywhere else (behind a bare LF, in a head, with blanks or text behind it, befor
 some parser would take it for a delimiter and another would not, so it is refused. Nothing is decided by how the body
 is cut into pieces. A piece of a part's data with no piece of a delimiter in it goes on as the very object it was.
 
+States, each a step that goes on at a place of the buffer, and what ends it:
+    _beginning  nothing was read. One line end, or anything else, ends it.
+    _opening    `--boundary` CRLF has to stand here. It ends it, whole.
+    _head       a part's head, up to MOST_HEAD_BYTES. Its empty line ends it, and the sink gets it.
+    _data       a part's bytes. A delimiter ends it: CRLF behind it leads to _head, `--` to _closing.
+    _closing    a line end may come, and nothing else; `finish` is allowed here alone.
+What can't happen: a byte of a delimiter, or of what may become one, is given to the sink as data; more is held back
+than a head, or a delimiter.
+
 The library `multipart` is not used: it tells no offsets, which holding back needs, and lets through what is refused
 here: a preamble, an epilogue in the last piece, blanks in the heads. The tests compare with it.
 """

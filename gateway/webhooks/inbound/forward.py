@@ -1,13 +1,12 @@
 """Hands a verified webhook on to a service of the operator's own."""
 
 import asyncio
-import ssl
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, bounded_context
+from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 
 _SUCCESS: Final = range(200, 300)
@@ -25,7 +24,10 @@ async def hand_on(iteration: Iteration, url: str, body: bytes, headers: dict[str
     """
     try:
         context = await asyncio.to_thread(bounded_context) if url.lower().startswith("https:") else True
-        async with asyncio.timeout(deadline), _session(iteration, url, context) as session:
+        async with (
+            asyncio.timeout(deadline),
+            make_session(BoundedConnector(iteration, url, force_close=True, ssl=context)) as session,
+        ):
             sent = {"Content-Type": "application/json", "User-Agent": "document-gateway", **headers}
             response = await session.post(URL(url, encoded=True), data=body, headers=sent, allow_redirects=False)
             status = response.status
@@ -36,13 +38,3 @@ async def hand_on(iteration: Iteration, url: str, body: bytes, headers: dict[str
         raise NotTaken("no connection, or no answer") from None
     if status not in _SUCCESS:
         raise NotTaken(f"the answer is {status}")
-
-
-def _session(iteration: Iteration, url: str, context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=BoundedConnector(iteration, url, force_close=True, ssl=context),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the deadline is our own
-        auto_decompress=False,
-        trust_env=False,
-    )

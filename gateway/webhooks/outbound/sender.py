@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector
+from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.iteration import Iteration
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Address, Destination
@@ -129,13 +129,7 @@ def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
         force_close=True,
         ssl=link.context,
     )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # there is one deadline, and it is our own
-        auto_decompress=False,
-        trust_env=False,
-    )
+    return make_session(connector)
 
 
 async def _take_leave(response: aiohttp.ClientResponse) -> None:
