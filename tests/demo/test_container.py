@@ -2,7 +2,7 @@ import asyncio
 import io
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, FormData
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 from PIL import Image
+from pytest_aiohttp import AiohttpClient
 
 from gateway.demo.api import Config, make_app
 from gateway.demo.form import Form
@@ -21,21 +22,24 @@ from gateway.demo.jobs import JobTable, Outcome, UnknownJobError
 from gateway.demo.sample import sample_pdf
 
 Client = TestClient[Request, Application]
+Running = Callable[..., Awaitable[Client]]
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-@asynccontextmanager
-async def running(jobs: JobTable | None = None, **config: Any) -> AsyncIterator[Client]:
-    app = make_app(Config(**{"processing_time": 0, **config}), jobs)
-    async with TestClient(TestServer(app)) as client:
-        yield client
+@pytest.fixture
+def running(aiohttp_client: AiohttpClient) -> Running:
+    """Runs a stand-in of this configuration, until the test is over."""
+
+    async def run(jobs: JobTable | None = None, **config: Any) -> Client:
+        return await aiohttp_client(make_app(Config(**{"processing_time": 0, **config}), jobs))
+
+    return run
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with running() as client:
-        yield client
+async def client(running: Running) -> Client:
+    return await running()
 
 
 def upload(data: bytes, *fields: tuple[str, str], first: bool = True) -> FormData:
@@ -145,54 +149,54 @@ async def test_a_failure_is_a_complete_job(
     assert (answer["page_count"], answer["markdown"]) == (0, None)
 
 
-async def test_the_processing_time_must_be_over() -> None:
+async def test_the_processing_time_must_be_over(running: Running) -> None:
     time = 100.0
     jobs = JobTable(10, 10**9, clock=lambda: time, now=lambda: NOON)
-    async with running(jobs, processing_time=2.0) as client:
-        path = await submit(client, upload(sample_pdf()))
-        while not jobs.usage(NOON, NOON)["summary"]["total_requests"]:
-            await client.get("/health_check")
-        time = 101.9
-        async with client.get(path) as response:
-            assert await response.json() == {
-                "status": "processing",
-                "success": None,
-                "error": None,
-                "page_count": None,
-            }
-        time = 102.0
-        async with client.get(path) as response:
-            assert (await response.json())["status"] == "complete"
+    client = await running(jobs, processing_time=2.0)
+    path = await submit(client, upload(sample_pdf()))
+    while not jobs.usage(NOON, NOON)["summary"]["total_requests"]:
+        await client.get("/health_check")
+    time = 101.9
+    async with client.get(path) as response:
+        assert await response.json() == {
+            "status": "processing",
+            "success": None,
+            "error": None,
+            "page_count": None,
+        }
+    time = 102.0
+    async with client.get(path) as response:
+        assert (await response.json())["status"] == "complete"
 
 
-async def test_overrides_pad_a_result_that_is_then_streamed() -> None:
-    async with running(processing_time=3600, allow_overrides=True) as client:
-        fields = (("processing_time", "0"), ("result_bytes", "1000000"), ("disable_image_extraction", "True"))
-        path = await submit(client, upload(sample_pdf(), *fields))
-        answer = await finished(client, path)
-        assert (len(answer["markdown"]), answer["images"], answer["page_count"]) == (1_000_000, {}, 3)
-        async with client.get(path) as response:
-            assert response.content_length == len(await response.read())
+async def test_overrides_pad_a_result_that_is_then_streamed(running: Running) -> None:
+    client = await running(processing_time=3600, allow_overrides=True)
+    fields = (("processing_time", "0"), ("result_bytes", "1000000"), ("disable_image_extraction", "True"))
+    path = await submit(client, upload(sample_pdf(), *fields))
+    answer = await finished(client, path)
+    assert (len(answer["markdown"]), answer["images"], answer["page_count"]) == (1_000_000, {}, 3)
+    async with client.get(path) as response:
+        assert response.content_length == len(await response.read())
 
 
-async def test_a_form_may_have_its_job_fail_where_that_is_allowed() -> None:
-    async with running(allow_overrides=True) as client:
-        answer = await convert(client, sample_pdf(), ("fail", "true"))
-        assert (answer["status"], answer["success"], answer["page_count"]) == ("complete", False, 0)
-    async with running() as client:
-        assert (await convert(client, sample_pdf(), ("fail", "true")))["success"] is True
+async def test_a_form_may_have_its_job_fail_where_that_is_allowed(running: Running) -> None:
+    client = await running(allow_overrides=True)
+    answer = await convert(client, sample_pdf(), ("fail", "true"))
+    assert (answer["status"], answer["success"], answer["page_count"]) == ("complete", False, 0)
+    client = await running()
+    assert (await convert(client, sample_pdf(), ("fail", "true")))["success"] is True
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [("absolute", "http://docs.example:81/api/v1/ocr/{id}"), ("relative", "/api/v1/ocr/{id}"), ("null", None)],
 )
-async def test_the_check_url_has_the_shape_asked_for(shape: str, expected: str | None) -> None:
-    async with running(check_url=shape) as client:
-        headers = {"Host": "docs.example:81"}
-        async with client.post("/api/v1/ocr", data=upload(sample_pdf()), headers=headers) as response:
-            answer = await response.json()
-        assert answer["request_check_url"] == (expected and expected.format(id=answer["request_id"]))
+async def test_the_check_url_has_the_shape_asked_for(shape: str, expected: str | None, running: Running) -> None:
+    client = await running(check_url=shape)
+    headers = {"Host": "docs.example:81"}
+    async with client.post("/api/v1/ocr", data=upload(sample_pdf()), headers=headers) as response:
+        answer = await response.json()
+    assert answer["request_check_url"] == (expected and expected.format(id=answer["request_id"]))
 
 
 async def test_health(client: Client) -> None:

@@ -4,33 +4,37 @@ import io
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, FormData
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
+from pytest_aiohttp import AiohttpClient
 
 from gateway.demo.api import Config, make_app
 from gateway.demo.jobs import JobTable, Outcome
 from gateway.demo.sample import sample_pdf
 
 Client = TestClient[Request, Application]
+Running = Callable[..., Awaitable[Client]]
 NOT_FOUND = {"detail": "Not Found"}
 
 
-@asynccontextmanager
-async def running(**config: Any) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(make_app(Config(**{"processing_time": 0, **config})))) as client:
-        yield client
+@pytest.fixture
+def running(aiohttp_client: AiohttpClient) -> Running:
+    """Runs a stand-in of this configuration, until the test is over."""
+
+    async def run(**config: Any) -> Client:
+        return await aiohttp_client(make_app(Config(**{"processing_time": 0, **config})))
+
+    return run
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with running() as client:
-        yield client
+async def client(running: Running) -> Client:
+    return await running()
 
 
 def form(data: bytes, **fields: str) -> FormData:
@@ -118,15 +122,15 @@ async def test_a_file_that_breaks_fails_its_job(client: Client) -> None:
     assert (answer["status"], answer["error"]) == ("failed", answer["error"])
 
 
-async def test_a_form_may_say_how_its_job_goes_where_that_is_allowed() -> None:
-    async with running(allow_overrides=True, processing_time=3600) as client:
-        answer = await ended(client, await submit(client, fail="true", processing_time="0"))
-        assert (answer["status"], answer["error"]) == ("failed", "The conversion was stopped.")
-        large = await ended(client, await submit(client, result_bytes="99999", processing_time="0"), download="true")
-        assert len(large["result"]) == 99999
-        assert (await polled(client, await submit(client)))["status"] == "processing"
-    async with running() as client:
-        assert (await ended(client, await submit(client, fail="true")))["status"] == "done"
+async def test_a_form_may_say_how_its_job_goes_where_that_is_allowed(running: Running) -> None:
+    client = await running(allow_overrides=True, processing_time=3600)
+    answer = await ended(client, await submit(client, fail="true", processing_time="0"))
+    assert (answer["status"], answer["error"]) == ("failed", "The conversion was stopped.")
+    large = await ended(client, await submit(client, result_bytes="99999", processing_time="0"), download="true")
+    assert len(large["result"]) == 99999
+    assert (await polled(client, await submit(client)))["status"] == "processing"
+    client = await running()
+    assert (await ended(client, await submit(client, fail="true")))["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -154,13 +158,13 @@ async def test_what_is_missing_is_said_as_fastapi_does(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("api", "datalab", "oss"), [("datalab", 422, 404), ("oss", 404, 422), ("both", 422, 422)])
-async def test_it_speaks_the_one_the_other_or_both(api: str, datalab: int, oss: int) -> None:
-    async with running(api=api) as client:
-        for path, status in (("/api/v1/marker", datalab), ("/marker/inference", oss)):
-            async with client.post(path) as response:
-                assert response.status == status
-        async with client.get("/health_check") as response:
-            assert response.status == 200
+async def test_it_speaks_the_one_the_other_or_both(api: str, datalab: int, oss: int, running: Running) -> None:
+    client = await running(api=api)
+    for path, status in (("/api/v1/marker", datalab), ("/marker/inference", oss)):
+        async with client.post(path) as response:
+            assert response.status == status
+    async with client.get("/health_check") as response:
+        assert response.status == 200
 
 
 async def test_an_id_of_one_api_is_none_of_the_other(client: Client) -> None:

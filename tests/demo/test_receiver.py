@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from pytest_aiohttp import AiohttpClient
 
 from gateway.demo.receiver import make_receiver
 from gateway.webhooks.signature import Secrets, sign
@@ -15,12 +15,12 @@ SECRET = b"secret-of-the-demo-0123"
 BODY = b'{"request_id":"job-1","status":"complete"}'
 
 
-async def test_it_verifies(capsys: pytest.CaptureFixture[str]) -> None:
-    async with TestClient(TestServer(make_receiver(SECRET))) as client:
-        signed = sign(Secrets(SECRET, (SECRET,)), "message-1", time.time(), BODY)
-        for headers, status in (({}, 401), (signed, 204), (signed, 204)):
-            async with client.post("/hook", data=BODY, headers=headers) as response:
-                assert response.status == status
+async def test_it_verifies(aiohttp_client: AiohttpClient, capsys: pytest.CaptureFixture[str]) -> None:
+    client = await aiohttp_client(make_receiver(SECRET))
+    signed = sign(Secrets(SECRET, (SECRET,)), "message-1", time.time(), BODY)
+    for headers, status in (({}, 401), (signed, 204), (signed, 204)):
+        async with client.post("/hook", data=BODY, headers=headers) as response:
+            assert response.status == status
     lines = capsys.readouterr().out.splitlines()
     said = BODY.decode()
     assert lines == ["refused: its signature does not fit", f"verified: {said}", f"once more: {said}"]

@@ -1,13 +1,14 @@
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
 import structlog
 from aiohttp import web
+from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.upstream.health import HealthProbe, probe
@@ -18,28 +19,31 @@ def target_at(port: int) -> UpstreamTarget:
     return UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/health_check", 3.0)
 
 
-@contextlib.asynccontextmanager
-async def upstream(status: int) -> AsyncIterator[int]:
-    async def answer(request: web.BaseRequest) -> web.Response:
-        assert request.path == "/health_check"
-        return web.Response(status=status, headers={"Location": "/elsewhere"})
+Upstream = Callable[[int], Awaitable[int]]
 
-    server = web.ServerRunner(web.Server(answer))
-    await server.setup()
-    site = web.TCPSite(server, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield server.addresses[0][1]
-    finally:
-        await server.cleanup()
+
+async def answer_with(status: int, request: web.BaseRequest) -> web.Response:
+    assert request.path == "/health_check"
+    return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+
+@pytest.fixture
+def upstream(aiohttp_raw_server: AiohttpRawServer) -> Upstream:
+    """Begins a container whose health has this status; gives its port."""
+
+    async def begin(status: int) -> int:
+        return (await aiohttp_raw_server(partial(answer_with, status))).port or 0
+
+    return begin
 
 
 @pytest.mark.parametrize(
     ("status", "problem"),
     [(200, None), (503, "/health_check answers 503"), (302, "/health_check answers 302")],
 )
-async def test_only_a_200_is_health(status: int, problem: str | None) -> None:
-    async with upstream(status) as port, aiohttp.ClientSession() as session:
+async def test_only_a_200_is_health(upstream: Upstream, status: int, problem: str | None) -> None:
+    port = await upstream(status)
+    async with aiohttp.ClientSession() as session:
         assert await probe(session, target_at(port)) == problem
 
 
@@ -58,11 +62,11 @@ def plain_structlog() -> Iterator[None]:
 
 @pytest.mark.usefixtures("plain_structlog")
 @pytest.mark.parametrize(("status", "event"), [(200, "upstream is up"), (500, "upstream is down")])
-async def test_the_first_look_is_told_either_way(status: int, event: str) -> None:
-    async with upstream(status) as port:
-        health = HealthProbe(lambda: {"default": target_at(port)})
-        assert not health.is_up
-        events = await first_look(health)
+async def test_the_first_look_is_told_either_way(upstream: Upstream, status: int, event: str) -> None:
+    port = await upstream(status)
+    health = HealthProbe(lambda: {"default": target_at(port)})
+    assert not health.is_up
+    events = await first_look(health)
     assert [(entry["event"], entry["upstream"]) for entry in events] == [(event, "default")]
     assert health.is_up is (status == 200)
     assert list(health.collect()) == []  # gateway_upstream_up says it all
@@ -82,10 +86,13 @@ async def first_look(health: HealthProbe, count: int = 1) -> Sequence[MutableMap
 
 @pytest.mark.usefixtures("plain_structlog")
 @pytest.mark.parametrize(("statuses", "is_up"), [((200, 200), True), ((200, 503), False), ((503, 200), False)])
-async def test_of_several_upstreams_all_must_be_up(statuses: tuple[int, int], is_up: bool) -> None:
-    async with upstream(statuses[0]) as one, upstream(statuses[1]) as two:
-        health = HealthProbe(lambda: {"default": target_at(one), "two": target_at(two)})
-        events = await first_look(health, count=2)
+async def test_of_several_upstreams_all_must_be_up(
+    upstream: Upstream, statuses: tuple[int, int], is_up: bool
+) -> None:
+    one = await upstream(statuses[0])
+    two = await upstream(statuses[1])
+    health = HealthProbe(lambda: {"default": target_at(one), "two": target_at(two)})
+    events = await first_look(health, count=2)
     assert [entry["upstream"] for entry in events] == ["default", "two"]
     assert health.is_up is is_up
     (family,) = health.collect()
@@ -95,50 +102,50 @@ async def test_of_several_upstreams_all_must_be_up(statuses: tuple[int, int], is
     ]
 
 
-async def test_how_long_is_waited_is_of_the_target() -> None:
-    asked = asyncio.Event()
+async def test_how_long_is_waited_is_of_the_target(aiohttp_raw_server: AiohttpRawServer) -> None:
+    asked, ends = asyncio.Event(), asyncio.Event()
 
     async def hang(_: web.BaseRequest) -> web.Response:
         asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
+        await ends.wait()
+        return web.Response()
 
-    server = web.ServerRunner(web.Server(hang), shutdown_timeout=0.1)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
+    server = await aiohttp_raw_server(hang)
     async with aiohttp.ClientSession() as session:
-        target = replace(target_at(server.addresses[0][1]), health_timeout=0.25)
+        target = replace(target_at(server.port or 0), health_timeout=0.25)
         assert await probe(session, target) == "no answer within 0.25 s"
     assert asked.is_set()
-    await server.cleanup()
+    ends.set()
 
 
 @pytest.mark.usefixtures("plain_structlog")
-async def test_it_survives_whatever_a_probe_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is no name is a ValueError of aiohttp's, in the place of its own kind; so may be others."""
     monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.0)
-    async with upstream(200) as port:
-        targets = {"odd": replace(target_at(port), authority="[::1"), "good": target_at(port)}
-        health = HealthProbe(lambda: targets)
-        events = await first_look(health, count=2)
-        assert {entry["upstream"]: entry["event"] for entry in events} == {
-            "odd": "upstream is down", "good": "upstream is up",
-        }  # fmt: skip
-        assert health.healthy == {"odd": False, "good": True}
+    port = await upstream(200)
+    targets = {"odd": replace(target_at(port), authority="[::1"), "good": target_at(port)}
+    health = HealthProbe(lambda: targets)
+    events = await first_look(health, count=2)
+    assert {entry["upstream"]: entry["event"] for entry in events} == {
+        "odd": "upstream is down", "good": "upstream is up",
+    }  # fmt: skip
+    assert health.healthy == {"odd": False, "good": True}
 
 
 @pytest.mark.usefixtures("plain_structlog")
-async def test_it_survives_a_fault_of_ours_and_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_survives_a_fault_of_ours_and_asks_again(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.0)
-    async with upstream(200) as port:
-        looks = iter([RuntimeError("canary")])
+    port = await upstream(200)
+    looks = iter([RuntimeError("canary")])
 
-        def targets() -> dict[str, UpstreamTarget]:
-            for error in looks:
-                raise error
-            return {"default": target_at(port)}
+    def targets() -> dict[str, UpstreamTarget]:
+        for error in looks:
+            raise error
+        return {"default": target_at(port)}
 
-        health = HealthProbe(targets)
-        first, second = (await first_look(health, count=2))[:2]
-        assert (first["event"], second["event"]) == ("upstreams could not be asked", "upstream is up")
-        assert first["error"].startswith("RuntimeError at gateway/upstream/health.py:")
+    health = HealthProbe(targets)
+    first, second = (await first_look(health, count=2))[:2]
+    assert (first["event"], second["event"]) == ("upstreams could not be asked", "upstream is up")
+    assert first["error"].startswith("RuntimeError at gateway/upstream/health.py:")
