@@ -24,7 +24,7 @@ from bench.framing import Chunked, Sized
 
 READ_SIZE = 1 << 20
 ENDLESS, WAITED, LARGER = 1600, 3000, 5000
-SHORTEST, LONGEST = 0.4, 1.6
+SHORTEST, MAX_LENGTH = 0.4, 1.6
 POLL = (
     b'{"status":"processing","success":null,"error":null,"output_format":"markdown","markdown":null,"html":null,'
     b'"json":null,"chunks":null,"images":null,"metadata":null,"page_count":null,"checkpoint_id":null,'
@@ -83,7 +83,7 @@ class Canned:
         life = "endless" if size < ENDLESS else "waited" if WAITED <= size < LARGER else "ended"
         name = f"bench-{life}-{next(self._ids)}"
         if life == "waited":
-            self._waited[name.encode()] = Waited(random.uniform(SHORTEST, LONGEST))  # noqa: S311 - a load
+            self._waited[name.encode()] = Waited(random.uniform(SHORTEST, MAX_LENGTH))  # noqa: S311 - a load
         body = f'{{"success":true,"error":null,"request_id":"{name}","request_check_url":"/api/v1/marker/{name}"}}'
         return answer(body.encode())
 

@@ -14,7 +14,7 @@ SHOWN = {
     "mixed_p99": "polls beside uploads (p99)",
 }
 COLOURS = dict(zip(PEERS, ("#1f6feb", "#7d8590", "#b8bec5", "#d9b36c"), strict=True))
-LEFT, TOP, BAR, GAP, SCALE, MOST = 190, 60, 16, 18, 220, 2.5
+LEFT, TOP, BAR, GAP, SCALE, MAX = 190, 60, 16, 18, 220, 2.5
 HALO = "<style>text { paint-order: stroke; stroke: #ffffff; stroke-width: 3px }</style>"
 FONT = ' font-family="sans-serif" font-size="12"'
 
@@ -29,7 +29,7 @@ class Bar:
 
     def draw(self) -> str:
         """The bar and its number; a bar beyond the scale is cut, its number is not."""
-        width = min(self.x, MOST) * SCALE
+        width = min(self.x, MAX) * SCALE
         return (
             f'<rect x="{LEFT}" y="{self.top}" width="{width:.0f}" height="{BAR - 3}" fill="{COLOURS[self.peer]}"/>'
             f'<text x="{LEFT + width + 6:.0f}" y="{self.top + 10}">{self.x:.2f}</text>'
@@ -63,7 +63,7 @@ def draw(figures: Figures) -> str:
         if metric.key in SHOWN and REFERENCE in row:
             parts, top = group(metric, row, top)
             body += parts
-    width, one = LEFT + int(MOST * SCALE) + 60, LEFT + SCALE
+    width, one = LEFT + int(MAX * SCALE) + 60, LEFT + SCALE
     line = (
         f'<line x1="{one}" y1="{TOP - 6}" x2="{one}" y2="{top - GAP + 4}" stroke="#57606a" stroke-dasharray="3 3"/>'
     )

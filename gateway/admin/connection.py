@@ -30,8 +30,8 @@ from gateway.model.reasons import Reason
 # Connection: close: who has shown nothing, or a probe, holds no place, and what a chunked body leaves behind (aiohttp
 # hands its last trailer to the next request as a header) has no next request.
 KEEPS: Final = web.RequestKey("keeps", bool)
-_LONGEST_LINE: Final = 8190
-_MOST_HEADERS: Final = 100
+_MAX_LINE: Final = 8190
+_MAX_HEADERS: Final = 100
 _IDLE: Final = 75.0
 _HEAD: Final = 10.0
 _EXCHANGE: Final = 60.0
@@ -67,9 +67,9 @@ class AdminConnection(RequestHandler):
             loop=loop,
             keepalive_timeout=_IDLE,
             access_log=None,  # type: ignore[arg-type] # aiohttp takes None for "no access log"
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_LINE,
-            max_headers=_MOST_HEADERS,
+            max_line_size=_MAX_LINE,
+            max_field_size=_MAX_LINE,
+            max_headers=_MAX_HEADERS,
             read_bufsize=SLICE,  # who reads a body takes all that waits, in no turn of ours: 2,048 chunks at the most
             lingering_time=_LINGERING,
             auto_decompress=False,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.ledger.listings import JobMark, WebhookMark
 
-LONGEST: Final = 2000
+MAX_LENGTH: Final = 2000
 _SECONDS: Final = re.compile(r"[0-9]{1,12}\Z")
 _NONE: Final = "is not what `next` of an answer was"
 
@@ -40,7 +40,7 @@ def webhook_mark(word: Any) -> WebhookMark:
 
 
 def _parts(word: Any, count: int) -> list[str]:
-    if not isinstance(word, str) or len(word) > LONGEST:
+    if not isinstance(word, str) or len(word) > MAX_LENGTH:
         raise ValueError(_NONE)
     try:
         text = b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True).decode()

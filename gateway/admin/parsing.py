@@ -10,13 +10,13 @@ from aiohttp.http import HttpVersion11
 from pydantic import BaseModel, ValidationError
 
 from gateway.admin.problem import AdminProblem, InvalidValue
-from gateway.http.strict_json import MOST_MARKS, has_too_many_marks, member_twice
+from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
 
-MOST_BYTES: Final = 65_536
+MAX_BYTES: Final = 65_536
 _SECONDS: Final = 10.0
-_MOST_FAULTS: Final = 100
-_LONGEST: Final = 300
-_TOO_LARGE: Final = f"A body has {MOST_BYTES} bytes at the most."
+_MAX_FAULTS: Final = 100
+_MAX_LENGTH: Final = 300
+_TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -36,7 +36,7 @@ async def read_body(request: web.Request, model: type[M]) -> M:
         raise AdminProblem("unsupported_media_type", "Send Content-Type: application/json.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise AdminProblem("unsupported_media_type", "A body is not compressed.")
-    if (request.content_length or 0) > MOST_BYTES:
+    if (request.content_length or 0) > MAX_BYTES:
         raise AdminProblem("body_too_large", _TOO_LARGE)
     try:
         async with asyncio.timeout(_SECONDS):
@@ -59,7 +59,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:
         raise _invalid(
-            [InvalidValue(path=name[:_LONGEST], message="is there twice") for name in twice[:_MOST_FAULTS]]
+            [InvalidValue(path=name[:_MAX_LENGTH], message="is there twice") for name in twice[:_MAX_FAULTS]]
         )
     return _validated(model, dict(request.query))
 
@@ -74,18 +74,18 @@ async def _whole(request: web.Request) -> bytes:
     body = bytearray()
     while piece := await request.content.readany():
         body += piece
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_BYTES:
             raise AdminProblem("body_too_large", _TOO_LARGE)
     return bytes(body)
 
 
 def _validated_json(model: type[M], body: bytes) -> M:
     if has_too_many_marks(body):
-        told = f"A body has {MOST_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
+        told = f"A body has {MAX_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
         raise AdminProblem("body_malformed", told)
     twice = member_twice(body)
     if twice is not None:
-        raise AdminProblem("body_malformed", f"The body has the member {twice[:_LONGEST]!a} twice.")
+        raise AdminProblem("body_malformed", f"The body has the member {twice[:_MAX_LENGTH]!a} twice.")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -102,16 +102,16 @@ def _validated(model: type[M], values: Mapping[str, Any]) -> M:
 
 
 def _faults(error: ValidationError) -> list[InvalidValue]:
-    found = error.errors(include_url=False, include_input=False, include_context=False)[:_MOST_FAULTS]
+    found = error.errors(include_url=False, include_input=False, include_context=False)[:_MAX_FAULTS]
     return [InvalidValue(path=_path(fault["loc"]), message=_message(fault["msg"])) for fault in found]
 
 
 def _path(places: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, places))[:_LONGEST]
+    return ".".join(map(str, places))[:_MAX_LENGTH]
 
 
 def _message(text: str) -> str:
-    return text.removeprefix("Value error, ")[:_LONGEST]
+    return text.removeprefix("Value error, ")[:_MAX_LENGTH]
 
 
 def _invalid(faults: list[InvalidValue]) -> AdminProblem:

@@ -11,7 +11,7 @@ from gateway.ledger.usage import used_since
 from gateway.limits.windows import day_of
 from gateway.units import day
 
-_MOST_ROWS: Final = 10_000
+_MAX_ROWS: Final = 10_000
 
 
 async def usage(context: Context, call: Call) -> responses.Usage:
@@ -19,9 +19,9 @@ async def usage(context: Context, call: Call) -> responses.Usage:
     query: UsageQuery = call.query
     since = day_of(context.wall() - query.since).period
     account = None if query.key is None else f"key:{query.key}"
-    rows = await context.ledger.report(lambda c: used_since(c, since, account, _MOST_ROWS + 1))
-    found = list(map(views.usage_of, rows[-_MOST_ROWS:]))
-    return responses.Usage(since=day(since), is_complete=len(rows) <= _MOST_ROWS, rows=found)
+    rows = await context.ledger.report(lambda c: used_since(c, since, account, _MAX_ROWS + 1))
+    found = list(map(views.usage_of, rows[-_MAX_ROWS:]))
+    return responses.Usage(since=day(since), is_complete=len(rows) <= _MAX_ROWS, rows=found)
 
 
 async def audit(context: Context, call: Call) -> responses.Audit:

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from gateway.admin.cursors import LONGEST, job_mark, webhook_mark
+from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark
 from gateway.config.settings import LimitOverrides
 from gateway.config.settings.access import KeyId, Owner, Scope
 from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, default
@@ -27,7 +27,7 @@ from gateway.keys.validation import DEFAULT
 from gateway.ledger.listings import JobMark, WebhookMark
 from gateway.units import seconds
 
-_MOST_PAGES: Final = 10**12
+_MAX_PAGES: Final = 10**12
 _DAY: Final = 86_400
 _YEAR: Final = 366
 
@@ -154,7 +154,7 @@ class Revocation(Body):
 class Grant(Body):
     """Pages on top of a key's budgets of pages."""
 
-    pages: Annotated[int, Field(ge=1, le=_MOST_PAGES)]
+    pages: Annotated[int, Field(ge=1, le=_MAX_PAGES)]
     """How many, a day and a month."""
     until: AwareDatetime
     """When they are gone."""
@@ -201,7 +201,7 @@ def as_written(limits: LimitOverrides) -> dict[str, Any]:
     return given
 
 
-_WORD: Final = WithJsonSchema({"type": "string", "maxLength": LONGEST})
+_WORD: Final = WithJsonSchema({"type": "string", "maxLength": MAX_LENGTH})
 BehindJob = Annotated[JobMark, PlainValidator(job_mark), _WORD]
 BehindWebhook = Annotated[WebhookMark, PlainValidator(webhook_mark), _WORD]
 Limit = Annotated[int, Field(ge=1, le=1000)]

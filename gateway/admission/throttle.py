@@ -15,12 +15,12 @@ from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import StepOutcome
-from gateway.ledger.steps import MOST
+from gateway.ledger.steps import MAX
 from gateway.limits.quotas import wait_for_submit
 from gateway.model.caller import Profile
 from gateway.model.reasons import Reason
 
-_MOST_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 _MOMENT: Final = 0.5
 
 
@@ -52,7 +52,7 @@ class Throttle:
             return known
         gate = self._gates.get(account)
         if gate is None:
-            gate = self._gates[account] = asyncio.Semaphore(MOST)
+            gate = self._gates[account] = asyncio.Semaphore(MAX)
         try:
             await asyncio.wait_for(gate.acquire(), self._within)
         except TimeoutError:
@@ -89,7 +89,7 @@ class Throttle:
             wait = wait_for_submit(profile, outcome.after, now) if is_rate else _MOMENT
             self._refused[account] = Remembered(profile, outcome, now + wait)
             self._refused.move_to_end(account)
-            if len(self._refused) > _MOST_REMEMBERED:
+            if len(self._refused) > _MAX_REMEMBERED:
                 self._refused.popitem(last=False)
         return outcome
 

@@ -20,9 +20,9 @@ from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.aio.turn import Turn
 
 _PIECE: Final = 512
-_MOST_OF_A_HEAD: Final = 64 * 1024
-_MOST_BEHIND: Final = 16 * 1024
-_MOST_INTERIM: Final = 8
+_MAX_OF_A_HEAD: Final = 64 * 1024
+_MAX_BEHIND: Final = 16 * 1024
+_MAX_INTERIM: Final = 8
 _SWITCHING: Final = 101
 
 
@@ -47,7 +47,7 @@ class BoundedHandler(ResponseHandler):
         self._rest = b""  # waits for the next turn
         self._waits = False
         self._most = most
-        self._left = _MOST_OF_A_HEAD
+        self._left = _MAX_OF_A_HEAD
         self._interim = 0
         self._has_head = False
         self._is_over = False
@@ -74,7 +74,7 @@ class BoundedHandler(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called by the transport: what is left of a small answer is read all the same."""
-        if self._rest and len(self._rest) <= _MOST_BEHIND:
+        if self._rest and len(self._rest) <= _MAX_BEHIND:
             self._parse(self._rest, in_turns=False)
         self._rest = b""
         super().connection_lost(exc)
@@ -104,7 +104,7 @@ class BoundedHandler(ResponseHandler):
             self._left -= len(piece)
             super().data_received(piece)
             turn.spend(len(piece), piece.count(b"\n") // 2)  # a chunk has two line ends
-            if not self._has_head and (self._left == 0 or self._interim > _MOST_INTERIM):
+            if not self._has_head and (self._left == 0 or self._interim > _MAX_INTERIM):
                 self._break_off()
             self._is_over |= self._left == 0
         turn.rest()
@@ -120,7 +120,7 @@ class BoundedHandler(ResponseHandler):
 class BoundedConnector(aiohttp.TCPConnector):
     """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
 
-    def __init__(self, iteration: Iteration, of: Hashable, most: int = _MOST_BEHIND, **options: Any) -> None:
+    def __init__(self, iteration: Iteration, of: Hashable, most: int = _MAX_BEHIND, **options: Any) -> None:
         """`of` is the peer whose turn is taken where many wait; `most`: bytes of the wire behind an answer's head."""
         super().__init__(**options)
         self._iteration = iteration

@@ -14,13 +14,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-MOST_SECONDS: Final = 0.004
-MOST_CHUNKS: Final = 3072  # as in turn.py
+MAX_SECONDS: Final = 0.004
+MAX_CHUNKS: Final = 3072  # as in turn.py
 _FULL: Final = 2
 """With so many times that, what comes waits, however little it needs."""
 
-_LITTLE: Final = MOST_SECONDS / 4  # to be called in each iteration would cost each a poll of the kernel
-_FEW: Final = MOST_CHUNKS // 4
+_LITTLE: Final = MAX_SECONDS / 4  # to be called in each iteration would cost each a poll of the kernel
+_FEW: Final = MAX_CHUNKS // 4
 Begin = Callable[[], None]
 
 
@@ -78,12 +78,12 @@ class Iteration:
     @property
     def is_over(self) -> bool:
         """Whether all that this iteration has to give is taken."""
-        return self._seconds >= MOST_SECONDS or self._chunks >= MOST_CHUNKS
+        return self._seconds >= MAX_SECONDS or self._chunks >= MAX_CHUNKS
 
     @property
     def is_full(self) -> bool:
         """Whether so much more is taken that nobody may take any."""
-        return self._seconds >= _FULL * MOST_SECONDS or self._chunks >= _FULL * MOST_CHUNKS
+        return self._seconds >= _FULL * MAX_SECONDS or self._chunks >= _FULL * MAX_CHUNKS
 
     def wait(self, begin: Begin, of: Hashable = None, *, is_small: bool = False) -> None:
         """Calls `begin` in a later iteration, in the turn of the peer that it is of."""

@@ -9,9 +9,9 @@ from typing import Final
 
 from gateway.aio.iteration import Iteration
 
-MOST_BYTES: Final = 524_288  # of the wire, in the clear
-MOST_CHUNKS: Final = 2048  # each costs one to two microseconds, whatever is in it
-MOST_SECONDS: Final = 0.003
+MAX_BYTES: Final = 524_288  # of the wire, in the clear
+MAX_CHUNKS: Final = 2048  # each costs one to two microseconds, whatever is in it
+MAX_SECONDS: Final = 0.003
 SMALL: Final = 8
 """This part of a turn each connection has, whatever others take: most requests need no more."""
 
@@ -69,14 +69,14 @@ class Turn:
             now = self._iteration.clock()
             self._tell(now - self._since)
             self._since = now
-        if self._bytes >= MOST_BYTES or self._chunks >= MOST_CHUNKS or self._seconds >= MOST_SECONDS:
+        if self._bytes >= MAX_BYTES or self._chunks >= MAX_CHUNKS or self._seconds >= MAX_SECONDS:
             return True
         return self._iteration.is_over and not self.is_small
 
     @property
     def is_small(self) -> bool:
         """Whether no more was taken of this turn than each has in any case."""
-        return self._seconds < MOST_SECONDS / SMALL and self._chunks < MOST_CHUNKS // SMALL
+        return self._seconds < MAX_SECONDS / SMALL and self._chunks < MAX_CHUNKS // SMALL
 
     def needs_little(self, waiting: int) -> bool:
         """Whether little was taken of this turn, and so few bytes wait that little more will be."""

@@ -8,13 +8,13 @@ import asyncio
 import os
 from typing import Final
 
-_MOST: Final = 65_536
+_MAX: Final = 65_536
 
 
 def read_unread(transport: asyncio.BaseTransport) -> bytes:
     """Takes up to 64 KB of it, from within connection_lost: later the socket is closed, and its number another's."""
     sock = transport.get_extra_info("socket")
     try:
-        return b"" if sock is None else os.read(sock.fileno(), _MOST)
+        return b"" if sock is None else os.read(sock.fileno(), _MAX)
     except OSError:
         return b""

@@ -29,7 +29,7 @@ from gateway.observe.metrics import Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
 
-_MOST_NAMED: Final = 20
+_MAX_NAMED: Final = 20
 log = structlog.get_logger()
 
 
@@ -127,7 +127,7 @@ class LedgerParts:
         joined = with_issuers_keys(with_ring(new.state, ring.changed(ignored.values())), sets)
         lost = sorted(record.id for record in joined.ring.records.values() if record.profile not in joined.profiles)
         if lost:
-            log.warning("keys of the ledger have lost their profile", keys=lost[:_MOST_NAMED], count=len(lost))
+            log.warning("keys of the ledger have lost their profile", keys=lost[:_MAX_NAMED], count=len(lost))
         return joined
 
     def _keys_changed(self, records: list[KeyRecord]) -> None:

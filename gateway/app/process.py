@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _TRIM_AT: Final = 16 * 1024 * 1024
 _MMAP_AT: Final = 4 * 1024 * 1024
-_MOST_FILES: Final = 1_048_576
+_MAX_FILES: Final = 1_048_576
 
 
 def prepare_process() -> None:
@@ -24,7 +24,7 @@ def prepare_process() -> None:
     become_undumpable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_FILES)), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MAX_FILES)), hard))
     # glibc gives buffers of 256 KB back to the kernel as soon as they are free, and faults them in again for the next
     # piece of a body: a fifth of an upload's cost. Where there is no mallopt (musl), nothing is lost.
     with suppress(OSError, AttributeError):

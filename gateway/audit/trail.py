@@ -30,8 +30,8 @@ from gateway.observe.log import LogStream
 
 _PURGE: Final = 600
 _AT_ONCE: Final = 200
-_MOST_WAITING: Final = 10_000
-_MOST_PURGES: Final = 50
+_MAX_WAITING: Final = 10_000
+_MAX_PURGES: Final = 50
 _ACTOR: Final = "configuration"
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class AuditTrail:
         refusals: Refusals,
         stream: LogStream,
         wall: Callable[[], float],
-        most: int = _MOST_WAITING,
+        most: int = _MAX_WAITING,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
@@ -159,7 +159,7 @@ class AuditTrail:
     async def _purge(self) -> None:
         kept = self._settings().audit
         cuts = await self._ledger.report(lambda c: audit.surplus(c, kept.most))
-        for _ in range(_MOST_PURGES):
+        for _ in range(_MAX_PURGES):
             if not await self._ledger.write(lambda c: audit.purge(c, self._wall() - kept.keep, cuts)):
                 return
 

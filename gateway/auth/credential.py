@@ -12,7 +12,7 @@ from typing import Final
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
 
-_MOST_BYTES: Final = 8192
+_MAX_BYTES: Final = 8192
 _SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*) +[\x21-\x7e]")
 _BEARER: Final = b"bearer "
 
@@ -50,6 +50,6 @@ def _bearer(value: bytes) -> bytes:
 
 
 def _usable(credential: bytes) -> bytes:
-    if not credential or len(credential) > _MOST_BYTES:
+    if not credential or len(credential) > _MAX_BYTES:
         raise refuse(Reason.UNAUTHENTICATED, "The credential is empty or too long.")
     return credential

@@ -11,7 +11,7 @@ from gateway.model.reasons import Reason
 from gateway.policy.routes import Rule
 from gateway.upstream.job_api import is_id
 
-_MOST_FIELDS: Final = 50
+_MAX_FIELDS: Final = 50
 
 
 def job_id_of(state: State, rule: Rule, path: str, query: str) -> str:
@@ -43,14 +43,14 @@ def names_in_query(query: str) -> set[str]:
     Raises:
         Refused: bad_request, for more than fifty.
     """
-    if query.count("&") + query.count(";") >= _MOST_FIELDS:
-        raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MOST_FIELDS} parameters.")
+    if query.count("&") + query.count(";") >= _MAX_FIELDS:
+        raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MAX_FIELDS} parameters.")
     return {unquote_plus(pair.partition("=")[0]).lower() for pair in re.split("[?&;]", query)}
 
 
 def _in_query(wanted: str, query: str) -> str | None:
     try:
-        pairs = parse_qsl(query[1:], keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+        pairs = parse_qsl(query[1:], keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         return None
     found = [value for name, value in pairs if name == wanted]

@@ -17,7 +17,7 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, Fault
 
 _PREFIX: Final = "GATEWAY__"
-_MOST_BYTES: Final = 1_048_576
+_MAX_BYTES: Final = 1_048_576
 _QUOTING: Final = {
     "found unknown escape character": "a backslash begins an unknown escape: use single quotes",
     "could not determine a constructor": "tags (!name) are not supported here: quote the value",
@@ -68,10 +68,10 @@ def read_file(path: Path) -> Document:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
+            text = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError([Fault("", f"{path} can't be read: {error.strerror}")]) from None
-    if len(text) > _MOST_BYTES:
+    if len(text) > _MAX_BYTES:
         raise ConfigurationError([Fault("", f"{path} is larger than 1 MB")])
     document = _parse(text, str(path))
     if document is None:

@@ -27,7 +27,7 @@ _ID_DEFAULT: Final = {"in": _PLACE, "name": _ID}
 _DEFAULTS: Final = {name: RouteSettings.model_fields[name].default for name in ("kind", "upstream", "job")}
 _PORTS: Final = {"http": 80, "https": 443}
 _CHOICE: Final = re.compile(r"\{[a-z][a-z0-9_]*(?::([^}]*)|\*)?\}")
-_MOST_SAMPLES: Final = 64
+_MAX_SAMPLES: Final = 64
 _ONE_CONTAINER: Final = "the container's licence forbids balancing load, and a job lives in the one that made it"
 
 
@@ -245,4 +245,4 @@ def _samples(path: str) -> Iterator[str]:
         (match[1].split("|") if match[1] else ["x"]) if (match := _CHOICE.fullmatch(segment)) else [segment]
         for segment in segments
     ]
-    return islice(map("/".join, product(*choices)), _MOST_SAMPLES)
+    return islice(map("/".join, product(*choices)), _MAX_SAMPLES)

@@ -25,7 +25,7 @@ Api = Literal["datalab", "oss", "both"]
 CheckUrl = Literal["absolute", "relative", "null"]
 
 _SLICE = 1 << 18  # bytes written at once
-_LONGEST_USAGE = timedelta(days=7)
+_MAX_USAGE = timedelta(days=7)
 _OVERRIDES = ("processing_time", "result_bytes", "fail")
 _PROCESSING = orjson.dumps({"status": "processing", "success": None, "error": None, "page_count": None})
 
@@ -108,7 +108,7 @@ class Container:
         start = _utc(period.start_date or end - timedelta(days=1))
         if start > end:
             raise refusal(web.HTTPBadRequest, "start_date must not be after end_date")
-        if end - start > _LONGEST_USAGE:
+        if end - start > _MAX_USAGE:
             raise refusal(web.HTTPBadRequest, "Date range cannot exceed 7 days")
         return json_answer(self._jobs.usage(start, end))
 

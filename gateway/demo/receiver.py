@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.webhooks import verify
 
-_MOST: int = 1_048_576
+_MAX: int = 1_048_576
 
 
 def make_receiver(secret: bytes) -> web.Application:
@@ -30,7 +30,7 @@ def make_receiver(secret: bytes) -> web.Application:
         seen.add(message)
         return web.Response(status=204)
 
-    application = web.Application(client_max_size=_MOST)
+    application = web.Application(client_max_size=_MAX)
     application.router.add_post("/hook", take)
     return application
 

@@ -19,8 +19,8 @@ from gateway.model.caller import ClientAddress
 from gateway.model.networks import Networks, parse_address
 from gateway.model.reasons import Reason
 
-_MOST_HOPS: Final = 32
-_MOST_BYTES: Final = 4096  # a proxy adds to what any stranger has sent
+_MAX_HOPS: Final = 32
+_MAX_BYTES: Final = 4096  # a proxy adds to what any stranger has sent
 _FORWARDED_FOR: Final = re.compile(r'for=(?:"(?P<quoted>[^"\\]*)"|(?P<plain>[^";,\s]+))\Z', re.IGNORECASE)
 _PARAMETER: Final = re.compile(r'[A-Za-z0-9!#$%&\'*+.^_`|~-]+=(?:"[^"\\]*"|[A-Za-z0-9!#$%&\'*+.^_`|~:\[\]-]+)\Z')
 _WITH_PORT: Final = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?\Z")
@@ -50,7 +50,7 @@ def client_address(
 
 def _split(values: list[bytes]) -> list[str]:
     commas = sum(value.count(b",") for value in values)
-    if len(values) + commas > _MOST_HOPS or sum(map(len, values)) > _MOST_BYTES:
+    if len(values) + commas > _MAX_HOPS or sum(map(len, values)) > _MAX_BYTES:
         raise refuse(Reason.BAD_REQUEST, "The request was forwarded too many times.")
     return [part.strip(" \t") for part in b",".join(values).decode("latin-1").split(",")]
 

@@ -25,7 +25,7 @@ from gateway.errors import refuse
 from gateway.model.reasons import Reason
 from gateway.model.request import Fields
 
-MOST_HEAD_BYTES: Final = 65536
+MAX_HEAD_BYTES: Final = 65536
 HOP_BY_HOP: Final = frozenset({
     b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection",
     b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info",
@@ -52,7 +52,7 @@ _PATH: Final = re.compile(
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
-_MOST_CONNECTION: Final = 1024  # bytes
+_MAX_CONNECTION: Final = 1024  # bytes
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -138,7 +138,7 @@ def _sort_headers(
         elif b"_" in name:
             _refuse_alias(name)
         kept.append(pair)
-    if size > MOST_HEAD_BYTES:
+    if size > MAX_HEAD_BYTES:
         raise refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
     if b"connection" in known:
         kept = _without_named(known, kept)
@@ -153,7 +153,7 @@ def _refuse_alias(name: bytes) -> None:
 
 def _without_named(known: dict[bytes, list[bytes]], kept: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     values = known[b"connection"]
-    if sum(map(len, values)) > _MOST_CONNECTION:  # before anybody is known each blank between two commas would cost
+    if sum(map(len, values)) > _MAX_CONNECTION:  # before anybody is known each blank between two commas would cost
         raise refuse(Reason.BAD_REQUEST, "The Connection header is too long.")
     named = {token.strip().lower() for value in values for token in value.split(b",")} - {b""}
     if any(not _TOKEN.match(token) for token in named):

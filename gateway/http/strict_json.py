@@ -11,9 +11,9 @@ import json
 from typing import Any, Final, NoReturn
 
 _MARKS: Final = (b'"', b",", b"[", b"{", b"\\")
-_MOST_DIGITS: Final = 64
-_MOST_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
-MOST_MARKS: Final = 10_000
+_MAX_DIGITS: Final = 64
+_MAX_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
+MAX_MARKS: Final = 10_000
 """Of quotation marks, commas, backslashes and opening brackets a text has at most so many: they take ten milliseconds
 at the most, a megabyte of them a quarter of a second."""
 
@@ -22,7 +22,7 @@ def read_object(text: bytes) -> dict[str, Any] | None:
     """Reads a JSON object in UTF-8 (RFC 8259); None for what is none, has a member twice, or too many marks."""
     if has_too_many_marks(text):
         return None
-    is_long = len(text) > MOST_MARKS
+    is_long = len(text) > MAX_MARKS
     try:
         value = json.loads(
             text.decode(),
@@ -39,7 +39,7 @@ def read_object(text: bytes) -> dict[str, Any] | None:
 
 def has_too_many_marks(text: bytes) -> bool:
     """Whether it would take too long to read this JSON."""
-    return len(text) > MOST_MARKS and sum(map(text.count, _MARKS)) > MOST_MARKS
+    return len(text) > MAX_MARKS and sum(map(text.count, _MARKS)) > MAX_MARKS
 
 
 def member_twice(text: bytes) -> str | None:
@@ -78,10 +78,10 @@ def _integer(text: str) -> int:
 
 
 def _float(text: str) -> float:
-    return float(_short(text, _MOST_OF_FLOAT))
+    return float(_short(text, _MAX_OF_FLOAT))
 
 
-def _short(text: str, most: int = _MOST_DIGITS) -> str:
+def _short(text: str, most: int = _MAX_DIGITS) -> str:
     if len(text) > most:  # a number of a kilobyte may take a tenth of a millisecond, and many may follow it
         raise ValueError("a number is too long")
     return text

@@ -20,7 +20,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import is_checkpoint
 
-_MOST: Final = 10_000
+_MAX: Final = 10_000
 _PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
 _Key = tuple[str, str, str]
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class Checkpoints:
         until = now + self._ttl()
         self._seen[key] = until
         self._seen.move_to_end(key)
-        while len(self._seen) > _MOST:
+        while len(self._seen) > _MAX:
             self._seen.popitem(last=False)
         self._work(self._note(key, until))
 
@@ -84,7 +84,7 @@ class Checkpoints:
         await self._ledger.write(lambda c: note(c, *key, until), of=key[2])
 
     def _postpone(self, key: _Key, until: float) -> None:
-        if len(self._unwritten) >= _MOST:
+        if len(self._unwritten) >= _MAX:
             log.warning("a checkpoint could not be written down; its owner has to read the result again")
             return
         self._unwritten[key] = until

@@ -26,8 +26,8 @@ _SMALL: Final = 512
 _FORGOTTEN: Final = 2
 _APART: Final = 0.9
 _SHARED: Final = 65_536
-_MOST_SMALL: Final = 1024
-_MOST_WORDS: Final = 100
+_MAX_SMALL: Final = 1024
+_MAX_WORDS: Final = 100
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
@@ -124,7 +124,7 @@ class Completion:
         """Remembers an answer that said that its job runs, if it is small."""
         if len(content) <= _SMALL:
             shapes = self._state().shapes
-            if len(self._unfinished) >= _MOST_SMALL or shapes is not self._shapes:  # words may mean something else
+            if len(self._unfinished) >= _MAX_SMALL or shapes is not self._shapes:  # words may mean something else
                 self._unfinished.clear()
                 self._shapes = shapes
             self._unfinished.add((id(job.shape), content))
@@ -141,7 +141,7 @@ class Completion:
         if word is None:
             return
         self.unknown_words += 1
-        if (job.shape.name, word) not in self._words and len(self._words) < _MOST_WORDS:
+        if (job.shape.name, word) not in self._words and len(self._words) < _MAX_WORDS:
             self._words.add((job.shape.name, word))
             said = word if _PLAIN_WORD.fullmatch(word) else "(no plain word)"
             log.warning(

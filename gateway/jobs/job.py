@@ -10,12 +10,12 @@ from gateway.upstream.job_api import Ending, JobShape, read_target, result_targe
 
 HELD_INTERVAL: Final = 0.1
 _SHORTEST: Final = 1.0
-_LONGEST: Final = 30.0
+_MAX_LENGTH: Final = 30.0
 _SHARE: Final = 0.05
-_LONGEST_UNREAD: Final = 900.0
-_MOST_DOUBLED: Final = 20
-_MOST_A_SECOND: Final = 200
-_MOST_HELD_A_SECOND: Final = 1000
+_MAX_UNREAD: Final = 900.0
+_MAX_DOUBLED: Final = 20
+_MAX_A_SECOND: Final = 200
+_MAX_HELD_A_SECOND: Final = 1000
 
 
 class Job:
@@ -121,7 +121,7 @@ def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
 def after_unread(unread: int, *, held: bool) -> float:
     """Seconds to wait after so many answers in a row that could not be read: twice as long each time, 15 minutes."""
     first = HELD_INTERVAL if held else _SHORTEST
-    return min(first * 2.0 ** min(unread, _MOST_DOUBLED), _LONGEST_UNREAD) if unread else 0.0
+    return min(first * 2.0 ** min(unread, _MAX_DOUBLED), _MAX_UNREAD) if unread else 0.0
 
 
 def interval(age: float, *, held: bool, followed: int = 0) -> float:
@@ -131,8 +131,8 @@ def interval(age: float, *, held: bool, followed: int = 0) -> float:
     others, it is longer, so that all together are asked about some 1000 times a second, or 200 times.
     """
     if held:
-        return max(HELD_INTERVAL, followed / _MOST_HELD_A_SECOND)
-    return max(min(max(age * _SHARE, _SHORTEST), _LONGEST), followed / _MOST_A_SECOND)
+        return max(HELD_INTERVAL, followed / _MAX_HELD_A_SECOND)
+    return max(min(max(age * _SHARE, _SHORTEST), _MAX_LENGTH), followed / _MAX_A_SECOND)
 
 
 def job_not_found() -> Refused:

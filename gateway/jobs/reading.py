@@ -25,8 +25,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 _IN_16_OR_32: Final = (b"\xff\xfe", b"\xfe\xff")
 _FIRST: Final = 4
 _STEP: Final = 1_048_576
-_MOST_WAITING: Final = 16_777_216
-_MOST_DECODED: Final = 268_435_456
+_MAX_WAITING: Final = 16_777_216
+_MAX_DECODED: Final = 268_435_456
 _GZIP: Final = 31
 _ZLIB: Final = 15
 _RAW: Final = -15
@@ -155,7 +155,7 @@ class _Coding:
 
     def take(self, data: bytes) -> None:
         self._put(data, self._waiting.append)
-        if self._size > _MOST_WAITING:
+        if self._size > _MAX_WAITING:
             self.fault = "too_large"
 
     def step(self) -> bytes:
@@ -168,7 +168,7 @@ class _Coding:
             done.append(self._undo(data, room))
             room -= len(done[-1])
         self._decoded += _STEP - room
-        if self._decoded > _MOST_DECODED:
+        if self._decoded > _MAX_DECODED:
             self.fault = "too_large"
         return b"".join(done)
 

@@ -13,13 +13,13 @@ from sqlalchemy import Row
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import MOST_HEARD, changed_since, find
+from gateway.ledger.jobs import MAX_HEARD, changed_since, find
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
 from gateway.model.reasons import Denial, Reason
 from gateway.upstream.job_api import Ending, JobShape
 
-_MOST: Final = 100_000
+_MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
 _OVERLAP: Final = 10_000  # milliseconds: a transaction may be committed that much later than it began
 
@@ -36,7 +36,7 @@ class Registry:
         ledger: Ledger,
         wall: Callable[[], float],
         shapes: Callable[[], Mapping[str, JobShape]],
-        most: int = _MOST,
+        most: int = _MAX,
     ) -> None:
         self._ledger = ledger
         self._wall = wall
@@ -111,7 +111,7 @@ class Registry:
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
             changed += self._learn_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
-            if len(rows) < MOST_HEARD:
+            if len(rows) < MAX_HEARD:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
         self._heard = min(heard, now)  # another replica's clock may be ahead, by hours

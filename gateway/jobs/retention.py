@@ -25,8 +25,8 @@ _NOT_LONGER_THAN: Final = 86_400.0
 _WITHIN: Final = 10.0
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
-_MOST_ASKED: Final = 32
-_MOST_PURGES: Final = 50
+_MAX_ASKED: Final = 32
+_MAX_PURGES: Final = 50
 log = structlog.get_logger()
 
 
@@ -74,7 +74,7 @@ class Retention:
             LedgerUnavailable: some of it is still due.
         """
         before = self._wall() - self._state().settings.jobs.records_kept
-        for _ in range(_MOST_PURGES):
+        for _ in range(_MAX_PURGES):
             if await self._ledger.write(lambda c: purge(c, before)) < AT_ONCE:
                 return
 
@@ -88,7 +88,7 @@ class Retention:
             await self._told(key, None)
             return
         await self._told(key, int(self._wall() + _AGAIN))
-        if self._asking >= _MOST_ASKED:
+        if self._asking >= _MAX_ASKED:
             return
         self._asking += 1
 

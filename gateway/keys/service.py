@@ -25,7 +25,7 @@ from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.keys import KeyRecord
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
-_MOST_PAGES: Final = 10**12
+_MAX_PAGES: Final = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class KeyService:
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
-        if not 0 < pages <= _MOST_PAGES:
+        if not 0 < pages <= _MAX_PAGES:
             raise KeyProblem("a grant is of one page or more", "invalid")
         end = future(until, now, "the end of the grant")
 

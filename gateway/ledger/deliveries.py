@@ -22,7 +22,7 @@ from gateway.ledger.schema import DeliveryState, deliveries
 
 _LOCK: Final = 0x686F_6F6B  # of PostgreSQL's advisory locks, for claims alone: "hook"
 _AT_ONCE: Final = 200
-_MOST_ROUNDS: Final = 20
+_MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
 Line = tuple[str, str]
 """A destination and an owner: what an owner has of failures there is nobody else's."""
@@ -136,7 +136,7 @@ def claim_due(
     places = _Places(me, per_destination, per_owner, rooms or {})
     _count_running(connection, now, places)
     chosen: dict[str, Row[Any]] = {}
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         rows = _due(connection, now, [*chosen], places)
         for row in rows:
             if len(chosen) < most and places.has_room(row.destination, row.owner):

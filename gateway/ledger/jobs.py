@@ -28,8 +28,8 @@ from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
 
 AT_ONCE: Final = 200
-_MOST_TAKEN: Final = 500
-MOST_HEARD: Final = 5000
+_MAX_TAKEN: Final = 500
+MAX_HEARD: Final = 5000
 _HEARD: Final = 3000
 _MILLISECOND: Final = 0.001
 
@@ -189,7 +189,7 @@ def told(connection: Connection, job: tuple[str, str], again_at: int | None) -> 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
     """Jobs that something happened to, the longest ago first, some at once."""
     query = select(jobs).where(jobs.c.changed_at > milliseconds).order_by(jobs.c.changed_at, jobs.c.request_id)
-    return list(connection.execute(query.limit(MOST_HEARD)))
+    return list(connection.execute(query.limit(MAX_HEARD)))
 
 
 def beat(connection: Connection, me: str, now: float, until: float) -> None:
@@ -210,7 +210,7 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     Whoever followed them hears of it: it may live, and have been away from the ledger alone.
     """
     alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
-    left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MOST_TAKEN)
+    left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MAX_TAKEN)
     found = connection.execute(left.with_for_update(skip_locked=True)).all()
     # PostgreSQL does not ask again who is alive when another took the row between the look and the lock. The update
     # looks afresh, at a row that is locked.

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, liter
 
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
-MOST_UPSTREAMS: Final = 1000
+MAX_UPSTREAMS: Final = 1000
 # Word for word the condition of ix_jobs_living: neither engine takes a partial index for one with a parameter in it.
 _LIVING: Final = [int(state) for state in JobState if state != JobState.GONE]
 _LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
@@ -106,7 +106,7 @@ def _upstreams(connection: Connection) -> list[str]:
     found: list[str] = []
     query = select(func.min(jobs.c.upstream))
     name = connection.execute(query).scalar()
-    while name is not None and len(found) < MOST_UPSTREAMS:
+    while name is not None and len(found) < MAX_UPSTREAMS:
         found.append(name)
         name = connection.execute(query.where(jobs.c.upstream > name)).scalar()
     return found

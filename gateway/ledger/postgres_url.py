@@ -12,9 +12,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 SCHEMES: Final = ("postgresql://", "postgres://")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:@]+)(?::([0-9]{1,5}))?")
 _SETTING: Final = re.compile(r"[a-z][a-z0-9_.]*")
-_MOST_PORT: Final = 65535
+_MAX_PORT: Final = 65535
 _PORT: Final = 5432
-_MOST_LABEL: Final = 63
+_MAX_LABEL: Final = 63
 _MODES: Final = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 _SESSIONS: Final = frozenset({"any", "read-write", "read-only", "primary", "standby", "prefer-standby"})
 # Where to, and how: all but what the server is told of the session.
@@ -130,7 +130,7 @@ def _host(text: str) -> tuple[str, int | None]:
     if text.startswith("/"):
         return text, None
     found = _HOST.fullmatch(text)
-    if found is None or not text.isascii() or not all(0 < len(part) <= _MOST_LABEL for part in _labels(found[1])):
+    if found is None or not text.isascii() or not all(0 < len(part) <= _MAX_LABEL for part in _labels(found[1])):
         raise ValueError("has a host or port that can't be read")
     return found[1].strip("[]"), None if found[2] is None else _port(found[2])
 
@@ -141,6 +141,6 @@ def _labels(name: str) -> list[str]:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_PORT:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MAX_PORT:
         raise ValueError("has a host or port that can't be read")
     return int(text)

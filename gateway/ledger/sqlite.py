@@ -35,11 +35,11 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.turns import AccountTurns
-from gateway.ledger.writeahead import MOST_BYTES, LogBound
+from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | None
-_MOST_WAITING: Final = 10_000
+_MAX_WAITING: Final = 10_000
 _PAUSE: Final = 0.01
 _NO_TURN: Final = "no turn within ledger.turn_timeout"
 _WORDS: Final = {
@@ -178,7 +178,7 @@ class _Worker:
             LedgerUnavailable: when too many wait.
         """
         with self._changed:
-            if len(self._jobs) >= _MOST_WAITING:
+            if len(self._jobs) >= _MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
             self._jobs.put(job.of, job)
             self._changed.notify()
@@ -298,7 +298,7 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
             raw.execute("PRAGMA synchronous=NORMAL")
             if writes:
                 _use_log(raw, timeout)
-                raw.execute(f"PRAGMA journal_size_limit={MOST_BYTES}")
+                raw.execute(f"PRAGMA journal_size_limit={MAX_BYTES}")
         except BaseException:
             raw.close()
             raise

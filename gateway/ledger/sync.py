@@ -27,7 +27,7 @@ from gateway.model.times import Times
 _BEAT: Final = 5
 _USES: Final = 10
 _STANDINGS: Final = 10
-_MOST_ACCOUNTS: Final = 1000
+_MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
 log = structlog.get_logger()
 
@@ -91,7 +91,7 @@ class LedgerSync:
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
         if turn % _STANDINGS == 0:
-            self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MOST_ACCOUNTS)))
+            self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
 
     async def follow(self) -> None:
         """Takes over what has changed of the keys.

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.ledger.url import SQLITE
 
-MOST_BYTES: Final = 16 * 1024 * 1024
+MAX_BYTES: Final = 16 * 1024 * 1024
 _EVERY: Final = 1.0
 _WAIT_MILLISECONDS: Final = 50
 
@@ -29,7 +29,7 @@ class LogBound:
     def keep(self, raw: sqlite3.Connection) -> None:
         """Cuts the log when it is too large and that can be; called between two transactions."""
         now = time.monotonic()
-        if now < self._next or size_of(self._path) <= MOST_BYTES:
+        if now < self._next or size_of(self._path) <= MAX_BYTES:
             return
         self._next = now + _EVERY
         raw.execute(f"PRAGMA busy_timeout={_WAIT_MILLISECONDS}")

@@ -37,7 +37,7 @@ from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import Turn
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
-from gateway.http.headers import MOST_HEAD_BYTES
+from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.http.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.clocks import FOREVER, Clocks
 from gateway.listener.request_reader import Request, RequestReader, is_connect
@@ -389,7 +389,7 @@ class ClientConnection(asyncio.Protocol):
             self._arrival.set()
         elif self._more_body.is_awaited:
             self._more_body.set()
-        elif self._reader.waiting > MOST_HEAD_BYTES:
+        elif self._reader.waiting > MAX_HEAD_BYTES:
             self._stop_reading()
 
     def _stop_reading(self) -> None:
@@ -405,7 +405,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _listen(self) -> None:
         """Reads on while a request is served, so that a client that leaves is noticed; what comes is bounded."""
-        if self._reader.waiting <= MOST_HEAD_BYTES:
+        if self._reader.waiting <= MAX_HEAD_BYTES:
             self._read_on()
 
     async def _let_others_have_a_turn(self) -> None:

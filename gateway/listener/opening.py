@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
-from gateway.listener.proxy_protocol import MOST_BYTES, Origin, header_end, read_header
+from gateway.listener.proxy_protocol import MAX_BYTES, Origin, header_end, read_header
 from gateway.model.caller import Peer
 from gateway.model.networks import household
 
@@ -173,7 +173,7 @@ class Opening:
         """
         header = b""
         while True:
-            came = self._look(MOST_BYTES)
+            came = self._look(MAX_BYTES)
             if came is None:
                 await self._readable()
                 continue

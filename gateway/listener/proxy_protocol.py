@@ -15,9 +15,9 @@ _FIRST: Final = 12  # no valid header is shorter
 _FIXED_V2: Final = 16
 _BEGIN_V1: Final = b"PROXY "
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
-_LONGEST_V1: Final = 107
-_LONGEST_V2: Final = 2048
-MOST_BYTES: Final = _FIXED_V2 + _LONGEST_V2
+_MAX_V1: Final = 107
+_MAX_V2: Final = 2048
+MAX_BYTES: Final = _FIXED_V2 + _MAX_V2
 _V1_FIELDS: Final = 6
 _VERSION_2: Final = 2
 _TCP4, _TCP6 = 0x11, 0x21
@@ -44,15 +44,15 @@ def header_end(data: bytes) -> int | None:
         if len(data) < _FIXED_V2:
             return None
         (length,) = struct.unpack_from("!H", data, _FIXED_V2 - 2)
-        if length > _LONGEST_V2:
+        if length > _MAX_V2:
             raise ProxyHeaderError("a header of more than 2048 bytes")
         return _FIXED_V2 + length if len(data) >= _FIXED_V2 + length else None
     if not data.startswith(_BEGIN_V1):
         if len(data) < _FIRST and (_SIGNATURE.startswith(data) or _BEGIN_V1.startswith(data)):
             return None
         raise ProxyHeaderError("no PROXY protocol header")
-    end = data.find(b"\r\n", 0, _LONGEST_V1)
-    if end < 0 and len(data) >= _LONGEST_V1:
+    end = data.find(b"\r\n", 0, _MAX_V1)
+    if end < 0 and len(data) >= _MAX_V1:
         raise ProxyHeaderError("a line without an end")
     return None if end < 0 else end + 2
 

@@ -28,7 +28,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.aio.turn import SLICE, Turn
 from gateway.errors import Refused, refuse
-from gateway.http.headers import MOST_HEAD_BYTES
+from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.http.parser_faults import ends_in_http_1_0, is_whole_head, parser_fault
 from gateway.listener.backlog import Backlog
 from gateway.listener.coding import Coding
@@ -36,9 +36,9 @@ from gateway.listener.parser_bypass import ParserBypass
 from gateway.model.reasons import Reason
 
 _READ_SIZE: Final = 262_144
-_MOST_HEADERS: Final = 100
-_LONGEST_LINE: Final = 8190
-_MOST_REQUESTS: Final = 32  # that the parser makes of one piece; then it keeps what is left
+_MAX_HEADERS: Final = 100
+_MAX_LINE: Final = 8190
+_MAX_REQUESTS: Final = 32  # that the parser makes of one piece; then it keeps what is left
 _END: Final = b"\r\n\r\n"
 _PIECE: Final = 262_144  # bytes of a body that pass the parser by at once
 _SMALL: Final = 65_536  # bytes of a body with a length that the parser is given at once
@@ -177,11 +177,11 @@ class RequestReader:
         self._turn.spend(skipped + len(data), 1)  # a piece of a head costs the parser as much as a chunk
         self._empty_bytes += skipped
         self._head_bytes += len(data)
-        if len(self._head) <= _LONGEST_LINE:
+        if len(self._head) <= _MAX_LINE:
             self._head += data
         if self._requests:
             return
-        if self._empty_bytes + self._head_bytes > MOST_HEAD_BYTES:
+        if self._empty_bytes + self._head_bytes > MAX_HEAD_BYTES:
             raise refuse(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
         self.has_begun |= bool(data or skipped)
 
@@ -281,7 +281,7 @@ class RequestReader:
             self._requests.extend(requests)
             if is_upgraded:
                 self._ignore_upgrade(tail)
-        self._is_stalled = len(self._requests) >= _MOST_REQUESTS - 1
+        self._is_stalled = len(self._requests) >= _MAX_REQUESTS - 1
         return data
 
     def _ignore_upgrade(self, tail: bytes) -> None:
@@ -304,12 +304,12 @@ def _new_parser(loop: asyncio.AbstractEventLoop) -> HttpRequestParser:
         unpaused,
         loop,
         _READ_SIZE,
-        max_line_size=_LONGEST_LINE,
-        max_field_size=_LONGEST_LINE,
-        max_headers=_MOST_HEADERS,
+        max_line_size=_MAX_LINE,
+        max_field_size=_MAX_LINE,
+        max_headers=_MAX_HEADERS,
         payload_exception=MalformedBody,
         auto_decompress=False,
-        max_msg_queue_size=_MOST_REQUESTS,
+        max_msg_queue_size=_MAX_REQUESTS,
     )
 
 

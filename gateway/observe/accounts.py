@@ -12,7 +12,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-_MOST_KEYS: Final = 1000
+_MAX_KEYS: Final = 1000
 _OF_KEY: Final = "key:"
 _OTHER: Final = "other"
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 class AccountMetrics:
     """What settlements and admissions add to."""
 
-    def __init__(self, most_keys: int = _MOST_KEYS) -> None:
+    def __init__(self, most_keys: int = _MAX_KEYS) -> None:
         self._most_keys = most_keys
         self._labels: dict[str, str] = {}
         self._pages: Counter[tuple[str, str]] = Counter()

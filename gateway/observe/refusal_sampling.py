@@ -15,7 +15,7 @@ OF_ONE: Final = Rate(per_second=5.0, burst=20.0)
 OF_ALL: Final = Rate(per_second=100.0, burst=400.0)
 EVERY: Final = 10.0
 OTHERS: Final = "others"
-MOST: Final = 1000
+MAX: Final = 1000
 
 
 class Sum(NamedTuple):
@@ -47,7 +47,7 @@ class RefusalSampling:
         self._of_all = take(self._of_all, now, 1, OF_ALL)
         self._of_one[client] = take(tat, now, 1, OF_ONE)
         self._of_one.move_to_end(client)
-        if len(self._of_one) > MOST:
+        if len(self._of_one) > MAX:
             self._of_one.popitem(last=False)
         return True
 
@@ -64,6 +64,6 @@ class RefusalSampling:
             yield Sum(client, reasons.total(), dict(reasons))
 
     def _count(self, client: str, reason: str) -> None:
-        if client not in self._sums and len(self._sums) >= MOST:
+        if client not in self._sums and len(self._sums) >= MAX:
             client = OTHERS
         self._sums.setdefault(client, Counter())[str(reason)] += 1

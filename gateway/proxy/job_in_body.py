@@ -15,9 +15,9 @@ from gateway.jobs.job import Job, job_not_found
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, is_id
 
-_MOST: Final = 65_536
-_MOST_PAIRS: Final = 128
-_MOST_CODED: Final = 4096  # bytes that are percent-encoded
+_MAX: Final = 65_536
+_MAX_PAIRS: Final = 128
+_MAX_CODED: Final = 4096  # bytes that are percent-encoded
 _FORM: Final = re.compile(rb"[A-Za-z0-9._~*+%&=;,:@/!$'()-]*")
 
 
@@ -106,16 +106,12 @@ def _names_in(body: bytes) -> Iterable[str] | None:
     """The names of a JSON object's members, or of a form's fields; None for a body that is neither."""
     if body.lstrip(b" \t\r\n")[:1] == b"{":
         return read_object(body)
-    if (
-        not _FORM.fullmatch(body)
-        or body.count(b"&") + body.count(b";") > _MOST_PAIRS
-        or body.count(b"%") > _MOST_CODED
-    ):
+    if not _FORM.fullmatch(body) or body.count(b"&") + body.count(b";") > _MAX_PAIRS or body.count(b"%") > _MAX_CODED:
         return None
     return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[&;]", body.decode("ascii"))]
 
 
 def _grown(body: bytes, data: bytes) -> bytes:
-    if len(body) + len(data) > _MOST:
-        raise refuse(Reason.BODY_TOO_LARGE, f"The body of this request has at most {_MOST} bytes.")
+    if len(body) + len(data) > _MAX:
+        raise refuse(Reason.BODY_TOO_LARGE, f"The body of this request has at most {_MAX} bytes.")
     return body + data

@@ -14,7 +14,7 @@ from gateway.model.request import Delivery
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead
 
-_MOST_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms at that size
+_MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms at that size
 _DRAIN_SECONDS: Final = 2.0
 
 
@@ -155,7 +155,7 @@ class Collected:
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""
         self._size += len(data)
-        if self._size > _MOST_ANSWER:
+        if self._size > _MAX_ANSWER:
             self._upstream.break_off(
                 UpstreamBrokeOff("The upstream's answer to a submit is too large.", arrived=True)
             )

@@ -18,10 +18,10 @@ FILE: Final = "file"
 FILE_URL: Final = "file_url"
 KEPT: Final = frozenset({"page_range", "max_pages", "mode", FILE_URL})
 _LIMITED: Final = KEPT | {"webhook_url"}
-_MOST_PARTS: Final = 128
-_MOST_LIMITED: Final = 4096  # bytes
-_MOST_OPTIONS: Final = 65_536  # bytes
-_MOST_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
+_MAX_PARTS: Final = 128
+_MAX_LIMITED: Final = 4096  # bytes
+_MAX_OPTIONS: Final = 65_536  # bytes
+_MAX_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
 _PLAIN: Final = re.compile(rb'text/plain(?: *; *charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?\Z', re.IGNORECASE)
 _JSON: Final = re.compile(rb'application/json(?: *; *charset="?utf-8"?)?\Z', re.IGNORECASE)
 _HELP: Final = {
@@ -75,8 +75,8 @@ class FieldRules:
             Refused: field_refused, naming the field; or unsupported_media_type.
         """
         self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise ambiguous(f"The form has more than {_MOST_PARTS} parts.")
+        if self._parts > _MAX_PARTS:
+            raise ambiguous(f"The form has more than {_MAX_PARTS} parts.")
         name = head.name
         meant = meant_by(name)
         if self._rules.refuses(meant):
@@ -93,7 +93,7 @@ class FieldRules:
         if is_limited and head.content_type is not None and not self._is_plain(meant, head.content_type):
             raise ambiguous(f"The field {meant} is plain text in UTF-8.")
         removed = name in self._rules.removed
-        most = _MOST_OPTIONS if meant == self._rules.options else _MOST_LIMITED if is_limited else _MOST_FIELD
+        most = _MAX_OPTIONS if meant == self._rules.options else _MAX_LIMITED if is_limited else _MAX_FIELD
         return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
 
     def _is_plain(self, meant: str, content_type: bytes) -> bool:

@@ -38,7 +38,7 @@ _KNOWN_BRANDS: Final = frozenset({b"avif", b"heic"})
 _GENERAL_BRANDS: Final = frozenset({b"mif1", b"msf1"})
 _LEAST_BOX: Final = 16  # bytes
 _BMP_HEADERS: Final = range(12, 256)  # bytes: sizes of the header that follows
-_LONGEST_EXTENSION: Final = 8
+_MAX_EXTENSION: Final = 8
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9]+")
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NO_EXTENSIONS: Final = frozenset({"", "bin", "dat", "tmp", "part", "upload", "download", "file"})
@@ -95,7 +95,7 @@ def extension_of(filename: bytes) -> str:
     if not dot:
         return ""
     plain = _NOT_PLAIN.sub("", end).lower()
-    return plain if len(plain) <= _LONGEST_EXTENSION else "?"
+    return plain if len(plain) <= _MAX_EXTENSION else "?"
 
 
 def _by_content(beginning: bytes) -> FileKind:

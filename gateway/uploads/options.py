@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.http.strict_json import MOST_MARKS, read_object
+from gateway.http.strict_json import MAX_MARKS, read_object
 from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import field_refused, judged_by, meant_by
 from gateway.uploads.form import FormRules
@@ -13,8 +13,8 @@ from gateway.uploads.pages.bound import check_cap
 from gateway.uploads.pages.page_range import parse_page_range
 
 _PAGE_RANGE: Final = "page_range"
-_LONGEST: Final = 64
-_MOST_MEMBERS: Final = 256
+_MAX_LENGTH: Final = 64
+_MAX_MEMBERS: Final = 256
 _OF_CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*_")
 
 
@@ -29,15 +29,15 @@ def check_options(rules: FormRules, value: str | None) -> None:
         return
     members = read_object(value.encode())
     if members is None:
-        detail = f"has each member once and at most {MOST_MARKS:,} quotation marks, commas, backslashes and brackets"
+        detail = f"has each member once and at most {MAX_MARKS:,} quotation marks, commas, backslashes and brackets"
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
-    if len(members) > _MOST_MEMBERS:
-        raise ambiguous(f"The field {rules.options} has more than {_MOST_MEMBERS} members.")
+    if len(members) > _MAX_MEMBERS:
+        raise ambiguous(f"The field {rules.options} has more than {_MAX_MEMBERS} members.")
     judged = judged_by(rules)
     for name in members:
         is_allowed = name in rules.members if rules.members else not _is_judged(rules, judged, name)
         if not is_allowed:
-            raise field_refused(f"{rules.options}.{meant_by(name)[:_LONGEST]}")
+            raise field_refused(f"{rules.options}.{meant_by(name)[:_MAX_LENGTH]}")
     _check_page_range(members.get(_PAGE_RANGE), rules.most_pages)
 
 

@@ -26,10 +26,10 @@ _GATHERED: Final = 1_048_576  # bytes
 _GATHERED_AMONG_MANY: Final = 65_536
 _MUCH_GATHERED: Final = 33_554_432
 _SHARE: Final = 0.9  # so that somebody else's document always finds room
-_MOST_PIECES: Final = 512  # the kernel takes 1024 at a time; and small ones cost more than they hold
+_MAX_PIECES: Final = 512  # the kernel takes 1024 at a time; and small ones cost more than they hold
 _DEADLINE: Final = 30.0  # seconds
 _RETRY_AFTER: Final = 5  # seconds
-_MOST_KEPT: Final = 4
+_MAX_KEPT: Final = 4
 _KEPT_FOR: Final = 2.0  # seconds
 
 
@@ -156,7 +156,7 @@ class Spool:
             share.files -= 1
             if not share.files:
                 del self._shares[file.account]
-        if size is None or self._closed or len(self._kept) >= _MOST_KEPT:
+        if size is None or self._closed or len(self._kept) >= _MAX_KEPT:
             self._thread.submit(os.close, fd)  # behind the write that may run; and to free a large file takes a while
         else:
             timer = asyncio.get_running_loop().call_later(_KEPT_FOR, self._free_kept, fd)
@@ -253,7 +253,7 @@ class SpoolFile:
         self._gathered_size += len(data)
         self._spool.gather(len(data))
         enough = _GATHERED_AMONG_MANY if self._spool.gathers_much else _GATHERED
-        if self._gathered_size >= enough or len(self._gathered) >= _MOST_PIECES:
+        if self._gathered_size >= enough or len(self._gathered) >= _MAX_PIECES:
             await self._written()
             self._write_gathered()
 

@@ -18,9 +18,9 @@ from gateway.uploads.form import Form, FormRules, Passed
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
 from gateway.uploads.options import check_options
 
-_MOST_BYTES: Final = 262_144
-_MOST_CODED: Final = 20_000  # bytes that are percent-encoded: they take ten milliseconds
-_MOST_NAME: Final = 128
+_MAX_BYTES: Final = 262_144
+_MAX_CODED: Final = 20_000  # bytes that are percent-encoded: they take ten milliseconds
+_MAX_NAME: Final = 128
 _FIELD: Final = re.compile(
     # Possessive, and runs at once: what fails at its end has cost no more than a look at each byte.
     rb"((?:[A-Za-z0-9._*~\[\]+-]++|%[0-9A-Fa-f]{2})++)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]++|%[0-9A-Fa-f]{2})*+)"
@@ -55,8 +55,8 @@ class UrlEncoded:
         """
         if not self._sources:
             raise ambiguous(_NEVER)
-        if len(self._body) + len(data) > _MOST_BYTES:
-            detail = f"A form without a document has at most {_MOST_BYTES} bytes: send it as multipart/form-data."
+        if len(self._body) + len(data) > _MAX_BYTES:
+            detail = f"A form without a document has at most {_MAX_BYTES} bytes: send it as multipart/form-data."
             raise refuse(Reason.BODY_TOO_LARGE, detail)
         self._body += data
         return Passed(b"", [])
@@ -67,10 +67,8 @@ class UrlEncoded:
         Raises:
             Refused: unsupported_media_type, field_refused, bad_page_range or body_too_large.
         """
-        if self._body.count(b"%") > _MOST_CODED:
-            raise ambiguous(
-                f"The form has more than {_MOST_CODED:,} percent-encoded bytes: send multipart/form-data."
-            )
+        if self._body.count(b"%") > _MAX_CODED:
+            raise ambiguous(f"The form has more than {_MAX_CODED:,} percent-encoded bytes: send multipart/form-data.")
         fields = bytes(self._body).split(b"&")
         self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
         values = self._values
@@ -96,7 +94,7 @@ class UrlEncoded:
         if match is None:
             raise ambiguous("A field of the form is not plainly url-encoded: name=value, with UTF-8 as %XX.")
         name, value = _decoded(match[1]), _decoded(match[2])
-        if len(name) > _MOST_NAME or not _NAME.fullmatch(name):
+        if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
             raise ambiguous("The name of a field is too long or not plain ASCII.")
         treatment = self._fields.admit(PartHead(name, has_filename=False))
         if treatment.refused and value:

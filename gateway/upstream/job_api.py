@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-LONGEST_ID: Final = 256
-_MOST_BITS: Final = 64  # of an id that is a number
-_MOST_PAGES: Final = 10_000_000
+MAX_ID: Final = 256
+_MAX_BITS: Final = 64  # of an id that is a number
+_MAX_PAGES: Final = 10_000_000
 _UNREADABLE: Final = frozenset("/\\%;")  # no path that we let through names them
 _PLACE: Final = re.compile(r"\{(path|id)\}")
 
@@ -146,34 +146,34 @@ def finding(shape: JobShape, values: Mapping[str, Any]) -> Finding:
     success = None if shape.success_member is None else values.get(shape.success_member)
     said = Said.FAILED if word in shape.failed or success is False else Said.COMPLETE
     pages = None if shape.pages_member is None else values.get(shape.pages_member)
-    is_count = type(pages) is int and 0 <= pages <= _MOST_PAGES
+    is_count = type(pages) is int and 0 <= pages <= _MAX_PAGES
     return Finding(said, pages if is_count else None, checkpoint=checkpoint)
 
 
 def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:
     """The checkpoint that a status answer names; None when there is none that can be used."""
     found = None if shape.checkpoint_member is None else values.get(shape.checkpoint_member)
-    if type(found) is int and found.bit_length() <= _MOST_BITS:
+    if type(found) is int and found.bit_length() <= _MAX_BITS:
         found = str(found)
     return found if isinstance(found, str) and is_checkpoint(found) else None
 
 
 def is_checkpoint(text: str) -> bool:
     """Whether a text can name a checkpoint; nothing else is ever kept as one, or asked of the ledger."""
-    return 0 < len(text) <= LONGEST_ID and text.isprintable()
+    return 0 < len(text) <= MAX_ID and text.isprintable()
 
 
 def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
     """The id that a submit's answer gives its job; None when there is none that can be used."""
     found = answer.get(shape.id_member)
-    if type(found) is int and found.bit_length() <= _MOST_BITS:
+    if type(found) is int and found.bit_length() <= _MAX_BITS:
         found = str(found)
     return found if isinstance(found, str) and is_id(shape, found) else None
 
 
 def is_id(shape: JobShape, text: str) -> bool:
     """Whether a text can be the id of such a job; nothing else is ever sent to the container as one."""
-    if not 0 < len(text) <= LONGEST_ID or not text.isprintable() or text in {".", ".."} or _UNREADABLE & set(text):
+    if not 0 < len(text) <= MAX_ID or not text.isprintable() or text in {".", ".."} or _UNREADABLE & set(text):
         return False
     return shape.id_pattern is None or shape.id_pattern.fullmatch(text) is not None
 

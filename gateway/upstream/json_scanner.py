@@ -23,8 +23,8 @@ _AT_TOP: Final = re.compile(rb'["{}\[\]:,]')
 _AROUND: Final = re.compile(rb'["{}\[\]]')
 _FIRST_PIECE: Final = 256
 _FACTOR: Final = 4
-_LONGEST: Final = 1024
-_MOST_MARKS: Final = 2000  # at the top, where each costs some microseconds
+_MAX_LENGTH: Final = 1024
+_MAX_MARKS: Final = 2000  # at the top, where each costs some microseconds
 _MARKS_OF_A_CONTAINER: Final = 10  # where a short one ends is found by halving, which costs as much
 _OPENING_BRACE: Final = 0x7B
 _COLON: Final = 0x3A
@@ -98,7 +98,7 @@ class JsonScanner:
             return end
         mark = data[end]
         self._marks += 1
-        self.broken |= self._marks > _MOST_MARKS
+        self.broken |= self._marks > _MAX_MARKS
         if mark == _QUOTE:
             self._keep(data, end, end + 1)
             self._in_string = True
@@ -113,8 +113,8 @@ class JsonScanner:
     def _keep(self, data: bytes, start: int, end: int) -> None:
         if self._depth == 0:
             self.broken |= bool(data[start:end].strip(_SPACE))
-        elif len(self._text) <= _LONGEST:
-            self._text += data[start : min(end, start + _LONGEST + 1)]
+        elif len(self._text) <= _MAX_LENGTH:
+            self._text += data[start : min(end, start + _MAX_LENGTH + 1)]
 
     def _open(self, mark: int) -> None:
         if self._depth == 0:
@@ -124,8 +124,8 @@ class JsonScanner:
             return
         self._below = JsonDepth()
         self._marks += _MARKS_OF_A_CONTAINER
-        if len(self._text) <= _LONGEST:
-            self._text += b"x" * (_LONGEST + 1)  # a container is no scalar: what stands here can't be read as one
+        if len(self._text) <= _MAX_LENGTH:
+            self._text += b"x" * (_MAX_LENGTH + 1)  # a container is no scalar: what stands here can't be read as one
 
     def _close(self) -> None:
         if self._depth == 1:
@@ -138,7 +138,7 @@ class JsonScanner:
     def _next_part(self, mark: int) -> None:
         if mark == _COLON and self._is_key:
             key = _scalar(self._text)
-            self.broken |= not isinstance(key, str) and len(self._text) <= _LONGEST
+            self.broken |= not isinstance(key, str) and len(self._text) <= _MAX_LENGTH
             self._key = key if isinstance(key, str) else None
             self._is_key = False
             self._text.clear()
@@ -183,7 +183,7 @@ def _unescaped_quote(data: bytes, start: int) -> tuple[int, bool]:
 
 
 def _scalar(text: bytearray) -> Any:
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LENGTH:
         return _UNREADABLE
     try:
         return orjson.loads(bytes(text))

@@ -18,7 +18,7 @@ from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
-_MOST_IDLE: Final = 512
+_MAX_IDLE: Final = 512
 
 
 class Pool:
@@ -99,7 +99,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """Keeps a connection whose exchange ended well; closes any other."""
-        if connection.is_reusable and not self.is_retired and len(self._idle) < _MOST_IDLE:
+        if connection.is_reusable and not self.is_retired and len(self._idle) < _MAX_IDLE:
             connection.recycle()
             connection.idle_since = now
             self._idle.append(connection)

@@ -14,8 +14,8 @@ from typing import Any, Final
 from gateway.errors import UpstreamBrokeOff
 from gateway.upstream.location import PLACES
 
-MOST_HEAD_BYTES: Final = 65536
-_MOST_HEADERS: Final = 200
+MAX_HEAD_BYTES: Final = 65536
+_MAX_HEADERS: Final = 200
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 _PHRASE: Final = re.compile(rb"[\x20-\x7e]{0,200}\Z")
 _FIRST_FINAL: Final = 200
@@ -54,7 +54,7 @@ def read_answer_head(
     Raises:
         UpstreamBrokeOff: when it is not HTTP as we accept it.
     """
-    if not _FIRST_FINAL <= status < _PAST_LAST or len(headers) > _MOST_HEADERS:
+    if not _FIRST_FINAL <= status < _PAST_LAST or len(headers) > _MAX_HEADERS:
         raise UpstreamBrokeOff("The upstream's answer has no usable head.", arrived=True)
     length, chunked = _framing(headers, http_1_1)
     stated = None if status == _NO_CONTENT else length

@@ -10,11 +10,11 @@ from typing import Final
 import httptools
 
 from gateway.errors import UpstreamBrokeOff
-from gateway.upstream.response_head import MOST_HEAD_BYTES, ResponseHead, read_answer_head
+from gateway.upstream.response_head import MAX_HEAD_BYTES, ResponseHead, read_answer_head
 
 _MAX_INTERIM: Final = 8
 _MAX_KNOWN_HEADS: Final = 256
-_MAX_CODING_BYTES: Final = MOST_HEAD_BYTES + 262_144
+_MAX_CODING_BYTES: Final = MAX_HEAD_BYTES + 262_144
 _FIRST_INTERIM: Final = 100
 _FIRST_FINAL: Final = 200
 _HEAD_END: Final = b"\r\n\r\n"
@@ -165,11 +165,11 @@ class AnswerReader:
             if len(data) > end or self._left == 0:
                 self._take_counted(data[end:])
             return
-        if end > MOST_HEAD_BYTES:
+        if end > MAX_HEAD_BYTES:
             raise _too_large()
         self._head_bytes += len(data)
         self._take_parsed(data)
-        if self.head is None and self._head_bytes > MOST_HEAD_BYTES:
+        if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
             raise _too_large()
         if is_first and self.head is not None and self.head.length is not None and not self._interim:
             self._remember(data[:end], self.head)

@@ -22,8 +22,8 @@ _PREFIX: Final = b"whsec_"
 _VERSION: Final = "v1,"
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _TIME: Final = re.compile(r"[0-9]{1,12}")
-_MOST_SIGNATURES: Final = 16
-_LONGEST_ID: Final = 256
+_MAX_SIGNATURES: Final = 16
+_MAX_ID: Final = 256
 
 
 class Secrets(NamedTuple):
@@ -150,11 +150,11 @@ def may_be_signed(sent: Sent | None, now: float, tolerance: float, *, plain: boo
         return plain and sent.plain is not None and bool(_HEX.fullmatch(sent.plain.lower()))
     if not sent.id or not sent.time or not sent.standard:
         return False
-    if len(sent.id) > _LONGEST_ID or not sent.id.isascii() or not _TIME.fullmatch(sent.time):
+    if len(sent.id) > _MAX_ID or not sent.id.isascii() or not _TIME.fullmatch(sent.time):
         return False
     if abs(now - int(sent.time)) > tolerance:
         return False
-    return len(sent.standard.split(" ")) <= _MOST_SIGNATURES and sent.standard.isascii()
+    return len(sent.standard.split(" ")) <= _MAX_SIGNATURES and sent.standard.isascii()
 
 
 def _is_standard(sent: Sent) -> bool:

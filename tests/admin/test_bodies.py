@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.admin.parsing import MOST_BYTES
+from gateway.admin.parsing import MAX_BYTES
 from tests.admin.api import Api
 from tests.support.gateway import Running
 from tests.support.pure import examples
@@ -137,8 +137,8 @@ async def test_what_is_no_number_of_pages_is_refused(number: str, api: Api) -> N
 
 async def test_a_body_has_64_kb(api: Api) -> None:
     body = json.dumps({"id": "b"}).encode()
-    assert (await api("POST", KEYS, data=body + b" " * (MOST_BYTES - len(body)))).status == 201
-    (await api("POST", KEYS, data=body + b" " * MOST_BYTES)).is_problem(413, "body_too_large")
+    assert (await api("POST", KEYS, data=body + b" " * (MAX_BYTES - len(body)))).status == 201
+    (await api("POST", KEYS, data=body + b" " * MAX_BYTES)).is_problem(413, "body_too_large")
 
 
 async def test_a_compressed_body_is_not_unpacked(api: Api) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import Connection
 
-from gateway.admin.cursors import LONGEST, job_mark, webhook_mark, written
+from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark, written
 from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
 from gateway.ledger.jobs import end, forget
 from gateway.ledger.ledger import open_ledger
@@ -161,7 +161,7 @@ async def test_what_is_not_there(name: str, filled: Api) -> None:
     "query",
     [
         "limit=0", "limit=1001", "limit=x", "state=x", "state=GONE", "after=", "after=%2B", "after=AAAA", "x=1",
-        f"after={'A' * LONGEST}A", f"after={written(WebhookMark(1, 'a'))}", "owner=", "owner=%00",
+        f"after={'A' * MAX_LENGTH}A", f"after={written(WebhookMark(1, 'a'))}", "owner=", "owner=%00",
         "state=dead&state=dead",
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_mark_comes_back_as_it_was(mark: JobMark) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", [None, 5, "", "=", "A", "é", "AAAA", "MSBi", "LTEgYiBj", "/w==", "A" * (LONGEST + 1)]
+    "word", [None, 5, "", "=", "A", "é", "AAAA", "MSBi", "LTEgYiBj", "/w==", "A" * (MAX_LENGTH + 1)]
 )
 def test_what_is_no_mark_is_refused(word: object) -> None:
     with pytest.raises(ValueError, match="is not what"):

@@ -5,7 +5,7 @@ from unittest.mock import ANY
 import pytest
 
 from gateway.aio.in_turn import run_in_turn
-from gateway.aio.iteration import MOST_SECONDS, Iteration
+from gateway.aio.iteration import MAX_SECONDS, Iteration
 from tests.support.loop import Loop
 
 
@@ -15,7 +15,7 @@ async def test_work_that_cannot_be_divided_waits_for_an_iteration_with_time() ->
     done: list[int] = []
 
     def work(number: int) -> int:
-        loop.now += MOST_SECONDS
+        loop.now += MAX_SECONDS
         done.append(number)
         return number
 
@@ -34,7 +34,7 @@ async def test_work_that_cannot_be_divided_waits_for_an_iteration_with_time() ->
 async def test_what_such_work_raises_reaches_who_waits_for_it() -> None:
     loop = Loop()
     iteration = Iteration(loop.clock, loop.call_soon)
-    iteration.add(MOST_SECONDS, 0)
+    iteration.add(MAX_SECONDS, 0)
     task = asyncio.ensure_future(run_in_turn(iteration, lambda: 1 // 0))
     await asyncio.sleep(0)
     loop.iterate()

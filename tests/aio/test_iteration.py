@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 
-from gateway.aio.iteration import MOST_CHUNKS, MOST_SECONDS, Iteration
+from gateway.aio.iteration import MAX_CHUNKS, MAX_SECONDS, Iteration
 from tests.support.loop import Loop
 
 
@@ -30,11 +30,11 @@ def test_an_iteration_takes_no_longer_however_many_flood(count: int, seconds: fl
     for _ in range(200):
         before = floods.loop.now
         floods.loop.iterate()
-        assert floods.loop.now - before < MOST_SECONDS + seconds + 1e-9
+        assert floods.loop.now - before < MAX_SECONDS + seconds + 1e-9
 
 
 def test_they_are_served_in_their_order_and_each_once_in_an_iteration() -> None:
-    floods = Floods(5, MOST_SECONDS * 0.4)
+    floods = Floods(5, MAX_SECONDS * 0.4)
     floods.loop.iterate()
     assert floods.turns == [0, 1, 2]
     floods.loop.iterate()
@@ -51,7 +51,7 @@ def test_peers_have_their_turns_however_many_connections_they_have() -> None:
 
     def take(name: str) -> None:
         served.append(name)
-        loop.now += MOST_SECONDS
+        loop.now += MAX_SECONDS
 
     for number in range(100):
         iteration.wait(partial(take, f"a{number}"), "a")
@@ -72,8 +72,8 @@ def test_small_ones_come_first_and_one_large_one_in_each_iteration() -> None:
         loop.now += seconds
 
     for number in range(4):
-        iteration.wait(partial(take, f"large{number}", MOST_SECONDS * 0.75))
-        iteration.wait(partial(take, f"small{number}", MOST_SECONDS * 0.6), is_small=True)
+        iteration.wait(partial(take, f"large{number}", MAX_SECONDS * 0.75))
+        iteration.wait(partial(take, f"small{number}", MAX_SECONDS * 0.6), is_small=True)
     loop.iterate()
     assert served == ["small0", "small1", "large0"]
     loop.iterate()
@@ -85,9 +85,9 @@ def test_small_ones_come_first_and_one_large_one_in_each_iteration() -> None:
 def test_what_is_far_over_is_full() -> None:
     loop = Loop()
     iteration = Iteration(loop.clock, loop.call_soon)
-    iteration.add(MOST_SECONDS * 1.9, 0)
+    iteration.add(MAX_SECONDS * 1.9, 0)
     assert (iteration.is_over, iteration.is_full) == (True, False)
-    iteration.add(MOST_SECONDS * 0.2, 0)
+    iteration.add(MAX_SECONDS * 0.2, 0)
     full = [iteration.is_full]
     loop.iterate()
     full.append(iteration.is_full)
@@ -97,9 +97,9 @@ def test_what_is_far_over_is_full() -> None:
 def test_the_loop_is_left_alone_while_little_happens() -> None:
     loop = Loop()
     iteration = Iteration(loop.clock, loop.call_soon)
-    iteration.add(MOST_SECONDS / 100, MOST_CHUNKS // 100)
+    iteration.add(MAX_SECONDS / 100, MAX_CHUNKS // 100)
     assert not loop.has_more
-    iteration.add(MOST_SECONDS, 0)
+    iteration.add(MAX_SECONDS, 0)
     assert iteration.is_over
     number = iteration.number
     loop.iterate()
@@ -109,7 +109,7 @@ def test_the_loop_is_left_alone_while_little_happens() -> None:
 def test_many_chunks_are_seen_though_they_took_no_time() -> None:
     loop = Loop()
     iteration = Iteration(loop.clock, loop.call_soon)
-    iteration.add(0.0, MOST_CHUNKS)
+    iteration.add(0.0, MAX_CHUNKS)
     assert iteration.is_over
     loop.iterate()
     assert not iteration.is_over

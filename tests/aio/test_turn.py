@@ -2,7 +2,7 @@ import pytest
 
 from gateway.aio import iteration as shared
 from gateway.aio.iteration import Iteration
-from gateway.aio.turn import FEW_BYTES, MOST_BYTES, MOST_CHUNKS, MOST_SECONDS, SMALL, Turn
+from gateway.aio.turn import FEW_BYTES, MAX_BYTES, MAX_CHUNKS, MAX_SECONDS, SMALL, Turn
 from tests.support.loop import Loop
 
 
@@ -26,7 +26,7 @@ def iteration(loop: Loop) -> Iteration:
 
 
 @pytest.mark.parametrize(
-    ("size", "chunks"), [(MOST_BYTES, 0), (0, MOST_CHUNKS), (MOST_BYTES, MOST_CHUNKS)], ids=["size", "chunks", "both"]
+    ("size", "chunks"), [(MAX_BYTES, 0), (0, MAX_CHUNKS), (MAX_BYTES, MAX_CHUNKS)], ids=["size", "chunks", "both"]
 )
 def test_a_turn_is_over_by_bytes_and_by_chunks(size: int, chunks: int, loop: Loop, iteration: Iteration) -> None:
     turn = Turn(iteration)
@@ -43,7 +43,7 @@ def test_a_turn_is_over_by_bytes_and_by_chunks(size: int, chunks: int, loop: Loo
 def test_a_turn_is_over_by_time_while_it_works(loop: Loop, iteration: Iteration) -> None:
     turn = Turn(iteration)
     turn.work()
-    loop.now += MOST_SECONDS * 0.6
+    loop.now += MAX_SECONDS * 0.6
     turn.work()
     assert not is_over(turn)
     turn.rest()
@@ -51,7 +51,7 @@ def test_a_turn_is_over_by_time_while_it_works(loop: Loop, iteration: Iteration)
     turn.rest()
     assert not is_over(turn)
     turn.work()
-    loop.now += MOST_SECONDS * 0.6
+    loop.now += MAX_SECONDS * 0.6
     assert is_over(turn)
     turn.rest()
     assert is_over(turn)
@@ -60,17 +60,17 @@ def test_a_turn_is_over_by_time_while_it_works(loop: Loop, iteration: Iteration)
 def test_a_turn_begins_anew_in_the_next_iteration_and_counts_from_then_on(loop: Loop, iteration: Iteration) -> None:
     turn = Turn(iteration)
     turn.work()
-    loop.now += MOST_SECONDS
+    loop.now += MAX_SECONDS
     assert is_over(turn)
     iteration.wait(turn.work)
     loop.iterate()
     assert not is_over(turn)
-    loop.now += MOST_SECONDS
+    loop.now += MAX_SECONDS
     assert is_over(turn)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "chunks"), [(shared.MOST_SECONDS, 0), (0.0, shared.MOST_CHUNKS)], ids=["seconds", "chunks"]
+    ("seconds", "chunks"), [(shared.MAX_SECONDS, 0), (0.0, shared.MAX_CHUNKS)], ids=["seconds", "chunks"]
 )
 def test_where_others_took_all_a_turn_has_its_small_part(
     seconds: float, chunks: int, loop: Loop, iteration: Iteration
@@ -79,11 +79,11 @@ def test_where_others_took_all_a_turn_has_its_small_part(
     iteration.add(seconds, chunks)
     assert iteration.is_over
     turn.work()
-    loop.now += MOST_SECONDS / SMALL * 0.9
+    loop.now += MAX_SECONDS / SMALL * 0.9
     assert not is_over(turn)
-    loop.now += MOST_SECONDS / SMALL * 0.2
+    loop.now += MAX_SECONDS / SMALL * 0.2
     assert is_over(turn)
-    other.spend(1, MOST_CHUNKS // SMALL - 1)
+    other.spend(1, MAX_CHUNKS // SMALL - 1)
     assert not is_over(other)
     other.spend(1, 1)
     assert is_over(other)
@@ -93,7 +93,7 @@ def test_what_one_takes_counts_for_all_once(loop: Loop, iteration: Iteration) ->
     turns = [Turn(iteration) for _ in range(2)]
     for turn in turns:
         turn.work()
-        turn.spend(1, shared.MOST_CHUNKS // 2 - 1)
+        turn.spend(1, shared.MAX_CHUNKS // 2 - 1)
         assert not is_over(turn)
         assert not is_over(turn)
         turn.rest()
@@ -110,6 +110,6 @@ def test_who_has_a_large_head_waits_behind_polls(loop: Loop, iteration: Iteratio
     assert turn.needs_little(FEW_BYTES)
     assert not turn.needs_little(FEW_BYTES + 1)
     turn.work()
-    loop.now += MOST_SECONDS
+    loop.now += MAX_SECONDS
     turn.rest()
     assert not turn.needs_little(0)

@@ -54,7 +54,7 @@ def cut(body: bytes, pieces: int) -> list[bytes]:
 
 
 # body_limit: 1KB and the 0.1 % that multipart framing may add.
-MOST = 1025
+MAX = 1025
 EXPECT = "Expect: 100-continue"
 
 
@@ -133,13 +133,13 @@ async def test_an_upload_that_says_it_is_too_large_is_not_invited(
 ) -> None:
     gateway = await start(profiles={"default": {"body_limit": "1KB"}})
     client = await gateway.connect()
-    problem = (await client.ask(upload(MOST + 1, EXPECT, sort=sort))).is_refusal(413, "body_too_large")
+    problem = (await client.ask(upload(MAX + 1, EXPECT, sort=sort))).is_refusal(413, "body_too_large")
     assert re.search(r"limit is 102[45]\b", problem["detail"])
     await client.is_closed()
     await backend.got_nothing()
     client = await gateway.connect()
-    body = of_size(sort, MOST)
-    response = await client.ask(upload(MOST, EXPECT, sort=sort) + body, b"POST")
+    body = of_size(sort, MAX)
+    response = await client.ask(upload(MAX, EXPECT, sort=sort) + body, b"POST")
     assert backend.requests[0].body == body
     assert (response.status, response.interim) == (200, [100])
 
@@ -169,7 +169,7 @@ async def test_nobody_is_invited_while_the_upstream_is_gone(sort: Upload, gatewa
 
 
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
-@pytest.mark.parametrize(("size", "pieces"), [(2048, 1), (1200, 2), (MOST + 1, MOST + 1)], ids=["one", "two", "many"])
+@pytest.mark.parametrize(("size", "pieces"), [(2048, 1), (1200, 2), (MAX + 1, MAX + 1)], ids=["one", "two", "many"])
 async def test_a_chunked_body_beyond_the_limit_is_never_whole_upstream(
     size: int, pieces: int, sort: Upload, start: Start, backend: Backend
 ) -> None:
@@ -189,7 +189,7 @@ async def test_a_chunked_body_beyond_the_limit_is_never_whole_upstream(
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_chunked_body_of_just_the_limit_is_forwarded(sort: Upload, start: Start, backend: Backend) -> None:
     gateway = await start(profiles={"default": {"body_limit": "1KB"}})
-    body = of_size(sort, MOST)
+    body = of_size(sort, MAX)
     response = await gateway.ask(upload(None, sort=sort) + chunks(*cut(body, 2)), b"POST")
     assert response.status == 200
     assert backend.requests[0].body == body

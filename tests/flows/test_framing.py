@@ -20,7 +20,7 @@ from tests.support.gateway import ENVIRON, PLAIN, SUBMIT, Running, Start, reques
 from tests.support.waiting import eventually
 from tests.support.work import Work, counted_turns
 
-MOST_CALLS: Final = 75_000  # the clock, which ends most turns sooner, does not count here
+MAX_CALLS: Final = 75_000  # the clock, which ends most turns sooner, does not count here
 SEEDS: Final = range(8)
 _LONG: Final = 50.0  # seconds: counting calls, and coverage, make it slow
 CODED: Final = "Transfer-Encoding: chunked"
@@ -56,7 +56,7 @@ OF_UPSTREAMS: Final[tuple[Family, ...]] = (
 @pytest.fixture(autouse=True)
 def counts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn has no end by the clock here: what is counted has to end it."""
-    monkeypatch.setattr("gateway.aio.turn.MOST_SECONDS", float("inf"))
+    monkeypatch.setattr("gateway.aio.turn.MAX_SECONDS", float("inf"))
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ async def test_no_client_makes_a_turn_longer(seed: int, gateway: Running) -> Non
                         await asyncio.sleep(0)
             client.writer.close()
             await eventually(lambda: gateway.metric("gateway_connections") == 0, _LONG)
-    assert work.most <= MOST_CALLS
+    assert work.most <= MAX_CALLS
 
 
 ADMIN_HEADS: Final = tuple(
@@ -119,7 +119,7 @@ async def test_no_client_of_the_admin_listener_makes_a_turn_longer(
         client.send(head + b"1\r\nx\r\n" * 50_000)
         with suppress(ConnectionError):
             await client.rest(_LONG)
-    assert 0 < work.most <= MOST_CALLS // 3  # what aiohttp reads of it in one go counts, too
+    assert 0 < work.most <= MAX_CALLS // 3  # what aiohttp reads of it in one go counts, too
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -134,4 +134,4 @@ async def test_no_upstream_makes_a_turn_longer(seed: int, gateway: Running, back
                 await client.response()
             client.abort()
             await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0, _LONG)
-    assert work.most <= MOST_CALLS
+    assert work.most <= MAX_CALLS

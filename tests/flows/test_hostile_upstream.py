@@ -452,7 +452,7 @@ async def test_an_answer_that_races_with_the_next_request_is_refused_or_unread(
     No turn ends by the clock here: on a busy machine it might with an answer, and its connection would not be used
     again.
     """
-    monkeypatch.setattr("gateway.aio.turn.MOST_SECONDS", float("inf"))
+    monkeypatch.setattr("gateway.aio.turn.MAX_SECONDS", float("inf"))
 
     async def script(connection: Connection) -> None:
         await connection.request()

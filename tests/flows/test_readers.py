@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.admin.parsing import MOST_BYTES
+from gateway.admin.parsing import MAX_BYTES
 from gateway.aio.turn import SLICE
 from gateway.auth.jwt.jws import read_token
 from gateway.errors import Refused
@@ -24,7 +24,7 @@ from gateway.uploads.multipart.inspector import Inspector
 from gateway.upstream.json_scanner import JsonScanner
 from tests.support.pure import examples
 
-MOST_CALLS: Final = 60_000
+MAX_CALLS: Final = 60_000
 
 
 class Reader(NamedTuple):
@@ -83,7 +83,7 @@ READERS: Final = [
         b"\r\n--b0",
     )),
     Reader("answer", read_answer, 65_536, b"{", JSON_ATOMS),
-    Reader("admin", member_twice, MOST_BYTES, b"", JSON_ATOMS),
+    Reader("admin", member_twice, MAX_BYTES, b"", JSON_ATOMS),
     Reader("claims", read_object, 8192, b"{", JSON_ATOMS),
     Reader("token", read_token, 8192, b"", (b".", b"e30", b"eyJ", b"=", b"A", b"-_", b"e30.e30.")),
     Reader("proxy", read_proxy, 2100, b"", (
@@ -135,7 +135,7 @@ def pairs_of(atoms: tuple[bytes, ...]) -> Iterator[list[bytes]]:
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_no_one_or_two_atoms_again_and_again_hold_the_loop(reader: Reader) -> None:
     worst = max((counted(reader, filled(reader, atoms)), atoms) for atoms in pairs_of(reader.atoms))
-    assert worst[0] <= MOST_CALLS, worst
+    assert worst[0] <= MAX_CALLS, worst
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
@@ -143,4 +143,4 @@ def test_no_one_or_two_atoms_again_and_again_hold_the_loop(reader: Reader) -> No
 @given(data=st.data())
 def test_nothing_holds_the_loop(reader: Reader, data: st.DataObject) -> None:
     atoms = data.draw(st.lists(st.sampled_from(reader.atoms), min_size=1, max_size=8))
-    assert counted(reader, filled(reader, atoms)) <= MOST_CALLS
+    assert counted(reader, filled(reader, atoms)) <= MAX_CALLS

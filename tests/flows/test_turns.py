@@ -13,7 +13,7 @@ from gateway.aio import iteration
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD
-from gateway.aio.turn import MOST_BYTES, MOST_CHUNKS, SLICE, SMALL
+from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS, SLICE, SMALL
 from gateway.listener.connection import ClientConnection
 from tests.support.backend import Backend, silent
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
@@ -24,7 +24,7 @@ CODED = "Transfer-Encoding: chunked"
 FORM = f"Content-Type: {FORM_TYPE}"
 TINY = b"1\r\nx\r\n"
 # A turn is over once it has had its chunks; it may find that out behind the slice that filled it.
-MOST_OF_A_TURN = MOST_CHUNKS + SLICE // len(TINY)
+MAX_OF_A_TURN = MAX_CHUNKS + SLICE // len(TINY)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ async def test_a_body_in_chunks_of_one_byte_takes_its_turns(head: bytes, gateway
         client.send(head + TINY * 100_000 + b"0\r\n\r\n")
         assert (await client.response()).status in {200, 400, 401, 404, 415}
         (event,) = await gateway.finished(1)
-    assert work.most <= MOST_OF_A_TURN
+    assert work.most <= MAX_OF_A_TURN
     assert work.total or event["reason"] != "body_malformed"
 
 
@@ -60,7 +60,7 @@ async def test_many_together_hold_the_loop_no_longer(count: int, gateway: Runnin
     async with counted_chunks() as work:
         assert await asyncio.gather(*(send() for _ in range(count))) == [200] * count
     assert work.total == count * (each + 1)
-    assert work.most <= iteration.MOST_CHUNKS + count * (MOST_CHUNKS // SMALL + SLICE // 64)
+    assert work.most <= iteration.MAX_CHUNKS + count * (MAX_CHUNKS // SMALL + SLICE // 64)
 
 
 KB = 1024
@@ -139,7 +139,7 @@ async def test_of_a_refused_body_one_megabyte_is_read(gateway: Running) -> None:
         (await client.response()).is_refusal(404, "route_not_found")
         await client.is_closed()
     assert 1000 * KB <= work.total <= 1024 * KB + 512 * KB
-    assert work.most <= MOST_BYTES + 256 * KB
+    assert work.most <= MAX_BYTES + 256 * KB
 
 
 @pytest.mark.parametrize("framing", [CODED, "Content-Length: 5"])
@@ -163,7 +163,7 @@ async def test_no_body_holds_the_loop_by_the_admin_listener(target: str, gateway
         status = await reader.readline()
         writer.close()
     assert status.startswith(b"HTTP/1.1 4")
-    assert work.most <= MOST_OF_A_TURN
+    assert work.most <= MAX_OF_A_TURN
 
 
 async def test_empty_lines_without_end_take_their_turns(gateway: Running) -> None:
@@ -191,7 +191,7 @@ async def test_records_of_one_byte_take_their_turns(sort: Upload, gateway: Runni
             assert (await client.response(b"POST")).status == 200
     assert backend.requests[0].body == body
     assert work.total >= len(body)
-    assert work.most <= 1024 + MOST_CHUNKS // RECORD + RECORDS_AT_ONCE  # the head is one record
+    assert work.most <= 1024 + MAX_CHUNKS // RECORD + RECORDS_AT_ONCE  # the head is one record
 
 
 def connections(gateway: Running) -> list[ClientConnection]:

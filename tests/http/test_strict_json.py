@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.http.strict_json import MOST_MARKS, has_too_many_marks, member_twice, read_object
+from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice, read_object
 
 
 @pytest.mark.parametrize(
@@ -36,25 +36,25 @@ def test_what_is_no_json_has_no_members(text: bytes) -> None:
 
 @pytest.mark.parametrize("mark", ['"x"', "1,", "[],", '{"a":1},'])
 def test_what_would_take_long_to_read_is_not_read(mark: str) -> None:
-    many = f'{{"a": [{",".join([mark.strip(",")] * MOST_MARKS)}]}}'.encode()
+    many = f'{{"a": [{",".join([mark.strip(",")] * MAX_MARKS)}]}}'.encode()
     assert json.loads(many)
     assert has_too_many_marks(many)
     assert read_object(many) is None
 
 
 def test_backslashes_cost_as_much() -> None:
-    assert read_object(json.dumps({"a": "\n" * (MOST_MARKS - 10)}).encode()) is not None
-    assert read_object(json.dumps({"a": "\n" * MOST_MARKS}).encode()) is None
+    assert read_object(json.dumps({"a": "\n" * (MAX_MARKS - 10)}).encode()) is not None
+    assert read_object(json.dumps({"a": "\n" * MAX_MARKS}).encode()) is None
 
 
 def test_length_alone_is_no_reason() -> None:
-    members = {"text": "x" * 1_000_000, "list": [1] * (MOST_MARKS - 20)}
+    members = {"text": "x" * 1_000_000, "list": [1] * (MAX_MARKS - 20)}
     assert read_object(json.dumps(members).encode()) == members
 
 
 @pytest.mark.parametrize("number", ["1" * 65, "1." + "0" * 64, "-0." + "1" * 64, "1e" + "0" * 64])
 def test_numbers_of_a_long_text_have_a_bound(number: str) -> None:
-    long = " " * MOST_MARKS
+    long = " " * MAX_MARKS
     assert read_object(f'{{"a": {number}}}'.encode()) is not None
     most = 64 if number.isdigit() else 25
     assert read_object(f'{{"a": {number[:most]}}}{long}'.encode()) is not None

@@ -72,7 +72,7 @@ async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
-    monkeypatch.setattr("gateway.jobs.checkpoints._MOST", 2)
+    monkeypatch.setattr("gateway.jobs.checkpoints._MAX", 2)
     faulty, tasks, now = Faulty(engine), list[asyncio.Task[None]](), [NOON]
     faulty.is_away = True
     known = Checkpoints(

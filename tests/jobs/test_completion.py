@@ -420,7 +420,7 @@ async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room)
 
 
 async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.jobs.completion._MOST_SMALL", 3)
+    monkeypatch.setattr("gateway.jobs.completion._MAX_SMALL", 3)
     job = await room.took()
     for number in range(10):
         room.completion.runs(job, b"%d" % number)

@@ -265,7 +265,7 @@ async def test_more_changes_than_are_heard_at_once_are_all_heard(
 ) -> None:
     """All of them within the overlap: who only went by the last one heard would hear the same ones for ever."""
     for module in ("gateway.ledger.jobs", "gateway.jobs.registry"):
-        monkeypatch.setattr(f"{module}.MOST_HEARD", 3)
+        monkeypatch.setattr(f"{module}.MAX_HEARD", 3)
     here = make_room(me="here")
     jobs = [await here.took(f"job-{number}") for number in range(10)]
     await here.registry.follow()

@@ -471,7 +471,7 @@ async def is_quiet_about_at_once(room: Room, container: Container) -> bool:
 async def test_what_was_left_is_taken_over_at_once(
     make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.ledger.jobs._MOST_TAKEN", 2)
+    monkeypatch.setattr("gateway.ledger.jobs._MAX_TAKEN", 2)
     one, heir = make_room(me="one"), make_room(me="heir")
     await one.watcher.follow()
     for number in range(5):

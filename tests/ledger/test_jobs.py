@@ -305,7 +305,7 @@ async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> 
 
 
 async def test_what_is_heard_at_once_is_bounded(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "MOST_HEARD", 2)
+    monkeypatch.setattr(steps, "MAX_HEARD", 2)
     for number in range(4):
         await book.running(f"job-{number}", f"r{number}")
         await book.end(job=("container", f"job-{number}"))
@@ -355,7 +355,7 @@ async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
 
 
 async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_MOST_TAKEN", 2)
+    monkeypatch.setattr(steps, "_MAX_TAKEN", 2)
     for number in range(5):
         await book.running(f"job-{number}", f"r{number}", "dead")
         book.now += 1
@@ -364,7 +364,7 @@ async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: 
 
 
 async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_MOST_TAKEN", 5)
+    monkeypatch.setattr(steps, "_MAX_TAKEN", 5)
     names = [f"job-{number}" for number in range(40)]
     for number, name in enumerate(names):
         await book.running(name, f"r{number}", "dead")
@@ -390,7 +390,7 @@ async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch:
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_MOST_TAKEN", 5)
+    monkeypatch.setattr(steps, "_MAX_TAKEN", 5)
     await book.running("job", "r1", "dead")
     await book.engine.write(partial(add_copies, count=COPIES))  # so many that to look for some takes a moment
     heirs = [f"heir-{number}" for number in range(8)]

@@ -119,7 +119,7 @@ async def test_an_id_is_looked_for_at_every_upstream(engine: Engine, monkeypatch
     assert [row.upstream for row in await engine.read(lambda c: named(c, "same", "two"))] == ["two"]
     assert [row.upstream for row in await engine.read(lambda c: named(c, "other"))] == ["one"]
     assert await engine.read(lambda c: named(c, "other", "two")) == []
-    monkeypatch.setattr(joblist, "MOST_UPSTREAMS", 2)
+    monkeypatch.setattr(joblist, "MAX_UPSTREAMS", 2)
     assert [row.upstream for row in await engine.read(lambda c: named(c, "same"))] == ["one", "three"]
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from gateway.ledger.writeahead import MOST_BYTES, log_bytes, log_of
+from gateway.ledger.writeahead import MAX_BYTES, log_bytes, log_of
 from tests.support.ledgers import Script, beat, open_engine
 
 READS: Final = """
@@ -36,7 +36,7 @@ async def test_the_log_grows_with_a_reader_and_is_cut_without(tmp_path: Path) ->
     await engine.write(beat)
     with Script(READS, str(file)) as reader:
         assert await asyncio.to_thread(reader.line) == "reads"
-        while log_bytes(url) <= MOST_BYTES * 1.5:
+        while log_bytes(url) <= MAX_BYTES * 1.5:
             await engine.write(bulk)
         grown = log_bytes(url)
         assert await engine.write(beat) == 2  # who reads keeps nobody from writing
@@ -44,7 +44,7 @@ async def test_the_log_grows_with_a_reader_and_is_cut_without(tmp_path: Path) ->
         reader.tell()
         assert await asyncio.to_thread(reader.line) == "ended"
     async with asyncio.timeout(30):
-        while log_bytes(url) > MOST_BYTES:
+        while log_bytes(url) > MAX_BYTES:
             await engine.write(beat)
     assert log_of(file).stat().st_size == log_bytes(url)
     await engine.close()

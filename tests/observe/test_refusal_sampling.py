@@ -1,6 +1,6 @@
 """A stranger has some lines of the log a second, and one for all the rest."""
 
-from gateway.observe.refusal_sampling import EVERY, MOST, OF_ALL, OF_ONE, OTHERS, RefusalSampling, Sum
+from gateway.observe.refusal_sampling import EVERY, MAX, OF_ALL, OF_ONE, OTHERS, RefusalSampling, Sum
 
 
 def test_an_address_has_some_events_and_the_rest_are_one() -> None:
@@ -36,6 +36,6 @@ def test_very_many_addresses_have_a_bound_together() -> None:
 
 def test_of_very_many_addresses_some_are_forgotten() -> None:
     strangers = RefusalSampling()
-    for number in range(MOST + 5):
+    for number in range(MAX + 5):
         assert strangers.is_told(str(number), "unauthenticated", 50.0 + number)
-    assert repr(strangers) == f"<RefusalSampling addresses={MOST} sums=0>"
+    assert repr(strangers) == f"<RefusalSampling addresses={MAX} sums=0>"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 DEADLINE: Final = 60.0
-_MOST: Final = 65536
+_MAX: Final = 65536
 
 
 class ServiceManager:
@@ -28,7 +28,7 @@ class ServiceManager:
     def next(self, within: float = DEADLINE) -> dict[str, str]:
         """Waits for the next message: its assignments."""
         self._socket.settimeout(within)
-        text = self._socket.recv(_MOST).decode()
+        text = self._socket.recv(_MAX).decode()
         message = dict(line.split("=", 1) for line in text.split("\n"))
         self.messages.append(message)
         return message

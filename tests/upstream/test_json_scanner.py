@@ -14,7 +14,7 @@ from gateway.upstream.json_scanner import JsonScanner
 from tests.support.pure import PROPERTY
 
 WANTED = ("status", "success", "page_count", "")
-LONGEST = 1024
+MAX_LENGTH = 1024
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.text('"\\/{}[]:,u0 \n', max_size=12)
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -133,8 +133,8 @@ def test_what_is_no_object_or_no_whole_one_tells_nothing(data: bytes) -> None:
         (b'{"page_count": 1, "page_count": 2 3}', {}),
         (b'{"status": "\xff"}', {}),
         (b'{"": "empty"}', {"": "empty"}),
-        (b'{"status": "' + b"x" * (LONGEST - 3) + b'"}', {"status": "x" * (LONGEST - 3)}),
-        (b'{"status": "' + b"x" * (LONGEST - 1) + b'"}', {}),
+        (b'{"status": "' + b"x" * (MAX_LENGTH - 3) + b'"}', {"status": "x" * (MAX_LENGTH - 3)}),
+        (b'{"status": "' + b"x" * (MAX_LENGTH - 1) + b'"}', {}),
         (b'{"' + b"k" * 5000 + b'": 1, "success": false}', {"success": False}),
         (b'{"markdown": "\\"status\\": \\"no\\"", "success": true}', {"success": True}),
     ],

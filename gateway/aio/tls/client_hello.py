@@ -9,7 +9,7 @@ Some of its loops are quadratic in the size of the hello: hence the bound. Forma
 
 from typing import Final
 
-MOST_BYTES: Final = 8192
+MAX_BYTES: Final = 8192
 """Of a whole ClientHello; with a post-quantum share and a ticket it has two or three thousand."""
 
 _CLIENT_HELLO: Final = 1
@@ -19,7 +19,7 @@ _KEY_SHARES: Final = 51
 _CURVES: Final = frozenset({23, 24, 25, 29, 30})  # P-256, P-384, P-521, X25519, X448
 _HEADER: Final = 4
 _HANDSHAKE: Final = 22  # a record's type
-_MOST_RECORDS: Final = 16
+_MAX_RECORDS: Final = 16
 _FIXED: Final = 34  # version and random
 
 
@@ -62,7 +62,7 @@ def size_of(begun: bytes) -> int | None:
     if len(begun) < _HEADER:
         return None
     size = _HEADER + int.from_bytes(begun[1:_HEADER], "big")
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise HelloError("it is too long")
     return size
 
@@ -150,7 +150,7 @@ class HelloGate:
 def _message_in(stream: bytes) -> bytes:
     """What the handshake records of a stream hold, the last of which may not be whole."""
     message, place = b"", 0
-    for _ in range(_MOST_RECORDS):
+    for _ in range(_MAX_RECORDS):
         if place >= len(stream):
             return message
         if stream[place] != _HANDSHAKE:

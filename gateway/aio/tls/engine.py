@@ -13,16 +13,16 @@ from gateway.aio.tls.client_hello import HelloError, HelloGate
 from gateway.aio.tls.records import Records
 
 RECORDS_AT_ONCE: Final = 16
-LONGEST_RECORD: Final = 16_384
+MAX_RECORD: Final = 16_384
 """In the clear, in bytes."""
 
-_MOST_OF_CLIENT: Final = 20_480
+_MAX_OF_CLIENT: Final = 20_480
 """Bytes of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; forty tiny ones cost 20 ms."""
 
 _MUCH: Final = 4096
 """More bytes than that behind a client's hello are a chain of certificates that OpenSSL may take 40 ms to decode."""
 
-_MOST_OF_SERVER: Final = 131_072
+_MAX_OF_SERVER: Final = 131_072
 _HANDSHAKE: Final = 22  # a record's type
 _ENOUGH: Final = 16  # bytes for OpenSSL to say what they are
 _HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
@@ -171,7 +171,7 @@ class TlsEngine:
         try:
             if self._records.is_foreign:
                 raise HelloError("it is in the format of SSL 2")
-            if self._shaken > (_MOST_OF_CLIENT if self.is_server else _MOST_OF_SERVER):
+            if self._shaken > (_MAX_OF_CLIENT if self.is_server else _MAX_OF_SERVER):
                 raise HelloError("the handshake is too long")
             if self._gate.is_open:
                 self._incoming.write(data)

@@ -26,7 +26,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.engine import LONGEST_RECORD, TlsEngine
+from gateway.aio.tls.engine import MAX_RECORD, TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
 
@@ -34,8 +34,8 @@ RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
 
 _SIZE: Final = 262_144
-_MOST_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
-_MOST_IDLE: Final = 64
+_MAX_UNASKED: Final = 1_048_576  # bytes that are not taken while TLS itself still answers
+_MAX_IDLE: Final = 64
 """Records in a row without a byte for the protocol above. Nobody honest sends so many: a flood of KeyUpdates does."""
 
 
@@ -79,7 +79,7 @@ class TlsBuffers:
     def __init__(self) -> None:
         self.aside = ThreadPoolExecutor(1, thread_name_prefix="tls")
         self.wire = memoryview(bytearray(_SIZE))
-        self.clear = memoryview(bytearray(_SIZE + LONGEST_RECORD))  # a record may have begun in an earlier read
+        self.clear = memoryview(bytearray(_SIZE + MAX_RECORD))  # a record may have begun in an earlier read
 
 
 class TlsTransport(asyncio.BufferedProtocol):
@@ -458,7 +458,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _deliver(self, data: bytes, *, is_ended: bool) -> None:
         if self._engine.has_output:
             self._flush()
-            if self.get_write_buffer_size() > _MOST_UNASKED:
+            if self.get_write_buffer_size() > _MAX_UNASKED:
                 self.abort()
                 return
         if data:
@@ -473,7 +473,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _count_idle(self, records: int) -> None:
         self._idle += records
-        if self._idle > _MOST_IDLE:
+        if self._idle > _MAX_IDLE:
             self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "too many records without data"))
 
     def _send_end(self) -> None:

@@ -20,9 +20,9 @@ from gateway.errors import GatewayError
 from gateway.http.strict_json import read_object
 
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
-_MOST_BYTES: Final = 256 * 1024
-_MOST_OF_WIRE: Final = 2 * _MOST_BYTES
-_MOST_URL: Final = 2048
+_MAX_BYTES: Final = 256 * 1024
+_MAX_OF_WIRE: Final = 2 * _MAX_BYTES
+_MAX_URL: Final = 2048
 _PIECE: Final = 16 * 1024
 _OK: Final = 200
 # Nothing is inflated here, so nothing may come deflated.
@@ -68,14 +68,14 @@ def checked_url(text: str) -> URL:
         FetchFailed, ValueError: it is none.
     """
     # urlsplit, which check_fetched judges by, and yarl, which is connected by, agree on all but odd characters.
-    if len(text) > _MOST_URL or "\\" in text or not all("\x21" <= character <= "\x7e" for character in text):
+    if len(text) > _MAX_URL or "\\" in text or not all("\x21" <= character <= "\x7e" for character in text):
         raise FetchFailed("the URL of the keys is malformed")
     return URL(check_fetched(text))
 
 
 def _session(iteration: Iteration, issuer: str, context: ssl.SSLContext) -> aiohttp.ClientSession:
     # One for each fetch: there is one every few minutes, and so nothing is kept open and nothing needs to be closed.
-    connector = BoundedConnector(iteration, issuer, _MOST_OF_WIRE, force_close=True, ssl=context)
+    connector = BoundedConnector(iteration, issuer, _MAX_OF_WIRE, force_close=True, ssl=context)
     return make_session(connector, headers=_HEADERS)
 
 
@@ -99,8 +99,8 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> bytes:
         body = bytearray()
         async for piece in response.content.iter_chunked(_PIECE):
             body += piece
-            if len(body) > _MOST_BYTES:
-                raise FetchFailed(f"the answer is larger than {_MOST_BYTES // 1024} KB")
+            if len(body) > _MAX_BYTES:
+                raise FetchFailed(f"the answer is larger than {_MAX_BYTES // 1024} KB")
         return bytes(body)
 
 

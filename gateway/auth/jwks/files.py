@@ -12,7 +12,7 @@ from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks, read_pem, read_secret
 from gateway.errors import ConfigurationError, Fault
 
-_MOST_BYTES: Final = 256 * 1024
+_MAX_BYTES: Final = 256 * 1024
 
 
 def is_fetched(issuer: KeySource) -> bool:
@@ -47,7 +47,7 @@ def _read(issuer: KeySource) -> KeySet:
         return read_secret(issuer.secret.value, issuer.algorithms)
     path, read = (issuer.public_key, read_pem) if issuer.public_key else (Path(issuer.jwks or ""), read_jwks)
     with path.open("rb") as file:
-        document = file.read(_MOST_BYTES + 1)
-    if len(document) > _MOST_BYTES:
-        raise NoKeys(f"is larger than {_MOST_BYTES // 1024} KB")
+        document = file.read(_MAX_BYTES + 1)
+    if len(document) > _MAX_BYTES:
+        raise NoKeys(f"is larger than {_MAX_BYTES // 1024} KB")
     return read(document, issuer.algorithms)

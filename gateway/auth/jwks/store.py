@@ -25,7 +25,7 @@ from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import whereabouts
 
 _DEADLINE: Final = 5.0
-_LONGEST_PAUSE: Final = 60.0
+_MAX_PAUSE: Final = 60.0
 _JITTER: Final = 0.1
 _AT_ONCE: Final = 16
 """So many that waited for a fetch go on in one iteration of the loop: each costs a tenth of a millisecond."""
@@ -197,7 +197,7 @@ class KeySets:
 
     def _failed(self, known: _Provider, error: BaseException) -> None:
         self._results["failure"] += 1
-        pause = min(2.0**known.failures, _LONGEST_PAUSE)
+        pause = min(2.0**known.failures, _MAX_PAUSE)
         known.failures = min(known.failures + 1, 10)
         known.due = self._clock() + self._jittered(pause)
         why = error.why if isinstance(error, FetchFailed) else whereabouts(error)

@@ -14,7 +14,7 @@ from gateway.model.caller import Identity, Profile
 from gateway.model.reasons import Reason
 
 _LATEST: Final = 253402300799  # the end of the year 9999
-_MOST_OWNER: Final = 255
+_MAX_OWNER: Final = 255
 _VISIBLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
 _INVALID: Final = "This token is not valid here."
 _EXPIRED: Final = "This token has expired; get a new one."
@@ -125,7 +125,7 @@ def _owner(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
     A number is none: to the issuer 5 and "5" may be two people (RFC 7519 4.1.2 has texts alone).
     """
     value = claims.get(issuer.owner_claim)
-    if not isinstance(value, str) or not 0 < len(value) <= _MOST_OWNER or not _VISIBLE.issuperset(value):
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_OWNER or not _VISIBLE.issuperset(value):
         return None
     return namespace_of(issuer.name) + value
 

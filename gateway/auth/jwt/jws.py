@@ -10,8 +10,8 @@ from typing import Any, Final
 from gateway.auth.jwt.base64url import decode_base64url
 from gateway.http.strict_json import read_object
 
-_MOST_BYTES: Final = 8192
-_MOST_KID: Final = 256
+_MAX_BYTES: Final = 8192
+_MAX_KID: Final = 256
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
 # crit and b64 change the meaning of what follows (RFC 7515 4.1.11, RFC 7797), zip and enc are of encrypted tokens,
 # and the others bring a key or say where to fetch one. x5c, x5t and x5t#S256 are let by, because Entra ID and others
@@ -32,7 +32,7 @@ class Token:
 
 def read_token(token: bytes) -> Token | None:
     """Reads a token; None when it is no signed JWT in its one canonical form."""
-    if len(token) > _MOST_BYTES or token.count(b".") != 2:  # noqa: PLR2004 -- header.payload.signature
+    if len(token) > _MAX_BYTES or token.count(b".") != 2:  # noqa: PLR2004 -- header.payload.signature
         return None
     signed, _, last = token.rpartition(b".")
     first, _, middle = signed.partition(b".")
@@ -58,7 +58,7 @@ def _is_sound(header: dict[str, Any]) -> bool:
 
 
 def _is_kid(kid: object) -> bool:
-    return isinstance(kid, str) and 0 < len(kid) <= _MOST_KID
+    return isinstance(kid, str) and 0 < len(kid) <= _MAX_KID
 
 
 def _is_type(typ: object) -> bool:

@@ -23,7 +23,7 @@ from gateway.http.strict_json import read_object
 _ALGORITHMS: Final = get_default_algorithms()
 _HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
 _LEAST_SECRET: Final = 32
-_MOST_KEYS: Final = 100
+_MAX_KEYS: Final = 100
 
 
 class NoKeys(GatewayError):
@@ -139,8 +139,8 @@ def _listed(document: bytes) -> list[Any]:
     jwks = (read_object(document) or {}).get("keys")
     if not isinstance(jwks, list):
         raise NoKeys("is no JWK set")
-    if len(jwks) > _MOST_KEYS:
-        raise NoKeys(f"holds more than {_MOST_KEYS} keys")
+    if len(jwks) > _MAX_KEYS:
+        raise NoKeys(f"holds more than {_MAX_KEYS} keys")
     return jwks
 
 

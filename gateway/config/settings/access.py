@@ -26,7 +26,7 @@ from gateway.policy.routes import compile_pattern
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _LEAST_SHARED_SECRET = 32
-_MOST_LEEWAY = 60.0
+_MAX_LEEWAY = 60.0
 
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
@@ -45,7 +45,7 @@ class ApiKeys(Section):
 
 
 def _bounded_leeway(value: float) -> float:
-    if value > _MOST_LEEWAY:
+    if value > _MAX_LEEWAY:
         raise ValueError("a leeway of more than 60s would undo exp")
     return value
 

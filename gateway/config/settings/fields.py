@@ -32,11 +32,11 @@ SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$"
 ONE_CONTAINER = "takes one container: its licence forbids balancing load, and a job lives in the one that made it"
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
-_MOST_SECRET = 65536
-_MOST_CREDENTIAL = 8192
+_MAX_SECRET = 65536
+_MAX_CREDENTIAL = 8192
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_MOST = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
-_MOST_BYTES = 2**50
+_MAX = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
+_MAX_BYTES = 2**50
 
 
 def _positive(value: float) -> float:
@@ -46,7 +46,7 @@ def _positive(value: float) -> float:
 
 
 def _countable(value: int) -> int:
-    if value > _MOST_BYTES:
+    if value > _MAX_BYTES:
         raise ValueError("is more than a petabyte")
     return value
 
@@ -68,13 +68,13 @@ def _address(text: str) -> str:
 
 Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(DURATION_SCHEMA)]
 Timeout = Annotated[float, BeforeValidator(seconds), AfterValidator(_positive), WithJsonSchema(DURATION_SCHEMA)]
-Bound = Annotated[int, Field(ge=0, le=_MOST, strict=True)]
+Bound = Annotated[int, Field(ge=0, le=_MAX, strict=True)]
 Size = Annotated[
     int, BeforeValidator(size), AfterValidator(_positive), AfterValidator(_countable), WithJsonSchema(SIZE_SCHEMA)
 ]
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
+Count = Annotated[int, Field(ge=1, le=_MAX, strict=True)]
 Address = Annotated[str, AfterValidator(_address)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 Network = IPv4Network | IPv6Network
@@ -218,14 +218,14 @@ def _hex_digest(text: str) -> bytes:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            found = file.read(_MOST_SECRET + 1)
+            found = file.read(_MAX_SECRET + 1)
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
-    if len(found) > _MOST_SECRET:
+    if len(found) > _MAX_SECRET:
         raise ValueError(f"{path} is larger than 64 KB")
     return found
 
 
 def _carried(secret: bytes) -> bool:
     """Whether a header can have it as its value (RFC 9110 5.5)."""
-    return len(secret) <= _MOST_CREDENTIAL and secret.strip(b" \t") == secret and not _CONTROL.search(secret)
+    return len(secret) <= _MAX_CREDENTIAL and secret.strip(b" \t") == secret and not _CONTROL.search(secret)

@@ -9,7 +9,7 @@ from gateway.config.settings.fields import Count, Duration, Section, Switch, Tim
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _SAMPLE: Final = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@%]+)+(?:\?[A-Za-z0-9\-._~!$&'()*+,=:@%/?]*)?")
-_LONGEST_PATTERN: Final = 1000
+_MAX_PATTERN: Final = 1000
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Member = Annotated[str, Field(min_length=1, max_length=256)]
@@ -36,8 +36,8 @@ def _read_template(text: str) -> str:
 
 
 def _pattern(text: str) -> str:
-    if len(text) > _LONGEST_PATTERN:
-        raise ValueError(f"is longer than {_LONGEST_PATTERN} characters")
+    if len(text) > _MAX_PATTERN:
+        raise ValueError(f"is longer than {_MAX_PATTERN} characters")
     try:
         re.compile(text)
     except re.error as error:

@@ -17,10 +17,10 @@ from gateway.config.settings.fields import (
     default,
 )
 from gateway.webhooks.egress.rules import Rules, read_entry
-from gateway.webhooks.egress.url import MOST_CHARACTERS, read_url
+from gateway.webhooks.egress.url import MAX_CHARACTERS, read_url
 from gateway.webhooks.signature import Secrets, check_secret
 
-_LONGEST_ATTEMPT: Final = 300.0
+_MAX_ATTEMPT: Final = 300.0
 
 
 def _usable(secret: SecretValue) -> SecretValue:
@@ -39,7 +39,7 @@ def _target(url: str) -> str:
 
 
 def _attempt(seconds: float) -> float:
-    if seconds > _LONGEST_ATTEMPT:
+    if seconds > _MAX_ATTEMPT:
         raise ValueError("is more than 5m: so long nobody waits for a receiver")
     return seconds
 
@@ -52,7 +52,7 @@ def _handed_on(url: str) -> str:
     except ValueError:
         raise ValueError("is no URL") from None
     is_plain = (
-        len(url) <= MOST_CHARACTERS and "\\" not in url and all("\x21" <= character <= "\x7e" for character in url)
+        len(url) <= MAX_CHARACTERS and "\\" not in url and all("\x21" <= character <= "\x7e" for character in url)
     )
     if parts.scheme not in {"http", "https"} or not parts.hostname or not parts.path or not is_plain:
         raise ValueError("needs the form http://host:port/path or https://host:port/path")

@@ -24,7 +24,7 @@ _WHOLE: Final = re.compile(
 _URLENCODED: Final = re.compile(rb"application/x-www-form-urlencoded(?:;[ \t]*charset=\"?[Uu][Tt][Ff]-?8\"?)?\Z")
 _PARAMETER: Final = re.compile(rb""";[ \t]*([A-Za-z]+)=(?:"([^"]*)"|([^ ;"]+))""")
 _CHARSETS: Final = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin-1", b"latin1"})
-_MOST_BOUNDARY: Final = 70
+_MAX_BOUNDARY: Final = 70
 _HELP: Final = "Send the document as multipart/form-data, with one boundary of 1 to 70 plain characters."
 
 
@@ -44,7 +44,7 @@ def boundary_of(known: Mapping[bytes, list[bytes]]) -> bytes:
     found = [(name.lower(), quoted or token) for name, quoted, token in _PARAMETER.findall(types[0])]
     parameters = dict(found)
     boundary: bytes = parameters.pop(b"boundary", b"")
-    if len(found) > len(parameters) + 1 or not 0 < len(boundary) <= _MOST_BOUNDARY or boundary.endswith(b" "):
+    if len(found) > len(parameters) + 1 or not 0 < len(boundary) <= _MAX_BOUNDARY or boundary.endswith(b" "):
         raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, _HELP)
     if parameters.pop(b"charset", b"utf-8").lower() not in _CHARSETS or parameters:
         detail = "The only parameters of the form's Content-Type are its boundary and a charset such as utf-8."

@@ -9,7 +9,7 @@ is cut into pieces. A piece of a part's data with no piece of a delimiter in it 
 States, each a step that goes on at a place of the buffer, and what ends it:
     _beginning  nothing was read. One line end, or anything else, ends it.
     _opening    `--boundary` CRLF has to stand here. It ends it, whole.
-    _head       a part's head, up to MOST_HEAD_BYTES. Its empty line ends it, and the sink gets it.
+    _head       a part's head, up to MAX_HEAD_BYTES. Its empty line ends it, and the sink gets it.
     _data       a part's bytes. A delimiter ends it: CRLF behind it leads to _head, `--` to _closing.
     _closing    a line end may come, and nothing else; `finish` is allowed here alone.
 What can't happen: a byte of a delimiter, or of what may become one, is given to the sink as data; more is held back
@@ -24,11 +24,11 @@ from typing import Final, Protocol
 
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
-from gateway.uploads.multipart.part_head import MOST_HEAD_BYTES, ambiguous
+from gateway.uploads.multipart.part_head import MAX_HEAD_BYTES, ambiguous
 
 _LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
-_LONGEST: Final = len(_LINE_END) + MOST_HEAD_BYTES + len(_HEAD_END)
+_MAX_LENGTH: Final = len(_LINE_END) + MAX_HEAD_BYTES + len(_HEAD_END)
 _ENDINGS: Final = (b"", b"\n", _LINE_END)
 _COMPARED: Final = 8
 _DIFFERENT: Final = 5
@@ -105,10 +105,10 @@ class MultipartFraming:
 
     def _head(self, buffer: bytes, place: int) -> int:
         """Begins at the line end before the head, so that an empty one is found."""
-        end = buffer.find(_HEAD_END, place, place + _LONGEST)
+        end = buffer.find(_HEAD_END, place, place + _MAX_LENGTH)
         if end < 0:
-            if len(buffer) - place >= _LONGEST:
-                raise ambiguous(f"The headers of a part have more than {MOST_HEAD_BYTES} bytes.")
+            if len(buffer) - place >= _MAX_LENGTH:
+                raise ambiguous(f"The headers of a part have more than {MAX_HEAD_BYTES} bytes.")
             return self._hold(buffer, place)
         block = buffer[place + len(_LINE_END) : end]
         if self._dashes in block:

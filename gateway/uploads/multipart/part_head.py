@@ -20,11 +20,11 @@ from gateway.errors import Refused, refuse
 from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import extension_of
 
-MOST_HEAD_BYTES: Final = 8192
-_MOST_LINE: Final = 4224
-_MOST_HEADERS: Final = 8
-_MOST_NAME: Final = 128
-_MOST_FILENAME: Final = 1024  # characters
+MAX_HEAD_BYTES: Final = 8192
+_MAX_LINE: Final = 4224
+_MAX_HEADERS: Final = 8
+_MAX_NAME: Final = 128
+_MAX_FILENAME: Final = 1024  # characters
 # Possessive: a value that fails at its end is not tried again from each of the blanks before it.
 _LINE: Final = re.compile(rb"([A-Za-z0-9_-]++): *+([^\x00-\x08\x0a-\x1f]*+)")
 _TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
@@ -85,12 +85,12 @@ def read_part_head(block: bytes) -> PartHead:
 
 
 def _headers(block: bytes) -> dict[bytes, bytes]:
-    lines = block.split(b"\r\n", _MOST_HEADERS)
-    if len(lines) > _MOST_HEADERS:
-        raise ambiguous(f"A part has more than {_MOST_HEADERS} headers.")
+    lines = block.split(b"\r\n", _MAX_HEADERS)
+    if len(lines) > _MAX_HEADERS:
+        raise ambiguous(f"A part has more than {_MAX_HEADERS} headers.")
     headers: dict[bytes, bytes] = {}
     for line in lines:
-        match = _LINE.fullmatch(line) if len(line) <= _MOST_LINE else None
+        match = _LINE.fullmatch(line) if len(line) <= _MAX_LINE else None
         if match is None:
             raise ambiguous("A header of a part is malformed or too long.")
         name = match[1].lower()
@@ -121,7 +121,7 @@ def _disposition(value: bytes) -> tuple[str, bytes | None, bytes]:
     name = found["name"].strip(b'"')
     extended = unquote_to_bytes(found.get("extended", b"").rpartition(b"'")[2])
     longest = max(_characters((filename or b"").strip(b'"')), _characters(extended))
-    if len(name) > _MOST_NAME or longest > _MOST_FILENAME:
+    if len(name) > _MAX_NAME or longest > _MAX_FILENAME:
         raise ambiguous("A part's name or filename is too long.")
     return name.decode("ascii"), filename, extended
 

@@ -15,7 +15,7 @@ from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_h
 from gateway.uploads.options import check_options
 
 _READ_LATER: Final = frozenset({FILE_URL, "page_range", "max_pages"})  # which is not judged here, or as ASCII alone
-_MOST_FIELDS: Final = 4 * 1_048_576  # bytes of all parts but the file
+_MAX_FIELDS: Final = 4 * 1_048_576  # bytes of all parts but the file
 
 
 class FormParts:
@@ -134,8 +134,8 @@ class FormParts:
         most = self._treatment.most
         if most is not None and self._size > most:
             raise refuse(Reason.BODY_TOO_LARGE, f"A field of the form has more than {most} bytes.")
-        if self._fields_size > _MOST_FIELDS:
-            raise refuse(Reason.BODY_TOO_LARGE, f"The fields of the form have more than {_MOST_FIELDS} bytes in all.")
+        if self._fields_size > _MAX_FIELDS:
+            raise refuse(Reason.BODY_TOO_LARGE, f"The fields of the form have more than {_MAX_FIELDS} bytes in all.")
 
     def _text(self, treatment: Treatment) -> str:
         value, self._value = self._value, bytearray()

@@ -28,7 +28,7 @@ _SECONDS: Final = 10.0
 _PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
 _BUDGET: Final = 10.0  # seconds of the processor for each account and minute
 _RETRY_AFTER: Final = 5  # seconds
-_MOST_ANSWERS: Final = 1000  # a worker is replaced after so many, against whatever may grow in it
+_MAX_ANSWERS: Final = 1000  # a worker is replaced after so many, against whatever may grow in it
 _REAP_SECONDS: Final = 0.05  # until it is looked whether the killed have ended
 _SUSPENDED: Final = 60.0  # seconds without a worker, for each document in a row that was killed for time
 
@@ -150,7 +150,7 @@ class PageCounter:
             after = worker.cpu_seconds
             used = self._now() - began if before is None or after is None else after - before
             self._spending.add(account, used, self._now())
-        if worker.answers < _MOST_ANSWERS:
+        if worker.answers < _MAX_ANSWERS:
             self._idle.append(worker)
         else:
             self._end(worker)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Final
 
 _MINUTE: Final = 60.0
-MOST: Final = 10_000
+MAX: Final = 10_000
 
 
 class CpuBudgets:
@@ -24,7 +24,7 @@ class CpuBudgets:
         """Notes what a document has cost. Of very many accounts those that paid longest ago are forgotten."""
         self._used[account] = self.of(account, now) + seconds, now
         self._used.move_to_end(account)
-        if len(self._used) > MOST:
+        if len(self._used) > MAX:
             self._used.popitem(last=False)
 
     def of(self, account: str, now: float) -> float:

@@ -12,9 +12,9 @@ from gateway.errors import Refused, refuse
 from gateway.model.reasons import Reason
 
 _ITEM: Final = re.compile(r" *([0-9]{1,5})(?:-([0-9]{1,5}))? *")
-_MOST_ITEMS: Final = 1000
+_MAX_ITEMS: Final = 1000
 _NUMBER: Final = re.compile(r"[0-9]{1,6}\Z")
-_MOST_PAGES: Final = 100_000
+_MAX_PAGES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ def parse_page_range(text: str) -> PageRange | None:
     """
     if not text.strip(" "):
         return None
-    items = text.split(",", _MOST_ITEMS)
-    if len(items) > _MOST_ITEMS:
+    items = text.split(",", _MAX_ITEMS)
+    if len(items) > _MAX_ITEMS:
         raise _bad_range()
     spans = sorted(map(_span, items))
     listed = sum(last - first + 1 for first, last in spans)
-    if listed > _MOST_PAGES:
+    if listed > _MAX_PAGES:
         raise _bad_range()
     return PageRange(_merged(spans), listed)
 
@@ -58,8 +58,8 @@ def parse_max_pages(text: str) -> int | None:
     """
     if not text.strip(" "):
         return None
-    if not _NUMBER.match(text) or not 1 <= int(text) <= _MOST_PAGES:
-        raise refuse(Reason.BAD_PAGE_RANGE, f"max_pages is one number from 1 to {_MOST_PAGES}.")
+    if not _NUMBER.match(text) or not 1 <= int(text) <= _MAX_PAGES:
+        raise refuse(Reason.BAD_PAGE_RANGE, f"max_pages is one number from 1 to {_MAX_PAGES}.")
     return int(text)
 
 

@@ -17,7 +17,7 @@ _PAIR: Final = struct.Struct("<QQ")  # worker.py has the same
 _ALWAYS_KEPT: Final = 4 * 1_048_576
 _MARGIN: Final = 4096  # bytes of a stream that are kept at each end: pdfium reads in blocks
 _LEAST: Final = 65_536  # bytes of a gap behind the piece in which its stream begins
-_MOST: Final = 4096
+_MAX: Final = 4096
 _CONTEXT: Final = 2048  # bytes in front of a stream in which its length is looked for
 _KEYWORD: Final = b"stream"
 _LENGTH: Final = re.compile(rb"/Length\s+([0-9]{1,15})(?=[\s/>])(?!\s+[0-9]+\s+R)")
@@ -70,7 +70,7 @@ class PdfGaps:
 
     def _begin_gap(self, before: bytes, piece: bytes, start: int) -> None:
         """Begins one if the last stream of this piece, which is at `start`, goes on far behind it."""
-        found = piece.rfind(_KEYWORD) if len(self._found) < _MOST else -1
+        found = piece.rfind(_KEYWORD) if len(self._found) < _MAX else -1
         if found < 0:
             return
         front = piece[max(found - _CONTEXT, 0) : found]

@@ -6,7 +6,7 @@ Each document in a row makes the while longer; one that is counted in time ends 
 from collections import OrderedDict
 from typing import Final
 
-MOST: Final = 10_000
+MAX: Final = 10_000
 
 
 class Suspensions:
@@ -23,7 +23,7 @@ class Suspensions:
         """Notes a document that was killed. Of very many accounts those are forgotten whose last was longest ago."""
         count = self._until.pop(account, (0, 0.0))[0] + 1
         self._until[account] = count, now + count * self._each
-        if len(self._until) > MOST:
+        if len(self._until) > MAX:
             self._until.popitem(last=False)
 
     def end(self, account: str) -> None:

@@ -33,8 +33,8 @@ WITH_GAPS: Final = b"g"
 TIFF: Final = b"t"
 PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
-_MOST_FILES: Final = 16
-_MOST_IMAGES: Final = 100_000  # of a TIFF
+_MAX_FILES: Final = 16
+_MAX_IMAGES: Final = 100_000  # of a TIFF
 _ENTRY: Final = 12  # bytes of one in a directory
 _NICE: Final = 10
 _LEAST_SECONDS: Final = 0.5
@@ -110,10 +110,10 @@ def _pages_of(file: Document) -> int:
 def count_images(fd: int) -> int:
     """Counts the images of a TIFF; UNKNOWN for a chain of directories that breaks off or is longer than any."""
     try:
-        found = sum(1 for _ in islice(_directories(fd), _MOST_IMAGES))
+        found = sum(1 for _ in islice(_directories(fd), _MAX_IMAGES))
     except (OSError, OverflowError, struct.error, MemoryError):
         return UNKNOWN
-    return found if found < _MOST_IMAGES else UNKNOWN
+    return found if found < _MAX_IMAGES else UNKNOWN
 
 
 def _directories(fd: int) -> Iterator[int]:
@@ -181,7 +181,7 @@ def _limit(memory: int) -> None:
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _MOST_FILES),
+        (resource.RLIMIT_NOFILE, _MAX_FILES),
         (resource.RLIMIT_NPROC, 0),
     ):
         resource.setrlimit(limit, (most, most))

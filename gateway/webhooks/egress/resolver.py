@@ -19,8 +19,8 @@ from gateway.errors import GatewayError
 Address = IPv4Address | IPv6Address
 Lookup = Callable[[str, int], list[str]]
 _DEADLINE: Final = 5.0
-_MOST_THREADS: Final = 16
-_MOST_ADDRESSES: Final = 32
+_MAX_THREADS: Final = 16
+_MAX_ADDRESSES: Final = 32
 
 
 class NotFound(GatewayError):
@@ -51,7 +51,7 @@ class Resolver:
         most: threads at once.
     """
 
-    def __init__(self, look_up: Lookup = look_up, deadline: float = _DEADLINE, most: int = _MOST_THREADS) -> None:
+    def __init__(self, look_up: Lookup = look_up, deadline: float = _DEADLINE, most: int = _MAX_THREADS) -> None:
         self._look_up = look_up
         self._deadline = deadline
         self._most = most
@@ -101,7 +101,7 @@ class Resolver:
         self, host: str, port: int, future: "asyncio.Future[tuple[Address, ...]]", found: tuple[Address, ...]
     ) -> None:
         del self._running[host, port]
-        if not found or len(found) > _MOST_ADDRESSES:
+        if not found or len(found) > _MAX_ADDRESSES:
             future.set_exception(NotFound("it has no address that is known here"))
             future.exception()  # looked at here, when nobody waits for it any more
         else:

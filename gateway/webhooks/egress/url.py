@@ -8,7 +8,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-MOST_CHARACTERS: Final = 2048
+MAX_CHARACTERS: Final = 2048
 _URL: Final = re.compile(r"(?i:https)://([^/?]*)((?:/[^?]*)?)((?:\?.*)?)")
 _ODD: Final = re.compile(r'[^\x21-\x7e]|[\\"<>^`{|}]')
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
@@ -47,8 +47,8 @@ def read_url(text: str) -> Target:
     Raises:
         ValueError: what is wrong with it, in words for its author; nothing of it is repeated.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"is longer than {MOST_CHARACTERS} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"is longer than {MAX_CHARACTERS} characters")
     if _ODD.search(text):
         raise ValueError("has characters that are percent-encoded in a URL")
     if "#" in text:

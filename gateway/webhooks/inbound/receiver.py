@@ -26,7 +26,7 @@ from gateway.webhooks.inbound.verification import Incoming, check_head, read
 
 _LEASE: Final = 10.0  # beyond the longest wait for forward_to
 _LOOK_EVERY: Final = 0.25
-_MOST_AT_ONCE: Final = 256
+_MAX_AT_ONCE: Final = 256
 _TRIES: Final = (0.0, 0.5, 2.0)
 _RETRY_AFTER: Final = 5
 log = structlog.get_logger()
@@ -99,7 +99,7 @@ class Receiver:
         if len(body) > found.body_limit:
             raise refuse(Reason.BODY_TOO_LARGE, f"The body is larger than {found.body_limit} bytes.")
         incoming = read(found, headers, body, self._wall())
-        if len(self._tasks) >= _MOST_AT_ONCE:
+        if len(self._tasks) >= _MAX_AT_ONCE:
             raise _later("Too many webhooks are being handed on.")
         task = asyncio.get_running_loop().create_task(self._take(found, incoming, request))
         self._tasks.add(task)

@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.errors import Refused, refuse
-from gateway.http.strict_json import MOST_MARKS, read_object
+from gateway.http.strict_json import MAX_MARKS, read_object
 from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TIME, Sent, is_signed, may_be_signed
 
 _TOLERANCE: Final = 300.0
 _SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
-_LONGEST: Final = 256
+_MAX_LENGTH: Final = 256
 _MALFORMED: Final = (
     "The body must be one JSON object whose request_id is a text of 1 to 256 characters, "
-    f"with {MOST_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
+    f"with {MAX_MARKS:,} quotation marks, commas, backslashes and brackets at the most."
 )
 _UNSIGNED: Final = Sent(None, None, None, None)
 
@@ -91,7 +91,7 @@ def _sent(headers: Mapping[bytes, Sequence[bytes]]) -> Sent | None:
 
 def _is_usable(request_id: str) -> bool:
     # A lone surrogate, which JSON can spell, and NUL are nothing that both ledgers could keep.
-    return 0 < len(request_id) <= _LONGEST and request_id.isprintable()
+    return 0 < len(request_id) <= _MAX_LENGTH and request_id.isprintable()
 
 
 def _tells(theirs: Any, secrets: Sequence[bytes]) -> bool:

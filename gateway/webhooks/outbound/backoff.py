@@ -4,10 +4,10 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 _FIRST: Final = 5.0
-_LONGEST: Final = 3600.0
+_MAX_LENGTH: Final = 3600.0
 _JITTER: Final = 0.2
-_MOST_DOUBLINGS: Final = 20
-_MOST_CHARACTERS: Final = 64
+_MAX_DOUBLINGS: Final = 20
+_MAX_CHARACTERS: Final = 64
 
 
 def pause_after(attempts: int, dice: float, asked: float | None = None) -> float:
@@ -18,9 +18,9 @@ def pause_after(attempts: int, dice: float, asked: float | None = None) -> float
         dice: a number from 0 to 1.
         asked: seconds that the receiver asked for (Retry-After); it may make the pause longer, up to an hour.
     """
-    pause = min(_FIRST * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST)
+    pause = min(_FIRST * 2.0 ** min(attempts - 1, _MAX_DOUBLINGS), _MAX_LENGTH)
     jittered = pause * (1 - _JITTER + 2 * _JITTER * dice)
-    return jittered if asked is None else max(jittered, min(asked, _LONGEST))
+    return jittered if asked is None else max(jittered, min(asked, _MAX_LENGTH))
 
 
 def next_at(now: float, since: float, give_up_after: float, pause: float) -> float | None:
@@ -30,7 +30,7 @@ def next_at(now: float, since: float, give_up_after: float, pause: float) -> flo
 
 def read_retry_after(value: str | None, now: float) -> float | None:
     """Seconds that a Retry-After asks for, by a number or a date (RFC 9110 10.2.3); None for what is neither."""
-    if value is None or len(value) > _MOST_CHARACTERS:
+    if value is None or len(value) > _MAX_CHARACTERS:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():

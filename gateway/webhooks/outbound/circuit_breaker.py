@@ -14,8 +14,8 @@ from gateway.ledger.deliveries import Line
 
 _FAILURES: Final = 5
 _PAUSE: Final = 30.0
-_LONGEST: Final = 300.0
-_MOST: Final = 1000
+_MAX_LENGTH: Final = 300.0
+_MAX: Final = 1000
 
 
 @dataclass(slots=True)
@@ -40,12 +40,12 @@ class Breaker:
         """Takes note that a destination took nothing; for how long it is paused by that, None when it is not."""
         known = self._failing.pop(destination, None) or _Failing()
         self._failing[destination] = known  # the latest stands last
-        if len(self._failing) > _MOST:
+        if len(self._failing) > _MAX:
             del self._failing[next(iter(self._failing))]
         known.failures += 1
         if known.failures < _FAILURES or now < known.until:
             return None  # an attempt that had begun before the pause did
-        known.pause = min(known.pause * 2 or _PAUSE, _LONGEST)
+        known.pause = min(known.pause * 2 or _PAUSE, _MAX_LENGTH)
         known.until = now + known.pause
         return known.pause
 

@@ -25,7 +25,7 @@ from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 
-_MOST_READ: Final = 4096
+_MAX_READ: Final = 4096
 _READ_SECONDS: Final = 1.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
@@ -136,7 +136,7 @@ async def _take_leave(response: aiohttp.ClientResponse) -> None:
     """Reads a little of what follows, so that a receiver that is all right sees no connection reset."""
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(_READ_SECONDS):
-            left = _MOST_READ
+            left = _MAX_READ
             while left > 0 and (piece := await response.content.read(left)):
                 left -= len(piece)
 

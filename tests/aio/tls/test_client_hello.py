@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.aio.tls.client_hello import MOST_BYTES, HelloError, HelloGate
+from gateway.aio.tls.client_hello import MAX_BYTES, HelloError, HelloGate
 
 X25519, P256, FFDHE2048, FFDHE8192 = 29, 23, 256, 260
 
@@ -95,7 +95,7 @@ def test_what_names_a_curve_goes_through(hello: bytes) -> None:
         (message(b"\x00\x0a" + vector(2, vector(2, b"\x00\x1d") + b"x")), "lengths"),
         (b"\x01" + vector(3, bytes(20)), "lengths"),
         (b"\x02" + vector(3, bytes(60)), "no ClientHello"),
-        (b"\x01" + (MOST_BYTES - 3).to_bytes(3, "big"), "too long"),
+        (b"\x01" + (MAX_BYTES - 3).to_bytes(3, "big"), "too long"),
     ],
     ids=["share", "second-share", "group", "post-quantum-alone", "twice", "name", "tail", "short", "longer", "cut",
          "server", "long"],

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD, TlsBuffers, TlsTransport
-from gateway.aio.turn import MOST_BYTES, MOST_CHUNKS
+from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
 from tests.support.iteration import iteration_now
 from tests.support.keyupdates import Sealing
 from tests.support.pure import examples
 
 READ = 262_144
-MOST_OF_A_TURN = MOST_CHUNKS // RECORD + RECORDS_AT_ONCE
+MAX_OF_A_TURN = MAX_CHUNKS // RECORD + RECORDS_AT_ONCE
 
 
 class Raw:
@@ -195,7 +195,7 @@ async def test_records_of_one_byte_take_their_turns(certificates: Path, version:
     await pair.begin()
     turns = await pair.pour(pair.records([1] * 30_000))
     assert pair.above.data == b"x" * 30_000
-    assert max(turns) <= MOST_OF_A_TURN
+    assert max(turns) <= MAX_OF_A_TURN
     assert pair.raw.is_reading
     assert "opened" not in repr(pair.tls)
     assert repr(pair.tls) == "<TlsTransport open waiting=0>"
@@ -206,7 +206,7 @@ async def test_of_large_records_a_turn_is_bounded_by_bytes(certificates: Path) -
     await pair.begin()
     turns = await pair.pour(pair.records([16_384] * 256))
     assert sum(turns) == 256 * 16_384
-    assert max(turns) <= MOST_BYTES + READ
+    assert max(turns) <= MAX_BYTES + READ
 
 
 def test_whatever_the_records_no_turn_is_longer_and_nothing_is_lost(certificates: Path) -> None:
@@ -228,7 +228,7 @@ def test_whatever_the_records_no_turn_is_longer_and_nothing_is_lost(certificates
             assert pair.above.data == b"x" * ends[-1]
             place = 0
             for size in sizes_in_turns:
-                assert sum(place < end <= place + size for end in ends) <= MOST_OF_A_TURN
+                assert sum(place < end <= place + size for end in ends) <= MAX_OF_A_TURN
                 place += size
 
         asyncio.run(check())
@@ -564,7 +564,7 @@ async def test_it_says_that_something_is_still_to_be_read(certificates: Path) ->
     await pair.begin()
     await pair.pour(pair.records([1]))
     unread = [pair.tls.has_unread]
-    most = MOST_CHUNKS // RECORD
+    most = MAX_CHUNKS // RECORD
     pair.give(pair.records([1] * most))
     unread.append(pair.tls.has_unread)
     for _ in range(3):

@@ -17,7 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.aio.turn import MOST_CHUNKS
+from gateway.aio.turn import MAX_CHUNKS
 from gateway.auth.jwks.fetch import FetchFailed, checked_url, fetch_keys
 from gateway.config.settings import JwtIssuer
 from tests.support.iteration import iteration_now
@@ -197,7 +197,7 @@ async def test_a_provider_that_sends_much_and_says_little_has_turns_and_a_bound(
             pytest.raises(FetchFailed),
         ):
             await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
-    assert 0 < work.most <= 3 * MOST_CHUNKS
+    assert 0 < work.most <= 3 * MAX_CHUNKS
     assert work.total < 200_000
 
 

@@ -209,7 +209,7 @@ async def test_one_worker_serves_all_in_turn(counter: PageCounter, started: list
 async def test_a_worn_worker_is_replaced(
     counter: PageCounter, workers: Workers, started: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.uploads.pages.counter._MOST_ANSWERS", 2)
+    monkeypatch.setattr("gateway.uploads.pages.counter._MAX_ANSWERS", 2)
     for _ in range(2):
         assert await count(counter, sample_pdf(1)) == 1
         assert len(started) == 1

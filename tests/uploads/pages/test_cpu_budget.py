@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.uploads.pages.cpu_budget import MOST, CpuBudgets
+from gateway.uploads.pages.cpu_budget import MAX, CpuBudgets
 
 
 def test_what_was_used_is_forgiven_within_a_minute() -> None:
@@ -17,7 +17,7 @@ def test_what_was_used_is_forgiven_within_a_minute() -> None:
 
 def test_of_very_many_accounts_some_are_forgotten() -> None:
     spending = CpuBudgets(10.0)
-    for number in range(MOST + 5):
+    for number in range(MAX + 5):
         spending.add(f"key:{number}", 1.0, 0.0)
-    assert len(spending) == MOST
+    assert len(spending) == MAX
     assert spending.of("key:0", 0.0) == 0.0

@@ -116,7 +116,7 @@ def test_a_piece_without_a_gap_goes_on_as_the_object_it_was() -> None:
 
 
 def test_gaps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "_MOST", 3)
+    monkeypatch.setattr(gaps, "_MAX", 3)
     _, table = kept_of(b"x" * 4 * MB + stream(600_000) * 10)
     assert pairs(table)[-1][1] == 3
 

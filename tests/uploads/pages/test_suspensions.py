@@ -1,4 +1,4 @@
-from gateway.uploads.pages.suspensions import MOST, Suspensions
+from gateway.uploads.pages.suspensions import MAX, Suspensions
 
 
 def test_each_document_in_a_row_makes_the_while_longer() -> None:
@@ -29,11 +29,11 @@ def test_a_document_that_is_counted_ends_the_memory_of_slow_ones() -> None:
 def test_of_very_many_accounts_those_are_forgotten_whose_last_was_longest_ago() -> None:
     suspensions = Suspensions(60.0)
     suspensions.add("first", 0.0)
-    for number in range(MOST - 1):
+    for number in range(MAX - 1):
         suspensions.add(f"key:{number}", 0.0)
     suspensions.add("first", 0.0)  # again, so it is not the oldest
     suspensions.add("last", 0.0)
-    assert len(suspensions) == MOST
+    assert len(suspensions) == MAX
     assert [suspensions.holds(account, 1.0) for account in ("first", "last", "key:0", "key:1")] == [
         True, True, False, True,
     ]  # fmt: skip

@@ -257,7 +257,7 @@ async def test_it_can_be_awaited_in_a_drive(taker: Taker) -> None:
 async def test_so_many_are_handed_on_at_once(
     taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._MOST_AT_ONCE", 2)
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._MAX_AT_ONCE", 2)
     service.gate = asyncio.Event()
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(take(taker, message(f"r{number}"))) for number in range(2)]

@@ -14,7 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 from gateway.aio.bounded_connector import BoundedHandler
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD
-from gateway.aio.turn import MOST_CHUNKS
+from gateway.aio.turn import MAX_CHUNKS
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.egress.url import read_url
@@ -390,4 +390,4 @@ async def test_what_a_receiver_floods_us_with_is_decrypted_in_turns(hook_certifi
         with patch.object(BoundedHandler, "data_received", taken):
             assert (await send(at(port), link, {}, BODY, LONG)).trouble in {Trouble.PROTOCOL, Trouble.CONNECTION}
     assert work.total > 8000
-    assert work.most <= MOST_CHUNKS // RECORD + RECORDS_AT_ONCE
+    assert work.most <= MAX_CHUNKS // RECORD + RECORDS_AT_ONCE
