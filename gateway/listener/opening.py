@@ -113,7 +113,10 @@ class Opening:
         self._ends = ends
         self._timer = asyncio.get_running_loop().call_at(ends, self._late)
         self._drive = Drive(self._open(reads_proxy_header=reads_proxy_header), self._ended)
-        self._in_turn(self._drive.step)
+        iteration = self._means.iteration
+        begun = iteration.clock()
+        self._drive.step()  # at once, for who waits for a turn can be cancelled, and who has not begun can't
+        iteration.add(iteration.clock() - begun, 0)
 
     def cancel(self) -> None:
         """Ends it, for the listener ends."""
@@ -122,6 +125,9 @@ class Opening:
 
     async def _open(self, *, reads_proxy_header: bool) -> None:
         means, loop = self._means, asyncio.get_running_loop()
+        if means.iteration.is_over:
+            self._in_turn(self._signal.set)
+            await self._signal
         if reads_proxy_header:
             await self._first_byte()
             self.state = OpeningState.HEADER
@@ -229,9 +235,13 @@ class Opening:
         tls, loop = self._tls, asyncio.get_running_loop()
         waits = self._waits or (tls is not None and tls.waits)
         left = self._ends + (0.0 if tls is None else tls.waited) - loop.time()
-        if left > 0 or waits or self._means.iteration.is_over:  # many may be late at once
+        if left > 0 or waits:
             self._timer = loop.call_later(max(left, _MORE), self._late)
         elif self._drive is not None:
+            self._in_turn(self._give_up)  # many may be late at once
+
+    def _give_up(self) -> None:
+        if self._drive is not None:
             self._drive.interrupt(TimeoutError())
 
     def _ended(self, error: BaseException | None) -> None:

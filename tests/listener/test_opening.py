@@ -109,6 +109,15 @@ async def test_nothing_is_made_before_a_turn_has_time_for_it(listener: Listener,
     assert isinstance(listener.over[0], asyncio.CancelledError)
 
 
+async def test_who_waits_for_a_first_turn_can_be_cancelled(listener: Listener) -> None:
+    listener.iteration.add(1.0, 0)
+    opening = listener.open(says=b"\x16")
+    opening.cancel()
+    assert isinstance(listener.over[0], asyncio.CancelledError)
+    await steps(5)
+    assert (listener.made, len(listener.over), repr(opening)) == ([], 1, "<Opening 10.0.0.1 over>")
+
+
 async def test_of_many_that_speak_at_once_each_iteration_serves_some(listener: Listener) -> None:
     for _ in range(40):
         listener.open()
@@ -150,19 +159,16 @@ async def test_a_handshake_has_its_time(listener: Listener) -> None:
 
 
 async def test_what_waits_for_its_turn_has_so_much_longer(listener: Listener) -> None:
-    loop, is_busy = asyncio.get_running_loop(), True
-
-    def keep_busy() -> None:
-        listener.iteration.add(1.0, 0)
-        if is_busy:
-            loop.call_soon(keep_busy)
-
-    keep_busy()
+    begins: list[Callable[[], None]] = []
+    listener.means = listener.means._replace(iteration=Iteration(lambda: 0.0, begins.append))
+    listener.means.iteration.add(1.0, 0)
     listener.open(0.01, says=b"\x16")
     await asyncio.sleep(0.15)
     assert listener.over == []
-    is_busy = False
+    begins.pop()()
+    await eventually(lambda: listener.made == [PEER])
     await eventually(lambda: bool(listener.over))
+    assert isinstance(listener.over[0], TimeoutError)
 
 
 @pytest.mark.parametrize("size", [1, 11, 12, 13, len(V1), len(V1) + 1])
