@@ -443,8 +443,7 @@ class ClientConnection(asyncio.Protocol):
             transport.abort()
             return
         if now >= self.ends_at:
-            self.ends_at = FOREVER
-            self.retire()
+            self.retire()  # at each sweep: what waits for its turn now may be nothing that ends it later
         if waits:
             self._clocks.stand_still(TICK)
             return

@@ -1,6 +1,7 @@
 """No client holds the loop for others, however it cuts what it sends: counted in chunks for each turn of the loop."""
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -284,6 +285,18 @@ async def test_a_connection_that_was_revoked_hears_nothing_before_its_turn_to_en
         connection.data_received(request("GET", "/nothing"))
         await client.is_closed()
     assert len(gateway.requests) == 1
+
+
+async def test_a_connection_ends_though_what_waited_at_that_moment_was_no_request(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        assert (await client.ask(request("GET", "/nothing"))).status == 404
+        (connection,) = connections(gateway)
+        async with busy(gateway):
+            os.write(client.writer.get_extra_info("socket").fileno(), b"\x17\x03\x03")  # a record begins
+            await until(lambda: connection.waits_for_us)
+            connection.ends_at = 0.0
+            await until(lambda: connection.is_revoked)
+        await client.is_closed()
 
 
 async def test_a_connection_that_always_waits_ends_with_its_longest_life(gateway: Running) -> None:
