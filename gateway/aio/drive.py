@@ -9,7 +9,10 @@ client that left. What the coroutine may await: Signals, and everything asyncio 
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
+
+Resume = Callable[[Callable[[], None]], None]
 
 
 class Signal:
@@ -46,13 +49,23 @@ class Signal:
 
 
 class Drive:
-    """Runs one coroutine from `start` to its end, which is told to `ended` with the error or None."""
+    """Runs one coroutine from its first `step` to its end, which is told to `ended` with the error or None.
 
-    __slots__ = ("_awaited", "_coroutine", "_ended", "_pending", "_running")
+    `resume` is given the call that goes on behind a future, and calls it when the loop has time: many futures may end
+    at once. By itself that is at once.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, None, None], ended: Callable[[BaseException | None], None]) -> None:
+    __slots__ = ("_awaited", "_coroutine", "_ended", "_pending", "_resume", "_running")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, None, None],
+        ended: Callable[[BaseException | None], None],
+        resume: Resume | None = None,
+    ) -> None:
         self._coroutine = coroutine
         self._ended = ended
+        self._resume = resume
         self._awaited: Signal | asyncio.Future[Any] | None = None
         self._running = False
         self._pending: BaseException | None = None
@@ -108,6 +121,12 @@ class Drive:
             awaited.add_done_callback(self._future_done)
 
     def _future_done(self, future: "asyncio.Future[Any]") -> None:
-        # An interrupt may have come between the future's end and this call of its callback.
+        if self._resume is None:
+            self._go_on(future)
+        else:
+            self._resume(partial(self._go_on, future))
+
+    def _go_on(self, future: "asyncio.Future[Any]") -> None:
+        # An interrupt may have come between the future's end and this call.
         if self._awaited is future:
             self.step()

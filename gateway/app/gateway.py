@@ -10,12 +10,14 @@ from prometheus_client import CollectorRegistry
 from gateway.app.reload import Reloader
 from gateway.config.state import Live
 from gateway.listener.accept import Acceptor
+from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections
 from gateway.proxy.job_access import JobAccess
 
 log = structlog.get_logger()
 
 _CHECK_DRAINED: Final = 0.05
+_PORTION: Final = 200
 
 
 class Addresses(NamedTuple):
@@ -56,17 +58,26 @@ class Gateway:
         await _either(at_once, shutdown.drain_delay)
         self.listeners.public.stop()
         deadline = asyncio.get_running_loop().time() + shutdown.drain_timeout
-        left = self.listeners.connections.all()
+        left = await self._close_idle()
         while (
             (left or self.listeners.public.is_opening)
             and asyncio.get_running_loop().time() < deadline
             and not at_once.is_set()
         ):
-            for connection in left:
-                connection.close_idle()
-            left = [connection for connection in self.listeners.connections.all() if connection.is_unfinished]
             await _either(at_once, _CHECK_DRAINED)
+            left = await self._close_idle()
         log.info("drained", cut_off=len(left))
+
+    async def _close_idle(self) -> list[ClientConnection]:
+        """Closes what waits for another request, and finds what is unfinished: of thousands a portion at a time."""
+        left = []
+        for number, connection in enumerate(self.listeners.connections.all(), 1):
+            connection.close_idle()
+            if connection.is_unfinished:
+                left.append(connection)
+            if number % _PORTION == 0:
+                await asyncio.sleep(0)
+        return left
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

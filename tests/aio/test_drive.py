@@ -163,6 +163,35 @@ async def test_a_future_resumes_its_waiter_at_the_loops_next_turn() -> None:
     assert (seen, run.ends) == (["x"], [None])
 
 
+async def test_behind_a_future_it_goes_on_when_its_owner_has_time_for_it() -> None:
+    future, ends, later = asyncio.get_running_loop().create_future(), list[BaseException | None](), list[Any]()
+
+    async def work() -> None:
+        await future
+
+    Drive(work(), ends.append, later.append).step()
+    future.set_result(None)
+    await turns()
+    assert (len(later), ends) == (1, [])
+    later[0]()
+    assert ends == [None]
+
+
+async def test_an_interrupt_meanwhile_ends_that_wait() -> None:
+    future, ends, later, error = asyncio.get_running_loop().create_future(), list[Any](), list[Any](), Stop()
+
+    async def work() -> None:
+        await future
+
+    drive = Drive(work(), ends.append, later.append)
+    drive.step()
+    future.set_result(None)
+    await turns()
+    drive.interrupt(error)
+    later[0]()
+    assert ends == [error]
+
+
 async def test_a_future_that_is_done_is_no_wait() -> None:
     future = asyncio.get_running_loop().create_future()
     future.set_result(None)

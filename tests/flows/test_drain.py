@@ -1,11 +1,13 @@
 """The way out: nothing that runs is lost, nothing new is kept waiting."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.listener.connection import ClientConnection
 from tests.support.backend import OK, Backend, Connection, obliging, silent
 from tests.support.forms import UPLOADS, Upload, form, pdf
 from tests.support.gateway import Running, Start, request, submit
@@ -58,6 +60,34 @@ async def test_idle_connections_are_closed(start: Start) -> None:
         await unused.is_closed()  # by its head_timeout: its first request may be on its way
     assert (await gateway.says("drained"))["cut_off"] == 0
     await gateway.finished(1)
+
+
+async def test_of_many_connections_a_portion_is_told_at_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.app.gateway._PORTION", 2)
+    told, turns = list[int](), [0]
+    close_idle = ClientConnection.close_idle
+
+    def tell(connection: ClientConnection) -> None:
+        told.append(turns[0])
+        close_idle(connection)
+
+    async def count_turns() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    gateway = await start(shutdown={"drain_delay": "0s", "drain_timeout": "5s"})
+    clients = [await gateway.connect() for _ in range(5)]
+    for client in clients:
+        assert (await client.ask(request())).status == 200
+    monkeypatch.setattr(ClientConnection, "close_idle", tell)
+    counting = asyncio.get_running_loop().create_task(count_turns())
+    async with draining(gateway):
+        for client in clients:
+            await client.is_closed()
+    counting.cancel()
+    assert max(Counter(told).values()) == 2
+    assert (await gateway.says("drained"))["cut_off"] == 0
 
 
 async def test_nobody_new_is_accepted_after_the_delay(start: Start, backend: Backend) -> None:

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS, SLICE, SMALL
+from gateway.authorize.login import Login
 from gateway.listener.connection import ClientConnection
 from tests.support.backend import Backend, silent
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
@@ -275,6 +277,32 @@ async def test_connections_that_are_told_to_end_do_so_in_turns(gateway: Running)
         assert len(connections(gateway)) == 3
     for client in clients:
         await client.is_closed()
+
+
+async def test_requests_that_waited_for_the_same_go_on_in_turns(gateway: Running, backend: Backend) -> None:
+    """The ledger writes for all who wait at once: their futures end at once."""
+    written = asyncio.get_running_loop().create_future()
+    waiting = list[None]()
+    attempt = Login.attempt
+
+    async def wait(login: Login, *given: Any) -> Any:
+        waiting.append(None)
+        await asyncio.shield(written)
+        return await attempt(login, *given)
+
+    with patch.object(Login, "attempt", wait):
+        clients = [await gateway.connect() for _ in range(3)]
+        for client in clients:
+            client.send(request())
+        await until(lambda: len(waiting) == len(clients))
+        async with busy(gateway):
+            written.set_result(None)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert backend.requests == []
+        for client in clients:
+            assert (await client.response()).status == 200
+            await client.close()
 
 
 async def test_a_connection_that_was_revoked_hears_nothing_before_its_turn_to_end(gateway: Running) -> None:
