@@ -5,12 +5,14 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis
 import pytest
+import pytest_asyncio
 import uvloop
 
 from gateway.tls.dev_certificates import make_development_certificates
@@ -28,6 +30,7 @@ from gateway.ledger.ledger import Ledger  # noqa: E402 -- likewise
 from tests.support.backend import Backend  # noqa: E402 -- after their asserts were asked to explain themselves
 from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- likewise
 from tests.support.ledgers import Postgres, open_engine  # noqa: E402 -- likewise
+from tests.support.waiting import eventually  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
 _LOOPS = os.environ.get("GATEWAY_TEST_LOOPS", "")
@@ -112,38 +115,92 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """An upstream that records all it gets and answers 200 to whole requests, until told otherwise."""
+    name = "_shared_backend" if _is_shared(request) else "_own_backend"
+    return request.getfixturevalue(name)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def gateway(request: pytest.FixtureRequest) -> Running:
+    """A gateway with the shipped routes, three keys, and all of 127.0.0.0/8 allowed."""
+    name = "_shared_gateway" if _is_shared(request) else "_own_gateway"
+    return request.getfixturevalue(name)  # type: ignore[no-any-return]
+
+
+def _is_shared(request: pytest.FixtureRequest) -> bool:
+    marker = request.node.get_closest_marker("asyncio")
+    return marker is not None and marker.kwargs.get("loop_scope") == "module"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _module_backend() -> AsyncIterator[Backend]:
     async with Backend() as recording:
         yield recording
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _module_gateway(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, _module_backend: Backend
+) -> AsyncIterator[Running]:
+    with quick_ends():
+        async with gateway_on(tmp_path_factory.mktemp("gateway"), certificates, _module_backend.port, {}) as running:
+            yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def _shared_backend(_module_backend: Backend) -> AsyncIterator[Backend]:
+    yield _module_backend
+    await _module_backend.begin_anew()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def _shared_gateway(_module_gateway: Running, _shared_backend: Backend) -> AsyncIterator[Running]:
+    running = _module_gateway
+    running.begin_anew()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: running.errors.append(context))
+    yield running
+    await running.close_clients()
+    await eventually(lambda: not running.gateway.listeners.public.connections)
+    running.has_nothing_wrong()
+
+
 @pytest.fixture
-async def start(
-    tmp_path: Path, certificates: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Start]:
+async def _own_backend() -> AsyncIterator[Backend]:
+    async with Backend() as recording:
+        yield recording
+
+
+@contextmanager
+def quick_ends() -> Iterator[None]:
+    """Lets what waits for a time wait for less."""
+    with patch("gateway.aio.sweep.TICK", 0.05), patch("gateway.proxy.streaming._DRAIN_SECONDS", 0.3):
+        yield
+
+
+@pytest.fixture
+async def start(tmp_path: Path, certificates: Path, _own_backend: Backend) -> AsyncIterator[Start]:
     """Starts gateways in front of `backend`; whatever they leak fails the test."""
-    monkeypatch.setattr("gateway.aio.sweep.TICK", 0.05)
-    monkeypatch.setattr("gateway.proxy.streaming._DRAIN_SECONDS", 0.3)
     count = 0
-    async with AsyncExitStack() as stack:
+    with quick_ends():
+        async with AsyncExitStack() as stack:
 
-        async def begin(**sections: Any) -> Running:
-            nonlocal count
-            count += 1
-            directory = tmp_path / f"gateway-{count}"
-            directory.mkdir()
-            own = await stack.enter_async_context(AsyncExitStack())
-            running = await own.enter_async_context(gateway_on(directory, certificates, backend.port, sections))
-            running.end = own.aclose
-            return running
+            async def begin(**sections: Any) -> Running:
+                nonlocal count
+                count += 1
+                directory = tmp_path / f"gateway-{count}"
+                directory.mkdir()
+                own = await stack.enter_async_context(AsyncExitStack())
+                made = gateway_on(directory, certificates, _own_backend.port, sections)
+                running = await own.enter_async_context(made)
+                running.end = own.aclose
+                return running
 
-        yield begin
+            yield begin
 
 
 @pytest.fixture
-async def gateway(start: Start) -> Running:
-    """A gateway with the shipped routes, three keys, and all of 127.0.0.0/8 allowed."""
+async def _own_gateway(start: Start) -> Running:
     return await start()
 
 

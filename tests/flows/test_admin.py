@@ -16,7 +16,7 @@ from yarl import URL
 from gateway.listener.accept import Door
 from tests.support.backend import HEALTH_PATH, Backend
 from tests.support.client import Client
-from tests.support.gateway import ENVIRON, KEY, Running, Start, request
+from tests.support.gateway import ENVIRON, KEY, Running, Start, request, shared
 from tests.support.waiting import eventually
 
 TOKEN = "canary-admin-token"
@@ -67,6 +67,7 @@ async def test_metrics_parse_and_are_all_there(gateway: Running) -> None:
     assert "127.0.0.1" not in text
 
 
+@shared
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0", "text/plain", "*/*"])
 async def test_metrics_are_written_in_the_format_asked_for(accept: str, gateway: Running) -> None:
     status, text = await gateway.admin("/metrics", headers={"Accept": accept})
@@ -100,6 +101,7 @@ async def test_the_token_is_no_credential_on_the_public_listener(start: Start, b
     await backend.got_nothing()
 
 
+@shared
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -113,6 +115,7 @@ async def test_without_a_token_only_loopback_hosts_are_served(host: str, status:
     assert (await gateway.admin("/metrics", headers={"Host": host}))[0] in ({status} if status == 200 else {400, 403})
 
 
+@shared
 @pytest.mark.parametrize(
     "path",
     [
@@ -206,6 +209,7 @@ async def test_a_key_is_made_used_and_revoked_at_once(gateway: Running) -> None:
     assert secret not in str(gateway.events)
 
 
+@shared
 @pytest.mark.parametrize(
     "data",
     [
@@ -233,6 +237,7 @@ async def test_what_is_no_http_is_one_warning_without_its_bytes(
     assert [*capfd.readouterr(), caplog.text] == ["", "", ""]
 
 
+@shared
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -416,6 +421,7 @@ async def test_a_probe_in_http_1_0_needs_no_host(gateway: Running) -> None:
 TRAILER = b"POST /admin/v1/keys HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
 
 
+@shared
 @pytest.mark.parametrize("path", [b"/admin/v1/keys", b"/livez", b"/nowhere"])
 @pytest.mark.parametrize("expects", [b"", b"Expect: something\r\n"])
 async def test_nothing_follows_a_chunked_request(path: bytes, expects: bytes, gateway: Running) -> None:
@@ -428,6 +434,7 @@ async def test_nothing_follows_a_chunked_request(path: bytes, expects: bytes, ga
         await client.is_closed()
 
 
+@shared
 @pytest.mark.parametrize(
     "lines",
     [

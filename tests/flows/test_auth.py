@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.backend import Backend
-from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, RESULT, Running, Start, request
+from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, RESULT, Running, Start, request, shared
 
 USAGE = "/api/v1/usage"
 
@@ -27,6 +27,7 @@ async def test_a_key_in_its_own_header_is_let_through(gateway: Running) -> None:
     assert gateway.metric("gateway_authentications_total", method="api_key", result="accepted") == 1
 
 
+@shared
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_a_key_as_bearer_is_let_through(scheme: str, gateway: Running, backend: Backend) -> None:
     answer = await gateway.ask(request("GET", RESULT, f"Authorization: {scheme} {KEY}", key=None))
@@ -42,6 +43,7 @@ async def test_no_key_is_refused(gateway: Running, backend: Backend) -> None:
     assert gateway.metric("gateway_authentications_total", method="none", result="missing") == 1
 
 
+@shared
 @pytest.mark.parametrize(
     "wrong",
     ["canary-wrong", KEY + "x", KEY[:-1], KEY.upper(), KEY + "\x80", "ci", "-", "a" * 8100],
@@ -53,6 +55,7 @@ async def test_a_wrong_key_is_refused(wrong: str, gateway: Running, backend: Bac
     assert gateway.metric("gateway_authentications_total", method="api_key", result="rejected") == 1
 
 
+@shared
 @pytest.mark.parametrize(
     "credential",
     ["X-API-Key:", "X-API-Key: ", "Authorization: Bearer", "Authorization: Bearer ", "Authorization:",
@@ -64,6 +67,7 @@ async def test_what_is_no_credential_is_refused(credential: str, gateway: Runnin
     await denied(gateway, backend, request("GET", RESULT, credential, key=None), 401, "unauthenticated")
 
 
+@shared
 @pytest.mark.parametrize(
     "headers",
     [
@@ -81,6 +85,7 @@ async def test_two_credentials_are_a_bad_request(
     await denied(gateway, backend, request("GET", RESULT, *headers, key=None), 400, "bad_request")
 
 
+@shared
 @pytest.mark.parametrize("name", ["api_key", "key", "x-api-key", "X-API-Key", "token", "access_token"])
 async def test_a_key_in_the_query_is_no_credential(name: str, gateway: Running, backend: Backend) -> None:
     await denied(gateway, backend, request("GET", f"{RESULT}?{name}={KEY}", key=None), 401, "unauthenticated")
@@ -131,6 +136,7 @@ async def test_an_open_route_asks_for_nothing_and_believes_nothing(gateway: Runn
     assert [event["key"] for event in await gateway.finished(2)] == [None, None]
 
 
+@shared
 @pytest.mark.parametrize(
     "path", ["/", "/api", "/api/v1/marker/a/b", "/metrics", "/docs", "/api/v1/MARKER/x", "/api/v1/table_rec/"]
 )
@@ -141,6 +147,7 @@ async def test_what_has_no_route_is_not_there_with_a_key_or_without(
     await denied(gateway, backend, request("GET", path, key=None), 404, "route_not_found")
 
 
+@shared
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [("DELETE", RESULT, b"GET, HEAD"), ("POST", USAGE, b"GET, HEAD"), ("GET", "/api/v1/ocr", b"POST")],
@@ -179,6 +186,7 @@ async def test_bad_logins_drain_a_bucket_that_no_good_key_needs(start: Start, ba
     assert gateway.metric("gateway_authentications_total", method="api_key", result="rejected") == 6
 
 
+@shared
 @pytest.mark.parametrize("path", [RESULT, "/nowhere"])
 @pytest.mark.parametrize("key", [None, "wrong", KEY], ids=["none", "wrong", "good"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

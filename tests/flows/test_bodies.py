@@ -11,7 +11,7 @@ import pytest
 from tests.support.backend import OK, Backend, Connection, answer, obliging
 from tests.support.client import Client
 from tests.support.forms import PLAINLY, SUBMITTED, UPLOADS, Upload
-from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, chunks, request
+from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, chunks, request, shared
 from tests.support.waiting import eventually
 
 MB = 1_048_576
@@ -61,6 +61,7 @@ EXPECT = "Expect: 100-continue"
 # The invitation
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_permitted_upload_is_invited_and_forwarded(sort: Upload, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
@@ -76,6 +77,7 @@ async def test_a_permitted_upload_is_invited_and_forwarded(sort: Upload, gateway
     assert (event["received"], event["sent"], event["reason"]) == (len(body), 17, "forwarded")
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_client_that_does_not_wait_for_the_invitation_is_served(
     sort: Upload, gateway: Running, backend: Backend
@@ -86,6 +88,7 @@ async def test_a_client_that_does_not_wait_for_the_invitation_is_served(
     assert backend.requests[0].body == body
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 @pytest.mark.parametrize("length", [5, 2 * MB, None])
 @pytest.mark.parametrize(
@@ -144,6 +147,7 @@ async def test_an_upload_that_says_it_is_too_large_is_not_invited(
     assert (response.status, response.interim) == (200, [100])
 
 
+@shared
 @pytest.mark.parametrize(
     "expect",
     ["Expect: 200-ok", "Expect: 100-continue, 200-ok", "Expect: ", "Expect: 100-continue\r\nExpect: 100-continue"],
@@ -156,6 +160,7 @@ async def test_other_expectations_are_not_met(expect: str, gateway: Running, bac
     assert gateway.counted(status=417) == 1
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_nobody_is_invited_while_the_upstream_is_gone(sort: Upload, gateway: Running, backend: Backend) -> None:
     await backend.hang_up()
@@ -205,6 +210,7 @@ async def test_an_upload_of_nothing_is_forwarded(gateway: Running, backend: Back
 # What is refused is drained, within bounds
 
 
+@shared
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
 async def test_a_client_that_sends_all_of_a_refused_body_can_read_the_answer(
     framing: str, gateway: Running, backend: Backend
@@ -251,6 +257,7 @@ def send_framed(client: Client, piece: bytes, chunked: bool) -> None:
         client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
 async def test_an_upstream_that_does_not_read_makes_the_gateway_stop_reading(
@@ -364,6 +371,7 @@ async def test_eight_uploads_and_eight_downloads_at_once_arrive_whole(gateway: R
 # Clients that leave
 
 
+@shared
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
 @pytest.mark.parametrize("politely", [False, True], ids=["abruptly", "politely"])
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
@@ -387,6 +395,7 @@ async def test_a_client_that_leaves_within_its_upload_takes_the_upstream_connect
     await eventually(lambda: gateway.metric("gateway_connections") == 0)
 
 
+@shared
 @pytest.mark.parametrize("framing", [b"counted", b"chunked"])
 async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_its_job(
     framing: bytes, gateway: Running, backend: Backend
@@ -421,6 +430,7 @@ async def test_a_client_that_leaves_behind_a_released_upload_does_not_stop_its_j
     assert event["status"] == 499
 
 
+@shared
 @pytest.mark.parametrize("framing", [b"counted", b"chunked"])
 async def test_a_client_that_leaves_behind_a_body_that_starts_no_job_ends_it(
     framing: bytes, gateway: Running, backend: Backend
@@ -497,6 +507,7 @@ async def test_a_refused_body_that_has_come_whole_is_not_waited_for(
 # What passes the parser by
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 @pytest.mark.parametrize("first", [0, 1, 5000, 65_535, 65_536, 300_000])
 async def test_requests_behind_a_large_body_are_requests(
@@ -519,6 +530,7 @@ async def test_requests_behind_a_large_body_are_requests(
     assert len(await gateway.finished(4)) == 4
 
 
+@shared
 @pytest.mark.parametrize("behind", [b"GET / HTTP/1.1\r\n\r\n", b"\x00nonsense\r\n\r\n", b"x" * 70_000])
 async def test_nonsense_behind_a_large_body_is_refused(behind: bytes, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
@@ -530,6 +542,7 @@ async def test_nonsense_behind_a_large_body_is_refused(behind: bytes, gateway: R
     await client.is_closed()
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_large_body_that_breaks_off_never_looks_whole(
     sort: Upload, gateway: Running, backend: Backend

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.support.backend import OK, Backend, Connection
-from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, request
+from tests.support.gateway import KEY, PLAIN, RESULT, Running, Start, request, shared
 
 UPGRADES = [
     ("Connection: upgrade",),
@@ -16,6 +16,7 @@ UPGRADES = [
 ]
 
 
+@shared
 @pytest.mark.parametrize("headers", UPGRADES)
 @pytest.mark.parametrize("sent", ["alone", "body", "chunks", "halves"])
 async def test_an_upgrade_is_ignored_and_goes_no_further(
@@ -88,6 +89,7 @@ async def test_a_target_in_absolute_form_is_served_with_the_authority_that_it_na
         assert arrived.value(b"host") == f"127.0.0.1:{backend.port}".encode()
 
 
+@shared
 @pytest.mark.parametrize("target", [RESULT, "/health_check", "/gateway/v1/me", "/api/v1/user_health"])
 async def test_head_goes_wherever_get_does(target: str, gateway: Running) -> None:
     client = await gateway.connect()
@@ -133,6 +135,7 @@ async def test_a_slash_too_many_leads_to_the_path_without_it(
     await backend.got_nothing()
 
 
+@shared
 @pytest.mark.parametrize("target", ["/", "//", "/nothing/", "/health_check//", "//evil.test/health_check/"])
 async def test_no_other_slash_leads_anywhere(target: str, gateway: Running) -> None:
     (await gateway.ask(request("GET", target))).is_refusal(404, "route_not_found")
@@ -154,6 +157,7 @@ async def test_a_route_of_the_file_stands_before_them(start: Start, backend: Bac
     assert len(backend.requests) == 1
 
 
+@shared
 @pytest.mark.parametrize("behind", [b"\r\n\r\nx", b"x", request(), b"x" * 70_000, b"close\r\n\r\n" * 100])
 @pytest.mark.parametrize("body", [b"", b"hello"])
 async def test_a_request_that_closes_is_answered_whatever_stands_behind_it(

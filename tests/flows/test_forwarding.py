@@ -20,6 +20,7 @@ from tests.support.gateway import (
     Start,
     chunks,
     request,
+    shared,
     submit,
 )
 
@@ -33,6 +34,7 @@ ANY = [
 ]
 
 
+@shared
 @pytest.mark.parametrize(
     "target",
     [
@@ -161,6 +163,7 @@ async def test_headers_of_one_request_are_not_those_of_the_next(gateway: Running
     assert len({arrived.value(b"traceparent") for arrived in backend.requests}) == 9
 
 
+@shared
 @pytest.mark.parametrize("coding", [(), ("Accept-Encoding: gzip, br",)], ids=["none", "given"])
 async def test_where_the_answer_is_read_no_coding_is_asked_for(
     coding: tuple[str, ...], gateway: Running, backend: Backend
@@ -222,6 +225,7 @@ async def test_a_well_formed_trace_is_passed_on(gateway: Running, backend: Backe
     assert gateway.requests[0]["trace_id"] == TRACE[3:35]
 
 
+@shared
 @pytest.mark.parametrize(
     "bad",
     [
@@ -272,6 +276,7 @@ async def test_an_answer_comes_back_as_it_is_but_for_what_is_the_hops(gateway: R
     assert gateway.counted(status=418, reason="forwarded") == 1
 
 
+@shared
 @pytest.mark.parametrize(
     "status", ["200", "201", "202", "301", "307", "400", "401", "403", "404", "422", "429", "500", "503", "599"]
 )
@@ -480,6 +485,7 @@ async def test_a_host_that_a_route_names_is_ours(start: Start, backend: Backend)
     assert json.loads(response.body)["request_check_url"] == "https://docs.test:9443/named/job-7"
 
 
+@shared
 @pytest.mark.parametrize("body", [b"", b"not json", b"[1, 2]", b'"text"', b'{"request_id": 1}', b"\xff", b"{"])
 async def test_a_submits_answer_without_a_check_url_passes_untouched(
     body: bytes, gateway: Running, backend: Backend

@@ -16,7 +16,7 @@ import pytest
 from tests.support.backend import Backend, closing_after
 from tests.support.client import Client, Truncated
 from tests.support.forms import FORM_TYPE
-from tests.support.gateway import ENVIRON, PLAIN, SUBMIT, Running, Start, request
+from tests.support.gateway import ENVIRON, PLAIN, SUBMIT, Running, Start, request, shared
 from tests.support.waiting import eventually
 from tests.support.work import Work, counted_turns
 
@@ -82,6 +82,7 @@ def drawn(dice: random.Random, family: Family, most: int) -> bytes:
     return (dice.choice(starts) + unit * (most // len(unit) + 1))[:most]
 
 
+@shared
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_client_makes_a_turn_longer(seed: int, gateway: Running) -> None:
     dice = random.Random(seed)  # noqa: S311 -- no secret
@@ -122,6 +123,7 @@ async def test_no_client_of_the_admin_listener_makes_a_turn_longer(
     assert 0 < work.most <= MAX_CALLS // 3  # what aiohttp reads of it in one go counts, too
 
 
+@shared
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_upstream_makes_a_turn_longer(seed: int, gateway: Running, backend: Backend) -> None:
     dice = random.Random(seed)  # noqa: S311 -- no secret

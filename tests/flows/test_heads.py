@@ -9,7 +9,7 @@ import pytest
 from tests.support.backend import OK, Backend, Connection
 from tests.support.client import Client, Response
 from tests.support.forms import UPLOADS, Upload
-from tests.support.gateway import KEY, Running, Start, chunks, request
+from tests.support.gateway import KEY, Running, Start, chunks, request, shared
 from tests.support.waiting import eventually
 
 GET = b"GET /api/v1/marker/canary-path HTTP/1.1"
@@ -249,6 +249,7 @@ def echoed(answer: Response) -> bytes:
     return answer.body + repr(answer.headers).encode() + answer.phrase.encode()
 
 
+@shared
 @each_row
 async def test_hostile_head_is_refused_in_one_piece(row: Row, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
@@ -257,6 +258,7 @@ async def test_hostile_head_is_refused_in_one_piece(row: Row, gateway: Running, 
     await nothing_but_what_followed(backend)
 
 
+@shared
 @each_row
 async def test_hostile_head_is_refused_byte_by_byte(row: Row, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
@@ -265,6 +267,7 @@ async def test_hostile_head_is_refused_byte_by_byte(row: Row, gateway: Running, 
     await nothing_but_what_followed(backend)
 
 
+@shared
 @each_row
 async def test_hostile_head_behind_a_good_request_is_refused(row: Row, gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
@@ -307,6 +310,7 @@ BODIES = [
 ]
 
 
+@shared
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("row", BODIES, ids=lambda row: row.name)
 async def test_malformed_chunks_never_make_a_whole_request(
@@ -337,6 +341,7 @@ ACCEPTED = [
 ]
 
 
+@shared
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("row", ACCEPTED, ids=lambda row: row.name)
 async def test_chunks_are_framed_anew_without_extensions_and_trailers(
@@ -388,6 +393,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(
         assert [arrived.target for arrived in backend.requests] in ([], [b"/api/v1/plain/upload"])
 
 
+@shared
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("garbage", [b"canary", b"0\r\n\r\n", b"X-A: b\r\n\r\n", b"\x00\x00"])
 async def test_garbage_behind_the_last_chunk_is_a_bad_request_of_its_own(
@@ -399,6 +405,7 @@ async def test_garbage_behind_the_last_chunk_is_a_bad_request_of_its_own(
     await served_or_not_then_refused(client, gateway, backend, [b"abc"])
 
 
+@shared
 async def test_garbage_behind_a_counted_body_is_a_bad_request_of_its_own(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     client.send(post(b"Content-Length: 3", body=b"abc") + b"canary\r\n\r\n")
@@ -426,6 +433,7 @@ async def served_or_not_then_refused(client: Client, gateway: Running, backend: 
     assert [arrived.body for arrived in backend.requests] == bodies[: len(answers) - 1]
 
 
+@shared
 async def test_pipelined_requests_are_answered_in_order(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     jobs = [gateway.own(f"job-{i}").request_id for i in range(20)]
@@ -437,6 +445,7 @@ async def test_pipelined_requests_are_answered_in_order(gateway: Running, backen
     await gateway.finished(20)
 
 
+@shared
 async def test_requests_behind_a_bad_one_are_not_served(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     bad = get(b"X-A : b")
@@ -446,6 +455,7 @@ async def test_requests_behind_a_bad_one_are_not_served(gateway: Running, backen
     assert b"third" not in b"".join(bytes(connection.received) for connection in backend.connections)
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_smuggled_request_in_a_body_stays_a_body(sort: Upload, gateway: Running, backend: Backend) -> None:
     body = sort.body(request("GET", "/api/v1/usage"))
@@ -456,6 +466,7 @@ async def test_a_smuggled_request_in_a_body_stays_a_body(sort: Upload, gateway: 
     assert len(backend.requests) == 1
 
 
+@shared
 async def test_an_empty_line_before_a_request_is_forgiven(gateway: Running, backend: Backend) -> None:
     """RFC 9112 2.2 asks for it."""
     client = await gateway.connect()
@@ -463,6 +474,7 @@ async def test_an_empty_line_before_a_request_is_forgiven(gateway: Running, back
     assert len(backend.requests) == 1
 
 
+@shared
 async def test_a_connection_that_speaks_no_tls_gets_nothing(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect(tls=False)
     client.send(request())
@@ -474,6 +486,7 @@ async def test_a_connection_that_speaks_no_tls_gets_nothing(gateway: Running, ba
     assert gateway.metric("gateway_connections_refused_total", why="handshake") == 1
 
 
+@shared
 async def test_tls_within_tls_is_a_bad_request(gateway: Running, backend: Backend) -> None:
     client = await gateway.connect()
     hello = ssl.MemoryBIO()
@@ -485,6 +498,7 @@ async def test_tls_within_tls_is_a_bad_request(gateway: Running, backend: Backen
     await backend.got_nothing()
 
 
+@shared
 async def test_no_other_protocol_than_http_1_1_is_agreed_on(gateway: Running) -> None:
     context = ssl.create_default_context(cafile=None)
     context.check_hostname = False
@@ -503,6 +517,7 @@ async def test_a_head_of_sixty_kilobytes_is_served(start: Start, backend: Backen
     assert len(backend.connections[0].received) > 59_000
 
 
+@shared
 async def test_the_gateway_still_serves_behind_all_of_these(gateway: Running, backend: Backend) -> None:
     clients = [await gateway.connect() for _ in ROWS]
     for client, row in zip(clients, ROWS, strict=True):

@@ -20,7 +20,7 @@ from tests.support.backend import (
 )
 from tests.support.client import Client, Response, Truncated, read_strictly
 from tests.support.forms import UPLOADS, Upload
-from tests.support.gateway import PLAIN, RESULT, Running, Start, chunks, request, submit
+from tests.support.gateway import PLAIN, RESULT, Running, Start, chunks, request, shared, submit
 from tests.support.waiting import eventually
 
 UPLOAD = request("POST", PLAIN, body=b"hello")
@@ -169,6 +169,7 @@ GARBAGE = {
 }  # fmt: skip
 
 
+@shared
 @pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
 @pytest.mark.parametrize("name", HEADS)
 async def test_an_upstream_that_leaves_before_its_answer(
@@ -180,6 +181,7 @@ async def test_an_upstream_that_leaves_before_its_answer(
     await serves_on(gateway, backend)
 
 
+@shared
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("name", GARBAGE)
 async def test_an_upstream_that_speaks_no_usable_http(
@@ -202,6 +204,7 @@ async def test_an_upstream_that_speaks_no_usable_http(
     await serves_on(gateway, backend)
 
 
+@shared
 @pytest.mark.parametrize("name", ["garbage", "two-lengths", "length-and-chunked", "interim-flood", "switching"])
 async def test_a_submit_answered_with_no_usable_http(name: str, gateway: Running, backend: Backend) -> None:
     backend.script = answering(GARBAGE[name])
@@ -287,6 +290,7 @@ async def part_or_refusal(client: Client) -> Response | None:
     return None
 
 
+@shared
 @pytest.mark.parametrize("ending", [closing_after, resetting_after], ids=["close", "reset"])
 @pytest.mark.parametrize("name", PARTS)
 async def test_an_answer_that_breaks_off_is_never_whole(
@@ -317,6 +321,7 @@ async def test_an_answer_that_breaks_off_is_never_whole(
     await serves_on(gateway, backend)
 
 
+@shared
 @pytest.mark.parametrize("name", PARTS)
 async def test_a_submit_whose_answer_breaks_off_is_a_502(name: str, gateway: Running, backend: Backend) -> None:
     backend.script = closing_after(PARTS[name])
@@ -385,6 +390,7 @@ async def test_a_close_delimited_answer_cut_by_a_reset_is_not_whole(gateway: Run
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
 
+@shared
 @pytest.mark.parametrize(
     "first",
     [OK + POISON, OK + b"poison", chunked(b"hello") + POISON, b"HTTP/1.1 204 No Content\r\n\r\n" + POISON,
@@ -484,6 +490,7 @@ async def test_a_body_behind_a_head_request_is_nobodys_answer(start: Start, back
 # Early answers
 
 
+@shared
 @pytest.mark.parametrize("status", [b"413 Content Too Large", b"200 OK", b"503 Service Unavailable"])
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
@@ -516,6 +523,7 @@ async def test_an_answer_before_the_bodys_end_is_passed_on_and_ends_the_connecti
     await serves_on(gateway, backend)
 
 
+@shared
 @pytest.mark.parametrize("answered", [answer(b"early"), chunked(b"ear", b"ly")], ids=["counted", "chunked"])
 async def test_an_early_answer_ends_the_upstream_connection_and_not_the_clients(
     answered: bytes, gateway: Running, backend: Backend
@@ -543,6 +551,7 @@ async def test_an_early_answer_ends_the_upstream_connection_and_not_the_clients(
     assert b"b" not in backend.connections[0].received.partition(b"\r\n\r\n")[2]
 
 
+@shared
 @pytest.mark.parametrize("coding", ["counted", "chunked"])
 async def test_an_answer_that_needs_the_rest_of_its_request_gets_it(
     coding: str, gateway: Running, backend: Backend
@@ -598,6 +607,7 @@ async def test_a_fault_in_the_rest_of_a_body_cuts_the_answer_off(gateway: Runnin
     await serves_on(gateway, backend)
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_an_upstream_that_leaves_within_an_upload(sort: Upload, gateway: Running, backend: Backend) -> None:
     async def script(connection: Connection) -> None:
@@ -613,6 +623,7 @@ async def test_an_upstream_that_leaves_within_an_upload(sort: Upload, gateway: R
     assert (event["reason"], event["status"]) == ("upstream_broke_off", 502)
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_an_upstream_that_leaves_within_an_upload_that_never_pauses(
     sort: Upload, gateway: Running, backend: Backend
@@ -691,6 +702,7 @@ async def test_a_poll_whose_answer_had_begun_is_not_sent_again(gateway: Running,
     assert len(backend.connections) == 1
 
 
+@shared
 @pytest.mark.parametrize("sent", [SUBMISSION, UPLOAD, request("POST", PLAIN)], ids=["submit", "upload", "no-body"])
 async def test_a_post_is_never_sent_twice(sent: bytes, gateway: Running, backend: Backend) -> None:
     posts = 0
@@ -757,6 +769,7 @@ async def test_deeply_nested_json_in_a_submits_answer_is_refused_or_passed_on(
     assert response.reason in {None, "upstream_broke_off"}
 
 
+@shared
 @pytest.mark.parametrize("sort", UPLOADS, ids=str)
 async def test_a_chunked_request_is_framed_anew_when_the_upstream_is_slow_to_take_it(
     sort: Upload, gateway: Running, backend: Backend
@@ -780,6 +793,7 @@ async def test_trailers_of_an_answer_are_dropped(gateway: Running, backend: Back
     assert response.value(b"set-cookie") is response.value(b"content-encoding") is None
 
 
+@shared
 @pytest.mark.parametrize("endless", [b"X-A: canary\r\n", b"canary"], ids=["trailers", "one-trailer"])
 async def test_trailers_without_end_are_cut_off(endless: bytes, gateway: Running, backend: Backend) -> None:
     taken = 0

@@ -7,7 +7,7 @@ import pytest
 from gateway.keys.validation import Wanted
 from tests.support.backend import Backend
 from tests.support.forms import form, pdf
-from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, AWAY_KEY, KEY, Running, Start, request, shared, submit
 from tests.support.jobs import ME, Jobs, administering, known, me
 
 LIMITS = {
@@ -69,6 +69,7 @@ async def test_usage_and_limits_agree(start: Start, backend: Backend) -> None:
     assert (await me(gateway, ADMIN_KEY))["usage"]["day"] == NOTHING
 
 
+@shared
 @pytest.mark.parametrize(
     ("key", "source", "status", "reason"),
     [
@@ -85,6 +86,7 @@ async def test_it_asks_who_calls(
     assert (response.status, response.reason) == (status, reason)
 
 
+@shared
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 async def test_it_is_only_read(method: str, gateway: Running, backend: Backend) -> None:
     response = await gateway.ask(request(method, ME), method.encode())
@@ -116,6 +118,7 @@ async def test_no_route_takes_its_place_and_no_other_path_is_ours(start: Start, 
     assert len(backend.requests) == 3
 
 
+@shared
 @pytest.mark.parametrize("comes", [True, False], ids=["comes", "never-comes"])
 async def test_a_body_is_not_waited_for(comes: bool, gateway: Running) -> None:
     client = await gateway.connect()

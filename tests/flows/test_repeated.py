@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.backend import Backend
 from tests.support.client import Client
-from tests.support.gateway import PLAIN, RESULT, Running, chunks, request, submit
+from tests.support.gateway import PLAIN, RESULT, Running, chunks, request, shared, submit
 
 PLAINLY = request("GET", RESULT)
 NOTED = request("GET", RESULT, "X-Note: other")
@@ -27,6 +27,7 @@ def targets(backend: Backend) -> list[tuple[bytes, bytes | None]]:
     return [(found.target, found.value(b"x-note")) for found in arrived]
 
 
+@shared
 @pytest.mark.parametrize(
     ("sent", "notes"),
     [
@@ -56,6 +57,7 @@ async def test_twins_in_one_piece_are_two(gateway: Running) -> None:
     await gateway.finished(4)
 
 
+@shared
 @pytest.mark.parametrize("between", [submit(), request("POST", PLAIN, body=b"x" * 100)])
 async def test_a_body_in_between_ends_the_memory(gateway: Running, between: bytes) -> None:
     async with await gateway.connect() as client:

@@ -256,13 +256,7 @@ class Backend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.hang_up()
-        for task in list(self._scripts):
-            task.cancel()
-        failures = [
-            failure
-            for failure in await asyncio.gather(*self._scripts, return_exceptions=True)
-            if isinstance(failure, Exception)
-        ]
+        failures = await self._end_scripts()
         for connection in self.connections:
             connection.forget()
         if failures and error is None:
@@ -278,12 +272,36 @@ class Backend:
         """Closes the port and every connection."""
         if self._server is not None:
             self._server.close()
-            for connection in list(self.open):
-                if connection.transport is not None:
-                    connection.transport.abort()
+            await self._end_connections()
             await self._server.wait_closed()
             self._server = None
-            await self.facts.until(lambda: not self.open)
+
+    async def begin_anew(self) -> None:
+        """Ends every connection and forgets what it brought, and listens: another test begins."""
+        await self._end_connections()
+        failures = await self._end_scripts()
+        for connection in self.connections:
+            connection.forget()
+        self.connections = []
+        self.script = obliging
+        if self._server is None:
+            await self.listen()
+        if failures:
+            raise failures[0]
+
+    async def _end_scripts(self) -> list[Exception]:
+        """Ends what plays; returns what failed."""
+        scripts, self._scripts = self._scripts, set()
+        for task in scripts:
+            task.cancel()
+        ends = await asyncio.gather(*scripts, return_exceptions=True)
+        return [end for end in ends if isinstance(end, Exception)]
+
+    async def _end_connections(self) -> None:
+        for connection in list(self.open):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.facts.until(lambda: not self.open)
 
     def run(self, connection: Connection) -> asyncio.Task[None]:
         """Starts the present script for a connection."""
