@@ -6,7 +6,6 @@ What a client or an upstream may take longer than its deadline is therefore half
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Final, Protocol
 
 from gateway.aio.iteration import Iteration
@@ -25,7 +24,8 @@ class Swept(Protocol):
 class DeadlineSweep:
     """Sweeps a set of connections, and whatever else wants a tick.
 
-    Of thousands a portion is swept at once, the next ones in turns of their own (Iteration.wait).
+    Of thousands a portion is swept in each iteration of the loop. It waits for no client's turn, for it is what says
+    whose time stands still while they all wait.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
@@ -51,7 +51,7 @@ class DeadlineSweep:
     def start(self) -> None:
         """Sweeps now and every half second."""
         self._timer = self._loop.call_later(TICK, self.start)  # first: whatever a sweep raises, the next one comes
-        self.sweep(self._loop.time())
+        self.sweep()
 
     def stop(self) -> None:
         """Sweeps no more."""
@@ -59,19 +59,19 @@ class DeadlineSweep:
         if self._timer is not None:
             self._timer.cancel()
 
-    def sweep(self, now: float) -> None:
-        """Ends whatever is overdue at `now`, or lets the round go on that has not ended."""
+    def sweep(self) -> None:
+        """Ends whatever is overdue now, or lets the round go on that has not ended."""
         if not self._left:
             self._left = list(self._all)
-            self._sweep_portion(now)
+            self._sweep_portion()
         for tick in self._also:
-            tick(now)
+            tick(self._loop.time())
 
-    def _sweep_portion(self, now: float) -> None:
+    def _sweep_portion(self) -> None:
         portion, self._left = self._left[-_PORTION:], self._left[:-_PORTION]
         if self._left:
-            self._iteration.wait(partial(self._sweep_portion, now), is_small=True)
-        begun = self._iteration.clock()
+            self._loop.call_soon(self._sweep_portion)
+        begun, now = self._iteration.clock(), self._loop.time()
         for swept in portion:
             if swept in self._all:
                 self._sweep_one(swept, now)

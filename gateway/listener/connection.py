@@ -32,7 +32,6 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
-from gateway.aio.sweep import TICK
 from gateway.aio.tls.transport import TlsTransport
 from gateway.aio.turn import Turn
 from gateway.config.state import Live
@@ -84,6 +83,8 @@ class ClientConnection(asyncio.Protocol):
         "_clocks",
         "_drive",
         "_is_deaf",
+        "_is_due",
+        "_is_lost",
         "_is_paused",
         "_is_unread",
         "_iteration",
@@ -96,6 +97,7 @@ class ClientConnection(asyncio.Protocol):
         "_reader",
         "_serve",
         "_state",
+        "_swept_at",
         "_traffic",
         "_turn",
         "_upload",
@@ -106,7 +108,6 @@ class ClientConnection(asyncio.Protocol):
         "finishes_alone",
         "has_ended",
         "household",
-        "is_gone",
         "is_last",
         "is_revoked",
         "peer",
@@ -127,7 +128,6 @@ class ClientConnection(asyncio.Protocol):
         self.caller: Any = None  # what the handler remembers with this connection
         self.has_ended = False  # the acceptor's
         self.finishes_alone = False
-        self.is_gone = False  # lost
         self.is_last = False
         self.is_revoked = False
         self.request_count = 0
@@ -141,6 +141,7 @@ class ClientConnection(asyncio.Protocol):
         self._owner = owner
         self._iteration = iteration
         self._loop = asyncio.get_running_loop()
+        self._swept_at = 0.0
         self._state = ConnectionState.IDLE
         self._turn = Turn(iteration)
         self._reader = RequestReader(self._loop, self._turn)
@@ -153,6 +154,8 @@ class ClientConnection(asyncio.Protocol):
         self._on_writable: Callable[[], None] | None = None
         self._written = 0
         self._is_paused = False  # nothing is read from the socket
+        self._is_due = False  # what it waited for has ended
+        self._is_lost = False  # as it was told, in a turn
         self._is_deaf = False  # to any further request
         self._is_unread = False  # something of the last request was left unread
 
@@ -162,9 +165,14 @@ class ClientConnection(asyncio.Protocol):
 
     # What the handler uses: the way out
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client's connection is lost: from then on, not from the turn on in which that is told."""
+        return self._is_lost or (self.transport is not None and self.transport.is_lost)
+
     def send(self, data: bytes) -> None:
         """Writes to the client; a client that is gone gets nothing, which `is_gone` tells."""
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_lost:
             size = len(data)
             self._written += size
             self._traffic.sent += size
@@ -341,7 +349,8 @@ class ClientConnection(asyncio.Protocol):
         """Called once the handshake is over."""
         self.transport = transport
         transport.set_write_buffer_limits(high=_HIGH_WATER)
-        self.ends_at = self._loop.time() + self._live.state.pace.lifetime
+        self._swept_at = self._loop.time()
+        self.ends_at = self._swept_at + self._live.state.pace.lifetime
         self._owner.started(self)
         self._drive = Drive(self._run(), self._ended, self._resume)
         self._drive.step()
@@ -360,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, error: BaseException | None) -> None:
         """Called once, in a turn for it (TlsTransport): many may be lost at once, and each may end an exchange."""
         del error
-        self.is_gone = True
+        self._is_lost = True
         self.transport = None
         self._reader.clear()
         self._on_writable = None
@@ -424,11 +433,13 @@ class ClientConnection(asyncio.Protocol):
     def _resume(self, go_on: Callable[[], None]) -> None:
         """Goes on behind a future: many end at once where the ledger writes for all who wait."""
         if self._iteration.is_over:
+            self._is_due = True
             self._iteration.wait(partial(self._go_on, go_on), self.household, is_small=True)
         else:
             self._go_on(go_on)
 
     def _go_on(self, go_on: Callable[[], None]) -> None:
+        self._is_due = False
         self._turn.work()
         go_on()
         self._turn.rest()
@@ -439,8 +450,9 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def waits_for_us(self) -> bool:
-        """Whether what the client sent waits for its turn."""
-        return self._my_turn.is_awaited or (self.transport is not None and self.transport.waits)
+        """Whether what the client sent, or what was done for it, waits for its turn."""
+        waits = self._my_turn.is_awaited or self._is_due
+        return waits or (self.transport is not None and self.transport.waits)
 
     # Deadlines
 
@@ -450,6 +462,7 @@ class ClientConnection(asyncio.Protocol):
         The connection itself retires when its own time is over.
         """
         waits, transport = self.waits_for_us, self.transport
+        since, self._swept_at = self._swept_at, now
         has_sent_ahead = self._is_paused and not self.is_reading_body and not waits
         if transport is not None and transport.has_left(or_says_no_more=has_sent_ahead):
             transport.abort()
@@ -457,7 +470,7 @@ class ClientConnection(asyncio.Protocol):
         if now >= self.ends_at:
             self.retire()  # at each sweep: what waits for its turn now may be nothing that ends it later
         if waits:
-            self._clocks.stand_still(TICK)
+            self._clocks.stand_still(now - since)
             return
         if self.writing_paused and not self.is_reading_body:
             self._clocks.note(self._taken(), now + self._live.state.pace.send_idle)

@@ -114,9 +114,10 @@ class Upload:
         client, body = self._client, self._body
         client.start_body(body)
         try:
-            while self._upstream.wants_body and not has_paused():
-                await self._send_piece()
-                if self._upstream.wants_body:
+            is_over = False
+            while not is_over and self._upstream.wants_body and not has_paused():
+                is_over = await self._send_piece()
+                if not is_over and self._upstream.wants_body:
                     client.body_moved()
                     await self._until_writable(watch_upstream)
         except _NoMoreWanted:
@@ -124,7 +125,8 @@ class Upload:
         finally:
             client.end_body()
 
-    async def _send_piece(self) -> None:
+    async def _send_piece(self) -> bool:
+        """Sends the next bytes of the body; whether its end was among them, which is looked at once."""
         data = await self._client.next_piece(self._body)
         self._delivery.received += len(data)
         if self._delivery.received > self._prepared.permit.body_limit:
@@ -133,13 +135,14 @@ class Upload:
         if self._inspection is not None:
             data = await self._inspected(self._inspection, data, is_last)
         if not self._upstream.wants_body:
-            return
+            return is_last
         if is_last:
             self._ready()
             self._release()
         self._upstream.send(data)
         if is_last:
             self._upstream.send_end()
+        return is_last
 
     async def _inspected(self, inspection: Inspection, data: bytes, is_last: bool) -> bytes:
         passed = await inspection.take(data) if data else b""

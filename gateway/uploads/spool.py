@@ -206,8 +206,12 @@ class Kept(NamedTuple):
     timer: asyncio.TimerHandle
 
 
+class SpoolFileClosedError(Exception):
+    """A fault of ours: the file is closed, and its descriptor may be another upload's."""
+
+
 class SpoolFile:
-    """One file, for one writer."""
+    """One file, for one writer, until it is closed; whatever is asked of it then raises SpoolFileClosedError."""
 
     def __init__(
         self, spool: Spool, fd: int, thread: ThreadPoolExecutor, deadline: float, old: int, account: str
@@ -243,6 +247,7 @@ class SpoolFile:
         Raises:
             Refused: spool_full: no quota is left, or the disk failed at this write or the one before.
         """
+        self._check_open()
         self._spool.check_share(self, len(data))
         over_old = min(self._old, len(data))
         self._old -= over_old
@@ -255,6 +260,7 @@ class SpoolFile:
         enough = _GATHERED_AMONG_MANY if self._spool.gathers_much else _GATHERED
         if self._gathered_size >= enough or len(self._gathered) >= _MAX_PIECES:
             await self._written()
+            self._check_open()
             self._write_gathered()
 
     async def finish(self) -> int:
@@ -263,7 +269,9 @@ class SpoolFile:
         Raises:
             Refused: spool_full.
         """
+        self._check_open()
         await self._written()
+        self._check_open()  # it may have been closed meanwhile, and another upload have the descriptor
         self._write_gathered(is_last=True)
         await self._written()
         self._release_old()
@@ -292,6 +300,10 @@ class SpoolFile:
         else:
             os.close(self._reader)
             self._spool.give_back(self, self._fd, self._place)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SpoolFileClosedError
 
     def _release_old(self) -> None:
         if self._cutting is not None:

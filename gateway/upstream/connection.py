@@ -162,8 +162,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def wants_body(self) -> bool:
-        """Whether the upstream was promised a body whose end has not gone out, and may still need it."""
-        return self._states.is_sending and self.failure is None
+        """Whether the upstream was promised a body whose end has not gone out, and may still need it.
+
+        One that is lost needs none, though its last bytes may wait for their turn.
+        """
+        transport = self.transport
+        is_there = transport is not None and not transport.is_closing()
+        return is_there and self._states.is_sending and self.failure is None
 
     @property
     def is_answered(self) -> bool:
@@ -278,6 +283,7 @@ class UpstreamConnection(asyncio.Protocol):
         if error is not None and plain is not None and self._states.is_answering:
             self._backlog += read_unread(plain)
         self.transport = None
+        self._states.lose()
         if self._iteration.is_over:  # many may be lost at once
             self._iteration.wait(partial(self._take_last, error), self._of)
         else:

@@ -93,6 +93,7 @@ class Pool:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
             await tls.opened
         except BaseException:
+            tls.opened.cancel()
             tls.abort()
             raise
         return connection

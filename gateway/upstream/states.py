@@ -132,6 +132,11 @@ class States:
         if self.theirs is not Theirs.DONE:
             self.theirs = Theirs.CLOSED
 
+    def lose(self) -> None:
+        """The connection is lost: nothing more goes out. What came before that may still be read."""
+        if self.ours is not Ours.DONE:
+            self.ours = Ours.CLOSED
+
     @property
     def is_closed(self) -> bool:
         """Whether nothing more goes out."""

@@ -305,6 +305,21 @@ async def test_requests_that_waited_for_the_same_go_on_in_turns(gateway: Running
             await client.close()
 
 
+async def test_a_client_is_gone_though_that_waits_for_its_turn(gateway: Running) -> None:
+    """A result that it did not take is not read: with delete_after_read it would be lost."""
+    client = await gateway.connect()
+    assert (await client.ask(request("GET", "/nothing"))).status == 404
+    (connection,) = connections(gateway)
+    async with busy(gateway):
+        client.abort()
+        await until(lambda: connection.is_gone)
+        assert connection in connections(gateway)
+        before = connection._traffic.sent
+        connection.send(b"nobody hears it")
+        assert connection._traffic.sent == before
+    await until(lambda: connection not in connections(gateway))
+
+
 async def test_a_connection_that_was_revoked_hears_nothing_before_its_turn_to_end(gateway: Running) -> None:
     async with await gateway.connect() as client:
         assert (await client.ask(request("GET", "/nothing"))).status == 404

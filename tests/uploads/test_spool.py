@@ -15,7 +15,7 @@ import pytest
 from gateway.aio.drive import Drive
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.spool import Spool
+from gateway.uploads.spool import Spool, SpoolFileClosedError
 
 MEGABYTE = 1_048_576
 
@@ -436,6 +436,34 @@ async def test_the_file_of_an_upload_that_was_broken_off_is_not_kept(
     spool.free_old()
     await is_done(thread)
     assert descriptors() == before
+
+
+async def test_a_file_that_is_closed_is_neither_written_nor_shown(spool: Spool) -> None:
+    """Its descriptor may be another account's upload by then."""
+    file = spool.open("a")
+    await file.write(b"theirs")
+    await file.finish()
+    file.close()
+    other = spool.open("b")
+    await other.write(b"of another account")
+    with pytest.raises(SpoolFileClosedError):
+        await file.finish()
+    with pytest.raises(SpoolFileClosedError):
+        await file.write(b"x")
+    assert os.pread(await other.finish(), 100, 0) == b"of another account"
+    other.close()
+
+
+async def test_a_file_that_is_closed_while_it_waits_for_the_disk_is_not_written_on(spool: Spool, disk: Disk) -> None:
+    disk.may_write.clear()
+    file = spool.open("a")
+    await file.write(b"x" * MEGABYTE)  # runs
+    finishing = asyncio.get_running_loop().create_task(file.finish())
+    await some_turns()
+    file.close()
+    disk.may_write.set()
+    with pytest.raises(SpoolFileClosedError):
+        await finishing
 
 
 async def test_a_kept_file_is_freed_after_two_seconds(

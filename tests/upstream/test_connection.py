@@ -266,6 +266,11 @@ class Exchanges(RuleBasedStateMachine):
             assert len(seen) >= len(line.requests) - 1
 
     @invariant()
+    def nothing_wanted_by_one_that_is_lost(self) -> None:
+        for line in self.lines:
+            assert not (line.connection.wants_body and (line.is_lost or line.wire.is_cut))
+
+    @invariant()
     def no_answer_of_another(self) -> None:
         for line in self.lines:
             for request in line.requests:
@@ -359,6 +364,29 @@ async def test_while_a_turn_is_over_nobody_else_gets_the_connection() -> None:
     assert is_reusable == [False, True]
     line.connection.recycle()
     assert line.connection.is_idle
+
+
+async def test_one_that_is_lost_wants_no_more_of_a_body_though_its_end_waits_for_a_turn() -> None:
+    iteration = Iteration(lambda: 0.0, asyncio.get_running_loop().call_soon)
+    line = Line(nobody, iteration)
+    line.requests.append(Request(b"/1", None, b""))
+    line.connection.ask(line.requests[0].head, None, bodiless=False)
+    wanted = [line.connection.wants_body]
+    iteration.add(1.0, 0)
+    line.lose()
+    wanted.append(line.connection.wants_body)
+    has_failed = [line.connection.failure is not None]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    wanted.append(line.connection.wants_body)
+    has_failed.append(line.connection.failure is not None)
+    assert (wanted, has_failed) == ([True, False, False], [False, True])
+
+
+async def test_one_whose_transport_is_closing_wants_no_more_of_a_body() -> None:
+    line = line_asked(None)
+    line.wire.abort()
+    assert not line.connection.wants_body
 
 
 async def test_answers_that_come_when_no_time_is_left_wait_for_their_turn() -> None:

@@ -94,6 +94,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_buffers",
         "_engine",
         "_error",
+        "_has_more",
         "_idle",
         "_is_announced",
         "_is_aside",
@@ -135,6 +136,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._raw: asyncio.Transport | None = None
         self._kernel: select.poll | None = None
         self._rest = b""  # of what was read, for the next turn
+        self._has_more = False  # behind what is decrypted now
         self._idle = 0  # records in a row that had nothing for the protocol above
         self._iteration = iteration
         self.peer = of
@@ -205,7 +207,12 @@ class TlsTransport(asyncio.BufferedProtocol):
     @property
     def has_unread(self) -> bool:
         """Whether something came, or may have, that the protocol above has not been given yet."""
-        return bool(self._rest) or self._is_scheduled or not self._is_reading
+        return bool(self._rest) or self._has_more or self._is_scheduled or not self._is_reading
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the socket is gone, though the protocol above may hear of it in a later turn."""
+        return self._raw is None
 
     @property
     def waits(self) -> bool:
@@ -363,9 +370,11 @@ class TlsTransport(asyncio.BufferedProtocol):
                 break
             turn.spend(size, RECORD * records)
             came = came[size:]
+            self._has_more = bool(came)
             if (self._state in _DELIVERING or self._shake()) and self._may_deliver():
                 self._read(records)
         turn.rest()
+        self._has_more = False
         self._rest = b"" if self._state in _ENDING else bytes(came)
         self._read_or_wait()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trustme
@@ -571,6 +572,31 @@ async def test_it_says_that_something_is_still_to_be_read(certificates: Path) ->
         await asyncio.sleep(0)
     unread.append(pair.tls.has_unread)
     assert (len(pair.above.data), unread) == (most + 1, [False, True, False])
+
+
+async def test_what_is_behind_the_bytes_that_are_given_is_still_to_be_read(certificates: Path) -> None:
+    """Also in the very call in which they are given: another exchange may begin in it."""
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    await pair.pour(pair.records([1]))
+    unread = list[bool]()
+    taken = pair.above.data_received
+
+    def take(data: bytes) -> None:
+        unread.append(pair.tls.has_unread)
+        taken(data)
+
+    with patch.object(pair.above, "data_received", take):
+        await pair.pour(pair.records([1] * (RECORDS_AT_ONCE + 1)))
+    assert (unread[0], unread[-1], pair.tls.has_unread) == (True, False, False)
+
+
+async def test_it_is_lost_from_then_on_and_not_from_the_turn_on_in_which_that_is_told(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.iteration.add(1.0, 0)
+    pair.tls.connection_lost(ConnectionResetError())
+    assert ("lost" in pair.above.heard, pair.tls.is_lost) == (False, True)
 
 
 async def lost_with_an_answer(certificates: Path, answer: bytes, *, says_so: bool = False) -> Pair:
