@@ -44,7 +44,7 @@ PURE = [
     "webhooks.egress.rules", "webhooks.egress.url", "webhooks.egress.forbidden", "webhooks.signature",
     "webhooks.outbound.backoff", "webhooks.outbound.circuit_breaker", "webhooks.outbound.outcome",
     "webhooks.inbound.verification",
-    "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
+    "config.behind_doors", "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
     "listener.proxy_protocol", "listener.parser_bypass", "listener.backlog",
     "jobs.job", "jobs.reading", "jobs.view", "keys.view",
     "authorize.caller", "authorize.permit", "authorize.preparation", "authorize.recheck", "authorize.login",

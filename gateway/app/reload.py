@@ -19,7 +19,7 @@ from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
 from gateway.config.compile import compile_settings
-from gateway.config.load import load
+from gateway.config.load import check_merged, load
 from gateway.config.restart import with_what_stays
 from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.config.state import State, with_names
@@ -57,7 +57,7 @@ def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = 
     # what changed before it is in the second reading. A change can be read twice, never missed.
     found = fingerprint(watched(path, load(path, environ)))
     written = load(path, environ)
-    settings, waiting = (written, ()) if in_force is None else with_what_stays(in_force, written)
+    settings, waiting = _beside(in_force, written)
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
     local_keys = read_local_keys(settings.authentication.jwt)
@@ -66,6 +66,19 @@ def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = 
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
     return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting)
+
+
+def _beside(in_force: Settings | None, written: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """What can be put in force of what is written, and what waits: nobody has written the two together."""
+    if in_force is None:
+        return written, ()
+    settings, waiting = with_what_stays(in_force, written)
+    try:
+        check_merged(settings)
+    except ConfigurationError as error:
+        told = f"needs a restart, for {', '.join(waiting)} can't change before, and beside what is in force "
+        raise ConfigurationError([Fault("", f"{told}{fault}") for fault in error.faults]) from None
+    return settings, waiting
 
 
 def watched(path: Path, settings: Settings) -> Iterator[Path]:

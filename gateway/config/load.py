@@ -60,6 +60,23 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+def check_merged(settings: Settings) -> None:
+    """Checks settings that were put together of two configurations as if a file had them.
+
+    What stands within one setting is right in both; what is between settings is looked at once more.
+
+    Raises:
+        ConfigurationError: with every fault.
+    """
+    faults = [*inconsistencies(settings.model_dump(mode="json", exclude_unset=True)), *_same_secret(settings)]
+    try:
+        Settings.model_validate({name: value for name, value in settings})  # noqa: C416 -- a field is called keys
+    except ValidationError as error:
+        faults += [_fault(details) for details in error.errors(include_url=False, include_input=False)]
+    if faults:
+        raise ConfigurationError(faults)
+
+
 def read_file(path: Path) -> Document:
     """Reads the YAML of a configuration file.
 

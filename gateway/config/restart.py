@@ -1,19 +1,19 @@
 """What a running gateway can't take over from a new configuration: pure.
 
-It is bound, opened or fixed in a TLS context when the process starts. Such a change holds nothing else back: the old
-value stays in force beside all that is new, and whoever asks is told what waits for a restart.
+It is bound, opened or fixed in a TLS context when the process starts: the old value stays in force, and whoever asks
+is told what waits for a restart. Most of it holds nothing else back. But what says who reaches a listener is what
+others lean on: who asks for client certificates may open his routes to anyone in the same breath. So while such a
+door waits, what is behind it waits with it (behind_doors.py).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel
-
+from gateway.config.behind_doors import differences, held_back, look_up, put
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.ledger.url import place_of
 
-T = TypeVar("T", bound=BaseModel)
 _Same = Callable[[Any], object]
 
 
@@ -50,25 +50,16 @@ NEEDS_RESTART: Final[Mapping[str, _Same | None]] = {
 def with_what_stays(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
     """The new settings with the old values of what can't change now, and the paths of these."""
     waiting = tuple(path for path in NEEDS_RESTART if _told(old, path) != _told(new, path))
+    merged = new
     for path in waiting:
-        new = _put(new, path.split("."), _look_up(old, path))
-    return new, waiting
+        merged = put(merged, path, look_up(old, path))
+    merged = held_back(old, merged, frozenset(waiting))
+    held = tuple(path for path in differences(merged, new) if path not in waiting)
+    return merged, (*waiting, *held)
 
 
 def _told(settings: Settings, path: str) -> object:
     if path == "ledger.url":  # behind a reference; who logs in, and how, may change
         return place_of(url_of(settings))
-    value, same = _look_up(settings, path), NEEDS_RESTART[path]
+    value, same = look_up(settings, path), NEEDS_RESTART[path]
     return value if same is None else same(value)
-
-
-def _look_up(settings: Settings, path: str) -> Any:
-    value: Any = settings
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _put(section: T, path: list[str], value: Any) -> T:
-    name, *deeper = path
-    return section.model_copy(update={name: _put(getattr(section, name), deeper, value) if deeper else value})

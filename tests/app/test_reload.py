@@ -277,6 +277,8 @@ async def test_a_fault_anywhere_leaves_everything_as_it_was(
 async def test_what_is_bound_waits_for_a_restart_and_holds_nothing_back(
     site: Site, path: str, sections: dict[str, Any], events: list[Any]
 ) -> None:
+    if "network" in sections:  # it waits with the door; what is in force does not
+        site.write(network=sections["network"])
     reloader = site.reloader()
     if "client_ca" in sections.get("tls", {}):
         sections = {"tls": {"client_ca": str(site.made / "one" / "ca.pem")}}
@@ -387,6 +389,36 @@ async def test_the_next_change_is_compared_with_what_is_in_force(site: Site) -> 
         ["192.0.2.0/24"],
         ["198.51.100.0/24"],
     ]
+
+
+async def test_what_lets_in_more_waits_with_the_door_before_it(site: Site, events: list[Any]) -> None:
+    route = {"name": "submit", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit"}
+    site.write(routes=[route])
+    reloader = site.reloader()
+    ca = {"client_ca": str(site.made / "one" / "ca.pem"), "client_certificates": "required"}
+    site.write(tls=ca, routes=[{**route, "access": "anyone"}], keys=[])
+    assert await reloader.reload()
+    (prepared,) = site.in_force
+    assert [route.access for route in prepared.state.settings.routes] == ["key"]
+    assert prepared.state.keys == {}
+    assert reloader.waiting == ("tls.client_ca", "tls.client_certificates", "routes")
+    assert events[-1]["settings"] == list(reloader.waiting)
+
+
+async def test_what_was_put_together_and_does_not_fit_is_not_put_in_force(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    """As if a setting waited that nobody thought of: the check that files have stands behind the list of doors."""
+    monkeypatch.setattr("gateway.config.behind_doors._DOORS", frozenset())
+    network = {"allow": ["10.0.0.0/8"]}
+    site.write(listen={"proxy_protocol": True}, network={**network, "trusted_proxies": ["10.0.0.1"]})
+    reloader = site.reloader()
+    site.write(network=network)
+    assert not await reloader.reload()
+    (fault,) = events[-1]["faults"]
+    assert fault.startswith("needs a restart, for listen.proxy_protocol can't change before")
+    assert "listen.proxy_protocol: is on, but network.trusted_proxies names nobody" in fault
+    assert (site.in_force, reloader.was_successful) == ([], False)
 
 
 # Watching

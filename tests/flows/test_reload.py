@@ -232,6 +232,38 @@ async def test_what_waits_for_a_restart_holds_no_removed_key_in_force_and_is_tol
     assert gateway.metric("gateway_config_waits_for_restart", setting="ledger.timeout") == 1
 
 
+async def test_no_route_is_open_while_the_certificates_that_it_leans_on_wait(
+    gateway: Running, backend: Backend, certificates: Path
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["tls"].update(client_ca=str(certificates / "ca.pem"), client_certificates="required")
+        document["routes"] = [{"name": "other", "methods": ["POST"], "path": PLAIN, "access": "anyone"}]
+
+    gateway.rewrite(change)
+    await reloaded(gateway)
+    (await gateway.ask(request("POST", PLAIN, key=None, body=b"x"))).is_refusal(401, "unauthenticated")
+    assert backend.requests == []
+    waiting = ["tls.client_ca", "tls.client_certificates", "routes"]
+    assert (await gateway.says("settings wait for a restart"))["settings"] == waiting
+    assert json.loads((await gateway.admin("/readyz"))[1])["waits_for_restart"] == waiting
+
+
+async def test_nobody_names_his_own_address_while_the_proxy_protocol_waits(
+    gateway: Running, backend: Backend
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["listen"]["proxy_protocol"] = True
+        document["network"] = {"allow": ["10.9.0.0/16"], "trusted_proxies": ["127.0.0.0/8", "::1"]}
+
+    gateway.rewrite(lambda document: document.update(network={"allow": ["10.9.0.0/16"]}))
+    await reloaded(gateway)
+    gateway.rewrite(change)
+    await reloaded(gateway, 2)
+    spoofed = request("POST", PLAIN, "X-Forwarded-For: 10.9.1.1", key=KEY, body=b"x")
+    (await gateway.ask(spoofed)).is_refusal(403, "address_denied")
+    assert backend.requests == []
+
+
 @pytest.fixture
 def guarded(postgres: Postgres, migrated: str) -> Iterator[str]:
     """A URL without a password, of a role that needs one."""

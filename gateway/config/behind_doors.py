@@ -1,0 +1,141 @@
+"""What a reload leaves as it is while a setting that says who reaches a listener waits for a restart: pure.
+
+Whatever lets somebody in may lean on such a door, and nobody can tell of a change whether it does. So nothing that
+lets in more takes force before the door does, and what takes away does at once: a key that is gone, a secret that was
+exchanged. Certificates and the log lean on no door.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from gateway.config.settings import Admin, JwtIssuer, KeySettings, SecretDigest, Section, Settings
+from gateway.config.settings.access import Authentication, CertificateIdentity, CertificateName
+
+T = TypeVar("T", bound=BaseModel)
+
+_DOORS: Final = frozenset({"listen.address", "listen.port", "listen.proxy_protocol", "tls.client_certificates"})
+_ADMIN_DOORS: Final = frozenset({"admin.address", "admin.port", "admin.tls"})
+_FREE: Final = (
+    "tls.certificate", "tls.private_key", "tls.certificates", "tls.client_ca", "ledger.url", "admin", "log",
+)  # fmt: skip
+_SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
+
+
+def held_back(old: Settings, new: Settings, waiting: frozenset[str]) -> Settings:
+    """The new settings, with old ones for what is behind a door that waits."""
+    if waiting & _ADMIN_DOORS:
+        new = put(new, "admin.token", _token(old.admin, new.admin))
+    if not waiting & _DOORS:
+        return new
+    held = old
+    for path in _FREE:
+        held = put(held, path, look_up(new, path))
+    if "listen.proxy_protocol" not in waiting and _is_narrower(old, new):
+        held = put(held, "network.allow", new.network.allow)
+    held = put(held, "keys", _keys(old.keys, new.keys))
+    return put(held, "authentication", _authentication(old.authentication, new.authentication))
+
+
+def differences(one: Settings, other: Settings) -> Iterator[str]:
+    """The settings that differ, as `section.setting`; lists and mappings by their name alone."""
+    for name in Settings.model_fields:
+        section, opposite = getattr(one, name), getattr(other, name)
+        if not isinstance(section, Section):
+            if section != opposite:
+                yield name
+            continue
+        for inner, field in type(section).model_fields.items():
+            if getattr(section, inner) != getattr(opposite, inner):
+                yield f"{name}.{field.alias or inner}"
+
+
+def look_up(settings: Settings, path: str) -> Any:
+    """The value of a setting by its path."""
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def put(section: T, path: str, value: Any) -> T:
+    """The same settings with another value of one."""
+    name, _, deeper = path.partition(".")
+    return section.model_copy(update={name: put(getattr(section, name), deeper, value) if deeper else value})
+
+
+# What takes away
+
+
+def _token(old: Admin, new: Admin) -> SecretDigest | None:
+    """Another token takes the old one's place; to have one or none is for the listener that waits."""
+    return new.token if old.token is not None and new.token is not None else old.token
+
+
+def _is_narrower(old: Settings, new: Settings) -> bool:
+    """Whether networks were taken off network.allow and none was added, and addresses mean what they meant."""
+    if old.network.trusted_proxies != new.network.trusted_proxies:
+        return False
+    return all(
+        any(inner.version == outer.version and inner.subnet_of(outer) for outer in old.network.allow)
+        for inner in new.network.allow
+    )
+
+
+def _keys(old: Sequence[KeySettings], new: Sequence[KeySettings]) -> list[KeySettings]:
+    there = {key.id: key for key in new}
+    return [key for was in old if was.id in there and (key := _key(was, there[was.id])) is not None]
+
+
+def _key(old: KeySettings, new: KeySettings) -> KeySettings | None:
+    """None for a key whose new secret is for another bearer: the old one is not believed, the new one waits."""
+    changed = {name: getattr(new, name) for name in ("secret", "scopes", "expires", "disabled")}
+    is_alike = old.model_copy(update=changed) == new
+    if not is_alike and old.secret.digest != new.secret.digest:
+        return None
+    ends = [moment for moment in (old.expires, new.expires) if moment is not None]
+    taken = {"scopes": _both(old.scopes, new.scopes), "disabled": old.disabled or new.disabled}
+    return old.model_copy(update={"secret": new.secret, "expires": min(ends, default=None), **taken})
+
+
+def _authentication(old: Authentication, new: Authentication) -> Authentication:
+    there = {issuer.issuer: issuer for issuer in new.jwt}
+    enabled = old.api_keys.enabled and new.api_keys.enabled
+    changes = {
+        "api_keys": old.api_keys.model_copy(update={"enabled": enabled}),
+        "jwt": [
+            issuer
+            for was in old.jwt
+            if was.issuer in there and (issuer := _issuer(was, there[was.issuer])) is not None
+        ],
+        "certificates": _certificates(old.certificates, new.certificates),
+    }
+    return old.model_copy(update=changes)
+
+
+def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
+    """As for keys: None where both its keys and what is asked of its tokens differ."""
+    exchanged = old.model_copy(update={name: getattr(new, name) for name in _SOURCE})
+    if exchanged == new:
+        return new
+    return old if exchanged == old else None
+
+
+def _certificates(old: CertificateIdentity, new: CertificateIdentity) -> CertificateIdentity:
+    if not old.names or not new.names:  # without names every one is let in: that takes nothing away
+        return old
+    names = _names(old.names, new.names)
+    return old.model_copy(update={"names": names} if names else {"identity": None})
+
+
+def _names(old: Mapping[str, CertificateName], new: Mapping[str, CertificateName]) -> dict[str, CertificateName]:
+    return {
+        name: was.model_copy(update={"scopes": _both(was.scopes, new[name].scopes)})
+        for name, was in old.items()
+        if name in new
+    }
+
+
+def _both(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    return [scope for scope in old if scope in new]
