@@ -54,6 +54,7 @@ class Reason(StrEnum):
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     SPOOL_FULL = "spool_full"
     NO_ROOM = "no_room"
+    LOOKUP_UNAVAILABLE = "lookup_unavailable"
     OUT_OF_FILES = "out_of_files"
     INTERNAL = "internal"
 
@@ -109,6 +110,7 @@ VERDICTS: Mapping[Reason, Verdict] = {
     Reason.LEDGER_UNAVAILABLE: Verdict(503, "Ledger unavailable", _GATEWAY),
     Reason.SPOOL_FULL: Verdict(503, "No room to count pages", _GATEWAY),
     Reason.NO_ROOM: Verdict(503, "No room for this body", _GATEWAY),
+    Reason.LOOKUP_UNAVAILABLE: Verdict(503, "Host can't be looked up now", _GATEWAY),
     Reason.OUT_OF_FILES: Verdict(503, "No file descriptors left", _GATEWAY),
     Reason.UPSTREAM_TIMEOUT: Verdict(504, "Upstream timed out", _UPSTREAM),
     Reason.VERSION_NOT_SUPPORTED: Verdict(505, "HTTP version not supported", _CLIENT),

@@ -1,8 +1,11 @@
 """Webhooks through the whole gateway: out to a real receiver over TLS, and in with a signature."""
 
+import asyncio
 import hmac
 import json
+import socket
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,9 @@ from gateway.webhooks import verify
 from tests.support.backend import Backend
 from tests.support.client import Response
 from tests.support.forms import form, pdf
-from tests.support.gateway import ENVIRON, Running, Start, request, submit
+from tests.support.gateway import ADMIN_KEY, ENVIRON, Running, Start, request, submit
 from tests.support.jobs import Jobs, complete
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE, eventually
 from tests.webhooks.receivers import Receiver, receiving, server_context
 
 SECRET = "flow-secret-0123456789"
@@ -112,6 +115,36 @@ async def test_no_job_starts_whose_webhook_may_not_be_sent(
     assert problem["detail"].startswith("webhook_url")
     assert named not in problem["detail"]
     assert (jobs.started, backend.requests) == (0, [])
+
+
+async def test_slow_names_of_one_owner_keep_no_other_from_submitting(
+    start: Start, jobs: Jobs, receiver: Receiver, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, real = threading.Event(), socket.getaddrinfo
+
+    def slow(host: Any, *args: Any, **more: Any) -> Any:
+        if str(host).endswith(".slow.example"):
+            go.wait(DEADLINE)
+            raise socket.gaierror(socket.EAI_NONAME, "there is none")
+        return real(host, *args, **more)
+
+    allow = ["localhost", "*.slow.example"]
+    gateway = await start(jobs={}, webhooks=out(certificates, allow=allow), environ=ENVIRONMENT)
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    names = [f"https://a{number}.slow.example/hook" for number in range(16)]
+    waiting = [loop.create_task(gateway.ask(submit(form(webhook_url=name)), b"POST")) for name in names]
+    try:
+        await gateway.facts.until(lambda: gateway.counted(reason="lookup_unavailable") >= 12)
+        assert (await gateway.ask(submit(form(webhook_url=url(receiver)), key=ADMIN_KEY), b"POST")).status == 200
+        own = await gateway.ask(submit(form(webhook_url=url(receiver))), b"POST")
+        own.is_refusal(503, "lookup_unavailable")
+        assert own.value(b"retry-after") == b"5"
+    finally:
+        go.set()
+    answers = await asyncio.gather(*waiting)
+    assert sorted(answer.status for answer in answers)[4:] == [503] * 12
+    assert jobs.started == 1
 
 
 async def test_owners_without_a_secret_have_no_webhooks(

@@ -4,18 +4,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from gateway.errors import refuse
-from gateway.model.reasons import Reason
-from gateway.webhooks.egress.resolver import NotFound
+from gateway.errors import Refused, refuse
+from gateway.model.reasons import Denial, Reason
+from gateway.webhooks.egress.resolver import NoAnswer, NotFound, Undecided
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.egress.url import Target, read_url
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
+# The same with the owner first, on whose account the look-up goes.
+ResolveFor = Callable[[str, str, int], Awaitable[Sequence[Address]]]
 # One sentence for a host that is not allowed, one that leads to a forbidden address, and one that is neither allowed
 # by its name nor found: whoever asks learns nothing of names and addresses inside the network.
 _NOT_ALLOWED: Final = "webhook_url: its host is not among those that webhooks may go to (webhooks.out.allow)"
 _NOT_FOUND: Final = "webhook_url: the address of its host can't be found just now"
+_NOT_KNOWN: Final = "webhook_url: its host could not be looked up just now; that says nothing of it"
+_RETRY_AFTER: Final = 5
 
 
 class Destination(NamedTuple):
@@ -36,15 +40,21 @@ async def check(url: str | None, rules: Rules, resolve: Resolve) -> Destination 
     It may be awaited in a Drive, if `resolve` may.
 
     Raises:
-        Refused: field_refused, with a sentence that repeats nothing of the URL.
+        Refused: field_refused, with a sentence that repeats nothing of the URL; lookup_unavailable, when nobody could
+            say whether it may go there.
     """
     if url is None:
         return None
     try:
         return await find(url, rules, resolve)
-    except NotFound:
-        detail = _NOT_FOUND if rules.names_host(read_url(url)) else _NOT_ALLOWED
-        raise refuse(Reason.FIELD_REFUSED, detail) from None
+    except Undecided:
+        raise _not_known() from None
+    except NotFound as error:
+        if not rules.names_host(read_url(url)):
+            raise refuse(Reason.FIELD_REFUSED, _NOT_ALLOWED) from None
+        if isinstance(error, NoAnswer):
+            raise _not_known() from None
+        raise refuse(Reason.FIELD_REFUSED, _NOT_FOUND) from None
 
 
 async def find(url: str, rules: Rules, resolve: Resolve) -> Destination:
@@ -52,7 +62,8 @@ async def find(url: str, rules: Rules, resolve: Resolve) -> Destination:
 
     Raises:
         Refused: it may not go there.
-        NotFound: its addresses are not known now.
+        NotFound: it has no addresses, or nobody can tell them just now.
+        Undecided: its addresses are not known yet.
     """
     try:
         target = read_url(url)
@@ -65,3 +76,7 @@ async def find(url: str, rules: Rules, resolve: Resolve) -> Destination:
     if not rules.allows(target, addresses):
         raise refuse(Reason.FIELD_REFUSED, _NOT_ALLOWED)
     return Destination(target, addresses)
+
+
+def _not_known() -> Refused:
+    return Refused(Denial(Reason.LOOKUP_UNAVAILABLE, _NOT_KNOWN, retry_after=_RETRY_AFTER))

@@ -31,8 +31,8 @@ from gateway.ledger.deliveries import (
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
 from gateway.model.times import Times
-from gateway.webhooks.egress.destination import Resolve, find
-from gateway.webhooks.egress.resolver import NotFound, Saturated
+from gateway.webhooks.egress.destination import ResolveFor, find
+from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.outbound.backoff import next_at, pause_after, read_retry_after
 from gateway.webhooks.outbound.circuit_breaker import Breaker
@@ -76,7 +76,7 @@ class Dispatcher:
     Args:
         ledger: where they are.
         settings: webhooks.out as it is now.
-        resolve: tells the addresses of hosts.
+        resolve: tells the addresses of hosts, for an owner.
         me: names this replica in the ledger: 32 characters at most, another one for each process.
         iteration: of the loop, in whose turns answers are read.
         chance: the clocks, and `dice`: a number from 0 to 1, for the jitter.
@@ -86,7 +86,7 @@ class Dispatcher:
         self,
         ledger: Ledger,
         settings: Callable[[], OutboundSettings],
-        resolve: Resolve,
+        resolve: ResolveFor,
         me: str,
         iteration: Iteration,
         chance: Chance,
@@ -218,12 +218,12 @@ class Dispatcher:
         if secrets is None:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NO_SECRET)
         try:
-            destination = await find(due.url, means.rules, self._resolve)
+            destination = await find(due.url, means.rules, partial(self._resolve, due.owner))
         except Refused:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
         except Saturated:  # it says nothing of the destination
             return DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
-        except NotFound:
+        except (NotFound, Undecided):
             return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
         body = body_of(due.request_id, due.check_url, due.status)
         headers = sign(secrets, due.lease.id, now, body)

@@ -1,12 +1,13 @@
 """Where the end of a job is to be told, decided when it is submitted."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gateway.errors import refuse
 from gateway.ledger.deliveries import Planned
 from gateway.model.reasons import Reason
-from gateway.webhooks.egress.destination import Destination, Resolve, check
+from gateway.webhooks.egress.destination import Destination, ResolveFor, check
 from gateway.webhooks.egress.rules import Rules
 from gateway.webhooks.egress.url import read_url
 from gateway.webhooks.outbound.settings import OutboundSettings
@@ -20,7 +21,7 @@ class Planning:
     def __init__(
         self,
         settings: Callable[[], OutboundSettings],
-        resolve: Resolve,
+        resolve: ResolveFor,
         wall: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
@@ -33,7 +34,7 @@ class Planning:
         """Where a job's end goes: to what its form says, else to the default; None: nowhere. In a Drive.
 
         Raises:
-            Refused: field_refused.
+            Refused: field_refused, lookup_unavailable.
         """
         out = self._settings()
         named = (url or "").strip() or None
@@ -43,7 +44,7 @@ class Planning:
             return None
         if named is None and out.default_url is not None:
             return Destination(read_url(out.default_url), ())  # checked when it is sent: no fault of who submits now
-        return await check(named, Rules.of(out.allow), self._resolve)
+        return await check(named, Rules.of(out.allow), partial(self._resolve, owner))
 
     def planned(self, where: Destination, job: tuple[str, str], owner: str, check_url: str | None) -> Planned:
         """The webhook of a job, which is upstream and id."""

@@ -5,7 +5,7 @@ import pytest
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
 from gateway.webhooks.egress.destination import check, find
-from gateway.webhooks.egress.resolver import NotFound
+from gateway.webhooks.egress.resolver import Late, NoAnswer, NotFound, Saturated
 from gateway.webhooks.egress.rules import Address, Rules
 from tests.support.pure import ip
 
@@ -86,3 +86,30 @@ async def test_a_host_that_can_not_be_allowed_is_not_looked_up() -> None:
 async def test_who_can_try_later_is_told_to() -> None:
     with pytest.raises(NotFound):
         await find("https://unknown.example/", RULES, Resolve())
+
+
+@pytest.mark.parametrize("host", ["named.example", "a.wild.example", "unknown.example"])
+@pytest.mark.parametrize("error", [Saturated, Late])
+async def test_a_host_that_is_not_known_yet_is_no_fault_of_who_names_it(host: str, error: type[Exception]) -> None:
+    async def resolve(_: str, __: int) -> list[Address]:
+        raise error("canary")
+
+    with pytest.raises(Refused) as caught:
+        await check(f"https://{host}/?canary", RULES, resolve)
+    denial = caught.value.denial
+    assert (denial.reason, denial.retry_after) == (Reason.LOOKUP_UNAVAILABLE, 5)
+    assert "canary" not in denial.detail
+    with pytest.raises(error):
+        await find(f"https://{host}/", RULES, resolve)
+
+
+async def test_name_servers_that_are_away_are_told_of_to_who_names_what_is_allowed_by_name() -> None:
+    async def resolve(_: str, __: int) -> list[Address]:
+        raise NoAnswer("away")
+
+    reasons = []
+    for host in ("named.example", "a.wild.example", "unknown.example"):
+        with pytest.raises(Refused) as caught:
+            await check(f"https://{host}/", RULES, resolve)
+        reasons.append(caught.value.denial.reason)
+    assert reasons == [Reason.LOOKUP_UNAVAILABLE, Reason.LOOKUP_UNAVAILABLE, Reason.FIELD_REFUSED]

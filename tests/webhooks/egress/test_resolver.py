@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from gateway.aio.drive import Drive
-from gateway.webhooks.egress.resolver import NotFound, Resolver
+from gateway.webhooks.egress.resolver import Late, NoAnswer, NotFound, Resolver, Saturated
 from tests.support.pure import ip
 from tests.support.waiting import eventually
 
@@ -28,11 +28,11 @@ class Slow:
 
 async def test_all_addresses_are_told_once() -> None:
     resolve = Resolver(lambda _, __: ["10.0.0.1", "fd00::1", "10.0.0.1"])
-    assert await resolve("a.example", 443) == (ip("10.0.0.1"), ip("fd00::1"))
+    assert await resolve("key:ci", "a.example", 443) == (ip("10.0.0.1"), ip("fd00::1"))
 
 
 async def test_the_system_knows_this_machine() -> None:
-    assert ip("127.0.0.1") in await Resolver()("localhost", 443)
+    assert ip("127.0.0.1") in await Resolver()("key:ci", "localhost", 443)
 
 
 def fails(error: Exception) -> list[str]:
@@ -44,7 +44,7 @@ def fails(error: Exception) -> list[str]:
     [
         lambda: fails(socket.gaierror(socket.EAI_NONAME, "canary")),
         lambda: fails(UnicodeError("canary")),
-        lambda: fails(OSError()),
+        lambda: fails(OSError(socket.EAI_AGAIN, "of another kind")),
         list,
         lambda: ["no address"],
         lambda: [f"10.0.0.{number}" for number in range(33)],
@@ -53,32 +53,64 @@ def fails(error: Exception) -> list[str]:
 async def test_a_host_without_usable_addresses_is_not_found(answer: object) -> None:
     assert callable(answer)
     with pytest.raises(NotFound, match="no address that is known here"):
-        await Resolver(lambda _, __: answer())("a.example", 443)
+        await Resolver(lambda _, __: answer())("key:ci", "a.example", 443)
 
 
 async def test_a_name_that_nobody_could_ask_for_is_not_found() -> None:
     with pytest.raises(NotFound):
-        await Resolver()("a" * 64 + ".invalid", 443)
+        await Resolver()("key:ci", "a" * 64 + ".invalid", 443)
+
+
+async def test_name_servers_that_are_away_do_not_say_that_there_is_none() -> None:
+    with pytest.raises(NoAnswer, match="just now"):
+        await Resolver(lambda _, __: fails(socket.gaierror(socket.EAI_AGAIN, "canary")))("key:ci", "a.example", 443)
+
+
+async def test_who_names_slow_hosts_leaves_the_look_ups_of_others_alone() -> None:
+    slow = Slow()
+    resolve = Resolver(lambda host, port: ["10.0.0.2"] if host == "quick" else slow(host, port), deadline=1.0)
+    loop = asyncio.get_running_loop()
+    named = [loop.create_task(resolve("key:evil", f"a{number}", 443)) for number in range(16)]
+    kinds = [type(error) for error in await asyncio.gather(*named, return_exceptions=True)]
+    assert (kinds.count(Late), kinds.count(Saturated)) == (4, 12)
+    with pytest.raises(Saturated):
+        await resolve("key:evil", "quick", 443)
+    assert await resolve("key:good", "quick", 443) == (ip("10.0.0.2"),)
+    slow.go.set()
+    await eventually(lambda: repr(resolve) == "<Resolver running=0 owners=0>")
+    assert await resolve("key:evil", "quick", 443) == (ip("10.0.0.2"),)
+
+
+async def test_owners_together_have_a_bound() -> None:
+    slow = Slow()
+    resolve = Resolver(slow, most=2)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve(owner, owner, 443)) for owner in ("a", "b")]
+    await eventually(lambda: len(slow.asked) == 2)
+    with pytest.raises(Saturated):
+        await resolve("c", "c", 443)
+    slow.go.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_a_slow_one_is_given_up_and_ends_in_peace() -> None:
     slow = Slow()
     resolve = Resolver(slow, deadline=0.05)
-    with pytest.raises(NotFound, match="too long"):
-        await resolve("a.example", 443)
+    with pytest.raises(Late, match="too long"):
+        await resolve("key:ci", "a.example", 443)
     slow.go.set()
-    await eventually(lambda: repr(resolve) == "<Resolver running=0>")
-    assert await resolve("a.example", 443) == (ip("10.0.0.1"),)
+    await eventually(lambda: repr(resolve) == "<Resolver running=0 owners=0>")
+    assert await resolve("key:ci", "a.example", 443) == (ip("10.0.0.1"),)
 
 
 async def test_who_asks_for_one_host_shares_its_look_up_and_there_are_so_many_at_once() -> None:
     slow = Slow()
-    resolve = Resolver(slow, most=2)
+    resolve = Resolver(slow, most=8)
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(resolve(host, 443)) for host in ("a", "b", "a", "b")]
+    tasks = [loop.create_task(resolve("key:ci", host, 443)) for host in ("a", "b", "a", "b")]
     await eventually(lambda: len(slow.asked) == 2)
-    with pytest.raises(NotFound, match="too many"):
-        await resolve("c", 443)
+    with pytest.raises(Saturated, match="too many"):
+        await resolve("key:ci", "c", 443)
     slow.go.set()
     assert await asyncio.gather(*tasks) == [(ip("10.0.0.1"),)] * 4
     assert sorted(slow.asked) == ["a", "b"]
@@ -89,7 +121,7 @@ async def test_it_can_be_awaited_in_a_drive() -> None:
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
     async def ask() -> None:
-        found.append(await Resolver(lambda _, __: ["10.0.0.1"])("a.example", 443))
+        found.append(await Resolver(lambda _, __: ["10.0.0.1"])("key:ci", "a.example", 443))
 
     Drive(ask(), ended.set_result).step()
     assert await ended is None
@@ -100,7 +132,7 @@ async def test_who_leaves_takes_nothing_from_the_others() -> None:
     slow = Slow()
     resolve = Resolver(slow)
     loop = asyncio.get_running_loop()
-    one, other = loop.create_task(resolve("a", 443)), loop.create_task(resolve("a", 443))
+    one, other = loop.create_task(resolve("key:ci", "a", 443)), loop.create_task(resolve("key:ci", "a", 443))
     await eventually(lambda: bool(slow.asked))
     one.cancel()
     slow.go.set()
@@ -112,8 +144,8 @@ def test_a_loop_that_has_ended_is_told_nothing() -> None:
     resolve = Resolver(slow, deadline=0.01)
 
     async def ask() -> None:
-        with pytest.raises(NotFound):
-            await resolve("a", 443)
+        with pytest.raises(Late):
+            await resolve("key:ci", "a", 443)
 
     asyncio.run(ask())
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "webhook-lookup"]

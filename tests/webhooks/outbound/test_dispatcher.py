@@ -21,8 +21,8 @@ from gateway.ledger.listings import counts, shown
 from gateway.ledger.schema import DeliveryState
 from gateway.model.times import Times
 from gateway.webhooks import verify
-from gateway.webhooks.egress.destination import Resolve
-from gateway.webhooks.egress.resolver import NotFound, Saturated
+from gateway.webhooks.egress.destination import ResolveFor
+from gateway.webhooks.egress.resolver import Late, NotFound, Saturated
 from gateway.webhooks.egress.rules import Address
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.metrics import WebhookMetrics
@@ -65,15 +65,15 @@ class Set:
             Chance(Times(lambda: self.now, lambda: self.now), lambda: 0.5),
         )  # fmt: skip
         self.metrics = self.relay.metrics
-        self.instead: Resolve | None = None
+        self.instead: ResolveFor | None = None
 
     @property
     def sending(self) -> int:
         return int(repr(self.relay).removeprefix("<Dispatcher sending=").removesuffix(">"))
 
-    async def resolve(self, host: str, port: int) -> list[Address]:
+    async def resolve(self, owner: str, host: str, port: int) -> list[Address]:
         if self.instead is not None:
-            return [*await self.instead(host, port)]
+            return [*await self.instead(owner, host, port)]
         if host not in self.addresses:
             raise NotFound("there is none")
         return [ip(text) for text in self.addresses[host]]
@@ -337,7 +337,8 @@ async def test_receivers_that_are_silent_on_many_ports_cost_their_owners_share(
 
 
 async def test_look_ups_that_have_no_place_say_nothing_of_a_destination(parts: Set, receiver: Receiver) -> None:
-    async def saturated(_: str, __: int) -> list[Address]:
+    async def saturated(owner: str, _: str, __: int) -> list[Address]:
+        assert owner == "key:ci"  # whose share it goes by
         raise Saturated("too many")
 
     parts.instead = saturated
@@ -348,6 +349,21 @@ async def test_look_ups_that_have_no_place_say_nothing_of_a_destination(parts: S
     assert (await parts.row())["last_error"] == "internal"
     parts.instead = None
     await parts.make_due(receiver.port, "one more")
+    await parts.settle()
+    assert len(receiver.got) == 1
+
+
+async def test_a_look_up_that_is_late_is_tried_again(parts: Set, receiver: Receiver) -> None:
+    async def late(_: str, __: str, ___: int) -> list[Address]:
+        raise Late("too long")
+
+    parts.instead = late
+    await parts.make_due(receiver.port)
+    await parts.settle()
+    assert (await parts.row())["last_error"] == "not_found"
+    assert parts.results() == {"retried": 1}
+    parts.instead = None
+    parts.now += 10
     await parts.settle()
     assert len(receiver.got) == 1
 
