@@ -4,7 +4,8 @@ aiohttp bounds neither how long an answer may wait to be read, nor says anything
 client's bytes in it, when what comes is no HTTP. Only public names are overridden here.
 What comes is parsed in slices, until the turn is over (turn.py).
 
-A connection serves another request only when this one was let in and nothing can follow from it: see KEEPS.
+A connection serves another request only when this one was let in and nothing can follow from it: see KEEPS. Until one
+was let in it has no claim to its place, but for the moment in which a whole head is answered.
 """
 
 import asyncio
@@ -45,7 +46,9 @@ class AdminConnection(RequestHandler):
     __slots__ = (
         "_backlog",
         "_deadline",
+        "_is_answering",
         "_is_deaf",
+        "_is_known",
         "_iteration",
         "_on_end",
         "_turn",
@@ -81,7 +84,9 @@ class AdminConnection(RequestHandler):
         self._iteration = iteration
         self._turn = Turn(iteration)
         self._turn_is_over = False
+        self._is_answering = False
         self._is_deaf = False
+        self._is_known = False  # a request of it was let in
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,16 +124,32 @@ class AdminConnection(RequestHandler):
 
     def begin_exchange(self) -> None:
         """A head is whole: from now on it is the exchange that must end in time."""
+        self._is_answering = True
         self._expect(_EXCHANGE)
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it may be ended for the sake of another: it was never let in, and nothing of it is answered now."""
+        return self.transport is not None and not (self._is_known or self._is_answering)
+
+    def give_way(self) -> None:
+        """Ends it, for the sake of another."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._on_end(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Called by aiohttp with every answer, whoever made it."""
-        if not request.get(KEEPS):
+        if request.get(KEEPS):
+            self._is_known = True
+        else:
             resp.force_close()
             self._stop_listening(request)
-        return await super().finish_response(request, resp, start_time)
+        finished = await super().finish_response(request, resp, start_time)
+        self._is_answering = False
+        return finished
 
     def log_access(self, *_: Any) -> None:
         """Called by aiohttp when an answer has been taken."""

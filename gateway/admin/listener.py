@@ -14,8 +14,9 @@ from gateway.aio.iteration import Iteration
 from gateway.listener.accept import Acceptor, Door
 from gateway.model.caller import Peer
 
-# Probes, scrapers and administrators are few. An address has a share, so that one alone keeps no probe out.
-DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0)
+# Probes, scrapers and administrators are few. An address has a share, so that one alone keeps no other out; and who
+# has shown nothing gives way, so that many keep no probe out, from whatever address it comes.
+DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0, makes_room=True)
 _END: Final = 2.0
 
 
@@ -32,7 +33,9 @@ async def listening_on(
     context = None if tls is None else lambda: tls
 
     def connection_of(peer: Peer) -> AdminConnection:
-        return AdminConnection(server, loop, peer, acceptor.ended, iteration)
+        connection = AdminConnection(server, loop, peer, acceptor.ended, iteration)
+        acceptor.made(connection)
+        return connection
 
     acceptor = Acceptor(sock, lambda: DOOR, context, connection_of, iteration)
     acceptor.start()

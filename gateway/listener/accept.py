@@ -1,7 +1,8 @@
 """The accept loop of both listeners: caps before anything is spent on a connection, the PROXY header, then TLS.
 
 asyncio's own server offers none of the three, so connections are accepted here and handed to the loop one by one.
-A handshake under way has a place as a connection has: who only begins handshakes keeps nobody else out.
+A handshake under way has a place as a connection has: who only begins handshakes keeps nobody else out. Where a door
+says so, who has shown nothing gives his place to whoever comes when there is none left (newcomers.py).
 """
 
 import asyncio
@@ -10,15 +11,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from ssl import SSLContext
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import EXHAUSTED
-from gateway.listener.opening import Accepted, Means, Opening, SilentError
+from gateway.listener.newcomers import Newcomer, who_gives_way
+from gateway.listener.opening import Accepted, GaveWayError, Means, Opening, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
 from gateway.model.caller import Peer
 from gateway.model.networks import Networks, household, parse_address
@@ -27,7 +30,9 @@ _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
 # All from the start on, at 0: what begins at 1 has no increase that anyone could see.
-_WHYS: Final = ("silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "out_of_files", "shutdown")
+_WHYS: Final = (
+    "silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "gave_way", "out_of_files", "shutdown",
+)  # fmt: skip
 _NOBODY: Final = Networks()
 log = structlog.get_logger()
 
@@ -37,7 +42,8 @@ class Door:
     """Whom one listener lets in: connections in all and of one address, handshakes included; seconds for a handshake.
 
     `exempt` are addresses that many stand behind: they have no share of their own. With `reads_proxy_header` they
-    say by a PROXY header who connected to them.
+    say by a PROXY header who connected to them. With `makes_room` whoever comes when there is no place has that of
+    one who has shown nothing.
     """
 
     most: int
@@ -45,6 +51,11 @@ class Door:
     handshake: float
     exempt: Networks = _NOBODY
     reads_proxy_header: bool = False
+    makes_room: bool = False
+
+
+class NewConnection(Accepted, Newcomer, Protocol):
+    """A connection that may give way, above TLS."""
 
 
 MakeConnection = Callable[[Peer], Accepted]
@@ -68,7 +79,8 @@ class Acceptor:
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._means = Means(iteration, TlsBuffers(), tls, make, self._move)
-        self._openings: set[Opening] = set()
+        self._openings: dict[Opening, None] = {}  # in the order in which they came
+        self._newcomers: dict[Accepted, NewConnection] = {}
         self._by_address: Counter[bytes] = Counter()
         self.iteration = iteration
         self.connections = 0
@@ -100,10 +112,15 @@ class Acceptor:
         """Whether handshakes are under way."""
         return bool(self._openings)
 
+    def made(self, connection: NewConnection) -> None:
+        """Told of a connection that may give way; one that this is not told of never does."""
+        self._newcomers[connection] = connection
+
     def ended(self, connection: Accepted) -> None:
         """Told once or more for each connection that ended: its place is free again."""
         if not connection.has_ended:
             connection.has_ended = True
+            self._newcomers.pop(connection, None)
             self._leave(connection.peer)
 
     def _accept_ready(self) -> bool:
@@ -133,7 +150,7 @@ class Acceptor:
 
     def _admit(self, accepted: socket.socket, peer: Peer) -> None:
         full = self._full(peer)
-        if full:
+        if full is not None and not self._has_made_room(full, peer):
             self.refused[full] += 1
             accepted.close()
             return
@@ -141,7 +158,7 @@ class Acceptor:
         accepted.setblocking(False)
         door = self._door()
         opening = Opening(accepted, peer, self._means, partial(self._over, accepted))
-        self._openings.add(opening)
+        self._openings[opening] = None
         reads_proxy_header = door.reads_proxy_header and peer.ip in door.exempt
         opening.begin(self._loop.time() + door.handshake, reads_proxy_header=reads_proxy_header)
 
@@ -152,6 +169,17 @@ class Acceptor:
         if self._by_address[household(peer.ip)] >= door.most_of_address and peer.ip not in door.exempt:
             return "too_many_of_address"
         return None
+
+    def _has_made_room(self, full: str, peer: Peer) -> bool:
+        if not self._door().makes_room:
+            return False
+        home = household(peer.ip) if full == "too_many_of_address" else None
+        newcomer = who_gives_way(chain(self._newcomers.values(), self._openings), self._by_address, home)
+        if newcomer is None:
+            return False
+        self.refused["gave_way"] += 1
+        newcomer.give_way()
+        return True
 
     def _enter(self, peer: Peer) -> None:
         self.connections += 1
@@ -166,14 +194,15 @@ class Acceptor:
 
     def _over(self, accepted: socket.socket, opening: Opening, error: BaseException | None) -> None:
         """Told by each opening when it is over: TLS stands, or the connection is turned away."""
-        self._openings.discard(opening)
+        self._openings.pop(opening, None)
         if error is None:
             return
         why = _why(error)
         if why is None:
             self._loop.call_exception_handler({"message": "A connection could not be opened", "exception": error})
             why = "handshake"
-        self.refused[why] += 1
+        if not isinstance(error, GaveWayError):  # that is counted where it is decided
+            self.refused[why] += 1
         if opening.made is None:
             self._leave(opening.peer)
         else:
@@ -197,6 +226,8 @@ def _why(error: BaseException) -> str | None:
         return "silent"
     if isinstance(error, ProxyHeaderError):
         return "proxy_header"
+    if isinstance(error, GaveWayError):
+        return "gave_way"
     if isinstance(error, asyncio.CancelledError):
         return "shutdown"
     # UnicodeError: a client certificate with a name that is no text, which ssl decodes.

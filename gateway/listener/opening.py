@@ -79,6 +79,10 @@ class SilentError(Exception):
     """A connection ended, or had its time, without a byte."""
 
 
+class GaveWayError(Exception):
+    """A connection was ended to make room for another."""
+
+
 class Opening:
     """Belongs to one loop. `over` is told once, with the error, or None when TLS stands; `made` is what was made."""
 
@@ -122,6 +126,16 @@ class Opening:
         """Ends it, for the listener ends."""
         if self._drive is not None:
             self._drive.interrupt(asyncio.CancelledError())
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it may be ended for the sake of another: as long as TLS does not stand."""
+        return self._drive is not None
+
+    def give_way(self) -> None:
+        """Ends it, for the sake of another."""
+        if self._drive is not None:
+            self._drive.interrupt(GaveWayError())
 
     async def _open(self, *, reads_proxy_header: bool) -> None:
         means, loop = self._means, asyncio.get_running_loop()

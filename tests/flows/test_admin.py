@@ -360,7 +360,11 @@ async def test_an_operation_that_hangs_or_fails_is_a_problem(
 
 
 def with_door(monkeypatch: pytest.MonkeyPatch, most: int, most_of_address: int) -> None:
-    monkeypatch.setattr("gateway.admin.listener.DOOR", Door(most, most_of_address, handshake=30.0))
+    monkeypatch.setattr("gateway.admin.listener.DOOR", Door(most, most_of_address, handshake=30.0, makes_room=True))
+
+
+def pair_of(certificates: Path) -> dict[str, str]:
+    return {"certificate": f"{certificates}/server.pem", "private_key": f"{certificates}/server.key"}
 
 
 def turned_away(gateway: Running, why: str) -> float:
@@ -387,17 +391,60 @@ async def test_an_address_has_a_share_and_leaves_the_probes_theirs(
 ) -> None:
     """With TLS these are handshakes of which no byte ever comes: they have places, too."""
     with_door(monkeypatch, 8, 4)
-    pair = {"certificate": f"{certificates}/server.pem", "private_key": f"{certificates}/server.key"}
-    gateway = await start(admin={"tls": pair} if tls else {})
+    gateway = await start(admin={"tls": pair_of(certificates)} if tls else {})
     async with AsyncExitStack() as stack:
         strangers = [await stack.enter_async_context(connected(gateway, "127.0.0.2")) for _ in range(6)]
-        await asyncio.gather(*(stranger.is_closed() for stranger in strangers[4:]))
-        assert turned_away(gateway, "too_many_of_address") == 2
+        await asyncio.gather(*(stranger.is_closed() for stranger in strangers[:2]))
+        assert turned_away(gateway, "gave_way") == 2
         assert gateway.gateway.listeners.admin.connections == 4
         probe = await Client.connect(gateway.admin_port, gateway.tls if tls else None)
         assert (await probe.ask(get("/livez"))).status == 200
         await probe.is_closed()
         await probe.close()
+
+
+HALF = b"GET /livez HTTP/1.1\r\nHost: x\r\nA: "
+WITHOUT_BODY = b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.9"])
+@pytest.mark.parametrize(("tls", "first"), [(False, b""), (False, HALF), (False, WITHOUT_BODY), (True, b"")])
+async def test_who_has_shown_nothing_gives_way_to_a_probe(
+    tls: bool, first: bytes, source: str, start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five addresses take each place again and again; the probe may come from one of them, or from another."""
+    with_door(monkeypatch, 20, 8)
+    gateway = await start(admin={"tls": pair_of(certificates)} if tls else {})
+    async with AsyncExitStack() as stack:
+        for number in range(40):
+            stranger = await stack.enter_async_context(connected(gateway, f"127.0.0.{5 + number % 5}"))
+            stranger.send(first)
+        await eventually(lambda: turned_away(gateway, "gave_way") > 0)
+        for _ in range(3):
+            probe = await Client.connect(gateway.admin_port, gateway.tls if tls else None, source=source, before=b"")
+            assert (await probe.ask(get("/livez"))).status == 200
+            await probe.close()
+        assert gateway.gateway.listeners.admin.connections <= 20
+    await eventually(lambda: gateway.gateway.listeners.admin.connections == 0)
+
+
+async def test_who_was_let_in_gives_way_to_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_door(monkeypatch, 4, 3)
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
+    scrape = get("/metrics", f"Authorization: Bearer {TOKEN}")
+    async with AsyncExitStack() as stack:
+        known = [await stack.enter_async_context(connected(gateway, "127.0.0.2")) for _ in range(3)]
+        for client in known:
+            assert (await client.ask(scrape)).status == 200
+            client.send(HALF)
+        other = await stack.enter_async_context(connected(gateway, "127.0.0.2"))
+        await other.is_closed()
+        assert turned_away(gateway, "too_many_of_address") == 1
+        for _ in range(8):
+            await stack.enter_async_context(connected(gateway, "127.0.0.3"))
+        await eventually(lambda: turned_away(gateway, "gave_way") == 7)
+        for client in known:
+            assert (await client.ask(b"x\r\n\r\n")).status == 200
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/admin/v1/keys", "/nowhere"])
