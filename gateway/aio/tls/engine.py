@@ -91,6 +91,11 @@ class TlsEngine:
         alert, self._alert = self._alert, b""
         return self._outgoing.read() + alert if alert else self._outgoing.read()
 
+    @property
+    def is_within_record(self) -> bool:
+        """Whether a record has begun to come and is not whole."""
+        return self._records.is_within
+
     def is_one(self, came: memoryview) -> bool:
         """Whether that is one whole record: then `open_one` will do."""
         return self._records.is_one(came)

@@ -23,10 +23,15 @@ class Records:
         self.is_foreign = False
         """Whether the stream began in the format of SSL 2: its records can't be followed."""
 
+    @property
+    def is_within(self) -> bool:
+        """Whether a record has begun and not ended."""
+        return bool(self._left or self._header)
+
     def is_one(self, data: memoryview) -> bool:
         """Whether that is one whole record, and nothing of one came before it."""
         size = len(data) - _HEADER
-        return size >= 0 and not self._left and not self._header and data[3] << 8 | data[4] == size
+        return size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
 
     def advance(self, data: memoryview, most: int) -> tuple[int, int]:
         """Goes on until the data ends, or so many records have; gives how far that is, and how many ended."""

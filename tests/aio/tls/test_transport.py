@@ -591,6 +591,17 @@ async def test_what_is_behind_the_bytes_that_are_given_is_still_to_be_read(certi
     assert (unread[0], unread[-1], pair.tls.has_unread) == (True, False, False)
 
 
+async def test_half_a_record_is_still_to_be_read(certificates: Path) -> None:
+    pair = Pair(certificates, as_client=True)
+    await pair.begin()
+    record = pair.records([1])
+    unread = list[bool]()
+    for piece in (record[:3], record[3:9], record[9:]):
+        await pair.pour(piece)
+        unread.append(pair.tls.has_unread)
+    assert unread == [True, True, False]
+
+
 async def test_it_is_lost_from_then_on_and_not_from_the_turn_on_in_which_that_is_told(certificates: Path) -> None:
     pair = Pair(certificates)
     await pair.begin()
