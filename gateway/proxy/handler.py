@@ -34,6 +34,7 @@ from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import ALIVE, Live, State
 from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
+from gateway.http.media_type import BodyFormat, body_format
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
 from gateway.jobs.job import Job
@@ -291,14 +292,15 @@ class Handler:
         if job is None:
             job = await jobs.own(caller, prepared)
             order = order._replace(job=job)
+        if prepared.fields.has_body:
+            written_in = body_format(prepared.fields.known, BodyFormat.JSON, BodyFormat.FORM)
+            order = order._replace(inspection=NamesNone(prepared.permit.route.id_name, written_in))
         if prepared.hold and job.is_running:
             await self._hold(order, job, prepared.hold)
             self._parts.again(prepared, order.client)
         if prepared.permit.route.kind is Kind.DELETE:
             self._forwarder.look_again(order)
             await jobs.completion.forget_now(job)
-        if prepared.fields.has_body:
-            order = order._replace(inspection=NamesNone(prepared.permit.route.id_name))
         had_ended = not job.is_running
         try:
             if prepared.hold and job.answer is not None and may_share(order):

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from gateway.authorize.caller import Caller
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import refuse
+from gateway.http.media_type import BodyFormat, body_format
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
@@ -58,11 +59,12 @@ class JobAccess(NamedTuple):
         """What looks into the body of a request that names its job there; `look_again` judges its sender once more.
 
         Raises:
-            Refused: body_malformed, when there is no body.
+            Refused: body_malformed, when there is no body; unsupported_media_type, when it is not sent as JSON.
         """
         permit = prepared.permit
         if not prepared.fields.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({permit.route.id_name}).")
+        body_format(prepared.fields.known, BodyFormat.JSON)
         return NamedInBody(permit.route.id_name, shape_of(prepared), partial(self._let_through, permit, look_again))
 
     async def _let_through(self, permit: Permit, look_again: Callable[[], None], named: str) -> Job:

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from gateway.errors import refuse
+from gateway.http.media_type import BodyFormat
 from gateway.http.strict_json import read_object
 from gateway.jobs.job import Job, job_not_found
 from gateway.model.reasons import Reason
@@ -67,12 +68,13 @@ class NamedInBody:
 
 
 class NamesNone:
-    """Looks into the body of a request whose job is named elsewhere: it may be JSON or a form without `name`."""
+    """Looks into the body of a request whose job is named elsewhere: JSON or a form, as announced, without `name`."""
 
-    __slots__ = ("_body", "_name")
+    __slots__ = ("_body", "_format", "_name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, written_in: BodyFormat) -> None:
         self._name = name
+        self._format = written_in
         self._body = b""
 
     async def take(self, data: bytes) -> bytes:
@@ -90,9 +92,9 @@ class NamesNone:
         Raises:
             Refused: body_malformed, for one that names a job, or that can't be read in one way.
         """
-        names = _names_in(self._body)
+        names = read_object(self._body) if self._format is BodyFormat.JSON else _names_in(self._body)
         if names is None:
-            told = "The body of a request for a job is a JSON object or a urlencoded form, with one meaning."
+            told = "The body of a request for a job is a JSON object or a urlencoded form, as its Content-Type says."
             raise refuse(Reason.BODY_MALFORMED, told)
         if self._name.lower() in {name.lower() for name in names}:
             raise refuse(Reason.BODY_MALFORMED, f"The job is named elsewhere: the body may have no {self._name}.")
@@ -103,9 +105,7 @@ class NamesNone:
 
 
 def _names_in(body: bytes) -> Iterable[str] | None:
-    """The names of a JSON object's members, or of a form's fields; None for a body that is neither."""
-    if body.lstrip(b" \t\r\n")[:1] == b"{":
-        return read_object(body)
+    """The names of a form's fields; None for a body that is none."""
     if not _FORM.fullmatch(body) or body.count(b"&") + body.count(b";") > _MAX_PAIRS or body.count(b"%") > _MAX_CODED:
         return None
     return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[&;]", body.decode("ascii"))]

@@ -775,6 +775,22 @@ async def test_a_plain_upstream_says_nothing_of_jobs(gateway: Running, backend: 
     (await gateway.ask(poll("job-2"))).is_refusal(404, "job_not_found")
 
 
+async def test_a_body_is_read_as_it_is_announced(start: Start, container: Container) -> None:
+    """The container would read a form where it looks like an object, and find another's job in it."""
+    gateway = await start(jobs={}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    form = "Content-Type: application/x-www-form-urlencoded"
+    two = b'{"job": "' + job.encode() + b'", "x": "&job=other&y="}'
+    (await gateway.ask(request("POST", "/clear", form, body=two), b"POST")).is_refusal(415, "unsupported_media_type")
+    refused = await gateway.ask(request("DELETE", f"/api/v1/marker/{job}", form, body=two), b"DELETE")
+    refused.is_refusal(400, "body_malformed")
+    refused = await gateway.ask(
+        request("DELETE", f"/api/v1/marker/{job}", "Content-Type: text/plain", body=b"{}"), b"DELETE"
+    )
+    refused.is_refusal(404, "job_not_found")
+    assert container.deleted == []
+
+
 async def test_an_id_in_another_place_than_the_routes_is_refused(start: Start, container: Container) -> None:
     gateway = await start(jobs={}, routes=MORE_ROUTES)
     job = await started(gateway)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from gateway.errors import Refused
+from gateway.http.media_type import BodyFormat
 from gateway.jobs.job import Job, job_not_found
 from gateway.model.reasons import Reason
 from gateway.proxy.job_in_body import NamedInBody, NamesNone
@@ -106,26 +107,36 @@ def test_the_body_is_bounded() -> None:
     assert caught.value.denial.reason is Reason.BODY_TOO_LARGE
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"other": "file_id"}', b"a=file_id&b", b" \n{}", b"file=1"])
-def test_a_body_that_names_no_job_goes_on_as_it_came(body: bytes) -> None:
-    none = NamesNone("file_id")
+JSON_BODIES = [b"{}", b'{"other": "file_id"}', b" \n{}", b'{"a": "&file_id=x&"}']
+FORM_BODIES = [b"", b"a=file_id&b", b"file=1"]
+NAMING_JSON = [b'{"file_id": "x"}', b'{"File_ID": null}', b'{"\\u0066ile_id": 1}']
+NAMING_FORMS = [b"file_id=x", b"a=b&file%5fid=x", b"a;FILE_id"]
+UNREADABLE = [
+    b"[]", b'{"a": 1, "a": 2}', b"\x1f\x8b\x08", b'--b\r\nContent-Disposition: form-data; name="file_id"', b"{",
+    b"\xef\xbb\xbf{}",
+]  # fmt: skip
+
+
+def each(json: list[bytes], forms: list[bytes]) -> pytest.MarkDecorator:
+    rows = [(body, BodyFormat.JSON) for body in json] + [(body, BodyFormat.FORM) for body in forms]
+    return pytest.mark.parametrize(("body", "written_in"), rows)
+
+
+@each(JSON_BODIES, FORM_BODIES)
+def test_a_body_that_names_no_job_goes_on_as_it_came(body: bytes, written_in: BodyFormat) -> None:
+    none = NamesNone("file_id", written_in)
     for start in range(len(body)):
         assert at_once(none.take(body[start : start + 1])) == b""
     assert at_once(none.release()) == body
     none.released()
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"file_id": "x"}', b'{"File_ID": null}', b'{"\\u0066ile_id": 1}', b"file_id=x", b"a=b&file%5fid=x",
-        b"a;FILE_id",
-        b"[]", b'{"a": 1, "a": 2}', b"\x1f\x8b\x08", b'--b\r\nContent-Disposition: form-data; name="file_id"', b"{",
-        b"\xef\xbb\xbf{}",
-    ],
-)  # fmt: skip
-def test_a_body_that_names_a_job_too_or_might_is_refused(body: bytes) -> None:
-    none = NamesNone("file_id")
+@each(
+    [*NAMING_JSON, *UNREADABLE, *FORM_BODIES, *NAMING_FORMS], [*NAMING_FORMS, *UNREADABLE, *JSON_BODIES, *NAMING_JSON]
+)
+def test_a_body_that_names_a_job_too_or_might_is_refused(body: bytes, written_in: BodyFormat) -> None:
+    """Also one that is an object by its looks and a form by its Content-Type: who reads it so finds a job in it."""
+    none = NamesNone("file_id", written_in)
     at_once(none.take(body))
     with pytest.raises(Refused) as caught:
         at_once(none.release())
@@ -133,7 +144,7 @@ def test_a_body_that_names_a_job_too_or_might_is_refused(body: bytes) -> None:
 
 
 def test_a_body_that_may_name_none_is_bounded() -> None:
-    none = NamesNone("file_id")
+    none = NamesNone("file_id", BodyFormat.FORM)
     at_once(none.take(b"x" * 65_536))
     with pytest.raises(Refused):
         at_once(none.take(b"x"))
@@ -141,7 +152,7 @@ def test_a_body_that_may_name_none_is_bounded() -> None:
 
 @pytest.mark.parametrize("body", [b"a&" * 200, b"a;" * 200, b"%41" * 5_000, b"&" * 60_000, b"%" * 60_000])
 def test_a_form_that_takes_long_to_read_is_refused_unread(body: bytes) -> None:
-    inspection = NamesNone("file_id")
+    inspection = NamesNone("file_id", BodyFormat.FORM)
     at_once(inspection.take(body))
     with pytest.raises(Refused) as refused:
         at_once(inspection.release())

@@ -206,7 +206,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     @property
     def has_unread(self) -> bool:
-        """Whether something came, or may have, that the protocol above has not been given yet; be it half a record."""
+        """Whether something came, or may have, that the protocol above has not been given; be it half a record."""
         waits = bool(self._rest) or self._has_more or self._is_scheduled
         return waits or not self._is_reading or self._engine.is_within_record
 
