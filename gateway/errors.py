@@ -3,6 +3,7 @@
     GatewayError
     ├── SetupError                 one line for the operator; the process does not start (exit 1)
     │   └── ConfigurationError     every fault of a configuration at once, each with its path
+    ├── FileUnusable               why a file that somebody named can't be read; its path stands before it
     ├── Refused                    carries a Denial: the request is answered by us, the upstream never sees it whole
     ├── LedgerUnavailable          the ledger did not answer in time, or could not; it may have done its work
     │   ├── LedgerEmpty            it answers, and has no tables yet
@@ -57,6 +58,10 @@ class ConfigurationError(SetupError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(map(str, self.faults)))
+
+
+class FileUnusable(GatewayError):
+    """What is wrong with a file that somebody named, as the end of a sentence that begins with its path."""
 
 
 class Refused(GatewayError):

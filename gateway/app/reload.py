@@ -2,7 +2,7 @@
 
 The content of the file and of all it names is compared every second, because Kubernetes swaps secrets by symlink and
 editors write in several steps; SIGHUP compares at once and reloads even what is equal. Everything new is built before
-the first reference is swapped, so a fault anywhere leaves everything as it was.
+the first reference is swapped, so a fault anywhere leaves everything as it was. A mount that hangs is a fault, too.
 """
 
 import asyncio
@@ -10,11 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import structlog
 
+from gateway.aio.aside import Aside
 from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
@@ -27,6 +29,7 @@ from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 
 _INTERVAL: Final = 1.0
+_PATIENCE: Final = 30.0  # for the files: they are small, and a machine may be busy
 log = structlog.get_logger()
 
 
@@ -134,6 +137,7 @@ class Reloader:
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = asyncio.Event()
+        self._aside = Aside()
         self.waiting: tuple[str, ...] = ()
         self.was_successful = True
         self.succeeded_at = time.time()
@@ -148,11 +152,24 @@ class Reloader:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._forced.wait(), _INTERVAL)
-            found = await asyncio.to_thread(fingerprint, list(watched(self._path, self._written)))
-            if self._forced.is_set() or found != self._tried:
+            found = await self._look()
+            if found is not None and (self._forced.is_set() or found != self._tried):
                 self._forced.clear()
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
                 await self.reload()
+
+    async def _look(self) -> str | None:
+        """What the files hold; None while that can't be known."""
+        files = list(watched(self._path, self._written))
+        try:
+            return await self._aside.run(partial(fingerprint, files), _PATIENCE)
+        except TimeoutError:
+            self._hang()
+        return None
+
+    def _hang(self) -> bool:
+        self._tried = ""  # whatever they hold then is tried, be it what is in force
+        return self._refused([f"the files were not read within {_PATIENCE:.0f} s: does a mount hang?"])
 
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""
@@ -163,8 +180,10 @@ class Reloader:
 
     async def _try(self) -> bool:
         try:
-            prepared = await asyncio.to_thread(prepare, self._path, self._environ, self._in_force)
-            self._put_in_force(prepared)
+            making = partial(prepare, self._path, self._environ, self._in_force)
+            self._put_in_force(prepared := await self._aside.run(making, _PATIENCE))
+        except TimeoutError:
+            return self._hang()
         except SetupError as error:
             return self._refused(str(error).split("\n"))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next change must find a watcher

@@ -12,9 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from gateway.aio.named_files import read_named
 from gateway.config.consistency import Document, inconsistencies, nearest
 from gateway.config.settings import Settings
-from gateway.errors import ConfigurationError, Fault
+from gateway.errors import ConfigurationError, Fault, FileUnusable
 
 _PREFIX: Final = "GATEWAY__"
 _MAX_BYTES: Final = 1_048_576
@@ -84,12 +85,9 @@ def read_file(path: Path) -> Document:
         ConfigurationError: when it can't be read or is no mapping.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError([Fault("", f"{path} can't be read: {error.strerror}")]) from None
-    if len(text) > _MAX_BYTES:
-        raise ConfigurationError([Fault("", f"{path} is larger than 1 MB")])
+        text = read_named(path, _MAX_BYTES)
+    except FileUnusable as error:
+        raise ConfigurationError([Fault("", f"{path} {error}")]) from None
     document = _parse(text, str(path))
     if document is None:
         return {}

@@ -17,7 +17,8 @@ from weakref import WeakSet
 
 import asyncpg
 
-from gateway.errors import LedgerUnavailable
+from gateway.aio.named_files import require_named
+from gateway.errors import FileUnusable, LedgerUnavailable
 from gateway.ledger.postgres_url import Host, read_postgres_url
 
 _MILLISECONDS: Final = 1000
@@ -143,9 +144,9 @@ def _require_files(url: str) -> None:
     for name in _FILES:
         try:
             if name in asked:
-                Path(asked[name]).open("rb").close()
-        except OSError as error:
-            raise LedgerUnavailable(f"the file of {name} can't be read: {error.strerror}") from None
+                require_named(Path(asked[name]))
+        except FileUnusable as error:
+            raise LedgerUnavailable(f"the file of {name} {error}") from None
 
 
 def in_words(error: BaseException | None) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.aio.named_files import PEM_BYTES, read_named
 from gateway.config.settings.service import Tls
-from gateway.errors import SetupError
+from gateway.errors import FileUnusable, SetupError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ def load_client_ca(tls: Tls) -> ClientCa | None:
     if tls.client_ca is None or tls.client_certificates == "none":
         return None
     try:
-        found = x509.load_pem_x509_certificates(tls.client_ca.read_bytes())
+        found = x509.load_pem_x509_certificates(read_named(tls.client_ca, PEM_BYTES))
         warnings = [warning for certificate in found for warning in _judge(tls.client_ca, certificate)]
-    except OSError as error:
-        raise SetupError(f"{tls.client_ca} can't be read: {error.strerror}") from None
+    except FileUnusable as error:
+        raise SetupError(f"{tls.client_ca} {error}") from None
     except SetupError:
         raise
     except ValueError:

@@ -25,8 +25,9 @@ from typing import Final
 
 from cryptography import x509
 
+from gateway.aio.named_files import PEM_BYTES, read_named, require_named
 from gateway.config.settings import CertificatePair, Settings
-from gateway.errors import SetupError
+from gateway.errors import FileUnusable, SetupError
 from gateway.tls.client_ca import ClientCa, load_client_ca
 
 # Mozilla's intermediate profile 5.7, TLS 1.2 part without DHE: forward secrecy and AEAD only.
@@ -121,7 +122,10 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
             f"{pair.certificate} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         )
     try:
+        require_named(pair.private_key)  # OpenSSL would wait for what is none
         context.load_cert_chain(pair.certificate, pair.private_key, password=_no_password)
+    except FileUnusable as error:
+        raise SetupError(f"{pair.private_key} {error}") from None
     except (ssl.SSLError, OSError) as error:
         raise SetupError(_why(pair, error)) from None
     if client_ca is not None:
@@ -151,8 +155,8 @@ def fingerprint(paths: Iterable[Path]) -> str:
     digest = sha256()
     for path in paths:
         try:
-            content = path.read_bytes()
-        except OSError:
+            content = read_named(path, PEM_BYTES)
+        except FileUnusable:
             content = b""
         digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
@@ -184,9 +188,9 @@ def _by_name(pairs: Sequence[LoadedPair]) -> dict[str, LoadedPair]:
 
 def _read_certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())[0]
-    except OSError as error:
-        raise SetupError(f"{path} can't be read: {error.strerror}") from None
+        return x509.load_pem_x509_certificates(read_named(path, PEM_BYTES))[0]
+    except FileUnusable as error:
+        raise SetupError(f"{path} {error}") from None
     except ValueError:
         raise SetupError(f"{path} holds no PEM certificate") from None
 

@@ -1,14 +1,20 @@
 import asyncio
+import base64
+import json
 import os
+import re
 import shutil
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import gateway.app.reload
 from gateway.app.reload import Prepared, Reloader, prepare, watched
@@ -531,3 +537,106 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, e
     fails = False
     assert await reloader.reload()
     assert len(site.in_force) == 1
+
+
+# Files that are none, and files that hang
+
+
+def whole(site: Site) -> dict[str, Any]:
+    """A configuration that names a file of each kind, all of them in site.directory."""
+    at = site.directory
+    for name in ("ca.pem", "out.pem"):
+        shutil.copy(site.made / "one" / "ca.pem", at / name)
+    shutil.copy(site.made / "two" / "server.pem", at / "two.pem")
+    shutil.copy(site.made / "two" / "server.key", at / "two.key")
+    key = Ed25519PrivateKey.generate().public_key()
+    (at / "jwt.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    member = base64.urlsafe_b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).rstrip(b"=").decode()
+    (at / "jwks.json").write_text(json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": member, "kid": "1"}]}))
+    (at / "shared").write_text("0123456789abcdef0123456789abcdef")
+    (at / "url").write_text("sqlite:///data/ledger.db")
+    issuer = {"audience": "us", "algorithms": ["EdDSA"]}
+    return {
+        "keys": [{"id": "a", "secret": {"file": str(at / "secret")}}],
+        "tls": {
+            "client_ca": str(at / "ca.pem"),
+            "client_certificates": "optional",
+            "certificates": [{"certificate": str(at / "two.pem"), "private_key": str(at / "two.key")}],
+        },
+        "authentication": {
+            "jwt": [
+                {**issuer, "issuer": "https://one.test", "public_key": str(at / "jwt.pem")},
+                {**issuer, "issuer": "https://two.test", "jwks": str(at / "jwks.json")},
+            ]
+        },
+        "webhooks": {"out": {"secret": {"file": str(at / "shared")}, "ca": str(at / "out.pem")}},
+        "ledger": {"url": {"file": str(at / "url")}},
+    }
+
+
+FILES = ("gateway.yaml", "server.pem", "server.key", "ca.pem", "two.pem", "two.key", "secret", "jwt.pem", "jwks.json",
+         "out.pem", "shared", "url")  # fmt: skip
+
+
+def test_the_list_of_files_is_whole(site: Site) -> None:
+    site.write(**whole(site))
+    assert {path.name for path in watched(site.path, site.prepare().written)} == set(FILES)
+
+
+@contextmanager
+def fifo_at(path: Path) -> Iterator[None]:
+    """A FIFO in the place of a file. Whoever reads it is let go in the end, so that no test hangs."""
+    path.rename(path.with_suffix(".kept"))
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # nobody reads it, as it should be
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        path.with_suffix(".kept").replace(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_a_fifo_in_the_place_of_a_file_is_told_and_holds_nothing_up(
+    site: Site, name: str, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    site.write(**whole(site))
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    with fifo_at(site.directory / name):
+        async with running(reloader):
+            await eventually(lambda: reloader.results["failure"] > 0, LONG)
+        assert (reloader.results["failure"], reloader.was_successful) == (1, False)
+        (event,) = events
+        assert re.search("no regular file|neither a URL nor a file", " ".join(event["faults"]))
+        assert str(site.directory / name) in " ".join(event["faults"])
+    async with running(reloader):
+        await asyncio.wait_for(queue.get(), LONG)
+    assert reloader.was_successful
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "prepare"])
+async def test_a_mount_that_hangs_fails_the_reload_and_what_it_holds_later_is_tried(
+    site: Site, part: str, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "_PATIENCE", 0.05)
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader, comes_back, real = told(queue, site), threading.Event(), getattr(gateway.app.reload, part)
+
+    def hang(*arguments: Any) -> Any:
+        comes_back.wait(LONG)
+        return real(*arguments)
+
+    monkeypatch.setattr(gateway.app.reload, part, hang)
+    reloader.force()
+    async with running(reloader):
+        await eventually(lambda: reloader.results["failure"] >= 6, LONG)  # more than the threads that may hang
+        assert not reloader.was_successful
+        assert "does a mount hang?" in events[-1]["faults"][0]
+        assert queue.empty()
+        monkeypatch.setattr(gateway.app.reload, "_PATIENCE", LONG)
+        comes_back.set()
+        await asyncio.wait_for(queue.get(), LONG)
+        await eventually(lambda: reloader.was_successful, LONG)

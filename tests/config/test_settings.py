@@ -219,7 +219,7 @@ NO_DIGEST = "sha256 takes the 64 hexadecimal digits of the secret's SHA-256"
         ({"env": "EMPTY"}, "the variable EMPTY is empty or not there"),
         ({"file": "/nowhere/secret"}, "/nowhere/secret can't be read: No such file or directory"),
         ({"file": "/"}, "/ can't be read: Is a directory"),
-        ({"file": "/dev/null"}, "the file /dev/null is empty or not there"),
+        ({"file": "/dev/null"}, "/dev/null is no regular file"),
     ],
 )
 def test_refuses_what_is_no_reference_to_a_secret(tmp_path: Path, reference: object, message: str) -> None:

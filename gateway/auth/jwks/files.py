@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.aio.named_files import read_named
 from gateway.auth.jwks.source import KeySource
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks, read_pem, read_secret
-from gateway.errors import ConfigurationError, Fault
+from gateway.errors import ConfigurationError, Fault, FileUnusable
 
 _MAX_BYTES: Final = 256 * 1024
 
@@ -33,10 +34,8 @@ def read_local_keys(issuers: Sequence[KeySource]) -> Mapping[str, KeySet]:
         try:
             if not is_fetched(issuer):
                 keys[issuer.issuer] = _read(issuer)
-        except NoKeys as error:
+        except (NoKeys, FileUnusable) as error:
             faults.append(Fault(f"authentication.jwt[{i}].{source}", str(error)))
-        except OSError as error:
-            faults.append(Fault(f"authentication.jwt[{i}].{source}", f"can't be read: {error.strerror}"))
     if faults:
         raise ConfigurationError(faults)
     return keys
@@ -46,8 +45,4 @@ def _read(issuer: KeySource) -> KeySet:
     if issuer.secret is not None:
         return read_secret(issuer.secret.value, issuer.algorithms)
     path, read = (issuer.public_key, read_pem) if issuer.public_key else (Path(issuer.jwks or ""), read_jwks)
-    with path.open("rb") as file:
-        document = file.read(_MAX_BYTES + 1)
-    if len(document) > _MAX_BYTES:
-        raise NoKeys(f"is larger than {_MAX_BYTES // 1024} KB")
-    return read(document, issuer.algorithms)
+    return read(read_named(path, _MAX_BYTES), issuer.algorithms)

@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from gateway.aio.named_files import read_named, require_named
+from gateway.errors import FileUnusable
 from gateway.policy.routes import compile_pattern
 from gateway.units import seconds, size
 
@@ -53,10 +55,10 @@ def _countable(value: int) -> int:
 
 def _readable(path: Path) -> Path:
     try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+        require_named(path)
+    except FileUnusable as error:
+        raise ValueError(f"{path} {error}") from None
+    return path
 
 
 def _address(text: str) -> str:
@@ -217,13 +219,9 @@ def _hex_digest(text: str) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            found = file.read(_MAX_SECRET + 1)
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from None
-    if len(found) > _MAX_SECRET:
-        raise ValueError(f"{path} is larger than 64 KB")
-    return found
+        return read_named(path, _MAX_SECRET)
+    except FileUnusable as error:
+        raise ValueError(f"{path} {error}") from None
 
 
 def _carried(secret: bytes) -> bool:

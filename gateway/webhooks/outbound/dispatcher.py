@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from gateway.aio.aside import Aside
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
@@ -48,6 +49,7 @@ _LEASE: Final = (
     60.0  # beyond the longest attempt: the look-up, the last bytes, and an outcome that waits for the ledger
 )
 _NOTE_AGAIN: Final = 1.0
+_PATIENCE: Final = 30.0  # for the file of CAs
 _SHARE: Final = 4
 # What says that a destination is down. An answer, whatever its status, is one of somebody who is there.
 _DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
@@ -103,6 +105,7 @@ class Dispatcher:
         self._breaker = Breaker()
         self._means: _Means | None = None
         self._unusable: OutboundSettings | None = None
+        self._aside = Aside()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
         self._nudged = asyncio.Event()
 
@@ -177,14 +180,18 @@ class Dispatcher:
         if self._means is not None and self._means.out is out:
             return self._means
         try:
-            context = await asyncio.to_thread(make_context, out.ca)
-        except SetupError as error:
-            if self._unusable is not out:
-                log.error("webhooks wait", why=str(error))
-                self._unusable = out
+            context = await self._aside.run(partial(make_context, out.ca), _PATIENCE)
+        except (SetupError, TimeoutError) as error:
+            hangs = isinstance(error, TimeoutError)
+            self._wait_for_usable(out, f"{out.ca} was not read within {_PATIENCE:.0f} s" if hangs else str(error))
             return None
         self._means = _Means(out, Rules.of(out.allow), Link(context, self._iteration))
         return self._means
+
+    def _wait_for_usable(self, out: OutboundSettings, why: str) -> None:
+        if self._unusable is not out:
+            log.error("webhooks wait", why=why)
+            self._unusable = out
 
     async def look_after(self) -> None:
         """Gives up what waits for paused destinations for too long, and counts.

@@ -21,7 +21,8 @@ from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.iteration import Iteration
-from gateway.errors import SetupError
+from gateway.aio.named_files import require_named
+from gateway.errors import FileUnusable, SetupError
 from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 
@@ -80,8 +81,9 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     context.set_ecdh_curve("prime256v1")  # or the receiver may ask for a key of ffdhe8192: a quarter of a second
     if ca is not None:
         try:
+            require_named(ca)
             context.load_verify_locations(ca)
-        except (OSError, ssl.SSLError):  # SSLError is an OSError, whose text is of no use
+        except (FileUnusable, OSError, ssl.SSLError):  # SSLError is an OSError, whose text is of no use
             raise SetupError(f"webhooks.out.ca: {ca} can't be read, or holds no PEM certificate") from None
     return context
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -629,3 +630,27 @@ async def test_a_context_is_made_once_for_each_version_of_the_settings(
     await parts.make_due(receiver.port, "last")
     await parts.settle()
     assert (len(made), len(receiver.got)) == (2, 4)
+
+
+async def test_a_file_of_cas_on_a_mount_that_hangs_is_told_and_tried_again(
+    parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, comes_back = "gateway.webhooks.outbound.dispatcher", threading.Event()
+    make = __import__("gateway.webhooks.outbound.sender", fromlist=["make_context"]).make_context
+
+    def hang(ca: Path | None) -> ssl.SSLContext:
+        comes_back.wait(30)
+        context: ssl.SSLContext = make(ca)
+        return context
+
+    monkeypatch.setattr(f"{place}.make_context", hang)
+    monkeypatch.setattr(f"{place}._PATIENCE", 0.05)
+    await parts.make_due(receiver.port, "d1")
+    with structlog.testing.capture_logs() as logs:
+        await parts.settle()
+    (told,) = logs
+    assert (told["why"], receiver.got) == (f"{parts.out.ca} was not read within 0 s", [])
+    monkeypatch.setattr(f"{place}._PATIENCE", 30.0)
+    comes_back.set()
+    await parts.settle()
+    assert len(receiver.got) == 1

@@ -1,0 +1,75 @@
+"""Calls that block have threads of their own: a deadline, a bound, and none keeps a process from ending."""
+
+import asyncio
+import subprocess
+import sys
+from threading import Event, current_thread
+
+import pytest
+
+from gateway.aio.aside import Aside
+
+LONG = 30.0
+
+
+async def test_what_a_call_returns_and_raises_comes_back() -> None:
+    aside = Aside()
+    assert await aside.run(lambda: current_thread().daemon, LONG) is True
+    with pytest.raises(KeyError):
+        await aside.run(lambda: dict[str, int]()["key"], LONG)
+
+
+async def test_a_call_that_hangs_is_left_and_its_place_comes_back_with_it() -> None:
+    aside, over = Aside(1), Event()
+    try:
+        for _ in range(2):  # the second one waits for the only place
+            with pytest.raises(TimeoutError):
+                await aside.run(over.wait, 0.05)
+    finally:
+        over.set()
+    assert await aside.run(lambda: 1, LONG) == 1
+
+
+async def test_an_error_that_comes_too_late_is_nobodys() -> None:
+    aside, over = Aside(1), Event()
+
+    def fail() -> None:
+        over.wait(LONG)
+        raise KeyError
+
+    with pytest.raises(TimeoutError):
+        await aside.run(fail, 0.05)
+    over.set()
+    assert await aside.run(lambda: 1, LONG) == 1
+
+
+async def test_who_is_cancelled_leaves_at_once() -> None:
+    aside, over = Aside(), Event()
+    task = asyncio.get_running_loop().create_task(aside.run(over.wait, LONG))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    over.set()
+
+
+SCRIPT = """
+import asyncio
+from threading import Event
+from gateway.aio.aside import Aside
+
+async def main():
+    try:
+        await Aside().run(Event().wait, 0.05)
+    except TimeoutError:
+        print("left")
+
+asyncio.run(main())
+"""
+
+
+def test_a_thread_that_hangs_keeps_no_process_from_ending() -> None:
+    ended = subprocess.run(  # noqa: S603 -- our own interpreter and text
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "left\n"
