@@ -80,6 +80,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._means = Means(iteration, TlsBuffers(), tls, make, self._move)
         self._openings: dict[Opening, None] = {}  # in the order in which they came
+        self._are_over = asyncio.Event()  # none is under way
         self._newcomers: dict[Accepted, NewConnection] = {}
         self._by_address: Counter[bytes] = Counter()
         self.iteration = iteration
@@ -105,6 +106,9 @@ class Acceptor:
             opening.cancel()
         # Python would do what waits there, at 40 ms each, before the process may end.
         self._means.buffers.aside.shutdown(wait=False, cancel_futures=True)
+        if self._openings:  # some can't be ended for a turn or two of the loop
+            self._are_over.clear()
+            await self._are_over.wait()
         await asyncio.sleep(0)  # what was cut off is told to the loop's transports
 
     @property
@@ -195,6 +199,8 @@ class Acceptor:
     def _over(self, accepted: socket.socket, opening: Opening, error: BaseException | None) -> None:
         """Told by each opening when it is over: TLS stands, or the connection is turned away."""
         self._openings.pop(opening, None)
+        if not self._openings:
+            self._are_over.set()
         if error is None:
             return
         why = _why(error)

@@ -7,9 +7,11 @@ certificates half of one. So no task waits for each: a Drive goes on in the very
 States, and who moves them on:
     SILENT   nothing came. `_first_byte` ends it; so does the deadline, or an end without a byte.
     HEADER   the PROXY header is read, where the peer may send one. `_origin` ends it.
+    ATTACHED the socket was given to the loop, which has not told of its transport yet: a turn or two of the loop.
     SHAKING  TLS shakes hands. The transport's `opened` ends it.
     OVER     TLS stands, or the connection was turned away; `over` was told.
-What can't happen: it lasts longer than its time, but for what it waited for turns of ours.
+What can't happen: it lasts longer than its time, but for what it waited for turns of ours; it is ended while it is
+ATTACHED: uvloop 0.23 uses a handle that is gone then (tried: the process ends by SIGSEGV). What would end it waits.
 """
 
 import asyncio
@@ -57,6 +59,7 @@ class OpeningState(Enum):
 
     SILENT = auto()
     HEADER = auto()
+    ATTACHED = auto()
     SHAKING = auto()
     OVER = auto()
 
@@ -86,8 +89,8 @@ class GaveWayError(Exception):
 class Opening:
     """Belongs to one loop. `over` is told once, with the error, or None when TLS stands; `made` is what was made."""
 
-    __slots__ = ("_drive", "_ends", "_means", "_over", "_signal", "_socket", "_timer", "_tls", "_waits", "made",
-                 "peer", "state")  # fmt: skip
+    __slots__ = ("_drive", "_end", "_ends", "_means", "_over", "_signal", "_socket", "_timer", "_tls", "_waits",
+                 "made", "peer", "state")  # fmt: skip
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class Opening:
         self._signal = Signal()
         self._waits = False  # for a turn of ours
         self._tls: TlsTransport | None = None
+        self._end: BaseException | None = None  # what waits until it may end this
         self._ends = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._drive: Drive | None = None
@@ -124,21 +128,25 @@ class Opening:
 
     def cancel(self) -> None:
         """Ends it, for the listener ends."""
-        if self._drive is not None:
-            self._drive.interrupt(asyncio.CancelledError())
+        self._end_by(asyncio.CancelledError())
 
     @property
     def gives_way(self) -> bool:
-        """Whether it may be ended for the sake of another: as long as TLS does not stand."""
-        return self._drive is not None
+        """Whether it may be ended for the sake of another, and at once: as long as TLS does not stand."""
+        return self._drive is not None and self.state is not OpeningState.ATTACHED
 
     def give_way(self) -> None:
         """Ends it, for the sake of another."""
-        if self._drive is not None:
-            self._drive.interrupt(GaveWayError())
+        self._end_by(GaveWayError())
+
+    def _end_by(self, error: BaseException) -> None:
+        if self.state is OpeningState.ATTACHED:
+            self._end = error
+        elif self._drive is not None:
+            self._drive.interrupt(error)
 
     async def _open(self, *, reads_proxy_header: bool) -> None:
-        means, loop = self._means, asyncio.get_running_loop()
+        means = self._means
         if means.iteration.is_over:
             self._in_turn(self._signal.set)
             await self._signal
@@ -151,23 +159,31 @@ class Opening:
         if means.tls is not None:
             await self._first_byte()
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvloop does, asyncio not for such a one
-        self.state = OpeningState.SHAKING
         made = self.made = means.make(self.peer)
         if means.tls is None:
-            await loop.connect_accepted_socket(lambda: made, self._socket)  # type: ignore[type-var] # a protocol by what it has
+            await self._attach(made)
         else:
             await self._shake_hands(TlsTransport(means.tls(), made, means.buffers, means.iteration, of=self._home))
 
     async def _shake_hands(self, tls: TlsTransport) -> None:
         self._tls = tls
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: tls, self._socket)
+            await self._attach(tls)
             await tls.opened
         except BaseException as error:
             tls.opened.cancel()
             if not isinstance(error, (SSLError, UnicodeError)):  # these two are told to the peer by an alert
                 tls.abort()
             raise
+
+    async def _attach(self, protocol: Accepted | TlsTransport) -> None:
+        self.state = OpeningState.ATTACHED
+        attached = asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._socket)  # type: ignore[type-var] # a protocol by what it has
+        transport, _ = await attached
+        self.state = OpeningState.SHAKING
+        if self._end is not None:
+            transport.abort()
+            raise self._end
 
     async def _first_byte(self) -> None:
         """Waits until there is something to read: who connects and says nothing, as probes do, costs no more.
@@ -255,8 +271,7 @@ class Opening:
             self._in_turn(self._give_up)  # many may be late at once
 
     def _give_up(self) -> None:
-        if self._drive is not None:
-            self._drive.interrupt(TimeoutError())
+        self._end_by(TimeoutError())
 
     def _ended(self, error: BaseException | None) -> None:
         self.state = OpeningState.OVER

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -426,6 +427,28 @@ async def test_who_has_shown_nothing_gives_way_to_a_probe(
             await probe.close()
         assert gateway.gateway.listeners.admin.connections <= 20
     await eventually(lambda: gateway.gateway.listeners.admin.connections == 0)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_crowd_at_once_leaves_the_process_alive(
+    tls: bool, start: Start, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come in one batch are not told of yet when the next ones come; some are at the end, too."""
+    with_door(monkeypatch, 16, 8)
+    gateway = await start(admin={"tls": pair_of(certificates)} if tls else {})
+    with ExitStack() as stack:
+        for number in range(96):
+            source = (f"127.0.0.{5 + number // 32}", 0)
+            crowd = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.admin_port), 30, source))
+            crowd.sendall(b"\x16" if tls else HALF)
+        whys = ("gave_way", "too_many", "too_many_of_address")
+        await eventually(lambda: sum(turned_away(gateway, why) for why in whys) == 80)
+        probe = await Client.connect(gateway.admin_port, gateway.tls if tls else None, source="127.0.0.9", before=b"")
+        assert (await probe.ask(get("/livez"))).status == 200
+        await probe.close()
+        late = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.admin_port), 30))
+        late.sendall(b"\x16" if tls else HALF)
+        await gateway.end()
 
 
 async def test_who_was_let_in_gives_way_to_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
-from gateway.listener.opening import Means, Opening, OpeningState, SilentError
+from gateway.listener.opening import GaveWayError, Means, Opening, OpeningState, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
 from gateway.model.caller import Peer
 from tests.support.pure import ip
@@ -104,7 +105,7 @@ async def test_nothing_is_made_before_a_turn_has_time_for_it(listener: Listener,
         listener.iteration.add(1.0, 0)
         listener.far[0].send(b"\x16")
     await eventually(lambda: listener.made == [PEER])
-    assert repr(opening) == "<Opening 10.0.0.1 shaking>"
+    await eventually(lambda: repr(opening) == "<Opening 10.0.0.1 shaking>")
     opening.cancel()
     assert isinstance(listener.over[0], asyncio.CancelledError)
 
@@ -116,6 +117,36 @@ async def test_who_waits_for_a_first_turn_can_be_cancelled(listener: Listener) -
     assert isinstance(listener.over[0], asyncio.CancelledError)
     await steps(5)
     assert (listener.made, len(listener.over), repr(opening)) == ([], 1, "<Opening 10.0.0.1 over>")
+
+
+@pytest.mark.parametrize("has_tls", [True, False])
+@pytest.mark.parametrize("end", [Opening.cancel, Opening.give_way])
+async def test_none_is_ended_while_the_loop_attaches_it(
+    listener: Listener, has_tls: bool, end: Callable[[Opening], None]
+) -> None:
+    """uvloop would end the process."""
+    if not has_tls:
+        listener.means = listener.means._replace(tls=None)
+    opening = listener.open(says=b"\x16")
+    assert repr(opening) == "<Opening 10.0.0.1 attached>"
+    assert not opening.gives_way
+    end(opening)
+    assert listener.over == []
+    await eventually(lambda: bool(listener.over))
+    assert [type(error) for error in listener.over] in ([asyncio.CancelledError], [GaveWayError])
+    with suppress(ConnectionResetError):
+        assert await asyncio.get_running_loop().sock_recv(listener.far[0], 99) == b""
+
+
+async def test_who_shakes_hands_gives_way_at_once(listener: Listener) -> None:
+    opening = listener.open(says=b"\x16")
+    await eventually(lambda: opening.state is OpeningState.SHAKING)
+    may = [opening.gives_way]
+    opening.give_way()
+    assert [type(error) for error in listener.over] == [GaveWayError]
+    may.append(opening.gives_way)
+    opening.give_way()
+    assert (may, len(listener.over)) == ([True, False], 1)
 
 
 async def test_of_many_that_speak_at_once_each_iteration_serves_some(listener: Listener) -> None:
