@@ -78,15 +78,23 @@ class Registry:
             self._lately.pop(job.key, None)
 
     def learn(self, row: Row[Any]) -> Job | None:
-        """Takes over what the ledger says of a job; None when nobody may read it any more, or its shape is gone."""
+        """Takes over what the ledger says of a job; None when nobody may read it any more, or its shape is not there.
+
+        A job that is known here has its shape: a configuration without it, which may be a slip, takes none from it.
+        """
         key = row.upstream, row.request_id
         job = self._jobs.get(key)
-        shape = self._shapes().get(row.shape)
-        if row.state == JobState.GONE or shape is None:
+        if row.state == JobState.GONE:
             if job is not None:  # it stays: what was read of it before would else bring it back
                 job.ended(0)
             return None
         if job is None or not _is_of(job, row):
+            shape = self._shapes().get(row.shape)
+            if shape is None:
+                if job is not None:  # its id is another's now
+                    job.ended(0)
+                    self.drop(job)
+                return None
             job = Job(*key, row.owner, shape, row.path, row.created_at)
             self.add(job)
         if row.state != JobState.RUNNING and job.is_running:

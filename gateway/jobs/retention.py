@@ -82,13 +82,13 @@ class Retention:
         """Asks the upstream to delete a job, where it can; puts the next try off until its answer is there."""
         state, key = self._state(), (row.upstream, row.request_id)
         shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
-        request = None if shape is None else delete_request(shape, row.path, row.request_id)
         is_too_late = row.ended_at is not None and self._wall() - row.ended_at > _NOT_LONGER_THAN
-        if request is None or upstream is None or is_too_late:
+        if is_too_late or (shape is not None and shape.delete is None):
             await self._told(key, None)
             return
         await self._told(key, int(self._wall() + _AGAIN))
-        if self._asking >= _MAX_ASKED:
+        request = None if shape is None else delete_request(shape, row.path, row.request_id)
+        if request is None or upstream is None or self._asking >= _MAX_ASKED:  # a configuration may have them again
             return
         self._asking += 1
 

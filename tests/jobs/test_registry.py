@@ -1,13 +1,16 @@
 """Whose a job is: known ones need no ledger, all else asks it each time, and every refusal is the same."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job
 from gateway.ledger.jobs import end, forget
+from gateway.ledger.schema import JobState, jobs
 from gateway.model.reasons import Denial, Reason
 from gateway.upstream.job_api import Ending
 from tests.jobs.conftest import MakeRoom
@@ -232,6 +235,30 @@ async def test_a_shape_that_is_gone_is_no_job(room: Room) -> None:
     assert room.registry.learn(await room.row()) is None
     assert job.is_gone
     assert (await denied(room, "job")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_a_shape_that_is_missing_for_a_moment_takes_no_job_from_its_owner(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    ended, runs = await here.took("ended"), await here.took("runs")
+    await here.engine.write(lambda c: end(c, ended.key, 1, here.wall(), 3600, failed=False))
+    now = int(here.wall() * 1000)
+    await here.engine.write(lambda c: c.execute(update(jobs).values(changed_at=now)))
+    right = here.state
+    for room in (here, there):
+        room.state = replace(right, shapes={})
+        await room.registry.follow()
+        await room.watcher.recall()
+    assert (ended.is_gone, runs.is_gone, runs.is_running) == (False, False, True)
+    with pytest.raises(Refused, match="There is no job of yours"):
+        await there.registry.owned(*ended.key, OWNER)
+    for room in (here, there):
+        room.state = right
+        await room.registry.follow()
+        for job in (ended, runs):
+            found = await room.registry.owned(*job.key, OWNER)
+            assert found.is_running == (job is runs)
+    assert [await here.registry.owned(*job.key, OWNER) for job in (ended, runs)] == [ended, runs]
+    assert [await here.state_of(name) for name in ("ended", "runs")] == [JobState.COMPLETE, JobState.RUNNING]
 
 
 async def test_a_transaction_that_is_committed_late_is_heard_of(make_room: MakeRoom) -> None:

@@ -1,6 +1,7 @@
 """Jobs whose time is over: nobody's at once, whoever sweeps; the upstream is told until it has heard."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,23 @@ async def test_an_upstream_that_is_not_configured_any_more_is_not_told(
     await room.engine.write(lambda c: c.execute(jobs.update().values(upstream="gone")))
     await swept(room)
     assert ((await room.row(upstream="gone")).state, told(container)) == (JobState.GONE, [])
+
+
+@pytest.mark.parametrize("missing", ["shapes", "upstreams"])
+async def test_what_the_configuration_lacks_for_a_moment_is_told_when_it_is_back(
+    missing: str, make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(shapes=SHAPES)
+    await over(room, container, "job")
+    right = room.state
+    room.state = replace(right, shapes={}) if missing == "shapes" else replace(right, upstreams={})
+    await swept(room)
+    assert (await room.state_of(), told(container)) == (JobState.GONE, [])
+    room.state = right
+    room.seconds += 61.0
+    await swept(room)
+    assert len(told(container)) == 1
+    assert (await room.row()).expires_at is None
 
 
 async def test_after_a_restart_it_goes_on(make_room: MakeRoom, container: Container) -> None:

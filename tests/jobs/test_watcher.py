@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import gateway.jobs.watcher
 from gateway.jobs.job import interval
 from gateway.ledger.jobs import adopt
-from gateway.ledger.schema import JobState
+from gateway.ledger.schema import JobState, jobs
 from gateway.upstream.job_api import Ending
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
@@ -614,6 +615,24 @@ async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, co
     await heir.watcher.follow()
     assert await is_quiet_about(heir, container)()
     assert (await heir.row()).watcher == "heir"
+
+
+async def test_a_job_whose_shape_is_missing_for_a_moment_is_followed_on_and_charged_as_it_tells(
+    room: Room, container: Container
+) -> None:
+    job = await room.took()
+    right, room.state = room.state, replace(room.state, shapes={})
+    now = int(room.wall() * 1000)
+    await room.engine.write(lambda c: c.execute(update(jobs).values(changed_at=now)))
+    room.watcher.hear(await room.registry.follow())
+    await room.watcher.recall()
+    await room.quiet()
+    assert (job.is_gone, job.is_followed, await room.state_of()) == (False, True, JobState.RUNNING)
+    room.state = right
+    container.says["job"] = ended(3)
+    await room.turn(1.0)
+    await room.quiet()
+    assert (await room.state_of(), await room.used()) == (JobState.COMPLETE, (3, 7, 0))
 
 
 async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:
