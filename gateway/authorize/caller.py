@@ -61,7 +61,7 @@ def read_caller(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs
         Refused: for what is wrong with them.
     """
     fields = read_fields(version, pairs)
-    address = client_address(peer.ip, fields.known, state.trusted_proxies)
+    address = client_address(peer, fields.known, state.trusted_proxies)
     return Caller(
         state=state,
         version=version,
@@ -70,6 +70,6 @@ def read_caller(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs
         address=address,
         client_ip=str(address.ip),
         is_allowed=address.ip in state.allow,
-        request_id=given_request_id(fields.known) if peer.ip in state.trusted_proxies else None,
+        request_id=given_request_id(fields.known) if peer.is_proxy(state.trusted_proxies) else None,
         passed_on=given_trace(fields.known),
     )

@@ -4,6 +4,8 @@ Facts this file rests on:
 - Whoever connects can write any X-Forwarded-For. Only the hop that a trusted proxy appended is worth anything, so
   the header counts only when the peer is trusted, and it is read from the right: the first hop that is no trusted
   proxy of ours is the client. What stands further left is the client's own claim.
+- A PROXY header is the one truth about its connection. Where it names nobody (UNKNOWN, LOCAL, no family), the peer
+  is the client; where it names a trusted proxy, that one's header counts.
 - X-Forwarded-For and Forwarded (RFC 7239) side by side say that some proxy passes one of them through unread; we
   can't know which, so such a request is refused.
 - A hop that can't be read (`unknown`, `_hidden`, junk) ends the walk with a refusal: to guess is to let in.
@@ -15,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.caller import ClientAddress
+from gateway.model.caller import ClientAddress, Peer
 from gateway.model.networks import Networks, parse_address
 from gateway.model.reasons import Reason
 
@@ -26,16 +28,14 @@ _PARAMETER: Final = re.compile(r'[A-Za-z0-9!#$%&\'*+.^_`|~-]+=(?:"[^"\\]*"|[A-Za
 _WITH_PORT: Final = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?\Z")
 
 
-def client_address(
-    peer: IPv4Address | IPv6Address, known: Mapping[bytes, list[bytes]], trusted: Networks
-) -> ClientAddress:
+def client_address(peer: Peer, known: Mapping[bytes, list[bytes]], trusted: Networks) -> ClientAddress:
     """Finds the address that rules are applied to.
 
     Raises:
         Refused: bad_request, when a trusted proxy sent what can't be read.
     """
-    if peer not in trusted:
-        return ClientAddress(peer, "peer")
+    if not peer.is_proxy(trusted):
+        return ClientAddress(peer.ip, "peer")
     x_forwarded_for = known.get(b"x-forwarded-for")
     forwarded = known.get(b"forwarded")
     if x_forwarded_for is not None and forwarded is not None:
@@ -45,7 +45,7 @@ def client_address(
     if forwarded is not None:
         hops = [_for_of(element) for element in _split(forwarded)]
         return ClientAddress(_first_untrusted(hops, trusted), "forwarded")
-    return ClientAddress(peer, "peer")
+    return ClientAddress(peer.ip, "peer")
 
 
 def _split(values: list[bytes]) -> list[str]:

@@ -17,6 +17,7 @@ ATTACHED: uvloop 0.23 uses a handle that is gone then (tried: the process ends b
 import asyncio
 import socket
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from enum import Enum, auto
 from ssl import SSLContext, SSLError
 from typing import Any, Final, NamedTuple, Protocol
@@ -154,7 +155,9 @@ class Opening:
             await self._first_byte()
             self.state = OpeningState.HEADER
             origin = await self._origin()
-            self.peer = self.peer if origin is None else means.move(self.peer, origin)
+            self.peer = (
+                replace(self.peer, speaks_for_itself=True) if origin is None else means.move(self.peer, origin)
+            )
             self.state = OpeningState.SILENT
         if means.tls is not None:
             await self._first_byte()

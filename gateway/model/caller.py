@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from gateway.model.networks import Networks
+
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
@@ -22,12 +24,18 @@ class ClientCertificate:
 class Peer:
     """Whom the kernel (or a trusted PROXY header) says is at the other end of the connection.
 
-    `certificate` is what it showed in the handshake, verified; None when it showed none.
+    `certificate` is what it showed in the handshake, verified; None when it showed none. One that `speaks_for_itself`
+    began with a PROXY header that names nobody: it is the client, whatever is claimed behind that header.
     """
 
     ip: IPv4Address | IPv6Address
     port: int
     certificate: ClientCertificate | None = None
+    speaks_for_itself: bool = False
+
+    def is_proxy(self, trusted: Networks) -> bool:
+        """Whether it is believed whom its requests are from."""
+        return not self.speaks_for_itself and self.ip in trusted
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,38 @@ async def test_a_client_behind_the_balancer_is_no_proxy_itself(balanced: Running
     assert backend.requests[0].value(b"x-forwarded-for") == b"10.0.0.1"
 
 
+SILENT_OF_ITS_CLIENT = {
+    "unknown": b"PROXY UNKNOWN\r\n",
+    "unknown-with-addresses": b"PROXY UNKNOWN 10.0.0.1 10.0.0.2 1 2\r\n",
+    "local": version_2("10.0.0.1", command=0x20),
+    "local-without-addresses": SIGNATURE + b"\x20\x00\x00\x00",
+    "unspecified": version_2("10.0.0.1", family=0),
+}
+
+
+@pytest.mark.parametrize("header", SILENT_OF_ITS_CLIENT.values(), ids=SILENT_OF_ITS_CLIENT)
+@pytest.mark.parametrize("claim", ["X-Forwarded-For: 10.0.0.77", "Forwarded: for=10.0.0.77", "X-Forwarded-For: junk"])
+async def test_a_balancer_that_names_nobody_is_the_client_whatever_is_claimed(
+    claim: str, header: bytes, balanced: Running, backend: Backend
+) -> None:
+    connection = await balanced.connect(source=PROXY, before=header)
+    answer = await connection.ask(request("GET", RESULT, claim, "X-Request-Id: canary-claimed"))
+    assert answer.status == 200
+    assert answer.value(b"x-request-id") != b"canary-claimed"
+    assert backend.requests[0].value(b"x-forwarded-for") == PROXY.encode()
+    (event,) = await balanced.finished(1)
+    assert (event["client"], event["peer"]) == (PROXY, PROXY)
+
+
+async def test_a_proxy_behind_the_balancer_says_who_its_client_is(balanced: Running, backend: Backend) -> None:
+    """Whom the PROXY header names is a trusted proxy itself: it ended its client's TLS, and adds its line."""
+    header = f"PROXY TCP4 {PROXY} 10.0.0.2 56324 443\r\n".encode()
+    connection = await balanced.connect(source=PROXY, before=header)
+    answer = await connection.ask(request("GET", RESULT, "X-Forwarded-For: 10.0.0.77", "X-Request-Id: of-the-proxy"))
+    assert (answer.status, answer.value(b"x-request-id")) == (200, b"of-the-proxy")
+    assert backend.requests[0].value(b"x-forwarded-for") == b"10.0.0.77"
+
+
 async def turned_away(gateway: Running, source: str, before: bytes, why: str, *, silent: bool = False) -> None:
     """No TLS comes about, nothing is answered, and the metric says why."""
     if silent:
