@@ -36,9 +36,13 @@ def require_named(path: Path) -> None:
     """Sees to it that a file can be read, and leaves the reading to others.
 
     Raises:
-        FileUnusable: it is not there, may not be read, or is no regular file.
+        FileUnusable: it is not there, may not be read, is no regular file, or larger than any may be.
     """
-    os.close(_open(path))
+    opened = _open(path)
+    size = os.fstat(opened).st_size
+    os.close(opened)
+    if size > PEM_BYTES:
+        raise FileUnusable(f"is larger than {_words(PEM_BYTES)}")
 
 
 def _open(path: Path) -> int:

@@ -75,3 +75,5 @@ def test_a_file_is_read_to_its_bound_and_no_further(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(FileUnusable, match=r"^is larger than 3 MB$"):
         read_named(path, 3 * 2**20)
+    with pytest.raises(FileUnusable, match=r"^is larger than 4 MB$"):  # whose changes nobody would see
+        require_named(path)

@@ -267,7 +267,7 @@ def test_settings_that_nobody_has_written_together_are_checked(tmp_path: Path) -
 
 def test_no_section_whose_settings_wait_alone_has_rules_of_its_own() -> None:
     """check_merged looks at what is between sections; these are the ones that are put together within."""
-    for name in ("listen", "tls", "admin", "ledger", "network"):
+    for name in ("listen", "tls", "admin", "ledger", "network", "body"):
         section = Settings.model_fields[name].annotation
         assert section is not None
         assert vars(section)["__pydantic_decorators__"].model_validators == {}
