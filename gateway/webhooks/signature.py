@@ -18,6 +18,8 @@ PLAIN: Final = "x-webhook-signature"
 STANDARD_ID: Final = "webhook-id"
 STANDARD_TIME: Final = "webhook-timestamp"
 STANDARD: Final = "webhook-signature"
+TOLERANCE: Final = 300.0
+"""Seconds by which the time of a message may be off, either way: one is believed for twice as long at the most."""
 _PREFIX: Final = b"whsec_"
 _VERSION: Final = "v1,"
 _HEX: Final = re.compile(r"[0-9a-f]{64}")

@@ -2,11 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from gateway.webhooks.signature import check_secret, is_signed, sent_with
-
-_TOLERANCE: Final = 300.0
+from gateway.webhooks.signature import TOLERANCE, check_secret, is_signed, sent_with
 
 
 def verify(
@@ -15,7 +12,7 @@ def verify(
     secrets: str | bytes | Sequence[str | bytes],
     *,
     now: float | None = None,
-    tolerance: float = _TOLERANCE,
+    tolerance: float = TOLERANCE,
     plain: bool = True,
 ) -> bool:
     """Tells whether a webhook comes from who knows a secret. Whatever was sent, it answers and never raises.

@@ -18,9 +18,10 @@ from gateway.config.settings.fields import (
 )
 from gateway.webhooks.egress.rules import Rules, read_entry
 from gateway.webhooks.egress.url import MAX_CHARACTERS, read_url
-from gateway.webhooks.signature import Secrets, check_secret
+from gateway.webhooks.signature import TOLERANCE, Secrets, check_secret
 
 _MAX_ATTEMPT: Final = 300.0
+_LEAST_REMEMBERED: Final = 2 * TOLERANCE
 
 
 def _usable(secret: SecretValue) -> SecretValue:
@@ -41,6 +42,13 @@ def _target(url: str) -> str:
 def _attempt(seconds: float) -> float:
     if seconds > _MAX_ATTEMPT:
         raise ValueError("is more than 5m: so long nobody waits for a receiver")
+    return seconds
+
+
+def _remembered(seconds: float) -> float:
+    if seconds < _LEAST_REMEMBERED:
+        least = f"{_LEAST_REMEMBERED / 60:.0f}m"
+        raise ValueError(f"must be {least} at the least: a message that was seen on its way is believed for so long")
     return seconds
 
 
@@ -159,8 +167,8 @@ class WebhookIn(Section):
     """Largest body."""
     timeout: Attempt = default("30s")
     """Longest wait for forward_to."""
-    remember: Duration = default("7d")
-    """How long a request_id that was handed on is not handed on again."""
+    remember: Annotated[Duration, AfterValidator(_remembered)] = default("7d")
+    """How long a request_id that was handed on is not handed on again; 10m at the least."""
     accept_body_secret: Switch = False
     """Whether the secret itself as the body's webhook_secret, Datalab's older scheme, is enough."""
 

@@ -13,9 +13,17 @@ from gateway.errors import Refused, refuse
 from gateway.http.strict_json import MAX_MARKS, read_object
 from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.settings import InboundSettings
-from gateway.webhooks.signature import PLAIN, STANDARD, STANDARD_ID, STANDARD_TIME, Sent, is_signed, may_be_signed
+from gateway.webhooks.signature import (
+    PLAIN,
+    STANDARD,
+    STANDARD_ID,
+    STANDARD_TIME,
+    TOLERANCE,
+    Sent,
+    is_signed,
+    may_be_signed,
+)
 
-_TOLERANCE: Final = 300.0
 _SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
 _MAX_LENGTH: Final = 256
 _MALFORMED: Final = (
@@ -45,7 +53,7 @@ def read(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], bo
         members = read_object(body)
         is_believed = members is not None and _tells(members.get(_SECRET), settings.known)
     else:
-        is_believed = is_signed(body, sent, settings.known, now, _TOLERANCE)
+        is_believed = is_signed(body, sent, settings.known, now, TOLERANCE)
         members = read_object(body) if is_believed else None
     if not is_believed:
         raise _unsigned()
@@ -63,7 +71,7 @@ def check_head(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes
     """
     sent = _sent(headers)
     may_tell = sent == _UNSIGNED and settings.accept_body_secret
-    if not may_tell and not may_be_signed(sent, now, _TOLERANCE):
+    if not may_tell and not may_be_signed(sent, now, TOLERANCE):
         raise _unsigned()
 
 

@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from gateway.config.settings.webhooks import Webhooks
+from gateway.webhooks.signature import TOLERANCE
 
 ENVIRON = {"A": "a-secret-of-16-by", "B": "b-secret-of-16-by", "SHORT": "x" * 15, "BROKEN": "whsec_*" + "x" * 20}
 IN = {"name": "datalab", "secret": {"env": "A"}, "forward_to": "http://127.0.0.1:9000/webhook"}
@@ -39,6 +40,15 @@ def test_what_is_received_has_defaults_of_its_own() -> None:
     assert received.known == (ENVIRON["A"].encode(),)
     (rotated,) = of(**{"in": [{**IN, "previous_secret": {"env": "B"}}]}).in_
     assert rotated.known == (ENVIRON["A"].encode(), ENVIRON["B"].encode())
+
+
+@pytest.mark.parametrize("remember", ["0s", "2s", "299s", "5m", "599s"])
+def test_a_request_id_is_remembered_for_as_long_as_its_signature_is_believed(remember: str) -> None:
+    """A sender's clock may be 5 minutes ahead, and its message is believed until 5 minutes behind that."""
+    told = "must be 10m at the least: a message that was seen on its way is believed for so long"
+    assert faults_of(**{"in": [{**IN, "remember": remember}]}) == f"in.0.remember: Value error, {told}"
+    (received,) = of(**{"in": [{**IN, "remember": "10m"}]}).in_
+    assert received.remember == 2 * TOLERANCE
 
 
 def test_an_owner_has_its_own_secret_and_all_others_the_common_one() -> None:
