@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
 from gateway.http.client_address import client_address
-from gateway.http.headers import read_fields
+from gateway.http.headers import meant_by, read_fields
 from gateway.http.trace import given_request_id, given_trace
 from gateway.jobs.job import Job
 from gateway.model.caller import ClientAddress, Peer
@@ -47,7 +47,7 @@ class Caller:
 
     def addressed_to(self, host: str | None) -> "Caller":
         """The same, when its request names a host in its target (RFC 9112 3.2.2); None: it does not."""
-        return self if host is None else replace(self, fields=replace(self.fields, host=host))
+        return self if host is None else replace(self, fields=meant_by(self.fields, host))
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:
         """Whether these headers are the ones that this was made of."""

@@ -19,6 +19,7 @@ Facts this file rests on:
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from gateway.errors import refuse
@@ -92,6 +93,11 @@ def read_target(method: str, target: str) -> tuple[str, str]:
     if mark and not _QUERY.match(query):
         raise refuse(Reason.BAD_REQUEST, "The query has a character that must be percent-encoded.")
     return path, mark + query
+
+
+def meant_by(fields: Fields, host: str | None) -> Fields:
+    """The fields of a request whose target names a host, which counts whatever Host says; None: it names none."""
+    return fields if host is None else replace(fields, host=host)
 
 
 def origin_form(target: str) -> tuple[str | None, str]:

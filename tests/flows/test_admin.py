@@ -118,6 +118,30 @@ async def test_without_a_token_only_loopback_hosts_are_served(host: str, status:
 
 @shared
 @pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/metrics", "localhost", 200),
+        ("HTTP://127.0.0.1:9090/metrics", "evil.example", 200),
+        ("https://[::1]/metrics?a", "evil.example", 200),
+        ("http://evil.example/metrics", "localhost", 403),
+        ("http://evil.example", "localhost", 403),
+        ("http://localhost.evil.example/metrics", "127.0.0.1", 403),
+        ("http://localhost@evil.example/metrics", "localhost", 400),
+        ("http:///metrics", "localhost", 400),
+        ("ftp://evil.example/metrics", "localhost", 400),
+    ],
+)
+async def test_a_target_in_absolute_form_says_which_host_is_meant(
+    target: str, host: str, status: int, gateway: Running
+) -> None:
+    """As on the public listener (RFC 9112 3.2.2): whatever Host says then."""
+    async with connected(gateway) as client:
+        answer = await client.ask(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert answer.status == status
+
+
+@shared
+@pytest.mark.parametrize(
     "path",
     [
         "/",
