@@ -39,7 +39,12 @@ def read_object(text: bytes) -> dict[str, Any] | None:
 
 def has_too_many_marks(text: bytes) -> bool:
     """Whether it would take too long to read this JSON."""
-    return len(text) > MAX_MARKS and sum(map(text.count, _MARKS)) > MAX_MARKS
+    return len(text) > MAX_MARKS and marks_of(text) > MAX_MARKS
+
+
+def marks_of(text: bytes) -> int:
+    """How many quotation marks, commas, backslashes and opening brackets it has: each costs about a microsecond."""
+    return sum(map(text.count, _MARKS))
 
 
 def member_twice(text: bytes) -> str | None:

@@ -4,13 +4,14 @@ import re
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.http.strict_json import MAX_MARKS, read_object
+from gateway.http.strict_json import MAX_MARKS, marks_of, read_object
 from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import field_refused, judged_by, meant_by
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous
 from gateway.uploads.pages.bound import check_cap
 from gateway.uploads.pages.page_range import parse_page_range
+from gateway.uploads.work import MARK, NAME, RANGE, Work
 
 _PAGE_RANGE: Final = "page_range"
 _MAX_LENGTH: Final = 64
@@ -18,27 +19,32 @@ _MAX_MEMBERS: Final = 256
 _OF_CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*_")
 
 
-def check_options(rules: FormRules, value: str | None) -> None:
+def check_options(rules: FormRules, value: str | None, work: Work) -> None:
     """Judges the value of the field; without one, or where it is blank, there is nothing to judge.
+
+    It adds what it does to the work of its form.
 
     Raises:
         Refused: field_refused, bad_page_range, too_many_pages; unsupported_media_type for what is no JSON object with
-            one reading.
+            one reading, or takes too long to read.
     """
     if value is None or not value.strip():
         return
-    members = read_object(value.encode())
+    text = value.encode()
+    work.spend(MARK, marks_of(text))
+    members = read_object(text)
     if members is None:
         detail = f"has each member once and at most {MAX_MARKS:,} quotation marks, commas, backslashes and brackets"
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
     if len(members) > _MAX_MEMBERS:
         raise ambiguous(f"The field {rules.options} has more than {_MAX_MEMBERS} members.")
+    work.spend(NAME, sum(map(len, members)))
     judged = judged_by(rules)
     for name in members:
         is_allowed = name in rules.members if rules.members else not _is_judged(rules, judged, name)
         if not is_allowed:
             raise field_refused(f"{rules.options}.{meant_by(name)[:_MAX_LENGTH]}")
-    _check_page_range(members.get(_PAGE_RANGE), rules.most_pages)
+    _check_page_range(members.get(_PAGE_RANGE), rules.most_pages, work)
 
 
 def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
@@ -49,12 +55,13 @@ def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
     return any(one in judged or rules.refuses(one) for one in names)
 
 
-def _check_page_range(value: object, most: int | None) -> None:
+def _check_page_range(value: object, most: int | None, work: Work) -> None:
     """A container makes a list of it: a range has to be bounded, though it bounds nothing here."""
     if value is None:
         return
     if not isinstance(value, str):
         raise refuse(Reason.BAD_PAGE_RANGE, "page_range is a text such as 0-4,7.")
+    work.spend(RANGE, len(value))
     chosen = parse_page_range(value)
     if chosen is not None and most is not None:
         check_cap(chosen.listed, most, ())

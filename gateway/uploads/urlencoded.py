@@ -17,9 +17,9 @@ from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form, FormRules, Passed
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
 from gateway.uploads.options import check_options
+from gateway.uploads.work import BYTE, CODED, Work
 
 _MAX_BYTES: Final = 262_144
-_MAX_CODED: Final = 20_000  # bytes that are percent-encoded: they take ten milliseconds
 _MAX_NAME: Final = 128
 _FIELD: Final = re.compile(
     # Possessive, and runs at once: what fails at its end has cost no more than a look at each byte.
@@ -67,12 +67,13 @@ class UrlEncoded:
         Raises:
             Refused: unsupported_media_type, field_refused, bad_page_range or body_too_large.
         """
-        if self._body.count(b"%") > _MAX_CODED:
-            raise ambiguous(f"The form has more than {_MAX_CODED:,} percent-encoded bytes: send multipart/form-data.")
+        work = Work()
+        work.spend(BYTE, len(self._body))
+        work.spend(CODED, self._body.count(b"%"))
         fields = bytes(self._body).split(b"&")
         self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
         values = self._values
-        check_options(self._rules, values.get(self._rules.options or ""))
+        check_options(self._rules, values.get(self._rules.options or ""), work)
         if not any(values.get(name) for name in self._sources):
             raise ambiguous(_NO_DOCUMENT.format(" or ".join(self._sources)) if self._sources else _NEVER)
         return Form(

@@ -15,6 +15,7 @@ from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.options import check_options
 from gateway.uploads.urlencoded import UrlEncoded
+from gateway.uploads.work import MARK, MOST, NAME, RANGE, Work
 
 RULES = FormRules(
     refused=frozenset({"file_url"}), checkpoint="checkpoint_id", refused_like=re.compile(r".*_base_url|processors"),
@@ -25,7 +26,7 @@ LISTED = replace(RULES, members=frozenset({"page_range", "use_llm"}))
 
 def reason_of(value: Any, rules: FormRules = RULES) -> Reason:
     with pytest.raises(Refused) as caught:
-        check_options(rules, value if isinstance(value, str) else json.dumps(value))
+        check_options(rules, value if isinstance(value, str) else json.dumps(value), Work())
     return caught.value.denial.reason
 
 
@@ -41,7 +42,7 @@ def reason_of(value: Any, rules: FormRules = RULES) -> Reason:
     ],
 )
 def test_what_is_harmless_passes(value: str | None) -> None:
-    check_options(RULES, value)
+    check_options(RULES, value, Work())
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,14 @@ def test_what_is_not_is_refused(value: Any, reason: Reason) -> None:
     assert reason_of(value) is reason
 
 
-def multipart(*parts: bytes) -> None:
-    inspector = Inspector(b"b0", RULES)
+def multipart(*parts: bytes, rules: FormRules = RULES) -> None:
+    inspector = Inspector(b"b0", rules)
     inspector.take(field("file", b"%PDF-1.7", b'; filename="x.pdf"') + b"".join(parts) + b"--b0--\r\n")
     inspector.finish()
 
 
-def urlencoded(**fields: str) -> None:
-    body = UrlEncoded(RULES)
+def urlencoded(rules: FormRules = RULES, **fields: str) -> None:
+    body = UrlEncoded(rules)
     body.take(urlencode({"checkpoint_id": "c1", **fields}).encode())
     body.finish()
 
@@ -102,8 +103,8 @@ BAD = '{"openai_base_url": "http://10.0.0.1"}'
 )
 def test_a_page_range_that_a_shape_lists_is_bounded(value: Any, reason: Reason) -> None:
     assert reason_of({"page_range": value}, LISTED) is reason
-    check_options(LISTED, '{"page_range": "0-4,7", "use_llm": true}')
-    check_options(LISTED, '{"page_range": null}')
+    check_options(LISTED, '{"page_range": "0-4,7", "use_llm": true}', Work())
+    check_options(LISTED, '{"page_range": null}', Work())
 
 
 def test_both_kinds_of_forms_are_judged() -> None:
@@ -132,6 +133,32 @@ def test_options_come_once_and_have_a_bound() -> None:
         assert caught.value.denial.reason is reason
 
 
+NAMES, MARKS = '"' + "_" * 50_000 + '":1', '"a":[' + "1," * 4_000 + "1]"
+
+
+def test_options_may_be_long() -> None:
+    assert max(50_000 * NAME, 4_000 * MARK) < MOST
+    for value in (NAMES, MARKS):
+        check_options(RULES, f"{{{value}}}", Work())
+
+
+@pytest.mark.parametrize(
+    ("rules", "value"),
+    [
+        (RULES, f"{{{NAMES},{MARKS}}}"),
+        (RULES, '{"a":[' + "1e-320," * (MOST // MARK) + "1]}"),
+        (LISTED, '{"page_range": "' + " " * (MOST // RANGE) + '1"}'),
+    ],
+)
+def test_what_takes_long_has_one_bound_in_both_kinds_of_forms(rules: FormRules, value: str) -> None:
+    """Bounds of each alone would add up."""
+    assert reason_of(value, rules) is Reason.UNSUPPORTED_MEDIA_TYPE
+    with pytest.raises(Refused, match="takes too long"):
+        multipart(field("config", value.encode()), rules=rules)
+    with pytest.raises(Refused, match="takes too long"):
+        urlencoded(rules, config=value)
+
+
 @pytest.mark.parametrize(
     ("value", "passes"),
     [({"use_llm": True}, True), ({"Use_LLM": True}, False), ({"PdfProvider_page_range": [0] * 9}, False), ({}, True)],
@@ -139,10 +166,10 @@ def test_options_come_once_and_have_a_bound() -> None:
 def test_a_shape_may_say_which_members_there_are(value: dict[str, Any], passes: bool) -> None:
     rules = FormRules(options="config", members=frozenset({"use_llm", "page_range"}))
     if passes:
-        check_options(rules, json.dumps(value))
+        check_options(rules, json.dumps(value), Work())
         return
     with pytest.raises(Refused) as caught:
-        check_options(rules, json.dumps(value))
+        check_options(rules, json.dumps(value), Work())
     assert caught.value.denial.reason is Reason.FIELD_REFUSED
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from aiohttp import FormData
 
@@ -5,6 +7,7 @@ from gateway.errors import Refused
 from gateway.model.reasons import Reason
 from gateway.uploads.form import Form, FormRules
 from gateway.uploads.urlencoded import UrlEncoded
+from gateway.uploads.work import BYTE, CODED, MOST
 from tests.uploads.test_clients import Written
 
 URL = FormRules(refused=frozenset({"webhook_url"}))
@@ -78,5 +81,32 @@ def test_its_fields_and_all_of_it_are_bounded() -> None:
     assert reason(b"file_url=" + b"x" * 4097) is Reason.BODY_TOO_LARGE
     assert read(b"file_url=h&a=" + b"x" * (262_144 - 13))[0] == Form()
     assert reason(b"file_url=h&a=" + b"x" * (262_144 - 12)) is Reason.BODY_TOO_LARGE
-    assert read(b"file_url=h&a=" + b"%41" * 20_000)[0] == Form()
-    assert reason(b"file_url=h&a=" + b"%41" * 20_001) is Reason.UNSUPPORTED_MEDIA_TYPE
+    most = (MOST - 13 * BYTE) // (3 * BYTE + CODED)
+    assert most > 12_000  # of a text in Chinese that are 4,000 characters
+    assert read(b"file_url=h&a=" + b"%41" * most)[0] == Form()
+    assert reason(b"file_url=h&a=" + b"%41" * (most + 1)) is Reason.UNSUPPORTED_MEDIA_TYPE
+
+
+OPTIONS = FormRules(checkpoint="checkpoint_id", options="config", refused_like=re.compile(r".*_base_url|_+x"))
+DEAR = {
+    "coded": b"a=" + b"a%41" * 9_000,
+    "bytes": b"b=" + b"+" * 200_000,
+}
+DEAR_OPTIONS = {
+    "names": b"config=%7B%22" + b"_" * 50_000 + b"%22:1%7D",
+    "marks": b"config=%7B%22a%22:[" + b"1e-320," * 3_500 + b"1]%7D",
+}
+END = b"&checkpoint_id=c"
+
+
+@pytest.mark.parametrize("dear", [*DEAR.values(), *DEAR_OPTIONS.values()], ids=[*DEAR, *DEAR_OPTIONS])
+def test_what_is_dear_may_be_there_alone(dear: bytes) -> None:
+    assert read(dear + END, OPTIONS)[0].checkpoint == "c"
+
+
+@pytest.mark.parametrize("options", DEAR_OPTIONS.values(), ids=DEAR_OPTIONS)
+@pytest.mark.parametrize("other", DEAR.values(), ids=DEAR)
+def test_what_is_dear_has_one_bound_for_all_of_it(other: bytes, options: bytes) -> None:
+    """Bounds of each alone would add up."""
+    assert reason(b"&".join([other, options]) + END, OPTIONS) is Reason.UNSUPPORTED_MEDIA_TYPE
+    assert reason(b"&".join(DEAR.values()) + END, OPTIONS) is Reason.UNSUPPORTED_MEDIA_TYPE

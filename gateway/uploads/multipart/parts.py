@@ -13,6 +13,7 @@ from gateway.uploads.file_kind import SNIFFED, FileKind, guess_kind
 from gateway.uploads.form import FileFacts, Form, FormRules, Passed
 from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_head
 from gateway.uploads.options import check_options
+from gateway.uploads.work import Work
 
 _READ_LATER: Final = frozenset({FILE_URL, "page_range", "max_pages"})  # which is not judged here, or as ASCII alone
 _MAX_FIELDS: Final = 4 * 1_048_576  # bytes of all parts but the file
@@ -57,7 +58,7 @@ class FormParts:
             Refused: for what its options say.
         """
         values, checkpoint = self._values, self._all.checkpoint
-        check_options(self._all, values.get(self._all.options or ""))
+        check_options(self._all, values.get(self._all.options or ""), Work())
         return Form(
             page_range=values.get("page_range"),
             max_pages=values.get("max_pages"),
