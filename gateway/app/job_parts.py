@@ -65,7 +65,12 @@ class JobParts:
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
         self.housekeeping = Housekeeping(
-            ledger, self._registry, self.watcher, retention, partial(_forget_old, ledger, out, wall)
+            ledger,
+            self._registry,
+            self.watcher,
+            retention,
+            self.completion.tell_again,
+            partial(_forget_old, ledger, out, wall),
         )
 
     async def close(self) -> None:

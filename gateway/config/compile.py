@@ -28,6 +28,7 @@ from gateway.config.state import HEALTHS, ConnectionLimits, State, _methods, _or
 from gateway.limits.buckets import per_minute
 from gateway.limits.prices import MILLION, Pricing, make_pricing
 from gateway.model.caller import Identity, Profile
+from gateway.model.endings import FailedCosts
 from gateway.model.networks import Networks
 from gateway.model.routes import Access, Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern
@@ -67,19 +68,12 @@ def compile_settings(settings: Settings) -> State:
         origins=_origins(settings),
         pace=_pace(settings),
         upstreams={name: _target(upstream) for name, upstream in _upstreams(settings).items()},
-        shapes=_shapes(settings),
+        shapes={name: compile_shape(name, shape) for name, shape in settings.jobs.shapes.items()},
     )
 
 
-def _shapes(settings: Settings) -> dict[str, JobShape]:
-    in_parts = {route.job for route in settings.routes if route.kind is Kind.ASSET}
-    return {
-        name: compile_shape(name, shape, has_parts=name in in_parts) for name, shape in settings.jobs.shapes.items()
-    }
-
-
-def compile_shape(name: str, settings: ShapeSettings, *, has_parts: bool = False) -> JobShape:
-    """Makes what a job is; `has_parts` says that its owner is served more of it than its result."""
+def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
+    """Makes what a job is."""
     status, delete = settings.status, settings.delete
     return JobShape(
         name=name,
@@ -94,7 +88,7 @@ def compile_shape(name: str, settings: ShapeSettings, *, has_parts: bool = False
         success_member=settings.success,
         pages_member=settings.pages,
         delete=None if delete is None else DeleteCall(delete.method, delete.path, delete.body),
-        failed_is_free=settings.failed_costs == "nothing" or (settings.failed_costs is None and not has_parts),
+        failed_costs=FailedCosts.IF_TAKEN if settings.failed_costs is None else FailedCosts(settings.failed_costs),
         page_fields=frozenset(settings.page_fields),
         checkpoint_field=settings.checkpoint_field,
         checkpoint_member=settings.checkpoint_member,

@@ -5,7 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -17,9 +18,11 @@ from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job
 from gateway.jobs.reading import Reader, is_answer
 from gateway.jobs.registry import Registry
-from gateway.ledger.jobs import Ended, end, find, forget, give_up, mend
+from gateway.ledger.jobs import JobKey, Learnt, give_up, learn
 from gateway.ledger.reservations import Settled
-from gateway.upstream.job_api import Ending, Finding, Said
+from gateway.ledger.schema import JobState
+from gateway.model.endings import ENDS, Facts, FailedCosts, Known, stricter
+from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
 _SMALL: Final = 512
@@ -28,6 +31,10 @@ _APART: Final = 0.9
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
+_MAX_UNTOLD: Final = 20_000
+"""With the ledger away for long, what is learnt beyond is learnt again: of a job that runs there, by the watcher."""
+
+_AT_ONCE: Final = 200
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
@@ -56,6 +63,7 @@ class Completion:
         self._state = state
         self._unfinished: set[tuple[int, bytes]] = set()  # by the very shape that an answer was read by
         self._shapes = state().shapes
+        self._untold: dict[tuple[str, str], Untold] = {}
         self._being_told: set[tuple[str, str]] = set()
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
@@ -64,7 +72,7 @@ class Completion:
         """How many answers had a status word that their shape does not know."""
 
     def __repr__(self) -> str:
-        return f"<Completion unfinished={len(self._unfinished)} being_told={len(self._being_told)}>"
+        return f"<Completion unfinished={len(self._unfinished)} untold={len(self._untold)}>"
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was read before, and said that such a job still runs."""
@@ -78,8 +86,7 @@ class Completion:
         job.misses, job.missed_at = job.misses + 1, now
         if job.misses >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
-            how = self._failure(job, is_lost=True)
-            self.ended(job, how._replace(given_up=how.given_up or job.is_read))
+            self.learn(job, Facts(Known.LOST))
 
     async def let_others_have_a_turn(self) -> None:
         """Waits for the next turn of the loop (Iteration.wait)."""
@@ -87,9 +94,19 @@ class Completion:
         self._wait(partial(_call, called))
         await called
 
-    def watch(self, job: Job, *, is_own: bool = False) -> "StatusWatch":
-        """What looks at one status answer as it passes; `is_own` says that no client has asked for it."""
-        return StatusWatch(self, job, is_own=is_own)
+    def watch(self, job: Job) -> "StatusWatch":
+        """What looks at the answer to a question of ours."""
+        return StatusWatch(self, job, is_own=True)
+
+    def watch_read(self, job: Job, asked: str) -> "StatusWatch | None":
+        """What looks at the answer to a client's question as it passes; None when nothing hangs on it any more.
+
+        What is answered elsewhere than at the job's own target, as under another operation, says nothing of the job,
+        only of whether its client was given anything.
+        """
+        if not job.is_open and not self._state().settings.jobs.delete_after_read:
+            return None
+        return StatusWatch(self, job, is_own=False, teaches=job.is_open and asked == job.target)
 
     def learnt(self, job: Job, found: Finding, *, is_own: bool) -> None:
         """Takes what a whole answer said.
@@ -109,16 +126,9 @@ class Completion:
             self.checkpoints.saw(job, found.checkpoint)
             if found.said is Said.RUNNING:
                 self._note_word(job, found.unknown)
-            elif job.is_running:
-                how = (
-                    self._failure(job, found.pages)
-                    if found.said is Said.FAILED
-                    else Ending(failed=False, pages=found.pages)
-                )
-                job.saw(how)
-                self.ended(job, how)
             else:
-                self._mend(job, found)
+                known = Known.FAILED if found.said is Said.FAILED else Known.COMPLETE
+                self.learn(job, Facts(known, found.pages))
 
     def runs(self, job: Job, content: bytes) -> None:
         """Remembers an answer that said that its job runs, if it is small."""
@@ -148,48 +158,43 @@ class Completion:
                 "a status word is in no list of its shape; such a job runs on", shape=job.shape.name, word=said
             )
 
-    def _mend(self, job: Job, found: Finding) -> None:
-        """Corrects what was settled for want of the truth: a job that counts as failed, and tells of its end now."""
-        how, failed = job.how, found.said is Said.FAILED
-        is_news = (
-            how is not None
-            and how.failed
-            and not job.is_gone
-            and (not failed or (how.given_up and self._is_free(job)))
-        )
-        if is_news and job.key not in self._being_told:
-            self._being_told.add(job.key)
-            self._admission.work(self._tell_truth(job, Ending(failed, found.pages)))
-
     def failed(self, job: Job) -> None:
         """Takes that a job failed, as its submit's answer said."""
-        self.ended(job, self._failure(job))
+        self.learn(job, Facts(Known.FAILED))
 
-    def was_seen(self, job: Job) -> None:
-        """Takes that something of a job's result went to its owner: then the container has not lost it."""
-        how = job.how
-        if how is not None and how.is_lost and not how.given_up and job.key not in self._being_told:
-            self._being_told.add(job.key)
-            self._admission.work(self._tell_truth(job, Ending(failed=False, pages=None)))
+    def taken(self, job: Job) -> None:
+        """Takes that something that may be of a job's result went to its owner."""
+        if Known.COMPLETE not in job.known:  # then it costs what it had, whoever read it
+            self.learn(job, Facts(Known.TAKEN))
 
-    def _failure(self, job: Job, pages: int | None = None, *, is_lost: bool = False) -> Ending:
-        return Ending(failed=True, pages=pages, given_up=not self._is_free(job), is_lost=is_lost)
+    def learn(self, job: Job, facts: Facts) -> None:
+        """Takes what is known of a job's end, and tells the ledger in the background, until it has taken it."""
+        if job.is_gone or facts.known in job.known or len(self._untold) >= _MAX_UNTOLD:
+            return
+        job.saw(facts.known)
+        untold = self._untold.get(job.key)
+        self._untold[job.key] = Untold(job, facts if untold is None else untold.facts.plus(facts))
+        self._tell_soon(job.key)
 
-    def _is_free(self, job: Job) -> bool:
-        """Whether a failure costs nothing, by the shape that it began with and by the one in force."""
+    def tell_again(self) -> None:
+        """Tells the ledger what it has not taken so far, some at once; called each second while it answers."""
+        for key in list(islice(self._untold, _AT_ONCE)):
+            self._tell_soon(key)
+
+    def _tell_soon(self, key: tuple[str, str]) -> None:
+        if key not in self._being_told:
+            self._being_told.add(key)
+            self._admission.work(self._tell(key))
+
+    def _failed_costs(self, job: Job) -> FailedCosts:
+        """By the shape that it began with and by the one in force."""
         now = self._state().shapes.get(job.shape.name, job.shape)
-        return job.shape.failed_is_free and now.failed_is_free
-
-    def ended(self, job: Job, how: Ending) -> None:
-        """Tells the ledger of a job's end, in the background; should that fail, the watcher finds it again."""
-        if job.is_running and job.key not in self._being_told:
-            self._being_told.add(job.key)
-            self._admission.work(self._tell(job, how))
+        return stricter(job.shape.failed_costs, now.failed_costs)
 
     def forget(self, job: Job) -> None:
         """Lets nobody read a job from now on."""
         job.ended(0)  # it stays in the registry: what was read of it in the ledger before would else bring it back
-        self._admission.work(self._forget(job, job.how))
+        self._admission.work(self._forget(job))
 
     async def forget_now(self, job: Job) -> None:
         """Lets nobody read a job from now on, before the upstream hears of it; one that runs is charged as reserved.
@@ -201,83 +206,92 @@ class Completion:
             Refused: ledger_unavailable; then nothing may be deleted.
         """
         try:
-            settled = await self._admission.ledger.write(
-                lambda c: give_up(c, job.key, self._admission.wall()), of=job.owner
-            )
+            settled = await self._forgotten(job)
         except LedgerUnavailable:
             raise ledger_away() from None
         job.ended(0)
-        if settled is not None:
-            self._settled(settled)
+        self._settled(*settled)
 
     def work(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what nobody waits for."""
         self._admission.work(work)
 
-    async def _tell(self, job: Job, how: Ending) -> None:
-        admission, now = self._admission, self._admission.wall()
-        ttl = self._state().settings.jobs.result_ttl
-
-        def work(connection: Connection) -> Ended | None:
-            return _end(connection, job, how, now, ttl)
-
+    async def _tell(self, key: tuple[str, str]) -> None:
+        """Tells all that is untold of a job, also what is learnt meanwhile; what the ledger does not take stays."""
         try:
-            ended = await admission.ledger.write(work, of=job.owner)
-            if ended is None:  # another replica was first
-                row = await admission.ledger.read(lambda c: find(c, *job.key), of=job.owner)
-                if row is not None:
-                    self._registry.learn(row)
-                if job.is_running:  # the ledger does not have it: it is nobody's
-                    job.ended(0)
-                    self._registry.drop(job)
+            while (untold := self._untold.get(key)) is not None:
+                learnt = await self._admission.ledger.write(self._learning(untold), of=untold.job.owner)
+                self._was_told(untold)
+                self._take_over(untold.job, learnt)
         except LedgerUnavailable:
             return
         finally:
-            self._being_told.discard(job.key)
-        if ended is not None:
-            job.how = how
-            if not job.is_gone:  # it was deleted meanwhile
-                job.ended(ended.expires_at)
-            if ended.settled is not None:
-                self._settled(ended.settled)
+            self._being_told.discard(key)
+
+    def _learning(self, untold: "Untold") -> Callable[[Connection], Learnt | None]:
+        job, now = untold.job, self._admission.wall()
+        named, failed_costs = JobKey(*job.key, job.created_at), self._failed_costs(job)
+        ttl = self._state().settings.jobs.result_ttl
+        return lambda connection: learn(connection, named, untold.facts, failed_costs, now, ttl)
+
+    def _was_told(self, untold: "Untold") -> None:
+        """Unless more was learnt of the job meanwhile."""
+        if self._untold.get(untold.job.key) is untold:
+            del self._untold[untold.job.key]
+
+    def _take_over(self, job: Job, learnt: Learnt | None) -> None:
+        """Takes over how a job stands in the ledger, whoever brought that about."""
+        if learnt is None:  # what has ended and is not there is nobody's
+            if job.is_running and job.known & ENDS:
+                job.ended(0)
+                self._registry.drop(job)
+            return
+        job.saw(learnt.known)
+        if learnt.state is JobState.GONE:
+            job.ended(0)
+        elif learnt.state is not JobState.RUNNING and not job.is_gone and learnt.expires_at is not None:
+            job.ended(learnt.expires_at)
+        if learnt.settled is not None and not learnt.is_end:
+            log.warning("what a job was charged is corrected: it told of its end at last", upstream=job.upstream)
+        self._settled(learnt.settled)
+        if learnt.is_end:
             self._ended()
 
-    async def _tell_truth(self, job: Job, how: Ending) -> None:
-        now = self._admission.wall()
+    def _settled(self, *settlements: Settled | None) -> None:
+        for settled in settlements:
+            if settled is not None:
+                self._admission.counts.pages(*settled)
+                self._admission.throttle.given_back(settled.account)
+
+    async def _forget(self, job: Job) -> None:
         try:
-            settled = await self._admission.ledger.write(
-                lambda c: mend(c, job.key, how.pages, now, failed=how.failed), of=job.owner
-            )
-        except LedgerUnavailable:
-            return  # the next answer tells it again
-        finally:
-            self._being_told.discard(job.key)
-        job.how = how
-        if settled is not None:
-            log.warning("what a job was charged is corrected: it told of its end at last", upstream=job.upstream)
-            self._settled(settled)
-
-    def _settled(self, settled: Settled) -> None:
-        self._admission.counts.pages(*settled)
-        self._admission.throttle.given_back(settled.account)
-
-    async def _forget(self, job: Job, how: Ending | None) -> None:
-        now = self._admission.wall()
-
-        def work(connection: Connection) -> Ended | None:
-            ended = None
-            if how is not None:
-                ended = _end(connection, job, how, now, 0)
-            forget(connection, job.key, now)
-            return ended
-
-        try:
-            ended = await self._admission.ledger.write(work, of=job.owner)
+            settled = await self._forgotten(job)
         except LedgerUnavailable:
             log.warning("a job could not be forgotten yet; it will be when its time is over")
             return
-        if ended is not None and ended.settled is not None:
-            self._settled(ended.settled)
+        self._settled(*settled)
+
+    async def _forgotten(self, job: Job) -> tuple[Settled | None, Settled | None]:
+        """Forgets a job in the ledger, behind all that is known of its end; what was charged for either."""
+        untold = self._untold.get(job.key)
+        learning = None if untold is None else self._learning(untold)
+
+        def work(connection: Connection) -> tuple[Settled | None, Settled | None]:
+            learnt = None if learning is None else learning(connection)
+            forgotten = give_up(connection, job.key, self._admission.wall())
+            return None if learnt is None else learnt.settled, forgotten
+
+        settled = await self._admission.ledger.write(work, of=job.owner)
+        if untold is not None:
+            self._was_told(untold)
+        return settled
+
+
+class Untold(NamedTuple):
+    """What the ledger has not taken so far of a job's end."""
+
+    job: Job
+    facts: Facts
 
 
 class StatusWatch:
@@ -289,16 +303,19 @@ class StatusWatch:
         "_job",
         "_most",
         "_reader",
+        "_teaches",
         "content",
         "finding",
+        "gives_nothing",
         "is_final",
         "is_unfinished",
     )
 
-    def __init__(self, completion: Completion, job: Job, *, is_own: bool) -> None:
+    def __init__(self, completion: Completion, job: Job, *, is_own: bool, teaches: bool = True) -> None:
         self._completion = completion
         self._job = job
         self._is_own = is_own
+        self._teaches = teaches
         self._most = _SHARED if job.waiters else _SMALL
         self._reader: Reader | None = None
         self.content: bytes | None = b""
@@ -309,6 +326,8 @@ class StatusWatch:
         """Whether it said, once it was whole, that the job has ended."""
         self.is_unfinished = False
         """Whether it said, once it was whole, that the job still runs."""
+        self.gives_nothing = False
+        """Whether it said, once it was whole, that there is no result, or none yet."""
 
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
@@ -333,17 +352,14 @@ class StatusWatch:
         self.finding = found = reader.finding()
         self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
         self.is_unfinished = found.said is Said.RUNNING
+        self.gives_nothing = found.gives_nothing
+        if not self._teaches:
+            return
         self._completion.learnt(self._job, found, is_own=self._is_own)
-        if self.is_unfinished and reader.is_plain and self.content is not None:
+        if found.is_processing and reader.is_plain and self.content is not None:
             self._completion.runs(self._job, self.content)
 
 
 def _call(waiting: "asyncio.Future[None]") -> None:
     if not waiting.done():  # whoever waited may have left
         waiting.set_result(None)
-
-
-def _end(connection: Connection, job: Job, how: Ending, now: float, ttl: float) -> Ended | None:
-    return end(
-        connection, job.key, how.pages, now, ttl, failed=how.failed, given_up=how.given_up, is_lost=how.is_lost
-    )

@@ -28,12 +28,14 @@ class Housekeeping:
         registry: Registry,
         watcher: Watcher,
         retention: Retention,
+        tell_again: Callable[[], None],
         *purges: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._watcher = watcher
         self._retention = retention
+        self._tell_again = tell_again
         self._purges = purges
         self.counts: dict[str, int] = {}
 
@@ -48,6 +50,7 @@ class Housekeeping:
             LedgerUnavailable: some of it is still due.
         """
         self._watcher.hear(await self._registry.follow())
+        self._tell_again()  # the ledger answers
         if turn % _SUCCEED == 0:
             await self._watcher.follow()
         if turn % _RECALL == _RECALL - 1:

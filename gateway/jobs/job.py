@@ -5,8 +5,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
+from gateway.model.endings import ENDS, Known
 from gateway.model.reasons import Reason
-from gateway.upstream.job_api import Ending, JobShape, read_target, result_target
+from gateway.upstream.job_api import JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1
 _SHORTEST: Final = 1.0
@@ -27,7 +28,7 @@ class Job:
     it, `is_read` that it noted who read it, `ticket` which of the watcher's dates is the one that counts. `waiters`
     are called once it has ended: those of the clients whose polls are held for it.
     `answer` is the last one to a question of ours, head and content, for a moment, when it is small and somebody
-    waits; once the job has ended, it is final. `how` is how it ended, once that was seen.
+    waits; once the job has ended, it is final. `known` is what is known of its end, here or in the ledger.
     """
 
     __slots__ = (
@@ -36,10 +37,10 @@ class Job:
         "asked_at",
         "created_at",
         "expires_at",
-        "how",
         "is_followed",
         "is_read",
         "is_running",
+        "known",
         "missed_at",
         "misses",
         "owner",
@@ -73,7 +74,7 @@ class Job:
         self.missed_at = 0.0
         self.ticket = 0
         self.answer: tuple[Any, bytes] | None = None
-        self.how: Ending | None = None
+        self.known = Known.NOTHING
         self.waiters: dict[object, Callable[[], None]] = {}
 
     @property
@@ -88,8 +89,8 @@ class Job:
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer can say anything new of it: it runs, or counts as failed, which may prove wrong."""
-        return self.is_running or (self.how is not None and self.how.failed and not self.is_gone)
+        """Whether an answer can say anything new of it: nobody has said that it went well, whatever else is known."""
+        return Known.COMPLETE not in self.known and not self.is_gone
 
     def is_result(self, asked: str) -> bool:
         """Whether a target is the one that gives its result, in whichever order its parameters stand."""
@@ -99,10 +100,11 @@ class Job:
         """Whether an owner may read it."""
         return owner == self.owner and (self.expires_at is None or now < self.expires_at)
 
-    def saw(self, how: Ending) -> None:
-        """Notes how it ended: what an answer said before that holds no more."""
-        if self.how is None:
-            self.how, self.answer = how, None
+    def saw(self, known: Known) -> None:
+        """Adds what is known of its end: what an answer said before that holds no more."""
+        if known & ENDS & ~self.known:
+            self.answer = None
+        self.known |= known
 
     def ended(self, expires_at: float) -> None:
         """Notes its end, and lets all that wait for it go on."""

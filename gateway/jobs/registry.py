@@ -13,11 +13,11 @@ from sqlalchemy import Row
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import MAX_HEARD, changed_since, find
+from gateway.ledger.jobs import MAX_HEARD, changed_since, find, known_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
 from gateway.model.reasons import Denial, Reason
-from gateway.upstream.job_api import Ending, JobShape
+from gateway.upstream.job_api import JobShape
 
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
@@ -97,12 +97,9 @@ class Registry:
                 return None
             job = Job(*key, row.owner, shape, row.path, row.created_at)
             self.add(job)
+        job.saw(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:
-            failed = row.state == JobState.FAILED
-            job.saw(Ending(failed, None, given_up=failed))  # perhaps: then a failure would still be news
             job.ended(row.expires_at)
-        elif row.state == JobState.COMPLETE and job.how is not None and job.how.failed:  # corrected elsewhere
-            job.how = Ending(failed=False, pages=None)
         return job
 
     async def follow(self) -> list[tuple[Job, str]]:

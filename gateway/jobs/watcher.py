@@ -34,9 +34,9 @@ from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.schema import JobState
+from gateway.model.endings import ENDS, Facts, Known
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
-from gateway.upstream.job_api import Ending
 from gateway.upstream.response_head import ResponseHead
 
 _ALIVE: Final = 15.0
@@ -240,7 +240,7 @@ class Watcher:
         self.asked += 1
         job.ticket = _BEING_ASKED
         job.asked_at = self._clock()
-        watch = self._completion.watch(job, is_own=True)
+        watch = self._completion.watch(job)
         call = UpstreamCall("GET", job.target)
 
         def done(outcome: ResponseHead | UpstreamFailed) -> None:
@@ -258,7 +258,7 @@ class Watcher:
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """One small answer serves all that wait; what is large each fetches for itself."""
-        is_news = watch.is_final or (watch.is_unfinished and job.how is None)
+        is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
         if job.waiters and watch.content is not None and is_news:
             job.answer = answer = head, watch.content
             self._loop.call_later(_KEPT, _drop_answer, job, answer)
@@ -266,7 +266,7 @@ class Watcher:
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
             log.warning("a job has run for too long and was given up", upstream=job.upstream)
-            self._completion.ended(job, Ending(failed=True, pages=None, given_up=True))
+            self._completion.learn(job, Facts(Known.GIVEN_UP))
 
     def _again(self, job: Job) -> None:
         if job.is_running:

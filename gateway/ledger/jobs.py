@@ -1,7 +1,7 @@
 """The jobs of the ledger: whose they are, who follows them, what became of them; each function is one transaction.
 
-    begin ──> end ──> forget ──> deleted       an id is its owner's from before its client sees it until it is
-      └─────────────────┘                      forgotten; from then on it is nobody's
+    begin ──> learn ──> forget ──> deleted       an id is its owner's from before its client sees it until it is
+      └───────────────────┘                      forgotten; from then on it is nobody's
 
 A job has one watcher: the replica that took its submit, or one that took it over because the watcher was silent, or
 because a client of its own waits for the job. Replicas hear of each other's changes by `changed_at`.
@@ -24,13 +24,17 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
-from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, mend_one, settle_one
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle_as, settle_one
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
+from gateway.model.endings import Facts, FailedCosts, Known, cost_of
 
 AT_ONCE: Final = 200
 _MAX_TAKEN: Final = 500
 MAX_HEARD: Final = 5000
 _HEARD: Final = 3000
+_APART: Final = 2.0
+"""Seconds; an id is given to another job three seconds after it was forgotten at the earliest (_HEARD)."""
+
 _MILLISECOND: Final = 0.001
 
 _KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
@@ -42,7 +46,7 @@ _INSERT: Final = insert(jobs)
 _END: Final = (
     update(jobs)
     .where(_KEY)
-    .values({name: bindparam(f"new_{name}") for name in ("state", "ended_at", "expires_at", "changed_at")})
+    .values({name: bindparam(f"new_{name}") for name in ("state", "known", "ended_at", "expires_at", "changed_at")})
 )
 
 
@@ -55,12 +59,36 @@ class NewJob(NamedTuple):
     check_url: str | None
 
 
-class Ended(NamedTuple):
-    """What the end of a job came to; `settled` is None when it was settled before."""
+class JobKey(NamedTuple):
+    """A job as a process knows it: upstream and id, and when it began; an id may be given to another one later."""
+
+    upstream: str
+    request_id: str
+    created_at: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Upstream and id."""
+        return self.upstream, self.request_id
+
+
+class Learnt(NamedTuple):
+    """How a job stands now; `settled` is None when its cost is as before, `is_end` says that it has ended by this."""
 
     state: JobState
-    expires_at: int
+    expires_at: int | None
+    known: Known
     settled: Settled | None
+    is_end: bool
+
+
+class Stands(NamedTuple):
+    """How a job stands: its columns."""
+
+    state: JobState
+    known: Known
+    ended_at: int | None
+    expires_at: int | None
 
 
 def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, now: float) -> None:
@@ -98,53 +126,40 @@ def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | N
     return connection.execute(_FIND, {"at": upstream, "named": request_id}).first()
 
 
-def end(
-    connection: Connection,
-    job: tuple[str, str],
-    pages: int | None,
-    now: float,
-    result_ttl: float,
-    *,
-    failed: bool,
-    given_up: bool = False,
-    is_lost: bool = False,
-) -> Ended | None:
-    """Settles a job that has ended and starts its result's time; None when there is no such job that runs.
+def learn(
+    connection: Connection, job: JobKey, facts: Facts, failed_costs: FailedCosts, now: float, ttl: float
+) -> Learnt | None:
+    """Adds what somebody learnt of a job's end, and lets the job cost what follows from all that is known.
 
-    `job` is upstream and id; `pages` is what the upstream says it had, None when it does not. One that was given up
-    counts as failed, and is charged as reserved: nobody has said that it failed. So is one that the upstream has
-    lost, if something of its result was read before.
+    The first fact that ends it starts its result's time, `ttl` seconds. Twice is once, and the order is of no
+    consequence; the webhook that has gone out is not taken back. One that is forgotten may still be charged another
+    sum. None when there is no such job any more.
     """
     found = _locked(connection, job)
-    if found is None or found.state != JobState.RUNNING:
+    if found is None:
         return None
-    if given_up or (is_lost and found.read_at is not None):
-        settled = charge_one(connection, found.account, found.reservation, now)
-    else:
-        settled = settle_one(connection, found.account, found.reservation, pages, now, failed=failed)
-    state = JobState.FAILED if failed else JobState.COMPLETE
-    expires_at = int(now + result_ttl)
-    _set_end(connection, job, state, now, int(now), expires_at)
-    job_ended(connection, *job, state.name.lower(), now)
-    return Ended(state, expires_at, settled)
+    before = known_of(found)
+    known, cost = before | facts.known, cost_of(before | facts.known, failed_costs)
+    if known == before:
+        return Learnt(JobState(found.state), found.expires_at, known, None, is_end=False)
+    settled = None
+    if cost is not None:
+        settled = settle_as(connection, found.account, found.reservation, cost, facts.pages, now)
+    is_end = found.state == JobState.RUNNING and cost is not None
+    ended_at, expires_at = (int(now), int(now + ttl)) if is_end else (found.ended_at, found.expires_at)
+    state = JobState(found.state)
+    if cost is not None and state is not JobState.GONE:
+        state = JobState.COMPLETE if Known.COMPLETE in known else JobState.FAILED
+    _set_end(connection, job.key, Stands(state, known, ended_at, expires_at), now)
+    if is_end:
+        job_ended(connection, *job.key, state.name.lower(), now)
+    return Learnt(state, expires_at, known, settled, is_end)
 
 
-def mend(
-    connection: Connection, job: tuple[str, str], pages: int | None, now: float, *, failed: bool
-) -> Settled | None:
-    """Corrects what a job was charged that counts as failed, when it tells of its end after all.
-
-    One that went well is charged what it had, or as reserved; one that failed and had been given up has its pages
-    back. None when there is nothing to correct. The webhook that has gone out is not taken back. It may have been
-    forgotten meanwhile, once its result was read.
-    """
-    found = _locked(connection, job)
-    if found is None or found.state not in {JobState.FAILED, JobState.GONE}:
-        return None
-    settled = mend_one(connection, found.account, found.reservation, pages, now, failed=failed)
-    if not failed and found.state == JobState.FAILED:
-        _set_end(connection, job, JobState.COMPLETE, now, found.ended_at, found.expires_at)
-    return settled
+def known_of(row: Row[Any]) -> Known:
+    """All that is known of a job; what ended before facts were written down has those that its state tells of."""
+    told = {JobState.COMPLETE: Known.COMPLETE, JobState.FAILED: Known.LOST}
+    return Known(row.known) or told.get(row.state, Known.NOTHING)
 
 
 def forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
@@ -161,7 +176,7 @@ def give_up(connection: Connection, job: tuple[str, str], now: float) -> Settled
 
 
 def _forget(connection: Connection, job: tuple[str, str], now: float) -> tuple[bool, Settled | None]:
-    found = _locked(connection, job)
+    found = _locked(connection, JobKey(*job, created_at=now))
     if found is None or found.state == JobState.GONE:
         return False, None
     settled = settle_one(connection, found.account, found.reservation, None, now, failed=False)
@@ -169,7 +184,7 @@ def _forget(connection: Connection, job: tuple[str, str], now: float) -> tuple[b
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
     ended_at = int(now) if found.ended_at is None else found.ended_at  # what had ended keeps its end
-    _set_end(connection, job, JobState.GONE, now, ended_at, int(now))
+    _set_end(connection, job, Stands(JobState.GONE, known_of(found), ended_at, int(now)), now)
     drop(connection, *job)
     return True, settled
 
@@ -249,20 +264,18 @@ def purge(connection: Connection, before: float) -> int:
     return len(rows)
 
 
-def _locked(connection: Connection, job: tuple[str, str]) -> Row[Any] | None:
-    """A job, its account locked; None when there is none, or while that was waited for its id became another's."""
-    found = find(connection, *job)
-    if found is None:
+def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
+    """A job, its account locked; None when there is none, or its id is, or became meanwhile, another's."""
+    found = find(connection, *job.key)
+    if found is None or found.created_at > job.created_at + _APART:
         return None
     lock(connection, found.account)
-    again = find(connection, *job)
+    again = find(connection, *job.key)
     return again if again is not None and again.reservation == found.reservation else None
 
 
-def _set_end(
-    connection: Connection, job: tuple[str, str], state: JobState, now: float, ended_at: int, expires_at: int
-) -> None:
-    values = {"state": state, "ended_at": ended_at, "expires_at": expires_at, "changed_at": _milliseconds(now)}
+def _set_end(connection: Connection, job: tuple[str, str], stands: Stands, now: float) -> None:
+    values = {**stands._asdict(), "changed_at": _milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
     connection.execute(_END, {"at": job[0], "named": job[1], **named})
 

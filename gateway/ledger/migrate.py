@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gateway.errors import LedgerEmpty, LedgerUnavailable
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 # The oldest version whose replicas may go on beside the tables of HEAD. Raise it with a migration that takes away or
 # renames what they use, or demands what they do not write.
 LEAST: Final = "0003"

@@ -20,6 +20,7 @@ from gateway.ledger.schema import Stage, accounts, reservations, usage
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
 from gateway.model.caller import Profile
+from gateway.model.endings import Cost
 from gateway.model.reasons import Denial
 
 _AT_ONCE: Final = 200
@@ -192,25 +193,40 @@ def charge_one(connection: Connection, account: str, reservation: str, now: floa
     return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
 
 
-def mend_one(
-    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
+def settle_as(
+    connection: Connection, account: str, reservation: str, cost: Cost, pages: int | None, now: float
 ) -> Settled | None:
-    """Corrects the settlement of a job that counted as failed, by what became known of it since."""
+    """Lets a job cost what follows from all that is known of it; None when it does so already, or for good.
+
+    What was given back is charged after all, and what was charged for want of knowledge is given back.
+    """
     lock(connection, account)
     row = _find(connection, reservation)
-    if row is None or row.stage == Stage.CHARGED:
-        return settle_one(connection, account, reservation, pages, now, failed=failed)
-    if row.stage != Stage.SETTLED or row.given_back is None or failed:
+    if row is None:
         return None
-    cost = row.given_back if pages is None else pages
+    if row.stage in _IN_FLIGHT | {Stage.CHARGED}:
+        if cost is Cost.RESERVED:
+            return charge_one(connection, account, reservation, now)
+        return settle_one(connection, account, reservation, pages, now, failed=cost is Cost.NOTHING)
+    if row.stage != Stage.SETTLED or row.given_back is None or cost is Cost.NOTHING:
+        return None
+    return _charge_again(connection, row, cost, pages, now)
+
+
+def _charge_again(connection: Connection, row: Row[Any], cost: Cost, pages: int | None, now: float) -> Settled:
+    """Charges what was given back. While more may be learnt, it counts from when it was first settled: see resets."""
+    is_for_good = cost is Cost.SAID
+    charged = pages if is_for_good and pages is not None else row.given_back
     if not _is_reset_since(connection, row):
-        add_to_windows(connection, account, (row.day, row.month), Used(pages=cost, spend=cost * row.price))
-    _add_usage(connection, row, failed=-1, pages=cost, refunded=-row.given_back, spend=cost * row.price)
+        more = Used(pages=charged, spend=charged * row.price)
+        add_to_windows(connection, row.account, (row.day, row.month), more)
+    _add_usage(connection, row, failed=-1, pages=charged, refunded=-row.given_back, spend=charged * row.price)
+    stage, settled_at = (Stage.SETTLED, int(now)) if is_for_good else (Stage.CHARGED, row.settled_at)
     _set(
-        connection, _CLOSE, row.id, stage=Stage.SETTLED, pages=cost, settled_at=int(now), expires_at=None,
+        connection, _CLOSE, row.id, stage=stage, pages=charged, settled_at=settled_at, expires_at=None,
         given_back=None,
     )  # fmt: skip
-    return Settled(account, cost, 0)
+    return Settled(row.account, charged, 0)
 
 
 def cancel(connection: Connection, claim: Claim, now: float) -> int:

@@ -195,7 +195,7 @@ Index(
 # One for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
 # upstream; `check_url` what the client was told. `changed_at`, in milliseconds, is null until something happens that
 # other replicas have to hear of. `watcher` is the replica that follows the job while it runs. What is GONE has an
-# `expires_at` as long as the upstream is still to be told.
+# `expires_at` as long as the upstream is still to be told. `known` is all that is known of its end: model/endings.py.
 jobs: Final = Table(
     "jobs",
     metadata,
@@ -214,6 +214,7 @@ jobs: Final = Table(
     Column("changed_at", BigInteger),
     Column("watcher", String(32), nullable=False),
     Column("read_at", BigInteger),
+    Column("known", SmallInteger, nullable=False, server_default="0"),
     Index("ix_jobs_owner", "owner", "created_at"),
     Index("ix_jobs_created_at", "created_at"),
 )

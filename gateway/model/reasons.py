@@ -110,7 +110,7 @@ VERDICTS: Mapping[Reason, Verdict] = {
     Reason.LEDGER_UNAVAILABLE: Verdict(503, "Ledger unavailable", _GATEWAY),
     Reason.SPOOL_FULL: Verdict(503, "No room to count pages", _GATEWAY),
     Reason.NO_ROOM: Verdict(503, "No room for this body", _GATEWAY),
-    Reason.LOOKUP_UNAVAILABLE: Verdict(503, "Host can't be looked up now", _GATEWAY),
+    Reason.LOOKUP_UNAVAILABLE: Verdict(503, "Host lookup unavailable", _GATEWAY),
     Reason.OUT_OF_FILES: Verdict(503, "No file descriptors left", _GATEWAY),
     Reason.UPSTREAM_TIMEOUT: Verdict(504, "Upstream timed out", _UPSTREAM),
     Reason.VERSION_NOT_SUPPORTED: Verdict(505, "HTTP version not supported", _CLIENT),

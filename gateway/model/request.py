@@ -66,7 +66,8 @@ class Delivery:
     """What forwarding did for one request: times in seconds of the loop's clock, sizes of bodies in bytes.
 
     `status` is 0 until an answer's head was written to the client; `is_final` says that it told of a job's end, and
-    `is_unfinished` that it was looked at whole and told that the job still runs.
+    `is_unfinished` that it was looked at whole and told that the job still runs; `gives_nothing` says that its client
+    was given nothing of a result by that.
     `held` is how long the request waited for that end, as its client wished.
     """
 
@@ -79,6 +80,7 @@ class Delivery:
     sent: int = 0
     is_final: bool = False
     is_unfinished: bool = False
+    gives_nothing: bool = False
     held: float = 0.0
 
 

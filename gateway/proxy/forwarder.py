@@ -12,9 +12,11 @@ from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job
 from gateway.listener.connection import ClientConnection
+from gateway.model.endings import Known
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forwarding import Forwarding
+from gateway.proxy.job_in_body import NamedInBody
 from gateway.proxy.streaming import Collected, Download, ResponseWatch
 from gateway.proxy.upload import Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
@@ -35,8 +37,8 @@ class Onlooker(Protocol):
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was looked at before, and said that such a job still runs."""
 
-    def watch(self, job: Job) -> ResponseWatch:
-        """What looks at one answer."""
+    def watch_read(self, job: Job, asked: str) -> ResponseWatch | None:
+        """What looks at one answer to a client's question; None when nothing hangs on it."""
 
 
 Again = Callable[[PreparedRequest, ClientConnection], Permit]
@@ -96,7 +98,10 @@ class Forwarder:
         """Passes on a whole answer that was asked for once, for all who waited for it."""
         closes = order.client.must_close(order.prepared.fields, order.body)
         self._send_whole(order, answer, BodyFraming(len(content), False, closes), content)
-        order.delivery.is_unfinished = order.job is not None and order.job.is_running
+        if order.job is not None:
+            order.delivery.is_unfinished = order.job.is_running
+            order.delivery.is_final = not order.job.is_running
+            order.delivery.gives_nothing = Known.COMPLETE not in order.job.known
         order.client.is_last = closes
 
     async def _ask_safely(self, order: Forwarding, pool: Pool) -> tuple[UpstreamConnection, Upload]:
@@ -190,11 +195,11 @@ class Forwarder:
 
     async def _look_at(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
         """Looks at a whole answer."""
-        job = order.job
+        job = _job_of(order)
         if job is None:
             return
         if answer.status == _OK and job.is_running and self._onlooker.is_unfinished(job, content):
-            order.delivery.is_unfinished = True
+            order.delivery.is_unfinished = order.delivery.gives_nothing = True
             if order.prepared.asked == job.target:
                 job.asked_at, job.misses, job.unread = self._clock(), 0, 0
             return
@@ -205,17 +210,18 @@ class Forwarder:
             await watch.end()
             order.delivery.is_final = watch.is_final
             order.delivery.is_unfinished = watch.is_unfinished
+            order.delivery.gives_nothing = watch.gives_nothing
             _learnt(order, watch, asked_at)
 
     def _watch(self, order: Forwarding, answer: ResponseHead) -> ResponseWatch | None:
-        """What looks at this answer, if it may tell anything new of a job."""
-        job, prepared = order.job, order.prepared
-        if job is None or not job.is_open or prepared.method != "GET" or prepared.asked != job.target:
-            return None  # what is answered elsewhere, such as under another operation, says nothing of the job
-        if answer.status != _OK:
+        """What looks at this answer, if anything hangs on what it says of a job."""
+        job, prepared = _job_of(order), order.prepared
+        is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
+        if job is None or not is_result or answer.status != _OK:
             return None
-        watch = self._onlooker.watch(job)
-        watch.begin(answer)
+        watch = self._onlooker.watch_read(job, prepared.asked)
+        if watch is not None:
+            watch.begin(answer)
         return watch
 
     def _send_whole(self, order: Forwarding, answer: ResponseHead, framing: BodyFraming, content: bytes) -> None:
@@ -242,10 +248,15 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
     return BodyFraming(None, chunked, closes or not chunked)
 
 
+def _job_of(order: Forwarding) -> Job | None:
+    """The job that a request is for, wherever it names it."""
+    return order.inspection.job if isinstance(order.inspection, NamedInBody) else order.job
+
+
 def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> float:
     """Notes that the job's state is being learnt, so that nobody else has to ask; when it was learnt before."""
     job = order.job
-    if job is None or watch is None:
+    if job is None or watch is None or order.prepared.asked != job.target:
         return 0.0
     before, job.asked_at = job.asked_at, now
     return before
@@ -253,8 +264,11 @@ def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> fl
 
 def _learnt(order: Forwarding, watch: ResponseWatch | None, asked_at: float) -> None:
     """Takes that back when the answer told nothing: its client may have brought that about."""
-    if order.job is not None and watch is not None and not (watch.is_final or watch.is_unfinished):
-        order.job.asked_at = asked_at
+    job = order.job
+    if job is None or watch is None or order.prepared.asked != job.target:
+        return
+    if not (watch.is_final or watch.is_unfinished):
+        job.asked_at = asked_at
 
 
 def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:

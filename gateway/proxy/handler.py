@@ -51,7 +51,7 @@ from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forwarder import Again, Forwarder
 from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.job_access import JobAccess, is_read, is_seen, may_share, shape_of
+from gateway.proxy.job_access import JobAccess, is_read, is_taken, may_share, shape_of
 from gateway.proxy.job_in_body import NamesNone
 from gateway.proxy.request_body import whole_body
 from gateway.proxy.streaming import drain
@@ -301,17 +301,17 @@ class Handler:
         if prepared.permit.route.kind is Kind.DELETE:
             self._forwarder.look_again(order)
             await jobs.completion.forget_now(job)
-        had_ended = not job.is_running
         try:
             if prepared.hold and job.answer is not None and may_share(order):
                 self._forwarder.share(order, *job.answer)
             else:
                 await self._forwarder.forward(order)
         finally:
-            self._note_read(order, job, had_ended=had_ended)
-        if state.settings.jobs.delete_after_read and is_read(order, job, had_ended=had_ended):
+            self._note_taken(order, job)
+        if state.settings.jobs.delete_after_read and is_read(order, job):
             await order.client.taken()
-            jobs.completion.forget(job)
+            if is_read(order, job):  # its client may be gone by now
+                jobs.completion.forget(job)
 
     async def _hold(self, order: Forwarding, job: Job, most: float) -> None:
         """Waits for a job's end, some seconds at most, as its client wishes."""
@@ -326,13 +326,13 @@ class Handler:
             await self._forwarder.forward(order._replace(inspection=inspection))
         finally:
             if inspection.job is not None:
-                self._note_read(order, inspection.job, had_ended=not inspection.job.is_running)
+                self._note_taken(order, inspection.job)
 
-    def _note_read(self, order: Forwarding, job: Job, *, had_ended: bool) -> None:
-        """Lets the audit trail know who was given a job's result first, and what was lost come back."""
-        if not is_seen(order, had_ended=had_ended):
+    def _note_taken(self, order: Forwarding, job: Job) -> None:
+        """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
+        if not is_taken(order):
             return
-        self._parts.jobs.completion.was_seen(job)
+        self._parts.jobs.completion.taken(job)
         if not job.is_read:
             permit = order.prepared.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))

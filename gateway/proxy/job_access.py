@@ -14,6 +14,7 @@ from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
+from gateway.model.endings import TOLD
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
@@ -94,24 +95,27 @@ def shape_of(prepared: PreparedRequest) -> JobShape:
     return prepared.shape
 
 
-def is_seen(order: Forwarding, *, had_ended: bool) -> bool:
+def is_taken(order: Forwarding) -> bool:
     """Whether anything of a job's result went to the client of this request, whatever became of it then.
 
-    Whatever was not looked at whole may have been its result: what is asked elsewhere than at the job's own target, a
-    range of it, what its client did not wait for.
+    Whatever was not looked at whole may have been its result: a part, a range, what its client did not wait for.
     """
     delivery = order.delivery
-    if delivery.is_unfinished and not had_ended:  # first of all, for nearly every poll is one of these
+    if delivery.gives_nothing:  # first of all, for nearly every poll is one of these
         return False
     prepared = order.prepared
     return delivery.status in _SEEN and prepared.permit.route.kind in _GIVEN and prepared.method != "HEAD"
 
 
-def is_read(order: Forwarding, job: Job, *, had_ended: bool) -> bool:
-    """Whether this very request has read its job's result whole: it is the one that gives it, of a job that ended."""
+def is_read(order: Forwarding, job: Job) -> bool:
+    """Whether this very request has read its job's result whole: it is the one that gives it, of a job that ended.
+
+    Where the status answer is the result, this very answer told of the end: what is known of the job from elsewhere
+    says nothing of what this one had. Where another request gives it, the container has said before that it ended.
+    """
     prepared = order.prepared
     is_result = (
         prepared.permit.route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.asked)
     )
-    was_told = had_ended or order.delivery.is_final
+    was_told = order.delivery.is_final if job.is_result(job.target) else bool(job.known & TOLD)
     return is_result and was_told and order.delivery.status == _OK and not order.client.is_gone

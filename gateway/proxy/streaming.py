@@ -23,6 +23,7 @@ class ResponseWatch(Protocol):
 
     is_final: bool
     is_unfinished: bool
+    gives_nothing: bool
 
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
@@ -94,6 +95,7 @@ class Download:
             await self.watch.end()
             self._delivery.is_final = self.watch.is_final
             self._delivery.is_unfinished = self.watch.is_unfinished
+            self._delivery.gives_nothing = self.watch.gives_nothing
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""

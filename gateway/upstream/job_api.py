@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from gateway.model.endings import FailedCosts
+
 MAX_ID: Final = 256
 _MAX_BITS: Final = 64  # of an id that is a number
 _MAX_PAGES: Final = 10_000_000
@@ -36,8 +38,8 @@ class JobShape:
     upstream, `{id}` for the job's id. `result` is that of the request that gives the result, if one does.
     `page_fields` are the fields of a submit that bound its pages, `checkpoint_field` is the one that names a
     checkpoint, `checkpoint_member` that of a status answer, `options_field` the field that is a JSON object of
-    further fields, `options_members` are those that it may have (none: any). `failed_is_free` says that a job that
-    failed has left nothing to read. Words are casefolded.
+    further fields, `options_members` are those that it may have (none: any). `failed_costs` is what a job costs that
+    failed, or that the container lost. Words are casefolded.
     """
 
     name: str
@@ -52,7 +54,7 @@ class JobShape:
     success_member: str | None
     pages_member: str | None
     delete: DeleteCall | None
-    failed_is_free: bool = True
+    failed_costs: FailedCosts = FailedCosts.IF_TAKEN
     page_fields: frozenset[str] = frozenset({"page_range", "max_pages"})
     checkpoint_field: str | None = "checkpoint_id"
     checkpoint_member: str | None = "checkpoint_id"
@@ -78,8 +80,8 @@ class Said(StrEnum):
 class Finding(NamedTuple):
     """What an answer means; `pages` is None where the container did not say.
 
-    `unknown` is a status word that the shape does not know, `why` says what can't be read, `checkpoint` is the
-    one that the answer names.
+    `is_processing` says that a word of the shape's told that it runs, `unknown` is a status word that the shape does
+    not know, `why` says what can't be read, `checkpoint` is the one that the answer names.
     """
 
     said: Said
@@ -87,19 +89,12 @@ class Finding(NamedTuple):
     unknown: str | None = None
     why: str = ""
     checkpoint: str | None = None
+    is_processing: bool = False
 
-
-class Ending(NamedTuple):
-    """How a job ended; `pages` is None where the container did not say.
-
-    `given_up` says that it counts as failed and is charged as reserved: it never told of its end, or what it made
-    before it failed can be read. `is_lost` says that the container does not know it any more.
-    """
-
-    failed: bool
-    pages: int | None
-    given_up: bool = False
-    is_lost: bool = False
+    @property
+    def gives_nothing(self) -> bool:
+        """Whether this very answer can have nothing of a result in it: it says that there is none, or none yet."""
+        return self.is_processing or self.said is Said.FAILED
 
 
 def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:
@@ -141,8 +136,9 @@ def finding(shape: JobShape, values: Mapping[str, Any]) -> Finding:
         return Finding(Said.RUNNING, checkpoint=checkpoint)
     word = status.casefold()
     if word not in shape.complete and word not in shape.failed:
-        unknown = None if word in shape.processing else word
-        return Finding(Said.RUNNING, unknown=unknown, checkpoint=checkpoint)
+        is_processing = word in shape.processing
+        unknown = None if is_processing else word
+        return Finding(Said.RUNNING, unknown=unknown, checkpoint=checkpoint, is_processing=is_processing)
     success = None if shape.success_member is None else values.get(shape.success_member)
     said = Said.FAILED if word in shape.failed or success is False else Said.COMPLETE
     pages = None if shape.pages_member is None else values.get(shape.pages_member)

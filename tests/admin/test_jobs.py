@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 
 from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark, written
 from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
-from gateway.ledger.jobs import end, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.listings import JobMark, WebhookMark
 from tests.admin.api import TOKEN, Api
 from tests.support.backend import Backend
+from tests.support.endings import end
 from tests.support.gateway import KEY, Running, Start, submit
 from tests.support.joblists import CANARY, make_job
 from tests.support.jobs import Jobs, comes_true, complete, ledger_path, poll

@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Connection
 
 from gateway.cli.main import cli
-from gateway.ledger.jobs import end, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
+from tests.support.endings import end
 from tests.support.joblists import CANARY, make_job
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write

@@ -21,6 +21,7 @@ from gateway.config.schema import main, schema_text
 from gateway.config.settings import LimitOverrides, ProfileSettings, Settings
 from gateway.demo.run import CONFIGURATION
 from gateway.errors import Refused
+from gateway.model.endings import FailedCosts
 from gateway.model.routes import Kind
 from gateway.tls.dev_certificates import make_development_certificates
 from gateway.upstream.job_api import is_id
@@ -158,7 +159,7 @@ def test_the_file_for_the_open_source_container_is_right(at_home: Path) -> None:
     state = compile_settings(load(CONFIG / "oss-container.yaml", {}))
     shape = state.shapes["oss"]
     assert shape.page_fields == frozenset()  # max_pages=1 converted 240 pages for one
-    assert not shape.failed_is_free  # of its chunks of a document one may fail: the others can be read
+    assert shape.failed_costs is FailedCosts.IF_TAKEN  # of its chunks of a document one may fail: the others are read
     assert (shape.checkpoint_field, shape.checkpoint_member) == (None, None)
     assert is_id(shape, "0b8c8e5e-7f6a-4b0e-9a55-0d1c2b3a4f5e")
     assert not any(is_id(shape, text) for text in ("..", "../../etc", "0B8C8E5E-7F6A-4B0E-9A55-0D1C2B3A4F5E", "a"))

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,13 +14,12 @@ from gateway.errors import Refused
 from gateway.jobs.completion import StatusWatch
 from gateway.jobs.job import Job
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
-from gateway.ledger.audit import FirstRead, append
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
-from gateway.model.audit import Action, Entry
+from gateway.model.endings import Facts, Known
 from gateway.model.reasons import Reason
-from gateway.upstream.job_api import Ending, Finding, Said
+from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head
 from tests.jobs.conftest import MakeRoom
 from tests.support.ledgers import NOON, rows_of
@@ -35,7 +34,8 @@ async def poll(
     room: Room, job: Job, *pieces: bytes, of: ResponseHead | None = None, is_own: bool = False
 ) -> StatusWatch:
     """One answer as it passes."""
-    watch = room.completion.watch(job, is_own=is_own)
+    watch = room.completion.watch(job) if is_own else room.completion.watch_read(job, job.target)
+    assert watch is not None
     watch.begin(of or head())
     for piece in pieces:
         watch.take(piece)
@@ -75,23 +75,37 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
     assert woken == [room.wall() + 3600]
     assert room.ended == 1
     writes = room.faulty.writes
-    assert (await says(room, job, **answer)).is_final
+    room.completion.learnt(job, finding(job.shape, answer), is_own=False)
+    await room.quiet()
     assert (room.faulty.writes, room.ended) == (writes, 1)  # there is nothing left to learn
 
 
 @pytest.mark.parametrize(
     "answer",
-    [{"status": "processing"}, {"status": "pending", "success": True}, {"status": "queued"}, {}, {"status": 5},
-     {"status": None, "success": False}, {"job": {"status": "complete"}}],
-)  # fmt: skip
-async def test_an_answer_that_is_not_final_is_known_again(room: Room, answer: dict[str, Any]) -> None:
+    [{"status": "processing"}, {"status": "pending", "success": True}, {"status": "queued"}],
+)
+async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, answer: dict[str, Any]) -> None:
     job = await room.took()
     content = json.dumps(answer).encode()
     assert not room.completion.is_unfinished(job, content)
     assert not (await says(room, job, **answer)).is_final
     assert room.completion.is_unfinished(job, content)
     assert await room.used() == (0, 0, 0)
-    assert (job.is_running, job.how) == (True, None)
+    assert (job.is_running, job.known) == (True, Known.NOTHING)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"status": 5}, {"status": None, "success": False}, {"job": {"status": "complete"}}, {"status": "a"}],
+)
+async def test_an_answer_without_a_word_for_it_may_be_a_result_and_is_looked_at_each_time(
+    room: Room, answer: dict[str, Any]
+) -> None:
+    job = await room.took()
+    watch = await says(room, job, **answer)
+    assert (watch.is_unfinished, watch.is_final, watch.gives_nothing) == (True, False, False)
+    assert not room.completion.is_unfinished(job, json.dumps(answer).encode())
+    assert (job.is_running, job.known) == (True, Known.NOTHING)
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"no JSON", b'{"status": "complete"', b'{"status": "complete"} x'])
@@ -250,7 +264,8 @@ async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
     await poll(room, job, answer)  # the ledger does not hear of it
     assert await room.used() == (0, PAGES, 1)
     for _ in range(3):
-        await poll(room, job, answer)
+        room.completion.tell_again()
+        await room.quiet()
     settled, refunded, failed = await room.used()
     assert (settled, failed) == (used[0], 0)
     assert refunded == 0
@@ -275,20 +290,20 @@ async def test_another_replica_hears_of_the_truth(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
     job = await here.took()
     await here.registry.follow()
-    here.completion.ended(job, Ending(failed=True, pages=None))
+    here.completion.learn(job, Facts(Known.FAILED))
     await here.quiet()
     other = await there.registry.owned(*job.key, OWNER)
     assert other.is_open
     there.seconds = here.seconds = here.seconds + 2.0
     assert (await says(there, other, status="complete", page_count=4)).is_final
     await here.registry.follow()
-    assert job.how == Ending(failed=False, pages=None)
+    assert Known.COMPLETE in job.known
     assert (await here.used())[0] == 4
 
 
 async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_failed(room: Room) -> None:
     job = await room.took()
-    room.completion.ended(job, Ending(failed=True, pages=None, given_up=True))
+    room.completion.learn(job, Facts(Known.GIVEN_UP))
     await room.quiet()
     assert (await room.used(), await room.state_of()) == ((PAGES, 0, 0), JobState.FAILED)
     await says(room, job, status="failed")
@@ -300,16 +315,12 @@ async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_fai
     assert (await room.used())[0] == 4
 
 
-async def test_a_failure_that_leaves_pages_to_read_is_charged(room: Room) -> None:
-    """The open-source container goes on with the other chunks of a document, and serves what they made."""
+async def test_a_failure_that_costs_what_was_reserved_is_charged(room: Room) -> None:
     room.configure(shapes={"default": {"failed_costs": "reserved"}})
     failed, gone = await room.took("failed"), await room.took("gone")
     assert (await says(room, failed, status="failed")).is_final
-    for _ in range(2):
-        room.completion.unknown(gone)
-        room.seconds += 2
-    await room.quiet()
-    assert (failed.is_running, gone.is_running) == (False, False)
+    await lost(room, gone)
+    assert failed.is_running is False
     assert await room.state_of("failed") is JobState.FAILED
     assert await room.used() == (2 * PAGES, 0, 0)
     await says(room, failed, status="failed")
@@ -327,38 +338,83 @@ async def lost(room: Room, job: Job) -> None:
     assert not job.is_running
 
 
-async def test_what_was_read_and_is_lost_then_is_charged(room: Room) -> None:
-    job = await room.took()
-    job.is_read = True
-    await lost(room, job)
-    assert await room.used() == (PAGES, 0, 0)
-
-
-async def test_what_another_replica_gave_to_its_owner_and_is_lost_then_is_charged(room: Room) -> None:
-    job = await room.took()
-    note = FirstRead(Entry(int(NOON), OWNER, Action.READ, "job", {}), "default", OWNER)
-    await room.engine.write(lambda c: append(c, [note]))
-    await lost(room, job)
-    assert await room.used() == (PAGES, 0, 0)
-
-
-async def test_what_is_lost_and_read_then_is_charged_after_all(room: Room) -> None:
-    job = await room.took()
-    await lost(room, job)
-    assert await room.used() == (0, PAGES, 1)
-    for _ in range(2):
-        room.completion.was_seen(job)
-        await room.quiet()
-        assert await room.used() == (PAGES, 0, 0)
-    assert await room.state_of() is JobState.COMPLETE
-
-
-async def test_to_read_that_a_job_failed_costs_nothing(room: Room) -> None:
-    job = await room.took()
+async def fails(room: Room, job: Job) -> None:
     await says(room, job, status="failed")
-    room.completion.was_seen(job)
-    await room.quiet()
-    assert await room.used() == (0, PAGES, 1)
+
+
+@pytest.mark.parametrize("end", [lost, fails])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_what_was_taken_of_a_job_without_a_good_end_is_charged_whenever_that_was(
+    make_room: MakeRoom, end: Callable[[Room, Job], Awaitable[None]], is_first: bool
+) -> None:
+    """The open-source container goes on with the other chunks of a document, and serves what they made."""
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.took()
+    other = await there.registry.owned(*job.key, OWNER)
+    if is_first:
+        there.completion.taken(other)
+        await there.quiet()
+    await end(here, job)
+    if not is_first:
+        assert await here.used() == (0, PAGES, 1)
+        there.completion.taken(other)
+        await there.quiet()
+    for _ in range(2):
+        assert await here.used() == (PAGES, 0, 0)
+        here.completion.taken(job)
+        there.completion.taken(other)
+        await here.quiet()
+        await there.quiet()
+    assert await here.state_of() is JobState.FAILED
+    await says(there, other, status="complete", page_count=3)
+    assert await here.used() == (3, PAGES - 3, 0)
+
+
+async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_first(make_room: MakeRoom) -> None:
+    """One still believes that it runs, and hears its good end, when the other has just lost it, or given it up."""
+    here, there = make_room(me="here"), make_room(me="there")
+    for number, known in enumerate((Known.LOST, Known.GIVEN_UP, Known.FAILED)):
+        job = await here.took(f"job-{number}")
+        other = await there.registry.owned(*job.key, OWNER)
+        there.completion.learn(other, Facts(known))
+        await there.quiet()
+        assert job.is_running
+        before = await here.used()
+        await says(here, job, status="complete", page_count=3)
+        assert (job.is_running, Known.COMPLETE in job.known) == (False, True)
+        assert await here.state_of(f"job-{number}") is JobState.COMPLETE
+        assert (await here.used())[0] - before[0] in (3, 3 - PAGES)
+    assert (await here.used())[0] == 9
+
+
+async def test_what_runs_costs_nothing_more_for_being_asked_elsewhere(room: Room) -> None:
+    job = await room.took()
+    watch = room.completion.watch_read(job, job.target + "?a=1")
+    assert watch is not None
+    watch.begin(head())
+    watch.take(b'{"status": "complete", "page_count": 1}')
+    await watch.end()
+    assert (watch.is_final, watch.gives_nothing, job.is_running) == (True, False, True)
+    for said in ("processing", "failed"):
+        watch = room.completion.watch_read(job, job.target + "?a=1")
+        assert watch is not None
+        watch.begin(head())
+        watch.take(b'{"status": "%b"}' % said.encode())
+        await watch.end()
+        assert (watch.gives_nothing, job.is_running) == (True, True)
+
+
+async def test_what_is_known_to_have_gone_well_is_watched_only_where_a_read_deletes_it(room: Room) -> None:
+    job = await room.took()
+    await says(room, job, status="complete", page_count=3)
+    assert room.completion.watch_read(job, job.target) is None
+    room.configure(delete_after_read=True)
+    watch = room.completion.watch_read(job, job.target)
+    assert watch is not None
+    watch.begin(head())
+    watch.take(b'{"detail": "maintenance"}')
+    await watch.end()
+    assert (watch.is_final, await room.used()) == (False, (3, PAGES - 3, 0))
 
 
 async def test_a_failure_is_judged_by_the_shape_in_force_too(room: Room) -> None:
@@ -382,7 +438,7 @@ async def test_what_ran_by_other_words_is_looked_at_anew(room: Room) -> None:
 
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
     job = await room.took()
-    room.completion.ended(job, Ending(failed=True, pages=None, given_up=True))
+    room.completion.learn(job, Facts(Known.GIVEN_UP))
     await room.quiet()
     await says(room, job, status="complete", page_count=4)
     assert await room.used() == (4, 6, 0)
@@ -391,7 +447,7 @@ async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Roo
 
 async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_charged(room: Room) -> None:
     job = await room.took()
-    room.completion.ended(job, Ending(failed=True, pages=None))
+    room.completion.learn(job, Facts(Known.FAILED))
     await room.quiet()
     room.completion.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
     room.completion.forget(job)
@@ -425,7 +481,7 @@ async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.Mon
     for number in range(10):
         room.completion.runs(job, b"%d" % number)
         room.completion.runs(job, b"x" * 513)
-    assert repr(room.completion) in {f"<Completion unfinished={kept} being_told=0>" for kept in (1, 2, 3)}
+    assert repr(room.completion) in {f"<Completion unfinished={kept} untold=0>" for kept in (1, 2, 3)}
     assert room.completion.is_unfinished(job, b"9")
     assert not room.completion.is_unfinished(job, b"x" * 513)
 
@@ -433,27 +489,30 @@ async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.Mon
 async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
     job = await room.took()
     for pages in range(20):
-        room.completion.ended(job, Ending(failed=False, pages=pages))
+        room.completion.learn(job, Facts(Known.COMPLETE, pages))
     await room.quiet()
     assert await room.used() == (0, PAGES, 0)
     assert len(room.told.settled) == 1
 
 
 @pytest.mark.parametrize("fault", ["before", "after"])
-async def test_what_could_not_be_told_the_next_answer_tells(room: Room, fault: str) -> None:
+async def test_what_could_not_be_told_is_told_again(room: Room, fault: str) -> None:
     job = await room.took()
     room.faulty.faults = [fault]
     await says(room, job, status="complete", page_count=4)
     assert (job.is_running, room.told.settled) == (True, [])
-    await says(room, job, status="complete", page_count=4)
+    assert "untold=1" in repr(room.completion)
+    room.completion.tell_again()
+    await room.quiet()
     assert not job.is_running
+    assert "untold=0" in repr(room.completion)
     assert await room.used() == (4, 6, 0)
 
 
 async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
     """The result was read, and may be deleted before the ledger knows that it had ended."""
     job = await room.took()
-    job.saw(Ending(failed=False, pages=3))
+    room.completion.learn(job, Facts(Known.COMPLETE, 3))
     room.completion.forget(job)
     assert job.is_gone
     await room.quiet()

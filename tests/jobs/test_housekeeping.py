@@ -41,7 +41,9 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
     async def purge() -> None:
         calls.append("purged")
 
-    housekeeping = Housekeeping(room.ledger, room.registry, room.watcher, room.retention, purge)
+    housekeeping = Housekeeping(
+        room.ledger, room.registry, room.watcher, room.retention, room.completion.tell_again, purge
+    )
     await room.took()
     container.says["job"] = ended()
     await room.turn(1.0)

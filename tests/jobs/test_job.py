@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from gateway.jobs.job import Job, after_unread, interval, job_not_found
+from gateway.model.endings import Known
 from gateway.model.reasons import Reason
-from gateway.upstream.job_api import Ending, JobShape
+from gateway.upstream.job_api import JobShape
 
 SHAPE = JobShape(
     "default", "request_id", re.compile("x"), None, "{path}/{id}", "status", frozenset(), frozenset(), frozenset(),
@@ -81,12 +82,13 @@ def test_what_counts_as_failed_may_prove_wrong() -> None:
     job = make_job()
     found = [job.is_open]
     job.ended(200.0)
-    for how in (None, Ending(True, None), Ending(False, None)):
-        job.how = how
+    for known in (Known.LOST, Known.FAILED, Known.GIVEN_UP, Known.TAKEN, Known.COMPLETE):
+        job.saw(known)
         found.append(job.is_open)
-    job.how = Ending(True, None)
-    job.ended(0)
-    assert [*found, job.is_open] == [True, False, True, False, False]
+    forgotten = make_job()
+    forgotten.saw(Known.FAILED)
+    forgotten.ended(0)
+    assert [*found, forgotten.is_open] == [True, True, True, True, True, False, False]
 
 
 def test_what_cannot_be_read_is_asked_ever_more_seldom() -> None:
@@ -96,13 +98,13 @@ def test_what_cannot_be_read_is_asked_ever_more_seldom() -> None:
 
 def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
     job = make_job()
-    first, second = Ending(failed=False, pages=3), Ending(failed=True, pages=None)
     seen = []
-    for answer, how in ((b"processing", first), (b"complete", second)):
-        job.answer = ("head", answer)
-        job.saw(how)
-        seen.append((job.how, job.answer))
-    assert seen == [(first, None), (first, ("head", b"complete"))]
+    for known in (Known.TAKEN, Known.COMPLETE, Known.COMPLETE | Known.TAKEN):
+        job.answer = ("head", b"")
+        job.saw(known)
+        seen.append((job.known, job.answer is None))
+    both = Known.COMPLETE | Known.TAKEN
+    assert seen == [(Known.TAKEN, False), (both, True), (both, False)]
 
 
 @pytest.mark.parametrize(

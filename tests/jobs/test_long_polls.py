@@ -6,8 +6,9 @@ import pytest
 
 import gateway.jobs.watcher
 from gateway.errors import ClientGone, Refused
+from gateway.model.endings import Known
 from gateway.model.reasons import Reason
-from gateway.upstream.job_api import Ending, Finding, Said
+from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import read_answer_head
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, RUNS, Container, Held, Room, ended
@@ -183,7 +184,7 @@ async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Roo
     await eventually(lambda: "telling=0" in repr(room.admission))
     container.gate.set()
     await room.quiet()
-    assert (job.how, job.answer, held.is_over) == (Ending(failed=False, pages=None), None, False)
+    assert (job.known, job.answer, held.is_over) == (Known.COMPLETE, None, False)
     container.says["job"] = ended()
     await room.turn(0.1)
     await eventually(lambda: held.is_over)

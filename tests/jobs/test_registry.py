@@ -9,11 +9,12 @@ from sqlalchemy import update
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job
-from gateway.ledger.jobs import end, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.schema import JobState, jobs
+from gateway.model.endings import Facts, Known
 from gateway.model.reasons import Denial, Reason
-from gateway.upstream.job_api import Ending
 from tests.jobs.conftest import MakeRoom
+from tests.support.endings import end
 from tests.support.room import OWNER, Room
 
 OTHER = "key:other"
@@ -153,15 +154,11 @@ async def test_what_ended_elsewhere_is_heard_of(make_room: MakeRoom) -> None:
     job.waiters["somebody"] = lambda: woken.append(job)
     other = await there.registry.owned(*JOB, OWNER)
     there.seconds = here.seconds
-    there.completion.ended(other, Ending(failed=True, pages=None))
+    there.completion.learn(other, Facts(Known.FAILED))
     await there.quiet()
     await here.registry.follow()
     assert woken == [job]
-    assert (job.is_running, job.how, job.expires_at) == (
-        False,
-        Ending(failed=True, pages=None, given_up=True),
-        other.expires_at,
-    )
+    assert (job.is_running, job.known, job.expires_at) == (False, Known.FAILED, other.expires_at)
     assert here.registry.get(JOB) is job
     await here.registry.follow()
     assert here.registry.get(JOB) is job

@@ -15,7 +15,7 @@ import gateway.jobs.watcher
 from gateway.jobs.job import interval
 from gateway.ledger.jobs import adopt
 from gateway.ledger.schema import JobState, jobs
-from gateway.upstream.job_api import Ending
+from gateway.model.endings import Facts, Known
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
@@ -383,11 +383,11 @@ async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, 
     job = await here.took()
     other = await there.registry.owned("default", "job", OWNER)
     container.says["job"] = ended()
-    there.completion.ended(other, Ending(failed=False, pages=7))
+    there.completion.learn(other, Facts(Known.COMPLETE, 7))
     await there.quiet()
     await here.turn(1.0)
     assert (job.is_running, job.expires_at) == (False, other.expires_at)
-    assert job.how is not None
+    assert Known.COMPLETE in job.known
     assert await here.used() == (7, 3, 0)
     assert here.registry.get(job.key) is job
     assert await is_quiet_about(here, container)()
@@ -425,7 +425,7 @@ async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, 
     assert job.is_followed
     container.says["job"] = ended()
     await room.turn(0.1)
-    assert held.is_over
+    await eventually(lambda: held.is_over)
 
 
 async def test_an_adoption_that_the_ledger_missed_harms_nobody(make_room: MakeRoom, container: Container) -> None:

@@ -8,11 +8,12 @@ from sqlalchemy import Connection, text
 from gateway.ledger import listings as joblist
 from gateway.ledger.deliveries import claim_due
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import end, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.listings import JobMark, WebhookMark, list_jobs, list_webhooks, named
 from gateway.ledger.reservations import expire
 from gateway.ledger.schema import DeliveryState, JobState, Stage
 from tests.ledger.test_plans import plans
+from tests.support.endings import end
 from tests.support.joblists import make_job
 from tests.support.ledgers import NOON
 

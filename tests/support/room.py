@@ -163,7 +163,9 @@ class Room:
         self.retention = Retention(
             self.ledger, self.registry, self.upstream_client, lambda: self.state, self.wall, self.admission.work
         )
-        self.housekeeping = Housekeeping(self.ledger, self.registry, self.watcher, self.retention)
+        self.housekeeping = Housekeeping(
+            self.ledger, self.registry, self.watcher, self.retention, self.completion.tell_again
+        )
 
     def _ended(self) -> None:
         self.ended += 1
@@ -217,6 +219,7 @@ class Room:
     async def turn(self, seconds: float = 0.0) -> None:
         """Lets so much time pass, and what is due then be done."""
         self.seconds += seconds
+        self.completion.tell_again()
         self.watcher.turn()
         await self.quiet()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.config.compile import compile_shape
 from gateway.config.settings.jobs import ShapeSettings
 from gateway.http.headers import read_target as checked_target
+from gateway.model.endings import FailedCosts
 from gateway.upstream.job_api import (
     DeleteCall,
     Finding,
@@ -88,6 +89,7 @@ def test_a_checkpoint_is_a_short_text_or_number(found: Any, checkpoint: str | No
     assert checkpoint_of(OSS, {"checkpoint_id": found}) is None
 
 
+PROCESSING = Finding(Said.RUNNING, is_processing=True)
 RUNNING, COMPLETE, FAILED = Finding(Said.RUNNING), Finding(Said.COMPLETE), Finding(Said.FAILED)
 
 
@@ -97,8 +99,8 @@ RUNNING, COMPLETE, FAILED = Finding(Said.RUNNING), Finding(Said.COMPLETE), Findi
         ({}, RUNNING),
         ({"status": None, "success": False}, RUNNING),
         ({"status": 7}, RUNNING),
-        ({"status": "processing", "success": False, "page_count": 3}, RUNNING),
-        ({"status": "Queued"}, RUNNING),
+        ({"status": "processing", "success": False, "page_count": 3}, PROCESSING),
+        ({"status": "Queued"}, PROCESSING),
         ({"status": "complete", "success": True, "page_count": 3}, Finding(Said.COMPLETE, 3)),
         ({"status": "COMPLETE", "page_count": 3}, Finding(Said.COMPLETE, 3)),
         ({"status": "complete", "success": False, "page_count": 3}, Finding(Said.FAILED, 3)),
@@ -127,7 +129,7 @@ def test_the_words_of_the_shape_end_a_job_and_no_others(values: dict[str, Any], 
         ({"status": "done", "success": False, "page_count": 3}, COMPLETE),
         ({"status": "failed"}, FAILED),
         ({"status": "complete"}, Finding(Said.RUNNING, unknown="complete")),
-        ({"status": "processing"}, RUNNING),
+        ({"status": "processing"}, PROCESSING),
     ],
 )
 def test_what_a_shape_has_not_is_not_read(values: dict[str, Any], expected: Finding) -> None:
@@ -199,9 +201,9 @@ def test_no_answer_makes_it_stumble(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("costs", "has_parts", "is_free"),
-    [(None, False, True), (None, True, False), ("nothing", True, True), ("reserved", False, False)],
+    ("costs", "meant"),
+    [(None, FailedCosts.IF_TAKEN), ("nothing", FailedCosts.NOTHING), ("reserved", FailedCosts.RESERVED)],
 )
-def test_a_failure_is_free_where_it_leaves_nothing_to_read(costs: str | None, has_parts: bool, is_free: bool) -> None:
+def test_what_a_failure_costs_is_configured(costs: str | None, meant: FailedCosts) -> None:
     shape = ShapeSettings.model_validate({"failed_costs": costs})
-    assert compile_shape("x", shape, has_parts=has_parts).failed_is_free is is_free
+    assert compile_shape("x", shape).failed_costs is meant
