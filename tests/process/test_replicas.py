@@ -89,7 +89,8 @@ def pair(ledger_url: str, tmp_path: Path, certificates: Path) -> Iterator[Pair]:
 
 def test_keys_budgets_and_rates_are_those_of_one_gateway(pair: Pair) -> None:
     budget, rate = pair.made("budget", "budget"), pair.made("rate", "rate")
-    assert pair.race(budget, 40) == {200: 20, 403: 20}
+    answers = pair.race(budget, 40)
+    assert answers == {200: 20, 403: 20}, pair.me(0, budget)  # what was charged, and what failed
     passed = pair.race(rate, 30)
     assert passed.keys() == {200, 429}
     assert 10 <= passed[200] <= 12  # one more comes back every six seconds
