@@ -21,17 +21,20 @@ class Aside:
     def __init__(self, most: int = _MOST) -> None:
         self._free = asyncio.Semaphore(most)
 
-    async def run(self, call: Callable[[], T], within: float) -> T:
+    async def run(self, call: Callable[[], T], within: float, late: Callable[[], None] | None = None) -> T:
         """What the call returns or raises; it has `within` seconds, the wait for a thread included.
+
+        `late` is called when it ends after that, however it does.
 
         Raises:
             TimeoutError: it was not done by then. What it still does is nobody's.
+            RuntimeError: no thread can be begun.
         """
         async with asyncio.timeout(within):
             await self._free.acquire()
-            return await self._begin(call)
+            return await self._begin(call, late)
 
-    def _begin(self, call: Callable[[], T]) -> "asyncio.Future[T]":
+    def _begin(self, call: Callable[[], T], late: Callable[[], None] | None) -> "asyncio.Future[T]":
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -41,14 +44,20 @@ class Aside:
             except Exception as error:  # noqa: BLE001 -- it is for whoever waits
                 end = partial(_fail_with, future, error)
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(self._ended, end)
+                loop.call_soon_threadsafe(ended, end)
 
-        Thread(target=work, name="aside", daemon=True).start()
+        def ended(end: Callable[[], None]) -> None:
+            self._free.release()
+            if future.cancelled() and late is not None:
+                late()
+            end()
+
+        try:
+            Thread(target=work, name="aside", daemon=True).start()
+        except RuntimeError:  # there may be no more threads just now
+            self._free.release()
+            raise
         return future
-
-    def _ended(self, end: Callable[[], None]) -> None:
-        self._free.release()
-        end()
 
 
 def _end_with(future: "asyncio.Future[T]", value: T) -> None:

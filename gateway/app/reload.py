@@ -137,7 +137,8 @@ class Reloader:
         self._put_in_force = put_in_force
         self.notifier = notifier
         self._forced = asyncio.Event()
-        self._aside = Aside()
+        self._looking = Aside()
+        self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
         self.was_successful = True
         self.succeeded_at = time.time()
@@ -162,13 +163,17 @@ class Reloader:
         """What the files hold; None while that can't be known."""
         files = list(watched(self._path, self._written))
         try:
-            return await self._aside.run(partial(fingerprint, files), _PATIENCE)
+            return await self._looking.run(partial(fingerprint, files), _PATIENCE, self._try_again)
         except TimeoutError:
             self._hang()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the next look must come
+            self._refused([f"an error of the gateway: {whereabouts(error)}"])
         return None
 
+    def _try_again(self) -> None:
+        self._tried = ""  # whatever the files hold then is tried, be it what is in force
+
     def _hang(self) -> bool:
-        self._tried = ""  # whatever they hold then is tried, be it what is in force
         return self._refused([f"the files were not read within {_PATIENCE:.0f} s: does a mount hang?"])
 
     async def reload(self) -> bool:
@@ -181,7 +186,7 @@ class Reloader:
     async def _try(self) -> bool:
         try:
             making = partial(prepare, self._path, self._environ, self._in_force)
-            self._put_in_force(prepared := await self._aside.run(making, _PATIENCE))
+            self._put_in_force(prepared := await self._making.run(making, _PATIENCE, self._try_again))
         except TimeoutError:
             return self._hang()
         except SetupError as error:

@@ -2,7 +2,8 @@
 
 Whatever lets somebody in may lean on such a door, and nobody can tell of a change whether it does. So nothing that
 lets in more takes force before the door does, and what takes away does at once: a key that is gone, a secret that was
-exchanged. Certificates and the log lean on no door.
+exchanged. Our own certificates and the log lean on no door; other CAs of clients would stand beside names and routes
+that were written for those of before.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ T = TypeVar("T", bound=BaseModel)
 _DOORS: Final = frozenset({"listen.address", "listen.port", "listen.proxy_protocol", "tls.client_certificates"})
 _ADMIN_DOORS: Final = frozenset({"admin.address", "admin.port", "admin.tls"})
 _FREE: Final = (
-    "tls.certificate", "tls.private_key", "tls.certificates", "tls.client_ca", "ledger.url", "admin", "log",
+    "tls.certificate", "tls.private_key", "tls.certificates", "ledger.url", "admin", "log",
 )  # fmt: skip
 _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
 
@@ -123,10 +124,17 @@ def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
 
 
 def _certificates(old: CertificateIdentity, new: CertificateIdentity) -> CertificateIdentity:
-    if not old.names or not new.names:  # without names every one is let in: that takes nothing away
+    if old.identity != new.identity:  # the names are those of others now, or nobody's
+        return old.model_copy(update={"identity": None})
+    if not new.names:  # without names every one is let in: that takes nothing away
         return old
-    names = _names(old.names, new.names)
-    return old.model_copy(update={"names": names} if names else {"identity": None})
+    fewer = _names(old.names, new.names) if old.names else _of_all(old, new.names)
+    return old.model_copy(update={"names": fewer} if fewer else {"identity": None})
+
+
+def _of_all(old: CertificateIdentity, new: Mapping[str, CertificateName]) -> dict[str, CertificateName]:
+    """Of all that were let in these are left, as what they were."""
+    return {name: CertificateName(profile=old.profile) for name in new}
 
 
 def _names(old: Mapping[str, CertificateName], new: Mapping[str, CertificateName]) -> dict[str, CertificateName]:

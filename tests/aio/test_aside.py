@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from threading import Event, current_thread
+from threading import Event, Thread, current_thread
 
 import pytest
 
@@ -40,6 +40,33 @@ async def test_an_error_that_comes_too_late_is_nobodys() -> None:
     with pytest.raises(TimeoutError):
         await aside.run(fail, 0.05)
     over.set()
+    assert await aside.run(lambda: 1, LONG) == 1
+
+
+async def test_what_comes_too_late_is_told() -> None:
+    aside, over, late = Aside(1), Event(), asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await aside.run(over.wait, 0.05, late.set)
+    assert not late.is_set()
+    over.set()
+    async with asyncio.timeout(LONG):
+        await late.wait()
+    late.clear()
+    assert await aside.run(lambda: 1, LONG, late.set) == 1
+    assert not late.is_set()
+
+
+async def test_a_thread_that_can_not_be_begun_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = Aside(1)
+
+    def fail(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", fail)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                await aside.run(lambda: 1, LONG)
     assert await aside.run(lambda: 1, LONG) == 1
 
 

@@ -201,7 +201,7 @@ def test_of_an_issuer_its_keys_take_force_and_what_is_asked_of_its_tokens_waits(
         (NAMES, {"a.test": {}, "c.test": {}}, {"a.test": {}}, "dns"),
         (NAMES, {"c.test": {}}, NAMES, None),
         (NAMES, {}, NAMES, "dns"),
-        ({}, NAMES, {}, "dns"),
+        ({}, NAMES, {"a.test": {}, "b.test": {}}, "dns"),  # as what they were: without scopes
     ],
 )
 def test_names_of_certificates_that_are_taken_away_are_gone_at_once(
@@ -213,6 +213,28 @@ def test_names_of_certificates_that_are_taken_away_are_gone_at_once(
     merged, _ = after(tmp_path, named(old), named(new))
     expected = make(tmp_path, named(in_force)).authentication.certificates
     assert merged.authentication.certificates == expected.model_copy(update={"identity": identity})
+
+
+@pytest.mark.parametrize("new", [{}, {"identity": "cn", "names": NAMES}, {"names": NAMES}])
+def test_certificates_that_are_no_login_any_more_or_another_one_are_none_at_once(
+    new: dict[str, Any], tmp_path: Path
+) -> None:
+    old = {"authentication": {"certificates": {"identity": "dns", "names": NAMES}}}
+    merged, _ = after(tmp_path, old, {"authentication": {"certificates": new}})
+    assert merged.authentication.certificates.identity is None
+
+
+def test_other_cas_of_clients_wait_for_the_names_that_were_written_for_them(tmp_path: Path) -> None:
+    """Old names, or an old open route, beside a wider CA: nobody has written that."""
+    tls = {"tls": {"client_ca": "ca.pem", "client_certificates": "required"}}
+    old = make(tmp_path, tls)
+    wider = tmp_path / "wider.pem"
+    wider.touch()
+    new = make(tmp_path, tls, {"listen": PORT})
+    new = new.model_copy(update={"tls": new.tls.model_copy(update={"client_ca": wider})})
+    merged, waiting = with_what_stays(old, new)
+    assert merged.tls.client_ca == old.tls.client_ca
+    assert waiting == ("listen.port", "tls.client_ca")
 
 
 def test_a_way_to_log_in_that_is_switched_off_is_off_at_once(tmp_path: Path) -> None:

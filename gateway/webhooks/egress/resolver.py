@@ -108,7 +108,10 @@ class Resolver:
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(partial(self._ended, owner, (host, port), found))
 
-        Thread(target=work, name="webhook-lookup", daemon=True).start()
+        try:
+            Thread(target=work, name="webhook-lookup", daemon=True).start()
+        except RuntimeError:  # there may be no more threads just now
+            self._ended(owner, (host, port), NoAnswer("it can't be looked up just now"))
         return future
 
     def _addresses(self, host: str, port: int) -> _Found | NotFound:
