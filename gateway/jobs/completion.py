@@ -28,6 +28,7 @@ from gateway.upstream.response_head import ResponseHead
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
 _APART: Final = 0.9
+_SAME: Final = 2.0  # seconds between the beginnings of one job as two look-ups have it, at the most
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
@@ -127,8 +128,8 @@ class Completion:
             if found.said is Said.RUNNING:
                 self._note_word(job, found.unknown)
             else:
-                known = Known.FAILED if found.said is Said.FAILED else Known.COMPLETE
-                self.learn(job, Facts(known, found.pages))
+                has_failed = found.said is Said.FAILED
+                self.learn(job, Facts(Known.FAILED) if has_failed else Facts(Known.COMPLETE, found.pages))
 
     def runs(self, job: Job, content: bytes) -> None:
         """Remembers an answer that said that its job runs, if it is small."""
@@ -169,10 +170,12 @@ class Completion:
 
     def learn(self, job: Job, facts: Facts) -> None:
         """Takes what is known of a job's end, and tells the ledger in the background, until it has taken it."""
-        if job.is_gone or facts.known in job.known or len(self._untold) >= _MAX_UNTOLD:
+        untold = self._untold.get(job.key)
+        if untold is not None and abs(untold.job.created_at - job.created_at) > _SAME:
+            untold = None  # of another one that had this id
+        if untold is None and (facts.known in job.known or len(self._untold) >= _MAX_UNTOLD):
             return
         job.saw(facts.known)
-        untold = self._untold.get(job.key)
         self._untold[job.key] = Untold(job, facts if untold is None else untold.facts.plus(facts))
         self._tell_soon(job.key)
 
@@ -249,6 +252,8 @@ class Completion:
         job.saw(learnt.known)
         if learnt.state is JobState.GONE:
             job.ended(0)
+        elif job.is_gone:  # the ledger could not take that when it was forgotten
+            self._admission.work(self._forget(job))
         elif learnt.state is not JobState.RUNNING and not job.is_gone and learnt.expires_at is not None:
             job.ended(learnt.expires_at)
         if learnt.settled is not None and not learnt.is_end:
@@ -278,7 +283,7 @@ class Completion:
 
         def work(connection: Connection) -> tuple[Settled | None, Settled | None]:
             learnt = None if learning is None else learning(connection)
-            forgotten = give_up(connection, job.key, self._admission.wall())
+            forgotten = give_up(connection, JobKey(*job.key, job.created_at), self._admission.wall())
             return None if learnt is None else learnt.settled, forgotten
 
         settled = await self._admission.ledger.write(work, of=job.owner)

@@ -1,7 +1,7 @@
 """One job as this process knows it, and how often it is asked about: values and arithmetic, no I/O."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
@@ -19,6 +19,15 @@ _MAX_A_SECOND: Final = 200
 _MAX_HELD_A_SECOND: Final = 1000
 
 
+class Answer(NamedTuple):
+    """An answer to a question of ours that all get who wait: head and content, and what it said."""
+
+    head: Any
+    content: bytes
+    is_final: bool
+    gives_nothing: bool
+
+
 class Job:
     """A job. Times are seconds since the epoch, but for `asked_at`, which is of the loop's clock.
 
@@ -27,8 +36,8 @@ class Job:
     did not know it, `unread` how often its answer could not be read; `is_followed` says that this process watches
     it, `is_read` that it noted who read it, `ticket` which of the watcher's dates is the one that counts. `waiters`
     are called once it has ended: those of the clients whose polls are held for it.
-    `answer` is the last one to a question of ours, head and content, for a moment, when it is small and somebody
-    waits; once the job has ended, it is final. `known` is what is known of its end, here or in the ledger.
+    `answer` is the last one to a question of ours, for a moment, when it is small and somebody waits; once the job
+    has ended, it is final. `known` is what is known of its end, here or in the ledger.
     """
 
     __slots__ = (
@@ -73,7 +82,7 @@ class Job:
         self.unread = 0
         self.missed_at = 0.0
         self.ticket = 0
-        self.answer: tuple[Any, bytes] | None = None
+        self.answer: Answer | None = None
         self.known = Known.NOTHING
         self.waiters: dict[object, Callable[[], None]] = {}
 

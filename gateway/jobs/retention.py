@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.registry import Registry
-from gateway.ledger.jobs import AT_ONCE, expired, forget, purge, told
+from gateway.ledger.jobs import AT_ONCE, expired, forget, named, purge, told
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
 from gateway.upstream.client import UpstreamCall, UpstreamClient
@@ -64,7 +64,7 @@ class Retention:
                 job.ended(0)
                 self._registry.drop(job)
             if row.state != JobState.GONE:
-                await self._ledger.write(lambda c, key=key: forget(c, key, self._wall()))  # type: ignore[misc]
+                await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
             await self._delete(row)
 
     async def purge(self) -> None:

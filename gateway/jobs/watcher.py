@@ -29,7 +29,7 @@ from gateway.admission.admission import Admission
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.completion import Completion, StatusWatch
-from gateway.jobs.job import Job, after_unread, interval
+from gateway.jobs.job import Answer, Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
@@ -260,7 +260,7 @@ class Watcher:
         """One small answer serves all that wait; what is large each fetches for itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
         if job.waiters and watch.content is not None and is_news:
-            job.answer = answer = head, watch.content
+            job.answer = answer = Answer(head, watch.content, watch.is_final, watch.gives_nothing)
             self._loop.call_later(_KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
@@ -284,6 +284,6 @@ class Watcher:
             return  # two follow it for a while
 
 
-def _drop_answer(job: Job, answer: tuple[ResponseHead, bytes]) -> None:
+def _drop_answer(job: Job, answer: Answer) -> None:
     if job.answer is answer:
         job.answer = None

@@ -26,7 +26,7 @@ from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle_as, settle_one
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
-from gateway.model.endings import Facts, FailedCosts, Known, cost_of
+from gateway.model.endings import ENDS, Facts, FailedCosts, Known, cost_of
 
 AT_ONCE: Final = 200
 _MAX_TAKEN: Final = 500
@@ -70,6 +70,11 @@ class JobKey(NamedTuple):
     def key(self) -> tuple[str, str]:
         """Upstream and id."""
         return self.upstream, self.request_id
+
+
+def named(row: Row[Any]) -> JobKey:
+    """The job of a row."""
+    return JobKey(row.upstream, row.request_id, row.created_at)
 
 
 class Learnt(NamedTuple):
@@ -138,9 +143,9 @@ def learn(
     found = _locked(connection, job)
     if found is None:
         return None
-    before = known_of(found)
-    known, cost = before | facts.known, cost_of(before | facts.known, failed_costs)
-    if known == before:
+    known = known_of(found) | facts.known
+    cost = cost_of(known, failed_costs)
+    if known == found.known:
         return Learnt(JobState(found.state), found.expires_at, known, None, is_end=False)
     settled = None
     if cost is not None:
@@ -157,12 +162,13 @@ def learn(
 
 
 def known_of(row: Row[Any]) -> Known:
-    """All that is known of a job; what ended before facts were written down has those that its state tells of."""
+    """All that is known of a job; where a version that writes no facts has ended it, its state tells of that."""
     told = {JobState.COMPLETE: Known.COMPLETE, JobState.FAILED: Known.LOST}
-    return Known(row.known) or told.get(row.state, Known.NOTHING)
+    known = Known(row.known)
+    return known if known & ENDS else known | told.get(row.state, Known.NOTHING)
 
 
-def forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
+def forget(connection: Connection, job: JobKey, now: float) -> bool:
     """Lets nobody read a job from now on; whether anybody could. The upstream is still to be told.
 
     A job that runs on is charged as reserved: the upstream works at it, whoever has deleted it.
@@ -170,13 +176,13 @@ def forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
     return _forget(connection, job, now)[0]
 
 
-def give_up(connection: Connection, job: tuple[str, str], now: float) -> Settled | None:
+def give_up(connection: Connection, job: JobKey, now: float) -> Settled | None:
     """The same, for the owner who deletes it; what was charged, if it was not settled before."""
     return _forget(connection, job, now)[1]
 
 
-def _forget(connection: Connection, job: tuple[str, str], now: float) -> tuple[bool, Settled | None]:
-    found = _locked(connection, JobKey(*job, created_at=now))
+def _forget(connection: Connection, job: JobKey, now: float) -> tuple[bool, Settled | None]:
+    found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
         return False, None
     settled = settle_one(connection, found.account, found.reservation, None, now, failed=False)
@@ -184,8 +190,8 @@ def _forget(connection: Connection, job: tuple[str, str], now: float) -> tuple[b
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
     ended_at = int(now) if found.ended_at is None else found.ended_at  # what had ended keeps its end
-    _set_end(connection, job, Stands(JobState.GONE, known_of(found), ended_at, int(now)), now)
-    drop(connection, *job)
+    _set_end(connection, job.key, Stands(JobState.GONE, known_of(found), ended_at, int(now)), now)
+    drop(connection, *job.key)
     return True, settled
 
 

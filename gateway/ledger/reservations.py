@@ -339,8 +339,8 @@ def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: 
     place = 1 if row.stage in _HOLDS_PLACE else 0
     if row.stage in _IN_FLIGHT:
         change(connection, row.account, concurrent=-place, in_flight=-row.pages)
-    difference = cost - row.pages
-    if difference and not _is_forgotten(connection, row):
+    difference, is_forgotten = cost - row.pages, _is_forgotten(connection, row)
+    if difference and not is_forgotten:
         more = Used(pages=difference, spend=difference * row.price)
         add_to_windows(connection, row.account, (row.day, row.month), more)
     was_charged = row.stage == Stage.CHARGED
@@ -350,8 +350,9 @@ def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: 
         connection, row, requests=0 if was_charged else 1, failed=int(failed), pages=pages, refunded=refunded,
         spend=pages * row.price,
     )  # fmt: skip
+    settled_at = row.settled_at if is_forgotten else int(now)  # or what is charged again would count behind the reset
     _set(
-        connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=int(now), expires_at=None,
+        connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=settled_at, expires_at=None,
         given_back=row.pages if failed else None,
     )  # fmt: skip
     return Settled(row.account, pages, refunded)

@@ -10,9 +10,8 @@ from typing import Final, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
-from gateway.jobs.job import Job
+from gateway.jobs.job import Answer, Job
 from gateway.listener.connection import ClientConnection
-from gateway.model.endings import Known
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forwarding import Forwarding
@@ -94,14 +93,12 @@ class Forwarder:
         if self._clock() >= order.prepared.good_until:
             self._again(order.prepared, order.client)
 
-    def share(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
+    def share(self, order: Forwarding, answer: Answer) -> None:
         """Passes on a whole answer that was asked for once, for all who waited for it."""
         closes = order.client.must_close(order.prepared.fields, order.body)
-        self._send_whole(order, answer, BodyFraming(len(content), False, closes), content)
-        if order.job is not None:
-            order.delivery.is_unfinished = order.job.is_running
-            order.delivery.is_final = not order.job.is_running
-            order.delivery.gives_nothing = Known.COMPLETE not in order.job.known
+        self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
+        order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
+        order.delivery.gives_nothing = answer.gives_nothing
         order.client.is_last = closes
 
     async def _ask_safely(self, order: Forwarding, pool: Pool) -> tuple[UpstreamConnection, Upload]:

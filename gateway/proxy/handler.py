@@ -51,7 +51,7 @@ from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forwarder import Again, Forwarder
 from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.job_access import JobAccess, is_read, is_taken, may_share, shape_of
+from gateway.proxy.job_access import JobAccess, is_read, is_taken, is_told, may_share, shape_of
 from gateway.proxy.job_in_body import NamesNone
 from gateway.proxy.request_body import whole_body
 from gateway.proxy.streaming import drain
@@ -301,16 +301,17 @@ class Handler:
         if prepared.permit.route.kind is Kind.DELETE:
             self._forwarder.look_again(order)
             await jobs.completion.forget_now(job)
+        was_told = is_told(job)
         try:
             if prepared.hold and job.answer is not None and may_share(order):
-                self._forwarder.share(order, *job.answer)
+                self._forwarder.share(order, job.answer)
             else:
                 await self._forwarder.forward(order)
         finally:
             self._note_taken(order, job)
-        if state.settings.jobs.delete_after_read and is_read(order, job):
+        if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
             await order.client.taken()
-            if is_read(order, job):  # its client may be gone by now
+            if is_read(order, job, was_told=was_told):  # its client may be gone by now
                 jobs.completion.forget(job)
 
     async def _hold(self, order: Forwarding, job: Job, most: float) -> None:

@@ -104,11 +104,23 @@ def is_taken(order: Forwarding) -> bool:
     if delivery.gives_nothing:  # first of all, for nearly every poll is one of these
         return False
     prepared = order.prepared
-    return delivery.status in _SEEN and prepared.permit.route.kind in _GIVEN and prepared.method != "HEAD"
+    return (
+        delivery.sent > 0
+        and delivery.status in _SEEN
+        and prepared.permit.route.kind in _GIVEN
+        and prepared.method != "HEAD"
+    )
 
 
-def is_read(order: Forwarding, job: Job) -> bool:
+def is_told(job: Job) -> bool:
+    """Whether the container has said that a job ended."""
+    return bool(job.known & TOLD)
+
+
+def is_read(order: Forwarding, job: Job, *, was_told: bool) -> bool:
     """Whether this very request has read its job's result whole: it is the one that gives it, of a job that ended.
+
+    `was_told` is whether the container had said so before this request went to it.
 
     Where the status answer is the result, this very answer told of the end: what is known of the job from elsewhere
     says nothing of what this one had. Where another request gives it, the container has said before that it ended.
@@ -117,5 +129,5 @@ def is_read(order: Forwarding, job: Job) -> bool:
     is_result = (
         prepared.permit.route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.asked)
     )
-    was_told = order.delivery.is_final if job.is_result(job.target) else bool(job.known & TOLD)
-    return is_result and was_told and order.delivery.status == _OK and not order.client.is_gone
+    has_all = order.delivery.is_final if job.is_result(job.target) else was_told and not order.delivery.gives_nothing
+    return is_result and has_all and order.delivery.status == _OK and not order.client.is_gone

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark, written
 from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
-from gateway.ledger.jobs import forget
+from gateway.ledger.jobs import JobKey, forget
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.listings import JobMark, WebhookMark
 from tests.admin.api import TOKEN, Api
@@ -54,7 +54,7 @@ def fill(connection: Connection) -> None:
         end(connection, ("default", name), 2, now, 3600, failed=name == "bad")
         (due,) = claim_due(connection, "me", now, now + 60, 9, 9)
         finish(connection, due.lease, outcome, now)
-    forget(connection, ("default", "gone"), now)
+    forget(connection, JobKey("default", "gone", now), now)
 
 
 @pytest.fixture

@@ -370,6 +370,60 @@ async def test_what_was_taken_of_a_job_without_a_good_end_is_charged_whenever_th
     assert await here.used() == (3, PAGES - 3, 0)
 
 
+@pytest.mark.parametrize("end", [lost, fails])
+async def test_what_was_taken_until_after_it_was_deleted_is_charged(
+    room: Room, end: Callable[[Room, Job], Awaitable[None]]
+) -> None:
+    """A download that began before may end later."""
+    job = await room.took()
+    await end(room, job)
+    await room.completion.forget_now(job)
+    assert await room.used() == (0, PAGES, 1)
+    room.completion.taken(job)
+    await room.quiet()
+    assert (await room.used(), job.is_gone) == ((PAGES, 0, 0), True)
+    assert await room.state_of() is JobState.GONE
+
+
+async def test_what_could_not_be_forgotten_is_when_the_ledger_is_told_of_its_end(room: Room) -> None:
+    job = await room.took()
+    room.faulty.is_away = True
+    room.completion.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
+    room.completion.forget(job)
+    await room.quiet()
+    room.faulty.is_away = False
+    room.completion.tell_again()
+    await room.quiet()
+    assert await room.state_of() is JobState.GONE
+    assert await room.used() == (3, PAGES - 3, 0)
+
+
+async def test_the_pages_of_a_failure_are_none_of_a_good_end(room: Room) -> None:
+    job = await room.took()
+    room.faulty.is_away = True
+    await says(room, job, status="failed", page_count=0)
+    room.completion.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
+    await room.quiet()
+    room.faulty.is_away = False
+    room.completion.tell_again()
+    await room.quiet()
+    assert await room.used() == (4, PAGES - 4, 0)
+
+
+async def test_what_is_untold_of_another_one_with_the_same_id_is_not_told_of_this_one(room: Room) -> None:
+    job = await room.took()
+    room.faulty.is_away = True
+    old = Job(*job.key, OWNER, job.shape, job.path, job.created_at - 100)
+    room.completion.learn(old, Facts(Known.COMPLETE, 1))
+    await room.quiet()
+    room.completion.taken(job)
+    await room.quiet()
+    room.faulty.is_away = False
+    room.completion.tell_again()
+    await room.quiet()
+    assert (job.known, job.is_running, await room.used()) == (Known.TAKEN, True, (0, 0, 0))
+
+
 async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_first(make_room: MakeRoom) -> None:
     """One still believes that it runs, and hears its good end, when the other has just lost it, or given it up."""
     here, there = make_room(me="here"), make_room(me="there")

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job
-from gateway.ledger.jobs import forget
+from gateway.ledger.jobs import JobKey, forget
 from gateway.ledger.schema import JobState, jobs
 from gateway.model.endings import Facts, Known
 from gateway.model.reasons import Denial, Reason
@@ -76,7 +76,7 @@ async def test_unknown_foreign_and_expired_are_one_and_each_asks_the_ledger(
     await room.took("elsewhere", upstream="staging")
     for name in ("expired", "gone"):
         await here.engine.write(lambda c, name=name: end(c, ("default", name), 1, here.wall(), 10, failed=False))  # type: ignore[misc]
-    await here.engine.write(lambda c: forget(c, ("default", "gone"), here.wall()))
+    await here.engine.write(lambda c: forget(c, JobKey("default", "gone", here.wall()), here.wall()))
     await here.registry.follow()
     here.seconds += 11.0
     counted = Counted(here)
@@ -181,7 +181,7 @@ async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) ->
     here, there = make_room(me="here"), make_room(me="there")
     old = await here.took()
     await here.registry.follow()
-    await there.engine.write(lambda c: forget(c, JOB, there.wall()))
+    await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
     there.seconds += 4.0
     await there.took("job", OTHER)
     assert (await here.registry.owned(*JOB, OWNER)) is old  # not heard yet
@@ -198,7 +198,7 @@ async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_r
     await here.engine.write(lambda c: end(c, JOB, 1, here.wall(), 3600, failed=False))
     await here.registry.follow()
     assert not old.is_running
-    await there.engine.write(lambda c: forget(c, JOB, there.wall()))
+    await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
     there.seconds += 4.0
     await there.took()
     here.seconds = there.seconds

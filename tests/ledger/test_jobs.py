@@ -7,11 +7,12 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select, text, update
 
 from gateway.ledger import jobs as steps
+from gateway.ledger.accounts import standing_of
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import Learnt, NewJob
+from gateway.ledger.jobs import JobKey, Learnt, NewJob, learn
 from gateway.ledger.reservations import (
     Ask,
     Claim,
@@ -22,10 +23,11 @@ from gateway.ledger.reservations import (
     admit,
     expire,
     reserve,
+    settle_one,
 )
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
-from gateway.ledger.usage import used_since
-from gateway.model.endings import Known
+from gateway.ledger.usage import reset, used_since
+from gateway.model.endings import Facts, FailedCosts, Known
 from tests.ledger.test_plans import plans
 from tests.support.endings import end
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
@@ -75,7 +77,7 @@ class Book:
         return await self.do(end, job, pages, self.now, TTL, failed=failed)
 
     async def forget(self, job: tuple[str, str] = JOB) -> bool:
-        return bool(await self.do(steps.forget, job, self.now))
+        return bool(await self.do(steps.forget, JobKey(*job, self.now), self.now))
 
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
@@ -262,6 +264,34 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved(book: Book) 
     for failed in (True, False):
         assert (await book.end(failed=failed)).settled is None
     assert await book.used() == [(10, 0, 0)]
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETE, JobState.FAILED])
+async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, state: JobState) -> None:
+    """In a rolling update: it leaves `known` as this one wrote it, when it knew only that something was read."""
+    await book.running()
+    await book.do(learn, JobKey(*JOB, NOON), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    failed = state is JobState.FAILED
+    await book.do(settle_one, "key:ci", "r1", 4, book.now, failed=failed)
+    ended = {"state": state, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
+    await book.engine.write(lambda c: c.execute(update(jobs).values(**ended)))
+    found = steps.known_of(await book.row())
+    assert found == Known.TAKEN | (Known.LOST if failed else Known.COMPLETE)
+    await book.do(learn, JobKey(*JOB, NOON), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
+
+
+async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(book: Book) -> None:
+    await book.running()
+    facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
+    for number, known in enumerate(facts):
+        await book.do(learn, JobKey(*JOB, NOON), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
+        if not number:
+            book.now += 5
+            await book.do(reset, "key:ci", book.now)
+        book.now += 5
+    standing = await book.engine.read(lambda c: standing_of(c, "key:ci", book.now))
+    assert standing.day.pages == 0
 
 
 async def test_many_forget_and_end_at_once(book: Book) -> None:
@@ -516,7 +546,7 @@ def live(connection: Connection) -> None:
     steps.expired(connection, NOON)
     steps.count(connection)
     end(connection, JOB, 2, NOON, TTL, failed=False)
-    steps.forget(connection, JOB, NOON)
+    steps.forget(connection, JobKey(*JOB, NOON), NOON)
     steps.told(connection, JOB, None)
     steps.purge(connection, 20)
 

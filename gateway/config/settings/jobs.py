@@ -104,7 +104,8 @@ class ShapeSettings(Section):
     """The member of a final answer that counts the pages; null: what was reserved is charged."""
     failed_costs: Literal["nothing", "reserved"] | None = None
     """What a job costs that failed, or that the container lost. null: what was reserved, once something of its result
-    was read, and nothing before; `nothing`: a failure is free whatever was read; `reserved`: it never is."""
+    was read, and nothing before; `nothing`: what the container says has failed is free whatever was read; `reserved`:
+    it never is."""
     page_fields: list[Literal["page_range", "max_pages"]] = default(["page_range", "max_pages"])
     """Fields of a submit's form that bound its pages there; one that the container does not obey is ignored."""
     checkpoint_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = "checkpoint_id"
