@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
-from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle_as, settle_one
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle, settle_as
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
 from gateway.model.endings import ENDS, Facts, FailedCosts, Known, cost_of
 
@@ -45,7 +45,7 @@ _RUNS: Final = _LIVES & (jobs.c.state == int(JobState.RUNNING))
 _INSERT: Final = insert(jobs)
 _END: Final = (
     update(jobs)
-    .where(_KEY)
+    .where(_KEY, jobs.c.reservation == bindparam("of"))  # the id of one that is gone may be another's by now
     .values({name: bindparam(f"new_{name}") for name in ("state", "known", "ended_at", "expires_at", "changed_at")})
 )
 
@@ -155,7 +155,7 @@ def learn(
     state = JobState(found.state)
     if cost is not None and state is not JobState.GONE:
         state = JobState.COMPLETE if Known.COMPLETE in known else JobState.FAILED
-    _set_end(connection, job.key, Stands(state, known, ended_at, expires_at), now)
+    _set_end(connection, found, Stands(state, known, ended_at, expires_at), now)
     if is_end:
         job_ended(connection, *job.key, state.name.lower(), now)
     return Learnt(state, expires_at, known, settled, is_end)
@@ -185,12 +185,12 @@ def _forget(connection: Connection, job: JobKey, now: float) -> tuple[bool, Sett
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
         return False, None
-    settled = settle_one(connection, found.account, found.reservation, None, now, failed=False)
+    settled = settle(connection, found.account, found.reservation, None, now, failed=False)
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
     ended_at = int(now) if found.ended_at is None else found.ended_at  # what had ended keeps its end
-    _set_end(connection, job.key, Stands(JobState.GONE, known_of(found), ended_at, int(now)), now)
+    _set_end(connection, found, Stands(JobState.GONE, known_of(found), ended_at, int(now)), now)
     drop(connection, *job.key)
     return True, settled
 
@@ -280,10 +280,10 @@ def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
     return again if again is not None and again.reservation == found.reservation else None
 
 
-def _set_end(connection: Connection, job: tuple[str, str], stands: Stands, now: float) -> None:
+def _set_end(connection: Connection, row: Row[Any], stands: Stands, now: float) -> None:
     values = {**stands._asdict(), "changed_at": _milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
-    connection.execute(_END, {"at": job[0], "named": job[1], **named})
+    connection.execute(_END, {"at": row.upstream, "named": row.request_id, "of": row.reservation, **named})
 
 
 def _milliseconds(now: float) -> int:

@@ -32,9 +32,6 @@ _ADD_USAGE: Final = upsert(usage, ["account", "day"], _COUNTED)
 _INSERT: Final = insert(reservations)
 _FIND: Final = select(reservations).where(reservations.c.id == bindparam("of"))
 _RESET_AT: Final = select(accounts.c.reset_at).where(accounts.c.account == bindparam("of"))
-_NAMED: Final = select(reservations.c.id, reservations.c.account).where(
-    reservations.c.upstream == bindparam("at"), reservations.c.request_id == bindparam("named")
-)
 
 
 def _update(*columns: str) -> Update:
@@ -162,20 +159,12 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
 
 
 def settle(
-    connection: Connection, upstream: str, request_id: str, pages: int | None, now: float, *, failed: bool
+    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
 ) -> Settled | None:
     """Charges what a job did cost: `pages`, or what was reserved when nobody says; nothing when it failed.
 
-    None when there is no such job, or it was settled before.
+    None when there is no such reservation, or it was settled before.
     """
-    found = connection.execute(_NAMED, {"at": upstream, "named": request_id}).first()
-    return None if found is None else settle_one(connection, found.account, found.id, pages, now, failed=failed)
-
-
-def settle_one(
-    connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
-) -> Settled | None:
-    """The same by the reservation's own id, for a job that never got one of the upstream's."""
     lock(connection, account)
     row = _find(connection, reservation)
     if row is None or row.stage not in _IN_FLIGHT | {Stage.CHARGED}:
@@ -207,7 +196,7 @@ def settle_as(
     if row.stage in _IN_FLIGHT | {Stage.CHARGED}:
         if cost is Cost.RESERVED:
             return charge_one(connection, account, reservation, now)
-        return settle_one(connection, account, reservation, pages, now, failed=cost is Cost.NOTHING)
+        return settle(connection, account, reservation, pages, now, failed=cost is Cost.NOTHING)
     if row.stage != Stage.SETTLED or row.given_back is None or cost is Cost.NOTHING:
         return None
     return _charge_again(connection, row, cost, pages, now)

@@ -126,7 +126,9 @@ class Desk:
         return found._replace(tat=0.0)
 
     async def settled(self, pages: int | None) -> Settled | None:
-        return await self.engine.write(lambda c: settle(c, "default", "job", pages, self.now, failed=False))
+        found = [row["id"] for row in await self.rows() if row["request_id"] == "job"]
+        of = found[0] if found else "nothing"
+        return await self.engine.write(lambda c: settle(c, ACCOUNT, of, pages, self.now, failed=False))
 
 
 @pytest.fixture

@@ -629,7 +629,8 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
 
 async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
     job = await room.took()
-    await room.engine.write(lambda c: settle(c, *job.key, 3, room.wall(), failed=False))
+    row = await room.row()
+    await room.engine.write(lambda c: settle(c, row.account, row.reservation, 3, room.wall(), failed=False))
     assert (await says(room, job, status="complete", page_count=4)).is_final
     assert (job.is_running, room.ended, room.told.settled) == (False, 1, [])
     assert await room.used() == (3, 7, 0)

@@ -23,7 +23,7 @@ from gateway.ledger.reservations import (
     admit,
     expire,
     reserve,
-    settle_one,
+    settle,
 )
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
@@ -272,7 +272,7 @@ async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, st
     await book.running()
     await book.do(learn, JobKey(*JOB, NOON), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     failed = state is JobState.FAILED
-    await book.do(settle_one, "key:ci", "r1", 4, book.now, failed=failed)
+    await book.do(settle, "key:ci", "r1", 4, book.now, failed=failed)
     ended = {"state": state, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
     await book.engine.write(lambda c: c.execute(update(jobs).values(**ended)))
     found = steps.known_of(await book.row())

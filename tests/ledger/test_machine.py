@@ -17,17 +17,28 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Connection, select
 
+from gateway.ledger import jobs
 from gateway.ledger import reservations as steps
 from gateway.ledger import usage as reports
 from gateway.ledger.accounts import standing_of
+from gateway.ledger.jobs import JobKey, NewJob
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
 from gateway.ledger.schema import Stage, accounts, grants, usage, windows
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
 from gateway.model.caller import Profile
+from gateway.model.endings import Facts, FailedCosts, Known
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
 from tests.support.pure import examples as scaled
@@ -48,6 +59,27 @@ PROFILE = make_profile(
 )
 
 
+FACTS = (Known.COMPLETE, Known.FAILED, Known.LOST, Known.GIVEN_UP, Known.TAKEN, Known.TAKEN | Known.COMPLETE)
+
+
+def costs_when_failed(claim: Claim) -> FailedCosts:
+    """Each job has its rule, for good."""
+    return tuple(FailedCosts)[int(claim.id[1:]) % 3]
+
+
+def has_end(known: Known) -> bool:
+    return bool(known & ~Known.TAKEN)
+
+
+def is_free_by(known: Known, rule: FailedCosts) -> bool:
+    """What docs/limits.md says: a job that failed or was lost is free, unless its shape has it cost what was read."""
+    if Known.COMPLETE in known or rule is FailedCosts.RESERVED:
+        return False
+    if Known.FAILED in known:
+        return rule is FailedCosts.NOTHING or Known.TAKEN not in known
+    return Known.GIVEN_UP not in known and Known.TAKEN not in known
+
+
 @dataclass
 class Held:
     """A reservation of the model, and what it counts for, in its windows and for good."""
@@ -60,12 +92,17 @@ class Held:
     pages: int = 0
     price: int = 0
     requests: int = 1
-    request_id: str | None = None
     reserved: int = 0
     failed: int = 0
     closed_at: int = 0
     kept: Used | None = None
     forgotten: frozenset[int] = frozenset()
+    job: JobKey | None = None
+    known: Known = Known.NOTHING
+    has_ended: bool = False
+    is_deleted: bool = False
+    is_final: bool = False
+    was: int = 0
 
     @property
     def used(self) -> Used:
@@ -123,7 +160,9 @@ class Model:
         if found.stage is Stage.CHARGED and found.closed_at <= self.resets[found.claim.account]:
             found.kept = found.used
         found.stage, found.pages, found.failed = stage, cost, found.failed + failed
-        found.expires, found.closed_at = None, int(now)
+        found.expires = None
+        if found.kept is None:  # or what is charged again would count behind the reset
+            found.closed_at = int(now)
 
     def copy(self) -> "Model":
         held = {name: replace(found) for name, found in self.held.items()}
@@ -135,6 +174,7 @@ class Machine(RuleBasedStateMachine):
 
     url = ""
     claims: Any = Bundle("claims")
+    running: Any = Bundle("running")
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,27 +245,94 @@ class Machine(RuleBasedStateMachine):
         request_id = None if is_lost else f"job-{claim.id}"
         self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
         found = self.found(claim)
-        if found is not None:
-            found.request_id = request_id or found.request_id
-            if found.stage in HELD:
-                found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
+        if found is None:
+            return
+        if request_id is not None and found.job is None:
+            new = NewJob(request_id, "default", "/convert", None)
+            self.do(lambda c: jobs.begin(c, claim.id, new, "me", self.now))
+            found.job = JobKey("container", request_id, self.now)
+        if found.stage in HELD:
+            found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
 
-    @rule(claim=claims, share=st.sampled_from([0.0, 0.3, 1.0, 1.2]), failed=st.booleans(), says=st.booleans())
-    def settle(self, claim: Claim, share: float, failed: bool, says: bool) -> None:
+    @rule(target=running, account=st.sampled_from(ACCOUNTS), pages=st.integers(1, 10), price=st.integers(0, 12))
+    def take(self, account: str, pages: int, price: int) -> Any:
+        """The whole way to a job that runs, which single steps go seldom."""
+        claim = self.admit(account)
+        if self.found(claim) is not None:
+            self.reserve(claim, pages, price)
+            self.accept(claim, is_lost=False)
         found = self.found(claim)
-        pages = int(found.reserved * share) if found and says else None
-        settled = self.do(lambda c: steps.settle(c, "container", f"job-{claim.id}", pages, self.now, failed=failed))
-        if (
-            found is None
-            or not found.request_id
-            or found.stage not in {Stage.RESERVED, Stage.ACCEPTED, Stage.CHARGED}
-        ):
+        return multiple(*[claim] * (found is not None and found.job is not None))
+
+    @rule(
+        claim=claims | running,
+        share=st.sampled_from([0.0, 0.3, 1.0, 1.2]),
+        known=st.sampled_from(FACTS),
+        says=st.booleans(),
+    )
+    def learn(self, claim: Claim, share: float, known: Known, says: bool) -> None:
+        found = self.found(claim)
+        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
+        pages = int(found.reserved * share) if found and says and Known.COMPLETE in known else None
+        rule = costs_when_failed(claim)
+        learnt = self.do(lambda c: jobs.learn(c, job, Facts(known, pages), rule, self.now, TTL))
+        if found is None or found.job is None:
+            assert learnt is None
+            return
+        is_new = (found.known | known) != found.known
+        found.known |= known
+        settled = self._learnt(found, pages, rule) if is_new and has_end(found.known) else None
+        assert learnt.settled == settled
+        assert learnt.known == found.known
+        assert learnt.is_end == (has_end(found.known) and not found.has_ended and not found.is_deleted)
+        found.has_ended |= has_end(found.known)
+
+    def _learnt(self, found: Held, pages: int | None, rule: FailedCosts) -> tuple[str, int, int] | None:
+        """Lets the model cost what follows from what is known; what the ledger is to tell of it."""
+        is_free, is_said = is_free_by(found.known, rule), Known.COMPLETE in found.known
+        if found.stage is Stage.SETTLED:
+            return None if found.is_final or is_free else self._charged_again(found, pages if is_said else None)
+        if found.stage not in {Stage.RESERVED, Stage.ACCEPTED, Stage.CHARGED}:
+            return None
+        if not is_free and not is_said:
+            if found.stage is Stage.CHARGED:
+                return None
+            self.model.close(found, Stage.CHARGED, found.pages, self.now)
+            return found.claim.account, found.pages, 0
+        cost = 0 if is_free else found.pages if pages is None else pages
+        before, given_back = found.pages if found.stage is Stage.CHARGED else 0, max(0, found.pages - cost)
+        found.is_final, found.was = is_said, found.pages
+        self.model.close(found, Stage.SETTLED, cost, self.now, failed=is_free)
+        return found.claim.account, cost - before, given_back
+
+    def _charged_again(self, found: Held, pages: int | None) -> tuple[str, int, int]:
+        """What was given back is charged after all, in its own day: unless a reset forgot that day meanwhile."""
+        is_said = Known.COMPLETE in found.known
+        if found.closed_at <= self.model.resets[found.claim.account] and found.kept is None:
+            found.kept = found.used
+        found.pages = found.was if pages is None else pages
+        found.failed -= 1
+        found.stage, found.is_final = Stage.SETTLED if is_said else Stage.CHARGED, is_said
+        if is_said:
+            found.closed_at = int(self.now)
+        return found.claim.account, found.pages, 0
+
+    @rule(claim=running)
+    def delete(self, claim: Claim) -> None:
+        """Its owner deletes it: what runs is charged as reserved, for good."""
+        found = self.found(claim)
+        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
+        settled = self.do(lambda c: jobs.give_up(c, job, self.now))
+        if found is None or found.job is None or found.is_deleted:
             assert settled is None
             return
-        cost = 0 if failed else found.pages if pages is None else pages
-        before = found.pages if found.stage is Stage.CHARGED else 0
-        assert settled == (claim.account, cost - before, max(0, found.pages - cost))
-        self.model.close(found, Stage.SETTLED, cost, self.now, failed=failed)
+        found.is_deleted = True
+        if found.stage not in {Stage.RESERVED, Stage.ACCEPTED, Stage.CHARGED}:
+            assert settled is None
+            return
+        assert settled == (claim.account, 0 if found.stage is Stage.CHARGED else found.pages, 0)
+        found.is_final = True
+        self.model.close(found, Stage.SETTLED, found.pages, self.now)
 
     @rule(claim=claims)
     def cancel(self, claim: Claim) -> None:

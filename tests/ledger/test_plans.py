@@ -76,7 +76,7 @@ def live(connection: Connection) -> None:
             steps.reserve(connection, claim, profile, Ask(3, 2, ""), NOON, NOON + 60)
     steps.renew(connection, ["a", "b"], NOON + 60)
     steps.accept(connection, make_claim("a", "key:7"), "job", NOON + 60)
-    steps.settle(connection, "container", "job", 2, NOON, failed=False)
+    steps.settle(connection, "key:7", "a", 2, NOON, failed=False)
     steps.cancel(connection, make_claim("b", "key:7"), NOON)
     steps.overdue(connection, NOON + 100)
     steps.expire(connection, "key:7", "b", NOON + 100)

@@ -40,7 +40,7 @@ async def client(engine, number):
         if keeps:
             continue
         await engine.write(lambda c: accept(c, claim, claim.id, now + 3600))
-        await engine.write(lambda c: settle(c, "container", claim.id, pages - 1, now, failed=False))
+        await engine.write(lambda c: settle(c, claim.account, claim.id, pages - 1, now, failed=False))
 
 async def main():
     engine = open_engine(url, 60.0)

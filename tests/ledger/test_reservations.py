@@ -48,8 +48,8 @@ class Book:
     async def accept(self, request_id: str | None = "job", claim: Claim = CLAIM) -> None:
         await self.do(steps.accept, claim, request_id, self.now + TTL)
 
-    async def settle(self, pages: int | None, *, failed: bool = False, request_id: str = "job") -> Any:
-        return await self.do(steps.settle, "container", request_id, pages, self.now, failed=failed)
+    async def settle(self, pages: int | None, claim: Claim = CLAIM, *, failed: bool = False) -> Any:
+        return await self.do(steps.settle, claim.account, claim.id, pages, self.now, failed=failed)
 
     async def cancel(self, claim: Claim = CLAIM) -> Any:
         return await self.do(steps.cancel, claim, self.now)
@@ -231,8 +231,7 @@ async def test_one_id_is_one_job(book: Book) -> None:
 
 
 async def test_nobody_settles_what_is_not_known(book: Book) -> None:
-    assert await book.settle(3, request_id="nothing") is None
-    assert await book.do(steps.settle_one, ACCOUNT, "nothing", 3, NOON, failed=False) is None
+    assert await book.settle(3, make_claim("nothing")) is None
     assert await book.do(steps.expire, ACCOUNT, "nothing", NOON) is None
     await book.do(steps.accept, make_claim("nothing"), "job", NOON)
 
@@ -416,7 +415,7 @@ async def test_a_reset_keeps_what_is_in_flight(book: Book) -> None:
     assert await book.do(reset, ACCOUNT, book.now) == Used(1, 4, 20)
     assert await book.stands() == standing(20, concurrent=1, pages_in_flight=20)
     await book.accept("job2", other)
-    await book.settle(15, request_id="job2")
+    await book.settle(15, other)
     assert await book.stands() == standing(15)
     assert await book.usage() == [day(19, 11, requests=2)]
     assert await book.do(reset, "key:nobody", book.now) == Used()
@@ -472,7 +471,7 @@ async def test_usage_is_told_from_a_day_on_and_of_one_account(book: Book) -> Non
     await book.admit(other)
     await book.reserve(2, other)
     await book.accept("job2", other)
-    await book.settle(2, request_id="job2")
+    await book.settle(2, other)
     assert [(u.account, u.day) for u in await book.usage()] == [(ACCOUNT, 20261123), ("key:other", 20261124)]
     assert await book.engine.read(lambda c: used_since(c, 20261124, ACCOUNT)) == []
     assert [u.pages for u in await book.engine.read(lambda c: used_since(c, 20261124))] == [2]
@@ -486,6 +485,6 @@ async def test_a_report_may_be_of_the_latest_rows_alone(book: Book) -> None:
     await book.admit(other)
     await book.reserve(2, other)
     await book.accept("job2", other)
-    await book.settle(2, request_id="job2")
+    await book.settle(2, other)
     assert [row.pages for row in await book.usage()] == [4, 2]
     assert [row.pages for row in await book.engine.report(lambda c: used_since(c, 0, None, 1))] == [2]

@@ -46,7 +46,7 @@ async def client(engine, number):
             continue
         await engine.write(lambda c: accept(c, claim, claim.id, NOON + 3600))
         print("accepted", claim.id)
-        await engine.write(lambda c: settle(c, "container", claim.id, 2, NOON, failed=turn % 3 == 0))
+        await engine.write(lambda c: settle(c, claim.account, claim.id, 2, NOON, failed=turn % 3 == 0))
         print("settled", claim.id)
         key = NewKeyRow(claim.id, "p", "o")
         await engine.write(lambda c: create(c, key, claim.id.encode().ljust(32), NOON), durable=True)
