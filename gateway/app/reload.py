@@ -29,6 +29,7 @@ from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 
 _INTERVAL: Final = 1.0
+_AGAIN: Final = 10  # looks; what is wrong need not be in a file that is known: a secret that it names may come later
 _PATIENCE: Final = 30.0  # for the files: they are small, and a machine may be busy
 log = structlog.get_logger()
 
@@ -140,6 +141,8 @@ class Reloader:
         self._looking = Aside()
         self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
+        self._looks = 0
+        self._faults: list[str] = []  # of what was refused last, which is tried again
         self.was_successful = True
         self.succeeded_at = time.time()
         self.results: Counter[str] = Counter({"success": 0, "failure": 0})
@@ -158,6 +161,12 @@ class Reloader:
                 self._forced.clear()
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
                 await self.reload()
+            elif found is not None and self._is_due_again():
+                await self._try_refused()
+
+    def _is_due_again(self) -> bool:
+        self._looks += 1
+        return bool(self._faults) and self._looks % _AGAIN == 0
 
     async def _look(self) -> str | None:
         """What the files hold; None while that can't be known."""
@@ -179,20 +188,32 @@ class Reloader:
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""
         self.notifier.reloading()
+        self._faults = []
         is_in_force = await self._try()
         self.notifier.reloaded(in_force=is_in_force)
         return is_in_force
 
+    async def _try_refused(self) -> None:
+        """Tries what was refused once more; nobody is told when nothing has changed about it."""
+        if await self._try():
+            self.notifier.reloaded(in_force=True)
+
     async def _try(self) -> bool:
+        told, self._faults = self._faults, []
         try:
             making = partial(prepare, self._path, self._environ, self._in_force)
             self._put_in_force(prepared := await self._making.run(making, _PATIENCE, self._try_again))
         except TimeoutError:
             return self._hang()
         except SetupError as error:
-            return self._refused(str(error).split("\n"))
+            self._faults = str(error).split("\n")
+            return False if self._faults == told else self._refused(self._faults)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next change must find a watcher
             return self._refused([f"an error of the gateway: {whereabouts(error)}"])
+        self._succeeded(prepared)
+        return True
+
+    def _succeeded(self, prepared: Prepared) -> None:
         self._in_force, self._written = prepared.state.settings, prepared.written
         self._tried = prepared.fingerprint
         self.was_successful = True
@@ -200,7 +221,6 @@ class Reloader:
         self.results["success"] += 1
         log.info("configuration reloaded")
         self._wait(prepared.waiting)
-        return True
 
     def _wait(self, paths: tuple[str, ...]) -> None:
         if paths:

@@ -20,7 +20,8 @@ RANGE: Final = 200
 """A character of a page_range."""
 MOST: Final = 6_000_000
 _DEAR: Final = (
-    "The form takes too long to read: too much is percent-encoded, or the options are too many or too long."
+    "The form takes too long to read: too much is percent-encoded (send it as multipart/form-data), or the options"
+    " are too many or too long."
 )
 
 

@@ -501,6 +501,31 @@ async def test_what_was_before_a_fault_that_a_signal_met_is_noticed_when_it_is_b
     assert reloader.was_successful
 
 
+async def test_a_file_that_a_refused_configuration_names_may_come_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    """As where Kubernetes brings a ConfigMap before its Secret: the configuration itself changes no more."""
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader, secret, tries = told(queue, site), site.directory / "late", 0
+    real = gateway.app.reload.prepare
+
+    def counted(*arguments: Any) -> Prepared:
+        nonlocal tries
+        tries += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(gateway.app.reload, "prepare", counted)
+    site.write(keys=[{"id": "late", "secret": {"file": str(secret)}}])
+    async with running(reloader):
+        await eventually(lambda: tries > 2, LONG)
+        assert (reloader.results["failure"], len(events)) == (1, 1)  # it is told once
+        secret.write_text(SECRET)
+        prepared = await asyncio.wait_for(queue.get(), LONG)
+        assert [key.id for key in prepared.state.settings.keys] == ["late"]
+    assert reloader.was_successful
+
+
 # What must not be missed
 
 
