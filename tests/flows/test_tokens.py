@@ -4,12 +4,11 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
+from pytest_aiohttp import AiohttpServer
 
 from tests.support.backend import Backend
 from tests.support.client import Response
@@ -36,25 +35,20 @@ class Provider:
     async def describe(self, _: web.Request) -> web.Response:
         return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
 
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator["Provider"]:
+    @property
+    def application(self) -> web.Application:
         application = web.Application()
         application.router.add_get("/keys", self.answer)
         application.router.add_get("/.well-known/openid-configuration", self.describe)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            yield self
-        finally:
-            await runner.cleanup()
+        return application
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with Provider().listening() as listening:
-        yield listening
+async def provider(aiohttp_server: AiohttpServer) -> Provider:
+    provider = Provider()
+    server = await aiohttp_server(provider.application)
+    provider.url = f"http://127.0.0.1:{server.port}"
+    return provider
 
 
 async def trusting(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from pytest_aiohttp import AiohttpClient
 
 from gateway.webhooks.outbound.sender import body_of
 from gateway.webhooks.signature import Secrets, sign
@@ -16,27 +16,20 @@ SECRET = "secret-0123456789"
 
 
 async def test_the_example_for_aiohttp_verifies(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
     scope: dict[str, Any] = {"__name__": "example"}
     exec(compile(EXAMPLES[0], "docs/webhooks.md", "exec"), scope)  # noqa: S102 -- a page of ours
-    runner = web.AppRunner(scope["app"], access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    client = await aiohttp_client(scope["app"])
     body = body_of("r1", None, "complete")
     import time  # noqa: PLC0415 -- the example asks the system's clock
 
     good = sign(Secrets(SECRET.encode(), (SECRET.encode(),)), "d1", time.time(), body)
-    try:
-        async with ClientSession() as session:
-            statuses = []
-            for headers in (good, good, {}, {**good, "webhook-signature": "v1,x"}, {"X-Webhook-Signature": "0" * 64}):
-                async with session.post(url, data=body, headers=headers) as response:
-                    statuses.append(response.status)
-    finally:
-        await runner.cleanup()
+    statuses = []
+    for headers in (good, good, {}, {**good, "webhook-signature": "v1,x"}, {"X-Webhook-Signature": "0" * 64}):
+        async with client.post("/hook", data=body, headers=headers) as response:
+            statuses.append(response.status)
     assert statuses == [204, 204, 401, 401, 401]
     assert capsys.readouterr().out == "r1 complete\n"
 
