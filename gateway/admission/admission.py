@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 from sqlalchemy import Connection
@@ -20,7 +20,7 @@ from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereab
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import (
     Ask,
     Claim,
@@ -41,7 +41,6 @@ from gateway.model.request import Permit
 _LEASE: Final = 60.0
 _RENEWED: Final = 15.0
 _RETRY_AFTER: Final = 2
-_PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
 _TRIES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 log = structlog.get_logger()
 
@@ -59,34 +58,35 @@ class Counts(Protocol):
         """Takes which soft limits an account has just crossed."""
 
 
-class Admission:
-    """Admits submits. `wall` is in seconds since the epoch, `new_id` names them, `within` bounds a transaction.
+class _Means(NamedTuple):
+    """What a lease works with. `held` are the reservations that are renewed while they run."""
 
-    `me` is the name of this process, which follows the jobs that it admits.
-    """
+    replica: Replica
+    steps: Steps
+    throttle: Throttle
+    counts: Counts
+    held: set[str]
+
+
+class Admission:
+    """Admits submits. `new_id` names their reservations."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        replica: Replica,
+        throttle: Throttle,
         counts: Counts,
-        wall: Callable[[], float],
         new_id: Callable[[], str],
-        within: float = 2.0,
-        me: str = "",
     ) -> None:
-        self.ledger = ledger
-        self.steps = Steps(ledger)
-        self.me = me
-        self.throttle = Throttle(wall, _PATIENCE * within)
-        self.counts = counts
-        self.wall = wall
-        self._new_id = new_id
-        self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._replica = replica
+        self._throttle = throttle
+        self._counts = counts
         self._held: set[str] = set()
+        self._means = _Means(replica, Steps(replica.ledger), throttle, counts, self._held)
+        self._new_id = new_id
 
     def __repr__(self) -> str:
-        return f"<Admission held={len(self._held)} telling={len(self._tasks)}>"
+        return f"<Admission held={len(self._held)}>"
 
     async def admit(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
         """Takes a submit's place.
@@ -96,7 +96,7 @@ class Admission:
         """
         owner = permit.identity.owner if permit.identity else permit.account
         claim = Claim(self._new_id(), permit.account, owner, permit.route.upstream)
-        lease = Lease(self, claim, profile, reservation_ttl)
+        lease = Lease(self._means, claim, profile, reservation_ttl)
         try:
             await lease.admit()
         except BaseException:
@@ -110,24 +110,16 @@ class Admission:
         Raises:
             Refused: ledger_unavailable.
         """
+        ledger, wall = self._replica.ledger, self._replica.wall
         try:
-            return await self.ledger.read(lambda c: standing_of(c, permit.account, self.wall()), of=permit.account)
+            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=permit.account)
         except LedgerUnavailable:
             raise ledger_away() from None
 
-    def hold(self, reservation: str) -> None:
-        """Lets a reservation be renewed until it is let go."""
-        self._held.add(reservation)
-
-    def let_go(self, reservation: str) -> None:
-        """Ends that."""
-        self._held.discard(reservation)
-
-    def work(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what nobody waits for, until it is done or the gateway ends."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def settled(self, settled: Settled) -> None:
+        """Counts a settlement, and lets submits of its account that wait for pages try again."""
+        self._counts.pages(*settled)
+        self._throttle.given_back(settled.account)
 
     async def run(self) -> None:
         """Renews what is held, until it is cancelled."""
@@ -147,21 +139,15 @@ class Admission:
             LedgerUnavailable: it may have been done.
         """
         if self._held:
-            await self.ledger.write(partial(_renew, sorted(self._held), self.wall() + _LEASE))
-
-    async def close(self, within: float) -> None:
-        """Waits until the ledger was told everything, so long at most."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within)
-        for task in self._tasks:
-            task.cancel()
+            until = self._replica.wall() + _LEASE
+            await self._replica.ledger.write(partial(_renew, sorted(self._held), until))
 
 
 class Lease:
     """One submit's place and pages. `lines` are header lines that tell the client how its limits stand."""
 
-    def __init__(self, admission: Admission, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
-        self._admission = admission
+    def __init__(self, means: _Means, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
+        self._means = means
         self._claim = claim
         self._profile = profile
         self._ttl = reservation_ttl
@@ -189,10 +175,10 @@ class Lease:
         Raises:
             Refused: see Admission.admit.
         """
-        now = self._admission.wall()
-        self._admission.hold(self._claim.id)
-        ask = partial(self._admission.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE))
-        throttle = self._admission.throttle
+        now = self._means.replica.wall()
+        self._means.held.add(self._claim.id)
+        ask = partial(self._means.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE))
+        throttle = self._means.throttle
         outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, ask))
         if outcome.denial is not None:
             self._end()  # nothing was taken that could be given back
@@ -204,11 +190,11 @@ class Lease:
         Raises:
             Refused: too_many_pages_in_flight, budget_exhausted or ledger_unavailable.
         """
-        now = self._admission.wall()
+        now = self._means.replica.wall()
         self._may_have_pages = True
         try:
             step = Reserve(self._claim, self._profile, ask, now, now + _LEASE)
-            outcome: StepOutcome = await self._do(self._admission.steps.reserve(step))
+            outcome: StepOutcome = await self._do(self._means.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
         self._judge(outcome, now)
@@ -224,17 +210,17 @@ class Lease:
             Refused: ledger_unavailable.
             UpstreamBrokeOff: the upstream gave two jobs one id.
         """
-        admission = self._admission
-        now = admission.wall()
+        replica = self._means.replica
+        now = replica.wall()
         try:
-            step = Accept(self._claim, job, webhook, admission.me, now, now + self._ttl)
-            await self._do(admission.steps.accept(step))
+            step = Accept(self._claim, job, webhook, replica.name, now, now + self._ttl)
+            await self._do(self._means.steps.accept(step))
         except ReservationLost:
             raise ledger_away() from None
         except RequestIdTaken:
             raise UpstreamBrokeOff("The upstream gave this job the id of another one.", arrived=True) from None
         self._end()
-        self._admission.throttle.given_back(self._claim.account)
+        self._means.throttle.given_back(self._claim.account)
 
     def refused(self) -> None:
         """Notes that the upstream has refused the job: all is given back when the lease is closed."""
@@ -244,15 +230,15 @@ class Lease:
         """Gives back what is still held, in the background; called on every path, and once more does nothing."""
         if not self._is_over:
             self._end()
-            self._admission.work(self._finish(self._lose if self.is_released else self._cancel))
+            self._means.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
 
     def _end(self) -> None:
         self._is_over = True
-        self._admission.let_go(self._claim.id)
+        self._means.held.discard(self._claim.id)
 
     def _judge(self, outcome: StepOutcome, now: float) -> None:
         before, after = (soft_limits(self._profile, standing, now) for standing in (outcome.before, outcome.after))
-        counts, account = self._admission.counts, self._claim.account
+        counts, account = self._means.counts, self._claim.account
         counts.stands(account, ratios_of(self._profile, outcome.after, now))
         counts.crossed(account, after - before)
         self.lines = rate_limit_lines(self._profile, outcome.after, now)
@@ -278,20 +264,20 @@ class Lease:
         for wait in chain(_TRIES, repeat(_TRIES[-1]) if self._may_have_pages else ()):
             await asyncio.sleep(wait)
             try:
-                settled = await self._admission.ledger.write(last, of=self._claim.account)
+                settled = await self._means.replica.ledger.write(last, of=self._claim.account)
             except LedgerUnavailable:
                 continue
             if settled is not None:
-                self._admission.counts.pages(*settled)
-            self._admission.throttle.given_back(self._claim.account)
+                self._means.counts.pages(*settled)
+            self._means.throttle.given_back(self._claim.account)
             return
         log.error("a place could not be given back; it will expire")
 
     def _cancel(self, connection: Connection) -> Settled:
-        return Settled(self._claim.account, 0, cancel(connection, self._claim, self._admission.wall()))
+        return Settled(self._claim.account, 0, cancel(connection, self._claim, self._means.replica.wall()))
 
     def _lose(self, connection: Connection) -> None:
-        accept(connection, self._claim, None, self._admission.wall() + self._ttl)
+        accept(connection, self._claim, None, self._means.replica.wall() + self._ttl)
 
     @property
     def owner(self) -> str:

@@ -197,7 +197,7 @@ def _keep_audit_trail(
 def _follow_jobs(
     stack: AsyncExitStack, live: Live, ledger_parts: LedgerParts, upstreams: Upstreams, iteration: Iteration
 ) -> JobParts:
-    jobs = JobParts(live, ledger_parts.admission, upstreams, Times(time.monotonic, time.time), RandomIds(), iteration)
+    jobs = JobParts(live, ledger_parts, upstreams, Times(time.monotonic, time.time), RandomIds(), iteration)
     stack.push_async_callback(jobs.close)
     return jobs
 
@@ -221,6 +221,7 @@ def _handle_requests(
         again=again,
         observer=observer,
         date=date,
+        wall=ledger_parts.replica.wall,
         uses=ledger_parts.uses,
         jobs=jobs.access,
         webhooks=jobs.planning,

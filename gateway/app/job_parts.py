@@ -8,12 +8,12 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.aio.iteration import Iteration
+from gateway.app.ledger_parts import LedgerParts
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.config.state import Live, State
-from gateway.jobs.completion import Completion
+from gateway.jobs.completion import Completion, Effects
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.reading import WHYS
@@ -42,26 +42,27 @@ class JobParts:
     def __init__(
         self,
         live: Live,
-        admission: Admission,
+        ledger_parts: LedgerParts,
         upstreams: Upstreams,
         times: Times,
         new_id: Callable[[], str],
         iteration: Iteration,
     ) -> None:
-        ledger, wall, out = admission.ledger, times.wall, partial(_out, live)
-        state = partial(_state, live)
+        replica, out, state = ledger_parts.replica, partial(_out, live), partial(_state, live)
+        ledger, wall = replica.ledger, replica.wall
         self.planning = Planning(out, Resolver(), wall, new_id)
         # Another resolver: slow look-ups of submits hold up no delivery, nor the other way round.
         chance = Chance(times, SystemRandom().random)
-        self.dispatcher = Dispatcher(ledger, out, Resolver(), admission.me, iteration, chance)
+        self.dispatcher = Dispatcher(ledger, out, Resolver(), replica.name, iteration, chance)
         self.metrics = self.dispatcher.metrics
         self._registry = Registry(ledger, wall, lambda: live.state.shapes)
-        self.completion = Completion(admission, self._registry, state, iteration.wait, self.dispatcher.nudge)
+        effects = Effects(ledger_parts.admission.settled, self.dispatcher.nudge)
+        self.completion = Completion(replica, self._registry, state, iteration.wait, effects)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
-        self.watcher = Watcher(admission, self._registry, self.completion, self._upstream_client, state, times)
+        self.watcher = Watcher(replica, self._registry, self.completion, self._upstream_client, state, times)
         self.long_polls = LongPolls(self.watcher)
         self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, wall)
-        retention = Retention(ledger, self._registry, self._upstream_client, state, wall, admission.work)
+        retention = Retention(replica, self._registry, self._upstream_client, state)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
         self.housekeeping = Housekeeping(

@@ -7,6 +7,8 @@ from typing import Final
 import structlog
 
 from gateway.admission.admission import Admission
+from gateway.admission.throttle import Throttle
+from gateway.aio.background import Background
 from gateway.aio.iteration import Iteration
 from gateway.app.reload import Prepared
 from gateway.auth.jwks.fetch import fetch_keys
@@ -18,6 +20,7 @@ from gateway.config.state import Live, State, clashes, profile_of, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
+from gateway.ledger.replica import Replica
 from gateway.ledger.sync import LedgerSync, Listeners
 from gateway.ledger.url import named
 from gateway.ledger.writeahead import log_bytes
@@ -30,6 +33,7 @@ from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
 
 _MAX_NAMED: Final = 20
+_PATIENCE: Final = 5  # a wait for the account's own turn, as a multiple of a transaction's: that is no late ledger
 log = structlog.get_logger()
 
 
@@ -57,7 +61,9 @@ class LedgerParts:
             behind_pooler=settings.ledger.pooler,
             upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
         )
-        self.admission = Admission(self.ledger, self.metrics, wall, new_id, settings.ledger.turn_timeout, new_id())
+        self.replica = Replica(new_id(), self.ledger, wall, Background())
+        throttle = Throttle(wall, _PATIENCE * settings.ledger.turn_timeout)
+        self.admission = Admission(self.replica, throttle, self.metrics, new_id)
         self.spool = Spool(settings.body.spool_dir, settings.body.spool_limit)
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
         self.key_sets = KeySets(self._issuers_changed, partial(fetch_keys, iteration))
@@ -86,7 +92,7 @@ class LedgerParts:
 
     async def close(self, within: float) -> None:
         """Lets the ledger be told what it is still to be told, so many seconds at most, and ends all."""
-        await self.admission.close(within)
+        await self.replica.background.close(within)
         try:
             await self.sync.note_uses()
         except LedgerUnavailable:

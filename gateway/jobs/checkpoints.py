@@ -7,8 +7,8 @@ once the ledger is back.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -16,7 +16,7 @@ from gateway.admission.admission import ledger_away
 from gateway.errors import LedgerUnavailable, Refused, ValueNotKept, refuse
 from gateway.jobs.job import Job
 from gateway.ledger.checkpoints import is_owned, note
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.replica import Replica
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import is_checkpoint
 
@@ -27,19 +27,13 @@ log = structlog.get_logger()
 
 
 class Checkpoints:
-    """Whose checkpoints are. `wall` is in seconds since the epoch, `ttl` gives how long they are kept, in seconds."""
+    """Who owns which checkpoint. `ttl` gives how long they are kept, in seconds."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        wall: Callable[[], float],
-        ttl: Callable[[], float],
-        work: Callable[[Coroutine[Any, Any, None]], None],
-    ) -> None:
-        self._ledger = ledger
-        self._wall = wall
+    def __init__(self, replica: Replica, ttl: Callable[[], float]) -> None:
+        self._ledger = replica.ledger
+        self._wall = replica.wall
         self._ttl = ttl
-        self._work = work
+        self._background = replica.background
         self._seen: OrderedDict[_Key, float] = OrderedDict()  # until when it is its owner's
         self._unwritten: dict[_Key, float] = {}
 
@@ -54,7 +48,7 @@ class Checkpoints:
         self._seen.move_to_end(key)
         while len(self._seen) > _MAX:
             self._seen.popitem(last=False)
-        self._work(self._note(key, until))
+        self._background.start(self._note(key, until))
 
     async def check(self, upstream: str, checkpoint: str, owner: str) -> None:
         """Lets a submit name a checkpoint.
@@ -89,7 +83,7 @@ class Checkpoints:
             return
         self._unwritten[key] = until
         if len(self._unwritten) == 1:
-            self._work(self._catch_up())
+            self._background.start(self._catch_up())
 
     async def _catch_up(self) -> None:
         """Writes down what could not be written, one after the other, as soon as the ledger takes it."""

@@ -3,15 +3,15 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
 
-from gateway.admission.admission import Admission, ledger_away
+from gateway.admission.admission import ledger_away
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
@@ -19,6 +19,7 @@ from gateway.jobs.job import Job
 from gateway.jobs.reading import Reader, is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import JobKey, Learnt, give_up, learn
+from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Settled
 from gateway.ledger.schema import JobState
 from gateway.model.endings import ENDS, Facts, FailedCosts, Known, stricter
@@ -40,26 +41,33 @@ _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
 
+class Effects(NamedTuple):
+    """Called with each settlement, and when a job's end stands in the ledger."""
+
+    settled: Callable[[Settled], None]
+    ended: Callable[[], None]
+
+
 class Completion:
     """Takes what status answers say, of clients' own polls and of the watcher's. `state` gives the one in force.
 
-    `wait` is the iteration's; `ended` is told when a job's end stands in the ledger.
+    `wait` is the iteration's.
     """
 
     def __init__(
         self,
-        admission: Admission,
+        replica: Replica,
         registry: Registry,
         state: Callable[[], State],
         wait: Callable[[Callable[[], None]], None],
-        ended: Callable[[], None],
+        effects: Effects,
     ) -> None:
-        self._admission = admission
+        self._ledger = replica.ledger
+        self._wall = replica.wall
+        self._background = replica.background
         self._wait = wait
-        self._ended = ended
-        self.checkpoints = Checkpoints(
-            admission.ledger, admission.wall, lambda: state().settings.jobs.result_ttl, admission.work
-        )
+        self._effects = effects
+        self.checkpoints = Checkpoints(replica, lambda: state().settings.jobs.result_ttl)
         self._registry = registry
         self._state = state
         self._unfinished: set[tuple[int, bytes]] = set()  # by the very shape that an answer was read by
@@ -81,7 +89,7 @@ class Completion:
 
     def unknown(self, job: Job) -> None:
         """Takes note that the upstream does not know a job; twice in a row, a second apart, and it is lost."""
-        now = self._admission.wall()
+        now = self._wall()
         if job.misses and 0 <= now - job.missed_at < _APART:
             return
         job.misses, job.missed_at = job.misses + 1, now
@@ -187,7 +195,7 @@ class Completion:
     def _tell_soon(self, key: tuple[str, str]) -> None:
         if key not in self._being_told:
             self._being_told.add(key)
-            self._admission.work(self._tell(key))
+            self._background.start(self._tell(key))
 
     def _failed_costs(self, job: Job) -> FailedCosts:
         """By the shape that it began with and by the one in force."""
@@ -197,7 +205,7 @@ class Completion:
     def forget(self, job: Job) -> None:
         """Lets nobody read a job from now on."""
         job.ended(0)  # it stays in the registry: what was read of it in the ledger before would else bring it back
-        self._admission.work(self._forget(job))
+        self._background.start(self._forget(job))
 
     async def forget_now(self, job: Job) -> None:
         """Lets nobody read a job from now on, before the upstream hears of it; one that runs is charged as reserved.
@@ -215,15 +223,11 @@ class Completion:
         job.ended(0)
         self._settled(*settled)
 
-    def work(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what nobody waits for."""
-        self._admission.work(work)
-
     async def _tell(self, key: tuple[str, str]) -> None:
         """Tells all that is untold of a job, also what is learnt meanwhile; what the ledger does not take stays."""
         try:
             while (untold := self._untold.get(key)) is not None:
-                learnt = await self._admission.ledger.write(self._learning(untold), of=untold.job.owner)
+                learnt = await self._ledger.write(self._learning(untold), of=untold.job.owner)
                 self._was_told(untold)
                 self._take_over(untold.job, learnt)
         except LedgerUnavailable:
@@ -232,7 +236,7 @@ class Completion:
             self._being_told.discard(key)
 
     def _learning(self, untold: "Untold") -> Callable[[Connection], Learnt | None]:
-        job, now = untold.job, self._admission.wall()
+        job, now = untold.job, self._wall()
         named, failed_costs = JobKey(*job.key, job.created_at), self._failed_costs(job)
         ttl = self._state().settings.jobs.result_ttl
         return lambda connection: learn(connection, named, untold.facts, failed_costs, now, ttl)
@@ -253,20 +257,19 @@ class Completion:
         if learnt.state is JobState.GONE:
             job.ended(0)
         elif job.is_gone:  # the ledger could not take that when it was forgotten
-            self._admission.work(self._forget(job))
+            self._background.start(self._forget(job))
         elif learnt.state is not JobState.RUNNING and not job.is_gone and learnt.expires_at is not None:
             job.ended(learnt.expires_at)
         if learnt.settled is not None and not learnt.is_end:
             log.warning("what a job was charged is corrected: it told of its end at last", upstream=job.upstream)
         self._settled(learnt.settled)
         if learnt.is_end:
-            self._ended()
+            self._effects.ended()
 
     def _settled(self, *settlements: Settled | None) -> None:
         for settled in settlements:
             if settled is not None:
-                self._admission.counts.pages(*settled)
-                self._admission.throttle.given_back(settled.account)
+                self._effects.settled(settled)
 
     async def _forget(self, job: Job) -> None:
         try:
@@ -283,10 +286,10 @@ class Completion:
 
         def work(connection: Connection) -> tuple[Settled | None, Settled | None]:
             learnt = None if learning is None else learning(connection)
-            forgotten = give_up(connection, JobKey(*job.key, job.created_at), self._admission.wall())
+            forgotten = give_up(connection, JobKey(*job.key, job.created_at), self._wall())
             return None if learnt is None else learnt.settled, forgotten
 
-        settled = await self._admission.ledger.write(work, of=job.owner)
+        settled = await self._ledger.write(work, of=job.owner)
         if untold is not None:
             self._was_told(untold)
         return settled

@@ -14,7 +14,7 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import AT_ONCE, expired, forget, named, purge, told
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
@@ -31,23 +31,21 @@ log = structlog.get_logger()
 
 
 class Retention:
-    """Sweeps. `state` gives the State in force; `wall` is in seconds since the epoch."""
+    """Sweeps. `state` gives the State in force."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        replica: Replica,
         registry: Registry,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
-        wall: Callable[[], float],
-        work: Callable[[Any], None],
     ) -> None:
-        self._ledger = ledger
+        self._ledger = replica.ledger
         self._registry = registry
         self._upstream_client = upstream_client
         self._state = state
-        self._wall = wall
-        self._work = work
+        self._wall = replica.wall
+        self._background = replica.background
         self._asking = 0
 
     async def sweep(self) -> None:
@@ -96,7 +94,7 @@ class Retention:
             self._asking -= 1
             status = outcome.status if isinstance(outcome, ResponseHead) else 0
             if 0 < status < _FIRST_BAD or status in _GONE:
-                self._work(self._told_at_last(key))
+                self._background.start(self._told_at_last(key))
             else:
                 log.warning(
                     "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status

@@ -25,7 +25,6 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Row
 
-from gateway.admission.admission import Admission
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.completion import Completion, StatusWatch
@@ -33,6 +32,7 @@ from gateway.jobs.job import Answer, Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
+from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.model.endings import ENDS, Facts, Known
 from gateway.model.times import Times
@@ -51,15 +51,16 @@ class Watcher:
 
     def __init__(
         self,
-        admission: Admission,
+        replica: Replica,
         registry: Registry,
         completion: Completion,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
         times: Times,
     ) -> None:
-        self.me = admission.me
-        self._ledger = admission.ledger
+        self.me = replica.name
+        self._ledger = replica.ledger
+        self._background = replica.background
         self._registry = registry
         self._completion = completion
         self._upstream_client = upstream_client
@@ -108,7 +109,7 @@ class Watcher:
         self._held[job] += 1
         if not job.is_followed:
             job.is_followed = True
-            self._completion.work(self._adopt(job))
+            self._background.start(self._adopt(job))
         elif len(job.waiters) > 1:
             return  # it is asked about often
         self._put_unless_asked(job, self._clock())

@@ -71,6 +71,7 @@ log = structlog.get_logger()
 class HandlerParts(NamedTuple):
     """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
 
+    `wall` is in seconds since the epoch.
     `again` judges a request once more that has waited.
     """
 
@@ -83,6 +84,7 @@ class HandlerParts(NamedTuple):
     again: Again
     observer: Observer
     date: Callable[[], bytes]
+    wall: Callable[[], float]
     uses: dict[tuple[str, int], float]
     jobs: JobAccess
     webhooks: Planning
@@ -105,6 +107,7 @@ class Handler:
         self._clock = clock
         self._new_id = new_id
         self._date = parts.date
+        self._wall = parts.wall
         self._uses = parts.uses
         self._polls = Polls()
         self._places = Concurrency()
@@ -194,7 +197,7 @@ class Handler:
         exchange.route = rule.route.label
         check_address(caller.address, caller.is_allowed, rule)
         if state.needs_certificate:
-            check_condition(client.peer.certificate, self._parts.admission.wall())
+            check_condition(client.peer.certificate, self._wall())
 
         identity = None
         if rule.route.access is not Access.ANYONE:
@@ -223,7 +226,7 @@ class Handler:
         """Seconds until a caller has to be looked at again: a second, or less when what it came with ends before."""
         ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
         soonest = min((end for end in ends if end is not None), default=None)
-        return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._parts.admission.wall())
+        return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._wall())
 
     def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
         polls_per_minute = prepared.permit.profile.polls_per_minute
@@ -343,7 +346,7 @@ class Handler:
         permit = order.prepared.permit
         standing = await self._parts.admission.tell(permit)
         self._forwarder.look_again(order)
-        self._answer(order, orjson.dumps(account_report(permit, standing, self._parts.admission.wall())))
+        self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
 
     async def _receive_webhook(self, order: Forwarding) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""

@@ -12,12 +12,15 @@ from sqlalchemy import Connection, Table
 
 import gateway.admission.admission
 from gateway.admission.admission import Admission, Lease
+from gateway.admission.throttle import Throttle
+from gateway.aio.background import Background
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import AccountCounts, Used
@@ -87,7 +90,10 @@ class Desk:
         self.ledger = Ledger(self.faulty)
         self.told = Told()
         names = (f"r{number}" for number in count(1))
-        self.admission = Admission(self.ledger, self.told, lambda: self.now, lambda: next(names), me="us")
+        self.background = Background()
+        replica = Replica("us", self.ledger, lambda: self.now, self.background)
+        throttle = Throttle(replica.wall, 10.0)
+        self.admission = Admission(replica, throttle, self.told, lambda: next(names))
         self.engine = engine
 
     def permit(self, profile: Profile = PROFILE) -> Permit:
@@ -107,7 +113,7 @@ class Desk:
 
     @property
     def is_quiet(self) -> bool:
-        return "telling=0" in repr(self.admission)
+        return "running=0" in repr(self.background)
 
     async def quiet(self) -> None:
         """Waits until nothing is left to be told."""
@@ -136,7 +142,7 @@ async def desk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(gateway.admission.admission, "_TRIES", (0.0,) * 4)
     made = Desk(engine)
     yield made
-    await made.admission.close(5.0)
+    await made.background.close(5.0)
 
 
 def pages(count: int, requests: int = 1, **more: Any) -> AccountCounts:
@@ -403,7 +409,7 @@ async def test_a_fault_of_ours_does_not_end_the_renewal(desk: Desk, monkeypatch:
             raise KeyError("ours")
 
     monkeypatch.setattr(gateway.admission.admission, "_renew", fails)
-    desk.admission.hold("r1")
+    await desk.admit()  # which is renewed
     running = asyncio.ensure_future(desk.admission.run())
     await eventually(lambda: next(turns) > 5)
     assert not running.done()
@@ -430,12 +436,12 @@ async def test_how_an_account_stands_is_told_or_that_nobody_knows(desk: Desk) ->
 async def test_the_end_waits_for_what_is_still_to_be_told_but_not_for_ever(desk: Desk) -> None:
     lease = await desk.reserved()
     lease.close()
-    await desk.admission.close(5.0)
+    await desk.background.close(5.0)
     assert await desk.stands() == pages(0, requests=0)
     other = await desk.reserved()
     desk.faulty.is_away = True
     other.close()
-    await desk.admission.close(0.05)
+    await desk.background.close(0.05)
     await eventually(lambda: desk.is_quiet)
     stages = {Stage(row["stage"]) for row in await desk.rows()}
     assert stages == {Stage.REFUNDED, Stage.RESERVED}  # the other one expires

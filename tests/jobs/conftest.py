@@ -36,7 +36,7 @@ async def make_room(
     for room in rooms:
         await room.close()
         assert "running=0" in repr(room.upstream_client)
-        assert "telling=0" in repr(room.admission)
+        assert "running=0" in repr(room.background)
 
 
 @pytest.fixture

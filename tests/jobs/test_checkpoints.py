@@ -1,6 +1,5 @@
 """What is remembered of checkpoints, and whose turn a question to the ledger takes."""
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,16 +7,19 @@ import pytest
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
+from gateway.aio.background import Background
 from gateway.errors import Refused
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.replica import Replica
 from gateway.upstream.job_api import JobShape
 from tests.support.ledgers import NOON, Faulty
 from tests.support.waiting import eventually
 
 T = TypeVar("T")
+LONG = 30.0
 
 
 class Heard(Faulty):
@@ -36,10 +38,8 @@ class Heard(Faulty):
         return await super().read(work, of=of)
 
 
-def made(engine: Faulty, tasks: list[asyncio.Task[None]]) -> Checkpoints:
-    return Checkpoints(
-        Ledger(engine), lambda: NOON, lambda: 10.0, lambda work: tasks.append(asyncio.ensure_future(work))
-    )
+def made(engine: Faulty, background: Background, wall: Callable[[], float] = lambda: NOON) -> Checkpoints:
+    return Checkpoints(Replica("me", Ledger(engine), wall, background), lambda: 10.0)
 
 
 def job() -> Job:
@@ -52,16 +52,16 @@ async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
-    faulty, tasks = Faulty(engine), list[asyncio.Task[None]]()
+    faulty, background = Faulty(engine), Background()
     faulty.is_away = True
-    known = made(faulty, tasks)
+    known = made(faulty, background)
     for name in ("a", "b", "c"):
         known.saw(job(), name)
     await eventually(lambda: faulty.writes > 5)  # each once, and the first of them again
     await known.check("default", "a", "key:ci")  # whom it was shown may use it meanwhile
     faulty.is_away = False
-    await asyncio.gather(*tasks)
-    other = made(Faulty(engine), [])
+    await background.close(LONG)
+    other = made(Faulty(engine), Background())
     for name in ("a", "b", "c"):
         await other.check("default", name, "key:ci")
     with pytest.raises(Refused):
@@ -73,11 +73,9 @@ async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_
 ) -> None:
     monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
     monkeypatch.setattr("gateway.jobs.checkpoints._MAX", 2)
-    faulty, tasks, now = Faulty(engine), list[asyncio.Task[None]](), [NOON]
+    faulty, background, now = Faulty(engine), Background(), [NOON]
     faulty.is_away = True
-    known = Checkpoints(
-        Ledger(faulty), lambda: now[0], lambda: 10.0, lambda work: tasks.append(asyncio.ensure_future(work))
-    )
+    known = made(faulty, background, lambda: now[0])
     with capture_logs() as logs:
         for name in ("a", "b", "c"):
             known.saw(job(), name)
@@ -86,7 +84,7 @@ async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_
     now[0] += 11
     faulty.is_away = False
     writes = faulty.writes
-    await asyncio.gather(*tasks)
+    await background.close(LONG)
     assert faulty.writes - writes <= 1
 
 
@@ -95,10 +93,10 @@ async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_ga
 ) -> None:
     """Else whoever submits with many would keep everybody's reservations from being renewed."""
     heard = Heard(engine)
-    tasks: list[asyncio.Task[None]] = []
-    known = made(heard, tasks)
+    background = Background()
+    known = made(heard, background)
     with pytest.raises(Refused):
         await known.check("default", "cp", "key:ci")
     known.saw(job(), "cp")
-    await asyncio.gather(*tasks)
+    await background.close(LONG)
     assert heard.turns == ["key:ci", "key:ci"]

@@ -181,7 +181,7 @@ async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Roo
     await eventually(lambda: container.waiting == 1)
     room.faulty.faults = ["before"]  # so that it is waited for on
     room.completion.learnt(job, Finding(Said.COMPLETE), is_own=False)
-    await eventually(lambda: "telling=0" in repr(room.admission))
+    await eventually(lambda: "running=0" in repr(room.background))
     container.gate.set()
     await room.quiet()
     assert (job.known, job.answer, held.is_over) == (Known.COMPLETE, None, False)

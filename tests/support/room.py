@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.admission.admission import Admission
+from gateway.admission.throttle import Throttle
+from gateway.aio.background import Background
 from gateway.aio.drive import Drive
 from gateway.config.compile import compile_settings
 from gateway.config.state import State
 from gateway.errors import ClientGone
-from gateway.jobs.completion import Completion
+from gateway.jobs.completion import Completion, Effects
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
@@ -22,6 +24,7 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob, begin, find
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
@@ -144,15 +147,16 @@ class Room:
         self.state: State
         self.configure(**jobs)
         names = (f"{me}-{number}" for number in count(1))
-        self.admission = Admission(self.ledger, self.told, self.wall, lambda: next(names), 2.0, me)
+        self.background = Background()
+        replica = Replica(me, self.ledger, self.wall, self.background)
+        self.admission = Admission(replica, Throttle(self.wall, 10.0), self.told, lambda: next(names))
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
         self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
-        self.completion = Completion(
-            self.admission, self.registry, lambda: self.state, iteration_now().wait, self._ended
-        )
+        effects = Effects(self.admission.settled, self._ended)
+        self.completion = Completion(replica, self.registry, lambda: self.state, iteration_now().wait, effects)
         self.watcher = Watcher(
-            self.admission,
+            replica,
             self.registry,
             self.completion,
             self.upstream_client,
@@ -160,9 +164,7 @@ class Room:
             Times(self.clock, self.wall),
         )
         self.long_polls = LongPolls(self.watcher)
-        self.retention = Retention(
-            self.ledger, self.registry, self.upstream_client, lambda: self.state, self.wall, self.admission.work
-        )
+        self.retention = Retention(replica, self.registry, self.upstream_client, lambda: self.state)
         self.housekeeping = Housekeeping(
             self.ledger, self.registry, self.watcher, self.retention, self.completion.tell_again
         )
@@ -211,7 +213,7 @@ class Room:
         await eventually(
             lambda: (
                 "asking=0 " in repr(self.watcher)
-                and "telling=0" in repr(self.admission)
+                and "running=0" in repr(self.background)
                 and "running=0" in repr(self.upstream_client)
             )
         )
@@ -244,4 +246,4 @@ class Room:
         self.watcher.close()
         self.upstream_client.close()
         self.upstreams.close()
-        await self.admission.close(5.0)
+        await self.background.close(5.0)

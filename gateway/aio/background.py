@@ -1,0 +1,28 @@
+"""Work that nobody waits for, such as telling the ledger what it could not be told in time."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+class Background:
+    """Runs coroutines until they are done, or until it is closed. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Background running={len(self._tasks)}>"
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins one. It has to catch what it may raise."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self, within: float) -> None:
+        """Waits for all of them, `within` seconds at most, then cancels what is left."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within)
+        for task in self._tasks:
+            task.cancel()

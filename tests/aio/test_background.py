@@ -1,0 +1,42 @@
+"""What nobody waits for is done, or cancelled once its time is over."""
+
+import asyncio
+
+from gateway.aio.background import Background
+
+LONG = 30.0
+
+
+async def test_closing_waits_for_what_runs() -> None:
+    background, go_on, done = Background(), asyncio.Event(), list[str]()
+
+    async def work(name: str) -> None:
+        await go_on.wait()
+        done.append(name)
+
+    background.start(work("a"))
+    background.start(work("b"))
+    assert repr(background) == "<Background running=2>"
+    asyncio.get_running_loop().call_soon(go_on.set)
+    await background.close(LONG)
+    assert done == ["a", "b"]
+    assert repr(background) == "<Background running=0>"
+
+
+async def test_what_does_not_end_in_time_is_cancelled() -> None:
+    background, cancelled = Background(), asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    background.start(hang())
+    await background.close(0.001)
+    await asyncio.wait_for(cancelled.wait(), LONG)
+
+
+async def test_closing_with_nothing_to_do_is_over_at_once() -> None:
+    await Background().close(0.0)
