@@ -2,17 +2,17 @@
 
 An upload may take hours, a poll is held for a minute, a container thinks: meanwhile a key may be revoked, moved to
 another owner or end, its profile change, its address be shut out. So before the end of a body is released, and before
-an answer begins, its sender is judged once more by what is in force then. Of submits alone a token may end meanwhile:
-it was good when the upload began, and no IdP takes one back; but its issuer must still be believed.
+an answer begins, its sender is judged once more by what is in force then. Only a submit's token may end meanwhile:
+it was good when the upload began, and no IdP takes one back. All else of it must be good by what is in force then.
 """
 
-from dataclasses import replace
+from math import nextafter
 from typing import Final
 
 from gateway.auth.api_keys import find_key
 from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
-from gateway.auth.jwt.claims import namespace_of
+from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.auth.validity import check_condition, check_place, check_time
 from gateway.authorize.permit import make_permit
 from gateway.authorize.prepared_request import PreparedRequest
@@ -22,10 +22,11 @@ from gateway.jobs.job import job_not_found
 from gateway.model.caller import Identity, Peer
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
-from gateway.model.routes import Kind
+from gateway.model.routes import Access, Kind
 from gateway.policy.routes import check_access, check_address
 
 _NO_MORE: Final = "What you came with is not valid any more."
+_NOT_ASKED: Final = "This route asks for a credential now; send the request again."
 _MOVED: Final = "What you came with belongs to another owner now; send the request again."
 
 
@@ -40,28 +41,34 @@ def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float
     check_address(old.client, old.client.ip in state.allow, rule)
     if state.needs_certificate:
         check_condition(peer.certificate, now)
-    identity = None
-    if old.identity is not None:
-        identity = _identity_again(state, prepared, old.identity, peer, now)
+    identity = None if old.identity is None else _identity_again(state, prepared, old.identity, peer, now)
+    if identity is not None:
         check_access(rule.route, identity, old.client.ip)
+    elif rule.route.access is not Access.ANYONE:
+        raise refuse(Reason.UNAUTHENTICATED, _NOT_ASKED)
     query = prepared.asked.removeprefix(old.path)
     return make_permit(state, rule, old.path, query, old.client, identity)
 
 
 def _identity_again(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
-    by = {"api_key": _by_key, "certificate": _by_certificate}.get(old.label[0], _by_token)
-    identity = by(state, prepared, old, peer)
+    is_patient = old.label[0] == "jwt" and prepared.permit.route.kind is Kind.SUBMIT
+    match old.label[0]:
+        case "api_key":
+            identity = _by_key(state, prepared)
+        case "certificate":
+            identity = _by_certificate(state, peer)
+        case _:
+            identity = _by_token(state, prepared, _while_good(old, now) if is_patient else now)
     if identity is None or identity.account != old.account:
         raise refuse(Reason.UNAUTHENTICATED, _NO_MORE)
-    if old.label[0] != "jwt" or prepared.permit.route.kind is not Kind.SUBMIT:
+    if not is_patient:
         check_time(identity, now)
     if identity.owner != old.owner:
         raise job_not_found() if prepared.permit.route.kind.is_of_a_job else refuse(Reason.UNAUTHENTICATED, _MOVED)
     return identity
 
 
-def _by_key(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) -> Identity | None:
-    del old, peer
+def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
     credential = credential_of(prepared.fields.known)
     if credential is None or not state.api_keys_enabled:
         return None
@@ -72,13 +79,20 @@ def _by_key(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) 
     return key.identity
 
 
-def _by_certificate(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) -> Identity | None:
-    del prepared, old
+def _by_certificate(state: State, peer: Peer) -> Identity | None:
     return certificate_identity(peer.certificate, state.certificates) if state.certificates else None
 
 
-def _by_token(state: State, prepared: PreparedRequest, old: Identity, peer: Peer) -> Identity | None:
-    del prepared, peer
-    profile = state.profiles.get(old.profile.name)
-    is_believed = any(old.owner.startswith(namespace_of(name)) for name in state.issuers)
-    return replace(old, profile=profile) if profile is not None and is_believed else None
+def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity | None:
+    credential = credential_of(prepared.fields.known)
+    if credential is None:
+        return None
+    try:
+        return identify(credential, state.issuers, state.profiles, now)
+    except KeyUnknown as unknown:  # what verified it is there no more; new keys are fetched for new requests
+        raise unknown.refusal from None
+
+
+def _while_good(identity: Identity, now: float) -> float:
+    """The latest moment, up to now, at which a token had not ended."""
+    return now if identity.expires_at is None else min(now, nextafter(identity.expires_at, 0.0))

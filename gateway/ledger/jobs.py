@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
-from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, settle, settle_as
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, settle_as
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
 from gateway.model.endings import ENDS, Facts, FailedCosts, Known, cost_of
 
@@ -171,7 +171,8 @@ def known_of(row: Row[Any]) -> Known:
 def forget(connection: Connection, job: JobKey, now: float) -> bool:
     """Lets nobody read a job from now on; whether anybody could. The upstream is still to be told.
 
-    A job that runs on is charged as reserved: the upstream works at it, whoever has deleted it.
+    A job that runs on is given up: the upstream works at it, whoever has deleted it, so it is charged as reserved,
+    until somebody learns how it ended.
     """
     return _forget(connection, job, now)[0]
 
@@ -185,12 +186,15 @@ def _forget(connection: Connection, job: JobKey, now: float) -> tuple[bool, Sett
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
         return False, None
-    settled = settle(connection, found.account, found.reservation, None, now, failed=False)
+    known = known_of(found)
+    if not known & ENDS:
+        known |= Known.GIVEN_UP
+    settled = charge_one(connection, found.account, found.reservation, now)
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
     ended_at = int(now) if found.ended_at is None else found.ended_at  # what had ended keeps its end
-    _set_end(connection, found, Stands(JobState.GONE, known_of(found), ended_at, int(now)), now)
+    _set_end(connection, found, Stands(JobState.GONE, known, ended_at, int(now)), now)
     drop(connection, *job.key)
     return True, settled
 

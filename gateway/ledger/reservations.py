@@ -209,7 +209,8 @@ def _charge_again(connection: Connection, row: Row[Any], cost: Cost, pages: int 
     if not _is_reset_since(connection, row):
         more = Used(pages=charged, spend=charged * row.price)
         add_to_windows(connection, row.account, (row.day, row.month), more)
-    _add_usage(connection, row, failed=-1, pages=charged, refunded=-row.given_back, spend=charged * row.price)
+    refunded = max(0, row.given_back - charged) - row.given_back
+    _add_usage(connection, row, failed=-1, pages=charged, refunded=refunded, spend=charged * row.price)
     stage, settled_at = (Stage.SETTLED, int(now)) if is_for_good else (Stage.CHARGED, row.settled_at)
     _set(
         connection, _CLOSE, row.id, stage=stage, pages=charged, settled_at=settled_at, expires_at=None,

@@ -5,12 +5,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from gateway.auth.jwks.files import read_local_keys
+from gateway.auth.jwt.tokens import identify
 from gateway.authorize.caller import read_caller
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.authorize.recheck import permit_again
-from gateway.config.compile import compile_settings
+from gateway.config.compile import compile_settings, with_issuers_keys
 from gateway.config.state import State, with_ring
 from gateway.jobs.job import job_not_found
 from gateway.model.caller import ClientCertificate, Identity, Peer
@@ -18,6 +22,7 @@ from gateway.model.keys import Generation, KeyRecord
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from tests.support.pure import denial_of, ip, make_settings
+from tests.support.tokens import make_token
 
 NOW = 1_795_435_200.0
 PEER = Peer(ip("10.0.0.1"), 1)
@@ -121,19 +126,73 @@ def test_a_route_that_is_gone_by_now_is_not_found(tmp_path: Path) -> None:
     assert denial.reason is Reason.ROUTE_NOT_FOUND
 
 
-def test_a_token_may_end_within_its_upload_but_its_issuer_must_be_believed(tmp_path: Path) -> None:
-    issuer = {"issuer": "https://i", "audience": "g", "algorithms": ["HS256"], "secret": {"env": "S"}}
-    state = state_of(tmp_path, authentication={"jwt": [issuer]})
-    bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
-                      account="jwt:https://i#bob", expires_at=NOW - 60)  # fmt: skip
-    prepared = prepared_for(state, bearer)
-    assert permit_again(state, prepared, PEER, NOW).profile.pages_per_day == 7
-    assert denial_of(permit_again, state_of(tmp_path), prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
-    gone = replace(
-        prepared,
-        permit=prepared.permit._replace(identity=replace(bearer, profile=replace(bearer.profile, name="no"))),
+def trusting(directory: Path, secret: str = "x" * 40, **members: Any) -> State:
+    """A state that believes an issuer, and has its key."""
+    issuer = {
+        "issuer": "https://i",
+        "audience": "g",
+        "profile": "gold",
+        "algorithms": ["HS256"],
+        "secret": {"env": "S"},
+        "leeway": "0s",
+    }
+    settings = make_settings(
+        directory,
+        {"S": secret},
+        profiles={**PROFILES, "small": {"pages_per_day": 1}},
+        public_url="https://g",
+        authentication={"jwt": [{**issuer, **members}]},
     )
-    assert denial_of(permit_again, state, gone, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    return with_issuers_keys(compile_settings(settings), read_local_keys(settings.authentication.jwt))
+
+
+def token(**claims: Any) -> bytes:
+    """A token that ended a minute ago."""
+    values = {"iss": "https://i", "aud": "g", "sub": "bob", "iat": NOW - 300, "exp": NOW - 60, **claims}
+    return make_token("HS256", b"x" * 40, **values)
+
+
+def by_token(state: State, sent: bytes) -> PreparedRequest:
+    identity = identify(sent, state.issuers, state.profiles, NOW - 120)
+    return prepared_for(state, identity, (b"Authorization", b"Bearer " + sent))
+
+
+def test_a_token_may_end_within_its_upload(tmp_path: Path) -> None:
+    state = trusting(tmp_path)
+    prepared = by_token(state, token())
+    assert permit_again(state, prepared, PEER, NOW).profile.pages_per_day == 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"issuer": "https://another"}, Reason.TOKEN_INVALID),
+        ({"secret": "y" * 40}, Reason.TOKEN_INVALID),
+        ({"audience": "another"}, Reason.TOKEN_INVALID),
+        ({"required_claims": {"team": "a"}}, Reason.TOKEN_INVALID),
+        ({"required_scopes": ["a"]}, Reason.FORBIDDEN),
+        ({"owner_claim": "iss"}, Reason.UNAUTHENTICATED),
+    ],
+)
+def test_all_else_of_a_token_is_judged_by_what_is_in_force(
+    tmp_path: Path, changed: dict[str, Any], reason: Reason
+) -> None:
+    state = trusting(tmp_path)
+    prepared = by_token(state, token())
+    secret = changed.pop("secret", "x" * 40)
+    assert denial_of(permit_again, trusting(tmp_path, secret, **changed), prepared, PEER, NOW).reason is reason
+
+
+def test_a_token_has_the_limits_that_its_issuer_s_tokens_have_now(tmp_path: Path) -> None:
+    prepared = by_token(trusting(tmp_path), token())
+    assert permit_again(trusting(tmp_path, profile="small"), prepared, PEER, NOW).profile.pages_per_day == 1
+
+
+def test_a_token_whose_issuer_s_keys_are_not_there_is_refused(tmp_path: Path) -> None:
+    state = trusting(tmp_path)
+    prepared = by_token(state, token())
+    denial = denial_of(permit_again, with_issuers_keys(state, {}), prepared, PEER, NOW)
+    assert denial.reason is Reason.TOKEN_INVALID
 
 
 def test_a_certificate_is_mapped_again(tmp_path: Path) -> None:
@@ -172,12 +231,13 @@ def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
 
 
 def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:
-    issuer = {"issuer": "https://i", "audience": "g", "algorithms": ["HS256"], "secret": {"env": "S"}}
-    state = ringed(state_of(tmp_path, authentication={"jwt": [issuer]}))
-    bearer = Identity("jwt:https://i#bob", "jwt:https://i#bob", state.profiles["gold"], label=("jwt", "accepted"),
-                      account="jwt:https://i#bob", expires_at=NOW)  # fmt: skip
-    poll = poll_of(state)
-    poll = replace(poll, permit=poll.permit._replace(identity=bearer))
+    state = trusting(tmp_path)
+    sent = token(exp=NOW)
+    pairs = ((b"Host", b"g"), (b"Authorization", b"Bearer " + sent))
+    caller, path = read_caller(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    bearer = identify(sent, state.issuers, state.profiles, NOW - 1)
+    permit = make_permit(state, state.routes.match("GET", path, "g"), path, "", caller.address, bearer)
+    poll = prepare_request(state, caller, RequestLine("GET", path), "", permit, 0.0)
     assert permit_again(state, poll, PEER, NOW - 1).identity == bearer
     assert denial_of(permit_again, state, poll, PEER, NOW).reason is Reason.TOKEN_EXPIRED
 
@@ -186,3 +246,10 @@ def test_who_needed_no_key_needs_none_now(tmp_path: Path) -> None:
     routes = [{"name": "s", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit", "access": "anyone"}]
     state = state_of(tmp_path, routes=routes)
     assert permit_again(state, prepared_for(state, None), PEER, NOW).identity is None
+
+
+def test_a_route_that_asks_for_a_key_by_now_refuses_who_came_without_one(tmp_path: Path) -> None:
+    routes = [{"name": "s", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit", "access": "anyone"}]
+    prepared = prepared_for(state_of(tmp_path, routes=routes), None)
+    denial = denial_of(permit_again, state_of(tmp_path), prepared, PEER, NOW)
+    assert denial.reason is Reason.UNAUTHENTICATED

@@ -61,6 +61,9 @@ PROFILE = make_profile(
 
 FACTS = (Known.COMPLETE, Known.FAILED, Known.LOST, Known.GIVEN_UP, Known.TAKEN, Known.TAKEN | Known.COMPLETE)
 
+SHARES: Any = st.sampled_from([None, 0.0, 0.3, 1.0, 1.2])
+"""How many pages a job had of those that were reserved for it, if its container says."""
+
 
 def costs_when_failed(claim: Claim) -> FailedCosts:
     """Each job has its rule, for good."""
@@ -264,16 +267,18 @@ class Machine(RuleBasedStateMachine):
         found = self.found(claim)
         return multiple(*[claim] * (found is not None and found.job is not None))
 
-    @rule(
-        claim=claims | running,
-        share=st.sampled_from([0.0, 0.3, 1.0, 1.2]),
-        known=st.sampled_from(FACTS),
-        says=st.booleans(),
-    )
-    def learn(self, claim: Claim, share: float, known: Known, says: bool) -> None:
+    @rule(claim=running, told=st.lists(st.tuples(st.sampled_from(FACTS), SHARES), min_size=1, max_size=4))
+    def learn(self, claim: Claim, told: list[tuple[Known, float | None]]) -> None:
+        """Replicas tell what they have learnt, in any order."""
+        for known, share in told:
+            self.learn_one(claim, known, share)
+
+    @rule(claim=claims, known=st.sampled_from(FACTS), share=SHARES)
+    def learn_one(self, claim: Claim, known: Known, share: float | None) -> None:
         found = self.found(claim)
         job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
-        pages = int(found.reserved * share) if found and says and Known.COMPLETE in known else None
+        is_told = found is not None and share is not None and Known.COMPLETE in known
+        pages = int(found.reserved * share) if is_told else None  # type: ignore[union-attr, operator]
         rule = costs_when_failed(claim)
         learnt = self.do(lambda c: jobs.learn(c, job, Facts(known, pages), rule, self.now, TTL))
         if found is None or found.job is None:
@@ -319,7 +324,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(claim=running)
     def delete(self, claim: Claim) -> None:
-        """Its owner deletes it: what runs is charged as reserved, for good."""
+        """Its owner deletes it: what runs is charged as reserved, until more is known."""
         found = self.found(claim)
         job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
         settled = self.do(lambda c: jobs.give_up(c, job, self.now))
@@ -327,12 +332,13 @@ class Machine(RuleBasedStateMachine):
             assert settled is None
             return
         found.is_deleted = True
-        if found.stage not in {Stage.RESERVED, Stage.ACCEPTED, Stage.CHARGED}:
+        if not has_end(found.known):
+            found.known |= Known.GIVEN_UP
+        if found.stage not in {Stage.RESERVED, Stage.ACCEPTED}:
             assert settled is None
             return
-        assert settled == (claim.account, 0 if found.stage is Stage.CHARGED else found.pages, 0)
-        found.is_final = True
-        self.model.close(found, Stage.SETTLED, found.pages, self.now)
+        assert settled == (claim.account, found.pages, 0)
+        self.model.close(found, Stage.CHARGED, found.pages, self.now)
 
     @rule(claim=claims)
     def cancel(self, claim: Claim) -> None:
