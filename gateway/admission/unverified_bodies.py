@@ -61,7 +61,7 @@ class UnverifiedBodies:
         """Counts `size` more bytes of a body, before they are kept.
 
         Raises:
-                Refused: no_room, if its address has used its share, or the budget is used up and no other holds more.
+            Refused: no_room, if its address has used its share, or the budget is used up and no other holds more.
         """
         home = self._households.get(stay.subject)
         if home is None or stay not in home.stays:  # it has given way

@@ -60,7 +60,7 @@ class Checkpoints:
         """Checks that a submit may name this checkpoint.
 
         Raises:
-                Refused: job_not_found, whatever the reason; or ledger_unavailable.
+            Refused: job_not_found, whatever the reason; or ledger_unavailable.
         """
         now = self._wall()
         if self._seen.get((upstream, checkpoint, owner), 0.0) > now:

@@ -47,7 +47,7 @@ class Housekeeping:
         """Does what is due in one turn.
 
         Raises:
-                LedgerUnavailable: some of it is still due.
+            LedgerUnavailable: some of it is still due.
         """
         self._watcher.hear(await self._registry.follow())
         self._tell_again()  # the ledger just answered

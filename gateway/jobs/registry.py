@@ -50,7 +50,7 @@ class Registry:
         """Returns the job, if it is this owner's.
 
         Raises:
-                Refused: job_not_found, whatever the reason; or ledger_unavailable.
+            Refused: job_not_found, whatever the reason; or ledger_unavailable.
         """
         key = upstream, request_id
         job = self._jobs.get(key)

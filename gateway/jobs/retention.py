@@ -54,7 +54,7 @@ class Retention:
         """Expires what is due, a batch at a time; called each second.
 
         Raises:
-                LedgerUnavailable: some of it is still due.
+            LedgerUnavailable: some of it is still due.
         """
         rows = await self._ledger.read(lambda c: expired(c, self._wall()))
         for row in rows:

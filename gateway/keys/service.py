@@ -64,7 +64,7 @@ class KeyService:
 
         Raises:
             KeyProblem: the id is taken, or a value is wrong.
-                LedgerUnavailable: it may have been created: check with `show`; its secret is lost unless handed over.
+            LedgerUnavailable: it may have been created: check with `show`; its secret is lost unless handed over.
         """
         now = self._wall()
         new = new_key(wanted, self._settings(), now)
