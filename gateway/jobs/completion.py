@@ -33,7 +33,7 @@ _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
 _MAX_UNTOLD: Final = 20_000
-"""Facts beyond this, while the ledger is away, are dropped: the watcher learns them anew, for jobs that run there."""
+"""Facts beyond this, while the ledger is away, are dropped; the watcher learns them anew for jobs that still run."""
 
 _AT_ONCE: Final = 200
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
@@ -165,7 +165,7 @@ class Completion:
 
     def taken(self, job: Job) -> None:
         """Called when something that may be part of a job's result went to its owner."""
-        if Known.COMPLETE not in job.known:  # else it costs its own pages, whoever read it
+        if Known.COMPLETE not in job.known:  # else it costs its own pages in any case
             self.learn(job, Facts(Known.TAKEN))
 
     def learn(self, job: Job, facts: Facts) -> None:
@@ -220,7 +220,7 @@ class Completion:
         self._admission.work(work)
 
     async def _tell(self, key: tuple[str, str]) -> None:
-        """Writes a job's pending facts, including those learnt meanwhile; what the ledger does not take stays pending."""
+        """Writes a job's pending facts, also those learnt meanwhile; what the ledger does not take stays pending."""
         try:
             while (untold := self._untold.get(key)) is not None:
                 learnt = await self._admission.ledger.write(self._learning(untold), of=untold.job.owner)
@@ -332,7 +332,7 @@ class StatusWatch:
         self.is_unfinished = False
         """Whether it said, once whole, that the job still runs."""
         self.gives_nothing = False
-        """Whether it said, once whole, that there is no result, or none yet."""
+        """Whether it said, once whole, that no result exists, or none yet."""
 
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
