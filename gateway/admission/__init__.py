@@ -1,1 +1,1 @@
-"""Places and pages of submits while they run; the throttle before the ledger."""
+"""Submits' slots and pages while they run; the throttle before the ledger."""

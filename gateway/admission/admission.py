@@ -1,9 +1,9 @@
-"""Places and pages of submits, held in the ledger while they run.
+"""Slots and pages of submits, held in the ledger while they run.
 
 A lease is taken before the body is invited, gets its pages as the last act before the body's end is released, and is
-closed on every path. What the ledger could not be told at the time it is told again, in the background: until it
-knows better, whatever may have been released counts as charged, so that no fault of ours can oversell a page. A mere
-place is given back by its expiry, too, so it is not told for ever: a long outage would heap up what nobody needs.
+closed on every path. A ledger write that fails is retried in the background. Until it succeeds, whatever may have
+been released counts as charged, so that no fault of ours can oversell a page. A mere slot is also freed by its
+expiry, so its retries end: in a long outage they would pile up for nothing.
 """
 
 import asyncio
@@ -46,16 +46,16 @@ log = structlog.get_logger()
 
 
 class Counts(Protocol):
-    """Where settlements and crossings are counted, for the metrics."""
+    """Counts settlements and crossed soft limits, for the metrics."""
 
     def pages(self, account: str, settled: int, refunded: int) -> None:
-        """Takes one settlement."""
+        """Counts one settlement."""
 
     def stands(self, account: str, ratios: dict[str, float]) -> None:
-        """Takes how much of each limit an account has used, as a share."""
+        """Records the share of each limit that an account has used."""
 
     def crossed(self, account: str, limits: frozenset[str]) -> None:
-        """Takes which soft limits an account has just crossed."""
+        """Counts soft limits that an account has just crossed."""
 
 
 class _Means(NamedTuple):
@@ -89,7 +89,7 @@ class Admission:
         return f"<Admission held={len(self._held)}>"
 
     async def admit(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
-        """Takes a submit's place.
+        """Takes a submit's slot.
 
         Raises:
             Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
@@ -105,7 +105,7 @@ class Admission:
         return lease
 
     async def tell(self, permit: Permit) -> AccountCounts:
-        """How an account stands.
+        """Returns an account's counts.
 
         Raises:
             Refused: ledger_unavailable.
@@ -122,18 +122,18 @@ class Admission:
         self._throttle.given_back(settled.account)
 
     async def run(self) -> None:
-        """Renews what is held, until it is cancelled."""
+        """Renews the held reservations, until cancelled."""
         while True:
             await asyncio.sleep(_RENEWED)
             try:
                 await self.renew_held()
             except LedgerUnavailable:
-                continue  # the ledger has said so; there is time for three more tries
-            except Exception as error:  # noqa: BLE001 -- whatever it is, the rest must be renewed on
+                continue  # the ledger has logged it; there is time for three more tries
+            except Exception as error:  # noqa: BLE001 -- after any error, the rest must still be renewed
                 log.error("reservations could not be renewed", error=whereabouts(error))
 
     async def renew_held(self) -> None:
-        """Puts off the end of all that runs here.
+        """Extends all reservations held here.
 
         Raises:
             LedgerUnavailable: it may have been done.
@@ -144,7 +144,7 @@ class Admission:
 
 
 class Lease:
-    """One submit's place and pages. `lines` are header lines that tell the client how its limits stand."""
+    """One submit's slot and pages. `lines` are header lines that show the client its limits."""
 
     def __init__(self, means: _Means, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
         self._means = means
@@ -170,7 +170,7 @@ class Lease:
         return f"<Lease {state} account={self._claim.account}>"
 
     async def admit(self) -> None:
-        """Takes the place.
+        """Takes the slot.
 
         Raises:
             Refused: see Admission.admit.
@@ -200,11 +200,11 @@ class Lease:
         self._judge(outcome, now)
 
     def released(self) -> None:
-        """Notes that from now on the upstream may have the whole request."""
+        """Records that from now on the upstream may have the whole request."""
         self.is_released = True
 
     async def accepted(self, job: NewJob | None, webhook: Planned | None = None) -> None:
-        """Notes whose job it is, its id, and where to tell of its end; the client may see it once this has returned.
+        """Records the job's owner, its id and its webhook; the client may see the id once this has returned.
 
         Raises:
             Refused: ledger_unavailable.
@@ -223,11 +223,11 @@ class Lease:
         self._means.throttle.given_back(self._claim.account)
 
     def refused(self) -> None:
-        """Notes that the upstream has refused the job: all is given back when the lease is closed."""
+        """Records that the upstream has refused the job: closing the lease gives all back."""
         self.is_released = False
 
     def close(self) -> None:
-        """Gives back what is still held, in the background; called on every path, and once more does nothing."""
+        """Gives back what is still held, in the background; called on every path, and idempotent."""
         if not self._is_over:
             self._end()
             self._means.replica.background.start(self._finish(self._lose if self.is_released else self._cancel))
@@ -247,11 +247,11 @@ class Lease:
             raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
 
     def judge_by(self, profile: Profile) -> None:
-        """Takes other limits than those that the submit was admitted under."""
+        """Replaces the limits under which the submit was admitted."""
         self._profile = profile
 
     async def _do(self, step: Coroutine[Any, Any, Any]) -> Any:
-        """Runs one step. Its wait may be interrupted; the step itself is not, and `close` comes behind it."""
+        """Runs one step. Its wait may be interrupted, but the step itself is not, and `close` waits for it."""
         self._doing = asyncio.get_running_loop().create_task(step)
         try:
             return await asyncio.shield(self._doing)
@@ -281,7 +281,7 @@ class Lease:
 
     @property
     def owner(self) -> str:
-        """Whom the job belongs to."""
+        """The owner of the job."""
         return self._claim.owner
 
     @property
@@ -295,6 +295,6 @@ def _renew(ids: list[str], until: float, connection: Connection) -> None:
 
 
 def ledger_away() -> Refused:
-    """What a submit is told when the ledger can't be asked."""
+    """The refusal of a submit when the ledger does not answer."""
     detail = "Keys and budgets can't be checked at the moment; try again."
     return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER))

@@ -1,8 +1,8 @@
 """The throttle before the ledger: a few submits of one account at a time, and none that it has just refused.
 
-One queue leads to the ledger, and all accounts share it. An account that submits more than it may would fill it with
-requests whose answer is known, and everybody's submits would wait behind them. So a refusal is remembered for as long
-as it must hold (a rate), or for half a second (what somebody else may give back at any time).
+All accounts share one queue to the ledger. An account that submits more than it may would fill it with requests whose
+answer is known, and delay all other submits. So a refusal is cached: for as long as it must hold (a rate), or for
+half a second (slots or pages that may be given back at any time).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _MOMENT: Final = 0.5
 
 
 class Remembered(NamedTuple):
-    """A refusal, under which limits it was given, and until when it holds; seconds since the epoch."""
+    """A refusal, the limits under which it was given, and until when it holds, in seconds since the epoch."""
 
     profile: Profile
     outcome: StepOutcome
@@ -42,7 +42,7 @@ class Throttle:
         self._refused: OrderedDict[str, Remembered] = OrderedDict()
 
     async def through(self, account: str, profile: Profile, ask: Callable[[], Awaitable[StepOutcome]]) -> StepOutcome:
-        """Asks the ledger in the account's turn, or tells what it said a moment ago; in a task of its own.
+        """Asks the ledger in the account's turn, or returns its cached refusal; in a task of its own.
 
         Raises:
             LedgerUnavailable: the turn did not come in time, or as `ask` does.
@@ -63,7 +63,7 @@ class Throttle:
             gate.release()
 
     def given_back(self, account: str) -> None:
-        """Forgets a refusal that was not for the rate: something of this account is free again."""
+        """Drops a cached refusal, unless it was for the rate: something of this account is free again."""
         known = self._refused.get(account)
         denial = known.outcome.denial if known is not None else None
         if denial is not None and denial.reason is not Reason.RATE_LIMITED:

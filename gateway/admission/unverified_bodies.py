@@ -1,9 +1,9 @@
-"""Bodies that nobody has vouched for yet: what they hold together is bounded, and what an address holds. Pure.
+"""Memory limits for unverified bodies, all together and per address. Pure.
 
-A webhook is believed once its signature fits, and that is known behind its last byte: until then whoever can reach
-the port may send one, nearly whole, and wait. So all such bodies share one budget, and an address has a quarter of it
-at the most. When the budget is used up, the address that holds most gives way to whoever holds less: strangers with a
-few addresses can't keep out the sender that is waited for.
+A webhook is verified once its signature fits, which shows only after its last byte: until then, any client that can
+reach the port may send one, nearly whole, and wait. So all such bodies share one budget, and an address gets at most
+a quarter of it. When the budget is used up, the address that holds most gives way to one that holds less, so
+strangers with a few addresses can't keep out the real sender.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Household:
 
 @dataclass(eq=False, slots=True)
 class Stay:
-    """One body: whose, what ends it when it has to give way, and its bytes so far."""
+    """One body: its address, the callback that ends it when it must give way, and its bytes so far."""
 
     subject: bytes
     give_way: Callable[[Refused], None]
@@ -39,7 +39,7 @@ class Stay:
 
 
 class UnverifiedBodies:
-    """What all of them hold now. `most` is in bytes, as it is configured now."""
+    """What all of them hold now. `most` returns the configured limit in bytes."""
 
     __slots__ = ("_households", "_most", "used")
 
@@ -52,16 +52,16 @@ class UnverifiedBodies:
         return f"<UnverifiedBodies used={self.used} households={len(self._households)}>"
 
     def enter(self, address: IPv4Address | IPv6Address, give_way: Callable[[Refused], None]) -> Stay:
-        """Begins a body, with nothing of it yet; `leave` ends it, on every path."""
+        """Registers an empty body; `leave` ends it, on every path."""
         stay = Stay(household(address), give_way)
         self._households.setdefault(stay.subject, Household()).stays.add(stay)
         return stay
 
     def take(self, stay: Stay, size: int) -> None:
-        """Counts so many bytes more of a body, before they are kept.
+        """Counts `size` more bytes of a body, before they are kept.
 
         Raises:
-            Refused: no_room, when its address has its share, or the budget is used up by those who hold no more.
+            Refused: no_room, if its address has used its share, or the budget is used up and no other holds more.
         """
         home = self._households.get(stay.subject)
         if home is None or stay not in home.stays:  # it has given way
@@ -73,7 +73,7 @@ class UnverifiedBodies:
         self._count(home, stay, size)
 
     def leave(self, stay: Stay) -> None:
-        """Ends a body, if it has not given way; what it held is free again."""
+        """Ends a body, unless it has given way; frees what it held."""
         home = self._households.get(stay.subject)
         if home is None or stay not in home.stays:
             return
@@ -88,7 +88,7 @@ class UnverifiedBodies:
         self.used += size
 
     def _make_room(self, held: int) -> None:
-        """Lets the largest body of the address that holds most give way, if that is more than `held` bytes."""
+        """Lets the largest body of the address that holds most give way, if that holds more than `held` bytes."""
         home = max(self._households.values(), key=lambda one: one.size)
         if home.size <= held:
             raise _no_room(_FULL)

@@ -1,8 +1,8 @@
 """Checkpoints of containers: a submit may name one only if an answer to its own owner did.
 
-What was seen lately is remembered, so that a client which submits at once is not faster than the ledger's writer; the
-ledger keeps it as long as results, for other replicas and the next start. What could not be written down is written
-once the ledger is back.
+This process caches recent checkpoints, so that a client that submits at once does not outrun the ledger's writer. The
+ledger keeps them as long as results, for other replicas and the next start. A write that fails is retried until the
+ledger is back.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ log = structlog.get_logger()
 
 
 class Checkpoints:
-    """Who owns which checkpoint. `ttl` gives how long they are kept, in seconds."""
+    """Who owns a checkpoint. `ttl` returns how long to keep one, in seconds."""
 
     def __init__(self, replica: Replica, ttl: Callable[[], float]) -> None:
         self._ledger = replica.ledger
         self._wall = replica.wall
         self._ttl = ttl
         self._background = replica.background
-        self._seen: OrderedDict[_Key, float] = OrderedDict()  # until when it is its owner's
+        self._seen: OrderedDict[_Key, float] = OrderedDict()  # until when its owner may use it
         self._unwritten: dict[_Key, float] = {}
 
     def saw(self, job: Job, checkpoint: str | None) -> None:
-        """Takes the checkpoint that a status answer of a job named, if any: it is its owner's from now on."""
+        """Records the checkpoint that a job's status answer named, if any: from now on the job's owner may use it."""
         key = job.upstream, checkpoint or "", job.owner
         now = self._wall()
         if checkpoint is None or self._seen.get(key, 0.0) > now:
@@ -51,15 +51,15 @@ class Checkpoints:
         self._background.start(self._note(key, until))
 
     async def check(self, upstream: str, checkpoint: str, owner: str) -> None:
-        """Lets a submit name a checkpoint.
+        """Checks that a submit may name this checkpoint.
 
         Raises:
-            Refused: job_not_found, whatever the reason is; or ledger_unavailable.
+            Refused: job_not_found, whatever the reason; or ledger_unavailable.
         """
         now = self._wall()
         if self._seen.get((upstream, checkpoint, owner), 0.0) > now:
             return
-        if not is_checkpoint(checkpoint):  # PostgreSQL takes no NUL: it would count as away
+        if not is_checkpoint(checkpoint):  # PostgreSQL refuses NUL, which would look like an outage
             raise _not_theirs()
         try:
             is_theirs = await self._ledger.read(lambda c: is_owned(c, upstream, checkpoint, owner, now), of=owner)
@@ -86,7 +86,7 @@ class Checkpoints:
             self._background.start(self._catch_up())
 
     async def _catch_up(self) -> None:
-        """Writes down what could not be written, one after the other, as soon as the ledger takes it."""
+        """Retries failed writes one by one until the ledger takes them."""
         while self._unwritten:
             key, until = next(iter(self._unwritten.items()))
             try:

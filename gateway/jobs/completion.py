@@ -29,12 +29,12 @@ from gateway.upstream.response_head import ResponseHead
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
 _APART: Final = 0.9
-_SAME: Final = 2.0  # seconds between the beginnings of one job as two look-ups have it, at the most
+_SAME: Final = 2.0  # seconds by which two look-ups may differ on when one job began
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
 _MAX_UNTOLD: Final = 20_000
-"""With the ledger away for long, what is learnt beyond is learnt again: of a job that runs there, by the watcher."""
+"""Facts beyond this, while the ledger is away, are dropped; the watcher learns them anew for jobs that still run."""
 
 _AT_ONCE: Final = 200
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
@@ -42,14 +42,14 @@ log = structlog.get_logger()
 
 
 class Effects(NamedTuple):
-    """Called with each settlement, and when a job's end stands in the ledger."""
+    """Called with each settlement, and once the ledger has recorded a job's end."""
 
     settled: Callable[[Settled], None]
     ended: Callable[[], None]
 
 
 class Completion:
-    """Takes what status answers say, of clients' own polls and of the watcher's. `state` gives the one in force.
+    """Processes status answers, of clients' polls and of the watcher's requests. `state` returns the State in force.
 
     `wait` is the iteration's.
     """
@@ -70,25 +70,25 @@ class Completion:
         self.checkpoints = Checkpoints(replica, lambda: state().settings.jobs.result_ttl)
         self._registry = registry
         self._state = state
-        self._unfinished: set[tuple[int, bytes]] = set()  # by the very shape that an answer was read by
+        self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
         self._untold: dict[tuple[str, str], Untold] = {}
         self._being_told: set[tuple[str, str]] = set()
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
-        """How many answers could not be read, by why."""
+        """How many answers were unreadable, by reason."""
         self.unknown_words = 0
-        """How many answers had a status word that their shape does not know."""
+        """How many answers had a status word unknown to their shape."""
 
     def __repr__(self) -> str:
         return f"<Completion unfinished={len(self._unfinished)} untold={len(self._untold)}>"
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this very answer was read before, and said that such a job still runs."""
+        """Whether this very answer was parsed before, and said that a job of this shape still runs."""
         return self._state().shapes is self._shapes and (id(job.shape), content) in self._unfinished
 
     def unknown(self, job: Job) -> None:
-        """Takes note that the upstream does not know a job; twice in a row, a second apart, and it is lost."""
+        """Called when the upstream does not know a job; twice in a row, a second apart, makes it lost."""
         now = self._wall()
         if job.misses and 0 <= now - job.missed_at < _APART:
             return
@@ -104,24 +104,24 @@ class Completion:
         await called
 
     def watch(self, job: Job) -> "StatusWatch":
-        """What looks at the answer to a question of ours."""
+        """Returns a watch for the answer to our own request."""
         return StatusWatch(self, job, is_own=True)
 
     def watch_read(self, job: Job, asked: str) -> "StatusWatch | None":
-        """What looks at the answer to a client's question as it passes; None when nothing hangs on it any more.
+        """Returns a watch for the answer to a client's request as it passes; None if nothing depends on it any more.
 
-        What is answered elsewhere than at the job's own target, as under another operation, says nothing of the job,
-        only of whether its client was given anything.
+        An answer from another target than the job's own, as under another operation, says nothing of the job, only
+        whether its client was given anything.
         """
         if not job.is_open and not self._state().settings.jobs.delete_after_read:
             return None
         return StatusWatch(self, job, is_own=False, teaches=job.is_open and asked == job.target)
 
     def learnt(self, job: Job, found: Finding, *, is_own: bool) -> None:
-        """Takes what a whole answer said.
+        """Processes a whole answer.
 
-        What a client's headers may have brought about is no evidence: an answer that can't be read, or that does not
-        know the job, counts only where we asked.
+        A client's headers may have caused an unreadable answer, or one that does not know the job. So these count
+        only if we made the request.
         """
         if found.said is Said.UNREADABLE:
             if is_own:
@@ -140,7 +140,7 @@ class Completion:
                 self.learn(job, Facts(Known.FAILED) if has_failed else Facts(Known.COMPLETE, found.pages))
 
     def runs(self, job: Job, content: bytes) -> None:
-        """Remembers an answer that said that its job runs, if it is small."""
+        """Caches an answer that said that its job runs, if it is small."""
         if len(content) <= _SMALL:
             shapes = self._state().shapes
             if len(self._unfinished) >= _MAX_SMALL or shapes is not self._shapes:  # words may mean something else
@@ -168,19 +168,19 @@ class Completion:
             )
 
     def failed(self, job: Job) -> None:
-        """Takes that a job failed, as its submit's answer said."""
+        """Called when a submit's answer said that its job failed."""
         self.learn(job, Facts(Known.FAILED))
 
     def taken(self, job: Job) -> None:
-        """Takes that something that may be of a job's result went to its owner."""
-        if Known.COMPLETE not in job.known:  # then it costs what it had, whoever read it
+        """Called when something that may be part of a job's result went to its owner."""
+        if Known.COMPLETE not in job.known:  # else it costs its own pages in any case
             self.learn(job, Facts(Known.TAKEN))
 
     def learn(self, job: Job, facts: Facts) -> None:
-        """Takes what is known of a job's end, and tells the ledger in the background, until it has taken it."""
+        """Adds facts about a job's end, and writes them to the ledger in the background, with retries."""
         untold = self._untold.get(job.key)
         if untold is not None and abs(untold.job.created_at - job.created_at) > _SAME:
-            untold = None  # of another one that had this id
+            untold = None  # of another job that had this id
         if untold is None and (facts.known in job.known or len(self._untold) >= _MAX_UNTOLD):
             return
         job.saw(facts.known)
@@ -188,7 +188,7 @@ class Completion:
         self._tell_soon(job.key)
 
     def tell_again(self) -> None:
-        """Tells the ledger what it has not taken so far, some at once; called each second while it answers."""
+        """Retries writes that the ledger has not taken, a batch at a time; called each second while it answers."""
         for key in list(islice(self._untold, _AT_ONCE)):
             self._tell_soon(key)
 
@@ -198,20 +198,20 @@ class Completion:
             self._background.start(self._tell(key))
 
     def _failed_costs(self, job: Job) -> FailedCosts:
-        """By the shape that it began with and by the one in force."""
+        """The stricter of the shape that the job began with and the one in force."""
         now = self._state().shapes.get(job.shape.name, job.shape)
         return stricter(job.shape.failed_costs, now.failed_costs)
 
     def forget(self, job: Job) -> None:
-        """Lets nobody read a job from now on."""
-        job.ended(0)  # it stays in the registry: what was read of it in the ledger before would else bring it back
+        """Makes a job unreadable from now on."""
+        job.ended(0)  # it stays cached: an older read of the ledger would revive it
         self._background.start(self._forget(job))
 
     async def forget_now(self, job: Job) -> None:
-        """Lets nobody read a job from now on, before the upstream hears of it; one that runs is charged as reserved.
+        """Makes a job unreadable before the upstream gets the delete; a running job is charged as reserved.
 
-        Else who deletes a job that the ledger does not know to have ended would have its pages back: the upstream
-        does not know it any more, which looks like one that was restarted.
+        Otherwise an owner could get pages back by deleting a job whose end the ledger has not recorded: the upstream
+        would not know it any more, which looks like an upstream that was restarted.
 
         Raises:
             Refused: ledger_unavailable; then nothing may be deleted.
@@ -224,7 +224,7 @@ class Completion:
         self._settled(*settled)
 
     async def _tell(self, key: tuple[str, str]) -> None:
-        """Tells all that is untold of a job, also what is learnt meanwhile; what the ledger does not take stays."""
+        """Writes a job's pending facts, also those learnt meanwhile; what the ledger does not take stays pending."""
         try:
             while (untold := self._untold.get(key)) is not None:
                 learnt = await self._ledger.write(self._learning(untold), of=untold.job.owner)
@@ -242,13 +242,13 @@ class Completion:
         return lambda connection: learn(connection, named, untold.facts, failed_costs, now, ttl)
 
     def _was_told(self, untold: "Untold") -> None:
-        """Unless more was learnt of the job meanwhile."""
+        """Removes the written facts, unless more were learnt meanwhile."""
         if self._untold.get(untold.job.key) is untold:
             del self._untold[untold.job.key]
 
     def _take_over(self, job: Job, learnt: Learnt | None) -> None:
-        """Takes over how a job stands in the ledger, whoever brought that about."""
-        if learnt is None:  # what has ended and is not there is nobody's
+        """Takes over a job's state in the ledger, whatever caused it."""
+        if learnt is None:  # ended, but not in the ledger: it has no owner
             if job.is_running and job.known & ENDS:
                 job.ended(0)
                 self._registry.drop(job)
@@ -256,7 +256,7 @@ class Completion:
         job.saw(learnt.known)
         if learnt.state is JobState.GONE:
             job.ended(0)
-        elif job.is_gone:  # the ledger could not take that when it was forgotten
+        elif job.is_gone:  # the ledger was away when it was forgotten
             self._background.start(self._forget(job))
         elif learnt.state is not JobState.RUNNING and not job.is_gone and learnt.expires_at is not None:
             job.ended(learnt.expires_at)
@@ -280,7 +280,7 @@ class Completion:
         self._settled(*settled)
 
     async def _forgotten(self, job: Job) -> tuple[Settled | None, Settled | None]:
-        """Forgets a job in the ledger, behind all that is known of its end; what was charged for either."""
+        """Forgets a job in the ledger, after its pending facts; returns the settlements of both."""
         untold = self._untold.get(job.key)
         learning = None if untold is None else self._learning(untold)
 
@@ -296,14 +296,14 @@ class Completion:
 
 
 class Untold(NamedTuple):
-    """What the ledger has not taken so far of a job's end."""
+    """Facts about a job's end that the ledger has not taken yet."""
 
     job: Job
     facts: Facts
 
 
 class StatusWatch:
-    """Looks at one status answer as it passes."""
+    """Reads one status answer as it passes."""
 
     __slots__ = (
         "_completion",
@@ -327,15 +327,15 @@ class StatusWatch:
         self._most = _SHARED if job.waiters else _SMALL
         self._reader: Reader | None = None
         self.content: bytes | None = b""
-        """The answer so far; None when it is longer than is kept."""
+        """The answer so far; None if it is too long to keep."""
         self.finding: Finding | None = None
-        """What it said, once it was whole; None for what is no answer about a job."""
+        """What it said, once whole; None if it is not an answer about a job."""
         self.is_final = False
-        """Whether it said, once it was whole, that the job has ended."""
+        """Whether it said, once whole, that the job has ended."""
         self.is_unfinished = False
-        """Whether it said, once it was whole, that the job still runs."""
+        """Whether it said, once whole, that the job still runs."""
         self.gives_nothing = False
-        """Whether it said, once it was whole, that there is no result, or none yet."""
+        """Whether it said, once whole, that no result exists, or none yet."""
 
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
@@ -350,7 +350,7 @@ class StatusWatch:
             self.content = self.content + data if len(self.content) + len(data) <= self._most else None
 
     async def end(self) -> None:
-        """Called once the answer is whole: reads what is left of it, and lets follow what it means."""
+        """Called once the answer is whole: parses the rest of it, and processes what it means."""
         reader = self._reader
         if reader is None:
             return
@@ -369,5 +369,5 @@ class StatusWatch:
 
 
 def _call(waiting: "asyncio.Future[None]") -> None:
-    if not waiting.done():  # whoever waited may have left
+    if not waiting.done():  # the waiter may have left
         waiting.set_result(None)

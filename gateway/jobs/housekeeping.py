@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Housekeeping:
-    """Runs until it is cancelled. `counts` is how many jobs there are, by state, as of the last count."""
+    """Runs until cancelled. `counts` is the number of jobs by state, as of the last count."""
 
     def __init__(
         self,
@@ -40,17 +40,17 @@ class Housekeeping:
         self.counts: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Takes a turn each second."""
+        """Runs one turn each second."""
         await take_turns(self.turn, lambda error: log.error("jobs could not be followed", error=error))
 
     async def turn(self, turn: int) -> None:
-        """What is due in one turn.
+        """Does what is due in one turn.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
         self._watcher.hear(await self._registry.follow())
-        self._tell_again()  # the ledger answers
+        self._tell_again()  # the ledger just answered
         if turn % _SUCCEED == 0:
             await self._watcher.follow()
         if turn % _RECALL == _RECALL - 1:

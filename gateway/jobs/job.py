@@ -1,4 +1,4 @@
-"""One job as this process knows it, and how often it is asked about: values and arithmetic, no I/O."""
+"""One job as this process knows it, and its poll interval: values and arithmetic, no I/O."""
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,7 @@ _MAX_HELD_A_SECOND: Final = 1000
 
 
 class Answer(NamedTuple):
-    """An answer to a question of ours that all get who wait: head and content, and what it said."""
+    """The answer to one of our own status requests, shared by all waiters: head, content, and what it said."""
 
     head: Any
     content: bytes
@@ -29,15 +29,15 @@ class Answer(NamedTuple):
 
 
 class Job:
-    """A job. Times are seconds since the epoch, but for `asked_at`, which is of the loop's clock.
+    """A job. Times are seconds since the epoch, except `asked_at`, which uses the loop's clock.
 
-    `target` is what its status is asked at. `expires_at` is None while it runs, and 0 once it is nobody's;
-    `asked_at` is when its status was last learnt, by whomever; `misses` counts how often in a row the upstream
-    did not know it, `unread` how often its answer could not be read; `is_followed` says that this process watches
-    it, `is_read` that it noted who read it, `ticket` which of the watcher's dates is the one that counts. `waiters`
-    are called once it has ended: those of the clients whose polls are held for it.
-    `answer` is the last one to a question of ours, for a moment, when it is small and somebody waits; once the job
-    has ended, it is final. `known` is what is known of its end, here or in the ledger.
+    `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
+    `asked_at` is when anyone here last learnt its status; `misses` counts how often in a row the upstream did not
+    know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it; `is_read`:
+    this process noted who read it; `ticket`: which of the watcher's dates counts. `waiters` are callbacks, one for
+    each long poll; they run when the job ends.
+    `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
+    the job has ended, it is final. `known` is what this process or the ledger knows of the job's end.
     """
 
     __slots__ = (
@@ -88,21 +88,21 @@ class Job:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the ledger knows it by."""
+        """Its key in the ledger."""
         return self.upstream, self.request_id
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was deleted or is forgotten: it is nobody's."""
+        """Whether it was deleted or has expired: it has no owner any more."""
         return self.expires_at == 0
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer can say anything new of it: nobody has said that it went well, whatever else is known."""
+        """Whether an answer can say anything new of it: not once its success is known or it is gone."""
         return Known.COMPLETE not in self.known and not self.is_gone
 
     def is_result(self, asked: str) -> bool:
-        """Whether a target is the one that gives its result, in whichever order its parameters stand."""
+        """Whether a target is the one that gives the job's result; the order of query parameters does not matter."""
         return _parts(asked) == _parts(result_target(self.shape, self.path, self.request_id))
 
     def is_for(self, owner: str, now: float) -> bool:
@@ -110,13 +110,13 @@ class Job:
         return owner == self.owner and (self.expires_at is None or now < self.expires_at)
 
     def saw(self, known: Known) -> None:
-        """Adds what is known of its end: what an answer said before that holds no more."""
+        """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:
             self.answer = None
         self.known |= known
 
     def ended(self, expires_at: float) -> None:
-        """Notes its end, and lets all that wait for it go on."""
+        """Records its end and wakes all waiters."""
         self.is_running = False
         self.expires_at = expires_at
         waiters, self.waiters = self.waiters, {}
@@ -130,16 +130,16 @@ def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def after_unread(unread: int, *, held: bool) -> float:
-    """Seconds to wait after so many answers in a row that could not be read: twice as long each time, 15 minutes."""
+    """Backoff in seconds after `unread` unreadable answers in a row: doubles each time, up to 15 minutes."""
     first = HELD_INTERVAL if held else _SHORTEST
     return min(first * 2.0 ** min(unread, _MAX_DOUBLED), _MAX_UNREAD) if unread else 0.0
 
 
 def interval(age: float, *, held: bool, followed: int = 0) -> float:
-    """Seconds between two questions about a job of this age, in seconds: a twentieth of it, from 1 s to 30 s.
+    """Seconds between two status requests for a job of this age, in seconds: a twentieth of it, from 1 s to 30 s.
 
-    A job that is held is asked about each 100 ms. Where very many are `followed`, of those that are held or of the
-    others, it is longer, so that all together are asked about some 1000 times a second, or 200 times.
+    A job with a long poll is requested every 100 ms. When many jobs are `followed` (counted separately for those with
+    a long poll and the others), the interval grows, so that all together cause about 1000 or 200 requests a second.
     """
     if held:
         return max(HELD_INTERVAL, followed / _MAX_HELD_A_SECOND)
@@ -147,6 +147,6 @@ def interval(age: float, *, held: bool, followed: int = 0) -> float:
 
 
 def job_not_found() -> Refused:
-    """What is said of every id that the caller has no job of."""
+    """The same refusal for every id under which the caller has no job."""
     detail = "There is no job of yours with this id, or its time is over (jobs.result_ttl)."
     return refuse(Reason.JOB_NOT_FOUND, detail)

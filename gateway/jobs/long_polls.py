@@ -1,7 +1,7 @@
-"""Long polls: held until their job ends; one status request serves all that wait.
+"""Long polls: each waits until its job ends; one status request serves all that wait.
 
-What a client that waits costs is its own coroutine, which it has anyway, a signal and a timer. One that leaves is
-forgotten at once; a drain lets all go on.
+A waiting client costs its own coroutine, which it has anyway, a signal and a timer. A client that leaves is dropped
+at once; a drain wakes all.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _AT_ONCE: Final = 100
 
 
 class LongPolls:
-    """Holds polls until their job ends. Belongs to one loop."""
+    """Keeps long polls waiting until their job ends. Not thread-safe: belongs to one event loop."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -32,10 +32,10 @@ class LongPolls:
         return len(self._waiting)
 
     async def until_ended(self, job: Job, seconds: float) -> None:
-        """Waits until a job has ended, so long at most; in a Drive.
+        """Waits until the job has ended, at most `seconds`; runs in a Drive.
 
         Raises:
-            Refused: job_not_found, when it is nobody's any more.
+            Refused: job_not_found, if the job has no owner any more.
         """
         if self.is_draining or not job.is_running:
             return
@@ -55,13 +55,13 @@ class LongPolls:
             raise job_not_found()
 
     def drain(self) -> None:
-        """Lets all that wait go on now, and nobody wait from now on."""
+        """Wakes all waiters now; later calls do not wait at all."""
         self.is_draining = True
         for signal in list(self._waiting):
             self._wake(signal)
 
     def _wake(self, signal: Signal) -> None:
-        """Lets one go on at the loop's next turn, with others, but not with so many that the loop stands still."""
+        """Wakes one at the loop's next turn, in batches small enough not to block the loop."""
         if not self._ready:
             self._loop.call_soon(self._go_on)
         self._ready.append(signal)

@@ -1,8 +1,8 @@
-"""Reads one answer about a job while it streams by, and says what it means. Pure.
+"""Parses one answer about a job while it streams by, and says what it means. Pure.
 
-This is the one place that decides it, for clients' polls, the watcher and polls that are held alike. The upstream is
-hostile input: what can't be read is `unreadable`, with a word that says why, and never an end. A coding that nobody
-asked for is undone in steps, each of a bounded size: who drives this lets others have their turn in between.
+Clients' polls, the watcher and long polls all decide it here. The upstream is hostile input: what can't be parsed is
+`unreadable`, with a word for the reason, and never an end. We ask for no content coding; if one comes anyway, it is
+decoded in steps of bounded size, and the caller yields to others between two steps.
 """
 
 import zlib
@@ -35,12 +35,12 @@ _CODINGS: Final = {b"": None, b"identity": None, b"gzip": _GZIP, b"x-gzip": _GZI
 
 
 def is_answer(status: int) -> bool:
-    """Whether an answer with this status says anything of a job: a fault of the server, or its haste, does not."""
+    """Whether an answer with this status says anything of a job: a server fault, a timeout or a throttle does not."""
     return status < _FIRST_FAULT and status not in _NO_ANSWER
 
 
 class Reader:
-    """Takes the body of one answer; `finding` says what it means once it is whole."""
+    """Takes the body of one answer; `finding` returns what it means once it is whole."""
 
     __slots__ = (
         "_coding",
@@ -62,12 +62,12 @@ class Reader:
         self._is_first = True
         self._coding: _Coding | None = None
         self.is_plain = True
-        """Whether its bytes are what they say, without a coding."""
+        """Whether it has no content coding."""
         self._set_coding(head)
 
     @property
     def is_behind(self) -> bool:
-        """Whether some of what was taken is still to be read, by `go_on`."""
+        """Whether some of the body is still to be decoded, by `go_on`."""
         return self._coding is not None and not self._unreadable and self._coding.is_behind
 
     def take(self, data: bytes) -> None:
@@ -81,14 +81,14 @@ class Reader:
             self.go_on()
 
     def go_on(self) -> None:
-        """Reads on what was taken, so much at once."""
+        """Decodes one more bounded step of the body."""
         coding = self._coding
         if coding is not None and not self._unreadable:
             self._take_text(coding.step())
             self._unreadable = self._unreadable or coding.fault
 
     def finding(self) -> Finding:
-        """What the answer means; called once all of it was taken and read."""
+        """What the answer means; call it once all of the body was taken and decoded."""
         if self._status in _GONE:
             return Finding(Said.GONE)
         if not self._unreadable:
@@ -110,7 +110,7 @@ class Reader:
         self.is_plain = self._coding is None
 
     def _take_text(self, data: bytes) -> None:
-        """Gathers the beginning, by which its charset is told, and whatever comes in very small pieces."""
+        """Buffers the beginning, which shows the charset, and small pieces."""
         if len(data) >= _GATHERED and not self._gathered and not self._is_first:
             self._scalars.take(data)
             return
@@ -133,7 +133,7 @@ def _why(status: int) -> str:
 
 
 class _Coding:
-    """Undoes gzip or deflate, so much in each step; `fault` says what is wrong, `has_ended` that it is whole."""
+    """Decodes gzip or deflate in bounded steps; `fault` says what is wrong, `has_ended` that it is whole."""
 
     __slots__ = ("_bits", "_decoded", "_inflate", "_size", "_waiting", "fault")
 
@@ -159,7 +159,7 @@ class _Coding:
             self.fault = "too_large"
 
     def step(self) -> bytes:
-        """The next bytes of the text, a megabyte at most."""
+        """Returns the next decoded bytes, a megabyte at most."""
         done: list[bytes] = []
         room = _STEP
         while room > 0 and self._waiting and not self.fault:
@@ -175,7 +175,7 @@ class _Coding:
     def _undo(self, data: bytes, room: int) -> bytes:
         inflate = self._inflate
         if inflate is not None and inflate.eof and self._bits != _GZIP:
-            self.fault = "coding"  # there is more behind its end
+            self.fault = "coding"  # data follows its end
             return b""
         if inflate is None or inflate.eof:  # gzip may have several members
             inflate = self._inflate = zlib.decompressobj(self._bits_of(data))
@@ -193,6 +193,6 @@ class _Coding:
             self._size += len(data)
 
     def _bits_of(self, data: bytes) -> int:
-        """Servers send deflate with zlib's frame, as they should, or without it."""
+        """Window bits for zlib: servers send deflate with zlib's header, as they should, or without it."""
         is_bare = self._bits == _ZLIB and data[0] & 0x0F != _DEFLATED
         return _RAW if is_bare else self._bits

@@ -1,7 +1,7 @@
 """Who owns a job: looked up in the ledger, cached for jobs asked about recently.
 
-A poll of one's own job needs no ledger. Whatever else is asked for (an id that nobody has, another's, one whose time
-is over) is asked of the ledger each time, so that the answers are alike in time, too.
+An owner's poll of a cached job needs no ledger. Every other request (an unknown id, another owner's job, an expired
+one) queries the ledger each time, so that these answers take equally long, too.
 """
 
 from collections import OrderedDict
@@ -21,14 +21,14 @@ from gateway.upstream.job_api import JobShape
 
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
-_OVERLAP: Final = 10_000  # milliseconds: a transaction may be committed that much later than it began
+_OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
 class Registry:
-    """The jobs that this process knows. `wall` is in seconds since the epoch; `shapes` are those in force.
+    """The jobs that this process knows. `wall` is in seconds since the epoch; `shapes` returns those in force.
 
-    `most` are remembered, those asked for lately. One that is in use beyond that (it is followed, a poll of it is
-    held) is found as long as it is, so that there are never two of one id.
+    The cache keeps the `most` recently requested jobs. A job in use beyond that (followed, or with a long poll) is
+    still found while it is used, so that one id never has two objects.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Registry:
         self._heard: int | None = None
 
     async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
-        """The job, if it is this owner's.
+        """Returns the job, if it is this owner's.
 
         Raises:
-            Refused: job_not_found, whatever the reason is; or ledger_unavailable.
+            Refused: job_not_found, whatever the reason; or ledger_unavailable.
         """
         key = upstream, request_id
         job = self._jobs.get(key)
@@ -60,11 +60,11 @@ class Registry:
         return job
 
     def get(self, key: tuple[str, str]) -> Job | None:
-        """A job that this process remembers."""
+        """A job from the cache."""
         return self._jobs.get(key)
 
     def add(self, job: Job) -> None:
-        """Remembers a job; an older one with its id is over, whoever still holds it."""
+        """Caches a job; ends an older job with the same id, even for those that still hold it."""
         old = self._jobs.get(job.key)
         if old is not None and old is not job:
             old.ended(0)
@@ -72,26 +72,27 @@ class Registry:
         self._remember(job)
 
     def drop(self, job: Job) -> None:
-        """Forgets a job: who asks for it asks the ledger."""
+        """Removes a job from the cache: the next request for it queries the ledger."""
         if self._jobs.get(job.key) is job:
             del self._jobs[job.key]
             self._lately.pop(job.key, None)
 
     def learn(self, row: Row[Any]) -> Job | None:
-        """Takes over what the ledger says of a job; None when nobody may read it any more, or its shape is not there.
+        """Applies a job's ledger row; returns None if no one may read it any more, or its shape is not configured.
 
-        A job that is known here has its shape: a configuration without it, which may be a slip, takes none from it.
+        A job cached here keeps its shape: a configuration without that shape, perhaps by mistake, does not take it
+        away.
         """
         key = row.upstream, row.request_id
         job = self._jobs.get(key)
         if row.state == JobState.GONE:
-            if job is not None:  # it stays: what was read of it before would else bring it back
+            if job is not None:  # keep it: an older read of the ledger would revive it
                 job.ended(0)
             return None
         if job is None or not _is_of(job, row):
             shape = self._shapes().get(row.shape)
             if shape is None:
-                if job is not None:  # its id is another's now
+                if job is not None:  # its id belongs to another job now
                     job.ended(0)
                     self.drop(job)
                 return None
@@ -103,10 +104,10 @@ class Registry:
         return job
 
     async def follow(self) -> list[tuple[Job, str]]:
-        """Hears what happened to jobs elsewhere: those known here, each with who follows it now.
+        """Reads from the ledger what other replicas changed: the jobs cached here, each with its present watcher.
 
         Raises:
-            LedgerUnavailable: it is not known whether anything did.
+            LedgerUnavailable: changes may be missing; call again.
         """
         now = int(self._wall() * 1000)
         since = min(now, now if self._heard is None else self._heard)
@@ -147,7 +148,7 @@ class Registry:
 
 
 def _is_of(job: Job, row: Row[Any]) -> bool:
-    """Whether a row is this very job's: an id that runs again later was given to another one."""
+    """Whether a row is this very job's; an id that runs again later belongs to a new job."""
     is_again = row.state == JobState.RUNNING and not job.is_running and row.created_at > job.created_at
     return (job.owner, job.shape.name, job.path) == (row.owner, row.shape, row.path) and not is_again
 

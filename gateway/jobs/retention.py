@@ -1,7 +1,7 @@
-"""Jobs whose time is over: nobody may read them from then on, and the upstream is asked to delete them.
+"""Expired jobs: no one may read them any more, and the upstream is asked to delete them.
 
-The ledger says what is over, so a restart loses none of it, and replicas don't stand in each other's way: to forget a
-job twice is to forget it once. The upstream is told after that, until it has heard; it can't bring a job back.
+The ledger records what has expired, so a restart loses nothing. Replicas may do this at the same time: expiring a job
+twice equals expiring it once. Then the upstream gets delete requests until it confirms; it can't bring a job back.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Retention:
-    """Sweeps. `state` gives the State in force."""
+    """Sweeps expired jobs. `state` returns the State in force."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Retention:
         self._asking = 0
 
     async def sweep(self) -> None:
-        """Forgets what is over, some at once; called each second.
+        """Expires what is due, a batch at a time; called each second.
 
         Raises:
             LedgerUnavailable: some of it is still due.
@@ -66,7 +66,7 @@ class Retention:
             await self._delete(row)
 
     async def purge(self) -> None:
-        """Removes records that are older than is kept, some thousand at once.
+        """Removes records older than jobs.records_kept, a few thousand at a time.
 
         Raises:
             LedgerUnavailable: some of it is still due.
@@ -77,7 +77,7 @@ class Retention:
                 return
 
     async def _delete(self, row: Row[Any]) -> None:
-        """Asks the upstream to delete a job, where it can; puts the next try off until its answer is there."""
+        """Asks the upstream to delete a job, if it can; schedules the retry first, in case no answer comes."""
         state, key = self._state(), (row.upstream, row.request_id)
         shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
         is_too_late = row.ended_at is not None and self._wall() - row.ended_at > _NOT_LONGER_THAN
@@ -86,7 +86,7 @@ class Retention:
             return
         await self._told(key, int(self._wall() + _AGAIN))
         request = None if shape is None else delete_request(shape, row.path, row.request_id)
-        if request is None or upstream is None or self._asking >= _MAX_ASKED:  # a configuration may have them again
+        if request is None or upstream is None or self._asking >= _MAX_ASKED:  # a later configuration may have them
             return
         self._asking += 1
 
@@ -106,20 +106,20 @@ class Retention:
         try:
             await self._told(key, None)
         except LedgerUnavailable:
-            return  # it is asked again, and knows the job no more
+            return  # the retry gets a 404: the upstream has deleted it
 
     async def _told(self, key: tuple[str, str], again_at: int | None) -> None:
         await self._ledger.write(lambda c: told(c, key, again_at))
 
 
 class Nothing:
-    """Takes an answer that nobody wants."""
+    """Discards an answer."""
 
     def begin(self, head: ResponseHead) -> None:
-        """Takes its head."""
+        """Ignores its head."""
 
     def take(self, data: bytes) -> None:
         """Drops the next bytes."""
 
     async def end(self) -> None:
-        """There is nothing to read."""
+        """Does nothing."""

@@ -1,6 +1,6 @@
-"""What commands and the admin API both tell of jobs and webhooks: plain values, never anything of a result. Pure.
+"""How commands and the admin API both show jobs and webhooks: plain values, never any part of a result. Pure.
 
-Of URLs there is little: of the one a client polls the path, of a webhook's host and port. The rest may be a secret.
+Of URLs they show little, since the rest may be a secret: the path of a client's poll URL, a webhook's host and port.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ _PAGES: Final = {Stage.SETTLED: "settled", Stage.CHARGED: "charged", Stage.REFUN
 
 
 def owner_named(text: str) -> str:
-    """An owner as the ledger has it; one without a namespace is a key's."""
+    """An owner as stored in the ledger; one without a namespace is a key's."""
     return text if ":" in text else f"{_OWNER_OF_KEY}{text}"
 
 
 def job_facts(row: Any) -> dict[str, Any]:
-    """All there is to tell of a row of ledger.listings."""
+    """All that is shown of a row of ledger.listings."""
     state = JobState(row.state)
     return {
         "request_id": row.request_id,
@@ -32,7 +32,7 @@ def job_facts(row: Any) -> dict[str, Any]:
         "state": state.name.lower(),
         "created_at": moment(row.created_at),
         "ended_at": maybe_moment(row.ended_at),
-        # Of one that is gone it is when its upstream is asked again to delete it.
+        # For a deleted job, the column holds when the upstream is next asked to delete it.
         "expires_at": None if state == JobState.GONE else maybe_moment(row.expires_at),
         "pages": row.pages,
         "pages_are": None if row.stage is None else _PAGES.get(Stage(row.stage), "reserved"),
@@ -42,7 +42,7 @@ def job_facts(row: Any) -> dict[str, Any]:
 
 
 def webhook_facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """All there is to tell of a row of the table of deliveries."""
+    """All that is shown of a row of the deliveries table."""
     names = ("id", "owner", "upstream", "request_id", "destination", "status", "attempts", "last_status")
     return {
         **{name: row[name] for name in names},

@@ -1,18 +1,18 @@
 """Follows jobs to their end, so that settlement, expiry and webhooks need no client that comes back.
 
-Each job that runs has one due time. When it comes, the job is asked about, unless somebody's poll has told meanwhile;
-a job that is held is asked about ten times as often as one is at its beginning, and an old one less and less. What
-is asked at once is bounded for each upstream: what is due then waits for a place. A job's watcher is this process or
-another, as the ledger has it; what a dead one followed is taken over.
+Each running job has one due date. When it comes, the watcher requests the job's status, unless a client's poll has
+just learnt it. A job with a long poll is requested ten times as often as a new one; the older a job, the longer its
+interval. Concurrent requests are bounded per upstream; further due jobs wait for a slot. The ledger says which
+process watches a job; jobs of a dead process are taken over.
 
-States of a job here, and who moves them on:
-    not followed  another process asks, or nobody yet. `begin`, `hold` and `follow` end it.
-    dated         its ticket is in the heap of dates. `turn` ends it when the date comes; an earlier date replaces it,
-                  and the ticket of the one before means nothing any more.
-    late          its date has come, and its upstream has no place free. `_go_on` ends it.
-    being asked   its ticket is _BEING_ASKED. The answer, or its failure, ends it: dated again, or ended.
-    ended         it runs no more (Completion): whatever ticket comes up is dropped.
-What can't happen: two questions about one job are under way; a job that runs and is followed has no date.
+States of a job here, and what ends each:
+    not followed  another process asks, or none yet. `begin`, `hold` and `follow` end it.
+    dated         its ticket is in the heap of dates. `turn` ends it when the date comes; an earlier date replaces it
+                  and voids the old ticket.
+    late          its date has come, and its upstream has no free slot. `_go_on` ends it.
+    being asked   its ticket is _BEING_ASKED. The answer, or a failure, ends it: dated again, or ended.
+    ended         it has ended (Completion): any ticket that comes up is dropped.
+Impossible: two requests for one job at the same time; a running, followed job without a date.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 
 class Watcher:
-    """Follows the jobs of this process, whose name in the ledger is `me`; `state` gives the State in force."""
+    """Follows the jobs of this process, whose name in the ledger is `me`; `state` returns the State in force."""
 
     def __init__(
         self,
@@ -84,18 +84,18 @@ class Watcher:
 
     @property
     def behind(self) -> float:
-        """By how many seconds the most urgent question is late."""
+        """By how many seconds the most urgent status request is late."""
         first = [waiting[0][0] for waiting in (self._due, *self._late.values()) if waiting]
         return max(0.0, self._clock() - min(first)) if first else 0.0
 
     @property
     def next_due(self) -> float:
-        """When the next question is due, by the loop's clock; there is one."""
+        """When the next request is due, by the loop's clock; fails if none is."""
         return self._due[0][0]
 
     @property
     def followed(self) -> int:
-        """How many dates there are, of jobs that wait for their next question, or had one before."""
+        """How many dates are scheduled, including outdated ones."""
         return len(self._due)
 
     def begin(self, job: Job) -> None:
@@ -105,49 +105,49 @@ class Watcher:
             self._put_unless_asked(job, self._clock() + self._interval(job, 0))
 
     def hold(self, job: Job) -> None:
-        """Asks about a job now, and often from now on, since a client waits for it here, until it is let go."""
+        """Called when a long poll begins: requests the job's status now and often, until `let_go`."""
         self._held[job] += 1
         if not job.is_followed:
             job.is_followed = True
             self._background.start(self._adopt(job))
         elif len(job.waiters) > 1:
-            return  # it is asked about often
+            return  # already requested often
         self._put_unless_asked(job, self._clock())
 
     def let_go(self, job: Job) -> None:
-        """One client waits no more."""
+        """Called when a long poll ends."""
         self._held[job] -= 1
         if not self._held[job]:
             del self._held[job]
 
     def hear(self, changes: Iterable[tuple[Job, str]]) -> None:
-        """Others took jobs, or ended them; clients that wait here keep theirs here."""
+        """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
         for job, watcher in changes:
             if watcher != self.me and not job.waiters:
                 job.is_followed = False
 
     def turn(self) -> None:
-        """Asks about all that is due, as far as the bound on questions at once allows."""
+        """Requests the status of all due jobs, up to the bound on concurrent requests."""
         now = self._clock()
         most = self._state().settings.jobs.most_status_requests
         while self._due and self._due[0][0] <= now:
             due, ticket, job = heapq.heappop(self._due)
             if not job.is_running or not job.is_followed or job.ticket != ticket:
                 continue
-            if self._asking[job.upstream] >= most:  # this one is silent, perhaps: others are not
+            if self._asking[job.upstream] >= most:  # this upstream may be silent; others are not
                 self._late.setdefault(job.upstream, deque()).append((due, ticket, job))
             else:
                 self._consider(job, due, now)
         self._set_timer()
 
     def close(self) -> None:
-        """Asks no more."""
+        """Sends no more requests."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
 
     async def follow(self) -> None:
-        """Says that this process lives, and takes over what nobody follows; called every few seconds.
+        """Sends this process's heartbeat and takes over jobs that no one follows; called every few seconds.
 
         Raises:
             LedgerUnavailable: some of it is still due.
@@ -160,10 +160,10 @@ class Watcher:
             log.info("jobs taken over", jobs=len(rows))
 
     async def recall(self) -> None:
-        """Follows what the ledger says is followed here and is not; called once a minute.
+        """Follows jobs that the ledger assigns to this process but that it does not follow; called once a minute.
 
-        Such are jobs whose beginning or deletion the ledger noted, or not, without an answer, and jobs that were let
-        go because the configuration had their upstream's shape no more, or no watching.
+        Causes: the ledger's answer about a job's beginning or deletion was lost, whether it was written or not; or
+        the job was let go while the configuration lacked its upstream's shape or had watching off.
 
         Raises:
             LedgerUnavailable: some of it is still due.
@@ -180,11 +180,11 @@ class Watcher:
                     self._learn(row)
 
     async def leave(self) -> None:
-        """Leaves what is followed to others."""
+        """Hands the jobs of this process over to others."""
         try:
             await self._ledger.write(lambda c: leave(c, self.me))
         except LedgerUnavailable:
-            return  # they take it over once the time of this process is over
+            return  # others take them over once this process's heartbeat expires
 
     def _learn(self, row: Row[Any]) -> None:
         job = self._registry.learn(row)
@@ -192,7 +192,7 @@ class Watcher:
             self.begin(job)
 
     def _put_unless_asked(self, job: Job, due: float) -> None:
-        """Sets the job's next date; while it is asked about, the answer does that."""
+        """Sets the job's next date; while a request is under way, its answer does that."""
         if job.ticket != _BEING_ASKED:
             self._put(job, due)
 
@@ -203,7 +203,7 @@ class Watcher:
             self._set_timer()
 
     def _go_on(self, upstream: str) -> None:
-        """Asks the next of those that had to wait for a place."""
+        """Sends the next requests that had to wait for a slot."""
         late, most = self._late.get(upstream), self._state().settings.jobs.most_status_requests
         while late and self._asking[upstream] < most and not self._is_closed:
             due, ticket, job = late.popleft()
@@ -211,7 +211,7 @@ class Watcher:
                 self._consider(job, due, self._clock())
 
     def _set_timer(self) -> None:
-        """Lets the next turn come when the first job is due."""
+        """Schedules the next turn for when the first job is due."""
         if self._timer is not None:
             self._timer.cancel()
         if self._due and not self._is_closed:
@@ -219,7 +219,7 @@ class Watcher:
             self._timer = self._loop.call_later(wait, self.turn)
 
     def _consider(self, job: Job, due: float, now: float) -> None:
-        """Asks about one job, unless it is too early: it was asked about, or a poll has told."""
+        """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
         held = bool(job.waiters)
         if not held and not self._state().settings.jobs.watch:
             job.is_followed = False
@@ -232,7 +232,7 @@ class Watcher:
 
     def _ask(self, job: Job) -> None:
         upstream = self._state().upstreams.get(job.upstream)
-        if upstream is None:  # a configuration that has it again may come
+        if upstream is None:  # a later configuration may have it again
             job.asked_at = self._clock()
             self._give_up_old(job)
             self._again(job)
@@ -258,7 +258,7 @@ class Watcher:
         self._upstream_client.run(upstream, call, watch, min(upstream.read_timeout, _WITHIN), done)
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
-        """One small answer serves all that wait; what is large each fetches for itself."""
+        """Keeps a small answer for all waiters; each fetches a large one itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
         if job.waiters and watch.content is not None and is_news:
             job.answer = answer = Answer(head, watch.content, watch.is_final, watch.gives_nothing)
@@ -282,7 +282,7 @@ class Watcher:
         try:
             await self._ledger.write(lambda c: adopt(c, job.key, self.me, self._wall()), of=job.owner)
         except LedgerUnavailable:
-            return  # two follow it for a while
+            return  # two processes follow it for a while
 
 
 def _drop_answer(job: Job, answer: Answer) -> None:

@@ -1,1 +1,1 @@
-"""Keys made and changed, for commands and admin API alike."""
+"""Creates and changes keys, for commands and admin API alike."""

@@ -1,7 +1,7 @@
-"""What administrators do to keys: the same for the command line and the admin API. Each change is one transaction.
+"""What administrators do to keys, on the command line and in the admin API alike. Each change is one transaction.
 
-A change and its audit record are written together. Secrets are made here, shown once to whoever asked, and never
-written down: the ledger gets their SHA-256.
+A change and its audit record are written together. Secrets are made here, shown once to the caller, and never stored:
+the ledger gets their SHA-256.
 """
 
 import os
@@ -30,7 +30,7 @@ _MAX_PAGES: Final = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A secret as it is shown once; None when the operation had been done before: nobody knows it any more."""
+    """A secret, shown this once; None if the operation was done before: then it is lost."""
 
     id: str
     generation: int
@@ -39,11 +39,11 @@ class Made:
 
 
 def _kept(made: Made) -> None:
-    """Whoever asked gets it as the answer."""
+    """Does nothing: the caller gets it as the return value."""
 
 
 class KeyService:
-    """Changes keys in the name of `actor`. `wall` is in seconds since the epoch; `random` gives random bytes."""
+    """Changes keys in the name of `actor`. `wall` is in seconds since the epoch; `random` returns random bytes."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class KeyService:
         self._random = random
 
     async def create(self, actor: str, wanted: Wanted, hand_over: Callable[[Made], None] = _kept) -> Made:
-        """Makes a key with its first secret.
+        """Creates a key with its first secret.
 
-        `hand_over` gets it before it takes force, on a thread perhaps: when that raises, no key was made.
+        `hand_over` gets it before it takes effect, perhaps on a thread: if it raises, no key is created.
 
         Raises:
-            KeyProblem: the id is taken, or something of it is wrong.
-            LedgerUnavailable: it may have been made; `show` tells, and its secret is lost unless it was handed over.
+            KeyProblem: the id is taken, or a value is wrong.
+            LedgerUnavailable: it may have been created: check with `show`; its secret is lost unless handed over.
         """
         now = self._wall()
         new = new_key(wanted, self._settings(), now)
@@ -91,11 +91,11 @@ class KeyService:
         operation: str | None,
         hand_over: Callable[[Made], None] = _kept,
     ) -> Made:
-        """Gives a key another secret; the one before it lasts `overlap` seconds more. `hand_over`: as in `create`.
+        """Gives a key another secret; the previous one lasts `overlap` more seconds. `hand_over`: as in `create`.
 
         Raises:
-            KeyProblem: there is no such key, or something asked for is wrong.
-            LedgerUnavailable: it may have been done; the same `operation` once more tells, and does it only once.
+            KeyProblem: the key does not exist, or a value is wrong.
+            LedgerUnavailable: it may have been done; retry with the same `operation`, which is done only once.
         """
         now = self._wall()
         if not 0 <= overlap <= LATEST - now:
@@ -118,10 +118,10 @@ class KeyService:
         return await self._ledger.write(work, durable=True)
 
     async def revoke(self, actor: str, key_id: str, generation: int | None, *, force: bool) -> list[int]:
-        """Ends one secret of a key, or all; which.
+        """Ends one secret of a key, or all; returns which ones.
 
         Raises:
-            KeyProblem: there is none such, or it is the last live one and `force` is not given.
+            KeyProblem: it does not exist, or it is the last live one and `force` is not given.
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
@@ -135,16 +135,16 @@ class KeyService:
         return await self._ledger.write(work, durable=True)
 
     async def change(self, actor: str, key_id: str, **wanted: Any) -> KeyRecord:
-        """Changes values of Wanted; what is not named stays. See validation.changed_values for `limits`.
+        """Changes the given values of Wanted; others stay. See validation.changed_values for `limits`.
 
         Raises:
-            KeyProblem: there is no such key, or a value is wrong.
+            KeyProblem: the key does not exist, or a value is wrong.
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
 
         def work(connection: Connection) -> KeyRecord:
-            before = keys.change_key(connection, self._plain(key_id))  # of nothing: it takes the lock on changes
+            before = keys.change_key(connection, self._plain(key_id))  # changes nothing: it takes the lock on changes
             values = changed_values(before, wanted, self._settings(), now)
             record = keys.change_key(connection, key_id, **values)
             audit.record(connection, now, actor, "key.change", key_id, values)
@@ -153,10 +153,10 @@ class KeyService:
         return await self._ledger.write(work, durable=True)
 
     async def disable(self, actor: str, key_id: str, *, disabled: bool) -> KeyRecord:
-        """Refuses a key for now, or lets it in again; nothing else of it changes.
+        """Disables a key, or enables it again; changes nothing else of it.
 
         Raises:
-            KeyProblem: there is no such key.
+            KeyProblem: the key does not exist.
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
@@ -170,10 +170,10 @@ class KeyService:
         return await self._ledger.write(work, durable=True)
 
     async def grant(self, actor: str, key_id: str, pages: int, until: float) -> None:
-        """Adds pages to a key's budgets of pages until a moment; configured keys may have grants, too.
+        """Adds pages to a key's page budgets until a moment; configured keys may have grants, too.
 
         Raises:
-            KeyProblem: there is no such key, or a value is wrong.
+            KeyProblem: the key does not exist, or a value is wrong.
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
@@ -189,10 +189,10 @@ class KeyService:
         await self._ledger.write(work, durable=True)
 
     async def reset(self, actor: str, key_id: str) -> Used:
-        """Lets a key's windows begin anew; what was forgotten of this month.
+        """Resets a key's windows; returns what was cleared of this month.
 
         Raises:
-            KeyProblem: there is no such key.
+            KeyProblem: the key does not exist.
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
@@ -206,19 +206,19 @@ class KeyService:
         return await self._ledger.write(work, durable=True)
 
     async def list(self) -> list[KeyRecord]:
-        """All keys of the ledger.
+        """Returns all keys of the ledger.
 
         Raises:
-            LedgerUnavailable: there is no answer.
+            LedgerUnavailable: the ledger does not answer.
         """
         return await self._ledger.read(keys.all_keys)
 
     async def show(self, key_id: str) -> tuple[KeyRecord, AccountCounts, Sequence[usage.Grant]]:
-        """One key of the ledger, how its account stands, and its grants.
+        """Returns one key of the ledger, its account's counts, and its grants.
 
         Raises:
-            KeyProblem: there is no such key.
-            LedgerUnavailable: there is no answer.
+            KeyProblem: the key does not exist.
+            LedgerUnavailable: the ledger does not answer.
         """
         account = f"key:{self._plain(key_id)}"
         now = self._wall()
@@ -235,7 +235,7 @@ class KeyService:
 
 
 def user_name() -> str:
-    """Who runs the command, by the kernel's word: the environment's could be anybody's."""
+    """Who runs the command, according to the kernel: the environment could claim anything."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

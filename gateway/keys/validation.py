@@ -1,6 +1,6 @@
-"""What a key may be: checks of what somebody asks for, before any of it is stored. Pure.
+"""What a key may be: checks of requested values before any is stored. Pure.
 
-A refusal is one sentence for whoever asked, on the command line or by the admin API.
+A refusal is one sentence for the caller, on the command line or in the admin API.
 """
 
 import re
@@ -17,8 +17,8 @@ from gateway.config.settings import LimitOverrides, Settings
 from gateway.ledger.keys import KeyProblem, NewKeyRow
 from gateway.model.keys import KeyRecord
 
-DEFAULT: Final = "default"  # the value of a limit that is to be the profile's again
-LATEST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z: what comes later has no date
+DEFAULT: Final = "default"  # the value that returns a limit to the profile's
+LATEST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z: Python's dates end there
 _ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")
 _OWNER: Final = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
 _SCOPE: Final = re.compile(r"[A-Za-z0-9:._-]{1,64}\Z")
@@ -27,7 +27,7 @@ _STORED_AS: Final = {"page_range": "needs_page_range"}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A key as it is asked for. `expires_at` is in seconds since the epoch; `limits` as in the configuration."""
+    """A requested key. `expires_at` is in seconds since the epoch; `limits` as in the configuration."""
 
     id: str
     profile: str = "default"
@@ -39,7 +39,7 @@ class Wanted:
 
 
 def plain_id(key_id: str, settings: Settings) -> str:
-    """The id itself, when a key of the ledger may have it.
+    """Returns the id, if a key of the ledger may have it.
 
     Raises:
         KeyProblem: it is malformed, or that of a configured key.
@@ -52,10 +52,10 @@ def plain_id(key_id: str, settings: Settings) -> str:
 
 
 def new_key(wanted: Wanted, settings: Settings, now: float) -> NewKeyRow:
-    """A key to be made, as it is stored.
+    """Returns a new key, as it is stored.
 
     Raises:
-        KeyProblem: something of it is wrong.
+        KeyProblem: a value is wrong.
     """
     key_id = plain_id(wanted.id, settings)
     profile = _profile(wanted.profile, settings)
@@ -73,12 +73,12 @@ def new_key(wanted: Wanted, settings: Settings, now: float) -> NewKeyRow:
 
 
 def changed_values(record: KeyRecord, wanted: Mapping[str, Any], settings: Settings, now: float) -> dict[str, Any]:
-    """Values of Wanted that a key is to have instead of its own, as they are stored.
+    """Returns a key's new values of Wanted, as they are stored.
 
-    Of `limits` those that are named change; the value `default` gives the profile's back.
+    Only the named ones of `limits` change; the value `default` restores the profile's.
 
     Raises:
-        KeyProblem: something of it is wrong.
+        KeyProblem: a value is wrong.
     """
     checks: Mapping[str, Callable[[Any], Any]] = {
         "profile": lambda value: _profile(value, settings),
@@ -130,10 +130,10 @@ def _end(moment: float | None, now: float) -> int | None:
 
 
 def future(moment: float, now: float, what: str) -> int:
-    """A moment to come, in whole seconds since the epoch; `what` begins the sentence that refuses any other.
+    """Returns a future moment in whole seconds since the epoch; `what` begins the sentence that refuses any other.
 
     Raises:
-        KeyProblem: it is past, or too far away to have a date.
+        KeyProblem: it is past, or after the year 9999.
     """
     if not now < moment:
         raise KeyProblem(f"{what} is in the past", "invalid")
@@ -143,7 +143,7 @@ def future(moment: float, now: float, what: str) -> int:
 
 
 def _merged(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides by the names, and in the units, of Profile, with what is wanted written over them."""
+    """The stored overrides, updated with the wanted ones: names and units are those of Profile."""
     given = {name: value for name, value in wanted.items() if value != DEFAULT}
     try:
         overrides = LimitOverrides.model_validate(given)
@@ -171,7 +171,7 @@ def _unknown(name: str) -> str:
 
 def _check_pages(limits: Mapping[str, Any], profile_name: str, settings: Settings) -> None:
     profile = settings.profiles.get(profile_name)
-    if profile is None:  # gone from the configuration: the key is refused anyway until it has another
+    if profile is None:  # not configured any more: the key is refused anyway until it has another
         return
     in_flight = limits.get("pages_in_flight", profile.pages_in_flight)
     if in_flight < limits.get("pages_per_request", profile.pages_per_request):

@@ -1,6 +1,6 @@
-"""What commands and the admin API both tell of keys and accounts of the ledger: plain values, never a secret. Pure.
+"""How commands and the admin API show keys and accounts of the ledger: plain values, never a secret. Pure.
 
-Moments are ISO 8601 in UTC. How money is written is the caller's: exact texts for people, numbers for programs.
+Moments are ISO 8601 in UTC. The caller formats money: exact texts for people, numbers for programs.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,11 +11,11 @@ from gateway.model.keys import Generation, KeyRecord
 from gateway.units import maybe_moment, moment
 
 SCOPES: Final = frozenset({"admin"})
-"""What a key may be let do besides its jobs."""
+"""The scopes that a key can have besides using its jobs."""
 
 
 def facts_of(record: KeyRecord, settings: Settings, now: float, money: Callable[[int], Any]) -> dict[str, Any]:
-    """All there is to tell of a key; `money` writes a sum of millionths, `now` is in seconds since the epoch."""
+    """All that is shown of a key; `money` formats a sum of millionths, `now` is in seconds since the epoch."""
     return {
         "id": record.id,
         "state": _state(record, settings, now),
@@ -32,7 +32,7 @@ def facts_of(record: KeyRecord, settings: Settings, now: float, money: Callable[
 
 
 def limits_as_written(limits: Mapping[str, Any], money: Callable[[int], Any]) -> dict[str, Any]:
-    """What a key has instead of its profile's limits, as the configuration writes it; sizes in bytes."""
+    """A key's overrides of its profile's limits, as the configuration writes them; sizes in bytes."""
     written = dict(limits)
     if "needs_page_range" in written:
         written["page_range"] = "required" if written.pop("needs_page_range") else "optional"
@@ -69,5 +69,5 @@ def _generation(found: Generation, expires_at: int | None, now: float) -> dict[s
 
 
 def idle_scopes(scopes: Iterable[str]) -> list[str]:
-    """Those that open nothing: misspelt, most likely."""
+    """Scopes without any effect: probably misspelt."""
     return sorted(set(scopes) - SCOPES)

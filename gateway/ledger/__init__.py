@@ -1,1 +1,1 @@
-"""What must survive: keys, reservations, usage, audit. One schema, two engines (SQLite, PostgreSQL)."""
+"""Durable state: keys, reservations, usage, audit. One schema, two engines (SQLite, PostgreSQL)."""

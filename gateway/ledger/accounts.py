@@ -1,11 +1,11 @@
-"""What an account stands at, read and written within one transaction.
+"""An account's counts, read and written within one transaction.
 
-`lock` takes the account's row first, so that transactions of one account follow each other on PostgreSQL, too; on
-SQLite a writing transaction is alone anyway. Everything else of the account is read and written under that lock, by
-statements that begin after it: one that had waited for the lock itself would go on to read the other tables as they
-were before the wait (READ COMMITTED; PostgreSQL's manual, 13.2.1).
+`lock` locks the account's row first, so that an account's transactions run one after the other on PostgreSQL, too; on
+SQLite only one transaction writes at a time anyway. Everything else of the account is read and written under that
+lock, by later statements: the statement that waits for the lock would still read the other tables as they were before
+the wait (READ COMMITTED; PostgreSQL's manual, 13.2.1).
 
-Statements are made once and get their values when they run: to make one takes SQLAlchemy longer than to run it.
+Statements are built once and get their values when they run: SQLAlchemy takes longer to build one than to run it.
 """
 
 import math
@@ -52,7 +52,7 @@ _CHANGE_AND_TAKE: Final = _CHANGE.values(tat=bindparam("new_tat"))
 
 
 def upsert(table: Table, keys: list[str], added: tuple[str, ...]) -> dict[str, Insert]:
-    """INSERT, or add to what is there, by the name of the dialect: both engines have it, each in its own words."""
+    """INSERT, or add to the existing row, by dialect name: both engines can, each with its own syntax."""
     statements: dict[str, Insert] = {}
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql)):
         statement: Any = dialect.insert(table)
@@ -65,16 +65,16 @@ _ADD: Final = upsert(windows, ["account", "period"], Used._fields)
 
 
 def lock(connection: Connection, account: str) -> bool:
-    """Locks an account until the transaction ends; tells whether it is there to be locked."""
+    """Locks an account until the transaction ends; returns whether it exists."""
     if connection.dialect.name != "postgresql":
-        return True  # whoever writes is alone
+        return True  # only one transaction writes at a time
     return connection.execute(_LOCK, {"of": account}).first() is not None
 
 
 def locked_standing(connection: Connection, account: str, now: float) -> AccountCounts:
-    """Locks an account and tells how it stands; makes it when it is new.
+    """Locks an account and returns its counts; creates it if it is new.
 
-    What was not there when the lock was asked for is not locked, though it may be there by now: so it is asked again.
+    A row that did not exist when the lock was requested is not locked, even if it exists by now: so it tries again.
     """
     standing = _read(connection, account, now) if lock(connection, account) else None
     if standing is not None:
@@ -86,7 +86,7 @@ def locked_standing(connection: Connection, account: str, now: float) -> Account
 
 
 def standing_of(connection: Connection, account: str, now: float) -> AccountCounts:
-    """How an account stands, for those who only look."""
+    """An account's counts, without a lock, for reading only."""
     standing = _read(connection, account, now)
     if standing is not None:
         return standing
@@ -100,9 +100,9 @@ def change(connection: Connection, account: str, *, concurrent: int = 0, in_flig
 
 
 def take_place(connection: Connection, account: str, tat: float) -> None:
-    """Takes a place among the concurrent submits of a locked account; `tat` is its bucket's, in seconds.
+    """Takes one of a locked account's concurrent submit slots; `tat` is that of its token bucket, in seconds.
 
-    It is rounded down: what rounding up adds to a whole burst would cost the last submit of it.
+    It is rounded down: rounding up would add up over a burst and cost its last submit.
     """
     values = {"of": account, "places": 1, "in_flight": 0, "new_tat": math.floor(tat * _MICROSECONDS)}
     connection.execute(_CHANGE_AND_TAKE, values)
@@ -115,7 +115,7 @@ def add_to_windows(connection: Connection, account: str, periods: tuple[int, int
 
 
 def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
-    """What rows of an account say, each with the counts of one window, or of none."""
+    """Converts an account's rows, each with the counts of one window, or of none."""
     used = {row.period: Used(row.requests, row.pages, row.spend) for row in rows if row.period is not None}
     first = rows[0]
     return AccountCounts(

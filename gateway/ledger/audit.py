@@ -1,7 +1,7 @@
 """The audit trail in the ledger.
 
-A change and its record are one transaction, so that neither is there alone; such a record is `untold` until a gateway
-has told its log of it. What gateways note themselves comes later, from memory.
+A change and its record are one transaction, so that neither exists alone; such a record is `untold` until a gateway
+has logged it. What gateways note themselves is buffered in memory and written later.
 """
 
 import json
@@ -20,7 +20,7 @@ _OF_SECRETS: Final = (Action.SECRET_SET, Action.SECRET_REMOVED)
 
 
 class FirstRead(NamedTuple):
-    """A job was read: a record, if nobody has read it before."""
+    """A job was read: becomes a record if it was never read before."""
 
     entry: Entry
     upstream: str
@@ -28,7 +28,7 @@ class FirstRead(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A record as it stands in the ledger; `id` rises in the order of writing."""
+    """A record as stored in the ledger; `id` rises in the order of writing."""
 
     id: int
     entry: Entry
@@ -37,12 +37,12 @@ class Recorded(NamedTuple):
 def record(
     connection: Connection, now: float, actor: str, action: str, subject: str, detail: Mapping[str, Any]
 ) -> None:
-    """Notes a change; `detail` never holds a secret. `now` is in seconds since the epoch."""
+    """Records a change; `detail` never holds a secret. `now` is in seconds since the epoch."""
     connection.execute(_INSERT, {**_row(Entry(int(now), actor, action, subject, detail)), "untold": 1})
 
 
 def append(connection: Connection, notes: Iterable[Entry | FirstRead]) -> list[Entry]:
-    """Writes what a gateway has noted; those that became records."""
+    """Writes what a gateway has noted; returns the notes that became records."""
     notes = list(notes)
     reads = [note for note in notes if isinstance(note, FirstRead)]
     firsts = _firsts(connection, {(read.upstream, read.entry.subject, read.owner): read for read in reversed(reads)})
@@ -55,11 +55,11 @@ def append(connection: Connection, notes: Iterable[Entry | FirstRead]) -> list[E
 def state_secrets(
     connection: Connection, declared: Mapping[str, str | None], replaced: Collection[str], actor: str, now: float
 ) -> list[Entry]:
-    """Notes which secrets are others than the last records say, and which are known to be `replaced`.
+    """Records which secrets differ from the last records, and which are known to be `replaced`.
 
     `declared` has fingerprints by setting, None for a secret that has none.
     """
-    # Replicas that reload together note it once: whoever comes second waits here, and sees the first one's records.
+    # Replicas that reload together record it once: the second one waits here, and then sees the first one's records.
     connection.execute(select(counters).where(counters.c.name == "ledger").with_for_update())
     last = _last_stated(connection)
     found = [
@@ -74,12 +74,12 @@ def state_secrets(
 
 
 def has_untold(connection: Connection) -> bool:
-    """Whether there are changes that no log was told of."""
+    """Whether there are changes that no gateway has logged yet."""
     return connection.execute(select(audit.c.id).where(audit.c.untold.is_not(None)).limit(1)).first() is not None
 
 
 def take_untold(connection: Connection) -> list[Entry]:
-    """Changes that no log was told of, some at once, in their order: whoever takes them tells of them."""
+    """Takes unlogged changes, a batch in order; the caller must log them."""
     query = select(audit).where(audit.c.untold.is_not(None)).order_by(audit.c.id).limit(_AT_ONCE)
     rows = list(connection.execute(query.with_for_update(skip_locked=True)))
     if rows:
@@ -97,10 +97,10 @@ def recorded(
     most: int = 1000,
     before: Recorded | None = None,
 ) -> list[Recorded]:
-    """Records since a moment, the newest first; what concerns one key or owner, or all.
+    """Records since a moment, the newest first; of one key or owner, or of all.
 
-    The newest is what happened last: first reads and refusals are written down later than changes are. `before` is
-    what a list before ended with.
+    Sorted by when it happened: first reads and refusals are written later than changes are. `before` is the last
+    record of the previous page.
     """
     newest_first = select(audit).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(most)
     query = newest_first.where(audit.c.at >= int(since))
@@ -114,7 +114,7 @@ def recorded(
 
 
 def surplus(connection: Connection, most: int) -> dict[str, int]:
-    """Up to which id there are more first reads and refusals than so many of each. A long look: see Ledger.report."""
+    """The id up to which first reads or refusals exceed `most` of each. A slow query: see Ledger.report."""
     found = {}
     for action in _BOUNDED:
         newest_first = select(audit.c.id).where(audit.c.action == action).order_by(audit.c.id.desc())
@@ -125,9 +125,9 @@ def surplus(connection: Connection, most: int) -> dict[str, int]:
 
 
 def purge(connection: Connection, before: float, cuts: Mapping[str, int]) -> int:
-    """Removes what is older than a moment, and what `surplus` found to be too many: how many, some at once.
+    """Deletes what is older than a moment, and what `surplus` found, a batch at a time; returns how many.
 
-    Changes go by their age alone: nobody but an administrator makes them, and no stranger pushes them out.
+    Changes go by age alone: only administrators make them, so a stranger can't push them out.
     """
     old = select(audit.c.id).where(audit.c.at < int(before)).order_by(audit.c.at).limit(_AT_ONCE)
     removed = _remove(connection, connection.execute(old).scalars().all())
@@ -147,10 +147,10 @@ def _entry_of(note: Entry | FirstRead) -> Entry:
 
 
 def _firsts(connection: Connection, reads: Mapping[tuple[str, str, str], FirstRead]) -> set[int]:
-    """Marks jobs as read; which of the reads (by id()) were first. What is gone by now was read before it went.
+    """Marks jobs as read; returns which of the reads (by id()) were first. A job deleted by now was read before that.
 
-    The rows are locked in one order, for replicas may note the same jobs, and for two statements only: whoever ends a
-    job waits for them.
+    The rows are locked in one order, since replicas may note the same jobs, and for two statements only, since the
+    transaction that ends a job waits for them.
     """
     if not reads:
         return set()

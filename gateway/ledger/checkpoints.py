@@ -1,4 +1,4 @@
-"""Checkpoints that containers gave: each belongs to whoever was shown it. Each function is one transaction."""
+"""Checkpoints from containers: each belongs to the owner that received it. Each function is one transaction."""
 
 from typing import Final
 
@@ -20,13 +20,13 @@ _INSERT: Final = {
 
 
 def note(connection: Connection, upstream: str, checkpoint: str, owner: str, expires_at: float) -> None:
-    """Notes that an owner was shown a checkpoint, and until when it is his, in seconds since the epoch."""
+    """Records that an owner received a checkpoint and may use it until `expires_at`, in seconds since the epoch."""
     row = {"upstream": upstream, "checkpoint": checkpoint, "owner": owner, "expires_at": int(expires_at)}
     connection.execute(_INSERT[connection.dialect.name], row)
 
 
 def is_owned(connection: Connection, upstream: str, checkpoint: str, owner: str, now: float) -> bool:
-    """Whether a checkpoint is this owner's now."""
+    """Whether this owner may use a checkpoint now."""
     found = select(checkpoints.c.owner).where(
         checkpoints.c.upstream == upstream,
         checkpoints.c.checkpoint == checkpoint,
@@ -37,7 +37,7 @@ def is_owned(connection: Connection, upstream: str, checkpoint: str, owner: str,
 
 
 def forget(connection: Connection, now: float) -> int:
-    """Deletes what is nobody's any more, some at once; how many."""
+    """Deletes expired checkpoints, a batch at a time; returns how many."""
     over = select(*_KEY).where(checkpoints.c.expires_at <= int(now)).limit(_AT_ONCE)
     rows = sorted(tuple(row) for row in connection.execute(over))
     still = checkpoints.c.expires_at <= int(now)

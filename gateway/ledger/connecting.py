@@ -1,10 +1,10 @@
-"""How a connection to PostgreSQL is made, and what went wrong with it in words: one way for all who connect.
+"""Connects to PostgreSQL, and words its errors, the same way for all callers.
 
-asyncpg reads a libpq URL whole. Of several hosts it would give the first one all the time there is; here each gets
-its share, and the one that answered last is asked first.
+asyncpg reads a whole libpq URL. Of several hosts it would give the first one all of the timeout; here each gets its
+share, and the host that answered last is tried first.
 
-A pooler such as PgBouncer lends a server's connection for one transaction. So behind one nothing is told at the start
-of a connection that it may not know, and no statement is prepared by name: the next transaction is on another one.
+A pooler such as PgBouncer lends a server connection for one transaction. So with a pooler, the startup message holds
+no setting that it may not know, and no statement is prepared by name: the next transaction uses another connection.
 """
 
 import socket
@@ -43,7 +43,7 @@ _WORDS: Final = {
     "DuplicatePreparedStatementError": _POOLER,
     "InvalidSQLStatementNameError": _POOLER,
 }
-# PgBouncer has one code for all that it refuses; its sentences are its own, and none of them is shown.
+# PgBouncer has one code for all refusals; its texts are its own, and none of them is shown.
 _OF_POOLERS: Final = {
     "unsupported startup parameter": _POOLER,
     "no such database": "there is no such database",
@@ -55,10 +55,10 @@ _OF_POOLERS: Final = {
 
 
 class Connector:
-    """Makes connections to the server that `url` names at the time.
+    """Connects to the server that `url` names at the time.
 
-    Each is made within `turn` seconds, None for `timeout`, which is what the server is told as the longest that a
-    transaction may take.
+    Each connection must be made within `turn` seconds, None for `timeout`, which is also the server's limit for a
+    transaction.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Connector:
         self._made: WeakSet[asyncpg.Connection] = WeakSet()
 
     def drop(self) -> None:
-        """Drops at once what is left of all connections that were made, without a word to the server."""
+        """Drops all remaining connections at once, without a goodbye to the server."""
         for connection in list(self._made):
             if not connection.is_closed():
                 connection.terminate()
 
     async def connect(self) -> asyncpg.Connection:
-        """A new connection.
+        """Returns a new connection.
 
         Raises:
             LedgerUnavailable, OSError, TimeoutError, asyncpg's errors: see `in_words`.
@@ -97,7 +97,7 @@ class Connector:
             else:
                 self._answered = host
                 return connection
-        # A server's own word tells more than that another one does not answer.
+        # A server's own error says more than another host's silence.
         raise next((found for found in failures if not isinstance(found, OSError | TimeoutError)), failures[-1])
 
     async def _connect(self, url: str, within: float, host: Host | None = None) -> asyncpg.Connection:
@@ -112,19 +112,19 @@ class Connector:
 
     @property
     def keeps_statements(self) -> bool:
-        """Whether a connection is the same one from statement to statement, and knows those that it has prepared."""
+        """Whether a connection stays the same between statements, so that prepared statements can be kept."""
         return not self._behind_pooler
 
     @property
     def statements(self) -> dict[str, Any]:
-        """How SQLAlchemy prepares statements: by name and kept, or without a name each time."""
+        """How SQLAlchemy prepares statements: by name and cached, or without a name each time."""
         if not self._behind_pooler:
             return {}
         return {"prepared_statement_cache_size": 0, "prepared_statement_name_func": _unnamed}
 
     @property
     def begin(self) -> str:
-        """What each transaction is begun with; empty where the connection was told for good."""
+        """The statement that begins each transaction; empty where the startup message has set the timeouts."""
         if not self._behind_pooler:
             return ""
         milliseconds = _in_milliseconds(self._timeout)
@@ -150,7 +150,7 @@ def _require_files(url: str) -> None:
 
 
 def in_words(error: BaseException | None) -> str:
-    """Why there is no answer, for log and operator; nothing of the URL, and nothing that the server said."""
+    """Words for an error, for log and operator; quotes neither the URL nor the server's text."""
     while error is not None and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, LedgerUnavailable):

@@ -1,13 +1,13 @@
-"""Webhooks that go out, one for each job at most; each function is one transaction, or a part of one.
+"""Outgoing webhooks, at most one per job; each function is one transaction, or a part of one.
 
     plan ──> job_ended ──> claim_due ──> done
-                 ▲              │ └────> dead ──> retry (listings.py), and on as after job_ended
+                 ▲              │ └────> dead ──> retry (operators), then as after job_ended
                  └─── failed <──┘
 
-A claim is a lease: `leased_by` says whose, and `next_at` when it ends, or else when it is to be sent. Whoever dies
-with one leaves it to the next who claims, so that what is sent is sent at least once. Each claim counts an attempt,
-and with `leased_by` the number of it guards the end of the lease: a claim that was lost changes nothing any more.
-`ended_at` is when the job ended, or an operator began anew; in the end, when it was delivered or given up.
+A claim is a lease: `leased_by` is its holder, and `next_at` its end; without a lease, `next_at` is when to send. A
+lease of a dead process falls to the next claim, so each webhook is sent at least once. Each claim counts an attempt;
+`leased_by` and this number guard the end of the lease: a claim that lost its lease changes nothing any more.
+`ended_at` is when the job ended, or an operator retried; finally, when it was delivered or given up.
 """
 
 from collections import Counter
@@ -20,17 +20,17 @@ from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text,
 from gateway.ledger.audit import record
 from gateway.ledger.schema import DeliveryState, deliveries
 
-_LOCK: Final = 0x686F_6F6B  # of PostgreSQL's advisory locks, for claims alone: "hook"
+_LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
 Line = tuple[str, str]
-"""A destination and an owner: what an owner has of failures there is nobody else's."""
+"""A destination and an owner: one owner's failures there don't affect other owners."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A webhook as it is planned. `destination` is host and port, `check_url` what the client was told."""
+    """A new webhook. `destination` is host and port; `check_url` is what the client received."""
 
     id: str
     upstream: str
@@ -42,7 +42,7 @@ class Planned:
 
 
 class DeliveryLease(NamedTuple):
-    """The right to send one delivery: which, whose, and the number of the attempt."""
+    """The right to send one delivery: its id, the holder, and the number of the attempt."""
 
     id: str
     by: str
@@ -50,7 +50,7 @@ class DeliveryLease(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A delivery that was claimed. `since` is when it became due, in seconds since the epoch; `status` the job's."""
+    """A claimed delivery. `since` is when it became due, in seconds since the epoch; `status` is the job's."""
 
     lease: DeliveryLease
     request_id: str
@@ -63,14 +63,14 @@ class Due(NamedTuple):
 
 
 class DeliveryOutcome(NamedTuple):
-    """What came of an attempt: the status of the answer, if there was one, and a word for what went wrong."""
+    """The result of an attempt: the answer's status, if there was one, and a word for what went wrong."""
 
     status: int | None
     error: str | None
 
 
 def plan(connection: Connection, planned: Planned, now: float) -> None:
-    """Notes where to tell of a job's end. A job that has one already keeps it: safe to repeat."""
+    """Plans a job's webhook. If the job has one already, changes nothing: safe to repeat."""
     if _of_job(connection, planned.upstream, planned.request_id) is not None:
         return
     row = {
@@ -82,7 +82,7 @@ def plan(connection: Connection, planned: Planned, now: float) -> None:
 
 
 def job_ended(connection: Connection, upstream: str, request_id: str, status: str, now: float) -> bool:
-    """Makes a job's webhook due, with the status that it tells; false when there is none that waits."""
+    """Makes a job's webhook due, with the status that it will report; returns False if none is waiting."""
     of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
     values = {"state": DeliveryState.DUE, "status": status, "next_at": int(now), "ended_at": int(now)}
     waits = deliveries.c.state == DeliveryState.WAITING
@@ -90,19 +90,19 @@ def job_ended(connection: Connection, upstream: str, request_id: str, status: st
 
 
 def drop(connection: Connection, upstream: str, request_id: str) -> None:
-    """Forgets the webhook of a job that was deleted before its end; one that is due is sent all the same."""
+    """Deletes the webhook of a job that was deleted before its end; a due one is still sent."""
     of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
     connection.execute(delete(deliveries).where(*of_job, deliveries.c.state == DeliveryState.WAITING))
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:
-    """Deletes the old delivery of a request id that is used again: each id has one at most."""
+    """Deletes the old delivery of a reused request id (at most one delivery per id)."""
     of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
     connection.execute(delete(deliveries).where(*of_job))
 
 
 def is_any_due(connection: Connection, now: float) -> bool:
-    """Whether there is something to claim. It only reads."""
+    """Whether there is something to claim. Only reads."""
     query = select(deliveries.c.id).where(deliveries.c.next_at <= int(now)).limit(1)
     return connection.execute(query).first() is not None
 
@@ -117,19 +117,19 @@ def claim_due(
     rooms: Mapping[Line, int] | None = None,
     per_owner: int | None = None,
 ) -> list[Due]:
-    """Claims deliveries that are due, the longest due first; nobody else gets them before `until`.
+    """Claims due deliveries, the longest due first; no other process gets them before `until`.
 
-    Claims come one after the other, on PostgreSQL by a lock: so the bound per destination holds for all replicas.
+    Claims run one after the other (on PostgreSQL by a lock), so the bound per destination holds across replicas.
 
     Args:
         connection: of a transaction that writes.
-        me: who claims, 32 characters at most.
+        me: name of the claiming process, 32 characters at most.
         now: seconds since the epoch.
         until: when the leases end, likewise.
-        most: how many at most.
-        per_destination: how many may be claimed at once of one destination, by all replicas.
-        rooms: destinations that take fewer just now of an owner.
-        per_owner: how many `me` may have claimed at once of one owner; None for as many as there are.
+        most: how many to claim at most.
+        per_destination: how many of one destination may be claimed at once, over all replicas.
+        rooms: smaller limits now in force (circuit breaker), by destination and owner.
+        per_owner: how many of one owner `me` may hold at once; None for no bound.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
@@ -148,31 +148,31 @@ def claim_due(
 
 
 def done(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
-    """Notes that it was delivered; false when the lease was lost."""
+    """Records that it was delivered; returns False if the lease was lost."""
     return _end(connection, lease, outcome, {"state": DeliveryState.DELIVERED, "ended_at": int(now), **_FREE})
 
 
 def failed(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, next_at: float) -> bool:
-    """Puts off the next attempt; false when the lease was lost."""
+    """Schedules the next attempt; returns False if the lease was lost."""
     return _end(connection, lease, outcome, {"leased_by": None, "next_at": int(next_at)})
 
 
 def dead(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
-    """Gives it up; false when the lease was lost."""
+    """Gives it up; returns False if the lease was lost."""
     return _end(connection, lease, outcome, {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE})
 
 
 def release(connection: Connection, leases: Sequence[DeliveryLease], now: float) -> None:
-    """Gives leases back whose attempts were broken off: they are due at once, and the attempts don't count."""
+    """Returns the leases of interrupted attempts: they are due at once, and the attempts don't count."""
     for lease in sorted(leases):
         values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
         connection.execute(update(deliveries).where(*_held(lease)).values(values))
 
 
 def give_up(connection: Connection, line: Line, before: float, now: float) -> list[str]:
-    """Gives up what was due before a moment at a destination that takes nothing of an owner, some at once; their ids.
+    """Gives up a batch of what was due before a moment at a destination that fails for an owner; returns the ids.
 
-    What was never attempted is not given up: it is attempted once, and then it is known whether it is taken.
+    A delivery without any attempt is kept: one attempt will show whether the destination takes it.
     """
     late = (
         deliveries.c.destination == line[0],
@@ -196,7 +196,7 @@ def _of_job(connection: Connection, upstream: str, request_id: str) -> Row[Any] 
 
 
 class _Places:
-    """Who has how many of the places that there are, and where there are none left."""
+    """How many slots each destination and owner has taken, and which of them are full."""
 
     def __init__(self, me: str, per_destination: int, per_owner: int | None, rooms: Mapping[Line, int]) -> None:
         self._me = me
@@ -232,7 +232,7 @@ class _Places:
 
 
 def _count_running(connection: Connection, now: float, places: _Places) -> None:
-    """Takes the places of what is being sent."""
+    """Takes the slots of running deliveries."""
     leased = deliveries.c.next_at > int(now), deliveries.c.leased_by.is_not(None)
     of = deliveries.c.destination, deliveries.c.owner, deliveries.c.leased_by
     for row in connection.execute(select(*of, func.count()).where(*leased).group_by(*of)):
@@ -240,7 +240,7 @@ def _count_running(connection: Connection, now: float, places: _Places) -> None:
 
 
 def _due(connection: Connection, now: float, chosen: list[str], places: _Places) -> Sequence[Row[Any]]:
-    """Some that are due, the longest first, but for those that were chosen and those for which there is no room."""
+    """A batch of due deliveries, the longest due first, without those already chosen or without a free slot."""
     query = (
         select(deliveries)
         .where(
@@ -286,9 +286,9 @@ _ENDED: Final = (DeliveryState.DELIVERED, DeliveryState.DEAD)
 
 
 def retry(connection: Connection, delivery: str, actor: str, now: float) -> DeliveryState | None:
-    """Makes one due at once that is a dead letter, or waits for its next attempt; the attempts are counted anew.
+    """Makes a dead letter, or a delivery that waits for its next attempt, due at once; counts attempts from zero.
 
-    Tells the state it was in: WAITING and DELIVERED are left as they are. None when there is none such.
+    Returns the state it was in; WAITING and DELIVERED ones are left as they are. None if it does not exist.
     """
     row = connection.execute(select(deliveries).where(deliveries.c.id == delivery).with_for_update()).first()
     if row is None:
@@ -305,7 +305,7 @@ def retry(connection: Connection, delivery: str, actor: str, now: float) -> Deli
 
 
 def forget(connection: Connection, before: float) -> int:
-    """Deletes what was planned before a moment and has ended, some at once; how many."""
+    """Deletes ended deliveries planned before a moment, a batch at a time; returns how many."""
     old = (
         select(deliveries.c.id)
         .where(deliveries.c.created_at < int(before), deliveries.c.state.in_(_ENDED))

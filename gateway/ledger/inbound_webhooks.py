@@ -1,7 +1,7 @@
-"""Webhooks that came in: each request_id of a name is handed on once. Each function is one transaction.
+"""Inbound webhooks: each request_id of a receiver's name is forwarded once. Each function is one transaction.
 
-Whoever is first inserts a row with a lease and hands on; who comes meanwhile sees the lease and waits for what comes
-of it. A lease that has ended was left by someone who died, and the next one takes it over.
+The first process inserts a row with a lease and forwards; others that come meanwhile see the lease and wait for the
+result. An expired lease was left by a dead process, and the next one takes it over.
 """
 
 from enum import Enum, auto
@@ -20,18 +20,18 @@ _INSERT: Final = {
 
 
 class Taken(Enum):
-    """What is known of a request_id that came."""
+    """The state of a request_id that arrived."""
 
     FIRST = auto()
-    """Nobody has handed it on: whoever is told this does."""
+    """Not forwarded yet: the caller forwards it."""
     BUSY = auto()
-    """Somebody is handing it on now."""
+    """Another process is forwarding it now."""
     HANDLED = auto()
-    """It was handed on."""
+    """It was forwarded."""
 
 
 def take(connection: Connection, name: str, request_id: str, now: float, until: int) -> Taken:
-    """Takes a request_id, if nobody has; the lease ends at `until`. Times are seconds since the epoch."""
+    """Leases a request_id if it is free; the lease ends at `until`. Times are seconds since the epoch."""
     row = connection.execute(select(received).where(*_of(name, request_id)).with_for_update()).first()
     if row is None:
         return _insert(connection, name, request_id, until)
@@ -43,18 +43,18 @@ def take(connection: Connection, name: str, request_id: str, now: float, until: 
 
 
 def handled(connection: Connection, name: str, request_id: str, lease: int, until: float) -> None:
-    """Notes that it was handed on, by who has the lease that ends at `lease`; it is known until `until`."""
+    """Records that the holder of the lease that ends at `lease` has forwarded it; the row is kept until `until`."""
     values = {"handled": 1, "until": int(until)}
     connection.execute(update(received).where(*_leased(name, request_id, lease)).values(values))
 
 
 def give_back(connection: Connection, name: str, request_id: str, lease: int) -> None:
-    """Forgets it, for it could not be handed on: the sender's next try is a first one."""
+    """Deletes it, because it could not be forwarded: the sender's next attempt counts as the first."""
     connection.execute(delete(received).where(*_leased(name, request_id, lease)))
 
 
 def forget(connection: Connection, now: float) -> int:
-    """Deletes what need not be known any more, some at once; how many."""
+    """Deletes expired rows, a batch at a time; returns how many."""
     over = select(received.c.name, received.c.request_id).where(received.c.until <= int(now)).limit(_AT_ONCE)
     rows = sorted((row.name, row.request_id) for row in connection.execute(over))
     still = received.c.until <= int(now)
@@ -66,7 +66,7 @@ def forget(connection: Connection, now: float) -> int:
 def _insert(connection: Connection, name: str, request_id: str, until: int) -> Taken:
     row = {"name": name, "request_id": request_id, "handled": 0, "until": until}
     is_first = connection.execute(_INSERT[connection.dialect.name], row).rowcount
-    return Taken.FIRST if is_first else Taken.BUSY  # on PostgreSQL somebody may have been first, a moment ago
+    return Taken.FIRST if is_first else Taken.BUSY  # on PostgreSQL another may have been first, just now
 
 
 def _of(name: str, request_id: str) -> tuple[ColumnElement[bool], ...]:

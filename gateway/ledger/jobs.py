@@ -1,10 +1,10 @@
-"""The jobs of the ledger: whose they are, who follows them, what became of them; each function is one transaction.
+"""The jobs of the ledger: owner, watcher and end of each; each function is one transaction.
 
-    begin ──> learn ──> forget ──> deleted       an id is its owner's from before its client sees it until it is
-      └───────────────────┘                      forgotten; from then on it is nobody's
+    begin ──> learn ──> forget ──> deleted       an id belongs to its owner from before the client sees it until
+      └───────────────────┘                      `forget`; from then on it has no owner
 
-A job has one watcher: the replica that took its submit, or one that took it over because the watcher was silent, or
-because a client of its own waits for the job. Replicas hear of each other's changes by `changed_at`.
+A job has one watcher: the replica that took its submit, or one that took it over, because the watcher was silent or
+because one of its own clients has a long poll on the job. Replicas find each other's changes by `changed_at`.
 """
 
 from typing import Any, Final, NamedTuple
@@ -33,25 +33,25 @@ _MAX_TAKEN: Final = 500
 MAX_HEARD: Final = 5000
 _HEARD: Final = 3000
 _APART: Final = 2.0
-"""Seconds; an id is given to another job three seconds after it was forgotten at the earliest (_HEARD)."""
+"""Seconds. An id can go to another job at the earliest three seconds after it was forgotten (_HEARD)."""
 
 _MILLISECOND: Final = 0.001
 
 _KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
 _FIND: Final = select(jobs).where(_KEY)
-# Word for word the condition of ix_jobs_living: neither engine takes a partial index for one with a parameter in it.
+# Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
 _LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
 _RUNS: Final = _LIVES & (jobs.c.state == int(JobState.RUNNING))
 _INSERT: Final = insert(jobs)
 _END: Final = (
     update(jobs)
-    .where(_KEY, jobs.c.reservation == bindparam("of"))  # the id of one that is gone may be another's by now
+    .where(_KEY, jobs.c.reservation == bindparam("of"))  # a GONE job's id may belong to another by now
     .values({name: bindparam(f"new_{name}") for name in ("state", "known", "ended_at", "expires_at", "changed_at")})
 )
 
 
 class NewJob(NamedTuple):
-    """A job that the upstream has just taken. `path` is its submit's, `check_url` what its client is told."""
+    """A job that the upstream has just taken. `path` is its submit's, `check_url` the one its client received."""
 
     request_id: str
     shape: str
@@ -60,7 +60,7 @@ class NewJob(NamedTuple):
 
 
 class JobKey(NamedTuple):
-    """A job as a process knows it: upstream and id, and when it began; an id may be given to another one later."""
+    """A job as a process knows it: upstream, id, and when it began, since an id may later go to another job."""
 
     upstream: str
     request_id: str
@@ -78,7 +78,7 @@ def named(row: Row[Any]) -> JobKey:
 
 
 class Learnt(NamedTuple):
-    """How a job stands now; `settled` is None when its cost is as before, `is_end` says that it has ended by this."""
+    """A job's state after `learn`. `settled` is None if its cost did not change; `is_end`: this call ended it."""
 
     state: JobState
     expires_at: int | None
@@ -88,7 +88,7 @@ class Learnt(NamedTuple):
 
 
 class Stands(NamedTuple):
-    """How a job stands: its columns."""
+    """A job's state: its columns."""
 
     state: JobState
     known: Known
@@ -97,11 +97,11 @@ class Stands(NamedTuple):
 
 
 def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, now: float) -> None:
-    """Notes whose a job is, as its reservation says. Once more for the same reservation, it changes nothing.
+    """Records a job with the owner of its reservation. Repeating it for the same reservation changes nothing.
 
     Raises:
-        RequestIdTaken: the id is another job's, of whose result somebody may still have the use.
-        ReservationLost: there is no such reservation any more.
+        RequestIdTaken: the id belongs to another job whose owner may still read it.
+        ReservationLost: the reservation does not exist any more.
     """
     claim = connection.execute(select(reservations).where(reservations.c.id == reservation)).first()
     if claim is None:
@@ -110,9 +110,9 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
     if old is not None and old.reservation == reservation:
         return
     if old is not None and (old.state != JobState.GONE or _milliseconds(now) - (old.changed_at or 0) < _HEARD):
-        raise RequestIdTaken  # other replicas may still take it for the old owner's
+        raise RequestIdTaken  # other replicas may still think it the old owner's
     changed_at = None
-    if old is not None:  # replicas that remember the old one hear that its id is another's
+    if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
         connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
         make_way(connection, claim.upstream, job.request_id)
         changed_at = _milliseconds(now)
@@ -127,18 +127,18 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
 
 
 def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:
-    """One job, whatever became of it."""
+    """Returns one job in any state."""
     return connection.execute(_FIND, {"at": upstream, "named": request_id}).first()
 
 
 def learn(
     connection: Connection, job: JobKey, facts: Facts, failed_costs: FailedCosts, now: float, ttl: float
 ) -> Learnt | None:
-    """Adds what somebody learnt of a job's end, and lets the job cost what follows from all that is known.
+    """Adds facts about a job's end and charges what follows from all known facts.
 
-    The first fact that ends it starts its result's time, `ttl` seconds. Twice is once, and the order is of no
-    consequence; the webhook that has gone out is not taken back. One that is forgotten may still be charged another
-    sum. None when there is no such job any more.
+    The first fact that ends the job starts the lifetime of its result, `ttl` seconds. The call is idempotent, and the
+    order of facts does not matter; a webhook that was sent is not taken back. The cost of a forgotten job may still
+    change. Returns None if the job does not exist any more.
     """
     found = _locked(connection, job)
     if found is None:
@@ -162,23 +162,23 @@ def learn(
 
 
 def known_of(row: Row[Any]) -> Known:
-    """All that is known of a job; where a version that writes no facts has ended it, its state tells of that."""
+    """All known facts of a job; if an older version that writes no facts ended it, its state supplies them."""
     told = {JobState.COMPLETE: Known.COMPLETE, JobState.FAILED: Known.LOST}
     known = Known(row.known)
     return known if known & ENDS else known | told.get(row.state, Known.NOTHING)
 
 
 def forget(connection: Connection, job: JobKey, now: float) -> bool:
-    """Lets nobody read a job from now on; whether anybody could. The upstream is still to be told.
+    """Makes a job unreadable from now on; returns whether it was readable. Its deletion upstream is still due.
 
-    A job that runs on is given up: the upstream works at it, whoever has deleted it, so it is charged as reserved,
-    until somebody learns how it ended.
+    A job that still runs is given up, and so charged as reserved: the upstream works on it, no matter who deleted it.
+    If a replica learns later how it ended, the charge is corrected.
     """
     return _forget(connection, job, now)[0]
 
 
 def give_up(connection: Connection, job: JobKey, now: float) -> Settled | None:
-    """The same, for the owner who deletes it; what was charged, if it was not settled before."""
+    """Does the same when the owner deletes it; returns what was charged, if it was not settled before."""
     return _forget(connection, job, now)[1]
 
 
@@ -193,77 +193,77 @@ def _forget(connection: Connection, job: JobKey, now: float) -> tuple[bool, Sett
     connection.execute(
         update(reservations).where(reservations.c.id == found.reservation).values(request_id=None)
     )  # the upstream may give the id to another job
-    ended_at = int(now) if found.ended_at is None else found.ended_at  # what had ended keeps its end
+    ended_at = int(now) if found.ended_at is None else found.ended_at  # an earlier end stays
     _set_end(connection, found, Stands(JobState.GONE, known, ended_at, int(now)), now)
     drop(connection, *job.key)
     return True, settled
 
 
 def expired(connection: Connection, now: float) -> list[Row[Any]]:
-    """Jobs whose time is over: those to be forgotten, and those forgotten that the upstream is to be told of."""
+    """Jobs whose `expires_at` has passed: readable ones to forget, and forgotten ones to delete upstream."""
     query = select(jobs).where(jobs.c.expires_at <= int(now)).order_by(jobs.c.expires_at).limit(AT_ONCE)
     return list(connection.execute(query))
 
 
 def told(connection: Connection, job: tuple[str, str], again_at: int | None) -> None:
-    """Notes that the upstream was told to delete a job, or, with a time, that it is to be told again then."""
+    """Records that the upstream has deleted a job, or, with a time, when to ask it again."""
     gone = update(jobs).where(_KEY, jobs.c.state == int(JobState.GONE)).values(expires_at=again_at)
     connection.execute(gone, {"at": job[0], "named": job[1]})
 
 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
-    """Jobs that something happened to, the longest ago first, some at once."""
+    """Returns changed jobs, the earliest change first, MAX_HEARD at most."""
     query = select(jobs).where(jobs.c.changed_at > milliseconds).order_by(jobs.c.changed_at, jobs.c.request_id)
     return list(connection.execute(query.limit(MAX_HEARD)))
 
 
 def beat(connection: Connection, me: str, now: float, until: float) -> None:
-    """Says that a replica lives, and forgets those that have not said so for long."""
+    """Writes a replica's heartbeat, and deletes replicas that have been silent for an hour."""
     if not connection.execute(update(replicas).where(replicas.c.name == me).values(alive_until=int(until))).rowcount:
         connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
     connection.execute(delete(replicas).where(replicas.c.alive_until < int(now) - 3600))
 
 
 def leave(connection: Connection, me: str) -> None:
-    """Says that a replica ends: others may take its jobs over at once."""
+    """Removes a replica that ends: others may take over its jobs at once."""
     connection.execute(delete(replicas).where(replicas.c.name == me))
 
 
 def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
-    """Takes jobs that nobody follows, some at once; those that are taken.
+    """Takes over jobs without a living watcher, a batch at a time; returns them.
 
-    Whoever followed them hears of it: it may live, and have been away from the ledger alone.
+    The former watcher sees the change: it may be alive and only have lost the ledger.
     """
     alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
     left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MAX_TAKEN)
     found = connection.execute(left.with_for_update(skip_locked=True)).all()
-    # PostgreSQL does not ask again who is alive when another took the row between the look and the lock. The update
-    # looks afresh, at a row that is locked.
+    # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas
+    # live. The update checks again, on a locked row.
     take = update(jobs).where(_KEY, ~alive).values(watcher=me, changed_at=_milliseconds(now))
     return [row for row in found if connection.execute(take, {"at": row.upstream, "named": row.request_id}).rowcount]
 
 
 def adopt(connection: Connection, job: tuple[str, str], me: str, now: float) -> None:
-    """Takes one job from whoever follows it, who hears of that."""
+    """Takes over one job from its watcher, which sees the change."""
     mine = update(jobs).where(_KEY, _RUNS).values(watcher=me, changed_at=_milliseconds(now))
     connection.execute(mine, {"at": job[0], "named": job[1]})
 
 
 def followed_by(connection: Connection, me: str) -> list[tuple[str, str]]:
-    """Upstreams and ids of the jobs that a replica follows, or should."""
+    """Upstreams and ids of the running jobs whose watcher is this replica."""
     query = select(jobs.c.upstream, jobs.c.request_id).where(_RUNS, jobs.c.watcher == me)
     return [(row.upstream, row.request_id) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> dict[str, int]:
-    """How many jobs there are, by state; those that are gone are not counted."""
+    """Number of jobs by state, without GONE ones."""
     rows = connection.execute(select(jobs.c.state, func.count()).where(_LIVES).group_by(jobs.c.state))
     found = {JobState(state).name.lower(): number for state, number in rows}
     return {state.name.lower(): found.get(state.name.lower(), 0) for state in JobState if state != JobState.GONE}
 
 
 def purge(connection: Connection, before: float) -> int:
-    """Removes the records of jobs that are gone for long, and of their reservations; how many, some at once."""
+    """Deletes old records of GONE jobs and of their reservations, a batch at a time; returns how many jobs."""
     old = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(
         jobs.c.state == int(JobState.GONE), jobs.c.expires_at.is_(None), jobs.c.created_at < int(before)
     )
@@ -275,7 +275,7 @@ def purge(connection: Connection, before: float) -> int:
 
 
 def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
-    """A job, its account locked; None when there is none, or its id is, or became meanwhile, another's."""
+    """Returns a job, its account locked; None if it does not exist, or its id belongs to another job by now."""
     found = find(connection, *job.key)
     if found is None or found.created_at > job.created_at + _APART:
         return None

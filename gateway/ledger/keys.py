@@ -1,7 +1,7 @@
-"""The keys of the ledger: made, rotated, revoked and read; each function is one transaction of a Connection.
+"""The keys of the ledger: created, rotated, revoked and read; each function is one transaction of a Connection.
 
-Every change takes the next revision, under a lock on the counter, so that revisions are committed in their order and
-a reader that asks for what came after the last one it saw misses none.
+Every change takes the next revision, under a lock on the counter. So revisions commit in their order, and a reader
+that asks for the changes after the last one it saw misses none.
 """
 
 import json
@@ -22,9 +22,9 @@ _FIRST: Final = 1
 
 
 class KeyProblem(Exception):
-    """Why a change of keys is refused: one sentence for whoever asked for it.
+    """Why a change of keys is refused: one sentence for the caller.
 
-    `kind` is not_found, conflict (with what is there) or invalid.
+    `kind` is not_found, conflict (with existing data) or invalid.
     """
 
     def __init__(self, message: str, kind: str = "conflict") -> None:
@@ -34,7 +34,7 @@ class KeyProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewKeyRow:
-    """What a key is made of, but for its secret. Times are seconds since the epoch."""
+    """A new key, without its secret. Times are seconds since the epoch."""
 
     id: str
     profile: str
@@ -46,9 +46,9 @@ class NewKeyRow:
 
 
 class Rotation(NamedTuple):
-    """What a rotation came to. `was_done` says that the operation had been done before: the secret is not known.
+    """The result of a rotation. `was_done`: the operation was done before, so its secret is unknown.
 
-    `previous_ends_at` is 0 when no secret lived any more.
+    `previous_ends_at` is 0 if no secret was live any more.
     """
 
     generation: int
@@ -62,7 +62,7 @@ def revision_of(connection: Connection) -> int:
 
 
 def number_of(connection: Connection) -> int:
-    """The number that tells this ledger from any other."""
+    """The random number that identifies this ledger."""
     return int(connection.execute(_NUMBER).scalar_one())
 
 
@@ -78,10 +78,10 @@ def all_keys(connection: Connection) -> list[KeyRecord]:
 
 
 def one_key(connection: Connection, key_id: str) -> KeyRecord:
-    """One key.
+    """Returns one key.
 
     Raises:
-        KeyProblem: there is none with this id.
+        KeyProblem: no key has this id.
     """
     found = _records(connection, keys.c.id == key_id)
     if not found:
@@ -90,7 +90,7 @@ def one_key(connection: Connection, key_id: str) -> KeyRecord:
 
 
 def create(connection: Connection, new: NewKeyRow, digest: bytes, now: float) -> KeyRecord:
-    """Makes a key with its first secret.
+    """Creates a key with its first secret.
 
     Raises:
         KeyProblem: the id is taken.
@@ -111,13 +111,13 @@ def create(connection: Connection, new: NewKeyRow, digest: bytes, now: float) ->
 def rotate(
     connection: Connection, key_id: str, digest: bytes, overlap: float, now: float, operation: str | None
 ) -> Rotation:
-    """Adds a secret; the one that is in use ends after `overlap` seconds, any other at once.
+    """Adds a secret; the one in use ends after `overlap` seconds, all others at once.
 
-    In use is the live one that was used last, the newest when none was: a rotation whose secret got lost is made good
-    by another one, and nobody who still uses the secret of before is cut off.
+    In use is the live secret that was used last, or the newest if none was used. So if a rotation's secret is lost,
+    another rotation repairs that, and no client that still uses the former secret is cut off.
 
     Raises:
-        KeyProblem: there is no such key.
+        KeyProblem: the key does not exist.
     """
     revision = _next_revision(connection)
     record = one_key(connection, key_id)
@@ -135,10 +135,10 @@ def rotate(
 
 
 def revoke(connection: Connection, key_id: str, generation: int | None, now: float, *, force: bool) -> list[int]:
-    """Ends one secret, or all of a key; which ones.
+    """Ends one secret, or all of a key; returns which ones.
 
     Raises:
-        KeyProblem: there is no such key or generation, or nothing would be left alive and `force` is not given.
+        KeyProblem: key or generation does not exist, or no secret would stay live and `force` is not given.
     """
     revision = _next_revision(connection)
     record = one_key(connection, key_id)
@@ -157,10 +157,10 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
 
 
 def change_key(connection: Connection, key_id: str, **values: Any) -> KeyRecord:
-    """Changes what a key is: profile, owner, scopes, networks, limits, expires_at, disabled_at.
+    """Changes attributes of a key: profile, owner, scopes, networks, limits, expires_at, disabled_at.
 
     Raises:
-        KeyProblem: there is no such key.
+        KeyProblem: the key does not exist.
     """
     revision = _next_revision(connection)
     one_key(connection, key_id)
@@ -172,7 +172,7 @@ def change_key(connection: Connection, key_id: str, **values: Any) -> KeyRecord:
 
 
 def note_used(connection: Connection, used: Mapping[tuple[str, int], float]) -> None:
-    """Notes when secrets were last used, by key and generation; an earlier note never replaces a later one."""
+    """Records when secrets were last used, by key and generation; an earlier time never replaces a later one."""
     statement = (
         update(secrets)
         .where(
@@ -218,7 +218,7 @@ def _end_before(record: KeyRecord, generation: int) -> int:
 
 
 def _records(connection: Connection, condition: Any) -> list[KeyRecord]:
-    # Ordered here: asked for an order, SQLite goes through all keys in it and not to the few that have changed.
+    # Sorted here: with ORDER BY, SQLite would scan all keys in that order, not just the few that have changed.
     found = sorted(connection.execute(select(keys).where(condition)), key=attrgetter("id"))
     of = secrets.c.key_id.in_(select(keys.c.id).where(condition))
     generations: dict[str, list[Generation]] = {}

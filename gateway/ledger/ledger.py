@@ -21,8 +21,8 @@ log = structlog.get_logger()
 class Ledger:
     """Runs transactions and remembers what went wrong. `problem` is None while all is well.
 
-    A disk that is full lets small writes through, and none that need another page. So one that goes through ends a
-    problem only when none has failed for `calm` seconds by `clock`.
+    A full disk still takes small writes, but none that need another page. So a successful write ends a problem only
+    if no write has failed for `calm` seconds by `clock`.
     """
 
     def __init__(self, engine: Engine, calm: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class Ledger:
 
     @property
     def problem(self) -> str | None:
-        """Why submits are refused now; None when they are not."""
+        """Why submits are refused now; None if they are not."""
         return self._not_writing or self._not_reading
 
     async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
@@ -71,7 +71,7 @@ class Ledger:
         """Runs a transaction that only reads; see Engine.
 
         Raises:
-            LedgerUnavailable: there is no answer.
+            LedgerUnavailable: the ledger does not answer.
         """
         try:
             result = await self._engine.read(work, of=of)
@@ -84,15 +84,15 @@ class Ledger:
         return result
 
     async def report(self, work: Callable[[Connection], T]) -> T:
-        """Runs a long look at the ledger; that one was too long says nothing of the ledger. See Engine.
+        """Runs a slow query; its timeout says nothing about the ledger's health. See Engine.
 
         Raises:
-            LedgerUnavailable: there is no answer.
+            LedgerUnavailable: the ledger does not answer.
         """
         return await self._engine.report(work)
 
     async def close(self) -> None:
-        """Ends it."""
+        """Closes it."""
         await self._engine.close()
 
     def _note(self, not_writing: str | None, not_reading: str | None) -> None:
@@ -113,10 +113,10 @@ def open_ledger(
     behind_pooler: bool = False,
     upkeep: Upkeep = DEFAULT_UPKEEP,
 ) -> Ledger:
-    """Makes the ledger that a URL names; nothing is opened before the first transaction.
+    """Creates the ledger that a URL names; nothing is opened before the first transaction.
 
-    `timeout` bounds a transaction, `turn` the wait for one's turn (None: the same); both in seconds. `latest` gives
-    the same ledger's URL as it is now: whoever logs in there may get another password.
+    `timeout` bounds a transaction, `turn` the wait for its turn (None: the same); both in seconds. `latest` returns
+    the same ledger's URL as it is now, since its password may change.
     """
     if is_postgres(url):
         from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- one replica on SQLite never needs it

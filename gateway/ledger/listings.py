@@ -1,7 +1,7 @@
-"""Jobs and webhooks as operators see them: lists by pagination, newest first, and one job by its id. It only reads.
+"""Jobs and webhooks as operators see them: lists by pagination, newest first, and one job by its id. Only reads.
 
-Of a job there is what it is, whose, and what it cost; what it is about is not in the ledger. A page goes on behind a
-mark, which is the last row of the page before: what is new in the meantime shifts nothing.
+The ledger knows a job's kind, owner and cost, but not its contents. Each page starts after a mark (a cursor), the
+last row of the page before: so rows that are added in the meantime shift nothing.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, liter
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
 MAX_UPSTREAMS: Final = 1000
-# Word for word the condition of ix_jobs_living: neither engine takes a partial index for one with a parameter in it.
+# Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
 _LIVING: Final = [int(state) for state in JobState if state != JobState.GONE]
 _LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
 # The upstream may have given the id before, to a job whose webhook is still kept.
@@ -38,7 +38,7 @@ _JOBS: Final = (
 
 
 class JobMark(NamedTuple):
-    """Where a page of jobs ended; `created_at` is in seconds since the epoch."""
+    """Where a page of jobs ended (cursor); `created_at` is in seconds since the epoch."""
 
     created_at: int
     upstream: str
@@ -46,7 +46,7 @@ class JobMark(NamedTuple):
 
 
 class WebhookMark(NamedTuple):
-    """Where a page of webhooks ended."""
+    """Where a page of webhooks ended (cursor)."""
 
     created_at: int
     id: str
@@ -69,7 +69,7 @@ def list_jobs(
 
 
 def named(connection: Connection, request_id: str, upstream: str | None = None) -> list[Row[Any]]:
-    """The jobs that have an id, of one upstream or of all, by the upstream's name; GONE ones, too."""
+    """The jobs with an id, of one upstream or of all, sorted by the upstream's name; GONE ones, too."""
     if not _can_be_stored(request_id, upstream):
         return []
     where = _upstreams(connection) if upstream is None else [upstream]
@@ -92,16 +92,16 @@ def list_webhooks(
 
 
 def _in_state(state: JobState | None) -> list[ColumnElement[bool]]:
-    """Names the states even if it is any of them: so SQLite goes through those that live, and not through all."""
+    """Names the states even if all are wanted, so that SQLite scans only the living jobs."""
     if state == JobState.GONE:
         return [jobs.c.state == int(state)]
     return [_LIVES, jobs.c.state.in_(_LIVING if state is None else [int(state)])]
 
 
 def _upstreams(connection: Connection) -> list[str]:
-    """All upstreams that jobs are of, also those that no configuration has any more.
+    """All upstreams that have jobs, including those that are not configured any more.
 
-    One look into the primary key for each: there are few, and of jobs there may be many.
+    It takes one index lookup for each upstream: upstreams are few, while jobs may be many.
     """
     found: list[str] = []
     query = select(func.min(jobs.c.upstream))
@@ -115,7 +115,7 @@ def _upstreams(connection: Connection) -> list[str]:
 def _behind(
     query: Select[Any], created_at: ColumnElement[int], seconds: int, is_later: ColumnElement[bool]
 ) -> Select[Any]:
-    """Goes on behind a mark; the first condition is what an index can begin at."""
+    """Continues after a mark; an index can start at the first condition."""
     return query.where(created_at <= seconds, or_(created_at < seconds, is_later))
 
 
@@ -125,7 +125,7 @@ def _is_later(columns: Sequence[ColumnElement[str]], values: Sequence[str]) -> C
 
 
 def _can_be_stored(*values: str | int | None) -> bool:
-    """Whether the ledger could hold these: PostgreSQL takes no NUL, and neither engine half a character."""
+    """Whether the ledger can store these: PostgreSQL takes no NUL, and neither engine a lone surrogate."""
     texts = [value for value in values if isinstance(value, str)]
     return not any("\0" in text or any("\ud800" <= character <= "\udfff" for character in text) for text in texts)
 
@@ -142,13 +142,13 @@ def listed(connection: Connection, state: DeliveryState | None = None, most: int
 
 
 def shown(connection: Connection, delivery: str) -> dict[str, Any] | None:
-    """One delivery; None when there is none such."""
+    """Returns one delivery; None if it does not exist."""
     row = connection.execute(select(deliveries).where(deliveries.c.id == delivery)).mappings().first()
     return None if row is None else dict(row)
 
 
 def counts(connection: Connection) -> dict[DeliveryState, int]:
-    """How many there are in each state."""
+    """The number of deliveries in each state."""
     found = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
     numbers = {row[0]: int(row[1]) for row in found}
     return {state: numbers.get(state, 0) for state in DeliveryState}

@@ -1,7 +1,7 @@
-"""Brings a ledger to this version's schema, within the transaction of the connection that is given.
+"""Migrates a ledger to this version's schema, within the transaction of the given connection.
 
-A migration that only adds lets the replicas of the versions before go on: whoever changes the tables writes down the
-oldest version that may use them, and a replica that finds tables newer than its own looks for that.
+If a migration only adds, replicas of earlier versions can go on. So each change of the tables records the oldest
+version that may use them, and a replica that finds tables newer than its own checks that.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from sqlalchemy import Connection, inspect, text
 from gateway.errors import LedgerEmpty, LedgerUnavailable
 
 HEAD: Final = "0006"
-# The oldest version whose replicas may go on beside the tables of HEAD. Raise it with a migration that takes away or
-# renames what they use, or demands what they do not write.
+# The oldest version whose replicas can use the tables of HEAD. Raise it with a migration that removes or renames what
+# they use, or that requires what they do not write.
 LEAST: Final = "0003"
 LEAST_COUNTER: Final = "least"  # the row of `counters` that has it
-_LOCK: Final = 0x6761_7465  # of PostgreSQL's advisory locks, for this alone: "gate"
+_LOCK: Final = 0x6761_7465  # PostgreSQL's advisory lock for migrations: "gate"
 _NEWER: Final = "it was made by a newer version of the gateway"
 _OLDER: Final = "its tables are of an older version: `gateway serve`, or any command that changes it, brings them up"
 
 
 class Tables(Enum):
-    """What the tables of a ledger are to this version."""
+    """The tables of a ledger, as seen by this version."""
 
     NONE = auto()
     OLDER = auto()
@@ -35,25 +35,25 @@ class Tables(Enum):
 
 
 def _unheard(before: str) -> None:
-    """Nobody asked to be told."""
+    """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What is done to the tables when a ledger is opened.
+    """What to do with the tables when a ledger is opened.
 
-    `migrates`: whether they are made and changed; who only looks leaves them as they are. `changed` is told the
-    version that was there before, empty when they were made; on whatever thread did it.
+    `migrates`: whether to create and change them; read-only users leave them as they are. `changed` is called with
+    the former version, empty if the tables were created; on the thread that did it.
     """
 
     migrates: bool = True
     changed: Callable[[str], None] = _unheard
 
     def tend(self, connection: Connection, *, may_write: bool = True) -> str | None:
-        """Does it, within a transaction. The version before, when they were changed: tell `changed` once it is over.
+        """Does it within a transaction; returns the former version if the tables changed, to be passed to `changed`.
 
         Raises:
-            LedgerUnavailable: this version can't use them.
+            LedgerUnavailable: this version can't use the tables.
         """
         if self.migrates and may_write:
             return migrate(connection)
@@ -65,7 +65,7 @@ DEFAULT_UPKEEP: Final = Upkeep()
 
 
 def judge(version: str | None, least: int | None) -> Tables:
-    """Says what tables are by their version, and by the oldest that may use them."""
+    """Classifies tables by their version, and by the oldest version that may use them."""
     if version is None:
         return Tables.NONE
     if version == HEAD:
@@ -76,13 +76,13 @@ def judge(version: str | None, least: int | None) -> Tables:
 
 
 def migrate(connection: Connection) -> str | None:
-    """Makes or changes the tables; replicas that start together do it one after the other.
+    """Creates or changes the tables; replicas that start together do it one after the other.
 
-    SQLite's lock is the writing transaction itself. The version that was there before, when they were changed; empty
-    when they were made.
+    On SQLite the writing transaction itself is the lock. Returns the former version if the tables changed; empty if
+    they were created.
 
     Raises:
-        LedgerUnavailable: when a newer version has made the tables, and this one can't use them.
+        LedgerUnavailable: a newer version has made the tables, and this one can't use them.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
@@ -99,11 +99,11 @@ def migrate(connection: Connection) -> str | None:
 
 
 def require_version(connection: Connection) -> None:
-    """For those who only look, and so don't migrate.
+    """Checks the tables for callers that only read, and so don't migrate.
 
     Raises:
-        LedgerUnavailable: when the tables are not those of this version.
-        LedgerEmpty: when there are none.
+        LedgerUnavailable: the tables are not those of this version.
+        LedgerEmpty: the tables do not exist yet.
     """
     match tables_of(connection):
         case Tables.NONE:
@@ -115,7 +115,7 @@ def require_version(connection: Connection) -> None:
 
 
 def tables_of(connection: Connection) -> Tables:
-    """What the tables are to this version."""
+    """Classifies the tables by this version."""
     version = version_of(connection)
     tables = judge(version, None)
     if tables is not Tables.NEWER:
@@ -137,7 +137,7 @@ def _write_least(connection: Connection) -> None:
 
 
 def version_of(connection: Connection) -> str | None:
-    """The version of the tables; None when there are none."""
+    """The version of the tables; None if they do not exist."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -145,7 +145,7 @@ def version_of(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Alembic takes 0.1 s to import, and a start that finds everything in place needs none of it.
+    # Alembic takes 0.1 s to import, and a start that finds the tables up to date does not need it.
     from alembic import command  # noqa: PLC0415 -- see above
     from alembic.config import Config  # noqa: PLC0415 -- see above
 

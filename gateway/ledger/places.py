@@ -1,4 +1,4 @@
-"""Places to work at, for accounts in turn: so many at once, and none with more than half of them."""
+"""Slots of the connection pool, given to accounts in turn; none gets more than half of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from gateway.ledger.turns import AccountTurns
 
 
 class ConnectionPlaces:
-    """`count` places of one event loop."""
+    """`count` slots of one event loop."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -19,14 +19,14 @@ class ConnectionPlaces:
 
     @asynccontextmanager
     async def one(self, account: str) -> AsyncIterator[None]:
-        """Waits for a place and holds it."""
+        """Waits for a slot and holds it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns.put(account, turn)
         self._call()
         try:
             await turn
         except BaseException:
-            if turn.done() and not turn.cancelled():  # it was called and left in the same moment
+            if turn.done() and not turn.cancelled():  # it got its slot and left at the same moment
                 self._leave(account)
             turn.cancel()
             raise
@@ -43,7 +43,7 @@ class ConnectionPlaces:
     def _call(self) -> None:
         while self._free and (found := self._turns.take()) is not None:
             account, turn = found
-            if turn.done():  # whoever waited has left
+            if turn.done():  # the waiter has left
                 self._turns.done(account)
             else:
                 self._free -= 1

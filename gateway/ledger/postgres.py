@@ -1,11 +1,11 @@
-"""The engine where replicas meet: PostgreSQL, by asyncpg.
+"""The engine that replicas share: PostgreSQL, by asyncpg.
 
 Facts this file rests on:
-- A transaction is a synchronous function; SQLAlchemy runs it on a greenlet, which needs a task of its own.
-- Cancelling a query may itself wait for the server. So whoever waits does not wait for that: the task is left to end.
-  Where nobody answers that either, SQLAlchemy drops the connection 2 s later, and the pool is whole again.
-- Each statement is a round trip, and so are BEGIN, COMMIT, a ping, and the first use of a statement. So connections
-  are pinged only when they were idle for long, and what each submit runs is prepared before one is used.
+- A transaction is a synchronous function; SQLAlchemy runs it on a greenlet, which needs its own task.
+- Cancelling a query may itself wait for the server. So the caller does not wait for that: the task ends by itself. If
+  the server does not answer that either, SQLAlchemy drops the connection 2 s later, and the pool is whole again.
+- Each statement is a round trip, and so are BEGIN, COMMIT, a ping, and the first use of a statement. So a connection
+  is pinged only after a long idle time, and the statements of submits are prepared before a connection is used.
 - The server ends what we gave up: statement_timeout, lock_timeout and idle_in_transaction_session_timeout.
 """
 
@@ -37,7 +37,7 @@ _PREPARED: Final = "prepared"
 class PostgresEngine:
     """A ledger in a PostgreSQL database.
 
-    `timeout` is the deadline of a transaction in seconds, from when it has a connection; `turn` that of waiting for
+    `timeout` is a transaction's deadline in seconds, from when it has a connection; `turn` is that of the wait for
     one, None for the same.
     """
 
@@ -54,7 +54,7 @@ class PostgresEngine:
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=self._turn,
-            pool_use_lifo=True,  # few connections that are in use are known to work; idle ones may be lost
+            pool_use_lifo=True,  # the few connections in use are known to work; idle ones may be lost
         )
         self._at_once, self._prepared = self._engine, list[str]()
         if connector.keeps_statements:
@@ -67,7 +67,7 @@ class PostgresEngine:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
-        """See Engine; what is committed is durable here whatever is asked for."""
+        """See Engine; commits are always durable here."""
         del durable
         return await self._run(work, of, self._engine)
 
@@ -76,7 +76,7 @@ class PostgresEngine:
         return await self._run(work, of, self._at_once)
 
     async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
-        """See Engine. At READ COMMITTED a transaction would bind no two statements together."""
+        """See Engine. Needs no transaction: at READ COMMITTED it would not give two statements one snapshot."""
         return await self._run(work, of, self._at_once)
 
     async def report(self, work: Callable[[Connection], T]) -> T:
@@ -100,8 +100,8 @@ class PostgresEngine:
         disposing.add_done_callback(self._ended)
         await asyncio.wait([disposing], timeout=self._timeout)
         disposing.cancel()
-        self._connector.drop()  # a server that is lost takes no leave
-        await asyncio.sleep(0)  # in which the transports close: the loop may end behind this
+        self._connector.drop()  # a lost server does not answer the goodbye
+        await asyncio.sleep(0)  # lets the transports close: the loop may end next
 
     async def _run(
         self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, within: float | None = None
@@ -165,10 +165,10 @@ class PostgresEngine:
             return await connection.run_sync(work)
 
     def _look(self, raw: Any, record: Any, _: Any) -> None:
-        """Looks at a connection before it is used, in SQLAlchemy's greenlet: is it there, is it prepared?
+        """Checks and prepares a connection before use, in SQLAlchemy's greenlet.
 
         Raises:
-            InvalidatePoolError: it is gone, and so may be those that are as old; SQLAlchemy makes a new one.
+            InvalidatePoolError: it is dead, and so may be those of the same age; SQLAlchemy makes a new one.
         """
         used_at = record.info.get(_USED_AT)
         try:
@@ -180,14 +180,14 @@ class PostgresEngine:
             raise InvalidatePoolError from None
         if self._is_migrated and _PREPARED not in record.info:
             for statement in self._prepared:
-                # The cache that SQLAlchemy's own statements find theirs in; it has no public way to fill it.
+                # Fills the cache that SQLAlchemy's own statements use; it has no public way to fill it.
                 raw.run_async(lambda _, statement=statement: raw._prepare(statement, 0.0))  # noqa: SLF001
             record.info[_PREPARED] = True
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at here when nobody waits for it any more
+            task.exception()  # marks its error as seen when no caller waits any more
 
 
 def _note_use(_: Any, record: Any) -> None:

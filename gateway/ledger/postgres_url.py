@@ -1,8 +1,7 @@
-"""PostgreSQL's URLs, as libpq writes them and asyncpg reads them: pure.
+"""PostgreSQL URLs, as libpq writes them and asyncpg reads them: pure.
 
-An @ stands once, behind user and password. Whoever forgets to percent-encode a password moves parts of it to where
-hosts, database or parameters stand, and these are shown and looked up; so such a URL is refused, and no fault quotes
-any of it.
+The @ occurs once, after user and password. A password that is not percent-encoded spills into hosts, database or
+parameters, which are shown and looked up; so such a URL is refused, and no error quotes any of it.
 """
 
 import re
@@ -17,7 +16,7 @@ _PORT: Final = 5432
 _MAX_LABEL: Final = 63
 _MODES: Final = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 _SESSIONS: Final = frozenset({"any", "read-write", "read-only", "primary", "standby", "prefer-standby"})
-# Where to, and how: all but what the server is told of the session.
+# Where and how to connect: all except the session settings for the server.
 _HOW: Final = frozenset(
     {
         "host", "port", "dbname", "database", "user", "password", "passfile", "sslmode", "sslcert", "sslkey",
@@ -25,7 +24,7 @@ _HOW: Final = frozenset(
         "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib", "application_name",
     }
 )  # fmt: skip
-# libpq knows these, and what speaks to the server here does not: it would tell the server, which refuses them.
+# libpq knows these, asyncpg does not: it would send them to the server, which refuses them.
 _UNHEARD: Final = frozenset(
     {
         "channel_binding", "connect_timeout", "gssencmode", "hostaddr", "keepalives", "keepalives_count",
@@ -43,27 +42,27 @@ class Host(NamedTuple):
 
 
 class PostgresUrl(NamedTuple):
-    """What a URL says, but for the password itself."""
+    """The contents of a URL, except for the password itself."""
 
     hosts: tuple[Host, ...]
     database: str
     told: tuple[tuple[str, str], ...]
-    """What the server is told of the session, such as search_path."""
+    """Session settings for the server, such as search_path."""
     has_password: bool
     shown: str
-    """The URL without who logs in, and how."""
+    """The URL without user, password and parameters."""
 
 
 def is_postgres(url: str) -> bool:
-    """Whether it is one of PostgreSQL's."""
+    """Whether it is a PostgreSQL URL."""
     return url.startswith(SCHEMES)
 
 
 def read_postgres_url(url: str) -> PostgresUrl:
-    """Takes a URL apart; `hosts` is empty where the environment is to say them.
+    """Parses a URL; `hosts` is empty if the environment is to supply them.
 
     Raises:
-        ValueError: what is wrong with it, in words that hold nothing of it.
+        ValueError: what is wrong with it, in words that quote nothing of it.
     """
     parts = _split(url)
     asked = _parameters(parts.query)
@@ -136,7 +135,7 @@ def _host(text: str) -> tuple[str, int | None]:
 
 
 def _labels(name: str) -> list[str]:
-    """What stands between the dots of a host's name; looking up an empty or a long one raises whatever it likes."""
+    """The labels of a host name; looking up an empty or too long one raises arbitrary errors."""
     return name.removesuffix(".").split(".")
 
 

@@ -1,11 +1,11 @@
-"""The life of a reservation, one transaction for each step; each is all or nothing and may be tried again.
+"""The life of a reservation, one transaction for each step; each is all or nothing and may be retried.
 
     admit ──> reserve ──> accept ──> settle        the upstream took the job, and its end was seen
       │          │  └───> lose ────> (expires)     released, but the answer was lost: charged, unless it is settled
-      └──────────┴──────> cancel                   nothing was released, or the upstream refused: all is given back
+      └──────────┴──────> cancel                   nothing was released, or the upstream refused: all is refunded
 
-Whoever holds a reservation renews it while its submit runs; a dead process does not, and `expire` reclaims what it
-left: a place that never got pages is given back, pages that may have been released are charged as reserved.
+The process that holds a reservation renews it while its submit runs. A dead process does not, and `expire` reclaims
+what it left: it frees a slot that never got pages, and charges pages that may have been released as reserved.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ _CLOSE: Final = _update("stage", "pages", "settled_at", "expires_at", "given_bac
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A submit as the ledger knows it. `id` is the reservation's own; `upstream` the name of where the job runs."""
+    """A submit as the ledger knows it. `id` is the reservation's own; `upstream` names where the job runs."""
 
     id: str
     account: str
@@ -55,7 +55,7 @@ class Claim:
 
 
 class Settled(NamedTuple):
-    """What a settlement came to: pages charged and pages given back, of an account."""
+    """The result of a settlement: pages charged to and pages refunded to an account."""
 
     account: str
     pages: int
@@ -63,7 +63,7 @@ class Settled(NamedTuple):
 
 
 class ReservationLost(Exception):
-    """No error of the caller: the reservation expired and was reclaimed while its submit still ran."""
+    """Not the caller's error: the reservation expired and was reclaimed while its submit still ran."""
 
 
 class RequestIdTaken(Exception):
@@ -71,7 +71,7 @@ class RequestIdTaken(Exception):
 
 
 class StepOutcome(NamedTuple):
-    """What came of a step: how the account stood before and stands after it, and why it was refused, if it was."""
+    """The result of a step: the account's counts before and after it, and the denial, if it was refused."""
 
     before: AccountCounts
     after: AccountCounts
@@ -79,7 +79,7 @@ class StepOutcome(NamedTuple):
 
 
 def admit(connection: Connection, claim: Claim, profile: Profile, now: float, until: float) -> StepOutcome:
-    """Takes a submit's place: rate and concurrency, before its body. Times are seconds since the epoch."""
+    """Takes a submit's slot (rate and concurrency) before its body. Times are seconds since the epoch."""
     standing, denial = _decide(connection, claim, now, lambda found: refuse_submit(profile, found, now))
     if denial is not None:
         return StepOutcome(standing, standing, denial)
@@ -92,12 +92,12 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
 
 
 def with_place(standing: AccountCounts, tat: float) -> AccountCounts:
-    """How an account stands once a submit has taken its place, and its turn in the bucket."""
+    """The account's counts after a submit has taken its slot and its token of the bucket."""
     return _plus(standing._replace(tat=tat, concurrent=standing.concurrent + 1), Used(requests=1))
 
 
 class Ask(NamedTuple):
-    """The most pages that a job may cost, the price of one in millionths, and its mode (empty: not known)."""
+    """The most pages that a job may cost, the price of a page in millionths, and its mode (empty: unknown)."""
 
     pages: int
     price: int
@@ -110,7 +110,7 @@ def reserve(
     """Reserves the most pages that the job may cost.
 
     Raises:
-        ReservationLost: its place was reclaimed.
+        ReservationLost: the reservation was reclaimed.
     """
     more = Used(pages=ask.pages, spend=ask.pages * ask.price)
     standing, denial = _decide(
@@ -131,15 +131,15 @@ def reserve(
 
 
 def with_pages(standing: AccountCounts, ask: Ask) -> AccountCounts:
-    """How an account stands once the pages are reserved."""
+    """The account's counts after the pages are reserved."""
     more = Used(pages=ask.pages, spend=ask.pages * ask.price)
     return _plus(standing._replace(pages_in_flight=standing.pages_in_flight + ask.pages), more)
 
 
 def accept(connection: Connection, claim: Claim, request_id: str | None, until: float) -> None:
-    """Notes under which id the upstream runs the job; without one, that its answer was lost. The place is free.
+    """Records the upstream's id of the job, or, without one, that its answer was lost. Frees the submit's slot.
 
-    An id that is known already is not forgotten: the step before may have been done, though nobody was told so.
+    A known id is kept: the earlier call may have succeeded although its answer was lost.
 
     Raises:
         RequestIdTaken: another job has the id.
@@ -161,9 +161,9 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
 def settle(
     connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
 ) -> Settled | None:
-    """Charges what a job did cost: `pages`, or what was reserved when nobody says; nothing when it failed.
+    """Charges what a job cost: `pages`, or what was reserved if unknown; nothing if it failed.
 
-    None when there is no such reservation, or it was settled before.
+    Returns None if the reservation does not exist, or was settled before.
     """
     lock(connection, account)
     row = _find(connection, reservation)
@@ -174,7 +174,7 @@ def settle(
 
 
 def charge_one(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
-    """Charges one as reserved, because nobody says what became of it; what is learnt later still mends that."""
+    """Charges a job as reserved, because its end is unknown; later facts can still correct that."""
     lock(connection, account)
     row = _find(connection, reservation)
     if row is None or row.stage not in _IN_FLIGHT:
@@ -185,9 +185,9 @@ def charge_one(connection: Connection, account: str, reservation: str, now: floa
 def settle_as(
     connection: Connection, account: str, reservation: str, cost: Cost, pages: int | None, now: float
 ) -> Settled | None:
-    """Lets a job cost what follows from all that is known of it; None when it does so already, or for good.
+    """Charges a job what follows from all known facts; returns None if it is so already, or its cost is final.
 
-    What was given back is charged after all, and what was charged for want of knowledge is given back.
+    Charges what was refunded before, and refunds what was charged only because facts were missing.
     """
     lock(connection, account)
     row = _find(connection, reservation)
@@ -203,7 +203,7 @@ def settle_as(
 
 
 def _charge_again(connection: Connection, row: Row[Any], cost: Cost, pages: int | None, now: float) -> Settled:
-    """Charges what was given back. While more may be learnt, it counts from when it was first settled: see resets."""
+    """Charges a refunded job. Unless final, it keeps its first `settled_at`, by which resets judge it."""
     is_for_good = cost is Cost.SAID
     charged = pages if is_for_good and pages is not None else row.given_back
     if not _is_reset_since(connection, row):
@@ -220,12 +220,12 @@ def _charge_again(connection: Connection, row: Row[Any], cost: Cost, pages: int 
 
 
 def cancel(connection: Connection, claim: Claim, now: float) -> int:
-    """Gives back all that a submit took, for no job came of it; the pages."""
+    """Returns all that a submit took, because no job came of it; returns how many pages."""
     lock(connection, claim.account)
     row = _find(connection, claim.id)
     if row is not None and row.stage in _HOLDS_PLACE:
         return _give_back(connection, row, now)
-    if row is not None and row.stage == Stage.CHARGED:  # it was reclaimed while its submit still ran
+    if row is not None and row.stage == Stage.CHARGED:  # reclaimed while its submit still ran
         if not _is_forgotten(connection, row):
             add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
         _add_usage(connection, row, requests=-1)
@@ -234,7 +234,7 @@ def cancel(connection: Connection, claim: Claim, now: float) -> int:
 
 
 def expire(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
-    """Reclaims one reservation, if its time is over."""
+    """Reclaims one reservation, if it has expired."""
     lock(connection, account)
     row = _find(connection, reservation)
     if row is None or row.expires_at is None or row.expires_at > now:
@@ -246,15 +246,15 @@ def expire(connection: Connection, account: str, reservation: str, now: float) -
 
 
 def reclaim(connection: Connection, account: str, now: float) -> bool:
-    """Reclaims what is over of one account; tells whether anything was."""
-    over = sorted(overdue(connection, now, account))  # in the order of `renew`: no two wait for each other
+    """Reclaims an account's expired reservations; returns whether there were any."""
+    over = sorted(overdue(connection, now, account))  # same order as `renew`, against deadlocks
     for _, reservation in over:
         expire(connection, account, reservation, now)
     return bool(over)
 
 
 def overdue(connection: Connection, now: float, account: str | None = None) -> list[tuple[str, str]]:
-    """Accounts and ids of reservations whose time is over, some at once."""
+    """Accounts and ids of expired reservations, a batch at a time."""
     query = select(reservations.c.account, reservations.c.id).where(reservations.c.expires_at <= int(now))
     if account is not None:
         query = query.where(reservations.c.account == account)
@@ -262,7 +262,7 @@ def overdue(connection: Connection, now: float, account: str | None = None) -> l
 
 
 def renew(connection: Connection, ids: list[str], until: float) -> None:
-    """Puts off the end of places and pages whose submits still run."""
+    """Extends reservations whose submits still run."""
     running = reservations.c.id.in_(ids), reservations.c.stage.in_(_HOLDS_PLACE)
     connection.execute(select(reservations.c.id).where(*running).order_by(reservations.c.id).with_for_update())
     connection.execute(update(reservations).where(*running).values(expires_at=int(until)))
@@ -271,7 +271,7 @@ def renew(connection: Connection, ids: list[str], until: float) -> None:
 def _decide(
     connection: Connection, claim: Claim, now: float, refuse: Callable[[AccountCounts], Denial | None]
 ) -> tuple[AccountCounts, Denial | None]:
-    """Judges under the account's lock; before it refuses, it reclaims what others left of this account."""
+    """Decides under the account's lock; before it refuses, it reclaims the account's expired reservations."""
     standing = locked_standing(connection, claim.account, now)
     denial = refuse(standing)
     if denial is not None and reclaim(connection, claim.account, now):
@@ -297,7 +297,7 @@ def _set(connection: Connection, statement: Update, reservation: str, **values: 
 
 
 def _move_requests(connection: Connection, row: Row[Any], periods: tuple[int, int]) -> None:
-    """An upload over midnight counts, request and pages, where its pages are reserved."""
+    """Counts an upload over midnight, request and pages, in the period in which its pages are reserved."""
     if (row.day, row.month) != periods:
         add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
         add_to_windows(connection, row.account, periods, Used(requests=1))
@@ -325,7 +325,7 @@ def _give_back(connection: Connection, row: Row[Any], now: float) -> int:
 
 
 def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: float, *, failed: bool) -> Settled:
-    """Charges a job, or mends what it was charged for want of knowledge."""
+    """Charges a job, or corrects what it was charged while facts were missing."""
     place = 1 if row.stage in _HOLDS_PLACE else 0
     if row.stage in _IN_FLIGHT:
         change(connection, row.account, concurrent=-place, in_flight=-row.pages)
@@ -340,7 +340,7 @@ def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: 
         connection, row, requests=0 if was_charged else 1, failed=int(failed), pages=pages, refunded=refunded,
         spend=pages * row.price,
     )  # fmt: skip
-    settled_at = row.settled_at if is_forgotten else int(now)  # or what is charged again would count behind the reset
+    settled_at = row.settled_at if is_forgotten else int(now)  # else a later charge would count after the reset
     _set(
         connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=settled_at, expires_at=None,
         given_back=row.pages if failed else None,
@@ -349,7 +349,7 @@ def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: 
 
 
 def _is_forgotten(connection: Connection, row: Row[Any]) -> bool:
-    """Whether a reset came after the charge: windows then know nothing of it that could be given back."""
+    """Whether a reset came after the charge: then the windows have nothing of it to refund."""
     return row.stage == Stage.CHARGED and _is_reset_since(connection, row)
 
 

@@ -1,8 +1,8 @@
-"""The tables, one schema for both engines. Migrations make them; a test proves that the two agree.
+"""The tables, one schema for both engines. Migrations create them; a test proves that the two agree.
 
 Times are whole seconds since the epoch, spend is in millionths of a currency, `tat` is in microseconds. A window's
-`period` is 20261123 for a day and 202611 for a month, in UTC; it leads the key, so that one month is one range. Of a
-secret there is its SHA-256 alone.
+`period` is 20261123 for a day and 202611 for a month, in UTC; it leads the key, so that a month is one range. Only
+the SHA-256 of a secret is stored.
 """
 
 from enum import IntEnum
@@ -26,42 +26,42 @@ metadata: Final = MetaData()
 
 
 class Stage(IntEnum):
-    """How far a reservation has come. Those below SETTLED count as in flight, and expire."""
+    """The stage of a reservation. Those below SETTLED count as in flight, and expire."""
 
     ADMITTED = 0
-    """Its submit has a place among the concurrent ones; no pages yet."""
+    """Its submit holds one of the concurrent slots; no pages yet."""
     RESERVED = 1
     """Its pages are reserved and the end of its body may have been released; no answer yet."""
     ACCEPTED = 2
-    """The upstream has answered, or its answer was lost: the place is free, the pages are still reserved."""
+    """The upstream has answered, or its answer was lost: the slot is free, the pages are still reserved."""
     SETTLED = 3
-    """What it cost is known."""
+    """Its cost is known."""
     CHARGED = 4
-    """Nobody settled it in time: charged as reserved. What is learnt later still mends that."""
+    """It was not settled in time: charged as reserved. Later facts still correct that."""
     REFUNDED = 5
     """No job came of it."""
 
 
 class JobState(IntEnum):
-    """What became of a job."""
+    """The state of a job."""
 
     RUNNING = 0
     COMPLETE = 1
     FAILED = 2
     GONE = 3
-    """Its id is nobody's any more: expired or deleted."""
+    """Expired or deleted: its id has no owner any more."""
 
 
 class DeliveryState(IntEnum):
-    """How far a webhook has come."""
+    """The state of an outgoing webhook."""
 
     WAITING = 0
     """Its job still runs."""
     DUE = 1
-    """It is to be sent at `next_at`."""
+    """To be sent at `next_at`."""
     DELIVERED = 2
     DEAD = 3
-    """It was given up; an operator may try it again."""
+    """Given up; an operator may retry it."""
 
 
 accounts: Final = Table(
@@ -104,7 +104,7 @@ reservations: Final = Table(
     Column("given_back", BigInteger),
     UniqueConstraint("upstream", "request_id", name="uq_reservations_request_id"),
 )
-# Only what is in flight expires: the index stays as small as that, however many jobs were settled.
+# Only what is in flight expires, so the index stays that small, however many jobs were settled.
 Index(
     "ix_reservations_expires_at",
     reservations.c.expires_at,
@@ -163,8 +163,8 @@ secrets: Final = Table(
     UniqueConstraint("key_id", "operation", name="uq_secrets_operation"),
 )
 
-# One row each, named: `keys` counts changes to keys, `beat` is written to see whether writing works, `ledger` is a
-# random number that tells this ledger from any other that may lie in its place.
+# One row each, by name: `keys` counts changes to keys, `beat` is written to test whether writing works, `ledger` is a
+# random number that distinguishes this ledger from any other that may replace it.
 counters: Final = Table(
     "counters",
     metadata,
@@ -172,7 +172,7 @@ counters: Final = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-# `untold` is 1 until a gateway has told its log of a change that others made, and null for all else.
+# `untold` is 1 until a gateway has logged a change made by another process, and null for all else.
 audit: Final = Table(
     "audit",
     metadata,
@@ -192,10 +192,10 @@ Index(
     postgresql_where=audit.c.untold.is_not(None),
 )
 
-# One for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
-# upstream; `check_url` what the client was told. `changed_at`, in milliseconds, is null until something happens that
-# other replicas have to hear of. `watcher` is the replica that follows the job while it runs. What is GONE has an
-# `expires_at` as long as the upstream is still to be told. `known` is all that is known of its end: model/endings.py.
+# One row for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
+# upstream; `check_url` is what the client received. `changed_at`, in milliseconds, is null until a change that other
+# replicas must see. `watcher` is the replica that follows the job while it runs. A GONE job has an `expires_at` as
+# long as its deletion upstream is due. `known` is all that is known of its end: model/endings.py.
 jobs: Final = Table(
     "jobs",
     metadata,
@@ -228,7 +228,7 @@ for _column in (jobs.c.changed_at, jobs.c.expires_at):
 _lives: Final = jobs.c.state != int(JobState.GONE)
 Index("ix_jobs_living", jobs.c.state, jobs.c.watcher, sqlite_where=_lives, postgresql_where=_lives)
 
-# The gateway's processes that follow jobs: one whose time is over is gone, and others take its jobs over.
+# The gateway processes that follow jobs: one whose lease has expired is dead, and others take over its jobs.
 replicas: Final = Table(
     "replicas",
     metadata,
@@ -236,7 +236,7 @@ replicas: Final = Table(
     Column("alive_until", BigInteger, nullable=False),
 )
 
-# Webhooks that go out, one for each job at most. `id` is the message's own, `destination` host and port.
+# Outgoing webhooks, at most one per job. `id` is the message's own, `destination` is host and port.
 deliveries: Final = Table(
     "deliveries",
     metadata,
@@ -265,8 +265,8 @@ Index(
     postgresql_where=deliveries.c.next_at.is_not(None),
 )
 
-# Webhooks that came in, by the name they came to: what was handed on is not handed on again. `until` is when whoever
-# hands it on now must be done, or, once it was, when it is forgotten.
+# Inbound webhooks by receiver name, so that each is forwarded once. `until` is the deadline of the process that is
+# forwarding it, or, once it was forwarded, when the row is deleted.
 received: Final = Table(
     "received",
     metadata,
@@ -276,7 +276,7 @@ received: Final = Table(
     Column("until", BigInteger, nullable=False, index=True),
 )
 
-# Checkpoints that containers named in their answers, and to whom: until `expires_at` an owner may submit with one.
+# Checkpoints that containers named in answers, by the owner who received them, who may submit one until `expires_at`.
 checkpoints: Final = Table(
     "checkpoints",
     metadata,

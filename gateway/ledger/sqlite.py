@@ -1,15 +1,15 @@
 """The embedded engine: one SQLite file in WAL mode, one thread that writes, one that reads.
 
 Facts this file rests on:
-- Transactions queue for one writer anyway; a thread of its own costs 0.5 ms for five statements, a pool 2 ms (tried).
-- Python's sqlite3 opens transactions by guessing at statements. With isolation_level None it does not, and ours
-  begin with BEGIN IMMEDIATE: a writer that has to wait does so at once, not midway (sqlite.org, "Transaction").
-- In WAL mode synchronous=NORMAL loses no committed transaction to kill -9; to a loss of power it may lose the last
-  ones. Changes of keys are made with FULL, which loses none (sqlite.org/pragma.html#pragma_synchronous).
-- A file that was deleted or replaced lives on for those who have it open. So the name is looked at each time. Its log
-  (-wal) would be played into the new one, so it goes with it (sqlite.org/howtocorrupt.html, 1.4 and 2.4).
-- Whoever closes any descriptor of a file drops all locks that its process holds on it (POSIX). So nothing here opens
-  the file but SQLite: another process would think itself alone, and take the log away (likewise, 2.2).
+- Transactions queue for one writer anyway; its own thread takes 0.5 ms for five statements, a pool 2 ms (measured).
+- Python's sqlite3 guesses from statements when to open a transaction. With isolation_level None it does not, and ours
+  start with BEGIN IMMEDIATE: a writer that must wait does so at once, not midway (sqlite.org, "Transaction").
+- In WAL mode synchronous=NORMAL loses no committed transaction to kill -9; a power loss may lose the last ones.
+  Changes of keys use FULL, which loses none (sqlite.org/pragma.html#pragma_synchronous).
+- A deleted or replaced file lives on for those who have it open, so its name is checked each time. SQLite would play
+  the old log (-wal) into the new file, so the log is removed (sqlite.org/howtocorrupt.html, 1.4 and 2.4).
+- Closing any descriptor of a file drops all locks that the process holds on it (POSIX). So only SQLite opens the file
+  here: another process would think itself alone, and remove the log (likewise, 2.2).
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class _Job:
     began: float | None = None
 
     def left(self, now: float) -> float:
-        """Seconds until it is given up: for its turn, and from then on for itself."""
+        """Seconds until its caller gives up: first on its turn, then, once it has begun, on the transaction."""
         return self.turn - now if self.began is None else self.began + self.seconds - now
 
 
@@ -78,7 +78,7 @@ def _late(job: _Job) -> LedgerUnavailable:
 class SqliteEngine:
     """A ledger in one file.
 
-    `timeout` is the deadline of a transaction in seconds, from when it begins; `turn` that of waiting for its turn,
+    `timeout` is a transaction's deadline in seconds, from its beginning; `turn` is that of the wait for its turn,
     None for the same.
     """
 
@@ -101,7 +101,7 @@ class SqliteEngine:
         return await self._run(self._writer, work, of, durable=durable)
 
     async def guarded(self, work: Callable[[Connection], T], *, of: str = "") -> T:
-        """See Engine: whoever writes is alone, so it is a transaction like any other."""
+        """See Engine: only one transaction writes at a time, so it is a transaction like any other."""
         return await self._run(self._writer, work, of)
 
     async def read(self, work: Callable[[Connection], T], *, of: str = "") -> T:
@@ -135,7 +135,7 @@ class SqliteEngine:
                 raise _late(job)
             return waiting.result()
         finally:
-            job.abandoned = True  # one that has not begun will not; one that has rolls back, short of its commit
+            job.abandoned = True  # not begun: it never will; begun: it rolls back before its commit
             waiting.cancel()
 
     async def close(self) -> None:
@@ -146,7 +146,7 @@ class SqliteEngine:
 
 
 class _Worker:
-    """A thread with a connection of its own. It opens that when there is work, and anew after each failure."""
+    """A thread with its own connection, which it opens on demand, and again after each failure."""
 
     def __init__(self, path: Path, timeout: float, clearing: Lock, upkeep: Upkeep, *, writes: bool) -> None:
         self._path = path
@@ -172,10 +172,10 @@ class _Worker:
         return len(self._jobs)
 
     def put(self, job: _Job) -> None:
-        """Hands a job over.
+        """Queues a job.
 
         Raises:
-            LedgerUnavailable: when too many wait.
+            LedgerUnavailable: too many jobs wait.
         """
         with self._changed:
             if len(self._jobs) >= _MAX_WAITING:
@@ -184,7 +184,7 @@ class _Worker:
             self._changed.notify()
 
     def stop(self, timeout: float) -> None:
-        """Ends the thread behind what it was given; blocks for so many seconds at most."""
+        """Ends the thread after its queued jobs; blocks for at most `timeout` seconds."""
         with self._changed:
             self._is_ending = True
             self._changed.notify()
@@ -192,17 +192,17 @@ class _Worker:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            # A future that was cancelled while it waited is left alone: its transaction never begins.
+            # A future cancelled while it waited is skipped: its transaction never begins.
             if job.done.set_running_or_notify_cancel():
                 self._serve(job)
         self._drop()
 
     def _next(self) -> _Job | None:
-        """Waits for the next job, of accounts in turn; None at the end of all."""
+        """Waits for the next job, taking accounts in turn; None when the thread is to end."""
         with self._changed:
             while True:
                 if (found := self._jobs.take()) is not None:
-                    self._jobs.done(found[0])  # one at a time is its share, and this thread does one at a time
+                    self._jobs.done(found[0])  # the share is one, and this thread runs one at a time
                     return found[1]
                 if self._is_ending:
                     return None
@@ -222,7 +222,7 @@ class _Worker:
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._drop()
             job.done.set_exception(_unavailable(error))
-        except BaseException as error:  # noqa: BLE001 -- whatever the work raises is its caller's
+        except BaseException as error:  # noqa: BLE001 -- the caller gets whatever the work raises
             job.done.set_exception(error)
         else:
             job.done.set_result(result)
@@ -245,7 +245,7 @@ class _Worker:
         try:
             self._log_bound.keep(_raw(self._connection))
         except (sqlite3.Error, SQLAlchemyError):
-            self._drop()  # its transaction was told; the next one opens anew, and says what is wrong
+            self._drop()  # that transaction was reported; the next one reopens, and reports what is wrong
 
     def _open(self) -> Connection:
         found = _identity(self._path)
@@ -256,7 +256,7 @@ class _Worker:
             self._clear()
         if self._writes:
             _make_file(self._path)
-        self._file = _identity(self._path)  # before it is opened: if it is replaced meanwhile, the next look tells
+        self._file = _identity(self._path)  # before opening: the next check then sees a replacement
         connection = self._connection = self._engine.connect()
         self._is_durable = False
         try:
@@ -271,7 +271,7 @@ class _Worker:
         return connection
 
     def _clear(self) -> None:
-        """Takes away the log of the file that was there. Both threads had it open; whoever sees it first does it."""
+        """Removes the log of the former file. Both threads had it open; the first to notice removes it."""
         with self._clearing:
             if self._log is not None and self._log == _identity(_beside(self._path, "-wal")):
                 for end in ("-wal", "-shm"):
@@ -311,17 +311,17 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
 
 
 def _pragma(connection: Connection, text: str) -> None:
-    # Not through SQLAlchemy, which would begin a transaction for it: within one it is refused.
+    # Not through SQLAlchemy, which would begin a transaction, and SQLite refuses this within one.
     _raw(connection).execute(f"PRAGMA {text}")
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:
     raw: Any = connection.connection.driver_connection
-    return raw  # type: ignore[no-any-return] # SQLAlchemy does not know of which driver it is
+    return raw  # type: ignore[no-any-return] # SQLAlchemy does not know the driver's type
 
 
 def _use_log(raw: sqlite3.Connection, timeout: float) -> None:
-    """Puts the file into WAL mode. For that SQLite waits for nobody, not even for one who just does the same."""
+    """Switches the file to WAL mode. SQLite does not wait for locks here, not even for another that does the same."""
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -1,10 +1,10 @@
-"""The steps of submits as the gateway takes them: those of one account that wait together are taken together.
+"""The steps of submits: waiting steps of one account are batched into one transaction.
 
-A ledger may be far away, and an account's steps follow each other: one at a time, a hundred submits would wait for a
-hundred times the way there and back. So while some are on their way the next ones gather, and go as one transaction.
-When others change the account again and again meanwhile (another replica, or its steps of another kind), they are
-taken under its lock. Whatever does not fit (an id that is taken, a place that expired) is done one by one by the
-transactions of reservations.py, which take a lock, too, and know every case.
+A ledger may be far away, and an account's steps run one after the other: singly, a hundred submits would wait for a
+hundred round trips. So while some steps are under way, the next ones gather and go as one transaction. If others
+(another replica, or the account's steps of another kind) keep changing the account meanwhile, the batch runs under
+the account's lock. Steps that don't fit a batch (a taken id, an expired slot) run one by one as the transactions of
+reservations.py, which also lock, and cover every case.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _FAULTS: Final = (IntegrityError, ReservationLost, RequestIdTaken)
 
 
 class Admit(NamedTuple):
-    """Asks for a place. Times are in seconds since the epoch."""
+    """Asks for a submit slot. Times are in seconds since the epoch."""
 
     claim: Claim
     profile: Profile
@@ -62,7 +62,7 @@ class Reserve(NamedTuple):
 
 
 class Accept(NamedTuple):
-    """Tells of a job that the upstream took, or, without one, that its answer was lost; `until` pages are held."""
+    """Reports a job that the upstream took, or, without one, a lost answer. Its pages stay reserved `until` then."""
 
     claim: Claim
     job: NewJob | None
@@ -73,14 +73,14 @@ class Accept(NamedTuple):
 
 
 class Again(Enum):
-    """Why steps were not taken together."""
+    """Why a batch was not done."""
 
     CHANGED = auto()
-    """The account was changed meanwhile: to be tried again."""
+    """The account was changed meanwhile: try again."""
     OVERDUE = auto()
-    """Something of the account is over, and must be reclaimed before anything is refused."""
+    """Some reservation of the account has expired; reclaim it before anything is refused."""
     SINGLY = auto()
-    """One of them is of a kind that has to be looked at by itself."""
+    """One of the steps must run singly."""
 
 
 class _Step(Protocol):
@@ -91,7 +91,7 @@ class _Step(Protocol):
 
 
 class _Kind(NamedTuple):
-    """How to take one step in a transaction, and how several of one account, each statement all or nothing."""
+    """How to run one step in a transaction, and several of one account in one statement each, all or nothing."""
 
     name: str
     one: Callable[[Connection, Any], Any]
@@ -105,14 +105,14 @@ class _Lane:
 
 
 class Steps:
-    """Takes steps on a ledger; what each raises beside what is named here is LedgerUnavailable."""
+    """Runs steps on a ledger. Besides the errors named here, each raises LedgerUnavailable."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._lanes: dict[tuple[str, str], _Lane] = {}
 
     async def admit(self, step: Admit) -> StepOutcome:
-        """Takes a submit's place; see reservations.admit."""
+        """Takes a submit's slot; see reservations.admit."""
         outcome: StepOutcome = await self._do(_ADMIT, step)
         return outcome
 
@@ -120,16 +120,16 @@ class Steps:
         """Reserves pages; see reservations.reserve.
 
         Raises:
-            ReservationLost: its place was reclaimed.
+            ReservationLost: the reservation was reclaimed.
         """
         outcome: StepOutcome = await self._do(_RESERVE, step)
         return outcome
 
     async def accept(self, step: Accept) -> None:
-        """Notes whose job it is, its id, and where to tell of its end.
+        """Records a job's owner, its id, and its webhook.
 
         Raises:
-            ReservationLost: there is no such reservation any more.
+            ReservationLost: the reservation does not exist any more.
             RequestIdTaken: another job has the id.
         """
         await self._do(_ACCEPT, step)
@@ -159,7 +159,7 @@ class Steps:
     async def _take(self, kind: _Kind, account: str, some: "list[tuple[Any, asyncio.Future[Any]]]") -> None:
         try:
             results = await self._results(kind, account, [step for step, _ in some])
-        except Exception as error:  # noqa: BLE001 -- whatever it is, each of those who wait is told
+        except Exception as error:  # noqa: BLE001 -- any error goes to all waiters
             results = [error] * len(some)
         except BaseException:
             for _, done in some:
@@ -181,7 +181,7 @@ class Steps:
                 else:
                     found = await self._ledger.write(partial(_locked, kind, account, steps), of=account)
             except _FAULTS:
-                break  # of one of them, and nothing was done
+                break  # one step fails, and nothing was done
             if isinstance(found, list):
                 return found
             if found is Again.SINGLY:

@@ -1,8 +1,8 @@
-"""Keeps the gateway and its ledger in step, in the background: no request waits for any of this.
+"""Keeps the gateway and its ledger in sync, in the background: no request waits for this.
 
-Each second it follows changes of keys (made here, by the command line or by another replica); now and then it writes
-down when secrets were last used, writes to see whether writing works, reclaims what dead processes left, and reads
-how accounts stand, for the metrics.
+Each second it applies changes of keys, made here, by the command line or by another replica. At longer intervals it
+records when secrets were last used, writes to test whether writing works, reclaims what dead processes left, and
+reads the accounts' counts for the metrics.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,7 +40,7 @@ class _Changes(NamedTuple):
 
 
 class Listeners(NamedTuple):
-    """Who is told what was found: keys that changed, what was reclaimed, how accounts stand."""
+    """Callbacks for keys that changed, for reclaimed reservations, and for the accounts' counts."""
 
     changed: Callable[[list[KeyRecord]], None]
     settled: Callable[[Settled], None]
@@ -48,7 +48,7 @@ class Listeners(NamedTuple):
 
 
 class LedgerSync:
-    """Runs until it is cancelled. `uses` are by the monotonic clock; `renew` holds on to what this process holds."""
+    """Runs until cancelled. `uses` has times of the monotonic clock; `renew` renews this process's reservations."""
 
     def __init__(
         self,
@@ -70,22 +70,22 @@ class LedgerSync:
         self._revision = _NOTHING
 
     async def run(self) -> None:
-        """Takes a turn each second."""
+        """Runs one turn each second."""
         await take_turns(self.turn, lambda error: log.error("the ledger could not be followed", error=error))
 
     async def turn(self, turn: int) -> None:
-        """What is due in one turn.
+        """Does what is due in one turn.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
         is_due = turn % _BEAT == 0 or self._ledger.problem is not None
         failure = await self._beat() if is_due else None
-        await self.follow()  # a ledger that can't be written may still be read: who was shut out stays out
+        await self.follow()  # even if unwritable, it may be readable: revoked keys stay locked out
         if failure is not None:
             raise failure
         if turn % _BEAT == 0:
-            # First: an outage, or a clock that jumped, may have let leases end that are held here.
+            # First, because leases held here may have expired during an outage or when a clock jumped.
             await self._renew()
             await self._reclaim()
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
@@ -94,10 +94,10 @@ class LedgerSync:
             self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
 
     async def follow(self) -> None:
-        """Takes over what has changed of the keys.
+        """Applies what has changed of the keys.
 
         Raises:
-            LedgerUnavailable: it is not known whether anything has.
+            LedgerUnavailable: changes may be missing; call again.
         """
         found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision))
         gone = self._gone(found) if found.is_all else []
@@ -107,10 +107,10 @@ class LedgerSync:
             self._listeners.changed([*found.records, *gone])
 
     async def note_uses(self) -> None:
-        """Writes down when secrets were last used.
+        """Writes when secrets were last used.
 
         Raises:
-            LedgerUnavailable: it is kept for the next time.
+            LedgerUnavailable: they are kept for the next call.
         """
         if not self._uses:
             return
@@ -123,7 +123,7 @@ class LedgerSync:
                 del self._uses[use]
 
     def _gone(self, found: "_Changes") -> list[KeyRecord]:
-        """The keys that another ledger, which lies where the old one was, does not have: they open nothing now."""
+        """Keys that a replacement of the old ledger lacks, as disabled records: they stop working now."""
         gone = self._known.keys() - {record.id for record in found.records}
         lost = [replace(self._known.pop(key_id), disabled_at=int(self._wall()), generations=()) for key_id in gone]
         if lost:

@@ -1,10 +1,10 @@
-"""What PostgreSQL does for submits, a statement for each step: for a round trip takes longer than all its work.
+"""The PostgreSQL statements for submits, one for each step: a round trip takes longer than all its work.
 
-`admit` and `reserve` look first, decide in Python, and write under a guard: the account's row must still be the one
-that was looked at (its xmin is; every change of an account's counts that another decision could rest on changes that
-row). Where it is not, nothing is written, and whoever asked looks again. `accept` decides nothing, so it has no look.
+`admit` and `reserve` read first, decide in Python, and write under a guard: the account's row must still be the one
+that was read (by its xmin; every change of an account's counts that could affect another decision changes that row).
+If not, nothing is written, and the caller reads again. `accept` decides nothing, so it reads nothing first.
 
-All of them take the account's row first, and reservations in the order of their ids, as every transaction does.
+All of them lock the account's row first, and reservations in the order of their ids, as every transaction does.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ _DEFAULT: Final = BigInteger()
 
 def _statement(words: str) -> TextClause:
     made = text(words)
-    names = list(made._bindparams)  # noqa: SLF001 -- the names that stand in the text
+    names = list(made._bindparams)  # noqa: SLF001 -- the names in the text
     return made.bindparams(*(bindparam(name, type_=_TYPES.get(name, _DEFAULT)) for name in names))
 
 
@@ -156,7 +156,7 @@ STATEMENTS: Final = (_LOOK, _ADMIT, _RESERVE, _ACCEPT)
 
 
 class Seen(NamedTuple):
-    """An account as it was looked at: what it stood at, which version of it that was, whether something is over."""
+    """An account as read: its counts, the version of its row, and whether any reservation has expired."""
 
     standing: AccountCounts
     version: str
@@ -164,7 +164,7 @@ class Seen(NamedTuple):
 
 
 def look(connection: Connection, account: str, now: float) -> Seen:
-    """Looks at an account; one that is not there yet has the version of none."""
+    """Reads an account; one that does not exist yet has an empty version."""
     day, month = day_of(now).period, month_of(now).period
     rows = connection.execute(_LOOK, {"of": account, "now": int(now), "day": day, "month": month}).all()
     return Seen(standing_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
@@ -173,7 +173,7 @@ def look(connection: Connection, account: str, now: float) -> Seen:
 def admit(
     connection: Connection, account: str, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float
 ) -> bool:
-    """Takes places for all, if the account is as it was seen; whether it was. `claims` are of reservations.Claim."""
+    """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim."""
     return _did(
         connection, _ADMIT, of=account, version=seen.version, tat=int(tat * _MICROSECONDS), places=len(claims),
         **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
@@ -184,9 +184,9 @@ def admit(
 def reserve(
     connection: Connection, account: str, seen: Seen, asks: Sequence[tuple[str, Any]], now: float, until: float
 ) -> bool:
-    """Reserves pages for all, if the account is as it was seen and all have places of today; whether so.
+    """Reserves pages for all; returns False if the account has changed, or a slot is missing or not of today.
 
-    `asks` are ids of reservations and what is asked for each, of reservations.Ask.
+    `asks` are pairs of a reservation's id and a reservations.Ask.
     """
     what = [ask for _, ask in asks]
     return _did(
@@ -205,12 +205,13 @@ def accept(
     watcher: str,
     now: float,
 ) -> bool:
-    """Notes jobs of submits that hold pages, and their webhooks; false when one of these holds none.
+    """Records the jobs of submits that hold pages, and their webhooks; returns False if a submit holds none.
 
-    `jobs` are ids of reservations, of jobs.NewJob, and when their pages expire; `webhooks` are of deliveries.Planned.
+    `jobs` are triples of a reservation's id, a jobs.NewJob, and when its pages expire; `webhooks` are
+    deliveries.Planned.
 
     Raises:
-        IntegrityError: a job or a webhook of that name is there.
+        IntegrityError: a job or a webhook of that name exists.
     """
     new = [job for _, job, _ in jobs]
     return _did(

@@ -1,7 +1,7 @@
-"""Who is next where many wait for few places: accounts in turn, none with more than its share. Pure.
+"""A fair queue for few places: accounts in turn, none with more than its share. Pure.
 
-One account that asks for much waits behind itself alone: whoever comes with little is next but for those that stand
-in the round before him, however long their queues are.
+An account with many requests delays only itself. However long the queues of the others are, an account's first
+request waits only for one from each account ahead of it in the round.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class AccountTurns(Generic[T]):
-    """Waits of accounts, each account's own in their order. `share` is how many of one may run at once."""
+    """Queues by account, each in its own order. `share` is how many of one account may run at once."""
 
     def __init__(self, share: int) -> None:
         self._share = share
@@ -26,12 +26,12 @@ class AccountTurns(Generic[T]):
         return self._count
 
     def put(self, account: str, wait: T) -> None:
-        """Lets one wait."""
+        """Queues one."""
         self._waiting.setdefault(account, deque()).append(wait)
         self._count += 1
 
     def take(self) -> tuple[str, T] | None:
-        """The next one, which runs from now on; None when nobody waits that may run."""
+        """Takes the next one, which runs from now on; None if none that waits may run."""
         account = next((name for name in self._waiting if self._running[name] < self._share), None)
         if account is None:
             return None
@@ -45,7 +45,7 @@ class AccountTurns(Generic[T]):
         return account, wait
 
     def done(self, account: str) -> None:
-        """Notes that one of an account runs no more."""
+        """Called when one of an account has ended."""
         self._running[account] -= 1
         if self._running[account] <= 0:
             del self._running[account]

@@ -1,4 +1,4 @@
-"""Which ledger a URL names, and how it may be shown: pure."""
+"""Which ledger a URL names, and how to show it: pure."""
 
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,7 @@ SQLITE: Final = "sqlite:///"
 
 
 def place_of(url: str) -> tuple[object, ...]:
-    """Which ledger it is: equal for URLs that differ only in who logs in, and how."""
+    """Identifies the ledger: equal for URLs that differ only in user, password and connection options."""
     if url.startswith(SQLITE):
         return (str(Path(url.removeprefix(SQLITE)).absolute()),)
     parts = read_postgres_url(url)
@@ -17,7 +17,7 @@ def place_of(url: str) -> tuple[object, ...]:
 
 
 def named(url: str) -> str:
-    """A ledger's URL as it may be shown: a file, or host and database; never who logs in, and how."""
+    """A ledger's URL for display: a file, or host and database; without user, password and parameters."""
     if url.startswith(SQLITE):
         return str(Path(url.removeprefix(SQLITE)).absolute())
     try:
@@ -27,7 +27,7 @@ def named(url: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Whether a password stands in it."""
+    """Whether it contains a password."""
     try:
         return read_postgres_url(url).has_password
     except ValueError:

@@ -1,4 +1,4 @@
-"""What accounts have used: reports, grants, and a fresh start for a window. Each function is one transaction."""
+"""What accounts have used: reports, grants, and resets of windows. Each function is one transaction."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,10 +36,10 @@ def used_since(
 
 
 def standings(connection: Connection, now: float, most: int) -> dict[str, AccountCounts]:
-    """How the accounts stand that this month has seen, or that have something in flight, some at once.
+    """Counts of a batch of accounts that were used this month or have something in flight.
 
-    It is for metrics, so without the submit bucket. The accounts are looked for where there are few of them: many may
-    not have been seen for long.
+    For metrics, so without the submit bucket. It starts from the month's windows and what is in flight, which are
+    few: many accounts may have been unused for long.
     """
     day, month = day_of(now).period, month_of(now).period
     of_month = select(windows.c.account).where(windows.c.period == month).order_by(windows.c.pages.desc()).limit(most)
@@ -80,7 +80,7 @@ def standings(connection: Connection, now: float, most: int) -> dict[str, Accoun
 
 
 def grant(connection: Connection, account: str, pages: int, until: int, now: float) -> None:
-    """Adds pages to an account's budgets of pages, per day and per month, until a moment."""
+    """Adds pages to an account's page budgets, per day and per month, until a moment."""
     row = {"account": account, "pages": pages, "until": until, "created_at": int(now)}
     connection.execute(insert(grants), row)
 
@@ -93,15 +93,15 @@ class Grant(NamedTuple):
 
 
 def grants_of(connection: Connection, account: str, now: float) -> list[Grant]:
-    """The grants that an account has now, those that end first before the others."""
+    """An account's present grants, the first to end first."""
     query = select(grants.c.pages, grants.c.until).where(grants.c.account == account, grants.c.until > int(now))
     return [Grant(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
 
 
 def reset(connection: Connection, account: str, now: float) -> Used:
-    """Forgets what an account used today and this month, but for what is in flight; what was forgotten of the month.
+    """Clears what an account used today and this month, except what is in flight; returns what the month lost.
 
-    The reports of usage keep it.
+    The usage reports keep it.
     """
     lock(connection, account)
     periods = day_of(now).period, month_of(now).period

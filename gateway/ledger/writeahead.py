@@ -1,8 +1,8 @@
-"""SQLite's log beside a database (-wal): bounded, and its size.
+"""SQLite's write-ahead log beside a database (-wal): its bound and its size.
 
-SQLite writes what is committed back into the database by itself and begins the log anew. While anybody reads an older
-state it can't, and the log grows; afterwards the file stays as large as it ever was. So one that is too large is
-written back whole and cut, as soon as nobody reads in it: asked for once a second, and no reader is waited for long.
+SQLite itself writes committed changes back into the database and restarts the log. It can't while a reader uses an
+older state, so the log grows, and its file never shrinks by itself. So a log that is too large is written back whole
+and truncated as soon as no one reads from it: tried once a second, with only a short wait for readers.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ _WAIT_MILLISECONDS: Final = 50
 
 
 class LogBound:
-    """Keeps the log of one database small, on the thread that writes to it. `patience` is its connections' own."""
+    """Keeps a database's log small, on the writer thread. `patience` is the connections' busy timeout in seconds."""
 
     def __init__(self, path: Path, patience: float) -> None:
         self._path = log_of(path)
@@ -27,14 +27,14 @@ class LogBound:
         self._next = 0.0
 
     def keep(self, raw: sqlite3.Connection) -> None:
-        """Cuts the log when it is too large and that can be; called between two transactions."""
+        """Truncates the log if it is too large and SQLite can do so; called between two transactions."""
         now = time.monotonic()
         if now < self._next or size_of(self._path) <= MAX_BYTES:
             return
         self._next = now + _EVERY
         raw.execute(f"PRAGMA busy_timeout={_WAIT_MILLISECONDS}")
         try:
-            # Somebody who reads, or writes back himself: the next time will tell, and the metric meanwhile.
+            # On a reader, or another writer-back: the next try may succeed, and the metric shows the size meanwhile.
             with suppress(sqlite3.OperationalError):
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
@@ -42,12 +42,12 @@ class LogBound:
 
 
 def log_of(path: Path) -> Path:
-    """Where the log of a database is."""
+    """Path of a database's log."""
     return path.with_name(path.name + "-wal")
 
 
 def size_of(path: Path) -> int:
-    """The bytes of a file; 0 where there is none."""
+    """Size of a file in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -55,5 +55,5 @@ def size_of(path: Path) -> int:
 
 
 def log_bytes(url: str) -> int:
-    """How large the log of a ledger is; 0 where the ledger is a server's."""
+    """Size of a ledger's log in bytes; 0 for a server."""
     return size_of(log_of(Path(url.removeprefix(SQLITE)))) if url.startswith(SQLITE) else 0

@@ -1,1 +1,1 @@
-"""How much is allowed: pure arithmetic in buckets, held by admission."""
+"""How much is allowed: pure arithmetic on token buckets and counts, which admission keeps."""

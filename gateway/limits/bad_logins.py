@@ -1,7 +1,7 @@
-"""The rate limit of bad logins: they drain a bucket per address, so that guessing is slow.
+"""The rate limit of bad logins: they drain a token bucket per address, so that guessing is slow.
 
-An empty bucket refuses only credentials that fail: nobody can lock out those who share his address. What is
-remembered is bounded: past `most` addresses the one that failed longest ago is forgotten.
+An empty bucket refuses only credentials that fail, so no client can lock out others who share its address. Memory is
+bounded: beyond `most` addresses, the one that failed longest ago is forgotten.
 """
 
 import math
@@ -25,7 +25,7 @@ class BadLogins:
         return len(self._tats)
 
     def failed(self, address: IPv4Address | IPv6Address, now: float, rate: Rate) -> int | None:
-        """Counts one failure; the seconds to wait (1 or more) once the address has used up its failures."""
+        """Counts one failure; returns the seconds to wait (1 or more) once the address has used up its failures."""
         subject = household(address)
         tat = self._tats.pop(subject, now)
         wait = wait_for(tat, now, 1, rate)

@@ -6,8 +6,8 @@ empty of debt. It costs one float per subject and needs no timer: an old TAT is 
 
 from typing import Final, NamedTuple
 
-# A share of one unit that sums of floats may be off by, and TATs that are kept in microseconds: without it the last
-# unit of a burst would be lost. Less than one is never sold for one, since what was taken is counted in full.
+# The share of a unit by which sums of floats, and TATs stored in microseconds, may be off: without it the last unit
+# of a burst would be lost. Less than a unit is still never sold as one, since what was taken is counted in full.
 _ROUNDING: Final = 0.01
 
 
@@ -24,12 +24,12 @@ def per_minute(count: int) -> Rate:
 
 
 def wait_for(tat: float, now: float, cost: float, rate: Rate) -> float:
-    """Seconds until `cost` units are there; 0.0 when they are there now."""
+    """Seconds until `cost` units are available; 0.0 if they are now."""
     spent_until = max(tat, now) + cost / rate.per_second
     wait = spent_until - now - rate.burst / rate.per_second
     return wait if wait * rate.per_second > _ROUNDING else 0.0
 
 
 def take(tat: float, now: float, cost: float, rate: Rate) -> float:
-    """The TAT after `cost` units were taken at `now`."""
+    """The TAT after `cost` units are taken at `now`."""
     return max(tat, now) + cost / rate.per_second

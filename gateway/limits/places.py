@@ -1,7 +1,7 @@
-"""Requests in flight that are no submits, one count for each account, in memory: of this replica alone.
+"""Requests in flight other than submits: one count per account, in memory, for this replica alone.
 
-What a submit takes is in the ledger, because it may cost pages wherever it is served. What is forwarded without a job
-costs the upstream a connection for as long as it runs, and nothing afterwards.
+A submit's slot is in the ledger, because it may cost pages wherever it is served. A request forwarded without a job
+costs the upstream a connection while it runs, and nothing afterwards.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ _RETRY: Final = 5
 
 
 class Concurrency:
-    """How many requests each account has under way; an account that has none is not remembered."""
+    """How many requests each account has in flight; an account without any is not stored."""
 
     __slots__ = ("_taken",)
 
@@ -22,7 +22,7 @@ class Concurrency:
         self._taken: Counter[str] = Counter()
 
     def take(self, account: str, profile: Profile) -> Denial | None:
-        """Takes a place, or says why there is none."""
+        """Takes a slot; returns a denial if all are taken."""
         taken = self._taken[account]
         if taken >= profile.concurrent_requests:
             detail = f"{taken} requests of this account have no answer yet (concurrent_requests)."
@@ -31,7 +31,7 @@ class Concurrency:
         return None
 
     def give_back(self, account: str) -> None:
-        """Gives a place back that was taken."""
+        """Gives a slot back."""
         self._taken[account] -= 1
         if not self._taken[account]:
             del self._taken[account]

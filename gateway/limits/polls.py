@@ -1,6 +1,6 @@
-"""The rate limit of all requests that are no submits: a token bucket in memory for each account and replica.
+"""The rate limit of all requests other than submits: a token bucket in memory for each account and replica.
 
-What is remembered is bounded: past `most` accounts the one that asked longest ago is forgotten, and begins anew.
+Memory is bounded: beyond `most` accounts, the one that asked longest ago is forgotten, and starts with a full bucket.
 """
 
 import math
@@ -22,7 +22,7 @@ class Polls:
         return len(self._tats)
 
     def take(self, account: str, now: float, polls_per_minute: int) -> int | None:
-        """Counts one request; the seconds to wait (1 or more) when there were too many."""
+        """Counts one request; returns the seconds to wait (1 or more) if there were too many."""
         rate = per_minute(polls_per_minute)
         tats = self._tats
         tat = tats.get(account, now)

@@ -11,18 +11,18 @@ _PAGES_OF_A_PRICE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """The price of one page by mode, in millionths. A mode that nobody knows costs what the dearest does."""
+    """The price of one page by mode, in millionths. An unknown mode costs as much as the dearest."""
 
     per_page: Mapping[str, int]
     default_mode: str | None = None
 
     def of(self, mode: str | None) -> int:
-        """The price of one page of a submit with this mode, as it was sent; None when it names none."""
+        """The price of one page of a submit with this mode, as it was sent; None if it names no mode."""
         price = self.per_page.get((self.default_mode or "") if mode is None else mode)
         return price if price is not None else max(self.per_page.values(), default=0)
 
 
 def make_pricing(per_1000_pages: Mapping[str, Decimal], default_mode: str | None) -> Pricing:
-    """Makes prices of a page out of prices of 1000, whose steps are of 0.001."""
+    """Converts prices of 1000 pages, in steps of 0.001, to prices of one page."""
     per_page = {mode: int(price * MILLION / _PAGES_OF_A_PRICE) for mode, price in per_1000_pages.items()}
     return Pricing(per_page, default_mode)

@@ -1,8 +1,8 @@
-"""How an account stands against its profile, and whether one more submit fits: pure decisions on counts.
+"""An account's counts against its profile, and whether one more submit fits: pure decisions on counts.
 
-Each submit is decided twice: `refuse_submit` before its body (rate, concurrency, budgets that are used up already),
-`refuse_pages` before the body's end is released (pages and spend). Whoever holds the counts takes what was decided in
-the same transaction, so no race can come in between.
+Each submit is decided twice: `refuse_submit` before its body (rate, concurrency, budgets already used up),
+`refuse_pages` before the body's end is released (pages and spend). The ledger counts what was decided in the same
+transaction, so there can be no race.
 """
 
 import math
@@ -20,7 +20,7 @@ _RETRY_IN_FLIGHT: Final = 5
 
 
 class Used(NamedTuple):
-    """What a calendar window has seen: submits, pages (reserved ones included), spend in millionths."""
+    """What was used in a calendar window: submits, pages (reserved ones included), spend in millionths."""
 
     requests: int = 0
     pages: int = 0
@@ -30,8 +30,8 @@ class Used(NamedTuple):
 class AccountCounts(NamedTuple):
     """The counts of an account at one moment.
 
-    `tat` is the submit bucket's, in seconds since the epoch; `granted` are the pages that grants add to the budgets
-    of pages now.
+    `tat` is the submit bucket's, in seconds since the epoch; `granted` are the pages that grants now add to the page
+    budgets.
     """
 
     tat: float = 0.0
@@ -53,7 +53,7 @@ class Limit(NamedTuple):
 
     @property
     def remaining(self) -> int:
-        """What is left of it; never less than nothing."""
+        """What is left of it; never negative."""
         return max(0, self.limit - self.used)
 
     @property
@@ -69,13 +69,13 @@ def take_submit(profile: Profile, tat: float, now: float) -> float:
 
 
 def wait_for_submit(profile: Profile, standing: AccountCounts, now: float) -> float:
-    """Seconds until the rate allows another submit; 0.0 when it does now."""
+    """Seconds until the rate allows another submit; 0.0 if it does now."""
     rate = per_minute(profile.requests_per_minute)
     return wait_for(_believable(standing.tat, now, rate), now, 1, rate)
 
 
 def refuse_submit(profile: Profile, standing: AccountCounts, now: float) -> Denial | None:
-    """Decides a submit by its head alone; None lets it in."""
+    """Decides a submit by its head alone; None admits it."""
     wait = wait_for_submit(profile, standing, now)
     if wait:
         detail = f"This account may submit {profile.requests_per_minute} times a minute (requests_per_minute)."
@@ -90,7 +90,7 @@ def refuse_submit(profile: Profile, standing: AccountCounts, now: float) -> Deni
 
 
 def refuse_pages(profile: Profile, standing: AccountCounts, pages: int, spend: int, now: float) -> Denial | None:
-    """Decides a submit by the most pages that it may cost; its request itself is counted already."""
+    """Decides a submit by the most pages that it may cost; the request itself is counted already."""
     if standing.pages_in_flight + pages > profile.pages_in_flight:
         return _in_flight(profile, standing, pages)
     return _refuse_budget(profile, standing, Used(pages=pages, spend=spend), now)
@@ -183,10 +183,10 @@ def _exhausted(limit: Limit, kind: str, cost: int) -> Denial:
 
 
 def _believable(tat: float, now: float, rate: Rate) -> float:
-    """A TAT as it is, or none: one that is further ahead than two bursts is left from before the clock was set back.
+    """Returns the TAT, or `now` if it is over two bursts ahead: then it dates from before the clock was set back.
 
-    It must not shut an account out until the clock is there again. One burst is what an account may owe, another one
-    what the clocks of replicas may differ by: less must forgive no debt.
+    Such a TAT must not lock an account out until the clock catches up. An account may owe one burst, and the clocks
+    of replicas may differ by another one: a smaller bound could forgive debt.
     """
     return tat if tat - now <= 2 * rate.burst / rate.per_second else now
 

@@ -1,4 +1,4 @@
-"""How an account stands, in the words of GET /gateway/v1/me and `gateway explain`: pure."""
+"""An account's limits and usage, as GET /gateway/v1/me and `gateway explain` show them: pure."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ _SPEND: Final = "spend_per_month"
 
 
 def limits_report(profile: Profile, standing: AccountCounts, now: float) -> dict[str, Any]:
-    """All limits by name: those that are counted with what is used and left, and those of each single request."""
+    """All limits by name: the counted ones with used and remaining amounts, and those of each single request."""
     crossed = soft_limits(profile, standing, now)
     counted = {limit.name: _row(limit, is_soft=limit.name in crossed) for limit in limits_of(profile, standing, now)}
     return {

@@ -1,4 +1,4 @@
-"""Calendar windows in UTC, computed from the clock whenever they are asked for: pure. No job resets a counter."""
+"""Calendar windows in UTC, computed from the clock whenever needed: pure. No job resets a counter."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -13,12 +13,12 @@ class Window(NamedTuple):
 
     @property
     def seconds(self) -> int:
-        """How long it lasts."""
+        """Its length."""
         return round(self.end - self.start)
 
 
 def day_of(now: float) -> Window:
-    """The day, in UTC, that a moment in seconds since the epoch is in."""
+    """The UTC day that contains a moment, in seconds since the epoch."""
     moment = datetime.fromtimestamp(now, UTC)
     start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     period = start.year * 10_000 + start.month * 100 + start.day
@@ -26,7 +26,7 @@ def day_of(now: float) -> Window:
 
 
 def month_of(now: float) -> Window:
-    """The month, in UTC, that a moment in seconds since the epoch is in."""
+    """The UTC month that contains a moment, in seconds since the epoch."""
     moment = datetime.fromtimestamp(now, UTC)
     start = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     end = (start + timedelta(days=32)).replace(day=1)

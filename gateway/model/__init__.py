@@ -1,1 +1,1 @@
-"""The nouns, and the closed vocabulary of reasons."""
+"""Frozen values shared by all parts, and the closed vocabulary of reasons."""

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 
 class Action(StrEnum):
-    """What the gateway itself notes. Changes of keys and webhooks have names of their own (`key.create`)."""
+    """What the gateway itself records. Changes of keys and webhooks have their own names (`key.create`)."""
 
     READ = "job.read"
     REFUSED = "request.refused"
-    SECRET_SET = "secret.set"  # noqa: S105 -- no secret, but what became of one
+    SECRET_SET = "secret.set"  # noqa: S105 -- not a secret, but an event
     SECRET_REMOVED = "secret.removed"  # noqa: S105 -- likewise
 
 

@@ -1,4 +1,4 @@
-"""Who calls: a peer, his certificate, his address, his identity and its limits."""
+"""The caller: a peer, its certificate, its address, its identity and its limits."""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -8,9 +8,9 @@ from gateway.model.networks import Networks
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """The names in a client certificate that tls.client_ca has signed: its subjectAltName, its subject's CN.
+    """The names in a client certificate signed by tls.client_ca: subjectAltName, and the subject's CN.
 
-    `not_after` is when it ends, in seconds since the epoch; it makes no other bearer of one.
+    `not_after` is when it ends, in seconds since the epoch; it does not count when certificates are compared.
     """
 
     uri: tuple[str, ...] = ()
@@ -22,10 +22,11 @@ class ClientCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whom the kernel (or a trusted PROXY header) says is at the other end of the connection.
+    """The other end of the connection, according to the kernel or a trusted PROXY header.
 
-    `certificate` is what it showed in the handshake, verified; None when it showed none. One that `speaks_for_itself`
-    began with a PROXY header that names nobody: it is the client, whatever is claimed behind that header.
+    `certificate` is what it showed in the TLS handshake, verified; None if it showed none. One that
+    `speaks_for_itself` began with a PROXY header without an address: it is the client, whatever is claimed after that
+    header.
     """
 
     ip: IPv4Address | IPv6Address
@@ -34,13 +35,13 @@ class Peer:
     speaks_for_itself: bool = False
 
     def is_proxy(self, trusted: Networks) -> bool:
-        """Whether it is believed whom its requests are from."""
+        """Whether it is a trusted proxy, whose headers about the client we believe."""
         return not self.speaks_for_itself and self.ip in trusted
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAddress:
-    """Whom we believe the request comes from, and which evidence says so (peer, x-forwarded-for, forwarded)."""
+    """The request's origin as we believe it, and the evidence for it (peer, x-forwarded-for, forwarded)."""
 
     ip: IPv4Address | IPv6Address
     via: str
@@ -48,10 +49,10 @@ class ClientAddress:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Limits as data, shared by the keys that name it; each account has them for itself.
+    """Limits as data, shared by the keys that name the profile; each account has them for itself.
 
-    `body_limit` is in bytes, `spend_per_month` in millionths of the currency that prices are in; None is no limit.
-    `networks` and `routes` are where and for what its keys may be used; empty: everywhere, for everything.
+    `body_limit` is in bytes, `spend_per_month` in millionths of the currency of the prices; None is no limit.
+    `networks` and `routes` restrict where and for what its keys may be used; empty: everywhere, for everything.
     """
 
     name: str
@@ -74,12 +75,12 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: an id that logs may show, an owner that jobs belong to, and what it may do.
+    """The caller: an id that logs may show, an owner that jobs belong to, and what it may do.
 
-    `key_id` is the id of a key, or the owner of who came with a token or a certificate. `account` is what limits are
-    counted by: `key:<id>` for a key, else the owner. Owners are namespaced (`key:`, `jwt:`, `cert:`), so that nobody
-    comes to another's jobs by a chosen name. `expires_at` is in seconds since the epoch. `label` says for the metrics
-    how it was found: (method, result), words of closed sets.
+    `key_id` is the id of a key, or the owner of a token or certificate. Limits are counted by `account`: `key:<id>`
+    for a key, else the owner. Owners are namespaced (`key:`, `jwt:`, `cert:`), so that a chosen name can't give
+    access to another's jobs. `expires_at` is in seconds since the epoch. `label` shows the metrics how the caller was
+    authenticated: (method, result), words of closed sets.
     """
 
     key_id: str

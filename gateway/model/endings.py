@@ -1,8 +1,8 @@
-"""What is known of a job's end, and what that means for its pages: pure.
+"""Facts about a job's end, and what they mean for its pages: pure.
 
-Replicas learn facts each in its own time and order, some of them twice, and some only after the job was settled. So
-facts are only ever added, and what a job costs follows from all that are known, never from their order. The ledger
-has their sum; what a process remembers of them is a copy.
+Each replica learns facts at its own time and in its own order, some twice, and some only after the job was settled.
+So facts are only ever added, and a job's cost follows from all known facts, never from their order. The ledger has
+the union of facts; each process has a copy.
 """
 
 from enum import Enum, IntFlag, StrEnum, auto
@@ -10,28 +10,28 @@ from typing import Final, NamedTuple
 
 
 class Known(IntFlag):
-    """Facts about one job, as they stand in the ledger."""
+    """Facts about one job, as stored in the ledger."""
 
     NOTHING = 0
     COMPLETE = 1
-    """The container said that it went well."""
+    """The container said that it succeeded."""
     FAILED = 2
     """The container said that it failed."""
     LOST = 4
     """The container did not know it any more."""
     GIVEN_UP = 8
-    """It ran for too long, and nobody said how it ended."""
+    """It ran for too long without a known end."""
     TAKEN = 16
-    """Something that may be of its result went to its owner."""
+    """Something that may be part of its result went to its owner."""
 
 
 ENDS: Final = Known.COMPLETE | Known.FAILED | Known.LOST | Known.GIVEN_UP
 TOLD: Final = Known.COMPLETE | Known.FAILED
-"""What the container itself said of an end."""
+"""The ends that the container itself reported."""
 
 
 class Facts(NamedTuple):
-    """What somebody learnt at once; `pages` is what the container says it had, None when it does not."""
+    """Facts learnt at once; `pages` is the container's page count, None if it gave none."""
 
     known: Known
     pages: int | None = None
@@ -56,7 +56,7 @@ _STRICTER: Final = tuple(FailedCosts)
 
 
 def stricter(one: FailedCosts, other: FailedCosts) -> FailedCosts:
-    """The one of both that charges more."""
+    """Of two, the one that charges more."""
     return max(one, other, key=_STRICTER.index)
 
 
@@ -67,11 +67,11 @@ class Cost(Enum):
     RESERVED = auto()
     """As many pages as were reserved, until more is known."""
     SAID = auto()
-    """What the container says it had, else what was reserved; nothing changes that any more."""
+    """The container's page count, else what was reserved; final."""
 
 
 def cost_of(known: Known, failed_costs: FailedCosts) -> Cost | None:
-    """What a job costs by all that is known of it; None while it runs."""
+    """What a job costs by all known facts; None while it runs."""
     if not known & ENDS:
         return None
     if Known.COMPLETE in known:
@@ -82,5 +82,5 @@ def cost_of(known: Known, failed_costs: FailedCosts) -> Cost | None:
         FailedCosts.RESERVED: False,
     }[failed_costs]
     if Known.FAILED not in known and Known.GIVEN_UP in known:
-        is_free = False  # nobody has said that it failed
+        is_free = False  # no failure was reported
     return Cost.NOTHING if is_free else Cost.RESERVED

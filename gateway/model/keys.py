@@ -18,13 +18,13 @@ class Generation:
     last_used_at: int | None = None
 
     def is_live(self, now: float) -> bool:
-        """Whether it opens anything."""
+        """Whether it is accepted."""
         return self.revoked_at is None and (self.not_after is None or self.not_after > now)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key of the ledger. `limits` are what differs from its profile, by the names of Profile's fields."""
+    """A key of the ledger. `limits` are its overrides of its profile, by the names of Profile's fields."""
 
     id: str
     profile: str
@@ -43,5 +43,5 @@ _ACCOUNT_OF_KEY: Final = "key:"
 
 
 def key_of(account: str) -> str | None:
-    """The id of the key that has this account; None when it is no key's."""
+    """The id of the key that has this account; None if the account is not a key's."""
     return account.removeprefix(_ACCOUNT_OF_KEY) if account.startswith(_ACCOUNT_OF_KEY) else None

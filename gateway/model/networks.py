@@ -1,7 +1,7 @@
-"""Sets of IP networks, as lists of rules name them: pure.
+"""Sets of IP networks, as rules name them: pure.
 
-An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is the IPv4 address it maps: a dual-stack socket shows every IPv4
-client so, and a rule for 10.0.0.0/8 must hold for it. Leading zeros are refused by ipaddress, scope ids by us.
+An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) counts as its IPv4 address: a dual-stack socket shows every IPv4
+client so, and a rule for 10.0.0.0/8 must match it. ipaddress refuses leading zeros, we refuse scope ids.
 """
 
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address:
-    """Reads one address, without brackets, port or scope id.
+    """Parses one address, without brackets, port or scope id.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: it is not an address.
     """
     if "%" in text:
         raise ValueError("an address with a scope id")
@@ -20,14 +20,14 @@ def parse_address(text: str) -> IPv4Address | IPv6Address:
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Unwraps an IPv4-mapped IPv6 address; any other is itself."""
+    """Unwraps an IPv4-mapped IPv6 address; returns any other as it is."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
 
 
 def household(address: IPv4Address | IPv6Address) -> bytes:
-    """Whom an address belongs to, for what is counted by address: an IPv6 client owns a /64 at the least."""
+    """The unit of limits per address: an IPv4 address, or an IPv6 /64, since an IPv6 client has at least that."""
     return address.packed[:8] if isinstance(address, IPv6Address) else address.packed
 
 
@@ -41,10 +41,10 @@ class Networks:
 
     @classmethod
     def of(cls, *texts: str) -> "Networks":
-        """Reads networks such as `10.0.0.0/8` or `::1`.
+        """Parses networks such as `10.0.0.0/8` or `::1`.
 
         Raises:
-            ValueError: for the first that is none, host bits set included.
+            ValueError: one is malformed, or has host bits set.
         """
         return cls(ip_network(text) for text in texts)
 

@@ -1,4 +1,4 @@
-"""The one closed vocabulary of refusals: each with its status, its title, and whose fault it is."""
+"""The closed vocabulary of refusals, each with its status, its title, and whose fault it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Source(StrEnum):
-    """Who is to blame for an outcome; it picks the log level and the side that has to act."""
+    """Who is to blame for an outcome; it determines the log level and who has to act."""
 
     CLIENT = "client"
     GATEWAY = "gateway"
@@ -15,7 +15,7 @@ class Source(StrEnum):
 
 
 class Reason(StrEnum):
-    """The one closed vocabulary: what the answer, the log, the metric and the tests call an outcome."""
+    """The closed vocabulary of outcomes, for answers, logs, metrics and tests."""
 
     FORWARDED = "forwarded"
     ANSWERED = "answered"
@@ -58,13 +58,13 @@ class Reason(StrEnum):
     OUT_OF_FILES = "out_of_files"
     INTERNAL = "internal"
 
-    # Enum's own hash is a Python function, and a reason is looked up several times for each request.
+    # Enum's own hash is a Python function, and each request looks up a reason several times.
     __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reason looks like from outside: its status, its title and who is to blame."""
+    """A reason's status, its title, and who is to blame."""
 
     status: int
     title: str
@@ -73,7 +73,7 @@ class Verdict:
 
 _CLIENT, _GATEWAY, _UPSTREAM = Source.CLIENT, Source.GATEWAY, Source.UPSTREAM
 
-# The title is also the reason phrase of the status line: short ASCII, for the SDK shows its user nothing else.
+# The title is also the reason phrase of the status line: short ASCII, since the SDK shows its user nothing else.
 VERDICTS: Mapping[Reason, Verdict] = {
     Reason.ANSWERED: Verdict(200, "Answered by the gateway", _GATEWAY),
     Reason.TRAILING_SLASH: Verdict(307, "See the path without the slash", _CLIENT),
@@ -119,10 +119,10 @@ VERDICTS: Mapping[Reason, Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A refusal as a value: why, a sentence for the caller, and the headers that belong to it.
+    """A refusal as a value: the reason, a sentence for the caller, and the headers that belong to it.
 
-    `retry_after` is in whole seconds; `allow` holds the methods of a 405. `title` stands for the reason's own where
-    it can say more ("Page budget used up until 2026-12-01"): short ASCII. `lines` are whole header lines.
+    `retry_after` is in whole seconds; `allow` holds the methods of a 405. `title` replaces the reason's own if it can
+    say more ("Page budget used up until 2026-12-01"): short ASCII. `lines` are whole header lines.
     """
 
     reason: Reason
@@ -135,7 +135,7 @@ class Denial:
 
 _FIRST_BAD: Final = 400
 _NO_REFUSAL: Final = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_TOO_SLOW, Reason.INTERNAL})
-# What we would not do; not what the container could not, nor what we failed at.
+# What the gateway refused; neither the container's failures nor the gateway's own.
 REFUSALS: Final = frozenset(
     reason
     for reason, verdict in VERDICTS.items()

@@ -1,7 +1,7 @@
-"""The nouns that all rooms speak in: frozen values, standard library only.
+"""The values that describe a request, shared by all parts: frozen, standard library only.
 
-Nothing here knows a socket, a clock or a file. A noun that a stage of the way of a request makes is an
-argument of the next one, so what a stage may rely on can be read from its signature.
+Nothing here uses a socket, a clock or a file. Each stage of a request returns a value that is an argument of the next
+stage, so a stage's signature shows what it may rely on.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from gateway.model.routes import Route
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What the headers of a request say, after every check that needs no configuration.
+    """The headers of a request, after every check that needs no configuration.
 
-    `known` holds the values of the headers we rely on, by lower-case name, in the order sent; `kept` the pairs
-    that may go upstream as they came. `content_length` is None when the body is chunked or there is none.
+    `known` holds the values of the headers that we rely on, by lower-case name, in the order sent; `kept` the pairs
+    that may go upstream unchanged. `content_length` is None if the body is chunked or missing.
     """
 
     host: str
@@ -39,8 +39,8 @@ class Fields:
 class Permit(NamedTuple):
     """Proof that a request passed every rule; forwarding accepts nothing else.
 
-    `path` is the path to send upstream: the very bytes that were matched. `body_limit` is in bytes. `account` is what
-    limits are counted by, without an identity, too; `request_id` is the job's, where the route reads one.
+    `path` is the path to send upstream: the very bytes that were matched. `body_limit` is in bytes. Limits are
+    counted by `account`, which also exists without an identity; `request_id` is the job's, if the route reads one.
     """
 
     route: Route
@@ -65,10 +65,9 @@ class Trace(NamedTuple):
 class Delivery:
     """What forwarding did for one request: times in seconds of the loop's clock, sizes of bodies in bytes.
 
-    `status` is 0 until an answer's head was written to the client; `is_final` says that it told of a job's end, and
-    `is_unfinished` that it was looked at whole and told that the job still runs; `gives_nothing` says that its client
-    was given nothing of a result by that.
-    `held` is how long the request waited for that end, as its client wished.
+    `status` is 0 until an answer's head was written to the client. `is_final`: the answer reported a job's end;
+    `is_unfinished`: the answer was parsed whole and reported that the job still runs; `gives_nothing`: the answer
+    gave its client no part of a result. `held` is how long the request waited for the job's end (long poll).
     """
 
     connection: str | None = None
@@ -86,9 +85,9 @@ class Delivery:
 
 @dataclass(slots=True)
 class Exchange:
-    """The one mutable record of a request: only handler.py writes it, only observe reads it whole.
+    """The one mutable record of a request: only handler.py writes it, only observe reads all of it.
 
-    Times are seconds of the loop's clock. `keep_alive` says that the head was sound and the connection may go on.
+    Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
     """
 
     request_id: str

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Access(StrEnum):
-    """What a route asks of its caller."""
+    """What a route requires of its caller."""
 
     ANYONE = "anyone"
     KEY = "key"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
     @property
     def is_of_a_job(self) -> bool:
-        """Whether a request names a job, which has to be its caller's."""
+        """Whether a request names a job, which must belong to its caller."""
         return self in _OF_A_JOB
 
     __hash__ = str.__hash__  # as for Reason
@@ -34,10 +34,10 @@ _OF_A_JOB = frozenset({Kind.RESULT, Kind.ASSET, Kind.DELETE})
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the default-deny table, compiled. `label` is what metrics and logs call it.
+    """One line of the default-deny table, compiled. `label` is its name in metrics and logs.
 
-    `is_ours` says that the gateway answers itself. `job` names the shape of its jobs; `id_in` (path, query or body)
-    and `id_name` say where a request for one names it. `rewrites`: the upstream's own URLs in answers become ours.
+    `is_ours`: the gateway answers itself. `job` names the shape of its jobs; `id_in` (path, query or body) and
+    `id_name` say where a request for a job has its id. `rewrites`: the upstream's own URLs in answers become ours.
     """
 
     label: str

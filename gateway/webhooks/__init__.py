@@ -1,4 +1,4 @@
-"""Webhooks, out and in. For receivers there is `verify`; what else is here is the gateway's own."""
+"""Webhooks, outbound and inbound. Receivers need only `verify`; the rest is internal to the gateway."""
 
 from gateway.webhooks.verify import verify
 

@@ -1,8 +1,8 @@
-"""Signatures of webhooks, made and compared: pure.
+"""Webhook signatures, made and compared: pure.
 
-There are two, of one body. `X-Webhook-Signature` is Datalab's: the hexadecimal HMAC-SHA256 of the body, without a
-time. `webhook-signature` is that of Standard Webhooks (standardwebhooks.com): over id, time and body, once for each
-secret in force, so that a receiver may know the old one or the new one while a secret is rotated.
+A body gets two. `X-Webhook-Signature` is Datalab's: the hexadecimal HMAC-SHA256 of the body, without a time.
+`webhook-signature` is that of Standard Webhooks (standardwebhooks.com): over id, time and body, once for each secret
+in force, so that a receiver may know the old or the new one while a secret is rotated.
 """
 
 import base64
@@ -19,7 +19,7 @@ STANDARD_ID: Final = "webhook-id"
 STANDARD_TIME: Final = "webhook-timestamp"
 STANDARD: Final = "webhook-signature"
 TOLERANCE: Final = 300.0
-"""Seconds by which the time of a message may be off, either way: one is believed for twice as long at the most."""
+"""Seconds by which a message's time may be off, either way, so a message is accepted for at most twice as long."""
 _PREFIX: Final = b"whsec_"
 _VERSION: Final = "v1,"
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -29,14 +29,14 @@ _MAX_ID: Final = 256
 
 
 class Secrets(NamedTuple):
-    """What is signed with: `plain` for X-Webhook-Signature, `standard` for webhook-signature, the newest first."""
+    """Signing secrets: `plain` for X-Webhook-Signature, `standard` for webhook-signature, the newest first."""
 
     plain: bytes
     standard: tuple[bytes, ...]
 
 
 class Sent(NamedTuple):
-    """The signature headers that came with a body; None for one that did not."""
+    """The signature headers that came with a body; None for a missing one."""
 
     plain: str | None
     id: str | None
@@ -45,10 +45,10 @@ class Sent(NamedTuple):
 
 
 def standard_key(secret: bytes) -> bytes:
-    """The key that Standard Webhooks signs with: the secret's bytes, or what stands behind `whsec_` in base64.
+    """The key that Standard Webhooks signs with: the secret's bytes, or what follows `whsec_`, base64-decoded.
 
     Raises:
-        ValueError: behind whsec_ there is no base64, or less than 16 bytes of it.
+        ValueError: what follows whsec_ is not base64, or less than 16 bytes.
     """
     if not secret.startswith(_PREFIX):
         return secret
@@ -62,10 +62,10 @@ def standard_key(secret: bytes) -> bytes:
 
 
 def check_secret(secret: bytes) -> bytes:
-    """The secret, if it can be signed with.
+    """Returns the secret, if it can be used for signing.
 
     Raises:
-        ValueError: it is shorter than 16 bytes, or its base64 is broken.
+        ValueError: it is shorter than 16 bytes, or its base64 is malformed.
     """
     if len(secret) < LEAST_SECRET:
         raise ValueError(f"a webhook secret has at least {LEAST_SECRET} bytes")
@@ -89,7 +89,7 @@ def standard_signature(secret: bytes, message_id: str, time: str, body: bytes) -
 
 
 def sign(secrets: Secrets, message_id: str, now: float, body: bytes) -> dict[str, str]:
-    """The headers that sign a body; `now` in seconds since the epoch.
+    """Returns the headers that sign a body; `now` in seconds since the epoch.
 
     Raises:
         ValueError: as `standard_key`.
@@ -105,7 +105,7 @@ def sign(secrets: Secrets, message_id: str, now: float, body: bytes) -> dict[str
 
 
 def sent_with(headers: Iterable[tuple[str, str]]) -> Sent | None:
-    """Picks the signature headers, whatever the case of their names; None when one is there twice."""
+    """Picks the signature headers, case-insensitively; returns None if one occurs twice."""
     found: dict[str, str] = {}
     for name, value in headers:
         known = name.lower()
@@ -119,17 +119,17 @@ def sent_with(headers: Iterable[tuple[str, str]]) -> Sent | None:
 def is_signed(
     body: bytes, sent: Sent | None, secrets: Sequence[bytes], now: float, tolerance: float, *, plain: bool = True
 ) -> bool:
-    """Whether a body was signed with one of the secrets. How long it takes tells nothing about them.
+    """Whether a body was signed with one of the secrets. The duration reveals nothing about them.
 
-    Any of the Standard Webhooks headers makes that signature the one that decides: what could be stripped by someone
-    between is worth no more than X-Webhook-Signature alone, which is believed when `plain` is true.
+    Any of the Standard Webhooks headers makes that signature decide. As an attacker on the way could strip them, they
+    are worth no more than X-Webhook-Signature alone, which is accepted if `plain` is true.
 
     Args:
-        body: the bytes as they came.
-        sent: of `sent_with`.
+        body: the bytes as received.
+        sent: from `sent_with`.
         secrets: those in force.
         now: seconds since the epoch.
-        tolerance: seconds that webhook-timestamp may be off, either way.
+        tolerance: seconds by which webhook-timestamp may be off, either way.
         plain: whether X-Webhook-Signature alone is enough.
 
     Raises:
@@ -145,7 +145,7 @@ def is_signed(
 
 
 def may_be_signed(sent: Sent | None, now: float, tolerance: float, *, plain: bool = True) -> bool:
-    """Whether there may be a body that is signed so: all of `is_signed` that needs neither body nor secret."""
+    """Whether some body could be signed so: the checks of `is_signed` that need neither body nor secret."""
     if sent is None:
         return False
     if not _is_standard(sent):
@@ -164,6 +164,6 @@ def _is_standard(sent: Sent) -> bool:
 
 
 def _any_equal(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    # Each with each, to the end: neither which one fits nor how much of it shows in the time.
+    # Compares every pair to the end: the duration shows neither which one matches nor how much of it.
     equal = [hmac.compare_digest(mine, one) for mine in ours for one in theirs]
     return any(equal)

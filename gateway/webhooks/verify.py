@@ -1,4 +1,4 @@
-"""The verification of webhooks, for receivers: `from gateway.webhooks import verify`."""
+"""Verifies webhooks, for receivers: `from gateway.webhooks import verify`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,23 @@ def verify(
     tolerance: float = TOLERANCE,
     plain: bool = True,
 ) -> bool:
-    """Tells whether a webhook comes from who knows a secret. Whatever was sent, it answers and never raises.
+    """Returns whether a webhook comes from a sender that knows a secret. Never raises because of what was sent.
 
-    A missing, malformed, repeated or wrong signature, and one that is too old, is False. The Standard Webhooks
-    headers decide where any of them is there, else X-Webhook-Signature, which has no time in it: a message that it
-    signs can be sent once more by who has seen it, so do nothing twice for one request_id.
+    A missing, malformed, repeated, wrong or too old signature gives False. The Standard Webhooks headers decide if
+    any of them is present, else X-Webhook-Signature. That one has no time in it, so anyone who has seen such a
+    message can replay it: do nothing twice for one request_id.
 
     Args:
-        body: the body's bytes as they came; not what a JSON parser made of them.
+        body: the raw bytes of the body, before any JSON parsing.
         headers: the request's; the case of the names does not matter.
-        secrets: the secret, or all that are in force while one is rotated.
+        secrets: the secret, or all in force while one is rotated.
         now: seconds since the epoch; the system's clock by default.
         tolerance: seconds by which the message's time may be off.
         plain: whether X-Webhook-Signature alone is enough. False for messages of this gateway, which always sends
             both; true for those of Datalab's cloud.
 
     Raises:
-        ValueError: there is no secret, one is shorter than 16 bytes, or goes on behind `whsec_` without base64.
+        ValueError: no secret is given, one is shorter than 16 bytes, or what follows `whsec_` is not base64.
     """
     given = [secrets] if isinstance(secrets, str | bytes) else secrets
     known = [check_secret(one.encode() if isinstance(one, str) else one) for one in given]

@@ -1,4 +1,4 @@
-"""Run by Alembic: migrates over the connection that it is given, within the transaction that is open there."""
+"""Run by Alembic: migrates over the given connection, within its open transaction."""
 
 from alembic import context
 

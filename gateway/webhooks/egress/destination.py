@@ -1,4 +1,4 @@
-"""Whether a webhook may go where a URL says (against SSRF): asked at a submit, and each time before it is sent."""
+"""Whether a webhook may go to a URL (against SSRF): checked at a submit, and each time before sending."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -12,10 +12,10 @@ from gateway.webhooks.egress.url import Target, read_url
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
-# The same with the owner first, on whose account the look-up goes.
+# The same with the owner first, for whom the lookup counts.
 ResolveFor = Callable[[str, str, int], Awaitable[Sequence[Address]]]
-# One sentence for a host that is not allowed, one that leads to a forbidden address, and one that is neither allowed
-# by its name nor found: whoever asks learns nothing of names and addresses inside the network.
+# The same sentence for a host that is not allowed, one with a forbidden address, and one that is neither allowed by
+# its name nor found, so that the answer reveals nothing of names and addresses inside the network.
 _NOT_ALLOWED: Final = "webhook_url: its host is not among those that webhooks may go to (webhooks.out.allow)"
 _NOT_FOUND: Final = "webhook_url: the address of its host can't be found just now"
 _NOT_KNOWN: Final = "webhook_url: its host could not be looked up just now; that says nothing of it"
@@ -23,7 +23,7 @@ _RETRY_AFTER: Final = 5
 
 
 class Destination(NamedTuple):
-    """Where a webhook goes: what its URL says, and the addresses that may be connected to, and no others."""
+    """Where a webhook goes: its URL, and the only addresses that may be connected to."""
 
     target: Target
     addresses: tuple[Address, ...]
@@ -35,13 +35,13 @@ class Destination(NamedTuple):
 
 
 async def check(url: str | None, rules: Rules, resolve: Resolve) -> Destination | None:
-    """Checks a URL, and every address that its host has. None for no URL.
+    """Checks a URL, and every address of its host. Returns None for no URL.
 
-    It may be awaited in a Drive, if `resolve` may.
+    It may run in a Drive, if `resolve` may.
 
     Raises:
-        Refused: field_refused, with a sentence that repeats nothing of the URL; lookup_unavailable, when nobody could
-            say whether it may go there.
+        Refused: field_refused, with a sentence that quotes nothing of the URL; lookup_unavailable, if no lookup could
+            decide whether it may go there.
     """
     if url is None:
         return None
@@ -58,11 +58,11 @@ async def check(url: str | None, rules: Rules, resolve: Resolve) -> Destination 
 
 
 async def find(url: str, rules: Rules, resolve: Resolve) -> Destination:
-    """The same, for who can try again later.
+    """Does the same, for callers that can retry later.
 
     Raises:
         Refused: it may not go there.
-        NotFound: it has no addresses, or nobody can tell them just now.
+        NotFound: it has no addresses, or the lookup fails now.
         Undecided: its addresses are not known yet.
     """
     try:

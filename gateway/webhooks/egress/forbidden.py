@@ -1,7 +1,8 @@
-"""Addresses that no network in webhooks.out.allow opens: pure.
+"""Addresses that no network in webhooks.out.allow allows: pure.
 
-They lead into this machine, to its neighbours on the link, or to a service that hands out the machine's credentials.
-An IPv6 address may hold an IPv4 address that a translator or a tunnel on the way takes out: that one is judged, too.
+They lead into this machine, to its link-local neighbours, or to a service that gives out the machine's credentials.
+An IPv6 address may contain an IPv4 address that a translator or a tunnel on the way extracts: that one is checked,
+too.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ _FORBIDDEN: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
         (
             "0.0.0.0/8",
             "127.0.0.0/8",
-            "169.254.0.0/16",  # link-local, and what AWS, Azure, GCP and others serve metadata on
+            "169.254.0.0/16",  # link-local, and metadata services of AWS, Azure, GCP and others
             "100.100.100.200",  # metadata of Alibaba Cloud
             "168.63.129.16",  # the host of an Azure machine
             "192.0.0.192",  # metadata of Oracle Cloud
@@ -41,12 +42,12 @@ _56_BITS: Final = 2**56 - 1
 
 
 def is_forbidden(address: Address) -> bool:
-    """Whether an address, or one within it, is never gone to by a network's leave."""
+    """Whether an address, or an IPv4 address within it, is never allowed by a network."""
     return any(one in network for one in (address, *_within(address)) for network in _FORBIDDEN)
 
 
 def is_wholly_forbidden(network: IPv4Network | IPv6Network) -> bool:
-    """Whether a network holds no address that may be gone to."""
+    """Whether all addresses of a network are forbidden."""
     return any(
         network.version == forbidden.version and network.subnet_of(forbidden)  # type: ignore[arg-type] # one version
         for forbidden in _FORBIDDEN
@@ -54,7 +55,7 @@ def is_wholly_forbidden(network: IPv4Network | IPv6Network) -> bool:
 
 
 def _within(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address may hold."""
+    """The IPv4 addresses that an IPv6 address may contain."""
     if isinstance(address, IPv4Address):
         return
     bits = int(address)
@@ -71,9 +72,9 @@ def _within(address: Address) -> Iterator[IPv4Address]:
 
 
 def _of_local_nat64(bits: int) -> Iterator[IPv4Address]:
-    """RFC 6052 2.2: behind a prefix of 48, 56, 64 or 96 bits; bits 64 to 71 are left out.
+    """RFC 6052 2.2: after a prefix of 48, 56, 64 or 96 bits; bits 64 to 71 are left out.
 
-    Nobody says how long the prefix is: each is tried, and the zeros of a longer one are no address.
+    The length of the prefix is unknown: tries each, and skips the zeros of a longer one, which are not an address.
     """
     without = (bits >> 64) << 56 | bits & _56_BITS  # 120 bits
     found = (bits & _32_BITS, *(without >> (120 - prefix - 32) & _32_BITS for prefix in (48, 56, 64)))

@@ -1,9 +1,9 @@
-"""Looks up the addresses of hosts that webhooks go to, within a deadline, a few at a time.
+"""Looks up the addresses of hosts that webhooks go to, with a deadline and bounded concurrency.
 
-The system's resolver (getaddrinfo) knows no deadline and can't be called off: it may hold its thread for a minute.
-So each look-up has a thread of its own that nobody has to wait for, not even the end of the process, and there is a
-bound of them. All who ask for one host at a time share one look-up; whoever began it holds its thread, and no owner
-holds more than a share of them: names that are slow hold up none but him who names them.
+The system's resolver (getaddrinfo) has no deadline and can't be cancelled: it may block its thread for a minute. So
+each lookup has its own daemon thread, which even the end of the process does not wait for, and the number of threads
+is bounded. Concurrent requests for one host share one lookup. It counts for the owner that began it, and an owner
+gets only a share of the threads, so slow names delay only the owner that uses them.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _Found = tuple[Address, ...]
 
 
 class NotFound(GatewayError):
-    """A host without an address; the message is in words of ours."""
+    """The host has no address; the message is in our own words."""
 
 
 class NoAnswer(NotFound):
-    """The system has no address just now, and can't say that there is none: name servers are away, or fail."""
+    """The system has no address now, but can't say that none exists: name servers are down, or fail."""
 
 
 class Undecided(GatewayError):
@@ -40,31 +40,31 @@ class Undecided(GatewayError):
 
 
 class Saturated(Undecided):
-    """So many look-ups are under way, in all or of one owner, that this host was not asked for."""
+    """The host was not looked up: too many lookups are running, in total or for one owner."""
 
 
 class Late(Undecided):
-    """The look-up takes too long."""
+    """The lookup takes too long."""
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """Asks the system for the addresses of a host; blocks.
+    """Asks the system for a host's addresses; blocks.
 
     Raises:
-        OSError: there are none, or nobody tells.
-        UnicodeError: the name is none that can be asked for.
+        OSError: the host has no address, or the lookup failed.
+        UnicodeError: the name is not valid for a lookup.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
 
 class Resolver:
-    """Looks hosts up. It may be awaited in a Drive (gateway/aio/drive.py): only futures are.
+    """Looks up hosts. May run in a Drive (gateway/aio/drive.py), since it awaits only futures.
 
     Args:
-        look_up: asks for the addresses of host and port; it is called on a thread, and may block.
+        look_up: returns the addresses of host and port; called on a thread, and may block.
         deadline: seconds.
-        most: threads at once, of which one owner has a quarter at the most.
+        most: maximum number of threads, of which one owner gets at most a quarter.
     """
 
     def __init__(self, look_up: Lookup = look_up, deadline: float = _DEADLINE, most: int = _MAX_THREADS) -> None:
@@ -79,13 +79,13 @@ class Resolver:
         return f"<Resolver running={len(self._running)} owners={len(self._by_owner)}>"
 
     async def __call__(self, owner: str, host: str, port: int) -> _Found:
-        """All addresses of a host, for an owner.
+        """Returns all addresses of a host, for an owner.
 
         Raises:
-            NotFound: there are none.
-            NoAnswer: nobody can say just now.
+            NotFound: it has no address.
+            NoAnswer: the lookup fails now.
             Late: it took too long.
-            Saturated: too many look-ups are under way.
+            Saturated: too many lookups are running.
         """
         running = self._running.get((host, port))
         if running is None:
@@ -110,7 +110,7 @@ class Resolver:
 
         try:
             Thread(target=work, name="webhook-lookup", daemon=True).start()
-        except RuntimeError:  # there may be no more threads just now
+        except RuntimeError:  # no more threads can be started now
             self._ended(owner, (host, port), NoAnswer("it can't be looked up just now"))
         return future
 
@@ -130,6 +130,6 @@ class Resolver:
             del self._by_owner[owner]
         if isinstance(found, NotFound):
             future.set_exception(found)
-            future.exception()  # looked at here, when nobody waits for it any more
+            future.exception()  # marks its error as seen when no one waits any more
         else:
             future.set_result(found)

@@ -1,8 +1,8 @@
-"""Where webhooks may go (against SSRF): webhooks.out.allow, read and applied. Pure.
+"""Where webhooks may go (against SSRF): parses and applies webhooks.out.allow. Pure.
 
-An entry is a host name, `*.` and a domain for all names below it, an address, or a network. A name that is written
-there is the operator's word for whatever it leads to. A network's leave, and that of a `*.`, ends where forbidden.py
-begins, whoever owns the name.
+An entry is a host name, `*.` and a domain for all names below it, an address, or a network. A host name there allows
+all its addresses, on the operator's word. A network or a `*.` never allows the addresses of forbidden.py, no matter
+who owns the name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _NONE: Final = Networks()
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The entries by their kinds. `suffixes` begin with a dot."""
+    """The entries by kind. `suffixes` begin with a dot."""
 
     names: frozenset[str] = frozenset()
     suffixes: tuple[str, ...] = ()
@@ -31,10 +31,10 @@ class Rules:
 
     @classmethod
     def of(cls, entries: Iterable[str]) -> "Rules":
-        """Reads entries.
+        """Parses entries.
 
         Raises:
-            ValueError: for the first that is none.
+            ValueError: one is malformed.
         """
         read = [read_entry(entry) for entry in entries]
         literals = [entry for entry in read if isinstance(entry, Address)]
@@ -46,19 +46,19 @@ class Rules:
         )
 
     def names_host(self, target: Target) -> bool:
-        """Whether the host is there by name, or an address of the URL by that address."""
+        """Whether the host is listed by name, or, if the URL has an address, by that address."""
         if target.literal is not None:
             return unmapped(target.literal) in self.literals
         return target.host in self.names or target.host.endswith(self.suffixes)
 
     def may_allow(self, target: Target) -> bool:
-        """Whether there are addresses with which the host would be allowed; else it need not be looked up."""
+        """Whether any addresses would make the host allowed; else it need not be looked up."""
         if target.literal is not None:
             return self.allows(target, [target.literal])
         return bool(self.networks) or self.names_host(target)
 
     def allows(self, target: Target, addresses: Sequence[Address]) -> bool:
-        """Whether a host may be gone to that has these addresses: each of them must be allowed."""
+        """Whether a webhook may go to a host with these addresses: each of them must be allowed."""
         if target.host in self.names or (target.literal is not None and self.names_host(target)):
             return bool(addresses)
         is_named = self.names_host(target)
@@ -68,7 +68,7 @@ class Rules:
 
 
 def read_entry(text: str) -> str | Address | Network:
-    """Reads one entry; of `*.example.com` the part from the dot on.
+    """Parses one entry; returns the part of `*.example.com` from the dot on.
 
     Raises:
         ValueError: what is wrong with it.

@@ -1,7 +1,7 @@
-"""URLs that webhooks go to, read strictly: pure.
+"""Strictly parses URLs that webhooks go to: pure.
 
-A URL that two programs read differently is how a check is got around. So what is taken is a small, plain part of
-RFC 3986: whatever is odd is refused, with what to write instead.
+A URL that two programs read differently lets an attacker bypass a check. So only a small, plain part of RFC 3986 is
+accepted; anything odd is refused, with what to write instead.
 """
 
 import re
@@ -20,9 +20,9 @@ _HTTPS: Final = 443
 
 
 class Target(NamedTuple):
-    """Where a URL leads. `path` is path and query, as they are sent.
+    """Where a URL leads. `path` is path and query, as sent.
 
-    `literal` is the host's address where the URL names one; then `host` is that address in its usual form.
+    `literal` is the host's address if the URL contains one; then `host` is that address in its canonical form.
     """
 
     host: str
@@ -32,20 +32,20 @@ class Target(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host and port as a URL has them, without what is secret in it."""
+        """Host and port as in a URL, without its secret parts."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """The URL in the one form that is connected to."""
+        """The canonical URL, which is connected to."""
         return f"https://{self.authority}{self.path}"
 
 
 def read_url(text: str) -> Target:
-    """Reads a URL.
+    """Parses a URL.
 
     Raises:
-        ValueError: what is wrong with it, in words for its author; nothing of it is repeated.
+        ValueError: what is wrong with it, in words for its author that quote nothing of it.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"is longer than {MAX_CHARACTERS} characters")
@@ -64,10 +64,10 @@ def read_url(text: str) -> Target:
 
 
 def read_host(text: str) -> str:
-    """Reads a host name, in lower case.
+    """Parses a host name; returns it in lower case.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is malformed.
     """
     host = text.lower()
     if not _NAME.fullmatch(host):
@@ -79,7 +79,7 @@ def read_host(text: str) -> str:
 
 
 def read_literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is, None for a name.
+    """The address that a host is; None for a name.
 
     Raises:
         ValueError: it is neither.

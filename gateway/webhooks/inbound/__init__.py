@@ -1,1 +1,1 @@
-"""Webhooks that come in: verified, handed on once."""
+"""Inbound webhooks: verified, and forwarded once."""

@@ -1,4 +1,4 @@
-"""Hands a verified webhook on to a service of the operator's own."""
+"""Forwards a verified webhook to a service of the operator's own."""
 
 import asyncio
 from typing import Final
@@ -13,14 +13,14 @@ _SUCCESS: Final = range(200, 300)
 
 
 class NotTaken(Exception):
-    """Why the service did not take it, in words of ours."""
+    """Why the service did not take it, in our own words."""
 
 
 async def hand_on(iteration: Iteration, url: str, body: bytes, headers: dict[str, str], deadline: float) -> None:
-    """Sends a body by POST, within `deadline` seconds; nothing of the answer counts but that it is 2xx.
+    """Sends a body by POST, within `deadline` seconds; only a 2xx answer counts as taken.
 
     Raises:
-        NotTaken: it is not, or there is none.
+        NotTaken: another answer, or none.
     """
     try:
         context = await asyncio.to_thread(bounded_context) if url.lower().startswith("https:") else True

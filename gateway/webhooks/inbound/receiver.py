@@ -1,11 +1,11 @@
-"""Takes webhooks that come in: verifies them, and hands each request_id on once, across replicas.
+"""Receives inbound webhooks: verifies them, and forwards each request_id once, across replicas.
 
-    first      -> handed on: 200 processed, and known for `remember`; or not taken: 502, and forgotten, so that the
-                  sender's next try is a first one again
-    meanwhile  -> waits for what comes of the first; 503 when that takes too long
+    first      -> forwarded: 200 processed, and remembered for `remember`; or not taken: 502, and forgotten, so that
+                  the sender's next attempt counts as the first
+    meanwhile  -> waits for the first one's result; 503 if that takes too long
     afterwards -> 200 already processed
 
-What is handed on is handed on to the end, though the sender may leave: its next try asks for the outcome.
+Forwarding continues to its end even if the sender leaves: its next attempt gets the result.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from gateway.webhooks.inbound.forward import NotTaken, hand_on
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.inbound.verification import Incoming, check_head, read
 
-_LEASE: Final = 10.0  # beyond the longest wait for forward_to
+_LEASE: Final = 10.0  # longer than the longest wait for forward_to
 _LOOK_EVERY: Final = 0.25
 _MAX_AT_ONCE: Final = 256
 _TRIES: Final = (0.0, 0.5, 2.0)
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Answered(NamedTuple):
-    """What a sender is answered: the status, what metrics and logs call it, and the body, JSON."""
+    """The answer to a sender: the status, its word in metrics and logs, and the body, JSON."""
 
     status: int
     word: str
@@ -45,11 +45,11 @@ ALREADY: Final = "already processed"
 
 
 class Receiver:
-    """Takes webhooks. Used on one loop.
+    """Receives webhooks. Not thread-safe: belongs to one event loop.
 
     Args:
-        ledger: where it is known what was handed on.
-        settings: webhooks.in as it is now.
+        ledger: records what was forwarded.
+        settings: returns the present webhooks.in.
         wall: seconds since the epoch.
         iteration: of the loop, in whose turns the service's answers are read.
     """
@@ -71,10 +71,10 @@ class Receiver:
         return f"<Receiver taking={len(self._tasks)}>"
 
     def expect(self, name: str, headers: Mapping[bytes, Sequence[bytes]]) -> int:
-        """Judges one by its head; gives the largest body in bytes that it may have.
+        """Checks a webhook by its head; returns the largest body, in bytes, that it may have.
 
         Raises:
-            Refused: route_not_found; unauthenticated, when no body could make it believed.
+            Refused: route_not_found; unauthenticated, if no body could make it acceptable.
         """
         found = self._find(name)
         check_head(found, headers, self._wall())
@@ -83,17 +83,18 @@ class Receiver:
     async def take(
         self, name: str, headers: Mapping[bytes, Sequence[bytes]], body: bytes, request: str | None = None
     ) -> Answered:
-        """Takes one. It may be awaited in a Drive (gateway/aio/drive.py), and given up: what was begun goes on.
+        """Takes one webhook. May run in a Drive (gateway/aio/drive.py) and be cancelled: what was begun goes on.
 
         Args:
             name: the last part of the path.
             headers: values by names in lower case.
-            body: its bytes as they came.
-            request: the id of the request, which is handed on as X-Request-Id.
+            body: the bytes as received.
+            request: the id of the request, which is forwarded as X-Request-Id.
 
         Raises:
-            Refused: route_not_found, unauthenticated, body_too_large, body_malformed; upstream_unreachable when it
-                could not be handed on; ledger_unavailable, when that is so, or another try of it takes too long.
+            Refused: route_not_found, unauthenticated, body_too_large, body_malformed; upstream_unreachable if
+                forwarding failed; ledger_unavailable if the ledger is away, or if another attempt at this webhook
+                takes too long.
         """
         found = self._find(name)
         if len(body) > found.body_limit:
@@ -107,7 +108,7 @@ class Receiver:
         return await asyncio.shield(task)
 
     async def close(self, within: float) -> None:
-        """Waits so many seconds for what is being handed on, then ends it."""
+        """Waits up to `within` seconds for running forwards, then cancels them."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
         left = [*self._tasks]
@@ -135,7 +136,7 @@ class Receiver:
         return _answered(PROCESSED)
 
     async def _lease(self, settings: InboundSettings, incoming: Incoming) -> int | None:
-        """Waits until nobody else hands it on: the end of a lease of our own, or None when it was handed on."""
+        """Waits until no other forwards it; returns the end of our own lease, or None if it was forwarded already."""
         while True:
             now = self._wall()
             until = int(now + settings.timeout + _LEASE)
@@ -166,7 +167,7 @@ class Receiver:
         raise _later("The ledger is not available.")
 
     async def _forget(self, name: str, request_id: str, lease: int) -> None:
-        # Once: by the time of another try somebody else may have a lease that ends in the same second.
+        # Only once: by the time of a retry, another process may have a lease that ends in the same second.
         try:
             await self._ledger.write(lambda c: give_back(c, name, request_id, lease))
         except LedgerUnavailable:
@@ -175,7 +176,7 @@ class Receiver:
     def _ended(self, task: "asyncio.Task[Answered]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at here when the sender has left
+            task.exception()  # marks its error as seen when the sender has left
 
 
 def _later(detail: str) -> Refused:

@@ -1,4 +1,4 @@
-"""What must be known of the configuration to take a webhook."""
+"""The settings that receiving webhooks needs."""
 
 from typing import Protocol
 
@@ -8,15 +8,15 @@ class InboundSettings(Protocol):
 
     @property
     def name(self) -> str:
-        """The last part of the path they come to."""
+        """The last part of the path that they are sent to."""
 
     @property
     def known(self) -> tuple[bytes, ...]:
-        """The secrets that are believed."""
+        """The accepted secrets."""
 
     @property
     def forward_to(self) -> str:
-        """Where they are handed on to."""
+        """The URL that they are forwarded to."""
 
     @property
     def body_limit(self) -> int:
@@ -24,11 +24,11 @@ class InboundSettings(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Longest wait for forward_to."""
+        """Timeout of forward_to."""
 
     @property
     def remember(self) -> float:
-        """How long a request_id that was handed on is not handed on again."""
+        """How long a forwarded request_id is not forwarded again."""
 
     @property
     def accept_body_secret(self) -> bool:

@@ -1,7 +1,7 @@
-"""What a webhook that came in says, and whether it may be believed: pure.
+"""Parses and verifies an inbound webhook: pure.
 
-The body is read as JSON with one reading only (a member that is there twice is refused): what is compared here is
-what the service behind reads.
+Only JSON with a single reading is accepted (a repeated member is refused), so that the service that gets it reads
+what was verified here.
 """
 
 import hmac
@@ -34,19 +34,19 @@ _UNSIGNED: Final = Sent(None, None, None, None)
 
 
 class Incoming(NamedTuple):
-    """A webhook that is believed: which job it is about, and the body that is handed on."""
+    """A verified webhook: its job's id, and the body to forward."""
 
     request_id: str
     body: bytes
 
 
 def read(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], body: bytes, now: float) -> Incoming:
-    """Judges a webhook; the names of headers are in lower case.
+    """Verifies a webhook; the names of headers are in lower case.
 
-    A body that has the secret in it is handed on without that member, written anew; any other byte for byte.
+    If the body contains the secret, it is forwarded without that member, reserialized; any other byte for byte.
 
     Raises:
-        Refused: unauthenticated, or, once it is believed, body_malformed.
+        Refused: unauthenticated, or, once verified, body_malformed.
     """
     sent = _sent(headers)
     if sent == _UNSIGNED and settings.accept_body_secret:
@@ -64,7 +64,7 @@ def read(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], bo
 
 
 def check_head(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:
-    """Refuses by its head alone what no body could make believed.
+    """Refuses, by its head alone, a webhook that no body could make acceptable.
 
     Raises:
         Refused: unauthenticated.
@@ -85,12 +85,12 @@ def _without_secret(members: Mapping[str, Any], body: bytes) -> bytes:
     rest = {name: value for name, value in members.items() if name != _SECRET}
     try:
         return json.dumps(rest, allow_nan=False, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):  # 1e999, which Python reads and JSON has no form for; what nests too deep
+    except (ValueError, RecursionError):  # 1e999 (Python parses it, JSON can't write it); too deep nesting
         raise refuse(Reason.BODY_MALFORMED, _MALFORMED) from None
 
 
 def _sent(headers: Mapping[bytes, Sequence[bytes]]) -> Sent | None:
-    """The signature headers; None when one is there twice."""
+    """The signature headers; None if one occurs twice."""
     values = [headers.get(name.encode(), ()) for name in (PLAIN, STANDARD_ID, STANDARD_TIME, STANDARD)]
     if any(len(value) > 1 for value in values):
         return None
@@ -98,7 +98,7 @@ def _sent(headers: Mapping[bytes, Sequence[bytes]]) -> Sent | None:
 
 
 def _is_usable(request_id: str) -> bool:
-    # A lone surrogate, which JSON can spell, and NUL are nothing that both ledgers could keep.
+    # A lone surrogate, which JSON can spell, and NUL can't be stored by both ledgers.
     return 0 < len(request_id) <= _MAX_LENGTH and request_id.isprintable()
 
 

@@ -1,1 +1,1 @@
-"""Webhooks that go out: sent at least once, with backoff and a circuit breaker."""
+"""Outbound webhooks: delivered at least once, with backoff and a circuit breaker."""

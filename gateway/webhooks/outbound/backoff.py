@@ -1,4 +1,4 @@
-"""Backoff: when a webhook that was not taken is sent again, and when it is given up. Pure."""
+"""Backoff: when to retry a webhook, and when to give it up. Pure."""
 
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -24,12 +24,12 @@ def pause_after(attempts: int, dice: float, asked: float | None = None) -> float
 
 
 def next_at(now: float, since: float, give_up_after: float, pause: float) -> float | None:
-    """When to try again, None when it is over. `since` is when the delivery became due; all in seconds."""
+    """When to retry; None to give up. `since` is when the delivery became due; all in seconds."""
     return None if now + pause > since + give_up_after else now + pause
 
 
 def read_retry_after(value: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After asks for, by a number or a date (RFC 9110 10.2.3); None for what is neither."""
+    """Seconds of a Retry-After, given as a number or a date (RFC 9110 10.2.3); None if it is neither."""
     if value is None or len(value) > _MAX_CHARACTERS:
         return None
     text = value.strip()

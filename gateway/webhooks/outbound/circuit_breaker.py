@@ -1,10 +1,10 @@
-"""The circuit breaker: which destinations are left alone for now, because they keep failing. Pure, for one replica.
+"""The circuit breaker: pauses destinations that keep failing. Pure, for one replica.
 
-A destination here is one of one owner: what fails for an owner, by what is behind a path of his, pauses nobody else.
+A destination here belongs to one owner: one owner's failing paths don't pause the host for other owners.
 
-After five failures in a row a destination is paused: for 30 seconds, then one delivery probes it. As long as probes
-fail the pause doubles, up to five minutes; one that is answered opens the destination again. What was paused here may
-be tried by another replica: that costs an attempt, no more.
+Five failures in a row pause a destination for 30 seconds; then one delivery probes it. While probes fail, the pause
+doubles, up to five minutes; a probe that is answered opens the destination again. Another replica may still try a
+destination paused here: that costs just an attempt.
 """
 
 from dataclasses import dataclass
@@ -26,31 +26,31 @@ class _Failing:
 
 
 class Breaker:
-    """Remembers destinations that fail, the latest thousand of them. Times are seconds of any one clock."""
+    """Remembers failing destinations, the latest thousand of them. Times are seconds of any one clock."""
 
     def __init__(self) -> None:
         self._failing: dict[Line, _Failing] = {}
 
     def succeeded(self, destination: Line) -> bool:
-        """Takes note that a destination answered; tells whether it was paused until then."""
+        """Called when a destination has answered; returns whether it was paused until then."""
         known = self._failing.pop(destination, None)
         return known is not None and known.failures >= _FAILURES
 
     def failed(self, destination: Line, now: float) -> float | None:
-        """Takes note that a destination took nothing; for how long it is paused by that, None when it is not."""
+        """Called when a destination has failed; returns the seconds of a new pause, or None."""
         known = self._failing.pop(destination, None) or _Failing()
-        self._failing[destination] = known  # the latest stands last
+        self._failing[destination] = known  # the latest is last
         if len(self._failing) > _MAX:
             del self._failing[next(iter(self._failing))]
         known.failures += 1
         if known.failures < _FAILURES or now < known.until:
-            return None  # an attempt that had begun before the pause did
+            return None  # this attempt began before the pause
         known.pause = min(known.pause * 2 or _PAUSE, _MAX_LENGTH)
         known.until = now + known.pause
         return known.pause
 
     def rooms(self, now: float) -> dict[Line, int]:
-        """How many deliveries at once a destination takes that is paused (none) or probed (one)."""
+        """How many concurrent deliveries failing destinations take: none while paused, one as a probe."""
         return {
             destination: int(now >= known.until)
             for destination, known in self._failing.items()

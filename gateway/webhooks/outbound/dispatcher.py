@@ -1,8 +1,8 @@
-"""Sends the webhooks that are due, from the ledger, at least once.
+"""Delivers due webhooks from the ledger, at least once.
 
-Each second, or when it is nudged, it claims what is due and has room, and gives each delivery a task. A claim is a
-lease in the ledger: one replica at a time sends one delivery, and what a dead one has claimed is sent again by
-another when the lease ends. The id of a delivery stays the same, so that a receiver can tell.
+Each second, or when nudged, it claims due deliveries for which there is room, and runs each in a task. A claim is a
+lease in the ledger: only one replica at a time sends a delivery. If a replica dies, another one sends its deliveries
+again when the leases expire. A delivery keeps its id, so that a receiver can recognize repeats.
 """
 
 import asyncio
@@ -45,20 +45,18 @@ from gateway.webhooks.signature import sign
 
 _TURN: Final = 1.0
 _LOOK_EVERY: Final = 30.0
-_LEASE: Final = (
-    60.0  # beyond the longest attempt: the look-up, the last bytes, and an outcome that waits for the ledger
-)
+_LEASE: Final = 60.0  # longer than the longest attempt: lookup, last bytes, and an outcome that waits for the ledger
 _NOTE_AGAIN: Final = 1.0
-_PATIENCE: Final = 30.0  # for the file of CAs
+_PATIENCE: Final = 30.0  # for the CA file
 _SHARE: Final = 4
-# What says that a destination is down. An answer, whatever its status, is one of somebody who is there.
+# The errors that mean a destination is down. An answer with any status means that it is up.
 _DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """What an attempt needs of the settings: made once for each version of them."""
+    """What an attempt needs of the settings: built once for each version of them."""
 
     out: OutboundSettings
     rules: Rules
@@ -73,13 +71,13 @@ class Chance(NamedTuple):
 
 
 class Dispatcher:
-    """Sends webhooks until `close`. Used on one loop.
+    """Delivers webhooks until `close`. Not thread-safe: belongs to one event loop.
 
     Args:
-        ledger: where they are.
-        settings: webhooks.out as it is now.
-        resolve: tells the addresses of hosts, for an owner.
-        me: names this replica in the ledger: 32 characters at most, another one for each process.
+        ledger: holds the deliveries.
+        settings: returns the present webhooks.out.
+        resolve: looks up the addresses of hosts, for an owner.
+        me: the name of this replica in the ledger: 32 characters at most, different for each process.
         iteration: of the loop, in whose turns answers are read.
         chance: the clocks, and `dice`: a number from 0 to 1, for the jitter.
     """
@@ -113,11 +111,11 @@ class Dispatcher:
         return f"<Dispatcher sending={len(self._tasks)}>"
 
     def nudge(self) -> None:
-        """Says that something may be due."""
+        """Wakes `run`, because something may be due."""
         self._nudged.set()
 
     async def run(self) -> None:
-        """Takes a turn each second, or when it is nudged, until it is cancelled; `close` then ends what runs."""
+        """Runs a turn each second, or when nudged, until cancelled; `close` then ends running deliveries."""
         look_at = self._clock()
         while True:
             self._nudged.clear()
@@ -127,15 +125,15 @@ class Dispatcher:
                     look_at = self._clock() + _LOOK_EVERY
                     await self.look_after()
             except LedgerUnavailable:
-                pass  # the ledger has told of it
-            except Exception as error:  # noqa: BLE001 -- whatever it is, webhooks are sent on
+                pass  # the ledger has logged it
+            except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
                 log.error("webhooks could not be sent", error=whereabouts(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TURN):
                     await self._nudged.wait()
 
     async def turn(self) -> None:
-        """Claims what is due and begins to send it.
+        """Claims due deliveries and starts to send them.
 
         Raises:
             LedgerUnavailable: nothing could be claimed.
@@ -144,14 +142,14 @@ class Dispatcher:
         room = self._settings().most_in_flight - len(self._tasks)
         if room <= 0 or not await self._ledger.read(lambda c: is_any_due(c, now)):
             return
-        means = await self._means_now()  # not before something is due: the system's CAs take 60 ms and some memory
+        means = await self._means_now()  # only once something is due: the system's CAs take 60 ms and some memory
         if means is None:
             return
         until = now + means.out.timeout + _LEASE
         most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         share = max(
             1, means.out.most_in_flight // _SHARE
-        )  # of one owner: the others go on, whatever his receivers do
+        )  # of one owner, so that slow receivers of one owner don't block the others
         claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms, share))
         loop = asyncio.get_running_loop()
         for due in claimed:
@@ -160,9 +158,9 @@ class Dispatcher:
             task.add_done_callback(self._ended)
 
     async def close(self, within: float) -> None:
-        """Waits so many seconds for what is being sent; what is not sent by then is left to others.
+        """Waits up to `within` seconds for running deliveries, then leaves the rest to other replicas.
 
-        `run` has been cancelled before, for it would claim more.
+        Cancel `run` first, else it would claim more.
         """
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
@@ -171,11 +169,11 @@ class Dispatcher:
             task.cancel()
         if left:
             await asyncio.wait(left)
-            with suppress(LedgerUnavailable):  # then they are sent when the leases end
+            with suppress(LedgerUnavailable):  # then they are sent when the leases expire
                 await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()))
 
     async def _means_now(self) -> _Means | None:
-        """The settings of now, made ready; None while they are not usable, for which there is an event."""
+        """The present settings, made ready; None, with a log event, while they are unusable."""
         out = self._settings()
         if self._means is not None and self._means.out is out:
             return self._means
@@ -194,7 +192,7 @@ class Dispatcher:
             self._unusable = out
 
     async def look_after(self) -> None:
-        """Gives up what waits for paused destinations for too long, and counts.
+        """Gives up deliveries that have waited too long for paused destinations, and updates the metrics.
 
         Raises:
             LedgerUnavailable: some of it is still due.
@@ -228,7 +226,7 @@ class Dispatcher:
             destination = await find(due.url, means.rules, partial(self._resolve, due.owner))
         except Refused:
             return DeliveryAttempt(Result.REFUSED, None, Trouble.NOT_ALLOWED)
-        except Saturated:  # it says nothing of the destination
+        except Saturated:  # says nothing about the destination
             return DeliveryAttempt(Result.RETRIED, None, Trouble.INTERNAL)
         except (NotFound, Undecided):
             return DeliveryAttempt(Result.RETRIED, None, Trouble.NOT_FOUND)
@@ -249,7 +247,7 @@ class Dispatcher:
     async def _note(
         self, due: Due, out: OutboundSettings, attempt: DeliveryAttempt, asked: float | None, deadline: float
     ) -> None:
-        """Writes down what came of an attempt, while the lease lasts: else the delivery is sent once more."""
+        """Records an attempt's outcome while the lease lasts; if that fails, the delivery is sent again."""
         now, outcome = self._wall(), DeliveryOutcome(attempt.status, attempt.trouble)
         result, at = attempt.result, None
         if result is Result.RETRIED:
@@ -273,6 +271,6 @@ class Dispatcher:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._tasks[task]
-        self._nudged.set()  # there is room again
+        self._nudged.set()  # a slot is free
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook broke", error=whereabouts(error))

@@ -1,4 +1,4 @@
-"""Metrics and events of webhooks that go out: attempts by what came of them, and how many were given up."""
+"""Metrics and log events of outbound webhooks: attempts by result, and how many were given up."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class WebhookMetrics:
-    """What the dispatcher adds to."""
+    """Counts for the dispatcher."""
 
     def __init__(self) -> None:
         self._results: Counter[Result] = Counter(dict.fromkeys(Result, 0))
@@ -26,7 +26,7 @@ class WebhookMetrics:
         self._results[result] += 1
 
     def stand(self, states: Mapping[DeliveryState, int]) -> None:
-        """Takes how many deliveries the ledger has in each state."""
+        """Sets how many deliveries the ledger has in each state."""
         self._states = states
 
     def collect(self) -> Iterator[Metric]:
@@ -48,7 +48,7 @@ class WebhookMetrics:
 
 
 def tell(due: Due, attempt: DeliveryAttempt, result: Result, retry_in: float | None) -> None:
-    """One event for each attempt: never the URL, which may have a secret in it, nor what was sent or answered."""
+    """Logs one event per attempt: never the URL, which may hold a secret, nor what was sent or answered."""
     facts = {
         "delivery": due.lease.id,
         "destination": due.destination,

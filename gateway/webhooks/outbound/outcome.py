@@ -1,4 +1,4 @@
-"""What comes of an attempt to deliver a webhook, in words of closed sets: pure."""
+"""Outcomes of attempts to deliver a webhook, in words of closed sets: pure."""
 
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -10,7 +10,7 @@ _AGAIN: Final = frozenset({408, 429})
 
 
 class Result(StrEnum):
-    """What becomes of a delivery by one attempt; the label of a metric."""
+    """What one attempt makes of a delivery; the label of a metric."""
 
     DELIVERED = "delivered"
     RETRIED = "retried"
@@ -22,30 +22,30 @@ class Trouble(StrEnum):
     """What was wrong with an attempt: the one closed vocabulary of ledger, log and commands."""
 
     STATUS = "status"
-    """The answer says so."""
+    """The answer has a failing status."""
     REDIRECT = "redirect"
-    """The answer leads elsewhere; webhooks never follow."""
+    """The answer redirects elsewhere; webhooks never follow."""
     GONE = "gone"
     """410: the receiver wants no more of it."""
     TIMEOUT = "timeout"
     CONNECTION = "connection"
-    """None could be made, or it ended before an answer."""
+    """The connection could not be made, or ended before an answer."""
     TLS = "tls"
-    """The certificate is not trusted, or it speaks no TLS 1.2 or 1.3."""
+    """The certificate is not trusted, or the receiver does not support TLS 1.2 or 1.3."""
     PROTOCOL = "protocol"
-    """What came is no HTTP."""
+    """The answer is not HTTP."""
     NOT_FOUND = "not_found"
-    """The host's addresses are not known."""
+    """The host's addresses are unknown."""
     NOT_ALLOWED = "not_allowed"
-    """It may not be gone to any more, or its host leads somewhere else now."""
+    """The URL is not allowed any more, or its host now has an address that is not."""
     NO_SECRET = "no_secret"  # noqa: S105 -- a word
-    """There is nothing to sign with any more."""
+    """No signing secret is configured any more."""
     INTERNAL = "internal"
-    """An error of the gateway's own."""
+    """An internal error of the gateway."""
 
 
 class DeliveryAttempt(NamedTuple):
-    """What came of an attempt. `retry_after` is that header as it came."""
+    """The result of an attempt. `retry_after` is that header as received."""
 
     result: Result
     status: int | None = None
@@ -54,7 +54,7 @@ class DeliveryAttempt(NamedTuple):
 
 
 def judge(status: int, retry_after: str | None) -> DeliveryAttempt:
-    """What an answer makes of a delivery."""
+    """Converts an answer to the attempt's result."""
     if status in _SUCCESS:
         return DeliveryAttempt(Result.DELIVERED, status)
     if status in _REDIRECT:

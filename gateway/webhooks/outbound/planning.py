@@ -1,4 +1,4 @@
-"""Where the end of a job is to be told, decided when it is submitted."""
+"""Plans a job's webhook when the job is submitted."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ _UNSIGNED: Final = "webhook_url: there is no secret to sign webhooks for this ac
 
 
 class Planning:
-    """Plans webhooks. `settings` is webhooks.out as it is, `wall` in seconds since the epoch, `new_id` names them."""
+    """Plans webhooks. `settings` returns webhooks.out, `wall` is in seconds since the epoch, `new_id` makes ids."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Planning:
         self._new_id = new_id
 
     async def destination(self, url: str | None, owner: str) -> Destination | None:
-        """Where a job's end goes: to what its form says, else to the default; None: nowhere. In a Drive.
+        """Returns where a job's webhook goes: to the form's URL, else to the default; None: nowhere. Runs in a Drive.
 
         Raises:
             Refused: field_refused, lookup_unavailable.
@@ -43,9 +43,9 @@ class Planning:
                 raise refuse(Reason.FIELD_REFUSED, _UNSIGNED)
             return None
         if named is None and out.default_url is not None:
-            return Destination(read_url(out.default_url), ())  # checked when it is sent: no fault of who submits now
+            return Destination(read_url(out.default_url), ())  # checked when sent: not the submitter's fault
         return await check(named, Rules.of(out.allow), partial(self._resolve, owner))
 
     def planned(self, where: Destination, job: tuple[str, str], owner: str, check_url: str | None) -> Planned:
-        """The webhook of a job, which is upstream and id."""
+        """The webhook of a job, given by upstream and id."""
         return Planned(self._new_id(), *job, owner, where.target.url, where.name, check_url)

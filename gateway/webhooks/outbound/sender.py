@@ -1,9 +1,9 @@
 """One attempt to deliver a webhook.
 
-The receiver is hostile until it has answered: it may be silent, send without an end, byte by byte, or elsewhere. All
-of an attempt has one deadline, nothing that the receiver sends is kept but its status and Retry-After, and it costs
-nobody else anything but one of the places that dispatcher.py gives away. The connection is made to the addresses that
-were checked, whatever the name resolves to by then; the certificate is judged by the name.
+Until it has answered, the receiver is hostile: it may be silent, send without an end or byte by byte, or redirect
+elsewhere. The whole attempt has one deadline, only the status and Retry-After are kept of what the receiver sends,
+and it costs others only one of dispatcher.py's slots. The connection goes to the addresses that were checked,
+whatever the name resolves to by then (SSRF); the certificate is verified against the name.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _HEADERS: Final = {
 
 
 class _Checked(AbstractResolver):
-    """Knows the addresses that were checked, whatever is asked for."""
+    """Returns the checked addresses for any name."""
 
     def __init__(self, addresses: tuple[Address, ...]) -> None:
         self._addresses = addresses
@@ -59,18 +59,18 @@ class _Checked(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Does nothing."""
 
 
 class Link(NamedTuple):
-    """What receivers' certificates are judged by, and the iteration of the loop that all connections share."""
+    """The SSL context for receivers' certificates, and the loop iteration that all connections share."""
 
     context: ssl.SSLContext
     iteration: Iteration
 
 
 def make_context(ca: Path | None) -> ssl.SSLContext:
-    """What receivers' certificates are judged by: the system's CAs and those of a file. It reads files.
+    """Builds the SSL context for receivers' certificates: the system's CAs and those of a file. Reads files.
 
     Raises:
         SetupError: the file can't be read, or holds no certificate.
@@ -78,7 +78,7 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.set_ecdh_curve("prime256v1")  # or the receiver may ask for a key of ffdhe8192: a quarter of a second
+    context.set_ecdh_curve("prime256v1")  # else the receiver may ask for a key of ffdhe8192: a quarter of a second
     if ca is not None:
         try:
             require_named(ca)
@@ -91,9 +91,9 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
 async def send(
     destination: Destination, link: Link, headers: Mapping[str, str], body: bytes, deadline: float
 ) -> DeliveryAttempt:
-    """Sends a webhook once: `deadline` seconds until the answer's head, and one more at the most.
+    """Sends a webhook once: at most `deadline` seconds until the answer's head, and one more for the rest.
 
-    Whatever the receiver does is an Attempt.
+    Returns an attempt whatever the receiver does.
     """
     try:
         return await _exchange(destination, link, headers, body, deadline)
@@ -122,7 +122,7 @@ async def _exchange(
 
 
 def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
-    # One for each attempt: nothing of one receiver, be it a connection or a cookie, is ever used for another.
+    # One session per attempt: receivers never share a connection or a cookie.
     connector = BoundedConnector(
         link.iteration,
         destination.target.url,
@@ -135,7 +135,7 @@ def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
 
 
 async def _take_leave(response: aiohttp.ClientResponse) -> None:
-    """Reads a little of what follows, so that a receiver that is all right sees no connection reset."""
+    """Reads a little of the answer's body, so that a well-behaved receiver sees no connection reset."""
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(_READ_SECONDS):
             left = _MAX_READ
@@ -144,6 +144,6 @@ async def _take_leave(response: aiohttp.ClientResponse) -> None:
 
 
 def body_of(request_id: str, check_url: str | None, status: str) -> bytes:
-    """The body, as Datalab sends it, and the status: complete or failed. No result is in it."""
+    """The body in Datalab's format, plus the status: complete or failed. It contains no result."""
     members = {"request_id": request_id, "request_check_url": check_url, "status": status}
     return json.dumps(members, separators=(",", ":")).encode()

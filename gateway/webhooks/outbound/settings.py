@@ -1,4 +1,4 @@
-"""What must be known of the configuration to send webhooks."""
+"""The settings that sending webhooks needs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ class OutboundSettings(Protocol):
 
     @property
     def ca(self) -> Path | None:
-        """PEM file of CAs that receivers' certificates may be of."""
+        """PEM file of CAs that may sign receivers' certificates."""
 
     @property
     def timeout(self) -> float:
-        """Longest attempt."""
+        """Timeout of an attempt."""
 
     @property
     def give_up_after(self) -> float:
@@ -32,15 +32,15 @@ class OutboundSettings(Protocol):
 
     @property
     def most_in_flight(self) -> int:
-        """Most attempts at once."""
+        """Maximum number of concurrent attempts."""
 
     @property
     def most_in_flight_per_destination(self) -> int:
-        """Most attempts at once to one host and port."""
+        """Maximum number of concurrent attempts to one host and port."""
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a secret for anybody."""
+        """Whether any signing secret is configured."""
 
     def secrets_for(self, owner: str, now: float) -> Secrets | None:
-        """What webhooks of an owner are signed with; `now` in seconds since the epoch."""
+        """Secrets that sign an owner's webhooks; `now` in seconds since the epoch."""
