@@ -46,7 +46,7 @@ class Caller:
         return job if job is not None and self.job_of is prepared and job.expires_at is None else None
 
     def addressed_to(self, host: str | None) -> "Caller":
-        """A copy for a request whose target names a host (RFC 9112 3.2.2); itself if the host is None."""
+        """A copy for a request whose target names a host (RFC 9112 3.2.2); without a host, this object."""
         return self if host is None else replace(self, fields=meant_by(self.fields, host))
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:

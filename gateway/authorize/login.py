@@ -51,7 +51,7 @@ class LoginAttempt:
         """Returns the identity.
 
         Raises:
-            Refused: why there is none, or why it may not be used from this address.
+            Refused: why it is missing, or why it may not be used from this address.
         """
         if self.refusal is not None or self.identity is None:
             raise self.refusal or refuse(Reason.UNAUTHENTICATED, _MISSING)

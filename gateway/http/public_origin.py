@@ -48,12 +48,12 @@ class Origins:
 
     @property
     def fault(self) -> str | None:
-        """The error in public_url: webhooks are delivered, but there is no origin to sign."""
+        """The error in public_url: webhooks are delivered, but have no origin to sign."""
         return UNSIGNABLE if self.signs and self.public_url is None and not self.names else None
 
     @property
     def warning(self) -> str | None:
-        """A warning about public_url: there is no origin at all, which the operator may not have intended."""
+        """A warning about public_url: the gateway has no origin at all, which may not be intended."""
         is_known = self.public_url is not None or self.names or self.domains
         return None if is_known or self.signs else UNKNOWN
 

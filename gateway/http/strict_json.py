@@ -48,7 +48,7 @@ def marks_of(text: bytes) -> int:
 
 
 def member_twice(text: bytes) -> str | None:
-    """The name of a duplicate member in any object of this JSON, at any depth; None if there is none, or no JSON.
+    """The name of a duplicate member in any object of this JSON, at any depth; else None, also if it is not JSON.
 
     It accepts any number, NaN too: for parsers that check all else themselves, but silently take the last duplicate.
     """

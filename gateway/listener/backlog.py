@@ -38,7 +38,7 @@ class Backlog:
         return data
 
     def through(self, mark: bytes, before: bytes) -> int:
-        """How many bytes reach through the first `mark`, which may begin in `before`; all, if there is no mark."""
+        """How many bytes reach through the first `mark`, which may begin in `before`; without a mark all of them."""
         seam = before[1 - len(mark) :]
         place = (seam + self._data[self._place : self._place + len(mark) - 1]).find(mark)
         if place >= 0:

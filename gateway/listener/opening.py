@@ -2,7 +2,7 @@
 
 A connection costs nothing before its first byte, and its work then waits for a turn of the loop (Iteration.wait):
 thousands may send at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So
-there is no task per connection: a Drive continues inside the callback whose turn it is.
+no connection has a task: a Drive continues inside the callback whose turn it is.
 
 States, and what ends them:
     SILENT   nothing has arrived. `_first_byte` ends it; so does the deadline, or a close without a byte.

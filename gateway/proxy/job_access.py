@@ -60,7 +60,7 @@ class JobAccess(NamedTuple):
         """Returns the inspection of a body that names the job; `look_again` checks the sender's permit again.
 
         Raises:
-            Refused: body_malformed, when there is no body; unsupported_media_type, when it is not sent as JSON.
+            Refused: body_malformed, without a body; unsupported_media_type, when it is not sent as JSON.
         """
         permit = prepared.permit
         if not prepared.fields.has_body:

@@ -148,7 +148,7 @@ class Upload:
         passed = await inspection.take(data) if data else b""
         if not is_last:
             return passed
-        self._client.end_body()  # the wait is no longer for the client
+        self._client.end_body()  # from here on the client is not what we wait for
         return passed + await inspection.release()
 
     def _release(self) -> None:

@@ -147,7 +147,7 @@ def finding(shape: JobShape, values: Mapping[str, Any]) -> Finding:
 
 
 def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:
-    """The checkpoint that a status answer names; None if there is no usable one."""
+    """The checkpoint that a status answer names; None unless it is usable."""
     found = None if shape.checkpoint_member is None else values.get(shape.checkpoint_member)
     if type(found) is int and found.bit_length() <= _MAX_BITS:
         found = str(found)
@@ -160,7 +160,7 @@ def is_checkpoint(text: str) -> bool:
 
 
 def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
-    """The id that a submit's answer gives its job; None if there is no usable one."""
+    """The id that a submit's answer gives its job; None unless it is usable."""
     found = answer.get(shape.id_member)
     if type(found) is int and found.bit_length() <= _MAX_BITS:
         found = str(found)

@@ -169,7 +169,7 @@ class Upstreams:
         return pool
 
     def keep_only(self, targets: frozenset[UpstreamTarget]) -> None:
-        """Retires the pools of upstreams that are no longer configured."""
+        """Retires the pools of upstreams that the configuration has dropped."""
         self._latest = None
         for target in [target for target in self._pools if target not in targets]:
             self._pools.pop(target).retire()
