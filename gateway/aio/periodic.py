@@ -12,7 +12,7 @@ _PAUSE: Final = 1.0
 async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[str], None]) -> None:
     """Calls `turn` with its number, again a second after each call ended, until cancelled.
 
-    LedgerUnavailable is ignored: the ledger has logged it. For any other error `failed` gets its place in the code,
+    LedgerUnavailable is ignored: the ledger has reported it. For any other error `failed` gets its place in the code,
     and the next turn still comes.
     """
     number = 0

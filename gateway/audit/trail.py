@@ -1,8 +1,8 @@
 """Writes the audit trail to the ledger and the log, in the background: no request waits for it.
 
 Notes stay in memory until the next turn, a second later. While the ledger is unavailable they wait, up to a limit;
-notes beyond it go to the log only and are counted. Records of other processes (the command line, the admin API) are
-in the ledger first, and one replica writes them to its log.
+notes beyond it go to the log only and are counted. Records written elsewhere (the command line, the admin API) are in
+the ledger first, and one replica writes them to its log.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Authentication: tries the authenticators in order, and throttles addresses whose attempts fail."""
+"""Authentication: tries the authenticators in order, and throttles the failed attempts of an address."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace

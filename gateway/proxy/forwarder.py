@@ -68,7 +68,7 @@ class Forwarder:
 
         Raises:
             Refused: the body is invalid.
-            ClientGone: the client left before it had sent or received everything.
+            ClientGone: the client left while the exchange still needed it.
             UpstreamFailed: delivery.status is 0 if the client can still get an error answer.
         """
         pool = self._upstreams.pool_of(order.prepared.target)
