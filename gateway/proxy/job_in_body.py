@@ -1,7 +1,7 @@
 """Bodies of requests for a job: held back completely until it is certain that they name no other owner's job.
 
-If the route reads the id from the body, it identifies the job; if the route reads it elsewhere, the body must not
-name a job, for the upstream might read that one.
+If the route reads the id from the body, the job is looked up by it; if the route reads it elsewhere, the body must
+not name a job, for the upstream might read that one.
 """
 
 import re

@@ -63,7 +63,7 @@ class Submission:
 
     @property
     def lines(self) -> tuple[bytes, ...]:
-        """Header lines for the client: the state of its rate limits."""
+        """Header lines for the client: the state of its limits."""
         return self._lease.lines
 
     async def take(self, data: bytes) -> bytes:
