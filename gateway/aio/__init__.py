@@ -1,1 +1,1 @@
-"""What stands on the event loop: Drive, turns, deadlines, TLS in turns."""
+"""Building blocks on the event loop: Drive, turns, the deadline sweep, TLS in turns."""

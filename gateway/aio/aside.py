@@ -1,7 +1,7 @@
-"""Work that blocks, such as reading files, on threads that keep nothing from ending.
+"""Runs blocking work, such as reading files, on daemon threads that never keep the process from ending.
 
-A read on a mount that hangs can't be ended from outside, and asyncio's own threads are waited for when the process
-ends. So each call has a thread of its own, which ends with the process; whoever waits for it does so for a while.
+A read on a hung mount can't be cancelled, and the process waits for asyncio's own threads when it ends. So each call
+has a daemon thread of its own, which dies with the process; callers wait for it with a timeout.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ _MOST: Final = 4
 
 
 class Aside:
-    """Runs calls on threads, `most` at once, those that hang included. For one loop."""
+    """Runs calls on threads, at most `most` at once; a hung call counts. For one event loop."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._free = asyncio.Semaphore(most)
 
     async def run(self, call: Callable[[], T], within: float, late: Callable[[], None] | None = None) -> T:
-        """What the call returns or raises; it has `within` seconds, the wait for a thread included.
+        """Returns or raises what the call does, within `within` seconds; that includes the wait for a thread.
 
-        `late` is called when it ends after that, however it does.
+        `late` is called when the call ends after that, whatever its outcome.
 
         Raises:
-            TimeoutError: it was not done by then. What it still does is nobody's.
-            RuntimeError: no thread can be begun.
+            TimeoutError: the call was not done by then. Its later result is dropped.
+            RuntimeError: no thread can be started.
         """
         async with asyncio.timeout(within):
             await self._free.acquire()
@@ -41,9 +41,9 @@ class Aside:
         def work() -> None:
             try:
                 end = partial(_end_with, future, call())
-            except Exception as error:  # noqa: BLE001 -- it is for whoever waits
+            except Exception as error:  # noqa: BLE001 -- raised where the result is awaited
                 end = partial(_fail_with, future, error)
-            with suppress(RuntimeError):  # the loop has ended meanwhile
+            with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(ended, end)
 
         def ended(end: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ class Aside:
 
         try:
             Thread(target=work, name="aside", daemon=True).start()
-        except RuntimeError:  # there may be no more threads just now
+        except RuntimeError:  # the system has no threads left just now
             self._free.release()
             raise
         return future

@@ -1,8 +1,8 @@
-"""A connection that bounds what a server can make of an answer: receivers of webhooks, providers of keys.
+"""An HTTP client connection that limits what a response can cost: for webhook receivers and key (JWKS) providers.
 
-aiohttp skips interim answers (1xx) without an end, and hands the parser whatever has come, a quarter of a megabyte at
-once: thousands of small answers, which are parsed in one go while the loop stands still. Here the parser gets small
-pieces in turns (turn.py), and it gets no more than a few of them in all; TLS is decrypted in turns, too.
+aiohttp skips any number of interim answers (1xx), and hands its parser everything that has arrived, a quarter of a
+megabyte at once: thousands of small answers, parsed in one go while the event loop stands still. Here the parser
+gets small pieces in turns (turn.py), and few bytes and interim answers in all; TLS is decrypted in turns, too.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ _SWITCHING: Final = 101
 
 
 def bounded_context() -> ssl.SSLContext:
-    """What servers' certificates are judged by: the system's CAs, which takes the reading of files."""
+    """The TLS context that checks servers' certificates, with the system's CAs. Reads files."""
     context = ssl.create_default_context()
-    context.set_ecdh_curve("prime256v1")  # or the server may ask for a key of ffdhe8192: a quarter of a second
+    context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
     return context
 
 
 class BoundedHandler(ResponseHandler):
-    """Reads one answer: 64 KB until its head has ended, with 8 interim answers, and `most` bytes from then on.
+    """Reads one answer: at most 64 KB and 8 interim answers up to the end of its head, then `most` bytes.
 
-    What asks for more before that is broken off, as something that is no HTTP; what comes behind is dropped unread.
+    An answer that exceeds this before its head ends is aborted as not HTTP; bytes after `most` are dropped unread.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, of: Hashable, most: int) -> None:
@@ -44,7 +44,7 @@ class BoundedHandler(ResponseHandler):
         self._iteration = iteration
         self._of = of
         self._turn = Turn(iteration)
-        self._rest = b""  # waits for the next turn
+        self._rest = b""  # to be parsed in the next turn
         self._waits = False
         self._most = most
         self._left = _MAX_OF_A_HEAD
@@ -57,14 +57,14 @@ class BoundedHandler(ResponseHandler):
         code = data[0].code
         if 100 <= code < 200 and code != _SWITCHING:  # noqa: PLR2004 -- interim
             self._interim += 1
-            return  # nobody waits for one
+            return  # not passed on: no caller awaits an interim answer
         if not self._has_head:
             self._has_head = True
             self._left = self._most
             super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the transport; and by the parent, with nothing, when reading is resumed."""
+        """Called by the transport; the parent calls it with no data when reading is resumed."""
         if not data:
             super().data_received(data)
         elif self._waits:
@@ -73,14 +73,14 @@ class BoundedHandler(ResponseHandler):
             self._go_on(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Called by the transport: what is left of a small answer is read all the same."""
+        """Called by the transport. Still reads the rest of a small answer."""
         if self._rest and len(self._rest) <= _MAX_BEHIND:
             self._parse(self._rest, in_turns=False)
         self._rest = b""
         super().connection_lost(exc)
 
     def _go_on(self, data: bytes) -> None:
-        """Parses until the turn is over; what is left waits for the next one, and no more is read."""
+        """Parses until the turn is over. The rest waits for the next turn, and reading pauses."""
         self._rest = self._parse(data, in_turns=True)
         if self._rest:
             self._waits = True
@@ -93,7 +93,7 @@ class BoundedHandler(ResponseHandler):
         rest, self._rest = self._rest, b""
         self._go_on(rest)
         if not (self._waits or self._reading_paused or self.transport is None):
-            self.transport.resume_reading()  # also of one that is closing: what came before may wait for that
+            self.transport.resume_reading()  # also when it is closing: data that came before may wait for this
 
     def _parse(self, data: bytes, *, in_turns: bool) -> bytes:
         turn, place = self._turn, 0
@@ -118,21 +118,21 @@ class BoundedHandler(ResponseHandler):
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """Makes such connections, and TLS in turns: the loop's own would decrypt all that a receiver floods it with."""
+    """Makes such connections, with TLS in turns: asyncio's own TLS would decrypt a receiver's whole flood."""
 
     def __init__(self, iteration: Iteration, of: Hashable, most: int = _MAX_BEHIND, **options: Any) -> None:
-        """`of` is the peer whose turn is taken where many wait; `most`: bytes of the wire behind an answer's head."""
+        """`of` is the peer for fair queueing of turns; `most` limits the bytes on the wire after an answer's head."""
         super().__init__(**options)
         self._iteration = iteration
         self._of = of
-        # A subclass of what stands there.
+        # A subclass of the handler that aiohttp's factory makes.
         self._factory = partial(BoundedHandler, self._loop, iteration, of, most)  # type: ignore[assignment]
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """As aiohttp's, but for TLS.
+        """As aiohttp's, but with our TLS transport.
 
         Raises:
-            ClientConnectorSSLError: also for a certificate.
+            ClientConnectorSSLError: TLS failed; a refused certificate is one of its causes.
         """
         context = kwargs.pop("ssl", None)
         name = kwargs.pop("server_hostname", None)
@@ -153,9 +153,9 @@ class BoundedConnector(aiohttp.TCPConnector):
 
 
 def make_session(connector: BoundedConnector, *, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:
-    """A session that keeps nothing and believes nobody: no cookies, no proxies of the environment, nothing inflated.
+    """A stateless session that trusts nothing: no cookies, no proxies from the environment, no decompression.
 
-    It has no deadline: that is its caller's.
+    It sets no timeout: the caller does.
     """
     return aiohttp.ClientSession(
         connector=connector,

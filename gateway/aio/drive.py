@@ -1,10 +1,10 @@
-"""Runs a coroutine by hand, in the very callbacks that feed it.
+"""Runs a coroutine by hand, inside the callbacks that feed it.
 
-asyncio.Task resumes a coroutine one turn of the loop after what it waits for is there: a future, a handle and a poll
-of the kernel for each wait. A small request has two waits, and they cost it a quarter of its time. A Drive resumes
-its coroutine inside the callback, and lets whoever owns it end a wait with an error of his choice: a deadline, a
-client that left. What the coroutine may await: Signals, and everything asyncio offers that needs no current task
-(asyncio.timeout and TaskGroup do: put these into a task and await that).
+asyncio.Task resumes a coroutine one loop iteration after the awaited event: each wait costs a future, a handle and a
+poll of the kernel. A small request has two waits, and they took a quarter of its time. A Drive resumes its coroutine
+inside the callback, and its owner can end a wait with any error: a deadline, a client that left. The coroutine may
+await Signals, and everything in asyncio that needs no current task (asyncio.timeout and TaskGroup need one: run these
+in a task and await that).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Resume = Callable[[Callable[[], None]], None]
 
 
 class Signal:
-    """A place where one coroutine waits until it is called. It may be set early; a wait takes what was set."""
+    """An event that one coroutine waits for. It may be set early: the next wait then consumes it and passes."""
 
     __slots__ = ("_drive", "_set")
 
@@ -25,7 +25,7 @@ class Signal:
         self._set = False
 
     def set(self) -> None:
-        """Resumes whoever waits, now; or lets the next wait pass."""
+        """Resumes the waiting coroutine now; if none waits, lets the next wait pass."""
         drive = self._drive
         if drive is None:
             self._set = True
@@ -34,7 +34,7 @@ class Signal:
             drive.step()
 
     def clear(self) -> None:
-        """Forgets that it was set."""
+        """Undoes an early `set`."""
         self._set = False
 
     @property
@@ -49,10 +49,10 @@ class Signal:
 
 
 class Drive:
-    """Runs one coroutine from its first `step` to its end, which is told to `ended` with the error or None.
+    """Runs one coroutine from its first `step` to its end, then calls `ended` with the error or None.
 
-    `resume` is given the call that goes on behind a future, and calls it when the loop has time: many futures may end
-    at once. By itself that is at once.
+    When an awaited future is done, `resume` gets the call that continues the coroutine, and makes it when the loop
+    has time: many futures may end at once. Without `resume` the coroutine continues at once.
     """
 
     __slots__ = ("_awaited", "_coroutine", "_ended", "_pending", "_resume", "_running")
@@ -71,14 +71,14 @@ class Drive:
         self._pending: BaseException | None = None
 
     def step(self, error: BaseException | None = None) -> None:
-        """Runs the coroutine to its next wait; with an error, raises that where it waits."""
+        """Runs the coroutine to its next wait; an error is raised where the coroutine waits."""
         self._running = True
         self._awaited = None
         try:
             awaited = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration:
             self._ended(None)
-        except BaseException as failure:  # noqa: BLE001 -- whatever ends the coroutine is its owner's to judge
+        except BaseException as failure:  # noqa: BLE001 -- the owner judges whatever ends the coroutine
             self._ended(failure)
         else:
             self._awaited = awaited
@@ -89,14 +89,14 @@ class Drive:
         finally:
             self._running = False
             if error is not None:
-                # It holds this frame and its callers, which hold the error: a cycle for the garbage collector.
+                # Its traceback holds this frame and the callers', which hold the error: a reference cycle.
                 error.__traceback__ = None
         if self._pending is not None and self._awaited is not None:
             pending, self._pending = self._pending, None
             self.interrupt(pending)
 
     def interrupt(self, error: BaseException) -> None:
-        """Ends the present wait with an error. While the coroutine itself runs, its next wait is ended."""
+        """Ends the current wait with an error. While the coroutine itself runs, ends its next wait instead."""
         if self._running:
             self._pending = error
             return
@@ -111,12 +111,12 @@ class Drive:
         self.step(error)
 
     def _await_future(self, awaited: Any) -> None:
-        if awaited is None:  # a bare yield, as asyncio.sleep(0) makes: go on at the loop's next turn
+        if awaited is None:  # a bare yield, as asyncio.sleep(0) makes: continue in the loop's next iteration
             self._awaited = turn = asyncio.get_running_loop().create_future()
             turn.add_done_callback(self._future_done)
             turn.set_result(None)
         else:
-            # What a Task does, too, to say that it has taken the future over.
+            # A Task does the same to mark the future as taken over.
             awaited._asyncio_future_blocking = False  # noqa: SLF001
             awaited.add_done_callback(self._future_done)
 

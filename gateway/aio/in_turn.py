@@ -1,4 +1,4 @@
-"""Work that can't be divided, in an iteration of the loop that has time for it."""
+"""Runs indivisible work in an iteration of the loop that has time for it."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def run_in_turn(iteration: Iteration, work: Callable[[], T], of: Hashable = None) -> T:
-    """Does it now, or in a later iteration if this one is over; `of` is the peer whose turn it takes then."""
+    """Runs `work` now, or in a later iteration if this one is over; `of` is the peer in whose turn it runs then."""
     if not iteration.is_over:
         begun = iteration.clock()
         result = work()
@@ -23,10 +23,10 @@ async def run_in_turn(iteration: Iteration, work: Callable[[], T], of: Hashable 
 
 
 def _do(work: Callable[[], T], done: "asyncio.Future[T]") -> None:
-    """Within the turn: who waits for the result goes on in the loop's next iteration, when it costs nothing more."""
+    """Runs within the turn. The waiting task continues in the loop's next iteration, where it costs no more."""
     if done.cancelled():
         return
     try:
         done.set_result(work())
-    except Exception as error:  # noqa: BLE001 -- it is raised where the result is waited for
+    except Exception as error:  # noqa: BLE001 -- raised where the result is awaited
         done.set_exception(error)

@@ -1,13 +1,13 @@
-"""How much of one iteration of the event loop all connections may take: turns bound each alone (turn.py).
+"""Limits how much of one event loop iteration all connections take together; turn.py limits each one alone.
 
-A connection whose turn is over waits here. Each iteration serves as many of those that wait as its time allows, the
-others in later ones: sixty clients that flood hold the loop no longer than two do. Who waits is served
+A connection whose turn is over waits here. Each iteration serves as many waiting connections as its time allows, and
+leaves the others to later ones: sixty flooding clients hold the loop no longer than two do. The order is
 
-- the small ones first (a poll, a handshake), and of the others at least one in each iteration;
-- of each kind the peers in turn, so that nobody has more of it by more connections;
-- of one peer the connections in the order in which they came.
+- small calls first (a poll, a handshake); of the others at least one in each iteration;
+- within each kind, round robin by peer, so that more connections get a peer no larger share;
+- within one peer, first come, first served.
 
-As long as an iteration is not full, who needs little is not asked to wait at all: see SMALL in turn.py.
+While an iteration is not full, connections that need little do not wait at all: see SMALL in turn.py.
 """
 
 from collections import OrderedDict, deque
@@ -17,15 +17,15 @@ from typing import Any, Final
 MAX_SECONDS: Final = 0.004
 MAX_CHUNKS: Final = 3072  # as in turn.py
 _FULL: Final = 2
-"""With so many times that, what comes waits, however little it needs."""
+"""At so many times the limit, every connection waits, however little it needs."""
 
-_LITTLE: Final = MAX_SECONDS / 4  # to be called in each iteration would cost each a poll of the kernel
+_LITTLE: Final = MAX_SECONDS / 4  # below this no call is scheduled: one in each iteration would cost a kernel poll
 _FEW: Final = MAX_CHUNKS // 4
 Begin = Callable[[], None]
 
 
 class Queue:
-    """Those who wait: the peers in turn, and of each the calls in their order."""
+    """The waiting calls: round robin by peer, in order within each peer."""
 
     __slots__ = ("_count", "_peers")
 
@@ -37,12 +37,12 @@ class Queue:
         return self._count
 
     def put(self, peer: Hashable, begin: Begin) -> None:
-        """Puts a call behind those of the same peer."""
+        """Appends a call to those of the same peer."""
         self._peers.setdefault(peer, deque()).append(begin)
         self._count += 1
 
     def take(self) -> Begin:
-        """Takes the first of the peer whose turn it is; the next one's is the next. There is one."""
+        """Takes the first call of the peer whose turn it is, and moves on to the next peer. Must not be empty."""
         peer, calls = self._peers.popitem(last=False)
         self._count -= 1
         begin = calls.popleft()
@@ -52,9 +52,9 @@ class Queue:
 
 
 class Iteration:
-    """Of one loop. `clock` is one in seconds that goes on within an iteration, `call_soon` is the loop's own.
+    """The iterations of one loop. `clock` gives seconds and advances within an iteration; `call_soon` is the loop's.
 
-    `number` changes with each iteration, but while so little happens that nobody needs to count.
+    `number` changes with each iteration, except while so little happens that no counting is needed.
     """
 
     __slots__ = ("_call_soon", "_chunks", "_is_scheduled", "_large", "_seconds", "_small", "clock", "number")
@@ -69,7 +69,7 @@ class Iteration:
         self._is_scheduled = False
 
     def add(self, seconds: float, chunks: int) -> None:
-        """Counts what a connection took."""
+        """Counts what a connection used."""
         self._seconds += seconds
         self._chunks += chunks
         if not self._is_scheduled and (self._seconds >= _LITTLE or self._chunks >= _FEW):
@@ -77,16 +77,16 @@ class Iteration:
 
     @property
     def is_over(self) -> bool:
-        """Whether all that this iteration has to give is taken."""
+        """Whether this iteration's budget is used up."""
         return self._seconds >= MAX_SECONDS or self._chunks >= MAX_CHUNKS
 
     @property
     def is_full(self) -> bool:
-        """Whether so much more is taken that nobody may take any."""
+        """Whether so much more than the budget is used that every connection must wait."""
         return self._seconds >= _FULL * MAX_SECONDS or self._chunks >= _FULL * MAX_CHUNKS
 
     def wait(self, begin: Begin, of: Hashable = None, *, is_small: bool = False) -> None:
-        """Calls `begin` in a later iteration, in the turn of the peer that it is of."""
+        """Calls `begin` in a later iteration, in the turn of the peer `of`."""
         (self._small if is_small else self._large).put(of, begin)
         if not self._is_scheduled:
             self._schedule()
@@ -96,7 +96,7 @@ class Iteration:
         self._call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Begins an iteration: those that wait come first, but for who begins to wait meanwhile."""
+        """Begins an iteration: serves those that wait already, not those that begin to wait meanwhile."""
         self._is_scheduled = False
         self.number += 1
         self._seconds, self._chunks = 0.0, 0
@@ -108,9 +108,9 @@ class Iteration:
             self._serve(self._large, large, begun)
 
     def _serve(self, waiting: Queue, count: int, begun: float) -> None:
-        """Serves the first of them in any case, and others while there is time."""
+        """Serves the first call in any case, and others while there is time."""
         for number in range(count):
             if number and self.is_over:
                 break
             waiting.take()()
-            self._seconds = self.clock() - begun  # all of it: a turn counts its own work alone
+            self._seconds = self.clock() - begun  # the whole time: a turn counts only its own work

@@ -1,7 +1,7 @@
-"""Files that somebody has named: in the configuration, or on a command line.
+"""Reads files that a configuration or a command line names.
 
-What lies at a path may be anything: to open a FIFO waits for a writer, to read a device may never end. So a file is
-opened without waiting, looked at, and read no further than its bound.
+A path may lead to anything: opening a FIFO waits for a writer, reading a device may never end. So a file is opened
+without blocking, its type is checked, and the read is limited in size.
 """
 
 import os
@@ -11,16 +11,16 @@ from typing import Final
 
 from gateway.errors import FileUnusable
 
-PEM_BYTES: Final = 4 * 1024 * 1024  # of certificates and keys, and of bundles of them; no named file has more
+PEM_BYTES: Final = 4 * 1024 * 1024  # for certificates, keys and bundles of them; the largest limit of any named file
 _KB: Final = 1024
 _MB: Final = 1024 * 1024
 
 
 def read_named(path: Path, most: int) -> bytes:
-    """The content of a regular file of `most` bytes.
+    """Returns the content of a regular file of at most `most` bytes.
 
     Raises:
-        FileUnusable: it is not there, may not be read, is no regular file, or holds more.
+        FileUnusable: the file is missing, unreadable, not a regular file, or too large.
     """
     try:
         with os.fdopen(_open(path), "rb") as file:
@@ -33,10 +33,10 @@ def read_named(path: Path, most: int) -> bytes:
 
 
 def require_named(path: Path) -> None:
-    """Sees to it that a file can be read, and leaves the reading to others.
+    """Checks that a file can be read, without reading it.
 
     Raises:
-        FileUnusable: it is not there, may not be read, is no regular file, or larger than any may be.
+        FileUnusable: the file is missing, unreadable, not a regular file, or larger than PEM_BYTES.
     """
     opened = _open(path)
     size = os.fstat(opened).st_size

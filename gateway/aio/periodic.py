@@ -1,4 +1,4 @@
-"""Work that is due a second after the last time, for as long as the process runs."""
+"""Runs periodic work, with a pause of a second after each run, for as long as the process lives."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,10 +10,10 @@ _PAUSE: Final = 1.0
 
 
 async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[str], None]) -> None:
-    """Takes a turn, and another a second after it ended, until it is cancelled; `turn` gets its number.
+    """Calls `turn` with its number, again a second after each call ended, until cancelled.
 
-    A ledger that is away has told of it; of whatever else a turn raises, `failed` gets the place in the code. The
-    next turn comes all the same.
+    LedgerUnavailable is ignored: the ledger has reported it. For any other error `failed` gets its place in the code,
+    and the next turn still comes.
     """
     number = 0
     while True:
@@ -21,7 +21,7 @@ async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[s
             await turn(number)
         except LedgerUnavailable:
             pass
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the next turn comes
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the next turn must come
             failed(whereabouts(error))
         number += 1
         await asyncio.sleep(_PAUSE)

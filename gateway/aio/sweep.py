@@ -1,7 +1,7 @@
-"""One sweep over all connections, twice a second, in the place of a timer for each wait.
+"""One sweep over all connections, twice a second, instead of a timer for each wait.
 
-A deadline is a number that its connection compares with the clock; a request sets several and costs nothing for it.
-What a client or an upstream may take longer than its deadline is therefore half a second.
+A deadline is a number that its connection compares with the clock, so a request sets several at no cost. In return a
+client or an upstream may exceed its deadline by half a second.
 """
 
 import asyncio
@@ -18,49 +18,49 @@ class Swept(Protocol):
     """Something with deadlines."""
 
     def sweep(self, now: float) -> None:
-        """Ends what is overdue; `now` is the loop's time in seconds."""
+        """Ends everything overdue; `now` is the loop's time in seconds."""
 
 
 class DeadlineSweep:
-    """Sweeps a set of connections, and whatever else wants a tick.
+    """Sweeps a set of connections, and calls whatever else wants a tick.
 
-    Of thousands a portion is swept in each iteration of the loop. It waits for no client's turn, for it is what says
-    whose time stands still while they all wait.
+    It sweeps thousands of them in portions, one in each loop iteration. It does not queue for turns with the
+    clients: the sweep decides whose clocks stand still while all of them wait.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self._loop = loop
         self._iteration = iteration
         self._all: set[Swept] = set()
-        self._left: list[Swept] = []  # to be swept in this round
+        self._left: list[Swept] = []  # left to sweep in this round
         self._also: list[Callable[[float], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, swept: Swept) -> None:
-        """Sweeps it from now on."""
+        """Adds it to the sweep."""
         self._all.add(swept)
 
     def remove(self, swept: Swept) -> None:
-        """Sweeps it no more."""
+        """Removes it from the sweep."""
         self._all.discard(swept)
 
     def also(self, tick: Callable[[float], None]) -> None:
-        """Calls this at each sweep, too."""
+        """Calls `tick` at each sweep, too."""
         self._also.append(tick)
 
     def start(self) -> None:
         """Sweeps now and every half second."""
-        self._timer = self._loop.call_later(TICK, self.start)  # first: whatever a sweep raises, the next one comes
+        self._timer = self._loop.call_later(TICK, self.start)  # first: even if this sweep raises, the next one comes
         self.sweep()
 
     def stop(self) -> None:
-        """Sweeps no more."""
+        """Stops sweeping."""
         self._left = []
         if self._timer is not None:
             self._timer.cancel()
 
     def sweep(self) -> None:
-        """Ends whatever is overdue now, or lets the round go on that has not ended."""
+        """Starts a round that ends everything overdue, unless the last round is still under way."""
         if not self._left:
             self._left = list(self._all)
             self._sweep_portion()
@@ -80,5 +80,5 @@ class DeadlineSweep:
     def _sweep_one(self, swept: Swept, now: float) -> None:
         try:
             swept.sweep(now)
-        except Exception as error:  # noqa: BLE001 -- whatever one of them raises, the others are swept
+        except Exception as error:  # noqa: BLE001 -- an error in one must not keep the others from being swept
             self._loop.call_exception_handler({"message": "A sweep failed", "exception": error})

@@ -1,31 +1,31 @@
-"""How much of the event loop one connection may take before all others have a turn: pure counting.
+"""Limits how much of the event loop one connection takes before all others have a turn: pure counting.
 
-A turn is bounded by what it costs. Bytes alone say little: in chunks of one byte each byte of a body costs the parser
-as much as a kilobyte in large ones. So chunks count, too, and above all time, whatever the work was. Where all
-connections together have taken what an iteration of the loop may give (iteration.py), a turn ends sooner.
+A turn is limited by its cost. Bytes alone say little: a body byte in a one-byte chunk costs the parser as much as a
+kilobyte in a large chunk. So chunks count, too, and above all time, whatever the work is. A turn ends sooner when all
+connections together have used up an iteration of the loop (iteration.py).
 """
 
 from typing import Final
 
 from gateway.aio.iteration import Iteration
 
-MAX_BYTES: Final = 524_288  # of the wire, in the clear
-MAX_CHUNKS: Final = 2048  # each costs one to two microseconds, whatever is in it
+MAX_BYTES: Final = 524_288  # on the wire, after TLS decryption
+MAX_CHUNKS: Final = 2048  # each costs one to two microseconds, whatever its size
 MAX_SECONDS: Final = 0.003
 SMALL: Final = 8
-"""This part of a turn each connection has, whatever others take: most requests need no more."""
+"""Each connection has this fraction of a turn, whatever others use: most requests need no more."""
 
 FEW_BYTES: Final = 4096
-"""More than a poll has with a token, and less than heads of those who want to cost much."""
+"""More than a poll with a token needs, and less than heads that are meant to be expensive."""
 
-SLICE: Final = 8192  # bytes of the wire that a parser is given at once: of 6 bytes each, chunks for two milliseconds
+SLICE: Final = 8192  # wire bytes given to a parser at once: as chunks of 6 bytes each, they take two milliseconds
 
 
 class Turn:
-    """Counts for one connection, anew in each iteration of its loop.
+    """Counts one connection's work, anew in each iteration of its loop.
 
-    Time counts between `work` and `rest` alone: who waits holds nobody up. Whoever finds that the turn `is_over` lets
-    the loop go on until the iteration calls it: Iteration.wait.
+    Time counts only between `work` and `rest`: a waiting connection delays no other. When the turn `is_over`, the
+    connection must let the loop go on until the iteration calls it: Iteration.wait.
     """
 
     __slots__ = ("_bytes", "_chunks", "_iteration", "_number", "_seconds", "_since")
@@ -39,20 +39,20 @@ class Turn:
         self._since: float | None = None
 
     def work(self) -> None:
-        """Lets time count from now on; if it does already, it goes on to."""
+        """Starts the clock; if it runs already, it keeps running."""
         if self._number != self._iteration.number:
             self._begin()
         if self._since is None:
             self._since = self._iteration.clock()
 
     def rest(self) -> None:
-        """Lets time count no more, until the next `work`."""
+        """Stops the clock until the next `work`."""
         if self._since is not None:
             self._tell(self._iteration.clock() - self._since)
             self._since = None
 
     def spend(self, size: int, chunks: int = 0) -> None:
-        """Counts bytes of the wire that were read, and the chunks that they were in."""
+        """Counts bytes read from the wire, and the chunks that contained them."""
         if self._number != self._iteration.number:
             self._begin()
         self._bytes += size
@@ -62,7 +62,7 @@ class Turn:
 
     @property
     def is_over(self) -> bool:
-        """Whether others have their turn now."""
+        """Whether the connection must let others have their turn now."""
         if self._number != self._iteration.number:
             self._begin()
         if self._since is not None:
@@ -75,11 +75,11 @@ class Turn:
 
     @property
     def is_small(self) -> bool:
-        """Whether no more was taken of this turn than each has in any case."""
+        """Whether no more of this turn is used than every connection may use in any case."""
         return self._seconds < MAX_SECONDS / SMALL and self._chunks < MAX_CHUNKS // SMALL
 
     def needs_little(self, waiting: int) -> bool:
-        """Whether little was taken of this turn, and so few bytes wait that little more will be."""
+        """Whether little of this turn is used, and so few bytes wait that little more will be."""
         return self.is_small and waiting <= FEW_BYTES
 
     def _begin(self) -> None:

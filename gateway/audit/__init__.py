@@ -1,4 +1,4 @@
-"""What an auditor asks: who changed what, which secrets hold since when, who read which job first, who was refused.
+"""The audit trail: who changed what, which secrets are in use since when, who first read a job, who was refused.
 
-Noted by whoever acts, written and told in the background.
+The code that acts notes it; a background task writes it to the ledger and to the log.
 """

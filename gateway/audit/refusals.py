@@ -1,7 +1,7 @@
-"""Requests that were refused, counted by minute, caller and reason. Pure.
+"""Counts refused requests by minute, caller and reason. Pure.
 
-A stranger has no name here, so all strangers together make one record a minute for each reason, however many they
-are; and past `most` callers and reasons the rest of them count as `others`.
+Unauthenticated clients have no name here: together they make one record a minute for each reason, however many they
+are. Past `most` combinations of caller and reason, the rest counts as `others`.
 """
 
 from collections.abc import Callable
@@ -17,26 +17,26 @@ _Counted = tuple[int, str, Reason]
 
 
 class Refusals:
-    """What was refused in minutes that were not taken yet."""
+    """The refusals that were not taken out yet, by minute."""
 
     def __init__(self, most: int = 1000) -> None:
         self._most = most
         self._counts: dict[_Counted, int] = {}
 
     def add(self, key_id: str | None, reason: Reason, now: float) -> None:
-        """Counts a request of a key, token or certificate, or of nobody known; `now` is seconds since the epoch."""
+        """Counts a refusal of a key, token, certificate or unknown client; `now` is in seconds since the epoch."""
         counted = (_minute(now), actor_of(key_id), reason)
         if counted not in self._counts and len(self._counts) >= self._most:
             counted = (counted[0], OTHERS, reason)
         self._counts[counted] = self._counts.get(counted, 0) + 1
 
     def over(self, now: float) -> list[Entry]:
-        """Takes the records of all minutes but the one that runs."""
+        """Takes out the records of all minutes except the current one."""
         running = _minute(now)
         return self._take(lambda minute: minute != running)
 
     def all(self) -> list[Entry]:
-        """Takes all there is, at the end."""
+        """Takes out all records, at shutdown."""
         return self._take(lambda _: True)
 
     def _take(self, is_due: Callable[[int], bool]) -> list[Entry]:
@@ -45,7 +45,7 @@ class Refusals:
 
 
 def actor_of(key_id: str | None) -> str:
-    """Who it was, as accounts are named: `key:ci`, `jwt:…`, `cert:…`; ids of keys have no colon."""
+    """The actor, named like an account: `key:ci`, `jwt:…`, `cert:…`; key ids contain no colon."""
     if key_id is None:
         return ANYONE
     return key_id if ":" in key_id else f"key:{key_id}"

@@ -1,8 +1,8 @@
-"""Writes the audit trail and tells it to the log, in the background: no request waits for it.
+"""Writes the audit trail to the ledger and the log, in the background: no request waits for it.
 
-What is noted here lies in memory until the next turn, a second later; with the ledger away it waits, up to a bound,
-and what does not fit is told to the log and counted. What others write (the command line, the admin API) stands in
-the ledger first, and one replica tells the log of it.
+Notes stay in memory until the next turn, a second later. While the ledger is unavailable they wait, up to a limit;
+notes beyond it go to the log only and are counted. Records written elsewhere (the command line, the admin API) are in
+the ledger first, and one replica writes them to its log.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 class AuditTrail:
     """Runs until it is cancelled. `wall` is in seconds since the epoch.
 
-    `dropped` counts the records that the ledger never got.
+    `dropped` counts the records that the ledger did not get.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AuditTrail:
         self.dropped = 0
 
     def read(self, job: Job, actor: str, client: str) -> None:
-        """Notes that somebody was given a job's result, or a part of it; only the first time counts."""
+        """Notes that a client got a job's result, or a part of it; only the first time counts."""
         if job.is_read:
             return
         job.is_read = True
@@ -73,14 +73,14 @@ class AuditTrail:
         self._put(FirstRead(entry, job.upstream, job.owner))
 
     async def run(self) -> None:
-        """Takes a turn each second."""
+        """Runs a turn each second."""
         await take_turns(self.turn, lambda error: log.error("the audit trail could not be written", error=error))
 
     async def turn(self, turn: int) -> None:
-        """What is due in one turn.
+        """Does the work of one turn.
 
         Raises:
-            LedgerUnavailable: some of it is still due.
+            LedgerUnavailable: some of it is not done yet.
         """
         for entry in self._refusals.over(self._wall()):
             self._put(entry)
@@ -91,7 +91,7 @@ class AuditTrail:
             await self._purge()
 
     async def close(self, within: float) -> None:
-        """Writes what is left, so many seconds at most; what the ledger does not take is told to the log alone."""
+        """Writes the rest, within `within` seconds; records that the ledger does not take go to the log only."""
         for entry in self._refusals.all():
             self._put(entry)
         try:
@@ -127,7 +127,7 @@ class AuditTrail:
             try:
                 written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
             except LedgerUnavailable:
-                self._at_once = max(1, self._at_once // 2)  # a slow one may be in time for fewer
+                self._at_once = max(1, self._at_once // 2)  # a slow ledger may manage fewer in time
                 raise
             self._at_once = _AT_ONCE
             for _ in some:
@@ -136,7 +136,7 @@ class AuditTrail:
                 self._tell(entry)
 
     async def _state_secrets(self) -> None:
-        """Notes which secrets a configuration has changed, once it is in force."""
+        """Records which secrets a new configuration has changed, once it is in force."""
         settings = self._settings()
         if settings is self._stated:
             return
@@ -153,7 +153,7 @@ class AuditTrail:
             entries = await self._ledger.write(audit.take_untold)
             for entry in entries:
                 self._tell(entry)
-            if not entries:  # another replica has them, and has not ended its transaction yet
+            if not entries:  # another replica is writing them, and its transaction has not ended yet
                 return
 
     async def _purge(self) -> None:
@@ -165,6 +165,6 @@ class AuditTrail:
 
 
 def audit_event(entry: Entry, now: datetime) -> dict[str, Any]:
-    """The record as an event of the log, with its own time beside that of the event; `now` is in UTC."""
+    """The record as a log event, with the record's own time beside the event's; `now` is in UTC."""
     at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"timestamp": now, "level": "info", "event": "audit", **entry._asdict(), "at": at}

@@ -1,1 +1,1 @@
-"""From the head of a request to its caller and the Permit."""
+"""From a request's head to its caller and the Permit."""

@@ -1,8 +1,8 @@
-"""What one set of headers on one connection means under one State: pure.
+"""Caches the meaning of one set of headers on one connection under one State: pure.
 
-A client that polls sends the same headers again and again, byte for byte; only the target changes. Everything that
-follows from the connection's peer, the State and the headers alone is worked out once and kept with the connection,
-until any of the three is another. It is a memory of pure functions: nothing that counts, waits or expires is in it.
+A polling client sends the same headers again and again, byte for byte; only the target changes. Everything that
+depends only on the connection's peer, the State and the headers is computed once and kept with the connection, until
+one of the three changes. The cache is for pure functions only: nothing in it counts, waits or expires.
 """
 
 from dataclasses import dataclass, replace
@@ -21,10 +21,10 @@ Pairs = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(slots=True)
 class Caller:
-    """The headers read and checked, whom we believe they are from, and the last request that was permitted to them.
+    """The checked headers, the client address we trust, and the last request that was permitted with them.
 
-    `prepared` remembers a permit, never a refusal: what fails is judged, and counted, each time. `job` is the one
-    that `job_of` reads.
+    `prepared` caches a permit, never a refusal: failures are judged, and counted, each time. `job` is the job that
+    `job_of` reads.
     """
 
     state: State
@@ -41,16 +41,16 @@ class Caller:
     job_of: PreparedRequest | None = None
 
     def job_for(self, prepared: PreparedRequest) -> Job | None:
-        """The job that this request's caller was found to own, while it runs; None when that is to be asked."""
+        """The job that this request's caller owns, as found earlier, while it runs; None: look it up."""
         job = self.job
         return job if job is not None and self.job_of is prepared and job.expires_at is None else None
 
     def addressed_to(self, host: str | None) -> "Caller":
-        """The same, when its request names a host in its target (RFC 9112 3.2.2); None: it does not."""
+        """A copy for a request whose target names a host (RFC 9112 3.2.2); without a host, this object."""
         return self if host is None else replace(self, fields=meant_by(self.fields, host))
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:
-        """Whether these headers are the ones that this was made of."""
+        """Whether this was made from these same headers, under this State."""
         return state is self.state and pairs == self.pairs and version == self.version
 
 
@@ -58,7 +58,7 @@ def read_caller(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs
     """Reads the headers of a request.
 
     Raises:
-        Refused: for what is wrong with them.
+        Refused: the headers are invalid.
     """
     fields = read_fields(version, pairs)
     address = client_address(peer, fields.known, state.trusted_proxies)

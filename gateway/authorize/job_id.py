@@ -1,4 +1,4 @@
-"""Which job a request names: in its path or in its query, there and nowhere else. Pure."""
+"""Finds the id of the job that a request names: only in its path or its query, as the route says. Pure."""
 
 import re
 from typing import Final
@@ -15,7 +15,7 @@ _MAX_FIELDS: Final = 50
 
 
 def job_id_of(state: State, rule: Rule, path: str, query: str) -> str:
-    """A job's id as the upstream knows it: clients may percent-encode what needs it."""
+    """A job's id as the upstream knows it; clients may have percent-encoded it."""
     found = _in_path(rule, path) if rule.route.id_in == "path" else _in_query(rule.route.id_name, query)
     if found is None or not is_id(state.shapes[rule.route.job], found):
         raise job_not_found()
@@ -32,16 +32,16 @@ def _in_path(rule: Rule, path: str) -> str | None:
 
 
 def refuse_in_query(name: str, query: str) -> None:
-    """Refuses a query that names a job, too, where it is named elsewhere: an upstream might read that one."""
+    """Refuses a query that names a job when the route reads it elsewhere: an upstream might read the query's."""
     if name.lower() in names_in_query(query):
         raise refuse(Reason.BAD_REQUEST, f"The job is named elsewhere: the query may have no {name}.")
 
 
 def names_in_query(query: str) -> set[str]:
-    """The names of its parameters, in lower case.
+    """The names of the query's parameters, in lower case.
 
     Raises:
-        Refused: bad_request, for more than fifty.
+        Refused: bad_request, for more than fifty parameters.
     """
     if query.count("&") + query.count(";") >= _MAX_FIELDS:
         raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MAX_FIELDS} parameters.")

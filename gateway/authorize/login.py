@@ -1,4 +1,4 @@
-"""Who is calling: the authenticators in order, and what a failed attempt costs its address."""
+"""Authentication: tries the authenticators in order, and throttles the failed attempts of an address."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ _TOO_MANY: Final = "Too many credentials from this address failed; good ones are
 
 
 class Evidence(NamedTuple):
-    """What is known of a caller besides his headers: the address we believe, and his certificate."""
+    """Evidence about a caller besides the headers: the address we trust, and the client certificate."""
 
     address: IPv4Address | IPv6Address
     certificate: ClientCertificate | None = None
@@ -32,9 +32,9 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """What came of a look at a request's credential: an identity, or why there is none.
+    """The result of checking a request's credential: an identity, or why there is none.
 
-    `label` is (method, result) in words of closed sets, for the metrics.
+    `label` is (method, result) for the metrics, from closed sets of words.
     """
 
     label: tuple[str, str]
@@ -44,14 +44,14 @@ class LoginAttempt:
 
     @property
     def key_id(self) -> str | None:
-        """The id of the key that was recognized, usable or not."""
+        """The id of the recognized key, whether usable or not."""
         return self.identity.key_id if self.identity else self.closed_id
 
     def identity_or_refuse(self) -> Identity:
-        """The identity.
+        """Returns the identity.
 
         Raises:
-            Refused: why there is none, or why it may not be used from here.
+            Refused: why it is missing, or why it may not be used from this address.
         """
         if self.refusal is not None or self.identity is None:
             raise self.refusal or refuse(Reason.UNAUTHENTICATED, _MISSING)
@@ -59,10 +59,10 @@ class LoginAttempt:
 
 
 class Login:
-    """Looks at credentials. Holds what addresses have failed lately, and nothing else.
+    """Checks credentials. Its only state is the addresses with recent failures.
 
-    `refetch` asks for an issuer's keys anew, and tells whether they are others now. `wall` is in seconds since the
-    epoch: keys and tokens end by it.
+    `refetch` fetches an issuer's keys (JWKS) again, and returns whether they have changed. `wall` is in seconds since
+    the epoch, for the expiry of keys and tokens.
     """
 
     def __init__(self, live: Live, refetch: Callable[[str], Awaitable[bool]], wall: Callable[[], float]) -> None:
@@ -74,7 +74,7 @@ class Login:
     async def attempt(
         self, state: State, known: Mapping[bytes, list[bytes]], peer: Evidence, now: float
     ) -> LoginAttempt:
-        """Judges the credential of one request; `now` is in seconds of a monotonic clock.
+        """Checks the credential of one request; `now` is in seconds of a monotonic clock.
 
         Raises:
             Refused: bad_request, for more than one credential.
@@ -133,7 +133,7 @@ class Login:
         return LoginAttempt(identity.label, identity)
 
     def _identify_again(self, token: bytes, state: State, now: float) -> Identity:
-        """Once more, with the keys that were fetched just now: they are another State's already."""
+        """Tries again with the keys just fetched, which are in a newer State."""
         try:
             return identify(token, self._live.state.issuers, state.profiles, now)
         except KeyUnknown as unknown:
@@ -147,12 +147,12 @@ class Login:
 
 
 def _why_unknown(credential: bytes) -> str:
-    """What its bearer may be told: a checksum says nothing of which keys there are."""
+    """What the client may learn: the checksum shows a cut-off key, but reveals nothing of the existing keys."""
     return _NOT_WHOLE if credential.startswith(PREFIX) and not is_secret(credential) else _UNKNOWN
 
 
 def _by_certificate(state: State, certificate: ClientCertificate | None, now: float) -> LoginAttempt:
-    """A certificate is an identity only when no credential came with the request, and a mapping says which."""
+    """A certificate gives an identity only if the request has no credential, and a mapping names the identity."""
     identity = None
     if state.certificates is not None and certificate is not None:
         try:

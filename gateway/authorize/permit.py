@@ -1,6 +1,6 @@
-"""Authorization: whether a caller may do what he asks for, and the Permit that says so. Pure.
+"""Authorization: decides whether a caller may do what the request asks, and makes the Permit that says so. Pure.
 
-Only this makes a Permit, and nothing is forwarded without one.
+Only this file makes Permits, and nothing is forwarded without one.
 """
 
 from dataclasses import replace
@@ -17,17 +17,17 @@ from gateway.policy.routes import Rule, body_allowance
 from gateway.uploads.field_rules import judged_by, meant_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
-ANYONE: Final = "anyone"  # the account of submits that need no key: all of them share it
+ANYONE: Final = "anyone"  # the account shared by all submits that need no key
 
 
 def make_permit(
     state: State, rule: Rule, path: str, query: str, client: ClientAddress, identity: Identity | None
 ) -> Permit:
-    """Puts together what was decided; `query` is the request's own, with its question mark.
+    """Makes the Permit from the decisions; `query` is the request's own, with its question mark.
 
     Raises:
-        Refused: job_not_found, when what names a job can't be the id of one; bad_request, when two ids are named, or
-            one in another place than the route reads it from.
+        Refused: job_not_found, when the job's name can't be an id; bad_request, when the request names two ids, or
+            one in a place from which the route does not read it.
     """
     profile = identity.profile if identity else state.anonymous
     if rule.route.kind.is_of_a_job and rule.route.id_in != "query":
@@ -47,7 +47,7 @@ def make_permit(
 
 
 def _refuse_fields(state: State, rule: Rule, query: str) -> None:
-    """Refuses a submit's query that names what the form is judged by: a container might read it there."""
+    """Refuses a submit's query with names of fields that the form is judged by: a container might read them there."""
     shape = state.shapes[rule.route.job]
     rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
     judged = judged_by(rules)

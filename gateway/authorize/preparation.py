@@ -1,4 +1,4 @@
-"""Makes of a permitted request what goes upstream. Pure."""
+"""Turns a permitted request into the one that goes upstream. Pure."""
 
 import re
 from typing import Final
@@ -24,11 +24,11 @@ _WAIT: Final = re.compile(rb"(?:\A|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"
 def prepare_request(
     state: State, caller: Caller, line: RequestLine, query: str, permit: Permit, good_until: float
 ) -> PreparedRequest:
-    """Works out what forwarding needs; `query` is the request's own, with its question mark.
+    """Prepares all that forwarding needs; `query` is the request's own, with its question mark.
 
     Raises:
-        Refused: unsupported_media_type, for a submit that is not unambiguous multipart; misdirected, where our
-            origin would have to be written and the Host is no name of ours.
+        Refused: unsupported_media_type, for a submit that is not unambiguous multipart; misdirected, when our origin
+            has to be written and the Host is not one of our names.
     """
     origin = origin_for(state, caller.fields.host, permit.route)
     target = state.upstreams[permit.route.upstream]
@@ -56,10 +56,10 @@ def prepare_request(
 
 
 def origin_for(state: State, host: str, route: Route) -> str:
-    """The origin that a client who sent this Host knows us by; empty when that is no name of ours.
+    """The public origin for a client that sent this Host; empty when the Host is not one of our names.
 
     Raises:
-        Refused: misdirected, when it is none and the route's answers name our origin.
+        Refused: misdirected, when it is not, and the route's answers contain our origin.
     """
     origin = state.origins.of(host)
     if not origin and (route.kind is Kind.SUBMIT or route.rewrites):
@@ -68,7 +68,7 @@ def origin_for(state: State, host: str, route: Route) -> str:
 
 
 def _hold(fields: Fields, state: State) -> float:
-    """Seconds that a poll is held: as its client prefers (RFC 7240), within bounds, else as configured."""
+    """How many seconds to hold a long poll: the client's preference (RFC 7240) up to a limit, else as configured."""
     jobs = state.settings.jobs
     preferred = _WAIT.search(b",".join(fields.known.get(b"prefer", ())))
     return jobs.hold if preferred is None else min(float(preferred[1]), jobs.hold_limit)

@@ -1,4 +1,4 @@
-"""A request that was permitted, as it will go upstream: values."""
+"""A permitted request in the form in which it goes upstream: values."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from gateway.upstream.target import UpstreamTarget
 
 
 class RequestLine(NamedTuple):
-    """Method and target of a request, as the parser read them."""
+    """A request's method and target, as the parser read them."""
 
     method: str
     target: str
@@ -17,15 +17,15 @@ class RequestLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """A permit with all that forwarding needs of it, for one method and target.
+    """A permit with all that forwarding needs, for one method and target.
 
-    `opening` is the head that goes upstream, but for the headers of the trace; `body_length` is what it says of the
-    body: bytes, 0 for none, None for chunks. `origin` is what clients know us by, empty when their Host is no name
-    of ours: then URLs are written as paths alone. `good_until`, in seconds of the loop's clock, is when the caller
-    has to be looked at again: keys and tokens end. `subject` is whose bucket a poll is taken from, `use` the secret
-    that was used, when the ledger notes such uses. `asked` is the target that goes upstream; `boundary` is the one of
-    a submit's multipart body. `shape` is that of the route's jobs; for `hold`
-    seconds a poll of one that runs is held.
+    `opening` is the head that goes upstream, without the trace's headers; `body_length` is the body size that it
+    announces: bytes, 0 for no body, None for chunks. `origin` is our public origin, empty when the client's Host is
+    not one of our names: URLs are then written as paths alone. `good_until`, in seconds of the loop's clock, is when
+    the caller must be checked again: keys and tokens expire. `subject` names the rate limit bucket for polls, `use`
+    the secret that was used, if the ledger records its uses. `asked` is the target that goes upstream; `boundary` is
+    that of a submit's multipart body. `shape` is that of the route's jobs; `hold` is for how many seconds a long poll
+    waits while its job runs.
     """
 
     method: str
@@ -45,5 +45,5 @@ class PreparedRequest:
     hold: float = 0.0
 
     def is_for(self, method: str, raw_target: str, now: float) -> bool:
-        """Whether a request for this target, with the same headers, is permitted by this."""
+        """Whether this permits a request for this target with the same headers."""
         return raw_target == self.raw_target and method == self.method and now < self.good_until

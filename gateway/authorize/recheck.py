@@ -1,9 +1,10 @@
-"""Whether a request that was let in is still welcome after it has waited: pure.
+"""Checks again whether a request is still permitted after it has waited: pure.
 
-An upload may take hours, a poll is held for a minute, a container thinks: meanwhile a key may be revoked, moved to
-another owner or end, its profile change, its address be shut out. So before the end of a body is released, and before
-an answer begins, its sender is judged once more by what is in force then. Only a submit's token may end meanwhile:
-it was good when the upload began, and no IdP takes one back. All else of it must be good by what is in force then.
+An upload may take hours, a long poll waits for a minute, a container computes: meanwhile a key may be revoked, moved
+to another owner or expire, its profile may change, its address may be blocked. So before the end of a body is
+released, and before an answer begins, the sender is judged again by the configuration then in force. One exception:
+the token of a submit may expire meanwhile. It was valid when the upload began, and no IdP revokes one. All else of it
+must still be valid: issuer, key, audience, claims and scopes.
 """
 
 from math import nextafter
@@ -31,10 +32,10 @@ _MOVED: Final = "What you came with belongs to another owner now; send the reque
 
 
 def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
-    """The permit as it would be given now; `now` is in seconds since the epoch.
+    """The permit as it would be granted now; `now` is in seconds since the epoch.
 
     Raises:
-        Refused: it would not be given any more.
+        Refused: it would no longer be granted.
     """
     old = prepared.permit
     rule = state.routes.match(prepared.method, old.path, prepared.fields.host)

@@ -1,1 +1,1 @@
-"""The rules of HTTP: pure."""
+"""HTTP rules for requests and responses: pure."""

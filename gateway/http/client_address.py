@@ -1,14 +1,14 @@
-"""Who is the client? Pure: the peer, the headers and the proxies we trust go in, an address comes out.
+"""Finds the client's IP address from the peer, the headers and the trusted proxies. Pure.
 
 Facts this file rests on:
-- Whoever connects can write any X-Forwarded-For. Only the hop that a trusted proxy appended is worth anything, so
-  the header counts only when the peer is trusted, and it is read from the right: the first hop that is no trusted
-  proxy of ours is the client. What stands further left is the client's own claim.
-- A PROXY header is the one truth about its connection. Where it names nobody (UNKNOWN, LOCAL, no family), the peer
-  is the client; where it names a trusted proxy, that one's header counts.
-- X-Forwarded-For and Forwarded (RFC 7239) side by side say that some proxy passes one of them through unread; we
+- Any client can write any X-Forwarded-For. Only the hop that a trusted proxy appended is reliable, so the header
+  counts only when the peer is trusted, and it is read from the right: the first hop that is not a trusted proxy is
+  the client. Everything further left is the client's own claim.
+- A PROXY header is authoritative for its connection. Where it names no address (UNKNOWN, LOCAL, no family), the peer
+  is the client; where it names a trusted proxy, that proxy's header counts.
+- X-Forwarded-For together with Forwarded (RFC 7239) means that some proxy passes one of them through unread; we
   can't know which, so such a request is refused.
-- A hop that can't be read (`unknown`, `_hidden`, junk) ends the walk with a refusal: to guess is to let in.
+- An unreadable hop (`unknown`, `_hidden`, junk) is refused: a guess could let a wrong client in.
 """
 
 import re
@@ -22,17 +22,17 @@ from gateway.model.networks import Networks, parse_address
 from gateway.model.reasons import Reason
 
 _MAX_HOPS: Final = 32
-_MAX_BYTES: Final = 4096  # a proxy adds to what any stranger has sent
+_MAX_BYTES: Final = 4096  # a proxy appends to whatever the client sent
 _FORWARDED_FOR: Final = re.compile(r'for=(?:"(?P<quoted>[^"\\]*)"|(?P<plain>[^";,\s]+))\Z', re.IGNORECASE)
 _PARAMETER: Final = re.compile(r'[A-Za-z0-9!#$%&\'*+.^_`|~-]+=(?:"[^"\\]*"|[A-Za-z0-9!#$%&\'*+.^_`|~:\[\]-]+)\Z')
 _WITH_PORT: Final = re.compile(r"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?\Z")
 
 
 def client_address(peer: Peer, known: Mapping[bytes, list[bytes]], trusted: Networks) -> ClientAddress:
-    """Finds the address that rules are applied to.
+    """Finds the address that the rules apply to.
 
     Raises:
-        Refused: bad_request, when a trusted proxy sent what can't be read.
+        Refused: bad_request, when a trusted proxy sent an unreadable header.
     """
     if not peer.is_proxy(trusted):
         return ClientAddress(peer.ip, "peer")

@@ -1,21 +1,21 @@
-r"""Reading a request's head: what the parser lets through and we do not.
+r"""Reads a request's head, and refuses what the parser accepts and we do not.
 
 Facts this file rests on:
 - RFC 9112 3.2: a request has exactly one Host; RFC 9110 4.2.4: an authority with userinfo is an attack.
-- RFC 9112 6.1: Transfer-Encoding beside Content-Length, or in HTTP/1.0, is how requests are smuggled; the only
+- RFC 9112 6.1: Transfer-Encoding beside Content-Length, or in HTTP/1.0, is a request smuggling vector; the only
   coding that a request may have here is `chunked`, alone.
-- Paths are compared as the bytes that came and forwarded as these bytes. So a path whose meaning depends on who
-  decodes it (dot segments, encoded slashes and backslashes, `;` parameters, control bytes) is refused, not mended.
+- Paths are compared and forwarded as the bytes that came. So a path whose meaning depends on the decoder (dot
+  segments, encoded slashes and backslashes, `;` parameters, control bytes) is refused, not normalized.
 - CGI-descended servers read `X_API_Key` as `X-API-Key`: such an alias of a header that we rely on is refused.
-- RFC 9110 7.6.1: what Connection names is for this hop alone; so is everything in HOP_BY_HOP.
-- RFC 9110 7.8: a server may ignore Upgrade, and the commonest configuration of nginx sends it with every request. The
-  parser has read to the end of what it takes for HTTP then (tried: what follows such a request may be lost in it), so
-  a connection ends with a request that asks for an upgrade.
-- RFC 9112 3.2.2: a target in absolute form names the authority that is meant, whatever Host says. HTTP/1.0 knows no
-  Host; without one the host is empty, and no route that asks for one is meant.
+- RFC 9110 7.6.1: headers that Connection names are for this hop only; so are all in HOP_BY_HOP.
+- RFC 9110 7.8: a server may ignore Upgrade, and the most common nginx configuration sends it with every request. By
+  then the parser has read all that it takes for HTTP (tried: data after such a request may be lost in it), so a
+  request that asks for an upgrade ends its connection.
+- RFC 9112 3.2.2: a target in absolute form names the host, whatever Host says. HTTP/1.0 has no Host; without one the
+  host is empty, and matches no route that requires a host.
 - aiohttp 3.14.5 gives the last trailer of a chunked body to the next request on its connection, as a header (tried:
-  tests/flows/test_heads.py). So a connection ends with its chunked request.
-- Header names are compared in lower case and forwarded as they came.
+  tests/flows/test_heads.py). So a chunked request ends its connection.
+- Header names are compared in lower case and forwarded as received.
 """
 
 import re
@@ -31,7 +31,7 @@ HOP_BY_HOP: Final = frozenset({
     b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection",
     b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info",
 })  # fmt: skip
-# What a client says of who it is or where it comes from. Never forwarded as it came: we add our own.
+# Headers in which a client claims who it is or where it comes from. Never forwarded as received: we add our own.
 IDENTIFYING: Final = frozenset({
     b"x-api-key", b"authorization", b"cookie", b"forwarded", b"x-real-ip", b"x-request-id", b"via",
     b"traceparent", b"tracestate", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip",
@@ -40,12 +40,12 @@ IDENTIFYING: Final = frozenset({
 _REFRAMED: Final = frozenset({b"host", b"content-length", b"expect"})
 _STRIPPED: Final = HOP_BY_HOP | IDENTIFYING | _REFRAMED
 _STRIPPED_PREFIXES: Final = (b"x-forwarded-", b"x-gateway-")
-# The headers that some rule reads. An underscore alias of one of these is refused.
+# Headers that some rule reads. An underscore alias of one of these is refused.
 RELIED_ON: Final = _STRIPPED | {b"content-type", b"content-encoding", b"accept-encoding", b"prefer"}
 
 _NOT_SERVED: Final = frozenset({"CONNECT", "TRACE"})
-# RFC 3986 path characters without `;`. A percent-encoding of what needs none (letters, digits, - . _ ~), or of a
-# control byte, `/`, `\`, `;` or `%`, would be another path to whoever decodes it: no usual client makes any of these.
+# RFC 3986 path characters without `;`. A percent-encoded character that needs no encoding (letters, digits, - . _ ~),
+# or a control byte, `/`, `\`, `;` or `%`, makes another path for a server that decodes it: no usual client sends one.
 _PATH: Final = re.compile(
     r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9\-._~!$&'()*+,=:@]"
     r"|%(?:2[0-46-9A-Ca-c]|3[ACDEFacdef]|40|5[BDEbde]|60|7[B-Db-d]|[89A-Fa-f][0-9A-Fa-f]))*)+\Z"
@@ -59,10 +59,10 @@ _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
 
 def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]) -> Fields:
-    """Checks and sorts the headers of one head.
+    """Checks and sorts the headers of a request.
 
     Raises:
-        Refused: with the reason for the client; the detail never holds what the client sent.
+        Refused: with the reason for the client; the detail never contains the client's input.
     """
     http_1_1 = _check_version(version)
     known, kept = _sort_headers(pairs)
@@ -80,10 +80,10 @@ def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]
 
 
 def read_target(method: str, target: str) -> tuple[str, str]:
-    """Checks a request's target; gives the path, and the query with its question mark (or nothing).
+    """Checks a request's target; returns the path, and the query with its question mark (or an empty string).
 
     Raises:
-        Refused: with the reason for the client; the detail never holds what the client sent.
+        Refused: with the reason for the client; the detail never contains the client's input.
     """
     if method in _NOT_SERVED:
         raise refuse(Reason.BAD_REQUEST, f"{method} is not for this server.")
@@ -96,15 +96,15 @@ def read_target(method: str, target: str) -> tuple[str, str]:
 
 
 def meant_by(fields: Fields, host: str | None) -> Fields:
-    """The fields of a request whose target names a host, which counts whatever Host says; None: it names none."""
+    """The fields with the host that the target names, which overrides Host; None: the target names no host."""
     return fields if host is None else replace(fields, host=host)
 
 
 def origin_form(target: str) -> tuple[str | None, str]:
-    """Splits a target in absolute form into the authority that it names and the rest; any other has no authority.
+    """Splits a target in absolute form into its authority and the rest; for any other form the authority is None.
 
     Raises:
-        Refused: bad_request, when what it names is no host.
+        Refused: bad_request, when the authority is not a valid host.
     """
     match = _ABSOLUTE.match(target)
     if match is None:
@@ -159,7 +159,7 @@ def _refuse_alias(name: bytes) -> None:
 
 def _without_named(known: dict[bytes, list[bytes]], kept: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     values = known[b"connection"]
-    if sum(map(len, values)) > _MAX_CONNECTION:  # before anybody is known each blank between two commas would cost
+    if sum(map(len, values)) > _MAX_CONNECTION:  # each blank between commas costs time, before any authentication
         raise refuse(Reason.BAD_REQUEST, "The Connection header is too long.")
     named = {token.strip().lower() for value in values for token in value.split(b",")} - {b""}
     if any(not _TOKEN.match(token) for token in named):
@@ -170,7 +170,7 @@ def _without_named(known: dict[bytes, list[bytes]], kept: list[tuple[bytes, byte
 
 
 def _ends(known: dict[bytes, list[bytes]]) -> bool:
-    """Whether the connection ends with this request."""
+    """Whether the connection must close after this request."""
     if b"connection" not in known:
         return False
     return _named(known, b"close") or (b"upgrade" in known and _named(known, b"upgrade"))
@@ -207,7 +207,7 @@ def _framing(known: dict[bytes, list[bytes]], http_1_1: bool) -> tuple[bool, int
 
 def _expects_continue(known: dict[bytes, list[bytes]], http_1_1: bool) -> bool:
     expectations = known.get(b"expect")
-    if expectations is None or not http_1_1:  # RFC 9110 10.1.1: in HTTP/1.0 it is ignored
+    if expectations is None or not http_1_1:  # RFC 9110 10.1.1: HTTP/1.0 ignores it
         return False
     if len(expectations) != 1 or expectations[0].lower() != b"100-continue":
         raise refuse(Reason.EXPECTATION_FAILED, "The only expectation that can be met is 100-continue.")

@@ -1,7 +1,7 @@
-"""What a small body is written in, by its Content-Type alone (RFC 9110, section 8.3). Pure.
+"""Chooses how to read a small body, by its Content-Type alone (RFC 9110, section 8.3). Pure.
 
-A body that is read by what it looks like has two meanings: `{"a": "&id=1&b="}` is an object, and a form with a field
-`id`. So what is judged is what is announced, and what is announced goes upstream.
+Sniffing would give a body two meanings: `{"a": "&id=1&b="}` is an object, and a form with a field `id`. So the body
+is checked as the format that it announces, and goes upstream announced as that format.
 """
 
 import re
@@ -25,10 +25,12 @@ class BodyFormat(Enum):
 
 
 def body_format(known: Mapping[bytes, list[bytes]], *allowed: BodyFormat) -> BodyFormat:
-    """Reads it from a request's headers, by names in lower case; without a Content-Type nobody takes it for a form.
+    """The format that a request's headers (names in lower case) announce; JSON without a Content-Type.
+
+    Servers do not read a body without a Content-Type as a form.
 
     Raises:
-        Refused: unsupported_media_type, for any other than those that are allowed, or two.
+        Refused: unsupported_media_type: the format is not allowed, there are two, or the body has a content coding.
     """
     types = known.get(b"content-type", [b"application/json"])
     found = _format_of(types[0]) if len(types) == 1 and b"content-encoding" not in known else None

@@ -1,6 +1,6 @@
-"""What to answer to a head or a body that is wrong before any of our rules has looked at it.
+"""Maps errors of aiohttp's parser in a head or a body to our own answers.
 
-Nothing of the input stands in an answer: aiohttp's errors quote it, so only their first words are read.
+An answer never contains the client's input: aiohttp's errors quote it, so only their first words are read.
 """
 
 from typing import Final
@@ -15,17 +15,17 @@ _END: Final = b"\r\n\r\n"
 
 
 def ends_in_http_1_0(head: bytes) -> bool:
-    """Whether a head's first line names the protocol: llhttp reads RTSP/1.0 and ICE/1.0 as 1.0 and does not tell.
+    """Whether a head's first line says HTTP/1.0: llhttp reports RTSP/1.0 and ICE/1.0 as 1.0, too.
 
-    A 1.0 request that was sent behind another in one piece has no head here, and is not believed either.
+    A pipelined 1.0 request that came in one piece with its predecessor has no head here, and is refused, too.
     """
     return head.lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r").endswith(b" HTTP/1.0")
 
 
 def parser_fault(error: BaseException) -> Refused:
-    """What to answer to what aiohttp's parser found; nothing of the input is in it."""
+    """The answer to an error of aiohttp's parser; it contains nothing of the input."""
     text = error.message if isinstance(error, HttpProcessingError) else ""
-    what = text.partition("\n\n")[0]  # what follows is the input itself
+    what = text.partition("\n\n")[0]  # the rest is the input itself
     if isinstance(error, LineTooLong) or what.startswith("Too many headers"):
         return refuse(Reason.HEADERS_TOO_LARGE, "A line of the request's head is too long, or there are too many.")
     if "HTTP version" in what:
@@ -38,9 +38,9 @@ def parser_fault(error: BaseException) -> Refused:
 
 
 def is_whole_head(data: bytes, message: RawRequestMessage) -> bool:
-    """Whether a message was made of these very bytes and no others, so that the same bytes mean the same again.
+    """Whether a message was parsed from exactly these bytes, so that the same bytes will mean the same again.
 
-    The parser may have had the beginning of a head before them: the message would have another request line, or
+    The parser may have received the beginning of a head earlier: then the request line differs, or the message has
     more headers than there are lines here.
     """
     line = f"{message.method} {message.path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
@@ -49,12 +49,12 @@ def is_whole_head(data: bytes, message: RawRequestMessage) -> bool:
 
 
 def head_too_slow() -> Refused:
-    """The refusal of a head that did not come in time."""
+    """The refusal of a head that did not arrive in time."""
     return refuse(Reason.HEAD_TOO_SLOW, "The request's head did not arrive in time (listen.head_timeout).")
 
 
 def body_too_slow() -> Refused:
-    """The refusal of a body that came too slowly, or not at all."""
+    """The refusal of a body that arrived too slowly, or not at all."""
     return refuse(
         Reason.BODY_TOO_SLOW,
         "The request's body came too slowly (listen.body_idle_timeout, listen.body_min_rate).",

@@ -1,7 +1,7 @@
-"""Our own answers: problem+json (RFC 9457) with a plain `detail`, the shape that Datalab's clients know. Pure.
+"""The gateway's own answers: problem+json (RFC 9457) with a plain-text `detail`, as Datalab's clients expect. Pure.
 
-The SDK shows its user nothing but the reason phrase of the status line, so that is the title. Nothing that the
-client or the upstream sent stands in an answer of ours.
+The SDK shows its user only the reason phrase of the status line, so the phrase is the problem's title. Our answers
+contain nothing that the client or the upstream sent.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ _CHALLENGES: Final = {  # RFC 6750 3.1
 
 
 def problem(denial: Denial, request_id: str, date: bytes, *, closes: bool, bodiless: bool = False) -> bytes:
-    """A whole answer, head and body; `bodiless` for a HEAD, whose answer states the length alone."""
+    """A whole answer, head and body; `bodiless` for a HEAD request: the answer then only states the length."""
     verdict = VERDICTS[denial.reason]
     title = denial.title or verdict.title
     body = orjson.dumps({
@@ -47,7 +47,7 @@ def problem(denial: Denial, request_id: str, date: bytes, *, closes: bool, bodil
 
 
 def own_answer(content: bytes, request_id: bytes, date: bytes, *, closes: bool, bodiless: bool) -> bytes:
-    """An answer of our own that is no problem: JSON, head and body."""
+    """A 200 answer of the gateway's own: JSON, head and body."""
     lines = [
         b"HTTP/1.1 200 OK",
         b"Content-Type: application/json",

@@ -1,10 +1,10 @@
-"""By which origin clients know this gateway: public_url, else a Host that is a name of ours. Pure.
+"""The origin under which clients know this gateway: public_url, else a Host that is one of our names. Pure.
 
-A client chooses its Host, and whoever is given a URL may send his key there: so what a client sent is never written
-anywhere (an answer, the ledger, a webhook that is signed), only a name of the operator's own that it equals.
+A client chooses its Host, and a client that gets a URL may send its key there. So a client's Host is never written
+anywhere (an answer, the ledger, a signed webhook), only the operator's own name that equals it.
 
-Webhooks that go out are signed, and their receivers believe them. So with these a name counts only when it is written
-out, for a wildcard stands for hosts of others, too; and a port only when it is ours or that of https.
+Webhook deliveries are signed, and their receivers trust them. So with webhooks.out a name counts only when it is
+written out, since a wildcard covers hosts of others, too; and a port only when it is ours or that of https.
 """
 
 from collections.abc import Iterable
@@ -20,10 +20,10 @@ UNKNOWN: Final = "is not set, and no certificate and no route names a host in it
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """What the operator calls this gateway.
+    """The operator's names for this gateway.
 
-    `names` are host names and addresses in lower case, `domains` what is behind the `*.` of wildcards. `port` is the
-    listener's (0: of the kernel's choice, so that any may be ours). `signs`: whether webhooks go out.
+    `names` are host names and addresses in lower case, `domains` the part of wildcards after `*.`. `port` is the
+    listener's (0: the kernel chose it, so any port may be ours). `signs`: whether webhooks are delivered.
     """
 
     public_url: str | None = None
@@ -33,14 +33,14 @@ class Origins:
     signs: bool = False
 
     def named(self, names: Iterable[str]) -> "Origins":
-        """The same with these names, too: DNS names, perhaps with a wildcard, and addresses."""
+        """A copy with these names added: DNS names, perhaps with a wildcard, and addresses."""
         found = {_folded(name) for name in names}
         wild = {name.removeprefix(_WILD) for name in found if name.startswith(_WILD)}
         exact = {name for name in found if "*" not in name}
         return replace(self, names=self.names | exact, domains=self.domains | wild)
 
     def of(self, host: str) -> str:
-        """The origin that clients who sent this Host know us by, without a slash; empty: none of ours."""
+        """The public origin, without a final slash, for clients that sent this Host; empty: the Host is not ours."""
         if self.public_url is not None:
             return self.public_url
         name, port = split_host(host)
@@ -48,12 +48,12 @@ class Origins:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with public_url: webhooks go out, and there is no origin that could be signed."""
+        """The error in public_url: webhooks are delivered, but have no origin to sign."""
         return UNSIGNABLE if self.signs and self.public_url is None and not self.names else None
 
     @property
     def warning(self) -> str | None:
-        """What public_url's author may not have meant: that there is no origin at all."""
+        """A warning about public_url: the gateway has no origin at all, which may not be intended."""
         is_known = self.public_url is not None or self.names or self.domains
         return None if is_known or self.signs else UNKNOWN
 
@@ -65,7 +65,7 @@ class Origins:
 
 
 def split_host(host: str) -> tuple[str, int | None]:
-    """The name of a Host, in the one spelling that names are compared in, and its port."""
+    """The normalized name of a Host, for comparison, and its port."""
     name, colon, port = host.rpartition(":")
     if colon and port.isdigit():
         return _folded(name), int(port)
@@ -73,7 +73,7 @@ def split_host(host: str) -> tuple[str, int | None]:
 
 
 def _folded(name: str) -> str:
-    """Lower case, without the final dot; addresses as they are usually written, without brackets."""
+    """Lower case, without the final dot; addresses in their usual form, without brackets."""
     plain = name.lower().removesuffix(".").removeprefix("[").removesuffix("]")
     try:
         return str(ip_address(plain))

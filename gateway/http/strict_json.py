@@ -1,10 +1,10 @@
-"""Base64url and JSON with one reading only: pure.
+"""Strict base64url and JSON that can be read in one way only: pure.
 
-What signs a token and what believes it are two programs. Wherever a text has two readings (padding and stray bits of
-base64url, a member that is there twice, NaN), they may differ, so such texts are refused. The functions answer None
-instead of raising: json's own errors carry the text they failed on, and a token belongs into no error.
+The program that signs a token and the one that verifies it differ. Where a text can be read in two ways (padding and
+stray bits of base64url, duplicate members, NaN), they may disagree, so such texts are refused. The functions return
+None instead of raising: json's own errors contain the text, and a token must not appear in an error.
 
-JSON is read in one piece, which nobody may interrupt: so it has a bound on its marks, which are what costs.
+JSON is read in one piece that can't be interrupted. So its marks, which cause the cost, are limited.
 """
 
 import json
@@ -14,12 +14,12 @@ _MARKS: Final = (b'"', b",", b"[", b"{", b"\\")
 _MAX_DIGITS: Final = 64
 _MAX_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
 MAX_MARKS: Final = 10_000
-"""Of quotation marks, commas, backslashes and opening brackets a text has at most so many: they take ten milliseconds
-at the most, a megabyte of them a quarter of a second."""
+"""Limit on quotation marks, commas, backslashes and opening brackets in a text: reading so many takes at most ten
+milliseconds, a megabyte of them a quarter of a second."""
 
 
 def read_object(text: bytes) -> dict[str, Any] | None:
-    """Reads a JSON object in UTF-8 (RFC 8259); None for what is none, has a member twice, or too many marks."""
+    """Reads a JSON object in UTF-8 (RFC 8259); None if it is not one, has a duplicate member or too many marks."""
     if has_too_many_marks(text):
         return None
     is_long = len(text) > MAX_MARKS
@@ -32,25 +32,25 @@ def read_object(text: bytes) -> dict[str, Any] | None:
             parse_float=_float if is_long else None,
         )
     except (ValueError, RecursionError):
-        # ValueError: no UTF-8, no JSON, twice the same member, or an integer of more digits than Python converts.
+        # ValueError: not UTF-8, not JSON, a duplicate member, or an integer of more digits than Python converts.
         return None
     return value if isinstance(value, dict) else None
 
 
 def has_too_many_marks(text: bytes) -> bool:
-    """Whether it would take too long to read this JSON."""
+    """Whether reading this JSON would take too long."""
     return len(text) > MAX_MARKS and marks_of(text) > MAX_MARKS
 
 
 def marks_of(text: bytes) -> int:
-    """How many quotation marks, commas, backslashes and opening brackets it has: each costs about a microsecond."""
+    """Counts quotation marks, commas, backslashes and opening brackets: each costs about a microsecond."""
     return sum(map(text.count, _MARKS))
 
 
 def member_twice(text: bytes) -> str | None:
-    """The name of a member that an object of this JSON has twice, at any depth; None when there is none, or no JSON.
+    """The name of a duplicate member in any object of this JSON, at any depth; else None, also if it is not JSON.
 
-    It takes any number, NaN too: for parsers that judge all else by themselves, and take the last of two silently.
+    It accepts any number, NaN too: for parsers that check all else themselves, but silently take the last duplicate.
     """
     try:
         json.loads(text.decode(), object_pairs_hook=_members, parse_int=str, parse_float=str)
@@ -62,7 +62,7 @@ def member_twice(text: bytes) -> str | None:
 
 
 class _MemberTwiceError(ValueError):
-    """An object has this member twice."""
+    """An object has this member more than once."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -87,7 +87,7 @@ def _float(text: str) -> float:
 
 
 def _short(text: str, most: int = _MAX_DIGITS) -> str:
-    if len(text) > most:  # a number of a kilobyte may take a tenth of a millisecond, and many may follow it
+    if len(text) > most:  # a number of a kilobyte may take a tenth of a millisecond, and there may be many
         raise ValueError("a number is too long")
     return text
 

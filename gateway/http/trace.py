@@ -1,7 +1,7 @@
 """Request ids and W3C trace context: pure, fed with random digits.
 
-An id that a stranger chose is never believed: only a trusted proxy may name a request. A traceparent is passed on
-when it is well formed, and started anew when not; it says nothing about who may do what.
+Only a trusted proxy may choose a request id; an id from any other client is ignored. A well-formed traceparent is
+passed on, else a new trace is started; it has no influence on authorization.
 """
 
 import re
@@ -17,14 +17,14 @@ _TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}\Z")
 
 
 def given_request_id(known: Mapping[bytes, list[bytes]]) -> str | None:
-    """The request id that a trusted proxy gave, when it gave one usable."""
+    """The request id that a trusted proxy sent, if it is usable."""
     given = known.get(b"x-request-id")
     usable = given is not None and len(given) == 1 and _REQUEST_ID.match(given[0])
     return given[0].decode("ascii") if given is not None and usable else None
 
 
 def given_trace(known: Mapping[bytes, list[bytes]]) -> tuple[bytes, bytes | None] | None:
-    """The traceparent to pass on, and the tracestate that belongs to it; None when there is none well formed."""
+    """The traceparent to pass on, and its tracestate; None without a well-formed traceparent."""
     given = known.get(b"traceparent")
     if given is None or len(given) != 1 or not _TRACEPARENT.match(given[0]):
         return None
@@ -35,9 +35,9 @@ def given_trace(known: Mapping[bytes, list[bytes]]) -> tuple[bytes, bytes | None
 def trace_of(
     fresh: str, request_id: str | None, passed_on: tuple[bytes, bytes | None] | None, new_id: Callable[[], str]
 ) -> Trace:
-    """The trace of one request. `fresh` is its own new id, which also names a trace that starts here.
+    """The trace of one request. `fresh` is the request's own new id, which also names a trace that starts here.
 
-    `new_id` gives 32 hexadecimal digits; it is asked again should half of them be zeros, which W3C forbids.
+    `new_id` returns 32 hexadecimal digits; it is called again if half of them are zeros, which W3C forbids.
     """
     identifier = (request_id or fresh).encode("ascii")
     if passed_on is not None:

@@ -1,1 +1,1 @@
-"""The public listener: accepting, TLS, and aiohttp's parser behind deadlines of our own."""
+"""The public listener: the accept loop, TLS, and aiohttp's parser with deadlines of our own."""

@@ -1,8 +1,9 @@
-"""The accept loop of both listeners: caps before anything is spent on a connection, the PROXY header, then TLS.
+"""The accept loop of both listeners: connection limits before any cost, the PROXY header, then TLS.
 
 asyncio's own server offers none of the three, so connections are accepted here and handed to the loop one by one.
-A handshake under way has a place as a connection has: who only begins handshakes keeps nobody else out. Where a door
-says so, who has shown nothing gives his place to whoever comes when there is none left (newcomers.py).
+A running handshake occupies a slot like a connection, so a client that only starts handshakes can't keep others out.
+With Door.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
+(newcomers.py).
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from gateway.model.networks import Networks, household, parse_address
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 _REST: Final = 1.0
-# All from the start on, at 0: what begins at 1 has no increase that anyone could see.
+# All present from the start, at 0: a counter that first appears at 1 shows no increase.
 _WHYS: Final = (
     "silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "gave_way", "out_of_files", "shutdown",
 )  # fmt: skip
@@ -39,11 +40,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Whom one listener lets in: connections in all and of one address, handshakes included; seconds for a handshake.
+    """A listener's rules: the most connections in all and per address, handshakes included; handshake seconds.
 
-    `exempt` are addresses that many stand behind: they have no share of their own. With `reads_proxy_header` they
-    say by a PROXY header who connected to them. With `makes_room` whoever comes when there is no place has that of
-    one who has shown nothing.
+    `exempt` are addresses shared by many clients: the limit per address does not apply to them. With
+    `reads_proxy_header` these addresses send a PROXY header that names the client. With `makes_room` a new connection
+    that finds no slot gets that of a connection that has shown nothing yet.
     """
 
     most: int
@@ -55,16 +56,16 @@ class Door:
 
 
 class NewConnection(Accepted, Newcomer, Protocol):
-    """A connection that may give way, above TLS."""
+    """A connection above TLS that may yield its slot."""
 
 
 MakeConnection = Callable[[Peer], Accepted]
 
 
 class Acceptor:
-    """Accepts on one listening socket until it is closed. `refused` counts what was turned away, by why.
+    """Accepts on one listening socket until it is closed. `refused` counts refused connections by reason.
 
-    `door` gives the rules of now, `tls` the context that a handshake begins with; None: there is no handshake.
+    `door` returns the current rules, `tls` the context that a handshake begins with; None: without TLS.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class Acceptor:
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._means = Means(iteration, TlsBuffers(), tls, make, self._move)
-        self._openings: dict[Opening, None] = {}  # in the order in which they came
-        self._are_over = asyncio.Event()  # none is under way
+        self._openings: dict[Opening, None] = {}  # in order of arrival
+        self._are_over = asyncio.Event()  # set when no handshake is under way
         self._newcomers: dict[Accepted, NewConnection] = {}
         self._by_address: Counter[bytes] = Counter()
         self.iteration = iteration
@@ -89,11 +90,11 @@ class Acceptor:
         self.refused = Counter(dict.fromkeys(_WHYS, 0))
 
     def start(self) -> None:
-        """Begins to accept."""
+        """Starts accepting."""
         self._loop.add_reader(self._listening, self._accept_ready)
 
     def stop(self) -> None:
-        """Takes what the kernel has accepted already, then closes the listening socket."""
+        """Takes the connections that the kernel has already accepted, then closes the listening socket."""
         self.is_stopped = True
         self._loop.remove_reader(self._listening)
         while self._accept_ready():
@@ -101,15 +102,15 @@ class Acceptor:
         self._listening.close()
 
     async def close(self) -> None:
-        """Ends the handshakes that are still under way."""
+        """Cancels the handshakes that are still under way."""
         for opening in list(self._openings):
             opening.cancel()
-        # Python would do what waits there, at 40 ms each, before the process may end.
+        # Python would run everything queued there, 40 ms each, before it lets the process end.
         self._means.buffers.aside.shutdown(wait=False, cancel_futures=True)
-        if self._openings:  # some can't be ended for a turn or two of the loop
+        if self._openings:  # some can't be cancelled for an iteration or two of the loop
             self._are_over.clear()
             await self._are_over.wait()
-        await asyncio.sleep(0)  # what was cut off is told to the loop's transports
+        await asyncio.sleep(0)  # lets the loop's transports learn of the closed connections
 
     @property
     def is_opening(self) -> bool:
@@ -117,18 +118,18 @@ class Acceptor:
         return bool(self._openings)
 
     def made(self, connection: NewConnection) -> None:
-        """Told of a connection that may give way; one that this is not told of never does."""
+        """Registers a connection that may yield its slot; others never do."""
         self._newcomers[connection] = connection
 
     def ended(self, connection: Accepted) -> None:
-        """Told once or more for each connection that ended: its place is free again."""
+        """Called at least once for each connection that ended: frees its slot."""
         if not connection.has_ended:
             connection.has_ended = True
             self._newcomers.pop(connection, None)
             self._leave(connection.peer)
 
     def _accept_ready(self) -> bool:
-        """Accepts a batch; tells whether more may wait."""
+        """Accepts a batch; returns whether more may wait."""
         for _ in range(_AT_ONCE):
             try:
                 accepted, address = self._listening.accept()
@@ -142,7 +143,7 @@ class Acceptor:
 
     def _accept_failed(self, error: OSError) -> None:
         if error.errno not in EXHAUSTED:
-            return  # the client hung up while it waited: the next one is not to blame
+            return  # this client hung up while it waited: accepting goes on
         self.refused["out_of_files"] += 1
         log.error("accepting paused", error=error.strerror)
         self._loop.remove_reader(self._listening)
@@ -197,7 +198,7 @@ class Acceptor:
             del self._by_address[home]
 
     def _over(self, accepted: socket.socket, opening: Opening, error: BaseException | None) -> None:
-        """Told by each opening when it is over: TLS stands, or the connection is turned away."""
+        """Called by each opening when it ends: TLS is established, or the connection is refused."""
         self._openings.pop(opening, None)
         if not self._openings:
             self._are_over.set()
@@ -207,7 +208,7 @@ class Acceptor:
         if why is None:
             self._loop.call_exception_handler({"message": "A connection could not be opened", "exception": error})
             why = "handshake"
-        if not isinstance(error, GaveWayError):  # that is counted where it is decided
+        if not isinstance(error, GaveWayError):  # _has_made_room has counted it
             self.refused[why] += 1
         if opening.made is None:
             self._leave(opening.peer)
@@ -217,7 +218,7 @@ class Acceptor:
         log.debug("connection refused", peer=str(opening.peer.ip), why=why)
 
     def _move(self, peer: Peer, origin: Origin) -> Peer:
-        """The place of a connection goes over to whom its PROXY header names."""
+        """Moves a connection's slot to the client that its PROXY header names."""
         declared = Peer(origin.ip, origin.port)
         if self._full(declared) == "too_many_of_address":
             raise ProxyHeaderError("too_many_of_address")
@@ -227,7 +228,7 @@ class Acceptor:
 
 
 def _why(error: BaseException) -> str | None:
-    """In a word of `refused`, why a connection was turned away; None for a fault of ours."""
+    """Why a connection was refused, as a key of `refused`; None for a bug of ours."""
     if isinstance(error, SilentError):
         return "silent"
     if isinstance(error, ProxyHeaderError):
@@ -236,15 +237,15 @@ def _why(error: BaseException) -> str | None:
         return "gave_way"
     if isinstance(error, asyncio.CancelledError):
         return "shutdown"
-    # UnicodeError: a client certificate with a name that is no text, which ssl decodes.
+    # UnicodeError: ssl can't decode a name in the client's certificate.
     return "handshake" if isinstance(error, (OSError, EOFError, UnicodeError)) else None
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """Makes a listening socket.
+    """Creates a listening socket.
 
     Raises:
-        OSError: when the port is taken or the address is not this machine's.
+        OSError: when the port is taken or the address is not one of this machine's.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What came and was not read yet, given out in slices without copying what is left: pure."""
+"""A buffer of received, unread bytes, read in slices without copying the rest: pure."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
 class Backlog:
-    """Bytes of one connection, in the order in which they came."""
+    """The unread bytes of one connection, in order of arrival."""
 
     __slots__ = ("_data", "_place")
 
@@ -19,17 +19,17 @@ class Backlog:
         return len(self._data) - self._place
 
     def add(self, data: bytes) -> None:
-        """Puts bytes behind what is there."""
+        """Appends bytes."""
         self._data = self._data[self._place :] + data if len(self) else data
         self._place = 0
 
     def put_back(self, data: bytes) -> None:
-        """Puts bytes before what is there: they were taken, and are not read yet."""
+        """Puts back, in front, bytes that were taken but not read."""
         self._data = data + self._data[self._place :]
         self._place = 0
 
     def take(self, most: int) -> bytes:
-        """Takes the next bytes, so many at the most; all of what came at once is the very object."""
+        """Takes at most `most` of the next bytes; if that is all of one `add`, returns the same object uncopied."""
         if self._place == 0 and len(self._data) <= most:
             data, self._data = self._data, b""
             return data
@@ -38,7 +38,7 @@ class Backlog:
         return data
 
     def through(self, mark: bytes, before: bytes) -> int:
-        """How many bytes reach to the end of the first mark, which may have begun `before` them; else all of them."""
+        """How many bytes reach through the first `mark`, which may begin in `before`; without a mark all of them."""
         seam = before[1 - len(mark) :]
         place = (seam + self._data[self._place : self._place + len(mark) - 1]).find(mark)
         if place >= 0:
@@ -47,13 +47,13 @@ class Backlog:
         return len(self) if place < 0 else place + len(mark) - self._place
 
     def skip_empty_lines(self) -> int:
-        """Drops the empty lines that come next; how many bytes they had."""
+        """Drops the empty lines that come next; returns how many bytes they had."""
         found = _EMPTY_LINES.match(self._data, self._place)
         skipped = 0 if found is None else found.end() - self._place
         self._place += skipped
         return skipped
 
     def clear(self) -> None:
-        """Drops all of it."""
+        """Drops all bytes."""
         self._data = b""
         self._place = 0

@@ -1,7 +1,7 @@
-"""The deadlines of one client connection: silence, and a least rate: pure; times are the loop's, in seconds.
+"""The deadlines of one client connection: idle timeout and minimum rate. Pure; times are the loop's, in seconds.
 
-A wait has one deadline. What moves bytes has a window besides: so many of them must have moved when it ends, and then
-the next one begins.
+Each wait has one deadline. A transfer also has a window: by its end a minimum of bytes must have moved; then the next
+window begins.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Late = Callable[[], GatewayError]
 
 
 class Clocks:
-    """Kept by a connection, asked by the sweep. `late` makes the error that ends the wait."""
+    """Owned by a connection, checked by the sweep. `late` makes the error that ends the wait."""
 
     __slots__ = ("_bytes", "_deadline", "_ends", "_last", "_seconds", "late")
 
@@ -27,38 +27,38 @@ class Clocks:
         self._last = 0
 
     def expect(self, until: float, late: Late) -> None:
-        """Lets the waits from now on end with an error then; until the next call."""
+        """Sets the deadline of all waits, and the error that ends them, until the next call."""
         self._deadline = until
         self._ends = FOREVER
         self.late = late
 
     def measure(self, now: float, seconds: float, so_far: int) -> None:
-        """Opens a window of so many seconds; `so_far` bytes have moved before it."""
+        """Opens a window of `seconds`; `so_far` bytes had moved before it."""
         self._ends = now + seconds
         self._seconds = seconds
         self._bytes = self._last = so_far
 
     def stop(self) -> None:
-        """Expects nothing."""
+        """Removes all deadlines."""
         self._deadline = self._ends = FOREVER
 
     def move(self, until: float) -> None:
-        """Something moved: the silence begins anew and may last until then, the rate is measured on."""
+        """Bytes moved: extends the idle deadline to `until`; the rate window goes on."""
         self._deadline = until
 
     def note(self, so_far: int, until: float) -> None:
-        """As `move`, if more has moved than was noted before."""
+        """Does the same as `move`, if more bytes have moved than were noted before."""
         if so_far > self._last:
             self._last = so_far
             self._deadline = until
 
     def stand_still(self, seconds: float) -> None:
-        """So many seconds were not the client's."""
+        """Extends both deadlines by the seconds that the client is not to blame for."""
         self._deadline += seconds
         self._ends += seconds
 
     def is_overdue(self, now: float, so_far: int, least: float) -> bool:
-        """Whether the time is over, or fewer than `least` bytes a second moved; `so_far` have moved in all."""
+        """Whether the deadline has passed, or fewer than `least` bytes a second moved; `so_far` is the total."""
         if now >= self._deadline:
             return True
         if now < self._ends:

@@ -1,7 +1,7 @@
-"""All client connections of the process, from the end of their handshake to the end of what they started.
+"""All client connections of the process, from the end of their handshake until all that they started has ended.
 
-With client certificates a connection is as good as the CAs that its handshake was made under: once others are in
-force, it serves no further request.
+With client certificates a connection is only valid under the CAs of its handshake: once other CAs are in force, it
+serves no further request.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ _PORTION: Final = 200
 
 
 class Connections:
-    """Makes connections and knows those that are open, or whose exchange runs on without its client.
+    """Makes connections, and keeps those that are open or whose exchange continues without the client.
 
-    `client_ca` is the digest of the CAs whose client certificates are believed; None: clients are asked for none.
-    `wall` is in seconds since the epoch: certificates end by it.
+    `client_ca` is the digest of the CAs trusted for client certificates; None: none are requested.
+    `wall` is in seconds since the epoch, for the expiry of certificates.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Connections:
 
         owner = Owner(self._started, ended)
         connection = ClientConnection(self._live, peer, self._serve, traffic, owner, self._iteration)
-        # What is in force now, before the handshake: should it change meanwhile, the connection counts as an old one.
+        # The CAs of now, before the handshake: if they change during it, the connection counts as an old one.
         connection.client_ca = self._client_ca
         return connection
 
     def trust(self, client_ca: str | None) -> None:
-        """Ends what was made under other CAs: what is idle now, what is busy behind its present answer."""
+        """Ends connections made under other CAs: idle ones now, busy ones after their current answer."""
         if client_ca != self._client_ca:
             self._client_ca = client_ca
             revoked = self.all()
@@ -72,7 +72,7 @@ class Connections:
             self._end_revoked(revoked)
 
     def _end_revoked(self, left: list[ClientConnection]) -> None:
-        """Ends thousands a portion at a time, each in a turn of its own."""
+        """Ends connections in portions, each in a turn of its own: there may be thousands."""
         for connection in left[-_PORTION:]:
             connection.end_revoked()
         del left[-_PORTION:]
@@ -80,7 +80,7 @@ class Connections:
             self._iteration.wait(partial(self._end_revoked, left), is_small=True)
 
     def all(self) -> list[ClientConnection]:
-        """A list of them as of now."""
+        """A snapshot of all connections."""
         return list(self._open)
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class Connections:
 
 
 def door_of(state: State) -> Door:
-    """Whom the public listener lets in; whom a trusted proxy names by a PROXY header has a share of his own."""
+    """The public listener's rules; clients that a trusted proxy names in a PROXY header have limits of their own."""
     return Door(
         most=state.pace.max_connections,
         most_of_address=state.pace.max_connections_per_address,
@@ -114,7 +114,7 @@ def door_of(state: State) -> Door:
 
 
 def _note_certificate(connection: ClientConnection) -> None:
-    # TlsEngine decoded it when the handshake was over: asking ssl again would decode it again.
+    # TlsEngine decoded it at the end of the handshake: ssl would decode it again.
     shown = connection.transport.get_extra_info("peercert") if connection.transport is not None else None
     if shown:
         certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]))

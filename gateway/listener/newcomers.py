@@ -1,8 +1,8 @@
-"""Who gives way to whoever comes when a listener is full: pure.
+"""Chooses which connection yields its slot when a listener is full: pure.
 
-Connections cost who makes them nothing, so a bound of them alone lets a few addresses keep all others out. Whoever
-has shown nothing yet has no claim to his place: it goes to the next one who comes, who has the time until as many
-more have come to show what he wants.
+Connections cost their makers nothing, so a mere limit lets a few addresses keep all others out. A connection that has
+shown nothing yet has no claim to its slot: the next new connection gets it. That one may keep it until as many more
+have come, and in that time it can show what it wants.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,25 +13,25 @@ from gateway.model.networks import household
 
 
 class Newcomer(Protocol):
-    """A connection with a place. `gives_way` says whether it has shown nothing; `give_way` ends it at once."""
+    """A connection with a slot. `gives_way`: it has shown nothing yet; `give_way` ends it at once."""
 
     peer: Peer
 
     @property
     def gives_way(self) -> bool:
-        """Whether it may be ended for the sake of another."""
+        """Whether it may be ended in favor of another."""
 
     def give_way(self) -> None:
-        """Ends it; the acceptor is told before this returns."""
+        """Ends it; frees its slot before this returns."""
 
 
 def who_gives_way(inside: Iterable[Newcomer], held: Mapping[bytes, int], home: bytes | None) -> Newcomer | None:
-    """Of those inside, in the order in which they came, the first that may of the address that holds most places.
+    """Returns the first connection that may yield, of the address that holds the most slots.
 
     Args:
-        inside: who has a place.
-        held: how many of them each address has (household).
-        home: the only address that is asked; None: all are.
+        inside: the connections with slots, in order of arrival.
+        held: how many slots each address holds (household).
+        home: the only address to consider; None: all addresses.
     """
     found, most = None, 0
     for one in inside:

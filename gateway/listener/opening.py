@@ -1,17 +1,17 @@
-"""One accepted connection until its TLS stands: the first byte, the PROXY header, the handshake; all within one time.
+"""One accepted connection until TLS is established: first byte, PROXY header, handshake; with one deadline for all.
 
-Nothing is spent on a connection before it says something, and what is spent then waits for a turn of the loop
-(Iteration.wait): thousands may say something at once, and each costs a tenth of a millisecond, with client
-certificates half of one. So no task waits for each: a Drive goes on in the very callback whose turn it is.
+A connection costs nothing before its first byte, and its work then waits for a turn of the loop (Iteration.wait):
+thousands may send at once, and each costs a tenth of a millisecond, with client certificates half a millisecond. So
+no connection has a task: a Drive continues inside the callback whose turn it is.
 
-States, and who moves them on:
-    SILENT   nothing came. `_first_byte` ends it; so does the deadline, or an end without a byte.
-    HEADER   the PROXY header is read, where the peer may send one. `_origin` ends it.
-    ATTACHED the socket was given to the loop, which has not told of its transport yet: a turn or two of the loop.
-    SHAKING  TLS shakes hands. The transport's `opened` ends it.
-    OVER     TLS stands, or the connection was turned away; `over` was told.
-What can't happen: it lasts longer than its time, but for what it waited for turns of ours; it is ended while it is
-ATTACHED: uvloop 0.23 uses a handle that is gone then (tried: the process ends by SIGSEGV). What would end it waits.
+States, and what ends them:
+    SILENT   nothing has arrived. `_first_byte` ends it; so does the deadline, or a close without a byte.
+    HEADER   reads the PROXY header, if the peer may send one. `_origin` ends it.
+    ATTACHED the loop has the socket, but has not reported its transport yet: an iteration or two of the loop.
+    SHAKING  the TLS handshake runs. The transport's `opened` ends it.
+    OVER     TLS is established, or the connection was refused; `over` was called.
+What can't happen: it outlasts its deadline, except while it waits for a turn of ours; it is ended while ATTACHED:
+uvloop 0.23 would use a freed handle (tried: the process ends with SIGSEGV). Whatever would end it is deferred.
 """
 
 import asyncio
@@ -30,33 +30,33 @@ from gateway.model.caller import Peer
 from gateway.model.networks import household
 
 _MORE: Final = 0.1
-"""Seconds more for what has had its time while it waits for a turn of ours."""
+"""Extra seconds for a connection that is past its deadline while it waits for a turn of ours."""
 
 
 class Accepted(Protocol):
-    """The asyncio protocol of a connection that was accepted; `has_ended` is the acceptor's."""
+    """The asyncio protocol of an accepted connection; `has_ended` belongs to the acceptor."""
 
     peer: Peer
     has_ended: bool
 
     def connection_made(self, transport: Any) -> None:
-        """Called once the handshake is over."""
+        """Called once the handshake is complete."""
 
     def data_received(self, data: bytes) -> None:
-        """Called with what came, in the clear."""
+        """Called with decrypted data."""
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Called once."""
 
     def pause_writing(self) -> None:
-        """Called when more is written than the client takes."""
+        """Called when the write buffer is full: the client takes less than is written."""
 
     def resume_writing(self) -> None:
-        """Called when it takes more."""
+        """Called when the client takes more again."""
 
 
 class OpeningState(Enum):
-    """See above."""
+    """See the module's docstring."""
 
     SILENT = auto()
     HEADER = auto()
@@ -66,10 +66,11 @@ class OpeningState(Enum):
 
 
 class Means(NamedTuple):
-    """What a listener opens connections with.
+    """All that a listener needs to open connections.
 
-    `tls` gives the context of a handshake (None: there is none), `make` the protocol of a peer; `move` lets the place
-    of a connection go over to whom its PROXY header names, and raises ProxyHeaderError when there is none for him.
+    `tls` returns the context of a handshake (None: without TLS), `make` the protocol for a peer; `move` moves a
+    connection's slot to the client that its PROXY header names, and raises ProxyHeaderError if that client's limit is
+    reached.
     """
 
     iteration: Iteration
@@ -80,15 +81,15 @@ class Means(NamedTuple):
 
 
 class SilentError(Exception):
-    """A connection ended, or had its time, without a byte."""
+    """A connection ended, or reached its deadline, without a byte."""
 
 
 class GaveWayError(Exception):
-    """A connection was ended to make room for another."""
+    """A connection was ended to free its slot for another."""
 
 
 class Opening:
-    """Belongs to one loop. `over` is told once, with the error, or None when TLS stands; `made` is what was made."""
+    """Not thread-safe. `over` is called once, with an error, or None if TLS is established; `made`: the protocol."""
 
     __slots__ = ("_drive", "_end", "_ends", "_means", "_over", "_signal", "_socket", "_timer", "_tls", "_waits",
                  "made", "peer", "state")  # fmt: skip
@@ -107,9 +108,9 @@ class Opening:
         self._means = means
         self._over = over
         self._signal = Signal()
-        self._waits = False  # for a turn of ours
+        self._waits = False  # whether it waits for a turn of ours
         self._tls: TlsTransport | None = None
-        self._end: BaseException | None = None  # what waits until it may end this
+        self._end: BaseException | None = None  # the deferred error that will end this
         self._ends = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._drive: Drive | None = None
@@ -118,26 +119,26 @@ class Opening:
         return f"<Opening {self.peer.ip} {self.state.name.lower()}>"
 
     def begin(self, ends: float, *, reads_proxy_header: bool) -> None:
-        """Begins, in a turn; it ends at a time of the loop. With `reads_proxy_header` that comes first."""
+        """Begins, in a turn; `ends` is the deadline in loop time. `reads_proxy_header`: expects a PROXY header."""
         self._ends = ends
         self._timer = asyncio.get_running_loop().call_at(ends, self._late)
         self._drive = Drive(self._open(reads_proxy_header=reads_proxy_header), self._ended)
         iteration = self._means.iteration
         begun = iteration.clock()
-        self._drive.step()  # at once, for who waits for a turn can be cancelled, and who has not begun can't
+        self._drive.step()  # at once: a drive that waits for a turn can be cancelled, one that has not begun can't
         iteration.add(iteration.clock() - begun, 0)
 
     def cancel(self) -> None:
-        """Ends it, for the listener ends."""
+        """Ends it because the listener closes."""
         self._end_by(asyncio.CancelledError())
 
     @property
     def gives_way(self) -> bool:
-        """Whether it may be ended for the sake of another, and at once: as long as TLS does not stand."""
+        """Whether it may be ended at once in favor of another: it may until TLS is established."""
         return self._drive is not None and self.state is not OpeningState.ATTACHED
 
     def give_way(self) -> None:
-        """Ends it, for the sake of another."""
+        """Ends it in favor of another."""
         self._end_by(GaveWayError())
 
     def _end_by(self, error: BaseException) -> None:
@@ -161,7 +162,7 @@ class Opening:
             self.state = OpeningState.SILENT
         if means.tls is not None:
             await self._first_byte()
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvloop does, asyncio not for such a one
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio, unlike uvloop, does not set it
         made = self.made = means.make(self.peer)
         if means.tls is None:
             await self._attach(made)
@@ -175,7 +176,7 @@ class Opening:
             await tls.opened
         except BaseException as error:
             tls.opened.cancel()
-            if not isinstance(error, (SSLError, UnicodeError)):  # these two are told to the peer by an alert
+            if not isinstance(error, (SSLError, UnicodeError)):  # for these two an alert goes to the peer first
                 tls.abort()
             raise
 
@@ -189,10 +190,10 @@ class Opening:
             raise self._end
 
     async def _first_byte(self) -> None:
-        """Waits until there is something to read: who connects and says nothing, as probes do, costs no more.
+        """Waits until there is something to read: a silent connection, such as a probe, costs nothing more.
 
         Raises:
-            SilentError: it ended, or had its time, without a byte.
+            SilentError: the connection ended, or reached its deadline, without a byte.
         """
         try:
             while not (came := self._look(1)) and came is None:
@@ -203,11 +204,11 @@ class Opening:
             raise SilentError
 
     async def _origin(self) -> Origin | None:
-        """Reads the PROXY header, and not a byte more.
+        """Reads exactly the PROXY header, and not a byte more.
 
         Raises:
-            ProxyHeaderError: it is none.
-            EOFError: it broke off.
+            ProxyHeaderError: it is not a valid header.
+            EOFError: the connection ended within it.
             ConnectionError, TimeoutError: likewise.
         """
         header = b""
@@ -224,7 +225,7 @@ class Opening:
                 return read_header(header)
 
     def _look(self, most: int) -> bytes | None:
-        """What is there to be read, which stays there; None: nothing yet, and nothing: the end."""
+        """Peeks at the bytes that can be read; None: none yet; empty: the connection ended."""
         try:
             return self._socket.recv(most, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -264,14 +265,14 @@ class Opening:
             go_on()
 
     def _late(self) -> None:
-        """The time is over, but for what was waited for turns of ours."""
+        """Called at the deadline; extends it by the time spent waiting for turns of ours."""
         tls, loop = self._tls, asyncio.get_running_loop()
         waits = self._waits or (tls is not None and tls.waits)
         left = self._ends + (0.0 if tls is None else tls.waited) - loop.time()
         if left > 0 or waits:
             self._timer = loop.call_later(max(left, _MORE), self._late)
         elif self._drive is not None:
-            self._in_turn(self._give_up)  # many may be late at once
+            self._in_turn(self._give_up)  # many may reach their deadline at once
 
     def _give_up(self) -> None:
         self._end_by(TimeoutError())

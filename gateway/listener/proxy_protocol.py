@@ -1,8 +1,8 @@
 """The PROXY protocol, versions 1 and 2: pure parsing.
 
-A load balancer that passes TLS through can't write X-Forwarded-For, so it says who connected in a header before the
-first TLS byte. Not one byte too many may be read: what follows belongs to TLS. So who reads looks first (MSG_PEEK),
-and asks how much of what is there belongs to the header.
+A load balancer that passes TLS through can't write X-Forwarded-For, so it names the client in a header before the
+first TLS byte. The reader must not take a byte too many, since the next ones belong to TLS. So it peeks (MSG_PEEK),
+and asks how many of the bytes belong to the header.
 """
 
 import struct
@@ -24,21 +24,21 @@ _TCP4, _TCP6 = 0x11, 0x21
 
 
 class ProxyHeaderError(ValueError):
-    """What came is no PROXY protocol header."""
+    """The bytes are not a PROXY protocol header."""
 
 
 class Origin(NamedTuple):
-    """Who connected to the proxy."""
+    """The client that connected to the proxy."""
 
     ip: IPv4Address | IPv6Address
     port: int
 
 
 def header_end(data: bytes) -> int | None:
-    """How many bytes of what came are the header; None: it is not whole yet, and all of that belongs to it.
+    """How many of the bytes are the header; None: it is incomplete, and all of the bytes belong to it.
 
     Raises:
-        ProxyHeaderError: it is none, whatever may come.
+        ProxyHeaderError: the bytes can't be the beginning of a header.
     """
     if data.startswith(_SIGNATURE):
         if len(data) < _FIXED_V2:
@@ -58,7 +58,7 @@ def header_end(data: bytes) -> int | None:
 
 
 def read_header(header: bytes) -> Origin | None:
-    """Reads a whole one. None: the proxy speaks for itself (LOCAL, UNKNOWN), as health checks do.
+    """Reads a whole header. None: the connection is the proxy's own (LOCAL, UNKNOWN), as for health checks.
 
     Raises:
         ProxyHeaderError: it is malformed.
@@ -70,7 +70,7 @@ def read_header(header: bytes) -> Origin | None:
 
 
 def parse_v1(line: bytes) -> Origin | None:
-    """Reads `PROXY TCP4 192.0.2.1 192.0.2.2 56324 443` and its kin, line end included.
+    """Reads a version 1 line, such as `PROXY TCP4 192.0.2.1 192.0.2.2 56324 443`, line end included.
 
     Raises:
         ProxyHeaderError: when it is malformed.
@@ -93,10 +93,10 @@ def parse_v1(line: bytes) -> Origin | None:
 
 
 def parse_v2(version: int, family: int, rest: bytes) -> Origin | None:
-    """Reads what follows the signature: version and command, family and protocol, addresses and TLVs.
+    """Reads the part after the signature: version and command, family and protocol, addresses and TLVs.
 
     Raises:
-        ProxyHeaderError: when it is malformed or of a kind that a TLS listener can't have.
+        ProxyHeaderError: when it is malformed, or of a kind that can't reach a TLS listener.
     """
     if version >> 4 != _VERSION_2 or version & 0xF > 1:
         raise ProxyHeaderError("an unknown version or command")

@@ -1,19 +1,19 @@
-"""What a client sends, read as requests: aiohttp's parser, fed no more than is asked for.
+"""Reads a client's bytes as requests: aiohttp's parser, given no more than is needed.
 
-This is the one file that stands on what aiohttp does not promise: how its C parser is made and what it answers, what
-its bodies ask of their protocol, and in how many chunks a body is (`_http_chunk_splits`). A test says in words what
-has changed when a new version breaks it. What is ours:
-- a head is looked for by no more than its own bytes, for a fault takes all with it that the parser was given at once;
-- a body is given to it in slices, which their reader asks for, and past it where its length is known;
+Only this file relies on things that aiohttp does not promise: how its C parser is made and what it returns, what its
+bodies require of their protocol, and a body's count of chunks (`_http_chunk_splits`). If a new version breaks this, a
+test says in words what has changed. Our own additions:
+- the parser gets no more than a head's own bytes at once, for a fault discards all that it was given with it;
+- it gets a body in slices, when the body's reader asks; a body of known length bypasses it;
 - faults are values among the requests, to be answered like all others;
-- a request that repeats the one before byte for byte is not parsed again.
+- a request that repeats the previous one byte for byte is not parsed again.
 
-States, and who moves them on:
-    between  nothing of the next head has come. `feed_head` ends it.
-    head     some of it has. `take` ends it, once the parser or a repetition made a request of it.
-    body     it may have one, which `feed_body` reads. `begin` ends it: the body is whole.
-What can't happen: the parser holds bytes of a next head, but behind a body in chunks; a turn goes on unseen, for what
-each piece cost is told to the Turn.
+States, and what ends them:
+    between  nothing of the next head has arrived. `feed_head` ends it.
+    head     a part of it has. `take` ends it, once the parser or a repetition has yielded a request.
+    body     a body may follow, which `feed_body` reads. `begin` ends it: the body is complete.
+What can't happen: the parser holds bytes of the next head, except after a chunked body; a turn goes on uncounted,
+since the cost of each piece is reported to the Turn.
 """
 
 import asyncio
@@ -38,21 +38,21 @@ from gateway.model.reasons import Reason
 _READ_SIZE: Final = 262_144
 _MAX_HEADERS: Final = 100
 _MAX_LINE: Final = 8190
-_MAX_REQUESTS: Final = 32  # that the parser makes of one piece; then it keeps what is left
+_MAX_REQUESTS: Final = 32  # that the parser makes of one piece; it keeps the rest
 _END: Final = b"\r\n\r\n"
-_PIECE: Final = 262_144  # bytes of a body that pass the parser by at once
-_SMALL: Final = 65_536  # bytes of a body with a length that the parser is given at once
+_PIECE: Final = 262_144  # bytes of a body that bypass the parser at once
+_SMALL: Final = 65_536  # bytes of a body of known length that the parser gets at once
 
-# A message of aiohttp's parser, or the fault that was found in its place.
+# A message of aiohttp's parser, or the fault found in its place.
 Request = RawRequestMessage | Refused
 
 
 class MalformedBody(Exception):
-    """What the parser says of a body to whoever reads it: never seen outside of this file."""
+    """How the parser reports a malformed body to the body's reader; never leaves this file."""
 
 
 class Unpaused:
-    """What a body asks of its protocol: to pause. It need not, for it gets no more than somebody waits for."""
+    """The protocol for a body, which may ask it to pause. It need not: a body gets no more than its reader awaits."""
 
     connected = True
     _reading_paused = False
@@ -65,7 +65,7 @@ class Unpaused:
 
 
 class RequestReader:
-    """Reads for one connection; tells its `turn` what that cost. Asks nothing of the loop but its name."""
+    """Reads for one connection; reports the cost to its `turn`. The loop is only passed on to aiohttp."""
 
     __slots__ = (
         "_again",
@@ -95,11 +95,11 @@ class RequestReader:
         self._parser: HttpRequestParser | None = None  # made when there is something to parse
         self._backlog = Backlog()
         self._requests: deque[tuple[Request, StreamReader]] = deque()
-        self._is_stalled = False  # the parser made so many requests that it keeps what is left
+        self._is_stalled = False  # whether the parser has reached its most requests and keeps the rest
         self._is_between = True
         self._head = b""
         self._head_bytes = 0
-        self._empty_bytes = 0  # of the lines before it
+        self._empty_bytes = 0  # of the empty lines before the head
         self._again = b""
         self._repeated: RawRequestMessage | None = None
         self._is_again = False
@@ -107,26 +107,26 @@ class RequestReader:
         self._coding = Coding()
         self._body_left = 0
         self.has_begun = False
-        """Whether some of the next head has come."""
+        """Whether a part of the next head has arrived."""
         self.is_coded = False
         """Whether the body is in chunks."""
         self.body_wire = 0
-        """Bytes of the wire that were read of the body."""
+        """Bytes of the body that were read from the wire."""
 
-    # What came
+    # Received bytes
 
     def add(self, data: bytes) -> None:
-        """Takes what came."""
+        """Takes received bytes."""
         self._again = b""
         self._backlog.add(data)
 
     def repeat(self, data: bytes) -> bool:
-        """Takes what came while a request was waited for, if it is the one before once more."""
+        """Takes bytes received while waiting for a request, if they repeat the previous request exactly."""
         self._is_again = data == self._again and not self.has_begun
         return self._is_again
 
     def clear(self) -> None:
-        """Drops what came: nobody will read it."""
+        """Drops the received bytes: they will not be read."""
         self._backlog.clear()
         self._requests.clear()
         self._is_stalled = False
@@ -134,43 +134,43 @@ class RequestReader:
 
     @property
     def waiting(self) -> int:
-        """Bytes that came and were not read."""
+        """How many received bytes are unread."""
         return len(self._backlog)
 
     @property
     def has_unread(self) -> bool:
-        """Whether something came that was not read; the parser may keep some of it."""
+        """Whether received bytes are unread; the parser may hold some of them."""
         return bool(self._backlog) or self._is_stalled
 
     @property
     def has_request(self) -> bool:
-        """Whether the next request is there, or its fault."""
+        """Whether the next request, or its fault, is ready."""
         return self._is_again or bool(self._requests)
 
     @property
     def has_more(self) -> bool:
-        """Whether something came behind the request that was taken last."""
+        """Whether bytes or requests came after the request that was taken last."""
         return bool(self._requests) or self.has_unread
 
     # Heads
 
     def begin(self) -> None:
-        """Looks for the next request, from now on: the one before is over."""
+        """Ends the previous request, and begins to look for the next one."""
         if self._parser is not None:
-            self._parser.message_consumed()  # not before it is whole, for only then has the parser counted it
-        self._is_between = not self.is_coded  # else the parser may hold some of the next head
+            self._parser.message_consumed()  # only once it is complete: the parser has not counted it earlier
+        self._is_between = not self.is_coded  # after a chunked body the parser may hold a part of the next head
         self.is_coded = self.has_begun = False
 
     def feed_head(self) -> None:
-        """Looks for the next request in what came, by no more than its head.
+        """Looks for the next request in the received bytes; gives the parser no more than its head.
 
-        A fault takes all with it that the parser was given in the same piece, and whatever stands behind a request
-        with `Connection: close` is one. Besides, what is left then is known to be the next request's.
+        A fault discards all that the parser was given in the same piece, and anything after a request with
+        `Connection: close` is a fault. Besides, all bytes left over are then known to belong to the next request.
 
         Raises:
             Refused: headers_too_large.
         """
-        # Two empty lines look like the end of a head: the parser would be given each pair by itself.
+        # Two empty lines look like the end of a head: the parser would get each pair separately.
         is_first = self._is_between and not self._head and not self._is_stalled
         skipped = self._backlog.skip_empty_lines() if is_first else 0
         data = self._feed(min(SLICE, self._backlog.through(_END, self._head))) if self.has_unread else b""
@@ -186,7 +186,7 @@ class RequestReader:
         self.has_begun |= bool(data or skipped)
 
     def take(self) -> tuple[Request, StreamReader]:
-        """Takes the next request, which is there, and a small body that came with it."""
+        """Takes the next request, which must be ready, and a small body that came with it."""
         self.has_begun = False
         if self._is_again and self._repeated is not None:
             self._is_again = False
@@ -211,16 +211,16 @@ class RequestReader:
         self._coding = Coding()
         self._turn.spend(0, _chunks_of(body))
         self._body_left = int(request.headers.get("Content-Length", 0))
-        # What is here of a small body counts as read: its connection goes on.
+        # The part of a small body that is here counts as read, so that its connection can go on.
         if not self.is_coded and not body.is_eof() and self.waiting <= _SMALL:
             self.feed_body(body)
 
     def expect_body(self, length: int | None) -> None:
-        """Says how many bytes the body has, when its head says so: they need not all be parsed."""
+        """Sets the body's size, if its head states one: then not all of it must be parsed."""
         self._bypass.expect(length)
 
     def read_body(self, body: StreamReader) -> bytes:
-        """Takes what was read of a body; nothing when more of it must be fed, or it has ended.
+        """Returns what was read of a body; nothing when more of it must be fed, or it has ended.
 
         Raises:
             Refused: body_malformed.
@@ -230,11 +230,11 @@ class RequestReader:
         except MalformedBody:
             raise _malformed() from None
         if not data and not body.is_eof() and self._requests and isinstance(self._requests[-1][0], Refused):
-            raise _malformed()  # the parser gave up within the body and dropped it without a word to its reader
+            raise _malformed()  # the parser gave up within the body and dropped it without notice to its reader
         return data
 
     def feed_body(self, body: StreamReader) -> None:
-        """Goes on with a body by what came: past the parser, or by a slice.
+        """Feeds a body from the received bytes: by the bypass, or by one slice through the parser.
 
         Raises:
             Refused: body_malformed, for a coding out of all proportion.
@@ -253,7 +253,7 @@ class RequestReader:
             raise refuse(Reason.BODY_MALFORMED, "The body's chunks are too small: send 64 bytes or more in each.")
 
     def _pass_parser_by(self, body: StreamReader) -> None:
-        """Feeds the body. What comes behind its end is for a new parser: the old one still waits for the body."""
+        """Feeds the body. Later bytes need a new parser: the old one still waits for the body."""
         piece = self._bypass.take(self._backlog.take(min(_PIECE, self._bypass.left)))
         self._turn.spend(len(piece))
         self.body_wire += len(piece)
@@ -265,9 +265,9 @@ class RequestReader:
     # The parser
 
     def _feed(self, most: int) -> bytes:
-        """Gives the parser what comes next. It stops at 32 requests, and then goes on with what it holds.
+        """Gives the parser the next bytes. It stops at 32 requests; the next call continues with those it holds.
 
-        The one whose body has just ended counts among them.
+        A request whose body has just ended counts among the 32.
         """
         data = b"" if self._is_stalled else self._backlog.take(most)
         self._bypass.give(len(data))
@@ -285,7 +285,7 @@ class RequestReader:
         return data
 
     def _ignore_upgrade(self, tail: bytes) -> None:
-        """What follows is HTTP all the same; but behind CONNECT, whose connection closes."""
+        """The bytes after an Upgrade request are HTTP all the same; not so after CONNECT, whose connection closes."""
         if self._parser is not None:
             self._parser.set_upgraded(False)
         if tail and not (self._requests and is_connect(self._requests[-1][0])):
@@ -294,7 +294,7 @@ class RequestReader:
 
 
 def is_connect(request: Request) -> bool:
-    """Whether the client takes what follows a request for another protocol's."""
+    """Whether the client takes the bytes after this request for another protocol."""
     return isinstance(request, RawRequestMessage) and request.method == hdrs.METH_CONNECT
 
 
@@ -318,6 +318,6 @@ def _malformed() -> Refused:
 
 
 def _chunks_of(body: StreamReader) -> int:
-    """In how many chunks that is which a body was given and has not given out."""
+    """How many chunks hold the bytes that a body was given and has not delivered yet."""
     splits = None if body is EMPTY_PAYLOAD else body._http_chunk_splits  # noqa: SLF001 -- see the file's head
     return 0 if splits is None else len(splits)

@@ -1,8 +1,8 @@
-"""How many bytes passed: counted by the connections, read by the metrics."""
+"""Byte counters: incremented by the connections, read by the metrics."""
 
 
 class Traffic:
-    """Bytes of all client connections since the start, in the clear."""
+    """Decrypted bytes of all client connections since the start."""
 
     __slots__ = ("received", "sent")
 

@@ -1,1 +1,1 @@
-"""What became of each request: the metrics and the log. Nothing here can slow or fail a request."""
+"""Reports each request in the metrics and the log. Nothing here can slow or fail a request."""

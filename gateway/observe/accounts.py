@@ -1,7 +1,7 @@
-"""The metrics of accounts: pages settled and refunded, how much of each limit is used, soft limits crossed.
+"""Metrics of accounts: pages settled and refunded, the used share of each limit, soft limits crossed.
 
-Keys are labels by their ids, up to a cap; whoever came with a token or a certificate, and keys past the cap, are
-`other`: their names are not ours to bound.
+API keys appear as labels by their ids, up to a cap. Callers with a token or a certificate, and keys past the cap, are
+`other`: we can't limit the number of their names.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class AccountMetrics:
-    """What settlements and admissions add to."""
+    """Updated by settlements and admissions."""
 
     def __init__(self, most_keys: int = _MAX_KEYS) -> None:
         self._most_keys = most_keys
@@ -35,21 +35,21 @@ class AccountMetrics:
         self._pages[label, "refunded"] += refunded
 
     def stands(self, account: str, ratios: dict[str, float]) -> None:
-        """Takes how much of each limit an account has used, as a share."""
+        """Sets how much of each limit an account has used, as a share."""
         label = self._label(account)
         if label != _OTHER:
             self._ratios[label] = ratios
 
     def shown(self) -> list[str]:
-        """The accounts whose limits are shown."""
+        """The accounts whose limits are in the metrics."""
         return [_OF_KEY + label for label in self._ratios]
 
     def forget(self, account: str) -> None:
-        """Shows an account's limits no more."""
+        """Removes an account's limits from the metrics."""
         self._ratios.pop(account.removeprefix(_OF_KEY), None)
 
     def crossed(self, account: str, limits: frozenset[str]) -> None:
-        """Tells of soft limits that an account has just crossed."""
+        """Counts and logs soft limits that an account has just crossed."""
         for limit in sorted(limits):
             self._crossings[self._label(account), limit] += 1
             log.warning("soft limit crossed", account=account, limit=limit)

@@ -1,7 +1,7 @@
-"""The event stream: structlog in front, a bounded queue, and a thread that renders and writes.
+"""The log: structlog in front, a queue of limited length, and a thread that renders and writes.
 
-A request costs the loop one append. Rendering and writing happen on a thread, a batch at a time; a reader that is
-slow or gone costs events, which are counted, never a request. Events are written within a tenth of a second.
+A request costs the event loop one append. A thread renders and writes in batches; a slow or closed reader causes
+dropped events, which are counted, but never delays a request. Events are written within a tenth of a second.
 """
 
 import logging
@@ -23,7 +23,7 @@ _LAST_WORDS: Final = 2.0
 
 
 class LogStream:
-    """Events on their way to a file descriptor. `dropped` counts what found the queue full or the reader gone."""
+    """A queue of events for a file descriptor. `dropped` counts events lost to a full queue or a closed reader."""
 
     def __init__(self, descriptor: int, render: Callable[[Event], bytes], most: int = 20_000) -> None:
         self._descriptor = descriptor
@@ -46,7 +46,7 @@ class LogStream:
         self._thread.start()
 
     def close(self) -> None:
-        """Writes what is queued, for two seconds at the most."""
+        """Writes the queued events, for at most two seconds."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_LAST_WORDS)
@@ -58,7 +58,7 @@ class LogStream:
 
     def _write_all(self) -> None:
         while self._events:
-            # Small batches: the write in between lets go of the interpreter, so that the loop never waits long.
+            # Small batches: each write releases the interpreter lock, so that the loop never waits long.
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
             try:
                 self._write(b"".join(map(self._rendered, batch)))
@@ -68,7 +68,7 @@ class LogStream:
     def _rendered(self, event: Event) -> bytes:
         try:
             return self.render(event)
-        except (TypeError, ValueError):  # a value that has no form in JSON or UTF-8: one event is lost, not the log
+        except (TypeError, ValueError):  # a value that can't be JSON or UTF-8: one event is lost, not the log
             self.dropped += 1
             return b""
 
@@ -96,9 +96,9 @@ def _plain(value: object) -> str:
 
 
 def configure(stream: LogStream, level: str, now: Callable[[], datetime]) -> None:
-    """Lets structlog's loggers write to a stream; `now` gives the time in UTC.
+    """Makes structlog's loggers write to a stream; `now` returns the time in UTC.
 
-    What libraries write to the standard library's loggers may hold anything, and is for nobody: it is dropped.
+    Libraries' messages to the standard library's loggers may contain anything, and have no reader: they are dropped.
     """
     if not logging.getLogger().handlers:
         logging.getLogger().addHandler(logging.NullHandler())
@@ -116,13 +116,13 @@ def configure(stream: LogStream, level: str, now: Callable[[], datetime]) -> Non
 
 
 def is_enabled(event_level: str, level: str) -> bool:
-    """Whether events of a level are written when `level` is the least that is."""
+    """Whether events of `event_level` are written when `level` is the lowest level written."""
     return _LEVELS[event_level] >= _LEVELS[level]
 
 
 def quietly() -> None:
-    """Keeps the ledger's log events off standard output: a command says itself what went wrong."""
+    """Keeps the ledger's log events off standard output: a command reports errors itself."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
-        logger_factory=structlog.ReturnLoggerFactory(),  # the default wants a standard output, which may be closed
+        logger_factory=structlog.ReturnLoggerFactory(),  # the default needs standard output, which may be closed
     )

@@ -1,8 +1,8 @@
 """The metrics of docs/metrics.md, in prometheus_client's exposition.
 
-What a request adds to is plain numbers in one table row, found by its route; prometheus_client makes
- families of them when it is scraped. Its own children cost a lock and a look-up for each of the five metrics
-that a request touches. All labels are bounded: routes and keys are configured, the rest are closed sets.
+Requests increment plain numbers in one table row, found by route; prometheus_client makes metric families of them at
+each scrape. Its own children would cost a lock and a look-up for each of the five metrics of a request. The number of
+labels is limited: routes and keys are configured, the rest are closed sets.
 """
 
 from bisect import bisect_left
@@ -22,7 +22,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 class Histogram:
-    """Counts by upper bound, and a sum; seconds."""
+    """Counts by upper bound, and their sum; in seconds."""
 
     __slots__ = ("counts", "total")
 
@@ -36,7 +36,7 @@ class Histogram:
         self.total += seconds
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts by bound, as Prometheus wants them."""
+        """Cumulative counts by bound, in Prometheus's form."""
         cumulated, rows = 0, []
         for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.counts, strict=True):
             cumulated += count
@@ -45,7 +45,7 @@ class Histogram:
 
 
 class RouteTally:
-    """What the requests of one route add to."""
+    """The metrics of one route's requests."""
 
     __slots__ = ("duration", "outcomes", "overhead", "upstream_duration")
 
@@ -57,7 +57,7 @@ class RouteTally:
 
 
 class RequestMetrics:
-    """What requests add to. `add` is called once for each, with its finished record."""
+    """The metrics of all requests. `add` is called once for each, with its finished record."""
 
     def __init__(self) -> None:
         self.routes: dict[str, RouteTally] = {}
@@ -135,7 +135,7 @@ class Number:
 
 
 class Numbers:
-    """Metrics that other rooms keep: connections, bytes, reloads, certificates."""
+    """Metrics kept by other modules: connections, bytes, reloads, certificates."""
 
     def __init__(self, *numbers: Number) -> None:
         self._numbers = numbers
@@ -148,7 +148,7 @@ class Numbers:
 
 
 class ByLabel:
-    """A counter of another room, by one label with a closed set of values."""
+    """A counter of another module, by one label with a closed set of values."""
 
     def __init__(self, name: str, documentation: str, label: str, counts: Counter[str]) -> None:
         self._name = name
@@ -165,7 +165,7 @@ class ByLabel:
 
 
 class Named:
-    """A gauge that is 1 for each name that is there when it is scraped, by one label."""
+    """A gauge with one label: 1 for each name that exists at the scrape."""
 
     def __init__(self, name: str, documentation: str, label: str, names: Callable[[], Iterable[str]]) -> None:
         self._name = name
@@ -182,18 +182,18 @@ class Named:
 
 
 class KeySetsShown(Protocol):
-    """The keys of token issuers, as far as metrics go."""
+    """The keys (JWKS) of token issuers, as the metrics need them."""
 
     @property
     def results(self) -> Mapping[str, int]:
-        """Fetches so far, by result."""
+        """Number of fetches so far, by result."""
 
     def ages(self) -> Mapping[str, float]:
-        """Seconds since the last good fetch, by issuer."""
+        """Seconds since the last successful fetch, by issuer."""
 
 
 class KeySetMetrics:
-    """How old the keys of token issuers are, and how their fetches went."""
+    """The age of token issuers' keys (JWKS), and the results of their fetches."""
 
     def __init__(self, key_sets: KeySetsShown) -> None:
         self._key_sets = key_sets
@@ -212,7 +212,7 @@ class KeySetMetrics:
 
 
 class BuildInfo:
-    """gateway_build_info: what runs."""
+    """gateway_build_info: the versions that run."""
 
     def __init__(self, version: str, python: str, openssl: str) -> None:
         self._labels = {"version": version, "python": python, "openssl": openssl}

@@ -1,4 +1,4 @@
-"""What happens once for each request, whatever became of it: the metrics, and one event in the log."""
+"""Reports each finished request once, whatever its outcome: in the metrics, and as one log event."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Observer:
-    """Counts and logs finished requests. `now` gives the time in UTC; `refused` takes who was refused, and why."""
+    """Counts and logs finished requests. `now` returns UTC; `refused` gets each refusal's key id and reason."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Observer:
         self._sampling = RefusalSampling()
 
     def began(self) -> None:
-        """Counts a request as being handled."""
+        """Counts a request as in flight."""
         self._metrics.in_flight += 1
 
     def ended(self, exchange: Exchange) -> None:
-        """Takes the record of a request whose handling is over."""
+        """Takes the record of a finished request."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)
         if exchange.reason in REFUSALS:
@@ -51,11 +51,11 @@ class Observer:
             self._stream.put(request_event(exchange, level, self._now()))
 
     def tell(self, now: float) -> None:
-        """Logs what was summed up, when it is time; `now` is by the clock of exchanges."""
+        """Logs the sums of refusals when they are due; `now` is by the clock of exchanges."""
         self._tell(self._sampling.due(now))
 
     def close(self) -> None:
-        """Logs what was summed up since."""
+        """Logs the remaining sums of refusals."""
         self._tell(self._sampling.all())
 
     def _tell(self, sums: Iterable[Sum]) -> None:

@@ -1,8 +1,9 @@
-"""Which refusals of strangers the log tells one by one, and which it sums up. Pure.
+"""Rate limits the log events for refusals of unauthenticated clients, and sums up the rest. Pure.
 
-Whoever has no key may ask for as much as connections allow, and each refusal is an event of 500 bytes: a stranger
-must not fill the disk, nor hide among his own noise what others do. So each address has some events a second, and all
-addresses together have some more; what is beyond that is told in one event for each address, every ten seconds.
+A client without a key may send as many requests as connections allow, and each refusal is an event of 500 bytes. Such
+a client must not fill the disk, nor hide other clients' actions in its noise. So each address may cause some events
+a second, and all addresses together some more; refusals beyond that are summed up in one event per address, every
+ten seconds.
 """
 
 from collections import Counter, OrderedDict
@@ -19,7 +20,7 @@ MAX: Final = 1000
 
 
 class Sum(NamedTuple):
-    """Refusals that were not told one by one: of an address (or of `others`), how many by reason."""
+    """Refusals without an event of their own: the address (or `others`), the count, and the count by reason."""
 
     client: str
     refusals: int
@@ -27,7 +28,7 @@ class Sum(NamedTuple):
 
 
 class RefusalSampling:
-    """The refusals of strangers by address; times are in seconds of any clock."""
+    """Refusals of unauthenticated clients by address; times are in seconds of any clock."""
 
     def __init__(self) -> None:
         self._of_one: OrderedDict[str, float] = OrderedDict()
@@ -39,7 +40,7 @@ class RefusalSampling:
         return f"<RefusalSampling addresses={len(self._of_one)} sums={len(self._sums)}>"
 
     def is_told(self, client: str, reason: str, now: float) -> bool:
-        """Whether a refusal is an event of its own; if not, it is counted."""
+        """Whether a refusal gets an event of its own; if not, counts it."""
         tat = self._of_one.get(client, 0.0)
         if wait_for(tat, now, 1, OF_ONE) or wait_for(self._of_all, now, 1, OF_ALL):
             self._count(client, reason)
@@ -52,13 +53,13 @@ class RefusalSampling:
         return True
 
     def due(self, now: float) -> Iterator[Sum]:
-        """Takes the sums, when it is time."""
+        """Takes out the sums when they are due."""
         if now - self._told_at >= EVERY:
             self._told_at = now
             yield from self.all()
 
     def all(self) -> Iterator[Sum]:
-        """Takes the sums, at the end."""
+        """Takes out the sums, at shutdown."""
         sums, self._sums = self._sums, {}
         for client, reasons in sums.items():
             yield Sum(client, reasons.total(), dict(reasons))

@@ -1,7 +1,7 @@
-"""One structured event for each request: what it was, what became of it, how long it took. Pure.
+"""One structured log event for each request: what it was, its outcome, how long it took. Pure.
 
-The fields are a closed list. None of them is a header, a query, a path, a body, a token or a file name; what the
-client may choose freely (the method) is cut down to a known set by the metrics and left out here when unknown.
+The fields are a closed list. None is a header, a query, a path, a body, a token or a file name. The method, which a
+client may choose freely, is reduced to a known set by the metrics, and not shown here when unknown.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 def level_of(exchange: Exchange) -> str:
-    """Errors and warnings are for what an operator should look at: the gateway's own faults and the upstream's."""
+    """Errors and warnings are for what an operator should examine: faults of the gateway and of the upstream."""
     if exchange.source is Source.GATEWAY:
         return "info" if exchange.reason is Reason.ANSWERED else "error"
     return "warning" if exchange.source is Source.UPSTREAM and exchange.reason is not Reason.FORWARDED else "info"

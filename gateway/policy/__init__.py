@@ -1,1 +1,1 @@
-"""Routes and their rules."""
+"""Routes and their access rules."""

@@ -1,8 +1,8 @@
-"""Which route a request is for, and whether its caller may use it: pure decisions on values.
+"""Finds a request's route, and decides whether its caller may use it: pure decisions on values.
 
-A pattern is exact by segment: `text`, `{name}` (one segment), `{name:a|b}` (one of these), and `{name*}` (one segment
-or more, last). The first route that matches wins; a path that none matches is a 404, and one that some match only
-by another method is a 405 that says which. Nothing is decoded: what is matched is what is forwarded.
+A pattern matches by segment: `text`, `{name}` (one segment), `{name:a|b}` (one of these), and `{name*}` (one or more
+segments, last). The first matching route wins. A path without a match is a 404; one that only matches with other
+methods is a 405 that lists them. Nothing is decoded: the matched bytes are the forwarded bytes.
 """
 
 import re
@@ -21,12 +21,12 @@ _WHOLE: Final = re.compile(r"\{(?P<name>[a-z][a-z0-9_]*)(?:(?P<rest>\*)|:(?P<cho
 _SLASH: Final = "This path has no slash at its end: see Location."
 _LITERAL: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,=:@%]+\Z")
 
-_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # RFC 9110 9.3: a body there means nothing
+_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # RFC 9110 9.3: their bodies have no meaning
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A route with what decides whether it is meant: methods, pattern, host and networks (empty: any)."""
+    """A route with its methods, pattern, host (None: any) and allowed networks (empty: any)."""
 
     route: Route
     methods: frozenset[str]
@@ -35,12 +35,12 @@ class Rule:
     networks: Networks
 
     def is_at(self, path: str, host: str) -> bool:
-        """Whether it is for this path and host, with whatever method."""
+        """Whether it covers this path and host, with any method."""
         return bool(self.pattern.fullmatch(path)) and (self.host is None or self.host == _name_of(host))
 
 
 def compile_pattern(path: str) -> re.Pattern[str]:
-    """Makes the regular expression of a route's path.
+    """Compiles a route's path to a regular expression.
 
     Raises:
         ValueError: with what is wrong, in words for the configuration's author.
@@ -72,7 +72,7 @@ def _segment(text: str, *, last: bool) -> str:
 
 
 class Routes:
-    """The default-deny table of routes, and the aliases that are written before it is asked."""
+    """The default-deny table of routes, and the aliases that are resolved before it is searched."""
 
     __slots__ = ("_aliases", "_rules")
 
@@ -81,18 +81,18 @@ class Routes:
         self._aliases = tuple((alias, alias + "/", path) for alias, path in aliases.items())
 
     def unaliased(self, path: str) -> str:
-        """Writes the path that an alias stands for; by whole segments, once."""
+        """Resolves an alias at the beginning of the path; by whole segments, once."""
         for alias, prefix, target in self._aliases:
             if path == alias or path.startswith(prefix):
                 return target + path[len(alias) :]
         return path
 
     def match(self, method: str, path: str, host: str, *, asked: str = "") -> Rule:
-        """Finds the rule for a request; `asked` is its target as it came, with its query.
+        """Finds the rule for a request; `asked` is its target as received, with the query.
 
         Raises:
-            Refused: route_not_found or method_not_allowed; or trailing_slash, which leads to the path without one, as
-                FastAPI does. It names no host, so it leads nowhere else.
+            Refused: route_not_found or method_not_allowed; or trailing_slash, which redirects to the path without the
+                slash, as FastAPI does. The redirect names no host, so it can't lead to another one.
         """
         allowed: set[str] = set()
         for rule in self._rules:
@@ -110,7 +110,7 @@ class Routes:
 
 
 def may_begin(path: str, beginning: str) -> bool:
-    """Whether a path of a route, as it is configured, is one that begins with these whole segments, or may be."""
+    """Whether a configured route path can match paths that begin with these whole segments."""
     segments, wanted = path[1:].split("/"), beginning[1:].split("/")
     for text, want in zip(segments, wanted, strict=False):
         match = _WHOLE.match(text)
@@ -142,7 +142,7 @@ def check_address(client: ClientAddress, is_allowed: bool, rule: Rule) -> None:
 
 
 def check_access(route: Route, identity: Identity, address: IPv4Address | IPv6Address) -> None:
-    """Applies what the route asks of its caller, and where and for what the caller's profile may be used.
+    """Applies the route's access rule, and the networks and routes that the caller's profile allows.
 
     Raises:
         Refused: forbidden, or address_denied.
@@ -157,7 +157,7 @@ def check_access(route: Route, identity: Identity, address: IPv4Address | IPv6Ad
 
 
 def check_takes_body(route: Route, method: str) -> None:
-    """Refuses the body of who is not known where none is due: it would be read, and sent upstream, for nothing.
+    """Refuses a useless body of an unauthenticated client: it would be read and sent upstream for nothing.
 
     Raises:
         Refused: bad_request.
@@ -167,12 +167,12 @@ def check_takes_body(route: Route, method: str) -> None:
 
 
 def body_allowance(limit: int) -> int:
-    """The most bytes of a body for a profile's body_limit: multipart framing may add 0.1 %, at most 8 KB."""
+    """The size limit of a body for a profile's body_limit: multipart framing may add 0.1 %, at most 8 KB."""
     return limit + min(limit // 1000, 8192)
 
 
 def check_length(content_length: int | None, limit: int) -> None:
-    """Refuses a body that is too large before any byte of it was sent; sizes are in bytes.
+    """Refuses a body that is too large before any of it is sent; sizes are in bytes.
 
     Raises:
         Refused: body_too_large, naming the limit, the size and the setting.
@@ -182,6 +182,6 @@ def check_length(content_length: int | None, limit: int) -> None:
 
 
 def body_too_large(size: int, limit: int) -> Refused:
-    """Says what was too large, against which limit, and where that is set; sizes are in bytes."""
+    """The refusal that names the size, the limit, and the setting of the limit; sizes are in bytes."""
     detail = f"The body has {size} bytes or more; this key's limit is {limit} (profiles.<name>.body_limit)."
     return refuse(Reason.BODY_TOO_LARGE, detail)

@@ -1,1 +1,1 @@
-"""The way of a request, from its head to the end of its answer."""
+"""The path of a request, from its head to the end of its answer."""

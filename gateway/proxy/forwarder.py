@@ -1,7 +1,7 @@
-"""Carries one permitted request to its upstream and the answer back.
+"""Carries one permitted request to its upstream, and the answer back.
 
-The Permit is the only key to this room. What happened is noted in the Delivery, so that it can be told even when the
-way ended in an error.
+Nothing is forwarded without a Permit. The Delivery records what happened, so that it can be reported even if the
+request ended in an error.
 """
 
 from collections.abc import Callable
@@ -31,22 +31,22 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Onlooker(Protocol):
-    """Looks at what polls are answered, which may show that a job has ended."""
+    """Examines the answers to polls, which may show that a job has ended."""
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
-        """Whether this very answer was looked at before, and said that such a job still runs."""
+        """Whether this same answer was examined before, and said that such a job still runs."""
 
     def watch_read(self, job: Job, asked: str) -> ResponseWatch | None:
-        """What looks at one answer to a client's question; None when nothing hangs on it."""
+        """The watch that examines one answer to a client's poll; None when nothing depends on it."""
 
 
 Again = Callable[[PreparedRequest, ClientConnection], Permit]
 
 
 class Forwarder:
-    """Forwards. `clock` is the loop's, in seconds; `date` gives the value of a Date header.
+    """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `again` judges a request once more that has waited.
+    `again` checks the permit of a request that has waited.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Forwarder:
         """Sends the request, waits for the answer, passes it on.
 
         Raises:
-            Refused: for what is found wrong with the body.
-            ClientGone: the client left before its part was over.
-            UpstreamFailed: with delivery.status at 0 when the client can still be told.
+            Refused: the body is invalid.
+            ClientGone: the client left while the exchange still needed it.
+            UpstreamFailed: delivery.status is 0 if the client can still get an error answer.
         """
         pool = self._upstreams.pool_of(order.prepared.target)
         upstream, upload = await self._ask_safely(order, pool)
         try:
-            if order.submit is None:  # a job that the upstream has taken is told of, whatever became of its sender
+            if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
                 self.look_again(order)
             await self._pass_on(order, upstream, upload)
         except BaseException:
@@ -85,16 +85,16 @@ class Forwarder:
         pool.give_back(upstream, order.delivery.ended)
 
     def look_again(self, order: Forwarding) -> None:
-        """Judges a request once more, if it has waited for so long that what was found of it is not good any more.
+        """Checks the permit again, if the request has waited past the time until which it was valid.
 
         Raises:
-            Refused: it would not be let in now.
+            Refused: it would not be permitted now.
         """
         if self._clock() >= order.prepared.good_until:
             self._again(order.prepared, order.client)
 
     def share(self, order: Forwarding, answer: Answer) -> None:
-        """Passes on a whole answer that was asked for once, for all who waited for it."""
+        """Sends the client the whole answer to one upstream request that several clients waited for."""
         closes = order.client.must_close(order.prepared.fields, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
@@ -102,7 +102,7 @@ class Forwarder:
         order.client.is_last = closes
 
     async def _ask_safely(self, order: Forwarding, pool: Pool) -> tuple[UpstreamConnection, Upload]:
-        """Sends the request; a safe one that a used connection lost on the way goes once more, on a new one."""
+        """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
         delivery = order.delivery
         upstream = None if order.prepared.fields.has_body else pool.take_idle(self._clock())
         if upstream is not None:
@@ -120,12 +120,12 @@ class Forwarder:
     async def _ask(
         self, order: Forwarding, pool: Pool, upstream: UpstreamConnection
     ) -> tuple[UpstreamConnection, Upload]:
-        """Sends the request and waits for its answer's head; some of the body may not be sent by then."""
+        """Sends the request and waits for the answer's head; a part of the body may still be unsent then."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
         upload = Upload(order, upstream, partial(self.look_again, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self.look_again(order)  # a connection may have taken seconds to come
+            self.look_again(order)  # opening the connection may have taken seconds
             upstream.ask(
                 upstream_head(prepared.opening, order.trace),
                 prepared.body_length,
@@ -172,7 +172,7 @@ class Forwarder:
     async def _stream(
         self, order: Forwarding, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
     ) -> None:
-        """Passes the answer on as it comes; what the upstream still needs of the body goes up beside it."""
+        """Streams the answer to the client, while the rest of the request's body may still go upstream."""
         client, prepared, answer = order.client, order.prepared, upstream.head
         if answer is None:  # pragma: no cover -- as in _pass_on
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
@@ -191,7 +191,7 @@ class Forwarder:
             _learnt(order, watch, asked_at)
 
     async def _look_at(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
-        """Looks at a whole answer."""
+        """Examines a whole answer."""
         job = _job_of(order)
         if job is None:
             return
@@ -211,7 +211,7 @@ class Forwarder:
             _learnt(order, watch, asked_at)
 
     def _watch(self, order: Forwarding, answer: ResponseHead) -> ResponseWatch | None:
-        """What looks at this answer, if anything hangs on what it says of a job."""
+        """The watch that examines this answer, if anything depends on what it says about a job."""
         job, prepared = _job_of(order), order.prepared
         is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
         if job is None or not is_result or answer.status != _OK:
@@ -238,7 +238,7 @@ class Forwarder:
 
 
 def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> BodyFraming:
-    is_rewritten = _is_rewritten(prepared, answer)  # how long it will be is known at its end
+    is_rewritten = _is_rewritten(prepared, answer)  # then the length is only known at the end
     if not is_rewritten and (prepared.method == "HEAD" or answer.length is not None):
         return BodyFraming(answer.stated, False, closes)
     chunked = prepared.fields.http_1_1
@@ -246,12 +246,12 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
 
 
 def _job_of(order: Forwarding) -> Job | None:
-    """The job that a request is for, wherever it names it."""
+    """The job that a request is for, wherever the request names it."""
     return order.inspection.job if isinstance(order.inspection, NamedInBody) else order.job
 
 
 def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> float:
-    """Notes that the job's state is being learnt, so that nobody else has to ask; when it was learnt before."""
+    """Notes that the job's state is being read now, so that no one else has to ask; returns the previous time."""
     job = order.job
     if job is None or watch is None or order.prepared.asked != job.target:
         return 0.0
@@ -260,7 +260,7 @@ def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> fl
 
 
 def _learnt(order: Forwarding, watch: ResponseWatch | None, asked_at: float) -> None:
-    """Takes that back when the answer told nothing: its client may have brought that about."""
+    """Restores the previous time if the answer said nothing of the job's state: the client may have caused that."""
     job = order.job
     if job is None or watch is None or order.prepared.asked != job.target:
         return
@@ -273,7 +273,7 @@ def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
 
 
 async def _accepted(order: Forwarding, upstream: UpstreamConnection, answer: ResponseHead) -> bytes:
-    """The answer that starts a job, as its client gets it, once the job's owner is known for good."""
+    """The client's version of the answer that starts a job, once the ledger holds the job's owner."""
     if order.submit is not None and not order.submit.is_released:
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     public = _public(await Collected(upstream).run(), answer, order)

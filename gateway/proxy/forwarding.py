@@ -1,4 +1,4 @@
-"""What is carried: one permitted request, whoever waits for it, and what is asked on its way."""
+"""What a request carries along when it is forwarded: the client, the record, and the checks on its way."""
 
 from typing import NamedTuple, Protocol
 
@@ -11,20 +11,20 @@ from gateway.model.request import Delivery, Trace
 
 
 class Inspection(Protocol):
-    """Looks into the body of a request for a job as it passes, and holds its end back until that may go on."""
+    """Checks the body of a request for a job as it passes, and holds back its end until that may be sent."""
 
     async def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; gives what may go upstream now. Raises Refused."""
+        """Takes the next bytes; returns those that may go upstream now. Raises Refused."""
 
     async def release(self) -> bytes:
-        """Called behind the last byte; gives what was held back, once the job may start. Raises Refused."""
+        """Called after the last byte; returns what was held back, once the job may start. Raises Refused."""
 
     def released(self) -> None:
         """Called right before that is sent."""
 
 
 class Submit(Inspection, Protocol):
-    """What is asked on the way of a submit: by its body, and by its answer."""
+    """The checks of a submit: of its body, and of its answer."""
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -38,14 +38,14 @@ class Submit(Inspection, Protocol):
         """Called when the upstream refused the job (status 300 or more)."""
 
     async def answered(self, content: bytes, check_url: str | None) -> None:
-        """Takes a 2xx answer, and where its client will ask, before it sees it. Raises Refused and UpstreamFailed."""
+        """Takes a 2xx answer and the check URL, before the client sees them. Raises Refused and UpstreamFailed."""
 
 
 class Forwarding(NamedTuple):
-    """One request to carry: who waits for it, what may be sent where, and the record of how it went.
+    """One request to forward: the client, what to send where, and the record of the delivery.
 
-    `submit` belongs to requests that start jobs, `job` to those that are of one; `inspection` looks into the body of
-    those that have one: it may have to name the job, or to name none.
+    `submit` is for requests that start jobs, `job` for those about a job; `inspection` checks the body of those that
+    have one: the body must name the job, or must not name any.
     """
 
     client: ClientConnection

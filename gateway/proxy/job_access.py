@@ -1,4 +1,4 @@
-"""Jobs as a request meets them: taken, read by their owner, held for, deleted."""
+"""A request's dealings with jobs: accepting, reading by the owner, long polls, deleting."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ _GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 class JobAccess(NamedTuple):
-    """What the handler asks about jobs. `wall` is in seconds since the epoch."""
+    """What the handler needs for jobs. `wall` is in seconds since the epoch."""
 
     registry: Registry
     completion: Completion
@@ -37,7 +37,7 @@ class JobAccess(NamedTuple):
     wall: Callable[[], float]
 
     def took(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
-        """Follows a job whose owner is in the ledger now."""
+        """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
         job = Job(permit.route.upstream, new.request_id, owner_of(permit), shape_of(prepared), new.path, self.wall())
         self.registry.add(job)
@@ -46,7 +46,7 @@ class JobAccess(NamedTuple):
         self.watcher.begin(job)
 
     async def own(self, caller: Caller, prepared: PreparedRequest) -> Job:
-        """The job that a request names, if it is its caller's.
+        """Returns the job that a request names, if it belongs to the caller.
 
         Raises:
             Refused: job_not_found or ledger_unavailable.
@@ -57,10 +57,10 @@ class JobAccess(NamedTuple):
         return job
 
     def named_in_body(self, prepared: PreparedRequest, look_again: Callable[[], None]) -> NamedInBody:
-        """What looks into the body of a request that names its job there; `look_again` judges its sender once more.
+        """Returns the inspection of a body that names the job; `look_again` checks the sender's permit again.
 
         Raises:
-            Refused: body_malformed, when there is no body; unsupported_media_type, when it is not sent as JSON.
+            Refused: body_malformed, without a body; unsupported_media_type, when it is not sent as JSON.
         """
         permit = prepared.permit
         if not prepared.fields.has_body:
@@ -69,7 +69,7 @@ class JobAccess(NamedTuple):
         return NamedInBody(permit.route.id_name, shape_of(prepared), partial(self._let_through, permit, look_again))
 
     async def _let_through(self, permit: Permit, look_again: Callable[[], None], named: str) -> Job:
-        """The job that a body names, if it is its sender's; if it is to be deleted, it is nobody's from here on."""
+        """The job that a body names, if it belongs to the sender; a job to delete loses its owner at this point."""
         look_again()
         job = await self.registry.owned(permit.route.upstream, named, owner_of(permit))
         if permit.route.kind is Kind.DELETE:
@@ -78,30 +78,30 @@ class JobAccess(NamedTuple):
 
 
 def may_share(order: Forwarding) -> bool:
-    """Whether the answer that was asked for once is what this request would be answered, too."""
+    """Whether this request can share another's answer, because it would get the same one."""
     prepared = order.prepared
     return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
 
 
 def owner_of(permit: Permit) -> str:
-    """Whom a request's jobs belong to."""
+    """The owner of a request's jobs."""
     return permit.identity.owner if permit.identity else permit.account
 
 
 def shape_of(prepared: PreparedRequest) -> JobShape:
-    """The shape of a route's jobs: a configuration with a route of an unknown one is refused."""
+    """The shape of a route's jobs; a configuration with an unknown shape is refused earlier."""
     if prepared.shape is None:
         raise AssertionError
     return prepared.shape
 
 
 def is_taken(order: Forwarding) -> bool:
-    """Whether anything of a job's result went to the client of this request, whatever became of it then.
+    """Whether the client received any part of a job's result, whatever became of it then.
 
-    Whatever was not looked at whole may have been its result: a part, a range, what its client did not wait for.
+    Anything not examined completely may have been the result: a part, a range, an answer the client did not wait for.
     """
     delivery = order.delivery
-    if delivery.gives_nothing:  # first of all, for nearly every poll is one of these
+    if delivery.gives_nothing:  # checked first: this is so for nearly every poll
         return False
     prepared = order.prepared
     return (
@@ -118,12 +118,13 @@ def is_told(job: Job) -> bool:
 
 
 def is_read(order: Forwarding, job: Job, *, was_told: bool) -> bool:
-    """Whether this very request has read its job's result whole: it is the one that gives it, of a job that ended.
+    """Whether this request has read its job's result completely: it is the request for it, and the job has ended.
 
-    `was_told` is whether the container had said so before this request went to it.
+    `was_told`: the container had said that the job ended before this request went to it.
 
-    Where the status answer is the result, this very answer told of the end: what is known of the job from elsewhere
-    says nothing of what this one had. Where another request gives it, the container has said before that it ended.
+    Where the status answer is the result, this answer must itself report the end: what is known of the job from other
+    requests does not show what this client got. Where another request gives the result, the container has reported
+    the end before.
     """
     prepared = order.prepared
     is_result = (

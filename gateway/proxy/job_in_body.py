@@ -1,7 +1,7 @@
-"""Bodies of requests for a job: held back whole until it is known that no job is in them that is not their sender's.
+"""Bodies of requests for a job: held back completely until it is certain that they name no other owner's job.
 
-Where the route reads the id from the body, the job is looked up by it; where it reads it from elsewhere, the body may
-name none, for the upstream might read that one.
+If the route reads the id from the body, the job is looked up by it; if the route reads it elsewhere, the body must
+not name a job, for the upstream might read that one.
 """
 
 import re
@@ -23,7 +23,7 @@ _FORM: Final = re.compile(rb"[A-Za-z0-9._~*+%&=;,:@/!$'()-]*")
 
 
 class NamedInBody:
-    """Looks into such a body; `job` is whose request it was let through for. `owned` gives a job by its id."""
+    """Checks a body that names its job. `job` is set once the body may go on; `owned` looks up the caller's job."""
 
     __slots__ = ("_body", "_member", "_owned", "_shape", "job")
 
@@ -35,7 +35,7 @@ class NamedInBody:
         self.job: Job | None = None
 
     async def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; lets none through.
+        """Takes the next bytes; passes none on.
 
         Raises:
             Refused: body_too_large.
@@ -44,7 +44,7 @@ class NamedInBody:
         return b""
 
     async def release(self) -> bytes:
-        """Called behind the last byte; gives the body once the job it names is its caller's.
+        """Called after the last byte; returns the body if the job it names belongs to the caller.
 
         Raises:
             Refused: body_malformed, job_not_found or ledger_unavailable.
@@ -59,7 +59,7 @@ class NamedInBody:
         """Called right before it is sent."""
 
     def _named(self) -> str | None:
-        """The id that the body has."""
+        """The id in the body."""
         members = read_object(self._body)
         if members is None:
             raise refuse(Reason.BODY_MALFORMED, "The body is no JSON object that can be read in one way.")
@@ -68,7 +68,7 @@ class NamedInBody:
 
 
 class NamesNone:
-    """Looks into the body of a request whose job is named elsewhere: JSON or a form, as announced, without `name`."""
+    """Checks the body of a request whose job is named elsewhere: JSON or a form, as announced, without `name`."""
 
     __slots__ = ("_body", "_format", "_name")
 
@@ -78,7 +78,7 @@ class NamesNone:
         self._body = b""
 
     async def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; lets none through.
+        """Takes the next bytes; passes none on.
 
         Raises:
             Refused: body_too_large.
@@ -87,10 +87,10 @@ class NamesNone:
         return b""
 
     async def release(self) -> bytes:
-        """Called behind the last byte; gives the body.
+        """Called after the last byte; returns the body.
 
         Raises:
-            Refused: body_malformed, for one that names a job, or that can't be read in one way.
+            Refused: body_malformed, if it names a job or can't be read in one way only.
         """
         names = read_object(self._body) if self._format is BodyFormat.JSON else _names_in(self._body)
         if names is None:
@@ -105,7 +105,7 @@ class NamesNone:
 
 
 def _names_in(body: bytes) -> Iterable[str] | None:
-    """The names of a form's fields; None for a body that is none."""
+    """The names of a form's fields; None if the body is not a form."""
     if not _FORM.fullmatch(body) or body.count(b"&") + body.count(b";") > _MAX_PAIRS or body.count(b"%") > _MAX_CODED:
         return None
     return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[&;]", body.decode("ascii"))]

@@ -1,4 +1,4 @@
-"""A small body taken whole, for requests that the gateway answers itself."""
+"""Reads a small body completely, for requests that the gateway answers itself."""
 
 from collections.abc import Callable
 
@@ -11,15 +11,15 @@ from gateway.policy.routes import check_length
 async def whole_body(
     client: ClientConnection, body: StreamReader, most: int, take: Callable[[int], None], *, invites: bool
 ) -> bytes:
-    """Invites a body and waits for all of it; `take` counts what comes before it is kept, and may refuse it.
+    """Invites a body and waits for all of it; `take` counts each piece before it is kept, and may refuse it.
 
     `invites`: whether the client waits for a 100 Continue.
 
     Raises:
-        Refused: it is too large, too slow or malformed.
+        Refused: the body is too large, too slow or malformed.
         ClientGone: the client left.
     """
-    content = bytearray()  # not pieces: each of these costs more than the byte that a client may send in it
+    content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
     try:
         if invites:

@@ -1,7 +1,7 @@
-"""An answer on its way down to the client, with back-pressure; the way up is in upload.py.
+"""Streams an answer down to the client, with back pressure; upload.py sends the request's body up.
 
-What is large is never held: pieces are passed on as they come, and a client that can't keep up pauses the upstream.
-An answer that fails midway ends in a cut connection, never in a polite end, so that nobody takes it for the whole.
+Large answers are never held: pieces pass as they come, and a slow client pauses the upstream. If an answer fails
+midway, the connection is cut, never ended properly, so that no client takes the part for the whole.
 """
 
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ _DRAIN_SECONDS: Final = 2.0
 
 
 class ResponseWatch(Protocol):
-    """Looks at an answer as it passes; then it says whether that told of a job's end, or that the job still runs."""
+    """Examines an answer as it passes; then says whether it reported a job's end, or that the job still runs."""
 
     is_final: bool
     is_unfinished: bool
@@ -32,21 +32,21 @@ class ResponseWatch(Protocol):
         """Takes the next bytes."""
 
     async def end(self) -> None:
-        """Called once the answer is whole."""
+        """Called once the answer is complete."""
 
 
 class Rewriter(Protocol):
     """Changes an answer as it passes."""
 
     def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; gives what may go on."""
+        """Takes the next bytes; returns those that may go on."""
 
     def end(self) -> bytes:
-        """Gives what is left."""
+        """Returns the remaining bytes."""
 
 
 class Download:
-    """Takes an answer's body from the upstream and writes it to the client; pauses the upstream when that is slow."""
+    """Takes an answer's body from the upstream and writes it to the client; pauses the upstream if that is slow."""
 
     __slots__ = ("_chunked", "_client", "_delivery", "_read_timeout", "_upstream", "rewriter", "watch")
 
@@ -68,7 +68,7 @@ class Download:
         self.rewriter: Rewriter | None = None
 
     async def run(self, head: bytes) -> None:
-        """Writes the head and all of the body.
+        """Writes the head and the whole body.
 
         Raises:
             ClientGone: the client left or reads too slowly.
@@ -108,7 +108,7 @@ class Download:
         self.set_clocks()
 
     def set_clocks(self) -> None:
-        """Sets the client's clocks: for its reading, or for the upstream; while its body still comes, those stand."""
+        """Sets the deadline for the client's reading or the upstream's silence; not while the client still sends."""
         client = self._client
         if client.is_reading_body:
             return
@@ -131,7 +131,7 @@ class Download:
 
 
 class Collected:
-    """Takes a small answer's body whole, because it is read on its way."""
+    """Collects a small answer's body completely, because the gateway has to read it."""
 
     __slots__ = ("_size", "_upstream", "pieces")
 
@@ -141,10 +141,10 @@ class Collected:
         self.pieces: list[bytes] = []
 
     async def run(self) -> bytes:
-        """Waits for all of it.
+        """Waits for the whole body.
 
         Raises:
-            UpstreamBrokeOff: it failed midway, or is larger than 256 KB.
+            UpstreamBrokeOff: the answer failed midway, or is larger than 256 KB.
         """
         upstream = self._upstream
         upstream.flow(self)
@@ -166,10 +166,10 @@ class Collected:
 
 
 async def drain(client: ClientConnection, body: StreamReader) -> None:
-    """Reads and drops the rest of a body that nobody wants, bounded in bytes of the wire and in time.
+    """Reads and drops the rest of an unwanted body, limited in bytes on the wire and in time.
 
-    Without it the kernel would answer the client's next bytes with a reset, which wipes out what we said. Where not
-    all of it comes within the bounds, the connection closes.
+    Without this the kernel would reset the connection at the client's next bytes, which destroys our answer. If the
+    body does not end within the limits, the connection closes.
     """
     most = client.body_wire + MAX_DRAIN_BYTES
     client.expect(_DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))

@@ -1,4 +1,4 @@
-"""One submit on its way: its body inspected, its pages reserved before its end is released, its answer read."""
+"""One submit: inspects its body, reserves its pages before the body's end is released, reads its answer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,9 +26,9 @@ _KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
 
 
 class Intake(NamedTuple):
-    """What becomes of a job. `took` is told of it once its owner is in the ledger, and whether it failed at once.
+    """What happens to a job. `took` is called once its owner is in the ledger, with whether it failed at once.
 
-    `checkpoints` knows whose the one is that a submit may name.
+    `checkpoints` knows the owner of a checkpoint that a submit may name.
     """
 
     shape: JobShape
@@ -39,9 +39,9 @@ class Intake(NamedTuple):
 
 
 class Submission:
-    """What forwarding asks on the way of a submit.
+    """The checks and steps of a submit while it is forwarded.
 
-    `again` judges its sender at the body's end, by whose limits the pages are taken; it raises Refused.
+    `again` checks the sender's permit again at the body's end, and gives the limits for the pages; raises Refused.
     """
 
     __slots__ = ("_again", "_body", "_destination", "_intake", "_lease", "_pricing")
@@ -63,22 +63,22 @@ class Submission:
 
     @property
     def lines(self) -> tuple[bytes, ...]:
-        """Header lines for the client: how its limits stand."""
+        """Header lines for the client: the state of its limits."""
         return self._lease.lines
 
     async def take(self, data: bytes) -> bytes:
-        """Inspects the next bytes of the body; gives what may go upstream now.
+        """Inspects the next bytes of the body; returns those that may go upstream now.
 
         Raises:
-            Refused: for what is wrong with them.
+            Refused: they are invalid.
         """
         return await self._body.take(data)
 
     async def release(self) -> bytes:
-        """Called behind the last byte: reserves the pages, then gives the end that was held back.
+        """Called after the last byte: reserves the pages, then returns the end that was held back.
 
         Raises:
-            Refused: the body is wrong, its pages are too many, or its sender may not submit any more.
+            Refused: the body is invalid, it has too many pages, or its sender may no longer submit.
         """
         form, counted = await self._body.finish(self._check)
         profile = self._again().profile
@@ -100,7 +100,7 @@ class Submission:
         return self._body.tail
 
     def _check(self, form: Form) -> None:
-        """Nothing is counted for who may not submit any more, or for a form that asks for too much by itself."""
+        """Refuses a sender no longer permitted, or a form that asks for too much, before pages are counted for it."""
         profile = self._again().profile
         check_choice(
             form,
@@ -119,15 +119,15 @@ class Submission:
         self._lease.released()
 
     def refused(self) -> None:
-        """Notes that the upstream's answer is no 2xx: no job came of it."""
+        """Notes that the upstream refused the job: its answer is not a 2xx."""
         self._lease.refused()
 
     async def answered(self, content: bytes, check_url: str | None) -> None:
-        """Takes the upstream's 2xx answer, and where its client will ask, before the client sees it.
+        """Takes the upstream's 2xx answer and the check URL before the client sees them.
 
         Raises:
             Refused: ledger_unavailable.
-            UpstreamBrokeOff: it names the id of another job, or one that can't be used.
+            UpstreamBrokeOff: the answer has another job's id, or one that can't be used.
         """
         request_id, has_failed = _read(content, self._intake.shape)
         if request_id is None and has_failed:
@@ -143,13 +143,13 @@ class Submission:
             intake.took(new, has_failed)
 
     def close(self) -> None:
-        """Frees what is held; called on every path."""
+        """Releases everything held; called on every path."""
         self._body.close()
         self._lease.close()
 
 
 def _explained(refused: Refused, form: Form, counted: int | None, pages: int, narrowed_by: list[str]) -> Refused:
-    """The refusal of a document whose pages nobody could count says so, and what would help."""
+    """Adds an explanation and help to the refusal of a document whose pages could not be counted."""
     is_chosen = any((getattr(form, name) or "").strip() for name in narrowed_by)
     is_image = form.document is not None and form.document.kind is FileKind.IMAGE
     if counted is not None or is_chosen or is_image or refused.denial.reason is Reason.LEDGER_UNAVAILABLE:
@@ -162,10 +162,10 @@ def _explained(refused: Refused, form: Form, counted: int | None, pages: int, na
 
 
 def _read(content: bytes, shape: JobShape) -> tuple[str | None, bool]:
-    """The job's id, and whether the answer says that there is none.
+    """The job's id, and whether the answer says that the submit failed.
 
     Raises:
-        UpstreamBrokeOff: there is an id, but none that could be asked for.
+        UpstreamBrokeOff: there is an id, but it can't be used in requests.
     """
     try:
         answer: Any = orjson.loads(content)

@@ -1,9 +1,9 @@
-"""Sends a request's body upstream, with back-pressure: what the upstream does not take, the client does not send.
+"""Sends a request's body upstream, with back pressure: the client can send only as fast as the upstream takes it.
 
-The body goes on until its end went out, or until the upstream wants no more of it: its answer ended, or failed. An
-answer that has begun is no reason to stop, for the upstream may need the rest to finish it. A body that nobody looks
-into goes on *beside* its answer then (`go_on`), in a Drive of its own; one that is inspected goes to its end first,
-while the answer is held back, for only the inspection knows whether its end may go out at all.
+Sending goes on until the body's end is sent, or the upstream wants no more of it because its answer ended or failed.
+The mere beginning of an answer does not stop it: the upstream may need the rest to finish the answer. A body without
+inspection then continues *beside* its answer (`go_on`), in a Drive of its own; an inspected body is first sent to its
+end while the answer is held back, for only the inspection knows whether the end may be sent at all.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from gateway.upstream.connection import UpstreamConnection
 
 
 class _NoMoreWanted(Exception):
-    """No error: ends the wait for bytes that the upstream wants no more."""
+    """Not an error: ends the wait for bytes that the upstream no longer wants."""
 
 
 class Upload:
-    """Sends one body. What an inspection takes out or holds back is framed anew, by the connection.
+    """Sends one body. The connection frames it anew, as an inspection may remove or hold back bytes.
 
     `ready` is called right before the end is released, and may refuse it.
     """
@@ -50,12 +50,12 @@ class Upload:
         self._start: asyncio.Handle | None = None
 
     async def run(self) -> None:
-        """Sends until the body's end went out, or no more of it is wanted; not inspected, until an answer begins.
+        """Sends the body to its end, or while it is wanted; without inspection only until an answer begins.
 
         Raises:
             Refused: the body is too large, too slow or malformed.
-            ClientGone: before the body's end was released.
-            UpstreamTimeout: the upstream took no more of it.
+            ClientGone: the client left before the body's end was released.
+            UpstreamTimeout: the upstream stopped taking the body.
         """
         client = self._client
         self._upstream.tell_early(self._on_early)
@@ -68,10 +68,10 @@ class Upload:
             self._upstream.tell_early(None)
 
     def go_on(self, watch_answer: Callable[[], None], on_fault: Callable[[BaseException], None]) -> None:
-        """Sends the rest beside the answer, from the next turn of the loop on, until `stop`.
+        """Sends the rest beside the answer, from the next loop iteration on, until `stop`.
 
-        `watch_answer` sets the client's clocks for the answer alone: it is called whenever the client's body is not
-        what is waited for. `on_fault` gets what `run` would raise.
+        `watch_answer` sets the client's deadlines for the answer alone: it is called whenever the wait is not for the
+        client's body. `on_fault` gets the errors that `run` would raise.
         """
 
         async def send() -> None:
@@ -93,7 +93,7 @@ class Upload:
         self._start = asyncio.get_running_loop().call_soon(start)
 
     def stop(self) -> None:
-        """Ends what `go_on` began: the answer is over."""
+        """Ends what `go_on` started, because the answer is over."""
         self._upstream.tell_early(None)
         if self._start is not None:
             self._start.cancel()
@@ -102,7 +102,7 @@ class Upload:
             self._drive.interrupt(_NoMoreWanted())
 
     def _stop_if_over(self) -> None:
-        """A client's body is nobody's concern once the answer has ended: no fault of it may cut that off."""
+        """Stops once the answer has ended: a fault in the rest of the client's body must not cut the answer off."""
         if not self._upstream.wants_body:
             self.stop()
 
@@ -126,7 +126,7 @@ class Upload:
             client.end_body()
 
     async def _send_piece(self) -> bool:
-        """Sends the next bytes of the body; whether its end was among them, which is looked at once."""
+        """Sends the next bytes of the body; returns whether its end, which is checked once, was among them."""
         data = await self._client.next_piece(self._body)
         self._delivery.received += len(data)
         if self._delivery.received > self._prepared.permit.body_limit:
@@ -148,14 +148,14 @@ class Upload:
         passed = await inspection.take(data) if data else b""
         if not is_last:
             return passed
-        self._client.end_body()  # what is waited for now is not the client
+        self._client.end_body()  # from here on the client is not what we wait for
         return passed + await inspection.release()
 
     def _release(self) -> None:
-        """From here on the upstream may have the whole request.
+        """Marks the point from which the upstream may have the whole request.
 
-        One that was inspected is of a job: its exchange goes on whether the client stays or not, for what the
-        upstream answers must be written down. Nothing follows from any other, so it ends with its client.
+        An inspected body belongs to a job: its exchange then continues even if the client leaves, because the
+        upstream's answer must be recorded. Any other exchange has no consequences, and ends with its client.
         """
         if self._inspection is not None:
             self._client.finishes_alone = True

@@ -1,1 +1,1 @@
-"""Certificates: contexts by SNI, the CAs of clients, those for development."""
+"""Certificates: TLS contexts by SNI, the CAs for client certificates, development certificates."""

@@ -1,6 +1,6 @@
-"""The CAs whose client certificates are believed: the file of tls.client_ca, read and judged.
+"""The CAs trusted for client certificates: reads and checks the file of tls.client_ca.
 
-What is known of them is their content: comments and the order in the file make no other CA of one.
+CAs are compared by content: comments and the order in the file make no difference.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from gateway.errors import FileUnusable, SetupError
 
 @dataclass(frozen=True, slots=True)
 class ClientCa:
-    """The certificates of these CAs in DER, one behind the other, and their digest.
+    """The certificates of these CAs in DER, concatenated, and their digest.
 
-    `warnings` tells of those whose client certificates will not be accepted, and why.
+    `warnings` names CAs whose client certificates will not be accepted, and why.
     """
 
     der: bytes
@@ -34,7 +34,7 @@ def load_client_ca(tls: Tls) -> ClientCa | None:
     """Reads the CAs; None when clients are not asked for a certificate.
 
     Raises:
-        SetupError: when the file is unreadable, empty, no PEM, or holds what is no CA's certificate.
+        SetupError: when the file is unreadable, empty or not PEM, or holds a certificate that is not a CA's.
     """
     if tls.client_ca is None or tls.client_certificates == "none":
         return None
@@ -47,7 +47,7 @@ def load_client_ca(tls: Tls) -> ClientCa | None:
         raise
     except ValueError:
         raise SetupError(f"{tls.client_ca} holds no PEM certificate") from None
-    except Exception:  # noqa: BLE001 -- cryptography raises kinds of its own for extensions it does not know
+    except Exception:  # noqa: BLE001 -- cryptography raises its own error types for extensions that it does not know
         raise SetupError(f"{tls.client_ca} holds a certificate that can't be read") from None
     each = sorted({certificate.public_bytes(Encoding.DER) for certificate in found})
     der = b"".join(each)
@@ -55,7 +55,7 @@ def load_client_ca(tls: Tls) -> ClientCa | None:
 
 
 def _judge(path: Path, certificate: x509.Certificate) -> Iterator[str]:
-    """Warns of a CA that OpenSSL will believe nothing of, which no handshake explains to anybody."""
+    """Warns of a CA whose certificates OpenSSL will reject: a failed handshake does not say why."""
     name = certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.value.ca:

@@ -1,18 +1,18 @@
-"""TLS of the public listener: Mozilla's profiles, certificates by SNI, and a new pair without a restart.
+"""TLS of the public listener: Mozilla's profiles, certificates by SNI, and new certificates without a restart.
 
 Facts this file rests on:
-- load_cert_chain on a context in use breaks that context when the pair is bad. So every load makes a new context,
-  and only a whole set of good ones takes the place of the old.
-- The context that a listener was made with can't be exchanged, but its sni_callback runs in every handshake, SNI or
-  not, and may hand the handshake to another context.
-- Kubernetes swaps a secret's files by a symlink, certbot writes them anew: the content decides, not the date.
+- load_cert_chain with a bad pair breaks a context in use. So every load makes new contexts, and they replace the old
+  ones only if all pairs are good.
+- A listener's context can't be exchanged, but its sni_callback runs in every handshake, with SNI or without, and may
+  switch the handshake to another context.
+- Kubernetes swaps a secret's files by a symlink, certbot writes them anew: changes are detected by content, not date.
 - Without a password callback OpenSSL asks for an encrypted key's password on the terminal.
-- In the handshake of a client certificate the CAs are those of the context that the sni_callback hands it to; verify
-  mode, flags and options stay those of the context that it began with. Purpose (clientAuth), validity, signatures and
-  basic constraints OpenSSL checks by itself.
-- A session that is resumed keeps a certificate that nobody checks again. No tickets end that in TLS 1.3; in TLS 1.2
-  a session is then found by its id in the cache of the context that its handshake began with, and Python offers no
-  way to switch that cache off: so with client certificates each handshake begins with a context of its own.
+- In a handshake with a client certificate the CAs are those of the context that the sni_callback switched to; verify
+  mode, flags and options stay those of the first context. OpenSSL itself checks purpose (clientAuth), validity,
+  signatures and basic constraints.
+- A resumed session keeps its client certificate unchecked. In TLS 1.3 issuing no session tickets prevents resumption.
+  In TLS 1.2 a session is then found by its id in the cache of its handshake's first context, and Python can't disable
+  that cache: so with client certificates each handshake begins with a context of its own.
 """
 
 import ssl
@@ -39,9 +39,9 @@ _INTERMEDIATE_1_2: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LoadedPair:
-    """A certificate that is good: its context, the DNS names and addresses it is for, and when it ends.
+    """A checked certificate with its key: its context, its DNS names and addresses, and when it expires.
 
-    `client_ca` is the digest of the CAs whose client certificates the context believes; None: it asks for none.
+    `client_ca` is the digest of the CAs that the context trusts for client certificates; None: it requests none.
     """
 
     context: ssl.SSLContext
@@ -52,7 +52,7 @@ class LoadedPair:
 
 
 class Certificates:
-    """The pairs in force. `listener_context` stays the same for the life of the process; `swap` changes the pairs."""
+    """The pairs in force. `listener_context` lives as long as the process; `swap` replaces the pairs."""
 
     def __init__(self, pairs: Sequence[LoadedPair], profile: str) -> None:
         self._pairs = tuple(pairs)
@@ -62,24 +62,24 @@ class Certificates:
 
     @property
     def client_ca(self) -> str | None:
-        """The digest of the CAs whose client certificates are believed now; None: clients are asked for none."""
+        """The digest of the CAs now trusted for client certificates; None: none are requested."""
         return self._pairs[0].client_ca
 
     def for_handshake(self) -> ssl.SSLContext:
-        """The context that one handshake begins with.
+        """The context with which one handshake begins.
 
-        Whoever begins it holds the context until it is over: OpenSSL comes back to its callback after a
-        HelloRetryRequest, when the handshake's own reference is to another one already.
+        The caller must hold it until the handshake is over: after a HelloRetryRequest OpenSSL calls the context's
+        callback again, while the handshake itself already refers to another context.
         """
         return self.listener_context if self.client_ca is None else self._new_listener_context()
 
     def swap(self, pairs: Sequence[LoadedPair]) -> None:
-        """Lets the next handshakes have these pairs; connections that stand keep theirs."""
+        """Uses these pairs for new handshakes; open connections keep theirs."""
         self._pairs = tuple(pairs)
         self._by_name = _by_name(self._pairs)
 
     def not_after_timestamp(self) -> float:
-        """When the first of the certificates in force ends, in seconds since the epoch."""
+        """When the first of the certificates in force expires, in seconds since the epoch."""
         return min(pair.not_after for pair in self._pairs).timestamp()
 
     def _new_listener_context(self) -> ssl.SSLContext:
@@ -90,7 +90,7 @@ class Certificates:
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
         pair = None
         if name:
-            host = name.lower().removesuffix(".")  # RFC 6066 3 has none, and some resolvers' names come with it
+            host = name.lower().removesuffix(".")  # RFC 6066 3 has no final dot, but some resolvers' names do
             pair = self._by_name.get(host) or self._by_name.get("*." + host.partition(".")[2])
         connection.context = (pair or self._pairs[0]).context
 
@@ -99,7 +99,7 @@ def load_pairs(settings: Settings) -> list[LoadedPair]:
     """Loads every pair of the configuration, the default first.
 
     Raises:
-        SetupError: for the first that can't be used, with its files and the reason.
+        SetupError: for the first unusable pair, with its files and the reason.
     """
     client_ca = load_client_ca(settings.tls)
     pairs = (settings.tls, *settings.tls.certificates)
@@ -107,7 +107,7 @@ def load_pairs(settings: Settings) -> list[LoadedPair]:
 
 
 def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = None) -> LoadedPair:
-    """Loads one pair into a context of its own; with CAs, one that asks clients for a certificate.
+    """Loads one pair into a new context; with CAs, the context requests client certificates.
 
     Raises:
         SetupError: when it is unreadable, encrypted, mismatched, expired or not yet valid.
@@ -122,7 +122,7 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
             f"{pair.certificate} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         )
     try:
-        require_named(pair.private_key)  # OpenSSL would wait for what is none
+        require_named(pair.private_key)  # OpenSSL would wait at a path that is not a regular file
         context.load_cert_chain(pair.certificate, pair.private_key, password=_no_password)
     except FileUnusable as error:
         raise SetupError(f"{pair.private_key} {error}") from None
@@ -136,12 +136,12 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
 
 
 def names_of(pairs: Iterable[LoadedPair]) -> list[str]:
-    """All that these certificates are for, DNS names and addresses alike."""
+    """All DNS names and addresses of these certificates."""
     return [name for pair in pairs for name in (*pair.names, *pair.addresses)]
 
 
 def names_in(path: Path) -> list[str]:
-    """The same of one certificate, for whoever may not read its key.
+    """The same for one certificate, without access to its key.
 
     Raises:
         SetupError: when it can't be read.
@@ -151,7 +151,7 @@ def names_in(path: Path) -> list[str]:
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """A digest of the content of these files; a file that can't be read counts as empty."""
+    """A digest of the content of these files; an unreadable file counts as empty."""
     digest = sha256()
     for path in paths:
         try:
@@ -163,7 +163,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
 
 def base_context(profile: str, *, asks: bool = False) -> ssl.SSLContext:
-    """A server context of one of Mozilla's profiles, without a certificate; `asks` clients for one, or not."""
+    """A server context of one of Mozilla's profiles, without a certificate; `asks`: requests client certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if profile == "modern" else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_INTERMEDIATE_1_2)
@@ -172,9 +172,9 @@ def base_context(profile: str, *, asks: bool = False) -> ssl.SSLContext:
     context.num_tickets = 1
     context.set_alpn_protocols(["http/1.1"])
     if asks:
-        context.verify_mode = ssl.CERT_OPTIONAL  # who must show one is told so by a 401, not by a broken handshake
-        # Partial chain: an intermediate in the file is believed for itself, without the root above it. Not strict:
-        # the CAs that plain `openssl req -x509` makes have no key usage, and other servers believe them, too.
+        context.verify_mode = ssl.CERT_OPTIONAL  # a missing one gets a 401 that says so, not a failed handshake
+        # Partial chain: an intermediate CA in the file is trusted without its root. Not strict: the CAs that plain
+        # `openssl req -x509` makes have no key usage, and other servers trust them, too.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.options |= ssl.OP_NO_TICKET
@@ -200,7 +200,7 @@ def _names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, .
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return (), ()
-    except Exception:  # noqa: BLE001 -- cryptography raises kinds of its own for names it does not know
+    except Exception:  # noqa: BLE001 -- cryptography raises its own error types for names that it does not know
         raise SetupError("the certificate's subjectAltName can't be read") from None
     found = extension.value
     names = tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))

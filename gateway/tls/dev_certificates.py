@@ -17,9 +17,9 @@ from gateway.errors import SetupError
 
 _CA_NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Document gateway development CA")])
 _CA_DAYS: Final = 3650
-_LEAF_DAYS: Final = 397  # the longest that clients accept of a server
+_LEAF_DAYS: Final = 397  # the longest that clients accept for a server
 _SERVER: Final = "server"
-# A DNS name or a mail address that may name a file, too.
+# A DNS name or a mail address that can also be a file name.
 _CLIENT: Final = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9][A-Za-z0-9._-]*(?:@[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _TAKEN: Final = frozenset({"ca", _SERVER})
 
@@ -30,14 +30,14 @@ class _Authority(NamedTuple):
 
 
 def make_development_certificates(directory: Path, hosts: list[str], clients: Sequence[str] = ()) -> None:
-    """Writes ca.pem, server.pem and server.key (0600) into a directory, which is made; for each client, its pair too.
+    """Writes ca.pem, server.pem and server.key (0600) into a directory, which it creates; also each client's pair.
 
-    The CA's key is thrown away: nobody can sign another certificate that those who trust ca.pem would believe. So
-    clients get theirs in the same call as the CA, or never.
+    The CA's key is thrown away, so no further certificate can be signed that clients with ca.pem would trust. Client
+    certificates are therefore made in the same call as the CA, or never.
 
     Raises:
         OSError: when a file can't be written.
-        SetupError: when the directory holds a certificate or key that was not made here, or a client's name is none.
+        SetupError: when the directory holds a certificate or key not made here, or a client's name is invalid.
     """
     _check_names(clients)
     directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def _check_names(clients: Sequence[str]) -> None:
 
 
 def _refuse_to_overwrite(directory: Path, clients: Sequence[str]) -> None:
-    """Certificates of an earlier call may be made anew; anybody else's key would be lost for good."""
+    """Allows overwriting certificates of an earlier call; any other key would be lost for good."""
     pairs = [("ca", _SERVER), *((client,) for client in clients)]
     there = [stem for stems in pairs if _is_there(directory, stems) for stem in stems]
     ours = [_issuer(directory / f"{stem}.pem") == _CA_NAME for stem in there]
@@ -96,12 +96,12 @@ def _pair(
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that only its owner can read, from its first moment on."""
+    """Writes a file that only its owner can read from the moment it is created."""
     _write_anew(path, content, 0o600)
 
 
 def _write_anew(path: Path, content: bytes, mode: int) -> None:
-    """Writes a new file in the place of an old one, or of a link, which is not followed."""
+    """Writes a new file in place of an old one, or of a symlink, which is not followed."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)

@@ -1,1 +1,1 @@
-"""A submit's body, inspected as it streams through: what it asks for, what may go upstream, what it may cost."""
+"""Inspects a submit's body while it streams: what it asks for, what may go upstream, what it may cost."""

@@ -1,8 +1,8 @@
-"""Which parts a form may have, and what becomes of each: pure.
+"""Decides which parts a form may have, and what happens to each: pure.
 
-FastAPI knows `page_range` and nothing that resembles it; what stands behind it in a year is not known. So a name that
-we limit by is refused in capitals, with blanks or with brackets, and so is one that comes twice: of two fields with
-one name the container takes the last, others the first.
+FastAPI accepts `page_range` and no similar name; the server that follows it in a year may differ. So a name that our
+limits depend on is refused in capitals, with blanks or with brackets, and so are duplicates: of two fields with one
+name the container takes the last, others the first.
 """
 
 import re
@@ -32,9 +32,9 @@ _HELP: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What becomes of one part: does it go upstream, is its value kept here; the most bytes, None without a bound.
+    """What happens to a part: is it sent upstream, is its value kept here; its most bytes (None: no limit).
 
-    What is `refused` may be there all the same when it is empty: FastAPI takes an empty field for none.
+    A `refused` field is allowed if it is empty: FastAPI treats an empty field as missing.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Treatment:
 
 
 def meant_by(name: str) -> str:
-    """Which field a name may be taken for."""
+    """The field for which this name might be taken."""
     return name.strip(" []").partition("[")[0].strip().lower()
 
 
 def judged_by(rules: FormRules) -> frozenset[str]:
-    """The fields that submits are judged by, besides those that they may not have."""
+    """The fields that submits are judged by, besides the refused ones."""
     named = {name for name in (rules.checkpoint, rules.options) if name is not None}
     return _LIMITED | {"webhook_secret"} | rules.removed | named
 
@@ -69,7 +69,7 @@ class FieldRules:
         self._parts = 0
 
     def admit(self, head: PartHead) -> Treatment:
-        """Decides on the next part.
+        """Decides what happens to the next part.
 
         Raises:
             Refused: field_refused, naming the field; or unsupported_media_type.
@@ -109,6 +109,6 @@ class FieldRules:
 
 
 def field_refused(name: str) -> Refused:
-    """Makes the refusal of a field, which says what would help."""
+    """Makes the refusal of a field, with help for the client."""
     help_text = _HELP.get(name, "leave it out")
     return refuse(Reason.FIELD_REFUSED, f"The field {name} is not for this service: {help_text}.")

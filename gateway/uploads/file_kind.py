@@ -1,13 +1,13 @@
-"""What the container will take a file for, as far as its pages go: pure.
+"""Guesses what kind of file the container will read, as far as its page count is concerned: pure.
 
-Datalab's marker asks in this order (marker/providers/registry.py, 2025-07): is it an image by how it begins; a PDF by
-its first bytes; an EPUB or an office document by how it begins; HTML, if it is UTF-8 and has a tag anywhere; else its
-name's ending decides, and a name without one is a PDF's. Others go by the name or the declared type first. So a file
-is of a kind here only if all of them must agree: its bytes say so, and neither its name nor its type says otherwise.
-Whatever is left is unknown, and counts as the most that a request may have.
+Datalab's marker checks in this order (marker/providers/registry.py, 2025-07): an image by its beginning; a PDF by its
+first bytes; an EPUB or an office document by its beginning; HTML, if it is UTF-8 and has a tag anywhere; else by the
+name's ending, and a name without one means PDF. Other containers check the name or the declared type first. So a file
+has a kind here only if all of them must agree: its bytes say so, and neither its name nor its type contradicts.
+Any other file is unknown, and counts as the most pages that a request may have.
 
 Of a picture with several frames (GIF, WEBP, APNG, AVIF, HEIC, MPO) marker takes the first: its ImageProvider has
-image_count = 1. A TIFF's images are pages for whoever scans into one, so these are counted.
+image_count = 1. The images of a TIFF are pages, as scanners use it, so they are counted.
 """
 
 import re
@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import Final
 
 SNIFFED: Final = 2048
-"""How many bytes of a file decide, in bytes."""
+"""How many bytes at a file's beginning decide."""
 
 _OTHERS: Final = (b"<", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # HTML, ZIP and so office files, older office files
-_LATEST_PDF: Final = 1024  # pdfium looks for the header up to there (tried)
+_LATEST_PDF: Final = 1024  # pdfium looks for the header up to here (tried)
 _BOM: Final = b"\xef\xbb\xbf"
 _PDF: Final = b"%PDF"
 _TIFFS: Final = (b"II*\x00", b"MM\x00*")  # not BigTIFF, which readers read in different ways
@@ -54,7 +54,7 @@ _PDF_TYPES: Final = _NO_TYPES | {"application/pdf", "application/x-pdf", "applic
 
 
 class FileKind(StrEnum):
-    """What the bound of pages depends on."""
+    """The kinds that the page limit distinguishes."""
 
     PDF = "pdf"
     TIFF = "tiff"
@@ -63,16 +63,16 @@ class FileKind(StrEnum):
 
 
 COUNTED: Final = frozenset({FileKind.PDF, FileKind.TIFF})
-"""The kinds whose pages are counted in the whole file."""
+"""The kinds whose pages are counted from the whole file."""
 
 
 def guess_kind(beginning: bytes, extension: str, content_type: str) -> FileKind:
-    """Decides by the first SNIFFED bytes (fewer if the file is shorter) and what its part declares.
+    """Decides by the first SNIFFED bytes (fewer if the file is shorter) and the declarations of its part.
 
     Args:
-        beginning: how the file begins.
-        extension: of its filename, as extension_of gives it.
-        content_type: `type/subtype` in lower case; empty if there is none.
+        beginning: the file's first bytes.
+        extension: of its filename, as returned by extension_of.
+        content_type: `type/subtype` in lower case; empty if it is missing.
     """
     kind = _by_content(beginning[:SNIFFED])
     extension = "" if extension.isdecimal() else extension  # `report.2024`
@@ -85,9 +85,10 @@ def guess_kind(beginning: bytes, extension: str, content_type: str) -> FileKind:
 
 
 def extension_of(filename: bytes) -> str:
-    """What anybody could take for a filename's extension, in lower case; `?` for what nobody knows.
+    """What any reader could take for a filename's extension, in lower case; `?` if that is unclear.
 
-    Containers strip blanks and drop what a file system may not like, so that hides none: `a.docx. ` is a docx.
+    Containers strip blanks and drop characters that a file system may not like, so these must not hide an extension:
+    `a.docx. ` is a docx.
     """
     text = filename.decode("utf-8", "replace")
     last = next((place for place in range(len(text), 0, -1) if text[place - 1] in _PLAIN), 0)
@@ -119,9 +120,10 @@ def _picture(beginning: bytes) -> FileKind:
 
 
 def _is_picture_box(beginning: bytes) -> bool:
-    """Whether a file of the brands of HEIF is a picture for marker, too.
+    """Whether marker, too, takes a file with a HEIF brand for a picture.
 
-    It knows two of the brands, or two that name one of these as compatible; any other is HTML for it, if it is text.
+    It knows two brands, and two more if they list one of these as compatible; it takes any other for HTML, if it is
+    text.
     """
     size = int.from_bytes(beginning[:4], "big")
     brand, compatible = beginning[8:12], beginning[16:size]
@@ -131,10 +133,10 @@ def _is_picture_box(beginning: bytes) -> bool:
 
 
 def _is_pdf(beginning: bytes, place: int) -> bool:
-    """Whether nothing but a PDF is what has its header at this place.
+    """Whether a file with a PDF header at this place can only be a PDF.
 
-    Behind anything else than a byte order mark the header is found by pdfium alone. Then the file must not be
-    readable as text, or it may be HTML by a tag that comes later.
+    After anything other than a byte order mark only pdfium finds the header. Then the file must not be readable as
+    text, or a later tag may make it HTML.
     """
     before = beginning[:place]
     if before in (b"", _BOM):
@@ -145,7 +147,7 @@ def _is_pdf(beginning: bytes, place: int) -> bool:
 
 
 def _may_be_text(beginning: bytes) -> bool:
-    """Whether it is UTF-8, but for a character that its end may cut in two."""
+    """Whether it is UTF-8, apart from a character cut in two at its end."""
     try:
         beginning.decode()
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
-"""What a submit's form says, as far as the gateway has to know it: frozen values.
+"""The contents of a submit's form that the gateway needs: frozen values.
 
-Values of fields are never shown by repr: a form may carry secrets of LLM providers and signed addresses.
+repr never shows field values: a form may contain secrets of LLM providers and signed addresses.
 """
 
 import re
@@ -13,10 +13,10 @@ from gateway.uploads.file_kind import FileKind
 
 @dataclass(frozen=True, slots=True)
 class FormRules:
-    """Which fields a submit may not have, which are taken out of it, which names a checkpoint. In lower case.
+    """Which fields a submit may not have, which are removed from it, which names a checkpoint. In lower case.
 
     `refused_like` matches further names that it may not have; `options` is the field whose value is a JSON object of
-    further fields, `members` are those that it may have (none: any), `most_pages` is what its page_range may list.
+    further fields, `members` are those that it may have (empty: any), `most_pages` limits its page_range.
     """
 
     refused: frozenset[str] = frozenset()
@@ -28,13 +28,13 @@ class FormRules:
     most_pages: int | None = None
 
     def refuses(self, name: str) -> bool:
-        """Whether a submit may not have a field of this name, which is in lower case."""
+        """Whether a submit may not have a field of this name, given in lower case."""
         return name in self.refused or (self.refused_like is not None and bool(self.refused_like.fullmatch(name)))
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """The one file of a form: what it seems to be, and its size in bytes."""
+    """The one file of a form: its likely kind, and its size in bytes."""
 
     kind: FileKind
     size: int
@@ -42,7 +42,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields that the gateway limits by, as sent; `removed` holds the values that do not go upstream, by name."""
+    """The fields that limits depend on, as sent; `removed` holds, by name, the values that do not go upstream."""
 
     page_range: str | None = field(default=None, repr=False)
     max_pages: str | None = field(default=None, repr=False)
@@ -51,16 +51,16 @@ class Form:
     removed: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: FileFacts | None = None
     has_two: bool = False
-    """Whether it names a document elsewhere (file_url, a checkpoint) beside its file: nobody knows which is taken."""
+    """Whether it names another document (file_url, a checkpoint) beside its file: it is unknown which one counts."""
 
     @property
     def document(self) -> FileFacts | None:
-        """The file, where that is what the container will convert; None where anything else may be."""
+        """The file, if the container will certainly convert it; None if it may convert another document."""
         return None if self.has_two else self.file
 
 
 class Passed(NamedTuple):
-    """What one piece of a body gave: bytes that may go upstream now, and which bytes of the file were among it."""
+    """The result of one piece of a body: bytes that may go upstream now, and those of them that are the file's."""
 
     upstream: bytes
     file: list[bytes]

@@ -1,4 +1,4 @@
-"""A field that is a JSON object of further fields, as the open-source container has one: judged alike. Pure."""
+"""Checks a field that is a JSON object of further fields (in the open-source container) by the same rules. Pure."""
 
 import re
 from typing import Final
@@ -20,13 +20,13 @@ _OF_CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*_")
 
 
 def check_options(rules: FormRules, value: str | None, work: Work) -> None:
-    """Judges the value of the field; without one, or where it is blank, there is nothing to judge.
+    """Checks the field's value; a missing or blank value passes.
 
-    It adds what it does to the work of its form.
+    It adds its cost to the work of its form.
 
     Raises:
-        Refused: field_refused, bad_page_range, too_many_pages; unsupported_media_type for what is no JSON object with
-            one reading, or takes too long to read.
+        Refused: field_refused, bad_page_range, too_many_pages; unsupported_media_type for a value that is not a JSON
+            object that can be read in one way only, or that takes too long to read.
     """
     if value is None or not value.strip():
         return
@@ -48,7 +48,7 @@ def check_options(rules: FormRules, value: str | None, work: Work) -> None:
 
 
 def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
-    """Whether a member is one that fields are judged by, perhaps as that of a class (marker: `Class_member`)."""
+    """Whether fields are judged by this member, perhaps as a member of a class (marker: `Class_member`)."""
     of_class = _OF_CLASS.match(name.strip())
     meant = meant_by(name)
     names = (meant, meant[of_class.end() :]) if of_class else (meant,)
@@ -56,7 +56,7 @@ def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
 
 
 def _check_page_range(value: object, most: int | None, work: Work) -> None:
-    """A container makes a list of it: a range has to be bounded, though it bounds nothing here."""
+    """Limits the range: a container makes a list of it, though it limits no pages here."""
     if value is None:
         return
     if not isinstance(value, str):

@@ -1,8 +1,8 @@
-"""A submit's body on its way to the upstream: all that the handler sees of this room.
+"""A submit's body on its way to the upstream: the interface of this package for the handler.
 
-The order of the calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation
-stands; `close` on every path. Only a PDF or a TIFF is spooled, for only these are counted once they are whole (their
-directories may stand at the end), and of a large PDF not all (pdf_gaps.py).
+The order of calls: `take` for each piece, `finish` after the last, then `tail` goes upstream once the reservation is
+made; `close` on every path. Only a PDF or a TIFF is spooled, because only these are counted from the whole file
+(their directories may be at the end), and a large PDF is not spooled completely (pdf_gaps.py).
 """
 
 from collections.abc import Callable
@@ -19,9 +19,10 @@ from gateway.uploads.urlencoded import UrlEncoded
 
 
 class Inspected(NamedTuple):
-    """What a whole body says: its form, and its pages.
+    """The result of a whole body: its form, and its pages.
 
-    None: neither PDF nor TIFF, or they can't be counted, or the form names another document, too.
+    `counted` is None for a file that is neither PDF nor TIFF or can't be counted, or if the form also names another
+    document.
     """
 
     form: Form
@@ -44,17 +45,17 @@ class SubmitBody:
         self._spool = spool
         self._counter = counter
         self._account = account
-        self._early: list[bytes] = []  # of the file, until it is known what it is
+        self._early: list[bytes] = []  # the beginning of the file, until its kind is known
         self._file: SpoolFile | None = None
         self._gaps = PdfGaps()
 
     @property
     def tail(self) -> bytes:
-        """What is held back: the closing delimiter. Empty until `finish` has returned."""
+        """The part held back: the closing delimiter. Empty until `finish` has returned."""
         return self._inspector.tail
 
     async def take(self, data: bytes) -> bytes:
-        """Inspects the next bytes; gives what may go upstream now, which may be nothing.
+        """Inspects the next bytes; returns those that may go upstream now, which may be none.
 
         Raises:
             Refused: unsupported_media_type, field_refused, body_too_large or spool_full.
@@ -65,7 +66,7 @@ class SubmitBody:
         return passed.upstream
 
     async def finish(self, check: Callable[[Form], None] = _any) -> Inspected:
-        """Called after the last byte: completes the checks, `check` too, and counts the pages.
+        """Called after the last byte: completes the checks, including `check`, and counts the pages.
 
         Raises:
             Refused: body_malformed or spool_full.
@@ -84,7 +85,7 @@ class SubmitBody:
         return Inspected(form, counted)
 
     def close(self) -> None:
-        """Frees the spooled file. May be called at any time, and twice."""
+        """Frees the spooled file. May be called at any time, and more than once."""
         self._early.clear()
         if self._file is not None:
             self._file.close()

@@ -1,9 +1,9 @@
 """A form without a document, as aiohttp, requests and the SDK send it: application/x-www-form-urlencoded. Pure.
 
-It has one meaning or none (tests/uploads/test_fastapis.py): older releases of python-multipart split at `;`, too, and
-drop a name without `=`; what is no percent-encoding, no UTF-8 or empty others may take for something else. The same
-rules as in multipart decide on each field. All of it is held until it is whole, for it is small and has no end of
-its own.
+Only a form that all servers read alike is accepted (tests/uploads/test_fastapis.py): older releases of
+python-multipart also split at `;`, and drop a name without `=`; invalid percent-encoding, invalid UTF-8 and empty
+names may be read differently. Each field is judged by the same rules as in multipart. The whole form is held until it
+is complete, for it is small and has no end mark.
 """
 
 import re
@@ -22,7 +22,7 @@ from gateway.uploads.work import BYTE, CODED, Work
 _MAX_BYTES: Final = 262_144
 _MAX_NAME: Final = 128
 _FIELD: Final = re.compile(
-    # Possessive, and runs at once: what fails at its end has cost no more than a look at each byte.
+    # Possessive, with runs at once: a mismatch at the end has cost only one look at each byte.
     rb"((?:[A-Za-z0-9._*~\[\]+-]++|%[0-9A-Fa-f]{2})++)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]++|%[0-9A-Fa-f]{2})*+)"
 )
 _NAME: Final = re.compile(r"[ !#$&-\[\]-~]+")
@@ -31,7 +31,7 @@ _NEVER: Final = "Send the document as multipart/form-data: forms without one are
 
 
 class UrlEncoded:
-    """Inspects one body; used as Inspector is."""
+    """Inspects one body; has the interface of Inspector."""
 
     __slots__ = ("_body", "_fields", "_rules", "_values", "tail")
 
@@ -44,14 +44,14 @@ class UrlEncoded:
 
     @property
     def kind(self) -> FileKind | None:
-        """There is no file."""
+        """Always None: the form has no file."""
         return None
 
     def take(self, data: bytes) -> Passed:
-        """Takes the next bytes; nothing of them goes upstream before all is there.
+        """Takes the next bytes; nothing goes upstream before the form is complete.
 
         Raises:
-            Refused: body_too_large; or unsupported_media_type, where a submit must have a document.
+            Refused: body_too_large; or unsupported_media_type, if submits must have a document.
         """
         if not self._sources:
             raise ambiguous(_NEVER)
@@ -86,7 +86,7 @@ class UrlEncoded:
 
     @property
     def _sources(self) -> list[str]:
-        """The fields that may stand in a document's place."""
+        """The fields that may replace a document."""
         named = [] if FILE_URL in self._rules.refused else [FILE_URL]
         return named if self._rules.checkpoint is None else [*named, self._rules.checkpoint]
 

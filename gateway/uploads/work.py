@@ -1,7 +1,7 @@
-"""What the end of a form costs, counted: pure.
+"""Adds up the cost of judging a form: pure.
 
-A form is judged in one piece, which holds the loop. Each kind of its bytes has a price, in nanoseconds as they were
-measured at the worst; bounds for each kind alone would add up. So what one form costs is one sum, with one bound.
+A form is judged in one piece, which blocks the event loop. Each kind of its bytes has a price, its worst measured
+time in nanoseconds. Separate limits for each kind would add up, so a form has one sum with one limit.
 """
 
 from typing import Final
@@ -9,11 +9,11 @@ from typing import Final
 from gateway.uploads.multipart.part_head import ambiguous
 
 BYTE: Final = 15
-"""Of a url-encoded form."""
+"""A byte of a url-encoded form."""
 CODED: Final = 450
-"""One that is percent-encoded, beside its three bytes."""
+"""A percent-encoded byte, in addition to its three bytes."""
 MARK: Final = 900
-"""A quotation mark, comma, backslash or opening bracket of a JSON text, with what may stand between two."""
+"""A quotation mark, comma, backslash or opening bracket of a JSON text, with what may come between two of them."""
 NAME: Final = 50
 """A character of a member's name, which is matched with patterns."""
 RANGE: Final = 200
@@ -26,7 +26,7 @@ _DEAR: Final = (
 
 
 class Work:
-    """The sum of one form."""
+    """The cost of one form."""
 
     __slots__ = ("_left",)
 
@@ -34,10 +34,10 @@ class Work:
         self._left = MOST
 
     def spend(self, price: int, count: int) -> None:
-        """Says what is done next, before it is done.
+        """Adds the cost of the next step, before it is done.
 
         Raises:
-            Refused: unsupported_media_type, when all together is too much.
+            Refused: unsupported_media_type, when the sum is too high.
         """
         self._left -= price * count
         if self._left < 0:

@@ -1,1 +1,1 @@
-"""The upstream side: connections, their pool, what is sent, and what of the answer reaches the client."""
+"""The upstream side: connections, their pool, the requests sent, and the answers passed on to clients."""

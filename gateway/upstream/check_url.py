@@ -1,8 +1,8 @@
-"""The check URL of a submit's answer (Datalab's request_check_url), written to the public origin: pure.
+"""Rewrites the check URL in a submit's answer (Datalab's request_check_url) to the public origin: pure.
 
-The SDK polls whatever URL it is given, with the key in every request. The upstream's own would lead it around the
-gateway, in the clear. So whatever stands there (absolute, relative, null), what goes out is our origin with the
-upstream's path, and when that path is none of ours, with the path that the result is read at. All else in the answer
+The SDK polls any URL it is given, and sends the key in every request. The upstream's own URL would bypass the
+gateway, unencrypted. So whatever the upstream sent (absolute, relative, null), the client gets our origin with the
+upstream's path, or, if that path is not usable, with the path at which the result is read. All else in the answer
 stays as it is, byte for byte.
 """
 
@@ -18,7 +18,7 @@ from gateway.upstream.job_api import JobShape, is_id, read_target
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-# Numbers are kept as they are written, in a tuple: Python refuses some that JSON allows.
+# Numbers are kept as text, in a tuple: Python refuses some that JSON allows.
 _DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
 
 
@@ -26,17 +26,17 @@ Member = tuple[str, Any, int, int]
 
 
 class PublicAnswer(NamedTuple):
-    """A submit's answer as the client gets it, and the URL that its job can be read at; None when it names no job."""
+    """A submit's answer for the client, and the URL at which its job can be read; None when it names no job."""
 
     answer: bytes
     check_url: str | None
 
 
 def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape) -> PublicAnswer:
-    """Rewrites the check URL in a submit's answer; an answer that is no JSON object is returned as it is.
+    """Rewrites the check URL in a submit's answer; returns an answer that is not a JSON object unchanged.
 
     Raises:
-        UpstreamBrokeOff: when the answer can't be read but a client might manage to.
+        UpstreamBrokeOff: when the answer can't be read here, but a client might manage to read it.
     """
     if json.detect_encoding(answer) != "utf-8":
         raise UpstreamBrokeOff("The upstream's answer to a submit is not in UTF-8.", arrived=True)
@@ -61,7 +61,7 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
 
 
 def _members(text: str) -> list[Member]:
-    """The members of a JSON object: key, value, and where the value begins and ends."""
+    """The members of a JSON object: key, value, and where the value starts and ends."""
     members: list[Member] = []
     place = _expect(text, _skip(text, 0), "{")
     if text[place] == "}":
@@ -69,7 +69,7 @@ def _members(text: str) -> list[Member]:
     while True:
         key, place = _DECODER.raw_decode(text, place)
         if not isinstance(key, str):
-            raise ValueError(place)  # noqa: TRY004 -- no JSON, like the decoder's own
+            raise ValueError(place)  # noqa: TRY004 -- not JSON; the decoder raises the same
         start = _expect(text, _skip(text, place), ":")
         value, end = _DECODER.raw_decode(text, start)
         members.append((key, value, start, end))
@@ -109,7 +109,7 @@ def _path_of(url: Any) -> str | None:
 
 
 def _read_at(members: Sequence[Member], submit_path: str, shape: JobShape) -> str | None:
-    """Where the job that an answer names is read: by the last of its ids, as readers of JSON take it."""
+    """The target at which the answer's job is read; of duplicate ids the last counts, as for JSON readers."""
     named = next((value for key, value, _, _ in reversed(members) if key == shape.id_member), None)
     if isinstance(named, tuple):
         (named,) = named

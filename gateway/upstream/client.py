@@ -1,4 +1,4 @@
-"""Requests of the gateway's own to an upstream: for a job's status, for a job's deletion."""
+"""The gateway's own requests to an upstream: to read a job's status, to delete a job."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _GET: Final = "GET"
 
 
 class UpstreamCall(NamedTuple):
-    """What is asked: a method, a target of origin-form, and a JSON body or none."""
+    """A request: a method, a target in origin-form, and an optional JSON body."""
 
     method: str
     target: str
@@ -32,14 +32,14 @@ class ResponseSink(Protocol):
         """Takes the next bytes of its body."""
 
     async def end(self) -> None:
-        """Called once all of it was taken; other requests may have their turn in between."""
+        """Called once the whole answer was taken; other requests may run in between."""
 
 
 Done = Callable[[ResponseHead | UpstreamFailed], None]
 
 
 class UpstreamClient:
-    """Runs calls of the upstream. `clock` is the loop's, in seconds; `new_id` names the requests."""
+    """Runs requests to upstreams. `clock` is the loop's, in seconds; `new_id` makes the request ids."""
 
     def __init__(self, upstreams: Upstreams, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
         self._upstreams = upstreams
@@ -53,9 +53,9 @@ class UpstreamClient:
     def run(
         self, upstream: UpstreamTarget, call: UpstreamCall, sink: ResponseSink, within: float, done: Done
     ) -> None:
-        """Asks, and tells `done` the answer's head once all of the body was taken, or why there is none.
+        """Sends the request; calls `done` with the answer's head after the whole body, or with the failure.
 
-        An answer that is not whole within so many seconds counts as none.
+        An answer that is not complete within `within` seconds is a failure.
         """
         found: list[ResponseHead] = []
 
@@ -80,7 +80,7 @@ class UpstreamClient:
         drive.step()
 
     def close(self) -> None:
-        """Gives up what runs."""
+        """Cancels all running requests."""
         for drive in list(self._running):
             drive.interrupt(asyncio.CancelledError())
 

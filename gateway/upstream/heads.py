@@ -1,7 +1,7 @@
-"""The heads that we write: what goes upstream and what goes back to the client. Pure.
+"""Writes the request heads that go upstream and the response heads that go back to clients. Pure.
 
-Strip first, then add: what the client says of itself or of this hop was taken out by headers.py, so nothing that is
-added here can be forged. Bodies are framed anew on both sides; no framing header is ever copied.
+Strip first, then add: headers.py has removed all that the client claims about itself or this hop, so headers added
+here can't be forged. Bodies are framed anew on both sides; no framing header is ever copied.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from gateway.upstream.location import PLACES, public_place
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
-# What an upstream may not say in our name, beside what is for one hop alone and the framing.
+# Headers that an upstream may not set in our name, besides the hop-by-hop and framing headers.
 _NOT_PASSED: Final = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-gateway-reason"}
 _PHRASES: Final = {
     200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 304: b"Not Modified", 400: b"Bad Request",
@@ -26,7 +26,7 @@ _PHRASES: Final = {
 
 
 def upstream_head(opening: bytes, trace: Trace) -> bytes:
-    """The head of the request as the upstream gets it; `opening` is request line and headers, but for the trace's."""
+    """The head of an upstream request; `opening` is the request line and the headers, except those of the trace."""
     state = b"" if trace.tracestate is None else b"\r\ntracestate: " + trace.tracestate
     return b"%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b\r\n\r\n" % (
         opening,
@@ -37,7 +37,7 @@ def upstream_head(opening: bytes, trace: Trace) -> bytes:
 
 
 class BodyFraming(NamedTuple):
-    """How the answer's body ends for the client: by `length`, by chunks, or (neither) by closing."""
+    """How the answer's body ends for the client: by `length`, by chunks, or, if neither, by closing."""
 
     length: int | None
     chunked: bool
@@ -47,7 +47,7 @@ class BodyFraming(NamedTuple):
 def client_head(
     answer: ResponseHead, framing: BodyFraming, request_id: bytes, kind: Kind, date: Callable[[], bytes]
 ) -> bytes:
-    """The head of an upstream's answer as the client gets it. `date` is asked when the upstream sent none."""
+    """The head of an upstream's answer for the client. `date` is called only if the upstream sent no Date."""
     made_of = (kind, framing)
     parts = answer.client_heads.get(made_of)
     if parts is None:
@@ -58,7 +58,7 @@ def client_head(
 
 
 def led_to_us(answer: ResponseHead, target: UpstreamTarget, origin: str) -> ResponseHead:
-    """The same head, with whatever leads to the upstream leading to our origin. It remembers nothing of the other."""
+    """A copy of the head in which addresses of the upstream lead to our origin. Its cache starts empty."""
     headers = [
         (name, public_place(value, target, origin) if name in PLACES else value) for name, value in answer.headers
     ]
@@ -78,7 +78,7 @@ def _behind_id(framing: BodyFraming) -> bytes:
 
 
 def _client_lines(answer: ResponseHead, *, is_result: bool) -> bytes:
-    """The status line and what is passed on of the headers: the same for each answer with this head."""
+    """The status line and the headers passed on: the same for every answer with this head."""
     connection = b",".join(value for name, value in answer.headers if name == b"connection")
     named = {token.strip().lower() for token in connection.split(b",")}
     lines = [b"HTTP/1.1 %d %b" % (answer.status, answer.phrase or _PHRASES.get(answer.status, b""))]
@@ -96,11 +96,11 @@ _READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
 def upstream_lines(
     fields: Fields, client_ip: str, key_id: str | None, authority: str, route: Route, origin: str
 ) -> bytes:
-    """The headers that are the same each time: what is kept of the client's, what is ours, and the framing.
+    """The headers that are the same each time: those kept from the client, our own, and the framing.
 
-    `authority` is the upstream's own host and port. What submits and results are answered is read on its way, so it
-    may come in no coding. `origin` is what clients know us by: the upstream may make URLs of it, so never of a Host
-    that is no name of ours.
+    `authority` is the upstream's own host and port. The gateway reads the answers to submits and results as they
+    pass, so it asks for no content coding. `origin` is our public origin: the upstream may make URLs of it, so it
+    must never be a Host that is not one of our names.
     """
     is_read = route.kind in _READ or route.rewrites
     lines = [b"Host: " + authority.encode("ascii")]
@@ -126,6 +126,6 @@ def upstream_lines(
 
 
 def upstream_body_length(fields: Fields, route: Route) -> int | None:
-    """How many bytes the body has upstream; None when it goes in chunks: fields may be taken out of a form."""
+    """The body's size upstream; None when it goes in chunks, since fields may be removed from a form."""
     is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
     return None if fields.chunked or (is_inspected and fields.has_body) else fields.content_length or 0

@@ -1,4 +1,4 @@
-"""Are the upstreams up? Asked every few seconds, for gateway_upstream_up; no request waits for it."""
+"""Health checks of the upstreams, every few seconds, for gateway_upstream_up; no request waits for them."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +19,14 @@ log = structlog.get_logger()
 
 
 class HealthProbe:
-    """Asks the health path of every upstream that a route goes to; knows each one's latest answer."""
+    """Requests the health path of every upstream that a route uses; keeps each one's latest result."""
 
     def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]]) -> None:
         self._targets = targets
         self._problems: dict[str, str | None] = {}
 
     async def run(self) -> None:
-        """Asks until it is cancelled."""
+        """Runs the checks until cancelled."""
         async with aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(force_close=True),
@@ -37,22 +37,22 @@ class HealthProbe:
                     targets = self._targets()
                     problems = await asyncio.gather(*(probe(session, target) for target in targets.values()))
                     self._note(dict(zip(targets, problems, strict=True)))
-                except Exception as error:  # noqa: BLE001 -- whoever asks no more says for ever what he saw last
+                except Exception as error:  # noqa: BLE001 -- without checks the last result would stay for ever
                     log.error("upstreams could not be asked", error=whereabouts(error))
                 await asyncio.sleep(_INTERVAL)
 
     @property
     def is_up(self) -> bool:
-        """Whether all have answered well the last time."""
+        """Whether all upstreams were healthy at the last check."""
         return bool(self._problems) and not any(self._problems.values())
 
     @property
     def healthy(self) -> Mapping[str, bool]:
-        """Whether each has answered well the last time, by its name."""
+        """Whether each upstream was healthy at the last check, by name."""
         return {name: problem is None for name, problem in self._problems.items()}
 
     def collect(self) -> Iterator[Metric]:
-        """Called by prometheus_client at each scrape; of one upstream gateway_upstream_up says it all."""
+        """Called by prometheus_client at each scrape; for a single upstream gateway_upstream_up is enough."""
         healthy = self.healthy
         if len(healthy) > 1:
             family = GaugeMetricFamily(
@@ -73,7 +73,7 @@ class HealthProbe:
 
 
 async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str | None:
-    """Asks once, for target.health_timeout at the most; None when the upstream is healthy, else what is wrong."""
+    """Checks once, within target.health_timeout; None when the upstream is healthy, else what is wrong."""
     try:
         url = URL(f"{target.scheme}://{target.authority}{target.health_path}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=target.health_timeout)
@@ -83,7 +83,7 @@ async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str |
         return f"no answer within {target.health_timeout:g} s"
     except (aiohttp.ClientError, OSError) as error:
         return f"no answer ({_in_words(error)})"
-    except Exception as error:  # noqa: BLE001 -- what aiohttp makes of an odd answer is no reason to ask no more
+    except Exception as error:  # noqa: BLE001 -- the checks must go on, whatever aiohttp makes of an odd answer
         return f"no answer ({whereabouts(error)})"
 
 

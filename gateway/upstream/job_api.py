@@ -1,7 +1,7 @@
-"""What a job looks like at a container: where its id is, how it is read, what says that it has ended. Pure.
+"""The container's job API: where a job's id is, how a job is read, which words mean that it has ended. Pure.
 
-All of it is configuration (jobs.shapes): nothing here knows Datalab's API, and whatever the upstream says may be
-hostile.
+All of it is configuration (jobs.shapes): nothing here is specific to Datalab's API. Everything from the upstream may
+be hostile.
 """
 
 import json
@@ -15,15 +15,15 @@ from urllib.parse import quote
 from gateway.model.endings import FailedCosts
 
 MAX_ID: Final = 256
-_MAX_BITS: Final = 64  # of an id that is a number
+_MAX_BITS: Final = 64  # of a numeric id
 _MAX_PAGES: Final = 10_000_000
-_UNREADABLE: Final = frozenset("/\\%;")  # no path that we let through names them
+_UNREADABLE: Final = frozenset("/\\%;")  # no path that we accept can contain them
 _PLACE: Final = re.compile(r"\{(path|id)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteCall:
-    """The request that makes the container forget a job. `path` and the values of `body` are templates."""
+    """The request that makes the container delete a job. `path` and the values of `body` are templates."""
 
     method: str
     path: str
@@ -32,14 +32,14 @@ class DeleteCall:
 
 @dataclass(frozen=True, slots=True)
 class JobShape:
-    """How jobs of one kind are spoken of. Members are those at the top of the container's JSON objects.
+    """The API of one kind of job. Members are top-level members of the container's JSON objects.
 
-    `read` is the template of the path that a job is read at: `{path}` stands for the path of its submit as it went
-    upstream, `{id}` for the job's id. `result` is that of the request that gives the result, if one does.
-    `page_fields` are the fields of a submit that bound its pages, `checkpoint_field` is the one that names a
-    checkpoint, `checkpoint_member` that of a status answer, `options_field` the field that is a JSON object of
-    further fields, `options_members` are those that it may have (none: any). `failed_costs` is what a job costs that
-    failed, or that the container lost. Words are casefolded.
+    `read` is the template of the path at which a job is read: `{path}` is the path of its submit as it went
+    upstream, `{id}` the job's id. `result` is the template for the request that gives the result, if it is another.
+    `page_fields` are the fields of a submit that limit its pages, `checkpoint_field` is the one that names a
+    checkpoint, `checkpoint_member` the same in a status answer. `options_field` is the field whose value is a JSON
+    object of further fields, `options_members` are those that it may have (empty: any). `failed_costs` is what a job
+    costs that failed or that the container lost. Words are casefolded.
     """
 
     name: str
@@ -64,7 +64,7 @@ class JobShape:
 
 
 class Said(StrEnum):
-    """All that an answer about a job can mean."""
+    """All possible meanings of an answer about a job."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -72,15 +72,15 @@ class Said(StrEnum):
     GONE = "gone"
     """The container does not know the job."""
     UNREADABLE = "unreadable"
-    """Nobody can tell: it is asked again, and the job is never free for it."""
+    """The state is unknown: the gateway asks again, and this never makes the job free of charge."""
 
     __hash__ = str.__hash__
 
 
 class Finding(NamedTuple):
-    """What an answer means; `pages` is None where the container did not say.
+    """What an answer means; `pages` is None if the container did not say.
 
-    `is_processing` says that a word of the shape's told that it runs, `unknown` is a status word that the shape does
+    `is_processing`: the status is one of the shape's processing words. `unknown` is a status word that the shape does
     not know, `why` says what can't be read, `checkpoint` is the one that the answer names.
     """
 
@@ -93,22 +93,22 @@ class Finding(NamedTuple):
 
     @property
     def gives_nothing(self) -> bool:
-        """Whether this very answer can have nothing of a result in it: it says that there is none, or none yet."""
+        """Whether this answer certainly contains no result: it says that there is none, or none yet."""
         return self.is_processing or self.said is Said.FAILED
 
 
 def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:
-    """The target (path, and query if any) that a job's status and result are read at."""
+    """The target (path, and query if any) for a job's status and result."""
     return _filled(shape.read, submit_path, quote(job_id, safe=""))
 
 
 def result_target(shape: JobShape, submit_path: str, job_id: str) -> str:
-    """The target that a job's result is read at: where its status is, unless the shape says another."""
+    """The target for a job's result: that of its status, unless the shape has another."""
     return _filled(shape.result or shape.read, submit_path, quote(job_id, safe=""))
 
 
 def delete_request(shape: JobShape, submit_path: str, job_id: str) -> tuple[str, str, bytes | None] | None:
-    """Method, target and JSON body of the request that deletes a job; None where the container has none."""
+    """Method, target and JSON body of the request that deletes a job; None if the container has no such request."""
     call = shape.delete
     if call is None:
         return None
@@ -120,15 +120,15 @@ def delete_request(shape: JobShape, submit_path: str, job_id: str) -> tuple[str,
 
 
 def wanted(shape: JobShape) -> tuple[str, ...]:
-    """The members of a status answer that say whether and how a job has ended, and what it left behind."""
+    """The members of a status answer that say whether and how a job ended, its pages and its checkpoint."""
     members = (shape.status_member, shape.success_member, shape.pages_member, shape.checkpoint_member)
     return tuple(member for member in members if member is not None)
 
 
 def finding(shape: JobShape, values: Mapping[str, Any]) -> Finding:
-    """What a status answer means, by its members at the top.
+    """What a status answer means, by its top-level members.
 
-    The words in the shape end a job, whatever their case; any other word, or none, means that it still runs.
+    The shape's words, in any case, mean that a job has ended; any other word, or none, means that it still runs.
     """
     checkpoint = checkpoint_of(shape, values)
     status = values.get(shape.status_member)
@@ -147,7 +147,7 @@ def finding(shape: JobShape, values: Mapping[str, Any]) -> Finding:
 
 
 def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:
-    """The checkpoint that a status answer names; None when there is none that can be used."""
+    """The checkpoint that a status answer names; None unless it is usable."""
     found = None if shape.checkpoint_member is None else values.get(shape.checkpoint_member)
     if type(found) is int and found.bit_length() <= _MAX_BITS:
         found = str(found)
@@ -155,12 +155,12 @@ def checkpoint_of(shape: JobShape, values: Mapping[str, Any]) -> str | None:
 
 
 def is_checkpoint(text: str) -> bool:
-    """Whether a text can name a checkpoint; nothing else is ever kept as one, or asked of the ledger."""
+    """Whether a text can name a checkpoint; nothing else is stored as one or looked up in the ledger."""
     return 0 < len(text) <= MAX_ID and text.isprintable()
 
 
 def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
-    """The id that a submit's answer gives its job; None when there is none that can be used."""
+    """The id that a submit's answer gives its job; None unless it is usable."""
     found = answer.get(shape.id_member)
     if type(found) is int and found.bit_length() <= _MAX_BITS:
         found = str(found)
@@ -168,12 +168,12 @@ def job_id(shape: JobShape, answer: Mapping[str, Any]) -> str | None:
 
 
 def is_id(shape: JobShape, text: str) -> bool:
-    """Whether a text can be the id of such a job; nothing else is ever sent to the container as one."""
+    """Whether a text can be the id of such a job; nothing else is sent to the container as an id."""
     if not 0 < len(text) <= MAX_ID or not text.isprintable() or text in {".", ".."} or _UNREADABLE & set(text):
         return False
     return shape.id_pattern is None or shape.id_pattern.fullmatch(text) is not None
 
 
 def _filled(template: str, path: str, job: str) -> str:
-    """In one pass, so that what is put in is not read as a template again."""
+    """Fills a template in one pass, so that inserted text is not read as a template again."""
     return _PLACE.sub(lambda place: path if place[1] == "path" else job, template)

@@ -1,10 +1,10 @@
-r"""How deep a place in JSON lies, while it streams by: pure, and a few operations on each piece, not on each mark.
+r"""Follows the nesting depth in streamed JSON: pure, with a few operations on each piece, not on each mark.
 
-A piece is passed whole when it stays below the top. Which of its brackets stand outside of strings is found by
-dropping all bytes but quotes and brackets, then the strings without a bracket (`""` is left of them), then every
-other part between the quotes that are left. Escapes are painted over before: `\\` and `\"` become what is no mark, of
-the same length. The lowest depth within a piece is found by cancelling out brackets that are opened and closed at
-once, and by a table of what eight brackets come to. Where the top is reached is found by halving the piece.
+A piece is passed as a whole if it stays below the top. To find the brackets outside of strings, it drops all bytes
+but quotes and brackets, then the strings without a bracket (which leave `""`), then every other part between the
+remaining quotes. Before that it overwrites the escapes `\\` and `\"` with neutral bytes of the same length. To find
+the lowest depth within a piece, it cancels brackets that open and close at once, and uses a table for groups of eight
+brackets. To find where the top is reached, it bisects the piece.
 """
 
 from itertools import accumulate
@@ -23,7 +23,7 @@ _ESCAPES: Final = b'"\\'
 
 
 def _steps(bits: int) -> list[int]:
-    """The depth behind each of eight brackets, 1 being an opening one, against that before them."""
+    """The depth after each of eight brackets (1 opens), relative to the depth before them."""
     return list(accumulate(1 if bits >> place & 1 else -1 for place in reversed(range(_BITS))))
 
 
@@ -32,7 +32,7 @@ _LOWEST: Final = [min(_steps(bits)) for bits in range(1 << _BITS)]
 
 
 class _Passed(NamedTuple):
-    """What a piece comes to: how the depth changes, how far it sinks within, whether a string goes on behind it."""
+    """The effect of a piece: how the depth changes, its lowest point within, whether the piece ends in a string."""
 
     change: int
     lowest: int
@@ -40,7 +40,7 @@ class _Passed(NamedTuple):
 
 
 class JsonDepth:
-    """Follows the depth below a bracket that was opened; `depth` is 0 once that is closed."""
+    """Follows the depth below an opened bracket; `depth` is 0 once that bracket is closed."""
 
     __slots__ = ("_escaped", "_in_string", "_size", "depth")
 
@@ -51,7 +51,7 @@ class JsonDepth:
         self._size = _FIRST_PIECE
 
     def take(self, data: bytes, start: int) -> int:
-        """Takes the bytes from `start` on; the place behind the closing bracket, or the end of the data."""
+        """Takes the bytes from `start` on; returns the place after the closing bracket, or the end of the data."""
         if self._escaped and data[start] in _ESCAPES:
             start += 1
         self._escaped = False
@@ -63,14 +63,14 @@ class JsonDepth:
         end = min(start + self._size, len(data))
         self._size = min(self._size * _FACTOR, _LARGEST_PIECE)
         piece = _painted(data[start:end])
-        if piece.endswith(b"\\"):  # what it escapes comes behind it
+        if piece.endswith(b"\\"):  # the escaped byte comes after the piece
             self._escaped = end == len(data)
             if not self._escaped:
                 piece = _painted(data[start : end + 1])
         return start + self._pass(piece)
 
     def _pass(self, piece: bytes) -> int:
-        """Passes a piece up to its end, or behind the bracket that leads to the top; how many bytes that are."""
+        """Passes a piece, or its part up to the bracket that reaches the top; returns how many bytes it passed."""
         passed = _passed(piece, self._in_string, self.depth)
         if self.depth + passed.lowest > 0:
             self._follow(passed)
@@ -100,7 +100,7 @@ def _painted(piece: bytes) -> bytes:
 
 
 def _passed(piece: bytes, in_string: bool, depth: int) -> _Passed:
-    """Passes a piece that begins at a depth, within a string or not."""
+    """Passes a piece that begins at a given depth, within a string or not."""
     marks = piece.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
     parts = marks.split(b'"')
     brackets = b"".join(parts[in_string::2])
@@ -111,7 +111,7 @@ def _passed(piece: bytes, in_string: bool, depth: int) -> _Passed:
 
 
 def _lowest(brackets: bytes) -> int:
-    """The lowest depth behind any of these brackets, against that before them."""
+    """The lowest depth after any of these brackets, relative to the depth before them."""
     while True:
         left = brackets.replace(b"11110000", b"").replace(b"10", b"")
         brackets, before = left, brackets

@@ -1,9 +1,9 @@
-"""Reads the scalars at the top of a JSON object while it streams by, and nothing else of it. Pure.
+"""Reads only the top-level scalars of a JSON object while it streams by. Pure.
 
-A result may have 200 MB: a few long strings, or millions of small values. Strings at the top are skipped by find().
-What lies below the top is passed in pieces, each by a few operations on the whole of it (json_depth.py), so that what
-a byte costs does not depend on what it is. At the top itself there is little: an answer with more than a thousand
-members or so is `broken`, as is whatever can't be read, and tells nothing. What is remembered is bounded.
+A result may have 200 MB: a few long strings, or millions of small values. find() skips top-level strings. Content
+below the top level passes in pieces, with a few operations on each whole piece (json_depth.py), so that the cost of a
+byte does not depend on its value. The top level itself is small: an answer with more than about a thousand members is
+`broken`, as is an unreadable one, and yields nothing. Memory is limited.
 """
 
 import re
@@ -24,15 +24,15 @@ _AROUND: Final = re.compile(rb'["{}\[\]]')
 _FIRST_PIECE: Final = 256
 _FACTOR: Final = 4
 _MAX_LENGTH: Final = 1024
-_MAX_MARKS: Final = 2000  # at the top, where each costs some microseconds
-_MARKS_OF_A_CONTAINER: Final = 10  # where a short one ends is found by halving, which costs as much
+_MAX_MARKS: Final = 2000  # at the top level, where each costs some microseconds
+_MARKS_OF_A_CONTAINER: Final = 10  # finding the end of a short one by bisection costs as much
 _OPENING_BRACE: Final = 0x7B
 _COLON: Final = 0x3A
 _UNREADABLE: Final = object()
 
 
 class JsonScanner:
-    """Takes an object's bytes in pieces of any size; `values` holds its wanted members that are scalars."""
+    """Takes an object's bytes in pieces of any size; `values` holds those of its wanted members that are scalars."""
 
     __slots__ = (
         "_below",
@@ -63,7 +63,7 @@ class JsonScanner:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the object has ended."""
+        """Whether the object is complete."""
         return not self.broken and self._depth == 0 and self._key == ""
 
     def take(self, data: bytes) -> None:
@@ -125,7 +125,7 @@ class JsonScanner:
         self._below = JsonDepth()
         self._marks += _MARKS_OF_A_CONTAINER
         if len(self._text) <= _MAX_LENGTH:
-            self._text += b"x" * (_MAX_LENGTH + 1)  # a container is no scalar: what stands here can't be read as one
+            self._text += b"x" * (_MAX_LENGTH + 1)  # a container is not a scalar: make this member's value unreadable
 
     def _close(self) -> None:
         if self._depth == 1:
@@ -159,7 +159,7 @@ class JsonScanner:
 
 
 def _string_end(data: bytes, start: int) -> tuple[int, bool]:
-    """Where the quote is that ends a string, or the end of the data; whether what comes behind that is escaped."""
+    """The place of the string's closing quote, or the end of the data; and whether the next byte is escaped."""
     quote = data.find(b'"', start)
     end = len(data) if quote < 0 else quote
     if end == start or data[end - 1] != _BACKSLASH:
@@ -168,7 +168,7 @@ def _string_end(data: bytes, start: int) -> tuple[int, bool]:
 
 
 def _unescaped_quote(data: bytes, start: int) -> tuple[int, bool]:
-    """The same where there are backslashes: escapes are painted over, in pieces, since the quote may be near."""
+    """The same for data with backslashes: overwrites escapes, piece by piece, since the quote may be near."""
     size = _FIRST_PIECE
     while True:
         piece = data[start : start + size].replace(rb"\\", b"--").replace(rb"\"", b"--")

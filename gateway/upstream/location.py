@@ -1,8 +1,8 @@
-"""Where an answer's head leads: the upstream's own addresses in Location and Content-Location, written as ours. Pure.
+"""Rewrites the upstream's own addresses in Location and Content-Location to our origin. Pure.
 
-uvicorn and Starlette make absolute URLs of the Host that we send, with the scheme of our X-Forwarded-Proto. A client
-that followed one would go around the gateway, in the clear, and take its key along. So whatever leads to the
-upstream's host and port leads to us, with any scheme or none, and whoever it names as its user. All else passes.
+uvicorn and Starlette make absolute URLs from the Host that we send and the scheme of our X-Forwarded-Proto. A client
+that followed one would bypass the gateway, unencrypted, and send its key along. So any URL of the upstream's host and
+port is rewritten to ours, with any scheme or none, and any userinfo. All other values pass unchanged.
 """
 
 from typing import Final
@@ -15,12 +15,12 @@ _DEFAULT_PORTS: Final = frozenset({80, 443})
 
 
 def public_place(value: bytes, target: UpstreamTarget, origin: str) -> bytes:
-    """Writes a URL of the upstream to our origin (empty: without one); gives any other as it is."""
+    """Rewrites a URL of the upstream to our origin (to a path alone if it is empty); returns others unchanged."""
     try:
         parts = urlsplit(value.decode("latin-1").strip(" \t").replace("\\", "/"))
         if not _is_of(parts, target):
             return value
-    except ValueError:  # no URL: nobody can follow it
+    except ValueError:  # not a URL: no client can follow it
         return value
     rest = parts._replace(scheme="", netloc="", path="/" + parts.path.lstrip("/")).geturl()
     return origin.encode("ascii") + rest.encode("latin-1")

@@ -1,8 +1,8 @@
-"""The connection pool of one upstream: connections are reused while the upstream surely keeps them too.
+"""The connection pool of one upstream: reuses connections only while the upstream surely keeps them open.
 
-uvicorn closes a connection that was idle for 5 s. Whoever reuses one at that moment loses a request, so ours are idle
-for `idle_timeout` (3 s) at the most, and a request with a body never rides on a used one: a POST that was lost on the
-way can't be told from one that arrived, and must not be sent twice.
+uvicorn closes a connection that was idle for 5 s. A request that reuses one at that moment is lost, so our idle
+timeout is shorter: `idle_timeout` (3 s). A request with a body never goes on a used connection: a POST lost on the
+way can't be distinguished from one that arrived, and must not be sent twice.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _MAX_IDLE: Final = 512
 
 
 class Pool:
-    """The connections to one upstream."""
+    """The connection pool of one upstream."""
 
     __slots__ = ("_buffers", "_idle", "_iteration", "_known_heads", "_loop", "_open", "_tls", "is_retired", "target")
 
@@ -38,7 +38,7 @@ class Pool:
         self._known_heads: dict[bytes, ResponseHead] = {}
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
-        """The connection used last, if it may be used again; `now` is the loop's time."""
+        """The connection used last, if it may be reused; `now` is the loop's time."""
         idle = self._idle
         while idle:
             connection = idle.pop()
@@ -50,18 +50,18 @@ class Pool:
         return None
 
     async def connect(self, of: Hashable = None) -> UpstreamConnection:
-        """Opens a new connection; `of` is the peer that it is for, whose turns it takes.
+        """Opens a new connection; `of` is the peer it is for, in whose turns it works.
 
         Raises:
-            UpstreamUnreachable: refused, no route, no such name, a bad certificate, or nothing within the time.
-            OutOfFiles: there is no descriptor for it.
+            UpstreamUnreachable: refused, no route, unknown host, an untrusted certificate, or a timeout.
+            OutOfFiles: no file descriptor is left.
         """
-        # A task of its own: asyncio.timeout needs a current task, and a Drive has none.
+        # A separate task: asyncio.timeout needs a current task, and a Drive has none.
         task = self._loop.create_task(self._connect(of))
         try:
             return await task
         except BaseException:
-            task.add_done_callback(_abandon)  # the client may have left in the very turn in which it was made
+            task.add_done_callback(_abandon)  # the client may have left in the same iteration that connected
             raise
 
     async def _connect(self, of: Hashable) -> UpstreamConnection:
@@ -99,7 +99,7 @@ class Pool:
         return connection
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
-        """Keeps a connection whose exchange ended well; closes any other."""
+        """Returns a connection to the pool if its exchange ended well; closes any other."""
         if connection.is_reusable and not self.is_retired and len(self._idle) < _MAX_IDLE:
             connection.recycle()
             connection.idle_since = now
@@ -108,23 +108,23 @@ class Pool:
             connection.discard()
 
     def discard(self, connection: UpstreamConnection) -> None:
-        """Closes a connection whose exchange was given up: the upstream sees that nobody waits any more."""
+        """Closes a connection whose exchange was given up, so that the upstream can notice it."""
         connection.discard()
 
     def close_expired(self, now: float) -> None:
-        """Closes the connections that have been idle for too long; called every second or so."""
+        """Closes connections past their idle timeout; called about once a second."""
         idle = self._idle
         while idle and (idle[0].transport is None or now - idle[0].idle_since >= self.target.idle_timeout):
             idle.popleft().abort()
 
     def retire(self) -> None:
-        """Closes what is idle; connections in use close when they are given back."""
+        """Closes idle connections; those in use close when they are given back."""
         self.is_retired = True
         while self._idle:
             self._idle.popleft().abort()
 
     def close(self) -> None:
-        """Closes everything at once."""
+        """Closes all connections at once."""
         self.retire()
         for connection in list(self._open):
             connection.abort()
@@ -139,7 +139,7 @@ class Pool:
 
 def _tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    context.set_ecdh_curve("prime256v1")  # or the server may ask for a key of ffdhe8192: a quarter of a second
+    context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
     return context
 
 
@@ -149,7 +149,7 @@ def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:
 
 
 class Upstreams:
-    """One pool for each upstream of the configuration in force; never more than one upstream for a route."""
+    """One connection pool for each upstream of the configuration in force; a route has exactly one upstream."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration) -> None:
         self._loop = loop
@@ -158,9 +158,9 @@ class Upstreams:
         self._latest: Pool | None = None
 
     def pool_of(self, target: UpstreamTarget) -> Pool:
-        """The pool for a target, made at its first use."""
+        """The pool of a target, created on first use."""
         pool = self._latest
-        if pool is not None and pool.target is target:  # a target's hash costs more than all else here
+        if pool is not None and pool.target is target:  # hashing a target costs more than all else here
             return pool
         pool = self._pools.get(target)
         if pool is None:
@@ -169,17 +169,17 @@ class Upstreams:
         return pool
 
     def keep_only(self, targets: frozenset[UpstreamTarget]) -> None:
-        """Retires the pools of upstreams that the configuration has no more."""
+        """Retires the pools of upstreams that the configuration has dropped."""
         self._latest = None
         for target in [target for target in self._pools if target not in targets]:
             self._pools.pop(target).retire()
 
     def close_expired(self, now: float) -> None:
-        """Closes idle connections whose time is over."""
+        """Closes connections past their idle timeout."""
         for pool in self._pools.values():
             pool.close_expired(now)
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes all connections."""
         for pool in self._pools.values():
             pool.close()

@@ -1,10 +1,10 @@
-"""The head of an upstream's answer, checked as hostile input: pure.
+"""Checks the head of an upstream's answer as hostile input: pure.
 
 Facts this file rests on:
-- RFC 9112 6.3: 1xx, 204, 304 and answers to HEAD have no body whatever their headers say; Transfer-Encoding beside
-  Content-Length, or any coding but chunked, is an attack or a bug: who reads on after it reads something else.
-- An answer without either lasts until the connection closes; nothing can tell its end from its loss.
-- httptools (llhttp, strict) has refused control bytes in names and values before this sees them.
+- RFC 9112 6.3: 1xx, 204, 304 and answers to HEAD have no body, whatever their headers say; Transfer-Encoding beside
+  Content-Length, or any coding but chunked, is an attack or a bug: the bytes after it would be misread.
+- An answer without either lasts until the connection closes; a complete one and a broken one then look alike.
+- httptools (llhttp, strict) has already refused control bytes in names and values.
 """
 
 import re
@@ -29,9 +29,9 @@ class ResponseHead:
     """Status, phrase, headers (names in lower case), and how the body ends.
 
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
-    the Content-Length as it stands there: answers to HEAD and 304 state the size of a body that they have not.
-    `leads` says that it names a place; `client_heads` remembers what heads.py makes of it: polls get the same head
-    again and again.
+    the Content-Length as sent: answers to HEAD and 304 state the size of a body that they do not have.
+    `leads`: it has a Location or Content-Location. `client_heads` caches what heads.py makes of it, since polls get
+    the same head again and again.
     """
 
     status: int
@@ -49,10 +49,10 @@ class ResponseHead:
 def read_answer_head(
     status: int, phrase: bytes, headers: list[tuple[bytes, bytes]], *, http_1_1: bool, bodiless: bool
 ) -> ResponseHead:
-    """Checks a final answer's head. `bodiless` says that the request was a HEAD; header names are in lower case.
+    """Checks a final answer's head. `bodiless`: the request was a HEAD. Header names are in lower case.
 
     Raises:
-        UpstreamBrokeOff: when it is not HTTP as we accept it.
+        UpstreamBrokeOff: when it is not HTTP that we accept.
     """
     if not _FIRST_FINAL <= status < _PAST_LAST or len(headers) > _MAX_HEADERS:
         raise UpstreamBrokeOff("The upstream's answer has no usable head.", arrived=True)

@@ -1,7 +1,7 @@
-"""Reads one answer from the upstream's bytes: head, body, end, and what should not be there. No I/O.
+"""Reads one answer from the upstream's bytes: head, body, end, and surplus bytes. No I/O.
 
-The upstream is hostile input. Every byte of a head passes httptools' strict parser; a body of known length passes it
-by once the head is read, and is counted against that length. A head that was read before is known by its bytes.
+The upstream is hostile input. httptools' strict parser checks every byte of a head; a body of known length bypasses
+it once the head is read, and is only counted. Heads that were read before are recognized by their bytes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 class AnswerReader:
     """Reads answers one after the other: `begin`, then `take` until `is_whole`.
 
-    `known` has heads by their bytes; connections to one upstream share it. `deliver` gets the pieces of bodies.
+    `known` caches heads by their bytes; all connections to one upstream share it. `deliver` gets the body's pieces.
     """
 
     __slots__ = (
@@ -51,7 +51,7 @@ class AnswerReader:
         self.begin(bodiless=False)
 
     def begin(self, *, bodiless: bool) -> None:
-        """Makes ready for an answer; `bodiless` when the request is a HEAD."""
+        """Prepares for an answer; `bodiless` if the request is a HEAD."""
         self.head: ResponseHead | None = None
         self.is_whole = False
         self.has_surplus = False
@@ -67,24 +67,24 @@ class AnswerReader:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether any byte of the answer came."""
+        """Whether any byte of the answer arrived."""
         return self._head_bytes > 0
 
     @property
     def is_counted(self) -> bool:
-        """Whether what comes is counted alone, not parsed: its cost does not depend on what it says."""
+        """Whether the body is only counted, not parsed: then its cost does not depend on its content."""
         return self.head is not None and self._left is not None
 
     @property
     def lasts_until_close(self) -> bool:
-        """Whether the end of the connection is the end of this answer."""
+        """Whether the answer ends when the connection does."""
         return self.head is not None and self.head.length is None and not self.head.chunked
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes.
 
         Raises:
-            UpstreamBrokeOff: for what is no answer.
+            UpstreamBrokeOff: the bytes are not a valid answer.
         """
         if self.head is None:
             self._take_head(data)
@@ -94,22 +94,22 @@ class AnswerReader:
             self._take_parsed(data)
 
     def close(self) -> None:
-        """Lets go of the parser, which holds this object."""
+        """Releases the parser, which refers to this object."""
         self._parser = None
 
     # The parser's side
 
     def on_status(self, phrase: bytes) -> None:
-        """Called by httptools with (a part of) the reason phrase."""
+        """Called by httptools with a part of the reason phrase."""
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools for each header, and for each trailer, which is dropped."""
+        """Called by httptools for each header, and for each trailer; trailers are dropped."""
         if self.head is None:
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Called by httptools at the end of a head, interim ones included."""
+        """Called by httptools at the end of each head, also of interim answers."""
         parser = self._parser
         if parser is None or self.head is not None:
             return
@@ -127,7 +127,7 @@ class AnswerReader:
         self._coding_bytes = 0
         self.chunk_count += 1
         if self.head is None:
-            # llhttp gives an interim answer a body when its headers say so. None has one (RFC 9110 15.2).
+            # llhttp accepts an interim answer's body if its headers announce one. None may have one (RFC 9110 15.2).
             raise UpstreamBrokeOff("The upstream sent an interim answer with a body.", arrived=True)
         if self._left is not None:
             if len(data) > self._left:
@@ -136,12 +136,12 @@ class AnswerReader:
         self._pieces.append(data)
 
     def on_message_begin(self) -> None:
-        """Called by httptools; an answer behind the final one is what nobody asked for."""
+        """Called by httptools; a message after the final answer belongs to no request."""
         if self.is_whole:
             raise _more_than_an_answer()
 
     def on_message_complete(self) -> None:
-        """Called by httptools at the end of an answer, interim ones included."""
+        """Called by httptools at the end of each answer, also of interim ones."""
         if self.head is not None:
             self.is_whole = True
             return
@@ -155,7 +155,7 @@ class AnswerReader:
 
     def _take_head(self, data: bytes) -> None:
         end = data.find(_HEAD_END) + len(_HEAD_END)
-        # llhttp skips empty lines before a head; the first one would be taken for its end here.
+        # llhttp skips empty lines before a head; find() would take the first one for the end of the head.
         is_first = self._head_bytes == 0 and not self._bodiless and data.startswith(b"HTTP/1.")
         known = self._known.get(data[:end]) if is_first else None
         if known is not None:
@@ -190,20 +190,20 @@ class AnswerReader:
             self._parser = None
             if not self.is_whole and not (self._bodiless and self.head is not None):
                 raise _failure_of(error) from None
-            # What follows an answer is no part of it, but must not reach the next request either.
+                # Bytes after the answer are not part of it, but must not reach the next request either.
             self.is_whole = self.has_surplus = True
         self._hand_over()
         if self.head is None or self.is_whole:
             return
         if self._coding_bytes > _MAX_CODING_BYTES:
-            # Chunk extensions or trailers without end, which the parser would gather.
+            # Endless chunk extensions or trailers, which the parser would collect.
             raise UpstreamBrokeOff("The upstream's answer goes on without a body.", arrived=True)
         if self._bodiless or self._left is not None:
-            self._parser = None  # it waits for a body that this answer has not, or that is counted from here on
+            self._parser = None  # it waits for a body that this answer does not have, or that is now only counted
             self.is_whole = self._bodiless or self._left == 0
 
     def _hand_over(self) -> None:
-        """Delivers in one piece what one read brought: an upstream's tiny chunks cost its clients no tiny writes."""
+        """Delivers all pieces of one read as one: an upstream's tiny chunks must cause no tiny writes to clients."""
         pieces = self._pieces
         if pieces:
             self._pieces = []
@@ -231,7 +231,7 @@ def _more_than_an_answer() -> UpstreamBrokeOff:
 
 
 def _failure_of(error: Exception) -> UpstreamBrokeOff:
-    cause = error.__context__  # what a callback of ours raised, httptools wraps
+    cause = error.__context__  # httptools wraps what our callbacks raise
     if isinstance(cause, UpstreamBrokeOff):
         return cause
     return UpstreamBrokeOff("The upstream's answer is not valid HTTP.", arrived=True)

@@ -1,25 +1,25 @@
-"""The two state machines of a connection to the upstream, as h11 has them: pure.
+"""The two state machines of an upstream connection, as in h11: pure.
 
     ours    IDLE -> SENDING_HEAD -> SENDING_BODY -> DONE        what we send: a request
     theirs  IDLE -> HEAD -> BODY -> DONE                        what the upstream sends: its answer
     both    -> CLOSED from every state
 
-This is the one place that knows whether a request was sent whole, and so whether the connection may carry another
-(RFC 9112 9.3). It may when both sides are DONE, no byte came beyond the answer, and neither side said close.
-Nothing else may be asked: that the *client's* body has come, say, proves nothing about what went upstream.
+Only this file knows whether a request was sent completely, and so whether the connection may carry another one
+(RFC 9112 9.3). It may when both sides are DONE, no byte came after the answer, and neither side said close.
+Nothing else counts: that the *client's* body arrived, for example, proves nothing about what went upstream.
 
 What can't happen:
 - a request on a connection that is not IDLE on both sides;
-- an answer that counts before our head went out: bytes that come then are a surplus, and close the connection;
-- more or fewer bytes of a body than its head announced: `StateError`, and the connection is never used again;
-- a connection that is used again though its answer ended before its request did: then our side is CLOSED at once.
+- an answer that counts although it came before our head went out: such bytes are surplus and close the connection;
+- more or fewer bytes of a body than its head announced: `StateError`, and the connection is never reused;
+- reuse of a connection whose answer ended before its request did: our side is then CLOSED at once.
 """
 
 from enum import Enum, auto
 
 
 class Ours(Enum):
-    """How far our request is."""
+    """The progress of our request."""
 
     IDLE = auto()
     SENDING_HEAD = auto()
@@ -29,7 +29,7 @@ class Ours(Enum):
 
 
 class Theirs(Enum):
-    """How far the upstream's answer is."""
+    """The progress of the upstream's answer."""
 
     IDLE = auto()
     HEAD = auto()
@@ -39,11 +39,11 @@ class Theirs(Enum):
 
 
 class StateError(Exception):
-    """A move that the states do not allow: a fault of ours."""
+    """A transition that the states do not allow: a bug of ours."""
 
 
 class States:
-    """Where both sides of one connection stand."""
+    """The states of both sides of one connection."""
 
     __slots__ = ("_keeps", "_left", "ours", "theirs")
 
@@ -59,21 +59,21 @@ class States:
     # Our side
 
     def begin(self) -> None:
-        """A request begins; raises StateError unless both sides are IDLE."""
+        """Begins a request; raises StateError unless both sides are IDLE."""
         if self.ours is not Ours.IDLE or self.theirs is not Theirs.IDLE:
             raise StateError(f"a request on a connection that is not idle: {self!r}")
         self.ours = Ours.SENDING_HEAD
         self.theirs = Theirs.HEAD
 
     def mark_head_sent(self, body_length: int | None) -> None:
-        """The head went out; it announced a body of so many bytes (0: none; None: it goes in chunks)."""
+        """Notes that the head was sent; `body_length` is the announced size in bytes (0: no body; None: chunks)."""
         if self.ours is not Ours.SENDING_HEAD:
             raise StateError(f"a head out of turn: {self!r}")
         self._left = body_length
         self.ours = Ours.DONE if body_length == 0 else Ours.SENDING_BODY
 
     def mark_body_sent(self, size: int) -> None:
-        """So many bytes of the body go out; raises StateError for more than were announced."""
+        """Notes that `size` bytes of the body are sent; raises StateError for more than were announced."""
         if self.ours is not Ours.SENDING_BODY:
             raise StateError(f"a body out of turn: {self!r}")
         if self._left is not None:
@@ -82,7 +82,7 @@ class States:
             self._left -= size
 
     def mark_end_sent(self) -> None:
-        """The body's end goes out; raises StateError when bytes are missing that were announced."""
+        """Notes that the body's end is sent; raises StateError when announced bytes are missing."""
         if self.ours is not Ours.SENDING_BODY or self._left:
             raise StateError(f"the end of a body out of turn, {self._left} bytes missing: {self!r}")
         self.ours = Ours.DONE
@@ -94,20 +94,20 @@ class States:
 
     @property
     def is_sending(self) -> bool:
-        """Whether the upstream was promised a body whose end has not gone out."""
+        """Whether a body was announced to the upstream and its end is not sent yet."""
         return self.ours is Ours.SENDING_BODY
 
     # Their side
 
     def mark_head_read(self, *, keeps: bool) -> None:
-        """The head of the final answer came; `keeps` is whether the upstream means to keep the connection."""
+        """Notes the head of the final answer; `keeps` is whether the upstream means to keep the connection."""
         if self.theirs is not Theirs.HEAD:
             raise StateError(f"a head out of turn: {self!r}")
         self._keeps = keeps
         self.theirs = Theirs.BODY
 
     def mark_end_read(self) -> None:
-        """The answer ended. A request that was not sent whole by then never will be: our side is CLOSED."""
+        """Notes that the answer ended. A request that is incomplete by then stays so: our side is CLOSED."""
         if self.theirs is not Theirs.BODY:
             raise StateError(f"the end of an answer out of turn: {self!r}")
         self.theirs = Theirs.DONE
@@ -116,30 +116,30 @@ class States:
 
     @property
     def is_answering(self) -> bool:
-        """Whether what comes belongs to an answer; all else is a surplus."""
+        """Whether incoming bytes belong to an answer; all others are surplus."""
         return self.theirs is Theirs.HEAD or self.theirs is Theirs.BODY
 
     @property
     def is_answered(self) -> bool:
-        """Whether the answer came whole."""
+        """Whether the answer is complete."""
         return self.theirs is Theirs.DONE
 
     # Both
 
     def close(self) -> None:
-        """Nothing more goes out, nothing more counts. An answer that came whole stays whole."""
+        """Stops both sides: nothing more is sent or counted. A complete answer stays complete."""
         self.ours = Ours.CLOSED
         if self.theirs is not Theirs.DONE:
             self.theirs = Theirs.CLOSED
 
     def lose(self) -> None:
-        """The connection is lost: nothing more goes out. What came before that may still be read."""
+        """Notes that the connection is lost: nothing more is sent. Bytes that came before may still be read."""
         if self.ours is not Ours.DONE:
             self.ours = Ours.CLOSED
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more goes out."""
+        """Whether nothing more can be sent."""
         return self.ours is Ours.CLOSED
 
     @property
@@ -153,7 +153,7 @@ class States:
         return self.ours is Ours.IDLE and self.theirs is Theirs.IDLE
 
     def recycle(self) -> None:
-        """Makes ready for the next request; raises StateError unless the connection is reusable."""
+        """Prepares for the next request; raises StateError unless the connection is reusable."""
         if not self.is_reusable:
             raise StateError(f"not reusable: {self!r}")
         self.ours = Ours.IDLE

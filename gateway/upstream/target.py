@@ -1,11 +1,11 @@
-"""Where the container is, and how long it may take: a value."""
+"""Where the container is, and its timeouts: a value."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTarget:
-    """Where requests go and how long they may take; seconds."""
+    """Where requests go, and their timeouts in seconds."""
 
     scheme: str
     host: str

@@ -1,9 +1,9 @@
-r"""The upstream's own URLs in an answer, written as ours while it streams by: pure.
+r"""Rewrites the upstream's own URLs to ours in a streamed answer: pure.
 
-The container makes absolute URLs of the Host that we send, so they begin with a known text, with either scheme:
-uvicorn makes `https` of our X-Forwarded-Proto when we are on its machine. It is replaced wherever it stands, in JSON
-with escaped slashes (`http:\/\/`), too; all else stays as it is, byte for byte. Time is linear, and no more is held
-back than what may be the beginning of that text.
+The container makes absolute URLs from the Host that we send, so they begin with a known text, with either scheme:
+uvicorn takes `https` from our X-Forwarded-Proto when it runs on the same machine. The text is replaced everywhere,
+also in JSON with escaped slashes (`http:\/\/`); all else stays as it is, byte for byte. Time is linear, and only a
+possible beginning of that text is held back.
 """
 
 from typing import Final
@@ -16,9 +16,9 @@ class UrlRewriter:
     """Replaces one origin by another in bytes that come in pieces of any size.
 
     Args:
-        old: what URLs begin with, up to and with the slash behind the port: `http://127.0.0.1:8000/`; whichever
-            scheme it has, it stands for both.
-        new: what they begin with afterwards, with its slash.
+        old: the beginning of the upstream's URLs, through the slash after the port: `http://127.0.0.1:8000/`; its
+            scheme stands for http and https.
+        new: the beginning that replaces it, with its slash.
     """
 
     __slots__ = ("_held", "_olds", "_written")
@@ -32,21 +32,21 @@ class UrlRewriter:
         self._held = b""
 
     def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; gives those that are certain."""
+        """Takes the next bytes; returns those that are certain."""
         data = self._held + data
         end = self._begun(data)
         done, self._held = data[:end], data[end:]
-        for old, new in self._written.items():  # not match by match: a document may be full of them
+        for old, new in self._written.items():  # not match by match: a document may have very many
             done = done.replace(old, new)
         return done
 
     def end(self) -> bytes:
-        """Gives what was held back, once there is no more."""
+        """Returns the bytes held back, once there are no more."""
         held, self._held = self._held, b""
         return held
 
     def _begun(self, data: bytes) -> int:
-        """Where the first origin begins that the end of the data cuts; the end, if none does."""
+        """Where the first origin begins that the end of the data cuts off; the end of the data if none is cut."""
         end = len(data)
         first = self._olds[0][:1]
         place = data.find(first, max(0, end - max(map(len, self._olds)) + 1))

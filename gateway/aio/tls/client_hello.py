@@ -1,16 +1,16 @@
-"""What a ClientHello may not ask for, since it costs too much: read from its bytes before OpenSSL sees them. Pure.
+"""Refuses TLS ClientHellos that cost too much: reads their bytes before OpenSSL does. Pure.
 
-OpenSSL takes finite-field groups (ffdhe2048 to ffdhe8192, RFC 7919) for TLS 1.3, whatever ciphers are set, and Python
-can't name the groups of a context, but one curve alone. A key of ffdhe8192 costs a quarter of a second, and whoever
-likes asks for one with a kilobyte. So no key share may be of these, and one curve has to be among the groups: then
-OpenSSL, which prefers curves, asks for a curve's share where it has to ask again, and takes no other one after that.
-Some of its loops are quadratic in the size of the hello: hence the bound. Format: RFC 8446, section 4.1.2.
+OpenSSL accepts finite-field groups (ffdhe2048 to ffdhe8192, RFC 7919) for TLS 1.3, whatever ciphers are set, and
+Python can't set the groups of a context, only one curve. An ffdhe8192 key costs a quarter of a second, and any client
+can ask for one with a kilobyte. So no key share may be of these groups, and the groups must include a curve: OpenSSL
+prefers curves, so a HelloRetryRequest asks for a curve's share, and OpenSSL then takes no other one.
+Some of OpenSSL's loops are quadratic in the size of the hello: hence the limit. Format: RFC 8446, section 4.1.2.
 """
 
 from typing import Final
 
 MAX_BYTES: Final = 8192
-"""Of a whole ClientHello; with a post-quantum share and a ticket it has two or three thousand."""
+"""Byte limit of a ClientHello; one with a post-quantum share and a session ticket has two or three thousand."""
 
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
@@ -24,11 +24,11 @@ _FIXED: Final = 34  # version and random
 
 
 class HelloError(ValueError):
-    """Why a hello is refused, in words for the log."""
+    """Why a ClientHello is refused, in words for the log."""
 
 
 class _Reader:
-    """Takes vectors from bytes; exact, as OpenSSL is."""
+    """Reads length-prefixed vectors; as strict as OpenSSL."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -52,10 +52,10 @@ class _Reader:
 
 
 def size_of(begun: bytes) -> int | None:
-    """How long a handshake message is, its header included; None while that has not come.
+    """The size of a handshake message, header included; None while the header is incomplete.
 
     Raises:
-        HelloError: it is no ClientHello, or is too long.
+        HelloError: it is not a ClientHello, or it is too long.
     """
     if begun and begun[0] != _CLIENT_HELLO:
         raise HelloError("it is no ClientHello")
@@ -68,11 +68,11 @@ def size_of(begun: bytes) -> int | None:
 
 
 def check_hello(message: bytes) -> None:
-    """Looks at a whole ClientHello.
+    """Checks a whole ClientHello.
 
     Raises:
-        HelloError: it is malformed, has a share of a finite field, or groups and no curve; or it names a server in
-            other than ASCII, which Python's ssl can tell nobody of.
+        HelloError: it is malformed, has a finite-field key share, has groups but no curve, or has a server name that
+            is not ASCII, which Python's ssl can't report.
     """
     extensions = _extensions(_Reader(message[_HEADER:]))
     if extensions.get(_SERVER_NAME):
@@ -122,7 +122,7 @@ def _extensions(hello: _Reader) -> dict[int, bytes]:
 
 
 class HelloGate:
-    """Holds what a client says first back from OpenSSL, until it is a whole ClientHello that was looked at."""
+    """Keeps a client's first bytes from OpenSSL until they are a whole, checked ClientHello."""
 
     __slots__ = ("_held", "is_open")
 
@@ -131,10 +131,10 @@ class HelloGate:
         self.is_open = False
 
     def take(self, data: bytes) -> bytes:
-        """Takes no more than the rest of one record; gives what may go on to OpenSSL now, in the end all of it.
+        """Takes at most the rest of one record; returns what may go to OpenSSL now, in the end all of it.
 
         Raises:
-            HelloError: it is refused, or is no hello in a few records.
+            HelloError: the hello is refused, or is not whole within a few records.
         """
         self._held += data
         message = _message_in(self._held)
@@ -148,7 +148,7 @@ class HelloGate:
 
 
 def _message_in(stream: bytes) -> bytes:
-    """What the handshake records of a stream hold, the last of which may not be whole."""
+    """The content of a stream's handshake records; the last record may be incomplete."""
     message, place = b"", 0
     for _ in range(_MAX_RECORDS):
         if place >= len(stream):

@@ -1,8 +1,8 @@
-"""One end of TLS without a socket: OpenSSL by its memory buffers, fed in steps that are bounded by what they cost.
+"""One end of a TLS connection without a socket: OpenSSL on memory buffers, fed in steps of limited cost.
 
-OpenSSL gets no more than RECORDS_AT_ONCE records before it is asked for what was in them, so no single call of it is
-long. In the handshake it gets one at a time, the ClientHello not before it was looked at (client_hello.py), and bytes
-within a bound: certificates cost, too.
+OpenSSL gets at most RECORDS_AT_ONCE records before their content is read, so no single call is long. During the
+handshake it gets one record at a time, the ClientHello only after a check (client_hello.py), and a limited number of
+bytes: certificates cost time, too.
 """
 
 import contextlib
@@ -14,22 +14,22 @@ from gateway.aio.tls.records import Records
 
 RECORDS_AT_ONCE: Final = 16
 MAX_RECORD: Final = 16_384
-"""In the clear, in bytes."""
+"""Plaintext bytes."""
 
 _MAX_OF_CLIENT: Final = 20_480
-"""Bytes of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; forty tiny ones cost 20 ms."""
+"""Byte limit of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; 40 tiny ones take 20 ms."""
 
 _MUCH: Final = 4096
-"""More bytes than that behind a client's hello are a chain of certificates that OpenSSL may take 40 ms to decode."""
+"""More bytes than this after a client's hello are a certificate chain that may take OpenSSL 40 ms to decode."""
 
 _MAX_OF_SERVER: Final = 131_072
 _HANDSHAKE: Final = 22  # a record's type
-_ENOUGH: Final = 16  # bytes for OpenSSL to say what they are
+_ENOUGH: Final = 16  # bytes with which OpenSSL can say what they are
 _HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
 
 
 class Clear(NamedTuple):
-    """How many bytes were decrypted; whether the peer's close_notify came, or what went wrong, behind them."""
+    """How many bytes were decrypted; whether the peer's close_notify or an error followed them."""
 
     size: int
     is_ended: bool = False
@@ -37,7 +37,7 @@ class Clear(NamedTuple):
 
 
 class TlsEngine:
-    """A server's end, or the client's of the server of that name."""
+    """The server's end; with `server`, the end of a client that connects to the server of that name."""
 
     __slots__ = (
         "_alert",
@@ -60,15 +60,15 @@ class TlsEngine:
         self._records = Records()
         self._gate = HelloGate()
         self._gate.is_open = server is not None
-        self._shaken = 0  # bytes of the handshake that came
-        self._hello = 0  # those that came until the hello was whole
+        self._shaken = 0  # handshake bytes received
+        self._hello = 0  # of these, the bytes up to the end of the hello
         self._alert = b""
         self.object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server is None, server_hostname=server
         )
         self.is_open = False
         self.peercert: Any = None
-        """A client's, as ssl.SSLObject.getpeercert gives it, where it was asked for one."""
+        """The client's certificate, in the form of ssl.SSLObject.getpeercert, if one was requested."""
 
     @property
     def is_server(self) -> bool:
@@ -77,31 +77,31 @@ class TlsEngine:
 
     @property
     def has_output(self) -> bool:
-        """Whether something is to be sent."""
+        """Whether there are bytes to send."""
         return bool(self._outgoing.pending or self._alert)
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the next step of the handshake may take so long that a thread should take it."""
+        """Whether the next step of the handshake may take so long that it should run in a thread."""
         has_much = self._shaken - self._hello > _MUCH
         return has_much and self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE
 
     def take_output(self) -> bytes:
-        """Takes what is to be sent."""
+        """Returns and clears the bytes to send."""
         alert, self._alert = self._alert, b""
         return self._outgoing.read() + alert if alert else self._outgoing.read()
 
     @property
     def is_within_record(self) -> bool:
-        """Whether a record has begun to come and is not whole."""
+        """Whether a record has begun to arrive and is incomplete."""
         return self._records.is_within
 
     def is_one(self, came: memoryview) -> bool:
-        """Whether that is one whole record: then `open_one` will do."""
+        """Whether `came` is exactly one whole record, so that `open_one` will do."""
         return self._records.is_one(came)
 
     def feed(self, came: memoryview) -> tuple[int, int]:
-        """Takes what one step may have; gives how many bytes that were, and how many records ended in them.
+        """Takes the bytes of one step; returns how many bytes it took and how many records ended in them.
 
         Raises:
             ssl.SSLError: the handshake is refused; there is an alert to send.
@@ -114,11 +114,11 @@ class TlsEngine:
         return size, records
 
     def shake(self) -> bool:
-        """Goes on with the handshake; whether it is over.
+        """Continues the handshake; returns whether it is complete.
 
         Raises:
             ssl.SSLError: it failed; there may be an alert to send.
-            UnicodeError: the client's certificate has a name that is no text.
+            UnicodeError: the client's certificate has a name that can't be decoded.
         """
         try:
             self.object.do_handshake()
@@ -131,7 +131,7 @@ class TlsEngine:
         return True
 
     def open(self, clear: memoryview) -> Clear:
-        """Decrypts what was fed into a buffer that has room for it and a record."""
+        """Decrypts what was fed into a buffer that has room for all of it and one record more."""
         filled = 0
         try:
             while True:
@@ -147,28 +147,28 @@ class TlsEngine:
             return Clear(filled, error=error)
 
     def open_one(self, record: memoryview) -> bytes:
-        """Decrypts one record; nothing for the peer's close_notify.
+        """Decrypts one record; returns nothing for the peer's close_notify.
 
         Raises:
             ssl.SSLWantReadError: it was a message of TLS itself.
-            ssl.SSLError: it is none of the peer's.
+            ssl.SSLError: it is not a valid record of the peer's.
         """
         self._incoming.write(record)
         return self.object.read(len(record))
 
     def seal(self, data: bytes) -> None:
-        """Encrypts: there is something to send then.
+        """Encrypts data; the result is then ready to send.
 
         Raises:
-            ssl.SSLError: it can't.
+            ssl.SSLError: encryption failed.
         """
         sent = self.object.write(data)
         while sent < len(data):
             sent += self.object.write(memoryview(data)[sent:])
 
     def end(self) -> None:
-        """Says that nothing more will be sent."""
-        with contextlib.suppress(ssl.SSLError):  # that the peer's end has not come: nobody waits for that one here
+        """Sends close_notify: no more data will be sent."""
+        with contextlib.suppress(ssl.SSLError):  # the peer's close_notify has not come; we do not wait for it
             self.object.unwrap()
 
     def _feed_handshake(self, data: bytes) -> None:
@@ -186,6 +186,6 @@ class TlsEngine:
         except HelloError as error:
             if data[0] != _HANDSHAKE and not self._records.is_foreign:
                 self._incoming.write(data[:_ENOUGH])
-                self.shake()  # OpenSSL has the better words, and the alert, for what is no TLS at all
+                self.shake()  # for bytes that are not TLS at all, OpenSSL has the better message and alert
             self._alert = _HANDSHAKE_FAILURE
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"the ClientHello is refused: {error}") from None

@@ -1,18 +1,18 @@
-"""Where TLS records end in a stream of bytes: pure.
+"""Finds where TLS records end in a stream of bytes: pure.
 
-A record is five bytes (type, version, length), then so many more (RFC 8446, section 5.1). One byte in a record of its
-own costs as much to decrypt as a kilobyte: whoever bounds that work counts records. What is no record OpenSSL refuses
-where it stands, so nothing need be refused here, but for the one beginning that has its length in another place.
+A record is five bytes (type, version, length), then as many bytes as the length says (RFC 8446, section 5.1). One
+byte in a record of its own costs as much to decrypt as a kilobyte, so limits on that work count records. OpenSSL
+itself refuses invalid records; only the SSL 2 format, whose length is in another place, has to be detected here.
 """
 
 from typing import Final
 
 _HEADER: Final = 5
-_SSL_2: Final = 0x80  # the first bit of a ClientHello in the format of SSL 2, which OpenSSL still understands
+_SSL_2: Final = 0x80  # first bit of a ClientHello in SSL 2 format, which OpenSSL still accepts
 
 
 class Records:
-    """Follows the records of one direction of one connection, from its first byte on."""
+    """Follows the records in one direction of one connection, from its first byte on."""
 
     __slots__ = ("_header", "_is_first", "_left", "is_foreign")
 
@@ -21,20 +21,20 @@ class Records:
         self._left = 0
         self._is_first = True
         self.is_foreign = False
-        """Whether the stream began in the format of SSL 2: its records can't be followed."""
+        """Whether the stream began in SSL 2 format: its records can't be followed."""
 
     @property
     def is_within(self) -> bool:
-        """Whether a record has begun and not ended."""
+        """Whether a record has begun and is incomplete."""
         return bool(self._left or self._header)
 
     def is_one(self, data: memoryview) -> bool:
-        """Whether that is one whole record, and nothing of one came before it."""
+        """Whether `data` is exactly one whole record, with none begun before it."""
         size = len(data) - _HEADER
         return size >= 0 and not self.is_within and data[3] << 8 | data[4] == size
 
     def advance(self, data: memoryview, most: int) -> tuple[int, int]:
-        """Goes on until the data ends, or so many records have; gives how far that is, and how many ended."""
+        """Advances to the end of the data or of `most` records; returns the position and how many records ended."""
         if self._is_first and data:
             self._is_first = False
             self.is_foreign = bool(data[0] & _SSL_2)

@@ -1,1 +1,1 @@
-"""Forms in multipart/form-data, with one meaning or none."""
+"""Reads multipart/form-data forms that all parsers read alike, and refuses all others."""

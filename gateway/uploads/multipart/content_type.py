@@ -1,14 +1,14 @@
-"""How a submit may announce its body: multipart/form-data with one unambiguous boundary, or url-encoded. Pure.
+"""The allowed Content-Types of a submit: multipart/form-data with one unambiguous boundary, or url-encoded. Pure.
 
 Facts this file rests on:
-- FastAPI takes url-encoded forms, too, whatever charset they name; what their fields say is read by urlencoded.py.
-- Starlette decodes the names of fields with the charset parameter: any but utf-8 makes it see other names than ours.
-- FastAPI 0.88 (python-multipart 0.0.6) takes a type with a blank before the first `;`, or in capitals, for another
-  one. All read blanks and tabs behind a `;`, and one at the end, alike (tests/uploads/test_fastapis.py).
-- RFC 2046 5.1.1: a boundary has 1 to 70 characters of bchars and does not end with a space; RFC 9110 5.6.6: where a
-  character is none of a token's, the value stands in quotes. Clients that leave them out are read all the same by all
-  but FastAPI 0.88, which finds no boundary then and refuses the form.
-- All names of fields are ASCII here, so charsets that begin with ASCII change nothing of them.
+- FastAPI accepts url-encoded forms, too, with any charset; urlencoded.py reads their fields.
+- Starlette decodes field names with the charset parameter: with any but utf-8 it sees other names than we do.
+- FastAPI 0.88 (python-multipart 0.0.6) does not recognize a type with a blank before the first `;`, or in capitals.
+  All versions read blanks and tabs after a `;`, and a final `;`, alike (tests/uploads/test_fastapis.py).
+- RFC 2046 5.1.1: a boundary has 1 to 70 characters of bchars and does not end with a space; RFC 9110 5.6.6: a value
+  with characters outside of tokens must be quoted. All servers accept clients that omit the quotes, except FastAPI
+  0.88, which then finds no boundary and refuses the form.
+- All field names are ASCII here, so charsets that extend ASCII do not change them.
 """
 
 import re
@@ -29,10 +29,10 @@ _HELP: Final = "Send the document as multipart/form-data, with one boundary of 1
 
 
 def boundary_of(known: Mapping[bytes, list[bytes]]) -> bytes:
-    """Reads the boundary from a request's headers (lower-case names); empty for a url-encoded form.
+    """Reads the boundary from a request's headers (names in lower case); empty for a url-encoded form.
 
     Raises:
-        Refused: unsupported_media_type; the detail never holds what the client sent.
+        Refused: unsupported_media_type; the detail never contains the client's input.
     """
     if b"content-encoding" in known:
         raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, "Send the form as it is, without a Content-Encoding.")

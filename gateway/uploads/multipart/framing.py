@@ -1,22 +1,22 @@
-"""Where the parts of a multipart body begin and end, found as it streams through: pure.
+"""Finds where the parts of a multipart body begin and end, as it streams through: pure.
 
-`--boundary` may stand in a body as a delimiter alone: at its very start or behind CRLF, and followed by CRLF or `--`.
-One line end may stand before the first, and one (CRLF or LF) behind the last: all parsers skip these.
-Anywhere else (behind a bare LF, in a head, with blanks or text behind it, before the first part or after the last)
-some parser would take it for a delimiter and another would not, so it is refused. Nothing is decided by how the body
-is cut into pieces. A piece of a part's data with no piece of a delimiter in it goes on as the very object it was.
+`--boundary` may only appear in a body as a delimiter: at the very start or after CRLF, and followed by CRLF or `--`.
+One line end may come before the first, and one (CRLF or LF) after the last: all parsers skip these.
+Anywhere else (after a bare LF, in a head, followed by blanks or text, before the first part or after the last) some
+parsers would take it for a delimiter and others not, so it is refused. How the body is cut into pieces makes no
+difference. A piece of part data without any of a delimiter in it is passed on as the same object, uncopied.
 
-States, each a step that goes on at a place of the buffer, and what ends it:
-    _beginning  nothing was read. One line end, or anything else, ends it.
-    _opening    `--boundary` CRLF has to stand here. It ends it, whole.
-    _head       a part's head, up to MAX_HEAD_BYTES. Its empty line ends it, and the sink gets it.
-    _data       a part's bytes. A delimiter ends it: CRLF behind it leads to _head, `--` to _closing.
-    _closing    a line end may come, and nothing else; `finish` is allowed here alone.
-What can't happen: a byte of a delimiter, or of what may become one, is given to the sink as data; more is held back
-than a head, or a delimiter.
+States, each a step that continues at a place in the buffer, and what ends it:
+    _beginning  nothing was read. One line end, or any other byte, ends it.
+    _opening    `--boundary` CRLF must come here. It ends it once complete.
+    _head       a part's head, up to MAX_HEAD_BYTES. Its empty line ends it, and the sink gets the head.
+    _data       a part's bytes. A delimiter ends it: CRLF after it leads to _head, `--` to _closing.
+    _closing    only a line end may come; `finish` is allowed only here.
+What can't happen: the sink gets a byte of a delimiter, or of a possible one, as data; more is held back than a head
+or a delimiter.
 
-The library `multipart` is not used: it tells no offsets, which holding back needs, and lets through what is refused
-here: a preamble, an epilogue in the last piece, blanks in the heads. The tests compare with it.
+The library `multipart` is not used: it does not report offsets, which holding back needs, and it accepts what is
+refused here: a preamble, an epilogue in the last piece, blanks in the heads. The tests compare with it.
 """
 
 from collections.abc import Callable
@@ -36,20 +36,20 @@ _MISUSED: Final = "The boundary stands where it is no plain delimiter."
 
 
 class PartSink(Protocol):
-    """Who is told of the parts, in order: head, any number of data, end. Each may refuse."""
+    """Gets the parts, in order: head, any number of data, end. Each call may refuse."""
 
     def head(self, block: bytes) -> None:
-        """Called with a part's head: its lines without the last one's end."""
+        """Called with a part's head: its lines without the final line end."""
 
     def data(self, piece: bytes) -> None:
-        """Called with the next bytes of the part, never none."""
+        """Called with the next bytes of the part, at least one."""
 
     def end(self) -> None:
-        """Called when the part is whole."""
+        """Called when the part is complete."""
 
 
 class MultipartFraming:
-    """Splits one body. `ending` is what came behind the closing delimiter."""
+    """Splits one body into parts."""
 
     __slots__ = ("_dashes", "_delimiter", "_held", "_is_sought_from_behind", "_last", "_sink", "_step")
 
@@ -63,10 +63,10 @@ class MultipartFraming:
         self._step: Callable[[bytes, int], int] = self._beginning
 
     def take(self, data: bytes) -> None:
-        """Goes on with the next bytes.
+        """Processes the next bytes.
 
         Raises:
-            Refused: unsupported_media_type, or whatever the sink refuses.
+            Refused: unsupported_media_type, or any refusal of the sink.
         """
         buffer = self._held + data if self._held else data
         self._last = None
@@ -75,7 +75,7 @@ class MultipartFraming:
             place = self._step(buffer, place)
 
     def finish(self) -> bytes:
-        """Checks that all of the body was there; gives what came behind the closing delimiter: a line end or nothing.
+        """Checks that the body is complete; returns what came after the closing delimiter: a line end or nothing.
 
         Raises:
             Refused: body_malformed.
@@ -84,10 +84,10 @@ class MultipartFraming:
             raise refuse(Reason.BODY_MALFORMED, "The form ends before its closing delimiter.")
         return self._held
 
-    # The steps: each goes on at a place, and gives the place where the next one does, or -1 when it needs more bytes.
+    # The steps: each starts at a place, and returns where the next step starts, or -1 if it needs more bytes.
 
     def _beginning(self, buffer: bytes, place: int) -> int:
-        """One line end may stand before all else; it goes no further."""
+        """Skips one line end that may come before all else."""
         begun = buffer[place : place + len(_LINE_END)]
         if begun != _LINE_END and _LINE_END.startswith(begun):
             return self._hold(buffer, place)
@@ -104,7 +104,7 @@ class MultipartFraming:
         return place + len(self._dashes)
 
     def _head(self, buffer: bytes, place: int) -> int:
-        """Begins at the line end before the head, so that an empty one is found."""
+        """Starts at the line end before the head, so that an empty head is found."""
         end = buffer.find(_HEAD_END, place, place + _MAX_LENGTH)
         if end < 0:
             if len(buffer) - place >= _MAX_LENGTH:
@@ -153,13 +153,13 @@ class MultipartFraming:
 
     def _pass(self, buffer: bytes, start: int, end: int) -> None:
         if start < end:
-            self._sink.data(buffer[start:end])  # the buffer itself where this is all of it: CPython copies none then
+            self._sink.data(buffer[start:end])  # CPython does not copy if this is the whole buffer
 
     def _find(self, buffer: bytes, place: int) -> int:
-        """Where a delimiter is, from a place on; -1 if there is none.
+        """The place of the next delimiter from `place` on, or -1.
 
-        CPython looks from behind four times as fast, and most pieces have none. From behind each piece is looked
-        through once: once for each part would be a hundred times, as its sender likes.
+        CPython searches backward four times as fast, and most pieces contain no delimiter. The backward search runs
+        once for each piece: once for each part could be a hundred times, if the sender likes.
         """
         if self._is_sought_from_behind:
             if self._last is None:
@@ -169,7 +169,7 @@ class MultipartFraming:
         return buffer.find(self._dashes, place)
 
     def _first_candidate(self, buffer: bytes, place: int) -> int:
-        """Where what may become a delimiter, or its misuse, begins; the buffer's end if nothing may."""
+        """Where a possible delimiter, or a misuse of one, begins; else the buffer's end."""
         start = max(place, len(buffer) - len(self._delimiter) + 1)
         tail = buffer[start:]
         if b"\r" in tail or b"-" in tail:
@@ -181,8 +181,8 @@ class MultipartFraming:
 
 
 def _repeats_itself(wanted: bytes) -> bool:
-    """Whether the end of a delimiter has few different bytes: looked for from behind, it may take a time of its own.
+    """Whether a delimiter's end has few different bytes: a backward search for it may take far longer.
 
-    CPython compares from there, and what repeats itself matches some of that at one place and at the next one, too.
+    CPython compares from the end, and a repetitive end matches partly at one place and at the next one, too.
     """
     return len(set(wanted[-_COMPARED:])) < _DIFFERENT

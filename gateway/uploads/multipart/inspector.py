@@ -1,7 +1,7 @@
-"""A form's bytes, inspected as they come: what may go upstream now, which of them are the file's, what it says. Pure.
+"""Inspects a form's bytes as they arrive: which may go upstream now, which are the file's, what the form says. Pure.
 
-What is given out never holds the closing delimiter or anything behind it, so a body that is cut off can't look whole
-to the upstream. What was given out and the `tail` are the body, byte for byte, without the parts that are removed.
+The closing delimiter and all after it are held back, so that a truncated body can't look complete to the upstream.
+The bytes passed on and the `tail` together are the body, byte for byte, without the removed parts.
 """
 
 from gateway.uploads.file_kind import FileKind
@@ -11,7 +11,7 @@ from gateway.uploads.multipart.parts import FormParts
 
 
 class Inspector:
-    """Inspects one body. `tail` is what is held back: complete once `finish` has returned, and empty before."""
+    """Inspects one body. `tail` is the part held back: complete once `finish` has returned, and empty before."""
 
     __slots__ = ("_framing", "_parts", "tail")
 
@@ -22,11 +22,11 @@ class Inspector:
 
     @property
     def kind(self) -> FileKind | None:
-        """What the file seems to be; None until that is decided, by its first 2 KB or its end."""
+        """The file's likely kind; None until its first 2 KB, or its end, have decided it."""
         return self._parts.kind
 
     def take(self, data: bytes) -> Passed:
-        """Goes on with the next bytes of the body. After a refusal it is of no more use.
+        """Processes the next bytes of the body. Must not be called again after a refusal.
 
         Raises:
             Refused: unsupported_media_type, field_refused or body_too_large.
@@ -38,7 +38,7 @@ class Inspector:
         """Called after the last byte.
 
         Raises:
-            Refused: body_malformed, for a body that ends too early; or for what its options say.
+            Refused: body_malformed, for a body that ends too early; or because of its options.
         """
         ending = self._framing.finish()
         self.tail = self._parts.closing() + ending

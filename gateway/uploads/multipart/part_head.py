@@ -1,14 +1,14 @@
-r"""The head of one part of a form, read so strictly that every parser reads the same: pure.
+r"""Reads the head of one part of a form, so strictly that every parser reads it alike: pure.
 
 Facts this file rests on (python-multipart 0.0.34, which Starlette uses; tests/uploads/test_differential.py):
-- Of two Content-Disposition headers the last wins there, of two parameters with one name too.
-- It ignores `filename*`; older releases take it for the one filename that counts. So it is only allowed beside
-  `filename`, and when both name an extension, and not the same, neither is believed.
-- It counts `"` less `\"` to find a parameter's end; others read pairs of a backslash and what follows. Both find the
-  same end when the pairs work out and no backslash stands before the last quote; or nothing follows it.
-- It takes no header of more than 4224 bytes.
-- It leaves `%22` in a name as it is, as browsers write a quote; others decode it. So a name has no `%`.
-- Only Content-Disposition means anything to Starlette; others also heed Content-Length and the encodings.
+- Of two Content-Disposition headers it takes the last, of two parameters with one name, too.
+- It ignores `filename*`; older releases take it as the only filename that counts. So it is only allowed beside
+  `filename`, and if the two name different extensions, neither is trusted.
+- It counts `"` minus `\"` to find a parameter's end; others read pairs of a backslash and the next character. Both
+  find the same end if the pairs are complete and no backslash precedes the last quote; or if nothing follows it.
+- It accepts no header of more than 4224 bytes.
+- It leaves `%22` in a name as it is, which is how browsers write a quote; others decode it. So a name has no `%`.
+- Only Content-Disposition matters to Starlette; others also heed Content-Length and the encodings.
 """
 
 import re
@@ -25,7 +25,7 @@ _MAX_LINE: Final = 4224
 _MAX_HEADERS: Final = 8
 _MAX_NAME: Final = 128
 _MAX_FILENAME: Final = 1024  # characters
-# Possessive: a value that fails at its end is not tried again from each of the blanks before it.
+# Possessive: a value that fails at its end is not retried from each of the blanks before it.
 _LINE: Final = re.compile(rb"([A-Za-z0-9_-]++): *+([^\x00-\x08\x0a-\x1f]*+)")
 _TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _NAME: Final = rb"""(?P<name>"[ !#$&-\[\]-~]+"|[A-Za-z0-9!#$&'*+.^_`|~-]+)"""
@@ -43,9 +43,9 @@ _UNENCODED: Final = frozenset({b"7bit", b"8bit", b"binary"})
 
 @dataclass(frozen=True, slots=True)
 class PartHead:
-    """What a part says of itself. Of its filename only the extension is kept.
+    """A part's description of itself. Of its filename only the extension is kept.
 
-    `content_type` is the whole value as sent, None if there is none; `length` its Content-Length in bytes, if any.
+    `content_type` is the whole value as sent, or None; `length` its Content-Length in bytes, or None.
     """
 
     name: str = field(repr=False)
@@ -56,7 +56,7 @@ class PartHead:
 
     @property
     def media_type(self) -> str:
-        """The content type without its parameters, in lower case; `?` if it is none, empty if there was none."""
+        """The content type without parameters, in lower case; `?` if it is malformed, empty if it is missing."""
         if self.content_type is None:
             return ""
         match = _TYPE.match(self.content_type)
@@ -64,10 +64,10 @@ class PartHead:
 
 
 def read_part_head(block: bytes) -> PartHead:
-    """Reads the lines between a delimiter and the empty line, without the last line's end.
+    """Reads the lines between a delimiter and the empty line, without the final line end.
 
     Raises:
-        Refused: unsupported_media_type; the detail never holds what the client sent.
+        Refused: unsupported_media_type; the detail never contains the client's input.
     """
     headers = _headers(block)
     name, filename, extended = _disposition(headers.pop(b"content-disposition", b""))
@@ -101,7 +101,7 @@ def _headers(block: bytes) -> dict[bytes, bytes]:
 
 
 def _disposition(value: bytes) -> tuple[str, bytes | None, bytes]:
-    """The name, the filename with its quotes or None, and what `filename*` says, decoded."""
+    """The name, the filename with its quotes or None, and the decoded value of `filename*`."""
     kind, place = value[:9].lower(), 9
     found: dict[str, bytes] = {}
     while kind == b"form-data" and place < len(value):
@@ -138,7 +138,7 @@ def _is_plain(filename: bytes, *, is_last: bool) -> bool:
 
 
 def _extension(filename: bytes, extended: bytes) -> str:
-    """The extension; `?` when two are named."""
+    """The extension; `?` if two different ones are named."""
     found = {extension_of(filename), extension_of(extended)} - {""}
     return "?" if len(found) > 1 else "".join(found)
 
@@ -152,5 +152,5 @@ def _length(value: bytes | None) -> int | None:
 
 
 def ambiguous(detail: str) -> Refused:
-    """Makes the refusal of a form that another parser might read in another way."""
+    """Makes the refusal of a form that another parser might read differently."""
     return refuse(Reason.UNSUPPORTED_MEDIA_TYPE, detail)

@@ -1,7 +1,7 @@
-"""What becomes of the parts of one form: passed on, kept, counted, by the rules for each: pure.
+"""Handles the parts of one form by their rules: passes on, keeps, counts. Pure.
 
-Parts that are forwarded go out byte for byte, each with the delimiter in front of it; of what is kept there is never
-more than a few kilobytes, and nothing of other fields.
+Forwarded parts are passed on byte for byte, each with the delimiter in front of it; of kept values never more than a
+few kilobytes are held, and nothing of other fields.
 """
 
 from typing import Final
@@ -15,12 +15,12 @@ from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_h
 from gateway.uploads.options import check_options
 from gateway.uploads.work import Work
 
-_READ_LATER: Final = frozenset({FILE_URL, "page_range", "max_pages"})  # which is not judged here, or as ASCII alone
+_READ_LATER: Final = frozenset({FILE_URL, "page_range", "max_pages"})  # not judged here, or only accepted as ASCII
 _MAX_FIELDS: Final = 4 * 1_048_576  # bytes of all parts but the file
 
 
 class FormParts:
-    """Takes the parts of one form from Framing. `kind` is what its file seems to be, None until that is decided."""
+    """Takes the parts of one form from Framing. `kind` is its file's likely kind, None until it is decided."""
 
     __slots__ = (
         "_all", "_beginning", "_delimiter", "_fields_size", "_file", "_head", "_out", "_rules",
@@ -30,7 +30,7 @@ class FormParts:
     def __init__(self, boundary: bytes, rules: FormRules) -> None:
         self._rules = FieldRules(rules)
         self._all = rules
-        self._delimiter = b"--" + boundary  # behind a line end once anything was given out
+        self._delimiter = b"--" + boundary  # after a line end, once anything was passed on
         self._out: list[bytes] = []
         self._file: list[bytes] = []
         self._values: dict[str, str] = {}
@@ -42,20 +42,20 @@ class FormParts:
         self.file_size = 0
 
     def drain(self) -> Passed:
-        """Takes what has come together since the last call."""
+        """Takes out what has collected since the last call."""
         out, self._out = self._out, []
         file, self._file = self._file, []
         return Passed(out[0] if len(out) == 1 else b"".join(out), file)
 
     def closing(self) -> bytes:
-        """The closing delimiter, behind what was given out."""
+        """The closing delimiter, to follow what was passed on."""
         return self._delimiter + b"--"
 
     def form(self) -> Form:
-        """What the form says; asked for once it is whole.
+        """The form's contents; called once it is complete.
 
         Raises:
-            Refused: for what its options say.
+            Refused: because of its options.
         """
         values, checkpoint = self._values, self._all.checkpoint
         check_options(self._all, values.get(self._all.options or ""), Work())
@@ -104,7 +104,7 @@ class FormParts:
                 self._value += piece
 
     def end(self) -> None:
-        """Takes note that the part is whole.
+        """Ends the part, which is complete.
 
         Raises:
             Refused: unsupported_media_type, for a value that is not in UTF-8 or a wrong Content-Length; or
@@ -145,6 +145,6 @@ class FormParts:
         except UnicodeDecodeError:
             raise ambiguous("A field of the form is not in UTF-8.") from None
         if treatment.forwarded and treatment.name not in {*_READ_LATER, self._all.options} and not text.isascii():
-            # Starlette decodes values, too, with the charset that the form's Content-Type names.
+            # Starlette decodes values, too, with the charset of the form's Content-Type.
             raise ambiguous(f"The field {treatment.name} has characters that are not ASCII.")
         return text

@@ -1,1 +1,1 @@
-"""What a document costs: its pages, counted by confined processes."""
+"""A document's cost: its pages, counted by sandboxed processes."""

@@ -1,4 +1,4 @@
-"""The most pages that a job may cost, known before the container may start it: pure."""
+"""The most pages that a job may cost, known before the container may start the job: pure."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -11,7 +11,7 @@ from gateway.uploads.form import Form
 from gateway.uploads.pages.page_range import PageRange, parse_max_pages, parse_page_range
 
 PAGE_FIELDS: Final = frozenset({"page_range", "max_pages"})
-"""The fields of a form that may bound its pages, where the container obeys them."""
+"""The fields of a form that may limit its pages, if the container obeys them."""
 
 _PAGED: Final = frozenset({FileKind.PDF, FileKind.TIFF, FileKind.IMAGE})
 
@@ -19,11 +19,11 @@ _PAGED: Final = frozenset({FileKind.PDF, FileKind.TIFF, FileKind.IMAGE})
 def check_choice(
     form: Form, cap: int, *, obeyed: AbstractSet[str] = PAGE_FIELDS, page_range_required: bool = False
 ) -> None:
-    """Refuses a form by what it asks for alone, before anything is counted for it; see page_bound.
+    """Refuses a form by what it asks for alone, before its pages are counted; see page_bound.
 
     Raises:
-        Refused: as page_bound does; too_many_pages also for a page_range of more pages than the cap, whatever the
-            document has.
+        Refused: as page_bound does; too_many_pages also for a page_range of more pages than the cap, even if the
+            document has fewer.
     """
     chosen, _ = _choices(form, obeyed, page_range_required=page_range_required)
     if chosen is not None and _kind(form) in _PAGED:
@@ -38,21 +38,21 @@ def page_bound(
     obeyed: AbstractSet[str] = PAGE_FIELDS,
     page_range_required: bool = False,
 ) -> int:
-    """Works out the bound, at least 1.
+    """Computes the page bound, at least 1.
 
     Args:
         form: what the client asks for.
         counted: the pages of its file; None if they can't be counted.
-        cap: the profile's pages_per_request; it is also what the unknown costs.
-        obeyed: which of PAGE_FIELDS the container obeys; the others count for nothing.
-        page_range_required: whether a form without page_range is refused, where it is obeyed.
+        cap: the profile's pages_per_request; also the cost of an uncounted document.
+        obeyed: those of PAGE_FIELDS that the container obeys; the others are ignored.
+        page_range_required: whether a form without page_range is refused, if the container obeys that.
 
     Raises:
         Refused: too_many_pages, bad_page_range, or field_refused for a missing page_range.
     """
     chosen, most = _choices(form, obeyed, page_range_required=page_range_required)
     total = 1 if _kind(form) is FileKind.IMAGE else counted if form.document else None
-    if chosen is not None:  # the container lets it override max_pages; of a spreadsheet it selects sheets
+    if chosen is not None:  # for the container it overrides max_pages; in a spreadsheet it selects sheets
         pages = chosen.count(total) if _kind(form) in _PAGED else cap
     else:
         pages = cap if total is None else total
@@ -62,7 +62,7 @@ def page_bound(
 
 
 def check_cap(pages: int, cap: int, narrowed_by: Sequence[str] = ("max_pages",)) -> None:
-    """Refuses a job of more pages than a profile's pages_per_request. The answer names what narrows it.
+    """Refuses a job of more pages than a profile's pages_per_request. The answer says which field reduces them.
 
     Raises:
         Refused: too_many_pages.
@@ -72,7 +72,7 @@ def check_cap(pages: int, cap: int, narrowed_by: Sequence[str] = ("max_pages",))
 
 
 def narrowing(form: Form, obeyed: AbstractSet[str]) -> list[str]:
-    """The fields that would make this form's bound less, by name."""
+    """The names of the fields that would lower this form's bound."""
     is_paged = _kind(form) in _PAGED
     return [name for name in ("page_range", "max_pages") if name in obeyed and (is_paged or name != "page_range")]
 

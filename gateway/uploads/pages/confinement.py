@@ -1,14 +1,14 @@
-"""How the process that counts pages shuts itself in: no path, no system call but those that counting needs.
+"""The sandbox of the process that counts pages: no paths, and only the system calls that counting needs.
 
-It reads hostile files in C, and runs as the gateway's user. What it can do when such a file has taken it over:
-- Landlock: nothing can be opened, made or removed by its path, no TCP port be bound or connected to, no process
-  outside be signalled or traced;
-- seccomp: whatever is not in the list below is refused (EPERM): no socket, no process, no other program, no memory
-  that was written and may be executed, no look into other processes;
-- it is not dumpable: no other process of its user reads its memory, where the documents are.
+The process reads hostile files in C, and runs as the gateway's user. A file that takes it over is limited by:
+- Landlock: it can't open, create or remove anything by path, bind or connect a TCP port, or signal or trace an
+  outside process;
+- seccomp: every call not listed below is refused (EPERM): no sockets, no processes, no other programs, no executing
+  of memory that was written, no look into other processes;
+- it is not dumpable: no other process of its user can read its memory, which holds the documents.
 
-The facts are those of the kernel's own pages (Linux 5.13 and up for Landlock). Landlock's numbers are the same on all
-machines, seccomp's are not: where the machine is not listed, there is no filter. Confining can't be taken back.
+The facts are from the kernel's own pages (Landlock needs Linux 5.13). Landlock's numbers are the same on all
+machines, seccomp's are not: an unlisted machine gets no filter. The sandbox can't be undone.
 """
 
 import ctypes
@@ -27,13 +27,13 @@ _LANDLOCK_CREATE_RULESET: Final = 444
 _LANDLOCK_RESTRICT_SELF: Final = 446
 _ASK_FOR_VERSION: Final = 1
 _RULESET: Final = struct.Struct("=QQQ")
-# All rights that each version of Landlock can take: of files, of TCP, and what reaches other processes. Some kernels
-# say a version of which they have not all (RHEL 9): so each older one is tried in its turn.
+# All rights that each version of Landlock can restrict: on files, on TCP, and towards other processes. Some kernels
+# report a version without having all of its rights (RHEL 9): so each older version is tried in turn.
 _RIGHTS: Final = ((0x1FFF, 0, 0), (0x3FFF, 0, 0), (0x7FFF, 0, 0), (0x7FFF, 3, 0), (0xFFFF, 3, 0), (0xFFFF, 3, 3))
 
 
 class _Machine(NamedTuple):
-    """How one kind of machine numbers its system calls.
+    """The numbers of system calls on one kind of machine.
 
     `plain` are read, pread64, lseek, close; brk, munmap, mremap, madvise; futex, sched_yield; rt_sigaction,
     rt_sigprocmask, rt_sigreturn, sigaltstack; recvmsg, sendto; getrusage, setitimer, clock_gettime,
@@ -62,7 +62,7 @@ _MACHINES: Final = {
     ),
 }  # fmt: skip
 
-# A filter is a program for the kernel's packet machine; these are its instructions and where it finds what.
+# A filter is a program for the kernel's packet machine (BPF): its instructions, and the offsets of its input.
 _INSTRUCTION: Final = struct.Struct("=HBBI")
 _LOAD, _IF_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 32
@@ -75,31 +75,31 @@ class _Program(ctypes.Structure):
 
 
 def landlock_version() -> int:
-    """Which version of Landlock this kernel says it has; none where it is not above 0."""
+    """The version of Landlock that this kernel reports; 0 or less: none."""
     return int(_libc().syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_FOR_VERSION))
 
 
 def lacking() -> list[str]:
-    """What this kernel, or what this process was started under, does not offer of `landlock` and `seccomp`."""
+    """Which of `landlock` and `seccomp` are missing in this kernel, or in the environment of this process."""
     libc = _libc()
     missing = [] if landlock_version() > 0 else ["landlock"]
     ctypes.set_errno(0)
-    libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None, 0, 0)  # changes nothing: EFAULT where there are filters
+    libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None, 0, 0)  # no effect: EFAULT if filters are supported
     if ctypes.get_errno() != errno.EFAULT or platform.machine() not in _MACHINES:
         missing.append("seccomp")
     return missing
 
 
 def become_undumpable() -> None:
-    """From now on other processes of the same user can't read this one's memory or descriptors, nor trace it."""
+    """Keeps other processes of the same user from reading this one's memory or descriptors, and from tracing it."""
     _libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def confine() -> None:
-    """Gives up all that is offered, for good, for this thread and those it starts.
+    """Enters the sandbox, with all that the kernel offers, for this thread and those it starts; can't be undone.
 
     Raises:
-        OSError: what is offered can't be had: who goes on would not be confined.
+        OSError: an offered restriction failed: the process must not go on unconfined.
     """
     libc = _libc()
     missing = lacking()
@@ -112,10 +112,10 @@ def confine() -> None:
 
 
 def give_up_paths() -> None:
-    """Landlock with no rule: whatever it can deny is denied. Descriptors that are open stay as they are.
+    """Applies Landlock without any rule: denies all that it can deny. Open descriptors stay usable.
 
     Raises:
-        OSError: it can't be had.
+        OSError: it failed.
     """
     libc = _libc()
     ruleset = -1
@@ -130,10 +130,10 @@ def give_up_paths() -> None:
 
 
 def give_up_calls() -> None:
-    """Refuses every system call that counting does not need.
+    """Applies seccomp: refuses every system call that counting does not need.
 
     Raises:
-        OSError: it can't be had.
+        OSError: it failed.
     """
     code = _filter_for(_MACHINES[platform.machine()])
     program = _Program(len(code) // _INSTRUCTION.size, code)
@@ -141,7 +141,7 @@ def give_up_calls() -> None:
 
 
 def _filter_for(machine: _Machine) -> bytes:
-    """Limits may be set of oneself alone (prlimit of process 0), and no memory be made executable."""
+    """Builds the filter: limits may be set only for this process (prlimit of pid 0), no memory made executable."""
     parts = [
         _step(_LOAD, _ARCHITECTURE),
         _step(_IF_EQUAL, machine.audit_arch, then=1),
@@ -159,7 +159,7 @@ def _filter_for(machine: _Machine) -> bytes:
 
 
 def _when(number: int, test: bytes) -> bytes:
-    """Of one call allows what passes a test of two steps, which goes on to the next step or skips it."""
+    """Allows one call if it passes a two-step test, whose second step continues or skips the next step."""
     return _step(_IF_EQUAL, number, otherwise=4) + test + _step(_RETURN, _ALLOW) + _step(_RETURN, _REFUSE)
 
 

@@ -1,14 +1,14 @@
-"""Counts the pages of hostile files: in a few worker processes, each within one deadline.
+"""Counts the pages of hostile files in a few worker processes, each with a deadline.
 
-A worker that does not answer in time, answers nonsense or dies is killed and never asked again. What can't be counted
-is None, not an error: the profile's cap is reserved for it. A worker belongs to one request at a time; when the wait
-for it is broken off, it is killed, so that its late answer is never taken for another's.
+A worker that answers late, answers nonsense or dies is killed and never used again. An uncountable document yields
+None, not an error: the profile's cap is reserved for it. A worker serves one request at a time; if the wait for it is
+cancelled, it is killed, so that its late answer is never taken for another request's.
 
-Waiting for a worker is not counting: who waits has a deadline of its own, and what had no turn within it is refused,
-for that says nothing of the document. Turns are fair between accounts, those first whose documents were cheap of late
-(fair_queue.py); each account may use so many seconds of the processor a minute (cpu_budget.py); and one whose
-document was killed for time has none counted for a while: nobody can keep the others' documents from being counted by
-sending such as take long.
+The wait for a worker has a deadline of its own. A document that gets no turn within it is refused, since the wait
+says nothing about the document. Turns are fair between accounts; accounts whose recent documents were cheap come
+first (fair_queue.py). Each account has a CPU budget per minute (cpu_budget.py). An account whose document was killed
+for its time is suspended: its documents are not counted for a while. So no account can keep the documents of others
+from being counted by sending expensive ones.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from gateway.uploads.pages.worker_process import Content, WorkerProcess
 _MEMORY: Final = 512 * 1_048_576  # bytes of address space
 _SECONDS: Final = 10.0
 _PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
-_BUDGET: Final = 10.0  # seconds of the processor for each account and minute
+_BUDGET: Final = 10.0  # CPU seconds for each account and minute
 _RETRY_AFTER: Final = 5  # seconds
-_MAX_ANSWERS: Final = 1000  # a worker is replaced after so many, against whatever may grow in it
-_REAP_SECONDS: Final = 0.05  # until it is looked whether the killed have ended
-_SUSPENDED: Final = 60.0  # seconds without a worker, for each document in a row that was killed for time
+_MAX_ANSWERS: Final = 1000  # after so many a worker is replaced, against any leak in it
+_REAP_SECONDS: Final = 0.05  # between checks whether the killed workers have ended
+_SUSPENDED: Final = 60.0  # seconds of suspension for each document in a row that was killed for its time
 
 
 class PageCounter:
-    """The workers of one loop: started when they are needed, kept until close()."""
+    """The workers of one event loop: started on demand, kept until close()."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class PageCounter:
         patience: float = _PATIENCE,
         spending: CpuBudgets | None = None,
     ) -> None:
-        """Takes how many workers there may be, the seconds for one document, and bytes of memory for one worker.
+        """Takes the most workers, the seconds for one document, and the bytes of memory for one worker.
 
-        `program` is what they run: worker.py, but for tests. `patience` is the longest wait for a turn, in seconds,
-        `spending` what each account has used of the processor and may use; its times are the loop's.
+        `program` is what they run: worker.py, except in tests. `patience` is the longest wait for a turn, in seconds;
+        `spending` holds the CPU budgets of accounts, with times of the loop's clock.
         """
         self._timeout = timeout
         self._memory = memory
@@ -68,15 +68,15 @@ class PageCounter:
         return f"<PageCounter {workers} suspended={len(self._suspended)}>"
 
     async def count(self, fd: int, account: str = "", content: Content = Content.PDF) -> int | None:
-        """Counts the pages in a file, which may be closed once this has ended, however it ended.
+        """Counts the pages in a file; the caller may close the file once this has returned or raised.
 
-        The deadline begins once a worker has it.
+        The deadline starts when a worker gets the file.
 
         Returns:
-            The pages, of a PDF as pdfium says; None if they can't be counted, or not within the deadline.
+            The pages, for a PDF as pdfium says; None if they can't be counted, or not within the deadline.
 
         Raises:
-            Refused: spool_full, when its turn did not come, or the account has used what it may.
+            Refused: spool_full, when its turn did not come, or the account's CPU budget is used up.
         """
         task = asyncio.get_running_loop().create_task(self._count_in_turn(fd, account, content))
         self._tasks.add(task)
@@ -84,7 +84,7 @@ class PageCounter:
         return await task
 
     def close(self) -> None:
-        """Kills all workers, and waits until they are gone: some milliseconds. What is being counted is given up."""
+        """Kills all workers, and waits for their end: some milliseconds. Running counts are given up."""
         for task in self._tasks:
             task.cancel()
         if self._reaping is not None:
@@ -109,7 +109,7 @@ class PageCounter:
         except TimeoutError:
             raise _no_turn() from None
         try:
-            if self._suspended.holds(account, self._now()):  # since it began to wait
+            if self._suspended.holds(account, self._now()):  # it may be so since the wait began
                 return None
             self._check_budget(account)
             return await self._count_in_time(fd, account, content)
@@ -120,10 +120,10 @@ class PageCounter:
         try:
             async with asyncio.timeout(self._timeout):
                 pages = await self._ask(fd, account, content)
-        except TimeoutError:  # of ours, or of the processor's time
+        except TimeoutError:  # of our deadline, or of the worker's CPU limit
             self._suspended.add(account, self._now())
             return None
-        except OSError:  # no process can be started, or it died
+        except OSError:  # no process could be started, or it died
             return None
         self._suspended.end(account)
         return pages

@@ -1,8 +1,8 @@
-"""Whose turn it is, where a few places serve many accounts: fair between accounts, and idle for nobody.
+"""Assigns a few slots to many accounts: fairly between accounts, with no slot idle while any account waits.
 
-A place that is free is never kept from whoever waits, so one account alone may have all. When several wait, the next
-place goes to the account that has cost the least of late, then to the one that has the fewest, and among those to the
-one that was served longest ago. Within an account the first to come is the first to be served.
+A free slot is given at once, so a single account may use all of them. If several wait, the next slot goes to the
+account with the least recent cost, then to the one with the fewest slots, then to the one served longest ago. Within
+an account the order is first come, first served.
 """
 
 import asyncio
@@ -10,21 +10,21 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
-_ALIKE: Final = 0.25  # seconds: accounts whose costs differ by less are alike
+_ALIKE: Final = 0.25  # seconds: costs are rounded down to multiples of this, so that similar ones are equal
 
 
 class FairQueue:
-    """The places, for the accounts of one loop."""
+    """The slots, for the accounts of one event loop."""
 
     def __init__(self, places: int, cost: Callable[[str], float] = lambda _: 0.0) -> None:
-        """Takes how many may be at work at once, and what an account has cost of late, in seconds."""
+        """Takes the number of slots, and a function for an account's recent cost in seconds."""
         self._cost = cost
         self._free = places
         self._at_work: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     async def take(self, account: str) -> None:
-        """Waits for a place; whoever has got one gives it back. A wait that is broken off leaves none taken."""
+        """Waits for a slot, which the caller must give back. A cancelled wait leaves no slot taken."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(account, deque()).append(turn)
         self._hand_out()
@@ -38,7 +38,7 @@ class FairQueue:
             raise
 
     def give_back(self, account: str) -> None:
-        """Ends a turn."""
+        """Frees the slot of one turn."""
         self._at_work[account] -= 1
         if not self._at_work[account]:
             del self._at_work[account]

@@ -1,7 +1,7 @@
-"""page_range and max_pages, read as strictly as the container could read them: pure.
+"""Reads page_range and max_pages as strictly as the container could: pure.
 
-The container's grammar is comma-separated numbers and inclusive ranges, counted from 0, without a bound of its own:
-it would make a list of `0-999999999`. What int() takes beyond ASCII digits (signs, `_`, other scripts) is refused.
+The container's grammar is comma-separated numbers and inclusive ranges, counted from 0, without a limit: it would
+make a list of `0-999999999`. What int() accepts besides ASCII digits (signs, `_`, other scripts) is refused.
 """
 
 import re
@@ -19,21 +19,21 @@ _MAX_PAGES: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class PageRange:
-    """Pages as spans (first, last): inclusive, counted from 0, in order, none touching another."""
+    """Pages as spans (first, last): inclusive, counted from 0, in order, with gaps between them."""
 
     spans: tuple[tuple[int, int], ...]
     listed: int = field(default=0, compare=False)
-    """How many pages were listed, those that were listed twice counted twice: a container may make a list of all."""
+    """How many pages were listed, duplicates included: a container may make a list of all."""
 
     def count(self, total: int | None) -> int:
-        """How many distinct pages these are, of a document with `total` pages, or of any (None)."""
+        """The number of distinct pages, in a document of `total` pages, or in any document (None)."""
         if total is None:
             return sum(last - first + 1 for first, last in self.spans)
         return sum(max(0, min(last, total - 1) - first + 1) for first, last in self.spans)
 
 
 def parse_page_range(text: str) -> PageRange | None:
-    """Reads a page_range; blank is none at all.
+    """Reads a page_range; None if it is blank.
 
     Raises:
         Refused: bad_page_range, with the grammar.
@@ -51,10 +51,10 @@ def parse_page_range(text: str) -> PageRange | None:
 
 
 def parse_max_pages(text: str) -> int | None:
-    """Reads a max_pages; blank is none at all.
+    """Reads a max_pages; None if it is blank.
 
     Raises:
-        Refused: bad_page_range, with the bounds.
+        Refused: bad_page_range, with the limits.
     """
     if not text.strip(" "):
         return None

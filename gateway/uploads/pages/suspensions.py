@@ -1,6 +1,6 @@
-"""Which accounts have no documents counted for a while, because some were killed for time. Pure.
+"""Suspends accounts whose documents were killed for their time: none of theirs are counted for a while. Pure.
 
-Each document in a row makes the while longer; one that is counted in time ends it, and the memory of those before.
+Each such document in a row makes the suspension longer; one that is counted in time ends it and resets the count.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ class Suspensions:
         return len(self._until)
 
     def add(self, account: str, now: float) -> None:
-        """Notes a document that was killed. Of very many accounts those are forgotten whose last was longest ago."""
+        """Notes a killed document. Keeps at most MAX accounts, and drops those whose last one was longest ago."""
         count = self._until.pop(account, (0, 0.0))[0] + 1
         self._until[account] = count, now + count * self._each
         if len(self._until) > MAX:
@@ -31,5 +31,5 @@ class Suspensions:
         self._until.pop(account, None)
 
     def holds(self, account: str, now: float) -> bool:
-        """Whether an account's documents are not to be counted now."""
+        """Whether an account is suspended now."""
         return now < self._until.get(account, (0, 0.0))[1]

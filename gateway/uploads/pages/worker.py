@@ -1,9 +1,9 @@
-"""A process that counts the pages of files for the gateway, one after the other, with nothing to lose.
+"""A sandboxed process that counts the pages of files for the gateway, one after the other.
 
-It is started as a file, not as a module of the package, and of the gateway it knows confinement.py alone. Its
-standard input is a Unix socket: each request is one byte, which says whether a document is a whole PDF, one with gaps
-(pdf_gaps.py) or a TIFF, with the descriptor of its file (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before
-the first document it gives up whatever counting needs not, for good; it ends with the gateway, or with the socket.
+It is started as a file, not as a module of the package, and imports only confinement.py of the gateway. Its standard
+input is a Unix socket: each request is one byte, which says whether a document is a whole PDF, one with gaps
+(pdf_gaps.py) or a TIFF, with the file's descriptor (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before the
+first document it gives up for good all that counting does not need; it ends with the gateway, or with the socket.
 """
 
 import ctypes
@@ -34,18 +34,18 @@ TIFF: Final = b"t"
 PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
 _MAX_FILES: Final = 16
-_MAX_IMAGES: Final = 100_000  # of a TIFF
-_ENTRY: Final = 12  # bytes of one in a directory
+_MAX_IMAGES: Final = 100_000  # in a TIFF
+_ENTRY: Final = 12  # bytes of a directory entry
 _NICE: Final = 10
 _LEAST_SECONDS: Final = 0.5
 _SECONDS_A_BYTE: Final = 0.5e-6
 
 
 class Document:
-    """A document in a file, some gaps of it perhaps left out, read by its own places; what pypdfium2 wants of a file.
+    """A document in a file, perhaps with gaps, read by the document's own places; the file interface for pypdfium2.
 
-    `has_missed` says whether a byte in a gap was asked for: nothing is known of the document then. It reads by
-    descriptor and place alone: more of the system it may not ask for (confinement.py).
+    `has_missed`: a byte in a gap was read, so the document is unknown. It uses only the descriptor and places: the
+    sandbox allows no more of the system (confinement.py).
     """
 
     def __init__(self, fd: int, *, has_gaps: bool = False) -> None:
@@ -64,7 +64,7 @@ class Document:
         return list(PAIR.iter_unpack(os.pread(self._fd, count * PAIR.size, end - count * PAIR.size)))
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a place in the document; behind the end it can't."""
+        """Moves to a place in the document; a place after the end can't be read."""
         self._place = self._size + place if whence == os.SEEK_END else place
         return self._place
 
@@ -73,13 +73,13 @@ class Document:
         return self._place
 
     def read(self, size: int) -> bytes:
-        """Reads so many bytes from there; none of them if one is in a gap."""
+        """Reads up to `size` bytes from the current place; none if one of them is in a gap."""
         buffer = ctypes.create_string_buffer(size)
         length = self.readinto(buffer)
         return buffer.raw[:length]
 
     def readinto(self, buffer: "ctypes.Array[ctypes.c_char]") -> int:
-        """Reads from there into a buffer; gives how many bytes it read."""
+        """Reads from the current place into a buffer; returns how many bytes it read."""
         gap = bisect_right(self._ends, self._place)
         if gap < len(self._starts) and self._place + len(buffer) > self._starts[gap]:
             self.has_missed = True
@@ -90,7 +90,7 @@ class Document:
 
 
 def count_pages(fd: int, *, has_gaps: bool = False) -> int:
-    """Counts the pages of a PDF; UNKNOWN for what pdfium can't open without a password, or not without a gap."""
+    """Counts the pages of a PDF; UNKNOWN if pdfium can't open it without a password, or needs a byte in a gap."""
     try:
         document = Document(fd, has_gaps=has_gaps)
         pages = _pages_of(document)
@@ -108,7 +108,7 @@ def _pages_of(file: Document) -> int:
 
 
 def count_images(fd: int) -> int:
-    """Counts the images of a TIFF; UNKNOWN for a chain of directories that breaks off or is longer than any."""
+    """Counts the images of a TIFF; UNKNOWN if its chain of directories is broken or too long."""
     try:
         found = sum(1 for _ in islice(_directories(fd), _MAX_IMAGES))
     except (OSError, OverflowError, struct.error, MemoryError):
@@ -117,7 +117,7 @@ def count_images(fd: int) -> int:
 
 
 def _directories(fd: int) -> Iterator[int]:
-    """The places of the directories, one for each image, until the last or one that was there before."""
+    """The places of the directories, one for each image, until the last one or a repeated one."""
     order = "<" if os.pread(fd, 2, 0) == b"II" else ">"
     place = _number(fd, order + "I", 4)
     seen: set[int] = set()
@@ -129,13 +129,13 @@ def _directories(fd: int) -> Iterator[int]:
 
 
 def _number(fd: int, form: str, place: int) -> int:
-    """Reads a number at a place; struct.error behind the end."""
+    """Reads a number at a place; raises struct.error after the end."""
     (number,) = struct.unpack(form, os.pread(fd, struct.calcsize(form), place))
     return int(number)
 
 
 def serve(connection: socket.socket, seconds: int) -> None:
-    """Answers until the other end is closed; `seconds` is how much time of the processor one answer may take."""
+    """Answers until the other end closes; `seconds` is the CPU time that one answer may take."""
     while True:
         kind, fd = _receive(connection)
         if fd is None:
@@ -148,16 +148,16 @@ def serve(connection: socket.socket, seconds: int) -> None:
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
-    """What the next file is, and the file; None at the end, or for what the gateway never sends."""
+    """The next file's kind and descriptor; None at the end, or for a message that the gateway never sends."""
     kind, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
     return kind, descriptors[0] if descriptors else None
 
 
 def _limit_time(seconds: int, size: int) -> None:
-    """Ends this process when a document takes more of the processor than one of its size ever needs.
+    """Ends this process when a document takes more CPU time than one of its size ever needs.
 
-    What pdfium takes long for is small: page trees that are graphs, chains of tables. It reads what is no attack in
-    less than a tenth of this.
+    Documents that take pdfium long are small: page trees that are graphs, chains of tables. A harmless
+    document takes it less than a tenth of this limit.
     """
     allowed = _LEAST_SECONDS + size * _SECONDS_A_BYTE
     signal.setitimer(signal.ITIMER_PROF, min(allowed, seconds))
@@ -167,16 +167,16 @@ def _limit_time(seconds: int, size: int) -> None:
 
 
 def _first_callback() -> object:
-    """Lets libffi make the memory that callbacks are called through; to be kept, for all later ones lie in it.
+    """Makes libffi allocate its memory for callbacks; the caller must keep it, since all later callbacks are in it.
 
-    Where no memory may be writable and executable (MemoryDenyWriteExecute of systemd) it is a file, and once no file
-    may be written pdfium could not be given a document.
+    Where memory can't be both writable and executable (systemd's MemoryDenyWriteExecute) libffi uses a file; once the
+    sandbox forbids writing files, pdfium could not be given a document.
     """
     return ctypes.CFUNCTYPE(None)(lambda: None)
 
 
 def _limit(memory: int) -> None:
-    """Takes limits, and ends with the gateway; `memory` is in bytes of address space."""
+    """Sets resource limits, and makes the process end with the gateway; `memory` is in bytes of address space."""
     for limit, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
@@ -189,7 +189,7 @@ def _limit(memory: int) -> None:
 
 
 def main() -> None:
-    """Takes two arguments: bytes of memory, and whole seconds of the processor for one file."""
+    """Takes two arguments: bytes of memory, and whole CPU seconds for one file."""
     memory, seconds = map(int, sys.argv[1:])
     os.nice(_NICE)
     kept = _first_callback()

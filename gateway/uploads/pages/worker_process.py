@@ -1,4 +1,4 @@
-"""The gateway's end of one worker: its process, and the socket to it. What it answers is not trusted."""
+"""The gateway's side of one worker: its process, and the socket to it. The worker's answers are not trusted."""
 
 import asyncio
 import os
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Final
 
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
-_ANSWER: Final = struct.Struct("<q")  # worker.py has the same, and Content: it is not imported, for it loads pdfium
+_ANSWER: Final = struct.Struct("<q")  # as in worker.py, like Content: importing that would load pdfium
 _OUT_OF_TIME: Final = (-signal.SIGPROF, -signal.SIGXCPU)
 _REAP_SECONDS: Final = 5.0
-_TIMES: Final = slice(11, 13)  # utime and stime, counted from behind the name
+_TIMES: Final = slice(11, 13)  # utime and stime, counted from the field after the name
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
-_HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # of the environment: a Python of its own may need it to start
+_HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # environment variables: a custom Python may need it to start
 
 
 class Content(StrEnum):
-    """What a file holds that is to be counted: a PDF, one with gaps and their table (pdf_gaps.py), a TIFF."""
+    """The content of a file to count: a PDF, one with gaps and their table (pdf_gaps.py), a TIFF."""
 
     PDF = "w"
     GAPPED_PDF = "g"
@@ -30,13 +30,13 @@ class Content(StrEnum):
 
 
 class WorkerProcess:
-    """One worker, for one question at a time. `answers` is how many it gave."""
+    """One worker, for one question at a time. `answers` counts its answers."""
 
     def __init__(self, memory: int, seconds: int, program: Path | None = None) -> None:
-        """Starts it, which takes the loop 1 to 3 ms: bytes of memory and seconds of the processor for one answer.
+        """Starts it, which takes the loop 1 to 3 ms; `memory` is in bytes, `seconds` CPU seconds for one answer.
 
         Raises:
-            OSError: there can be no more processes or files.
+            OSError: no more processes or files can be opened.
         """
         self.answers = 0
         self._socket, theirs = socket.socketpair()
@@ -58,17 +58,17 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process has ended; then it is reaped, too."""
+        """Whether the process has ended; if so, it is also reaped."""
         return self._process.poll() is not None
 
     @property
     def cpu_seconds(self) -> float | None:
-        """What it has used of the processor so far, as the kernel says; None when it has ended."""
+        """The CPU time it has used so far, as the kernel says; None if it has ended."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         except OSError:
@@ -76,11 +76,11 @@ class WorkerProcess:
         return sum(map(int, fields[_TIMES])) / _TICKS
 
     async def ask(self, fd: int, content: Content = Content.PDF) -> int | None:
-        """Has one file counted; None if it can't be.
+        """Has the worker count one file; None if it can't be counted.
 
         Raises:
-            TimeoutError: it took more of the processor than a document of its size may, and was ended for that.
-            OSError: the process died, or says what it should not.
+            TimeoutError: it took more CPU time than a document of its size may, and was ended for that.
+            OSError: the process died, or its answer is invalid.
         """
         socket.send_fds(self._socket, [content.encode()], [fd])
         loop = asyncio.get_running_loop()
@@ -98,14 +98,14 @@ class WorkerProcess:
         return pages if pages >= 0 else None
 
     def kill(self) -> None:
-        """Ends the process."""
+        """Kills the process."""
         self._process.kill()
 
     def disconnect(self) -> None:
-        """Closes the socket; nobody may wait for an answer."""
+        """Closes the socket; no answer may be awaited any more."""
         self._socket.close()
 
     def wait(self) -> None:
-        """Waits until the process has ended and was reaped: after kill(), some milliseconds."""
+        """Waits until the process has ended and is reaped: some milliseconds after kill()."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_SECONDS)
