@@ -74,8 +74,7 @@ class JobParts:
         )
 
     async def close(self) -> None:
-        """Stops polling upstreams, releases its jobs to other replicas; running deliveries get some seconds to end.
-        """
+        """Stops polling upstreams, releases its jobs to other replicas; running deliveries get a few seconds."""
         self.watcher.close()
         self._upstream_client.close()
         await self.receiver.close(_LAST_WORDS)
