@@ -1,4 +1,4 @@
-"""Runs an application on the admin listener: accepts as the public one does, with own limits; shuts down quickly."""
+"""Runs an application on the admin listener: accepts like the public one, with its own limits; quick shutdown."""
 
 import asyncio
 import socket

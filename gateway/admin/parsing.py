@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def expect_later(_: web.Request) -> None:
-    """Delays `100 Continue` until the request is authorized: read_body sends it."""
+    """Delays the answer to `Expect: 100-continue` until the request is authorized: read_body sends it."""
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:

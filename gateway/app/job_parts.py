@@ -117,7 +117,7 @@ def _out(live: Live) -> WebhooksOut:
 
 
 async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
-    """Deletes old records of received and sent webhooks, and checkpoints without an owner, a few at a time."""
+    """Deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
     await ledger.write(lambda c: checkpoints.forget(c, wall()))
     await ledger.write(lambda c: received.forget(c, wall()))
     await ledger.write(lambda c: deliveries.forget(c, wall() - out().keep))

@@ -75,7 +75,7 @@ def _token(old: Admin, new: Admin) -> SecretDigest | None:
 
 
 def _is_narrower(old: Settings, new: Settings) -> bool:
-    """Whether network.allow lost networks and gained none, and addresses are still found in the same way."""
+    """Whether network.allow lost networks and gained none, and client addresses are determined in the same way."""
     if old.network.trusted_proxies != new.network.trusted_proxies:
         return False
     return all(

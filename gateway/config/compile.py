@@ -139,7 +139,7 @@ def _own_rules(settings: Settings) -> list[Rule]:
 
 
 def _form_rules(settings: Settings) -> FormRules:
-    """webhook_url is removed when the gateway sends webhooks itself; webhook_secret never reaches the container."""
+    """Removes webhook_url when the gateway sends webhooks itself; webhook_secret unless webhook_url passes."""
     body, sends = settings.body, settings.webhooks.out.is_on
     allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url or sends}
     removed = {"webhook_url", "webhook_secret"} if sends or not body.allow_webhook_url else set[str]()
