@@ -8,7 +8,7 @@ from gateway.cli.standard_streams import end_output, hold_standard_descriptors
 
 
 def main() -> None:
-    """Runs the command line; output that can't be written is a line and exit 1, as every other failure."""
+    """Runs the command line. When output can't be written: prints one line, exits 1, as for every other failure."""
     hold_standard_descriptors()
     failed = "standard output can't be written"
     try:

@@ -3,20 +3,20 @@
     GatewayError
     ├── SetupError                 one line for the operator; the process does not start (exit 1)
     │   └── ConfigurationError     every fault of a configuration at once, each with its path
-    ├── FileUnusable               why a file that somebody named can't be read; its path stands before it
-    ├── Refused                    carries a Denial: the request is answered by us, the upstream never sees it whole
-    ├── LedgerUnavailable          the ledger did not answer in time, or could not; it may have done its work
+    ├── FileUnusable               why a named file can't be read; the message follows its path
+    ├── Refused                    carries a Denial: the gateway answers, the upstream never sees the whole request
+    ├── LedgerUnavailable          the ledger failed or timed out; it may have done its work all the same
     │   ├── LedgerEmpty            it answers, and has no tables yet
-    │   └── ValueNotKept           a value that it can't keep; of itself that says nothing
+    │   └── ValueNotKept           it can't store a value; this does not mean that the ledger is down
     ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
     │   └── ClientTooSlow          we ended it: the client did not read for too long
     └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504
         ├── UpstreamUnreachable    no connection could be made
-        ├── OutOfFiles             none could be made for want of a descriptor: our fault, a 503
-        ├── UpstreamBrokeOff       a connection that ended, or bytes that are not HTTP; `arrived`: any at all
+        ├── OutOfFiles             no descriptor left for a connection: our fault, a 503
+        ├── UpstreamBrokeOff       the connection ended, or bytes that are not HTTP; `arrived`: whether any bytes came
         └── UpstreamTimeout        silence
 
-Whoever knows the fault names its reason; handler.py alone turns a reason into an answer, a log line and a count.
+The code that detects a fault names its reason. Only handler.py turns a reason into an answer, a log line and a count.
 """
 
 import errno
@@ -26,7 +26,7 @@ from typing import Final
 
 from gateway.model.reasons import Denial, Reason
 
-# What the kernel says when there are no descriptors left, or no memory for one more.
+# The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SOON: Final = 5
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
@@ -38,7 +38,7 @@ class GatewayError(Exception):
 
 
 class SetupError(GatewayError):
-    """Why the gateway can't start, in one line that says what to mend."""
+    """Why the gateway can't start: one line that says what to correct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class ConfigurationError(SetupError):
 
 
 class FileUnusable(GatewayError):
-    """What is wrong with a file that somebody named, as the end of a sentence that begins with its path."""
+    """What is wrong with a named file: the end of a sentence that begins with the file's path."""
 
 
 class Refused(GatewayError):
-    """A request that is answered by us. `denial` says why."""
+    """A request that the gateway answers itself. `denial` says why."""
 
     def __init__(self, denial: Denial) -> None:
         self.denial = denial
@@ -77,11 +77,11 @@ class LedgerUnavailable(GatewayError):
 
 
 class LedgerEmpty(LedgerUnavailable):
-    """The ledger has no tables yet, and who asks may make none."""
+    """The ledger has no tables yet, and the caller may not create them."""
 
 
 class ValueNotKept(LedgerUnavailable):
-    """The ledger can't keep a value, or be asked for it: that says nothing of the ledger to anybody else."""
+    """The ledger can't store a value or look it up. The fault is in the value: the ledger may be fine."""
 
 
 class ClientGone(GatewayError):
@@ -141,8 +141,8 @@ def refuse(reason: Reason, detail: str) -> Refused:
 def whereabouts(error: BaseException) -> str:
     """Type and place of an error; not its message, which may hold what a client sent.
 
-    The place is the last of ours on its way (`gateway/upstream/pool.py:66`), whoever raised it there; an error that
-    never was in our code has the one where it was raised.
+    The place is the last line of the gateway's own code in the traceback (`gateway/upstream/pool.py:66`), even when a
+    library raised the error; without such a line it is the place where the error was raised.
     """
     place, trace = "", error.__traceback__
     while trace is not None:

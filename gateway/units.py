@@ -13,7 +13,7 @@ def seconds(text: object) -> float:
     """Reads a duration such as `500ms`, `5s` or `1h`.
 
     Raises:
-        ValueError: when it is none, or has no unit.
+        ValueError: the text is not a duration, or has no unit.
     """
     return _quantity(text, _SECONDS, "a duration with its unit, such as 5s, 500ms or 1h")
 
@@ -22,7 +22,7 @@ def size(text: object) -> int:
     """Reads a size such as `200MB`, in bytes; 1KB is 1024 bytes.
 
     Raises:
-        ValueError: when it is none, or has no unit.
+        ValueError: the text is not a size, or has no unit.
     """
     return int(_quantity(text, _BYTES, "a size with its unit, such as 200MB or 1KB"))
 
@@ -38,7 +38,7 @@ _LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
 def moment(seconds: float) -> str:
-    """A moment in seconds since the epoch; one that has no date is told as the nearest one that has."""
+    """Formats a moment given in seconds since the epoch; one out of the range of dates becomes the nearest in it."""
     return f"{datetime.fromtimestamp(max(0, min(seconds, _LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

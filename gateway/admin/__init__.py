@@ -1,1 +1,1 @@
-"""The second listener: probes, metrics and the admin API, for operators and never for clients."""
+"""The second listener: probes, metrics and the admin API. For operators only, never for clients."""

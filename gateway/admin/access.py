@@ -1,12 +1,12 @@
-"""Who may use the admin listener: the bearer of its token; without one whoever is on this machine, but no web page.
+"""Who may use the admin listener: with admin.token, its bearer; without, users of this machine, but no web page.
 
-Any page that a browser on this machine shows can send requests to 127.0.0.1. What keeps those out:
-- a name of its own that it points to 127.0.0.1 (DNS rebinding) stands in Host, and only loopback Hosts are served;
-- a browser tells of other sites in Sec-Fetch-Site, and of a page's every change in Origin: both are refused;
+Any page in a browser on this machine can send requests to 127.0.0.1. These checks keep such pages out:
+- DNS rebinding: a page's own name that resolves to 127.0.0.1 stands in Host, and only loopback Hosts are served;
+- browsers announce cross-site requests in Sec-Fetch-Site, and every change by a page in Origin: both are refused;
 - changes need a Content-Type that a page may send only after a preflight, which is never granted (parsing.py).
-Behind a proxy of this machine everybody comes from 127.0.0.1. What a proxy adds to a request (Forwarded, Via and the
-like) tells of it, and is refused; one that adds nothing can't be told from a person here.
-With a token none of this is needed: a page doesn't know it, and a browser adds it to nothing by itself.
+With a reverse proxy on this machine all clients come from 127.0.0.1. A request with headers that proxies add
+(Forwarded, Via and the like) is refused; a proxy that adds none looks like a local user. With a token these checks
+are not needed: a page doesn't know it, and a browser never adds it by itself.
 """
 
 import hmac
@@ -29,13 +29,13 @@ _OF_PROXIES: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
 _FORWARDED: Final = b"x-forwarded-"
 _BEARER: Final = "bearer "
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
-_SEND_TOKEN: Final = "Send the admin token as Authorization: Bearer."  # noqa: S105 -- no token, but where it goes
+_SEND_TOKEN: Final = "Send the admin token as Authorization: Bearer."  # noqa: S105 -- not a token
 _TOO_MANY: Final = "Too many tokens from this address were wrong; the right one is not affected."
 log = structlog.get_logger()
 
 
 class Guard:
-    """Names whoever calls, or refuses him. Holds what addresses have failed lately; `monotonic` is in seconds."""
+    """Names the caller or refuses it. Counts recent failed logins by address; `monotonic` is in seconds."""
 
     def __init__(self, live: Live, monotonic: Callable[[], float]) -> None:
         self._live = live
@@ -43,10 +43,10 @@ class Guard:
         self._bad_logins = BadLogins()
 
     def actor_of(self, request: web.Request, fields: Fields) -> str:
-        """Who calls, as the audit names him: how he was let in, and his address.
+        """The caller's name in the audit: how it was authenticated, and its address.
 
         Raises:
-            AdminProblem: he is not let in.
+            AdminProblem: the caller is refused.
         """
         token = self._live.state.settings.admin.token
         address = _address(request.remote)

@@ -1,4 +1,4 @@
-"""The one table of the admin API: routes and OpenAPI document are both made of it, so neither can drift."""
+"""The one table of the admin API. Routes and OpenAPI document are both built from it, so they can't drift apart."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ Run = Callable[[Context, Call], Awaitable[BaseModel]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path: what it takes, what it answers with `status`, and what does it."""
+    """One method of one path: its input, its answer with `status`, and the function that runs it."""
 
     id: str
     method: str
@@ -33,14 +33,14 @@ class Operation:
 
 
 def make_operations() -> tuple[Operation, ...]:
-    """Makes the table, the description of itself included."""
+    """Makes the table, including the operation that describes it."""
 
     @cache
     def document() -> responses.Document:
         return responses.Document(document_of(operations))
 
     async def describe(_: Context, __: Call) -> responses.Document:
-        return await asyncio.to_thread(document)  # it takes 60 ms, and nobody may ever ask
+        return await asyncio.to_thread(document)  # it takes 60 ms, and may never be needed
 
     summary = "This document"
     itself = Operation("describe", "GET", "/admin/v1/openapi.json", summary, describe, responses.Document)

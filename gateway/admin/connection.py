@@ -1,11 +1,12 @@
-"""One connection of the admin listener: aiohttp's, with deadlines, and without its way of telling of errors.
+"""One connection of the admin listener: aiohttp's, with deadlines and its own error reporting.
 
-aiohttp bounds neither how long an answer may wait to be read, nor says anything but a traceback on stderr, with the
-client's bytes in it, when what comes is no HTTP. Only public names are overridden here.
-What comes is parsed in slices, until the turn is over (turn.py).
+aiohttp sets no limit on how long a client may take to read an answer. For input that is not HTTP it prints a
+traceback to stderr, with the client's bytes in it. Only public names are overridden here. Input is parsed in slices,
+until the turn is over (turn.py).
 
-A connection serves another request only when this one was let in and nothing can follow from it: see KEEPS. Until one
-was let in it has no claim to its place, but for the moment in which a whole head is answered.
+Keep-alive: a connection serves another request only when this one was authorized and can't affect the next: see
+KEEPS. Until one of its requests was authorized it may be closed to make room for another connection, except while a
+complete request is being answered.
 """
 
 import asyncio
@@ -27,9 +28,9 @@ from gateway.model.caller import Peer
 from gateway.model.networks import household
 from gateway.model.reasons import Reason
 
-# Set on a request that was let in, when its head allows another one behind it. Without it the answer says
-# Connection: close: who has shown nothing, or a probe, holds no place, and what a chunked body leaves behind (aiohttp
-# hands its last trailer to the next request as a header) has no next request.
+# Set on an authorized request whose head allows keep-alive. Without it the answer says Connection: close. So callers
+# that have not authenticated, and probes, hold no connection, and the rest of a chunked body can't reach a next
+# request (aiohttp hands its last trailer to the next request as a header).
 KEEPS: Final = web.RequestKey("keeps", bool)
 _MAX_LINE: Final = 8190
 _MAX_HEADERS: Final = 100
@@ -73,7 +74,7 @@ class AdminConnection(RequestHandler):
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             max_headers=_MAX_HEADERS,
-            read_bufsize=SLICE,  # who reads a body takes all that waits, in no turn of ours: 2,048 chunks at the most
+            read_bufsize=SLICE,  # reading a body takes all buffered bytes outside our turns: 2,048 chunks at the most
             lingering_time=_LINGERING,
             auto_decompress=False,
         )
@@ -86,16 +87,16 @@ class AdminConnection(RequestHandler):
         self._turn_is_over = False
         self._is_answering = False
         self._is_deaf = False
-        self._is_known = False  # a request of it was let in
+        self._is_known = False  # one of its requests was authorized
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
+        """Called by the event loop."""
         super().connection_made(transport)
         self._expect(_HEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop with what came; and by a body with nothing, so that the parser goes on."""
+        """Called by the event loop with received bytes; called by a body with none, so that the parser goes on."""
         if not data:
             super().data_received(data)
             return
@@ -110,30 +111,30 @@ class AdminConnection(RequestHandler):
             self._parse()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called by a body that was read: what waits for it is parsed at the loop's next turn."""
+        """Called when a body was read: parses what waits for it at the loop's next turn."""
         super().resume_reading(resume_parser)
         if self._backlog and not self._turn_is_over:
             self._end_turn()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Called by the loop."""
+        """Called by the event loop."""
         self._expect(None)
         self._backlog.clear()
         super().connection_lost(error)
         self._on_end(self)
 
     def begin_exchange(self) -> None:
-        """A head is whole: from now on it is the exchange that must end in time."""
+        """Called when a head is complete: from now on the deadline is that of the exchange."""
         self._is_answering = True
         self._expect(_EXCHANGE)
 
     @property
     def gives_way(self) -> bool:
-        """Whether it may be ended for the sake of another: it was never let in, and nothing of it is answered now."""
+        """Whether it may be closed to make room for another: never authorized, and answering nothing now."""
         return self.transport is not None and not (self._is_known or self._is_answering)
 
     def give_way(self) -> None:
-        """Ends it, for the sake of another."""
+        """Closes it to make room for another."""
         if self.transport is not None:
             self.transport.abort()
         self._on_end(self)
@@ -141,7 +142,7 @@ class AdminConnection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Called by aiohttp with every answer, whoever made it."""
+        """Called by aiohttp with every answer, also with those that aiohttp made itself."""
         if request.get(KEEPS):
             self._is_known = True
         else:
@@ -152,7 +153,7 @@ class AdminConnection(RequestHandler):
         return finished
 
     def log_access(self, *_: Any) -> None:
-        """Called by aiohttp when an answer has been taken."""
+        """Called by aiohttp when an answer was sent."""
         self._expect(None)
 
     def log_exception(self, *_: Any, exc_info: BaseException | None = None, **__: Any) -> None:
@@ -166,7 +167,7 @@ class AdminConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what is no HTTP, with nothing of it in answer or log, and closes.
+        """Answers input that is not HTTP, without repeating it in answer or log, and closes.
 
         Raises:
             ConnectionError: always: the answer is written, and aiohttp leaves the connection alone.
@@ -183,13 +184,13 @@ class AdminConnection(RequestHandler):
         raise _Answered
 
     def _stop_listening(self, request: web.BaseRequest) -> None:
-        """Reads no more of a chunked body behind an answer: each of its bytes may cost as much as a kilobyte."""
+        """Stops reading a chunked body once its answer is sent: one byte of it may cost as much as a kilobyte."""
         if not request.content.is_eof() and request.headers.get("Transfer-Encoding"):
             self._is_deaf = True
             self._backlog.clear()
 
     def _parse(self) -> None:
-        """Parses what came, in slices, until the turn is over or a body wants to be read first."""
+        """Parses received bytes in slices, until the turn is over or a body must be read first (back pressure)."""
         self._turn.work()
         while self._backlog and not self._turn.is_over and not self._reading_paused:
             data = self._backlog.take(SLICE)
@@ -200,7 +201,7 @@ class AdminConnection(RequestHandler):
             self._end_turn()
 
     def _end_turn(self) -> None:
-        """Lets others have a turn: what is left over waits, and no more is read."""
+        """Yields to other connections: the rest stays in the backlog, and reading from the socket pauses."""
         self._turn_is_over = True
         if self.transport is not None:
             self.transport.pause_reading()
@@ -225,10 +226,10 @@ class AdminConnection(RequestHandler):
 
 
 class _Answered(ConnectionError):
-    """Ends aiohttp's care for a connection."""
+    """Tells aiohttp that a connection is done with."""
 
 
 def household_of(request: web.BaseRequest) -> bytes | None:
-    """Whose turns what a request asks for takes."""
+    """The household (IPv4 address, or IPv6 /64) whose turns a request uses."""
     connection = request.protocol
     return household(connection.peer.ip) if isinstance(connection, AdminConnection) else None

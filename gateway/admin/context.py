@@ -1,4 +1,4 @@
-"""Where the requests of the admin API are dealt with: what all operations work on, and what one of them is told."""
+"""What operations of the admin API work on (Context), and one request to them (Call)."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from gateway.ledger.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What operations work on. `follow` takes over what has changed of the keys; `wall` is in seconds of the epoch.
+    """What operations work on. `follow` applies changes of the keys; `wall` is in seconds since the epoch.
 
-    Whatever is not of the ledger is looked up in `live` when it is needed: a reload may change it.
+    Everything outside the ledger is looked up in `live` at each use: a reload may change it.
     """
 
     keys: KeyService
@@ -24,16 +24,16 @@ class Context:
     wall: Callable[[], float]
 
     async def changed(self) -> None:
-        """Lets this replica act at once on a change that stands."""
+        """Makes this replica apply a committed change at once."""
         try:
             await self.follow()
         except LedgerUnavailable:
-            return  # the change stands, and the ledger sync follows it as soon as it can
+            return  # the change is committed; the ledger sync applies it as soon as it can
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: who, which key, job or webhook (as the path names it), and what was read of it.
+    """One request: the actor, the key, job or webhook in the path, and the parsed input.
 
     Body and query are of the operation's models.
     """

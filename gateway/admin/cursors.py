@@ -1,6 +1,7 @@
-"""Pagination: where a page of a list ended, as a word that clients give back as they got it (`next`, `after`). Pure.
+"""Pagination cursors: where a page of a list ended, as a word that clients send back (`next`, `after`). Pure.
 
-It says no more than the last row of that page did; it is written so that it needs no escapes in a URL.
+Clients send it back unchanged. It holds nothing but fields of the page's last row, encoded so that it needs no
+escapes in a URL.
 """
 
 import re
@@ -15,25 +16,25 @@ _NONE: Final = "is not what `next` of an answer was"
 
 
 def written(mark: JobMark | WebhookMark) -> str:
-    """The word for a mark: of its parts only the last may have blanks."""
+    """Encodes a mark; only its last part may contain spaces."""
     return urlsafe_b64encode(" ".join(map(str, mark)).encode()).decode("ascii").rstrip("=")
 
 
 def job_mark(word: Any) -> JobMark:
-    """Reads it.
+    """Decodes the cursor of a list of jobs.
 
     Raises:
-        ValueError: it is none of a job.
+        ValueError: it is not such a cursor.
     """
     seconds, upstream, request_id = _parts(word, 3)
     return JobMark(int(seconds), upstream, request_id)
 
 
 def webhook_mark(word: Any) -> WebhookMark:
-    """Reads it.
+    """Decodes the cursor of a list of webhooks.
 
     Raises:
-        ValueError: it is none of a webhook.
+        ValueError: it is not such a cursor.
     """
     seconds, name = _parts(word, 2)
     return WebhookMark(int(seconds), name)

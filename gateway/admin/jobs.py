@@ -1,4 +1,4 @@
-"""What the admin API tells of jobs and webhooks, and does to the latter: functions of a Context and a Call."""
+"""Operations of the admin API on jobs (read) and webhooks (read, retry): functions of a Context and a Call."""
 
 import re
 from typing import Any, Final

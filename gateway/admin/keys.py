@@ -1,4 +1,4 @@
-"""What the admin API does to keys: each operation is one function of a Context and a Call."""
+"""Operations of the admin API on keys: each is one function of a Context and a Call."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> responses.Keys:
-    """Lists keys, without how they stand."""
+    """Lists keys, without the state of their accounts."""
     query: KeysQuery = call.query
     behind = [record for record in await context.keys.list() if query.after is None or record.id > query.after]
     shown, now = behind[: query.limit], context.wall()
@@ -42,7 +42,7 @@ async def create(context: Context, call: Call) -> responses.NewSecret:
 
 
 async def show(context: Context, call: Call) -> responses.KeyInFull:
-    """Shows a key, and how its account stands."""
+    """Shows a key and the state of its account."""
     record, standing, grants = await context.keys.show(call.subject)
     now = context.wall()
     return responses.KeyInFull(
@@ -53,7 +53,7 @@ async def show(context: Context, call: Call) -> responses.KeyInFull:
 
 
 async def change(context: Context, call: Call) -> responses.Key:
-    """Changes what is named, in one transaction; `disabled` is another one, behind it."""
+    """Changes the named fields in one transaction, then `disabled` in another."""
     body: KeyChange = call.body
     values = _changed(body)
     record: KeyRecord | None = None
@@ -63,12 +63,12 @@ async def change(context: Context, call: Call) -> responses.Key:
     if "disabled" in body.model_fields_set:
         record = await context.keys.disable(call.actor, call.subject, disabled=body.disabled)
         await context.changed()
-    assert record is not None  # noqa: S101 -- a body that names nothing is refused
+    assert record is not None  # noqa: S101 -- a body that names nothing was refused
     return responses.Key(**views.key_fields(record, context.live.state.settings, context.wall()))
 
 
 async def rotate(context: Context, call: Call) -> responses.NewSecret:
-    """Gives a key another secret; the same operation once more does nothing, and says so by `secret: null`."""
+    """Rotates a key's secret. The same operation sent again changes nothing and returns `secret: null`."""
     body: Rotation = call.body
     operation = body.operation or call.idempotency_key
     if call.idempotency_key not in {None, operation}:
@@ -98,7 +98,7 @@ async def grant(context: Context, call: Call) -> responses.Granted:
 
 
 async def reset(context: Context, call: Call) -> responses.Forgotten:
-    """Lets a key's windows begin anew."""
+    """Resets a key's windows."""
     _: Nothing = call.body
     forgotten = await context.keys.reset(call.actor, call.subject)
     await context.changed()

@@ -1,4 +1,4 @@
-"""Runs an application on the admin listener: accepted as on the public one, with its own door; its end is quick."""
+"""Runs an application on the admin listener: accepts like the public one, with its own limits; quick shutdown."""
 
 import asyncio
 import socket
@@ -14,8 +14,9 @@ from gateway.aio.iteration import Iteration
 from gateway.listener.accept import Acceptor, Door
 from gateway.model.caller import Peer
 
-# Probes, scrapers and administrators are few. An address has a share, so that one alone keeps no other out; and who
-# has shown nothing gives way, so that many keep no probe out, from whatever address it comes.
+# Probes, scrapers and administrators are few. Each address has a connection limit, so that one can't shut out others.
+# Connections that have not authenticated are closed to make room, so that many of them, from any address, can't shut
+# out probes.
 DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0, makes_room=True)
 _END: Final = 2.0
 
@@ -24,11 +25,11 @@ _END: Final = 2.0
 async def listening_on(
     sock: socket.socket, application: web.Application, tls: ssl.SSLContext | None, iteration: Iteration
 ) -> AsyncIterator[Acceptor]:
-    """Serves for as long as the context lasts; what runs at its end may end within some seconds."""
+    """Serves while the context lasts; at its end, running requests get a few seconds to finish."""
     runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_END)
     await runner.setup()
     server = runner.server
-    assert server is not None  # noqa: S101 -- it is there once it is set up
+    assert server is not None  # noqa: S101 -- set by setup()
     loop = asyncio.get_running_loop()
     context = None if tls is None else lambda: tls
 

@@ -23,7 +23,7 @@ _LONG: Final = {429: "Retry-After", 503: "Retry-After"}
 
 
 class Described(Protocol):
-    """What the document says of an operation."""
+    """What the document needs to know of an operation."""
 
     @property
     def id(self) -> str: ...  # noqa: D102

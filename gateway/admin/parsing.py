@@ -1,4 +1,4 @@
-"""Reads what a request of the admin API says: JSON of 64 KB at the most, and its query; all faults at once."""
+"""Parses requests of the admin API: a JSON body of 64 KB at the most, and the query; reports all faults at once."""
 
 import asyncio
 from collections import Counter
@@ -21,14 +21,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def expect_later(_: web.Request) -> None:
-    """Lets `Expect: 100-continue` wait until the request is known to be permitted: read_body answers it."""
+    """Delays the answer to `Expect: 100-continue` until the request is authorized: read_body sends it."""
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:
-    """Reads a body; an empty one says as much as `{}`.
+    """Reads a body; an empty one counts as `{}`.
 
     Raises:
-        AdminProblem: it is not what it should be, or does not come.
+        AdminProblem: it is malformed, invalid, too large, or does not arrive in time.
     """
     if len(request.headers.getall("Idempotency-Key", [])) > 1:
         raise AdminProblem("bad_request", "Send one Idempotency-Key.")
@@ -53,7 +53,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
     """Reads the parameters of the query.
 
     Raises:
-        AdminProblem: one is not known, not valid, or there twice.
+        AdminProblem: one is unknown, invalid, or given twice.
     """
     counted = Counter(name for name, _ in request.query.items())
     twice = sorted(name for name, count in counted.items() if count > 1)
@@ -67,7 +67,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
 async def _continue(request: web.Request) -> None:
     if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # as aiohttp's own handler: nothing of the answer has been sent
+        request.writer.output_size = 0  # as aiohttp's own handler does: no part of the answer has been sent
 
 
 async def _whole(request: web.Request) -> bytes:

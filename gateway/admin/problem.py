@@ -1,6 +1,6 @@
-"""What the admin API answers in the place of what was asked for: problem+json, as on the public listener.
+"""Errors of the admin API: problem+json, as on the public listener.
 
-The words are a closed set, each with its status and title; those that both listeners know are the same on both.
+The reasons are a closed set, each with its status and title; those that both listeners use are the same on both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Problem(BaseModel):
 
 
 class AdminProblem(Exception):
-    """A request that gets a problem as its answer; `reason` is a word of TITLES."""
+    """A request that is answered with a problem; `reason` is a key of TITLES."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class AdminProblem(Exception):
 
 
 def problem_answer(problem: AdminProblem) -> web.Response:
-    """The answer to a request that aiohttp could read."""
+    """The answer to a request that aiohttp could parse."""
     status, title = TITLES[problem.reason]
     body = _body(status, title, problem.reason, problem.detail, problem.errors)
     headers = {"X-Gateway-Reason": problem.reason}
@@ -95,7 +95,7 @@ def problem_answer(problem: AdminProblem) -> web.Response:
 
 
 def written_problem(refused: Refused) -> bytes:
-    """The answer, head and body, to what was no request; the connection closes behind it."""
+    """The answer, head and body, to input that is not HTTP; the connection closes after it."""
     reason = refused.denial.reason
     verdict = VERDICTS[reason]
     body = _body(verdict.status, verdict.title, reason, refused.denial.detail, [])

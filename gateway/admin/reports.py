@@ -1,4 +1,4 @@
-"""What the admin API reports: usage by day and account, and who changed what."""
+"""Reports of the admin API: usage by day and account, and the audit trail."""
 
 from functools import partial
 from typing import Final
@@ -15,7 +15,7 @@ _MAX_ROWS: Final = 10_000
 
 
 async def usage(context: Context, call: Call) -> responses.Usage:
-    """Settled usage, of whole days; the latest rows when there are too many."""
+    """Settled usage of whole days; only the latest rows when there are too many."""
     query: UsageQuery = call.query
     since = day_of(context.wall() - query.since).period
     account = None if query.key is None else f"key:{query.key}"
@@ -25,7 +25,7 @@ async def usage(context: Context, call: Call) -> responses.Usage:
 
 
 async def audit(context: Context, call: Call) -> responses.Audit:
-    """The latest records."""
+    """The latest records of the audit trail."""
     query: AuditQuery = call.query
     since = 0.0 if query.since is None else context.wall() - query.since
     rows = await context.ledger.report(partial(recorded, since=since, of=query.key, most=query.limit))

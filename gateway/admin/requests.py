@@ -58,7 +58,7 @@ def _at_most_a_year(value: float) -> float:
 
 
 Span = Annotated[float, BeforeValidator(seconds), AfterValidator(_at_most_a_year), WithJsonSchema(DURATION_SCHEMA)]
-# Its values are mappings as _limit_changes makes them; the type named here is that of the schema.
+# Its values are mappings as _limit_changes makes them; the type named here is the one in the schema.
 LimitChanges = Annotated[LimitOverrides, _OrDefault(), WrapValidator(_limit_changes)]
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Operation = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]

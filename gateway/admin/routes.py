@@ -1,4 +1,4 @@
-"""Makes routes of the table of operations: reads what was sent, runs the operation, writes its answer."""
+"""Makes routes from the table of operations: parses a request, runs the operation, writes its answer."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,10 +19,10 @@ _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_operations(application: web.Application, context: Context, iteration: Iteration) -> None:
-    """Adds all of them; their answers are written in turns of the loop's `iteration`."""
+    """Adds all operations; their answers are serialized in turns of the loop's `iteration`."""
     for operation in make_operations():
         handle = _handle(operation, context, iteration)
-        # An upstream's ids may have braces, which aiohttp keeps to itself unless it is told otherwise.
+        # An upstream's ids may contain braces, which aiohttp excludes from path variables by default.
         path = operation.path.replace("{request_id}", "{request_id:[^/]+}")
         application.router.add_route(operation.method, path, handle, expect_handler=expect_later)
 

@@ -1,7 +1,7 @@
 """The admin listener's application: /livez, /readyz, /metrics, and the admin API.
 
-The probes need no token, all else does (access.py), and a head that the public listener would take (headers.py).
-Whatever goes wrong behind that becomes a problem here, and nothing that is answered may be kept.
+The probes need no token. All other paths need one (access.py), and a head that the public listener would accept
+(headers.py). Errors after that become a problem here. No answer may be cached (Cache-Control: no-store).
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Probed(NamedTuple):
-    """What /readyz tells: the words of what is not ready, and the settings that wait for a restart."""
+    """What /readyz reports: what is not ready yet, and the settings that wait for a restart."""
 
     upstream_is_up: Callable[[], bool]
     problems: Callable[[], list[str]]
@@ -52,7 +52,7 @@ def make_admin(
     monotonic: Callable[[], float],
     iteration: Iteration,
 ) -> web.Application:
-    """Makes the application of the admin listener: what it has to write takes its turn in the loop's `iteration`."""
+    """Makes the application of the admin listener; large output is written in turns of the loop's `iteration`."""
     app = web.Application(middlewares=[_boundary(Guard(live, monotonic))])
     app.on_response_prepare.append(_without_server)
     probes = _probes(live, probed)
@@ -71,7 +71,7 @@ def _boundary(guard: Guard) -> Middleware:
                 if request.path not in _PROBES:
                     _let_in(request, guard)
                 response = await handler(request)
-        except Exception as error:  # noqa: BLE001 -- the one boundary of this listener
+        except Exception as error:  # noqa: BLE001 -- the one error boundary of this listener
             response = problem_answer(_problem(error))
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -145,5 +145,5 @@ async def _without_server(_: web.Request, response: web.StreamResponse) -> None:
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
     try:
         return choose_encoder(accept)
-    except Exception:  # noqa: BLE001 -- it reads versions unguarded; what can't be read is not asked for
+    except Exception:  # noqa: BLE001 -- it parses versions without a guard; an unreadable Accept counts as none
         return choose_encoder("")

@@ -1,4 +1,4 @@
-"""Makes answers of the ledger's own records: their fields, and sums in the currency of the prices. Pure."""
+"""Converts the ledger's records into answers: their fields, and sums in the currency of the prices. Pure."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, A
 
 
 def forgotten(key_id: str, used: Used) -> responses.Forgotten:
-    """What a reset forgot."""
+    """What a reset cleared."""
     return responses.Forgotten(id=key_id, requests=used.requests, pages=used.pages, spend=_in_currency(used.spend))
 
 

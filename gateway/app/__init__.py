@@ -1,1 +1,1 @@
-"""The composition root: everything is made, joined, started and ended here."""
+"""The composition root: creates, wires, starts and stops all parts."""

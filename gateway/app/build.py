@@ -1,4 +1,4 @@
-"""The composition root: makes the parts in their order, joins them, and runs them."""
+"""The composition root: creates the parts in order, wires them, and runs them."""
 
 import asyncio
 import os
@@ -59,14 +59,14 @@ log = structlog.get_logger()
 
 
 class Loop(NamedTuple):
-    """How connections share the event loop: their deadlines, and their turns."""
+    """What connections share on the event loop: the sweep of their deadlines, and the turns they take."""
 
     sweep: DeadlineSweep
     iteration: Iteration
 
 
 class Public(NamedTuple):
-    """The public listener: what accepts, and what was accepted."""
+    """The public listener: its acceptor, the connections, and bytes received and sent."""
 
     acceptor: Acceptor
     connections: Connections
@@ -75,10 +75,10 @@ class Public(NamedTuple):
 
 @asynccontextmanager
 async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) -> AsyncIterator[Gateway]:
-    """Runs a gateway for as long as the context lasts: makes the parts in their order, each of those before it.
+    """Runs a gateway while the context lasts: creates each part after the ones it needs.
 
     Raises:
-        SetupError: when an address can't be bound.
+        SetupError: an address can't be bound.
     """
     settings = prepared.state.settings
     live = Live(prepared.state)
@@ -123,7 +123,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
         yield Gateway(live, listeners, reloader, registry, jobs.access)
 
 
-# The steps, in their order
+# The steps, in order
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:
@@ -158,7 +158,7 @@ def _load_certificates(prepared: Prepared) -> Tls:
 
 def _share_the_loop(stack: AsyncExitStack) -> Loop:
     loop = asyncio.get_running_loop()
-    iteration = Iteration(time.perf_counter, loop.call_soon)  # uvloop's own clock stands still within one
+    iteration = Iteration(time.perf_counter, loop.call_soon)  # uvloop's own clock stands still within an iteration
     sweep = DeadlineSweep(loop, iteration)
     sweep.start()
     stack.callback(sweep.stop)
@@ -266,10 +266,10 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
     for connection in connections.all():
         connection.abort()
     await asyncio.sleep(0)
-    for connection in connections.all():  # exchanges that would go on without their client, while the ledger is there
+    for connection in connections.all():  # exchanges that outlive their client, while the ledger is open
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
 
 
 def _permit_again(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
-    """What a request that has waited is worth by what is in force now."""
+    """Authorizes a request that has waited once more, by what is in force now."""
     return permit_again(live.state, prepared, client.peer, time.time())

@@ -28,7 +28,7 @@ class Addresses(NamedTuple):
 
 
 class Listeners(NamedTuple):
-    """Who listens where: the public listener with the connections it made, and the admin listener."""
+    """The public listener, its connections, the admin listener, and both addresses."""
 
     public: Acceptor
     connections: Connections
@@ -49,7 +49,7 @@ class Gateway:
         self.jobs = jobs
 
     async def drain(self, at_once: asyncio.Event) -> None:
-        """Ends what runs without losing it; `at_once` cuts that short."""
+        """Drains: running requests finish first; `at_once` cuts that short."""
         shutdown = self.live.state.settings.shutdown
         self.live.is_draining = True
         self.reloader.notifier.stopping()
@@ -69,7 +69,7 @@ class Gateway:
         log.info("drained", cut_off=len(left))
 
     async def _close_idle(self) -> list[ClientConnection]:
-        """Closes what waits for another request, and finds what is unfinished: of thousands a portion at a time."""
+        """Closes idle connections and returns the unfinished ones; yields to the loop after each portion."""
         left = []
         for number, connection in enumerate(self.listeners.connections.all(), 1):
             connection.close_idle()

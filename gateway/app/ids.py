@@ -1,4 +1,4 @@
-"""Request ids and the date, as the parts are given them."""
+"""Request ids and the Date header, passed to the parts that need them."""
 
 import os
 import time
@@ -21,7 +21,7 @@ class HttpDate:
 
 
 class RandomIds:
-    """Random ids of 32 hexadecimal digits, drawn from the system in batches: a system call for each is dear."""
+    """Random ids of 32 hexadecimal digits. Reads random bytes in batches: one system call per id is expensive."""
 
     def __init__(self) -> None:
         self._digits = ""

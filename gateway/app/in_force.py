@@ -1,4 +1,4 @@
-"""Puts a new configuration into force, once a reload has made it: all at once."""
+"""Puts a reloaded configuration into force: all of it at once."""
 
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -19,7 +19,7 @@ RENDER: Final = {"json": json_line, "console": console_line}
 
 
 class Observation(NamedTuple):
-    """What is told of requests: to the log, to the metrics, to the audit trail."""
+    """Where requests are reported: the log, the metrics, the audit trail."""
 
     refusals: Refusals
     stream: LogStream
@@ -64,11 +64,11 @@ class ConfigurationSwap:
         set_log(new.state.settings.log, self._observation.stream, self._observation.observer)
 
 
-# What they share
+# Shared with the start
 
 
 def set_log(settings: Log, stream: LogStream, observer: Observer) -> None:
-    """Lets the log be written as it is configured from now on."""
+    """Applies a log configuration."""
     stream.render = RENDER[settings.format]
     observer.level = settings.level
     configure(stream, settings.level, utc_now)

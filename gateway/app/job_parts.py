@@ -1,4 +1,4 @@
-"""The parts that know jobs or webhooks, made and ended in order. Part of the composition root."""
+"""Creates and closes the parts for jobs and webhooks, in order. Part of the composition root."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,7 +37,7 @@ _LAST_WORDS: Final = 5.0
 
 
 class JobParts:
-    """Makes them; `new_id` names requests."""
+    """Creates the parts; `new_id` makes request ids."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class JobParts:
         replica, out, state = ledger_parts.replica, partial(_out, live), partial(_state, live)
         ledger, wall = replica.ledger, replica.wall
         self.planning = Planning(out, Resolver(), wall, new_id)
-        # Another resolver: slow look-ups of submits hold up no delivery, nor the other way round.
+        # A resolver of its own: slow look-ups for submits delay no delivery, and the reverse.
         chance = Chance(times, SystemRandom().random)
         self.dispatcher = Dispatcher(ledger, out, Resolver(), replica.name, iteration, chance)
         self.metrics = self.dispatcher.metrics
@@ -75,7 +75,7 @@ class JobParts:
         )
 
     async def close(self) -> None:
-        """Asks no more, and leaves what was followed to others; what is being sent has some seconds to end."""
+        """Stops polling upstreams, releases its jobs to other replicas; running deliveries get a few seconds."""
         self.watcher.close()
         self._upstream_client.close()
         await self.receiver.close(_LAST_WORDS)
@@ -118,7 +118,7 @@ def _out(live: Live) -> WebhooksOut:
 
 
 async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
-    """Removes what came in and went out long ago, and checkpoints that are nobody's, some at once."""
+    """Deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
     await ledger.write(lambda c: checkpoints.forget(c, wall()))
     await ledger.write(lambda c: received.forget(c, wall()))
     await ledger.write(lambda c: deliveries.forget(c, wall() - out().keep))

@@ -1,4 +1,4 @@
-"""The parts that remember: ledger and ledger sync, submits in flight, issuers' keys. Part of the composition root."""
+"""The parts with memory: ledger and its sync, submits in flight, issuers' keys. Part of the composition root."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class LedgerParts:
-    """Makes these parts and joins what they learn into the State in force."""
+    """Creates these parts, and merges the keys they learn into the State in force."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class LedgerParts:
         live.state = self.joined(prepared)
 
     async def open(self) -> None:
-        """Reads the ledger's keys before the first request; without them, when it can't be had.
+        """Reads the ledger's keys before the first request; starts without them when the ledger is unavailable.
 
         Raises:
             ConfigurationError: an id is in the configuration and in the ledger.
@@ -86,12 +86,12 @@ class LedgerParts:
         try:
             await self.sync.turn(0)
         except LedgerUnavailable:
-            return  # it has told of it; the gateway starts without, and /readyz says so
+            return  # the sync has logged it; the gateway starts without keys, and /readyz says so
         if self._ignored:
             raise ConfigurationError(_faults(self._live.state, sorted(self._ignored)))
 
     async def close(self, within: float) -> None:
-        """Lets the ledger be told what it is still to be told, so many seconds at most, and ends all."""
+        """Writes what the ledger still has to learn, for at most `within` seconds, and closes all parts."""
         await self.replica.background.close(within)
         try:
             await self.sync.note_uses()
@@ -102,12 +102,12 @@ class LedgerParts:
         self.spool.close()
 
     def problems(self) -> list[str]:
-        """What /readyz has to say: words of a closed set."""
+        """What /readyz reports: words of a closed set."""
         found = [("ledger", self.ledger.problem is not None), ("jwks", not self.key_sets.is_ready)]
         return [word for word, is_so in found if is_so]
 
     def numbers(self) -> Numbers:
-        """The metrics of ledger and spool, without labels."""
+        """The metrics of ledger and spool that have no labels."""
         return Numbers(
             Number("gateway_ledger_up", "Whether submits can be counted.", lambda: self.ledger.problem is None),
             Number("gateway_ledger_wal_bytes", "Bytes of the log beside SQLite's file.", self._log_bytes),
@@ -119,7 +119,7 @@ class LedgerParts:
         return log_bytes(url_of(self._live.state.settings))
 
     def joined(self, new: Prepared) -> State:
-        """A configuration with the keys of the ledger and of issuers as they are known.
+        """A configuration together with the ledger's and the issuers' keys as known now.
 
         Raises:
             ConfigurationError: an id is in the configuration and in the ledger.
@@ -148,7 +148,7 @@ class LedgerParts:
         self._live.state = with_issuers_keys(self._live.state, sets)
 
     def _stand(self, standings: dict[str, AccountCounts]) -> None:
-        """Takes how accounts stand; one that was shown and is none of them has used nothing in this month."""
+        """Updates the metrics of accounts; an account shown before and missing now has used nothing in this month."""
         now = self._wall()
         for account in {*standings, *self.metrics.shown()}:
             profile = profile_of(self._live.state, account)

@@ -1,7 +1,7 @@
-"""Gives memory back to the system after a peak: glibc keeps what was freed, for a use that may never come.
+"""Returns memory to the system after a peak: glibc keeps freed memory for a reuse that may never come.
 
-50 strangers whose heads are large leave hundreds of megabytes behind. What is kept is of use while requests come: so
-it goes back only while the gateway has nothing to do, in one call that no request waits for.
+50 unauthenticated clients with large heads leave hundreds of megabytes behind. While requests come the kept memory is
+useful. So it goes back only when the gateway is idle, in one call that no request waits for.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 GROWTH: Final = 16_777_216
-"""Bytes above the least that was seen. For less, nothing is given back."""
+"""Bytes above the lowest level seen. Below this growth nothing is given back."""
 EVERY: Final = 10.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _STATM: Final = Path("/proc/self/statm")
 
 
 class Peak:
-    """Decides when memory goes back; pure. Takes bytes that are resident, and whether there is nothing to do."""
+    """Decides when memory goes back; pure. Takes resident bytes, and whether the gateway is idle."""
 
     __slots__ = ("_before", "_least")
 
@@ -28,18 +28,18 @@ class Peak:
         self._before = resident
 
     def is_over(self, resident: int, *, is_idle: bool) -> bool:
-        """Whether memory has grown by GROWTH and more, hardly grows any more, and nobody would wait for it now."""
+        """Whether memory has grown by GROWTH or more, has stopped growing, and no request would wait now."""
         before, self._before = self._before, resident
         self._least = min(self._least, resident)
         return is_idle and resident - before < GROWTH // 4 and resident - self._least >= GROWTH
 
     def settle(self, resident: int) -> None:
-        """Takes what is left once memory went back: it is what the gateway needs, and what it grows from."""
+        """Takes the level after memory went back as the new base: it is what the gateway needs."""
         self._least = self._before = resident
 
 
 def resident_bytes() -> int:
-    """What the kernel counts as resident of this process; 0 where it does not say."""
+    """The resident bytes of this process as the kernel counts them; 0 where it does not say."""
     try:
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
@@ -47,14 +47,14 @@ def resident_bytes() -> int:
 
 
 def trim() -> None:
-    """Lets the C library give freed memory back. Does nothing where it can't (musl)."""
+    """Makes the C library return freed memory. Does nothing where it can't (musl)."""
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if give_back is not None:
         give_back(0)
 
 
 async def release_memory(is_idle: Callable[[], bool]) -> None:
-    """Looks every 10 seconds, for ever; trims on a thread, for it takes some milliseconds for each 100 MB."""
+    """Checks every 10 seconds, forever; trims on a thread, since that takes some milliseconds for each 100 MB."""
     peak = Peak(resident_bytes())
     while True:
         await asyncio.sleep(EVERY)

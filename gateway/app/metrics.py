@@ -1,4 +1,4 @@
-"""The registry of metrics that /metrics shows: which number each name stands for. Part of the composition root."""
+"""The metrics registry for /metrics: the source of each number. Part of the composition root."""
 
 import platform
 import ssl
@@ -25,7 +25,7 @@ def make_registry(
     health: HealthProbe,
     stream: LogStream,
 ) -> CollectorRegistry:
-    """Registers everything that is measured."""
+    """Registers all metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(requests)
     registry.register(_of_listener(acceptor, traffic))
@@ -54,7 +54,7 @@ def make_registry(
 
 
 def of_admin(acceptor: Acceptor) -> ByLabel:
-    """What the admin listener turned away; it begins to listen once all others are registered."""
+    """Connections that the admin listener turned away; registered last, as this listener starts after the others."""
     refused = "Connections of the admin listener turned away before a request."
     return ByLabel("gateway_admin_connections_refused", refused, "why", acceptor.refused)
 

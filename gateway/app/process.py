@@ -1,4 +1,4 @@
-"""What the process asks of the system before it serves: files, memory, privacy, and a calm garbage collector."""
+"""Prepares the process before it serves: file limit, memory allocation, privacy, and rare garbage collections."""
 
 import ctypes
 import gc
@@ -16,17 +16,17 @@ _MAX_FILES: Final = 1_048_576
 
 
 def prepare_process() -> None:
-    """Raises the limit of open files to the hard one, keeps freed memory for the next buffer, and its own to itself.
+    """Raises the limit of open files to the hard limit, lets malloc keep freed memory, and makes memory unreadable.
 
-    Not dumpable: what else runs as its user, such as the processes that read hostile PDFs, can't read its memory,
-    where keys of TLS are; there is no core dump either.
+    The process is not dumpable: other processes of its user, such as those that parse hostile PDFs, can't read its
+    memory, which holds TLS keys. There is no core dump either.
     """
     become_undumpable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MAX_FILES)), hard))
-    # glibc gives buffers of 256 KB back to the kernel as soon as they are free, and faults them in again for the next
-    # piece of a body: a fifth of an upload's cost. Where there is no mallopt (musl), nothing is lost.
+    # By default glibc returns buffers of 256 KB to the kernel as soon as they are freed, and faults them in again for
+    # the next piece of a body: a fifth of an upload's cost. Without mallopt (musl) nothing is lost.
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_TRIM_THRESHOLD, _TRIM_AT)
@@ -34,7 +34,7 @@ def prepare_process() -> None:
 
 
 def settle_memory() -> None:
-    """Leaves what the start has made out of every later collection, and collects seldom: little here is cyclic."""
+    """Excludes objects made so far from later garbage collections, and collects rarely: few objects are cyclic."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5_000, 4, 250)  # of 100,000 one collection may hold the loop for a tenth of a second
+    gc.set_threshold(5_000, 4, 250)  # one collection over 100,000 objects may block the loop for a tenth of a second

@@ -1,8 +1,8 @@
-"""Runs the process: its signals, and how it ends without losing a request.
+"""Runs the process: handles signals, and shuts down without losing a request.
 
-How it ends, on SIGTERM or SIGINT: /readyz falls first; for drain_delay connections are still accepted, because load
-balancers need a while to notice, and every answer says Connection: close; then the listening socket closes, idle
-connections too, and what runs may end within drain_timeout. A second signal ends it at once.
+Graceful shutdown, on SIGTERM or SIGINT: /readyz fails first. For drain_delay connections are still accepted, because
+load balancers need a while to notice, and every answer says Connection: close. Then the listening socket and idle
+connections close, and running requests may finish within drain_timeout. A second signal ends the process at once.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ def serve(
     listening: Callable[[Addresses], None] = lambda _: None,
     ended_by: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
 ) -> None:
-    """Runs the gateway until a signal of `ended_by` ends it; `listening` is told once where.
+    """Runs the gateway until a signal of `ended_by`; calls `listening` once with its addresses.
 
-    SIGHUP reloads, unless it is one of these.
+    SIGHUP reloads, unless it is in `ended_by`.
 
     Raises:
         SetupError: why it can't start.
@@ -75,10 +75,10 @@ async def _serve(
 
 
 def require_c_parser() -> None:
-    """Refuses to run on aiohttp's parser in Python, whose framing is not the one that was audited.
+    """Refuses to run on aiohttp's pure-Python parser: only the framing of the C parser was audited.
 
     Raises:
-        SetupError: when the C extension is not there.
+        SetupError: the C extension is missing.
     """
     if http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
         raise SetupError("aiohttp has no C extension here (AIOHTTP_NO_EXTENSIONS, or no wheel): not starting")
@@ -96,7 +96,8 @@ def _tell_of_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -
 
 
 def _tell_of_unraisable(unraisable: Any) -> None:
-    # CPython decodes a client's SNI before any code of ours, and shows what is not ASCII on stderr, bytes and all.
+    # CPython decodes a client's SNI before any code of ours runs, and prints a non-ASCII one to stderr, bytes and
+    # all.
     log.warning("error nobody could be told of", error=type(unraisable.exc_value).__name__)
 
 

@@ -1,7 +1,7 @@
-"""Tells systemd how the service is, by the protocol of sd_notify(3): datagrams to the socket that it names.
+"""Reports the service's state to systemd (sd_notify(3)): datagrams to the socket that systemd names.
 
-Where there is no socket nobody is told, and a datagram that can't be sent is a reason to log, never to fail. The
-watchdog is fed by the loop itself, so a loop that no longer turns is noticed.
+Without a socket it sends nothing; a datagram that can't be sent is logged and is never an error. The event loop
+itself feeds the watchdog, so systemd notices a loop that is stuck.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ log = structlog.get_logger()
 
 
 class Notifier:
-    """What systemd is told. READY=1 goes out once, when all that /readyz asks for is there."""
+    """Sends notifications to systemd. READY=1 goes out once, when everything that /readyz requires is there."""
 
     def __init__(self, environ: Mapping[str, str], missing: Callable[[], list[str]]) -> None:
         """`missing` names what /readyz still waits for."""
         name = environ.get("NOTIFY_SOCKET", "")
-        self._address = "\0" + name[1:] if name.startswith("@") else name  # `@` is how an abstract one is written
+        self._address = "\0" + name[1:] if name.startswith("@") else name  # `@` marks an abstract socket
         self._watchdog = _watchdog(environ)
         self._missing = missing
         self._status = ""
@@ -35,22 +35,23 @@ class Notifier:
         self._has_failed = False
 
     async def run(self, port: int) -> None:
-        """Tells of readiness, of what it waits for and that the loop turns, until it is cancelled.
+        """Reports readiness, what is missing, and that the loop is alive, until it is cancelled.
 
-        A ledger that is away at the start does not run into TimeoutStartSec: it is waited for as long as it takes.
+        A ledger that is down at start does not run into TimeoutStartSec: the timeout is extended until the ledger is
+        back.
         """
         while self._address:
             self._turn(port, self._missing())
             await asyncio.sleep(max(_SHORTEST_TICK, min(_TICK, self._watchdog / 2)))
 
     def reloading(self) -> None:
-        """A new configuration is looked at; `reloaded` follows."""
+        """A reload begins; `reloaded` follows."""
         if self._is_serving:
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reloading")
 
     def reloaded(self, *, in_force: bool) -> None:
-        """That is over, whatever came of it: systemd knows no reload that was refused."""
+        """The reload has ended, accepted or not: systemd has no state for a refused reload."""
         if self._is_serving:
             said = "Reloaded" if in_force else "Reload refused, the old configuration stays in force: see the log"
             self._send("READY=1", f"STATUS={said}")
@@ -97,7 +98,7 @@ class Notifier:
 
 
 def _watchdog(environ: Mapping[str, str]) -> float:
-    """How many seconds systemd waits for a sign of life of this process; infinite when it does not."""
+    """How many seconds systemd waits for a sign of life of this process; infinite without a watchdog."""
     with suppress(ValueError):
         if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
             return max(0.0, int(environ.get("WATCHDOG_USEC", "")) / 1_000_000) or float("inf")

@@ -1,4 +1,4 @@
-"""The tasks of the process: each has an owner, who is told when it fails, and ends it."""
+"""Background tasks of the process: each is owned by a stack that cancels it; a failure is logged."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 def work(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
-    """Runs coroutines as tasks until the stack ends; who fails is logged."""
+    """Runs coroutines as tasks until the stack ends; logs those that fail."""
     for job in jobs:
         task = asyncio.get_running_loop().create_task(job)
         task.add_done_callback(_tell_of_failure)

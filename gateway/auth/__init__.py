@@ -1,1 +1,1 @@
-"""Who calls. Each authenticator answers with an Identity, with None for "not mine", or raises a refusal."""
+"""Authentication. Each authenticator returns an Identity, returns None for "not mine", or raises a refusal."""

@@ -1,7 +1,7 @@
-"""API keys: a secret becomes an identity by its SHA-256.
+"""API keys: maps a secret to an identity by its SHA-256.
 
-Keys are random and long, so a plain digest is enough: there is nothing to guess offline that brute force over 256
-bits would find. A look-up by digest takes the same time for every wrong secret, as far as its bytes are concerned.
+Keys are random and 256 bits long, so a plain digest is enough: an offline attack would be brute force over all 256
+bits. A look-up by digest takes the same time for every wrong secret, as far as its bytes are concerned.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from gateway.model.networks import Networks
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A live key: the digest of its secret, whom it stands for, and where it may be used from (empty: anywhere)."""
+    """A live key: the digest of its secret, its identity, and the networks it may be used from (empty: anywhere)."""
 
     digest: bytes
     identity: Identity
@@ -23,12 +23,12 @@ class ApiKey:
 
 
 def digest_of(secret: bytes) -> bytes:
-    """The SHA-256 that a secret is stored and compared as."""
+    """The SHA-256 under which a secret is stored and compared."""
     return hashlib.sha256(secret).digest()
 
 
 def find_key(credential: bytes, *tables: Mapping[bytes, ApiKey]) -> ApiKey | None:
-    """Finds the key whose secret this is, in the first table that has it; None when it is no key of ours."""
+    """Finds the key with this secret, in the first table that has it; None when no table does."""
     digest = digest_of(credential)
     for keys in tables:
         key = keys.get(digest)

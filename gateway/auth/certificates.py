@@ -1,13 +1,13 @@
-"""Client certificates: from what TLS has verified to names, and from a name to an identity. Pure.
+"""Client certificates: names from what TLS has verified, and an identity from a name. Pure.
 
 Facts this file rests on:
-- OpenSSL has checked signature, validity and purpose before this sees a certificate; which of its names is an
-  identity, and whether that name is let in, is decided here alone.
-- A certificate may hold several names of a kind. Whichever of them were taken, another service might take another
-  one: several are no identity.
+- OpenSSL has checked signature, validity and purpose before this code sees a certificate. Only this code decides
+  which of its names is the identity, and whether that name is allowed.
+- A certificate may hold several names of one kind. If we picked one, another service might pick another: several
+  names give no identity.
 - DNS names have no case; URIs, mail addresses and common names are compared byte for byte.
-- A name may hold any byte, NUL and line feeds among them. What is not printable ASCII is no name here: names go into
-  logs, metrics and headers.
+- A name may hold any byte, also NUL and line feed. A name that is not printable ASCII is ignored: names go into logs,
+  metrics and headers.
 """
 
 import re
@@ -36,7 +36,7 @@ _UNLISTED: Final = "The client certificate is valid, but the {} is none of those
 class CertificateRules:
     """Which name of a certificate is the identity, and what its bearer may do.
 
-    `names` holds those that are let in; when it is empty, each name that the CA has signed is, with `profile`.
+    `names` holds the allowed names; when it is empty, every name that the CA has signed is allowed, with `profile`.
     """
 
     identity: NameKind
@@ -45,7 +45,7 @@ class CertificateRules:
 
 
 def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -> ClientCertificate:
-    """Takes the names out of what `ssl.SSLObject.getpeercert()` gives for a verified certificate.
+    """Reads the names from `ssl.SSLObject.getpeercert()` of a verified certificate.
 
     `not_after` is when it ends, in seconds since the epoch.
     """
@@ -61,10 +61,10 @@ def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -
 
 
 def certificate_identity(certificate: ClientCertificate | None, rules: CertificateRules) -> Identity | None:
-    """Finds whom a certificate stands for; None when there is none, or it has no name of the kind that counts.
+    """Finds the identity of a certificate; None without a certificate, or without a name of the configured kind.
 
     Raises:
-        Refused: unauthenticated, when it has several such names, or one that is not let in.
+        Refused: unauthenticated, when it has several such names, or one that is not allowed.
     """
     names: tuple[str, ...] = () if certificate is None else getattr(certificate, rules.identity)
     if not names:
@@ -83,7 +83,7 @@ def _identity(name: str, profile: Profile) -> Identity:
 
 
 def _usable(kind: NameKind, names: Iterable[str]) -> tuple[str, ...]:
-    """The printable ones, each once, in order."""
+    """The printable names, without duplicates, in order."""
     return tuple(dict.fromkeys(_folded(kind, name) for name in names if _NAME.fullmatch(name)))
 
 

@@ -1,8 +1,8 @@
 """Which credential a request carries: pure.
 
-X-API-Key, or Authorization: Bearer (RFC 6750 2.1); never the query string, which ends up in logs. Two header
-credentials in one request are a 400: whichever were believed, a proxy in between might have believed the other. An
-Authorization of another scheme beside X-API-Key is none of ours: clients add Basic from a .netrc unasked.
+X-API-Key, or Authorization: Bearer (RFC 6750 2.1). Never the query string: it ends up in logs. A request with two
+header credentials gets a 400: a proxy in between might have checked the other one. An Authorization of another scheme
+beside X-API-Key is ignored: clients add Basic from a .netrc unasked.
 """
 
 import re
@@ -18,7 +18,7 @@ _BEARER: Final = b"bearer "
 
 
 def credential_of(known: Mapping[bytes, list[bytes]]) -> bytes | None:
-    """Takes the one credential out of the headers; None when there is none.
+    """Reads the one credential from the headers; None when the request has none.
 
     Raises:
         Refused: bad_request for more than one, unauthenticated for a scheme that is not Bearer.
@@ -38,7 +38,7 @@ def credential_of(known: Mapping[bytes, list[bytes]]) -> bytes | None:
 
 
 def _is_foreign(value: bytes) -> bool:
-    """Whether it is of a scheme that we know nothing of; what might be read as Bearer in any way is not."""
+    """Whether its scheme is unknown to us; a value that could be read as Bearer in any way does not count."""
     match = _SCHEME.match(value)
     return match is not None and match[1].lower() != _BEARER.strip()
 

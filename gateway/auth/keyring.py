@@ -1,6 +1,7 @@
-"""The keys of the ledger as every request sees them: a snapshot, changed as a whole. Pure.
+"""The keys of the ledger as every request sees them: an immutable snapshot, replaced as a whole. Pure.
 
-A key has up to two live secrets, its generations, so that a rotation overlaps and nothing else of the key changes.
+A key has up to two live secrets (generations), so that the old and the new one overlap in a rotation and the rest of
+the key stays the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from gateway.model.networks import Networks
 
 
 class Closed(NamedTuple):
-    """A secret that is known and opens nothing: whose it is, and why."""
+    """A known secret that is not accepted: its key, and why."""
 
     key_id: str
     why: str
@@ -24,8 +25,8 @@ class Closed(NamedTuple):
 class Keyring:
     """The keys of the ledger by the digest of each secret that was not revoked, and the records they are made of.
 
-    `closed` are the secrets that open nothing, so that their bearer, and the log, can be told why. `profiles` are
-    those that the keys were made with: other ones make another ring.
+    `closed` holds the secrets that are not accepted, so that their bearer and the log get the reason. `profiles` are
+    the profiles that the keys were made with: other profiles need another ring.
     """
 
     profiles: Mapping[str, Profile]
@@ -34,7 +35,7 @@ class Keyring:
     closed: Mapping[bytes, Closed] = field(default_factory=dict)
 
     def changed(self, records: Iterable[KeyRecord]) -> "Keyring":
-        """The ring with these records in the place of their old ones."""
+        """The ring with these records in place of their old versions."""
         known, keys, closed = dict(self.records), dict(self.keys), dict(self.closed)
         for record in records:
             old = known.get(record.id)
@@ -57,13 +58,13 @@ class Keyring:
 
 
 def profile_for(record: KeyRecord, profiles: Mapping[str, Profile]) -> Profile | None:
-    """A key's limits; None when its profile is gone."""
+    """A key's limits; None when its profile no longer exists."""
     profile = profiles.get(record.profile)
     return replace(profile, **record.limits) if profile is not None and record.limits else profile
 
 
 def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[ApiKey]:
-    """What a record opens: nothing when it is disabled, or its profile is gone."""
+    """The live keys of a record: none when it is disabled, or its profile no longer exists."""
     profile = profile_for(record, profiles)
     if profile is None or record.disabled_at is not None:
         return []

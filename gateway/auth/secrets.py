@@ -1,8 +1,8 @@
 """The form of a key's secret: `dgw_<id>_<43 characters of base64url><6 of checksum>`. Pure.
 
-256 random bits; the prefix lets secret scanners find what was committed by mistake, the id tells which key to rotate,
-and the checksum lets them, and us, tell a secret from a text that only looks like one, such as one that was cut off,
-without asking the ledger.
+The 43 characters are 256 random bits. The prefix lets secret scanners find a secret that was committed by mistake.
+The id says which key to rotate. The checksum lets scanners and the gateway reject look-alikes, such as a secret that
+was cut off, without asking the ledger.
 """
 
 import base64
@@ -24,13 +24,13 @@ def make_secret(key_id: str, random: bytes) -> str:
 
 
 def is_secret(credential: bytes) -> bool:
-    """Whether this is a secret of ours by form and checksum; not whether it is known."""
+    """Whether this has the form and checksum of a gateway secret; not whether it is known."""
     match = _FORM.match(credential)
     return match is not None and _checksum(credential[:-_SUM_DIGITS]) == match["sum"].decode("ascii")
 
 
 def _checksum(text: bytes) -> str:
-    """CRC-32 in base 62, as GitHub's tokens have it."""
+    """CRC-32 in base 62, as in GitHub's tokens."""
     rest, digits = zlib.crc32(text), ""
     for _ in range(_SUM_DIGITS):
         rest, digit = divmod(rest, len(_DIGITS))

@@ -1,7 +1,7 @@
-"""Is what a caller came with good now, from here? Pure.
+"""Is a caller's credential valid now, from this address? Pure.
 
-Asked when a request comes (login.py), each time it has waited (recheck.py), and by `gateway explain`: one answer for
-all of them. Times are in seconds since the epoch.
+Checked when a request arrives (login.py), each time it has waited (recheck.py), and by `gateway explain`: the same
+code for all three. Times are in seconds since the epoch.
 """
 
 from ipaddress import IPv4Address, IPv6Address
@@ -20,7 +20,7 @@ _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the co
 
 
 def check_time(identity: Identity, now: float) -> None:
-    """Whether a key, token or certificate has not ended.
+    """Checks that a key, token or certificate has not expired.
 
     Raises:
         Refused: unauthenticated, or token_expired.
@@ -33,7 +33,7 @@ def check_time(identity: Identity, now: float) -> None:
 
 
 def check_place(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
-    """Whether a key may be used from an address.
+    """Checks that a key may be used from an address.
 
     Raises:
         Refused: address_denied.
@@ -43,7 +43,7 @@ def check_place(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
 
 
 def check_condition(certificate: ClientCertificate | None, now: float) -> None:
-    """Whether a connection has shown a certificate, where each has to, and that has not ended.
+    """Where client certificates are required: checks that the connection has one, and that it has not expired.
 
     Raises:
         Refused: unauthenticated.

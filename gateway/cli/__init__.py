@@ -1,1 +1,1 @@
-"""The commands: click's declarations, and the work behind them."""
+"""The commands: click's declarations, and the functions that do the work."""

@@ -1,4 +1,4 @@
-"""`gateway audit`: the declaration alone."""
+"""`gateway audit`: only the declaration."""
 
 from pathlib import Path
 
@@ -24,6 +24,6 @@ def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None
     to read each job's result; and requests that were refused, counted by minute, caller and reason. Never a secret,
     never content. How long it is kept is `audit.keep`. A table on a terminal, aligned text when piped.
     """
-    from gateway.cli.run_audit import tell_audit  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_audit import tell_audit  # noqa: PLC0415 -- not needed for `gateway --help`
 
     tell_audit(config, since, key_id, as_json=as_json)

@@ -1,6 +1,6 @@
-"""`gateway check`: every fault and every dangerous combination, before the first request finds them.
+"""`gateway check`: finds every fault and every dangerous combination before the first request does.
 
-A fault ends in exit 1; a warning is something that works and that its author may not have meant.
+A fault makes the command exit 1. A warning is a setting that works but may not be intended.
 """
 
 import asyncio
@@ -43,14 +43,14 @@ _LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a check found."""
+    """A result of a check."""
 
     kind: str
     text: str
 
     @property
     def is_fault(self) -> bool:
-        """Whether the gateway would not start, or not be safe, like this."""
+        """Whether it keeps the gateway from starting, or makes it unsafe."""
         return self.kind == "fault"
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Finding:
 
 
 def check_settings(path: Path, environ: Mapping[str, str]) -> list[Finding]:
-    """Looks at the configuration and the files it names."""
+    """Checks the configuration and the files it names."""
     try:
         settings = load(path, environ)
     except ConfigurationError as error:
@@ -71,7 +71,7 @@ def check_settings(path: Path, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
-    """Looks at the upstream and the ways to it, too."""
+    """Also checks the upstreams, and whether they can be reached around the gateway."""
     findings = check_settings(path, environ)
     if any(finding.is_fault for finding in findings):
         return findings
@@ -248,7 +248,7 @@ async def _ways_around(target: UpstreamTarget) -> list[Finding]:
     open_at = []
     for address in local_addresses():
         if await _connects(address, target.port):
-            open_at.append(address)  # noqa: PERF401 -- coverage.py loses sight of what follows an async comprehension
+            open_at.append(address)  # noqa: PERF401 -- coverage.py can't trace the code after an async comprehension
     if open_at:
         where = f"{', '.join(open_at)} port {target.port}"
         text = f"the upstream can be reached around the gateway at {where}; bind it to 127.0.0.1"
@@ -267,7 +267,7 @@ async def _connects(address: str, port: int) -> bool:
 
 
 def local_addresses(tables: Path = _TABLES) -> list[str]:
-    """This machine's addresses that others could reach, from the kernel's tables (Linux)."""
+    """This machine's addresses that other machines could reach, from the kernel's tables (Linux)."""
     found = {parse_address(text) for text in (*_local_ipv4(tables), *_local_ipv6(tables))}
     return sorted(str(address) for address in found if not address.is_loopback and not address.is_link_local)
 

@@ -1,7 +1,7 @@
-"""What `gateway check` finds of the ledger: whether it can be read and written, or made, and whose keys are in it.
+"""What `gateway check` reports of the ledger: whether it can be read and written, or created, and its keys.
 
-Nothing is made and nothing is migrated: SQLite's file is only read, PostgreSQL is asked in a transaction that may
-only read, over a connection as the gateway makes it. The URL's password is in no finding.
+Creates nothing and migrates nothing: SQLite's file is only read; PostgreSQL is queried in a read-only transaction,
+over a connection as the gateway makes it. No finding contains the URL's password.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from gateway.ledger.connecting import Connector, in_words
 from gateway.ledger.migrate import LEAST_COUNTER, Tables, judge
 from gateway.ledger.url import SQLITE, has_password, named
 
-_STEPS: Final = 3  # to connect, to look, and once more for a busy server
+_STEPS: Final = 3  # to connect, to look, and one retry for a busy server
 _EMPTY: Final = "has no tables yet: the gateway makes them when it starts"
 _HAS_TABLES: Final = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
 _VERSION: Final = "SELECT version_num FROM alembic_version"
@@ -31,14 +31,14 @@ _MAY_WRITE: Final = (
     "SELECT bool_and(has_table_privilege('reservations', wanted)) "
     "FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted"
 )
-_LEAST: Final = f"SELECT value FROM counters WHERE name = '{LEAST_COUNTER}'"  # noqa: S608 -- a name of ours
+_LEAST: Final = f"SELECT value FROM counters WHERE name = '{LEAST_COUNTER}'"  # noqa: S608 -- a constant of ours
 _NEWER: Final = "was made by a newer version of the gateway"
 _OLDER: Final = "has tables of an older version: the gateway changes them when it starts; make a backup before"
 _USABLE: Final = "has tables of a newer version, which this one can use"
 
 
 class Looked(NamedTuple):
-    """What a look at a ledger came to: its name, what is well or what is wrong, and its keys' profiles by id."""
+    """The result for a ledger: its name, what is well or what is wrong, and its keys' profiles by id."""
 
     name: str
     well: str = ""
@@ -47,7 +47,7 @@ class Looked(NamedTuple):
 
 
 def ledger_warnings(settings: Settings, *, is_in_environment: bool) -> Iterator[str]:
-    """What may not be meant; a URL of the environment is where a password may be."""
+    """Settings that may be unintended. A password is fine in a URL from the environment."""
     path = url_of(settings)
     if path.startswith(SQLITE) and not path.startswith(f"{SQLITE}/"):
         yield f"ledger.url: is relative: started here it is {named(path)}, elsewhere another; write {SQLITE}/PATH"
@@ -59,7 +59,7 @@ def ledger_warnings(settings: Settings, *, is_in_environment: bool) -> Iterator[
 
 
 def look_at_ledger(settings: Settings) -> Looked:
-    """Looks whether it works, and what is in it."""
+    """Checks whether the ledger works, and reads its keys."""
     url, seconds = url_of(settings), settings.ledger.timeout
     if not url.startswith(SQLITE):
         return asyncio.run(_look_at_postgresql(settings))
@@ -71,7 +71,7 @@ def look_at_ledger(settings: Settings) -> Looked:
 
 
 def _without_reading(path: Path) -> Looked | None:
-    """What the directory alone says of a file; None when it is to be read."""
+    """The result as far as the directory shows it; None when the file must be read."""
     name = str(path)
     if not path.exists():
         there = next(parent for parent in path.parents if parent.exists())
@@ -94,7 +94,7 @@ def _read_file(path: Path, seconds: float) -> Looked:
             (version,) = connection.execute(_VERSION).fetchone() or (None,)
             (least,) = connection.execute(_LEAST).fetchone() or (None,)
             return _judged(name, judge(version, least), connection.execute(_KEYS).fetchall())
-    except sqlite3.Error as error:  # whose messages are SQLite's own, and name nothing of ours
+    except sqlite3.Error as error:  # SQLite's own messages: they hold no values of ours
         return Looked(name, fault=f"can't be read: {error}")
 
 

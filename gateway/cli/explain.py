@@ -1,4 +1,4 @@
-"""`gateway explain`: the declaration alone."""
+"""`gateway explain`: only the declaration."""
 
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -41,6 +41,6 @@ def explain(config: Path, method: str, path: str, as_json: bool, **asked: Any) -
 
         gateway explain --config gateway.yaml --key ci --ip 10.1.2.3 POST /api/v1/marker --pages 20
     """
-    from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
 
     tell_why(config, method.upper(), path, asked, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Whether a key would be let in, told by its id: what authorize/login.py decides once it has the secret. Pure."""
+"""Whether a key would be accepted, by its id: what authorize/login.py decides when it has the secret. Pure."""
 
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from gateway.model.caller import Identity
 
 
 class Judged(NamedTuple):
-    """What came of it: an identity and how it was found; or, before it is refused, why and what would help."""
+    """The result: an identity and how it was found; or why the key is refused, and what would help."""
 
     identity: Identity | None
     text: str
@@ -19,7 +19,7 @@ class Judged(NamedTuple):
 
 
 def judge_key(state: State, key_id: str | None, now: float) -> Judged:
-    """Finds the newest secret of a key that opens something; `now` is in seconds since the epoch."""
+    """Finds the newest live secret of a key; `now` is in seconds since the epoch."""
     if key_id is None:
         return Judged(None, "This route needs a key.", "Name one with --key.")
     if not state.api_keys_enabled:
@@ -73,7 +73,7 @@ def _renewed(state: State, key_id: str, now: float) -> str:
 
 
 def _missing(state: State, key_id: str) -> Judged:
-    """Why a key opens nothing at all."""
+    """Why a key has no valid secret at all."""
     record = state.ring.records.get(key_id)
     if record is None:
         return Judged(None, f"Key {key_id} is disabled.", "Take `disabled` from the key in the configuration.")

@@ -1,7 +1,7 @@
 """Why a request would be allowed or refused, step by step: the handler's own decisions, in the handler's order. Pure.
 
-Each decision is the very function that the handler calls (policy, caller, limits.quotas, uploads.pages.bound), so the
-two can't come to differ; what needs a secret, explain_key tells by the key's id.
+Each decision calls the same function as the handler (policy, caller, limits.quotas, uploads.pages.bound), so the two
+can't diverge. Where the handler needs a secret, explain_key judges the key by its id.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from gateway.uploads.pages.bound import check_cap
 
 
 class Question(NamedTuple):
-    """A request that somebody might make. `pages` is the most that its job may cost, `mode` its form's."""
+    """A hypothetical request. `pages` is the most that its job may cost, `mode` the form's mode."""
 
     method: str
     target: str
@@ -38,7 +38,7 @@ class Question(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One decision: what was looked at, and what it came to."""
+    """One decision: what was checked, and the result."""
 
     name: str
     text: str
@@ -46,7 +46,7 @@ class Step(NamedTuple):
 
 @dataclass(slots=True)
 class Explanation:
-    """The steps up to the one that refuses, or to the end; `limits` is how the account stands."""
+    """The steps up to the refusal, or to the end; `limits` is the state of the account."""
 
     steps: list[Step] = field(default_factory=list)
     denial: Denial | None = None
@@ -55,21 +55,21 @@ class Explanation:
     _asking: str = ""
 
     def ask(self, name: str, would_help: str) -> None:
-        """Begins a step; `would_help` is what to do if it refuses."""
+        """Begins a step; `would_help` says what to do if it refuses."""
         self._asking, self.help = name, would_help
 
     def tell(self, text: str) -> None:
-        """Ends a step that lets the request on."""
+        """Ends a step that passes."""
         self.steps.append(Step(self._asking, text))
 
     def refused(self, denial: Denial) -> None:
-        """Ends a step that does not."""
+        """Ends a step that refuses."""
         self.steps.append(Step(self._asking, denial.detail))
         self.denial = denial
 
 
 def explain(question: Question, state: State, standings: Mapping[str, AccountCounts], now: float) -> Explanation:
-    """Walks the way of a request; `standings` are by account, `now` is in seconds since the epoch."""
+    """Runs all steps of a request; `standings` are by account, `now` is in seconds since the epoch."""
     told = Explanation()
     try:
         _walk(told, question, state, standings, now)
@@ -119,7 +119,7 @@ def _route(told: Explanation, question: Question, state: State, path: str) -> Ru
 
 
 def _host(told: Explanation, state: State, question: Question, rule: Rule) -> None:
-    """What clients who send this Host are told to be our origin."""
+    """The gateway's origin as clients who send this Host see it."""
     told.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
     origin = origin_for(state, question.host, rule.route)
     told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
@@ -207,7 +207,7 @@ def _fewer(identity: Identity | None) -> str:
 
 
 def _changed(identity: Identity, options: str) -> str:
-    """How a key is changed: a configured one has no generations, and is changed where it is written."""
+    """How to change a key. A key of the configuration has no generations; it is changed in the file."""
     return f"gateway keys change {identity.key_id} {options}" if identity.generation else "change the key in the file"
 
 

@@ -1,4 +1,4 @@
-"""`gateway jobs`: looking at jobs of the ledger; declarations alone."""
+"""`gateway jobs`: shows jobs of the ledger; only declarations."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -7,13 +7,13 @@ import click
 
 from gateway.cli.options import AS_JSON, CONFIG
 
-# A container's id may begin with a dash and go on with any letter, so that here no option has one letter alone, and
-# what looks like an option that does not exist is the id.
+# A container's id may begin with a dash and any letter. So there are no one-letter options here, and an unknown
+# option is taken as the id.
 _IDS_WITH_DASHES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
 def _id_or_help(context: click.Context, _: click.Parameter, value: str) -> str:
-    """Reads the id; -h is help here as with every command, though no option."""
+    """Reads the id; -h shows help as with every command, though it is not declared as an option."""
     if value == "-h":
         click.echo(context.get_help())
         context.exit()
@@ -48,7 +48,7 @@ def jobs() -> None:
 @AS_JSON
 def list_(config: Path, owner: str | None, state: str | None, limit: int, as_json: bool) -> None:
     """List the latest jobs, the newest first."""
-    from gateway.cli.run_jobs import list_jobs  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_jobs import list_jobs  # noqa: PLC0415 -- not needed for `gateway --help`
 
     list_jobs(config, owner, state, limit, as_json=as_json)
 

@@ -1,6 +1,6 @@
-"""A key as `gateway keys list` and `show` tell of it: plain values, times in ISO 8601, never a secret. Pure.
+"""A key as `gateway keys list` and `show` print it: plain values, times in ISO 8601, never a secret. Pure.
 
-Keys of the configuration and of the ledger have the same form; `source` says which is which.
+Keys of the configuration and of the ledger have the same form; `source` says where a key comes from.
 """
 
 from decimal import Decimal
@@ -16,7 +16,7 @@ View = dict[str, Any]
 
 
 def money(millionths: int) -> str:
-    """A sum of millionths of a currency, exactly, with two decimals or more."""
+    """A sum in millionths of a currency, written exactly, with at least two decimals."""
     whole, _, rest = f"{Decimal(millionths) / MILLION:.6f}".partition(".")
     return f"{whole}.{rest[:2]}{rest[2:].rstrip('0')}"
 

@@ -1,4 +1,4 @@
-"""`gateway keys`: making keys, looking at them, rotating and ending their secrets; declarations alone."""
+"""`gateway keys`: creates and shows keys, rotates and revokes their secrets; only declarations."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def create(config: Path, key_id: str, expires: float | None, as_json: bool, **wa
 
         KEY=$(gateway keys create ci --config gateway.yaml)
     """
-    from gateway.cli.run_keys import create as run  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_keys import create as run  # noqa: PLC0415 -- not needed for `gateway --help`
     from gateway.keys.validation import Wanted  # noqa: PLC0415 -- likewise
 
     run(config, Wanted(key_id, **wanted, expires_at=expires), as_json=as_json)
@@ -126,7 +126,7 @@ def audit(config: Path, key_id: str | None, as_json: bool) -> None:
 @CONFIG
 def disable(config: Path, key_id: str) -> None:
     """Refuse a key until it is enabled again; nothing else of it changes."""
-    from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- not needed for `gateway --help`
 
     run(config, key_id, disabled=True)
 

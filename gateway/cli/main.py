@@ -1,4 +1,4 @@
-"""The commands: thin. Parse, call, print; exit 0 done, 1 it failed and says why, 2 wrong usage."""
+"""The commands, kept thin: parse, call, print. Exit code 0: done; 1: failed, with the reason; 2: wrong usage."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def serve(config: Path) -> None:
 
     SIGTERM or Ctrl-C ends it without losing a request; SIGHUP reloads the configuration.
     """
-    from gateway.app.serve import serve as run  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.app.serve import serve as run  # noqa: PLC0415 -- not needed for `gateway --help`
 
     or_fail(lambda: run(config, os.environ, loop_factory=uvloop.new_event_loop))
 

@@ -1,6 +1,6 @@
-"""What the commands' options take, and how they are read: wrong ones end in exit code 2.
+"""Shared options of the commands and their parsing: a wrong value ends in exit code 2.
 
-Nothing here imports what only a running command needs: `gateway --help` is quick.
+This module imports nothing that only a running command needs: `gateway --help` is quick.
 """
 
 import re
@@ -29,7 +29,7 @@ KEY_ID = click.argument("key_id", metavar="ID")
 
 
 def _read(read: Callable[[str], Any]) -> _Callback:
-    """A callback that reads an option's text, if it is given."""
+    """Makes a callback that parses an option's text if it is given."""
 
     def callback(_: click.Context, __: click.Parameter, value: str | None) -> Any:
         try:
@@ -47,7 +47,7 @@ DURATION = _read(seconds)
 
 
 def limits_of(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Reads NAME=VALUE, of each name once; `none` is no limit."""
+    """Parses NAME=VALUE, each name at most once; `none` is no limit."""
     limits: dict[str, Any] = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -60,5 +60,5 @@ def limits_of(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 
 def limit_option(text: str) -> Callable[[Any], Any]:
-    """--limit, with its help."""
+    """The option --limit, with this help text."""
     return click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", callback=limits_of, help=text)

@@ -1,4 +1,4 @@
-"""What commands say of their work: the result, which must not be lost, and words beside it, which may."""
+"""Output of commands: the result, which must not be lost, and messages, which may be."""
 
 import sys
 from contextlib import suppress
@@ -9,10 +9,10 @@ from gateway.errors import SetupError
 
 
 def hand_out(text: str) -> None:
-    """Writes a line to standard output, and on to whoever reads it.
+    """Writes a line to standard output and flushes it.
 
     Raises:
-        SetupError: it could not be written; nothing must come of it.
+        SetupError: it could not be written; the caller must then change nothing.
     """
     if sys.stdout is None:
         raise SetupError("standard output is closed, and what was to be shown would be lost: nothing was changed")
@@ -24,7 +24,7 @@ def hand_out(text: str) -> None:
 
 
 def say(*lines: str) -> None:
-    """Writes to standard error; where that can't be, the work was done all the same."""
+    """Writes to standard error. Ignores errors: the work is done already."""
     with suppress(OSError):
         for line in lines:
             click.echo(line, err=True)

@@ -1,4 +1,4 @@
-"""What `gateway audit` tells: as JSON all of it, page by page, so that a long trail needs little memory."""
+"""The output of `gateway audit`. JSON holds all records and is written by pages: a long trail needs little memory."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _Take = Callable[[list[Recorded]], None]
 
 
 def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> None:
-    """Tells of all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
+    """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
     if as_json:
         told = _told_as_json()
         look(config, lambda session: _each_page(session, since, of, told))
@@ -46,7 +46,7 @@ async def _each_page(session: Session, since: float, of: str | None, take: _Take
 
 
 def _told_as_json() -> _Take:
-    """Writes an array, one record a line, as the pages come."""
+    """Writes a JSON array, one record a line, as pages arrive."""
     before = "["
 
     def take(page: list[Recorded]) -> None:

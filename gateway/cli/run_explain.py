@@ -1,4 +1,4 @@
-"""What `gateway explain` prints: the steps, the verdict, and what is left of every limit."""
+"""The output of `gateway explain`: the steps, the verdict, and what is left of every limit."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _HOST: Final = "localhost"
 
 
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints it; `asked` are the options' values by name."""
+    """Prints the explanation; `asked` holds the options' values by name."""
     told, overdue_count = look(config, lambda session: _asked(session, method, path, asked))
     if as_json:
         click.echo(json.dumps({**_object(told), "overdue_reservations": overdue_count}, indent=2))
@@ -61,7 +61,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
 
 
 async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> State:
-    """The configuration with this key of the ledger, as a gateway has it."""
+    """The configuration with this key of the ledger, as a gateway compiles it."""
     state = with_names(compile_settings(session.settings), names)
     is_configured = key_id in {key.id for key in session.settings.keys}
     if key_id is None:
@@ -75,7 +75,7 @@ async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> 
 
 
 def _names(settings: Settings) -> list[str]:
-    """What the certificates are for; nothing where one can't be read by who asks."""
+    """The certificates' names; empty when this user can't read one."""
     try:
         return [name for pair in (settings.tls, *settings.tls.certificates) for name in names_in(pair.certificate)]
     except SetupError:

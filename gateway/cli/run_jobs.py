@@ -1,4 +1,4 @@
-"""What `gateway jobs list` and `show` tell; nothing of it changes anything."""
+"""The output of `gateway jobs list` and `show`; they change nothing."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at
 
 
 def list_jobs(config: Path, owner: str | None, state: str | None, limit: int, *, as_json: bool) -> None:
-    """Tells of the latest ones."""
+    """Prints the latest jobs."""
     whose = None if owner is None else owner_named(owner)
     which = None if state is None else JobState[state.upper()]
     rows = look(config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
@@ -29,7 +29,7 @@ def list_jobs(config: Path, owner: str | None, state: str | None, limit: int, *,
 
 
 def show_job(config: Path, request_id: str, upstream: str | None, *, as_json: bool) -> None:
-    """Tells of one."""
+    """Prints one job."""
     rows = look(config, lambda session: session.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
     if not rows:
         where = "" if upstream is None else f" of the upstream {printable(upstream)}"

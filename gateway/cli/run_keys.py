@@ -1,8 +1,8 @@
-"""What `gateway keys` does: asks KeyService, prints what came of it.
+"""The work of `gateway keys`: calls KeyService, prints the result.
 
-Secrets stand alone on standard output, so that KEY=$(gateway keys create ...) takes them; all words about them go to
-standard error. They are written before the key takes force: what can't be written is not made. With --json everything
-that programs may want is one object on standard output.
+Only secrets go to standard output, so that KEY=$(gateway keys create ...) captures them; all messages go to standard
+error. A secret is written before its key takes force: if it can't be written, no key is created. With --json one
+object on standard output holds everything a program may need.
 """
 
 import json
@@ -25,7 +25,7 @@ _ONCE: Final = "The secret stands on standard output, this once: it is kept nowh
 
 
 def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
-    """Makes a key and shows its secret."""
+    """Creates a key and prints its secret."""
     limits = {name: value for name, value in wanted.limits.items() if value != DEFAULT}
 
     def hand_over(made: Made) -> None:
@@ -46,7 +46,7 @@ def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
 
 
 def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, as_json: bool) -> None:
-    """Gives a key another secret and shows it."""
+    """Gives a key a new secret and prints it."""
 
     def hand_over(made: Made) -> None:
         ends = iso(made.previous_ends_at or None)
@@ -74,7 +74,7 @@ def _until_then(previous: str | None) -> str:
 
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
-    """Ends secrets of a key at once."""
+    """Revokes secrets of a key at once."""
     ended = change(config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force))
     if ended:
         click.echo(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}")
@@ -83,13 +83,13 @@ def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) ->
 
 
 def disable(config: Path, key_id: str, *, disabled: bool) -> None:
-    """Refuses a key for now, or lets it in again."""
+    """Disables or enables a key."""
     change(config, lambda session: session.keys.disable(session.actor, key_id, disabled=disabled))
     click.echo(f"Key {key_id} is {'disabled' if disabled else 'enabled'}. {_SOON}")
 
 
 def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
-    """Changes what a key is."""
+    """Changes a key's settings."""
     record = change(config, lambda session: session.keys.change(session.actor, key_id, **values))
     limits = " ".join(f"{name}={_limit(value)}" for name, value in limits_as_written(record.limits, money).items())
     facts = [
@@ -116,7 +116,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
 
 
 def reset(config: Path, key_id: str) -> None:
-    """Lets windows begin anew."""
+    """Resets a key's windows."""
     used = change(config, lambda session: session.keys.reset(session.actor, key_id))
     click.echo(
         f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "

@@ -1,7 +1,7 @@
-"""What `gateway usage` tells: rows by key and day, as a table, JSON or CSV.
+"""The output of `gateway usage`: rows by key and day, as a table, JSON or CSV.
 
-A spreadsheet runs a cell that begins with = + - or @ as a formula, and owners of tokens are named by their issuers:
-such a cell gets an apostrophe before it (OWASP, "CSV Injection").
+A spreadsheet runs a cell that begins with = + - or @ as a formula, and token issuers choose the names of their
+owners: such a cell gets an apostrophe in front (OWASP, "CSV Injection").
 """
 
 import csv
@@ -31,7 +31,7 @@ _NOBODY: Final = "(without a key)"
 
 
 def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> None:
-    """Prints it; `since` is in seconds since the epoch, `form` is table, json or csv."""
+    """Prints the usage; `since` is in seconds since the epoch, `form` is table, json or csv."""
     first = day_of(since).period
     rows = look(config, lambda session: _rows(session, key_id, first))
     if form == "json":
@@ -39,7 +39,7 @@ def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> Non
             json.dumps({"since": day(first), "rows": list(map(_entry, rows)), "total": _total(rows)}, indent=2)
         )
     elif form == "csv":
-        # Bytes: a text stream would write RFC 4180's line ends as the platform has them.
+        # Bytes: a text stream would replace RFC 4180's line ends by the platform's.
         click.echo(as_csv(rows).encode(), nl=False)
     else:
         sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
@@ -48,7 +48,7 @@ def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> Non
 
 
 def as_csv(rows: Sequence[UsedOnDay]) -> str:
-    """RFC 4180: a heading, CRLF, quotes where they are needed."""
+    """CSV by RFC 4180: a heading, CRLF, quotes where needed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(_HEADINGS)
@@ -63,7 +63,7 @@ async def _rows(session: Session, key_id: str | None, since: int) -> list[UsedOn
     rows = await session.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:
-        await session.ledger.read(lambda c: one_key(c, str(key_id)))  # says that there is none such
+        await session.ledger.read(lambda c: one_key(c, str(key_id)))  # raises when there is no such key
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What `gateway webhooks` tells and does. Of a URL it shows host and port: the rest of it may be a secret."""
+"""The work of `gateway webhooks`. Shows only host and port of a URL: the rest may be a secret."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ _MOMENTS: Final = ("created_at", "next_at", "ended_at")
 
 
 def list_webhooks(config: Path, state: str | None, *, as_json: bool) -> None:
-    """Tells of the latest ones."""
+    """Prints the latest webhooks."""
     which = None if state is None else DeliveryState[state.upper()]
     rows = look(config, lambda session: session.ledger.read(lambda c: listed(c, which)))
     views = list(map(_view, rows))
@@ -31,7 +31,7 @@ def list_webhooks(config: Path, state: str | None, *, as_json: bool) -> None:
 
 
 def show_webhook(config: Path, delivery: str, *, as_json: bool) -> None:
-    """Tells of one."""
+    """Prints one webhook."""
     row = look(config, lambda session: session.ledger.read(lambda c: shown(c, delivery)))
     if row is None:
         fail(f"there is no webhook {printable(delivery)} in the ledger")
@@ -45,7 +45,7 @@ def show_webhook(config: Path, delivery: str, *, as_json: bool) -> None:
 
 
 def retry_webhook(config: Path, delivery: str) -> None:
-    """Makes one due at once."""
+    """Makes a webhook due at once."""
     was = change(
         config, lambda session: session.ledger.write(lambda c: retry(c, delivery, session.actor, session.wall()))
     )

@@ -1,8 +1,8 @@
-"""One command's hold on the ledger: opened by the configuration, closed at the end, every failure one line.
+"""A command's connection to the ledger: opened by the configuration, closed at the end; each failure is one line.
 
-Commands that only look make no file and change no table: where there is none yet, an empty ledger in a temporary
-directory is looked at, so that `gateway keys list` as root leaves no file of root's where the gateway will want to
-write. Those that change a ledger bring an old one up to date, and say so.
+Commands that only read create no file and migrate no table. Where there is no ledger yet they read an empty one in a
+temporary directory, so that `gateway keys list` as root leaves no root-owned file where the gateway will write.
+Commands that change a ledger migrate an old one first, and say so.
 """
 
 import asyncio
@@ -46,12 +46,12 @@ class Session(NamedTuple):
 
 
 def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Runs what only reads the ledger, or ends the command with why it could not."""
+    """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
     return _guarded(config, work, looks=True)
 
 
 def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Runs what changes the ledger, which is made when it is not there, or ends the command."""
+    """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1."""
     return _guarded(config, work, looks=False)
 
 
@@ -63,10 +63,10 @@ def _guarded(config: Path, work: Callable[[Session], Awaitable[T]], *, looks: bo
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
-        raise  # click ends quietly when nobody reads on
+        raise  # click exits quietly when the reader of a pipe has gone
     except OSError as error:
         fail(f"{error.filename or 'the ledger'}: {error.strerror}")
-    except Exception as error:  # noqa: BLE001 -- an operator gets a line, and no value of ours in a traceback
+    except Exception as error:  # noqa: BLE001 -- the operator gets one line, without our values in a traceback
         fail(f"an error of the gateway: {whereabouts(error)}")
 
 
@@ -91,7 +91,7 @@ async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[
     ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=behind_pooler, upkeep=upkeep)
     has_begun = False
     try:
-        await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # its tables, too
+        await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
         actor = f"cli:{user_name()}"[:128]
         has_begun = upkeep.migrates
@@ -113,15 +113,15 @@ def _tell_of_change(ledger: str, before: str) -> None:
 
 
 def fail(text: str) -> NoReturn:
-    """Ends the command."""
-    with suppress(OSError):  # where nobody can be told, the exit code is left
+    """Prints the text to standard error and exits 1."""
+    with suppress(OSError):  # when standard error can't be written, the exit code remains
         for line in text.split("\n"):
             click.echo(f"gateway: {line}", err=True)
     sys.exit(1)
 
 
 def or_fail(act: Callable[[], T]) -> T:
-    """Does it; on SetupError prints the message and exits 1."""
+    """Runs `act`; on SetupError prints the message and exits 1."""
     try:
         return act()
     except SetupError as error:

@@ -1,4 +1,4 @@
-"""What `gateway keys list`, `show` and `audit` tell; nothing of it changes anything."""
+"""The output of `gateway keys list`, `show` and `audit`; they change nothing."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class _Found(NamedTuple):
 
 
 def list_keys(config: Path, *, as_json: bool) -> None:
-    """Tells of all keys, those of the configuration first."""
+    """Prints all keys, those of the configuration first."""
     views = look(config, _all)
     if as_json:
         click.echo(json.dumps(views, indent=2))
@@ -46,7 +46,7 @@ def list_keys(config: Path, *, as_json: bool) -> None:
 
 
 def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
-    """Tells of one key and how its account stands."""
+    """Prints one key and the state of its account."""
     found = look(config, lambda session: _one(session, key_id))
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
     if as_json:
@@ -64,7 +64,7 @@ def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
 
 
 def show_audit(config: Path, key_id: str | None, *, as_json: bool) -> None:
-    """Tells of the latest changes, the newest first."""
+    """Prints the latest changes, the newest first."""
     found = look(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
     rows = [{"id": number, **entry._asdict(), "at": iso(entry.at)} for number, entry in found]
     if as_json:
@@ -75,7 +75,7 @@ def show_audit(config: Path, key_id: str | None, *, as_json: bool) -> None:
 
 
 def limit_rows(limits: dict[str, Any]) -> tuple[list[str], list[list[object]], frozenset[str]]:
-    """Limits as the rows of a table: headings, rows, and which columns are numbers."""
+    """Limits as a table: headings, rows, and the names of the numeric columns."""
     numbers = ["limit", "used", "remaining"]
     headings = ["limit of", *numbers, "begins anew"]
     rows = [

@@ -1,4 +1,4 @@
-"""The three standard descriptors: there when the process begins, and no traceback where they fail in the end."""
+"""The three standard descriptors: always open at start, and no traceback when they fail at the end."""
 
 import os
 import sys
@@ -11,24 +11,24 @@ _ERROR: Final = 2
 
 
 def hold_standard_descriptors() -> None:
-    """Opens /dev/null where the process was started without one.
+    """Opens /dev/null for each one that the process was started without.
 
-    Else the next socket or file would get its number, and whatever is written to standard output would go there.
+    Otherwise the next socket or file would get its number, and receive everything written to standard output.
     """
     for number in _STANDARD:
         try:
             os.fstat(number)
         except OSError:
-            found = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            found = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
             if found != number:
                 os.dup2(found, number)
                 os.close(found)
 
 
 def end_output() -> bool:
-    """Writes out what is left of standard output; whether that went well.
+    """Flushes standard output; returns whether that succeeded.
 
-    What can't be written is dropped, of standard error too: the interpreter would try again, and show a traceback.
+    Drops what can't be written, for standard error too: the interpreter would try again and show a traceback.
     """
     _end(sys.stderr, _ERROR)
     return _end(sys.stdout, _OUTPUT)

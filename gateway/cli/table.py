@@ -1,6 +1,6 @@
-"""Rows for people: a table on a terminal; elsewhere aligned text without a frame, the same whatever reads it.
+"""Rows for people: a framed table on a terminal, otherwise aligned text without a frame, the same for every reader.
 
-What stands in a cell may have come from outside (the claims of a token): it never reaches a terminal as a command.
+A cell may hold outside text (claims of a token): control characters are replaced, so it can't command a terminal.
 """
 
 import sys
@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 def printable(text: str) -> str:
-    """The text, with a mark in the place of each character that would move a cursor or ring a bell."""
+    """Replaces each character that could move a cursor or ring a bell."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
@@ -23,10 +23,10 @@ def show_table(
     numbers: frozenset[str] = frozenset(),
     total: Sequence[object] | None = None,
 ) -> None:
-    """Prints rows below headings; `numbers` names the columns that are aligned to the right."""
+    """Prints rows below headings; `numbers` names the right-aligned columns."""
     cells = [[printable("-" if cell is None else str(cell)) for cell in row] for row in rows]
     sums = None if total is None else [printable(str(cell)) for cell in total]
-    if sys.stdout.isatty():  # rich's own answer would be another one in CI, by FORCE_COLOR
+    if sys.stdout.isatty():  # rich's own check differs in CI, because of FORCE_COLOR
         _framed(Console(), headings, cells, numbers, sums)
         return
     for line in _aligned([list(headings), *cells, *([sums] if sums else [])], [name in numbers for name in headings]):

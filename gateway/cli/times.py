@@ -1,4 +1,4 @@
-"""Times as people write and read them on the command line: durations, dates and ISO 8601, all in UTC. Pure."""
+"""Times on the command line: durations, dates and ISO 8601, all in UTC. Pure."""
 
 import re
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ def iso(moment: float | None) -> str | None:
 
 
 def coming(text: str, now: float) -> float:
-    """Reads a moment to come, in seconds since the epoch: a duration counts from now, a date is its 00:00 UTC.
+    """Parses a moment in the future, in seconds since the epoch: a duration counts from now, a date is its 00:00 UTC.
 
     Raises:
         ValueError: it is neither.
@@ -25,7 +25,7 @@ def coming(text: str, now: float) -> float:
 
 
 def gone(text: str, now: float) -> float:
-    """Reads a moment that is past: a duration counts back from now.
+    """Parses a moment in the past: a duration counts back from now.
 
     Raises:
         ValueError: it is neither a duration nor a date, or before 1970.

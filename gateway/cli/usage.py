@@ -1,4 +1,4 @@
-"""`gateway usage`: the declaration alone."""
+"""`gateway usage`: only the declaration."""
 
 from pathlib import Path
 
@@ -22,6 +22,6 @@ def usage(config: Path, key_id: str | None, since: float, as_json: bool, as_csv:
     """
     if as_json and as_csv:
         raise click.UsageError("Take --json or --csv, not both.")
-    from gateway.cli.run_usage import tell_usage  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_usage import tell_usage  # noqa: PLC0415 -- not needed for `gateway --help`
 
     tell_usage(config, key_id, since, "json" if as_json else "csv" if as_csv else "table")

@@ -1,4 +1,4 @@
-"""`gateway webhooks`: looking at webhooks that go out, and sending dead letters once more; declarations alone."""
+"""`gateway webhooks`: shows outgoing webhooks, and retries dead letters; only declarations."""
 
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ def webhooks() -> None:
 @AS_JSON
 def list_(config: Path, state: str | None, as_json: bool) -> None:
     """List the latest 1000, the newest first."""
-    from gateway.cli.run_webhooks import list_webhooks  # noqa: PLC0415 -- `gateway --help` needs none of it
+    from gateway.cli.run_webhooks import list_webhooks  # noqa: PLC0415 -- not needed for `gateway --help`
 
     list_webhooks(config, state, as_json=as_json)
 

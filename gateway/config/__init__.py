@@ -1,1 +1,1 @@
-"""The configuration: loaded, checked, compiled into the State that is in force."""
+"""The configuration: loaded, checked, and compiled into the State in force."""

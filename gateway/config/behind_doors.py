@@ -1,9 +1,9 @@
-"""What a reload leaves as it is while a setting that says who reaches a listener waits for a restart: pure.
+"""What a reload holds back while a door waits for a restart: pure.
 
-Whatever lets somebody in may lean on such a door, and nobody can tell of a change whether it does. So nothing that
-lets in more takes force before the door does, and what takes away does at once: a key that is gone, a secret that was
-exchanged. Our own certificates and the log lean on no door; other CAs of clients would stand beside names and routes
-that were written for those of before.
+A door is a setting that decides who reaches a listener. Any new permission may rely on a door, and a change does not
+show whether it does. So nothing that permits more takes force before the door does; what permits less (a removed key,
+an exchanged secret) takes force at once. The gateway's own certificates and the log rely on no door. Other CAs of
+clients are held back: they would be combined with names and routes written for the old CAs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
 
 
 def held_back(old: Settings, new: Settings, waiting: frozenset[str]) -> Settings:
-    """The new settings, with old ones for what is behind a door that waits."""
+    """The new settings, with the old values of everything held back by a waiting door."""
     if waiting & _ADMIN_DOORS:
         new = put(new, "admin.token", _token(old.admin, new.admin))
     if not waiting & _DOORS:
@@ -61,21 +61,21 @@ def look_up(settings: Settings, path: str) -> Any:
 
 
 def put(section: T, path: str, value: Any) -> T:
-    """The same settings with another value of one."""
+    """The same settings with one value replaced."""
     name, _, deeper = path.partition(".")
     return section.model_copy(update={name: put(getattr(section, name), deeper, value) if deeper else value})
 
 
-# What takes away
+# Restrictions that apply at once
 
 
 def _token(old: Admin, new: Admin) -> SecretDigest | None:
-    """Another token takes the old one's place; to have one or none is for the listener that waits."""
+    """A new token replaces an old one at once; adding or removing one waits for the listener's restart."""
     return new.token if old.token is not None and new.token is not None else old.token
 
 
 def _is_narrower(old: Settings, new: Settings) -> bool:
-    """Whether networks were taken off network.allow and none was added, and addresses mean what they meant."""
+    """Whether network.allow lost networks and gained none, and client addresses are determined in the same way."""
     if old.network.trusted_proxies != new.network.trusted_proxies:
         return False
     return all(
@@ -90,7 +90,7 @@ def _keys(old: Sequence[KeySettings], new: Sequence[KeySettings]) -> list[KeySet
 
 
 def _key(old: KeySettings, new: KeySettings) -> KeySettings | None:
-    """None for a key whose new secret is for another bearer: the old one is not believed, the new one waits."""
+    """None for a key whose new secret is for another bearer: the old secret is refused now, the new one waits."""
     changed = {name: getattr(new, name) for name in ("secret", "scopes", "expires", "disabled")}
     is_alike = old.model_copy(update=changed) == new
     if not is_alike and old.secret.digest != new.secret.digest:
@@ -116,7 +116,7 @@ def _authentication(old: Authentication, new: Authentication) -> Authentication:
 
 
 def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
-    """As for keys: None where both its keys and what is asked of its tokens differ."""
+    """As for keys: None if both its keys and the requirements on its tokens differ."""
     exchanged = old.model_copy(update={name: getattr(new, name) for name in _SOURCE})
     if exchanged == new:
         return new
@@ -124,16 +124,16 @@ def _issuer(old: JwtIssuer, new: JwtIssuer) -> JwtIssuer | None:
 
 
 def _certificates(old: CertificateIdentity, new: CertificateIdentity) -> CertificateIdentity:
-    if old.identity != new.identity:  # the names are those of others now, or nobody's
+    if old.identity != new.identity:  # the names now mean other identities, or none
         return old.model_copy(update={"identity": None})
-    if not new.names:  # without names every one is let in: that takes nothing away
+    if not new.names:  # without names every certificate is allowed: that restricts nothing
         return old
     fewer = _names(old.names, new.names) if old.names else _of_all(old, new.names)
     return old.model_copy(update={"names": fewer} if fewer else {"identity": None})
 
 
 def _of_all(old: CertificateIdentity, new: Mapping[str, CertificateName]) -> dict[str, CertificateName]:
-    """Of all that were let in these are left, as what they were."""
+    """All certificates were allowed: only these stay, with the profile they had."""
     return {name: CertificateName(profile=old.profile) for name in new}
 
 

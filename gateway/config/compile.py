@@ -1,4 +1,4 @@
-"""Makes the State of settings: pure."""
+"""Compiles settings into a State: pure."""
 
 import fnmatch
 import re
@@ -73,7 +73,7 @@ def compile_settings(settings: Settings) -> State:
 
 
 def compile_shape(name: str, settings: ShapeSettings) -> JobShape:
-    """Makes what a job is."""
+    """Makes a JobShape."""
     status, delete = settings.status, settings.delete
     return JobShape(
         name=name,
@@ -103,7 +103,7 @@ def _upstreams(settings: Settings) -> dict[str, Upstream]:
 
 
 def with_issuers_keys(state: State, keys: Mapping[str, KeySet]) -> State:
-    """The same configuration with the keys of token issuers as they are now; no verified token outlives that."""
+    """The same configuration with the current keys of token issuers, and an empty cache of verified tokens."""
     issuers = compile_issuers(state.settings.authentication.jwt, keys)
     return replace(state, issuers=issuers, tokens=TokenCache())
 
@@ -116,7 +116,7 @@ def compile_profile(name: str, settings: ProfileSettings) -> Profile:
 
 
 def compile_overrides(overrides: LimitOverrides) -> dict[str, Any]:
-    """Makes what differs from a profile, by the names of Profile's fields."""
+    """Makes the overrides of a profile, by the names of Profile's fields."""
     return _in_units(overrides.given())
 
 
@@ -139,7 +139,7 @@ def _own_rules(settings: Settings) -> list[Rule]:
 
 
 def _form_rules(settings: Settings) -> FormRules:
-    """webhook_url is taken out where the gateway sends webhooks itself; its secret is for the container never."""
+    """Removes webhook_url when the gateway sends webhooks itself; webhook_secret unless webhook_url passes."""
     body, sends = settings.body, settings.webhooks.out.is_on
     allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url or sends}
     removed = {"webhook_url", "webhook_secret"} if sends or not body.allow_webhook_url else set[str]()
@@ -213,7 +213,7 @@ def _target(upstream: Upstream) -> UpstreamTarget:
 def compile_certificate_rules(
     settings: CertificateIdentity, profiles: Mapping[str, Profile]
 ) -> CertificateRules | None:
-    """Makes the rules of a configuration; None when certificates are a condition and no identity."""
+    """Makes the rules of a configuration; None when certificates are only a condition and give no identity."""
     kind = settings.identity
     if kind is None:
         return None
@@ -226,7 +226,7 @@ def compile_certificate_rules(
 
 
 def compile_issuers(issuers: Iterable[JwtIssuer], keys: Mapping[str, KeySet]) -> Mapping[str, Issuer]:
-    """Makes the issuers of a valid configuration, by name; those that `keys` lacks have no keys yet."""
+    """Makes the issuers of a valid configuration, by name; an issuer that `keys` lacks has no keys yet."""
     return {issuer.issuer: _compiled(issuer, keys.get(issuer.issuer)) for issuer in issuers}
 
 

@@ -1,7 +1,7 @@
-"""Faults between settings: each is right as it stands, and together they are not.
+"""Faults between settings that are valid one by one and contradict each other.
 
-Works on the raw document, so that these are told beside all other faults; what has the wrong shape is left to the
-settings themselves. Pure.
+Works on the raw document, so that these faults are reported together with all others. Values of the wrong shape are
+skipped: the settings themselves report those. Pure.
 """
 
 import difflib
@@ -25,7 +25,7 @@ _ASKING: Final = frozenset({"optional", "required"})
 
 
 def inconsistencies(document: Document) -> Iterator[Fault]:
-    """Finds them all."""
+    """Finds all of them."""
     yield from _listeners(document)
     yield from _client_certificates(document)
     yield from _repeated(document, "keys", "id")
@@ -38,7 +38,7 @@ def inconsistencies(document: Document) -> Iterator[Fault]:
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """What was perhaps meant, as the end of a sentence; nothing when no known name is near."""
+    """A suggestion ("did you mean") as the end of a sentence; empty when no known name is similar."""
     near = difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -106,7 +106,7 @@ def _routes_named(document: Document) -> Iterator[Fault]:
 
 
 def _of_routes_named(document: Document) -> Iterator[Fault]:
-    """The upstreams and the shapes of jobs that routes name."""
+    """Checks the upstreams and job shapes that routes name."""
     shapes = _section(document, "jobs", "shapes")
     known = {
         "upstream": {"default", *map(str, _mapping(document.get("upstreams")))},

@@ -1,7 +1,7 @@
-"""From a YAML file and the environment to frozen settings: all faults at once, each with its path.
+"""From a YAML file and the environment to frozen settings: reports all faults at once, each with its path.
 
 `GATEWAY__LISTEN__PORT=9443` overrides `listen.port`; environment over file over default. Values from the environment
-are read as YAML, so `GATEWAY__NETWORK__ALLOW='[10.0.0.0/8]'` is a list.
+are parsed as YAML, so `GATEWAY__NETWORK__ALLOW='[10.0.0.0/8]'` is a list.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ _QUOTING: Final = {
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses what would be a silent or a huge surprise: repeated keys and aliases."""
+    """SafeLoader that refuses repeated keys (a silent loss) and aliases (which can expand hugely)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """Reads, overrides and checks a configuration.
+    """Reads a configuration, applies overrides and checks it.
 
     Raises:
         ConfigurationError: with every fault.
@@ -62,9 +62,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def check_merged(settings: Settings) -> None:
-    """Checks settings that were put together of two configurations as if a file had them.
+    """Checks settings merged from two configurations as if they came from one file.
 
-    What stands within one setting is right in both; what is between settings is looked at once more.
+    Single settings are valid in both; only the rules between settings are checked again.
 
     Raises:
         ConfigurationError: with every fault.
@@ -82,7 +82,7 @@ def read_file(path: Path) -> Document:
     """Reads the YAML of a configuration file.
 
     Raises:
-        ConfigurationError: when it can't be read or is no mapping.
+        ConfigurationError: it can't be read or is not a mapping.
     """
     try:
         text = read_named(path, _MAX_BYTES)
@@ -104,12 +104,12 @@ def _parse(text: str | bytes, origin: str) -> Any:
         where = f"{origin}, line {mark.line + 1}" if mark else origin
         raise ConfigurationError([Fault("", f"{where}: {_in_words(error.problem)}")]) from None
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        # PyYAML's constructors raise whatever they stumble over, such as KeyError for `!!bool x`.
+        # PyYAML's constructors raise all kinds of errors, such as KeyError for `!!bool x`.
         raise ConfigurationError([Fault("", f"{origin} is no YAML")]) from None
 
 
 def _in_words(problem: str | None) -> str:
-    """What is wrong with a text, without what PyYAML quotes of its values: one may be a URL with a password."""
+    """What is wrong with a text, without the values that PyYAML quotes: one may be a URL with a password."""
     for known, words in _QUOTING.items():
         if problem is not None and problem.startswith(known):
             return words
@@ -132,7 +132,7 @@ def _override(document: Document, environ: Mapping[str, str]) -> Iterator[Fault]
 
 
 def _place(document: Document, parents: list[str]) -> Document | None:
-    """The section at a path, made where it is not there; None where something else is."""
+    """The section at a path, created if missing; None when something else is there."""
     place: Any = document
     for parent in parents:
         if place.get(parent) is None:
@@ -144,7 +144,7 @@ def _place(document: Document, parents: list[str]) -> Document | None:
 
 
 def validate(document: Document, environ: Mapping[str, str], faults: list[Fault]) -> Settings:
-    """Checks a document as a whole.
+    """Validates a document as a whole.
 
     Raises:
         ConfigurationError: with these faults and all others.
@@ -188,10 +188,10 @@ def _missing(path: str) -> str:
 
 
 def _siblings(location: list[Any]) -> set[str]:
-    """The settings that the section at this place has."""
+    """The settings of the section at this place."""
     place: Any = Settings
     for part in location:
-        # What is no field is the key of a mapping such as profiles, or the place in a list: the section stays.
+        # A part that is not a field is a mapping's key (as in profiles) or a list index: the section stays the same.
         fields = _fields_of(place)
         if part in fields:
             place = _section_of(fields[str(part)].annotation)
@@ -199,7 +199,7 @@ def _siblings(location: list[Any]) -> set[str]:
 
 
 def _fields_of(place: Any) -> dict[str, FieldInfo]:
-    """The fields of a section by the names that they have in the file."""
+    """The fields of a section by their names in the file."""
     fields = place.model_fields if isinstance(place, type) and issubclass(place, BaseModel) else {}
     return {field.alias or name: field for name, field in fields.items()}
 

@@ -1,9 +1,9 @@
-"""What a running gateway can't take over from a new configuration: pure.
+"""What a running gateway can't change on reload: pure.
 
-It is bound, opened or fixed in a TLS context when the process starts: the old value stays in force, and whoever asks
-is told what waits for a restart. Most of it holds nothing else back. But what says who reaches a listener is what
-others lean on: who asks for client certificates may open his routes to anyone in the same breath. So while such a
-door waits, what is behind it waits with it (behind_doors.py).
+These settings are bound, opened or fixed in a TLS context when the process starts. The old value stays in force, and
+/readyz and a metric list what waits for a restart. Most of them hold back nothing else. But other settings rely on
+those that decide who reaches a listener: a change that requires client certificates may open routes to anyone at the
+same time. So while such a door waits, what relies on it waits too (behind_doors.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ def _asks(mode: str) -> bool:
     return mode != "none"
 
 
-# What must stay equal of each: the value itself, or what the function makes of it.
+# What must stay equal for each: the value itself, or the function's result for it.
 NEEDS_RESTART: Final[Mapping[str, _Same | None]] = {
     "listen.address": None,
     "listen.port": None,
@@ -59,7 +59,7 @@ def with_what_stays(old: Settings, new: Settings) -> tuple[Settings, tuple[str, 
 
 
 def _told(settings: Settings, path: str) -> object:
-    if path == "ledger.url":  # behind a reference; who logs in, and how, may change
+    if path == "ledger.url":  # resolved from a reference; user and password may change
         return place_of(url_of(settings))
     value, same = look_up(settings, path), NEEDS_RESTART[path]
     return value if same is None else same(value)

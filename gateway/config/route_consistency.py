@@ -1,8 +1,8 @@
-"""Faults between routes, what their jobs are, and the one container that each goes to.
+"""Faults between routes, the shapes of their jobs, and their containers.
 
-A job's id lives in the container that made it, so whatever reads, deletes or belongs to a job goes where its submit
-went. And what would spread requests over several containers is refused: their licence forbids it. As
-consistency.py, this works on the raw document, and leaves what has the wrong shape to the settings. Pure.
+A job's id exists only in the container that made it, so requests that read or delete a job, or belong to it, must go
+where its submit went. Routes that would balance load over several containers are refused: their licence forbids it.
+As consistency.py, this works on the raw document, and leaves values of the wrong shape to the settings. Pure.
 """
 
 import re
@@ -33,7 +33,7 @@ _ONE_CONTAINER: Final = "the container's licence forbids balancing load, and a j
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A route as it is written, defaults filled in. `place` is its path in the configuration."""
+    """A route as written, with defaults filled in. `place` is its path in the configuration."""
 
     place: str
     name: str
@@ -48,7 +48,7 @@ class _Line:
 
 
 def job_disagreements(document: Document) -> Iterator[Fault]:
-    """Finds them all, but for names of what is not there."""
+    """Finds all of them, except references to names that don't exist."""
     yield from _same_container(document)
     lines = _lines(document)
     for line in lines:
@@ -59,7 +59,7 @@ def job_disagreements(document: Document) -> Iterator[Fault]:
 
 
 def unread(document: Document) -> Iterator[tuple[str, str, str]]:
-    """Submits whose jobs no route of kind result reads: place, name, and a path that would be asked for."""
+    """Submits whose jobs no route of kind result reads: place, name, and an example path of such a read."""
     lines = _lines(document)
     for submit in lines:
         if submit.kind == "submit" and not any(line.kind == "result" for line in _readers(submit, lines, document)):
@@ -113,7 +113,7 @@ def _named_upstreams(document: Document) -> dict[str, Any]:
 
 
 def _origin(url: object) -> object:
-    """Scheme, host and port, in one spelling; None for what is no URL."""
+    """Scheme, host and port, in one spelling; None for an invalid URL."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
         return parts and parts.hostname and (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
@@ -122,7 +122,7 @@ def _origin(url: object) -> object:
 
 
 def _job_named(line: _Line) -> Iterator[Fault]:
-    """Whether a route says where a request names its job, and only where that means something."""
+    """Whether a route of a job says where requests name the job, and no other route does."""
     if line.kind not in _OF_JOBS:
         if line.written.get("id", {}) not in ({}, _ID_DEFAULT):
             yield Fault(f"{line.place}.id", "is for routes of kind result, asset and delete")
@@ -141,7 +141,7 @@ def _job_named(line: _Line) -> Iterator[Fault]:
 
 
 def _balanced(lines: Sequence[_Line]) -> Iterator[Fault]:
-    """Routes that are the same, but for the upstream."""
+    """Routes that match the same requests but go to different upstreams."""
     for i, line in enumerate(lines):
         for other in lines[:i]:
             same = _unnamed(line.pattern) == _unnamed(other.pattern) and line.host == other.host
@@ -156,7 +156,7 @@ def _unnamed(pattern: re.Pattern[str]) -> str:
 
 
 def _read_elsewhere(lines: Sequence[_Line], document: Document) -> Iterator[Fault]:
-    """Routes that lead away from the container that made the job that they are about."""
+    """Routes for a job that go to another container than the one that made it."""
     told: set[str] = set()
     submits = [line for line in lines if line.kind == "submit"]
     for submit in submits:
@@ -190,7 +190,7 @@ def _wrong_reader(submit: _Line, reader: _Line) -> Fault | None:
 
 
 def _readers(submit: _Line, lines: Sequence[_Line], document: Document) -> Iterator[_Line]:
-    """The routes that take the requests for the jobs of a submit, by samples of its path."""
+    """The routes that would match reads of a submit's jobs, found with sample paths."""
     for target in _read_at(submit, document):
         found = (
             line
@@ -201,7 +201,7 @@ def _readers(submit: _Line, lines: Sequence[_Line], document: Document) -> Itera
 
 
 def _read_at(submit: _Line, document: Document) -> Iterator[str]:
-    """Paths that jobs of a submit are read at."""
+    """Sample paths at which jobs of a submit are read."""
     template = _read_template(submit.job, document).replace("{id}", "x").partition("?")[0]
     return (template.replace("{path}", path) for path in _samples(submit.path))
 
@@ -214,7 +214,7 @@ def _read_template(job: str, document: Document) -> str:
 
 
 def _result_unread(lines: Sequence[_Line], document: Document) -> Iterator[Fault]:
-    """Results that are to be deleted once they are read, and that no route of kind result reads."""
+    """With jobs.delete_after_read: results that no route of kind result reads."""
     jobs = document.get("jobs")
     if not isinstance(jobs, dict) or jobs.get("delete_after_read") is not True:
         return
@@ -228,7 +228,7 @@ def _result_unread(lines: Sequence[_Line], document: Document) -> Iterator[Fault
 
 
 def _is_result(template: str, submit_path: str, lines: Sequence[_Line]) -> bool:
-    """Whether the first route that takes the request for a result is one that reads results."""
+    """Whether the first route that matches the request for a result is of kind result."""
     target = template.replace("{id}", "x").partition("?")[0]
     for path in _samples(submit_path):
         asked = target.replace("{path}", path)
@@ -239,7 +239,7 @@ def _is_result(template: str, submit_path: str, lines: Sequence[_Line]) -> bool:
 
 
 def _samples(path: str) -> Iterator[str]:
-    """Paths that a pattern matches: all its choices, and a word for whatever is free; not more than a few."""
+    """Sample paths that a pattern matches: all its choices, `x` for free segments; at most 64."""
     segments = path.split("/")
     choices = [
         (match[1].split("|") if match[1] else ["x"]) if (match := _CHOICE.fullmatch(segment)) else [segment]

@@ -1,7 +1,6 @@
 """The JSON Schema of the configuration, for editors: `python -m gateway.schema config/gateway.schema.json`.
 
-It says what a file may look like; what only the gateway can know (whether files are there, whether settings agree) is
-for `gateway check`.
+It describes the form of a file. `gateway check` checks the rest: whether files exist and settings agree.
 """
 
 import json
@@ -15,7 +14,7 @@ from gateway.config.settings import SecretDigest, SecretValue, Settings
 
 
 class _Plain(GenerateJsonSchema):
-    """Without the titles that pydantic makes out of names."""
+    """Omits the titles that pydantic derives from names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         del schema
@@ -29,7 +28,7 @@ def make_schema() -> dict[str, Any]:
         definition.pop("title", None)
         for field in definition.get("properties", {}).values():
             if "$ref" in field and isinstance(field.get("default"), dict):
-                del field["default"]  # a section's default is that of its settings, and there it has its units
+                del field["default"]  # a section's default comes from its settings, where it has units
     for reference in (SecretDigest, SecretValue):
         made["$defs"][reference.__name__] |= {"minProperties": 1, "maxProperties": 1}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Document gateway configuration"}
@@ -37,12 +36,12 @@ def make_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as it stands in config/gateway.schema.json."""
+    """The text of config/gateway.schema.json."""
     return json.dumps(make_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def main(arguments: list[str]) -> None:
-    """Writes the schema to the file that is named, or to standard output."""
+    """Writes the schema to the named file, or to standard output."""
     if arguments:
         Path(arguments[0]).write_text(schema_text(), encoding="utf-8")
     else:

@@ -1,7 +1,7 @@
-"""The secrets that a configuration names, by their fingerprints: when one changes, the audit trail says so. Pure.
+"""Fingerprints of the secrets in a configuration, so that the audit trail can record when one changes. Pure.
 
-A fingerprint is the first eight hexadecimal digits of the secret's SHA-256: enough to see that it is another one, or
-the one you have at hand. A secret of less than 32 bytes has none: it would tell whoever guesses which guess is right.
+A fingerprint is the first eight hexadecimal digits of the secret's SHA-256: enough to see that a secret changed, or
+is the one at hand. A secret of less than 32 bytes has none: a fingerprint would let an attacker check guesses.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _Secret = SecretDigest | SecretValue | None
 
 
 class Declared(NamedTuple):
-    """A secret's SHA-256, for comparisons in memory alone, and what may be told of it."""
+    """A secret's SHA-256, only for comparisons in memory, and the fingerprint that may be shown."""
 
     digest: bytes
     fingerprint: str | None
 
 
 def declared_secrets(settings: Settings) -> dict[str, Declared]:
-    """The secrets by the setting's path; list entries are named, so that their order means nothing."""
+    """The secrets by the setting's path; list entries are named, so that their order has no meaning."""
     return {path: _declared(secret) for path, secret in _secrets(settings) if secret is not None}
 
 

@@ -1,4 +1,4 @@
-"""What a configuration means, compiled once: immutable, looked at by every request, swapped whole on reload."""
+"""A compiled configuration: immutable, read by every request, swapped as a whole on reload."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from gateway.uploads.form import FormRules
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.target import UpstreamTarget
 
-# As Datalab's cloud has them. They stand behind the file's own routes, one of which may lead to the container's.
+# As in Datalab's cloud. They come after the file's own routes, one of which may lead to the container's.
 HEALTHS = [Rule(Route(f"cloud_{name}", Kind.PLAIN, access, is_ours=True), frozenset({"GET", "HEAD"}),
                 compile_pattern(f"/api/v1/{name}"), None, Networks())
            for name, access in (("health", Access.ANYONE), ("user_health", Access.KEY))]  # fmt: skip
@@ -44,10 +44,10 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One compiled configuration, the ledger's keys and the issuers' as they were when it was made.
+    """One compiled configuration, with the keys of the ledger and the issuers as of when it was made.
 
-    A request takes it once and keeps it to its end. Whatever changes makes another State, so that nothing that was
-    concluded from the old one (prepared requests, verified tokens) outlives it.
+    A request takes it once and keeps it to its end. Every change makes a new State, so that nothing derived from the
+    old one (prepared requests, verified tokens) outlives it.
     """
 
     settings: Settings
@@ -74,9 +74,9 @@ class State:
 
 
 class Live:
-    """The one reference to the State in force, and whether the process is on its way out.
+    """The one reference to the State in force, and whether the process is draining.
 
-    A request reads the state once; only a reload that succeeded writes it.
+    A request reads the state once; only a successful reload writes it.
     """
 
     __slots__ = ("is_draining", "state")
@@ -87,13 +87,13 @@ class Live:
 
 
 def routed_upstreams(state: State) -> dict[str, UpstreamTarget]:
-    """The upstreams that a route goes to, `default` first."""
+    """The upstreams that routes go to, `default` first."""
     named = {route.upstream for route in state.settings.routes}
     return {name: target for name, target in state.upstreams.items() if name in named}
 
 
 def with_names(state: State, names: Iterable[str]) -> State:
-    """The same configuration with the names that its certificates are for."""
+    """The same configuration with the host names of its certificates."""
     return replace(state, origins=state.origins.named(names))
 
 
@@ -108,12 +108,12 @@ def _words(words: Iterable[str]) -> frozenset[str]:
 
 
 def with_ring(state: State, ring: Keyring) -> State:
-    """The same configuration with the ledger's keys as they are now."""
+    """The same configuration with the ledger's current keys."""
     return replace(state, ring=ring.under(state.profiles))
 
 
 def profile_of(state: State, account: str) -> Profile | None:
-    """The limits of a key's account; None for an account of nobody we know."""
+    """The limits of a key's account; None for an unknown account."""
     key_id = account.removeprefix("key:")
     record = state.ring.records.get(key_id)
     if record is not None:
@@ -127,6 +127,6 @@ def clashes(state: State, ids: Iterable[str]) -> list[str]:
 
 
 def _methods(route: RouteSettings) -> frozenset[str]:
-    """RFC 9110 9.3.2: HEAD is GET without the content. But where a GET starts or ends a job, it is not asked for."""
+    """RFC 9110 9.3.2: HEAD is GET without the content. Not allowed where a GET starts or ends a job."""
     takes_head = "GET" in route.methods and route.kind not in {Kind.SUBMIT, Kind.DELETE}
     return frozenset(route.methods) | ({"HEAD"} if takes_head else set())

@@ -1,1 +1,1 @@
-"""What a first run needs besides the gateway: above all a container to stand behind it."""
+"""What a first run needs besides the gateway, above all a stand-in container."""

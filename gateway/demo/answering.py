@@ -1,4 +1,4 @@
-"""Answers in the shapes of FastAPI, which both containers are built on."""
+"""Answers in the form of FastAPI, on which both containers are built."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -15,11 +15,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def fastapi_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives aiohttp's own errors FastAPI's shape."""
+    """Converts aiohttp's own errors to FastAPI's form."""
     try:
         return await handler(request)
     except ConnectionResetError:
-        return web.Response(status=499)  # the gateway gave the request up midway: nobody reads this
+        return web.Response(status=499)  # the gateway dropped the request midway: no reader is left
     except web.HTTPException as error:
         if error.content_type == "application/json":
             raise
@@ -28,12 +28,12 @@ async def fastapi_errors(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def json_answer(content: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer of JSON."""
+    """A JSON answer."""
     return web.Response(body=orjson.dumps(content), status=status, headers=headers, content_type="application/json")
 
 
 def valid(model: type[_Model], values: dict[str, Any], place: str) -> _Model:
-    """Reads values into a model; `place` is where they came from: body or query.
+    """Validates values with a model; `place` is where they came from: body or query.
 
     Raises:
         web.HTTPUnprocessableEntity: with every problem.

@@ -1,7 +1,7 @@
 """The stand-in as an aiohttp application: marker, ocr, usage and health_check, and the open-source API (oss.py).
 
-Its answers have the shapes of FastAPI, which the container is built on. As there, X-API-Key is ignored, and so is
-who submitted a job: all of that is the gateway's part.
+Its answers have the form of FastAPI, on which the container is built. Like the container it ignores X-API-Key and who
+submitted a job: both are up to the gateway.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ class Config:
 
     Attributes:
         processing_time: seconds from a submit to its result, at least; a long conversion takes longer.
-        check_url: what request_check_url looks like.
+        check_url: the form of request_check_url.
         allow_overrides: lets a form set `processing_time`, `result_bytes` (what its markdown is padded to) and
-            `fail`, which lets nothing come of the job.
-        api: which one it speaks: Datalab's on-prem one, that of the open-source container, or both.
+            `fail`, which makes the job fail.
+        api: which one it serves: Datalab's on-prem one, that of the open-source container, or both.
         keep_jobs: finished jobs kept at most.
         keep_bytes: size of their results at most.
     """
@@ -53,7 +53,7 @@ class Config:
 
 
 class Submission(Options):
-    """All fields of the form but the file."""
+    """All fields of the form except the file."""
 
     processing_time: float | None = Field(default=None, ge=0, le=3600)
     result_bytes: int = Field(default=0, ge=0, le=1 << 30)
@@ -68,16 +68,16 @@ class Period(BaseModel):
 
 
 class Container:
-    """Datalab's endpoints, over the table of jobs."""
+    """Datalab's endpoints, on top of the job table."""
 
     def __init__(self, config: Config, jobs: JobTable, worker: Worker) -> None:
         self._config, self._jobs, self._worker = config, jobs, worker
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
-        """Takes a file and the options of its conversion."""
+        """Takes a file and its conversion options."""
         with contextlib.closing(await read_form(request)) as form:
             file, submission = self._validated(form)
-            del form.fields["file"]  # the job closes it; all else closes here
+            del form.fields["file"]  # the job closes it; the rest is closed here
         operation = cast("Operation", request.match_info["operation"])
         seconds = submission.processing_time
         job = self._jobs.open(operation, self._config.processing_time if seconds is None else seconds)
@@ -86,7 +86,7 @@ class Container:
         return json_answer({**answer, "request_check_url": self._check_url(request, job), "versions": None})
 
     async def result(self, request: web.Request) -> web.StreamResponse:
-        """Says how far a job is; a large answer goes out in slices of the one copy there is."""
+        """Reports a job's status or result; a large answer is sent in slices of the one copy."""
         try:
             body = self._jobs.answer(request.match_info["operation"], request.match_info["request_id"])
         except UnknownJobError as error:
@@ -113,7 +113,7 @@ class Container:
         return json_answer(self._jobs.usage(start, end))
 
     async def health(self, _request: web.Request) -> web.StreamResponse:
-        """Says that requests are accepted."""
+        """Reports that requests are accepted."""
         return json_answer({"status": "healthy"})
 
     def _validated(self, form: Form) -> tuple[File, Submission]:
@@ -133,7 +133,7 @@ class Container:
 
 
 def make_app(config: Config, jobs: JobTable | None = None) -> web.Application:
-    """Builds the stand-in, to be run in this process or in one of its own.
+    """Builds the stand-in, to run in this process or in its own.
 
     Args:
         config: how it behaves.

@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.demo.api import Api, CheckUrl, Config, make_app
 
 _KEEPALIVE = 5.0  # seconds, uvicorn's default
-_LEAVE_WITHIN = 1.0  # seconds that open answers have at the end
+_LEAVE_WITHIN = 1.0  # seconds that open answers have at shutdown
 _SLICE = 1 << 18  # bytes read at once
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -38,7 +38,7 @@ async def _serve(host: str, port: int, config: Config, *, until_stdin_closes: bo
         if problem := await _listen(runner, host, port):
             print(f"container: cannot listen on {host}:{port}: {problem}", file=sys.stderr)
             return 1
-        with contextlib.suppress(BrokenPipeError):  # whoever started it may be gone already
+        with contextlib.suppress(BrokenPipeError):  # its parent may have ended already
             print(f"container ready on http://{host}:{runner.addresses[0][1]}", flush=True)
         await stop.wait()
     finally:
@@ -55,11 +55,11 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str | None:
 
 
 def _on_signals(stop: asyncio.Event) -> None:
-    """Lets SIGTERM and SIGINT end the server, and lets no second one spoil the end."""
+    """Makes SIGTERM and SIGINT stop the server; a second signal does not disturb the shutdown."""
     loop = asyncio.get_running_loop()
 
     def ask(_signal: int, _frame: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: all is done
+        with contextlib.suppress(RuntimeError):  # the loop is closed: shutdown is complete
             loop.call_soon_threadsafe(stop.set)
 
     for number in _ENDING:
@@ -67,7 +67,7 @@ def _on_signals(stop: asyncio.Event) -> None:
 
 
 def _on_closed_stdin(stop: asyncio.Event) -> None:
-    """Ends the server once its standard input closes: so it never outlives who started it, however that ended."""
+    """Stops the server when its standard input closes, so that it never outlives its parent, however that ended."""
     loop = asyncio.get_running_loop()
 
     def readable() -> None:
@@ -108,10 +108,10 @@ def main() -> int:
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
     options = vars(parser.parse_args())
     host, port, until_stdin_closes = (options.pop(name) for name in ("host", "port", "until_stdin_closes"))
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a client sends is no news
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # malformed input is not worth a log line
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_serve(host, port, Config(**options), until_stdin_closes=until_stdin_closes))
-        for number in _ENDING:  # handlers of ours are taken away before Python ends, and then a late one kills
+        for number in _ENDING:  # Python removes our handlers before it ends; a late signal would kill it
             signal.signal(number, signal.SIG_IGN)
         return code
 

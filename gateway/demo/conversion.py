@@ -1,8 +1,8 @@
-"""Converts a PDF or an image: read the pages once, then write them in each format that was asked for.
+"""Converts a PDF or an image: reads the pages once, then writes them in each requested format.
 
-PDFium is not thread-safe: all calls of `convert` must come from one thread, and what it opens is closed in it,
-lest the garbage collector does so in another one (bitmaps, which end with their last reference, too). Images have no
-text here: this is no OCR.
+PDFium is not thread-safe: call `convert` from one thread only. It closes what it opens, so that the garbage collector
+does not do it on another thread (bitmaps, too, which end with their last reference). Images yield no text: there is
+no OCR here.
 """
 
 import base64
@@ -24,8 +24,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in points; t
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 _HEAD = 1024  # bytes within which readers of PDF look for its signature
 _PASSWORD_NEEDED = 4  # FPDF_ERR_PASSWORD
-_IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # none that starts another program
-_PIXELS = 50_000_000  # larger images are bombs, or nothing for a demonstration
+_IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats whose readers start no other program
+_PIXELS = 50_000_000  # larger images are decompression bombs, or too large for a demonstration
 _PARAGRAPH_GAP = 0.5  # of a line's height
 
 
@@ -38,7 +38,7 @@ def _split(value: object) -> object:
 
 
 class Options(BaseModel):
-    """The fields of the form that steer a conversion, named and parsed as the API does."""
+    """The form fields that control a conversion, named and parsed as in the API."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,17 +69,17 @@ class Block:
     image: str = ""
 
     def text(self) -> str:
-        """The lines as one."""
+        """The lines joined to one."""
         return " ".join(line.text for line in self.lines)
 
     def html(self) -> str:
-        """The block alone."""
+        """The block as HTML."""
         return f'<p><img src="{self.image}"></p>' if self.image else f"<p>{escape(self.text())}</p>"
 
 
 @dataclass(slots=True)
 class Page:
-    """What was read of one page; `number` counts from 0 in the document, sizes are points."""
+    """The content of one page; `number` counts from 0 in the document, sizes are points."""
 
     number: int
     width: float
@@ -103,13 +103,13 @@ def convert(source: IO[bytes], options: Options, stopped: Callable[[], bool] = l
     Args:
         source: the file, seekable; it stays open.
         options: which pages, and whether with images.
-        stopped: asked before each page; true ends the conversion.
+        stopped: called before each page; true ends the conversion.
 
     Returns:
         The pages in order, at least one.
 
     Raises:
-        ConversionError: empty, broken or encrypted input, pages that it has not, or `stopped` said so.
+        ConversionError: the input is empty, broken or encrypted, lacks a page, or `stopped` returned true.
     """
     source.seek(0)
     head = source.read(_HEAD)
@@ -128,12 +128,12 @@ def convert(source: IO[bytes], options: Options, stopped: Callable[[], bool] = l
 
 
 def select_pages(total: int, page_range: str | None, max_pages: int | None) -> list[int]:
-    """Resolves the two ways to ask for pages; a range overrides a maximum.
+    """Resolves the two ways to select pages; a range overrides a maximum.
 
     Memory is bounded by the document's size, whatever the range says.
 
     Raises:
-        ConversionError: no list of pages, or a page that the document has not.
+        ConversionError: the text is not a list of pages, or names a page that the document lacks.
     """
     if page_range is None:
         return list(range(min(total, max_pages or total)))
@@ -171,7 +171,7 @@ def _read_page(document: pdfium.PdfDocument, number: int, images: bool) -> Page:
 
 
 def _lines(text: pdfium.PdfTextPage, height: float) -> list[Line]:
-    """Splits at PDFium's line ends; the boxes of a line's first and last character span its own."""
+    """Splits text at PDFium's line ends; a line's box spans those of its first and last character."""
     lines, start, last = [], 0, text.count_chars() - 1
     for line in text.get_text_range().split("\r\n") if last >= 0 else ():
         if words := line.strip():
@@ -184,7 +184,7 @@ def _lines(text: pdfium.PdfTextPage, height: float) -> list[Line]:
 
 
 def _paragraphs(lines: list[Line]) -> list[Block]:
-    """Lines of one size that follow closely are one paragraph."""
+    """Joins lines of one size that follow closely to a paragraph."""
     groups = [lines[:1]] if lines else []
     for above, below in pairwise(lines):
         tall = above.box[3] - above.box[1]
@@ -204,7 +204,7 @@ def _around(boxes: list[Box]) -> Box:
 
 def _add_images(raw: pdfium.PdfPage, page: Page) -> None:
     for found in raw.get_objects(filter=[pdfium.raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
-        with contextlib.suppress(pdfium.PdfiumError):  # a page is not lost for an image that cannot be read
+        with contextlib.suppress(pdfium.PdfiumError):  # skip an unreadable image, keep the page
             width, height = found.get_px_size()
             if 0 < width * height <= _PIXELS:
                 left, bottom, right, top = found.get_bounds()
@@ -213,7 +213,7 @@ def _add_images(raw: pdfium.PdfPage, page: Page) -> None:
 
 
 def _read_image(source: IO[bytes], options: Options) -> list[Page]:
-    """An image is a document of one page, its pixels are its points."""
+    """Reads an image as a document of one page; its pixels are its points."""
     select_pages(1, options.page_range, options.max_pages)
     try:
         with Image.open(source, formats=_IMAGE_FORMATS) as picture:

@@ -1,8 +1,8 @@
-"""The demo's key: made in the ledger at the first start, its secret written where the printed lines read it.
+"""The demo's key: created in the ledger at the first start, its secret written where the printed commands read it.
 
-A start finds what an earlier one left: a key that works is kept, one whose ledger is gone is made again, and one
-whose secret in key.txt has ended gets another. A gateway.yaml with a key of its own file (as they were made before
-there was a ledger) goes on with that.
+Each start handles what an earlier one left. A working key is kept. A key whose ledger is gone is created again. If
+the secret in key.txt has ended, the key is rotated. A gateway.yaml with a key in a file of its own (as made before
+the ledger existed) keeps using that.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ _OVERLAP: Final = 86_400.0
 
 
 def provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
-    """Sees to it that key.txt holds a secret that works; what was done that its reader should know.
+    """Makes sure that key.txt holds a valid secret; returns a message for the user if something changed.
 
     Raises:
-        SetupError: the ledger, or a file, is in the way.
+        SetupError: the ledger or a file can't be used.
     """
     file = configuration.with_name("key.txt")
     if _is_configured(read_file(configuration), file):
@@ -54,7 +54,7 @@ def provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
 
 
 def has_ledger(configuration: Path) -> bool:
-    """Whether a configuration says where the ledger is."""
+    """Whether a configuration sets the ledger's URL."""
     ledger = read_file(configuration).get("ledger")
     return isinstance(ledger, dict) and "url" in ledger
 
@@ -73,14 +73,14 @@ async def _in_ledger(settings: Settings, digest: bytes | None) -> tuple[Made | N
     ledger = open_ledger(url_of(settings), settings.ledger.timeout, behind_pooler=settings.ledger.pooler)
     admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
     try:
-        await ledger.write(lambda _: None)  # makes it, where there is none to read
+        await ledger.write(lambda _: None)  # creates the ledger if it is missing
         return await _provided(admin, digest)
     finally:
         await ledger.close()
 
 
 async def _provided(admin: KeyService, digest: bytes | None) -> tuple[Made | None, str | None]:
-    """A secret to write down, and what to say of it; nothing of both when `digest` is that of a live one."""
+    """A secret to write down and a message; None for both when `digest` is that of a live secret."""
     actor, now = f"demo:{user_name()}", time.time()
     record = next((found for found in await admin.list() if found.id == ID), None)
     if record is None:

@@ -1,4 +1,4 @@
-"""Reading a submit's form as Starlette does: streamed, files spooled, the last of two fields with one name wins."""
+"""Reads a submit's form as Starlette does: streamed, files spooled; of two fields with one name the last wins."""
 
 from tempfile import SpooledTemporaryFile
 
@@ -9,7 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 File = SpooledTemporaryFile[bytes]
-_IN_MEMORY = 1 << 20  # bytes of a part; what is larger goes to a temporary file, as with Starlette
+_IN_MEMORY = 1 << 20  # bytes of a part; a larger part goes to a temporary file, as in Starlette
 
 
 class Form:
@@ -22,7 +22,7 @@ class Form:
         self._name, self._value = bytearray(), bytearray()
 
     def parser(self, boundary: bytes) -> MultipartParser:
-        """Makes what fills this form from the bytes of a multipart body."""
+        """Makes the parser that fills this form from a multipart body."""
         return MultipartParser(
             boundary,
             {
@@ -36,7 +36,7 @@ class Form:
         )
 
     def close(self) -> None:
-        """Frees all files, unfinished ones too."""
+        """Closes all files, also unfinished ones."""
         for value in (*self.fields.values(), self._part):
             if isinstance(value, SpooledTemporaryFile):
                 value.close()
@@ -74,7 +74,7 @@ class Form:
 
 
 async def read_form(request: web.Request) -> Form:
-    """Reads a body to its end; one that is no form is an empty form.
+    """Reads a body to its end; a body of another type gives an empty form.
 
     Raises:
         web.HTTPBadRequest: no boundary, or the parts are malformed.
@@ -96,12 +96,12 @@ async def read_form(request: web.Request) -> Form:
         form.close()
         if isinstance(error, FormParserError):
             raise refusal(web.HTTPBadRequest, str(error)) from error
-        if isinstance(error, ConnectionError):  # the client left: no news, so let aiohttp not log it
+        if isinstance(error, ConnectionError):  # the client left: keeps aiohttp from logging it
             raise refusal(web.HTTPBadRequest, "There was an error parsing the body") from error
         raise
     return form
 
 
 def refusal(status: type[web.HTTPException], detail: object) -> web.HTTPException:
-    """An error in FastAPI's shape, to be raised."""
+    """An error in FastAPI's form, to be raised."""
     return status(text=orjson.dumps({"detail": detail}).decode(), content_type="application/json")

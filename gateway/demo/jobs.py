@@ -1,4 +1,4 @@
-"""The table of jobs, in memory: who asked is not noted, for the container asks nobody who they are."""
+"""The table of jobs, in memory. It stores no owners: the container doesn't authenticate its callers."""
 
 import secrets
 import time
@@ -26,7 +26,7 @@ _USAGE_RECORDS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a conversion: the answer as it is sent, and what usage counts; `seconds` is its duration."""
+    """The result of a conversion: the answer as sent, and what usage counts; `seconds` is its duration."""
 
     body: bytes
     success: bool
@@ -36,7 +36,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Job:
-    """`body` is None while it is converted; `ready_at`, by the table's clock, is the earliest time of its answer."""
+    """A job; `body` is None while it runs; `ready_at` is the earliest time of its answer, by the table's clock."""
 
     request_id: str
     operation: Operation
@@ -56,15 +56,15 @@ class Finished:
 
 
 class UnknownJobError(LookupError):
-    """No such job, or it was dropped."""
+    """The job does not exist, or was dropped."""
 
 
 class JobTable:
-    """Jobs by request_id, and what they amounted to.
+    """Jobs by request_id, and usage statistics.
 
     Args:
         keep_jobs: how many finished jobs are kept; the oldest are dropped first, the newest never.
-        keep_bytes: how much their answers may take together.
+        keep_bytes: total size of their answers at most.
         clock: seconds, monotonic; decides when an answer is ready.
         now: the time of day in UTC; dates the usage.
     """
@@ -84,13 +84,13 @@ class JobTable:
         self._finished: deque[Finished] = deque(maxlen=_USAGE_RECORDS)
 
     def open(self, operation: Operation, processing_time: float, request_id: str | None = None) -> Job:
-        """Adds a job that is ready after `processing_time` seconds at the earliest; its id is made where none is."""
+        """Adds a job that is ready after `processing_time` seconds at the earliest; makes an id if none is given."""
         job = Job(request_id or secrets.token_urlsafe(16), operation, self._clock() + processing_time)
         self._jobs[job.request_id] = job
         return job
 
     def finish(self, job: Job, outcome: Outcome) -> None:
-        """Keeps the answer, and drops the oldest ones above the bounds."""
+        """Keeps the answer, and drops the oldest ones beyond the bounds."""
         job.body = outcome.body
         self._kept.append((job, len(outcome.body)))
         self._kept_bytes += len(outcome.body)
@@ -101,14 +101,14 @@ class JobTable:
         self._finished.append(Finished(self._now(), job.operation, outcome.success, outcome.pages, outcome.seconds))
 
     def forget(self, request_id: str) -> None:
-        """Drops a job, if there is one."""
+        """Drops a job, if it exists."""
         self._jobs.pop(request_id, None)
 
     def answer(self, operation: str, request_id: str) -> bytes | None:
-        """Gives the answer of a job, or None while it is processing.
+        """Returns the answer of a job, or None while it is processing.
 
         Raises:
-            UnknownJobError: not among the jobs of this operation.
+            UnknownJobError: this operation has no such job.
         """
         job = self._jobs.get(request_id)
         if job is None or job.operation != operation:
@@ -116,7 +116,7 @@ class JobTable:
         return job.body if self._is_ready(job) else None
 
     def usage(self, start: datetime, end: datetime) -> dict[str, Any]:
-        """Sums up what finished from `start` to `end`, in the five sections of the API.
+        """Sums up the jobs finished from `start` to `end`, in the five sections of the API.
 
         The names within the last two sections are ours: Datalab's are not known.
         """
@@ -152,17 +152,17 @@ def work(
     result_bytes: int = 0,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Converts and writes the whole answer, once, so that a poll only sends it. Runs in the one worker thread.
+    """Converts a file and writes the whole answer once, so that a poll only sends it. Runs in the one worker thread.
 
     Args:
-        operation: marker, ocr, or oss, which is marker by its other name.
+        operation: marker, ocr, or oss, which is marker under its other name.
         source: the uploaded file, seekable; it stays open.
         options: the form's.
-        result_bytes: what the markdown is padded to, if it is shorter.
-        stopped: asked before each page; true ends the conversion.
+        result_bytes: the size that a shorter markdown is padded to.
+        stopped: called before each page; true ends the conversion.
 
     Returns:
-        The outcome: a file that cannot be converted has one too.
+        The outcome, also for a file that can't be converted.
     """
     start, pages = time.perf_counter(), 0
     try:
@@ -200,7 +200,7 @@ def _result(
 
 
 def _padding(size: int) -> str:
-    """Text of `size` bytes that JSON writes as it is."""
+    """Text of `size` bytes that JSON needs no escapes for."""
     return (_FILLER * (size // len(_FILLER) + 1))[:size] if size > 0 else ""
 
 

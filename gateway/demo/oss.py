@@ -1,7 +1,8 @@
 """The stand-in's other API: that of Datalab's open-source container, with its weak spots.
 
-As there, an unknown file_id is `processing` for ever, pictures and results are anybody's who has the id, and the URLs
-of pictures are made of the Host header. Their scheme is X-Forwarded-Proto, which uvicorn believes from this machine.
+As in the original, an unknown file_id stays `processing` forever, anyone with the id can read pictures and results,
+and picture URLs are built from the Host header. Their scheme is X-Forwarded-Proto, which uvicorn trusts from this
+machine.
 """
 
 import base64
@@ -25,7 +26,7 @@ _FORMATS = ("markdown", "html", "json")
 
 
 class Overrides(BaseModel):
-    """Fields of the form that steer the stand-in, where it obeys them."""
+    """Form fields that control the stand-in, if it allows overrides."""
 
     processing_time: float | None = Field(default=None, ge=0, le=3600)
     result_bytes: int = Field(default=0, ge=0, le=1 << 30)
@@ -40,17 +41,17 @@ class Asked(BaseModel):
 
 
 class Cleared(BaseModel):
-    """The body that clears a job."""
+    """The body of a request that clears a job."""
 
     file_id: str
 
 
 class OssContainer:
-    """The endpoints, over the table and the thread that the other API has, too.
+    """The endpoints, on the job table and the worker thread of the other API.
 
     Args:
         jobs: the table.
-        worker: who converts.
+        worker: the converter.
         processing_time: seconds that a job takes, at least.
         allow_overrides: whether forms may have Overrides.
     """
@@ -60,7 +61,7 @@ class OssContainer:
         self._processing_time, self._allow_overrides = processing_time, allow_overrides
 
     def add_routes(self, app: web.Application) -> None:
-        """Puts the endpoints into an application."""
+        """Adds the endpoints to an application."""
         app.router.add_route("POST", "/marker/inference", self.submit)
         app.router.add_route("GET", "/marker/results", self.results)
         app.router.add_route("POST", "/marker/clear", self.clear)
@@ -70,14 +71,14 @@ class OssContainer:
         """Takes a PDF and the JSON that configures its conversion."""
         with contextlib.closing(await read_form(request)) as form:
             file, options, overrides = _pdf(form), _options(form), self._overrides(form)
-            del form.fields["file"]  # the job closes it; all else closes here
+            del form.fields["file"]  # the job closes it; the rest is closed here
         seconds = self._processing_time if overrides.processing_time is None else overrides.processing_time
         job = self._jobs.open("oss", seconds, str(uuid.uuid4()))
         self._worker.start(job, file, options, result_bytes=overrides.result_bytes, fails=overrides.fail)
         return json_answer({"file_id": job.request_id})
 
     async def results(self, request: web.Request) -> web.StreamResponse:
-        """Says how far a job is, and gives its result when it is asked for."""
+        """Reports a job's status, and its result if requested."""
         asked = valid(Asked, dict(request.query), "query")
         found = self._found(asked.file_id)
         answer = {"file_id": asked.file_id, "status": "processing"}
@@ -94,12 +95,12 @@ class OssContainer:
         return json_answer({**answer, "status": "done", "result": result, "images": images, "worker_info": info})
 
     async def clear(self, request: web.Request) -> web.StreamResponse:
-        """Forgets a job; says so of an unknown one, too."""
+        """Drops a job; answers the same for an unknown one."""
         try:
             body = orjson.loads(await request.read())
         except ValueError:
             raise refusal(web.HTTPUnprocessableEntity, [_problem("json_invalid", "JSON decode error")]) from None
-        except ConnectionError as error:  # the client left: no news, so let aiohttp not log it
+        except ConnectionError as error:  # the client left: keeps aiohttp from logging it
             raise refusal(web.HTTPBadRequest, "There was an error parsing the body") from error
         cleared = valid(Cleared, body if isinstance(body, dict) else {}, "body")
         self._jobs.forget(cleared.file_id)
@@ -114,7 +115,7 @@ class OssContainer:
         return web.Response(body=base64.b64decode(picture), content_type="image/png")
 
     def _found(self, file_id: str) -> dict[str, Any] | None:
-        """The result in the shape of the other API; None while there is none."""
+        """The result in the form of the other API; None until there is one."""
         with contextlib.suppress(UnknownJobError):
             body = self._jobs.answer("oss", file_id)
             return None if body is None else orjson.loads(body)

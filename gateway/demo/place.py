@@ -1,7 +1,7 @@
-"""The demo's directory: one of its user's own, in which nothing leads elsewhere.
+"""The demo's directory: owned by its user, without links that lead elsewhere.
 
-The demo writes keys and certificates there, and does what the gateway.yaml in it says. A directory that others may
-write into (one of theirs, one in /tmp) could make it overwrite files of its user's, or run as they like.
+The demo writes keys and certificates there and follows the gateway.yaml in it. In a directory that others can write
+to (their own, or one in /tmp) they could make it overwrite the user's files, or control how it runs.
 """
 
 import os
@@ -18,11 +18,11 @@ FILES: Final = (
 
 
 def take_place(directory: Path) -> None:
-    """Makes the directory, or makes sure of one that is there.
+    """Creates the directory, or checks an existing one.
 
     Raises:
-        OSError: when it can't be made.
-        SetupError: it is a link, somebody else's or open to all, or one of the demo's files in it is a link.
+        OSError: it can't be created.
+        SetupError: it is a link, owned by another user or open to all, or one of the demo's files in it is a link.
     """
     if directory.is_symlink():
         raise SetupError(f"{directory} is a link, and the demo follows none: name the directory itself")

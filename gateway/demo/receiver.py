@@ -17,7 +17,7 @@ _MAX: int = 1_048_576
 
 
 def make_receiver(secret: bytes) -> web.Application:
-    """An application that takes POST /hook: 204 for a webhook that is signed with the secret, 401 for any other."""
+    """An application for POST /hook: 204 for a webhook signed with the secret, 401 for any other."""
     seen: set[str] = set()
 
     async def take(request: web.Request) -> web.Response:
@@ -36,10 +36,10 @@ def make_receiver(secret: bytes) -> web.Application:
 
 
 async def serve(directory: Path, port: int) -> None:
-    """Receives until it is cancelled; its certificate and its secret are those of the demo in `directory`.
+    """Receives until it is cancelled; uses the certificate and the secret of the demo in `directory`.
 
     Raises:
-        OSError: the port is taken, or a file is not there.
+        OSError: the port is taken, or a file is missing.
     """
     secret = (directory / "webhook-secret.txt").read_bytes().strip()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,4 +1,4 @@
-"""Writes converted pages in the formats that the API offers: markdown, html, json, chunks, and ocr's pages."""
+"""Writes converted pages in the API's formats: markdown, html, json, chunks, and the pages of ocr."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ _RULE = "-" * 48
 
 
 def render(pages: list[Page], options: Options) -> dict[str, Any]:
-    """Writes pages in the formats asked for.
+    """Writes pages in the requested formats.
 
     Returns:
-        The fields `markdown`, `html`, `json` and `chunks` of an answer, None where not asked for, and `images`.
+        The fields `markdown`, `html`, `json` and `chunks` of an answer, None where not requested, and `images`.
     """
     writers = {
         "markdown": _paginated if options.paginate else _markdown,
@@ -48,7 +48,7 @@ def _markdown(pages: list[Page]) -> str:
 
 
 def _paginated(pages: list[Page]) -> str:
-    """Each page behind a line with its number, as Marker separates them."""
+    """Each page after a line with its number, as Marker separates them."""
     return "".join(f"\n\n{{{page.number}}}{_RULE}\n\n{_markdown([page])}" for page in pages)
 
 

@@ -1,4 +1,4 @@
-"""The first run: all that is needed in one directory, a stand-in container, the gateway, and a line to copy."""
+"""The first run: everything needed in one directory, a stand-in container, the gateway, and a line to copy."""
 
 import contextlib
 import os
@@ -80,9 +80,9 @@ Metrics: curl -s http://127.0.0.1:{admin_port}/metrics          End: Ctrl-C
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What `gateway demo` was asked for. `upstream` is the URL of a real container, or None for the stand-in.
+    """The options of `gateway demo`. `upstream` is the URL of a real container, or None for the stand-in.
 
-    `given` names the ports that were asked for; where none was, a gateway.yaml that is there already decides.
+    `given` names the ports set on the command line; for the others an existing gateway.yaml decides.
     """
 
     directory: Path
@@ -97,10 +97,10 @@ def run(demo: Demo) -> None:
     """Runs the demo until Ctrl-C.
 
     Raises:
-        SetupError: when something is in the way, with what to do.
+        SetupError: it can't run; the message says what to do.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # before the gateway has handlers of its own
+        signal.signal(number, signal.default_int_handler)  # until the gateway installs its own handlers
     with contextlib.suppress(KeyboardInterrupt):
         try:
             _run(demo)
@@ -178,7 +178,7 @@ def _provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
 
 
 def _own_name(environ: Mapping[str, str]) -> str:
-    """How the commands are called from anywhere, with the environment activated or not."""
+    """The `gateway` command as it can be called from anywhere, also when its environment isn't activated."""
     beside = Path(sys.executable).with_name("gateway")
     name = shlex.quote(str(beside)) if beside.is_file() else f"{shlex.quote(sys.executable)} -m gateway"
     ledger = environ.get(_LEDGER_URL)
@@ -186,9 +186,9 @@ def _own_name(environ: Mapping[str, str]) -> str:
 
 
 def _overrides(demo: Demo, upstream: str, configuration: Path) -> dict[str, str]:
-    """What was asked for wins over a gateway.yaml that an earlier start left."""
+    """Options override a gateway.yaml from an earlier start."""
     overrides = {"GATEWAY__UPSTREAM__URL": yaml.safe_dump(upstream).splitlines()[0]}
-    if not has_ledger(configuration):  # made before there was one: it belongs here, not where the demo is started
+    if not has_ledger(configuration):  # made before ledgers existed: keep it in this directory
         overrides[_LEDGER_URL] = f"sqlite:///{configuration.with_name('ledger.db')}"
     if "port" in demo.given:
         overrides["GATEWAY__LISTEN__PORT"] = str(demo.port)
@@ -199,16 +199,16 @@ def _overrides(demo: Demo, upstream: str, configuration: Path) -> dict[str, str]
 
 @contextlib.contextmanager
 def _upstream(demo: Demo) -> Iterator[str]:
-    """The URL of the upstream: the real one that was named, or a stand-in that runs as long as the context."""
+    """The URL of the upstream: the named real one, or a stand-in that runs while the context lasts."""
     if demo.upstream is not None:
         yield demo.upstream
         return
     if find_spec("PIL") is None or find_spec("python_multipart") is None:
         raise SetupError("the stand-in container needs more than `serve`: install requirements/demo.txt")
     command = [sys.executable, "-m", "gateway.demo.container", "--port", str(demo.upstream_port)]
-    # Its standard input is a pipe of ours: however this process ends, the container sees it close and ends too.
+    # Its standard input is our pipe: however this process ends, the container sees it close and ends too.
     command += ["--processing-time", "1", "--until-stdin-closes"]
-    # A session of its own, so that Ctrl-C reaches the gateway alone, which drains while the container still answers.
+    # It gets its own session: Ctrl-C then reaches only the gateway, which drains while the container still answers.
     container = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -1,6 +1,6 @@
-"""A small, real PDF, so that a first run and the tests have something to convert.
+"""A small, real PDF, so that a first run and the tests have a file to convert.
 
-Written by hand, object by object: neither a binary file in the repository nor a library that writes PDFs is needed.
+Written object by object: this needs neither a binary file in the repository nor a library that writes PDFs.
 """
 
 import zlib
@@ -16,7 +16,7 @@ _PARAGRAPHS = (
 
 
 def sample_pdf(pages: int = 3) -> bytes:
-    """Makes a PDF of one heading and two paragraphs a page; an image is on every second one.
+    """Makes a PDF with a heading and two paragraphs on each page, and an image on every second one.
 
     Args:
         pages: how many, at least 1.
@@ -64,7 +64,7 @@ def _content(page: int) -> bytes:
 
 
 def _image() -> bytes:
-    """A square in RGB, red to the right and green downwards."""
+    """An RGB square, red to the right and green downwards."""
     step = 255 // (_IMAGE_SIDE - 1)
     side = range(_IMAGE_SIDE)
     pixels = bytes(channel for y in side for x in side for channel in (x * step, y * step, 128))
@@ -80,7 +80,7 @@ def _stream(about: bytes, data: bytes) -> bytes:
 
 
 def _file(objects: list[bytes]) -> bytes:
-    """Puts the numbered objects one behind the other, then the table that says where each begins."""
+    """Writes the numbered objects one after another, then the table of their offsets."""
     out = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
     starts = []
     for number, body in enumerate(objects, start=1):

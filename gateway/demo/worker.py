@@ -1,4 +1,4 @@
-"""The one thread that converts, for both APIs: PDFium bears no second one."""
+"""The one conversion thread, shared by both APIs: PDFium allows no second one."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from gateway.demo.jobs import Job, JobTable, Outcome, work
 
 
 class Worker:
-    """Converts one file after the other and puts what came of each into the table of jobs."""
+    """Converts one file after another and puts each outcome into the table of jobs."""
 
     def __init__(self, jobs: JobTable) -> None:
         self._jobs = jobs
@@ -22,14 +22,14 @@ class Worker:
         self._stopped = threading.Event()
 
     def start(self, job: Job, file: File, options: Options, *, result_bytes: int = 0, fails: bool = False) -> None:
-        """Converts a file for a job, in its turn, and closes it; `fails` says that nothing may come of it."""
+        """Converts a file for a job, in its turn, and closes it; `fails` makes the job fail."""
         stopped: Callable[[], bool] = (lambda: True) if fails else self._stopped.is_set
         call = partial(work, job.operation, file, options, result_bytes, stopped)
         outcome = asyncio.get_running_loop().run_in_executor(self._thread, call)
         outcome.add_done_callback(partial(self._finish, job, file))
 
     async def close(self, _app: web.Application) -> None:
-        """Ends the conversion that is running after its page, and forgets those that wait."""
+        """Ends the running conversion after its current page, and drops those that wait."""
         self._stopped.set()
         self._thread.shutdown(cancel_futures=True)
 

@@ -1,8 +1,8 @@
 """Fetches the keys of an issuer: a JWKS, or first the discovery document that says where it is.
 
-An identity provider is believed about its keys and about nothing else. It may not send the gateway elsewhere by a
-redirect, keep it waiting, fill its memory or inflate what it sends; by discovery it may name another host, yet none
-that speaks plain HTTP. Proxies of the environment play no part; SSL_CERT_FILE does, for a CA of one's own.
+The gateway trusts an identity provider for its keys and for nothing else. The provider can't redirect the gateway,
+keep it waiting, fill its memory or send compressed data. Its discovery document may name another host, but only with
+https. Proxy variables of the environment are ignored; SSL_CERT_FILE is used, for a private CA.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _MAX_OF_WIRE: Final = 2 * _MAX_BYTES
 _MAX_URL: Final = 2048
 _PIECE: Final = 16 * 1024
 _OK: Final = 200
-# Nothing is inflated here, so nothing may come deflated.
+# Nothing is decompressed here, so the answer must not be compressed.
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "document-gateway"}
 
 
 class FetchFailed(GatewayError):
-    """Why there are no keys this time. `why` is for the log: our words, nothing that the provider sent."""
+    """Why a fetch failed. `why` is for the log: in our words, nothing that the provider sent."""
 
     def __init__(self, why: str) -> None:
         self.why = why
@@ -40,10 +40,10 @@ class FetchFailed(GatewayError):
 async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -> KeySet:
     """Fetches the keys of an issuer whose `jwks` is a URL, or that has `discovery`, all within `deadline` seconds.
 
-    What the provider sends is read in turns of the loop's `iteration`.
+    The provider's answer is read in turns of the loop's `iteration`.
 
     Raises:
-        FetchFailed: for whatever is wrong with the provider, the way there, or its keys.
+        FetchFailed: for any fault of the provider, the connection, or its keys.
     """
     try:
         async with (
@@ -57,32 +57,32 @@ async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -
     except NoKeys as error:
         raise FetchFailed(f"the answer {error}") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        # ValueError: a host name that IDNA has no form for, and other URLs that only fail on their way.
+        # ValueError: a host name that IDNA can't encode, and other URLs that fail only on use.
         raise FetchFailed(_in_words(error)) from None
 
 
 def checked_url(text: str) -> URL:
-    """A URL that the keys may be fetched from, as it is connected to.
+    """The URL to fetch the keys from, as yarl parses it.
 
     Raises:
-        FetchFailed, ValueError: it is none.
+        FetchFailed, ValueError: the keys may not be fetched from it.
     """
-    # urlsplit, which check_fetched judges by, and yarl, which is connected by, agree on all but odd characters.
+    # check_fetched parses with urlsplit, the connection with yarl: they agree on all but odd characters.
     if len(text) > _MAX_URL or "\\" in text or not all("\x21" <= character <= "\x7e" for character in text):
         raise FetchFailed("the URL of the keys is malformed")
     return URL(check_fetched(text))
 
 
 def _session(iteration: Iteration, issuer: str, context: ssl.SSLContext) -> aiohttp.ClientSession:
-    # One for each fetch: there is one every few minutes, and so nothing is kept open and nothing needs to be closed.
+    # A new session for each fetch: fetches are minutes apart, so keeping a connection open is not worth it.
     connector = BoundedConnector(iteration, issuer, _MAX_OF_WIRE, force_close=True, ssl=context)
     return make_session(connector, headers=_HEADERS)
 
 
 async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
-    """Asks where the keys of an issuer are (OpenID Connect Discovery 4)."""
+    """Reads the URL of an issuer's keys from its discovery document (OpenID Connect Discovery 4)."""
     document = read_object(await _fetched(session, issuer.removesuffix("/") + _WELL_KNOWN)) or {}
-    if document.get("issuer") != issuer:  # 4.3: exactly, or one tenant of a provider could speak for another
+    if document.get("issuer") != issuer:  # 4.3: an exact match, or one tenant of a provider could speak for another
         raise FetchFailed("the discovery document is of another issuer, or none")
     url = document.get("jwks_uri")
     if not isinstance(url, str) or (issuer[:6].lower() == "https:" and not url.startswith("https://")):

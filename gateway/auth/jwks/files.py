@@ -1,6 +1,6 @@
-"""The keys of issuers that need no network: JWKS files, PEM files and shared secrets.
+"""Issuers' keys that need no network: JWKS files, PEM files and shared secrets.
 
-Read before a configuration is put into force, so that `gateway check` shows a bad file and a reload with one changes
+Read before a configuration is put into force: `gateway check` shows a bad file, and a reload with one changes
 nothing.
 """
 
@@ -22,10 +22,10 @@ def is_fetched(issuer: KeySource) -> bool:
 
 
 def read_local_keys(issuers: Sequence[KeySource]) -> Mapping[str, KeySet]:
-    """Reads the keys that need no network: JWKS files, PEM files, shared secrets. Blocks: it is for a thread.
+    """Reads the keys that need no network: JWKS files, PEM files, shared secrets. Blocks: call it on a thread.
 
     Raises:
-        ConfigurationError: with all files that hold no usable key, each by its setting.
+        ConfigurationError: lists all files without a usable key, each by its setting.
     """
     keys: dict[str, KeySet] = {}
     faults = []

@@ -1,4 +1,4 @@
-"""Where the keys of an issuer come from, as the configuration says it: pure."""
+"""Where the keys of an issuer come from, according to the configuration: pure."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -22,7 +22,7 @@ def check_fetched(url: str) -> str:
 
 
 class Shared(Protocol):
-    """A secret as it is."""
+    """A shared secret, in plain."""
 
     @property
     def value(self) -> bytes:
@@ -30,7 +30,7 @@ class Shared(Protocol):
 
 
 class KeySource(Protocol):
-    """An issuer, by where its keys are. Times are in seconds."""
+    """An issuer and where its keys are. Times are in seconds."""
 
     @property
     def issuer(self) -> str:
@@ -38,7 +38,7 @@ class KeySource(Protocol):
 
     @property
     def algorithms(self) -> Collection[str]:
-        """What its tokens may be signed with."""
+        """The algorithms its tokens may be signed with."""
 
     @property
     def jwks(self) -> str | None:
@@ -50,16 +50,16 @@ class KeySource(Protocol):
 
     @property
     def public_key(self) -> Path | None:
-        """Its one public key."""
+        """The file of its one public key."""
 
     @property
     def secret(self) -> Shared | None:
-        """The secret that is shared with it."""
+        """The secret it shares with the gateway."""
 
     @property
     def refresh(self) -> float:
-        """How old its keys may be before they are fetched again."""
+        """The age at which its keys are fetched again."""
 
     @property
     def stale(self) -> float:
-        """How long keys are used on while they can't be fetched."""
+        """How long its last keys stay in use while fetches fail."""

@@ -1,9 +1,9 @@
-"""The keys of all issuers, kept fresh: fetched at the start, again at half of `refresh`, and for a key unknown here.
+"""The keys of all issuers, kept fresh: fetched at start, at half of `refresh`, and when a token names an unknown key.
 
-The last good set outlives an identity provider that is down, for as long as `stale`; then it is dropped. A failure is
-tried again after 1, 2, 4 ... 60 seconds. No request waits for the provider but one that names an unknown key, and
-those all wait for the same fetch, of which there is one per issuer and half minute at the most: within that time
-every other unknown key is unknown at once, so that a flood of them costs nothing.
+While an identity provider is down its last good set stays in use for `stale`, then it is dropped. Failed fetches are
+retried with exponential backoff: after 1, 2, 4 ... 60 seconds. Only requests that name an unknown key wait for the
+provider. They all share one fetch, at most one per issuer and half minute: until the next one may start, every other
+unknown key is refused at once, so that a flood of them costs nothing.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _DEADLINE: Final = 5.0
 _MAX_PAUSE: Final = 60.0
 _JITTER: Final = 0.1
 _AT_ONCE: Final = 16
-"""So many that waited for a fetch go on in one iteration of the loop: each costs a tenth of a millisecond."""
+"""This many waiters of a fetch continue per iteration of the event loop: each costs a tenth of a millisecond."""
 log = structlog.get_logger()
 
 _Waiters = deque["asyncio.Future[None]"]
@@ -37,7 +37,7 @@ Fetch = Callable[[KeySource, float], Coroutine[Any, Any, KeySet]]
 
 @dataclass(slots=True)
 class _Provider:
-    """What is known of one provider; times in seconds of the clock. `flight` is the fetch under way.
+    """The state of one provider; times in seconds of the clock. `flight` is the fetch under way.
 
     `waiters` are the requests that wait for it.
     """
@@ -87,9 +87,9 @@ class KeySets:
         return f"<KeySets sets={len(self.sets)} providers={len(self._providers)} fetching={len(self._tasks)}>"
 
     def configure(self, issuers: Sequence[KeySource], local: Mapping[str, KeySet]) -> Mapping[str, KeySet]:
-        """Puts other issuers into force, at the start and with each reload; `local` is of read_local_keys.
+        """Puts issuers into force, at start and at each reload; `local` comes from read_local_keys.
 
-        Returns the sets that are there by now. Those of providers whose keys come from where they came from are kept.
+        Returns the sets available so far. A fetched set is kept when its issuer's source is unchanged.
         """
         now = self._clock()
         self._local = local
@@ -111,7 +111,7 @@ class KeySets:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there was a good set of every issuer, once; that a provider is down later is not our state."""
+        """Whether every issuer has had a good set at least once; a provider that fails later doesn't change that."""
         return all(known.fetched is not None for known in self._providers.values())
 
     @property
@@ -120,12 +120,12 @@ class KeySets:
         return self._results
 
     def ages(self) -> dict[str, float]:
-        """Seconds since the last good fetch, by issuer; of those that are fetched, and were."""
+        """Seconds since the last good fetch, by issuer; only for issuers that were fetched."""
         now = self._clock()
         return {name: now - known.fetched for name, known in self._providers.items() if known.fetched is not None}
 
     async def run(self) -> None:
-        """Keeps the sets fresh until it is cancelled; no fetch outlives it."""
+        """Keeps the sets fresh until it is cancelled; then cancels all fetches."""
         try:
             while True:
                 self._woken.clear()
@@ -139,10 +139,10 @@ class KeySets:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def refresh(self) -> float | None:
-        """Fetches what is due, drops what is stale; seconds until there is something to do, None for never."""
+        """Fetches due sets and drops stale ones; returns the seconds until the next work, None for never."""
         now = self._clock()
         due = [known for known in self._providers.values() if known.due <= now]
-        # Shielded: the end of `run` ends the tasks, and these end the flights, for requests wait for them as well.
+        # Shielded: requests wait for the same flights. When `run` ends it cancels the tasks, which end the flights.
         await asyncio.gather(*(asyncio.shield(known.flight or self._begin(known)) for known in due))
         now = self._clock()
         for known in self._providers.values():
@@ -152,9 +152,9 @@ class KeySets:
         return max(0.0, min(times) - now) if times else None
 
     async def refetch(self, issuer: str) -> bool:
-        """Fetches the keys of an issuer because a token names one that is not held; true when they changed.
+        """Fetches the keys of an issuer because a token names a key we don't have; true when they changed.
 
-        It may be awaited without a task (gateway/aio/drive.py), and given up: the fetch goes on for the others.
+        Can be awaited without a task (gateway/aio/drive.py). A caller may give up: the fetch goes on for the others.
         """
         known = self._providers.get(issuer)
         if known is None:
@@ -173,7 +173,7 @@ class KeySets:
 
     def _begin(self, known: _Provider) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
-        # Waited for in place of the task, so that the end of the process ends no request with a CancelledError.
+        # Requests wait for this future, not for the task, so that shutdown raises no CancelledError in them.
         known.flight = flight = loop.create_future()
         waiters: _Waiters = deque()
         known.waiters = waiters
@@ -187,7 +187,7 @@ class KeySets:
     ) -> None:
         self._tasks.discard(task)
         known.flight = None
-        flight.set_result(None)  # who waits goes on at the loop's next turn, after what follows here
+        flight.set_result(None)  # waiters continue at the loop's next turn, after the code below
         _release(waiters)
         self._woken.set()
         if task.cancelled():
@@ -220,7 +220,7 @@ class KeySets:
 
     def _put(self, known: _Provider, keys: KeySet | None) -> None:
         known.keys = keys
-        if self._providers.get(known.settings.issuer) is known:  # a reload may have done away with it meanwhile
+        if self._providers.get(known.settings.issuer) is known:  # a reload may have removed the issuer meanwhile
             self._changed(self.sets)
 
     def _jittered(self, seconds: float) -> float:
@@ -228,7 +228,7 @@ class KeySets:
 
 
 def _release(waiters: _Waiters) -> None:
-    """Lets some go on, and the others in later iterations of the loop: thousands may wait, and each is answered."""
+    """Lets a few waiters go on now, the rest in later iterations: there may be thousands, and each gets an answer."""
     for _ in range(min(_AT_ONCE, len(waiters))):
         waiter = waiters.popleft()
         if not waiter.done():
@@ -238,7 +238,7 @@ def _release(waiters: _Waiters) -> None:
 
 
 def _end(known: _Provider) -> float | None:
-    """When keys that can't be fetched any more are dropped; None while all is well."""
+    """When the last good keys are dropped while fetches fail; None while they succeed."""
     if known.keys is None or known.fetched is None or not known.failures:
         return None
     return known.fetched + known.settings.stale

@@ -1,1 +1,1 @@
-"""Tokens, read strictly (RFC 7515 to 7519)."""
+"""JSON Web Tokens, parsed strictly (RFC 7515 to 7519)."""

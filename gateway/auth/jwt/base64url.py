@@ -1,4 +1,4 @@
-"""Base64url with one spelling of each text of bytes (RFC 7515, section 2): pure."""
+"""Base64url with exactly one spelling for each byte string (RFC 7515, section 2): pure."""
 
 import binascii
 import re
@@ -15,6 +15,6 @@ def decode_base64url(text: bytes) -> bytes | None:
     padded = text.translate(_TO_BASE64) + b"=" * (-len(text) % 4)
     try:
         data = binascii.a2b_base64(padded)
-    except binascii.Error:  # a length that no bytes encode to
+    except binascii.Error:  # no byte string encodes to this length
         return None
     return data if binascii.b2a_base64(data, newline=False) == padded else None

@@ -1,8 +1,8 @@
-"""Tokens that were verified lately, so that a signature is checked once and not with every poll: pure.
+"""Cache of recently verified tokens, so that a signature is checked once and not at every poll: pure.
 
-Kept by SHA-256, so that no token lies in memory for longer than its request. Only who holds a good token can put
-anything in; past `most` the one that was used longest ago goes. It belongs to one State: whatever changes the keys or
-the configuration begins with an empty one.
+Keyed by SHA-256, so that no token stays in memory longer than its request. Only a caller with a valid token can add
+an entry; beyond `most` the least recently used one is evicted (LRU). The cache belongs to one State: every change of
+the keys or the configuration starts an empty one.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from gateway.model.caller import Identity
 
 
 class TokenCache:
-    """Identities by their token, each until it expires. Times are seconds since the epoch."""
+    """Identities by token, each until it expires. Times are seconds since the epoch."""
 
     __slots__ = ("_identities", "_most")
 
@@ -24,7 +24,7 @@ class TokenCache:
         return len(self._identities)
 
     def get(self, token: bytes, now: float) -> Identity | None:
-        """The identity of a token that was put in; None when there is none, or when it has expired."""
+        """The identity of a cached token; None when it is not cached or has expired."""
         digest = sha256(token).digest()
         identity = self._identities.get(digest)
         if identity is None:
@@ -36,7 +36,7 @@ class TokenCache:
         return identity
 
     def put(self, token: bytes, identity: Identity) -> None:
-        """Remembers whose a token is; one without an end is not remembered."""
+        """Caches a token's identity, unless it has no expiry."""
         if identity.expires_at is None:
             return
         self._identities[sha256(token).digest()] = identity

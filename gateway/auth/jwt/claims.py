@@ -1,7 +1,7 @@
-"""What the claims of a verified token are worth here: an identity, or why not. Pure.
+"""Judges the claims of a verified token: an identity, or the reason for a refusal. Pure.
 
-Order matters: whatever is wrong with a token is told before its age, so that "expired" means that a fresh one of the
-same kind would do; what it may not do comes last, for only who was let in is told that.
+Order matters. Expiry is checked after all other faults of the token, so "expired" means that a fresh token of the
+same kind would be accepted. Permissions come last: only a caller with a valid token learns what it may not do.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _PROFILE: Final = "This token names no profile that there is here."
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """One identity provider, compiled: what its tokens must say, and its keys (None: none fetched yet).
+    """One identity provider, compiled: what its tokens must say, and its keys (None: not fetched yet).
 
     `leeway` is in seconds. `profile` is that of every token when `profile_claim` is None.
     """
@@ -42,17 +42,19 @@ class Issuer:
 
 
 def invalid() -> Refused:
-    """The refusal of a token, the same for every fault: who forges one learns nothing of how far it came."""
+    """The refusal of a token, the same for every fault: a forger doesn't learn how far it got."""
     return refuse(Reason.TOKEN_INVALID, _INVALID)
 
 
 def expired() -> Refused:
-    """The refusal of a token that was good once."""
+    """The refusal of a token that was valid and has expired."""
     return refuse(Reason.TOKEN_EXPIRED, _EXPIRED)
 
 
 def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Profile], now: float) -> Identity:
-    """Makes the identity of a token whose signature is its issuer's; `now` is in seconds since the epoch.
+    """Makes the identity of a token whose signature was verified; `now` is in seconds since the epoch.
+
+    The signature must be of the issuer's key.
 
     Raises:
         Refused: token_invalid, token_expired or forbidden.
@@ -86,7 +88,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    # The comparison also refuses the infinity that 1e999 is read as, and integers too big for a float.
+    # The comparison also refuses infinity (from 1e999) and integers too big for a float.
     return float(value) if 0 <= value <= _LATEST else None
 
 
@@ -109,7 +111,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _is_same(wanted: Any, given: Any) -> bool:
-    """Equality as JSON has it: to Python, true is 1 and 1.0 is 1. As deep as what is wanted, which is ours."""
+    """Equality as in JSON: in Python, true equals 1 and 1.0 equals 1. No deeper than `wanted`, which is ours."""
     if type(wanted) is not type(given):
         return False
     if isinstance(wanted, dict):
@@ -120,9 +122,9 @@ def _is_same(wanted: Any, given: Any) -> bool:
 
 
 def _owner(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
-    """The owner's name; # and % of the issuer are written so that no claim reaches into another issuer's names.
+    """The owner's name; # and % of the issuer are escaped so that no claim can produce another issuer's names.
 
-    A number is none: to the issuer 5 and "5" may be two people (RFC 7519 4.1.2 has texts alone).
+    A number is refused: to the issuer 5 and "5" may be two people (RFC 7519 4.1.2 allows only strings).
     """
     value = claims.get(issuer.owner_claim)
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_OWNER or not _VISIBLE.issuperset(value):
@@ -131,12 +133,12 @@ def _owner(claims: Mapping[str, Any], issuer: Issuer) -> str | None:
 
 
 def namespace_of(issuer: str) -> str:
-    """How the names of all owners begin whom an issuer vouches for; no other issuer's do."""
+    """The prefix of the names of all owners of an issuer; no other issuer has the same."""
     return f"jwt:{issuer.replace('%', '%25').replace('#', '%23')}#"
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str] | None:
-    """The scopes: `scope` of RFC 8693 4.2 and `scp` of Entra ID and Okta, each a text with spaces or a list."""
+    """The scopes: `scope` (RFC 8693 4.2) and `scp` (Entra ID, Okta), each a text with spaces or a list."""
     found = set[str]()
     for name in ("scope", "scp"):
         value = claims.get(name, "")

@@ -1,7 +1,7 @@
-"""One JSON Web Key (RFC 7517, 7518 6, 8037) as a public key to verify with: pure.
+"""Parses one JSON Web Key (RFC 7517, 7518 6, 8037) into a public key for verification: pure.
 
-Read by hand on cryptography's numbers: PyJWT's reader takes any base64, private keys, and RSA keys of any size. The
-words that a BadKey carries are of a closed set, because logs show them.
+Parsed by hand with cryptography's number types: PyJWT's parser accepts any base64, private keys, and RSA keys of any
+size. The words of a BadKey are a closed set, because logs show them.
 """
 
 from typing import Any, Final
@@ -24,18 +24,18 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _BY_CURVE: Final = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"})}
 _EDWARDS: Final = frozenset({"EdDSA"})
-# Below 2048 bits RSA can be broken (NIST SP 800-131A); beyond 8192 each signature costs milliseconds.
+# Below 2048 bits RSA can be broken (NIST SP 800-131A); above 8192 each signature costs milliseconds.
 _RSA_BITS: Final = range(2048, 8193)
-# FIPS 186-5 5.1 wants more than 2^16; all that is in use is 65537, and a huge exponent only costs time.
+# FIPS 186-5 5.1 requires more than 2^16. In practice all keys use 65537, and a huge exponent only costs time.
 _EXPONENTS: Final = range(65537, 2**32, 2)
 _CURVES: Final[dict[str, EllipticCurve]] = {"P-256": SECP256R1(), "P-384": SECP384R1()}
-# `oth` and the primes are private parts, too (RFC 7518 6.3.2); `k` is the whole of a shared secret.
+# `oth` and the primes are private parts, too (RFC 7518 6.3.2); `k` is a whole shared secret.
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _MAX_KID: Final = 256
 
 
 class BadKey(GatewayError):
-    """A key that is not used here. `why` is a word for the log."""
+    """A key that is refused. `why` is a word for the log."""
 
     def __init__(self, why: str) -> None:
         self.why = why
@@ -43,10 +43,10 @@ class BadKey(GatewayError):
 
 
 def read_jwk(jwk: object) -> tuple[str | None, PublicKey, frozenset[str]]:
-    """Reads one JWK: its kid, the key, and the algorithms that it verifies.
+    """Parses one JWK: its kid, the key, and the algorithms that it verifies.
 
     Raises:
-        BadKey: when it is not for signatures, not public, not of a type in use, weak, or malformed.
+        BadKey: it is not for signatures, not public, of an unsupported type, weak, or malformed.
     """
     if not isinstance(jwk, dict):
         raise BadKey("malformed")
@@ -67,7 +67,7 @@ def algorithms_of(key: PublicKey) -> frozenset[str]:
     """The algorithms that a public key verifies, by its type, curve and size.
 
     Raises:
-        BadKey: when there are none.
+        BadKey: it verifies none.
     """
     if isinstance(key, RSAPublicKey):
         _check_rsa(key.public_numbers())
@@ -101,7 +101,7 @@ def _public_key(jwk: dict[str, Any]) -> PublicKey:
             return Ed25519PublicKey.from_public_bytes(_octets(jwk, "x"))
     except BadKey:
         raise
-    except Exception:  # noqa: BLE001 -- a point that is not on its curve, a wrong length, and what OpenSSL may think of
+    except Exception:  # noqa: BLE001 -- a point off its curve, a wrong length, and whatever else OpenSSL refuses
         raise BadKey("malformed") from None
     raise BadKey("other_type")
 

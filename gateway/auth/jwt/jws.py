@@ -1,7 +1,7 @@
-"""The compact form of a signed token (RFC 7515 3.1), read but not believed: pure.
+"""Parses the compact form of a signed token (RFC 7515 3.1), without trusting it: pure.
 
-The rules of RFC 8725 3 that need no key: one spelling only, no encryption, no header that brings a key of its own or
-changes what is signed. PyJWT would read the same bytes more kindly.
+Applies the rules of RFC 8725 3 that need no key: one spelling only, no encryption, no header that brings its own key
+or changes what is signed. PyJWT would be more lenient.
 """
 
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from gateway.http.strict_json import read_object
 _MAX_BYTES: Final = 8192
 _MAX_KID: Final = 256
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
-# crit and b64 change the meaning of what follows (RFC 7515 4.1.11, RFC 7797), zip and enc are of encrypted tokens,
-# and the others bring a key or say where to fetch one. x5c, x5t and x5t#S256 are let by, because Entra ID and others
-# send them; no header is ever looked at for a key.
+# crit and b64 change the meaning of what follows (RFC 7515 4.1.11, RFC 7797). zip and enc belong to encrypted tokens.
+# The others carry a key or say where to fetch one. x5c, x5t and x5t#S256 are allowed, because Entra ID and others
+# send them; no key is ever taken from a header.
 _REFUSED: Final = frozenset({"crit", "b64", "zip", "enc", "jwk", "jku", "x5u"})
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that is well formed. `algorithm`, `kid` and `claims` are what its bearer says: verify first."""
+    """A well-formed token. `algorithm`, `kid` and `claims` are the bearer's word: verify the signature first."""
 
     algorithm: str
     kid: str | None
@@ -31,7 +31,7 @@ class Token:
 
 
 def read_token(token: bytes) -> Token | None:
-    """Reads a token; None when it is no signed JWT in its one canonical form."""
+    """Parses a token; None when it is not a signed JWT in its one canonical form."""
     if len(token) > _MAX_BYTES or token.count(b".") != 2:  # noqa: PLR2004 -- header.payload.signature
         return None
     signed, _, last = token.rpartition(b".")

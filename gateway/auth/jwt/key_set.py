@@ -1,9 +1,9 @@
 """The keys of an issuer, from a JWKS, a PEM file or a shared secret: pure.
 
-A set holds nothing but keys that can be used: each one says which algorithms it verifies, by its own type and size
-(RFC 7518 3.1, RFC 8037) and, where a JWK names an `alg`, by that. So a token's header can only choose among what the
-key was made for. A JWK that is not for this, or not sound, is left out and counted by a word; the others are not
-affected. Ed448 is left out: hardly anybody signs with it, and each algorithm more is one more to be wrong about.
+A set holds only usable keys. Each key says which algorithms it verifies, by its own type and size (RFC 7518 3.1, RFC
+8037) and, where a JWK has an `alg`, by that. So a token's header can only choose among the algorithms of the key. A
+JWK that is for another use, or malformed, is skipped and counted by reason; the others are not affected. Ed448 is
+skipped: it is hardly used, and each further algorithm adds risk.
 """
 
 from collections import Counter
@@ -27,36 +27,35 @@ _MAX_KEYS: Final = 100
 
 
 class NoKeys(GatewayError):
-    """A document that no set of keys can be made of. The message is ours alone: it may be logged and shown."""
+    """No key set can be made from a document. The message holds only our words: it may be logged and shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwtKey:
-    """One key: what it is called (None: nothing), what it may verify, and itself (bytes: a shared secret)."""
+    """One key: its kid (None: unnamed), the algorithms it verifies, and the key itself (bytes: a shared secret)."""
 
     kid: str | None
     algorithms: frozenset[str]
     material: PublicKey | bytes = field(repr=False)
 
     def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
-        """Whether the signature is this key's, made with an algorithm that it is for."""
+        """Whether the signature was made by this key, with one of its algorithms."""
         if algorithm not in self.algorithms:
             return False
-        # RFC 8017 8.1.2: as long as the modulus. OpenSSL takes a PSS signature without its leading zeros, too.
+        # RFC 8017 8.1.2: as long as the modulus. OpenSSL also accepts a PSS signature without its leading zeros.
         if isinstance(self.material, RSAPublicKey) and len(signature) != (self.material.key_size + 7) // 8:
             return False
         try:
             return bool(_ALGORITHMS[algorithm].verify(signed, self.material, signature))
-        except Exception:  # noqa: BLE001 -- whatever a hostile signature makes a library raise, it does not verify
+        except Exception:  # noqa: BLE001 -- a hostile signature may make a library raise anything: it does not verify
             return False
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of one issuer, and how many were left out, by why.
+    """The usable keys of one issuer, and how many were skipped, by reason.
 
-    `is_single` says that the keys have no names because there is but one, of a PEM file or a secret; then a token's
-    kid means nothing here.
+    `is_single`: a PEM file or a secret holds just one key, without a name; then a token's kid is ignored.
     """
 
     keys: tuple[JwtKey, ...]
@@ -64,21 +63,21 @@ class KeySet:
     is_single: bool = False
 
     def knows(self, kid: str | None) -> bool:
-        """Whether a token's kid names a key of this set; no kid asks for none."""
+        """Whether a token's kid names a key of this set; a token without kid needs no name."""
         return kid is None or self.is_single or any(key.kid == kid for key in self.keys)
 
     def find(self, algorithm: str, kid: str | None) -> JwtKey | None:
-        """The key that verifies a token; None when none fits, or when several do and the token names none."""
+        """The key that verifies a token; None when no key fits, or when several do and the token has no kid."""
         named = kid is not None and not self.is_single
         fitting = [key for key in self.keys if algorithm in key.algorithms and (not named or key.kid == kid)]
         return fitting[0] if len(fitting) == 1 else None
 
 
 def read_jwks(document: bytes, algorithms: Collection[str]) -> KeySet:
-    """Reads a JWK set (RFC 7517 5). Of several keys of one kid, the first that is sound is believed.
+    """Parses a JWK set (RFC 7517 5). Of several keys with one kid, the first sound one is used.
 
     Raises:
-        NoKeys: when it is no JWK set, holds more than 100 keys, or none that can verify one of the algorithms.
+        NoKeys: it is not a JWK set, holds more than 100 keys, or no key for any of the algorithms.
     """
     jwks = _listed(document)
     found: dict[object, JwtKey] = {}
@@ -101,7 +100,7 @@ def read_pem(document: bytes, algorithms: Collection[str]) -> KeySet:
     """Reads the one public key of a PEM file (BEGIN PUBLIC KEY, or BEGIN RSA PUBLIC KEY).
 
     Raises:
-        NoKeys: when it holds something else or more, or a key that can verify none of the algorithms.
+        NoKeys: it holds something else or more, or a key that verifies none of the algorithms.
     """
     if document.count(b"-----BEGIN ") != 1:
         raise NoKeys("is no PEM file of exactly one public key")
@@ -124,7 +123,7 @@ def read_secret(secret: bytes, algorithms: Collection[str]) -> KeySet:
     """Makes the set of a shared secret.
 
     Raises:
-        NoKeys: when it is shorter than 32 bytes, or is a public key, which is no secret.
+        NoKeys: it is shorter than 32 bytes, or is a public key and so not a secret.
     """
     if len(secret) < _LEAST_SECRET:
         raise NoKeys(f"is shorter than {_LEAST_SECRET} bytes")
@@ -145,7 +144,7 @@ def _listed(document: bytes) -> list[Any]:
 
 
 def _fitting(keys: KeySet, algorithms: Collection[str]) -> KeySet:
-    # An issuer that for a moment shows an empty set is broken, not without keys: the last good set is the better one.
+    # An issuer that briefly serves an empty set is broken, not without keys: the last good set is better.
     if not any(key.algorithms.intersection(algorithms) for key in keys.keys):
         raise NoKeys("holds no key that can be used for the algorithms of this issuer")
     return keys

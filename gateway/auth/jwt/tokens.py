@@ -1,8 +1,7 @@
-"""A signed token becomes an identity: pure.
+"""Maps a signed token to an identity: pure.
 
-The issuer that a token names picks the configuration, and that picks the algorithms and the keys; the header only
-says which of them the bearer means. Nothing a token says is used before its signature has been verified, but to find
-the key for that.
+The token's issuer selects the configuration, and with it the algorithms and keys; the header only says which of these
+the bearer means. Before its signature is verified, nothing of a token is used except to find the key for that.
 """
 
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ _NOT_THERE: Final = "The keys of this token's issuer are not there yet; try agai
 
 
 class KeyUnknown(GatewayError):
-    """A token can't be judged by the keys that are held: they may be old. `issuer` says whose to fetch again.
+    """The keys we hold can't verify a token: they may be old. `issuer` says whose keys to fetch again.
 
-    `refusal` is the answer if that brings nothing new.
+    `refusal` is the answer if the fetch doesn't help.
     """
 
     def __init__(self, issuer: str, refusal: Refused) -> None:
@@ -30,18 +29,18 @@ class KeyUnknown(GatewayError):
 
 
 def identify(token: bytes, issuers: Mapping[str, Issuer], profiles: Mapping[str, Profile], now: float) -> Identity:
-    """Judges one token; `now` is in seconds since the epoch. It raises nothing but what is named here.
+    """Judges one token; `now` is in seconds since the epoch. Raises nothing else.
 
     Raises:
         Refused: token_invalid, token_expired (of tokens that were good once), or forbidden.
-        KeyUnknown: when other keys of the issuer might verify it.
+        KeyUnknown: other keys of the issuer might verify it.
     """
     read = read_token(token)
     name = None if read is None else read.claims.get("iss")
     issuer = issuers.get(name) if isinstance(name, str) else None
     if read is None or issuer is None or not _is_signed(read, issuer):
         raise invalid()
-    # These are the claims of the very bytes that the signature covers, and its key is that of the issuer they name.
+    # These claims are the very bytes that the signature covers, verified with a key of the issuer they name.
     return judge(read.claims, issuer, profiles, now)
 
 

@@ -1,6 +1,6 @@
-"""Every setting, its type, default and reason. Chapter by chapter the same as docs/configuration.md.
+"""Every setting, its type, default and reason. Section by section the same as docs/configuration.md.
 
-The models are frozen and refuse keys they don't know.
+The models are frozen and refuse unknown keys.
 """
 
 from typing import Annotated

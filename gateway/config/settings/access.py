@@ -1,4 +1,4 @@
-"""The settings of who may do what: ways to log in, keys, routes."""
+"""The settings of access: ways to log in, keys, routes."""
 
 import re
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The kinds of values that settings have: durations, sizes, networks, files, origins, and references to secrets.
+"""The types of setting values: durations, sizes, networks, files, origins, and references to secrets.
 
-Secrets never stand in the file: wherever one is due the value is a reference. What is kept of an API key or a token
-is its SHA-256 alone; what is used as it is (a shared JWT secret, a database's URL) shows in no repr and no dump.
+A file never contains secrets: where one is needed the value is a reference. Of an API key or a token only the SHA-256
+is kept. A secret used in plain (a shared JWT secret, a database's URL) appears in no repr and no dump.
 """
 
 import re
@@ -128,12 +128,12 @@ class Section(BaseModel):
         extra="forbid",
         validate_default=True,
         use_attribute_docstrings=True,
-        serialize_by_alias=True,  # what is called `in` in a file can't be in Python
+        serialize_by_alias=True,  # the setting `in` can't be a Python name
     )
 
 
 def _network(value: object) -> object:
-    # Left to pydantic, the union of both versions would report two errors for one bad network.
+    # pydantic's own union of both versions would report two errors for one bad network.
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The settings of jobs: what one is at the container, how long it is kept, how it is followed."""
+"""The settings of jobs: their form at the container, how long they are kept, how they are followed."""
 
 import re
 from typing import Annotated, Final, Literal

@@ -1,4 +1,4 @@
-"""The settings of how much: profiles, what a key may override of one, prices."""
+"""The settings of limits: profiles, a key's overrides, prices."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -71,7 +71,7 @@ class LimitOverrides(Section):
         return self
 
     def given(self) -> dict[str, Any]:
-        """What differs from the profile; a budget that is None here is unlimited."""
+        """The overrides of the profile; a budget that is None here is unlimited."""
         return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
 
 

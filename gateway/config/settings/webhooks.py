@@ -1,4 +1,4 @@
-"""The settings of webhooks: those that tell of ended jobs (`out`), and those that are received (`in`)."""
+"""The settings of webhooks: deliveries about ended jobs (`out`), and received ones (`in`)."""
 
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -92,7 +92,7 @@ class RotatedSecret(Section):
         return self
 
     def in_force(self, now: float) -> Secrets | None:
-        """What is signed with at a moment, in seconds since the epoch; None when there is no secret."""
+        """The signing secrets at a moment, in seconds since the epoch; None when there is no secret."""
         if self.secret is None:
             return None
         new, old = self.secret.value, self.previous_secret
@@ -134,7 +134,7 @@ class WebhooksOut(RotatedSecret):
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a secret for anybody."""
+        """Whether there is a secret for any owner."""
         return self.secret is not None or bool(self.secrets)
 
     @model_validator(mode="after")
@@ -147,7 +147,7 @@ class WebhooksOut(RotatedSecret):
         return self
 
     def secrets_for(self, owner: str, now: float) -> Secrets | None:
-        """What webhooks of an owner are signed with; None: there are none. `now` in seconds since the epoch."""
+        """The signing secrets for an owner's webhooks; None: no webhooks. `now` in seconds since the epoch."""
         own = next((entry for entry in self.secrets if entry.owner == owner), None)
         return (own or self).in_force(now)
 
@@ -174,7 +174,7 @@ class WebhookIn(Section):
 
     @property
     def known(self) -> tuple[bytes, ...]:
-        """The secrets that are believed."""
+        """The accepted secrets."""
         return (self.secret.value, *([self.previous_secret.value] if self.previous_secret else []))
 
 
