@@ -11,7 +11,7 @@ complete request is being answered.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
+from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
 from gateway.aio.turn import SLICE, Turn
 from gateway.errors import refuse, whereabouts
@@ -52,6 +53,7 @@ class AdminConnection(RequestHandler):
         "_is_known",
         "_iteration",
         "_on_end",
+        "_reading",
         "_turn",
         "_turn_is_over",
         "has_ended",
@@ -92,7 +94,8 @@ class AdminConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
-        super().connection_made(transport)
+        self._reading = HeldTransport(cast("asyncio.Transport", transport), self._read_on)
+        super().connection_made(cast("asyncio.Transport", self._reading))  # a transport by what it has
         self._expect(_HEAD)
 
     def data_received(self, data: bytes) -> None:
@@ -105,16 +108,10 @@ class AdminConnection(RequestHandler):
         if self._deadline is None:
             self._expect(_HEAD)
         self._backlog.add(data)
-        if self._iteration.is_full and not self._turn_is_over:
+        if self._iteration.is_full:
             self._end_turn()
         elif not self._turn_is_over:
             self._parse()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called when a body was read: parses what waits for it at the loop's next turn."""
-        super().resume_reading(resume_parser)
-        if self._backlog and not self._turn_is_over:
-            self._end_turn()
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Called by the event loop."""
@@ -189,30 +186,35 @@ class AdminConnection(RequestHandler):
             self._is_deaf = True
             self._backlog.clear()
 
+    def _read_on(self) -> None:
+        """Called when aiohttp wants more again, as a body was read: what came before that waits for its turn."""
+        if self._backlog:
+            self._end_turn()
+
     def _parse(self) -> None:
-        """Parses received bytes in slices, until the turn is over or a body must be read first (back pressure)."""
+        """Parses received bytes in slices, until the turn is over or aiohttp wants no more for now (back pressure)."""
         self._turn.work()
-        while self._backlog and not self._turn.is_over and not self._reading_paused:
+        while self._backlog and not (self._turn_is_over or self._turn.is_over or self._reading.is_paused):
             data = self._backlog.take(SLICE)
             super().data_received(data)
             self._turn.spend(len(data), data.count(b"\n") // 2)  # a chunk has two line ends
         self._turn.rest()
-        if self._backlog and not self._reading_paused:
+        if self._backlog and not self._reading.is_paused:
             self._end_turn()
 
     def _end_turn(self) -> None:
         """Yields to other connections: the rest stays in the backlog, and reading from the socket pauses."""
-        self._turn_is_over = True
-        if self.transport is not None:
-            self.transport.pause_reading()
-        is_small = self._turn.needs_little(len(self._backlog))
-        self._iteration.wait(self._begin_turn, household(self.peer.ip), is_small=is_small)
+        if not self._turn_is_over:
+            self._turn_is_over = True
+            self._reading.hold()
+            is_small = self._turn.needs_little(len(self._backlog))
+            self._iteration.wait(self._begin_turn, household(self.peer.ip), is_small=is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False
         self._parse()
-        if not (self._turn_is_over or self._reading_paused or self.transport is None or self.transport.is_closing()):
-            self.transport.resume_reading()
+        if not (self._turn_is_over or self.transport is None or self.transport.is_closing()):
+            self._reading.let_go()
 
     def _expect(self, seconds: float | None) -> None:
         if self._deadline is not None:

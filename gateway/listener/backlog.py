@@ -7,21 +7,24 @@ _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 
 
 class Backlog:
-    """The unread bytes of one connection, in order of arrival."""
+    """The unread bytes of one connection, in order of arrival. Adding copies only what is added."""
 
-    __slots__ = ("_data", "_place")
+    __slots__ = ("_data", "_more", "_place")
 
     def __init__(self) -> None:
         self._data = b""
         self._place = 0
+        self._more = bytearray()  # what came while there was something: joined to it when that is asked for
 
     def __len__(self) -> int:
-        return len(self._data) - self._place
+        return len(self._data) - self._place + len(self._more)
 
     def add(self, data: bytes) -> None:
         """Appends bytes."""
-        self._data = self._data[self._place :] + data if len(self) else data
-        self._place = 0
+        if len(self):
+            self._more += data
+        else:
+            self._data, self._place = data, 0
 
     def put_back(self, data: bytes) -> None:
         """Puts back, in front, bytes that were taken but not read."""
@@ -30,6 +33,8 @@ class Backlog:
 
     def take(self, most: int) -> bytes:
         """Takes at most `most` of the next bytes; if that is all of one `add`, returns the same object uncopied."""
+        if len(self._data) - self._place < most:
+            self._join()
         if self._place == 0 and len(self._data) <= most:
             data, self._data = self._data, b""
             return data
@@ -39,6 +44,7 @@ class Backlog:
 
     def through(self, mark: bytes, before: bytes) -> int:
         """How many bytes reach through the first `mark`, which may begin in `before`; without a mark all of them."""
+        self._join()
         seam = before[1 - len(mark) :]
         place = (seam + self._data[self._place : self._place + len(mark) - 1]).find(mark)
         if place >= 0:
@@ -48,6 +54,7 @@ class Backlog:
 
     def skip_empty_lines(self) -> int:
         """Drops the empty lines that come next; returns how many bytes they had."""
+        self._join()
         found = _EMPTY_LINES.match(self._data, self._place)
         skipped = 0 if found is None else found.end() - self._place
         self._place += skipped
@@ -57,3 +64,10 @@ class Backlog:
         """Drops all bytes."""
         self._data = b""
         self._place = 0
+        self._more.clear()
+
+    def _join(self) -> None:
+        if self._more:
+            self._data = self._data[self._place :] + self._more
+            self._place = 0
+            self._more = bytearray()

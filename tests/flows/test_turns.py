@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 from unittest.mock import patch
 
@@ -21,13 +21,14 @@ from gateway.listener.connection import ClientConnection
 from tests.support.backend import Backend, silent
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
-from tests.support.work import counted_bytes, counted_chunks, counted_feeds, counted_turns
+from tests.support.work import counted_arrivals, counted_bytes, counted_chunks, counted_feeds, counted_turns
 
 CODED = "Transfer-Encoding: chunked"
 FORM = f"Content-Type: {FORM_TYPE}"
 TINY = b"1\r\nx\r\n"
 # A turn is over once it has had its chunks; it may find that out behind the slice that filled it.
 MAX_OF_A_TURN = MAX_CHUNKS + SLICE // len(TINY)
+READ = 262_144  # bytes that a loop reads at once
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ async def test_who_has_no_key_sends_no_body_where_none_is_due(
     await backend.got_nothing()
 
 
-@pytest.mark.parametrize("target", ["/v1/keys", "/nothing", "/livez"])
+@pytest.mark.parametrize("target", ["/admin/v1/keys", "/nothing", "/livez"])
 async def test_no_body_holds_the_loop_by_the_admin_listener(target: str, gateway: Running) -> None:
     head = f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{CODED}\r\n\r\n"
     async with counted_chunks() as work:
@@ -167,6 +168,17 @@ async def test_no_body_holds_the_loop_by_the_admin_listener(target: str, gateway
         writer.close()
     assert status.startswith(b"HTTP/1.1 4")
     assert work.most <= MAX_OF_A_TURN
+
+
+async def test_while_a_turn_is_over_the_admin_listener_reads_no_more(gateway: Running) -> None:
+    """Also where aiohttp resumes the socket, since a body was read: libuv would read on, 8 MB at a time."""
+    head = f"POST /admin/v1/keys HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{CODED}\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", gateway.admin_port))) as client:
+        client.setblocking(False)
+        client.send(head.encode() + TINY * 400_000)
+        async with counted_arrivals() as work:
+            assert (await asyncio.get_running_loop().sock_recv(client, 12)).startswith(b"HTTP/1.1 413")
+    assert 0 < work.most <= READ
 
 
 async def test_empty_lines_without_end_take_their_turns(gateway: Running) -> None:

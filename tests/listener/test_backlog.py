@@ -12,10 +12,21 @@ def test_what_came_at_once_is_given_out_as_it_is() -> None:
     assert len(backlog) == 0
 
 
+def test_what_comes_is_put_behind_what_waits_without_a_copy_of_that() -> None:
+    backlog, first = Backlog(), b"abc" * 1000
+    backlog.add(first)
+    for _ in range(9):
+        backlog.add(b"de")
+    assert len(backlog) == 3018
+    assert backlog.take(3000) is first
+    assert backlog.take(99) == b"de" * 9
+
+
 def test_what_is_dropped_is_gone() -> None:
     backlog = Backlog()
     backlog.add(b"abcdef")
     backlog.take(2)
+    backlog.add(b"ghi")
     backlog.clear()
     assert (len(backlog), backlog.take(9)) == (0, b"")
 
@@ -35,10 +46,12 @@ def test_nothing_is_lost_nor_turned_round(steps: list[bytes | int]) -> None:
     assert given_out + backlog.take(len(came)) == came
 
 
-@given(st.text("\r\nx", max_size=8), st.text("\r\nx", max_size=12), st.integers(0, 3))
-def test_a_mark_is_found_where_it_first_ends(before: str, text: str, taken: int) -> None:
+@given(st.text("\r\nx", max_size=8), st.text("\r\nx", max_size=12), st.integers(0, 3), st.integers(0, 15))
+def test_a_mark_is_found_where_it_first_ends(before: str, text: str, taken: int, cut: int) -> None:
     backlog, mark = Backlog(), b"\r\n\r\n"
-    backlog.add(b"?" * taken + text.encode())
+    came = b"?" * taken + text.encode()
+    backlog.add(came[:cut])
+    backlog.add(came[cut:])
     backlog.take(taken)
     whole = (before + text).encode()
     ends = (end for end in range(len(before) + 1, len(whole) + 1) if whole[:end].endswith(mark))

@@ -83,3 +83,11 @@ async def counted_feeds() -> AsyncIterator[Work]:
     async with counted_turns() as work:
         with patch.object(Backlog, "take", work.counting(Backlog.take)):
             yield work
+
+
+@asynccontextmanager
+async def counted_arrivals() -> AsyncIterator[Work]:
+    """Counts the bytes that connections take from their sockets in each turn of the loop, before any is parsed."""
+    async with counted_turns() as work:
+        with patch.object(Backlog, "add", work.counting(Backlog.add, lambda _, data: len(data))):
+            yield work
