@@ -192,7 +192,7 @@ class AdminConnection(RequestHandler):
             self._end_turn()
 
     def _parse(self) -> None:
-        """Parses received bytes in slices, until the turn is over or aiohttp wants no more (back pressure)."""
+        """Parses received bytes in slices until the turn is over or aiohttp wants no more for now (back pressure)."""
         self._turn.work()
         while self._backlog and not (self._turn_is_over or self._turn.is_over or self._reading.is_paused):
             data = self._backlog.take(SLICE)

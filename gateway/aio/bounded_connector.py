@@ -9,12 +9,13 @@ import asyncio
 import ssl
 from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.aio.turn import Turn
@@ -36,7 +37,8 @@ def bounded_context() -> ssl.SSLContext:
 class BoundedHandler(ResponseHandler):
     """Reads one answer: at most 64 KB and 8 interim answers up to the end of its head, then `most` bytes.
 
-    An answer that exceeds this before its head ends is aborted as not HTTP; bytes after `most` are dropped unread.
+    An answer that exceeds this before its head ends is aborted as not HTTP. Bytes after `most` are not read: the
+    connection is aborted as soon as the reader of the body has taken what came before and asks for more.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, iteration: Iteration, of: Hashable, most: int) -> None:
@@ -63,6 +65,11 @@ class BoundedHandler(ResponseHandler):
             self._left = self._most
             super().feed_data(data, size)
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the transport, or by the loop."""
+        self._reading = HeldTransport(cast("asyncio.Transport", transport), self._end_if_over)
+        super().connection_made(cast("asyncio.Transport", self._reading))  # a transport by what it has
+
     def data_received(self, data: bytes) -> None:
         """Called by the transport; the parent calls it with no data when reading is resumed."""
         if not data:
@@ -84,16 +91,15 @@ class BoundedHandler(ResponseHandler):
         self._rest = self._parse(data, in_turns=True)
         if self._rest:
             self._waits = True
-            if self.transport is not None:
-                self.transport.pause_reading()
+            self._reading.hold()
             self._iteration.wait(self._begin_turn, self._of)
 
     def _begin_turn(self) -> None:
         self._waits = False
         rest, self._rest = self._rest, b""
         self._go_on(rest)
-        if not (self._waits or self._reading_paused or self.transport is None):
-            self.transport.resume_reading()  # also when it is closing: data that came before may wait for this
+        if not (self._waits or self.transport is None):
+            self._reading.let_go()
 
     def _parse(self, data: bytes, *, in_turns: bool) -> bytes:
         turn, place = self._turn, 0
@@ -108,13 +114,16 @@ class BoundedHandler(ResponseHandler):
                 self._break_off()
             self._is_over |= self._left == 0
         turn.rest()
+        self._end_if_over()
         return b"" if self._is_over or self._exception is not None else data[place:]
+
+    def _end_if_over(self) -> None:
+        if self._is_over and not self._reading.is_paused:
+            self._reading.abort()
 
     def _break_off(self) -> None:
         self._is_over = True
         self.set_exception(HttpProcessingError(code=400, message="too much before an answer"))
-        if self.transport is not None:
-            self.transport.abort()
 
 
 class BoundedConnector(aiohttp.TCPConnector):

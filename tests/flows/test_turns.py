@@ -5,22 +5,26 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from gateway.aio import iteration
+from gateway.aio.bounded_connector import BoundedHandler
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS, SLICE, SMALL
+from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.authorize.login import Login
+from gateway.config.settings import JwtIssuer
 from gateway.listener.connection import ClientConnection
 from tests.support.backend import Backend, silent
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
+from tests.support.iteration import iteration_now
 from tests.support.work import counted_arrivals, counted_bytes, counted_chunks, counted_feeds, counted_turns
 
 CODED = "Transfer-Encoding: chunked"
@@ -179,6 +183,29 @@ async def test_while_a_turn_is_over_the_admin_listener_reads_no_more(gateway: Ru
         async with counted_arrivals() as work:
             assert (await asyncio.get_running_loop().sock_recv(client, 12)).startswith(b"HTTP/1.1 413")
     assert 0 < work.most <= READ
+
+
+async def test_of_an_answer_without_end_no_more_is_read_than_it_may_have() -> None:
+    """While its turn is over nothing is read, though aiohttp resumes the socket as the body is read; then it ends."""
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\n{CODED}\r\n\r\n".encode() + TINY * 400_000)
+        with suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    counted = BoundedHandler.data_received
+    async with counted_turns() as work, await asyncio.start_server(flood, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+        issuer = JwtIssuer.model_validate({"issuer": "https://id.example", "audience": "gateway", "jwks": url})
+        with (
+            patch.object(BoundedHandler, "data_received", work.counting(counted, lambda _, data: len(data))),
+            pytest.raises(FetchFailed, match="closed the connection or does not speak HTTP"),
+        ):
+            await fetch_keys(iteration_now(), issuer, 20.0)
+    assert 0 < work.most <= READ
+    assert work.total < 1_000_000
 
 
 async def test_empty_lines_without_end_take_their_turns(gateway: Running) -> None:
