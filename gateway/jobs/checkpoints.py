@@ -21,6 +21,7 @@ from gateway.model.reasons import Reason
 from gateway.upstream.job_api import is_checkpoint
 
 _MAX: Final = 10_000
+_SETTLES: Final = 0.5  # seconds; another replica names a checkpoint to its owner before it has written that down
 _PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
 _Key = tuple[str, str, str]
 log = structlog.get_logger()
@@ -61,12 +62,18 @@ class Checkpoints:
             return
         if not is_checkpoint(checkpoint):  # PostgreSQL refuses NUL, which would look like an outage
             raise _not_theirs()
+        key = upstream, checkpoint, owner
+        if await self._is_owned(key, now):
+            return
+        await asyncio.sleep(_SETTLES)
+        if not await self._is_owned(key, now):
+            raise _not_theirs()
+
+    async def _is_owned(self, key: _Key, now: float) -> bool:
         try:
-            is_theirs = await self._ledger.read(lambda c: is_owned(c, upstream, checkpoint, owner, now), of=owner)
+            return await self._ledger.read(lambda c: is_owned(c, *key, now), of=key[2])
         except LedgerUnavailable:
             raise ledger_away() from None
-        if not is_theirs:
-            raise _not_theirs()
 
     async def _note(self, key: _Key, until: float) -> None:
         try:

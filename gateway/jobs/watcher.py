@@ -114,6 +114,23 @@ class Watcher:
             return  # already requested often
         self._put_unless_asked(job, self._clock())
 
+    async def ask_once(self, job: Job) -> None:
+        """Asks the upstream about a job and waits for the answer; without an answer in time it just returns."""
+        upstream = self._state().upstreams.get(job.upstream)
+        if upstream is None:
+            return
+        answered: asyncio.Future[None] = self._loop.create_future()
+        self.asked += 1
+
+        def done(outcome: ResponseHead | UpstreamFailed) -> None:
+            del outcome
+            if not answered.done():  # the client may have left
+                answered.set_result(None)
+
+        call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, _WITHIN)
+        self._upstream_client.run(upstream, call, self._completion.watch(job), within, done)
+        await answered
+
     def let_go(self, job: Job) -> None:
         """Called when a long poll ends."""
         self._held[job] -= 1

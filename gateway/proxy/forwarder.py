@@ -15,7 +15,6 @@ from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.job_in_body import NamedInBody
 from gateway.proxy.streaming import Collected, Download, ResponseWatch
 from gateway.proxy.upload import Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
@@ -132,7 +131,10 @@ class Forwarder:
                 bodiless=prepared.method == "HEAD",
                 of=client.household,
             )
-            if prepared.fields.has_body:
+            if order.content is not None:
+                upstream.send(order.content)
+                upstream.send_end()
+            elif prepared.fields.has_body:
                 await upload.run()
             client.expect(prepared.target.read_timeout, _silence)
             await upstream.answered
@@ -192,7 +194,7 @@ class Forwarder:
 
     async def _look_at(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
         """Examines a whole answer."""
-        job = _job_of(order)
+        job = order.job
         if job is None:
             return
         if answer.status == _OK and job.is_running and self._onlooker.is_unfinished(job, content):
@@ -212,7 +214,7 @@ class Forwarder:
 
     def _watch(self, order: Forwarding, answer: ResponseHead) -> ResponseWatch | None:
         """The watch that examines this answer, if anything depends on what it says about a job."""
-        job, prepared = _job_of(order), order.prepared
+        job, prepared = order.job, order.prepared
         is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
         if job is None or not is_result or answer.status != _OK:
             return None
@@ -243,11 +245,6 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
         return BodyFraming(answer.stated, False, closes)
     chunked = prepared.fields.http_1_1
     return BodyFraming(None, chunked, closes or not chunked)
-
-
-def _job_of(order: Forwarding) -> Job | None:
-    """The job that a request is for, wherever the request names it."""
-    return order.inspection.job if isinstance(order.inspection, NamedInBody) else order.job
 
 
 def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> float:

@@ -10,8 +10,8 @@ from gateway.listener.connection import ClientConnection
 from gateway.model.request import Delivery, Trace
 
 
-class Inspection(Protocol):
-    """Checks the body of a request for a job as it passes, and holds back its end until that may be sent."""
+class Submit(Protocol):
+    """The checks of a submit: of its body, whose end is held back until the job may start, and of its answer."""
 
     async def take(self, data: bytes) -> bytes:
         """Takes the next bytes; returns those that may go upstream now. Raises Refused."""
@@ -21,10 +21,6 @@ class Inspection(Protocol):
 
     def released(self) -> None:
         """Called right before that is sent."""
-
-
-class Submit(Inspection, Protocol):
-    """The checks of a submit: of its body, and of its answer."""
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -44,8 +40,8 @@ class Submit(Inspection, Protocol):
 class Forwarding(NamedTuple):
     """One request to forward: the client, what to send where, and the record of the delivery.
 
-    `submit` is for requests that start jobs, `job` for those about a job; `inspection` checks the body of those that
-    have one: the body must name the job, or must not name any.
+    `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
+    one, read completely and checked.
     """
 
     client: ClientConnection
@@ -55,4 +51,4 @@ class Forwarding(NamedTuple):
     delivery: Delivery
     submit: Submit | None = None
     job: Job | None = None
-    inspection: Inspection | None = None
+    content: bytes | None = None

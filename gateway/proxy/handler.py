@@ -11,8 +11,7 @@ Up to 6 the head alone decides: not one byte of a body has been asked for. `__ca
 is raised below becomes an answer (or a cut connection, once an answer has begun), a log event and a count there.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
@@ -32,7 +31,7 @@ from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import ALIVE, Live, State
-from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
+from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabouts
 from gateway.http.headers import origin_form, read_target
 from gateway.http.media_type import BodyFormat, body_format
 from gateway.http.problem import own_answer, problem
@@ -52,8 +51,8 @@ from gateway.policy.routes import check_access, check_address, check_length, che
 from gateway.proxy.forwarder import Again, Forwarder
 from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.job_access import JobAccess, is_read, is_taken, is_told, may_share, shape_of
-from gateway.proxy.job_in_body import NamesNone
-from gateway.proxy.request_body import whole_body
+from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
+from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.pages.counter import PageCounter
@@ -297,13 +296,14 @@ class Handler:
             order = order._replace(job=job)
         if prepared.fields.has_body:
             written_in = body_format(prepared.fields.known, BodyFormat.JSON, BodyFormat.FORM)
-            order = order._replace(inspection=NamesNone(prepared.permit.route.id_name, written_in))
+            content = await read_whole(order, MAX_BYTES, self._parts.unverified)
+            check_names_none(content, prepared.permit.route.id_name, written_in)
+            order = order._replace(content=content)
         if prepared.hold and job.is_running:
             await self._hold(order, job, prepared.hold)
             self._parts.again(prepared, order.client)
         if prepared.permit.route.kind is Kind.DELETE:
-            self._forwarder.look_again(order)
-            await jobs.completion.forget_now(job)
+            await jobs.delete(job, partial(self._forwarder.look_again, order))
         was_told = is_told(job)
         try:
             if prepared.hold and job.answer is not None and may_share(order):
@@ -325,12 +325,19 @@ class Handler:
 
     async def _serve_named_in_body(self, order: Forwarding) -> None:
         """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
-        inspection = self._parts.jobs.named_in_body(order.prepared, partial(self._forwarder.look_again, order))
+        prepared, jobs, again = order.prepared, self._parts.jobs, partial(self._forwarder.look_again, order)
+        if not prepared.fields.has_body:
+            raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
+        body_format(prepared.fields.known, BodyFormat.JSON)
+        content = await read_whole(order, MAX_BYTES, self._parts.unverified)
+        again()
+        job = await jobs.own_named_in(content, prepared)
+        if prepared.permit.route.kind is Kind.DELETE:
+            await jobs.delete(job, again)
         try:
-            await self._forwarder.forward(order._replace(inspection=inspection))
+            await self._forwarder.forward(order._replace(content=content, job=job))
         finally:
-            if inspection.job is not None:
-                self._note_taken(order, inspection.job)
+            self._note_taken(order, job)
 
     def _note_taken(self, order: Forwarding, job: Job) -> None:
         """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
@@ -350,29 +357,16 @@ class Handler:
 
     async def _receive_webhook(self, order: Forwarding) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
-        prepared, client, receiver = order.prepared, order.client, self._parts.receiver
+        prepared, receiver = order.prepared, self._parts.receiver
         name = prepared.permit.path.rpartition("/")[2]
         headers: dict[bytes, list[bytes]] = {}
         for header, value in prepared.fields.kept:
             headers.setdefault(header.lower(), []).append(value)
         most = receiver.expect(name, headers)
-        check_length(prepared.fields.content_length, most)
-        with self._unverified(order) as take:
-            invites = prepared.fields.expects_continue
-            content = await whole_body(client, order.body, most, take, invites=invites)
-        order.delivery.received = len(content)
+        content = await read_whole(order, most, self._parts.unverified)
+        self._forwarder.look_again(order)
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)
-
-    @contextmanager
-    def _unverified(self, order: Forwarding) -> Iterator[Callable[[int], None]]:
-        """What counts the bytes of a body that nobody has vouched for, for as long as they are held."""
-        unverified = self._parts.unverified
-        stay = unverified.enter(order.prepared.permit.client.ip, order.client.interrupt)
-        try:
-            yield partial(unverified.take, stay)
-        finally:
-            unverified.leave(stay)
 
     def _answer(self, order: Forwarding, content: bytes) -> None:
         """Answers by itself, with JSON."""

@@ -1,13 +1,10 @@
 """A request's dealings with jobs: accepting, reading by the owner, long polls, deleting."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.authorize.caller import Caller
 from gateway.authorize.prepared_request import PreparedRequest
-from gateway.errors import refuse
-from gateway.http.media_type import BodyFormat, body_format
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
@@ -15,11 +12,10 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.model.endings import TOLD
-from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.job_in_body import NamedInBody
+from gateway.proxy.job_in_body import named_in
 from gateway.upstream.job_api import JobShape
 
 _OK: Final = 200
@@ -56,25 +52,28 @@ class JobAccess(NamedTuple):
         caller.job, caller.job_of = job, prepared
         return job
 
-    def named_in_body(self, prepared: PreparedRequest, look_again: Callable[[], None]) -> NamedInBody:
-        """Returns the inspection of a body that names the job; `look_again` checks the sender's permit again.
+    async def own_named_in(self, body: bytes, prepared: PreparedRequest) -> Job:
+        """Returns the job that a body names, if it belongs to the caller.
 
         Raises:
-            Refused: body_malformed, without a body; unsupported_media_type, when it is not sent as JSON.
+            Refused: body_malformed, job_not_found or ledger_unavailable.
         """
         permit = prepared.permit
-        if not prepared.fields.has_body:
-            raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({permit.route.id_name}).")
-        body_format(prepared.fields.known, BodyFormat.JSON)
-        return NamedInBody(permit.route.id_name, shape_of(prepared), partial(self._let_through, permit, look_again))
+        named = named_in(body, permit.route.id_name, shape_of(prepared))
+        return await self.registry.owned(permit.route.upstream, named, owner_of(permit))
 
-    async def _let_through(self, permit: Permit, look_again: Callable[[], None], named: str) -> Job:
-        """The job that a body names, if it belongs to the sender; a job to delete loses its owner at this point."""
+    async def delete(self, job: Job, look_again: Callable[[], None]) -> None:
+        """Makes a job unreadable before the upstream gets the delete; `look_again` checks the sender's permit again.
+
+        The upstream is asked first how a running job stands: after the delete nobody can learn what it has to cost.
+
+        Raises:
+            Refused: ledger_unavailable, or by `look_again`; then nothing may be deleted.
+        """
+        if job.is_running:
+            await self.watcher.ask_once(job)
         look_again()
-        job = await self.registry.owned(permit.route.upstream, named, owner_of(permit))
-        if permit.route.kind is Kind.DELETE:
-            await self.completion.forget_now(job)
-        return job
+        await self.completion.forget_now(job)
 
 
 def may_share(order: Forwarding) -> bool:
@@ -130,5 +129,6 @@ def is_read(order: Forwarding, job: Job, *, was_told: bool) -> bool:
     is_result = (
         prepared.permit.route.kind is Kind.RESULT and prepared.method == "GET" and job.is_result(prepared.asked)
     )
-    has_all = order.delivery.is_final if job.is_result(job.target) else was_told and not order.delivery.gives_nothing
+    says_so = not job.is_result(job.target) and was_told and not order.delivery.gives_nothing
+    has_all = order.delivery.is_final or says_so
     return is_result and has_all and order.delivery.status == _OK and not order.client.is_gone

@@ -1,35 +1,55 @@
-"""Reads a small body completely, for requests that the gateway answers itself."""
+"""Reads a small body completely: of requests that the gateway answers itself, and of those about a job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
-from aiohttp.streams import StreamReader
-
-from gateway.listener.connection import ClientConnection
+from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.policy.routes import check_length
+from gateway.proxy.forwarding import Forwarding
 
 
-async def whole_body(
-    client: ClientConnection, body: StreamReader, most: int, take: Callable[[int], None], *, invites: bool
-) -> bytes:
-    """Invites a body and waits for all of it; `take` counts each piece before it is kept, and may refuse it.
+async def read_whole(order: Forwarding, most: int, unverified: UnverifiedBodies) -> bytes:
+    """Reads a body of at most `most` bytes, and invites it if its sender waits for that.
 
-    `invites`: whether the client waits for a 100 Continue.
+    Bytes of a sender who is not authenticated count in `unverified` for as long as they are read.
 
     Raises:
-        Refused: the body is too large, too slow or malformed.
+        Refused: the body is too large, too slow or malformed, or there are too many such bodies.
         ClientGone: the client left.
     """
+    check_length(order.prepared.fields.content_length, most)
+    if order.prepared.permit.identity is not None:
+        return await _read(order, most, None)
+    with _counted(order, unverified) as count:
+        return await _read(order, most, count)
+
+
+async def _read(order: Forwarding, most: int, count: Callable[[int], None] | None) -> bytes:
+    client, body = order.client, order.body
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
     try:
-        if invites:
+        if order.prepared.fields.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (body.is_eof() and body.at_eof()):
             piece = await client.next_piece(body)
             check_length(len(content) + len(piece), most)
-            take(len(piece))
+            if count is not None:
+                count(len(piece))
             content += piece
             client.body_moved()
     finally:
         client.end_body()
+    order.delivery.received = len(content)
     return bytes(content)
+
+
+@contextmanager
+def _counted(order: Forwarding, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
+    """Gives what counts the bytes of a body before they are kept, and may refuse them."""
+    stay = unverified.enter(order.prepared.permit.client.ip, order.client.interrupt)
+    try:
+        yield partial(unverified.take, stay)
+    finally:
+        unverified.leave(stay)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gateway.aio.drive import Drive
 from gateway.errors import UpstreamTimeout
 from gateway.policy.routes import body_too_large
-from gateway.proxy.forwarding import Forwarding, Inspection
+from gateway.proxy.forwarding import Forwarding, Submit
 from gateway.upstream.connection import UpstreamConnection
 
 
@@ -31,10 +31,10 @@ class Upload:
         "_client",
         "_delivery",
         "_drive",
-        "_inspection",
         "_prepared",
         "_ready",
         "_start",
+        "_submit",
         "_upstream",
     )
 
@@ -44,7 +44,7 @@ class Upload:
         self._prepared = order.prepared
         self._upstream = upstream
         self._delivery = order.delivery
-        self._inspection = order.submit or order.inspection
+        self._submit = order.submit
         self._ready = ready
         self._drive: Drive | None = None
         self._start: asyncio.Handle | None = None
@@ -63,7 +63,7 @@ class Upload:
             client.expect_body(self._prepared.fields.content_length)
             if self._prepared.fields.expects_continue:
                 client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            await self._send(lambda: self._inspection is None and self._upstream.head is not None, self._expect_room)
+            await self._send(lambda: self._submit is None and self._upstream.head is not None, self._expect_room)
         finally:
             self._upstream.tell_early(None)
 
@@ -107,7 +107,7 @@ class Upload:
             self.stop()
 
     def _on_early(self) -> None:
-        if self._inspection is None or not self._upstream.wants_body:
+        if self._submit is None or not self._upstream.wants_body:
             self._client.interrupt(_NoMoreWanted())
 
     async def _send(self, has_paused: Callable[[], bool], watch_upstream: Callable[[], None]) -> None:
@@ -132,8 +132,8 @@ class Upload:
         if self._delivery.received > self._prepared.permit.body_limit:
             raise body_too_large(self._delivery.received, self._prepared.permit.body_limit)
         is_last = self._body.is_eof() and self._body.at_eof()
-        if self._inspection is not None:
-            data = await self._inspected(self._inspection, data, is_last)
+        if self._submit is not None:
+            data = await self._inspected(self._submit, data, is_last)
         if not self._upstream.wants_body:
             return is_last
         if is_last:
@@ -144,22 +144,22 @@ class Upload:
             self._upstream.send_end()
         return is_last
 
-    async def _inspected(self, inspection: Inspection, data: bytes, is_last: bool) -> bytes:
-        passed = await inspection.take(data) if data else b""
+    async def _inspected(self, submit: Submit, data: bytes, is_last: bool) -> bytes:
+        passed = await submit.take(data) if data else b""
         if not is_last:
             return passed
         self._client.end_body()  # from here on the client is not what we wait for
-        return passed + await inspection.release()
+        return passed + await submit.release()
 
     def _release(self) -> None:
         """Marks the point from which the upstream may have the whole request.
 
-        An inspected body belongs to a job: its exchange then continues even if the client leaves, because the
-        upstream's answer must be recorded. Any other exchange has no consequences, and ends with its client.
+        A submit's exchange then continues even if the client leaves, because the upstream's answer must be recorded.
+        Any other exchange has no consequences, and ends with its client.
         """
-        if self._inspection is not None:
+        if self._submit is not None:
             self._client.finishes_alone = True
-            self._inspection.released()
+            self._submit.released()
 
     async def _until_writable(self, watch_upstream: Callable[[], None]) -> None:
         upstream = self._upstream

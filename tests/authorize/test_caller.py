@@ -238,8 +238,11 @@ def test_an_id_that_no_job_can_have_is_answered_as_an_unknown_one(path: str, que
 
 @pytest.mark.parametrize(
     "query",
-    ["?file_id=01ab&file_id=01ac", "?file_id=01ab&file_id=01ab", "?file_id=01ab&file%5Fid=01ac", "?file_id&file_id"],
-)
+    [
+        "?file_id=01ab&file_id=01ac", "?file_id=01ab&file_id=01ab", "?file_id=01ab&file%5Fid=01ac", "?file_id&file_id",
+        "?x=1;file_id=01ac&file_id=01ab", "?file_id=01ab&x;File_id=01ac",
+    ],
+)  # fmt: skip
 def test_a_query_that_names_two_jobs_is_read_in_no_way(query: str, of_jobs: State) -> None:
     rule = of_jobs.routes.match("GET", "/results", "gw.test")
     denial = denial_of(permit_of, of_jobs, rule, "/results", query, CLIENT, make_identity())

@@ -62,6 +62,7 @@ class Container:
         self.finals = 0
         self.deleted: list[str] = []
         self.slowly: asyncio.Event | None = None
+        self.told: dict[str, str] = {}
 
     async def __call__(self, connection: Connection) -> None:
         while True:
@@ -77,7 +78,7 @@ class Container:
             elif target.startswith("/api/v1/"):
                 await self._tell(connection, target.rpartition("/")[2], bodiless=arrived.method == b"HEAD")
             else:
-                connection.send(answer(json.dumps({"asked": target}).encode(), _JSON))
+                connection.send(answer(json.dumps({"asked": target, **self.told}).encode(), _JSON))
 
     async def _tell(self, connection: Connection, job: str, *, bodiless: bool) -> None:
         self.asked.append(time.monotonic())
@@ -393,6 +394,22 @@ async def test_only_the_request_that_gives_the_result_deletes_it(start: Start, c
     await eventually(lambda: container.deleted == [job])
 
 
+async def test_a_result_that_tells_of_its_end_is_read_before_anybody_else_was_told(
+    start: Start, container: Container
+) -> None:
+    shape = {**DELETES["default"], "read": "{path}/{id}", "result": "/results?job={id}&download=true"}
+    jobs = {"delete_after_read": True, "watch": False, "shapes": {"default": shape}}
+    gateway = await start(jobs=jobs, routes=MORE_ROUTES)
+    job = await started(gateway)
+    client = await gateway.connect()
+    result = request("GET", f"/results?download=true&job={job}")
+    assert (await client.ask(result)).status == 200  # it may be anything: nobody has said that the job ended
+    assert (await client.ask(poll(job))).status == 200
+    container.told = {"status": "complete"}
+    assert (await client.ask(result)).status == 200
+    (await client.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
 async def test_a_client_that_left_has_not_read(start: Start, backend: Backend, container: Container) -> None:
     gateway = await start(jobs={"delete_after_read": True, "watch": False})
     job = await started(gateway)
@@ -422,6 +439,82 @@ async def test_nothing_is_deleted_that_the_ledger_does_not_hear_of(start: Start,
     assert (await gateway.ask(request("DELETE", f"/api/v1/marker/{job}"), b"DELETE")).status == 200
     container.unknown.add(job)
     await comes_to(gateway, Used(0, 0, 5, 1))
+
+
+@pytest.mark.parametrize("how", ["delete", "clear"])
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [(complete(2), Used(0, 0, 2, 1)), (complete(9), Used(0, 0, 9, 1)), (b'{"status": "failed"}', Used(0, 0, 0, 1))],
+)
+async def test_a_job_that_is_deleted_before_its_end_was_seen_costs_what_the_container_says(
+    start: Start, container: Container, how: str, result: bytes, expected: Used
+) -> None:
+    """Its owner may have been told, by an answer that teaches nothing; after the delete nobody could ask."""
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    container.results[job] = result
+    assert (await gateway.ask(deleting(job, how), deleting(job, how).partition(b" ")[0])).status == 200
+    await comes_to(gateway, expected)
+    assert len(container.asked) == 1
+    (await gateway.ask(poll(job))).is_refusal(404, "job_not_found")
+
+
+def deleting(job: str, how: str, *headers: str) -> bytes:
+    if how == "delete":
+        return request("DELETE", f"/api/v1/marker/{job}", *headers)
+    return request("POST", "/clear", *headers, body=json.dumps({"job": job}).encode())
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"job": "other"}', b" " * 70_000])
+async def test_a_delete_that_is_refused_for_its_body_deletes_nothing(
+    start: Start, container: Container, body: bytes
+) -> None:
+    """Nor is its head sent: a container may act on that alone."""
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    refused = await gateway.ask(request("DELETE", f"/api/v1/marker/{job}", body=body), b"DELETE")
+    assert refused.status in {400, 413}
+    assert (await gateway.ask(poll(job))).status == 200
+    assert container.deleted == []
+
+
+async def test_a_delete_whose_client_leaves_within_its_body_deletes_nothing(
+    start: Start, container: Container
+) -> None:
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    client = await gateway.connect()
+    client.send(request("DELETE", f"/api/v1/marker/{job}", body=b"{}")[:-1])
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 1)
+    client.abort()
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0)
+    assert (await gateway.ask(poll(job))).status == 200
+    assert container.deleted == []
+
+
+async def test_a_delete_with_a_body_goes_upstream_with_it(gateway: Running, start: Start, backend: Backend) -> None:
+    del gateway
+    deleting_gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(deleting_gateway)
+    sent = request("DELETE", f"/api/v1/marker/{job}", "Expect: 100-continue", body=b'{"why": "done"}')
+    response = await deleting_gateway.ask(sent, b"DELETE")
+    assert (response.status, response.interim) == (200, [100])
+    assert [one.body for one in backend.requests if one.method == b"DELETE"] == [b'{"why": "done"}']
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_a_poll_whose_client_left_ends_the_upstreams_work(
+    start: Start, container: Container, backend: Backend, body: bytes
+) -> None:
+    gateway = await start(jobs={"watch": False})
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    client = await gateway.connect()
+    client.send(request("GET", f"/api/v1/marker/{job}", body=body) if body else poll(job))
+    await backend.facts.until(lambda: len(container.asked) == 1)
+    client.abort()
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 0)
+    container.slowly.set()
 
 
 @pytest.mark.parametrize("how", ["delete", "clear"])
@@ -787,7 +880,8 @@ async def test_a_body_is_read_as_it_is_announced(start: Start, container: Contai
     refused = await gateway.ask(
         request("DELETE", f"/api/v1/marker/{job}", "Content-Type: text/plain", body=b"{}"), b"DELETE"
     )
-    refused.is_refusal(404, "job_not_found")
+    refused.is_refusal(415, "unsupported_media_type")
+    assert (await gateway.ask(poll(job))).status == 200
     assert container.deleted == []
 
 
@@ -799,7 +893,6 @@ async def test_an_id_in_another_place_than_the_routes_is_refused(start: Start, c
     for body in (b'{"job": "other"}', b"job=other", b"\x1f\x8b"):
         refused = await gateway.ask(request("DELETE", f"/api/v1/marker/{job}", body=body), b"DELETE")
         refused.is_refusal(400, "body_malformed")
-        job = await started(gateway)
     (await gateway.ask(request("POST", "/clear?job=other", body=b'{"job": "x"}'), b"POST")).is_refusal(
         400, "bad_request"
     )

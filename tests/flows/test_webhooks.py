@@ -242,6 +242,23 @@ async def test_what_is_not_taken_comes_again(start: Start, plain: Receiver) -> N
     assert len(plain.got) == 2
 
 
+async def test_an_address_that_is_shut_out_within_a_body_is_refused(
+    start: Start, plain: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
+    gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
+    client, body = await gateway.connect(), b'{"request_id": "r-1"}'
+    sent = posted(body, signed(body))
+    client.send(sent[:-1])
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 1)
+    gateway.rewrite(lambda document: document.update(network={"allow": ["10.0.0.0/8"]}))
+    gateway.gateway.reloader.force()
+    await gateway.says("configuration reloaded")
+    client.send(sent[-1:])
+    (await client.response(b"POST")).is_refusal(403, "address_denied")
+    assert plain.got == []
+
+
 async def test_a_body_is_invited(start: Start, plain: Receiver) -> None:
     gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
     body = b'{"request_id": "r-1"}'

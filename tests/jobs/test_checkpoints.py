@@ -1,5 +1,6 @@
 """What is remembered of checkpoints, and whose turn a question to the ledger takes."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -99,4 +100,15 @@ async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_ga
         await known.check("default", "cp", "key:ci")
     known.saw(job(), "cp")
     await background.close(LONG)
-    assert heard.turns == ["key:ci", "key:ci"]
+    assert heard.turns == ["key:ci"] * 3
+
+
+async def test_a_checkpoint_that_another_replica_writes_down_meanwhile_is_its_owners(engine: Engine) -> None:
+    """It is named to its owner before that, so its owner may be faster."""
+    background, heard = Background(), Heard(engine)
+    here, there = made(heard, Background()), made(Faulty(engine), background)
+    check = asyncio.ensure_future(here.check("default", "cp", "key:ci"))
+    await eventually(lambda: len(heard.turns) == 1)
+    there.saw(job(), "cp")
+    await background.close(LONG)
+    await check

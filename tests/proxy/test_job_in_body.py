@@ -1,55 +1,23 @@
-"""A body that names its job: held back whole until it is known whose the job is."""
+"""Bodies of requests about a job: which job they name, and that they name none beside another."""
 
-import json
 import re
 
 import pytest
 
-from gateway.errors import Refused
 from gateway.http.media_type import BodyFormat
-from gateway.jobs.job import Job, job_not_found
 from gateway.model.reasons import Reason
-from gateway.proxy.job_in_body import NamedInBody, NamesNone
-from tests.jobs.test_job import SHAPE, make_job
-from tests.support.pure import at_once
+from gateway.proxy.job_in_body import check_names_none, named_in
+from tests.jobs.test_job import SHAPE
+from tests.support.pure import denial_of
 
 ANY = SHAPE.__class__(**{**{name: getattr(SHAPE, name) for name in SHAPE.__slots__}, "id_pattern": None})
 UUIDS = SHAPE.__class__(
     **{**{name: getattr(SHAPE, name) for name in SHAPE.__slots__}, "id_pattern": re.compile("[0-9a-f]{8}")}
 )
-JOB = make_job()
 
 
-class Asked:
-    """Whose job it is: `job` is the caller's, any other nobody's."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-
-    async def __call__(self, named: str) -> Job:
-        self.ids.append(named)
-        if named != "job":
-            raise job_not_found()
-        return JOB
-
-
-def reason_of(named: NamedInBody) -> Reason:
-    with pytest.raises(Refused) as caught:
-        at_once(named.release())
-    return caught.value.denial.reason
-
-
-@pytest.mark.parametrize("size", [1, 5, 1000])
-def test_nothing_is_let_through_before_its_owner_is_known(size: int) -> None:
-    asked = Asked()
-    named = NamedInBody("file_id", ANY, asked)
-    body = json.dumps({"other": 1, "file_id": "job"}).encode()
-    for start in range(0, len(body), size):
-        assert at_once(named.take(body[start : start + size])) == b""
-    assert (asked.ids, named.job) == ([], None)
-    assert at_once(named.release()) == body
-    assert (asked.ids, named.job) == (["job"], JOB)
-    named.released()
+def test_a_body_names_its_job() -> None:
+    assert named_in(b'{"other": 1, "file_id": "job"}', "file_id", ANY) == "job"
 
 
 @pytest.mark.parametrize(
@@ -60,51 +28,23 @@ def test_nothing_is_let_through_before_its_owner_is_known(size: int) -> None:
     ],
 )  # fmt: skip
 def test_a_body_that_can_be_read_in_two_ways_is_refused(body: bytes) -> None:
-    asked = Asked()
-    named = NamedInBody("file_id", ANY, asked)
-    at_once(named.take(body))
-    assert reason_of(named) is Reason.BODY_MALFORMED
-    assert asked.ids == []
+    assert denial_of(named_in, body, "file_id", ANY).reason is Reason.BODY_MALFORMED
 
 
 @pytest.mark.parametrize(
     "value", ["null", "5", "true", '["job"]', '{"a": "job"}', '""', '"' + "a" * 257 + '"', '"."']
 )
 def test_what_is_no_id_is_nobodys(value: str) -> None:
-    asked = Asked()
-    named = NamedInBody("file_id", ANY, asked)
-    at_once(named.take(b'{"file_id": ' + value.encode() + b"}"))
-    assert reason_of(named) is Reason.JOB_NOT_FOUND
-    assert asked.ids == []
+    body = b'{"file_id": ' + value.encode() + b"}"
+    assert denial_of(named_in, body, "file_id", ANY).reason is Reason.JOB_NOT_FOUND
 
 
 def test_a_missing_member_names_nobodys_job() -> None:
-    named = NamedInBody("file_id", ANY, Asked())
-    at_once(named.take(b'{"fileid": "job"}'))
-    assert reason_of(named) is Reason.JOB_NOT_FOUND
-
-
-def test_another_ones_job_is_nobodys() -> None:
-    named = NamedInBody("file_id", ANY, Asked())
-    at_once(named.take(b'{"file_id": "another"}'))
-    assert reason_of(named) is Reason.JOB_NOT_FOUND
-    assert named.job is None
+    assert denial_of(named_in, b'{"fileid": "job"}', "file_id", ANY).reason is Reason.JOB_NOT_FOUND
 
 
 def test_an_id_has_the_form_of_one() -> None:
-    asked = Asked()
-    named = NamedInBody("file_id", UUIDS, asked)
-    at_once(named.take(b'{"file_id": "job"}'))
-    assert reason_of(named) is Reason.JOB_NOT_FOUND
-    assert asked.ids == []
-
-
-def test_the_body_is_bounded() -> None:
-    named = NamedInBody("file_id", ANY, Asked())
-    at_once(named.take(b" " * 65_536))
-    with pytest.raises(Refused) as caught:
-        at_once(named.take(b" "))
-    assert caught.value.denial.reason is Reason.BODY_TOO_LARGE
+    assert denial_of(named_in, b'{"file_id": "job"}', "file_id", UUIDS).reason is Reason.JOB_NOT_FOUND
 
 
 JSON_BODIES = [b"{}", b'{"other": "file_id"}', b" \n{}", b'{"a": "&file_id=x&"}']
@@ -123,12 +63,8 @@ def each(json: list[bytes], forms: list[bytes]) -> pytest.MarkDecorator:
 
 
 @each(JSON_BODIES, FORM_BODIES)
-def test_a_body_that_names_no_job_goes_on_as_it_came(body: bytes, written_in: BodyFormat) -> None:
-    none = NamesNone("file_id", written_in)
-    for start in range(len(body)):
-        assert at_once(none.take(body[start : start + 1])) == b""
-    assert at_once(none.release()) == body
-    none.released()
+def test_a_body_that_names_no_job_is_let_through(body: bytes, written_in: BodyFormat) -> None:
+    check_names_none(body, "file_id", written_in)
 
 
 @each(
@@ -136,24 +72,9 @@ def test_a_body_that_names_no_job_goes_on_as_it_came(body: bytes, written_in: Bo
 )
 def test_a_body_that_names_a_job_too_or_might_is_refused(body: bytes, written_in: BodyFormat) -> None:
     """Also one that is an object by its looks and a form by its Content-Type: who reads it so finds a job in it."""
-    none = NamesNone("file_id", written_in)
-    at_once(none.take(body))
-    with pytest.raises(Refused) as caught:
-        at_once(none.release())
-    assert caught.value.denial.reason is Reason.BODY_MALFORMED
-
-
-def test_a_body_that_may_name_none_is_bounded() -> None:
-    none = NamesNone("file_id", BodyFormat.FORM)
-    at_once(none.take(b"x" * 65_536))
-    with pytest.raises(Refused):
-        at_once(none.take(b"x"))
+    assert denial_of(check_names_none, body, "file_id", written_in).reason is Reason.BODY_MALFORMED
 
 
 @pytest.mark.parametrize("body", [b"a&" * 200, b"a;" * 200, b"%41" * 5_000, b"&" * 60_000, b"%" * 60_000])
 def test_a_form_that_takes_long_to_read_is_refused_unread(body: bytes) -> None:
-    inspection = NamesNone("file_id", BodyFormat.FORM)
-    at_once(inspection.take(body))
-    with pytest.raises(Refused) as refused:
-        at_once(inspection.release())
-    assert refused.value.denial.reason is Reason.BODY_MALFORMED
+    assert denial_of(check_names_none, body, "file_id", BodyFormat.FORM).reason is Reason.BODY_MALFORMED

@@ -3,8 +3,8 @@
 The process reads hostile files in C, and runs as the gateway's user. A file that takes it over is limited by:
 - Landlock: it can't open, create or remove anything by path, bind or connect a TCP port, or signal or trace an
   outside process;
-- seccomp: every call not listed below is refused (EPERM): no sockets, no processes, no other programs, no executing
-  of memory that was written, no look into other processes;
+- seccomp: every call not listed below is refused (EPERM): no sockets, no processes, no other programs, no look into
+  other processes, and no memory becomes executable (one page of libffi's callbacks is so before: worker.py);
 - it is not dumpable: no other process of its user can read its memory, which holds the documents.
 
 The facts are from the kernel's own pages (Landlock needs Linux 5.13). Landlock's numbers are the same on all
