@@ -14,7 +14,7 @@ from gateway.model.request import Delivery
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead
 
-_MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms at that size
+_MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
 _DRAIN_SECONDS: Final = 2.0
 
 
