@@ -51,6 +51,11 @@ class Turn:
             self._tell(self._iteration.clock() - self._since)
             self._since = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether time counts."""
+        return self._since is not None
+
     def spend(self, size: int, chunks: int = 0) -> None:
         """Counts bytes read from the wire, and the chunks that contained them."""
         if self._number != self._iteration.number:

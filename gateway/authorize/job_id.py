@@ -45,12 +45,12 @@ def names_in_query(query: str) -> set[str]:
     """
     if query.count("&") + query.count(";") >= _MAX_FIELDS:
         raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MAX_FIELDS} parameters.")
-    return set(_names(query))
+    return {name.lower() for name in _names(query)}
 
 
 def _names(query: str) -> list[str]:
-    """The names of parameters in lower case, however they are separated: old parsers split at `;`, too."""
-    return [unquote_plus(pair.partition("=")[0]).lower() for pair in re.split("[?&;]", query)]
+    """The names of the parameters, no matter how they are separated: old parsers split at `;`, too."""
+    return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[?&;]", query)]
 
 
 def _in_query(wanted: str, query: str) -> str | None:
@@ -59,6 +59,6 @@ def _in_query(wanted: str, query: str) -> str | None:
     except ValueError:
         return None
     found = [value for name, value in pairs if name == wanted]
-    if _names(query).count(wanted.lower()) > 1:
+    if _names(query).count(wanted) > 1:
         raise refuse(Reason.BAD_REQUEST, f"The query names {wanted} more than once.")
     return found[0] if found else None

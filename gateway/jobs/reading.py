@@ -24,7 +24,9 @@ _GATHERED: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 _IN_16_OR_32: Final = (b"\xff\xfe", b"\xfe\xff")
 _FIRST: Final = 4
-_STEP: Final = 1_048_576
+_STEP: Final = 65_536  # of text: the costliest takes some milliseconds to read
+_FED: Final = 16_384  # of what is undone, which may hold next to no text, and cost as much
+_MAX_MEMBERS: Final = 16  # of gzip: servers make one, and empty ones cost more than they hold
 _MAX_WAITING: Final = 16_777_216
 _MAX_DECODED: Final = 268_435_456
 _GZIP: Final = 31
@@ -135,11 +137,12 @@ def _why(status: int) -> str:
 class _Coding:
     """Decodes gzip or deflate in bounded steps; `fault` says what is wrong, `has_ended` that it is whole."""
 
-    __slots__ = ("_bits", "_decoded", "_inflate", "_size", "_waiting", "fault")
+    __slots__ = ("_bits", "_decoded", "_inflate", "_members", "_size", "_waiting", "fault")
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
         self._inflate: zlib._Decompress | None = None
+        self._members = 0
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._decoded = 0
@@ -159,12 +162,12 @@ class _Coding:
             self.fault = "too_large"
 
     def step(self) -> bytes:
-        """Returns the next decoded bytes, a megabyte at most."""
+        """Returns the next decoded bytes: bounded, and decoded from a bounded number of bytes."""
         done: list[bytes] = []
-        room = _STEP
-        while room > 0 and self._waiting and not self.fault:
-            data = self._waiting.popleft()
-            self._size -= len(data)
+        room, hunger = _STEP, _FED
+        while room > 0 and hunger > 0 and self._waiting and not self.fault:
+            data = self._next(hunger)
+            hunger -= len(data)
             done.append(self._undo(data, room))
             room -= len(done[-1])
         self._decoded += _STEP - room
@@ -172,13 +175,19 @@ class _Coding:
             self.fault = "too_large"
         return b"".join(done)
 
+    def _next(self, most: int) -> bytes:
+        data = self._waiting.popleft()
+        self._size -= len(data)
+        self._put(data[most:], self._waiting.appendleft)
+        return data[:most]
+
     def _undo(self, data: bytes, room: int) -> bytes:
         inflate = self._inflate
-        if inflate is not None and inflate.eof and self._bits != _GZIP:
+        if inflate is None or inflate.eof:
+            inflate = self._begin_member(data)
+        if inflate is None:
             self.fault = "coding"  # data follows its end
             return b""
-        if inflate is None or inflate.eof:  # gzip may have several members
-            inflate = self._inflate = zlib.decompressobj(self._bits_of(data))
         try:
             text = inflate.decompress(data, room)
         except zlib.error:
@@ -186,6 +195,14 @@ class _Coding:
             return b""
         self._put(inflate.unused_data if inflate.eof else inflate.unconsumed_tail, self._waiting.appendleft)
         return text
+
+    def _begin_member(self, data: bytes) -> "zlib._Decompress | None":
+        """Begins to decode; None if no member may follow: gzip may have a few, deflate has one."""
+        self._members += 1
+        if self._members > (_MAX_MEMBERS if self._bits == _GZIP else 1):
+            return None
+        self._inflate = zlib.decompressobj(self._bits_of(data))
+        return self._inflate
 
     def _put(self, data: bytes, where: Callable[[bytes], None]) -> None:
         if data:

@@ -14,7 +14,7 @@ from gateway.model.request import Delivery
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead
 
-_MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms at that size
+_MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
 _DRAIN_SECONDS: Final = 2.0
 
 
@@ -79,9 +79,7 @@ class Download:
         client.tell_writable(self._client_writable)
         self.set_clocks()
         try:
-            upstream.flow(self)
-            if not upstream.is_answered and upstream.failure is None:
-                await upstream.finished
+            await upstream.flow(self, is_read=self.watch is not None or self.rewriter is not None)
         finally:
             client.tell_writable(None)
             client.expect_nothing()
@@ -147,9 +145,7 @@ class Collected:
             UpstreamBrokeOff: the answer failed midway, or is larger than 256 KB.
         """
         upstream = self._upstream
-        upstream.flow(self)
-        if not upstream.is_answered and upstream.failure is None:
-            await upstream.finished
+        await upstream.flow(self, is_read=False)
         if upstream.failure is not None:
             raise upstream.failure
         return b"".join(self.pieces)

@@ -17,6 +17,9 @@ from gateway.upstream.job_api import JobShape, is_id, read_target
 
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
+_MARKS: Final = (b",", b"[", b"{")
+_MAX_MARKS: Final = 10_000  # each value costs up to a microsecond; a long text may have thousands of commas
+_MAX_MEMBERS: Final = 500  # each costs some microseconds; real answers have about five
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # Numbers are kept as text, in a tuple: Python refuses some that JSON allows.
 _DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
@@ -40,13 +43,15 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     """
     if json.detect_encoding(answer) != "utf-8":
         raise UpstreamBrokeOff("The upstream's answer to a submit is not in UTF-8.", arrived=True)
+    if sum(map(answer.count, _MARKS)) > _MAX_MARKS:
+        raise _unreadable()
     text = answer.decode("utf-8", "surrogateescape")
     try:
         members = _members(text)
     except (ValueError, IndexError, StopIteration):
         return PublicAnswer(answer, None)
     except RecursionError:
-        raise UpstreamBrokeOff("The upstream's answer to a submit can't be read.", arrived=True) from None
+        raise _unreadable() from None
     places = [(url, start, end) for key, url, start, end in members if key == shape.check_url_member]
     target = _read_at(members, submit_path, shape)
     if not places:
@@ -61,7 +66,11 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
 
 
 def _members(text: str) -> list[Member]:
-    """The members of a JSON object: key, value, and where the value starts and ends."""
+    """The members of a JSON object: key, value, and where the value starts and ends.
+
+    Raises:
+        UpstreamBrokeOff: there are too many.
+    """
     members: list[Member] = []
     place = _expect(text, _skip(text, 0), "{")
     if text[place] == "}":
@@ -77,7 +86,13 @@ def _members(text: str) -> list[Member]:
         if text[place] == "}":
             _end(text, place + 1)
             return members
+        if len(members) >= _MAX_MEMBERS:
+            raise _unreadable()
         place = _expect(text, place, ",")
+
+
+def _unreadable() -> UpstreamBrokeOff:
+    return UpstreamBrokeOff("The upstream's answer to a submit can't be read.", arrived=True)
 
 
 def _skip(text: str, place: int) -> int:

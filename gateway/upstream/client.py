@@ -106,9 +106,7 @@ class UpstreamClient:
             head = connection.head
             if connection.failure is None and head is not None:
                 sink.begin(head)
-                connection.flow(sink)
-                if not connection.is_answered and connection.failure is None:
-                    await connection.finished
+                await connection.flow(sink, is_read=True)
             if connection.failure is not None or head is None:
                 raise connection.failure or UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
         except BaseException:

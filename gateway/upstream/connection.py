@@ -11,7 +11,8 @@ Theory of operation. Where both sides stand is kept by the two state machines of
 - The body may still be on its way when the answer begins: it goes on, for the upstream may need it to finish. When
   the answer ends first, the connection closes at once: the rest of that body must not be taken for the next request.
 - Bytes that belong to no answer close the connection. So do an early end, and anything that is not HTTP.
-- A turn of the loop reads a bounded number of bytes and of chunks; what is left over waits for the next turn.
+- A turn of the loop reads a bounded number of bytes and of chunks, and for so long; what is left over waits for the
+  next turn. What the parser or the sink looks into comes in slices: what it costs may depend on what it says.
 
 A connection carries another request only when its states say so and nothing that came is still to be looked at:
 `is_reusable`, then `recycle`.
@@ -34,6 +35,8 @@ from gateway.upstream.response_reader import AnswerReader
 from gateway.upstream.states import States
 
 _MAX_HELD_BYTES: Final = 131_072
+_READ: Final = 16_384  # bytes of a body that a sink reads at once: two milliseconds of the costliest JSON
+_ALL: Final = 0
 _HIGH_WATER: Final = 262_144
 
 
@@ -52,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_has_more",
         "_held_bytes",
         "_is_announced",
+        "_is_read",
         "_iteration",
         "_kernel",
         "_of",
@@ -93,6 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader = AnswerReader(known, self._deliver)
         self._sink: BodySink | None = None
         self._is_announced = False
+        self._is_read = False
         self._reading_paused = False
         self._backlog = b""
         self._has_more = False
@@ -131,7 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.held = []
         self._held_bytes = 0
         self._sink = None
-        self._is_announced = False
+        self._is_announced = self._is_read = False
         self._reader.begin(bodiless=bodiless)
         self.transport.write(head)
         self._states.mark_head_sent(body_length)
@@ -176,17 +181,52 @@ class UpstreamConnection(asyncio.Protocol):
         return self._states.is_answered
 
     @property
+    def is_held_whole(self) -> bool:
+        """Whether the answer came whole, is held, and is so short that it may be read at once."""
+        return self._states.is_answered and self._held_bytes <= _READ
+
+    @property
     def head(self) -> ResponseHead | None:
         """The head of the answer, once it came."""
         return self._reader.head
 
-    def flow(self, sink: BodySink) -> None:
-        """Hands the body, from its first byte on, to a sink."""
+    async def flow(self, sink: BodySink, *, is_read: bool) -> None:
+        """Hands the body, from its first byte on, to a sink, until all of it came or the exchange has failed.
+
+        `is_read` says that the sink looks into it: what that costs is known only afterwards, so it gets a little at a
+        time.
+        """
+        self._is_read = is_read
+        while self.held:
+            held, self.held, self._held_bytes = self.held, [], 0
+            for data in held:
+                if is_read:
+                    await self._hand_on(data, sink)
+                else:
+                    sink.take(data)
         self._sink = sink
-        held, self.held = self.held, []
-        for data in held:
-            sink.take(data)
         self.resume()
+        if not self.is_answered and self.failure is None:
+            await self.finished
+
+    async def _hand_on(self, data: bytes, sink: BodySink) -> None:
+        """Gives a sink that reads what was held; when a turn is over, others have theirs."""
+        for start in range(0, len(data), _READ):
+            if self._turn.is_over:
+                called = Signal()
+                self._end_turn()  # its end comes first, so that the connection may be used again
+                self._iteration.wait(called.set, self._of)
+                await called
+            self._spend_on(data[start : start + _READ], sink)
+
+    def _spend_on(self, data: bytes, sink: BodySink) -> None:
+        turn = self._turn
+        is_begun = turn.is_at_work  # the answer's head may just be read
+        turn.work()
+        sink.take(data)
+        turn.spend(len(data))
+        if not is_begun:
+            turn.rest()
 
     def pause(self) -> None:
         """Stops reading from the upstream until `resume`."""
@@ -324,8 +364,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         """Takes what came, as far as this turn of the loop goes; the rest waits for the next turn."""
-        turn = self._turn
-        if len(data) > SLICE and not self._reader.is_counted:
+        turn, size = self._turn, self._size
+        if size != _ALL and len(data) > size:
             data = self._read_in_slices(data)
             if data and self._turn_is_over:
                 self._backlog = data
@@ -338,12 +378,19 @@ class UpstreamConnection(asyncio.Protocol):
             if turn.is_over:
                 self._end_turn()
 
+    @property
+    def _size(self) -> int:
+        """How many bytes are taken at once: any, of what is neither parsed nor read."""
+        if not self._reader.is_counted:
+            return SLICE
+        return _READ if self._is_read else _ALL
+
     def _read_in_slices(self, data: bytes) -> bytes:
-        """Gives the parser a little at a time, for what that costs is known only afterwards; gives what is left."""
+        """Takes a little at a time, as long as what that costs is known only afterwards; gives what is left."""
         turn, place = self._turn, 0
         turn.work()
-        while place < len(data) and not self._reader.is_counted:
-            piece = data[place : place + SLICE]
+        while place < len(data) and (size := self._size) != _ALL:
+            piece = data[place : place + size]
             place += len(piece)
             self._has_more = place < len(data)
             turn.spend(len(piece), self._take(piece))

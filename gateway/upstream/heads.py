@@ -48,13 +48,20 @@ def client_head(
     answer: ResponseHead, framing: BodyFraming, request_id: bytes, kind: Kind, date: Callable[[], bytes]
 ) -> bytes:
     """The head of an upstream's answer for the client. `date` is called only if the upstream sent no Date."""
-    made_of = (kind, framing)
-    parts = answer.client_heads.get(made_of)
-    if parts is None:
-        parts = answer.client_heads[made_of] = _before_id(answer, kind), _behind_id(framing)
+    parts = answer.client_heads.get(kind.is_of_a_job)
+    if parts is None or parts[0] != framing:
+        parts = _keep_parts(answer, framing, kind)
     if answer.has_date:
-        return b"%b%b%b" % (parts[0], request_id, parts[1])
-    return b"%b%b\r\nDate: %b%b" % (parts[0], request_id, date(), parts[1])
+        return b"%b%b%b" % (parts[1], request_id, parts[2])
+    return b"%b%b\r\nDate: %b%b" % (parts[1], request_id, date(), parts[2])
+
+
+def _keep_parts(answer: ResponseHead, framing: BodyFraming, kind: Kind) -> tuple[BodyFraming, bytes, bytes]:
+    """What comes before the request's id, and after it; only for the last framing, of which there may be many."""
+    kept = answer.client_heads.get(kind.is_of_a_job)
+    before = _before_id(answer, kind) if kept is None else kept[1]
+    parts = answer.client_heads[kind.is_of_a_job] = framing, before, _behind_id(framing)
+    return parts
 
 
 def led_to_us(answer: ResponseHead, target: UpstreamTarget, origin: str) -> ResponseHead:

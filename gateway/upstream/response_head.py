@@ -31,7 +31,7 @@ class ResponseHead:
     `length` is the body's size in bytes; None when it is chunked or lasts until the connection closes. `stated` is
     the Content-Length as sent: answers to HEAD and 304 state the size of a body that they do not have.
     `leads`: it has a Location or Content-Location. `client_heads` caches what heads.py makes of it, since polls get
-    the same head again and again.
+    the same head again and again; it has two entries at most, for answers about a job and for others.
     """
 
     status: int
@@ -43,7 +43,7 @@ class ResponseHead:
     reusable: bool
     has_date: bool
     leads: bool
-    client_heads: dict[Any, tuple[bytes, bytes]] = field(default_factory=dict)
+    client_heads: dict[bool, tuple[Any, bytes, bytes]] = field(default_factory=dict)
 
 
 def read_answer_head(

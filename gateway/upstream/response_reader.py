@@ -14,6 +14,7 @@ from gateway.upstream.response_head import MAX_HEAD_BYTES, ResponseHead, read_an
 
 _MAX_INTERIM: Final = 8
 _MAX_KNOWN_HEADS: Final = 256
+_MAX_KNOWN_BYTES: Final = 4096  # of each: what is made of it is as long, several times
 _MAX_CODING_BYTES: Final = MAX_HEAD_BYTES + 262_144
 _FIRST_INTERIM: Final = 100
 _FIRST_FINAL: Final = 200
@@ -171,7 +172,8 @@ class AnswerReader:
         self._take_parsed(data)
         if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
             raise _too_large()
-        if is_first and self.head is not None and self.head.length is not None and not self._interim:
+        is_short = is_first and end <= _MAX_KNOWN_BYTES
+        if is_short and self.head is not None and self.head.length is not None and not self._interim:
             self._remember(data[:end], self.head)
 
     def _remember(self, head_bytes: bytes, head: ResponseHead) -> None:

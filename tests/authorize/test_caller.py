@@ -228,7 +228,7 @@ def test_a_query_that_names_no_job_is_answered_as_an_unknown_one(query: str, met
 @pytest.mark.parametrize(
     ("path", "query"),
     [("/static/01aB/a", ""), ("/static/x/a", "?a=01ab"), ("/static/%ff%fe%ff%fe/a", ""),
-     ("/any", "?id=.."), ("/any", "?id=a;id=b"), ("/any", "?id=a%2Fb"), ("/any", "?id=a%5cb"), ("/any", "?id=%2525")],
+     ("/any", "?id=.."), ("/any", "?id=a;x=b"), ("/any", "?id=a%2Fb"), ("/any", "?id=a%5cb"), ("/any", "?id=%2525")],
 )  # fmt: skip
 def test_an_id_that_no_job_can_have_is_answered_as_an_unknown_one(path: str, query: str, of_jobs: State) -> None:
     rule = of_jobs.routes.match("GET", path, "gw.test")
@@ -239,8 +239,8 @@ def test_an_id_that_no_job_can_have_is_answered_as_an_unknown_one(path: str, que
 @pytest.mark.parametrize(
     "query",
     [
-        "?file_id=01ab&file_id=01ac", "?file_id=01ab&file_id=01ab", "?file_id=01ab&file%5Fid=01ac", "?file_id&file_id",
-        "?x=1;file_id=01ac&file_id=01ab", "?file_id=01ab&x;File_id=01ac",
+        "?file_id=01ab&file_id=01ac", "?file_id=01ab&file_id=01ab", "?file_id=01ab&file%5Fid=01ac",
+        "?file_id&file_id", "?x=1;file_id=01ac&file_id=01ab", "?file_id=01ab&x;file_id=01ac",
     ],
 )  # fmt: skip
 def test_a_query_that_names_two_jobs_is_read_in_no_way(query: str, of_jobs: State) -> None:

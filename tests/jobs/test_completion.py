@@ -203,7 +203,7 @@ async def test_a_coding_that_nobody_asked_for_is_undone(
 
 
 async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) -> None:
-    """A hundred megabytes in a hundred kilobytes: read a megabyte at a time, with a turn for others in between."""
+    """A hundred megabytes in a hundred kilobytes: read 64 KB at a time, with a turn for others in between."""
     job = await room.took()
     coded = gzip.compress(b'{"a": "' + b"x" * 100_000_000 + b'", "status": "complete"}')
     watch = room.completion.watch(job)
@@ -211,13 +211,13 @@ async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) ->
     watch.take(coded)
     assert watch._reader is not None
     assert watch._reader._coding is not None
-    assert watch._reader._coding._decoded <= 1_048_576
+    assert watch._reader._coding._decoded <= 65_536
     turns, ending = 0, asyncio.ensure_future(watch.end())
     while not ending.done():
         turns += 1
         await asyncio.sleep(0)
     assert watch.is_final
-    assert turns > 90
+    assert turns > 1400
     await room.quiet()
 
 

@@ -10,6 +10,7 @@ from gateway.config.compile import compile_shape
 from gateway.config.settings import ShapeSettings
 from gateway.errors import UpstreamBrokeOff
 from gateway.http.headers import read_target
+from gateway.upstream import check_url as rewriting
 from gateway.upstream.check_url import public_answer
 from tests.support.pure import PROPERTY
 
@@ -108,6 +109,42 @@ def test_what_is_nested_too_deeply_goes_no_further() -> None:
     with pytest.raises(UpstreamBrokeOff, match="can't be read") as caught:
         rewritten(b'{"request_check_url":"http://h/a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
     assert caught.value.arrived
+
+
+class Counted:
+    """Counts what a decoder reads: each call is a key, or a value with all that is in it."""
+
+    def __init__(self, decoder: json.JSONDecoder) -> None:
+        self._decoder = decoder
+        self.calls = 0
+
+    def raw_decode(self, text: str, place: int) -> tuple[Any, int]:
+        self.calls += 1
+        return self._decoder.raw_decode(text, place)
+
+
+@pytest.mark.parametrize("member", [b'"":1,', b'"a":' + b" " * 60 + b'"",'], ids=["many", "some"])
+def test_an_answer_of_many_members_is_not_read_to_its_end(member: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 KB of them held everybody for a tenth of a second; a real answer has about five."""
+    counted = Counted(rewriting._DECODER)
+    monkeypatch.setattr(rewriting, "_DECODER", counted)
+    with pytest.raises(UpstreamBrokeOff, match="can't be read"):
+        rewritten(b"{" + member * (262_000 // len(member)) + b'"request_check_url":null}')
+    assert counted.calls <= 1000
+
+
+@pytest.mark.parametrize("value", [b"[],", b"1,", b"{},", b'{"a":1},'])
+def test_an_answer_of_many_values_is_not_read(value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(rewriting._DECODER)
+    monkeypatch.setattr(rewriting, "_DECODER", counted)
+    with pytest.raises(UpstreamBrokeOff, match="can't be read"):
+        rewritten(b'{"a":[' + value * (262_000 // len(value)) + b"0]}")
+    assert counted.calls == 0
+
+
+def test_an_answer_of_a_long_text_and_some_hundred_members_is_read() -> None:
+    text = b'{"text":"' + b'a \\"line\\", of text\\n' * 8000 + b'",' + b'"a":1,' * 400 + b'"request_check_url":null}'
+    assert rewritten(text) == text
 
 
 json_values = st.recursive(

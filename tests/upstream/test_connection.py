@@ -6,6 +6,7 @@ h11, a parser that is not the gateway's, makes of the bytes; what was sent is wh
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import h11
@@ -14,9 +15,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from gateway.aio.drive import Drive
 from gateway.aio.iteration import Iteration
+from gateway.aio.turn import MAX_SECONDS
 from gateway.errors import UpstreamBrokeOff
-from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.connection import BodySink, UpstreamConnection
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
 from tests.support.pure import examples
@@ -32,6 +35,13 @@ ANSWERS = [
 
 def nobody(connection: UpstreamConnection) -> None:
     """Is told of lost connections, and does not mind."""
+
+
+def flow(connection: UpstreamConnection, sink: BodySink, *, is_read: bool = False) -> list[BaseException | None]:
+    """Hands the body to a sink; holds how that ended, once it has."""
+    ended: list[BaseException | None] = []
+    Drive(connection.flow(sink, is_read=is_read), ended.append).step()
+    return ended
 
 
 SURPLUS = [b"x", b"\r\n", ANSWERS[0] % (6, b"poison"), b"HTTP/1.1 100 Continue\r\n\r\n"]
@@ -191,10 +201,10 @@ class Exchanges(RuleBasedStateMachine):
             connection.send_end()
 
     @precondition(lambda self: self.line is not None and self.line.connection.head is not None and not self.flows)
-    @rule()
-    def flow(self) -> None:
+    @rule(is_read=st.booleans())
+    def flow(self, is_read: bool) -> None:
         self.flows = True
-        self.now.connection.flow(self.request)
+        flow(self.now.connection, self.request, is_read=is_read)
 
     @precondition(lambda self: self.line is not None and self.line.to_say)
     @rule(size=st.integers(1, 80), is_all=st.sampled_from([True, False, True]))
@@ -251,7 +261,7 @@ class Exchanges(RuleBasedStateMachine):
     def end(self) -> None:
         line, connection, request = self.now, self.now.connection, self.request
         if not self.flows:
-            connection.flow(request)
+            flow(connection, request)
         assert b"".join(request.got) == request.said
         self.pool.give_back(connection, 0.0)
         is_whole = (request.target, request.body) in line.seen()
@@ -320,7 +330,7 @@ async def test_chunks_of_one_byte_wait_for_their_turn() -> None:
     turns = 0
     chunks = 20_000
     line.connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    line.connection.flow(line.requests[0])
+    flow(line.connection, line.requests[0])
     line.connection.data_received(b"1\r\nx\r\n" * chunks + b"0\r\n\r\n")
     most = before = len(b"".join(line.requests[0].got))
     while not line.connection.is_answered:
@@ -335,10 +345,96 @@ async def test_chunks_of_one_byte_wait_for_their_turn() -> None:
     assert line.connection.is_reusable
 
 
+class Slow:
+    """Reads what it takes, a megabyte in a second of its clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.got = b""
+
+    def take(self, data: bytes) -> None:
+        self.now += len(data) / 1_000_000
+        self.got += data
+
+
+READ_AT_ONCE = 20_000
+
+
+@pytest.mark.parametrize("form", [ANSWERS[0], ANSWERS[2]], ids=["length", "chunk"])
+@pytest.mark.parametrize("when", ["before", "between", "behind"])
+async def test_one_that_reads_a_body_gets_little_of_it_at_once_whenever_it_comes(form: bytes, when: str) -> None:
+    """What a scanner costs depends on what it is given: a whole read of it once held everybody for 0.1 s."""
+    reader, said = Slow(), bytes(range(256)) * 400
+    line = Line(nobody, Iteration(lambda: reader.now, asyncio.get_running_loop().call_soon))
+    line.connection.ask(Request(b"/1", 0, b"").head, 0, bodiless=False)
+    wire = form % (len(said), said)
+    cut = {"before": 60, "between": 50_000, "behind": len(wire)}[when]
+    line.connection.data_received(wire[:cut])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    is_reusable: list[bool] = []
+
+    async def exchange() -> None:
+        await line.connection.flow(reader, is_read=True)
+        is_reusable.append(line.connection.is_reusable)
+
+    ended: list[BaseException | None] = []
+    Drive(exchange(), ended.append).step()
+    takes = [0, len(reader.got)]
+    line.connection.data_received(wire[cut:])
+    while not ended:
+        takes.append(len(reader.got))
+        await asyncio.sleep(0)
+        takes.append(len(reader.got))
+    assert (ended, is_reusable) == ([None], [True])
+    assert reader.got == said
+    assert max(after - before for before, after in pairwise(takes)) <= READ_AT_ONCE + MAX_SECONDS * 1_000_000
+
+
+async def test_one_whose_body_has_waited_for_its_turn_carries_another_exchange() -> None:
+    reader, is_reusable = Slow(), []
+    line = Line(nobody, Iteration(lambda: reader.now, asyncio.get_running_loop().call_soon))
+    line.connection.ask(Request(b"/1", 0, b"").head, 0, bodiless=False)
+
+    async def exchange() -> None:
+        await line.connection.answered
+        reader.now += 1.0  # what is done at the head takes all of the turn
+        await line.connection.flow(reader, is_read=True)
+        is_reusable.append(line.connection.is_reusable)
+
+    Drive(exchange(), lambda _: None).step()
+    line.connection.data_received(ANSWERS[2] % (5, b"hello"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (reader.got, is_reusable) == (b"hello", [True])
+
+
+async def test_what_fails_while_the_body_waits_for_its_turn_is_told_behind_it() -> None:
+    reader = Slow()
+    line = Line(nobody, Iteration(lambda: reader.now, asyncio.get_running_loop().call_soon))
+    line.connection.ask(Request(b"/1", 0, b"").head, 0, bodiless=False)
+    line.connection.data_received(ANSWERS[0] % (100_000, b"x" * 60_000))
+    ended = flow(line.connection, reader, is_read=True)
+    line.lose()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert ended == [None]
+    assert len(reader.got) == 60_000
+    assert line.connection.failure is not None
+
+
+async def test_what_nobody_reads_passes_whole() -> None:
+    line = line_asked()
+    line.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n")
+    flow(line.connection, line.requests[0])
+    line.connection.data_received(b"x" * 300_000)
+    assert list(map(len, line.requests[0].got)) == [300_000]
+
+
 async def test_what_waits_for_its_turn_is_taken_when_the_connection_ends() -> None:
     line = line_asked()
     line.connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    line.connection.flow(line.requests[0])
+    flow(line.connection, line.requests[0])
     line.connection.data_received(b"1\r\nx\r\n" * 9_000)
     line.connection.data_received(b"0\r\n\r\n")
     line.lose()
@@ -354,7 +450,7 @@ async def test_while_a_turn_is_over_nobody_else_gets_the_connection() -> None:
     """What follows the answer may have come, and is not looked at before the next turn."""
     line = line_asked()
     line.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n")
-    line.connection.flow(line.requests[0])
+    flow(line.connection, line.requests[0])
     line.connection.data_received(b"x" * 600_000)
     is_reusable = [line.connection.is_reusable]
     assert line.connection.is_answered

@@ -207,6 +207,16 @@ def test_the_same_head_written_again_is_for_its_own_request() -> None:
     assert client_head(answer, framing, b"one", Kind.PLAIN, lambda: b"then") == first
 
 
+def test_what_is_kept_of_a_head_does_not_grow_with_the_lengths_of_bodies() -> None:
+    """A submit's answer is rewritten: one head of 60 KB took 60 KB again for each length that this came to."""
+    answer = answer_of((b"x-p", b"p" * 60_000), (b"content-length", b"6000"))
+    for length in range(300):
+        for kind in Kind:
+            framing = BodyFraming(length, chunked=False, closes=bool(length % 2))
+            assert b"\r\nContent-Length: %d\r\n" % length in client_head(answer, framing, ID, kind, lambda: DATE)
+    assert sum(len(before) for _, before, _ in answer.client_heads.values()) <= 2 * 60_200
+
+
 @pytest.mark.parametrize(
     ("status", "phrase", "line"),
     [

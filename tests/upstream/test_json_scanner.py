@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.upstream import json_depth
 from gateway.upstream.json_depth import JsonDepth
 from gateway.upstream.json_scanner import JsonScanner
 from tests.support.pure import PROPERTY
@@ -256,3 +257,23 @@ def test_short_containers_at_the_top_count_as_what_they_cost(container: bytes) -
     with patch("gateway.upstream.json_scanner.JsonDepth", side_effect=JsonDepth) as opened:
         assert read(b"{" + container * 3000).broken
     assert opened.call_count <= 200
+
+
+@pytest.mark.parametrize("size", [66, 580, 1200, 4700, 5000, 9000, 37_500, 70_000])
+@pytest.mark.parametrize("inner", [b"[" * 20 + b"]" * 20, b'"["', b"[],"], ids=["deep", "strings", "flat"])
+def test_a_container_costs_what_it_is_long(size: int, inner: bytes) -> None:
+    """Pieces that grew eightfold from 64 bytes on: one of 5000 bytes cost as much as 64 KB, and there may be 181."""
+    member = b',"a":[' + inner * (size // len(inner)) + b"]"
+    data = b'{"a":0' + member * 120
+    passed = 0
+
+    def counted(piece: bytes, in_string: bool, depth: int) -> Any:
+        nonlocal passed
+        passed += len(piece)
+        return pass_piece(piece, in_string, depth)
+
+    pass_piece = json_depth._passed
+    with patch("gateway.upstream.json_depth._passed", counted):
+        scanner = read(*(data[start : start + 262_144] for start in range(0, len(data), 262_144)), b"}")
+    assert scanner.is_whole
+    assert passed <= 3 * len(data) + 120 * 256
