@@ -22,6 +22,7 @@ from gateway.admin.problem import written_problem
 from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
 from gateway.aio.turn import SLICE, Turn
+from gateway.aio.unwanted import Unwanted
 from gateway.errors import refuse, whereabouts
 from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
@@ -49,13 +50,13 @@ class AdminConnection(RequestHandler):
         "_backlog",
         "_deadline",
         "_is_answering",
-        "_is_deaf",
         "_is_known",
         "_iteration",
         "_on_end",
         "_reading",
         "_turn",
         "_turn_is_over",
+        "_unwanted",
         "has_ended",
         "peer",
     )
@@ -88,7 +89,7 @@ class AdminConnection(RequestHandler):
         self._turn = Turn(iteration)
         self._turn_is_over = False
         self._is_answering = False
-        self._is_deaf = False
+        self._unwanted: Unwanted | None = None  # what comes behind an answer, of a body that is not read
         self._is_known = False  # one of its requests was authorized
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -103,7 +104,9 @@ class AdminConnection(RequestHandler):
         if not data:
             super().data_received(data)
             return
-        if self._is_deaf:
+        if self._unwanted is not None:
+            self._unwanted.drop(len(data))
+            self._read_or_wait()
             return
         if self._deadline is None:
             self._expect(_HEAD)
@@ -183,7 +186,7 @@ class AdminConnection(RequestHandler):
     def _stop_listening(self, request: web.BaseRequest) -> None:
         """Stops reading a chunked body once its answer is sent: one byte of it may cost as much as a kilobyte."""
         if not request.content.is_eof() and request.headers.get("Transfer-Encoding"):
-            self._is_deaf = True
+            self._unwanted = Unwanted(self._iteration, household(self.peer.ip), self._read_or_wait)
             self._backlog.clear()
 
     def _read_on(self) -> None:
@@ -206,14 +209,20 @@ class AdminConnection(RequestHandler):
         """Yields to other connections: the rest stays in the backlog, and reading from the socket pauses."""
         if not self._turn_is_over:
             self._turn_is_over = True
-            self._reading.hold()
+            self._read_or_wait()
             is_small = self._turn.needs_little(len(self._backlog))
             self._iteration.wait(self._begin_turn, household(self.peer.ip), is_small=is_small)
 
     def _begin_turn(self) -> None:
         self._turn_is_over = False
         self._parse()
-        if not (self._turn_is_over or self.transport is None or self.transport.is_closing()):
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        waits = self._turn_is_over if self._unwanted is None else not self._unwanted.may_read
+        if waits:
+            self._reading.hold()
+        elif self.transport is not None and not self.transport.is_closing():
             self._reading.let_go()
 
     def _expect(self, seconds: float | None) -> None:

@@ -570,7 +570,7 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is None:
             self._tell_end()
         else:
-            # Meanwhile TLS reads on, into the void, and has no bound but this.
+            # Meanwhile TLS drops what comes (unwanted.py), and waits for the peer's end with no bound but this.
             self.expect(_LINGERING if self._is_unread else self._live.state.pace.send_idle, Idle)
             if isinstance(error, ClientTooSlow):
                 self.transport.abort()

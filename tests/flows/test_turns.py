@@ -11,12 +11,14 @@ from unittest.mock import patch
 
 import pytest
 
+from gateway.admin.connection import AdminConnection
 from gateway.aio import iteration
 from gateway.aio.bounded_connector import BoundedHandler
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
-from gateway.aio.tls.transport import RECORD
+from gateway.aio.tls.transport import RECORD, TlsTransport
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS, SLICE, SMALL
+from gateway.aio.unwanted import AT_ONCE
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.authorize.login import Login
 from gateway.config.settings import JwtIssuer
@@ -25,7 +27,7 @@ from tests.support.backend import Backend, silent
 from tests.support.forms import FORM_TYPE, UPLOADS, Upload
 from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
 from tests.support.iteration import iteration_now
-from tests.support.work import counted_arrivals, counted_bytes, counted_chunks, counted_feeds, counted_turns
+from tests.support.work import Work, counted_arrivals, counted_bytes, counted_chunks, counted_feeds, counted_turns
 
 CODED = "Transfer-Encoding: chunked"
 FORM = f"Content-Type: {FORM_TYPE}"
@@ -139,6 +141,58 @@ async def test_a_refused_chunked_body_is_not_read(head: bytes, status: int, gate
         assert (await client.response()).status == status
         await client.is_closed()
     assert work.total <= SLICE / len(TINY)
+
+
+async def test_who_sends_a_refused_body_to_its_end_may_take_the_answer(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        transport: Any = client.writer.transport
+        transport.pause_reading()  # else the client ends with our end
+        client.send(request("POST", "/nothing", CODED, key=None))
+        for _ in range(32):
+            client.send(b"x" * 256 * KB)
+            await client.writer.drain()
+        transport.resume_reading()
+        (await client.response()).is_refusal(404, "route_not_found")
+        await client.is_closed()
+
+
+@asynccontextmanager
+async def counting_reads(protocol: type[Any], method: str, units: Callable[..., int]) -> AsyncIterator[Work]:
+    """Counts what a protocol of connections that begin within this is given; loops look the method up once."""
+    async with counted_turns() as work:
+        with patch.object(protocol, method, work.counting(getattr(protocol, method), units)):
+            yield work
+
+
+async def test_what_comes_behind_a_refusal_is_dropped_in_turns(gateway: Running) -> None:
+    """Though nobody decrypts it: libuv would read on, 8 MB at a time for each connection."""
+    async with (
+        counting_reads(TlsTransport, "buffer_updated", lambda _, size: size) as work,
+        await gateway.connect() as client,
+    ):
+        transport: Any = client.writer.transport
+        transport.pause_reading()
+        client.send(request("POST", "/nothing", CODED, key=None))
+        await until(lambda: bool(connections(gateway)))
+        (connection,) = connections(gateway)
+        await until(lambda: "closing" in repr(connection.transport))
+        sent = os.write(client.writer.get_extra_info("socket").fileno(), bytes(4000 * KB))
+        await until(lambda: work.total >= sent)
+    assert sent > 1000 * KB
+    assert work.most <= AT_ONCE
+
+
+async def test_what_comes_behind_an_answer_of_the_admin_listener_is_dropped_in_turns(gateway: Running) -> None:
+    head = f"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n{CODED}\r\n\r\n"
+    async with counting_reads(AdminConnection, "data_received", lambda _, data: len(data)) as work:
+        with closing(socket.create_connection(("127.0.0.1", gateway.admin_port))) as client:
+            client.setblocking(False)
+            client.send(head.encode() + TINY)
+            assert (await asyncio.get_running_loop().sock_recv(client, 12)) == b"HTTP/1.1 200"
+            sent = client.send(TINY * 400_000)
+            await until(lambda: work.total >= sent)
+    assert sent > 1000 * KB
+    assert work.most <= READ
 
 
 async def test_of_a_refused_body_one_megabyte_is_read(gateway: Running) -> None:

@@ -7,9 +7,9 @@ are 11,000 records and a tenth of a second for everybody else. Here records are 
 States, and who moves them on:
     HANDSHAKE   from the start on. `_shake` ends it: OPEN, or CLOSED when the handshake fails.
     OPEN        the protocol above has its connection_made. `close` ends it, or the peer's close_notify, or its EOF.
-    CLOSING     what was written and our close_notify are on their way; what comes is dropped unread. A server waits
-                for the peer's end: to close before the peer's bytes are read would cut off our answer. It sends no
-                FIN before, for which some clients (uvloop's) drop what they have not read.
+    CLOSING     what was written and our close_notify are on their way; what comes is dropped unread (unwanted.py). A
+                server waits for the peer's end: to close before the peer's bytes are read would cut off our answer.
+                It sends no FIN before, for which some clients (uvloop's) drop what they have not read.
     LOST        the socket is gone, but what came before is still decrypted in turns: a client's end alone, which may
                 be owed an answer. Its end, an abort or a failure ends it.
     CLOSED      the socket is lost, or about to be.
@@ -29,6 +29,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.engine import MAX_RECORD, TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
+from gateway.aio.unwanted import AT_ONCE, Unwanted
 
 RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
@@ -109,6 +110,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_rest",
         "_state",
         "_turn",
+        "_unwanted",
         "_waits_since",
         "opened",
         "peer",
@@ -142,6 +144,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self.peer = of
         self._turn = Turn(iteration)
         self._is_scheduled = False  # the next turn will come by itself
+        self._unwanted: Unwanted | None = None  # what comes while CLOSING
         self._waits_since = 0.0
         self._is_paused = False  # by the protocol above
         self._is_aside = False  # a thread has the engine
@@ -269,12 +272,15 @@ class TlsTransport(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by the loop: where it is to read to."""
         del sizehint
-        return self._buffers.wire
+        return self._buffers.wire if self._unwanted is None else self._buffers.wire[:AT_ONCE]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the loop, when it read so much."""
         came = self._buffers.wire[:nbytes]
         if self._state in _ENDING:
+            if self._unwanted is not None:
+                self._unwanted.drop(nbytes)
+                self._read_or_wait()
             return
         if self._rest or self._iteration.is_full:  # a transport may deliver once more after it was told to pause
             self._rest += came
@@ -387,7 +393,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._waits_since = self._iteration.clock()
             is_small = self._state is TlsState.HANDSHAKE or self._turn.needs_little(len(self._rest))
             self._iteration.wait(self._next_turn, self.peer, is_small=is_small)
-        reads = self._state is TlsState.CLOSING or (not is_over and self._may_deliver())
+        reads = self._unwanted.may_read if self._unwanted is not None else not is_over and self._may_deliver()
         raw = self._raw
         if self._state is TlsState.LOST and not self._rest:
             self._loop.call_soon(self._tell_end)
@@ -488,6 +494,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _send_end(self) -> None:
         self._state = TlsState.CLOSING
+        self._unwanted = Unwanted(self._iteration, self.peer, self._read_or_wait)
         self._rest = b""
         self._engine.end()
         self._flush()

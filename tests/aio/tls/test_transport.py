@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.aio.tls.engine import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD, TlsBuffers, TlsTransport
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
+from gateway.aio.unwanted import AT_ONCE, MOST
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
 from tests.support.iteration import iteration_now
 from tests.support.keyupdates import Sealing
@@ -300,6 +301,37 @@ async def test_to_close_says_so_and_a_server_waits_for_the_others_end(certificat
     assert pair.tls.eof_received() is False
     pair.tls.connection_lost(None)
     assert (pair.above.heard, pair.above.error) == (["made", "lost"], None)
+
+
+def is_read(pair: Pair) -> bool:
+    """Asks anew: mypy takes what an attribute once said for its answer ever after."""
+    return pair.raw.is_reading
+
+
+async def test_what_comes_behind_our_end_is_dropped_in_turns(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.tls.close()
+    dropped = 0
+    while is_read(pair):
+        pair.give(bytes(len(pair.tls.get_buffer(-1))))
+        dropped += AT_ONCE
+        assert not is_read(pair)  # libuv stops here, though there is more
+        await steps(3)
+    assert dropped == MOST
+    assert (pair.above.data, pair.raw.calls) == (b"", [])  # what was written may still be taken
+
+
+async def test_who_waited_for_a_turn_when_it_was_closed_reads_on_in_it(certificates: Path) -> None:
+    pair = Pair(certificates)
+    await pair.begin()
+    pair.give(pair.records([1] * 9000))
+    assert not is_read(pair)
+    pair.tls.close()
+    await steps(9)
+    assert is_read(pair)
+    pair.tls.abort()
+    assert pair.raw.calls == ["abort"]
 
 
 async def test_the_others_end_ends_ours(certificates: Path) -> None:
