@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, update
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs import registry
 from gateway.jobs.job import Job
-from gateway.ledger.jobs import JobKey, forget
+from gateway.ledger.jobs import JobKey, changed_since, forget
 from gateway.ledger.schema import JobState, jobs
 from gateway.model.endings import Facts, Known
 from gateway.model.reasons import Denial, Reason
@@ -316,7 +316,7 @@ class Learning:
         self.iteration = 0
         self.learned: Counter[int] = Counter()
         self.rows: list[int] = []
-        learn, changed = room.registry.learn, registry.changed_since
+        learn, changed = room.registry.learn, changed_since
 
         def learning(row: Any) -> Job | None:
             self.learned[self.iteration] += 1
