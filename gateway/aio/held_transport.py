@@ -1,7 +1,7 @@
 """A transport whose reading is paused by two: the protocol above it, and the turns of its connection (turn.py).
 
-aiohttp's protocols pause and resume their transport themselves, as bodies fill and are read and requests queue up. A
-pause between two turns of ours would end as soon as aiohttp resumes the transport: libuv then reads on, 8 MB at a time.
+aiohttp's protocols pause and resume their transport themselves, as bodies fill and are read and requests queue up.
+Our pause between two turns would end as soon as aiohttp resumes the transport: libuv then reads on, 8 MB at a time.
 Here each of the two says what it wants, and the socket is read while neither has paused it.
 """
 
