@@ -1,8 +1,8 @@
-"""A transport whose reading two may hold back: the protocol above it, and whoever lets it have its turns.
+"""A transport whose reading is paused by two: the protocol above it, and the turns of its connection (turn.py).
 
-aiohttp's protocols pause and resume their transport by themselves, as bodies fill and are read and requests queue up.
-Whoever pauses the same transport between two turns (turn.py) would find it resumed by a body that was read meanwhile:
-libuv then reads on, 8 MB at a time. Here each says what he wants, and it is read while neither holds it back.
+aiohttp's protocols pause and resume their transport themselves, as bodies fill and are read and requests queue up.
+Our pause between two turns would end as soon as aiohttp resumes the transport: libuv then reads on, 8 MB at a time.
+Here each of the two says what it wants, and the socket is read while neither has paused it.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class HeldTransport:
-    """What the protocol above takes for its transport. `on_wanted` is called when that one wants more again."""
+    """Passed to the protocol above as its transport. `on_wanted` is called when that protocol wants more again."""
 
     __slots__ = ("_is_held", "_is_reading", "_on_wanted", "_raw", "is_paused")
 
@@ -68,6 +68,10 @@ class HeldTransport:
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
         return self._raw.is_closing()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What is known of the socket, and of TLS."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -74,8 +74,12 @@ class Public(NamedTuple):
 
 
 @asynccontextmanager
-async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) -> AsyncIterator[Gateway]:
+async def running(
+    path: Path, environ: Mapping[str, str], prepared: Prepared, built: Callable[[], None] = lambda: None
+) -> AsyncIterator[Gateway]:
     """Runs a gateway while the context lasts: creates each part after the ones it needs.
+
+    `built` is called when most of it exists and no connection has been accepted yet: it may block the loop.
 
     Raises:
         SetupError: an address can't be bound.
@@ -105,6 +109,7 @@ async def running(path: Path, environ: Mapping[str, str], prepared: Prepared) ->
             registry.register(collector)
         probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
         application = _administer(live, registry, probed, ledger_parts, loop.iteration)
+        built()
         admin_tls = None if tls.admin is None else tls.admin.listener_context
         admin = await stack.enter_async_context(listening_on(admin_socket, application, admin_tls, loop.iteration))
         registry.register(of_admin(admin))

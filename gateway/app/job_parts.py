@@ -60,7 +60,7 @@ class JobParts:
         self.completion = Completion(replica, self._registry, state, iteration.wait, effects)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self.watcher = Watcher(replica, self._registry, self.completion, self._upstream_client, state, times)
-        self.long_polls = LongPolls(self.watcher)
+        self.long_polls = LongPolls(self.watcher, iteration)
         self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, wall)
         retention = Retention(replica, self._registry, self._upstream_client, state)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)

@@ -57,14 +57,12 @@ async def _serve(
     ended_by: tuple[signal.Signals, ...],
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with running(path, environ, prepared) as gateway:
+    async with running(path, environ, prepared, _settle) as gateway:
         ends = asyncio.Event()
         at_once = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.force)
         for number in ended_by:
             loop.add_signal_handler(number, _signal(ends, at_once))
-        _tell_of_confinement()
-        settle_memory()
         loop.set_exception_handler(_tell_of_loop_error)
         sys.unraisablehook = _tell_of_unraisable
         listening(gateway.listeners.addresses)
@@ -82,6 +80,12 @@ def require_c_parser() -> None:
     """
     if http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
         raise SetupError("aiohttp has no C extension here (AIOHTTP_NO_EXTENSIONS, or no wheel): not starting")
+
+
+def _settle() -> None:
+    """Does what may block the loop for a tenth of a second, before there are clients."""
+    _tell_of_confinement()
+    settle_memory()
 
 
 def _tell_of_confinement() -> None:

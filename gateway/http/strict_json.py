@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 _MARKS: Final = (b'"', b",", b"[", b"{", b"\\")
 _MAX_DIGITS: Final = 64
 _MAX_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
+_MAX_DIGITS_IN_ALL: Final = 100_000  # 4000 doubles of the costliest, which take three milliseconds
 MAX_MARKS: Final = 10_000
 """Limit on quotation marks, commas, backslashes and opening brackets in a text: reading so many takes at most ten
 milliseconds, a megabyte of them a quarter of a second."""
@@ -22,14 +23,14 @@ def read_object(text: bytes) -> dict[str, Any] | None:
     """Reads a JSON object in UTF-8 (RFC 8259); None if it is not one, has a duplicate member or too many marks."""
     if has_too_many_marks(text):
         return None
-    is_long = len(text) > MAX_MARKS
+    numbers = _Numbers() if len(text) > MAX_MARKS else None
     try:
         value = json.loads(
             text.decode(),
             object_pairs_hook=_members,
             parse_constant=_no_constant,
-            parse_int=_integer if is_long else None,
-            parse_float=_float if is_long else None,
+            parse_int=numbers.integer if numbers else None,
+            parse_float=numbers.float if numbers else None,
         )
     except (ValueError, RecursionError):
         # ValueError: not UTF-8, not JSON, a duplicate member, or an integer of more digits than Python converts.
@@ -78,18 +79,27 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _integer(text: str) -> int:
-    return int(_short(text))
+class _Numbers:
+    """Converts the numbers of one long text, as long as each is short, and all of them together are."""
 
+    __slots__ = ("_left",)
 
-def _float(text: str) -> float:
-    return float(_short(text, _MAX_OF_FLOAT))
+    def __init__(self) -> None:
+        self._left = _MAX_DIGITS_IN_ALL
 
+    def integer(self, text: str) -> int:
+        """Called by json for each integer."""
+        return int(self._spent(text, _MAX_DIGITS))
 
-def _short(text: str, most: int = _MAX_DIGITS) -> str:
-    if len(text) > most:  # a number of a kilobyte may take a tenth of a millisecond, and there may be many
-        raise ValueError("a number is too long")
-    return text
+    def float(self, text: str) -> float:
+        """Called by json for each number with a fraction or an exponent."""
+        return float(self._spent(text, _MAX_OF_FLOAT))
+
+    def _spent(self, text: str, most: int) -> str:
+        self._left -= len(text)
+        if len(text) > most or self._left < 0:  # one of a kilobyte may take 0.1 milliseconds, and many may follow it
+            raise ValueError("numbers are too long")
+        return text
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -37,7 +37,8 @@ class Job:
     this process noted who read it; `ticket`: which of the watcher's dates counts. `waiters` are callbacks, one for
     each long poll; they run when the job ends.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
-    the job has ended, it is final. `known` is what this process or the ledger knows of the job's end.
+    the job has ended, it is final. `known` is what this process or the ledger knows of the job's end. `heard` is what
+    the ledger said of it when changes were last read (registry.py).
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Job:
         "asked_at",
         "created_at",
         "expires_at",
+        "heard",
         "is_followed",
         "is_read",
         "is_running",
@@ -74,6 +76,7 @@ class Job:
         self.target = read_target(shape, path, request_id)
         self.created_at = created_at
         self.expires_at: float | None = None
+        self.heard: tuple[Any, ...] | None = None
         self.is_running = True
         self.is_followed = False
         self.is_read = False

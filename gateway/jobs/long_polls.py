@@ -5,34 +5,36 @@ at once; a drain wakes all.
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Hashable
+from functools import partial
 
 from gateway.aio.drive import Signal
+from gateway.aio.iteration import Iteration
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.watcher import Watcher
-
-_AT_ONCE: Final = 100
 
 
 class LongPolls:
     """Keeps long polls waiting until their job ends. Not thread-safe: belongs to one event loop."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, iteration: Iteration) -> None:
         self._watcher = watcher
+        self._iteration = iteration
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Signal, Job] = {}
-        self._ready: list[Signal] = []
+        self._waiting: dict[Signal, Callable[[], None]] = {}
         self.is_draining = False
 
     def __repr__(self) -> str:
         draining = " draining" if self.is_draining else ""
-        return f"<LongPolls{draining} waiting={len(self._waiting)} waking={len(self._ready)}>"
+        return f"<LongPolls{draining} waiting={len(self._waiting)}>"
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def until_ended(self, job: Job, seconds: float) -> None:
+    async def until_ended(self, job: Job, seconds: float, of: Hashable) -> None:
         """Waits until the job has ended, at most `seconds`; runs in a Drive.
+
+        It then goes on in a turn of `of`, the peer that waits (Iteration.wait): hundreds may wait for one job.
 
         Raises:
             Refused: job_not_found, if the job has no owner any more.
@@ -40,9 +42,9 @@ class LongPolls:
         if self.is_draining or not job.is_running:
             return
         signal = Signal()
-        timer = self._loop.call_later(seconds, self._wake, signal)
-        job.waiters[signal] = lambda: self._wake(signal)
-        self._waiting[signal] = job
+        wake = partial(self._iteration.wait, partial(_set, signal), of, is_small=True)
+        timer = self._loop.call_later(seconds, wake)
+        job.waiters[signal] = self._waiting[signal] = wake
         self._watcher.hold(job)
         try:
             await signal
@@ -57,19 +59,10 @@ class LongPolls:
     def drain(self) -> None:
         """Wakes all waiters now; later calls do not wait at all."""
         self.is_draining = True
-        for signal in list(self._waiting):
-            self._wake(signal)
+        for wake in list(self._waiting.values()):
+            wake()
 
-    def _wake(self, signal: Signal) -> None:
-        """Wakes one at the loop's next turn, in batches small enough not to block the loop."""
-        if not self._ready:
-            self._loop.call_soon(self._go_on)
-        self._ready.append(signal)
 
-    def _go_on(self) -> None:
-        ready, self._ready = self._ready[:_AT_ONCE], self._ready[_AT_ONCE:]
-        if self._ready:
-            self._loop.call_soon(self._go_on)
-        for signal in ready:
-            if signal.is_awaited:
-                signal.set()
+def _set(signal: Signal) -> None:
+    if signal.is_awaited:  # the end, the time and a drain may come together, and the client may be gone
+        signal.set()

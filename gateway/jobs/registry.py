@@ -4,9 +4,10 @@ An owner's poll of a cached job needs no ledger. Every other request (an unknown
 one) queries the ledger each time, so that these answers take equally long, too.
 """
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from sqlalchemy import Row
@@ -21,7 +22,16 @@ from gateway.upstream.job_api import JobShape
 
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
+_PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
+
+
+class _Change(NamedTuple):
+    """What the ledger says of a job anew."""
+
+    job: Job
+    watcher: str
+    news: tuple[Any, ...]
 
 
 class Registry:
@@ -112,16 +122,19 @@ class Registry:
         now = int(self._wall() * 1000)
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
-        changed: list[tuple[Job, str]] = []
+        changed: list[_Change] = []
         while True:
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
-            changed += self._learn_all(rows)
+            changed += await self._learn_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
-        self._heard = min(heard, now)  # another replica's clock may be ahead, by hours
-        return changed
+        # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
+        self._heard = min(max(heard, now - _OVERLAP), now)
+        for change in changed:  # only now: what was learned before a failure is told by the next call
+            change.job.heard = change.news
+        return [(change.job, change.watcher) for change in changed]
 
     def _remember(self, job: Job) -> None:
         self._lately[job.key] = job
@@ -129,9 +142,21 @@ class Registry:
         while len(self._lately) > self._most:
             self._lately.popitem(last=False)
 
-    def _learn_all(self, rows: Iterable[Row[Any]]) -> list[tuple[Job, str]]:
-        known = [row for row in rows if (row.upstream, row.request_id) in self._jobs]
-        return [(job, row.watcher) for row in known if (job := self.learn(row)) is not None]
+    async def _learn_all(self, rows: Sequence[Row[Any]]) -> list[_Change]:
+        changed: list[_Change] = []
+        for start in range(0, len(rows), _PORTION):
+            changed += self._learn_news(rows[start : start + _PORTION])
+            await asyncio.sleep(0)
+        return changed
+
+    def _learn_news(self, rows: Iterable[Row[Any]]) -> list[_Change]:
+        """Learns rows of jobs known here, unless they were heard before: each read overlaps the one before it."""
+        changed: list[_Change] = []
+        for row in rows:
+            known, news = self._jobs.get((row.upstream, row.request_id)), _news_of(row)
+            if known is not None and known.heard != news and (job := self.learn(row)) is not None:
+                changed.append(_Change(job, row.watcher, news))
+        return changed
 
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
         try:
@@ -145,6 +170,11 @@ class Registry:
             raise job_not_found()
         self._remember(job)
         return job
+
+
+def _news_of(row: Row[Any]) -> tuple[Any, ...]:
+    """All of a row that changes, and whose it is."""
+    return row.changed_at, row.state, row.known, row.expires_at, row.watcher, row.owner, row.created_at
 
 
 def _is_of(job: Job, row: Row[Any]) -> bool:

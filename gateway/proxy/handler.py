@@ -320,7 +320,7 @@ class Handler:
     async def _hold(self, order: Forwarding, job: Job, most: float) -> None:
         """Waits for a job's end, some seconds at most, as its client wishes."""
         began = self._clock()
-        await self._parts.jobs.long_polls.until_ended(job, most)
+        await self._parts.jobs.long_polls.until_ended(job, most, order.client.household)
         order.delivery.held = self._clock() - began
 
     async def _serve_named_in_body(self, order: Forwarding) -> None:

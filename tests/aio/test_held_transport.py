@@ -40,6 +40,9 @@ class Raw:
     def is_closing(self) -> bool:
         return bool(self.calls)
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.calls)
+
     def get_extra_info(self, name: str, default: Any) -> Any:
         return {"peername": "peer"}.get(name, default)
 
@@ -88,3 +91,4 @@ def test_the_rest_is_the_transports(end: str) -> None:
     getattr(transport, end)()
     assert raw.calls == [b"a", [b"b", b"c"], end]
     assert transport.is_closing()
+    assert transport.get_write_buffer_size() == 3

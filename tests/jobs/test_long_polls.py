@@ -1,11 +1,15 @@
 """Polls that are held: woken once, by the end, the time, or a drain; one question serves all that wait."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 import gateway.jobs.watcher
+from gateway.aio.drive import Drive
+from gateway.aio.iteration import MAX_SECONDS, Iteration
 from gateway.errors import ClientGone, Refused
+from gateway.jobs.long_polls import LongPolls
 from gateway.model.endings import Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said
@@ -99,20 +103,32 @@ async def test_whatever_comes_together_wakes_once(room: Room) -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert [one.times for one in held] == [1] * 50
-    assert repr(room.long_polls) == "<LongPolls draining waiting=0 waking=0>"
+    assert repr(room.long_polls) == "<LongPolls draining waiting=0>"
     assert is_forgotten(room)
 
 
-async def test_many_that_go_on_leave_others_a_turn(room: Room) -> None:
-    job = await room.took()
-    held = [room.hold(job) for _ in range(350)]
+async def test_many_that_go_on_share_the_iteration_of_all(room: Room) -> None:
+    """Each has an answer to write: no more go on at once than there is time for, the peers in turn."""
+    job, now, over = await room.took(), [0.0], list[str]()
+    iteration = Iteration(lambda: now[0], asyncio.get_running_loop().call_soon)
+    long_polls = LongPolls(room.watcher, iteration)
+
+    async def poll(of: str) -> None:
+        await long_polls.until_ended(job, 60.0, of)
+        now[0] += MAX_SECONDS / 4
+        over.append(of)
+
+    drives = [Drive(poll(of), lambda _: None) for of in ["many"] * 50 + ["one"]]
+    for drive in drives:
+        drive.step()
     job.ended(room.wall() + 10)
-    over = []
-    while not all(one.is_over for one in held):
+    assert over == []
+    counts = list[int]()
+    while len(over) < len(drives):
         await asyncio.sleep(0)
-        over.append(sum(one.is_over for one in held))
-    assert max(later - earlier for earlier, later in zip([0, *over], over, strict=False)) <= 100
-    assert [one.times for one in held] == [1] * 350
+        counts.append(len(over))
+    assert max(later - earlier for earlier, later in pairwise([0, *counts])) == 4
+    assert "one" in over[:2]
 
 
 async def test_a_thousand_that_wait_cost_one_question(room: Room, container: Container) -> None:

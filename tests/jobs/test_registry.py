@@ -1,15 +1,18 @@
 """Whose a job is: known ones need no ledger, all else asks it each time, and every refusal is the same."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, Row, update
 
 from gateway.errors import LedgerUnavailable, Refused
+from gateway.jobs import registry
 from gateway.jobs.job import Job
-from gateway.ledger.jobs import JobKey, forget
+from gateway.ledger.jobs import JobKey, changed_since, forget
 from gateway.ledger.schema import JobState, jobs
 from gateway.model.endings import Facts, Known
 from gateway.model.reasons import Denial, Reason
@@ -304,3 +307,97 @@ async def test_more_changes_than_are_heard_at_once_are_all_heard(
         await here.engine.write(lambda c, job=jobs[-1], at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
     await here.registry.follow()
     assert not any(job.is_running for job in jobs)
+
+
+class Learning:
+    """What a registry learns, by the iteration of the loop, and what it asks the ledger."""
+
+    def __init__(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.iteration = 0
+        self.learned: Counter[int] = Counter()
+        self.rows: list[int] = []
+        learn, changed = room.registry.learn, changed_since
+
+        def learning(row: Any) -> Job | None:
+            self.learned[self.iteration] += 1
+            return learn(row)
+
+        def reading(connection: Connection, milliseconds: int) -> list[Row[Any]]:
+            rows = changed(connection, milliseconds)
+            self.rows.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(room.registry, "learn", learning)
+        monkeypatch.setattr(registry, "changed_since", reading)
+
+    async def during(self, call: Awaitable[Any]) -> None:
+        """Counts iterations while a call runs."""
+        calling = asyncio.ensure_future(call)
+        while not calling.done():
+            self.iteration += 1
+            await asyncio.sleep(0)
+        await calling
+
+
+async def ended_elsewhere(room: Room, count: int) -> list[Job]:
+    taken = [await room.took(f"job-{number}") for number in range(count)]
+    await room.registry.follow()
+    for number, job in enumerate(taken):
+        at = room.wall() + 0.005 * number
+        await room.engine.write(lambda c, job=job, at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
+    return taken
+
+
+async def test_what_was_heard_is_not_learned_again(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All changes of ten seconds were learned again each second: 25 ms for 1500 jobs."""
+    here = make_room(me="here")
+    taken = await ended_elsewhere(here, 5)
+    learning = Learning(here, monkeypatch)
+    for _ in range(3):
+        here.seconds += 1.0
+        await here.registry.follow()
+    assert learning.learned.total() == 5
+    assert not any(job.is_running for job in taken)
+
+
+async def test_in_quiet_nothing_is_read_again(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing happened since, the last changes were read each second, for ever."""
+    here = make_room(me="here")
+    await ended_elsewhere(here, 5)
+    learning = Learning(here, monkeypatch)
+    for _ in range(30):
+        here.seconds += 1.0
+        await here.registry.follow()
+    assert learning.rows[-9:] == [0] * 9
+
+
+async def test_many_changes_are_learned_in_portions(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_PORTION", 2)
+    here = make_room(me="here")
+    taken = await ended_elsewhere(here, 9)
+    learning = Learning(here, monkeypatch)
+    await learning.during(here.registry.follow())
+    assert learning.learned.total() == 9
+    assert max(learning.learned.values()) <= 2
+    assert not any(job.is_running for job in taken)
+
+
+async def test_what_is_heard_before_the_ledger_goes_away_is_told_once_it_is_back(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("gateway.ledger.jobs", "gateway.jobs.registry"):
+        monkeypatch.setattr(f"{module}.MAX_HEARD", 3)
+    here = make_room(me="here")
+    taken = await ended_elsewhere(here, 5)
+    read, reads = here.faulty.read, []
+
+    async def reading(work: Any, *, of: str = "") -> Any:
+        reads.append(work)
+        if len(reads) == 2:
+            raise LedgerUnavailable("away")
+        return await read(work, of=of)
+
+    monkeypatch.setattr(here.faulty, "read", reading)
+    with pytest.raises(LedgerUnavailable):
+        await here.registry.follow()
+    assert {job for job, _ in await here.registry.follow()} == set(taken)

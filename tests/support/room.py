@@ -122,7 +122,7 @@ class Held:
         self._drive.interrupt(ClientGone("left"))
 
     async def _wait(self, long_polls: LongPolls, job: Job, seconds: float) -> None:
-        await long_polls.until_ended(job, seconds)
+        await long_polls.until_ended(job, seconds, None)
         self.times += 1
 
     def _ended(self, error: BaseException | None) -> None:
@@ -163,7 +163,7 @@ class Room:
             lambda: self.state,
             Times(self.clock, self.wall),
         )
-        self.long_polls = LongPolls(self.watcher)
+        self.long_polls = LongPolls(self.watcher, iteration_now())
         self.retention = Retention(replica, self.registry, self.upstream_client, lambda: self.state)
         self.housekeeping = Housekeeping(
             self.ledger, self.registry, self.watcher, self.retention, self.completion.tell_again
