@@ -14,7 +14,7 @@ from tests.support.gateway import Running, Start, request, submit
 from tests.support.jobs import Used, comes_to, ledger_path
 from tests.support.waiting import eventually
 
-SLOWLY = {"drain_delay": "300ms", "drain_timeout": "5s"}
+SLOWLY = {"drain_delay": "2s", "drain_timeout": "5s"}
 
 
 @asynccontextmanager

@@ -95,7 +95,8 @@ async def test_a_key_that_expires_is_refused_on_a_kept_connection(gateway: Runni
     response = await until_refused(client, sent, within=5.0)
     assert ends <= time.time() < ends + 1
     assert response.is_refusal(401, "unauthenticated")["detail"] == "This API key has expired."
-    await eventually(lambda: gateway.metric("gateway_authentications_total", method="api_key", result="expired") == 1)
+    (await client.ask(sent)).is_refusal(401, "unauthenticated")  # the one before may have been let in, and ended then
+    await eventually(lambda: gateway.metric("gateway_authentications_total", method="api_key", result="expired") >= 1)
 
 
 async def test_a_disabled_key_comes_back_as_it_was(gateway: Running, admin: KeyService) -> None:
