@@ -173,7 +173,7 @@ class AdminConnection(RequestHandler):
             ConnectionError: always: the answer is written, and aiohttp leaves the connection alone.
         """
         del status, message
-        if isinstance(exc, _Answered):
+        if isinstance(exc, _AnsweredError):
             raise exc
         is_fault = isinstance(exc, HttpProcessingError)
         refused = parser_fault(exc) if exc and is_fault else refuse(Reason.INTERNAL, "Something went wrong here.")
@@ -181,7 +181,7 @@ class AdminConnection(RequestHandler):
         if self.transport is not None and not request.writer.output_size:
             self.transport.write(written_problem(refused))
         self.force_close()
-        raise _Answered
+        raise _AnsweredError
 
     def _stop_listening(self, request: web.BaseRequest) -> None:
         """Stops reading a chunked body once its answer is sent: one byte of it may cost as much as a kilobyte."""
@@ -236,7 +236,7 @@ class AdminConnection(RequestHandler):
             self.transport.abort()
 
 
-class _Answered(ConnectionError):
+class _AnsweredError(ConnectionError):
     """Tells aiohttp that a connection is done with."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from gateway.admin import responses
 from gateway.config.settings import Settings
 from gateway.keys.view import facts_of
-from gateway.ledger.usage import Grant, UsedOnDay
+from gateway.ledger.usage import GrantRow, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
 from gateway.model.audit import Entry
@@ -23,7 +23,7 @@ def forgotten(key_id: str, used: Used) -> responses.Forgotten:
     return responses.Forgotten(id=key_id, requests=used.requests, pages=used.pages, spend=_in_currency(used.spend))
 
 
-def granted(grant: Grant) -> responses.GrantedUntil:
+def granted(grant: GrantRow) -> responses.GrantedUntil:
     """One grant of a key."""
     return responses.GrantedUntil(pages=grant.pages, until=moment(grant.until))
 

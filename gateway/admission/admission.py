@@ -58,7 +58,7 @@ class Counts(Protocol):
         """Counts soft limits that an account has just crossed."""
 
 
-class _Means(NamedTuple):
+class _LeaseParts(NamedTuple):
     """What a lease works with. `held` are the reservations that are renewed while they run."""
 
     replica: Replica
@@ -82,7 +82,7 @@ class Admission:
         self._throttle = throttle
         self._counts = counts
         self._held: set[str] = set()
-        self._means = _Means(replica, Steps(replica.ledger), throttle, counts, self._held)
+        self._means = _LeaseParts(replica, Steps(replica.ledger), throttle, counts, self._held)
         self._new_id = new_id
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class Admission:
 class Lease:
     """One submit's slot and pages. `lines` are header lines that show the client its limits."""
 
-    def __init__(self, means: _Means, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
+    def __init__(self, means: _LeaseParts, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
         self._means = means
         self._claim = claim
         self._profile = profile

@@ -22,7 +22,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
 from gateway.app.gateway import Addresses, Gateway, Listeners
 from gateway.app.ids import HttpDate, RandomIds
-from gateway.app.in_force import RENDER, ConfigurationSwap, Observation, Tls, set_log, utc_now
+from gateway.app.in_force import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory
@@ -156,9 +156,9 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     return Observation(refusals, stream, requests, observer)
 
 
-def _load_certificates(prepared: Prepared) -> Tls:
+def _load_certificates(prepared: Prepared) -> CertificateStores:
     profile, admin = prepared.state.settings.tls.profile, prepared.admin_pairs
-    return Tls(Certificates(prepared.pairs, profile), Certificates(admin, profile) if admin else None)
+    return CertificateStores(Certificates(prepared.pairs, profile), Certificates(admin, profile) if admin else None)
 
 
 def _share_the_loop(stack: AsyncExitStack) -> Loop:

@@ -27,7 +27,7 @@ class Observation(NamedTuple):
     observer: Observer
 
 
-class Tls(NamedTuple):
+class CertificateStores(NamedTuple):
     """The certificates of both listeners; the admin listener may have none."""
 
     public: Certificates
@@ -41,7 +41,7 @@ class ConfigurationSwap:
         self,
         live: Live,
         ledger_parts: LedgerParts,
-        tls: Tls,
+        tls: CertificateStores,
         connections: Connections,
         upstreams: Upstreams,
         observation: Observation,

@@ -21,7 +21,7 @@ from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.replica import Replica
-from gateway.ledger.sync import LedgerSync, Listeners
+from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.ledger.url import named
 from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
@@ -72,7 +72,7 @@ class LedgerParts:
             self.ledger,
             times,
             self.uses,
-            Listeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand),
+            SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand),
             self.admission.renew_held,
         )
         live.state = self.joined(prepared)

@@ -42,7 +42,7 @@ _LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Checked:
     """A result of a check."""
 
     kind: str
@@ -57,20 +57,20 @@ class Finding:
         return f"{self.kind}: {self.text}"
 
 
-def check_settings(path: Path, environ: Mapping[str, str]) -> list[Finding]:
+def check_settings(path: Path, environ: Mapping[str, str]) -> list[Checked]:
     """Checks the configuration and the files it names."""
     try:
         settings = load(path, environ)
     except ConfigurationError as error:
-        return [Finding("fault", str(fault)) for fault in error.faults]
+        return [Checked("fault", str(fault)) for fault in error.faults]
     looked = look_at_ledger(settings)
     findings = [*_warnings(settings), *_ledger(settings, looked, environ), *_certificates(settings)]
     if not any(finding.is_fault for finding in findings):
-        findings.append(Finding("ok", f"{path} is a valid configuration"))
+        findings.append(Checked("ok", f"{path} is a valid configuration"))
     return findings
 
 
-def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
+def check_live(path: Path, environ: Mapping[str, str]) -> list[Checked]:
     """Also checks the upstreams, and whether they can be reached around the gateway."""
     findings = check_settings(path, environ)
     if any(finding.is_fault for finding in findings):
@@ -79,7 +79,7 @@ def check_live(path: Path, environ: Mapping[str, str]) -> list[Finding]:
     return [*findings, *asyncio.run(_upstreams(routed_upstreams(state)))]
 
 
-def _warnings(settings: Settings) -> Iterator[Finding]:
+def _warnings(settings: Settings) -> Iterator[Checked]:
     for warnings in (
         _network_warnings,
         _upstream_warnings,
@@ -88,7 +88,7 @@ def _warnings(settings: Settings) -> Iterator[Finding]:
         _route_warnings,
         _webhook_warnings,
     ):
-        yield from (Finding("warning", text) for text in warnings(settings))
+        yield from (Checked("warning", text) for text in warnings(settings))
 
 
 def _network_warnings(settings: Settings) -> Iterator[str]:
@@ -148,23 +148,23 @@ def _key_warnings(settings: Settings) -> Iterator[str]:
             yield f"authentication.certificates.names.{name}.scopes: {scope} opens nothing; the only scope is admin"
 
 
-def _ledger(settings: Settings, looked: Looked, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _ledger(settings: Settings, looked: Looked, environ: Mapping[str, str]) -> Iterator[Checked]:
     for text in ledger_warnings(settings, is_in_environment=_LEDGER_URL in environ):
-        yield Finding("warning", text)
+        yield Checked("warning", text)
     if looked.fault:
-        yield Finding("fault", f"ledger.url: {looked.name} {looked.fault}")
+        yield Checked("fault", f"ledger.url: {looked.name} {looked.fault}")
         return
     ids = [key.id for key in settings.keys]
     for key_id, profile in looked.profiles:
         if key_id in ids:
-            yield Finding("fault", f"keys[{ids.index(key_id)}].id: {key_id} is in the ledger, too; take one away")
+            yield Checked("fault", f"keys[{ids.index(key_id)}].id: {key_id} is in the ledger, too; take one away")
         if profile not in settings.profiles:
             text = f"profiles.{profile}: is not there, so key {key_id} of the ledger, which has it, is refused"
-            yield Finding("warning", text)
+            yield Checked("warning", text)
     if not ids and not looked.profiles and not _has_other_ways_in(settings):
         text = "there is none in the file and none in the ledger, so only routes with access: anyone can be used"
-        yield Finding("warning", f"keys: {text}; make one: gateway keys create ID --config FILE")
-    yield Finding("ok", f"ledger {looked.name} {looked.well}")
+        yield Checked("warning", f"keys: {text}; make one: gateway keys create ID --config FILE")
+    yield Checked("ok", f"ledger {looked.name} {looked.well}")
 
 
 def _has_other_ways_in(settings: Settings) -> bool:
@@ -189,26 +189,26 @@ def _webhook_warnings(settings: Settings) -> Iterator[str]:
         yield "webhooks.out.secret: is not set, nor secrets, so no webhook is sent"
 
 
-def _certificates(settings: Settings) -> Iterator[Finding]:
+def _certificates(settings: Settings) -> Iterator[Checked]:
     try:
         pairs = load_pairs(settings)
         client_ca = load_client_ca(settings.tls)
         if settings.admin.tls is not None:
             load_pair(settings.admin.tls, settings.tls.profile)
     except SetupError as error:
-        yield Finding("fault", f"tls: {error}")
+        yield Checked("fault", f"tls: {error}")
         return
     for warning in client_ca.warnings if client_ca is not None else ():
-        yield Finding("warning", f"tls.client_ca: {warning}")
+        yield Checked("warning", f"tls.client_ca: {warning}")
     origins = with_names(compile_settings(settings), names_of(pairs)).origins
     for kind, text in (("fault", origins.fault), ("warning", origins.warning)):
         if text is not None:
-            yield Finding(kind, f"public_url: {text}")
-    yield from (Finding("warning", text) for text in _name_warnings(settings, pairs))
+            yield Checked(kind, f"public_url: {text}")
+    yield from (Checked("warning", text) for text in _name_warnings(settings, pairs))
     for pair in pairs:
         names = ", ".join(pair.names) or "no DNS name"
         soon = pair.not_after - datetime.now(UTC) < _SOON
-        yield Finding("warning" if soon else "ok", f"certificate for {names} ends {pair.not_after:%Y-%m-%d}")
+        yield Checked("warning" if soon else "ok", f"certificate for {names} ends {pair.not_after:%Y-%m-%d}")
 
 
 def _name_warnings(settings: Settings, pairs: Sequence[LoadedPair]) -> Iterator[str]:
@@ -225,26 +225,26 @@ def _is_named(host: str, names: Iterable[str]) -> bool:
     return any(name == host or name == f"*.{host.partition('.')[2]}" for name in names)
 
 
-async def _upstreams(targets: Mapping[str, UpstreamTarget]) -> list[Finding]:
+async def _upstreams(targets: Mapping[str, UpstreamTarget]) -> list[Checked]:
     findings = []
     for name, target in targets.items():
         findings += await _upstream(name, target)
     return findings
 
 
-async def _upstream(name: str, target: UpstreamTarget) -> list[Finding]:
+async def _upstream(name: str, target: UpstreamTarget) -> list[Checked]:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         problem = await probe(session, target)
     if problem is not None:
-        return [Finding("fault", f"{_section(name)}.url: {target.authority}: {problem}")]
-    return [Finding("ok", f"upstream {target.authority} answers"), *await _ways_around(target)]
+        return [Checked("fault", f"{_section(name)}.url: {target.authority}: {problem}")]
+    return [Checked("ok", f"upstream {target.authority} answers"), *await _ways_around(target)]
 
 
-async def _ways_around(target: UpstreamTarget) -> list[Finding]:
+async def _ways_around(target: UpstreamTarget) -> list[Checked]:
     if not _is_this_machine(target.host):
         text = f"can't see from here whether others reach {target.authority} around the gateway; only it may"
-        return [Finding("warning", text)]
+        return [Checked("warning", text)]
     open_at = []
     for address in local_addresses():
         if await _connects(address, target.port):
@@ -252,8 +252,8 @@ async def _ways_around(target: UpstreamTarget) -> list[Finding]:
     if open_at:
         where = f"{', '.join(open_at)} port {target.port}"
         text = f"the upstream can be reached around the gateway at {where}; bind it to 127.0.0.1"
-        return [Finding("fault", text)]
-    return [Finding("ok", f"port {target.port} is reached on the loopback address alone")]
+        return [Checked("fault", text)]
+    return [Checked("ok", f"port {target.port} is reached on the loopback address alone")]
 
 
 async def _connects(address: str, port: int) -> bool:

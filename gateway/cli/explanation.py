@@ -37,7 +37,7 @@ class Question(NamedTuple):
     mode: str | None = None
 
 
-class Step(NamedTuple):
+class RuleStep(NamedTuple):
     """One decision: what was checked, and the result."""
 
     name: str
@@ -48,7 +48,7 @@ class Step(NamedTuple):
 class Explanation:
     """The steps up to the refusal, or to the end; `limits` is the state of the account."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RuleStep] = field(default_factory=list)
     denial: Denial | None = None
     help: str = ""
     limits: dict[str, Any] | None = None
@@ -60,11 +60,11 @@ class Explanation:
 
     def tell(self, text: str) -> None:
         """Ends a step that passes."""
-        self.steps.append(Step(self._asking, text))
+        self.steps.append(RuleStep(self._asking, text))
 
     def refused(self, denial: Denial) -> None:
         """Ends a step that refuses."""
-        self.steps.append(Step(self._asking, denial.detail))
+        self.steps.append(RuleStep(self._asking, denial.detail))
         self.denial = denial
 
 

@@ -16,7 +16,7 @@ from gateway.cli.times import iso
 from gateway.config.compile import compile_overrides, compile_settings
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.audit import recorded
-from gateway.ledger.usage import Grant, grants_of
+from gateway.ledger.usage import GrantRow, grants_of
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.report import limits_report
@@ -32,7 +32,7 @@ class _Found(NamedTuple):
     view: View
     profile: Profile | None
     standing: AccountCounts
-    grants: Sequence[Grant]
+    grants: Sequence[GrantRow]
     now: float
 
 

@@ -32,7 +32,7 @@ _ONE_CONTAINER: Final = "the container's licence forbids balancing load, and a j
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _Numbered:
     """A route as written, with defaults filled in. `place` is its path in the configuration."""
 
     place: str
@@ -66,13 +66,13 @@ def unread(document: Document) -> Iterator[tuple[str, str, str]]:
             yield submit.place, submit.name, next(_read_at(submit, document))
 
 
-def _lines(document: Document) -> list[_Line]:
+def _lines(document: Document) -> list[_Numbered]:
     routes = document.get("routes")
     entries = enumerate(routes if isinstance(routes, list) else [])
     return [line for i, entry in entries if (line := _line(f"routes[{i}]", entry))]
 
 
-def _line(place: str, entry: Any) -> _Line | None:
+def _line(place: str, entry: Any) -> _Numbered | None:
     """None where something has the wrong shape."""
     if not isinstance(entry, dict):
         return None
@@ -89,7 +89,7 @@ def _line(place: str, entry: Any) -> _Line | None:
         return None
     host, name = texts["host"], texts["name"] or ""
     named = frozenset(map(str, methods))
-    return _Line(place, name, named, path, pattern, host and host.lower(), kind, upstream, job, entry)
+    return _Numbered(place, name, named, path, pattern, host and host.lower(), kind, upstream, job, entry)
 
 
 def _same_container(document: Document) -> Iterator[Fault]:
@@ -121,7 +121,7 @@ def _origin(url: object) -> object:
         return None
 
 
-def _job_named(line: _Line) -> Iterator[Fault]:
+def _job_named(line: _Numbered) -> Iterator[Fault]:
     """Whether a route of a job says where requests name the job, and no other route does."""
     if line.kind not in _OF_JOBS:
         if line.written.get("id", {}) not in ({}, _ID_DEFAULT):
@@ -140,7 +140,7 @@ def _job_named(line: _Line) -> Iterator[Fault]:
         yield Fault(f"{line.place}.methods", f"{bodiless} has no body, but id says that the job is named there")
 
 
-def _balanced(lines: Sequence[_Line]) -> Iterator[Fault]:
+def _balanced(lines: Sequence[_Numbered]) -> Iterator[Fault]:
     """Routes that match the same requests but go to different upstreams."""
     for i, line in enumerate(lines):
         for other in lines[:i]:
@@ -155,7 +155,7 @@ def _unnamed(pattern: re.Pattern[str]) -> str:
     return re.sub(r"\?P<[a-z0-9_]+>", "", pattern.pattern)
 
 
-def _read_elsewhere(lines: Sequence[_Line], document: Document) -> Iterator[Fault]:
+def _read_elsewhere(lines: Sequence[_Numbered], document: Document) -> Iterator[Fault]:
     """Routes for a job that go to another container than the one that made it."""
     told: set[str] = set()
     submits = [line for line in lines if line.kind == "submit"]
@@ -174,7 +174,7 @@ def _read_elsewhere(lines: Sequence[_Line], document: Document) -> Iterator[Faul
             )
 
 
-def _wrong_reader(submit: _Line, reader: _Line) -> Fault | None:
+def _wrong_reader(submit: _Numbered, reader: _Numbered) -> Fault | None:
     if reader.kind == "plain":
         return Fault(f"{reader.place}.kind", f"is plain, but jobs of {submit.name} are read there: it must be result")
     if reader.kind not in _OF_JOBS:
@@ -189,7 +189,7 @@ def _wrong_reader(submit: _Line, reader: _Line) -> Fault | None:
     return None
 
 
-def _readers(submit: _Line, lines: Sequence[_Line], document: Document) -> Iterator[_Line]:
+def _readers(submit: _Numbered, lines: Sequence[_Numbered], document: Document) -> Iterator[_Numbered]:
     """The routes that would match reads of a submit's jobs, found with sample paths."""
     for target in _read_at(submit, document):
         found = (
@@ -200,7 +200,7 @@ def _readers(submit: _Line, lines: Sequence[_Line], document: Document) -> Itera
         yield from islice(found, 1)
 
 
-def _read_at(submit: _Line, document: Document) -> Iterator[str]:
+def _read_at(submit: _Numbered, document: Document) -> Iterator[str]:
     """Sample paths at which jobs of a submit are read."""
     template = _read_template(submit.job, document).replace("{id}", "x").partition("?")[0]
     return (template.replace("{path}", path) for path in _samples(submit.path))
@@ -213,7 +213,7 @@ def _read_template(job: str, document: Document) -> str:
     return place if isinstance(place, str) else _READ
 
 
-def _result_unread(lines: Sequence[_Line], document: Document) -> Iterator[Fault]:
+def _result_unread(lines: Sequence[_Numbered], document: Document) -> Iterator[Fault]:
     """With jobs.delete_after_read: results that no route of kind result reads."""
     jobs = document.get("jobs")
     if not isinstance(jobs, dict) or jobs.get("delete_after_read") is not True:
@@ -227,7 +227,7 @@ def _result_unread(lines: Sequence[_Line], document: Document) -> Iterator[Fault
             yield Fault(f"jobs.shapes.{job}.result", told)
 
 
-def _is_result(template: str, submit_path: str, lines: Sequence[_Line]) -> bool:
+def _is_result(template: str, submit_path: str, lines: Sequence[_Numbered]) -> bool:
     """Whether the first route that matches the request for a result is of kind result."""
     target = template.replace("{id}", "x").partition("?")[0]
     for path in _samples(submit_path):

@@ -16,10 +16,10 @@ from pydantic import BaseModel, Field
 
 from gateway.demo.answering import fastapi_errors, json_answer, valid
 from gateway.demo.conversion import Options
-from gateway.demo.form import File, Form, read_form, refusal
-from gateway.demo.jobs import Job, JobTable, Operation, UnknownJobError
+from gateway.demo.form import DemoForm, File, read_form, refusal
+from gateway.demo.jobs import DemoJob, JobTable, Operation, UnknownJobError
 from gateway.demo.oss import OssContainer
-from gateway.demo.worker import Worker
+from gateway.demo.worker import Converter
 
 Api = Literal["datalab", "oss", "both"]
 CheckUrl = Literal["absolute", "relative", "null"]
@@ -52,7 +52,7 @@ class Config:
     keep_bytes: int = 1 << 30
 
 
-class Submission(Options):
+class DemoSubmission(Options):
     """All fields of the form except the file."""
 
     processing_time: float | None = Field(default=None, ge=0, le=3600)
@@ -70,7 +70,7 @@ class Period(BaseModel):
 class Container:
     """Datalab's endpoints, on top of the job table."""
 
-    def __init__(self, config: Config, jobs: JobTable, worker: Worker) -> None:
+    def __init__(self, config: Config, jobs: JobTable, worker: Converter) -> None:
         self._config, self._jobs, self._worker = config, jobs, worker
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
@@ -116,17 +116,17 @@ class Container:
         """Reports that requests are accepted."""
         return json_answer({"status": "healthy"})
 
-    def _validated(self, form: Form) -> tuple[File, Submission]:
+    def _validated(self, form: DemoForm) -> tuple[File, DemoSubmission]:
         file, ignored = form.fields.get("file"), ("file", *(() if self._config.allow_overrides else _OVERRIDES))
         values = {name: value for name, value in form.fields.items() if value != "" and name not in ignored}
         if isinstance(file, SpooledTemporaryFile):
-            return file, valid(Submission, values, "body")
+            return file, valid(DemoSubmission, values, "body")
         problem = {"type": "missing", "msg": "Field required", "input": None}
         if file:
             problem = {"type": "value_error", "msg": "Value error, Expected UploadFile", "input": file}
         raise refusal(web.HTTPUnprocessableEntity, [{"loc": ["body", "file"], **problem}])
 
-    def _check_url(self, request: web.Request, job: Job) -> str | None:
+    def _check_url(self, request: web.Request, job: DemoJob) -> str | None:
         path = f"/api/v1/{job.operation}/{job.request_id}"
         absolute = f"http://{request.headers.get(hdrs.HOST, 'localhost')}{path}"
         return {"absolute": absolute, "relative": path, "null": None}[self._config.check_url]
@@ -140,7 +140,7 @@ def make_app(config: Config, jobs: JobTable | None = None) -> web.Application:
         jobs: a table with clocks of the caller's choice; made from `config` by default.
     """
     jobs = jobs or JobTable(config.keep_jobs, config.keep_bytes)
-    worker = Worker(jobs)
+    worker = Converter(jobs)
     container = Container(config, jobs, worker)
     app = web.Application(middlewares=[fastapi_errors])
     if config.api != "oss":

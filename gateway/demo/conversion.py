@@ -53,7 +53,7 @@ class Options(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TextLine:
     """One line of text."""
 
     text: str
@@ -65,7 +65,7 @@ class Block:
     """A paragraph of lines, or an image, which has a name instead."""
 
     box: Box
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TextLine, ...] = ()
     image: str = ""
 
     def text(self) -> str:
@@ -170,7 +170,7 @@ def _read_page(document: pdfium.PdfDocument, number: int, images: bool) -> Page:
     return page
 
 
-def _lines(text: pdfium.PdfTextPage, height: float) -> list[Line]:
+def _lines(text: pdfium.PdfTextPage, height: float) -> list[TextLine]:
     """Splits text at PDFium's line ends; a line's box spans those of its first and last character."""
     lines, start, last = [], 0, text.count_chars() - 1
     for line in text.get_text_range().split("\r\n") if last >= 0 else ():
@@ -178,12 +178,12 @@ def _lines(text: pdfium.PdfTextPage, height: float) -> list[Line]:
             ends = (start, start + len(line.rstrip()) - 1)
             left, right = (text.get_charbox(min(end, last), loose=True) for end in ends)
             top, bottom = max(left[3], right[3]), min(left[1], right[1])
-            lines.append(Line(words, (left[0], height - top, right[2], height - bottom)))
+            lines.append(TextLine(words, (left[0], height - top, right[2], height - bottom)))
         start += len(line) + 2
     return lines
 
 
-def _paragraphs(lines: list[Line]) -> list[Block]:
+def _paragraphs(lines: list[TextLine]) -> list[Block]:
     """Joins lines of one size that follow closely to a paragraph."""
     groups = [lines[:1]] if lines else []
     for above, below in pairwise(lines):

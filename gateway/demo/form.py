@@ -12,7 +12,7 @@ File = SpooledTemporaryFile[bytes]
 _IN_MEMORY = 1 << 20  # bytes of a part; a larger part goes to a temporary file, as in Starlette
 
 
-class Form:
+class DemoForm:
     """A form as Starlette reads it: of two fields with one name the last wins; a part with a filename is a file."""
 
     def __init__(self, fields: dict[str, str] | None = None) -> None:
@@ -73,7 +73,7 @@ class Form:
             self.fields[name] = part.read().decode("utf-8", "replace")
 
 
-async def read_form(request: web.Request) -> Form:
+async def read_form(request: web.Request) -> DemoForm:
     """Reads a body to its end; a body of another type gives an empty form.
 
     Raises:
@@ -81,8 +81,8 @@ async def read_form(request: web.Request) -> Form:
     """
     kind, parameters = parse_options_header(request.headers.get(hdrs.CONTENT_TYPE))
     if kind == b"application/x-www-form-urlencoded":
-        return Form({name: value for name, value in (await request.post()).items() if isinstance(value, str)})
-    form = Form()
+        return DemoForm({name: value for name, value in (await request.post()).items() if isinstance(value, str)})
+    form = DemoForm()
     if kind != b"multipart/form-data":
         return form
     if b"boundary" not in parameters:

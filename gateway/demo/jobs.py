@@ -35,7 +35,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Job:
+class DemoJob:
     """A job; `body` is None while it runs; `ready_at` is the earliest time of its answer, by the table's clock."""
 
     request_id: str
@@ -78,18 +78,18 @@ class JobTable:
     ) -> None:
         self._keep_jobs, self._keep_bytes = keep_jobs, keep_bytes
         self._clock, self._now = clock, now
-        self._jobs: dict[str, Job] = {}
-        self._kept: deque[tuple[Job, int]] = deque()
+        self._jobs: dict[str, DemoJob] = {}
+        self._kept: deque[tuple[DemoJob, int]] = deque()
         self._kept_bytes = 0
         self._finished: deque[Finished] = deque(maxlen=_USAGE_RECORDS)
 
-    def open(self, operation: Operation, processing_time: float, request_id: str | None = None) -> Job:
+    def open(self, operation: Operation, processing_time: float, request_id: str | None = None) -> DemoJob:
         """Adds a job that is ready after `processing_time` seconds at the earliest; makes an id if none is given."""
-        job = Job(request_id or secrets.token_urlsafe(16), operation, self._clock() + processing_time)
+        job = DemoJob(request_id or secrets.token_urlsafe(16), operation, self._clock() + processing_time)
         self._jobs[job.request_id] = job
         return job
 
-    def finish(self, job: Job, outcome: Outcome) -> None:
+    def finish(self, job: DemoJob, outcome: Outcome) -> None:
         """Keeps the answer, and drops the oldest ones beyond the bounds."""
         job.body = outcome.body
         self._kept.append((job, len(outcome.body)))
@@ -141,7 +141,7 @@ class JobTable:
             },
         }
 
-    def _is_ready(self, job: Job) -> bool:
+    def _is_ready(self, job: DemoJob) -> bool:
         return job.body is not None and self._clock() >= job.ready_at
 
 

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 
 from gateway.demo.answering import json_answer, valid
 from gateway.demo.conversion import Options
-from gateway.demo.form import File, Form, read_form, refusal
+from gateway.demo.form import DemoForm, File, read_form, refusal
 from gateway.demo.jobs import JobTable, UnknownJobError
-from gateway.demo.worker import Worker
+from gateway.demo.worker import Converter
 
 _HEAD = 1024  # bytes within which a PDF has its signature
 _FORMATS = ("markdown", "html", "json")
@@ -56,7 +56,7 @@ class OssContainer:
         allow_overrides: whether forms may have Overrides.
     """
 
-    def __init__(self, jobs: JobTable, worker: Worker, processing_time: float, *, allow_overrides: bool) -> None:
+    def __init__(self, jobs: JobTable, worker: Converter, processing_time: float, *, allow_overrides: bool) -> None:
         self._jobs, self._worker = jobs, worker
         self._processing_time, self._allow_overrides = processing_time, allow_overrides
 
@@ -121,11 +121,11 @@ class OssContainer:
             return None if body is None else orjson.loads(body)
         return None
 
-    def _overrides(self, form: Form) -> Overrides:
+    def _overrides(self, form: DemoForm) -> Overrides:
         return valid(Overrides, dict(form.fields), "body") if self._allow_overrides else Overrides()
 
 
-def _pdf(form: Form) -> File:
+def _pdf(form: DemoForm) -> File:
     file = form.fields.get("file")
     if not isinstance(file, SpooledTemporaryFile):
         raise refusal(web.HTTPUnprocessableEntity, [_problem("missing", "Field required", "file")])
@@ -135,7 +135,7 @@ def _pdf(form: Form) -> File:
     return file
 
 
-def _options(form: Form) -> Options:
+def _options(form: DemoForm) -> Options:
     try:
         config = orjson.loads(str(form.fields.get("config", "{}")))
     except ValueError as error:

@@ -10,10 +10,10 @@ from aiohttp import web
 
 from gateway.demo.conversion import Options
 from gateway.demo.form import File
-from gateway.demo.jobs import Job, JobTable, Outcome, work
+from gateway.demo.jobs import DemoJob, JobTable, Outcome, work
 
 
-class Worker:
+class Converter:
     """Converts one file after another and puts each outcome into the table of jobs."""
 
     def __init__(self, jobs: JobTable) -> None:
@@ -21,7 +21,9 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, "conversion")
         self._stopped = threading.Event()
 
-    def start(self, job: Job, file: File, options: Options, *, result_bytes: int = 0, fails: bool = False) -> None:
+    def start(
+        self, job: DemoJob, file: File, options: Options, *, result_bytes: int = 0, fails: bool = False
+    ) -> None:
         """Converts a file for a job, in its turn, and closes it; `fails` makes the job fail."""
         stopped: Callable[[], bool] = (lambda: True) if fails else self._stopped.is_set
         call = partial(work, job.operation, file, options, result_bytes, stopped)
@@ -33,7 +35,7 @@ class Worker:
         self._stopped.set()
         self._thread.shutdown(cancel_futures=True)
 
-    def _finish(self, job: Job, file: File, outcome: asyncio.Future[Outcome]) -> None:
+    def _finish(self, job: DemoJob, file: File, outcome: asyncio.Future[Outcome]) -> None:
         file.close()
         if not outcome.cancelled():
             self._jobs.finish(job, outcome.result())

@@ -23,7 +23,7 @@ def read_object(text: bytes) -> dict[str, Any] | None:
     """Reads a JSON object in UTF-8 (RFC 8259); None if it is not one, has a duplicate member or too many marks."""
     if has_too_many_marks(text):
         return None
-    numbers = _Numbers() if len(text) > MAX_MARKS else None
+    numbers = _DigitBudget() if len(text) > MAX_MARKS else None
     try:
         value = json.loads(
             text.decode(),
@@ -79,7 +79,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-class _Numbers:
+class _DigitBudget:
     """Converts the numbers of one long text, as long as each is short, and all of them together are."""
 
     __slots__ = ("_left",)

@@ -16,7 +16,7 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job
-from gateway.jobs.reading import Reader, is_answer
+from gateway.jobs.reading import AnswerReader, is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import JobKey, Learnt, give_up, learn
 from gateway.ledger.replica import Replica
@@ -325,7 +325,7 @@ class StatusWatch:
         self._is_own = is_own
         self._teaches = teaches
         self._most = _SHARED if job.waiters else _SMALL
-        self._reader: Reader | None = None
+        self._reader: AnswerReader | None = None
         self.content: bytes | None = b""
         """The answer so far; None if it is too long to keep."""
         self.finding: Finding | None = None
@@ -340,7 +340,7 @@ class StatusWatch:
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
         if is_answer(head.status):
-            self._reader = Reader(self._job.shape, head)
+            self._reader = AnswerReader(self._job.shape, head)
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes of the body."""

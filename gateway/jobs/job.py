@@ -19,7 +19,7 @@ _MAX_A_SECOND: Final = 200
 _MAX_HELD_A_SECOND: Final = 1000
 
 
-class Answer(NamedTuple):
+class StatusAnswer(NamedTuple):
     """The answer to one of our own status requests, shared by all waiters: head, content, and what it said."""
 
     head: Any
@@ -85,7 +85,7 @@ class Job:
         self.unread = 0
         self.missed_at = 0.0
         self.ticket = 0
-        self.answer: Answer | None = None
+        self.answer: StatusAnswer | None = None
         self.known = Known.NOTHING
         self.waiters: dict[object, Callable[[], None]] = {}
 

@@ -41,7 +41,7 @@ def is_answer(status: int) -> bool:
     return status < _FIRST_FAULT and status not in _NO_ANSWER
 
 
-class Reader:
+class AnswerReader:
     """Takes the body of one answer; `finding` returns what it means once it is whole."""
 
     __slots__ = (
@@ -62,7 +62,7 @@ class Reader:
         self._scalars = JsonScanner(wanted(shape))
         self._gathered = bytearray()
         self._is_first = True
-        self._coding: _Coding | None = None
+        self._coding: _Decoder | None = None
         self.is_plain = True
         """Whether it has no content coding."""
         self._set_coding(head)
@@ -108,7 +108,7 @@ class Reader:
         if codings not in _CODINGS:
             self._unreadable = self._unreadable or "coding"
         elif (bits := _CODINGS[codings]) is not None:
-            self._coding = _Coding(bits)
+            self._coding = _Decoder(bits)
         self.is_plain = self._coding is None
 
     def _take_text(self, data: bytes) -> None:
@@ -134,7 +134,7 @@ def _why(status: int) -> str:
     return "redirect" if status in _REDIRECTS else "status"
 
 
-class _Coding:
+class _Decoder:
     """Decodes gzip or deflate in bounded steps; `fault` says what is wrong, `has_ended` that it is whole."""
 
     __slots__ = ("_bits", "_decoded", "_inflate", "_members", "_size", "_waiting", "fault")

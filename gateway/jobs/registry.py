@@ -26,7 +26,7 @@ _PORTION: Final = 100  # of what was heard, a millisecond or two; then others ha
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
-class _Change(NamedTuple):
+class _RowChange(NamedTuple):
     """What the ledger says of a job anew."""
 
     job: Job
@@ -122,7 +122,7 @@ class Registry:
         now = int(self._wall() * 1000)
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
-        changed: list[_Change] = []
+        changed: list[_RowChange] = []
         while True:
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
             changed += await self._learn_all(rows)
@@ -142,20 +142,20 @@ class Registry:
         while len(self._lately) > self._most:
             self._lately.popitem(last=False)
 
-    async def _learn_all(self, rows: Sequence[Row[Any]]) -> list[_Change]:
-        changed: list[_Change] = []
+    async def _learn_all(self, rows: Sequence[Row[Any]]) -> list[_RowChange]:
+        changed: list[_RowChange] = []
         for start in range(0, len(rows), _PORTION):
             changed += self._learn_news(rows[start : start + _PORTION])
             await asyncio.sleep(0)
         return changed
 
-    def _learn_news(self, rows: Iterable[Row[Any]]) -> list[_Change]:
+    def _learn_news(self, rows: Iterable[Row[Any]]) -> list[_RowChange]:
         """Learns rows of jobs known here, unless they were heard before: each read overlaps the one before it."""
-        changed: list[_Change] = []
+        changed: list[_RowChange] = []
         for row in rows:
             known, news = self._jobs.get((row.upstream, row.request_id)), _news_of(row)
             if known is not None and known.heard != news and (job := self.learn(row)) is not None:
-                changed.append(_Change(job, row.watcher, news))
+                changed.append(_RowChange(job, row.watcher, news))
         return changed
 
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:

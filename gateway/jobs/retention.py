@@ -100,7 +100,7 @@ class Retention:
                     "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status
                 )
 
-        self._upstream_client.run(upstream, UpstreamCall(*request), Nothing(), _WITHIN, done)
+        self._upstream_client.run(upstream, UpstreamCall(*request), DroppedAnswer(), _WITHIN, done)
 
     async def _told_at_last(self, key: tuple[str, str]) -> None:
         try:
@@ -112,7 +112,7 @@ class Retention:
         await self._ledger.write(lambda c: told(c, key, again_at))
 
 
-class Nothing:
+class DroppedAnswer:
     """Discards an answer."""
 
     def begin(self, head: ResponseHead) -> None:

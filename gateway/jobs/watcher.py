@@ -28,7 +28,7 @@ from sqlalchemy import Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.completion import Completion, StatusWatch
-from gateway.jobs.job import Answer, Job, after_unread, interval
+from gateway.jobs.job import Job, StatusAnswer, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
@@ -278,7 +278,7 @@ class Watcher:
         """Keeps a small answer for all waiters; each fetches a large one itself."""
         is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
         if job.waiters and watch.content is not None and is_news:
-            job.answer = answer = Answer(head, watch.content, watch.is_final, watch.gives_nothing)
+            job.answer = answer = StatusAnswer(head, watch.content, watch.is_final, watch.gives_nothing)
             self._loop.call_later(_KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
@@ -302,6 +302,6 @@ class Watcher:
             return  # two processes follow it for a while
 
 
-def _drop_answer(job: Job, answer: Answer) -> None:
+def _drop_answer(job: Job, answer: StatusAnswer) -> None:
     if job.answer is answer:
         job.answer = None

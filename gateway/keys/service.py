@@ -213,7 +213,7 @@ class KeyService:
         """
         return await self._ledger.read(keys.all_keys)
 
-    async def show(self, key_id: str) -> tuple[KeyRecord, AccountCounts, Sequence[usage.Grant]]:
+    async def show(self, key_id: str) -> tuple[KeyRecord, AccountCounts, Sequence[usage.GrantRow]]:
         """Returns one key of the ledger, its account's counts, and its grants.
 
         Raises:

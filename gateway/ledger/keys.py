@@ -45,7 +45,7 @@ class NewKeyRow:
     expires_at: int | None = None
 
 
-class Rotation(NamedTuple):
+class RotatedKey(NamedTuple):
     """The result of a rotation. `was_done`: the operation was done before, so its secret is unknown.
 
     `previous_ends_at` is 0 if no secret was live any more.
@@ -110,7 +110,7 @@ def create(connection: Connection, new: NewKeyRow, digest: bytes, now: float) ->
 
 def rotate(
     connection: Connection, key_id: str, digest: bytes, overlap: float, now: float, operation: str | None
-) -> Rotation:
+) -> RotatedKey:
     """Adds a secret; the one in use ends after `overlap` seconds, all others at once.
 
     In use is the live secret that was used last, or the newest if none was used. So if a rotation's secret is lost,
@@ -124,14 +124,14 @@ def rotate(
     done = _by_operation(connection, key_id, operation)
     newest = max(generation.number for generation in record.generations)
     if done is not None:
-        return Rotation(done, _end_before(record, done), was_done=True)
+        return RotatedKey(done, _end_before(record, done), was_done=True)
     ends = int(now + overlap)
     live = sorted((found.last_used_at or 0, found.number) for found in record.generations if found.is_live(now))
     for place, (_, number) in enumerate(reversed(live)):
         _set_secret(connection, key_id, number, not_after=int(now) if place else ends)
     _add_secret(connection, key_id, newest + 1, digest, now, operation)
     _touch(connection, key_id, revision)
-    return Rotation(newest + 1, ends if live else 0, was_done=False)
+    return RotatedKey(newest + 1, ends if live else 0, was_done=False)
 
 
 def revoke(connection: Connection, key_id: str, generation: int | None, now: float, *, force: bool) -> list[int]:

@@ -56,7 +56,7 @@ _WORDS: Final = {
 
 
 @dataclass(slots=True, eq=False)
-class _Job:
+class _Call:
     work: Callable[[Connection], Any]
     done: "Future[Any]"
     of: str
@@ -71,7 +71,7 @@ class _Job:
         return self.turn - now if self.began is None else self.began + self.seconds - now
 
 
-def _late(job: _Job) -> LedgerUnavailable:
+def _late(job: _Call) -> LedgerUnavailable:
     return LedgerUnavailable(_NO_TURN if job.began is None else "no answer within ledger.timeout")
 
 
@@ -88,10 +88,10 @@ class SqliteEngine:
         self._timeout = timeout
         self._turn = timeout if turn is None else turn
         clearing = Lock()
-        self._writer = _Worker(path, timeout, clearing, upkeep, writes=True)
-        self._reader = _Worker(path, timeout, clearing, upkeep, writes=False)
-        self._reporter: _Worker | None = None
-        self._make_reporter = partial(_Worker, path, timeout, clearing, upkeep, writes=False)
+        self._writer = _WriterThread(path, timeout, clearing, upkeep, writes=True)
+        self._reader = _WriterThread(path, timeout, clearing, upkeep, writes=False)
+        self._reporter: _WriterThread | None = None
+        self._make_reporter = partial(_WriterThread, path, timeout, clearing, upkeep, writes=False)
 
     def __repr__(self) -> str:
         return f"<SqliteEngine to_write={self._writer.waiting} to_read={self._reader.waiting}>"
@@ -116,7 +116,7 @@ class SqliteEngine:
 
     async def _run(
         self,
-        worker: "_Worker",
+        worker: "_WriterThread",
         work: Callable[[Connection], T],
         of: str,
         *,
@@ -125,7 +125,7 @@ class SqliteEngine:
     ) -> T:
         seconds = within or self._timeout
         done: Future[T] = Future()
-        job = _Job(work, done, of, time.monotonic() + (within or self._turn), seconds, durable)
+        job = _Call(work, done, of, time.monotonic() + (within or self._turn), seconds, durable)
         worker.put(job)
         waiting = asyncio.wrap_future(done)
         try:
@@ -145,7 +145,7 @@ class SqliteEngine:
                 await asyncio.to_thread(worker.stop, self._timeout)
 
 
-class _Worker:
+class _WriterThread:
     """A thread with its own connection, which it opens on demand, and again after each failure."""
 
     def __init__(self, path: Path, timeout: float, clearing: Lock, upkeep: Upkeep, *, writes: bool) -> None:
@@ -159,7 +159,7 @@ class _Worker:
         self._is_durable = False
         self._file: _Identity = None
         self._log: _Identity = None
-        self._jobs: AccountTurns[_Job] = AccountTurns(1)
+        self._jobs: AccountTurns[_Call] = AccountTurns(1)
         self._changed = Condition()
         self._is_ending = False
         name = "ledger-writer" if writes else "ledger-reader"
@@ -171,7 +171,7 @@ class _Worker:
         """How many jobs it has not begun."""
         return len(self._jobs)
 
-    def put(self, job: _Job) -> None:
+    def put(self, job: _Call) -> None:
         """Queues a job.
 
         Raises:
@@ -197,7 +197,7 @@ class _Worker:
                 self._serve(job)
         self._drop()
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> _Call | None:
         """Waits for the next job, taking accounts in turn; None when the thread is to end."""
         with self._changed:
             while True:
@@ -208,7 +208,7 @@ class _Worker:
                     return None
                 self._changed.wait()
 
-    def _serve(self, job: _Job) -> None:
+    def _serve(self, job: _Call) -> None:
         try:
             job.began = time.monotonic()
             if job.began > job.turn:
@@ -228,7 +228,7 @@ class _Worker:
             job.done.set_result(result)
             self._bound()
 
-    def _transact(self, job: _Job) -> Any:
+    def _transact(self, job: _Call) -> Any:
         connection = self._open()
         if self._is_durable is not job.durable:
             _pragma(connection, f"synchronous={'FULL' if job.durable else 'NORMAL'}")

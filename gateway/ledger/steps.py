@@ -83,14 +83,14 @@ class Again(Enum):
     """One of the steps must run singly."""
 
 
-class _Step(Protocol):
+class _LedgerStep(Protocol):
     @property
     def claim(self) -> Claim: ...
     @property
     def now(self) -> float: ...
 
 
-class _Kind(NamedTuple):
+class _StepKind(NamedTuple):
     """How to run one step in a transaction, and several of one account in one statement each, all or nothing."""
 
     name: str
@@ -134,7 +134,7 @@ class Steps:
         """
         await self._do(_ACCEPT, step)
 
-    async def _do(self, kind: _Kind, step: _Step) -> Any:
+    async def _do(self, kind: _StepKind, step: _LedgerStep) -> Any:
         loop = asyncio.get_running_loop()
         key = kind.name, step.claim.account
         lane = self._lanes.setdefault(key, _Lane())
@@ -144,7 +144,7 @@ class Steps:
             lane.task = loop.create_task(self._run(kind, key, lane))
         return await done
 
-    async def _run(self, kind: _Kind, key: tuple[str, str], lane: _Lane) -> None:
+    async def _run(self, kind: _StepKind, key: tuple[str, str], lane: _Lane) -> None:
         try:
             while lane.waiting:
                 some = [lane.waiting.popleft() for _ in range(min(MAX, len(lane.waiting)))]
@@ -156,7 +156,7 @@ class Steps:
             for _, done in lane.waiting:
                 done.cancel()
 
-    async def _take(self, kind: _Kind, account: str, some: "list[tuple[Any, asyncio.Future[Any]]]") -> None:
+    async def _take(self, kind: _StepKind, account: str, some: "list[tuple[Any, asyncio.Future[Any]]]") -> None:
         try:
             results = await self._results(kind, account, [step for step, _ in some])
         except Exception as error:  # noqa: BLE001 -- any error goes to all waiters
@@ -173,7 +173,7 @@ class Steps:
             else:
                 done.set_result(result)
 
-    async def _results(self, kind: _Kind, account: str, steps: list[Any]) -> list[Any]:
+    async def _results(self, kind: _StepKind, account: str, steps: list[Any]) -> list[Any]:
         for number in range(_TRIES + 1):
             try:
                 if number < _TRIES:
@@ -191,7 +191,7 @@ class Steps:
                 await self._ledger.write(lambda c, now=now: reclaim(c, account, now), of=account)  # type: ignore[misc]
         return [await self._single(kind, account, step) for step in steps]
 
-    async def _single(self, kind: _Kind, account: str, step: Any) -> Any:
+    async def _single(self, kind: _StepKind, account: str, step: Any) -> Any:
         try:
             return await self._ledger.write(partial(_call, kind.one, step), of=account)
         except (*_FAULTS, LedgerUnavailable) as error:
@@ -202,7 +202,7 @@ def _call(take: Callable[[Connection, Any], Any], asked: Any, connection: Connec
     return take(connection, asked)
 
 
-def _locked(kind: _Kind, account: str, steps: Sequence[Any], connection: Connection) -> Any:
+def _locked(kind: _StepKind, account: str, steps: Sequence[Any], connection: Connection) -> Any:
     lock(connection, account)
     return kind.several(connection, steps)
 
@@ -278,6 +278,6 @@ def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[Non
     return [None] * len(steps) if did else Again.SINGLY
 
 
-_ADMIT: Final = _Kind("admit", _admit_one, _admit_several)
-_RESERVE: Final = _Kind("reserve", _reserve_one, _reserve_several)
-_ACCEPT: Final = _Kind("accept", _accept_one, _accept_several)
+_ADMIT: Final = _StepKind("admit", _admit_one, _admit_several)
+_RESERVE: Final = _StepKind("reserve", _reserve_one, _reserve_several)
+_ACCEPT: Final = _StepKind("accept", _accept_one, _accept_several)

@@ -39,7 +39,7 @@ class _Changes(NamedTuple):
     is_all: bool
 
 
-class Listeners(NamedTuple):
+class SyncListeners(NamedTuple):
     """Callbacks for keys that changed, for reclaimed reservations, and for the accounts' counts."""
 
     changed: Callable[[list[KeyRecord]], None]
@@ -55,7 +55,7 @@ class LedgerSync:
         ledger: Ledger,
         times: Times,
         uses: dict[tuple[str, int], float],
-        listeners: Listeners,
+        listeners: SyncListeners,
         renew: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger

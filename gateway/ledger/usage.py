@@ -85,17 +85,17 @@ def grant(connection: Connection, account: str, pages: int, until: int, now: flo
     connection.execute(insert(grants), row)
 
 
-class Grant(NamedTuple):
+class GrantRow(NamedTuple):
     """Pages on top of an account's budgets; `until` is in seconds since the epoch."""
 
     pages: int
     until: int
 
 
-def grants_of(connection: Connection, account: str, now: float) -> list[Grant]:
+def grants_of(connection: Connection, account: str, now: float) -> list[GrantRow]:
     """An account's present grants, the first to end first."""
     query = select(grants.c.pages, grants.c.until).where(grants.c.account == account, grants.c.until > int(now))
-    return [Grant(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
+    return [GrantRow(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
 
 
 def reset(connection: Connection, account: str, now: float) -> Used:

@@ -22,7 +22,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import EXHAUSTED
 from gateway.listener.newcomers import Newcomer, who_gives_way
-from gateway.listener.opening import Accepted, GaveWayError, Means, Opening, SilentError
+from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
 from gateway.model.caller import Peer
 from gateway.model.networks import Networks, household, parse_address
@@ -79,7 +79,7 @@ class Acceptor:
         self._listening = listening
         self._door = door
         self._loop = asyncio.get_running_loop()
-        self._means = Means(iteration, TlsBuffers(), tls, make, self._move)
+        self._means = OpeningParts(iteration, TlsBuffers(), tls, make, self._move)
         self._openings: dict[Opening, None] = {}  # in order of arrival
         self._are_over = asyncio.Event()  # set when no handshake is under way
         self._newcomers: dict[Accepted, NewConnection] = {}

@@ -65,7 +65,7 @@ class OpeningState(Enum):
     OVER = auto()
 
 
-class Means(NamedTuple):
+class OpeningParts(NamedTuple):
     """All that a listener needs to open connections.
 
     `tls` returns the context of a handshake (None: without TLS), `make` the protocol for a peer; `move` moves a
@@ -98,7 +98,7 @@ class Opening:
         self,
         accepted: socket.socket,
         peer: Peer,
-        means: Means,
+        means: OpeningParts,
         over: Callable[["Opening", BaseException | None], None],
     ) -> None:
         self.peer = peer

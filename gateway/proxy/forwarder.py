@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
-from gateway.jobs.job import Answer, Job
+from gateway.jobs.job import Job, StatusAnswer
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
@@ -92,7 +92,7 @@ class Forwarder:
         if self._clock() >= order.prepared.good_until:
             self._again(order.prepared, order.client)
 
-    def share(self, order: Forwarding, answer: Answer) -> None:
+    def share(self, order: Forwarding, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that several clients waited for."""
         closes = order.client.must_close(order.prepared.fields, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)

@@ -32,7 +32,7 @@ _CHANGE: Final = [_steps(bits)[-1] for bits in range(1 << _BITS)]
 _LOWEST: Final = [min(_steps(bits)) for bits in range(1 << _BITS)]
 
 
-class _Passed(NamedTuple):
+class _Skipped(NamedTuple):
     """The effect of a piece: how the depth changes, its lowest point within, whether the piece ends in a string."""
 
     change: int
@@ -89,7 +89,7 @@ class JsonDepth:
         self.depth = 0
         return start + 1
 
-    def _follow(self, passed: _Passed) -> None:
+    def _follow(self, passed: _Skipped) -> None:
         self.depth += passed.change
         self._in_string = passed.in_string
 
@@ -100,7 +100,7 @@ def _painted(piece: bytes) -> bytes:
     return piece.replace(rb"\\", b"--").replace(rb"\"", b"--")
 
 
-def _passed(piece: bytes, in_string: bool, depth: int) -> _Passed:
+def _passed(piece: bytes, in_string: bool, depth: int) -> _Skipped:
     """Passes a piece that begins at a given depth, within a string or not."""
     marks = piece.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
     parts = marks.split(b'"')
@@ -108,7 +108,7 @@ def _passed(piece: bytes, in_string: bool, depth: int) -> _Passed:
     opened = brackets.count(b"1")
     closed = len(brackets) - opened
     lowest = -closed if closed < depth else _lowest(brackets)
-    return _Passed(opened - closed, lowest, in_string ^ (len(parts) % 2 == 0))
+    return _Skipped(opened - closed, lowest, in_string ^ (len(parts) % 2 == 0))
 
 
 def _lowest(brackets: bytes) -> int:

@@ -13,7 +13,7 @@ import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.app.reload import prepare
-from gateway.cli.check import Finding, check_live, check_settings, local_addresses
+from gateway.cli.check import Checked, check_live, check_settings, local_addresses
 from gateway.errors import SetupError
 from gateway.http.public_origin import UNKNOWN, UNSIGNABLE
 from gateway.tls.dev_certificates import make_development_certificates
@@ -33,7 +33,7 @@ def checked(directory: Path, **sections: Any) -> list[str]:
     make_development_certificates(directory, ["gateway.test"])
     path = write(directory, document(directory, **{"keys": [KEY], "ledger": ledger_in(directory), **sections}))
     findings = check_settings(path, ENVIRON)
-    assert findings[-1] == Finding("ok", f"{path} is a valid configuration")
+    assert findings[-1] == Checked("ok", f"{path} is a valid configuration")
     assert str(findings[-2]).startswith("ok: certificate for gateway.test ends")
     assert str(findings[-3]).startswith("ok: ledger ")
     return [str(finding) for finding in findings[:-3]]
@@ -60,8 +60,8 @@ def test_a_bad_one_has_every_fault_and_nothing_else(tmp_path: Path) -> None:
             "fault: log.level: input should be 'debug', 'info', 'warning' or 'error'",
         ]
         assert all(finding.is_fault for finding in findings)
-    assert not Finding("warning", "x").is_fault
-    assert not Finding("ok", "x").is_fault
+    assert not Checked("warning", "x").is_fault
+    assert not Checked("ok", "x").is_fault
 
 
 NO_KEY = (

@@ -17,7 +17,7 @@ from PIL import Image
 from pytest_aiohttp import AiohttpClient
 
 from gateway.demo.api import Config, make_app
-from gateway.demo.form import Form
+from gateway.demo.form import DemoForm
 from gateway.demo.jobs import JobTable, Outcome, UnknownJobError
 from gateway.demo.sample import sample_pdf
 
@@ -293,7 +293,7 @@ def test_a_form_cut_off_frees_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
             files.append(self)
 
     monkeypatch.setattr("gateway.demo.form.SpooledTemporaryFile", Noted)
-    form = Form()
+    form = DemoForm()
     form.parser(b"b").write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"x" * 999)
     (part,) = files
     assert not part.closed

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from gateway.demo.conversion import Block, ConversionError, Line, Options, Page, convert, select_pages
+from gateway.demo.conversion import Block, ConversionError, Options, Page, TextLine, convert, select_pages
 from gateway.demo.jobs import work
 from gateway.demo.render import render, render_ocr
 from gateway.demo.sample import sample_pdf
@@ -86,7 +86,7 @@ def test_json_is_a_tree_of_pages_and_blocks() -> None:
 
 
 def test_html_is_escaped() -> None:
-    line = Line("<script>1 & 2</script>", (0, 0, 1, 1))
+    line = TextLine("<script>1 & 2</script>", (0, 0, 1, 1))
     page = Page(0, 10, 10, [Block((0, 0, 1, 1), (line,))])
     html = render([page], Options.model_validate({"output_format": "html"}))["html"]
     assert html == "<h1>Page 1</h1>\n<p>&lt;script&gt;1 &amp; 2&lt;/script&gt;</p>"

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from gateway.jobs.job import Answer, Job, after_unread, interval, job_not_found
+from gateway.jobs.job import Job, StatusAnswer, after_unread, interval, job_not_found
 from gateway.model.endings import Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape
@@ -100,7 +100,7 @@ def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
     job = make_job()
     seen = []
     for known in (Known.TAKEN, Known.COMPLETE, Known.COMPLETE | Known.TAKEN):
-        job.answer = Answer("head", b"", is_final=False, gives_nothing=True)
+        job.answer = StatusAnswer("head", b"", is_final=False, gives_nothing=True)
         job.saw(known)
         seen.append((job.known, job.answer is None))
     both = Known.COMPLETE | Known.TAKEN

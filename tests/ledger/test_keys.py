@@ -16,7 +16,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.keys import (
     KeyProblem,
     NewKeyRow,
-    Rotation,
+    RotatedKey,
     all_keys,
     change_key,
     changes_since,
@@ -99,12 +99,12 @@ async def test_a_key_that_is_not_there_is_not_changed(engine: Engine, change: Ca
 
 async def test_two_secrets_overlap_and_a_third_ends_the_first(engine: Engine) -> None:
     await make(engine)
-    assert await turn(engine, "two") == Rotation(2, NOW + DAY, was_done=False)
+    assert await turn(engine, "two") == RotatedKey(2, NOW + DAY, was_done=False)
     assert await lives(engine, NOON + DAY - 1) == [1, 2]
     assert await lives(engine, NOON + DAY) == [2]
-    assert await turn(engine, "three", NOON + 10) == Rotation(3, NOW + 10 + DAY, was_done=False)
+    assert await turn(engine, "three", NOON + 10) == RotatedKey(3, NOW + 10 + DAY, was_done=False)
     assert await lives(engine, NOON + 11) == [2, 3]
-    assert await turn(engine, "four", NOON + 20, overlap=0) == Rotation(4, NOW + 20, was_done=False)
+    assert await turn(engine, "four", NOON + 20, overlap=0) == RotatedKey(4, NOW + 20, was_done=False)
     assert await lives(engine, NOON + 20) == [4]
 
 
@@ -113,7 +113,7 @@ async def test_the_secret_that_was_used_last_overlaps_though_it_is_not_the_newes
     await make(engine)
     await turn(engine, "lost")
     await engine.write(lambda c: note_used(c, {("ci", 1): NOON + 5}))
-    assert await turn(engine, "three", NOON + 10, overlap=50) == Rotation(3, NOW + 60, was_done=False)
+    assert await turn(engine, "three", NOON + 10, overlap=50) == RotatedKey(3, NOW + 60, was_done=False)
     assert await lives(engine, NOON + 59) == [1, 3]
     assert await lives(engine, NOON + 60) == [3]
 

@@ -15,7 +15,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, create, one_key, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, admit, reserve
-from gateway.ledger.sync import LedgerSync, Listeners
+from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.quotas import AccountCounts
 from gateway.model.caller import Profile
 from gateway.model.keys import KeyRecord
@@ -43,7 +43,7 @@ class Kept:
             self.ledger,
             Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            Listeners(self._changed, self.settled.append, self.standings.append),
+            SyncListeners(self._changed, self.settled.append, self.standings.append),
             self._renewed,
         )
         self.renewals = 0

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
-from gateway.listener.opening import GaveWayError, Means, Opening, OpeningState, SilentError
+from gateway.listener.opening import GaveWayError, Opening, OpeningParts, OpeningState, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
 from gateway.model.caller import Peer
 from tests.support.pure import ip
@@ -44,7 +44,7 @@ class Listener:
         self.over: list[BaseException | None] = []
         self.far: list[socket.socket] = []
         self.openings: list[Opening] = []
-        self.means = Means(self.iteration, TlsBuffers(), lambda: self.context, self._make, self._move)
+        self.means = OpeningParts(self.iteration, TlsBuffers(), lambda: self.context, self._make, self._move)
 
     def open(self, within: float = 60.0, *, says: bytes = b"", reads_proxy_header: bool = False) -> Opening:
         ours, theirs = socket.socketpair()

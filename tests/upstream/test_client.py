@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import UpstreamBrokeOff, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
-from gateway.jobs.retention import Nothing
+from gateway.jobs.retention import DroppedAnswer
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.pool import Upstreams
 from gateway.upstream.response_head import ResponseHead
@@ -278,7 +278,7 @@ async def test_a_sink_that_fails_is_told_as_a_failure(office: Office, backend: B
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
     told: list[ResponseHead | UpstreamFailed] = []
 
-    class Failing(Nothing):
+    class Failing(DroppedAnswer):
         def take(self, data: bytes) -> None:
             raise ValueError(len(data))
 

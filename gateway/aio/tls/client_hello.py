@@ -27,7 +27,7 @@ class HelloError(ValueError):
     """Why a ClientHello is refused, in words for the log."""
 
 
-class _Reader:
+class _ByteReader:
     """Reads length-prefixed vectors; as strict as OpenSSL."""
 
     def __init__(self, data: bytes) -> None:
@@ -74,9 +74,9 @@ def check_hello(message: bytes) -> None:
         HelloError: it is malformed, has a finite-field key share, has groups but no curve, or has a server name that
             is not ASCII, which Python's ssl can't report.
     """
-    extensions = _extensions(_Reader(message[_HEADER:]))
+    extensions = _extensions(_ByteReader(message[_HEADER:]))
     if extensions.get(_SERVER_NAME):
-        names = _Reader(_vector_of(extensions[_SERVER_NAME]))
+        names = _ByteReader(_vector_of(extensions[_SERVER_NAME]))
         while names:
             names.take(1)
             if not names.vector(2).isascii():
@@ -87,7 +87,7 @@ def check_hello(message: bytes) -> None:
         if not named & _CURVES:
             raise HelloError("none of its groups is a curve")
     if _KEY_SHARES in extensions:
-        shares = _Reader(_vector_of(extensions[_KEY_SHARES]))
+        shares = _ByteReader(_vector_of(extensions[_KEY_SHARES]))
         while shares:
             group = shares.number(2)
             shares.vector(2)
@@ -96,20 +96,20 @@ def check_hello(message: bytes) -> None:
 
 
 def _vector_of(data: bytes) -> bytes:
-    reader = _Reader(data)
+    reader = _ByteReader(data)
     vector = reader.vector(2)
     if reader:
         raise HelloError("its lengths do not fit")
     return vector
 
 
-def _extensions(hello: _Reader) -> dict[int, bytes]:
+def _extensions(hello: _ByteReader) -> dict[int, bytes]:
     hello.take(_FIXED)
     for width in (1, 2, 1):  # session id, ciphers, compressions
         hello.vector(width)
     if not hello:
         return {}
-    block = _Reader(hello.vector(2))
+    block = _ByteReader(hello.vector(2))
     if hello:
         raise HelloError("its lengths do not fit")
     extensions: dict[int, bytes] = {}

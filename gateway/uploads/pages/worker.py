@@ -41,7 +41,7 @@ _LEAST_SECONDS: Final = 0.5
 _SECONDS_A_BYTE: Final = 0.5e-6
 
 
-class Document:
+class DocumentFile:
     """A document in a file, perhaps with gaps, read by the document's own places; the file interface for pypdfium2.
 
     `has_missed`: a byte in a gap was read, so the document is unknown. It uses only the descriptor and places: the
@@ -92,14 +92,14 @@ class Document:
 def count_pages(fd: int, *, has_gaps: bool = False) -> int:
     """Counts the pages of a PDF; UNKNOWN if pdfium can't open it without a password, or needs a byte in a gap."""
     try:
-        document = Document(fd, has_gaps=has_gaps)
+        document = DocumentFile(fd, has_gaps=has_gaps)
         pages = _pages_of(document)
     except (pypdfium2.PdfiumError, OSError, MemoryError):
         return UNKNOWN
     return UNKNOWN if document.has_missed else pages
 
 
-def _pages_of(file: Document) -> int:
+def _pages_of(file: DocumentFile) -> int:
     document = pypdfium2.PdfDocument(file)
     try:
         return len(document)

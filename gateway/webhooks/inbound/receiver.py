@@ -32,7 +32,7 @@ _RETRY_AFTER: Final = 5
 log = structlog.get_logger()
 
 
-class Answered(NamedTuple):
+class ReceiverAnswer(NamedTuple):
     """The answer to a sender: the status, its word in metrics and logs, and the body, JSON."""
 
     status: int
@@ -65,7 +65,7 @@ class Receiver:
         self._settings = settings
         self._wall = wall
         self._iteration = iteration
-        self._tasks: set[asyncio.Task[Answered]] = set()
+        self._tasks: set[asyncio.Task[ReceiverAnswer]] = set()
 
     def __repr__(self) -> str:
         return f"<Receiver taking={len(self._tasks)}>"
@@ -82,7 +82,7 @@ class Receiver:
 
     async def take(
         self, name: str, headers: Mapping[bytes, Sequence[bytes]], body: bytes, request: str | None = None
-    ) -> Answered:
+    ) -> ReceiverAnswer:
         """Takes one webhook. May run in a Drive (gateway/aio/drive.py) and be cancelled: what was begun goes on.
 
         Args:
@@ -122,7 +122,7 @@ class Receiver:
             raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
         return found
 
-    async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> Answered:
+    async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> ReceiverAnswer:
         try:
             async with asyncio.timeout(settings.timeout + _LEASE):
                 lease = await self._lease(settings, incoming)
@@ -173,7 +173,7 @@ class Receiver:
         except LedgerUnavailable:
             log.warning("webhook waits for its lease", webhook=name)
 
-    def _ended(self, task: "asyncio.Task[Answered]") -> None:
+    def _ended(self, task: "asyncio.Task[ReceiverAnswer]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # marks its error as seen when the sender has left
@@ -183,5 +183,5 @@ def _later(detail: str) -> Refused:
     return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER, title="Try again later"))
 
 
-def _answered(word: str) -> Answered:
-    return Answered(200, word, json.dumps({"status": word}).encode())
+def _answered(word: str) -> ReceiverAnswer:
+    return ReceiverAnswer(200, word, json.dumps({"status": word}).encode())

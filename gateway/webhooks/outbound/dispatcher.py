@@ -55,7 +55,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Means:
+class _DispatcherParts:
     """What an attempt needs of the settings: built once for each version of them."""
 
     out: OutboundSettings
@@ -101,7 +101,7 @@ class Dispatcher:
         self.metrics = WebhookMetrics()
         self._iteration = iteration
         self._breaker = Breaker()
-        self._means: _Means | None = None
+        self._means: _DispatcherParts | None = None
         self._unusable: OutboundSettings | None = None
         self._aside = Aside()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
@@ -172,7 +172,7 @@ class Dispatcher:
             with suppress(LedgerUnavailable):  # then they are sent when the leases expire
                 await self._ledger.write(lambda c: release(c, [*left.values()], self._wall()))
 
-    async def _means_now(self) -> _Means | None:
+    async def _means_now(self) -> _DispatcherParts | None:
         """The present settings, made ready; None, with a log event, while they are unusable."""
         out = self._settings()
         if self._means is not None and self._means.out is out:
@@ -183,7 +183,7 @@ class Dispatcher:
             hangs = isinstance(error, TimeoutError)
             self._wait_for_usable(out, f"{out.ca} was not read within {_PATIENCE:.0f} s" if hangs else str(error))
             return None
-        self._means = _Means(out, Rules.of(out.allow), Link(context, self._iteration))
+        self._means = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration))
         return self._means
 
     def _wait_for_usable(self, out: OutboundSettings, why: str) -> None:
@@ -206,7 +206,7 @@ class Dispatcher:
                 log.error("webhook given up", delivery=delivery, destination=line[0])
         self.metrics.stand(await self._ledger.read(counts))
 
-    async def _deliver(self, due: Due, means: _Means, deadline: float) -> None:
+    async def _deliver(self, due: Due, means: _DispatcherParts, deadline: float) -> None:
         asked = None
         try:
             attempt = await self._attempt(due, means)
@@ -217,7 +217,7 @@ class Dispatcher:
         self._judge(due, attempt)
         await self._note(due, means.out, attempt, asked, deadline)
 
-    async def _attempt(self, due: Due, means: _Means) -> DeliveryAttempt:
+    async def _attempt(self, due: Due, means: _DispatcherParts) -> DeliveryAttempt:
         now = self._wall()
         secrets = means.out.secrets_for(due.owner, now)
         if secrets is None:

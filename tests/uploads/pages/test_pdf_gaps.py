@@ -13,7 +13,7 @@ from PIL import Image
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages import pdf_gaps as gaps
 from gateway.uploads.pages.pdf_gaps import PdfGaps, stated_length
-from gateway.uploads.pages.worker import UNKNOWN, Document, count_pages
+from gateway.uploads.pages.worker import UNKNOWN, DocumentFile, count_pages
 
 MB = 1_048_576
 SMALL = {"_ALWAYS_KEPT": 200, "_MARGIN": 16, "_LEAST": 64, "_CONTEXT": 64}
@@ -169,7 +169,7 @@ def test_what_is_read_is_the_document_and_a_gap_is_never_read(
     with tempfile.TemporaryFile() as written:
         written.write(kept + table)
         written.flush()
-        file = Document(written.fileno(), has_gaps=bool(table))
+        file = DocumentFile(written.fileno(), has_gaps=bool(table))
         assert file.seek(0, io.SEEK_END) == len(content)
         for start, length in reads:
             wanted = content[start : start + length]

@@ -19,7 +19,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
 from gateway.model.reasons import Reason
-from gateway.webhooks.inbound.receiver import ALREADY, PROCESSED, Answered
+from gateway.webhooks.inbound.receiver import ALREADY, PROCESSED, ReceiverAnswer
 from gateway.webhooks.inbound.receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.iteration import iteration_now
@@ -79,7 +79,7 @@ async def taker(ledger: Ledger, service: Receiver, clock: Clock) -> Taker:
     return Taker(ledger, lambda: [settings(service.port)], clock, iteration_now())
 
 
-async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> Answered:
+async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> ReceiverAnswer:
     body = body or message()
     return await taker.take("datalab", signed(body) if headers is None else headers, body, "q1")
 
@@ -92,8 +92,8 @@ async def refusal(taker: Taker, body: bytes = b"", headers: Headers | None = Non
     return caught.value.denial.reason
 
 
-DONE = Answered(200, PROCESSED, b'{"status": "processed"}')
-KNOWN = Answered(200, ALREADY, b'{"status": "already processed"}')
+DONE = ReceiverAnswer(200, PROCESSED, b'{"status": "processed"}')
+KNOWN = ReceiverAnswer(200, ALREADY, b'{"status": "already processed"}')
 
 
 async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Clock) -> None:
@@ -191,7 +191,7 @@ async def test_when_the_first_fails_the_next_is_first(
     service.gate.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(result, Refused) for result in results) == 1
-    assert Counter(result for result in results if isinstance(result, Answered)) == {DONE: 1, KNOWN: 3}
+    assert Counter(result for result in results if isinstance(result, ReceiverAnswer)) == {DONE: 1, KNOWN: 3}
     assert len(service.got) == 2
 
 
@@ -244,7 +244,7 @@ async def test_a_sender_that_leaves_breaks_nothing_off(taker: Taker, service: Re
 
 async def test_it_can_be_awaited_in_a_drive(taker: Taker) -> None:
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-    found: list[Answered] = []
+    found: list[ReceiverAnswer] = []
 
     async def work() -> None:
         found.append(await take(taker))
