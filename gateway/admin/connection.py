@@ -26,7 +26,7 @@ from gateway.aio.unwanted import Unwanted
 from gateway.errors import refuse, whereabouts
 from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import household
 from gateway.model.reasons import Reason
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.admin.connection import AdminConnection
 from gateway.aio.iteration import Iteration
 from gateway.listener.accept import Acceptor, Door
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 
 # Probes, scrapers and administrators are few. Each address has a connection limit, so that one can't shut out others.
 # Connections that have not authenticated are closed to make room, so that many of them, from any address, can't shut

@@ -34,7 +34,7 @@ from gateway.ledger.reservations import (
 )
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
 from gateway.limits.quotas import AccountCounts, rate_limit_lines, ratios_of, soft_limits
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Permit
 

@@ -17,7 +17,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import StepOutcome
 from gateway.ledger.steps import MAX
 from gateway.limits.quotas import wait_for_submit
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 
 _MAX_REMEMBERED: Final = 10_000

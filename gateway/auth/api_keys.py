@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.model.caller import Identity
+from gateway.model.identity import Identity
 from gateway.model.networks import Networks
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from gateway.errors import refuse
-from gateway.model.caller import ClientCertificate, Identity, Profile
+from gateway.model.identity import ClientCertificate, Identity, Profile
 from gateway.model.reasons import Reason
 
 NameKind = Literal["uri", "dns", "email", "cn"]

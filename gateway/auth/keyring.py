@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
-from gateway.model.caller import Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.keys import Generation, KeyRecord
 from gateway.model.networks import Networks
 

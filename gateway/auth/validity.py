@@ -10,7 +10,7 @@ from typing import Final
 from gateway.auth.api_keys import ApiKey
 from gateway.auth.jwt.claims import expired
 from gateway.errors import refuse
-from gateway.model.caller import ClientCertificate, Identity
+from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import Reason
 
 _KEY_EXPIRED: Final = "This API key has expired."

@@ -13,7 +13,7 @@ from gateway.http.client_address import client_address
 from gateway.http.headers import meant_by, read_fields
 from gateway.http.trace import given_request_id, given_trace
 from gateway.jobs.job import Job
-from gateway.model.caller import ClientAddress, Peer
+from gateway.model.identity import ClientAddress, Peer
 from gateway.model.request import Fields
 
 Pairs = tuple[tuple[bytes, bytes], ...]

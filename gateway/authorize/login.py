@@ -9,12 +9,12 @@ from gateway.auth.api_keys import ApiKey, digest_of, find_key
 from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
-from gateway.auth.secrets import PREFIX, is_secret
+from gateway.auth.key_secrets import PREFIX, is_secret
 from gateway.auth.validity import check_place, check_time
 from gateway.config.state import Live, State
 from gateway.errors import Refused, refuse
 from gateway.limits.bad_logins import BadLogins
-from gateway.model.caller import ClientCertificate, Identity
+from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import Denial, Reason
 
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."

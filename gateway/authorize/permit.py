@@ -9,7 +9,7 @@ from typing import Final
 from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
 from gateway.config.state import State
 from gateway.errors import refuse
-from gateway.model.caller import ClientAddress, Identity, Profile
+from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind

@@ -7,7 +7,7 @@ from gateway.authorize.caller import Caller
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import State
 from gateway.errors import refuse
-from gateway.model.caller import Identity
+from gateway.model.identity import Identity
 from gateway.model.networks import household
 from gateway.model.reasons import Reason
 from gateway.model.request import Fields, Permit

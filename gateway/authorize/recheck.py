@@ -20,7 +20,7 @@ from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.jobs.job import job_not_found
-from gateway.model.caller import Identity, Peer
+from gateway.model.identity import Identity, Peer
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Access, Kind

@@ -7,7 +7,7 @@ from gateway.auth.api_keys import ApiKey
 from gateway.auth.validity import check_place, check_time
 from gateway.config.state import State
 from gateway.errors import Refused
-from gateway.model.caller import Identity
+from gateway.model.identity import Identity
 
 
 class Judged(NamedTuple):

@@ -18,7 +18,7 @@ from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
 from gateway.limits.quotas import AccountCounts, refuse_pages, refuse_submit
 from gateway.limits.report import limits_report
-from gateway.model.caller import Identity, Peer
+from gateway.model.identity import Identity, Peer
 from gateway.model.reasons import Denial, Reason
 from gateway.model.routes import Access, Kind
 from gateway.policy.routes import Rule, check_access, check_address

@@ -20,7 +20,7 @@ from gateway.ledger.usage import GrantRow, grants_of
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.report import limits_report
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 
 _NOTED_EVERY: Final = 10
 _LISTED: Final = ("id", "source", "state", "profile", "owner", "scopes", "live secrets", "expires", "last used")

@@ -27,8 +27,8 @@ from gateway.config.settings.access import CertificateIdentity
 from gateway.config.state import HEALTHS, ConnectionLimits, State, _methods, _origins, _words
 from gateway.limits.buckets import per_minute
 from gateway.limits.prices import MILLION, Pricing, make_pricing
-from gateway.model.caller import Identity, Profile
 from gateway.model.endings import FailedCosts
+from gateway.model.identity import Identity, Profile
 from gateway.model.networks import Networks
 from gateway.model.routes import Access, Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern

@@ -12,7 +12,7 @@ from gateway.config.settings import RouteSettings, Settings
 from gateway.http.public_origin import Origins
 from gateway.limits.buckets import Rate
 from gateway.limits.prices import Pricing
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.networks import Networks
 from gateway.model.routes import Access, Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern

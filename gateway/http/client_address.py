@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.model.caller import ClientAddress, Peer
+from gateway.model.identity import ClientAddress, Peer
 from gateway.model.networks import Networks, parse_address
 from gateway.model.reasons import Reason
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from gateway.auth.api_keys import digest_of
-from gateway.auth.secrets import SECRET_BYTES, make_secret
+from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
 from gateway.keys.validation import LATEST, Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage

@@ -21,9 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.connecting import Connector, in_words
+from gateway.ledger.connection_places import ConnectionPlaces
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
-from gateway.ledger.places import ConnectionPlaces
 from gateway.ledger.together import STATEMENTS
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from gateway.ledger.accounts import add_to_windows, change, lock, locked_standin
 from gateway.ledger.schema import Stage, accounts, reservations, usage
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
-from gateway.model.caller import Profile
 from gateway.model.endings import Cost
+from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
 
 _AT_ONCE: Final = 200

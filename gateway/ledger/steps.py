@@ -35,7 +35,7 @@ from gateway.ledger.reservations import (
     with_place,
 )
 from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 
 MAX: Final = 64
 _TRIES: Final = 3

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from gateway.limits.buckets import Rate, per_minute, take, wait_for
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import Window, day_of, month_of
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 
 _MINUTE: Final = 60

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Limit, Used, limits_of, soft_limits
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.request import Permit
 
 _SPEND: Final = "spend_per_month"

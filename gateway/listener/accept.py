@@ -24,7 +24,7 @@ from gateway.errors import EXHAUSTED
 from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import Networks, household, parse_address
 
 _BACKLOG: Final = 1024

@@ -41,7 +41,7 @@ from gateway.http.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.clocks import FOREVER, Clocks
 from gateway.listener.request_reader import Request, RequestReader, is_connect
 from gateway.listener.traffic import Traffic
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import household
 from gateway.model.request import Fields
 

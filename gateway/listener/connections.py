@@ -18,7 +18,7 @@ from gateway.config.state import Live, State
 from gateway.listener.accept import Acceptor, Door
 from gateway.listener.connection import ClientConnection, Owner, Serve
 from gateway.listener.traffic import Traffic
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 
 _PORTION: Final = 200
 

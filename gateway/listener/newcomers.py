@@ -8,7 +8,7 @@ have come, and in that time it can show what it wants.
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import household
 
 

@@ -26,7 +26,7 @@ from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.listener.proxy_protocol import MAX_BYTES, Origin, header_end, read_header
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import household
 
 _MORE: Final = 0.1

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.model.caller import ClientAddress, Identity, Profile
+from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason, Source
 from gateway.model.routes import Route
 

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import Refused, refuse
-from gateway.model.caller import ClientAddress, Identity
+from gateway.model.identity import ClientAddress, Identity
 from gateway.model.networks import Networks
 from gateway.model.reasons import Denial, Reason
 from gateway.model.routes import Access, Route

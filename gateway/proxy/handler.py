@@ -37,12 +37,12 @@ from gateway.http.media_type import BodyFormat, body_format
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
 from gateway.jobs.job import Job
-from gateway.limits.places import Concurrency
+from gateway.limits.concurrency import Concurrency
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
 from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
-from gateway.model.caller import ClientCertificate, Identity
+from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
 from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind
@@ -57,7 +57,7 @@ from gateway.proxy.streaming import drain
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
-from gateway.uploads.upload import SubmitBody
+from gateway.uploads.submit_body import SubmitBody
 from gateway.webhooks.inbound.receiver import Receiver
 from gateway.webhooks.outbound.planning import Planning
 

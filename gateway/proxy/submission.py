@@ -17,7 +17,7 @@ from gateway.model.request import Permit
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form
 from gateway.uploads.pages.bound import check_choice, narrowing, page_bound
-from gateway.uploads.upload import SubmitBody
+from gateway.uploads.submit_body import SubmitBody
 from gateway.upstream.job_api import JobShape, job_id
 from gateway.webhooks.egress.destination import Destination
 from gateway.webhooks.outbound.planning import Planning

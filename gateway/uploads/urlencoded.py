@@ -15,8 +15,8 @@ from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, FieldRules, field_refused
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form, FormRules, Passed
+from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
-from gateway.uploads.options import check_options
 from gateway.uploads.work import BYTE, CODED, Work
 
 _MAX_BYTES: Final = 262_144

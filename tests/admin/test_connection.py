@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.admin.connection import AdminConnection
 from gateway.listener.backlog import Backlog
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from tests.support.iteration import iteration_now
 from tests.support.waiting import eventually
 from tests.support.work import Work

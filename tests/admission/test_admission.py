@@ -24,7 +24,7 @@ from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.model.caller import Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile, rows_of

@@ -10,7 +10,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import StepOutcome
 from gateway.ledger.steps import MAX
 from gateway.limits.quotas import AccountCounts, refuse_submit
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 
 NOON = 1_795_435_200.0

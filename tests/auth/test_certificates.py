@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.auth.certificates import CertificateRules, certificate_identity, read_certificate
 from gateway.config.compile import compile_certificate_rules
 from gateway.config.settings.access import CertificateIdentity
-from gateway.model.caller import ClientCertificate, Identity, Profile
+from gateway.model.identity import ClientCertificate, Identity, Profile
 from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY, denial_of
 

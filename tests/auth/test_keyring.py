@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import gateway.auth.keyring
 from gateway.auth.keyring import Keyring, keys_of, profile_for
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.keys import Generation, KeyRecord
 from tests.support.pure import PROPERTY
 

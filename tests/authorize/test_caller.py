@@ -10,7 +10,7 @@ from gateway.authorize.prepared_request import RequestLine
 from gateway.config.compile import compile_settings
 from gateway.config.state import State, with_names
 from gateway.jobs.job import Job, job_not_found
-from gateway.model.caller import ClientAddress, Peer, Profile
+from gateway.model.identity import ClientAddress, Peer, Profile
 from gateway.model.reasons import Reason
 from gateway.model.routes import Access, Kind, Route
 from tests.support.pure import denial_of, ip, make_identity, make_permit, make_settings

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from gateway.auth.jwt.key_set import KeySet, read_jwks
-from gateway.auth.secrets import SECRET_BYTES, make_secret
+from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.authorize.login import Evidence, Login, LoginAttempt
 from gateway.config.compile import compile_settings, with_issuers_keys
 from gateway.config.state import Live, State, with_ring
 from gateway.errors import Refused, refuse
-from gateway.model.caller import ClientCertificate
+from gateway.model.identity import ClientCertificate
 from gateway.model.keys import Generation, KeyRecord
 from gateway.model.reasons import Denial, Reason
 from tests.support.pure import Address, at_once, denial_of, ip, make_identity, make_settings

@@ -8,7 +8,7 @@ from gateway.authorize.permit import make_permit
 from gateway.config.compile import compile_settings
 from gateway.config.state import State
 from gateway.errors import Refused
-from gateway.model.caller import ClientAddress
+from gateway.model.identity import ClientAddress
 from gateway.model.reasons import Reason
 from tests.support.pure import ip, make_settings
 

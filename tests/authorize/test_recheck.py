@@ -17,7 +17,7 @@ from gateway.authorize.recheck import permit_again
 from gateway.config.compile import compile_settings, with_issuers_keys
 from gateway.config.state import State, with_ring
 from gateway.jobs.job import job_not_found
-from gateway.model.caller import ClientCertificate, Identity, Peer
+from gateway.model.identity import ClientCertificate, Identity, Peer
 from gateway.model.keys import Generation, KeyRecord
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from gateway.auth.secrets import is_secret
+from gateway.auth.key_secrets import is_secret
 from gateway.cli.main import cli
 from gateway.keys.service import user_name
 from gateway.ledger.accounts import add_to_windows, locked_standing

@@ -8,7 +8,7 @@ import pytest
 from gateway.config.compile import compile_settings, with_issuers_keys
 from gateway.config.state import ConnectionLimits, Live, State, clashes, profile_of, routed_upstreams, with_ring
 from gateway.limits.buckets import Rate
-from gateway.model.caller import Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.keys import Generation, KeyRecord
 from gateway.model.reasons import Reason
 from gateway.model.routes import Access, Kind, Route

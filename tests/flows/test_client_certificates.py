@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from gateway.app import build
 from gateway.listener.connection import ClientConnection
-from gateway.model.caller import ClientCertificate
+from gateway.model.identity import ClientCertificate
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.backend import OK, Backend, Connection, obliging
 from tests.support.client import Client

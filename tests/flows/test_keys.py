@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from gateway.auth.secrets import make_secret
+from gateway.auth.key_secrets import make_secret
 from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
 from gateway.upstream.connection import UpstreamConnection

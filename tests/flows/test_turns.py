@@ -15,7 +15,7 @@ from gateway.admin.connection import AdminConnection
 from gateway.aio import iteration
 from gateway.aio.bounded_connector import BoundedHandler
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.engine import RECORDS_AT_ONCE
+from gateway.aio.tls.openssl import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD, TlsTransport
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS, SLICE, SMALL
 from gateway.aio.unwanted import AT_ONCE

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.client_address import client_address
-from gateway.model.caller import ClientAddress, Peer
+from gateway.model.identity import ClientAddress, Peer
 from gateway.model.networks import Networks
 from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY, Address, addresses, denial_of, ip

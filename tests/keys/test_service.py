@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.api_keys import digest_of
-from gateway.auth.secrets import is_secret
+from gateway.auth.key_secrets import is_secret
 from gateway.config.settings import Settings
 from gateway.keys.service import KeyService, Made
 from gateway.keys.validation import Wanted

@@ -13,7 +13,7 @@ from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationL
 from gateway.ledger.schema import reservations
 from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
 

@@ -17,7 +17,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, admit, reserve
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.quotas import AccountCounts
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
 from tests.support.ledgers import NOON, Faulty, assert_sound, beats, make_claim, make_profile, open_engine

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from gateway.ledger.places import ConnectionPlaces
+from gateway.ledger.connection_places import ConnectionPlaces
 from gateway.ledger.sqlite import SqliteEngine
 from gateway.ledger.turns import AccountTurns
 from tests.support.ledgers import beat

@@ -22,7 +22,7 @@ from gateway.limits.quotas import (
     take_submit,
 )
 from gateway.limits.report import limits_report
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 from tests.support.pure import PROPERTY
 

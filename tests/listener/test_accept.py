@@ -9,7 +9,7 @@ import pytest
 
 from gateway.listener.accept import Acceptor, Door
 from gateway.listener.opening import Accepted
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from tests.support.iteration import iteration_now
 from tests.support.waiting import eventually
 

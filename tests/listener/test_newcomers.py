@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gateway.listener.newcomers import who_gives_way
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from gateway.model.networks import household
 from tests.support.pure import ip
 

@@ -14,7 +14,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.listener.opening import GaveWayError, Opening, OpeningParts, OpeningState, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
-from gateway.model.caller import Peer
+from gateway.model.identity import Peer
 from tests.support.pure import ip
 from tests.support.waiting import eventually
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.caller import ClientAddress, Profile
+from gateway.model.identity import ClientAddress, Profile
 from gateway.model.networks import Networks
 from gateway.model.reasons import Denial, Reason
 from gateway.model.routes import Access, Kind, Route

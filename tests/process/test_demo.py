@@ -13,7 +13,7 @@ from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
 import pytest
 import yaml
 
-from gateway.auth.secrets import is_secret
+from gateway.auth.key_secrets import is_secret
 from tests.support.process import (
     DEADLINE,
     GATEWAY,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.secrets import is_secret
+from gateway.auth.key_secrets import is_secret
 from tests.support.process import DEADLINE, ROOT, Process, Upstream, configure, eventually, free_port
 
 FULL = Path("/dev/full")

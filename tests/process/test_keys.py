@@ -14,7 +14,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from gateway.auth.secrets import is_secret
+from gateway.auth.key_secrets import is_secret
 from gateway.cli.main import cli
 from tests.support.process import DEADLINE, ROOT, Served, Upstream, configure, eventually, serving, trusting
 

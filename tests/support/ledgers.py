@@ -29,7 +29,7 @@ from gateway.ledger.migrate import migrate
 from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.reservations import Claim
 from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, windows
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 
 T = TypeVar("T")
 DEADLINE: Final = 30.0

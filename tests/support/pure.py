@@ -18,7 +18,7 @@ from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import Refused
 from gateway.http.headers import origin_form, read_fields, read_target
-from gateway.model.caller import ClientAddress, Identity, Profile
+from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.networks import unmapped
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Exchange, Fields, Permit

@@ -12,7 +12,7 @@ from jwt.algorithms import get_default_algorithms
 
 from gateway.auth.jwt.claims import Issuer
 from gateway.auth.jwt.key_set import KeySet, read_jwks
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 
 NOW = 1_800_000_000.0
 ISSUER = "https://id.example"

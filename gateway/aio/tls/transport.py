@@ -26,7 +26,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.engine import MAX_RECORD, TlsEngine
+from gateway.aio.tls.openssl import MAX_RECORD, TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
 from gateway.aio.unwanted import AT_ONCE, Unwanted

@@ -8,7 +8,7 @@ the keys or the configuration starts an empty one.
 from collections import OrderedDict
 from hashlib import sha256
 
-from gateway.model.caller import Identity
+from gateway.model.identity import Identity
 
 
 class TokenCache:

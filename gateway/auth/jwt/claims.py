@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import Refused, refuse
-from gateway.model.caller import Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Reason
 
 _LATEST: Final = 253402300799  # the end of the year 9999

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.auth.jwt.claims import Issuer, invalid, judge
 from gateway.auth.jwt.jws import Token, read_token
 from gateway.errors import GatewayError, Refused, refuse
-from gateway.model.caller import Identity, Profile
+from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Reason
 
 _NOT_THERE: Final = "The keys of this token's issuer are not there yet; try again in a moment."

@@ -17,7 +17,7 @@ from gateway.config.settings.fields import (
     default,
 )
 from gateway.webhooks.egress.rules import Rules, read_entry
-from gateway.webhooks.egress.url import MAX_CHARACTERS, read_url
+from gateway.webhooks.egress.webhook_url import MAX_CHARACTERS, read_url
 from gateway.webhooks.signature import TOLERANCE, Secrets, check_secret
 
 _MAX_ATTEMPT: Final = 300.0

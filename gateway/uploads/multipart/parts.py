@@ -11,8 +11,8 @@ from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import FILE_URL, FieldRules, Treatment, field_refused
 from gateway.uploads.file_kind import SNIFFED, FileKind, guess_kind
 from gateway.uploads.form import FileFacts, Form, FormRules, Passed
+from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.part_head import PartHead, ambiguous, read_part_head
-from gateway.uploads.options import check_options
 from gateway.uploads.work import Work
 
 _READ_LATER: Final = frozenset({FILE_URL, "page_range", "max_pages"})  # not judged here, or only accepted as ASCII

@@ -8,7 +8,7 @@ from gateway.errors import Refused, refuse
 from gateway.model.reasons import Denial, Reason
 from gateway.webhooks.egress.resolver import NoAnswer, NotFound, Undecided
 from gateway.webhooks.egress.rules import Rules
-from gateway.webhooks.egress.url import Target, read_url
+from gateway.webhooks.egress.webhook_url import Target, read_url
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]

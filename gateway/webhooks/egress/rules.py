@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.model.networks import Networks, unmapped
 from gateway.webhooks.egress.forbidden import is_forbidden, is_wholly_forbidden
-from gateway.webhooks.egress.url import Target, read_host
+from gateway.webhooks.egress.webhook_url import Target, read_host
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -9,7 +9,7 @@ from gateway.ledger.deliveries import Planned
 from gateway.model.reasons import Reason
 from gateway.webhooks.egress.destination import Destination, ResolveFor, check
 from gateway.webhooks.egress.rules import Rules
-from gateway.webhooks.egress.url import read_url
+from gateway.webhooks.egress.webhook_url import read_url
 from gateway.webhooks.outbound.settings import OutboundSettings
 
 _UNSIGNED: Final = "webhook_url: there is no secret to sign webhooks for this account with (webhooks.out)"

@@ -13,7 +13,7 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.aio.tls.engine import RECORDS_AT_ONCE
+from gateway.aio.tls.openssl import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD, TlsBuffers, TlsTransport
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
 from gateway.aio.unwanted import AT_ONCE, MOST

@@ -1,5 +1,5 @@
 from gateway.auth.jwt.cache import TokenCache
-from gateway.model.caller import Identity, Profile
+from gateway.model.identity import Identity, Profile
 from tests.support.held import texts_within
 
 

@@ -22,7 +22,7 @@ from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.config.compile import compile_issuers
 from gateway.config.settings import JwtIssuer
 from gateway.errors import Refused
-from gateway.model.caller import Identity
+from gateway.model.identity import Identity
 from gateway.model.reasons import Denial, Reason
 from tests.support.pure import PROPERTY
 from tests.support.tokens import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.webhooks.egress.forbidden import is_forbidden, is_wholly_forbidden
 from gateway.webhooks.egress.rules import Rules, read_entry
-from gateway.webhooks.egress.url import read_url
+from gateway.webhooks.egress.webhook_url import read_url
 from tests.support.pure import PROPERTY, ip
 
 FORBIDDEN = [

@@ -12,12 +12,12 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from gateway.aio.bounded_connector import BoundedHandler
-from gateway.aio.tls.engine import RECORDS_AT_ONCE
+from gateway.aio.tls.openssl import RECORDS_AT_ONCE
 from gateway.aio.tls.transport import RECORD
 from gateway.aio.turn import MAX_CHUNKS
 from gateway.errors import SetupError
 from gateway.webhooks.egress.destination import Destination
-from gateway.webhooks.egress.url import read_url
+from gateway.webhooks.egress.webhook_url import read_url
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 from gateway.webhooks.outbound.sender import Link, make_context, send
 from tests.support.iteration import iteration_now

@@ -12,8 +12,8 @@ import pytest
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
+from gateway.uploads.form_options import check_options
 from gateway.uploads.multipart.inspector import Inspector
-from gateway.uploads.options import check_options
 from gateway.uploads.urlencoded import UrlEncoded
 from gateway.uploads.work import MARK, MOST, NAME, RANGE, Work
 

@@ -7,7 +7,7 @@ costs the upstream a connection while it runs, and nothing afterwards.
 from collections import Counter
 from typing import Final
 
-from gateway.model.caller import Profile
+from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 
 _RETRY: Final = 5

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from gateway.webhooks.egress.url import Target, read_host, read_url
+from gateway.webhooks.egress.webhook_url import Target, read_host, read_url
 from tests.support.pure import PROPERTY, ip
 
 

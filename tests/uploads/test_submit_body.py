@@ -18,7 +18,7 @@ from gateway.uploads.pages.bound import page_bound
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.worker_process import Content
 from gateway.uploads.spool import Spool
-from gateway.uploads.upload import SubmitBody
+from gateway.uploads.submit_body import SubmitBody
 
 RULES = FormRules(refused=frozenset({"file_url"}), removed=frozenset({"webhook_url"}))
 LIMIT = 4 * 1_048_576

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.secrets import SECRET_BYTES, is_secret, make_secret
+from gateway.auth.key_secrets import SECRET_BYTES, is_secret, make_secret
 from tests.support.pure import PROPERTY
 
 ids = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)

@@ -1,5 +1,5 @@
-from gateway.limits.places import Concurrency
-from gateway.model.caller import Profile
+from gateway.limits.concurrency import Concurrency
+from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 
 PROFILE = Profile("default", body_limit=1, concurrent_requests=2)
