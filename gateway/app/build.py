@@ -101,7 +101,7 @@ async def running(
         in_force = ConfigurationSwap(live, ledger_parts, tls, public.connections, upstreams, observation)
         notifier = Notifier(environ, ledger_parts.problems)
         reloader = Reloader(path, environ, prepared, in_force.put, notifier)
-        health = HealthProbe(lambda: routed_upstreams(live.state))
+        health = HealthProbe(lambda: routed_upstreams(live.state), loop.iteration)
         registry = make_registry(
             observation.requests, public.acceptor, public.traffic, tls.public, reloader, health, observation.stream
         )

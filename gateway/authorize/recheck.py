@@ -88,6 +88,9 @@ def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity |
     credential = credential_of(prepared.fields.known)
     if credential is None:
         return None
+    known = state.tokens.get(credential, now)  # many long polls may be woken at once
+    if known is not None:
+        return known
     try:
         return identify(credential, state.issuers, state.profiles, now)
     except KeyUnknown as unknown:  # what verified it is there no more; new keys are fetched for new requests

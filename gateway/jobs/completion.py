@@ -15,10 +15,10 @@ from gateway.admission.admission import ledger_away
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
-from gateway.jobs.job import Job
+from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.reading import AnswerReader, is_answer
 from gateway.jobs.registry import Registry
-from gateway.ledger.jobs import JobKey, Learnt, give_up, learn
+from gateway.ledger.jobs import Deleted, JobKey, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Settled
 from gateway.ledger.schema import JobState
@@ -214,14 +214,17 @@ class Completion:
         would not know it any more, which looks like an upstream that was restarted.
 
         Raises:
-            Refused: ledger_unavailable; then nothing may be deleted.
+            Refused: ledger_unavailable, or job_not_found if another request deleted it first; then nothing may be
+                deleted upstream: its id may be another job's.
         """
         try:
-            settled = await self._forgotten(job)
+            learnt, deleted = await self._forgotten(job)
         except LedgerUnavailable:
             raise ledger_away() from None
         job.ended(0)
-        self._settled(*settled)
+        self._settled(learnt, deleted.settled)
+        if not deleted.was_readable:
+            raise job_not_found()
 
     async def _tell(self, key: tuple[str, str]) -> None:
         """Writes a job's pending facts, also those learnt meanwhile; what the ledger does not take stays pending."""
@@ -273,26 +276,26 @@ class Completion:
 
     async def _forget(self, job: Job) -> None:
         try:
-            settled = await self._forgotten(job)
+            learnt, deleted = await self._forgotten(job)
         except LedgerUnavailable:
             log.warning("a job could not be forgotten yet; it will be when its time is over")
             return
-        self._settled(*settled)
+        self._settled(learnt, deleted.settled)
 
-    async def _forgotten(self, job: Job) -> tuple[Settled | None, Settled | None]:
-        """Forgets a job in the ledger, after its pending facts; returns the settlements of both."""
+    async def _forgotten(self, job: Job) -> tuple[Settled | None, Deleted]:
+        """Forgets a job in the ledger, after its pending facts; returns what came of both."""
         untold = self._untold.get(job.key)
         learning = None if untold is None else self._learning(untold)
 
-        def work(connection: Connection) -> tuple[Settled | None, Settled | None]:
+        def work(connection: Connection) -> tuple[Settled | None, Deleted]:
             learnt = None if learning is None else learning(connection)
-            forgotten = give_up(connection, JobKey(*job.key, job.created_at), self._wall())
+            forgotten = delete_for_owner(connection, JobKey(*job.key, job.created_at), self._wall())
             return None if learnt is None else learnt.settled, forgotten
 
-        settled = await self._ledger.write(work, of=job.owner)
+        came_of = await self._ledger.write(work, of=job.owner)
         if untold is not None:
             self._was_told(untold)
-        return settled
+        return came_of
 
 
 class Untold(NamedTuple):

@@ -23,6 +23,7 @@ from gateway.upstream.job_api import JobShape
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
 _PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
+_APART: Final = 2.0  # seconds; an id starts another job three seconds after its deletion at the earliest
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
@@ -179,7 +180,7 @@ def _news_of(row: Row[Any]) -> tuple[Any, ...]:
 
 def _is_of(job: Job, row: Row[Any]) -> bool:
     """Whether a row is this very job's; an id that runs again later belongs to a new job."""
-    is_again = row.state == JobState.RUNNING and not job.is_running and row.created_at > job.created_at
+    is_again = row.created_at > job.created_at + _APART
     return (job.owner, job.shape.name, job.path) == (row.owner, row.shape, row.path) and not is_again
 
 

@@ -78,13 +78,14 @@ class Retention:
 
     async def _delete(self, row: Row[Any]) -> None:
         """Asks the upstream to delete a job, if it can; schedules the retry first, in case no answer comes."""
-        state, key = self._state(), (row.upstream, row.request_id)
+        state = self._state()
         shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
         is_too_late = row.ended_at is not None and self._wall() - row.ended_at > _NOT_LONGER_THAN
         if is_too_late or (shape is not None and shape.delete is None):
-            await self._told(key, None)
+            await self._told(row, None)
             return
-        await self._told(key, int(self._wall() + _AGAIN))
+        if not await self._told(row, int(self._wall() + _AGAIN)):
+            return
         request = None if shape is None else delete_request(shape, row.path, row.request_id)
         if request is None or upstream is None or self._asking >= _MAX_ASKED:  # a later configuration may have them
             return
@@ -94,7 +95,7 @@ class Retention:
             self._asking -= 1
             status = outcome.status if isinstance(outcome, ResponseHead) else 0
             if 0 < status < _FIRST_BAD or status in _GONE:
-                self._background.start(self._told_at_last(key))
+                self._background.start(self._told_at_last(row))
             else:
                 log.warning(
                     "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status
@@ -102,14 +103,14 @@ class Retention:
 
         self._upstream_client.run(upstream, UpstreamCall(*request), DroppedAnswer(), _WITHIN, done)
 
-    async def _told_at_last(self, key: tuple[str, str]) -> None:
+    async def _told_at_last(self, row: Row[Any]) -> None:
         try:
-            await self._told(key, None)
+            await self._told(row, None)
         except LedgerUnavailable:
             return  # the retry gets a 404: the upstream has deleted it
 
-    async def _told(self, key: tuple[str, str], again_at: int | None) -> None:
-        await self._ledger.write(lambda c: told(c, key, again_at))
+    async def _told(self, row: Row[Any], again_at: int | None) -> bool:
+        return await self._ledger.write(lambda c: told(c, row, again_at))
 
 
 class DroppedAnswer:

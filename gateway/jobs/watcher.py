@@ -38,10 +38,12 @@ from gateway.model.endings import ENDS, Facts, Known
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
+from gateway.upstream.target import UpstreamTarget
 
 _ALIVE: Final = 15.0
 _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0
+_BEFORE_DELETE: Final = 5.0  # seconds; a client waits for this answer before its job is deleted
 _KEPT: Final = 1.0
 log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class Watcher:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._asking: Counter[str] = Counter()
+        self._questions: dict[Job, asyncio.Future[None]] = {}
         self._late: dict[str, deque[tuple[float, int, Job]]] = {}
         self._held: Counter[Job] = Counter()
         self.asked = 0
@@ -115,21 +118,33 @@ class Watcher:
         self._put_unless_asked(job, self._clock())
 
     async def ask_once(self, job: Job) -> None:
-        """Asks the upstream about a job and waits for the answer; without an answer in time it just returns."""
-        upstream = self._state().upstreams.get(job.upstream)
-        if upstream is None:
-            return
-        answered: asyncio.Future[None] = self._loop.create_future()
-        self.asked += 1
+        """Asks the upstream about a job and waits for the answer; without an answer in time it just returns.
 
+        All who ask about one job at the same time share the question, and all questions share their bound.
+        """
+        upstream = self._state().upstreams.get(job.upstream)
+        waiting = self._questions.get(job)
+        if waiting is None and upstream is not None and not self._asks_enough(job.upstream):
+            waiting = self._questions[job] = self._loop.create_future()
+            self._ask_for(job, upstream, waiting)
+        if waiting is not None:
+            await asyncio.shield(waiting)
+
+    def _asks_enough(self, upstream: str) -> bool:
+        return self._asking[upstream] >= self._state().settings.jobs.most_status_requests
+
+    def _ask_for(self, job: Job, upstream: UpstreamTarget, waiting: "asyncio.Future[None]") -> None:
         def done(outcome: ResponseHead | UpstreamFailed) -> None:
             del outcome
-            if not answered.done():  # the client may have left
-                answered.set_result(None)
+            self._asking[job.upstream] -= 1
+            del self._questions[job]
+            waiting.set_result(None)
+            self._go_on(job.upstream)
 
-        call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, _WITHIN)
+        self._asking[job.upstream] += 1
+        self.asked += 1
+        call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, _BEFORE_DELETE)
         self._upstream_client.run(upstream, call, self._completion.watch(job), within, done)
-        await answered
 
     def let_go(self, job: Job) -> None:
         """Called when a long poll ends."""

@@ -87,6 +87,13 @@ class Learnt(NamedTuple):
     is_end: bool
 
 
+class Deleted(NamedTuple):
+    """Whether a job was readable until its deletion, and what was charged, if it was not settled before."""
+
+    was_readable: bool
+    settled: Settled | None
+
+
 class Stands(NamedTuple):
     """A job's state: its columns."""
 
@@ -174,18 +181,18 @@ def forget(connection: Connection, job: JobKey, now: float) -> bool:
     A job that still runs is given up, and so charged as reserved: the upstream works on it, no matter who deleted it.
     If a replica learns later how it ended, the charge is corrected.
     """
-    return _forget(connection, job, now)[0]
+    return _forget(connection, job, now).was_readable
 
 
-def give_up(connection: Connection, job: JobKey, now: float) -> Settled | None:
-    """Does the same when the owner deletes it; returns what was charged, if it was not settled before."""
-    return _forget(connection, job, now)[1]
+def delete_for_owner(connection: Connection, job: JobKey, now: float) -> Deleted:
+    """Does the same when the owner deletes it; only who deleted it may have the upstream delete it."""
+    return _forget(connection, job, now)
 
 
-def _forget(connection: Connection, job: JobKey, now: float) -> tuple[bool, Settled | None]:
+def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
     found = _locked(connection, job)
     if found is None or found.state == JobState.GONE:
-        return False, None
+        return Deleted(was_readable=False, settled=None)
     known = known_of(found)
     if not known & ENDS:
         known |= Known.GIVEN_UP
@@ -196,7 +203,7 @@ def _forget(connection: Connection, job: JobKey, now: float) -> tuple[bool, Sett
     ended_at = int(now) if found.ended_at is None else found.ended_at  # an earlier end stays
     _set_end(connection, found, Stands(JobState.GONE, known, ended_at, int(now)), now)
     drop(connection, *job.key)
-    return True, settled
+    return Deleted(was_readable=True, settled=settled)
 
 
 def expired(connection: Connection, now: float) -> list[Row[Any]]:
@@ -205,10 +212,15 @@ def expired(connection: Connection, now: float) -> list[Row[Any]]:
     return list(connection.execute(query))
 
 
-def told(connection: Connection, job: tuple[str, str], again_at: int | None) -> None:
-    """Records that the upstream has deleted a job, or, with a time, when to ask it again."""
-    gone = update(jobs).where(_KEY, jobs.c.state == int(JobState.GONE)).values(expires_at=again_at)
-    connection.execute(gone, {"at": job[0], "named": job[1]})
+def told(connection: Connection, row: Row[Any], again_at: int | None) -> bool:
+    """Records that the upstream has deleted a job, or, with a time, when to ask it again.
+
+    Returns whether the id still is that job's: if it is another one's by now, the upstream must not delete it.
+    """
+    mine = _KEY, jobs.c.state == int(JobState.GONE), jobs.c.reservation == bindparam("of")
+    gone = update(jobs).where(*mine).values(expires_at=again_at)
+    named = {"at": row.upstream, "named": row.request_id, "of": row.reservation}
+    return connection.execute(gone, named).rowcount > 0
 
 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:

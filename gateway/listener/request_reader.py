@@ -76,6 +76,7 @@ class RequestReader:
         "_empty_bytes",
         "_head",
         "_head_bytes",
+        "_head_end",
         "_is_again",
         "_is_between",
         "_is_stalled",
@@ -99,6 +100,7 @@ class RequestReader:
         self._is_between = True
         self._head = b""
         self._head_bytes = 0
+        self._head_end = b""  # its last three bytes: the mark of its end may be cut between two pieces
         self._empty_bytes = 0  # of the empty lines before the head
         self._again = b""
         self._repeated: RawRequestMessage | None = None
@@ -173,10 +175,11 @@ class RequestReader:
         # Two empty lines look like the end of a head: the parser would get each pair separately.
         is_first = self._is_between and not self._head and not self._is_stalled
         skipped = self._backlog.skip_empty_lines() if is_first else 0
-        data = self._feed(min(SLICE, self._backlog.through(_END, self._head))) if self.has_unread else b""
+        data = self._feed(min(SLICE, self._backlog.through(_END, self._head_end))) if self.has_unread else b""
         self._turn.spend(skipped + len(data), 1)  # a piece of a head costs the parser as much as a chunk
         self._empty_bytes += skipped
         self._head_bytes += len(data)
+        self._head_end = (self._head_end + data)[1 - len(_END) :]
         if len(self._head) <= _MAX_LINE:
             self._head += data
         if self._requests:
@@ -193,6 +196,7 @@ class RequestReader:
             return self._repeated, EMPTY_PAYLOAD
         self._bypass.begin(self._head, self._head_bytes)
         head, self._head, self._head_bytes, self._empty_bytes = self._head, b"", 0, 0
+        self._head_end = b""
         request, body = self._requests.popleft()
         if isinstance(request, Refused):
             return request, body

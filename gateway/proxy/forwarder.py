@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
-from gateway.jobs.job import Job, StatusAnswer
+from gateway.jobs.job import Job, StatusAnswer, job_not_found
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
@@ -91,6 +91,8 @@ class Forwarder:
         """
         if self._clock() >= order.prepared.good_until:
             self._again(order.prepared, order.client)
+        if order.job is not None and order.job.is_gone and order.delete_before is None:
+            raise job_not_found()  # its id may be another owner's by now
 
     def share(self, order: Forwarding, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that several clients waited for."""
@@ -125,6 +127,8 @@ class Forwarder:
         try:
             delivery.started = delivery.started or self._clock()
             self.look_again(order)  # opening the connection may have taken seconds
+            if order.delete_before is not None and self._clock() >= order.delete_before:
+                raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(
                 upstream_head(prepared.opening, order.trace),
                 prepared.body_length,
@@ -136,6 +140,8 @@ class Forwarder:
                 upstream.send_end()
             elif prepared.fields.has_body:
                 await upload.run()
+            if order.delete_before is not None:
+                client.finishes_alone = True
             client.expect(prepared.target.read_timeout, _silence)
             await upstream.answered
             if upstream.failure is not None:

@@ -41,7 +41,8 @@ class Forwarding(NamedTuple):
     """One request to forward: the client, what to send where, and the record of the delivery.
 
     `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
-    one, read completely and checked.
+    one, read completely and checked. `delete_before` is set once a DELETE has made the job unreadable: until
+    then, by the loop's clock, the upstream may get it; later the id may be another job's.
     """
 
     client: ClientConnection
@@ -52,3 +53,4 @@ class Forwarding(NamedTuple):
     submit: Submit | None = None
     job: Job | None = None
     content: bytes | None = None
+    delete_before: float | None = None

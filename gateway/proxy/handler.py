@@ -63,6 +63,7 @@ from gateway.webhooks.outbound.planning import Planning
 
 _INTERNAL: Final = "The gateway failed; its log says where."
 _LOOK_AGAIN: Final = 1.0
+_DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after three at the earliest
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
@@ -304,9 +305,11 @@ class Handler:
             self._parts.again(prepared, order.client)
         if prepared.permit.route.kind is Kind.DELETE:
             await jobs.delete(job, partial(self._forwarder.look_again, order))
+            order = order._replace(delete_before=self._clock() + _DELETE_WITHIN)
         was_told = is_told(job)
         try:
             if prepared.hold and job.answer is not None and may_share(order):
+                self._forwarder.look_again(order)
                 self._forwarder.share(order, job.answer)
             else:
                 await self._forwarder.forward(order)
@@ -332,10 +335,12 @@ class Handler:
         content = await read_whole(order, MAX_BYTES, self._parts.unverified)
         again()
         job = await jobs.own_named_in(content, prepared)
+        order = order._replace(content=content, job=job)
         if prepared.permit.route.kind is Kind.DELETE:
             await jobs.delete(job, again)
+            order = order._replace(delete_before=self._clock() + _DELETE_WITHIN)
         try:
-            await self._forwarder.forward(order._replace(content=content, job=job))
+            await self._forwarder.forward(order)
         finally:
             self._note_taken(order, job)
 

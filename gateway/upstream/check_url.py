@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from gateway.errors import UpstreamBrokeOff
 from gateway.upstream.job_api import JobShape, is_id, read_target
 
+_MAX_URL: Final = 2048
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
 _MARKS: Final = (b",", b"[", b"{")
@@ -112,7 +113,8 @@ def _end(text: str, place: int) -> None:
 
 
 def _path_of(url: Any) -> str | None:
-    if not isinstance(url, str):
+    # A host that is not ASCII would be normalized, in quadratic time; and a URL is kept with its job.
+    if not isinstance(url, str) or len(url) > _MAX_URL or not url.isascii():
         return None
     try:
         parts = urlsplit(url)

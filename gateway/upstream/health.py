@@ -1,6 +1,7 @@
 """Health checks of the upstreams, every few seconds, for gateway_upstream_up; no request waits for them."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -10,6 +11,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from yarl import URL
 
+from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
+from gateway.aio.iteration import Iteration
 from gateway.errors import whereabouts
 from gateway.upstream.target import UpstreamTarget
 
@@ -21,25 +24,32 @@ log = structlog.get_logger()
 class HealthProbe:
     """Requests the health path of every upstream that a route uses; keeps each one's latest result."""
 
-    def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]]) -> None:
+    def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]], iteration: Iteration) -> None:
         self._targets = targets
+        self._iteration = iteration
+        self._context: ssl.SSLContext | None = None
         self._problems: dict[str, str | None] = {}
 
     async def run(self) -> None:
         """Runs the checks until cancelled."""
-        async with aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(force_close=True),
-            auto_decompress=False,
-        ) as session:
-            while True:
-                try:
-                    targets = self._targets()
-                    problems = await asyncio.gather(*(probe(session, target) for target in targets.values()))
-                    self._note(dict(zip(targets, problems, strict=True)))
-                except Exception as error:  # noqa: BLE001 -- without checks the last result would stay for ever
-                    log.error("upstreams could not be asked", error=whereabouts(error))
-                await asyncio.sleep(_INTERVAL)
+        while True:
+            try:
+                targets = self._targets()
+                problems = await asyncio.gather(*(self._check(target) for target in targets.values()))
+                self._note(dict(zip(targets, problems, strict=True)))
+            except Exception as error:  # noqa: BLE001 -- without checks the last result would stay for ever
+                log.error("upstreams could not be asked", error=whereabouts(error))
+            await asyncio.sleep(_INTERVAL)
+
+    async def _check(self, target: UpstreamTarget) -> str | None:
+        """Checks one upstream, whose answer may be hostile, on a connection that limits what it can cost."""
+        if target.scheme == "https" and self._context is None:
+            self._context = await asyncio.to_thread(bounded_context)
+        connector = BoundedConnector(
+            self._iteration, target.authority, force_close=True, ssl=True if self._context is None else self._context
+        )
+        async with make_session(connector) as session:
+            return await probe(session, target)
 
     @property
     def is_up(self) -> bool:

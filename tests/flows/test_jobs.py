@@ -502,6 +502,57 @@ async def test_a_delete_with_a_body_goes_upstream_with_it(gateway: Running, star
     assert [one.body for one in backend.requests if one.method == b"DELETE"] == [b'{"why": "done"}']
 
 
+async def test_a_job_that_is_deleted_while_a_body_is_held_back_is_neither_read_nor_deleted_again(
+    start: Start, container: Container
+) -> None:
+    """Its id may be another owner's by then."""
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    held = []
+    for method in ("GET", "DELETE"):
+        sent = request(method, f"/api/v1/marker/{job}", body=b"{}")
+        client = await gateway.connect()
+        client.send(sent[:-1])
+        held.append((client, method, sent[-1:]))
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 2)
+    assert (await gateway.ask(request("DELETE", f"/api/v1/marker/{job}"), b"DELETE")).status == 200
+    asked = len(container.asked)
+    for client, method, rest in held:
+        client.send(rest)
+        (await client.response(method.encode())).is_refusal(404, "job_not_found")
+    assert (len(container.asked), container.deleted) == (asked, [job])
+
+
+async def test_an_answer_that_comes_after_its_job_was_deleted_is_not_passed_on(
+    start: Start, backend: Backend, container: Container
+) -> None:
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    client = await gateway.connect()
+    client.send(poll(job))
+    await backend.facts.until(lambda: len(container.asked) == 1)
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    assert found is not None
+    found.ended(0)  # as another replica says
+    container.slowly.set()
+    (await client.response()).is_refusal(404, "job_not_found")
+
+
+async def test_one_delete_of_two_at_once_goes_upstream(start: Start, backend: Backend, container: Container) -> None:
+    gateway = await start(jobs={"watch": False}, routes=MORE_ROUTES)
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    sent = request("DELETE", f"/api/v1/marker/{job}")
+    answers = [asyncio.ensure_future(gateway.ask(sent, b"DELETE")) for _ in range(5)]
+    await backend.facts.until(lambda: len(container.asked) == 1)
+    await eventually(lambda: gateway.metric("gateway_requests_in_flight") == 5)
+    container.slowly.set()
+    statuses = sorted([(await answer).status for answer in answers])
+    assert (statuses, container.deleted) == ([200, 404, 404, 404, 404], [job])
+    assert len(container.asked) == 1  # one question serves them all
+
+
 @pytest.mark.parametrize("body", [b"", b"{}"])
 async def test_a_poll_whose_client_left_ends_the_upstreams_work(
     start: Start, container: Container, backend: Backend, body: bytes

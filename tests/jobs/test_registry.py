@@ -211,6 +211,20 @@ async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_r
     assert (new.is_running, old.is_gone) == (True, True)
 
 
+async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_too(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    old = await here.took()
+    await here.registry.follow()
+    await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
+    there.seconds += 4.0
+    await there.took()
+    await there.engine.write(lambda c: end(c, JOB, 1, there.wall(), 3600, failed=False))
+    here.seconds = there.seconds
+    await here.registry.follow()  # of all that only now
+    new = await here.registry.owned(*JOB, OWNER)
+    assert (new is not old, new.is_running, old.is_gone) == (True, False, True)
+
+
 async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> None:
     old = await room.took()
     new = Job(*JOB, OTHER, old.shape, old.path, room.wall())

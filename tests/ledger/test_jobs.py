@@ -79,6 +79,9 @@ class Book:
     async def forget(self, job: tuple[str, str] = JOB) -> bool:
         return bool(await self.do(steps.forget, JobKey(*job, self.now), self.now))
 
+    async def told(self, job: tuple[str, str], again_at: int | None) -> None:
+        await self.do(steps.told, await self.row(job), again_at)
+
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
 
@@ -158,6 +161,18 @@ async def test_an_id_is_nobody_elses_as_long_as_it_is_somebodys(book: Book, stat
     with pytest.raises(RequestIdTaken):
         await book.do(steps.begin, "r2", new(), "me", book.now)
     assert (await book.row()).reservation == "r1"
+
+
+async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book: Book) -> None:
+    """A sweep asks seconds after it looked."""
+    await book.running()
+    await book.forget()
+    gone = await book.row()
+    assert await book.do(steps.told, gone, int(book.now) + 60)
+    book.now += 4
+    await book.running(name="r2", account="key:other")
+    assert not await book.do(steps.told, gone, int(book.now) + 60)
+    assert (await book.row()).expires_at is None
 
 
 async def test_an_id_that_is_gone_may_be_given_again_and_replicas_hear_of_it(book: Book) -> None:
@@ -320,15 +335,15 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     book.now += 5
     assert await book.expired() == ["second", "first"]
     first = ("container", "first")
-    await book.do(steps.told, first, None)
+    await book.told(first, None)
     assert await book.expired() == ["second", "first"]  # it was not forgotten yet
     await book.forget(first)
     assert await book.expired() == ["second", "first"]
-    await book.do(steps.told, first, int(book.now) + 60)
+    await book.told(first, int(book.now) + 60)
     assert await book.expired() == ["second"]
     book.now += 60
     assert await book.expired() == ["second", "first"]
-    await book.do(steps.told, first, None)
+    await book.told(first, None)
     assert await book.expired() == ["second"]
     assert (await book.row(first)).state == JobState.GONE
 
@@ -502,7 +517,7 @@ async def test_only_old_records_of_what_is_gone_are_removed(book: Book, monkeypa
     for name in ("a", "b", "c", "untold"):
         await book.forget(("container", name))
     for name in ("a", "b", "c"):
-        await book.do(steps.told, ("container", name), None)
+        await book.told(("container", name), None)
     used = await book.used()
     removed = [await book.engine.write(lambda c, at=at: steps.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
     assert removed == [0, 2, 1, 0]
@@ -551,7 +566,9 @@ def live(connection: Connection) -> None:
     steps.count(connection)
     end(connection, JOB, 2, NOON, TTL, failed=False)
     steps.forget(connection, JobKey(*JOB, NOON), NOON)
-    steps.told(connection, JOB, None)
+    gone = steps.find(connection, *JOB)
+    assert gone is not None
+    steps.told(connection, gone, None)
     steps.purge(connection, 20)
 
 

@@ -327,7 +327,7 @@ class Machine(RuleBasedStateMachine):
         """Its owner deletes it: what runs is charged as reserved, until more is known."""
         found = self.found(claim)
         job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
-        settled = self.do(lambda c: jobs.give_up(c, job, self.now))
+        settled = self.do(lambda c: jobs.delete_for_owner(c, job, self.now)).settled
         if found is None or found.job is None or found.is_deleted:
             assert settled is None
             return

@@ -189,3 +189,18 @@ def test_the_chunks_of_a_body_are_counted_as_before(reader: RequestReader) -> No
     _, body = reader.take()
     reader.feed_body(body)
     assert len(body._http_chunk_splits or ()) == 1, f"{CHANGED}: _http_chunk_splits"
+
+
+@pytest.mark.parametrize("cut", [*range(-4, 5)])
+@pytest.mark.parametrize("slices", [1, 2, 3, 5])
+def test_a_long_head_ends_where_it_ends_wherever_it_is_cut(reader: RequestReader, slices: int, cut: int) -> None:
+    """Else the parser would get what comes behind it too, and empty lines within that would be dropped."""
+    start = b"GET /one HTTP/1.1\r\nHost: h\r\n"
+    lines = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 4000) for number in range(2 * slices - 1))
+    left = slices * SLICE + cut - len(start + lines) - len(b"X-Last: \r\n\r\n")
+    first = start + lines + b"X-Last: " + b"c" * left + b"\r\n\r\n"
+    assert len(first) == slices * SLICE + cut
+    second = b"GET /two HTTP/1.1\r\nHost: h\r\nX-D: "
+    second += b"d" * (SLICE - cut - len(second)) + b"\r\nX-E: 1\r\n\r\n"
+    asked = added(reader, first + second + GET)
+    assert [path for path, _ in read_all(asked)] == ["/one", "/two", "/a"]

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +14,9 @@ from structlog.testing import capture_logs
 
 from gateway.upstream.health import HealthProbe, probe
 from gateway.upstream.target import UpstreamTarget
+from tests.support.iteration import iteration_now
+
+MOST = 50_000_000  # bytes
 
 
 def target_at(port: int) -> UpstreamTarget:
@@ -64,7 +68,7 @@ def plain_structlog() -> Iterator[None]:
 @pytest.mark.parametrize(("status", "event"), [(200, "upstream is up"), (500, "upstream is down")])
 async def test_the_first_look_is_told_either_way(upstream: Upstream, status: int, event: str) -> None:
     port = await upstream(status)
-    health = HealthProbe(lambda: {"default": target_at(port)})
+    health = HealthProbe(lambda: {"default": target_at(port)}, iteration_now())
     assert not health.is_up
     events = await first_look(health)
     assert [(entry["event"], entry["upstream"]) for entry in events] == [(event, "default")]
@@ -91,7 +95,7 @@ async def test_of_several_upstreams_all_must_be_up(
 ) -> None:
     one = await upstream(statuses[0])
     two = await upstream(statuses[1])
-    health = HealthProbe(lambda: {"default": target_at(one), "two": target_at(two)})
+    health = HealthProbe(lambda: {"default": target_at(one), "two": target_at(two)}, iteration_now())
     events = await first_look(health, count=2)
     assert [entry["upstream"] for entry in events] == ["default", "two"]
     assert health.is_up is is_up
@@ -124,7 +128,7 @@ async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypat
     monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.0)
     port = await upstream(200)
     targets = {"odd": replace(target_at(port), authority="[::1"), "good": target_at(port)}
-    health = HealthProbe(lambda: targets)
+    health = HealthProbe(lambda: targets, iteration_now())
     events = await first_look(health, count=2)
     assert {entry["upstream"]: entry["event"] for entry in events} == {
         "odd": "upstream is down", "good": "upstream is up",
@@ -145,7 +149,32 @@ async def test_it_survives_a_fault_of_ours_and_asks_again(
             raise error
         return {"default": target_at(port)}
 
-    health = HealthProbe(targets)
+    health = HealthProbe(targets, iteration_now())
     first, second = (await first_look(health, count=2))[:2]
     assert (first["event"], second["event"]) == ("upstreams could not be asked", "upstream is up")
     assert first["error"].startswith("RuntimeError at gateway/upstream/health.py:")
+
+
+async def test_an_answer_without_an_end_is_given_up_after_a_bounded_number_of_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Interim answers, which aiohttp skips however many there are."""
+    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.0)
+    sent = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            while sent < MOST:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+                sent += 25_000
+                await writer.drain()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(flood, "127.0.0.1", 0)
+    async with server:
+        health = HealthProbe(lambda: {"default": target_at(server.sockets[0].getsockname()[1])}, iteration_now())
+        events = await first_look(health, count=1)
+    assert events[0]["why"].startswith("no answer")
+    assert sent < MOST
