@@ -68,7 +68,7 @@ async def test_a_row_says_what_it_cost_and_how_far_its_webhook_is(engine: Engine
         "done": (Stage.SETTLED, 2, "of-done", DeliveryState.DUE),
     }
     (gone,) = await engine.read(lambda c: named(c, "gone"))
-    assert (gone.stage, gone.pages, gone.webhook) == (Stage.SETTLED, 3, None)
+    assert (gone.stage, gone.pages, gone.webhook) == (Stage.CHARGED, 3, None)
 
 
 async def test_what_nobody_settled_is_charged(engine: Engine) -> None:
