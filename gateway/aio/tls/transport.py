@@ -159,7 +159,8 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def __repr__(self) -> str:
         paused = " paused" if self._is_paused else ""
-        return f"<TlsTransport {self._state.name.lower()}{paused} waiting={len(self._rest)}>"
+        aside = " in a thread" if self._is_aside else ""
+        return f"<TlsTransport {self._state.name.lower()}{paused}{aside} waiting={len(self._rest)}>"
 
     # The transport of the protocol above
 

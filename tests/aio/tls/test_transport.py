@@ -447,13 +447,15 @@ async def shaking_with_a_long_chain(certificates: Path, directory: Path, trusts:
     client.private_key_pem.write_to_path(directory / "client.key")
     pair = Pair(certificates)
     pair.ask(chain, directory / "client.key", trusts)
-    for _ in range(4):
+    for _ in range(100):  # on a busy machine each step may have to wait for its turn
         pair.take()
         with_want(pair.peer.do_handshake)
         pair.give(pair.outgoing.read())
-        if pair.tls.waits and not pair.raw.is_reading:
+        if "in a thread" not in repr(pair.tls):
+            await steps(1)
+        if "in a thread" in repr(pair.tls):
+            assert not pair.raw.is_reading
             return pair
-        await steps(1)
     raise AssertionError
 
 
