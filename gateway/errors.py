@@ -9,8 +9,8 @@
     │   ├── LedgerEmpty            it answers, and has no tables yet
     │   └── ValueNotKept           it can't store a value; this does not mean that the ledger is down
     ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
-    │   └── ClientTooSlow          we ended it: the client did not read for too long
-    └── UpstreamFailed             the upstream's fault; the reason picks 502 or 504
+    │   └── ClientTooSlow          we ended it: the client read or sent too slowly
+    └── UpstreamFailed             the upstream's fault; the reason picks 502, 503 or 504
         ├── UpstreamUnreachable    no connection could be made
         ├── OutOfFiles             no descriptor left for a connection: our fault, a 503
         ├── UpstreamBrokeOff       the connection ended, or bytes that are not HTTP; `arrived`: whether any bytes came

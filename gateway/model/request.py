@@ -65,7 +65,8 @@ class Trace(NamedTuple):
 class Delivery:
     """What forwarding did for one request: times in seconds of the loop's clock, sizes of bodies in bytes.
 
-    `status` is 0 until an answer's head was written to the client. `is_final`: the answer reported a job's end;
+    The modules of proxy/ write it as the request goes. `status` is 0 until an answer's head was written to the
+    client. `is_final`: the answer reported a job's end;
     `is_unfinished`: the answer was parsed whole and reported that the job still runs; `gives_nothing`: the answer
     gave its client no part of a result. `held` is how long the request waited for the job's end (long poll).
     """
@@ -85,7 +86,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Exchange:
-    """The one mutable record of a request: only handler.py writes it, only observe reads all of it.
+    """The mutable record of a request: only handler.py writes it, only observe reads all of it.
 
     Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
     """

@@ -236,7 +236,11 @@ class Handler:
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
     async def _submit(self, state: State, order: Forwarding) -> None:
-        """Steps 7 to 9 of a submit: a place, the body, the pages before its end; given back on every path."""
+        """Steps 7 to 10 of a submit: a slot, the body, the pages before its end; given back on every path.
+
+        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .release, which reserves the pages,
+        and .released; once the upstream has taken the job, Submission.answered.
+        """
         permit = order.prepared.permit
         parts = self._parts
         lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
@@ -274,11 +278,11 @@ class Handler:
             self._answer(order, _ALIVE)
         elif permit.identity is not None:
             await self._tell_of_account(order)
-        else:
+        else:  # webhooks are the only routes of ours without a caller
             await self._receive_webhook(order)
 
     async def _forward_plain(self, order: Forwarding) -> None:
-        """Forwards what has to do with no job, so many at once for each account."""
+        """Forwards a request of a plain route, within the account's concurrent_requests."""
         account = order.prepared.subject
         denial = self._places.take(account, order.prepared.permit.profile)
         if denial is not None:
@@ -289,7 +293,7 @@ class Handler:
             self._places.give_back(account)
 
     async def _serve_job(self, state: State, caller: Caller, order: Forwarding, now: float) -> None:
-        """Steps 7 to 10 of what is asked of a job: only its owner may, and may wait here for its end."""
+        """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
         prepared, jobs, job = order.prepared, self._parts.jobs, order.job
         self._take_poll(prepared, now)
         if job is None:
@@ -327,7 +331,7 @@ class Handler:
         order.delivery.held = self._clock() - began
 
     async def _serve_named_in_body(self, order: Forwarding) -> None:
-        """The same, when the body names the job: it goes upstream once that is known to be the caller's."""
+        """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
         prepared, jobs, again = order.prepared, self._parts.jobs, partial(self._forwarder.look_again, order)
         if not prepared.fields.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
