@@ -188,6 +188,23 @@ def test_a_token_has_the_limits_that_its_issuer_s_tokens_have_now(tmp_path: Path
     assert permit_again(trusting(tmp_path, profile="small"), prepared, PEER, NOW).profile.pages_per_day == 1
 
 
+def test_a_token_that_was_verified_under_what_is_in_force_is_not_verified_again(tmp_path: Path) -> None:
+    state = trusting(tmp_path)
+    sent = token(exp=NOW + 60)
+    prepared = by_token(state, sent)
+    verified = permit_again(state, prepared, PEER, NOW).identity
+    assert verified is not None
+    state.tokens.put(sent, verified)
+    assert permit_again(state, prepared, PEER, NOW).identity is verified
+
+
+def test_a_token_that_did_not_come_with_the_request_is_refused(tmp_path: Path) -> None:
+    state = trusting(tmp_path)
+    identity = identify(token(), state.issuers, state.profiles, NOW - 120)
+    denial = denial_of(permit_again, state, prepared_for(state, identity), PEER, NOW)
+    assert denial.reason is Reason.UNAUTHENTICATED
+
+
 def test_a_token_whose_issuer_s_keys_are_not_there_is_refused(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     prepared = by_token(state, token())
