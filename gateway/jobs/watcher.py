@@ -12,7 +12,8 @@ States of a job here, and what ends each:
     late          its date has come, and its upstream has no free slot. `_go_on` ends it.
     being asked   its ticket is _BEING_ASKED. The answer, or a failure, ends it: dated again, or ended.
     ended         it has ended (Completion): any ticket that comes up is dropped.
-Impossible: two requests for one job at the same time; a running, followed job without a date.
+Impossible: two requests by date for one job at the same time (a DELETE may ask beside one: `ask_once`); a running,
+followed job without a date.
 """
 
 import asyncio

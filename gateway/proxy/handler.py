@@ -308,8 +308,7 @@ class Handler:
             await self._hold(order, job, prepared.hold)
             self._parts.again(prepared, order.client)
         if prepared.permit.route.kind is Kind.DELETE:
-            await jobs.delete(job, partial(self._forwarder.look_again, order))
-            order = order._replace(delete_before=self._clock() + _DELETE_WITHIN)
+            order = await self._delete(order, job)
         was_told = is_told(job)
         try:
             if prepared.hold and job.answer is not None and may_share(order):
@@ -324,6 +323,14 @@ class Handler:
             if is_read(order, job, was_told=was_told):  # its client may be gone by now
                 jobs.completion.forget(job)
 
+    async def _delete(self, order: Forwarding, job: Job) -> Forwarding:
+        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
+        await self._parts.jobs.learn_end(job)
+        self._forwarder.look_again(order)
+        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
+        await self._parts.jobs.completion.forget_now(job)
+        return order._replace(delete_before=before)
+
     async def _hold(self, order: Forwarding, job: Job, most: float) -> None:
         """Waits for a job's end, some seconds at most, as its client wishes."""
         began = self._clock()
@@ -332,17 +339,16 @@ class Handler:
 
     async def _serve_named_in_body(self, order: Forwarding) -> None:
         """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
-        prepared, jobs, again = order.prepared, self._parts.jobs, partial(self._forwarder.look_again, order)
+        prepared, jobs = order.prepared, self._parts.jobs
         if not prepared.fields.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
         body_format(prepared.fields.known, BodyFormat.JSON)
         content = await read_whole(order, MAX_BYTES, self._parts.unverified)
-        again()
+        self._forwarder.look_again(order)
         job = await jobs.own_named_in(content, prepared)
         order = order._replace(content=content, job=job)
         if prepared.permit.route.kind is Kind.DELETE:
-            await jobs.delete(job, again)
-            order = order._replace(delete_before=self._clock() + _DELETE_WITHIN)
+            order = await self._delete(order, job)
         try:
             await self._forwarder.forward(order)
         finally:

@@ -62,18 +62,10 @@ class JobAccess(NamedTuple):
         named = named_in(body, permit.route.id_name, shape_of(prepared))
         return await self.registry.owned(permit.route.upstream, named, owner_of(permit))
 
-    async def delete(self, job: Job, look_again: Callable[[], None]) -> None:
-        """Makes a job unreadable before the upstream gets the delete; `look_again` checks the sender's permit again.
-
-        The upstream is asked first how a running job stands: after the delete nobody can learn what it has to cost.
-
-        Raises:
-            Refused: ledger_unavailable, or by `look_again`; then nothing may be deleted.
-        """
+    async def learn_end(self, job: Job) -> None:
+        """Asks the upstream how a running job stands: after its deletion nobody can learn what it has to cost."""
         if job.is_running:
             await self.watcher.ask_once(job)
-        look_again()
-        await self.completion.forget_now(job)
 
 
 def may_share(order: Forwarding) -> bool:
