@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from gateway.admin import responses
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
+from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import JobQuery, JobsQuery, Nothing, WebhooksQuery
 from gateway.jobs.view import job_facts, owner_named, webhook_facts
@@ -34,7 +35,7 @@ async def list_jobs(context: Context, call: Call) -> responses.Jobs:
     following = (
         JobMark(page[-1].created_at, page[-1].upstream, page[-1].request_id) if len(rows) > len(page) else None
     )
-    found = [responses.Job(**job_facts(row)) for row in page]
+    found = await convert_all(page, lambda row: responses.Job(**job_facts(row)))
     return responses.Jobs(jobs=found, next=None if following is None else written(following))
 
 
@@ -58,7 +59,7 @@ async def list_webhooks(context: Context, call: Call) -> responses.Webhooks:
     rows = await context.ledger.report(lambda c: joblist.list_webhooks(c, state, query.limit + 1, query.after))
     page = rows[: query.limit]
     following = WebhookMark(page[-1]["created_at"], page[-1]["id"]) if len(rows) > len(page) else None
-    found = [responses.Webhook(**webhook_facts(row)) for row in page]
+    found = await convert_all(page, lambda row: responses.Webhook(**webhook_facts(row)))
     return responses.Webhooks(webhooks=found, next=None if following is None else written(following))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway.admin import responses, views
 from gateway.admin.context import Call, Context
+from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing, Revocation, Rotation, as_written
 from gateway.auth.keyring import profile_for
@@ -19,8 +20,8 @@ async def list_keys(context: Context, call: Call) -> responses.Keys:
     """Lists keys, without the state of their accounts."""
     query: KeysQuery = call.query
     behind = [record for record in await context.keys.list() if query.after is None or record.id > query.after]
-    shown, now = behind[: query.limit], context.wall()
-    rows = [responses.Key(**views.key_fields(record, context.live.state.settings, now)) for record in shown]
+    shown, now, settings = behind[: query.limit], context.wall(), context.live.state.settings
+    rows = await convert_all(shown, lambda record: responses.Key(**views.key_fields(record, settings, now)))
     return responses.Keys(keys=rows, next=shown[-1].id if len(behind) > len(shown) else None)
 
 

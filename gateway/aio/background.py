@@ -1,6 +1,7 @@
 """Work that nobody waits for, such as telling the ledger what it could not be told in time."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -21,8 +22,10 @@ class Background:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self, within: float) -> None:
-        """Waits for all of them, `within` seconds at most, then cancels what is left."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within)
+        """Waits for all of them, also those begun meanwhile, `within` seconds at most, then cancels what is left."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
         for task in self._tasks:
             task.cancel()

@@ -38,9 +38,8 @@ def require_named(path: Path) -> None:
     Raises:
         FileUnusable: the file is missing, unreadable, not a regular file, or larger than PEM_BYTES.
     """
-    opened = _open(path)
-    size = os.fstat(opened).st_size
-    os.close(opened)
+    with os.fdopen(_open(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
     if size > PEM_BYTES:
         raise FileUnusable(f"is larger than {_words(PEM_BYTES)}")
 
@@ -50,7 +49,11 @@ def _open(path: Path) -> int:
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise FileUnusable(f"can't be read: {getattr(error, 'strerror', None) or 'it is no path'}") from None
-    mode = os.fstat(opened).st_mode
+    try:
+        mode = os.fstat(opened).st_mode
+    except OSError as error:
+        os.close(opened)
+        raise FileUnusable(f"can't be read: {error.strerror}") from None
     if S_ISREG(mode):
         return opened
     os.close(opened)

@@ -44,10 +44,12 @@ class CertificateRules:
     names: Mapping[str, Identity]
 
 
-def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -> ClientCertificate:
+def read_certificate(
+    shown: Mapping[str, Any], not_after: float | None = None, chain: frozenset[bytes] = frozenset()
+) -> ClientCertificate:
     """Reads the names from `ssl.SSLObject.getpeercert()` of a verified certificate.
 
-    `not_after` is when it ends, in seconds since the epoch.
+    `not_after` is when it ends, in seconds since the epoch; `chain` is what it was verified by.
     """
     alternative = [entry for entry in shown.get("subjectAltName", ()) if len(entry) == len(("kind", "name"))]
     subject = [attribute for rdn in shown.get("subject", ()) for attribute in rdn]
@@ -57,6 +59,7 @@ def read_certificate(shown: Mapping[str, Any], not_after: float | None = None) -
         email=_usable("email", (name for kind, name in alternative if kind == "email")),
         cn=_usable("cn", (name for kind, name in subject if kind == "commonName")),
         not_after=not_after,
+        chain=chain,
     )
 
 

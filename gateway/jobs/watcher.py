@@ -46,6 +46,7 @@ _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0
 _BEFORE_DELETE: Final = 5.0  # seconds; a client waits for this answer before its job is deleted
 _KEPT: Final = 1.0
+_PORTION: Final = 500  # jobs looked at in one iteration of the loop
 log = structlog.get_logger()
 
 
@@ -203,7 +204,9 @@ class Watcher:
         """
         if not self._state().settings.jobs.watch:
             return
-        for key in await self._ledger.read(lambda c: followed_by(c, self.me)):
+        for index, key in enumerate(await self._ledger.read(lambda c: followed_by(c, self.me))):
+            if index % _PORTION == 0:
+                await asyncio.sleep(0)  # there may be ten thousand
             job = self._registry.get(key)
             if job is not None and job.is_gone:
                 self._completion.forget(job)

@@ -124,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
         self.peer = peer
         self.peer_ip = str(peer.ip)
         self.household = household(peer.ip)
-        self.client_ca: str | None = None
+        self.client_ca: frozenset[bytes] | None = None
         self.caller: Any = None  # what the handler remembers with this connection
         self.has_ended = False  # the acceptor's
         self.finishes_alone = False

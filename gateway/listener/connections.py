@@ -1,7 +1,8 @@
 """All client connections of the process, from the end of their handshake until all that they started has ended.
 
 With client certificates a connection is only valid under the CAs of its handshake: once other CAs are in force, it
-serves no further request.
+serves no further request. What it serves at that moment loses its certificate, unless one of the CAs in force is in
+the chain by which it was verified: a request that waits is then judged as one without.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ _PORTION: Final = 200
 class Connections:
     """Makes connections, and keeps those that are open or whose exchange continues without the client.
 
-    `client_ca` is the digest of the CAs trusted for client certificates; None: none are requested.
+    `client_ca` has the digests of the CAs trusted for client certificates; None: none are requested.
     `wall` is in seconds since the epoch, for the expiry of certificates.
     """
 
@@ -37,7 +38,7 @@ class Connections:
         sweep: DeadlineSweep,
         wall: Callable[[], float],
         iteration: Iteration,
-        client_ca: str | None = None,
+        client_ca: frozenset[bytes] | None = None,
     ) -> None:
         self._live = live
         self._serve = serve
@@ -62,13 +63,14 @@ class Connections:
         connection.client_ca = self._client_ca
         return connection
 
-    def trust(self, client_ca: str | None) -> None:
+    def trust(self, client_ca: frozenset[bytes] | None) -> None:
         """Ends connections made under other CAs: idle ones now, busy ones after their current answer."""
         if client_ca != self._client_ca:
             self._client_ca = client_ca
             revoked = self.all()
             for connection in revoked:
                 connection.revoke()
+                self._drop_distrusted(connection)
             self._end_revoked(revoked)
 
     def _end_revoked(self, left: list[ClientConnection]) -> None:
@@ -94,6 +96,12 @@ class Connections:
             self._end_with_certificate(connection)
         if connection.client_ca != self._client_ca:
             connection.revoke()
+            self._drop_distrusted(connection)
+
+    def _drop_distrusted(self, connection: ClientConnection) -> None:
+        certificate = connection.peer.certificate
+        if certificate is not None and not certificate.chain & (self._client_ca or frozenset()):
+            connection.peer = replace(connection.peer, certificate=None)
 
     def _end_with_certificate(self, connection: ClientConnection) -> None:
         certificate = connection.peer.certificate
@@ -115,7 +123,9 @@ def door_of(state: State) -> Door:
 
 def _note_certificate(connection: ClientConnection) -> None:
     # TlsEngine decoded it at the end of the handshake: ssl would decode it again.
-    shown = connection.transport.get_extra_info("peercert") if connection.transport is not None else None
-    if shown:
-        certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]))
+    transport = connection.transport
+    shown = None if transport is None else transport.get_extra_info("peercert")
+    if transport is not None and shown:
+        chain = transport.get_extra_info("verified_chain", frozenset())
+        certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]), chain)
         connection.peer = replace(connection.peer, certificate=certificate)

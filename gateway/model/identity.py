@@ -10,7 +10,8 @@ from gateway.model.networks import Networks
 class ClientCertificate:
     """The names in a client certificate signed by tls.client_ca: subjectAltName, and the subject's CN.
 
-    `not_after` is when it ends, in seconds since the epoch; it does not count when certificates are compared.
+    `not_after` is when it ends, in seconds since the epoch; `chain` has the SHA-256 digests of the certificates by
+    which it was verified, its own and the CA's among them. Neither counts when certificates are compared.
     """
 
     uri: tuple[str, ...] = ()
@@ -18,6 +19,7 @@ class ClientCertificate:
     email: tuple[str, ...] = ()
     cn: tuple[str, ...] = ()
     not_after: float | None = field(default=None, compare=False)
+    chain: frozenset[bytes] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

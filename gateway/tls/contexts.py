@@ -41,13 +41,13 @@ _INTERMEDIATE_1_2: Final = (
 class LoadedPair:
     """A checked certificate with its key: its context, its DNS names and addresses, and when it expires.
 
-    `client_ca` is the digest of the CAs that the context trusts for client certificates; None: it requests none.
+    `client_ca` has the digests of the CAs that the context trusts for client certificates; None: it requests none.
     """
 
     context: ssl.SSLContext
     names: tuple[str, ...]
     not_after: datetime
-    client_ca: str | None = None
+    client_ca: frozenset[bytes] | None = None
     addresses: tuple[str, ...] = ()
 
 
@@ -61,8 +61,8 @@ class Certificates:
         self.listener_context = self._new_listener_context()
 
     @property
-    def client_ca(self) -> str | None:
-        """The digest of the CAs now trusted for client certificates; None: none are requested."""
+    def client_ca(self) -> frozenset[bytes] | None:
+        """The digests of the CAs now trusted for client certificates; None: none are requested."""
         return self._pairs[0].client_ca
 
     def for_handshake(self) -> ssl.SSLContext:
@@ -130,9 +130,9 @@ def load_pair(pair: CertificatePair, profile: str, client_ca: ClientCa | None = 
         raise SetupError(_why(pair, error)) from None
     if client_ca is not None:
         context.load_verify_locations(cadata=client_ca.der)
-    digest = None if client_ca is None else client_ca.digest
+    trusted = None if client_ca is None else client_ca.digests
     names, addresses = _names(certificate)
-    return LoadedPair(context, names, certificate.not_valid_after_utc, digest, addresses)
+    return LoadedPair(context, names, certificate.not_valid_after_utc, trusted, addresses)
 
 
 def names_of(pairs: Iterable[LoadedPair]) -> list[str]:

@@ -1,8 +1,11 @@
 """Checks the head of an upstream's answer as hostile input: pure.
 
 Facts this file rests on:
-- RFC 9112 6.3: 1xx, 204, 304 and answers to HEAD have no body, whatever their headers say; Transfer-Encoding beside
-  Content-Length, or any coding but chunked, is an attack or a bug: the bytes after it would be misread.
+- RFC 9112 6.3: 1xx, 204, 304 and answers to HEAD have no body, whatever their headers say. An upstream that sends one
+  all the same would put it before its next answer, and the bytes may come later than the head: such an answer is the
+  last one of its connection.
+- RFC 9112 6.3: Transfer-Encoding beside Content-Length, or any coding but chunked, is an attack or a bug: the bytes
+  after it would be misread.
 - An answer without either lasts until the connection closes; a complete one and a broken one then look alike.
 - httptools (llhttp, strict) has already refused control bytes in names and values.
 """
@@ -58,7 +61,8 @@ def read_answer_head(
         raise UpstreamBrokeOff("The upstream's answer has no usable head.", arrived=True)
     length, chunked = _framing(headers, http_1_1)
     stated = None if status == _NO_CONTENT else length
-    if bodiless or status in {_NO_CONTENT, _NOT_MODIFIED}:
+    is_last = bodiless or status in {_NO_CONTENT, _NOT_MODIFIED}
+    if is_last:
         length, chunked = 0, False
     connection = [value.lower() for name, value in headers if name == b"connection"]
     keeps = http_1_1 and not any(b"close" in value for value in connection)
@@ -69,7 +73,7 @@ def read_answer_head(
         length=length,
         stated=stated,
         chunked=chunked,
-        reusable=keeps and (chunked or length is not None),
+        reusable=keeps and not is_last and (chunked or length is not None),
         has_date=any(name == b"date" for name, _ in headers) and not any(b"date" in value for value in connection),
         leads=any(name in PLACES for name, _ in headers),
     )

@@ -40,3 +40,19 @@ async def test_what_does_not_end_in_time_is_cancelled() -> None:
 
 async def test_closing_with_nothing_to_do_is_over_at_once() -> None:
     await Background().close(0.0)
+
+
+async def test_closing_waits_for_what_begins_meanwhile() -> None:
+    background, done = Background(), asyncio.Event()
+
+    async def begin_another() -> None:
+        await asyncio.sleep(0)
+        background.start(end())
+
+    async def end() -> None:
+        await asyncio.sleep(0)
+        done.set()
+
+    background.start(begin_another())
+    await background.close(LONG)
+    assert done.is_set()

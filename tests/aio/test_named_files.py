@@ -1,5 +1,6 @@
 """What lies at a named path may be anything: only a regular file is read, to its bound, and nothing is waited for."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -54,6 +55,24 @@ def test_what_is_no_file_is_told_and_not_waited_for(make: object, told: str, tmp
         with pytest.raises(FileUnusable) as raised:
             read(tmp_path / "named")
         assert str(raised.value) == told
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_a_file_whose_kind_can_not_be_asked_is_told_and_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system whose server has lost it."""
+    (tmp_path / "named").write_bytes(b"x")
+    before = len([*Path("/proc/self/fd").iterdir()])
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    for read in (lambda path: read_named(path, 10), require_named):
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fstat", fail)
+            with pytest.raises(FileUnusable, match="Stale file handle"):
+                read(tmp_path / "named")
     assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 

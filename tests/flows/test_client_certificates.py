@@ -419,6 +419,50 @@ async def test_a_busy_connection_ends_behind_its_present_answer(
     assert len(backend.requests) == 1
 
 
+@VERSIONS
+@pytest.mark.parametrize("stays", [True, False])
+async def test_what_waits_loses_its_identity_with_the_ca_that_signed_for_it(
+    bundle: Path,
+    start: Start,
+    backend: Backend,
+    authority: trustme.CA,
+    other: trustme.CA,
+    bearing: Bearing,
+    version: ssl.TLSVersion,
+    stays: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its CA may be gone because it signed for strangers; one that stays beside a new one still stands for it."""
+    answers = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await answers.wait()
+        connection.send(OK)
+        await obliging(connection)
+
+    gateway = await start(
+        tls={"client_ca": str(bundle), "client_certificates": "optional"},
+        authentication={"certificates": {"identity": "dns", "profile": "default"}},
+        profiles={"default": {}},
+    )
+    backend.script = script
+    gateway.own("job-1", "cert:batch.test")
+    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)  # else one that is a second old
+    client = await gateway.connect(context=bearing(authority.create_child_ca().issue_cert("batch.test"), version))
+    client.send(request(key=None))
+    await backend.connected()
+    write(bundle, other.cert_pem.bytes() + (authority.cert_pem.bytes() if stays else b""))
+    await reloaded(gateway)
+    answers.set()
+    answer = await client.response()
+    if stays:
+        assert answer.status == 200
+    else:
+        answer.is_refusal(401, "unauthenticated")
+    await client.is_closed()
+
+
 async def test_an_upload_under_way_keeps_all_its_bytes_when_the_cas_change(
     asking: Running, backend: Backend, authority: trustme.CA, bearing: Bearing, change_ca: Callable[[], Any]
 ) -> None:

@@ -385,7 +385,7 @@ def asking_pairs(issue: Issue, believed: trustme.CA) -> list[LoadedPair]:
 
 def client_ca_of(believed: trustme.CA) -> ClientCa:
     der = ssl.PEM_cert_to_DER_cert(believed.cert_pem.bytes().decode())
-    return ClientCa(der, sha256(der).hexdigest())
+    return ClientCa(der, frozenset({sha256(der).digest()}))
 
 
 def bearer(authority: trustme.CA, by: trustme.CA | None = None) -> ssl.SSLContext:
@@ -496,7 +496,7 @@ def test_loads_the_cas_with_the_pairs(issue: Issue, authority: trustme.CA, tmp_p
     tls |= {"client_ca": str(tmp_path / "clients"), "client_certificates": "required"}
     authority.cert_pem.write_to_path(tmp_path / "clients")
     (loaded,) = load_pairs(make_settings(tmp_path, tls=tls))
-    assert loaded.client_ca == client_ca_of(authority).digest
+    assert loaded.client_ca == client_ca_of(authority).digests
     (tmp_path / "clients").write_text("nonsense")
     with pytest.raises(SetupError, match=r"/clients holds no PEM certificate$"):
         load_pairs(make_settings(tmp_path, tls=tls))

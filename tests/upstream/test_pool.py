@@ -55,7 +55,7 @@ async def test_what_only_the_kernel_knows_of_keeps_a_connection_from_another_req
             theirs.append(transport)  # type: ignore[arg-type] # a stream's
 
         def data_received(self, _: bytes) -> None:
-            theirs[-1].write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            theirs[-1].write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0)

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from gateway.aio.tls.client_hello import HelloError, HelloGate
 from gateway.aio.tls.records import Records
+from gateway.aio.tls.verified_chain import verified_chain
 
 RECORDS_AT_ONCE: Final = 16
 MAX_RECORD: Final = 16_384
@@ -48,6 +49,7 @@ class TlsEngine:
         "_outgoing",
         "_records",
         "_shaken",
+        "chain",
         "is_open",
         "object",
         "peercert",
@@ -69,6 +71,8 @@ class TlsEngine:
         self.is_open = False
         self.peercert: Any = None
         """The client's certificate, in the form of ssl.SSLObject.getpeercert, if one was requested."""
+        self.chain: frozenset[bytes] = frozenset()
+        """Digests of the chain that it was verified by."""
 
     @property
     def is_server(self) -> bool:
@@ -126,6 +130,7 @@ class TlsEngine:
             return False
         if self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE:
             self.peercert = self.object.getpeercert()
+            self.chain = verified_chain(self.object)
         self._context = None
         self.is_open = True
         return True

@@ -199,9 +199,14 @@ class TlsTransport(asyncio.BufferedProtocol):
         return 0 if self._raw is None else self._raw.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Besides what the socket tells: `ssl_object`, `sslcontext`, and `peercert`, as asyncio's transports do."""
+        """Besides what the socket tells: `ssl_object`, `sslcontext` and `peercert`, as asyncio's transports do.
+
+        `verified_chain` is the chain of the peer's certificate, as verified_chain.py has it.
+        """
         if name == "peercert":
             return self._engine.peercert
+        if name == "verified_chain":
+            return self._engine.chain
         if name == "ssl_object":
             return self._engine.object
         if name == "sslcontext":
