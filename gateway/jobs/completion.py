@@ -22,7 +22,7 @@ from gateway.ledger.jobs import Deleted, JobKey, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Settled
 from gateway.ledger.schema import JobState
-from gateway.model.endings import ENDS, Facts, FailedCosts, Known, stricter
+from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 

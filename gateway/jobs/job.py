@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
-from gateway.model.endings import ENDS, Known
+from gateway.limits.job_cost import ENDS, Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 

@@ -35,7 +35,7 @@ from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
-from gateway.model.endings import ENDS, Facts, Known
+from gateway.limits.job_cost import ENDS, Facts, Known
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead

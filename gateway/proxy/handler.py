@@ -164,7 +164,7 @@ class Handler:
         kind = permit.route.kind
         if kind is Kind.SUBMIT:
             await self._submit(state, order)
-        elif permit.request_id is not None:
+        elif permit.job_id is not None:
             await self._serve_job(state, caller, order, exchange.started)
         else:
             await self._serve_other(order, exchange.started)

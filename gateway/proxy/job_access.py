@@ -11,7 +11,7 @@ from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
-from gateway.model.endings import TOLD
+from gateway.limits.job_cost import TOLD
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forwarding import Forwarding
@@ -48,7 +48,7 @@ class JobAccess(NamedTuple):
             Refused: job_not_found or ledger_unavailable.
         """
         permit = prepared.permit
-        job = await self.registry.owned(permit.route.upstream, permit.request_id or "", owner_of(permit))
+        job = await self.registry.owned(permit.route.upstream, permit.job_id or "", owner_of(permit))
         caller.job, caller.job_of = job, prepared
         return job
 

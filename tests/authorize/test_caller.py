@@ -123,13 +123,13 @@ def test_a_permit_has_the_limits_of_who_calls(state: State) -> None:
         rule.route, "/api/v1/marker/job-7", client, identity,
     )  # fmt: skip
     assert (permit.account, permit.profile, permit.body_limit) == ("key:ci", identity.profile, 2002)
-    assert permit.request_id == "job-7"
+    assert permit.job_id == "job-7"
 
 
 def test_a_permit_for_anyone_has_the_limits_of_nobody(state: State) -> None:
     rule = state.routes.match("GET", "/health_check", "gw.test")
     permit = permit_of(state, rule, "/health_check", "?request_id=a", CLIENT, None)
-    assert (permit.account, permit.profile, permit.request_id) == (ANYONE, state.anonymous, None)
+    assert (permit.account, permit.profile, permit.job_id) == (ANYONE, state.anonymous, None)
 
 
 def test_clients_know_us_by_a_name_of_ours_or_the_public_url(state: State, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_query_that_names_a_job_beside_the_path_is_refused(query: str, state: 
     rule = state.routes.match("GET", "/api/v1/marker/job-7", "gw.test")
     denial = denial_of(permit_of, state, rule, "/api/v1/marker/job-7", query, CLIENT, make_identity())
     assert denial.reason is Reason.BAD_REQUEST
-    assert permit_of(state, rule, "/api/v1/marker/job-7", "?a=request_id", CLIENT, None).request_id == "job-7"
+    assert permit_of(state, rule, "/api/v1/marker/job-7", "?a=request_id", CLIENT, None).job_id == "job-7"
 
 
 JOB_ROUTES = [
@@ -186,7 +186,7 @@ def of_jobs(tmp_path: Path) -> State:
 
 def job_of(state: State, path: str, query: str = "", method: str = "GET") -> str | None:
     rule = state.routes.match(method, path, "gw.test")
-    return permit_of(state, rule, path, query, CLIENT, make_identity()).request_id
+    return permit_of(state, rule, path, query, CLIENT, make_identity()).job_id
 
 
 @pytest.mark.parametrize(

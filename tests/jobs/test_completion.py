@@ -18,7 +18,7 @@ from gateway.jobs.reading import WHYS as WHYS_OF_ALL
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
-from gateway.model.endings import Facts, Known
+from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from gateway.jobs.job import Job, StatusAnswer, after_unread, interval, job_not_found
-from gateway.model.endings import Known
+from gateway.limits.job_cost import Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape
 

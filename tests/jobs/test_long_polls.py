@@ -10,7 +10,7 @@ from gateway.aio.drive import Drive
 from gateway.aio.iteration import MAX_SECONDS, Iteration
 from gateway.errors import ClientGone, Refused
 from gateway.jobs.long_polls import LongPolls
-from gateway.model.endings import Known
+from gateway.limits.job_cost import Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import read_answer_head

@@ -14,7 +14,7 @@ from gateway.jobs import registry
 from gateway.jobs.job import Job
 from gateway.ledger.jobs import JobKey, changed_since, forget
 from gateway.ledger.schema import JobState, jobs
-from gateway.model.endings import Facts, Known
+from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Denial, Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.endings import end

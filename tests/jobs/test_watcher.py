@@ -15,7 +15,7 @@ import gateway.jobs.watcher
 from gateway.jobs.job import interval
 from gateway.ledger.jobs import adopt
 from gateway.ledger.schema import JobState, jobs
-from gateway.model.endings import Facts, Known
+from gateway.limits.job_cost import Facts, Known
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
