@@ -199,11 +199,11 @@ class Lease:
             raise ledger_away() from None
         self._judge(outcome, now)
 
-    def released(self) -> None:
+    def mark_released(self) -> None:
         """Records that from now on the upstream may have the whole request."""
         self.is_released = True
 
-    async def accepted(self, job: NewJob | None, webhook: Planned | None = None) -> None:
+    async def accept(self, job: NewJob | None, webhook: Planned | None = None) -> None:
         """Records the job's owner, its id and its webhook; the client may see the id once this has returned.
 
         Raises:
@@ -222,7 +222,7 @@ class Lease:
         self._end()
         self._means.throttle.given_back(self._claim.account)
 
-    def refused(self) -> None:
+    def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""
         self.is_released = False
 

@@ -31,7 +31,7 @@ _NOT_ASKED: Final = "This route asks for a credential now; send the request agai
 _MOVED: Final = "What you came with belongs to another owner now; send the request again."
 
 
-def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
+def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
     """The permit as it would be granted now; `now` is in seconds since the epoch.
 
     Raises:
@@ -42,7 +42,7 @@ def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float
     check_address(old.client, old.client.ip in state.allow, rule)
     if state.needs_certificate:
         check_condition(peer.certificate, now)
-    identity = None if old.identity is None else _identity_again(state, prepared, old.identity, peer, now)
+    identity = None if old.identity is None else _recheck_identity(state, prepared, old.identity, peer, now)
     if identity is not None:
         check_access(rule.route, identity, old.client.ip)
     elif rule.route.access is not Access.ANYONE:
@@ -51,7 +51,7 @@ def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float
     return make_permit(state, rule, old.path, query, old.client, identity)
 
 
-def _identity_again(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
+def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
     is_patient = old.label[0] == "jwt" and prepared.permit.route.kind is Kind.SUBMIT
     match old.label[0]:
         case "api_key":

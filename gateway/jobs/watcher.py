@@ -268,7 +268,7 @@ class Watcher:
         if upstream is None:  # a later configuration may have it again
             job.asked_at = self._clock()
             self._give_up_old(job)
-            self._again(job)
+            self._schedule_next(job)
             return
         self._asking[job.upstream] += 1
         self.asked += 1
@@ -284,7 +284,7 @@ class Watcher:
                     job.misses = 0
                 self._keep_for_waiters(job, outcome, watch)
             self._give_up_old(job)
-            self._again(job)
+            self._schedule_next(job)
             self._go_on(job.upstream)
             self._set_timer()
 
@@ -302,7 +302,7 @@ class Watcher:
             log.warning("a job has run for too long and was given up", upstream=job.upstream)
             self._completion.learn(job, Facts(Known.GIVEN_UP))
 
-    def _again(self, job: Job) -> None:
+    def _schedule_next(self, job: Job) -> None:
         if job.is_running:
             self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
 

@@ -39,13 +39,13 @@ class Onlooker(Protocol):
         """The watch that examines one answer to a client's poll; None when nothing depends on it."""
 
 
-Again = Callable[[PreparedRequest, ClientConnection], Permit]
+Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
 
 
 class Forwarder:
     """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `again` checks the permit of a request that has waited.
+    `recheck` checks the permit of a request that has waited.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Forwarder:
         clock: Callable[[], float],
         date: Callable[[], bytes],
         onlooker: Onlooker,
-        again: Again,
+        recheck: Recheck,
     ) -> None:
         self._onlooker = onlooker
-        self._again = again
+        self._recheck = recheck
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
@@ -74,7 +74,7 @@ class Forwarder:
         upstream, upload = await self._ask_safely(order, pool)
         try:
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
-                self.look_again(order)
+                self.recheck_if_stale(order)
             await self._pass_on(order, upstream, upload)
         except BaseException:
             pool.discard(upstream)
@@ -83,14 +83,14 @@ class Forwarder:
             order.delivery.ended = self._clock()
         pool.give_back(upstream, order.delivery.ended)
 
-    def look_again(self, order: Forwarding) -> None:
+    def recheck_if_stale(self, order: Forwarding) -> None:
         """Checks the permit again, if the request has waited past the time until which it was valid.
 
         Raises:
             Refused: it would not be permitted now.
         """
         if self._clock() >= order.prepared.good_until:
-            self._again(order.prepared, order.client)
+            self._recheck(order.prepared, order.client)
         if order.job is not None and order.job.is_gone and order.delete_before is None:
             raise job_not_found()  # its id may be another owner's by now
 
@@ -123,10 +123,10 @@ class Forwarder:
     ) -> tuple[UpstreamConnection, Upload]:
         """Sends the request and waits for the answer's head; a part of the body may still be unsent then."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        upload = Upload(order, upstream, partial(self.look_again, order))
+        upload = Upload(order, upstream, partial(self.recheck_if_stale, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self.look_again(order)  # opening the connection may have taken seconds
+            self.recheck_if_stale(order)  # opening the connection may have taken seconds
             if order.delete_before is not None and self._clock() >= order.delete_before:
                 raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(
@@ -158,7 +158,7 @@ class Forwarder:
         closes = client.must_close(prepared.fields, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
-            order.submit.refused()
+            order.submit.mark_refused()
         if (
             prepared.permit.route.kind is Kind.SUBMIT
             and answer.status < _FIRST_NOT_GOOD
@@ -281,7 +281,7 @@ async def _accepted(order: Forwarding, upstream: UpstreamConnection, answer: Res
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     public = _public(await Collected(upstream).run(), answer, order)
     if order.submit is not None:
-        await order.submit.answered(public.answer, public.check_url)
+        await order.submit.take_answer(public.answer, public.check_url)
     return public.answer
 
 

@@ -48,7 +48,7 @@ from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
-from gateway.proxy.forwarder import Again, Forwarder
+from gateway.proxy.forwarder import Forwarder, Recheck
 from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.job_access import JobAccess, is_read, is_taken, is_told, may_share, shape_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
@@ -62,7 +62,7 @@ from gateway.webhooks.inbound.receiver import Receiver
 from gateway.webhooks.outbound.planning import Planning
 
 _INTERNAL: Final = "The gateway failed; its log says where."
-_LOOK_AGAIN: Final = 1.0
+_RECHECK_AFTER: Final = 1.0  # seconds
 _DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after three at the earliest
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class HandlerParts(NamedTuple):
     """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
 
     `wall` is in seconds since the epoch.
-    `again` judges a request once more that has waited.
+    `recheck` checks the permit of a request that has waited.
     """
 
     live: Live
@@ -81,7 +81,7 @@ class HandlerParts(NamedTuple):
     spool: Spool
     counter: PageCounter
     forwarder: Forwarder
-    again: Again
+    recheck: Recheck
     observer: Observer
     date: Callable[[], bytes]
     wall: Callable[[], float]
@@ -223,10 +223,10 @@ class Handler:
         )
 
     def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
-        """Seconds until a caller has to be looked at again: a second, or less when what it came with ends before."""
+        """Seconds until a caller has to be checked again: a second, or less when what it came with ends before."""
         ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
         soonest = min((end for end in ends if end is not None), default=None)
-        return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._wall())
+        return _RECHECK_AFTER if soonest is None else min(_RECHECK_AFTER, soonest - self._wall())
 
     def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
         polls_per_minute = prepared.permit.profile.polls_per_minute
@@ -238,8 +238,8 @@ class Handler:
     async def _submit(self, state: State, order: Forwarding) -> None:
         """Steps 7 to 10 of a submit: a slot, the body, the pages before its end; given back on every path.
 
-        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .release, which reserves the pages,
-        and .released; once the upstream has taken the job, Submission.answered.
+        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .reserve_pages, which returns the
+        body's end, and .mark_released; once the upstream has taken the job, Submission.take_answer.
         """
         permit = order.prepared.permit
         parts = self._parts
@@ -257,8 +257,8 @@ class Handler:
         prepared = order.prepared
         took = partial(parts.jobs.took, prepared)
         intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.completion.checkpoints)
-        again = partial(parts.again, prepared, order.client)
-        submission = Submission(lease, body, again, state.pricing, intake)
+        recheck = partial(parts.recheck, prepared, order.client)
+        submission = Submission(lease, body, recheck, state.pricing, intake)
         try:
             await self._forwarder.forward(order._replace(submit=submission))
         except Refused as refused:
@@ -306,13 +306,13 @@ class Handler:
             order = order._replace(content=content)
         if prepared.hold and job.is_running:
             await self._hold(order, job, prepared.hold)
-            self._parts.again(prepared, order.client)
+            self._parts.recheck(prepared, order.client)
         if prepared.permit.route.kind is Kind.DELETE:
             order = await self._delete(order, job)
         was_told = is_told(job)
         try:
             if prepared.hold and job.answer is not None and may_share(order):
-                self._forwarder.look_again(order)
+                self._forwarder.recheck_if_stale(order)
                 self._forwarder.share(order, job.answer)
             else:
                 await self._forwarder.forward(order)
@@ -326,7 +326,7 @@ class Handler:
     async def _delete(self, order: Forwarding, job: Job) -> Forwarding:
         """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
         await self._parts.jobs.learn_end(job)
-        self._forwarder.look_again(order)
+        self._forwarder.recheck_if_stale(order)
         before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
         await self._parts.jobs.completion.forget_now(job)
         return order._replace(delete_before=before)
@@ -344,7 +344,7 @@ class Handler:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
         body_format(prepared.fields.known, BodyFormat.JSON)
         content = await read_whole(order, MAX_BYTES, self._parts.unverified)
-        self._forwarder.look_again(order)
+        self._forwarder.recheck_if_stale(order)
         job = await jobs.own_named_in(content, prepared)
         order = order._replace(content=content, job=job)
         if prepared.permit.route.kind is Kind.DELETE:
@@ -367,7 +367,7 @@ class Handler:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
         standing = await self._parts.admission.tell(permit)
-        self._forwarder.look_again(order)
+        self._forwarder.recheck_if_stale(order)
         self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
 
     async def _receive_webhook(self, order: Forwarding) -> None:
@@ -379,7 +379,7 @@ class Handler:
             headers.setdefault(header.lower(), []).append(value)
         most = receiver.expect(name, headers)
         content = await read_whole(order, most, self._parts.unverified)
-        self._forwarder.look_again(order)
+        self._forwarder.recheck_if_stale(order)
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)
 

@@ -149,7 +149,7 @@ class Upload:
         if not is_last:
             return passed
         self._client.end_body()  # from here on the client is not what we wait for
-        return passed + await submit.release()
+        return passed + await submit.reserve_pages()
 
     def _release(self) -> None:
         """Marks the point from which the upstream may have the whole request.
@@ -159,7 +159,7 @@ class Upload:
         """
         if self._submit is not None:
             self._client.finishes_alone = True
-            self._submit.released()
+            self._submit.mark_released()
 
     async def _until_writable(self, watch_upstream: Callable[[], None]) -> None:
         upstream = self._upstream

@@ -659,7 +659,7 @@ async def test_a_held_poll_is_judged_again_before_it_is_answered(
 async def test_whoever_waits_for_the_upstream_is_judged_again_too(
     name: str, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         job = await started(gateway, key=secret)
@@ -677,7 +677,7 @@ async def test_whoever_waits_for_the_upstream_is_judged_again_too(
 async def test_a_body_without_a_job_is_not_released_for_who_is_gone_by_then(
     gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         client = await gateway.connect()
