@@ -260,7 +260,7 @@ def _administer(
     live: Live, registry: CollectorRegistry, probed: Probed, ledger_parts: LedgerParts, iteration: Iteration
 ) -> Application:
     keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
-    context = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.follow, time.time)
+    context = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.apply_key_changes, time.time)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)
 
 

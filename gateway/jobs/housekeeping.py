@@ -28,14 +28,14 @@ class Housekeeping:
         registry: Registry,
         watcher: Watcher,
         retention: Retention,
-        tell_again: Callable[[], None],
+        retry_untold: Callable[[], None],
         *purges: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._watcher = watcher
         self._retention = retention
-        self._tell_again = tell_again
+        self._retry_untold = retry_untold
         self._purges = purges
         self.counts: dict[str, int] = {}
 
@@ -49,10 +49,10 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        self._watcher.hear(await self._registry.follow())
-        self._tell_again()  # the ledger just answered
+        self._watcher.apply_changes(await self._registry.read_changes())
+        self._retry_untold()  # the ledger just answered
         if turn % _SUCCEED == 0:
-            await self._watcher.follow()
+            await self._watcher.beat_and_take_over()
         if turn % _RECALL == _RECALL - 1:
             await self._watcher.recall()
         await self._retention.sweep()

@@ -112,13 +112,13 @@ class Job:
         """Whether an owner may read it."""
         return owner == self.owner and (self.expires_at is None or now < self.expires_at)
 
-    def saw(self, known: Known) -> None:
+    def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:
             self.answer = None
         self.known |= known
 
-    def ended(self, expires_at: float) -> None:
+    def end(self, expires_at: float) -> None:
         """Records its end and wakes all waiters."""
         self.is_running = False
         self.expires_at = expires_at

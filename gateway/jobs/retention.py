@@ -59,7 +59,7 @@ class Retention:
             key = row.upstream, row.request_id
             job = self._registry.get(key)
             if job is not None:
-                job.ended(0)
+                job.end(0)
                 self._registry.drop(job)
             if row.state != JobState.GONE:
                 await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]

@@ -6,9 +6,9 @@ interval. Concurrent requests are bounded per upstream; further due jobs wait fo
 process watches a job; jobs of a dead process are taken over.
 
 States of a job here, and what ends each:
-    not followed  another process asks, or none yet. `begin`, `hold` and `follow` end it.
-    dated         its ticket is in the heap of dates. `turn` ends it when the date comes; an earlier date replaces it
-                  and voids the old ticket.
+    not followed  another process asks, or none yet. `begin`, `hold` and `beat_and_take_over` end it.
+    dated         its ticket is in the heap of dates. `ask_due` ends it when the date comes; an earlier date
+                  replaces it and voids the old ticket.
     late          its date has come, and its upstream has no free slot. `_go_on` ends it.
     being asked   its ticket is _BEING_ASKED. The answer, or a failure, ends it: dated again, or ended.
     ended         it has ended (Completion): any ticket that comes up is dropped.
@@ -84,7 +84,7 @@ class Watcher:
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
         timer = "" if self._timer is None or self._timer.cancelled() else f" wakes_at={self._timer.when():.3f}"
-        return f"<Watcher{closed}{timer} followed={self.followed} asking={self._asking.total()} asked={self.asked}>"
+        return f"<Watcher{closed}{timer} dates={self.dates} asking={self._asking.total()} asked={self.asked}>"
 
     @property
     def behind(self) -> float:
@@ -98,7 +98,7 @@ class Watcher:
         return self._due[0][0]
 
     @property
-    def followed(self) -> int:
+    def dates(self) -> int:
         """How many dates are scheduled, including outdated ones."""
         return len(self._due)
 
@@ -153,13 +153,13 @@ class Watcher:
         if not self._held[job]:
             del self._held[job]
 
-    def hear(self, changes: Iterable[tuple[Job, str]]) -> None:
+    def apply_changes(self, changes: Iterable[tuple[Job, str]]) -> None:
         """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
         for job, watcher in changes:
             if watcher != self.me and not job.waiters:
                 job.is_followed = False
 
-    def turn(self) -> None:
+    def ask_due(self) -> None:
         """Requests the status of all due jobs, up to the bound on concurrent requests."""
         now = self._clock()
         most = self._state().settings.jobs.most_status_requests
@@ -179,7 +179,7 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def follow(self) -> None:
+    async def beat_and_take_over(self) -> None:
         """Sends this process's heartbeat and takes over jobs that no one follows; called every few seconds.
 
         Raises:
@@ -189,7 +189,7 @@ class Watcher:
         await self._ledger.write(lambda c: beat(c, self.me, now, now + _ALIVE))
         while rows := await self._ledger.write(lambda c: take_over(c, self.me, now)):
             for row in rows:
-                self._learn(row)
+                self._begin_row(row)
             log.info("jobs taken over", jobs=len(rows))
 
     async def recall(self) -> None:
@@ -210,7 +210,7 @@ class Watcher:
             elif job is None or not job.is_followed:
                 row = await self._ledger.read(lambda c, key=key: find(c, *key))  # type: ignore[misc]
                 if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
-                    self._learn(row)
+                    self._begin_row(row)
 
     async def leave(self) -> None:
         """Hands the jobs of this process over to others."""
@@ -219,8 +219,8 @@ class Watcher:
         except LedgerUnavailable:
             return  # others take them over once this process's heartbeat expires
 
-    def _learn(self, row: Row[Any]) -> None:
-        job = self._registry.learn(row)
+    def _begin_row(self, row: Row[Any]) -> None:
+        job = self._registry.apply_row(row)
         if job is not None:
             self.begin(job)
 
@@ -249,7 +249,7 @@ class Watcher:
             self._timer.cancel()
         if self._due and not self._is_closed:
             wait = max(0.0, self._due[0][0] - self._clock())
-            self._timer = self._loop.call_later(wait, self.turn)
+            self._timer = self._loop.call_later(wait, self.ask_due)
 
     def _consider(self, job: Job, due: float, now: float) -> None:
         """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
@@ -300,7 +300,7 @@ class Watcher:
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
             log.warning("a job has run for too long and was given up", upstream=job.upstream)
-            self._completion.learn(job, Facts(Known.GIVEN_UP))
+            self._completion.add_facts(job, Facts(Known.GIVEN_UP))
 
     def _schedule_next(self, job: Job) -> None:
         if job.is_running:

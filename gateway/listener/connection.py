@@ -193,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         """Calls this whenever the client takes more again, instead of resuming `writable`; until the next call."""
         self._on_writable = tell
 
-    async def taken(self) -> None:
+    async def until_all_taken(self) -> None:
         """Waits until the client took all that was written, at its least rate.
 
         Raises:
@@ -510,7 +510,7 @@ class ClientConnection(asyncio.Protocol):
             self.expect(self._live.state.pace.idle, Idle)
             if self._reader.has_more:  # others have their turn between two requests that were sent in one piece
                 await self._wait_for_turn()
-        await self.taken()  # closing has a deadline, but no such patience
+        await self.until_all_taken()  # closing has a deadline, but no such patience
 
     @property
     def _is_closing(self) -> bool:

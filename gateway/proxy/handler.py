@@ -50,7 +50,7 @@ from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forwarder import Forwarder, Recheck
 from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.job_access import JobAccess, is_read, is_taken, is_told, may_share, shape_of
+from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share, shape_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
@@ -255,8 +255,8 @@ class Handler:
         )
         body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
         prepared = order.prepared
-        took = partial(parts.jobs.took, prepared)
-        intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.completion.checkpoints)
+        begin_job = partial(parts.jobs.begin_job, prepared)
+        intake = Intake(shape, permit.path, begin_job, parts.webhooks, parts.jobs.completion.checkpoints)
         recheck = partial(parts.recheck, prepared, order.client)
         submission = Submission(lease, body, recheck, state.pricing, intake)
         try:
@@ -319,7 +319,7 @@ class Handler:
         finally:
             self._note_taken(order, job)
         if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
-            await order.client.taken()
+            await order.client.until_all_taken()
             if is_read(order, job, was_told=was_told):  # its client may be gone by now
                 jobs.completion.forget(job)
 
@@ -356,9 +356,9 @@ class Handler:
 
     def _note_taken(self, order: Forwarding, job: Job) -> None:
         """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
-        if not is_taken(order):
+        if not has_taken_result(order):
             return
-        self._parts.jobs.completion.taken(job)
+        self._parts.jobs.completion.mark_taken(job)
         if not job.is_read:
             permit = order.prepared.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))

@@ -32,13 +32,13 @@ class JobAccess(NamedTuple):
     long_polls: LongPolls
     wall: Callable[[], float]
 
-    def took(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
+    def begin_job(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
         """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
         job = Job(permit.route.upstream, new.request_id, owner_of(permit), shape_of(prepared), new.path, self.wall())
         self.registry.add(job)
         if has_failed:
-            self.completion.failed(job)
+            self.completion.mark_failed(job)
         self.watcher.begin(job)
 
     async def own(self, caller: Caller, prepared: PreparedRequest) -> Job:
@@ -86,7 +86,7 @@ def shape_of(prepared: PreparedRequest) -> JobShape:
     return prepared.shape
 
 
-def is_taken(order: Forwarding) -> bool:
+def has_taken_result(order: Forwarding) -> bool:
     """Whether the client received any part of a job's result, whatever became of it then.
 
     Anything not examined completely may have been the result: a part, a range, an answer the client did not wait for.

@@ -340,5 +340,5 @@ def test_whose_job_it_is_is_remembered_for_one_passage_and_for_a_while(state: St
     caller.job, caller.job_of = job, prepared
     assert caller.job_for(prepared) is job
     assert caller.job_for(other) is None
-    job.ended(100.0)
+    job.end(100.0)
     assert caller.job_for(prepared) is None
