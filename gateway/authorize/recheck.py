@@ -14,7 +14,7 @@ from gateway.auth.api_keys import find_key
 from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
-from gateway.auth.validity import check_condition, check_place, check_time
+from gateway.auth.validity import check_key_address, check_not_expired, check_required_certificate
 from gateway.authorize.permit import make_permit
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
@@ -41,7 +41,7 @@ def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: flo
     rule = state.routes.match(prepared.method, old.path, prepared.fields.host)
     check_address(old.client, old.client.ip in state.allow, rule)
     if state.needs_certificate:
-        check_condition(peer.certificate, now)
+        check_required_certificate(peer.certificate, now)
     identity = None if old.identity is None else _recheck_identity(state, prepared, old.identity, peer, now)
     if identity is not None:
         check_access(rule.route, identity, old.client.ip)
@@ -63,7 +63,7 @@ def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, pe
     if identity is None or identity.account != old.account:
         raise refuse(Reason.UNAUTHENTICATED, _NO_MORE)
     if not is_patient:
-        check_time(identity, now)
+        check_not_expired(identity, now)
     if identity.owner != old.owner:
         raise job_not_found() if prepared.permit.route.kind.is_of_a_job else refuse(Reason.UNAUTHENTICATED, _MOVED)
     return identity
@@ -76,7 +76,7 @@ def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
     key = find_key(credential, state.keys, state.ring.keys)
     if key is None:
         return None
-    check_place(key, prepared.permit.client.ip)
+    check_key_address(key, prepared.permit.client.ip)
     return key.identity
 
 

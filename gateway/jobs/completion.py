@@ -28,7 +28,7 @@ from gateway.upstream.response_head import ResponseHead
 
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
-_APART: Final = 0.9
+_APART: Final = 0.9  # seconds
 _SAME: Final = 2.0  # seconds by which two look-ups may differ on when one job began
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024

@@ -10,10 +10,10 @@ from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1
-_SHORTEST: Final = 1.0
-_MAX_LENGTH: Final = 30.0
+_SHORTEST: Final = 1.0  # seconds
+_MAX_LENGTH: Final = 30.0  # seconds
 _SHARE: Final = 0.05
-_MAX_UNREAD: Final = 900.0
+_MAX_UNREAD: Final = 900.0  # seconds
 _MAX_DOUBLED: Final = 20
 _MAX_A_SECOND: Final = 200
 _MAX_HELD_A_SECOND: Final = 1000

@@ -22,7 +22,7 @@ from gateway.upstream.response_head import ResponseHead
 
 _ASKED_AGAIN_AFTER: Final = 60.0  # seconds
 _NOT_LONGER_THAN: Final = 86_400.0
-_WITHIN: Final = 10.0
+_WITHIN: Final = 10.0  # seconds
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
 _MAX_ASKED: Final = 32

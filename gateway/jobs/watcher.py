@@ -41,11 +41,11 @@ from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
-_ALIVE: Final = 15.0
+_ALIVE: Final = 15.0  # seconds
 _BEING_ASKED: Final = -1
-_WITHIN: Final = 30.0
+_WITHIN: Final = 30.0  # seconds
 _BEFORE_DELETE: Final = 5.0  # seconds; a client waits for this answer before its job is deleted
-_KEPT: Final = 1.0
+_KEPT: Final = 1.0  # seconds
 log = structlog.get_logger()
 
 

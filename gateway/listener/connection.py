@@ -109,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
         "has_ended",
         "household",
         "is_last",
-        "is_revoked",
+        "is_retired",
         "peer",
         "peer_ip",
         "request_count",
@@ -129,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
         self.has_ended = False  # the acceptor's
         self.finishes_alone = False
         self.is_last = False
-        self.is_revoked = False
+        self.is_retired = False  # serves no further request
         self.request_count = 0
         self.transport: TlsTransport | None = None
         self.writing_paused = False
@@ -210,7 +210,7 @@ class ClientConnection(asyncio.Protocol):
 
         A body of which little is left does not end it: it is read and dropped behind the answer.
         """
-        if self._live.is_draining or self.is_revoked or not fields.keep_alive:
+        if self._live.is_draining or self.is_retired or not fields.keep_alive:
             return True
         if body.is_eof():
             return False
@@ -327,12 +327,12 @@ class ClientConnection(asyncio.Protocol):
 
     def retire(self) -> None:
         """Takes no further request, but for one whose head has begun: closes it now, or behind that answer."""
-        self.is_revoked = True
+        self.is_retired = True
         self._end_soon(lambda: self.is_idle)
 
     def revoke(self) -> None:
         """Lets no further request through; `end_revoked` closes it, unless an answer is under way: then that does."""
-        self.is_revoked = self._is_deaf = True
+        self.is_retired = self._is_deaf = True
 
     def end_revoked(self) -> None:
         """Closes it, if it waits for a request, perhaps in the middle of a head."""
@@ -514,7 +514,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def _is_closing(self) -> bool:
-        return self.is_revoked or self.is_gone
+        return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
         self._reader.begin()
@@ -546,7 +546,7 @@ class ClientConnection(asyncio.Protocol):
         while not reader.has_request and not self._is_deaf:
             if self._turn.is_over:
                 await self._let_others_have_a_turn()
-                if self._is_closing and not (self.is_revoked and reader.has_begun):
+                if self._is_closing and not (self.is_retired and reader.has_begun):
                     raise Idle
             elif reader.has_unread:
                 self._feed_head()

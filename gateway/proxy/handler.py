@@ -24,7 +24,7 @@ from aiohttp.streams import StreamReader
 from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
-from gateway.auth.validity import check_condition
+from gateway.auth.validity import check_required_certificate
 from gateway.authorize.caller import Caller, read_caller
 from gateway.authorize.login import Evidence, Login
 from gateway.authorize.permit import make_permit
@@ -48,8 +48,8 @@ from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
+from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder, Recheck
-from gateway.proxy.forwarding import Forwarding
 from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share, shape_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
 from gateway.proxy.request_body import read_whole
@@ -160,7 +160,7 @@ class Handler:
 
         delivery = exchange.delivery = Delivery()
         job = caller.job_for(prepared)
-        order = Forwarding(client, body, prepared, exchange.trace, delivery, None, job)
+        order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, job)
         kind = permit.route.kind
         if kind is Kind.SUBMIT:
             await self._submit(state, order)
@@ -197,7 +197,7 @@ class Handler:
         exchange.route = rule.route.label
         check_address(caller.address, caller.is_allowed, rule)
         if state.needs_certificate:
-            check_condition(client.peer.certificate, self._wall())
+            check_required_certificate(client.peer.certificate, self._wall())
 
         identity = None
         if rule.route.access is not Access.ANYONE:
@@ -228,14 +228,7 @@ class Handler:
         soonest = min((end for end in ends if end is not None), default=None)
         return _RECHECK_AFTER if soonest is None else min(_RECHECK_AFTER, soonest - self._wall())
 
-    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
-        polls_per_minute = prepared.permit.profile.polls_per_minute
-        wait = self._polls.take(prepared.subject, now, polls_per_minute)
-        if wait is not None:
-            detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
-            raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
-
-    async def _submit(self, state: State, order: Forwarding) -> None:
+    async def _submit(self, state: State, order: ForwardOrder) -> None:
         """Steps 7 to 10 of a submit: a slot, the body, the pages before its end; given back on every path.
 
         Forwarder.forward -> Upload.run -> Submission.take for each piece, then .reserve_pages, which returns the
@@ -266,33 +259,7 @@ class Handler:
         finally:
             submission.close()
 
-    async def _serve_other(self, order: Forwarding, now: float) -> None:
-        """Steps 7 to 9 of what names no job in its target."""
-        permit = order.prepared.permit
-        self._take_poll(order.prepared, now)
-        if permit.route.kind is not Kind.PLAIN:
-            await self._serve_named_in_body(order)
-        elif not permit.route.is_ours:
-            await self._forward_plain(order)
-        elif permit.route in ALIVE:
-            self._answer(order, _ALIVE)
-        elif permit.identity is not None:
-            await self._tell_of_account(order)
-        else:  # webhooks are the only routes of ours without a caller
-            await self._receive_webhook(order)
-
-    async def _forward_plain(self, order: Forwarding) -> None:
-        """Forwards a request of a plain route, within the account's concurrent_requests."""
-        account = order.prepared.subject
-        denial = self._places.take(account, order.prepared.permit.profile)
-        if denial is not None:
-            raise Refused(denial)
-        try:
-            await self._forwarder.forward(order)
-        finally:
-            self._places.give_back(account)
-
-    async def _serve_job(self, state: State, caller: Caller, order: Forwarding, now: float) -> None:
+    async def _serve_job(self, state: State, caller: Caller, order: ForwardOrder, now: float) -> None:
         """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
         prepared, jobs, job = order.prepared, self._parts.jobs, order.job
         self._take_poll(prepared, now)
@@ -323,21 +290,7 @@ class Handler:
             if is_read(order, job, was_told=was_told):  # its client may be gone by now
                 jobs.completion.forget(job)
 
-    async def _delete(self, order: Forwarding, job: Job) -> Forwarding:
-        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
-        await self._parts.jobs.learn_end(job)
-        self._forwarder.recheck_if_stale(order)
-        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
-        await self._parts.jobs.completion.forget_now(job)
-        return order._replace(delete_before=before)
-
-    async def _hold(self, order: Forwarding, job: Job, most: float) -> None:
-        """Waits for a job's end, some seconds at most, as its client wishes."""
-        began = self._clock()
-        await self._parts.jobs.long_polls.until_ended(job, most, order.client.household)
-        order.delivery.held = self._clock() - began
-
-    async def _serve_named_in_body(self, order: Forwarding) -> None:
+    async def _serve_named_in_body(self, order: ForwardOrder) -> None:
         """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
         prepared, jobs = order.prepared, self._parts.jobs
         if not prepared.fields.has_body:
@@ -354,7 +307,28 @@ class Handler:
         finally:
             self._note_taken(order, job)
 
-    def _note_taken(self, order: Forwarding, job: Job) -> None:
+    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
+        polls_per_minute = prepared.permit.profile.polls_per_minute
+        wait = self._polls.take(prepared.subject, now, polls_per_minute)
+        if wait is not None:
+            detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
+            raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
+
+    async def _hold(self, order: ForwardOrder, job: Job, most: float) -> None:
+        """Waits for a job's end, some seconds at most, as its client wishes."""
+        began = self._clock()
+        await self._parts.jobs.long_polls.until_ended(job, most, order.client.household)
+        order.delivery.held = self._clock() - began
+
+    async def _delete(self, order: ForwardOrder, job: Job) -> ForwardOrder:
+        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
+        await self._parts.jobs.learn_end(job)
+        self._forwarder.recheck_if_stale(order)
+        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
+        await self._parts.jobs.completion.forget_now(job)
+        return order._replace(delete_before=before)
+
+    def _note_taken(self, order: ForwardOrder, job: Job) -> None:
         """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
         if not has_taken_result(order):
             return
@@ -363,14 +337,40 @@ class Handler:
             permit = order.prepared.permit
             self._parts.trail.read(job, permit.account, str(permit.client.ip))
 
-    async def _tell_of_account(self, order: Forwarding) -> None:
+    async def _serve_other(self, order: ForwardOrder, now: float) -> None:
+        """Steps 7 to 9 of what names no job in its target."""
+        permit = order.prepared.permit
+        self._take_poll(order.prepared, now)
+        if permit.route.kind is not Kind.PLAIN:
+            await self._serve_named_in_body(order)
+        elif not permit.route.is_ours:
+            await self._forward_plain(order)
+        elif permit.route in ALIVE:
+            self._answer(order, _ALIVE)
+        elif permit.identity is not None:
+            await self._tell_of_account(order)
+        else:  # webhooks are the only routes of ours without a caller
+            await self._receive_webhook(order)
+
+    async def _forward_plain(self, order: ForwardOrder) -> None:
+        """Forwards a request of a plain route, within the account's concurrent_requests."""
+        account = order.prepared.subject
+        denial = self._places.take(account, order.prepared.permit.profile)
+        if denial is not None:
+            raise Refused(denial)
+        try:
+            await self._forwarder.forward(order)
+        finally:
+            self._places.give_back(account)
+
+    async def _tell_of_account(self, order: ForwardOrder) -> None:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
         standing = await self._parts.admission.tell(permit)
         self._forwarder.recheck_if_stale(order)
         self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
 
-    async def _receive_webhook(self, order: Forwarding) -> None:
+    async def _receive_webhook(self, order: ForwardOrder) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
         prepared, receiver = order.prepared, self._parts.receiver
         name = prepared.permit.path.rpartition("/")[2]
@@ -383,12 +383,12 @@ class Handler:
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)
 
-    def _answer(self, order: Forwarding, content: bytes) -> None:
+    def _answer(self, order: ForwardOrder, content: bytes) -> None:
         """Answers by itself, with JSON."""
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
-        closes = unread or self._live.is_draining or client.is_revoked or not order.prepared.fields.keep_alive
+        closes = unread or self._live.is_draining or client.is_retired or not order.prepared.fields.keep_alive
         bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
@@ -401,7 +401,7 @@ class Handler:
             client.abort()
             return
         unread = not body.is_eof()
-        closes = unread or self._live.is_draining or client.is_revoked or not exchange.keep_alive
+        closes = unread or self._live.is_draining or client.is_retired or not exchange.keep_alive
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()

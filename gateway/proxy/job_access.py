@@ -14,7 +14,7 @@ from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
-from gateway.proxy.forwarding import Forwarding
+from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.job_in_body import named_in
 from gateway.upstream.job_api import JobShape
 
@@ -68,7 +68,7 @@ class JobAccess(NamedTuple):
             await self.watcher.ask_once(job)
 
 
-def may_share(order: Forwarding) -> bool:
+def may_share(order: ForwardOrder) -> bool:
     """Whether this request can share another's answer, because it would get the same one."""
     prepared = order.prepared
     return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
@@ -86,7 +86,7 @@ def shape_of(prepared: PreparedRequest) -> JobShape:
     return prepared.shape
 
 
-def has_taken_result(order: Forwarding) -> bool:
+def has_taken_result(order: ForwardOrder) -> bool:
     """Whether the client received any part of a job's result, whatever became of it then.
 
     Anything not examined completely may have been the result: a part, a range, an answer the client did not wait for.
@@ -108,7 +108,7 @@ def is_told(job: Job) -> bool:
     return bool(job.known & TOLD)
 
 
-def is_read(order: Forwarding, job: Job, *, was_told: bool) -> bool:
+def is_read(order: ForwardOrder, job: Job, *, was_told: bool) -> bool:
     """Whether this request has read its job's result completely: it is the request for it, and the job has ended.
 
     `was_told`: the container had said that the job ended before this request went to it.

@@ -6,10 +6,10 @@ from functools import partial
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.policy.routes import check_length
-from gateway.proxy.forwarding import Forwarding
+from gateway.proxy.forward_order import ForwardOrder
 
 
-async def read_whole(order: Forwarding, most: int, unverified: UnverifiedBodies) -> bytes:
+async def read_whole(order: ForwardOrder, most: int, unverified: UnverifiedBodies) -> bytes:
     """Reads a body of at most `most` bytes, and invites it if its sender waits for that.
 
     Bytes of a sender who is not authenticated count in `unverified` for as long as they are read.
@@ -25,7 +25,7 @@ async def read_whole(order: Forwarding, most: int, unverified: UnverifiedBodies)
         return await _read(order, most, count)
 
 
-async def _read(order: Forwarding, most: int, count: Callable[[int], None] | None) -> bytes:
+async def _read(order: ForwardOrder, most: int, count: Callable[[int], None] | None) -> bytes:
     client, body = order.client, order.body
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
@@ -46,7 +46,7 @@ async def _read(order: Forwarding, most: int, count: Callable[[int], None] | Non
 
 
 @contextmanager
-def _counted(order: Forwarding, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
+def _counted(order: ForwardOrder, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
     """Gives what counts the bytes of a body before they are kept, and may refuse them."""
     stay = unverified.enter(order.prepared.permit.client.ip, order.client.interrupt)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gateway.aio.drive import Drive
 from gateway.errors import UpstreamTimeout
 from gateway.policy.routes import body_too_large
-from gateway.proxy.forwarding import Forwarding, Submit
+from gateway.proxy.forward_order import ForwardOrder, Submit
 from gateway.upstream.connection import UpstreamConnection
 
 
@@ -38,7 +38,7 @@ class Upload:
         "_upstream",
     )
 
-    def __init__(self, order: Forwarding, upstream: UpstreamConnection, ready: Callable[[], None]) -> None:
+    def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, ready: Callable[[], None]) -> None:
         self._client = order.client
         self._body = order.body
         self._prepared = order.prepared

@@ -37,7 +37,7 @@ class Submit(Protocol):
         """Takes a 2xx answer and the check URL, before the client sees them. Raises Refused and UpstreamFailed."""
 
 
-class Forwarding(NamedTuple):
+class ForwardOrder(NamedTuple):
     """One request to forward: the client, what to send where, and the record of the delivery.
 
     `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
