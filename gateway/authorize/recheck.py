@@ -38,7 +38,7 @@ def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: flo
         Refused: it would no longer be granted.
     """
     old = prepared.permit
-    rule = state.routes.match(prepared.method, old.path, prepared.fields.host)
+    rule = state.routes.match(prepared.method, old.path, prepared.headers.host)
     check_address(old.client, old.client.ip in state.allow, rule)
     if state.needs_certificate:
         check_required_certificate(peer.certificate, now)
@@ -70,7 +70,7 @@ def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, pe
 
 
 def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
-    credential = credential_of(prepared.fields.known)
+    credential = credential_of(prepared.headers.known)
     if credential is None or not state.api_keys_enabled:
         return None
     key = find_key(credential, state.keys, state.ring.keys)
@@ -85,7 +85,7 @@ def _by_certificate(state: State, peer: Peer) -> Identity | None:
 
 
 def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity | None:
-    credential = credential_of(prepared.fields.known)
+    credential = credential_of(prepared.headers.known)
     if credential is None:
         return None
     known = state.tokens.get(credential, now)  # many long polls may be woken at once

@@ -43,7 +43,7 @@ from gateway.listener.request_reader import Request, RequestReader, is_connect
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import Peer
 from gateway.model.networks import household
-from gateway.model.request import Fields
+from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
 _LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
@@ -102,7 +102,7 @@ class ClientConnection(asyncio.Protocol):
         "_turn",
         "_upload",
         "_written",
-        "caller",
+        "cached_headers",
         "client_ca",
         "ends_at",
         "finishes_alone",
@@ -125,7 +125,7 @@ class ClientConnection(asyncio.Protocol):
         self.peer_ip = str(peer.ip)
         self.household = household(peer.ip)
         self.client_ca: str | None = None
-        self.caller: Any = None  # what the handler remembers with this connection
+        self.cached_headers: Any = None  # what the headers of the last request mean: the handler's
         self.has_ended = False  # the acceptor's
         self.finishes_alone = False
         self.is_last = False
@@ -205,16 +205,16 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
-    def must_close(self, fields: Fields, body: StreamReader) -> bool:
+    def must_close(self, headers: Headers, body: StreamReader) -> bool:
         """Whether this connection ends behind the answer that begins now.
 
         A body of which little is left does not end it: it is read and dropped behind the answer.
         """
-        if self._live.is_draining or self.is_retired or not fields.keep_alive:
+        if self._live.is_draining or self.is_retired or not headers.keep_alive:
             return True
         if body.is_eof():
             return False
-        length = fields.content_length
+        length = headers.content_length
         return length is None or length - body.total_bytes > MAX_DRAIN_BYTES
 
     # What the handler uses: the body

@@ -14,7 +14,7 @@ from gateway.model.routes import Route
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class Headers:
     """The headers of a request, after every check that needs no configuration.
 
     `known` holds the values of the headers that we rely on, by lower-case name, in the order sent; `kept` the pairs

@@ -96,7 +96,7 @@ class Forwarder:
 
     def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that several clients waited for."""
-        closes = order.client.must_close(order.prepared.fields, order.body)
+        closes = order.client.must_close(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
         order.delivery.gives_nothing = answer.gives_nothing
@@ -105,7 +105,7 @@ class Forwarder:
     async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> tuple[UpstreamConnection, Upload]:
         """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
         delivery = order.delivery
-        upstream = None if order.prepared.fields.has_body else pool.take_idle(self._clock())
+        upstream = None if order.prepared.headers.has_body else pool.take_idle(self._clock())
         if upstream is not None:
             delivery.connection = "reused"
             try:
@@ -138,7 +138,7 @@ class Forwarder:
             if order.content is not None:
                 upstream.send(order.content)
                 upstream.send_end()
-            elif prepared.fields.has_body:
+            elif prepared.headers.has_body:
                 await upload.run()
             if order.delete_before is not None:
                 client.finishes_alone = True
@@ -155,7 +155,7 @@ class Forwarder:
         client, prepared, answer = order.client, order.prepared, upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        closes = client.must_close(prepared.fields, order.body)
+        closes = client.must_close(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
             order.submit.mark_refused()
@@ -249,7 +249,7 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
     is_rewritten = _is_rewritten(prepared, answer)  # then the length is only known at the end
     if not is_rewritten and (prepared.method == "HEAD" or answer.length is not None):
         return BodyFraming(answer.stated, False, closes)
-    chunked = prepared.fields.http_1_1
+    chunked = prepared.headers.http_1_1
     return BodyFraming(None, chunked, closes or not chunked)
 
 

@@ -25,7 +25,7 @@ from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
 from gateway.auth.validity import check_required_certificate
-from gateway.authorize.caller import Caller, read_caller
+from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.login import Evidence, Login
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
@@ -140,16 +140,16 @@ class Handler:
         if isinstance(request, Refused):
             raise request
         exchange.method = request.method
-        caller = _recognize(client, state, request)
-        exchange.client_ip = caller.client_ip
-        exchange.trace = trace_of(exchange.request_id, caller.request_id, caller.passed_on, self._new_id)
-        exchange.request_id = caller.request_id or exchange.request_id
+        cached = _recognize(client, state, request)
+        exchange.client_ip = cached.client_ip
+        exchange.trace = trace_of(exchange.request_id, cached.request_id, cached.passed_on, self._new_id)
+        exchange.request_id = cached.request_id or exchange.request_id
 
-        prepared = caller.prepared
+        prepared = cached.prepared
         if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
-            prepared = caller.prepared = await self._permit(state, caller, client, request, exchange)
+            prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)
         permit = prepared.permit
-        exchange.keep_alive = caller.fields.keep_alive
+        exchange.keep_alive = cached.headers.keep_alive
         exchange.route = permit.route.label
         identity = permit.identity
         if identity is not None:
@@ -159,13 +159,13 @@ class Handler:
                 self._uses[prepared.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        job = caller.job_for(prepared)
+        job = cached.job_for(prepared)
         order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, job)
         kind = permit.route.kind
         if kind is Kind.SUBMIT:
             await self._submit(state, order)
         elif permit.job_id is not None:
-            await self._serve_job(state, caller, order, exchange.started)
+            await self._serve_job(state, cached, order, exchange.started)
         else:
             await self._serve_other(order, exchange.started)
 
@@ -181,41 +181,41 @@ class Handler:
     async def _permit(
         self,
         state: State,
-        caller: Caller,
+        cached: CachedHeaders,
         client: ClientConnection,
         request: RawRequestMessage,
         exchange: Exchange,
     ) -> PreparedRequest:
         """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
         host, target = origin_form(request.path)
-        caller = caller.addressed_to(host)
-        fields = caller.fields
+        cached = cached.addressed_to(host)
+        headers = cached.headers
         path, query = read_target(request.method, target)
-        exchange.keep_alive = fields.keep_alive
+        exchange.keep_alive = headers.keep_alive
         path = state.routes.unaliased(path)
-        rule = state.routes.match(request.method, path, fields.host, asked=target)
+        rule = state.routes.match(request.method, path, headers.host, asked=target)
         exchange.route = rule.route.label
-        check_address(caller.address, caller.is_allowed, rule)
+        check_address(cached.address, cached.is_allowed, rule)
         if state.needs_certificate:
             check_required_certificate(client.peer.certificate, self._wall())
 
         identity = None
         if rule.route.access is not Access.ANYONE:
-            evidence = Evidence(caller.address.ip, client.peer.certificate)
-            attempt = await self._parts.login.attempt(state, fields.known, evidence, exchange.started)
+            evidence = Evidence(cached.address.ip, client.peer.certificate)
+            attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
             exchange.authentication = attempt.label
             exchange.key_id = attempt.key_id
             identity = attempt.identity_or_refuse()
-            check_access(rule.route, identity, caller.address.ip)
-        elif fields.has_body:
+            check_access(rule.route, identity, cached.address.ip)
+        elif headers.has_body:
             check_takes_body(rule.route, request.method)
 
-        permit = make_permit(state, rule, path, query, caller.address, identity)
-        check_length(fields.content_length, permit.body_limit)
+        permit = make_permit(state, rule, path, query, cached.address, identity)
+        check_length(headers.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
         return prepare_request(
             state,
-            caller,
+            cached,
             line,
             query,
             permit,
@@ -259,15 +259,15 @@ class Handler:
         finally:
             submission.close()
 
-    async def _serve_job(self, state: State, caller: Caller, order: ForwardOrder, now: float) -> None:
+    async def _serve_job(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
         """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
         prepared, jobs, job = order.prepared, self._parts.jobs, order.job
         self._take_poll(prepared, now)
         if job is None:
-            job = await jobs.own(caller, prepared)
+            job = await jobs.own(cached, prepared)
             order = order._replace(job=job)
-        if prepared.fields.has_body:
-            written_in = body_format(prepared.fields.known, BodyFormat.JSON, BodyFormat.FORM)
+        if prepared.headers.has_body:
+            written_in = body_format(prepared.headers.known, BodyFormat.JSON, BodyFormat.FORM)
             content = await read_whole(order, MAX_BYTES, self._parts.unverified)
             check_names_none(content, prepared.permit.route.id_name, written_in)
             order = order._replace(content=content)
@@ -293,9 +293,9 @@ class Handler:
     async def _serve_named_in_body(self, order: ForwardOrder) -> None:
         """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
         prepared, jobs = order.prepared, self._parts.jobs
-        if not prepared.fields.has_body:
+        if not prepared.headers.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
-        body_format(prepared.fields.known, BodyFormat.JSON)
+        body_format(prepared.headers.known, BodyFormat.JSON)
         content = await read_whole(order, MAX_BYTES, self._parts.unverified)
         self._forwarder.recheck_if_stale(order)
         job = await jobs.own_named_in(content, prepared)
@@ -375,7 +375,7 @@ class Handler:
         prepared, receiver = order.prepared, self._parts.receiver
         name = prepared.permit.path.rpartition("/")[2]
         headers: dict[bytes, list[bytes]] = {}
-        for header, value in prepared.fields.kept:
+        for header, value in prepared.headers.kept:
             headers.setdefault(header.lower(), []).append(value)
         most = receiver.expect(name, headers)
         content = await read_whole(order, most, self._parts.unverified)
@@ -388,7 +388,7 @@ class Handler:
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
-        closes = unread or self._live.is_draining or client.is_retired or not order.prepared.fields.keep_alive
+        closes = unread or self._live.is_draining or client.is_retired or not order.prepared.headers.keep_alive
         bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
@@ -419,15 +419,15 @@ class Handler:
         exchange.detail = detail
 
 
-def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Caller:
+def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> CachedHeaders:
     """What these headers mean; remembered when the connection sent the same ones before."""
-    caller: Caller | None = client.caller
-    if caller is None or not caller.is_same(state, request.version, request.raw_headers):
-        caller = client.caller = read_caller(state, client.peer, request.version, request.raw_headers)
-    return caller
+    cached: CachedHeaders | None = client.cached_headers
+    if cached is None or not cached.is_same(state, request.version, request.raw_headers):
+        cached = client.cached_headers = cache_headers(state, client.peer, request.version, request.raw_headers)
+    return cached
 
 
 def _waits_for_invitation(client: ClientConnection, exchange: Exchange) -> bool:
     """Whether the client holds its body back for a 100 Continue, so that there is nothing to drain."""
-    was_read = exchange.trace is not None and client.caller is not None
-    return was_read and client.caller is not None and client.caller.fields.expects_continue
+    was_read = exchange.trace is not None and client.cached_headers is not None
+    return was_read and client.cached_headers is not None and client.cached_headers.headers.expects_continue

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from gateway.authorize.caller import Caller
+from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job
@@ -41,7 +41,7 @@ class JobAccess(NamedTuple):
             self.completion.mark_failed(job)
         self.watcher.begin(job)
 
-    async def own(self, caller: Caller, prepared: PreparedRequest) -> Job:
+    async def own(self, cached: CachedHeaders, prepared: PreparedRequest) -> Job:
         """Returns the job that a request names, if it belongs to the caller.
 
         Raises:
@@ -49,7 +49,7 @@ class JobAccess(NamedTuple):
         """
         permit = prepared.permit
         job = await self.registry.owned(permit.route.upstream, permit.job_id or "", owner_of(permit))
-        caller.job, caller.job_of = job, prepared
+        cached.job, cached.job_of = job, prepared
         return job
 
     async def own_named_in(self, body: bytes, prepared: PreparedRequest) -> Job:

@@ -18,7 +18,7 @@ async def read_whole(order: ForwardOrder, most: int, unverified: UnverifiedBodie
         Refused: the body is too large, too slow or malformed, or there are too many such bodies.
         ClientGone: the client left.
     """
-    check_length(order.prepared.fields.content_length, most)
+    check_length(order.prepared.headers.content_length, most)
     if order.prepared.permit.identity is not None:
         return await _read(order, most, None)
     with _counted(order, unverified) as count:
@@ -30,7 +30,7 @@ async def _read(order: ForwardOrder, most: int, count: Callable[[int], None] | N
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
     try:
-        if order.prepared.fields.expects_continue:
+        if order.prepared.headers.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (body.is_eof() and body.at_eof()):
             piece = await client.next_piece(body)

@@ -60,8 +60,8 @@ class Upload:
         client = self._client
         self._upstream.tell_early(self._on_early)
         try:
-            client.expect_body(self._prepared.fields.content_length)
-            if self._prepared.fields.expects_continue:
+            client.expect_body(self._prepared.headers.content_length)
+            if self._prepared.headers.expects_continue:
                 client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self._send(lambda: self._submit is None and self._upstream.head is not None, self._expect_room)
         finally:

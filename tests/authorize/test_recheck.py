@@ -9,7 +9,7 @@ import pytest
 
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.tokens import identify
-from gateway.authorize.caller import read_caller
+from gateway.authorize.cached_headers import cache_headers
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
@@ -45,10 +45,10 @@ def ringed(state: State, **changes: Any) -> State:
 
 def prepared_for(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> PreparedRequest:
     pairs = ((b"Host", b"g"), (b"Content-Type", FORM), (b"Content-Length", b"9"), *headers)
-    caller = read_caller(state, PEER, (1, 1), pairs)
+    cached = cache_headers(state, PEER, (1, 1), pairs)
     rule = state.routes.match("POST", "/api/v1/marker", "g")
-    permit: Permit = make_permit(state, rule, "/api/v1/marker", "", caller.address, identity)
-    return prepare_request(state, caller, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
+    permit: Permit = make_permit(state, rule, "/api/v1/marker", "", cached.address, identity)
+    return prepare_request(state, cached, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
 
 
 def by_key(state: State) -> PreparedRequest:
@@ -77,9 +77,9 @@ def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> 
 def poll_of(state: State, method: str = "GET") -> PreparedRequest:
     (key,) = state.ring.keys.values()
     pairs = ((b"Host", b"g"), (b"X-API-Key", SECRET))
-    caller, path = read_caller(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
-    permit = make_permit(state, state.routes.match(method, path, "g"), path, "", caller.address, key.identity)
-    return prepare_request(state, caller, RequestLine(method, path), "", permit, 0.0)
+    cached, path = cache_headers(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    permit = make_permit(state, state.routes.match(method, path, "g"), path, "", cached.address, key.identity)
+    return prepare_request(state, cached, RequestLine(method, path), "", permit, 0.0)
 
 
 def test_a_key_that_moved_to_another_owner_starts_and_reads_nothing_of_the_old_ones(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_job_that_the_query_names_is_named_again(tmp_path: Path) -> None:
     routes = [{"name": "r", "methods": ["GET"], "path": "/r", "kind": "result", "id": {"in": "query", "name": "id"}}]
     state = ringed(state_of(tmp_path, routes=routes))
     (key,) = state.ring.keys.values()
-    caller = read_caller(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
-    permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", caller.address, key.identity)
-    prepared = prepare_request(state, caller, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
+    cached = cache_headers(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
+    permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", cached.address, key.identity)
+    prepared = prepare_request(state, cached, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
     assert recheck_permit(state, prepared, PEER, NOW) == permit
 
 
@@ -251,10 +251,10 @@ def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     sent = token(exp=NOW)
     pairs = ((b"Host", b"g"), (b"Authorization", b"Bearer " + sent))
-    caller, path = read_caller(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    cached, path = cache_headers(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
     bearer = identify(sent, state.issuers, state.profiles, NOW - 1)
-    permit = make_permit(state, state.routes.match("GET", path, "g"), path, "", caller.address, bearer)
-    poll = prepare_request(state, caller, RequestLine("GET", path), "", permit, 0.0)
+    permit = make_permit(state, state.routes.match("GET", path, "g"), path, "", cached.address, bearer)
+    poll = prepare_request(state, cached, RequestLine("GET", path), "", permit, 0.0)
     assert recheck_permit(state, poll, PEER, NOW - 1).identity == bearer
     assert denial_of(recheck_permit, state, poll, PEER, NOW).reason is Reason.TOKEN_EXPIRED
 
