@@ -47,7 +47,7 @@ PURE = [
     "config.behind_doors", "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
     "listener.proxy_protocol", "listener.parser_bypass", "listener.backlog",
     "jobs.job", "jobs.reading", "jobs.view", "keys.view",
-    "authorize.caller", "authorize.permit", "authorize.preparation", "authorize.recheck", "authorize.login",
+    "authorize.cached_headers", "authorize.permit", "authorize.preparation", "authorize.recheck", "authorize.login",
     "audit.refusals",
     "proxy.job_in_body",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from gateway.config.settings import SecretDigest
 from gateway.config.state import Live
 from gateway.limits.bad_logins import BadLogins
 from gateway.model.networks import parse_address, unmapped
-from gateway.model.request import Fields
+from gateway.model.request import Headers
 
 _OF_PROXIES: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
 _FORWARDED: Final = b"x-forwarded-"
@@ -42,7 +42,7 @@ class Guard:
         self._monotonic = monotonic
         self._bad_logins = BadLogins()
 
-    def actor_of(self, request: web.Request, fields: Fields) -> str:
+    def actor_of(self, request: web.Request, headers: Headers) -> str:
         """The caller's name in the audit: how it was authenticated, and its address.
 
         Raises:
@@ -51,7 +51,7 @@ class Guard:
         token = self._live.state.settings.admin.token
         address = _address(request.remote)
         if token is None:
-            _require_this_machine(request, fields, address)
+            _require_this_machine(request, headers, address)
             return f"admin:loopback@{address}"
         self._require_token(request, token, address)
         return f"admin:token@{address}"
@@ -78,14 +78,14 @@ class Guard:
         log.warning("admin login failed", client_ip=str(address))
 
 
-def _require_this_machine(request: web.Request, fields: Fields, address: IPv4Address | IPv6Address | None) -> None:
-    is_here = address is not None and address.is_loopback and _is_loopback_host(fields.host)
+def _require_this_machine(request: web.Request, headers: Headers, address: IPv4Address | IPv6Address | None) -> None:
+    is_here = address is not None and address.is_loopback and _is_loopback_host(headers.host)
     if not is_here:
         raise AdminProblem("forbidden", "Set admin.token to use this from elsewhere than the machine itself.")
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if "Origin" in request.headers or not _OWN_SITES.issuperset(sites):
         raise AdminProblem("forbidden", "Web pages may not use this without admin.token.")
-    if any(name in _OF_PROXIES or name.startswith(_FORWARDED) for name in fields.known):
+    if any(name in _OF_PROXIES or name.startswith(_FORWARDED) for name in headers.known):
         raise AdminProblem("forbidden", "Behind a proxy this needs admin.token: everybody comes from here then.")
 
 

@@ -12,7 +12,7 @@ from gateway.ledger.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What operations work on. `follow` applies changes of the keys; `wall` is in seconds since the epoch.
+    """What operations work on. `apply_key_changes` applies changes of the keys; `wall` is in seconds since the epoch.
 
     Everything outside the ledger is looked up in `live` at each use: a reload may change it.
     """
@@ -20,13 +20,13 @@ class Context:
     keys: KeyService
     ledger: Ledger
     live: Live
-    follow: Callable[[], Awaitable[None]]
+    apply_key_changes: Callable[[], Awaitable[None]]
     wall: Callable[[], float]
 
     async def changed(self) -> None:
         """Makes this replica apply a committed change at once."""
         try:
-            await self.follow()
+            await self.apply_key_changes()
         except LedgerUnavailable:
             return  # the change is committed; the ledger sync applies it as soon as it can
 

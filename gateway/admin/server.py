@@ -24,7 +24,7 @@ from gateway.aio.in_turn import run_in_turn
 from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
-from gateway.http.headers import meant_by, origin_form, read_fields
+from gateway.http.headers import meant_by, origin_form, read_headers
 from gateway.ledger.keys import KeyProblem
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
@@ -81,15 +81,15 @@ def _boundary(guard: Guard) -> Middleware:
 
 def _let_in(request: web.Request, guard: Guard) -> None:
     try:
-        fields = read_fields((request.version.major, request.version.minor), request.raw_headers)
+        headers = read_headers((request.version.major, request.version.minor), request.raw_headers)
         host, path = origin_form(request.raw_path)
     except Refused as refused:
         raise AdminProblem("bad_request", refused.denial.detail) from None
     if not path.startswith("/"):
         raise AdminProblem("bad_request", "The request target is no path.")
-    fields = meant_by(fields, host)
-    request[ACTOR] = guard.actor_of(request, fields)
-    request[KEEPS] = fields.keep_alive
+    headers = meant_by(headers, host)
+    request[ACTOR] = guard.actor_of(request, headers)
+    request[KEEPS] = headers.keep_alive
 
 
 def _problem(error: Exception) -> AdminProblem:

@@ -38,10 +38,10 @@ from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Permit
 
-_LEASE: Final = 60.0
-_RENEWED: Final = 15.0
+_LEASE_SECONDS: Final = 60.0
+_RENEW_EVERY: Final = 15.0  # seconds
 _RETRY_AFTER: Final = 2
-_TRIES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
+_RETRY_DELAYS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # seconds
 log = structlog.get_logger()
 
 
@@ -124,7 +124,7 @@ class Admission:
     async def run(self) -> None:
         """Renews the held reservations, until cancelled."""
         while True:
-            await asyncio.sleep(_RENEWED)
+            await asyncio.sleep(_RENEW_EVERY)
             try:
                 await self.renew_held()
             except LedgerUnavailable:
@@ -139,7 +139,7 @@ class Admission:
             LedgerUnavailable: it may have been done.
         """
         if self._held:
-            until = self._replica.wall() + _LEASE
+            until = self._replica.wall() + _LEASE_SECONDS
             await self._replica.ledger.write(partial(_renew, sorted(self._held), until))
 
 
@@ -177,7 +177,7 @@ class Lease:
         """
         now = self._means.replica.wall()
         self._means.held.add(self._claim.id)
-        ask = partial(self._means.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE))
+        ask = partial(self._means.steps.admit, Admit(self._claim, self._profile, now, now + _LEASE_SECONDS))
         throttle = self._means.throttle
         outcome: StepOutcome = await self._do(throttle.through(self._claim.account, self._profile, ask))
         if outcome.denial is not None:
@@ -193,17 +193,17 @@ class Lease:
         now = self._means.replica.wall()
         self._may_have_pages = True
         try:
-            step = Reserve(self._claim, self._profile, ask, now, now + _LEASE)
+            step = Reserve(self._claim, self._profile, ask, now, now + _LEASE_SECONDS)
             outcome: StepOutcome = await self._do(self._means.steps.reserve(step))
         except ReservationLost:
             raise ledger_away() from None
         self._judge(outcome, now)
 
-    def released(self) -> None:
+    def mark_released(self) -> None:
         """Records that from now on the upstream may have the whole request."""
         self.is_released = True
 
-    async def accepted(self, job: NewJob | None, webhook: Planned | None = None) -> None:
+    async def accept(self, job: NewJob | None, webhook: Planned | None = None) -> None:
         """Records the job's owner, its id and its webhook; the client may see the id once this has returned.
 
         Raises:
@@ -222,7 +222,7 @@ class Lease:
         self._end()
         self._means.throttle.given_back(self._claim.account)
 
-    def refused(self) -> None:
+    def mark_refused(self) -> None:
         """Records that the upstream has refused the job: closing the lease gives all back."""
         self.is_released = False
 
@@ -261,7 +261,7 @@ class Lease:
     async def _finish(self, last: Callable[[Connection], Any]) -> None:
         if self._doing is not None:
             await asyncio.gather(self._doing, return_exceptions=True)
-        for wait in chain(_TRIES, repeat(_TRIES[-1]) if self._may_have_pages else ()):
+        for wait in chain(_RETRY_DELAYS, repeat(_RETRY_DELAYS[-1]) if self._may_have_pages else ()):
             await asyncio.sleep(wait)
             try:
                 settled = await self._means.replica.ledger.write(last, of=self._claim.account)

@@ -21,7 +21,7 @@ from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 
 _MAX_REMEMBERED: Final = 10_000
-_MOMENT: Final = 0.5
+_MOMENT: Final = 0.5  # seconds
 
 
 class Remembered(NamedTuple):

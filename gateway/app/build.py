@@ -34,7 +34,7 @@ from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
 from gateway.authorize.prepared_request import PreparedRequest
-from gateway.authorize.recheck import permit_again
+from gateway.authorize.recheck import recheck_permit
 from gateway.config.settings import Log
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
@@ -215,15 +215,15 @@ def _handle_requests(
     observer: Observer,
     trail: AuditTrail,
 ) -> Handler:
-    date, again = HttpDate(), partial(_permit_again, live)
+    date, recheck = HttpDate(), partial(_recheck, live)
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
         admission=ledger_parts.admission,
         spool=ledger_parts.spool,
         counter=ledger_parts.counter,
-        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, again),
-        again=again,
+        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck),
+        recheck=recheck,
         observer=observer,
         date=date,
         wall=ledger_parts.replica.wall,
@@ -260,7 +260,7 @@ def _administer(
     live: Live, registry: CollectorRegistry, probed: Probed, ledger_parts: LedgerParts, iteration: Iteration
 ) -> Application:
     keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
-    context = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.follow, time.time)
+    context = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.apply_key_changes, time.time)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)
 
 
@@ -275,6 +275,6 @@ async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:
         connection.interrupt(ClientGone("The gateway ended before the upstream's answer."))
 
 
-def _permit_again(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
+def _recheck(live: Live, prepared: PreparedRequest, client: ClientConnection) -> Permit:
     """Authorizes a request that has waited once more, by what is in force now."""
-    return permit_again(live.state, prepared, client.peer, time.time())
+    return recheck_permit(live.state, prepared, client.peer, time.time())

@@ -70,7 +70,7 @@ class JobParts:
             self._registry,
             self.watcher,
             retention,
-            self.completion.tell_again,
+            self.completion.retry_untold,
             partial(_forget_old, ledger, out, wall),
         )
 

@@ -19,7 +19,7 @@ _ELSEWHERE: Final = "This key may not be used from this address."
 _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
 
 
-def check_time(identity: Identity, now: float) -> None:
+def check_not_expired(identity: Identity, now: float) -> None:
     """Checks that a key, token or certificate has not expired.
 
     Raises:
@@ -32,7 +32,7 @@ def check_time(identity: Identity, now: float) -> None:
     raise refuse(Reason.UNAUTHENTICATED, _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED)
 
 
-def check_place(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
+def check_key_address(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
     """Checks that a key may be used from an address.
 
     Raises:
@@ -42,7 +42,7 @@ def check_place(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
         raise refuse(Reason.ADDRESS_DENIED, _ELSEWHERE)
 
 
-def check_condition(certificate: ClientCertificate | None, now: float) -> None:
+def check_required_certificate(certificate: ClientCertificate | None, now: float) -> None:
     """Where client certificates are required: checks that the connection has one, and that it has not expired.
 
     Raises:

@@ -10,7 +10,7 @@ from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.auth.key_secrets import PREFIX, is_secret
-from gateway.auth.validity import check_place, check_time
+from gateway.auth.validity import check_key_address, check_not_expired
 from gateway.config.state import Live, State
 from gateway.errors import Refused, refuse
 from gateway.limits.bad_logins import BadLogins
@@ -108,12 +108,12 @@ class Login:
     def _by_key(self, state: State, key: ApiKey, peer: Evidence, now: float) -> LoginAttempt:
         identity = key.identity
         try:
-            check_time(identity, self._wall())
+            check_not_expired(identity, self._wall())
         except Refused as expired:
             attempt = self._failed(state, peer, now, ("api_key", "expired"), expired)
             return replace(attempt, closed_id=identity.key_id)
         try:
-            check_place(key, peer.address)
+            check_key_address(key, peer.address)
         except Refused as refused:
             return LoginAttempt(identity.label, identity, refused)
         return LoginAttempt(identity.label, identity)
@@ -158,7 +158,7 @@ def _by_certificate(state: State, certificate: ClientCertificate | None, now: fl
         try:
             identity = certificate_identity(certificate, state.certificates)
             if identity is not None:
-                check_time(identity, now)
+                check_not_expired(identity, now)
         except Refused as refused:
             return LoginAttempt(("certificate", "rejected"), refusal=refused)
     if identity is None:

@@ -3,14 +3,14 @@
 import re
 from typing import Final
 
-from gateway.authorize.caller import Caller
+from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.model.identity import Identity
 from gateway.model.networks import household
 from gateway.model.reasons import Reason
-from gateway.model.request import Fields, Permit
+from gateway.model.request import Headers, Permit
 from gateway.model.routes import Kind, Route
 from gateway.uploads.multipart.content_type import boundary_of
 from gateway.upstream.heads import upstream_body_length, upstream_lines
@@ -22,7 +22,7 @@ _WAIT: Final = re.compile(rb"(?:\A|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"
 
 
 def prepare_request(
-    state: State, caller: Caller, line: RequestLine, query: str, permit: Permit, good_until: float
+    state: State, cached: CachedHeaders, line: RequestLine, query: str, permit: Permit, good_until: float
 ) -> PreparedRequest:
     """Prepares all that forwarding needs; `query` is the request's own, with its question mark.
 
@@ -30,28 +30,28 @@ def prepare_request(
         Refused: unsupported_media_type, for a submit that is not unambiguous multipart; misdirected, when our origin
             has to be written and the Host is not one of our names.
     """
-    origin = origin_for(state, caller.fields.host, permit.route)
+    origin = origin_for(state, cached.headers.host, permit.route)
     target = state.upstreams[permit.route.upstream]
     key_id = permit.identity.key_id if permit.identity else None
     route = permit.route
     is_submit = route.kind is Kind.SUBMIT
-    lines = upstream_lines(caller.fields, caller.client_ip, key_id, target.authority, route, origin)
+    lines = upstream_lines(cached.headers, cached.client_ip, key_id, target.authority, route, origin)
     return PreparedRequest(
         method=line.method,
         raw_target=line.target,
-        fields=caller.fields,
+        headers=cached.headers,
         permit=permit,
         target=target,
         opening=f"{line.method} {permit.path}{query} HTTP/1.1\r\n".encode("ascii") + lines,
-        body_length=upstream_body_length(caller.fields, route),
+        body_length=upstream_body_length(cached.headers, route),
         origin=origin,
         asked=permit.path + query,
         good_until=good_until,
-        subject=permit.account if permit.identity else household(caller.address.ip).hex(),
+        subject=permit.account if permit.identity else household(cached.address.ip).hex(),
         use=_use(permit.identity),
-        boundary=_boundary(caller.fields) if is_submit else None,
+        boundary=_boundary(cached.headers) if is_submit else None,
         shape=state.shapes.get(route.job),
-        hold=_hold(caller.fields, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
+        hold=_hold(cached.headers, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
     )
 
 
@@ -67,10 +67,10 @@ def origin_for(state: State, host: str, route: Route) -> str:
     return origin
 
 
-def _hold(fields: Fields, state: State) -> float:
+def _hold(headers: Headers, state: State) -> float:
     """How many seconds to hold a long poll: the client's preference (RFC 7240) up to a limit, else as configured."""
     jobs = state.settings.jobs
-    preferred = _WAIT.search(b",".join(fields.known.get(b"prefer", ())))
+    preferred = _WAIT.search(b",".join(headers.known.get(b"prefer", ())))
     return jobs.hold if preferred is None else min(float(preferred[1]), jobs.hold_limit)
 
 
@@ -78,7 +78,7 @@ def _use(identity: Identity | None) -> tuple[str, int] | None:
     return (identity.key_id, identity.generation) if identity is not None and identity.generation else None
 
 
-def _boundary(fields: Fields) -> bytes:
-    if not fields.has_body:
+def _boundary(headers: Headers) -> bytes:
+    if not headers.has_body:
         raise refuse(Reason.UNSUPPORTED_MEDIA_TYPE, "A submit needs a body: multipart/form-data with a file.")
-    return boundary_of(fields.known)
+    return boundary_of(headers.known)

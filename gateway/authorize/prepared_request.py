@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.model.request import Fields, Permit
+from gateway.model.request import Headers, Permit
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.target import UpstreamTarget
 
@@ -30,7 +30,7 @@ class PreparedRequest:
 
     method: str
     raw_target: str
-    fields: Fields
+    headers: Headers
     permit: Permit
     target: UpstreamTarget
     opening: bytes

@@ -14,7 +14,7 @@ from gateway.auth.api_keys import find_key
 from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
-from gateway.auth.validity import check_condition, check_place, check_time
+from gateway.auth.validity import check_key_address, check_not_expired, check_required_certificate
 from gateway.authorize.permit import make_permit
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
@@ -31,18 +31,18 @@ _NOT_ASKED: Final = "This route asks for a credential now; send the request agai
 _MOVED: Final = "What you came with belongs to another owner now; send the request again."
 
 
-def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
+def recheck_permit(state: State, prepared: PreparedRequest, peer: Peer, now: float) -> Permit:
     """The permit as it would be granted now; `now` is in seconds since the epoch.
 
     Raises:
         Refused: it would no longer be granted.
     """
     old = prepared.permit
-    rule = state.routes.match(prepared.method, old.path, prepared.fields.host)
+    rule = state.routes.match(prepared.method, old.path, prepared.headers.host)
     check_address(old.client, old.client.ip in state.allow, rule)
     if state.needs_certificate:
-        check_condition(peer.certificate, now)
-    identity = None if old.identity is None else _identity_again(state, prepared, old.identity, peer, now)
+        check_required_certificate(peer.certificate, now)
+    identity = None if old.identity is None else _recheck_identity(state, prepared, old.identity, peer, now)
     if identity is not None:
         check_access(rule.route, identity, old.client.ip)
     elif rule.route.access is not Access.ANYONE:
@@ -51,7 +51,7 @@ def permit_again(state: State, prepared: PreparedRequest, peer: Peer, now: float
     return make_permit(state, rule, old.path, query, old.client, identity)
 
 
-def _identity_again(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
+def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, peer: Peer, now: float) -> Identity:
     is_patient = old.label[0] == "jwt" and prepared.permit.route.kind is Kind.SUBMIT
     match old.label[0]:
         case "api_key":
@@ -63,20 +63,20 @@ def _identity_again(state: State, prepared: PreparedRequest, old: Identity, peer
     if identity is None or identity.account != old.account:
         raise refuse(Reason.UNAUTHENTICATED, _NO_MORE)
     if not is_patient:
-        check_time(identity, now)
+        check_not_expired(identity, now)
     if identity.owner != old.owner:
         raise job_not_found() if prepared.permit.route.kind.is_of_a_job else refuse(Reason.UNAUTHENTICATED, _MOVED)
     return identity
 
 
 def _by_key(state: State, prepared: PreparedRequest) -> Identity | None:
-    credential = credential_of(prepared.fields.known)
+    credential = credential_of(prepared.headers.known)
     if credential is None or not state.api_keys_enabled:
         return None
     key = find_key(credential, state.keys, state.ring.keys)
     if key is None:
         return None
-    check_place(key, prepared.permit.client.ip)
+    check_key_address(key, prepared.permit.client.ip)
     return key.identity
 
 
@@ -85,7 +85,7 @@ def _by_certificate(state: State, peer: Peer) -> Identity | None:
 
 
 def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity | None:
-    credential = credential_of(prepared.fields.known)
+    credential = credential_of(prepared.headers.known)
     if credential is None:
         return None
     known = state.tokens.get(credential, now)  # many long polls may be woken at once

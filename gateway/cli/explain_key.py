@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
-from gateway.auth.validity import check_place, check_time
+from gateway.auth.validity import check_key_address, check_not_expired
 from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.model.identity import Identity
@@ -42,12 +42,12 @@ def check_networks(state: State, identity: Identity, address: IPv4Address | IPv6
     Raises:
         Refused: address_denied.
     """
-    check_place(_key_of(state, identity), address)
+    check_key_address(_key_of(state, identity), address)
 
 
 def _is_live(identity: Identity, now: float) -> bool:
     try:
-        check_time(identity, now)
+        check_not_expired(identity, now)
     except Refused:
         return False
     return True

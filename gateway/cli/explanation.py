@@ -1,7 +1,7 @@
 """Why a request would be allowed or refused, step by step: the handler's own decisions, in the handler's order. Pure.
 
-Each decision calls the same function as the handler (policy, caller, limits.quotas, uploads.pages.bound), so the two
-can't diverge. Where the handler needs a secret, explain_key judges the key by its id.
+Each decision calls the same function as the handler (policy, cached_headers, limits.quotas, uploads.pages.bound), so
+the two can't diverge. Where the handler needs a secret, explain_key judges the key by its id.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
-from gateway.authorize.caller import Caller, read_caller
+from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.permit import ANYONE
 from gateway.authorize.preparation import origin_for
 from gateway.cli.explain_key import check_networks, judge_key
@@ -83,11 +83,11 @@ def _walk(
     told: Explanation, question: Question, state: State, standings: Mapping[str, AccountCounts], now: float
 ) -> None:
     told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
-    caller = read_caller(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
+    cached = cache_headers(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
     path, _ = read_target(question.method, question.target)
     told.tell(f"{question.method} {path} from {question.address}, Host {question.host}")
     rule = _route(told, question, state, path)
-    _address(told, state, caller, rule)
+    _address(told, state, cached, rule)
     identity = _identity(told, state, question, rule, now)
     _host(told, state, question, rule)
     profile = identity.profile if identity else state.anonymous
@@ -125,11 +125,11 @@ def _host(told: Explanation, state: State, question: Question, rule: Rule) -> No
     told.tell(f"clients know this gateway as {origin}" if origin else "no name of ours: URLs are paths alone")
 
 
-def _address(told: Explanation, state: State, caller: Caller, rule: Rule) -> None:
-    ip = caller.address.ip
-    where = f"routes.{rule.route.label}.networks" if caller.is_allowed else "network.allow"
+def _address(told: Explanation, state: State, cached: CachedHeaders, rule: Rule) -> None:
+    ip = cached.address.ip
+    where = f"routes.{rule.route.label}.networks" if cached.is_allowed else "network.allow"
     told.ask("address", f"Add a network with {ip} to {where} in the configuration.")
-    check_address(caller.address, caller.is_allowed, rule)
+    check_address(cached.address, cached.is_allowed, rule)
     network = next(network for network in state.settings.network.allow if ip in network)
     also = (
         "; a trusted proxy, too: the address that it forwards is what counts" if ip in state.trusted_proxies else ""

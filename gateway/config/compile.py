@@ -26,8 +26,8 @@ from gateway.config.settings import (
 from gateway.config.settings.access import CertificateIdentity
 from gateway.config.state import HEALTHS, ConnectionLimits, State, _methods, _origins, _words
 from gateway.limits.buckets import per_minute
+from gateway.limits.job_cost import FailedCosts
 from gateway.limits.prices import MILLION, Pricing, make_pricing
-from gateway.model.endings import FailedCosts
 from gateway.model.identity import Identity, Profile
 from gateway.model.networks import Networks
 from gateway.model.routes import Access, Kind, Route

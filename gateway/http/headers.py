@@ -24,7 +24,7 @@ from typing import Final
 
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
-from gateway.model.request import Fields
+from gateway.model.request import Headers
 
 MAX_HEAD_BYTES: Final = 65536
 HOP_BY_HOP: Final = frozenset({
@@ -58,7 +58,7 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
 
-def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]) -> Fields:
+def read_headers(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]) -> Headers:
     """Checks and sorts the headers of a request.
 
     Raises:
@@ -67,7 +67,7 @@ def read_fields(version: tuple[int, int], pairs: tuple[tuple[bytes, bytes], ...]
     http_1_1 = _check_version(version)
     known, kept = _sort_headers(pairs)
     chunked, length = _framing(known, http_1_1)
-    return Fields(
+    return Headers(
         host=_one_host(known, http_1_1),
         known=known,
         kept=kept,
@@ -95,9 +95,9 @@ def read_target(method: str, target: str) -> tuple[str, str]:
     return path, mark + query
 
 
-def meant_by(fields: Fields, host: str | None) -> Fields:
-    """The fields with the host that the target names, which overrides Host; None: the target names no host."""
-    return fields if host is None else replace(fields, host=host)
+def meant_by(headers: Headers, host: str | None) -> Headers:
+    """The headers with the host that the target names, which overrides Host; None: the target names no host."""
+    return headers if host is None else replace(headers, host=host)
 
 
 def origin_form(target: str) -> tuple[str | None, str]:

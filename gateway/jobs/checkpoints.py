@@ -38,7 +38,7 @@ class Checkpoints:
         self._seen: OrderedDict[_Key, float] = OrderedDict()  # until when its owner may use it
         self._unwritten: dict[_Key, float] = {}
 
-    def saw(self, job: Job, checkpoint: str | None) -> None:
+    def record(self, job: Job, checkpoint: str | None) -> None:
         """Records the checkpoint that a job's status answer named, if any: from now on the job's owner may use it."""
         key = job.upstream, checkpoint or "", job.owner
         now = self._wall()

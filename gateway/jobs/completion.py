@@ -22,13 +22,13 @@ from gateway.ledger.jobs import Deleted, JobKey, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Settled
 from gateway.ledger.schema import JobState
-from gateway.model.endings import ENDS, Facts, FailedCosts, Known, stricter
+from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
-_APART: Final = 0.9
+_APART: Final = 0.9  # seconds
 _SAME: Final = 2.0  # seconds by which two look-ups may differ on when one job began
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
@@ -87,7 +87,7 @@ class Completion:
         """Whether this very answer was parsed before, and said that a job of this shape still runs."""
         return self._state().shapes is self._shapes and (id(job.shape), content) in self._unfinished
 
-    def unknown(self, job: Job) -> None:
+    def count_miss(self, job: Job) -> None:
         """Called when the upstream does not know a job; twice in a row, a second apart, makes it lost."""
         now = self._wall()
         if job.misses and 0 <= now - job.missed_at < _APART:
@@ -95,7 +95,7 @@ class Completion:
         job.misses, job.missed_at = job.misses + 1, now
         if job.misses >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
-            self.learn(job, Facts(Known.LOST))
+            self.add_facts(job, Facts(Known.LOST))
 
     async def let_others_have_a_turn(self) -> None:
         """Waits for the next turn of the loop (Iteration.wait)."""
@@ -117,7 +117,7 @@ class Completion:
             return None
         return StatusWatch(self, job, is_own=False, teaches=job.is_open and asked == job.target)
 
-    def learnt(self, job: Job, found: Finding, *, is_own: bool) -> None:
+    def apply_finding(self, job: Job, found: Finding, *, is_own: bool) -> None:
         """Processes a whole answer.
 
         A client's headers may have caused an unreadable answer, or one that does not know the job. So these count
@@ -125,21 +125,21 @@ class Completion:
         """
         if found.said is Said.UNREADABLE:
             if is_own:
-                self._could_not_read(job, found.why)
+                self._count_unreadable(job, found.why)
         elif found.said is Said.GONE:
             if is_own:
                 job.unread = 0
-                self.unknown(job)
+                self.count_miss(job)
         else:
             job.misses = job.unread = 0
-            self.checkpoints.saw(job, found.checkpoint)
+            self.checkpoints.record(job, found.checkpoint)
             if found.said is Said.RUNNING:
                 self._note_word(job, found.unknown)
             else:
                 has_failed = found.said is Said.FAILED
-                self.learn(job, Facts(Known.FAILED) if has_failed else Facts(Known.COMPLETE, found.pages))
+                self.add_facts(job, Facts(Known.FAILED) if has_failed else Facts(Known.COMPLETE, found.pages))
 
-    def runs(self, job: Job, content: bytes) -> None:
+    def remember_unfinished(self, job: Job, content: bytes) -> None:
         """Caches an answer that said that its job runs, if it is small."""
         if len(content) <= _SMALL:
             shapes = self._state().shapes
@@ -148,7 +148,7 @@ class Completion:
                 self._shapes = shapes
             self._unfinished.add((id(job.shape), content))
 
-    def _could_not_read(self, job: Job, why: str) -> None:
+    def _count_unreadable(self, job: Job, why: str) -> None:
         self.unreadable[why] += 1
         job.unread, job.misses = job.unread + 1, 0
         if job.unread == 1:
@@ -167,27 +167,27 @@ class Completion:
                 "a status word is in no list of its shape; such a job runs on", shape=job.shape.name, word=said
             )
 
-    def failed(self, job: Job) -> None:
+    def mark_failed(self, job: Job) -> None:
         """Called when a submit's answer said that its job failed."""
-        self.learn(job, Facts(Known.FAILED))
+        self.add_facts(job, Facts(Known.FAILED))
 
-    def taken(self, job: Job) -> None:
+    def mark_taken(self, job: Job) -> None:
         """Called when something that may be part of a job's result went to its owner."""
         if Known.COMPLETE not in job.known:  # else it costs its own pages in any case
-            self.learn(job, Facts(Known.TAKEN))
+            self.add_facts(job, Facts(Known.TAKEN))
 
-    def learn(self, job: Job, facts: Facts) -> None:
+    def add_facts(self, job: Job, facts: Facts) -> None:
         """Adds facts about a job's end, and writes them to the ledger in the background, with retries."""
         untold = self._untold.get(job.key)
         if untold is not None and abs(untold.job.created_at - job.created_at) > _SAME:
             untold = None  # of another job that had this id
         if untold is None and (facts.known in job.known or len(self._untold) >= _MAX_UNTOLD):
             return
-        job.saw(facts.known)
+        job.add_known(facts.known)
         self._untold[job.key] = Untold(job, facts if untold is None else untold.facts.plus(facts))
         self._tell_soon(job.key)
 
-    def tell_again(self) -> None:
+    def retry_untold(self) -> None:
         """Retries writes that the ledger has not taken, a batch at a time; called each second while it answers."""
         for key in list(islice(self._untold, _AT_ONCE)):
             self._tell_soon(key)
@@ -204,7 +204,7 @@ class Completion:
 
     def forget(self, job: Job) -> None:
         """Makes a job unreadable from now on."""
-        job.ended(0)  # it stays cached: an older read of the ledger would revive it
+        job.end(0)  # it stays cached: an older read of the ledger would revive it
         self._background.start(self._forget(job))
 
     async def forget_now(self, job: Job) -> None:
@@ -218,11 +218,11 @@ class Completion:
                 deleted upstream: its id may be another job's.
         """
         try:
-            learnt, deleted = await self._forgotten(job)
+            learnt, deleted = await self._forget_in_ledger(job)
         except LedgerUnavailable:
             raise ledger_away() from None
-        job.ended(0)
-        self._settled(learnt, deleted.settled)
+        job.end(0)
+        self._report_settled(learnt, deleted.settled)
         if not deleted.was_readable:
             raise job_not_found()
 
@@ -230,62 +230,62 @@ class Completion:
         """Writes a job's pending facts, also those learnt meanwhile; what the ledger does not take stays pending."""
         try:
             while (untold := self._untold.get(key)) is not None:
-                learnt = await self._ledger.write(self._learning(untold), of=untold.job.owner)
-                self._was_told(untold)
-                self._take_over(untold.job, learnt)
+                learnt = await self._ledger.write(self._learn_step(untold), of=untold.job.owner)
+                self._drop_told(untold)
+                self._apply_learnt(untold.job, learnt)
         except LedgerUnavailable:
             return
         finally:
             self._being_told.discard(key)
 
-    def _learning(self, untold: "Untold") -> Callable[[Connection], Learnt | None]:
+    def _learn_step(self, untold: "Untold") -> Callable[[Connection], Learnt | None]:
         job, now = untold.job, self._wall()
         named, failed_costs = JobKey(*job.key, job.created_at), self._failed_costs(job)
         ttl = self._state().settings.jobs.result_ttl
         return lambda connection: learn(connection, named, untold.facts, failed_costs, now, ttl)
 
-    def _was_told(self, untold: "Untold") -> None:
+    def _drop_told(self, untold: "Untold") -> None:
         """Removes the written facts, unless more were learnt meanwhile."""
         if self._untold.get(untold.job.key) is untold:
             del self._untold[untold.job.key]
 
-    def _take_over(self, job: Job, learnt: Learnt | None) -> None:
+    def _apply_learnt(self, job: Job, learnt: Learnt | None) -> None:
         """Takes over a job's state in the ledger, whatever caused it."""
         if learnt is None:  # ended, but not in the ledger: it has no owner
             if job.is_running and job.known & ENDS:
-                job.ended(0)
+                job.end(0)
                 self._registry.drop(job)
             return
-        job.saw(learnt.known)
+        job.add_known(learnt.known)
         if learnt.state is JobState.GONE:
-            job.ended(0)
+            job.end(0)
         elif job.is_gone:  # the ledger was away when it was forgotten
             self._background.start(self._forget(job))
         elif learnt.state is not JobState.RUNNING and not job.is_gone and learnt.expires_at is not None:
-            job.ended(learnt.expires_at)
+            job.end(learnt.expires_at)
         if learnt.settled is not None and not learnt.is_end:
             log.warning("what a job was charged is corrected: it told of its end at last", upstream=job.upstream)
-        self._settled(learnt.settled)
+        self._report_settled(learnt.settled)
         if learnt.is_end:
             self._effects.ended()
 
-    def _settled(self, *settlements: Settled | None) -> None:
+    def _report_settled(self, *settlements: Settled | None) -> None:
         for settled in settlements:
             if settled is not None:
                 self._effects.settled(settled)
 
     async def _forget(self, job: Job) -> None:
         try:
-            learnt, deleted = await self._forgotten(job)
+            learnt, deleted = await self._forget_in_ledger(job)
         except LedgerUnavailable:
             log.warning("a job could not be forgotten yet; it will be when its time is over")
             return
-        self._settled(learnt, deleted.settled)
+        self._report_settled(learnt, deleted.settled)
 
-    async def _forgotten(self, job: Job) -> tuple[Settled | None, Deleted]:
+    async def _forget_in_ledger(self, job: Job) -> tuple[Settled | None, Deleted]:
         """Forgets a job in the ledger, after its pending facts; returns what came of both."""
         untold = self._untold.get(job.key)
-        learning = None if untold is None else self._learning(untold)
+        learning = None if untold is None else self._learn_step(untold)
 
         def work(connection: Connection) -> tuple[Settled | None, Deleted]:
             learnt = None if learning is None else learning(connection)
@@ -294,7 +294,7 @@ class Completion:
 
         came_of = await self._ledger.write(work, of=job.owner)
         if untold is not None:
-            self._was_told(untold)
+            self._drop_told(untold)
         return came_of
 
 
@@ -366,9 +366,9 @@ class StatusWatch:
         self.gives_nothing = found.gives_nothing
         if not self._teaches:
             return
-        self._completion.learnt(self._job, found, is_own=self._is_own)
+        self._completion.apply_finding(self._job, found, is_own=self._is_own)
         if found.is_processing and reader.is_plain and self.content is not None:
-            self._completion.runs(self._job, self.content)
+            self._completion.remember_unfinished(self._job, self.content)
 
 
 def _call(waiting: "asyncio.Future[None]") -> None:

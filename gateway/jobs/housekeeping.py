@@ -12,10 +12,10 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import count
 from gateway.ledger.ledger import Ledger
 
-_SUCCEED: Final = 5
-_COUNT: Final = 10
-_RECALL: Final = 60
-_PURGE: Final = 60
+_TAKE_OVER_EVERY: Final = 5  # turns, of a second each
+_COUNT_EVERY: Final = 10
+_RECALL_EVERY: Final = 60
+_PURGE_EVERY: Final = 60
 log = structlog.get_logger()
 
 
@@ -28,14 +28,14 @@ class Housekeeping:
         registry: Registry,
         watcher: Watcher,
         retention: Retention,
-        tell_again: Callable[[], None],
+        retry_untold: Callable[[], None],
         *purges: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._watcher = watcher
         self._retention = retention
-        self._tell_again = tell_again
+        self._retry_untold = retry_untold
         self._purges = purges
         self.counts: dict[str, int] = {}
 
@@ -49,15 +49,15 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        self._watcher.hear(await self._registry.follow())
-        self._tell_again()  # the ledger just answered
-        if turn % _SUCCEED == 0:
-            await self._watcher.follow()
-        if turn % _RECALL == _RECALL - 1:
+        self._watcher.apply_changes(await self._registry.read_changes())
+        self._retry_untold()  # the ledger just answered
+        if turn % _TAKE_OVER_EVERY == 0:
+            await self._watcher.beat_and_take_over()
+        if turn % _RECALL_EVERY == _RECALL_EVERY - 1:
             await self._watcher.recall()
         await self._retention.sweep()
-        if turn % _COUNT == 0:
+        if turn % _COUNT_EVERY == 0:
             self.counts = await self._ledger.read(count)
-        if turn % _PURGE == 0:
+        if turn % _PURGE_EVERY == 0:
             for purge in (self._retention.purge, *self._purges):
                 await purge()

@@ -5,15 +5,15 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
-from gateway.model.endings import ENDS, Known
+from gateway.limits.job_cost import ENDS, Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1
-_SHORTEST: Final = 1.0
-_MAX_LENGTH: Final = 30.0
+_SHORTEST: Final = 1.0  # seconds
+_MAX_LENGTH: Final = 30.0  # seconds
 _SHARE: Final = 0.05
-_MAX_UNREAD: Final = 900.0
+_MAX_UNREAD: Final = 900.0  # seconds
 _MAX_DOUBLED: Final = 20
 _MAX_A_SECOND: Final = 200
 _MAX_HELD_A_SECOND: Final = 1000
@@ -112,13 +112,13 @@ class Job:
         """Whether an owner may read it."""
         return owner == self.owner and (self.expires_at is None or now < self.expires_at)
 
-    def saw(self, known: Known) -> None:
+    def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:
             self.answer = None
         self.known |= known
 
-    def ended(self, expires_at: float) -> None:
+    def end(self, expires_at: float) -> None:
         """Records its end and wakes all waiters."""
         self.is_running = False
         self.expires_at = expires_at

@@ -78,7 +78,7 @@ class Registry:
         """Caches a job; ends an older job with the same id, even for those that still hold it."""
         old = self._jobs.get(job.key)
         if old is not None and old is not job:
-            old.ended(0)
+            old.end(0)
         self._jobs[job.key] = job
         self._remember(job)
 
@@ -88,7 +88,7 @@ class Registry:
             del self._jobs[job.key]
             self._lately.pop(job.key, None)
 
-    def learn(self, row: Row[Any]) -> Job | None:
+    def apply_row(self, row: Row[Any]) -> Job | None:
         """Applies a job's ledger row; returns None if no one may read it any more, or its shape is not configured.
 
         A job cached here keeps its shape: a configuration without that shape, perhaps by mistake, does not take it
@@ -98,23 +98,23 @@ class Registry:
         job = self._jobs.get(key)
         if row.state == JobState.GONE:
             if job is not None:  # keep it: an older read of the ledger would revive it
-                job.ended(0)
+                job.end(0)
             return None
         if job is None or not _is_of(job, row):
             shape = self._shapes().get(row.shape)
             if shape is None:
                 if job is not None:  # its id belongs to another job now
-                    job.ended(0)
+                    job.end(0)
                     self.drop(job)
                 return None
             job = Job(*key, row.owner, shape, row.path, row.created_at)
             self.add(job)
-        job.saw(known_of(row))
+        job.add_known(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:
-            job.ended(row.expires_at)
+            job.end(row.expires_at)
         return job
 
-    async def follow(self) -> list[tuple[Job, str]]:
+    async def read_changes(self) -> list[tuple[Job, str]]:
         """Reads from the ledger what other replicas changed: the jobs cached here, each with its present watcher.
 
         Raises:
@@ -126,14 +126,14 @@ class Registry:
         changed: list[_RowChange] = []
         while True:
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
-            changed += await self._learn_all(rows)
+            changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
-        for change in changed:  # only now: what was learned before a failure is told by the next call
+        for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
         return [(change.job, change.watcher) for change in changed]
 
@@ -143,19 +143,19 @@ class Registry:
         while len(self._lately) > self._most:
             self._lately.popitem(last=False)
 
-    async def _learn_all(self, rows: Sequence[Row[Any]]) -> list[_RowChange]:
+    async def _apply_all(self, rows: Sequence[Row[Any]]) -> list[_RowChange]:
         changed: list[_RowChange] = []
         for start in range(0, len(rows), _PORTION):
-            changed += self._learn_news(rows[start : start + _PORTION])
+            changed += self._apply_news(rows[start : start + _PORTION])
             await asyncio.sleep(0)
         return changed
 
-    def _learn_news(self, rows: Iterable[Row[Any]]) -> list[_RowChange]:
-        """Learns rows of jobs known here, unless they were heard before: each read overlaps the one before it."""
+    def _apply_news(self, rows: Iterable[Row[Any]]) -> list[_RowChange]:
+        """Applies rows of jobs known here, unless they were heard before: each read overlaps the one before it."""
         changed: list[_RowChange] = []
         for row in rows:
             known, news = self._jobs.get((row.upstream, row.request_id)), _news_of(row)
-            if known is not None and known.heard != news and (job := self.learn(row)) is not None:
+            if known is not None and known.heard != news and (job := self.apply_row(row)) is not None:
                 changed.append(_RowChange(job, row.watcher, news))
         return changed
 
@@ -166,7 +166,7 @@ class Registry:
             raise _ledger_away() from None
         if row is None or row.owner != owner:
             raise job_not_found()
-        job = self.learn(row)
+        job = self.apply_row(row)
         if job is None or not job.is_for(owner, self._wall()):
             raise job_not_found()
         self._remember(job)

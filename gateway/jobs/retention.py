@@ -20,9 +20,9 @@ from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
 from gateway.upstream.response_head import ResponseHead
 
-_AGAIN: Final = 60.0
+_ASKED_AGAIN_AFTER: Final = 60.0  # seconds
 _NOT_LONGER_THAN: Final = 86_400.0
-_WITHIN: Final = 10.0
+_WITHIN: Final = 10.0  # seconds
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
 _MAX_ASKED: Final = 32
@@ -59,7 +59,7 @@ class Retention:
             key = row.upstream, row.request_id
             job = self._registry.get(key)
             if job is not None:
-                job.ended(0)
+                job.end(0)
                 self._registry.drop(job)
             if row.state != JobState.GONE:
                 await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
@@ -84,7 +84,7 @@ class Retention:
         if is_too_late or (shape is not None and shape.delete is None):
             await self._told(row, None)
             return
-        if not await self._told(row, int(self._wall() + _AGAIN)):
+        if not await self._told(row, int(self._wall() + _ASKED_AGAIN_AFTER)):
             return
         request = None if shape is None else delete_request(shape, row.path, row.request_id)
         if request is None or upstream is None or self._asking >= _MAX_ASKED:  # a later configuration may have them

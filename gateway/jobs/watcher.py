@@ -6,9 +6,9 @@ interval. Concurrent requests are bounded per upstream; further due jobs wait fo
 process watches a job; jobs of a dead process are taken over.
 
 States of a job here, and what ends each:
-    not followed  another process asks, or none yet. `begin`, `hold` and `follow` end it.
-    dated         its ticket is in the heap of dates. `turn` ends it when the date comes; an earlier date replaces it
-                  and voids the old ticket.
+    not followed  another process asks, or none yet. `begin`, `hold` and `beat_and_take_over` end it.
+    dated         its ticket is in the heap of dates. `ask_due` ends it when the date comes; an earlier date
+                  replaces it and voids the old ticket.
     late          its date has come, and its upstream has no free slot. `_go_on` ends it.
     being asked   its ticket is _BEING_ASKED. The answer, or a failure, ends it: dated again, or ended.
     ended         it has ended (Completion): any ticket that comes up is dropped.
@@ -35,17 +35,17 @@ from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
-from gateway.model.endings import ENDS, Facts, Known
+from gateway.limits.job_cost import ENDS, Facts, Known
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
-_ALIVE: Final = 15.0
+_ALIVE: Final = 15.0  # seconds
 _BEING_ASKED: Final = -1
-_WITHIN: Final = 30.0
+_WITHIN: Final = 30.0  # seconds
 _BEFORE_DELETE: Final = 5.0  # seconds; a client waits for this answer before its job is deleted
-_KEPT: Final = 1.0
+_KEPT: Final = 1.0  # seconds
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ class Watcher:
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
         timer = "" if self._timer is None or self._timer.cancelled() else f" wakes_at={self._timer.when():.3f}"
-        return f"<Watcher{closed}{timer} followed={self.followed} asking={self._asking.total()} asked={self.asked}>"
+        return f"<Watcher{closed}{timer} dates={self.dates} asking={self._asking.total()} asked={self.asked}>"
 
     @property
     def behind(self) -> float:
@@ -99,7 +99,7 @@ class Watcher:
         return self._due[0][0]
 
     @property
-    def followed(self) -> int:
+    def dates(self) -> int:
         """How many dates are scheduled, including outdated ones."""
         return len(self._due)
 
@@ -154,13 +154,13 @@ class Watcher:
         if not self._held[job]:
             del self._held[job]
 
-    def hear(self, changes: Iterable[tuple[Job, str]]) -> None:
+    def apply_changes(self, changes: Iterable[tuple[Job, str]]) -> None:
         """Applies other replicas' changes: stops following jobs they took or ended, unless a client waits here."""
         for job, watcher in changes:
             if watcher != self.me and not job.waiters:
                 job.is_followed = False
 
-    def turn(self) -> None:
+    def ask_due(self) -> None:
         """Requests the status of all due jobs, up to the bound on concurrent requests."""
         now = self._clock()
         most = self._state().settings.jobs.most_status_requests
@@ -180,7 +180,7 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def follow(self) -> None:
+    async def beat_and_take_over(self) -> None:
         """Sends this process's heartbeat and takes over jobs that no one follows; called every few seconds.
 
         Raises:
@@ -190,7 +190,7 @@ class Watcher:
         await self._ledger.write(lambda c: beat(c, self.me, now, now + _ALIVE))
         while rows := await self._ledger.write(lambda c: take_over(c, self.me, now)):
             for row in rows:
-                self._learn(row)
+                self._begin_row(row)
             log.info("jobs taken over", jobs=len(rows))
 
     async def recall(self) -> None:
@@ -213,7 +213,7 @@ class Watcher:
             elif job is None or not job.is_followed:
                 row = await self._ledger.read(lambda c, key=key: find(c, *key))  # type: ignore[misc]
                 if row is not None and row.state == JobState.RUNNING and row.watcher == self.me:
-                    self._learn(row)
+                    self._begin_row(row)
 
     async def leave(self) -> None:
         """Hands the jobs of this process over to others."""
@@ -222,8 +222,8 @@ class Watcher:
         except LedgerUnavailable:
             return  # others take them over once this process's heartbeat expires
 
-    def _learn(self, row: Row[Any]) -> None:
-        job = self._registry.learn(row)
+    def _begin_row(self, row: Row[Any]) -> None:
+        job = self._registry.apply_row(row)
         if job is not None:
             self.begin(job)
 
@@ -252,7 +252,7 @@ class Watcher:
             self._timer.cancel()
         if self._due and not self._is_closed:
             wait = max(0.0, self._due[0][0] - self._clock())
-            self._timer = self._loop.call_later(wait, self.turn)
+            self._timer = self._loop.call_later(wait, self.ask_due)
 
     def _consider(self, job: Job, due: float, now: float) -> None:
         """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
@@ -271,7 +271,7 @@ class Watcher:
         if upstream is None:  # a later configuration may have it again
             job.asked_at = self._clock()
             self._give_up_old(job)
-            self._again(job)
+            self._schedule_next(job)
             return
         self._asking[job.upstream] += 1
         self.asked += 1
@@ -287,7 +287,7 @@ class Watcher:
                     job.misses = 0
                 self._keep_for_waiters(job, outcome, watch)
             self._give_up_old(job)
-            self._again(job)
+            self._schedule_next(job)
             self._go_on(job.upstream)
             self._set_timer()
 
@@ -303,9 +303,9 @@ class Watcher:
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:
             log.warning("a job has run for too long and was given up", upstream=job.upstream)
-            self._completion.learn(job, Facts(Known.GIVEN_UP))
+            self._completion.add_facts(job, Facts(Known.GIVEN_UP))
 
-    def _again(self, job: Job) -> None:
+    def _schedule_next(self, job: Job) -> None:
         if job.is_running:
             self._put(job, self._clock() + self._interval(job, self._wall() - job.created_at))
 

@@ -26,7 +26,7 @@ from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, settle_as
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
-from gateway.model.endings import ENDS, Facts, FailedCosts, Known, cost_of
+from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 
 AT_ONCE: Final = 200
 _MAX_TAKEN: Final = 500

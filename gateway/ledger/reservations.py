@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
 from gateway.ledger.schema import Stage, accounts, reservations, usage
+from gateway.limits.job_cost import Cost
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
-from gateway.model.endings import Cost
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
 

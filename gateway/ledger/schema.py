@@ -195,7 +195,7 @@ Index(
 # One row for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
 # upstream; `check_url` is what the client received. `changed_at`, in milliseconds, is null until a change that other
 # replicas must see. `watcher` is the replica that follows the job while it runs. A GONE job has an `expires_at` as
-# long as its deletion upstream is due. `known` is all that is known of its end: model/endings.py.
+# long as its deletion upstream is due. `known` is all that is known of its end: limits/job_cost.py.
 jobs: Final = Table(
     "jobs",
     metadata,

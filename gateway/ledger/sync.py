@@ -81,7 +81,7 @@ class LedgerSync:
         """
         is_due = turn % _BEAT == 0 or self._ledger.problem is not None
         failure = await self._beat() if is_due else None
-        await self.follow()  # even if unwritable, it may be readable: revoked keys stay locked out
+        await self.apply_key_changes()  # even if unwritable, it may be readable: revoked keys stay locked out
         if failure is not None:
             raise failure
         if turn % _BEAT == 0:
@@ -93,7 +93,7 @@ class LedgerSync:
         if turn % _STANDINGS == 0:
             self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
 
-    async def follow(self) -> None:
+    async def apply_key_changes(self) -> None:
         """Applies what has changed of the keys.
 
         Raises:

@@ -43,7 +43,7 @@ from gateway.listener.request_reader import Request, RequestReader, is_connect
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import Peer
 from gateway.model.networks import household
-from gateway.model.request import Fields
+from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
 _LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
@@ -102,14 +102,14 @@ class ClientConnection(asyncio.Protocol):
         "_turn",
         "_upload",
         "_written",
-        "caller",
+        "cached_headers",
         "client_ca",
         "ends_at",
         "finishes_alone",
         "has_ended",
         "household",
         "is_last",
-        "is_revoked",
+        "is_retired",
         "peer",
         "peer_ip",
         "request_count",
@@ -125,11 +125,11 @@ class ClientConnection(asyncio.Protocol):
         self.peer_ip = str(peer.ip)
         self.household = household(peer.ip)
         self.client_ca: frozenset[bytes] | None = None
-        self.caller: Any = None  # what the handler remembers with this connection
+        self.cached_headers: Any = None  # what the headers of the last request mean: the handler's
         self.has_ended = False  # the acceptor's
         self.finishes_alone = False
         self.is_last = False
-        self.is_revoked = False
+        self.is_retired = False  # serves no further request
         self.request_count = 0
         self.transport: TlsTransport | None = None
         self.writing_paused = False
@@ -193,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         """Calls this whenever the client takes more again, instead of resuming `writable`; until the next call."""
         self._on_writable = tell
 
-    async def taken(self) -> None:
+    async def until_all_taken(self) -> None:
         """Waits until the client took all that was written, at its least rate.
 
         Raises:
@@ -205,16 +205,16 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
-    def must_close(self, fields: Fields, body: StreamReader) -> bool:
+    def must_close(self, headers: Headers, body: StreamReader) -> bool:
         """Whether this connection ends behind the answer that begins now.
 
         A body of which little is left does not end it: it is read and dropped behind the answer.
         """
-        if self._live.is_draining or self.is_revoked or not fields.keep_alive:
+        if self._live.is_draining or self.is_retired or not headers.keep_alive:
             return True
         if body.is_eof():
             return False
-        length = fields.content_length
+        length = headers.content_length
         return length is None or length - body.total_bytes > MAX_DRAIN_BYTES
 
     # What the handler uses: the body
@@ -327,12 +327,12 @@ class ClientConnection(asyncio.Protocol):
 
     def retire(self) -> None:
         """Takes no further request, but for one whose head has begun: closes it now, or behind that answer."""
-        self.is_revoked = True
+        self.is_retired = True
         self._end_soon(lambda: self.is_idle)
 
     def revoke(self) -> None:
         """Lets no further request through; `end_revoked` closes it, unless an answer is under way: then that does."""
-        self.is_revoked = self._is_deaf = True
+        self.is_retired = self._is_deaf = True
 
     def end_revoked(self) -> None:
         """Closes it, if it waits for a request, perhaps in the middle of a head."""
@@ -510,11 +510,11 @@ class ClientConnection(asyncio.Protocol):
             self.expect(self._live.state.pace.idle, Idle)
             if self._reader.has_more:  # others have their turn between two requests that were sent in one piece
                 await self._wait_for_turn()
-        await self.taken()  # closing has a deadline, but no such patience
+        await self.until_all_taken()  # closing has a deadline, but no such patience
 
     @property
     def _is_closing(self) -> bool:
-        return self.is_revoked or self.is_gone
+        return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
         self._reader.begin()
@@ -546,7 +546,7 @@ class ClientConnection(asyncio.Protocol):
         while not reader.has_request and not self._is_deaf:
             if self._turn.is_over:
                 await self._let_others_have_a_turn()
-                if self._is_closing and not (self.is_revoked and reader.has_begun):
+                if self._is_closing and not (self.is_retired and reader.has_begun):
                     raise Idle
             elif reader.has_unread:
                 self._feed_head()

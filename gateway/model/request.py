@@ -14,7 +14,7 @@ from gateway.model.routes import Route
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class Headers:
     """The headers of a request, after every check that needs no configuration.
 
     `known` holds the values of the headers that we rely on, by lower-case name, in the order sent; `kept` the pairs
@@ -40,7 +40,8 @@ class Permit(NamedTuple):
     """Proof that a request passed every rule; forwarding accepts nothing else.
 
     `path` is the path to send upstream: the very bytes that were matched. `body_limit` is in bytes. Limits are
-    counted by `account`, which also exists without an identity; `request_id` is the job's, if the route reads one.
+    counted by `account`, which also exists without an identity; `job_id` is the job that path or query
+    name, if the route reads one there.
     """
 
     route: Route
@@ -50,7 +51,7 @@ class Permit(NamedTuple):
     body_limit: int
     account: str
     profile: Profile
-    request_id: str | None = None
+    job_id: str | None = None
 
 
 class Trace(NamedTuple):

@@ -14,7 +14,7 @@ from gateway.jobs.job import Job, StatusAnswer, job_not_found
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
-from gateway.proxy.forwarding import Forwarding
+from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.streaming import Collected, Download, ResponseWatch
 from gateway.proxy.upload import Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
@@ -29,7 +29,7 @@ _OK: Final = 200
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Onlooker(Protocol):
+class AnswerObserver(Protocol):
     """Examines the answers to polls, which may show that a job has ended."""
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
@@ -39,13 +39,13 @@ class Onlooker(Protocol):
         """The watch that examines one answer to a client's poll; None when nothing depends on it."""
 
 
-Again = Callable[[PreparedRequest, ClientConnection], Permit]
+Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
 
 
 class Forwarder:
     """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `again` checks the permit of a request that has waited.
+    `recheck` checks the permit of a request that has waited.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Forwarder:
         upstreams: Upstreams,
         clock: Callable[[], float],
         date: Callable[[], bytes],
-        onlooker: Onlooker,
-        again: Again,
+        answer_observer: AnswerObserver,
+        recheck: Recheck,
     ) -> None:
-        self._onlooker = onlooker
-        self._again = again
+        self._answer_observer = answer_observer
+        self._recheck = recheck
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
 
-    async def forward(self, order: Forwarding) -> None:
+    async def forward(self, order: ForwardOrder) -> None:
         """Sends the request, waits for the answer, passes it on.
 
         Raises:
@@ -74,7 +74,7 @@ class Forwarder:
         upstream, upload = await self._ask_safely(order, pool)
         try:
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
-                self.look_again(order)
+                self.recheck_if_stale(order)
             await self._pass_on(order, upstream, upload)
         except BaseException:
             pool.discard(upstream)
@@ -83,29 +83,29 @@ class Forwarder:
             order.delivery.ended = self._clock()
         pool.give_back(upstream, order.delivery.ended)
 
-    def look_again(self, order: Forwarding) -> None:
+    def recheck_if_stale(self, order: ForwardOrder) -> None:
         """Checks the permit again, if the request has waited past the time until which it was valid.
 
         Raises:
             Refused: it would not be permitted now.
         """
         if self._clock() >= order.prepared.good_until:
-            self._again(order.prepared, order.client)
+            self._recheck(order.prepared, order.client)
         if order.job is not None and order.job.is_gone and order.delete_before is None:
             raise job_not_found()  # its id may be another owner's by now
 
-    def share(self, order: Forwarding, answer: StatusAnswer) -> None:
+    def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
         """Sends the client the whole answer to one upstream request that several clients waited for."""
-        closes = order.client.must_close(order.prepared.fields, order.body)
+        closes = order.client.must_close(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
         order.delivery.gives_nothing = answer.gives_nothing
         order.client.is_last = closes
 
-    async def _ask_safely(self, order: Forwarding, pool: Pool) -> tuple[UpstreamConnection, Upload]:
+    async def _ask_safely(self, order: ForwardOrder, pool: Pool) -> tuple[UpstreamConnection, Upload]:
         """Sends the request; retries a safe one once on a new connection if a reused connection lost it."""
         delivery = order.delivery
-        upstream = None if order.prepared.fields.has_body else pool.take_idle(self._clock())
+        upstream = None if order.prepared.headers.has_body else pool.take_idle(self._clock())
         if upstream is not None:
             delivery.connection = "reused"
             try:
@@ -119,14 +119,14 @@ class Forwarder:
         return await self._ask(order, pool, upstream)
 
     async def _ask(
-        self, order: Forwarding, pool: Pool, upstream: UpstreamConnection
+        self, order: ForwardOrder, pool: Pool, upstream: UpstreamConnection
     ) -> tuple[UpstreamConnection, Upload]:
         """Sends the request and waits for the answer's head; a part of the body may still be unsent then."""
         client, prepared, delivery = order.client, order.prepared, order.delivery
-        upload = Upload(order, upstream, partial(self.look_again, order))
+        upload = Upload(order, upstream, partial(self.recheck_if_stale, order))
         try:
             delivery.started = delivery.started or self._clock()
-            self.look_again(order)  # opening the connection may have taken seconds
+            self.recheck_if_stale(order)  # opening the connection may have taken seconds
             if order.delete_before is not None and self._clock() >= order.delete_before:
                 raise UpstreamTimeout("The upstream could not be asked in time to delete the job.")
             upstream.ask(
@@ -138,7 +138,7 @@ class Forwarder:
             if order.content is not None:
                 upstream.send(order.content)
                 upstream.send_end()
-            elif prepared.fields.has_body:
+            elif prepared.headers.has_body:
                 await upload.run()
             if order.delete_before is not None:
                 client.finishes_alone = True
@@ -151,21 +151,21 @@ class Forwarder:
             raise
         return upstream, upload
 
-    async def _pass_on(self, order: Forwarding, upstream: UpstreamConnection, upload: Upload) -> None:
+    async def _pass_on(self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload) -> None:
         client, prepared, answer = order.client, order.prepared, upstream.head
         if answer is None:  # pragma: no cover -- `answered` without a failure is set once the head is there
             raise UpstreamBrokeOff("The upstream gave no answer.", arrived=False)
-        closes = client.must_close(prepared.fields, order.body)
+        closes = client.must_close(prepared.headers, order.body)
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
-            order.submit.refused()
+            order.submit.mark_refused()
         if (
             prepared.permit.route.kind is Kind.SUBMIT
             and answer.status < _FIRST_NOT_GOOD
             and prepared.method != "HEAD"
         ):
             client.expect(prepared.target.read_timeout, _silence)
-            content = await _accepted(order, upstream, answer)
+            content = await _accept_job(order, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
             content = b"".join(upstream.held)
@@ -178,7 +178,7 @@ class Forwarder:
         client.is_last = framing.closes
 
     async def _stream(
-        self, order: Forwarding, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
+        self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
     ) -> None:
         """Streams the answer to the client, while the rest of the request's body may still go upstream."""
         client, prepared, answer = order.client, order.prepared, upstream.head
@@ -189,54 +189,54 @@ class Forwarder:
         watch = download.watch = self._watch(order, answer)
         if _is_rewritten(prepared, answer):
             download.rewriter = _rewriter(order)
-        asked_at = _asked_now(order, watch, self._clock())
+        asked_at = _mark_asked(order, watch, self._clock())
         if upstream.wants_body:
             upload.go_on(download.set_clocks, client.interrupt)
         try:
             await download.run(self._client_head(order, answer, framing))
         finally:
             upload.stop()
-            _learnt(order, watch, asked_at)
+            _unmark_if_silent(order, watch, asked_at)
 
-    async def _look_at(self, order: Forwarding, answer: ResponseHead, content: bytes) -> None:
+    async def _look_at(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
         """Examines a whole answer."""
         job = order.job
         if job is None:
             return
-        if answer.status == _OK and job.is_running and self._onlooker.is_unfinished(job, content):
+        if answer.status == _OK and job.is_running and self._answer_observer.is_unfinished(job, content):
             order.delivery.is_unfinished = order.delivery.gives_nothing = True
             if order.prepared.asked == job.target:
                 job.asked_at, job.misses, job.unread = self._clock(), 0, 0
             return
         watch = self._watch(order, answer)
         if watch is not None:
-            asked_at = _asked_now(order, watch, self._clock())
+            asked_at = _mark_asked(order, watch, self._clock())
             watch.take(content)
             await watch.end()
             order.delivery.is_final = watch.is_final
             order.delivery.is_unfinished = watch.is_unfinished
             order.delivery.gives_nothing = watch.gives_nothing
-            _learnt(order, watch, asked_at)
+            _unmark_if_silent(order, watch, asked_at)
 
-    def _watch(self, order: Forwarding, answer: ResponseHead) -> ResponseWatch | None:
+    def _watch(self, order: ForwardOrder, answer: ResponseHead) -> ResponseWatch | None:
         """The watch that examines this answer, if anything depends on what it says about a job."""
         job, prepared = order.job, order.prepared
         is_result = prepared.permit.route.kind is Kind.RESULT and prepared.method != "HEAD"
         if job is None or not is_result or answer.status != _OK:
             return None
-        watch = self._onlooker.watch_read(job, prepared.asked)
+        watch = self._answer_observer.watch_read(job, prepared.asked)
         if watch is not None:
             watch.begin(answer)
         return watch
 
-    def _send_whole(self, order: Forwarding, answer: ResponseHead, framing: BodyFraming, content: bytes) -> None:
+    def _send_whole(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming, content: bytes) -> None:
         if order.client.is_gone:
             return
         order.delivery.status = answer.status
         order.delivery.sent = len(content)
         order.client.send(self._client_head(order, answer, framing) + content)
 
-    def _client_head(self, order: Forwarding, answer: ResponseHead, framing: BodyFraming) -> bytes:
+    def _client_head(self, order: ForwardOrder, answer: ResponseHead, framing: BodyFraming) -> bytes:
         if answer.leads:
             answer = led_to_us(answer, order.prepared.target, order.prepared.origin)
         head = client_head(answer, framing, order.trace.request_id, order.prepared.permit.route.kind, self._date)
@@ -249,11 +249,11 @@ def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> B
     is_rewritten = _is_rewritten(prepared, answer)  # then the length is only known at the end
     if not is_rewritten and (prepared.method == "HEAD" or answer.length is not None):
         return BodyFraming(answer.stated, False, closes)
-    chunked = prepared.fields.http_1_1
+    chunked = prepared.headers.http_1_1
     return BodyFraming(None, chunked, closes or not chunked)
 
 
-def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> float:
+def _mark_asked(order: ForwardOrder, watch: ResponseWatch | None, now: float) -> float:
     """Notes that the job's state is being read now, so that no one else has to ask; returns the previous time."""
     job = order.job
     if job is None or watch is None or order.prepared.asked != job.target:
@@ -262,7 +262,7 @@ def _asked_now(order: Forwarding, watch: ResponseWatch | None, now: float) -> fl
     return before
 
 
-def _learnt(order: Forwarding, watch: ResponseWatch | None, asked_at: float) -> None:
+def _unmark_if_silent(order: ForwardOrder, watch: ResponseWatch | None, asked_at: float) -> None:
     """Restores the previous time if the answer said nothing of the job's state: the client may have caused that."""
     job = order.job
     if job is None or watch is None or order.prepared.asked != job.target:
@@ -275,17 +275,17 @@ def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
     return prepared.permit.route.rewrites and prepared.method != "HEAD" and answer.length != 0
 
 
-async def _accepted(order: Forwarding, upstream: UpstreamConnection, answer: ResponseHead) -> bytes:
+async def _accept_job(order: ForwardOrder, upstream: UpstreamConnection, answer: ResponseHead) -> bytes:
     """The client's version of the answer that starts a job, once the ledger holds the job's owner."""
     if order.submit is not None and not order.submit.is_released:
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     public = _public(await Collected(upstream).run(), answer, order)
     if order.submit is not None:
-        await order.submit.answered(public.answer, public.check_url)
+        await order.submit.take_answer(public.answer, public.check_url)
     return public.answer
 
 
-def _public(content: bytes, answer: ResponseHead, order: Forwarding) -> PublicAnswer:
+def _public(content: bytes, answer: ResponseHead, order: ForwardOrder) -> PublicAnswer:
     if any(name == b"content-encoding" for name, _ in answer.headers):
         raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
     prepared = order.prepared
@@ -294,7 +294,7 @@ def _public(content: bytes, answer: ResponseHead, order: Forwarding) -> PublicAn
     return public_answer(content, prepared.origin, prepared.permit.path, prepared.shape)
 
 
-def _rewriter(order: Forwarding) -> UrlRewriter:
+def _rewriter(order: ForwardOrder) -> UrlRewriter:
     target = order.prepared.target
     old = f"{target.scheme}://{target.authority}/"
     return UrlRewriter(old.encode("ascii"), order.prepared.origin.encode("ascii") + b"/")

@@ -24,8 +24,8 @@ from aiohttp.streams import StreamReader
 from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
-from gateway.auth.validity import check_condition
-from gateway.authorize.caller import Caller, read_caller
+from gateway.auth.validity import check_required_certificate
+from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.login import Evidence, Login
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
@@ -48,9 +48,9 @@ from gateway.model.request import Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
-from gateway.proxy.forwarder import Again, Forwarder
-from gateway.proxy.forwarding import Forwarding
-from gateway.proxy.job_access import JobAccess, is_read, is_taken, is_told, may_share, shape_of
+from gateway.proxy.forward_order import ForwardOrder
+from gateway.proxy.forwarder import Forwarder, Recheck
+from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share, shape_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
@@ -62,7 +62,7 @@ from gateway.webhooks.inbound.receiver import Receiver
 from gateway.webhooks.outbound.planning import Planning
 
 _INTERNAL: Final = "The gateway failed; its log says where."
-_LOOK_AGAIN: Final = 1.0
+_RECHECK_AFTER: Final = 1.0  # seconds
 _DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after three at the earliest
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class HandlerParts(NamedTuple):
     """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
 
     `wall` is in seconds since the epoch.
-    `again` judges a request once more that has waited.
+    `recheck` checks the permit of a request that has waited.
     """
 
     live: Live
@@ -81,7 +81,7 @@ class HandlerParts(NamedTuple):
     spool: Spool
     counter: PageCounter
     forwarder: Forwarder
-    again: Again
+    recheck: Recheck
     observer: Observer
     date: Callable[[], bytes]
     wall: Callable[[], float]
@@ -140,16 +140,16 @@ class Handler:
         if isinstance(request, Refused):
             raise request
         exchange.method = request.method
-        caller = _recognize(client, state, request)
-        exchange.client_ip = caller.client_ip
-        exchange.trace = trace_of(exchange.request_id, caller.request_id, caller.passed_on, self._new_id)
-        exchange.request_id = caller.request_id or exchange.request_id
+        cached = _recognize(client, state, request)
+        exchange.client_ip = cached.client_ip
+        exchange.trace = trace_of(exchange.request_id, cached.request_id, cached.passed_on, self._new_id)
+        exchange.request_id = cached.request_id or exchange.request_id
 
-        prepared = caller.prepared
+        prepared = cached.prepared
         if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
-            prepared = caller.prepared = await self._permit(state, caller, client, request, exchange)
+            prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)
         permit = prepared.permit
-        exchange.keep_alive = caller.fields.keep_alive
+        exchange.keep_alive = cached.headers.keep_alive
         exchange.route = permit.route.label
         identity = permit.identity
         if identity is not None:
@@ -159,13 +159,13 @@ class Handler:
                 self._uses[prepared.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        job = caller.job_for(prepared)
-        order = Forwarding(client, body, prepared, exchange.trace, delivery, None, job)
+        job = cached.job_for(prepared)
+        order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, job)
         kind = permit.route.kind
         if kind is Kind.SUBMIT:
             await self._submit(state, order)
-        elif permit.request_id is not None:
-            await self._serve_job(state, caller, order, exchange.started)
+        elif permit.job_id is not None:
+            await self._serve_job(state, cached, order, exchange.started)
         else:
             await self._serve_other(order, exchange.started)
 
@@ -181,41 +181,41 @@ class Handler:
     async def _permit(
         self,
         state: State,
-        caller: Caller,
+        cached: CachedHeaders,
         client: ClientConnection,
         request: RawRequestMessage,
         exchange: Exchange,
     ) -> PreparedRequest:
         """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
         host, target = origin_form(request.path)
-        caller = caller.addressed_to(host)
-        fields = caller.fields
+        cached = cached.addressed_to(host)
+        headers = cached.headers
         path, query = read_target(request.method, target)
-        exchange.keep_alive = fields.keep_alive
+        exchange.keep_alive = headers.keep_alive
         path = state.routes.unaliased(path)
-        rule = state.routes.match(request.method, path, fields.host, asked=target)
+        rule = state.routes.match(request.method, path, headers.host, asked=target)
         exchange.route = rule.route.label
-        check_address(caller.address, caller.is_allowed, rule)
+        check_address(cached.address, cached.is_allowed, rule)
         if state.needs_certificate:
-            check_condition(client.peer.certificate, self._wall())
+            check_required_certificate(client.peer.certificate, self._wall())
 
         identity = None
         if rule.route.access is not Access.ANYONE:
-            evidence = Evidence(caller.address.ip, client.peer.certificate)
-            attempt = await self._parts.login.attempt(state, fields.known, evidence, exchange.started)
+            evidence = Evidence(cached.address.ip, client.peer.certificate)
+            attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
             exchange.authentication = attempt.label
             exchange.key_id = attempt.key_id
             identity = attempt.identity_or_refuse()
-            check_access(rule.route, identity, caller.address.ip)
-        elif fields.has_body:
+            check_access(rule.route, identity, cached.address.ip)
+        elif headers.has_body:
             check_takes_body(rule.route, request.method)
 
-        permit = make_permit(state, rule, path, query, caller.address, identity)
-        check_length(fields.content_length, permit.body_limit)
+        permit = make_permit(state, rule, path, query, cached.address, identity)
+        check_length(headers.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
         return prepare_request(
             state,
-            caller,
+            cached,
             line,
             query,
             permit,
@@ -223,23 +223,16 @@ class Handler:
         )
 
     def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
-        """Seconds until a caller has to be looked at again: a second, or less when what it came with ends before."""
+        """Seconds until a caller has to be checked again: a second, or less when what it came with ends before."""
         ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
         soonest = min((end for end in ends if end is not None), default=None)
-        return _LOOK_AGAIN if soonest is None else min(_LOOK_AGAIN, soonest - self._wall())
+        return _RECHECK_AFTER if soonest is None else min(_RECHECK_AFTER, soonest - self._wall())
 
-    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
-        polls_per_minute = prepared.permit.profile.polls_per_minute
-        wait = self._polls.take(prepared.subject, now, polls_per_minute)
-        if wait is not None:
-            detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
-            raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
-
-    async def _submit(self, state: State, order: Forwarding) -> None:
+    async def _submit(self, state: State, order: ForwardOrder) -> None:
         """Steps 7 to 10 of a submit: a slot, the body, the pages before its end; given back on every path.
 
-        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .release, which reserves the pages,
-        and .released; once the upstream has taken the job, Submission.answered.
+        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .reserve_pages, which returns the
+        body's end, and .mark_released; once the upstream has taken the job, Submission.take_answer.
         """
         permit = order.prepared.permit
         parts = self._parts
@@ -255,10 +248,10 @@ class Handler:
         )
         body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
         prepared = order.prepared
-        took = partial(parts.jobs.took, prepared)
-        intake = Intake(shape, permit.path, took, parts.webhooks, parts.jobs.completion.checkpoints)
-        again = partial(parts.again, prepared, order.client)
-        submission = Submission(lease, body, again, state.pricing, intake)
+        begin_job = partial(parts.jobs.begin_job, prepared)
+        intake = Intake(shape, permit.path, begin_job, parts.webhooks, parts.jobs.completion.checkpoints)
+        recheck = partial(parts.recheck, prepared, order.client)
+        submission = Submission(lease, body, recheck, state.pricing, intake)
         try:
             await self._forwarder.forward(order._replace(submit=submission))
         except Refused as refused:
@@ -266,7 +259,85 @@ class Handler:
         finally:
             submission.close()
 
-    async def _serve_other(self, order: Forwarding, now: float) -> None:
+    async def _serve_job(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
+        """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
+        prepared, jobs, job = order.prepared, self._parts.jobs, order.job
+        self._take_poll(prepared, now)
+        if job is None:
+            job = await jobs.own(cached, prepared)
+            order = order._replace(job=job)
+        if prepared.headers.has_body:
+            written_in = body_format(prepared.headers.known, BodyFormat.JSON, BodyFormat.FORM)
+            content = await read_whole(order, MAX_BYTES, self._parts.unverified)
+            check_names_none(content, prepared.permit.route.id_name, written_in)
+            order = order._replace(content=content)
+        if prepared.hold and job.is_running:
+            await self._hold(order, job, prepared.hold)
+            self._parts.recheck(prepared, order.client)
+        if prepared.permit.route.kind is Kind.DELETE:
+            order = await self._delete(order, job)
+        was_told = is_told(job)
+        try:
+            if prepared.hold and job.answer is not None and may_share(order):
+                self._forwarder.recheck_if_stale(order)
+                self._forwarder.share(order, job.answer)
+            else:
+                await self._forwarder.forward(order)
+        finally:
+            self._note_taken(order, job)
+        if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
+            await order.client.until_all_taken()
+            if is_read(order, job, was_told=was_told):  # its client may be gone by now
+                jobs.completion.forget(job)
+
+    async def _serve_named_in_body(self, order: ForwardOrder) -> None:
+        """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
+        prepared, jobs = order.prepared, self._parts.jobs
+        if not prepared.headers.has_body:
+            raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
+        body_format(prepared.headers.known, BodyFormat.JSON)
+        content = await read_whole(order, MAX_BYTES, self._parts.unverified)
+        self._forwarder.recheck_if_stale(order)
+        job = await jobs.own_named_in(content, prepared)
+        order = order._replace(content=content, job=job)
+        if prepared.permit.route.kind is Kind.DELETE:
+            order = await self._delete(order, job)
+        try:
+            await self._forwarder.forward(order)
+        finally:
+            self._note_taken(order, job)
+
+    def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
+        polls_per_minute = prepared.permit.profile.polls_per_minute
+        wait = self._polls.take(prepared.subject, now, polls_per_minute)
+        if wait is not None:
+            detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
+            raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
+
+    async def _hold(self, order: ForwardOrder, job: Job, most: float) -> None:
+        """Waits for a job's end, some seconds at most, as its client wishes."""
+        began = self._clock()
+        await self._parts.jobs.long_polls.until_ended(job, most, order.client.household)
+        order.delivery.held = self._clock() - began
+
+    async def _delete(self, order: ForwardOrder, job: Job) -> ForwardOrder:
+        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
+        await self._parts.jobs.learn_end(job)
+        self._forwarder.recheck_if_stale(order)
+        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
+        await self._parts.jobs.completion.forget_now(job)
+        return order._replace(delete_before=before)
+
+    def _note_taken(self, order: ForwardOrder, job: Job) -> None:
+        """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
+        if not has_taken_result(order):
+            return
+        self._parts.jobs.completion.mark_taken(job)
+        if not job.is_read:
+            permit = order.prepared.permit
+            self._parts.trail.read(job, permit.account, str(permit.client.ip))
+
+    async def _serve_other(self, order: ForwardOrder, now: float) -> None:
         """Steps 7 to 9 of what names no job in its target."""
         permit = order.prepared.permit
         self._take_poll(order.prepared, now)
@@ -281,7 +352,7 @@ class Handler:
         else:  # webhooks are the only routes of ours without a caller
             await self._receive_webhook(order)
 
-    async def _forward_plain(self, order: Forwarding) -> None:
+    async def _forward_plain(self, order: ForwardOrder) -> None:
         """Forwards a request of a plain route, within the account's concurrent_requests."""
         account = order.prepared.subject
         denial = self._places.take(account, order.prepared.permit.profile)
@@ -292,103 +363,32 @@ class Handler:
         finally:
             self._places.give_back(account)
 
-    async def _serve_job(self, state: State, caller: Caller, order: Forwarding, now: float) -> None:
-        """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
-        prepared, jobs, job = order.prepared, self._parts.jobs, order.job
-        self._take_poll(prepared, now)
-        if job is None:
-            job = await jobs.own(caller, prepared)
-            order = order._replace(job=job)
-        if prepared.fields.has_body:
-            written_in = body_format(prepared.fields.known, BodyFormat.JSON, BodyFormat.FORM)
-            content = await read_whole(order, MAX_BYTES, self._parts.unverified)
-            check_names_none(content, prepared.permit.route.id_name, written_in)
-            order = order._replace(content=content)
-        if prepared.hold and job.is_running:
-            await self._hold(order, job, prepared.hold)
-            self._parts.again(prepared, order.client)
-        if prepared.permit.route.kind is Kind.DELETE:
-            order = await self._delete(order, job)
-        was_told = is_told(job)
-        try:
-            if prepared.hold and job.answer is not None and may_share(order):
-                self._forwarder.look_again(order)
-                self._forwarder.share(order, job.answer)
-            else:
-                await self._forwarder.forward(order)
-        finally:
-            self._note_taken(order, job)
-        if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
-            await order.client.taken()
-            if is_read(order, job, was_told=was_told):  # its client may be gone by now
-                jobs.completion.forget(job)
-
-    async def _delete(self, order: Forwarding, job: Job) -> Forwarding:
-        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
-        await self._parts.jobs.learn_end(job)
-        self._forwarder.look_again(order)
-        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
-        await self._parts.jobs.completion.forget_now(job)
-        return order._replace(delete_before=before)
-
-    async def _hold(self, order: Forwarding, job: Job, most: float) -> None:
-        """Waits for a job's end, some seconds at most, as its client wishes."""
-        began = self._clock()
-        await self._parts.jobs.long_polls.until_ended(job, most, order.client.household)
-        order.delivery.held = self._clock() - began
-
-    async def _serve_named_in_body(self, order: Forwarding) -> None:
-        """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
-        prepared, jobs = order.prepared, self._parts.jobs
-        if not prepared.fields.has_body:
-            raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
-        body_format(prepared.fields.known, BodyFormat.JSON)
-        content = await read_whole(order, MAX_BYTES, self._parts.unverified)
-        self._forwarder.look_again(order)
-        job = await jobs.own_named_in(content, prepared)
-        order = order._replace(content=content, job=job)
-        if prepared.permit.route.kind is Kind.DELETE:
-            order = await self._delete(order, job)
-        try:
-            await self._forwarder.forward(order)
-        finally:
-            self._note_taken(order, job)
-
-    def _note_taken(self, order: Forwarding, job: Job) -> None:
-        """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
-        if not is_taken(order):
-            return
-        self._parts.jobs.completion.taken(job)
-        if not job.is_read:
-            permit = order.prepared.permit
-            self._parts.trail.read(job, permit.account, str(permit.client.ip))
-
-    async def _tell_of_account(self, order: Forwarding) -> None:
+    async def _tell_of_account(self, order: ForwardOrder) -> None:
         """Answers GET /gateway/v1/me."""
         permit = order.prepared.permit
         standing = await self._parts.admission.tell(permit)
-        self._forwarder.look_again(order)
+        self._forwarder.recheck_if_stale(order)
         self._answer(order, orjson.dumps(account_report(permit, standing, self._wall())))
 
-    async def _receive_webhook(self, order: Forwarding) -> None:
+    async def _receive_webhook(self, order: ForwardOrder) -> None:
         """Takes what is posted to /gateway/v1/webhooks/<name>: its signature is its credential."""
         prepared, receiver = order.prepared, self._parts.receiver
         name = prepared.permit.path.rpartition("/")[2]
         headers: dict[bytes, list[bytes]] = {}
-        for header, value in prepared.fields.kept:
+        for header, value in prepared.headers.kept:
             headers.setdefault(header.lower(), []).append(value)
         most = receiver.expect(name, headers)
         content = await read_whole(order, most, self._parts.unverified)
-        self._forwarder.look_again(order)
+        self._forwarder.recheck_if_stale(order)
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)
 
-    def _answer(self, order: Forwarding, content: bytes) -> None:
+    def _answer(self, order: ForwardOrder, content: bytes) -> None:
         """Answers by itself, with JSON."""
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
-        closes = unread or self._live.is_draining or client.is_revoked or not order.prepared.fields.keep_alive
+        closes = unread or self._live.is_draining or client.is_retired or not order.prepared.headers.keep_alive
         bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
@@ -401,7 +401,7 @@ class Handler:
             client.abort()
             return
         unread = not body.is_eof()
-        closes = unread or self._live.is_draining or client.is_revoked or not exchange.keep_alive
+        closes = unread or self._live.is_draining or client.is_retired or not exchange.keep_alive
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()
@@ -419,15 +419,15 @@ class Handler:
         exchange.detail = detail
 
 
-def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> Caller:
+def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> CachedHeaders:
     """What these headers mean; remembered when the connection sent the same ones before."""
-    caller: Caller | None = client.caller
-    if caller is None or not caller.is_same(state, request.version, request.raw_headers):
-        caller = client.caller = read_caller(state, client.peer, request.version, request.raw_headers)
-    return caller
+    cached: CachedHeaders | None = client.cached_headers
+    if cached is None or not cached.is_same(state, request.version, request.raw_headers):
+        cached = client.cached_headers = cache_headers(state, client.peer, request.version, request.raw_headers)
+    return cached
 
 
 def _waits_for_invitation(client: ClientConnection, exchange: Exchange) -> bool:
     """Whether the client holds its body back for a 100 Continue, so that there is nothing to drain."""
-    was_read = exchange.trace is not None and client.caller is not None
-    return was_read and client.caller is not None and client.caller.fields.expects_continue
+    was_read = exchange.trace is not None and client.cached_headers is not None
+    return was_read and client.cached_headers is not None and client.cached_headers.headers.expects_continue

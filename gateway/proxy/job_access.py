@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from gateway.authorize.caller import Caller
+from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job
@@ -11,10 +11,10 @@ from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
-from gateway.model.endings import TOLD
+from gateway.limits.job_cost import TOLD
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
-from gateway.proxy.forwarding import Forwarding
+from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.job_in_body import named_in
 from gateway.upstream.job_api import JobShape
 
@@ -32,24 +32,24 @@ class JobAccess(NamedTuple):
     long_polls: LongPolls
     wall: Callable[[], float]
 
-    def took(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
+    def begin_job(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
         """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
         job = Job(permit.route.upstream, new.request_id, owner_of(permit), shape_of(prepared), new.path, self.wall())
         self.registry.add(job)
         if has_failed:
-            self.completion.failed(job)
+            self.completion.mark_failed(job)
         self.watcher.begin(job)
 
-    async def own(self, caller: Caller, prepared: PreparedRequest) -> Job:
+    async def own(self, cached: CachedHeaders, prepared: PreparedRequest) -> Job:
         """Returns the job that a request names, if it belongs to the caller.
 
         Raises:
             Refused: job_not_found or ledger_unavailable.
         """
         permit = prepared.permit
-        job = await self.registry.owned(permit.route.upstream, permit.request_id or "", owner_of(permit))
-        caller.job, caller.job_of = job, prepared
+        job = await self.registry.owned(permit.route.upstream, permit.job_id or "", owner_of(permit))
+        cached.job, cached.job_of = job, prepared
         return job
 
     async def own_named_in(self, body: bytes, prepared: PreparedRequest) -> Job:
@@ -68,7 +68,7 @@ class JobAccess(NamedTuple):
             await self.watcher.ask_once(job)
 
 
-def may_share(order: Forwarding) -> bool:
+def may_share(order: ForwardOrder) -> bool:
     """Whether this request can share another's answer, because it would get the same one."""
     prepared = order.prepared
     return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
@@ -86,7 +86,7 @@ def shape_of(prepared: PreparedRequest) -> JobShape:
     return prepared.shape
 
 
-def is_taken(order: Forwarding) -> bool:
+def has_taken_result(order: ForwardOrder) -> bool:
     """Whether the client received any part of a job's result, whatever became of it then.
 
     Anything not examined completely may have been the result: a part, a range, an answer the client did not wait for.
@@ -108,7 +108,7 @@ def is_told(job: Job) -> bool:
     return bool(job.known & TOLD)
 
 
-def is_read(order: Forwarding, job: Job, *, was_told: bool) -> bool:
+def is_read(order: ForwardOrder, job: Job, *, was_told: bool) -> bool:
     """Whether this request has read its job's result completely: it is the request for it, and the job has ended.
 
     `was_told`: the container had said that the job ended before this request went to it.

@@ -6,10 +6,10 @@ from functools import partial
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.policy.routes import check_length
-from gateway.proxy.forwarding import Forwarding
+from gateway.proxy.forward_order import ForwardOrder
 
 
-async def read_whole(order: Forwarding, most: int, unverified: UnverifiedBodies) -> bytes:
+async def read_whole(order: ForwardOrder, most: int, unverified: UnverifiedBodies) -> bytes:
     """Reads a body of at most `most` bytes, and invites it if its sender waits for that.
 
     Bytes of a sender who is not authenticated count in `unverified` for as long as they are read.
@@ -18,19 +18,19 @@ async def read_whole(order: Forwarding, most: int, unverified: UnverifiedBodies)
         Refused: the body is too large, too slow or malformed, or there are too many such bodies.
         ClientGone: the client left.
     """
-    check_length(order.prepared.fields.content_length, most)
+    check_length(order.prepared.headers.content_length, most)
     if order.prepared.permit.identity is not None:
         return await _read(order, most, None)
     with _counted(order, unverified) as count:
         return await _read(order, most, count)
 
 
-async def _read(order: Forwarding, most: int, count: Callable[[int], None] | None) -> bytes:
+async def _read(order: ForwardOrder, most: int, count: Callable[[int], None] | None) -> bytes:
     client, body = order.client, order.body
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
     try:
-        if order.prepared.fields.expects_continue:
+        if order.prepared.headers.expects_continue:
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (body.is_eof() and body.at_eof()):
             piece = await client.next_piece(body)
@@ -46,7 +46,7 @@ async def _read(order: Forwarding, most: int, count: Callable[[int], None] | Non
 
 
 @contextmanager
-def _counted(order: Forwarding, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
+def _counted(order: ForwardOrder, unverified: UnverifiedBodies) -> Iterator[Callable[[int], None]]:
     """Gives what counts the bytes of a body before they are kept, and may refuse them."""
     stay = unverified.enter(order.prepared.permit.client.ip, order.client.interrupt)
     try:

@@ -26,14 +26,14 @@ _KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
 
 
 class Intake(NamedTuple):
-    """What happens to a job. `took` is called once its owner is in the ledger, with whether it failed at once.
+    """What happens to a job. `begin_job` is called once its owner is in the ledger, with whether it failed at once.
 
     `checkpoints` knows the owner of a checkpoint that a submit may name.
     """
 
     shape: JobShape
     path: str
-    took: Callable[[NewJob, bool], None]
+    begin_job: Callable[[NewJob, bool], None]
     webhooks: Planning
     checkpoints: Checkpoints
 
@@ -41,22 +41,22 @@ class Intake(NamedTuple):
 class Submission:
     """The checks and steps of a submit while it is forwarded.
 
-    `again` checks the sender's permit again at the body's end, and gives the limits for the pages; raises Refused.
+    `recheck` checks the sender's permit again at the body's end, and gives the limits for the pages; raises Refused.
     """
 
-    __slots__ = ("_again", "_body", "_destination", "_intake", "_lease", "_pricing")
+    __slots__ = ("_body", "_destination", "_intake", "_lease", "_pricing", "_recheck")
 
     def __init__(
         self,
         lease: Lease,
         body: SubmitBody,
-        again: Callable[[], Permit],
+        recheck: Callable[[], Permit],
         pricing: Pricing,
         intake: Intake,
     ) -> None:
         self._lease = lease
         self._body = body
-        self._again = again
+        self._recheck = recheck
         self._pricing = pricing
         self._intake = intake
         self._destination: Destination | None = None
@@ -74,14 +74,14 @@ class Submission:
         """
         return await self._body.take(data)
 
-    async def release(self) -> bytes:
+    async def reserve_pages(self) -> bytes:
         """Called after the last byte: reserves the pages, then returns the end that was held back.
 
         Raises:
             Refused: the body is invalid, it has too many pages, or its sender may no longer submit.
         """
         form, counted = await self._body.finish(self._check)
-        profile = self._again().profile
+        profile = self._recheck().profile
         self._lease.judge_by(profile)
         if form.checkpoint:
             await self._intake.checkpoints.check(self._lease.upstream, form.checkpoint, self._lease.owner)
@@ -101,7 +101,7 @@ class Submission:
 
     def _check(self, form: Form) -> None:
         """Refuses a sender no longer permitted, or a form that asks for too much, before pages are counted for it."""
-        profile = self._again().profile
+        profile = self._recheck().profile
         check_choice(
             form,
             profile.pages_per_request,
@@ -114,15 +114,15 @@ class Submission:
         """Whether the end of the body went upstream."""
         return self._lease.is_released
 
-    def released(self) -> None:
+    def mark_released(self) -> None:
         """Notes that the end of the body goes upstream now."""
-        self._lease.released()
+        self._lease.mark_released()
 
-    def refused(self) -> None:
+    def mark_refused(self) -> None:
         """Notes that the upstream refused the job: its answer is not a 2xx."""
-        self._lease.refused()
+        self._lease.mark_refused()
 
-    async def answered(self, content: bytes, check_url: str | None) -> None:
+    async def take_answer(self, content: bytes, check_url: str | None) -> None:
         """Takes the upstream's 2xx answer and the check URL before the client sees them.
 
         Raises:
@@ -131,16 +131,16 @@ class Submission:
         """
         request_id, has_failed = _read(content, self._intake.shape)
         if request_id is None and has_failed:
-            self._lease.refused()
+            self._lease.mark_refused()
         elif request_id is None:
-            await self._lease.accepted(None)
+            await self._lease.accept(None)
         else:
             intake, where = self._intake, self._destination
             new = NewJob(request_id, intake.shape.name, intake.path, check_url)
             job = self._lease.upstream, request_id
             planned = None if where is None else intake.webhooks.planned(where, job, self._lease.owner, check_url)
-            await self._lease.accepted(new, planned)
-            intake.took(new, has_failed)
+            await self._lease.accept(new, planned)
+            intake.begin_job(new, has_failed)
 
     def close(self) -> None:
         """Releases everything held; called on every path."""

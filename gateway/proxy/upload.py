@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gateway.aio.drive import Drive
 from gateway.errors import UpstreamTimeout
 from gateway.policy.routes import body_too_large
-from gateway.proxy.forwarding import Forwarding, Submit
+from gateway.proxy.forward_order import ForwardOrder, Submit
 from gateway.upstream.connection import UpstreamConnection
 
 
@@ -38,7 +38,7 @@ class Upload:
         "_upstream",
     )
 
-    def __init__(self, order: Forwarding, upstream: UpstreamConnection, ready: Callable[[], None]) -> None:
+    def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, ready: Callable[[], None]) -> None:
         self._client = order.client
         self._body = order.body
         self._prepared = order.prepared
@@ -60,8 +60,8 @@ class Upload:
         client = self._client
         self._upstream.tell_early(self._on_early)
         try:
-            client.expect_body(self._prepared.fields.content_length)
-            if self._prepared.fields.expects_continue:
+            client.expect_body(self._prepared.headers.content_length)
+            if self._prepared.headers.expects_continue:
                 client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self._send(lambda: self._submit is None and self._upstream.head is not None, self._expect_room)
         finally:
@@ -149,7 +149,7 @@ class Upload:
         if not is_last:
             return passed
         self._client.end_body()  # from here on the client is not what we wait for
-        return passed + await submit.release()
+        return passed + await submit.reserve_pages()
 
     def _release(self) -> None:
         """Marks the point from which the upstream may have the whole request.
@@ -159,7 +159,7 @@ class Upload:
         """
         if self._submit is not None:
             self._client.finishes_alone = True
-            self._submit.released()
+            self._submit.mark_released()
 
     async def _until_writable(self, watch_upstream: Callable[[], None]) -> None:
         upstream = self._upstream

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from gateway.http.headers import HOP_BY_HOP
-from gateway.model.request import Fields, Trace
+from gateway.model.request import Headers, Trace
 from gateway.model.routes import Kind, Route
 from gateway.upstream.location import PLACES, public_place
 from gateway.upstream.response_head import ResponseHead
@@ -101,7 +101,7 @@ _READ: Final = frozenset({Kind.SUBMIT, Kind.RESULT})
 
 
 def upstream_lines(
-    fields: Fields, client_ip: str, key_id: str | None, authority: str, route: Route, origin: str
+    headers: Headers, client_ip: str, key_id: str | None, authority: str, route: Route, origin: str
 ) -> bytes:
     """The headers that are the same each time: those kept from the client, our own, and the framing.
 
@@ -111,7 +111,7 @@ def upstream_lines(
     """
     is_read = route.kind in _READ or route.rewrites
     lines = [b"Host: " + authority.encode("ascii")]
-    for name, value in fields.kept:
+    for name, value in headers.kept:
         if not (is_read and name.lower() == b"accept-encoding"):
             lines.append(name + b": " + value)
     if is_read:
@@ -120,19 +120,19 @@ def upstream_lines(
         b"X-Forwarded-For: " + client_ip.encode("ascii"),
         b"X-Forwarded-Proto: https",
         *([b"X-Forwarded-Host: " + origin.partition("://")[2].encode("ascii")] if origin else []),
-        b"Via: 1.1 gateway" if fields.http_1_1 else b"Via: 1.0 gateway",
+        b"Via: 1.1 gateway" if headers.http_1_1 else b"Via: 1.0 gateway",
     )
     if key_id is not None:
         lines.append(b"X-Gateway-Key-Id: " + key_id.encode("ascii"))
-    length = upstream_body_length(fields, route)
+    length = upstream_body_length(headers, route)
     if length is None:
         lines.append(b"Transfer-Encoding: chunked")
-    elif fields.content_length is not None:
-        lines.append(b"Content-Length: %d" % fields.content_length)
+    elif headers.content_length is not None:
+        lines.append(b"Content-Length: %d" % headers.content_length)
     return b"\r\n".join(lines)
 
 
-def upstream_body_length(fields: Fields, route: Route) -> int | None:
+def upstream_body_length(headers: Headers, route: Route) -> int | None:
     """The body's size upstream; None when it goes in chunks, since fields may be removed from a form."""
     is_inspected = route.kind is Kind.SUBMIT or route.kind.is_of_a_job
-    return None if fields.chunked or (is_inspected and fields.has_body) else fields.content_length or 0
+    return None if headers.chunked or (is_inspected and headers.has_body) else headers.content_length or 0

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from gateway.model.endings import FailedCosts
+from gateway.limits.job_cost import FailedCosts
 
 MAX_ID: Final = 256
 _MAX_BITS: Final = 64  # of a numeric id

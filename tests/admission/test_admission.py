@@ -139,7 +139,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    monkeypatch.setattr(gateway.admission.admission, "_TRIES", (0.0,) * 4)
+    monkeypatch.setattr(gateway.admission.admission, "_RETRY_DELAYS", (0.0,) * 4)
     made = Desk(engine)
     yield made
     await made.background.close(5.0)
@@ -162,8 +162,8 @@ async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:
     assert lease.lines[0].startswith(b'RateLimit-Policy: "requests_per_minute";q=10000;w=60')
     assert b'"pages_per_day";r=90;t=43200' in lease.lines[1]
     assert desk.told.ratios["pages_per_day"] == 0.1
-    lease.released()
-    await lease.accepted(JOB)
+    lease.mark_released()
+    await lease.accept(JOB)
     writes = desk.faulty.writes
     lease.close()
     lease.close()
@@ -186,7 +186,7 @@ async def test_what_was_not_released_is_given_back(desk: Desk, is_reserved: bool
 
 async def test_what_was_released_and_never_answered_is_charged_when_its_time_is_over(desk: Desk) -> None:
     lease = await desk.reserved()
-    lease.released()
+    lease.mark_released()
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
@@ -198,8 +198,8 @@ async def test_what_was_released_and_never_answered_is_charged_when_its_time_is_
 
 async def test_what_the_upstream_refused_is_given_back(desk: Desk) -> None:
     lease = await desk.reserved()
-    lease.released()
-    lease.refused()
+    lease.mark_released()
+    lease.mark_refused()
     lease.close()
     await desk.quiet()
     assert await desk.stands() == pages(0, requests=0)
@@ -208,8 +208,8 @@ async def test_what_the_upstream_refused_is_given_back(desk: Desk) -> None:
 async def test_whose_job_it_is_is_in_the_ledger_before_its_client_knows(desk: Desk) -> None:
     lease = await desk.reserved()
     assert (lease.owner, lease.upstream) == (ACCOUNT, "default")
-    lease.released()
-    await lease.accepted(JOB, WEBHOOK)
+    lease.mark_released()
+    await lease.accept(JOB, WEBHOOK)
     (row,) = await desk.rows(jobs)
     assert row == {
         **JOB._asdict(), "upstream": "default", "reservation": "r1", "account": ACCOUNT, "owner": ACCOUNT,
@@ -222,8 +222,8 @@ async def test_whose_job_it_is_is_in_the_ledger_before_its_client_knows(desk: De
 
 async def test_an_answer_without_an_id_is_charged_and_nobodys_job(desk: Desk) -> None:
     lease = await desk.reserved()
-    lease.released()
-    await lease.accepted(None)
+    lease.mark_released()
+    await lease.accept(None)
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
@@ -275,9 +275,9 @@ async def test_a_reservation_of_unknown_outcome_is_ended(desk: Desk, fault: str,
 @pytest.mark.parametrize("fault", UNKNOWN)
 async def test_an_acceptance_of_unknown_outcome_is_charged_unless_it_is_settled(desk: Desk, fault: str) -> None:
     lease = await desk.reserved()
-    lease.released()
+    lease.mark_released()
     desk.faulty.faults = [fault, fault]
-    assert await refusal(lease.accepted(JOB, WEBHOOK)) is Reason.LEDGER_UNAVAILABLE
+    assert await refusal(lease.accept(JOB, WEBHOOK)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()
     assert await desk.stage() is Stage.ACCEPTED
@@ -291,7 +291,7 @@ async def test_pages_are_given_back_however_long_the_ledger_is_away(desk: Desk) 
     lease = await desk.reserved()
     desk.faulty.is_away = True
     lease.close()
-    await eventually(lambda: desk.faulty.writes > 20)  # many more than _TRIES
+    await eventually(lambda: desk.faulty.writes > 20)  # many more than _RETRY_DELAYS
     desk.now += 120
     desk.faulty.is_away = False
     await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))  # another process thought it dead
@@ -315,10 +315,10 @@ async def test_a_mere_place_is_left_to_its_expiry_when_the_ledger_stays_away(des
 async def test_one_id_for_two_jobs_is_the_fault_of_the_upstream(desk: Desk) -> None:
     first, second = await desk.reserved(), await desk.reserved()
     for lease in (first, second):
-        lease.released()
-    await first.accepted(JOB)
+        lease.mark_released()
+    await first.accept(JOB)
     with pytest.raises(UpstreamBrokeOff):
-        await second.accepted(JOB, WEBHOOK)
+        await second.accept(JOB, WEBHOOK)
     second.close()
     await desk.quiet()
     assert [row["reservation"] for row in await desk.rows(jobs)] == ["r1"]
@@ -340,10 +340,10 @@ async def test_a_lease_that_was_reclaimed_while_its_body_came_says_try_again(des
 async def test_a_job_whose_place_the_ledger_has_lost_is_nobodys(desk: Desk) -> None:
     """The file was replaced by an older one, say: nobody is told of a job that nobody would own."""
     lease = await desk.admit()
-    lease.released()
+    lease.mark_released()
     desk.now += 61
     await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))
-    assert await refusal(lease.accepted(JOB)) is Reason.LEDGER_UNAVAILABLE
+    assert await refusal(lease.accept(JOB)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()
     assert await desk.rows(jobs) == await desk.rows() == []
@@ -355,7 +355,7 @@ async def take(step: str, desk: Desk, lease: Lease | None) -> None:
     elif step == "reserve":
         await lease.reserve(ASK)
     else:
-        await lease.accepted(JOB)
+        await lease.accept(JOB)
 
 
 @pytest.mark.parametrize("step", ["admit", "reserve", "accept"])
@@ -363,7 +363,7 @@ async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(
     """The step goes on; what ends it waits for it, so that it never comes first."""
     lease = None if step == "admit" else await (desk.reserved() if step == "accept" else desk.admit())
     if lease is not None and step == "accept":
-        lease.released()
+        lease.mark_released()
     desk.gated.gate.clear()
     before = desk.faulty.writes
     task = asyncio.ensure_future(take(step, desk, lease))
@@ -384,9 +384,9 @@ async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(
 async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_then(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.admission.admission, "_RENEWED", 0.0)
+    monkeypatch.setattr(gateway.admission.admission, "_RENEW_EVERY", 0.0)
     await desk.reserved()
-    await (await desk.reserved()).accepted(JOB)
+    await (await desk.reserved()).accept(JOB)
     running = asyncio.ensure_future(desk.admission.run())
     for fault in ("before", "after", ""):
         desk.faulty.faults = [fault]
@@ -401,7 +401,7 @@ async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_the
 
 
 async def test_a_fault_of_ours_does_not_end_the_renewal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.admission.admission, "_RENEWED", 0.0)
+    monkeypatch.setattr(gateway.admission.admission, "_RENEW_EVERY", 0.0)
     turns = count()
 
     def fails(*_: Any) -> None:
@@ -474,7 +474,7 @@ async def test_a_lease_says_how_it_stands(desk: Desk) -> None:
     seen = [repr(lease)]
     await lease.reserve(ASK)
     seen.append(repr(lease))
-    lease.released()
+    lease.mark_released()
     seen.append(repr(lease))
     lease.close()
     seen.append(repr(lease))

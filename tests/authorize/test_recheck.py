@@ -9,11 +9,11 @@ import pytest
 
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.tokens import identify
-from gateway.authorize.caller import read_caller
+from gateway.authorize.cached_headers import cache_headers
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
-from gateway.authorize.recheck import permit_again
+from gateway.authorize.recheck import recheck_permit
 from gateway.config.compile import compile_settings, with_issuers_keys
 from gateway.config.state import State, with_ring
 from gateway.jobs.job import job_not_found
@@ -45,10 +45,10 @@ def ringed(state: State, **changes: Any) -> State:
 
 def prepared_for(state: State, identity: Identity | None, *headers: tuple[bytes, bytes]) -> PreparedRequest:
     pairs = ((b"Host", b"g"), (b"Content-Type", FORM), (b"Content-Length", b"9"), *headers)
-    caller = read_caller(state, PEER, (1, 1), pairs)
+    cached = cache_headers(state, PEER, (1, 1), pairs)
     rule = state.routes.match("POST", "/api/v1/marker", "g")
-    permit: Permit = make_permit(state, rule, "/api/v1/marker", "", caller.address, identity)
-    return prepare_request(state, caller, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
+    permit: Permit = make_permit(state, rule, "/api/v1/marker", "", cached.address, identity)
+    return prepare_request(state, cached, RequestLine("POST", "/api/v1/marker"), "", permit, 0.0)
 
 
 def by_key(state: State) -> PreparedRequest:
@@ -59,7 +59,7 @@ def by_key(state: State) -> PreparedRequest:
 def test_the_same_state_gives_the_same_permit(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     prepared = by_key(state)
-    assert permit_again(state, prepared, PEER, NOW) == prepared.permit
+    assert recheck_permit(state, prepared, PEER, NOW) == prepared.permit
 
 
 def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> None:
@@ -67,62 +67,62 @@ def test_a_key_that_was_revoked_disabled_or_ended_is_refused(tmp_path: Path) -> 
     prepared = by_key(state)
     revoked = Generation(1, sha256(SECRET).digest(), 0, revoked_at=1)
     for changes in ({"generations": (revoked,)}, {"disabled_at": 1}, {"expires_at": int(NOW)}, {"profile": "gone"}):
-        denial = denial_of(permit_again, ringed(state, **changes), prepared, PEER, NOW)
+        denial = denial_of(recheck_permit, ringed(state, **changes), prepared, PEER, NOW)
         assert denial.reason is Reason.UNAUTHENTICATED
     switched_off = state_of(tmp_path, authentication={"api_keys": {"enabled": False}})
-    denied = denial_of(permit_again, with_ring(switched_off, state.ring), prepared, PEER, NOW)
+    denied = denial_of(recheck_permit, with_ring(switched_off, state.ring), prepared, PEER, NOW)
     assert denied.reason is Reason.UNAUTHENTICATED
 
 
 def poll_of(state: State, method: str = "GET") -> PreparedRequest:
     (key,) = state.ring.keys.values()
     pairs = ((b"Host", b"g"), (b"X-API-Key", SECRET))
-    caller, path = read_caller(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
-    permit = make_permit(state, state.routes.match(method, path, "g"), path, "", caller.address, key.identity)
-    return prepare_request(state, caller, RequestLine(method, path), "", permit, 0.0)
+    cached, path = cache_headers(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    permit = make_permit(state, state.routes.match(method, path, "g"), path, "", cached.address, key.identity)
+    return prepare_request(state, cached, RequestLine(method, path), "", permit, 0.0)
 
 
 def test_a_key_that_moved_to_another_owner_starts_and_reads_nothing_of_the_old_ones(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     moved = ringed(state, owner="b")
     poll = poll_of(state)
-    assert permit_again(state, poll, PEER, NOW) == poll.permit
-    assert denial_of(permit_again, moved, poll, PEER, NOW) == job_not_found().denial
-    assert denial_of(permit_again, moved, by_key(state), PEER, NOW).reason is Reason.UNAUTHENTICATED
+    assert recheck_permit(state, poll, PEER, NOW) == poll.permit
+    assert denial_of(recheck_permit, moved, poll, PEER, NOW) == job_not_found().denial
+    assert denial_of(recheck_permit, moved, by_key(state), PEER, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_job_that_the_query_names_is_named_again(tmp_path: Path) -> None:
     routes = [{"name": "r", "methods": ["GET"], "path": "/r", "kind": "result", "id": {"in": "query", "name": "id"}}]
     state = ringed(state_of(tmp_path, routes=routes))
     (key,) = state.ring.keys.values()
-    caller = read_caller(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
-    permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", caller.address, key.identity)
-    prepared = prepare_request(state, caller, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
-    assert permit_again(state, prepared, PEER, NOW) == permit
+    cached = cache_headers(state, PEER, (1, 1), ((b"Host", b"g"), (b"X-API-Key", SECRET)))
+    permit = make_permit(state, state.routes.match("GET", "/r", "g"), "/r", "?id=job-1", cached.address, key.identity)
+    prepared = prepare_request(state, cached, RequestLine("GET", "/r?id=job-1"), "?id=job-1", permit, 0.0)
+    assert recheck_permit(state, prepared, PEER, NOW) == permit
 
 
 def test_other_limits_hold_at_once(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     prepared = by_key(state)
-    assert permit_again(ringed(state, limits={"pages_per_day": 1}), prepared, PEER, NOW).profile.pages_per_day == 1
+    assert recheck_permit(ringed(state, limits={"pages_per_day": 1}), prepared, PEER, NOW).profile.pages_per_day == 1
     ends_later = ringed(state, expires_at=int(NOW) + 1)
-    assert permit_again(ends_later, prepared, PEER, NOW).profile.pages_per_day == 7
+    assert recheck_permit(ends_later, prepared, PEER, NOW).profile.pages_per_day == 7
 
 
 def test_an_address_that_is_shut_out_by_now_is_refused(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     prepared = by_key(state)
     elsewhere = ringed(state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}))
-    assert denial_of(permit_again, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
+    assert denial_of(recheck_permit, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
     (network,) = state_of(tmp_path, network={"allow": ["192.0.2.0/24"]}).settings.network.allow
     elsewhere = ringed(state, networks=(network,))
-    assert denial_of(permit_again, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
+    assert denial_of(recheck_permit, elsewhere, prepared, PEER, NOW).reason is Reason.ADDRESS_DENIED
 
 
 def test_a_route_that_is_gone_by_now_is_not_found(tmp_path: Path) -> None:
     state = ringed(state_of(tmp_path))
     routes = [{"name": "x", "methods": ["GET"], "path": "/x"}]
-    denial = denial_of(permit_again, ringed(state_of(tmp_path, routes=routes)), by_key(state), PEER, NOW)
+    denial = denial_of(recheck_permit, ringed(state_of(tmp_path, routes=routes)), by_key(state), PEER, NOW)
     assert denial.reason is Reason.ROUTE_NOT_FOUND
 
 
@@ -160,7 +160,7 @@ def by_token(state: State, sent: bytes) -> PreparedRequest:
 def test_a_token_may_end_within_its_upload(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     prepared = by_token(state, token())
-    assert permit_again(state, prepared, PEER, NOW).profile.pages_per_day == 7
+    assert recheck_permit(state, prepared, PEER, NOW).profile.pages_per_day == 7
 
 
 @pytest.mark.parametrize(
@@ -180,35 +180,35 @@ def test_all_else_of_a_token_is_judged_by_what_is_in_force(
     state = trusting(tmp_path)
     prepared = by_token(state, token())
     secret = changed.pop("secret", "x" * 40)
-    assert denial_of(permit_again, trusting(tmp_path, secret, **changed), prepared, PEER, NOW).reason is reason
+    assert denial_of(recheck_permit, trusting(tmp_path, secret, **changed), prepared, PEER, NOW).reason is reason
 
 
 def test_a_token_has_the_limits_that_its_issuer_s_tokens_have_now(tmp_path: Path) -> None:
     prepared = by_token(trusting(tmp_path), token())
-    assert permit_again(trusting(tmp_path, profile="small"), prepared, PEER, NOW).profile.pages_per_day == 1
+    assert recheck_permit(trusting(tmp_path, profile="small"), prepared, PEER, NOW).profile.pages_per_day == 1
 
 
 def test_a_token_that_was_verified_under_what_is_in_force_is_not_verified_again(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     sent = token(exp=NOW + 60)
     prepared = by_token(state, sent)
-    verified = permit_again(state, prepared, PEER, NOW).identity
+    verified = recheck_permit(state, prepared, PEER, NOW).identity
     assert verified is not None
     state.tokens.put(sent, verified)
-    assert permit_again(state, prepared, PEER, NOW).identity is verified
+    assert recheck_permit(state, prepared, PEER, NOW).identity is verified
 
 
 def test_a_token_that_did_not_come_with_the_request_is_refused(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     identity = identify(token(), state.issuers, state.profiles, NOW - 120)
-    denial = denial_of(permit_again, state, prepared_for(state, identity), PEER, NOW)
+    denial = denial_of(recheck_permit, state, prepared_for(state, identity), PEER, NOW)
     assert denial.reason is Reason.UNAUTHENTICATED
 
 
 def test_a_token_whose_issuer_s_keys_are_not_there_is_refused(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     prepared = by_token(state, token())
-    denial = denial_of(permit_again, with_issuers_keys(state, {}), prepared, PEER, NOW)
+    denial = denial_of(recheck_permit, with_issuers_keys(state, {}), prepared, PEER, NOW)
     assert denial.reason is Reason.TOKEN_INVALID
 
 
@@ -219,9 +219,9 @@ def test_a_certificate_is_mapped_again(tmp_path: Path) -> None:
     bearer = Identity("cert:a.example", "cert:a.example", state.profiles["gold"], label=("certificate", "accepted"),
                       account="cert:a.example")  # fmt: skip
     prepared = prepared_for(state, bearer)
-    assert permit_again(state, prepared, peer, NOW).identity == bearer
-    assert denial_of(permit_again, state_of(tmp_path), prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
-    assert denial_of(permit_again, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    assert recheck_permit(state, prepared, peer, NOW).identity == bearer
+    assert denial_of(recheck_permit, state_of(tmp_path), prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert denial_of(recheck_permit, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
@@ -231,8 +231,8 @@ def test_a_certificate_ends_while_its_connection_stands(tmp_path: Path) -> None:
                       account="cert:a.example", expires_at=NOW)  # fmt: skip
     prepared = prepared_for(state, bearer)
     peer = replace(PEER, certificate=ClientCertificate(dns=("a.example",), not_after=NOW))
-    assert permit_again(state, prepared, peer, NOW - 1).identity == bearer
-    assert denial_of(permit_again, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert recheck_permit(state, prepared, peer, NOW - 1).identity == bearer
+    assert denial_of(recheck_permit, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
@@ -241,32 +241,32 @@ def test_a_certificate_that_is_a_condition_ends_too(tmp_path: Path) -> None:
     files = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
     state = ringed(state_of(tmp_path, tls={**files, **tls}))
     prepared = by_key(state)
-    assert denial_of(permit_again, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
+    assert denial_of(recheck_permit, state, prepared, PEER, NOW).reason is Reason.UNAUTHENTICATED
     peer = replace(PEER, certificate=ClientCertificate(not_after=NOW))
-    assert permit_again(state, prepared, peer, NOW - 1) == prepared.permit
-    assert denial_of(permit_again, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
+    assert recheck_permit(state, prepared, peer, NOW - 1) == prepared.permit
+    assert denial_of(recheck_permit, state, prepared, peer, NOW).reason is Reason.UNAUTHENTICATED
 
 
 def test_a_token_that_ended_reads_nothing_any_more(tmp_path: Path) -> None:
     state = trusting(tmp_path)
     sent = token(exp=NOW)
     pairs = ((b"Host", b"g"), (b"Authorization", b"Bearer " + sent))
-    caller, path = read_caller(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
+    cached, path = cache_headers(state, PEER, (1, 1), pairs), "/api/v1/marker/job-1"
     bearer = identify(sent, state.issuers, state.profiles, NOW - 1)
-    permit = make_permit(state, state.routes.match("GET", path, "g"), path, "", caller.address, bearer)
-    poll = prepare_request(state, caller, RequestLine("GET", path), "", permit, 0.0)
-    assert permit_again(state, poll, PEER, NOW - 1).identity == bearer
-    assert denial_of(permit_again, state, poll, PEER, NOW).reason is Reason.TOKEN_EXPIRED
+    permit = make_permit(state, state.routes.match("GET", path, "g"), path, "", cached.address, bearer)
+    poll = prepare_request(state, cached, RequestLine("GET", path), "", permit, 0.0)
+    assert recheck_permit(state, poll, PEER, NOW - 1).identity == bearer
+    assert denial_of(recheck_permit, state, poll, PEER, NOW).reason is Reason.TOKEN_EXPIRED
 
 
 def test_who_needed_no_key_needs_none_now(tmp_path: Path) -> None:
     routes = [{"name": "s", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit", "access": "anyone"}]
     state = state_of(tmp_path, routes=routes)
-    assert permit_again(state, prepared_for(state, None), PEER, NOW).identity is None
+    assert recheck_permit(state, prepared_for(state, None), PEER, NOW).identity is None
 
 
 def test_a_route_that_asks_for_a_key_by_now_refuses_who_came_without_one(tmp_path: Path) -> None:
     routes = [{"name": "s", "methods": ["POST"], "path": "/api/v1/marker", "kind": "submit", "access": "anyone"}]
     prepared = prepared_for(state_of(tmp_path, routes=routes), None)
-    denial = denial_of(permit_again, state_of(tmp_path), prepared, PEER, NOW)
+    denial = denial_of(recheck_permit, state_of(tmp_path), prepared, PEER, NOW)
     assert denial.reason is Reason.UNAUTHENTICATED

@@ -21,7 +21,7 @@ from gateway.config.schema import main, schema_text
 from gateway.config.settings import LimitOverrides, ProfileSettings, Settings
 from gateway.demo.run import CONFIGURATION
 from gateway.errors import Refused
-from gateway.model.endings import FailedCosts
+from gateway.limits.job_cost import FailedCosts
 from gateway.model.routes import Kind
 from gateway.tls.dev_certificates import make_development_certificates
 from gateway.upstream.job_api import is_id

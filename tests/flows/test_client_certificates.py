@@ -448,7 +448,7 @@ async def test_what_waits_loses_its_identity_with_the_ca_that_signed_for_it(
     )
     backend.script = script
     gateway.own("job-1", "cert:batch.test")
-    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)  # else one that is a second old
+    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)  # else one that is a second old
     client = await gateway.connect(context=bearing(authority.create_child_ca().issue_cert("batch.test"), version))
     client.send(request(key=None))
     await backend.connected()

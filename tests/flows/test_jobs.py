@@ -366,7 +366,7 @@ async def test_an_answer_from_before_the_end_is_no_result_that_was_read(start: S
     await eventually(lambda: len(container.asked) == 1)
     held = gateway.gateway.jobs.registry.get(("default", job))
     assert held is not None
-    gateway.gateway.jobs.completion.learnt(held, Finding(Said.COMPLETE, 2), is_own=True)
+    gateway.gateway.jobs.completion.apply_finding(held, Finding(Said.COMPLETE, 2), is_own=True)
     await comes_to(gateway, Used(0, 0, 2, 1))
     container.results[job] = complete(2)
     container.slowly.set()
@@ -534,7 +534,7 @@ async def test_an_answer_that_comes_after_its_job_was_deleted_is_not_passed_on(
     await backend.facts.until(lambda: len(container.asked) == 1)
     found = gateway.gateway.jobs.registry.get(("default", job))
     assert found is not None
-    found.ended(0)  # as another replica says
+    found.end(0)  # as another replica says
     container.slowly.set()
     (await client.response()).is_refusal(404, "job_not_found")
 
@@ -659,7 +659,7 @@ async def test_a_held_poll_is_judged_again_before_it_is_answered(
 async def test_whoever_waits_for_the_upstream_is_judged_again_too(
     name: str, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         job = await started(gateway, key=secret)
@@ -677,7 +677,7 @@ async def test_whoever_waits_for_the_upstream_is_judged_again_too(
 async def test_a_body_without_a_job_is_not_released_for_who_is_gone_by_then(
     gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         client = await gateway.connect()

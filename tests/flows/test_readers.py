@@ -16,7 +16,7 @@ from gateway.admin.parsing import MAX_BYTES
 from gateway.aio.turn import SLICE
 from gateway.auth.jwt.jws import read_token
 from gateway.errors import Refused
-from gateway.http.headers import read_fields
+from gateway.http.headers import read_headers
 from gateway.http.strict_json import member_twice, read_object
 from gateway.listener.proxy_protocol import ProxyHeaderError, header_end, read_header
 from gateway.uploads.form import FormRules
@@ -56,7 +56,7 @@ def read_proxy(data: bytes) -> None:
 
 def read_head(data: bytes) -> None:
     pairs = [line.partition(b": ") for line in data.split(b"\r\n")][:100]
-    read_fields((1, 1), tuple((name, value[:8190]) for name, _, value in pairs))
+    read_headers((1, 1), tuple((name, value[:8190]) for name, _, value in pairs))
 
 
 PART: Final = b'--b0undary-ABC\r\nContent-Disposition: form-data; name="a"\r\n\r\n'

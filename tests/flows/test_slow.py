@@ -85,7 +85,7 @@ async def test_a_connection_that_is_busy_then_ends_behind_its_present_answer(sta
     await backend.connected()
     (connection,) = gateway.gateway.listeners.connections.all()
     connection.ends_at = 0.0
-    await eventually(lambda: connection.is_revoked)
+    await eventually(lambda: connection.is_retired)
     client.send(body[100_000:])
     await backend.got(1)
     answers.set()

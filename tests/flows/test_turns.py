@@ -431,7 +431,7 @@ async def test_a_connection_ends_though_what_waited_at_that_moment_was_no_reques
             os.write(client.writer.get_extra_info("socket").fileno(), b"\x17\x03\x03")  # a record begins
             await until(lambda: connection.waits_for_us)
             connection.ends_at = 0.0
-            await until(lambda: connection.is_revoked)
+            await until(lambda: connection.is_retired)
         await client.is_closed()
 
 
@@ -443,6 +443,6 @@ async def test_a_connection_that_always_waits_ends_with_its_longest_life(gateway
             client.send(request("GET", "/nothing"))
             await until(lambda: connection.waits_for_us)
             connection.ends_at = 0.0
-            await until(lambda: connection.is_revoked)
+            await until(lambda: connection.is_retired)
         assert (await client.response()).value(b"connection") == b"close"
         await client.is_closed()

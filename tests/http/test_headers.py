@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.http.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, origin_form, read_fields, read_target
+from gateway.http.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, origin_form, read_headers, read_target
 from gateway.model.reasons import Denial, Reason
-from gateway.model.request import Fields
+from gateway.model.request import Headers
 from tests.support.pure import (
     PROPERTY,
     Head,
@@ -41,8 +41,8 @@ def read(target: str = "/", pairs: Pairs = (), method: str = "GET", version: tup
     return read_head(Line(method, target, version), (HOST, *pairs))
 
 
-def fields_of(*pairs: tuple[bytes, bytes], version: tuple[int, int] = (1, 1)) -> Fields:
-    return read("/", pairs, version=version).fields
+def headers_of(*pairs: tuple[bytes, bytes], version: tuple[int, int] = (1, 1)) -> Headers:
+    return read("/", pairs, version=version).headers
 
 
 # The target
@@ -139,11 +139,11 @@ def test_refuses_other_versions(version: tuple[int, int], reason: Reason) -> Non
 
 def test_sorts_headers_into_what_is_relied_on_and_what_is_kept() -> None:
     kept = ((b"Content-Type", b"a/b"), (b"X-Mine", b"1"), (b"x-mine", b"2"), (b"Accept-Encoding", b"br"))
-    fields = fields_of(
+    headers = headers_of(
         *kept[:2], (b"X-API-Key", b"k"), *kept[2:], (b"x-api-KEY", b"l"), (b"X-Forwarded-Whatever", b"m")
     )
-    assert fields.kept == list(kept)
-    assert fields.known == {
+    assert headers.kept == list(kept)
+    assert headers.known == {
         b"host": [b"gateway.test"],
         b"content-type": [b"a/b"],
         b"accept-encoding": [b"br"],
@@ -161,9 +161,9 @@ STRIPPED = sorted(
 @PROPERTY
 @given(st.sampled_from(STRIPPED).flatmap(lambda name: recased(name.decode())), header_values)
 def test_what_says_who_the_client_is_goes_no_further_in_any_case(name: str, value: bytes) -> None:
-    fields = fields_of((name.encode(), value))
-    assert fields.kept == []
-    assert fields.known[name.lower().encode()] == [value]
+    headers = headers_of((name.encode(), value))
+    assert headers.kept == []
+    assert headers.known[name.lower().encode()] == [value]
 
 
 @PROPERTY
@@ -174,7 +174,7 @@ def test_all_else_is_kept_in_its_order_and_its_bytes(pairs: list[tuple[bytes, by
         for pair in pairs
         if pair[0].lower() not in RELIED_ON and not pair[0].lower().startswith((b"x-forwarded-", b"x-gateway-"))
     ]
-    assert fields_of(*plain).kept == plain
+    assert headers_of(*plain).kept == plain
 
 
 HYPHENATED = sorted(name for name in RELIED_ON | {b"x-forwarded-for", b"x-gateway-key-id"} if b"-" in name)
@@ -193,19 +193,19 @@ def underscored(draw: st.DrawFn) -> bytes:
 @given(underscored())
 def test_a_header_we_rely_on_written_with_underscores_goes_no_further(alias: bytes) -> None:
     if alias.lower().startswith((b"x-forwarded-", b"x-gateway-")):
-        assert fields_of((alias, b"1")).kept == []
+        assert headers_of((alias, b"1")).kept == []
     else:
         denial = denial_of(read, "/", ((alias, b"1"),))
         assert denial.detail == "A header name is written with an underscore for a hyphen."
 
 
 def test_an_underscore_in_any_other_name_is_kept() -> None:
-    assert fields_of((b"x_my_header", b"1")).kept == [(b"x_my_header", b"1")]
+    assert headers_of((b"x_my_header", b"1")).kept == [(b"x_my_header", b"1")]
 
 
 def test_bounds_the_size_of_a_head() -> None:
     fitting = ((b"x", b"a" * 65000), (b"X-API-Key", b"b" * (65536 - 65001 - 9 - len(b"".join(HOST)))))
-    assert len(fields_of(*fitting).kept) == 1
+    assert len(headers_of(*fitting).kept) == 1
     denial = denial_of(read, "/", (*fitting, (b"y", b"")))
     assert denial == Denial(Reason.HEADERS_TOO_LARGE, "The request's head is too large.")
 
@@ -215,7 +215,7 @@ def test_bounds_the_size_of_a_head() -> None:
 
 def test_what_connection_names_goes_no_further() -> None:
     pairs = ((b"X-Hop", b"1"), (b"x-HOP-2", b"2"), (b"X-End", b"3"), (b"Connection", b"x-hop , X-Hop-2,, keep-alive"))
-    assert fields_of(*pairs).kept == [(b"X-End", b"3")]
+    assert headers_of(*pairs).kept == [(b"X-End", b"3")]
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,8 @@ def test_refuses_a_connection_header_that_asks_for_too_much(value: bytes, detail
     ],
 )
 def test_an_upgrade_is_ignored_and_goes_no_further(pairs: Pairs, keeps: bool) -> None:
-    fields = fields_of(*pairs)
-    assert (fields.kept, fields.keep_alive) == ([], keeps)
+    headers = headers_of(*pairs)
+    assert (headers.kept, headers.keep_alive) == ([], keeps)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_an_upgrade_is_ignored_and_goes_no_further(pairs: Pairs, keeps: bool) ->
     ],
 )
 def test_says_whether_the_connection_may_go_on(pairs: Pairs, version: tuple[int, int], keeps: bool) -> None:
-    fields = fields_of(*pairs, version=version)
-    assert fields.keep_alive is keeps
-    assert fields.http_1_1 is (version == (1, 1))
+    headers = headers_of(*pairs, version=version)
+    assert headers.keep_alive is keeps
+    assert headers.http_1_1 is (version == (1, 1))
 
 
 # Host
@@ -277,7 +277,7 @@ def test_says_whether_the_connection_may_go_on(pairs: Pairs, version: tuple[int,
     "host", [b"a", b"A.b-c_d", b"127.0.0.1", b"127.0.0.1:8443", b"[::1]", b"[::1]:1", b"[::ffff:1.2.3.4]", b"a:99999"]
 )
 def test_accepts_a_host(host: bytes) -> None:
-    assert read_fields((1, 1), ((b"HOST", host),)).host == host.decode()
+    assert read_headers((1, 1), ((b"HOST", host),)).host == host.decode()
 
 
 @pytest.mark.parametrize(
@@ -287,13 +287,13 @@ def test_accepts_a_host(host: bytes) -> None:
      b"a\\b", b"a:1:2", b"[g]", b"a\n", b"a" * 254],
 )  # fmt: skip
 def test_refuses_a_host_that_is_none(host: bytes) -> None:
-    denial = denial_of(read_fields, (1, 1), ((b"Host", host),))
+    denial = denial_of(read_headers, (1, 1), ((b"Host", host),))
     assert denial.detail == "A request needs exactly one valid Host header."
 
 
 def test_http_1_0_knows_no_host_and_1_1_must_name_one() -> None:
-    assert read_fields((1, 0), ()).host == ""
-    assert denial_of(read_fields, (1, 1), ()).detail == "A request needs exactly one valid Host header."
+    assert read_headers((1, 0), ()).host == ""
+    assert denial_of(read_headers, (1, 1), ()).detail == "A request needs exactly one valid Host header."
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_an_absolute_target_without_a_plain_host_is_refused(host: str) -> None:
 @pytest.mark.parametrize("pairs", [(HOST, HOST), (HOST, (b"hOsT", b"other.test"))])
 def test_refuses_two_hosts(pairs: Pairs) -> None:
     for version in ((1, 0), (1, 1)):
-        denial = denial_of(read_fields, version, pairs)
+        denial = denial_of(read_headers, version, pairs)
         assert denial.detail == "A request needs exactly one valid Host header."
 
 
@@ -341,9 +341,9 @@ def test_refuses_two_hosts(pairs: Pairs) -> None:
     ],
 )
 def test_reads_how_the_body_is_framed(pairs: Pairs, framing: tuple[bool, int | None, bool]) -> None:
-    fields = fields_of(*pairs)
-    assert (fields.chunked, fields.content_length, fields.has_body) == framing
-    assert fields.kept == []
+    headers = headers_of(*pairs)
+    assert (headers.chunked, headers.content_length, headers.has_body) == framing
+    assert headers.kept == []
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_refuses_chunks_in_http_1_0() -> None:
     ],
 )
 def test_reads_the_expectation(pairs: Pairs, version: tuple[int, int], expects: bool) -> None:
-    assert fields_of(*pairs, version=version).expects_continue is expects
+    assert headers_of(*pairs, version=version).expects_continue is expects
 
 
 @pytest.mark.parametrize("values", [[b"100-continue", b"100-continue"], [b"200-ok"], [b""], [b"100-continue, x"]])

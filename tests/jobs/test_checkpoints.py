@@ -57,7 +57,7 @@ async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(
     faulty.is_away = True
     known = made(faulty, background)
     for name in ("a", "b", "c"):
-        known.saw(job(), name)
+        known.record(job(), name)
     await eventually(lambda: faulty.writes > 5)  # each once, and the first of them again
     await known.check("default", "a", "key:ci")  # whom it was shown may use it meanwhile
     faulty.is_away = False
@@ -79,7 +79,7 @@ async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_
     known = made(faulty, background, lambda: now[0])
     with capture_logs() as logs:
         for name in ("a", "b", "c"):
-            known.saw(job(), name)
+            known.record(job(), name)
         await eventually(lambda: faulty.writes > 3)
     assert sum(log["event"].startswith("a checkpoint could not") for log in logs) == 1
     now[0] += 11
@@ -98,7 +98,7 @@ async def test_an_owner_s_checkpoints_take_his_own_turns_and_not_those_of_the_ga
     known = made(heard, background)
     with pytest.raises(Refused):
         await known.check("default", "cp", "key:ci")
-    known.saw(job(), "cp")
+    known.record(job(), "cp")
     await background.close(LONG)
     assert heard.turns == ["key:ci"] * 3
 
@@ -109,6 +109,6 @@ async def test_a_checkpoint_that_another_replica_writes_down_meanwhile_is_its_ow
     here, there = made(heard, Background()), made(Faulty(engine), background)
     check = asyncio.ensure_future(here.check("default", "cp", "key:ci"))
     await eventually(lambda: len(heard.turns) == 1)
-    there.saw(job(), "cp")
+    there.record(job(), "cp")
     await background.close(LONG)
     await check

@@ -18,7 +18,7 @@ from gateway.jobs.reading import WHYS as WHYS_OF_ALL
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
-from gateway.model.endings import Facts, Known
+from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head
@@ -67,7 +67,7 @@ async def says(room: Room, job: Job, /, **members: Any) -> StatusWatch:
     ],
 )
 async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: tuple[int, int, int]) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     woken: list[float | None] = []
     job.waiters["somebody"] = lambda: woken.append(job.expires_at)
     assert (await says(room, job, **answer)).is_final
@@ -76,7 +76,7 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
     assert woken == [room.wall() + 3600]
     assert room.ended == 1
     writes = room.faulty.writes
-    room.completion.learnt(job, finding(job.shape, answer), is_own=False)
+    room.completion.apply_finding(job, finding(job.shape, answer), is_own=False)
     await room.quiet()
     assert (room.faulty.writes, room.ended) == (writes, 1)  # there is nothing left to learn
 
@@ -86,7 +86,7 @@ async def test_a_final_answer_settles(room: Room, answer: dict[str, Any], used: 
     [{"status": "processing"}, {"status": "pending", "success": True}, {"status": "queued"}],
 )
 async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, answer: dict[str, Any]) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     content = json.dumps(answer).encode()
     assert not room.completion.is_unfinished(job, content)
     assert not (await says(room, job, **answer)).is_final
@@ -102,7 +102,7 @@ async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, an
 async def test_an_answer_without_a_word_for_it_may_be_a_result_and_is_looked_at_each_time(
     room: Room, answer: dict[str, Any]
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     watch = await says(room, job, **answer)
     assert (watch.is_unfinished, watch.is_final, watch.gives_nothing) == (True, False, False)
     assert not room.completion.is_unfinished(job, json.dumps(answer).encode())
@@ -111,7 +111,7 @@ async def test_an_answer_without_a_word_for_it_may_be_a_result_and_is_looked_at_
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"no JSON", b'{"status": "complete"', b'{"status": "complete"} x'])
 async def test_an_answer_that_is_not_whole_says_nothing(room: Room, answer: bytes) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     job.misses = 1
     assert not (await poll(room, job, answer)).is_final
     assert (await room.used(), job.misses) == ((0, 0, 0), 1)
@@ -119,7 +119,7 @@ async def test_an_answer_that_is_not_whole_says_nothing(room: Room, answer: byte
 
 
 async def test_nothing_at_all_says_nothing(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     assert not (await poll(room, job)).is_final
 
 
@@ -151,7 +151,7 @@ WHYS = [
 async def test_what_cannot_be_read_is_said_once_and_is_no_end(
     room: Room, why: str, of: ResponseHead, content: bytes
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     with capture_logs() as events:
         for number in range(1, 4):
             watch = await poll(room, job, content, of=of, is_own=True)
@@ -167,7 +167,7 @@ async def test_what_cannot_be_read_is_said_once_and_is_no_end(
 @pytest.mark.parametrize("content", [b"[]", ended().decode().encode("utf-16")], ids=["list", "utf-16"])
 async def test_what_a_client_was_answered_that_cannot_be_read_is_no_evidence(room: Room, content: bytes) -> None:
     """Its own headers may have brought that about."""
-    job = await room.took()
+    job = await room.begin_job()
     for of in (head(), head(404)):
         await poll(room, job, content, of=of)
     assert (job.unread, job.misses, room.completion.unreadable.total()) == (0, 0, 0)
@@ -175,7 +175,7 @@ async def test_what_a_client_was_answered_that_cannot_be_read_is_no_evidence(roo
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529, 429, 408])
 async def test_a_fault_of_the_server_says_nothing_of_a_job(room: Room, status: int) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     watch = await poll(room, job, ended(), of=head(status), is_own=True)
     assert (watch.finding, job.unread, job.is_running) == (None, 0, True)
 
@@ -195,7 +195,7 @@ CODED = [
 async def test_a_coding_that_nobody_asked_for_is_undone(
     room: Room, coding: str, encode: Callable[[bytes], bytes], size: int
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     coded = encode(b"\xef\xbb\xbf" + ended(4, markdown="some text " * 2000))
     pieces = (coded[start : start + size] for start in range(0, len(coded), size))
     watch = await poll(room, job, *pieces, of=head(200, (b"content-encoding", coding.encode())))
@@ -205,7 +205,7 @@ async def test_a_coding_that_nobody_asked_for_is_undone(
 
 async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) -> None:
     """A hundred megabytes in a hundred kilobytes: read 64 KB at a time, with a turn for others in between."""
-    job = await room.took()
+    job = await room.begin_job()
     coded = gzip.compress(b'{"a": "' + b"x" * 100_000_000 + b'", "status": "complete"}')
     watch = room.completion.watch(job)
     watch.begin(head(200, (b"content-encoding", b"gzip")))
@@ -224,21 +224,21 @@ async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) ->
 
 @pytest.mark.parametrize("size", [300_000_000])
 async def test_what_is_unpacked_is_bounded(room: Room, size: int) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     coded = gzip.compress(b'{"a": "' + b"x" * size + b'"}', 1)
     watch = await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")), is_own=True)
     assert watch.finding == Finding(Said.UNREADABLE, why="too_large")
 
 
 async def test_an_answer_with_a_coding_is_not_known_again_by_its_bytes(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     coded = gzip.compress(b'{"status": "processing"}')
     assert (await poll(room, job, coded, of=head(200, (b"content-encoding", b"gzip")))).is_unfinished
     assert not room.completion.is_unfinished(job, coded)
 
 
 async def test_a_word_that_is_in_no_list_means_that_it_runs_and_is_said_once(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     with capture_logs() as events:
         for _ in range(3):
             await says(room, job, status="Finalizing", success=True)
@@ -255,7 +255,7 @@ async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
     room: Room, answer: bytes, used: tuple[int, int, int]
 ) -> None:
     """Such as an upstream whose proxy answered 404 for a while."""
-    job = await room.took()
+    job = await room.begin_job()
     for _ in range(2):
         room.seconds += 1.0
         await poll(room, job, of=head(404), is_own=True)
@@ -265,7 +265,7 @@ async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
     await poll(room, job, answer)  # the ledger does not hear of it
     assert await room.used() == (0, PAGES, 1)
     for _ in range(3):
-        room.completion.tell_again()
+        room.completion.retry_untold()
         await room.quiet()
     assert await room.used() == used
     assert room.told.settled == [(OWNER, 0, PAGES), (OWNER, used[0], 0)]
@@ -277,7 +277,7 @@ async def test_what_was_given_back_by_mistake_is_charged_when_the_truth_comes(
 
 
 async def test_two_answers_that_do_not_know_it_count_in_a_row_only(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     for _ in range(3):
         for of in (head(404), head(302)):
             room.seconds += 1.0
@@ -287,22 +287,22 @@ async def test_two_answers_that_do_not_know_it_count_in_a_row_only(room: Room) -
 
 async def test_another_replica_hears_of_the_truth(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took()
-    await here.registry.follow()
-    here.completion.learn(job, Facts(Known.FAILED))
+    job = await here.begin_job()
+    await here.registry.read_changes()
+    here.completion.add_facts(job, Facts(Known.FAILED))
     await here.quiet()
     other = await there.registry.owned(*job.key, OWNER)
     assert other.is_open
     there.seconds = here.seconds = here.seconds + 2.0
     assert (await says(there, other, status="complete", page_count=4)).is_final
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert Known.COMPLETE in job.known
     assert (await here.used())[0] == 4
 
 
 async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_failed(room: Room) -> None:
-    job = await room.took()
-    room.completion.learn(job, Facts(Known.GIVEN_UP))
+    job = await room.begin_job()
+    room.completion.add_facts(job, Facts(Known.GIVEN_UP))
     await room.quiet()
     assert (await room.used(), await room.state_of()) == ((PAGES, 0, 0), JobState.FAILED)
     await says(room, job, status="failed")
@@ -316,7 +316,7 @@ async def test_one_that_was_given_up_has_its_pages_back_when_it_says_that_it_fai
 
 async def test_a_failure_that_costs_what_was_reserved_is_charged(room: Room) -> None:
     room.configure(shapes={"default": {"failed_costs": "reserved"}})
-    failed, gone = await room.took("failed"), await room.took("gone")
+    failed, gone = await room.begin_job("failed"), await room.begin_job("gone")
     assert (await says(room, failed, status="failed")).is_final
     await lost(room, gone)
     assert failed.is_running is False
@@ -331,7 +331,7 @@ async def test_a_failure_that_costs_what_was_reserved_is_charged(room: Room) -> 
 async def lost(room: Room, job: Job) -> None:
     """The container answers twice that it does not know the job."""
     for _ in range(2):
-        room.completion.unknown(job)
+        room.completion.count_miss(job)
         room.seconds += 2
     await room.quiet()
     assert not job.is_running
@@ -348,20 +348,20 @@ async def test_what_was_taken_of_a_job_without_a_good_end_is_charged_whenever_th
 ) -> None:
     """The open-source container goes on with the other chunks of a document, and serves what they made."""
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took()
+    job = await here.begin_job()
     other = await there.registry.owned(*job.key, OWNER)
     if is_first:
-        there.completion.taken(other)
+        there.completion.mark_taken(other)
         await there.quiet()
     await end(here, job)
     if not is_first:
         assert await here.used() == (0, PAGES, 1)
-        there.completion.taken(other)
+        there.completion.mark_taken(other)
         await there.quiet()
     for _ in range(2):
         assert await here.used() == (PAGES, 0, 0)
-        here.completion.taken(job)
-        there.completion.taken(other)
+        here.completion.mark_taken(job)
+        there.completion.mark_taken(other)
         await here.quiet()
         await there.quiet()
     assert await here.state_of() is JobState.FAILED
@@ -374,51 +374,51 @@ async def test_what_was_taken_until_after_it_was_deleted_is_charged(
     room: Room, end: Callable[[Room, Job], Awaitable[None]]
 ) -> None:
     """A download that began before may end later."""
-    job = await room.took()
+    job = await room.begin_job()
     await end(room, job)
     await room.completion.forget_now(job)
     assert await room.used() == (0, PAGES, 1)
-    room.completion.taken(job)
+    room.completion.mark_taken(job)
     await room.quiet()
     assert (await room.used(), job.is_gone) == ((PAGES, 0, 0), True)
     assert await room.state_of() is JobState.GONE
 
 
 async def test_what_could_not_be_forgotten_is_when_the_ledger_is_told_of_its_end(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.is_away = True
-    room.completion.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
+    room.completion.apply_finding(job, Finding(Said.COMPLETE, 3), is_own=False)
     room.completion.forget(job)
     await room.quiet()
     room.faulty.is_away = False
-    room.completion.tell_again()
+    room.completion.retry_untold()
     await room.quiet()
     assert await room.state_of() is JobState.GONE
     assert await room.used() == (3, PAGES - 3, 0)
 
 
 async def test_the_pages_of_a_failure_are_none_of_a_good_end(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.is_away = True
     await says(room, job, status="failed", page_count=0)
-    room.completion.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.completion.apply_finding(job, Finding(Said.COMPLETE, 4), is_own=False)
     await room.quiet()
     room.faulty.is_away = False
-    room.completion.tell_again()
+    room.completion.retry_untold()
     await room.quiet()
     assert await room.used() == (4, PAGES - 4, 0)
 
 
 async def test_what_is_untold_of_another_one_with_the_same_id_is_not_told_of_this_one(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.is_away = True
     old = Job(*job.key, OWNER, job.shape, job.path, job.created_at - 100)
-    room.completion.learn(old, Facts(Known.COMPLETE, 1))
+    room.completion.add_facts(old, Facts(Known.COMPLETE, 1))
     await room.quiet()
-    room.completion.taken(job)
+    room.completion.mark_taken(job)
     await room.quiet()
     room.faulty.is_away = False
-    room.completion.tell_again()
+    room.completion.retry_untold()
     await room.quiet()
     assert (job.known, job.is_running, await room.used()) == (Known.TAKEN, True, (0, 0, 0))
 
@@ -427,9 +427,9 @@ async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_firs
     """One still believes that it runs, and hears its good end, when the other has just lost it, or given it up."""
     here, there = make_room(me="here"), make_room(me="there")
     for number, known in enumerate((Known.LOST, Known.GIVEN_UP, Known.FAILED)):
-        job = await here.took(f"job-{number}")
+        job = await here.begin_job(f"job-{number}")
         other = await there.registry.owned(*job.key, OWNER)
-        there.completion.learn(other, Facts(known))
+        there.completion.add_facts(other, Facts(known))
         await there.quiet()
         assert job.is_running
         before = await here.used()
@@ -441,7 +441,7 @@ async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_firs
 
 
 async def test_what_runs_costs_nothing_more_for_being_asked_elsewhere(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     watch = room.completion.watch_read(job, job.target + "?a=1")
     assert watch is not None
     watch.begin(head())
@@ -458,7 +458,7 @@ async def test_what_runs_costs_nothing_more_for_being_asked_elsewhere(room: Room
 
 
 async def test_what_is_known_to_have_gone_well_is_watched_only_where_a_read_deletes_it(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await says(room, job, status="complete", page_count=3)
     assert room.completion.watch_read(job, job.target) is None
     room.configure(delete_after_read=True)
@@ -471,27 +471,27 @@ async def test_what_is_known_to_have_gone_well_is_watched_only_where_a_read_dele
 
 
 async def test_a_failure_is_judged_by_the_shape_in_force_too(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.configure(shapes={"default": {"failed_costs": "reserved"}})
     await says(room, job, status="failed")
     assert await room.used() == (PAGES, 0, 0)
 
 
 async def test_what_ran_by_other_words_is_looked_at_anew(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await says(room, job, status="processing")
-    room.completion.runs(job, b"the same answer")
+    room.completion.remember_unfinished(job, b"the same answer")
     assert room.completion.is_unfinished(job, b"the same answer")
     room.configure(shapes={"default": {"status": {"complete": ["processing"], "processing": ["queued"]}}})
     assert not room.completion.is_unfinished(job, b"the same answer")
-    room.completion.runs(job, b"another")
+    room.completion.remember_unfinished(job, b"another")
     assert room.completion.is_unfinished(job, b"another")
     assert not room.completion.is_unfinished(job, b"the same answer")
 
 
 async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Room) -> None:
-    job = await room.took()
-    room.completion.learn(job, Facts(Known.GIVEN_UP))
+    job = await room.begin_job()
+    room.completion.add_facts(job, Facts(Known.GIVEN_UP))
     await room.quiet()
     await says(room, job, status="complete", page_count=4)
     assert await room.used() == (4, 6, 0)
@@ -499,10 +499,10 @@ async def test_one_that_was_given_up_costs_what_it_had_when_it_says_so(room: Roo
 
 
 async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_charged(room: Room) -> None:
-    job = await room.took()
-    room.completion.learn(job, Facts(Known.FAILED))
+    job = await room.begin_job()
+    room.completion.add_facts(job, Facts(Known.FAILED))
     await room.quiet()
-    room.completion.learnt(job, Finding(Said.COMPLETE, 4), is_own=False)
+    room.completion.apply_finding(job, Finding(Said.COMPLETE, 4), is_own=False)
     room.completion.forget(job)
     await room.quiet()
     assert (await room.used())[0] == 4
@@ -510,7 +510,7 @@ async def test_a_truth_that_came_with_the_result_that_was_forgotten_then_is_char
 
 
 async def test_an_answer_in_pieces_is_read_as_it_passes(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     content = ended(4, markdown='"status"' * 5000)
     watch = await poll(room, job, *(content[start : start + 777] for start in range(0, len(content), 777)))
     assert watch.content is None
@@ -518,7 +518,7 @@ async def test_an_answer_in_pieces_is_read_as_it_passes(room: Room) -> None:
 
 
 async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     content = json.dumps({"status": "processing", "of": "x" * 600}).encode()
     assert (await poll(room, job, content[:100], content[100:])).content is None
     assert not room.completion.is_unfinished(job, content)
@@ -530,19 +530,19 @@ async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room)
 
 async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.jobs.completion._MAX_SMALL", 3)
-    job = await room.took()
+    job = await room.begin_job()
     for number in range(10):
-        room.completion.runs(job, b"%d" % number)
-        room.completion.runs(job, b"x" * 513)
+        room.completion.remember_unfinished(job, b"%d" % number)
+        room.completion.remember_unfinished(job, b"x" * 513)
     assert repr(room.completion) in {f"<Completion unfinished={kept} untold=0>" for kept in (1, 2, 3)}
     assert room.completion.is_unfinished(job, b"9")
     assert not room.completion.is_unfinished(job, b"x" * 513)
 
 
 async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     for pages in range(20):
-        room.completion.learn(job, Facts(Known.COMPLETE, pages))
+        room.completion.add_facts(job, Facts(Known.COMPLETE, pages))
     await room.quiet()
     assert await room.used() == (0, PAGES, 0)
     assert len(room.told.settled) == 1
@@ -550,12 +550,12 @@ async def test_one_that_ends_twice_at_once_is_told_of_once(room: Room) -> None:
 
 @pytest.mark.parametrize("fault", ["before", "after"])
 async def test_what_could_not_be_told_is_told_again(room: Room, fault: str) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.faults = [fault]
     await says(room, job, status="complete", page_count=4)
     assert (job.is_running, room.told.settled) == (True, [])
     assert "untold=1" in repr(room.completion)
-    room.completion.tell_again()
+    room.completion.retry_untold()
     await room.quiet()
     assert not job.is_running
     assert "untold=0" in repr(room.completion)
@@ -564,8 +564,8 @@ async def test_what_could_not_be_told_is_told_again(room: Room, fault: str) -> N
 
 async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
     """The result was read, and may be deleted before the ledger knows that it had ended."""
-    job = await room.took()
-    room.completion.learn(job, Facts(Known.COMPLETE, 3))
+    job = await room.begin_job()
+    room.completion.add_facts(job, Facts(Known.COMPLETE, 3))
     room.completion.forget(job)
     assert job.is_gone
     await room.quiet()
@@ -578,8 +578,8 @@ async def test_forgotten_is_forgotten_with_what_it_cost(room: Room) -> None:
 
 
 async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
-    job = await room.took()
-    room.completion.learnt(job, Finding(Said.COMPLETE, 3), is_own=False)
+    job = await room.begin_job()
+    room.completion.apply_finding(job, Finding(Said.COMPLETE, 3), is_own=False)
     room.completion.forget(job)
     await room.quiet()
     assert job.is_gone
@@ -588,18 +588,18 @@ async def test_forgotten_while_it_ends_is_nobodys(room: Room) -> None:
 
 
 async def test_a_ledger_that_is_away_does_not_bring_it_back(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.is_away = True
     room.completion.forget(job)
     await room.quiet()
     room.faulty.is_away = False
-    assert room.registry.learn(await room.row()) is job
+    assert room.registry.apply_row(await room.row()) is job
     assert job.is_gone
 
 
 async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring_it_back(room: Room) -> None:
     """What the ledger said before it was told arrives after that."""
-    job = await room.took()
+    job = await room.begin_job()
     go, inner = asyncio.Event(), room.faulty.engine
 
     class Late:
@@ -627,7 +627,7 @@ async def test_a_look_up_that_was_under_way_when_it_was_forgotten_does_not_bring
 
 
 async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     row = await room.row()
     await room.engine.write(lambda c: settle(c, row.account, row.reservation, 3, room.wall(), failed=False))
     assert (await says(room, job, status="complete", page_count=4)).is_final
@@ -637,7 +637,7 @@ async def test_a_job_that_was_settled_before_only_ends(room: Room) -> None:
 
 async def test_its_webhook_is_due_at_its_end_and_none_when_it_was_deleted_before(room: Room) -> None:
     for number in ("1", "2", "3"):
-        job = await room.took(number)
+        job = await room.begin_job(number)
         webhook = Planned(number, *job.key, OWNER, "https://a.test/", "a.test:443", None)
         await room.engine.write(lambda c, webhook=webhook: plan(c, webhook, NOON))  # type: ignore[misc]
         if number == "1":
@@ -654,7 +654,7 @@ async def test_its_webhook_is_due_at_its_end_and_none_when_it_was_deleted_before
 
 @pytest.mark.parametrize("has_ended", [True, False])
 async def test_what_its_owner_deletes_is_nobodys_at_once_and_charged(room: Room, has_ended: bool) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     if has_ended:
         await says(room, job, status="complete", page_count=4)
     await room.completion.forget_now(job)
@@ -672,7 +672,7 @@ async def test_what_its_owner_deletes_is_nobodys_at_once_and_charged(room: Room,
 
 @pytest.mark.parametrize("fault", ["before", "after"])
 async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_again(room: Room, fault: str) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.faults = [fault]
     with pytest.raises(Refused) as caught:
         await room.completion.forget_now(job)
@@ -685,17 +685,17 @@ async def test_a_deletion_of_unknown_outcome_is_refused_and_may_be_asked_for_aga
 
 
 async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     for _ in range(5):
-        room.completion.unknown(job)
+        room.completion.count_miss(job)
     await room.quiet()
     assert (job.is_running, await room.used()) == (True, (0, 0, 0))
     room.seconds += 1
-    room.completion.unknown(job)
+    room.completion.count_miss(job)
     await room.quiet()
     assert (job.is_running, await room.used()) == (False, (0, PAGES, 1))
     room.seconds += 1
-    room.completion.unknown(job)
+    room.completion.count_miss(job)
     await room.quiet()
     assert await room.used() == (0, PAGES, 1)
 

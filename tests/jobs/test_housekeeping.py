@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 async def test_each_has_its_turn(make_room: MakeRoom, container: Container) -> None:
     dead, room = make_room(me="dead"), make_room(me="room")
-    await dead.took()
+    await dead.begin_job()
     dead.watcher.close()
     for turn in range(5):
         await room.housekeeping.turn(turn)
@@ -42,9 +42,9 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
         calls.append("purged")
 
     housekeeping = Housekeeping(
-        room.ledger, room.registry, room.watcher, room.retention, room.completion.tell_again, purge
+        room.ledger, room.registry, room.watcher, room.retention, room.completion.retry_untold, purge
     )
-    await room.took()
+    await room.begin_job()
     container.says["job"] = ended()
     await room.turn(1.0)
     room.seconds += 3700.0

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from gateway.jobs.job import Job, StatusAnswer, after_unread, interval, job_not_found
-from gateway.model.endings import Known
+from gateway.limits.job_cost import Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape
 
@@ -26,12 +26,12 @@ def test_it_is_its_owners_until_it_expires() -> None:
     assert job.key == ("default", "job")
     assert job.is_for("key:ci", 1e12)
     assert not job.is_for("key:other", 0)
-    job.ended(200.0)
+    job.end(200.0)
     assert (job.is_running, job.expires_at, job.is_gone) == (False, 200.0, False)
     assert job.is_for("key:ci", 199.9)
     assert not job.is_for("key:ci", 200.0)
     assert not job.is_for("key:other", 199.9)
-    job.ended(0)
+    job.end(0)
     assert job.is_gone
     assert not job.is_for("key:ci", 0)
 
@@ -39,8 +39,8 @@ def test_it_is_its_owners_until_it_expires() -> None:
 def test_who_waits_is_told_once() -> None:
     job, told = make_job(), list[str]()
     job.waiters = {name: partial(told.append, name) for name in ("a", "b")}
-    job.ended(200.0)
-    job.ended(0)
+    job.end(200.0)
+    job.end(0)
     assert told == ["a", "b"]
     assert job.waiters == {}
 
@@ -53,7 +53,7 @@ def test_who_is_told_may_wait_for_something_else() -> None:
         job.waiters["again"] = lambda: None
 
     job.waiters["first"] = woken
-    job.ended(200.0)
+    job.end(200.0)
     assert told == [0]
     assert list(job.waiters) == ["again"]
 
@@ -81,13 +81,13 @@ def test_its_result_is_where_its_shape_says(asked: str, is_result: bool) -> None
 def test_what_counts_as_failed_may_prove_wrong() -> None:
     job = make_job()
     found = [job.is_open]
-    job.ended(200.0)
+    job.end(200.0)
     for known in (Known.LOST, Known.FAILED, Known.GIVEN_UP, Known.TAKEN, Known.COMPLETE):
-        job.saw(known)
+        job.add_known(known)
         found.append(job.is_open)
     forgotten = make_job()
-    forgotten.saw(Known.FAILED)
-    forgotten.ended(0)
+    forgotten.add_known(Known.FAILED)
+    forgotten.end(0)
     assert [*found, forgotten.is_open] == [True, True, True, True, True, False, False]
 
 
@@ -101,7 +101,7 @@ def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
     seen = []
     for known in (Known.TAKEN, Known.COMPLETE, Known.COMPLETE | Known.TAKEN):
         job.answer = StatusAnswer("head", b"", is_final=False, gives_nothing=True)
-        job.saw(known)
+        job.add_known(known)
         seen.append((job.known, job.answer is None))
     both = Known.COMPLETE | Known.TAKEN
     assert seen == [(Known.TAKEN, False), (both, True), (both, False)]

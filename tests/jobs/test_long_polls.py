@@ -10,7 +10,7 @@ from gateway.aio.drive import Drive
 from gateway.aio.iteration import MAX_SECONDS, Iteration
 from gateway.errors import ClientGone, Refused
 from gateway.jobs.long_polls import LongPolls
-from gateway.model.endings import Known
+from gateway.limits.job_cost import Known
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import read_answer_head
@@ -30,7 +30,7 @@ def is_forgotten(room: Room) -> bool:
 
 
 async def test_the_end_lets_go_on_at_once(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = [room.hold(job) for _ in range(3)]
     await room.turn()
     assert (len(room.long_polls), [one.is_over for one in held]) == (3, [False] * 3)
@@ -46,7 +46,7 @@ async def test_the_end_lets_go_on_at_once(room: Room, container: Container) -> N
 
 
 async def test_a_job_that_has_ended_is_not_waited_for(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.says["job"] = ended()
     await room.turn(1.0)
     assert room.hold(job).is_over
@@ -55,7 +55,7 @@ async def test_a_job_that_has_ended_is_not_waited_for(room: Room, container: Con
 
 
 async def test_the_time_lets_go_on_with_what_was_said_last(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     long, short = room.hold(job), room.hold(job, 0.05)
     await room.turn()
     await eventually(lambda: short.is_over)
@@ -69,12 +69,12 @@ async def test_the_time_lets_go_on_with_what_was_said_last(room: Room, container
 
 
 async def test_one_that_leaves_is_forgotten_at_once(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = [room.hold(job) for _ in range(3)]
     held[1].leave()
     assert isinstance(held[1].error, ClientGone)
     assert (len(room.long_polls), len(job.waiters)) == (2, 2)
-    job.ended(room.wall() + 10)
+    job.end(room.wall() + 10)
     held[2].leave()  # woken, but not let go on yet
     await eventually(lambda: held[0].is_over)
     assert [one.times for one in held] == [1, 0, 0]
@@ -82,7 +82,7 @@ async def test_one_that_leaves_is_forgotten_at_once(room: Room) -> None:
 
 
 async def test_a_drain_lets_all_go_on_and_none_wait(room: Room) -> None:
-    jobs = [await room.took(f"job-{number}") for number in range(3)]
+    jobs = [await room.begin_job(f"job-{number}") for number in range(3)]
     held = [room.hold(job) for job in jobs for _ in range(100)]
     room.long_polls.drain()
     await eventually(lambda: all(one.is_over for one in held))
@@ -93,11 +93,11 @@ async def test_a_drain_lets_all_go_on_and_none_wait(room: Room) -> None:
 
 
 async def test_whatever_comes_together_wakes_once(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = [room.hold(job, 0.0) for _ in range(50)]
     await asyncio.sleep(0)
     room.long_polls.drain()
-    job.ended(room.wall() + 10)
+    job.end(room.wall() + 10)
     room.long_polls.drain()
     await eventually(lambda: all(one.is_over for one in held))
     for _ in range(5):
@@ -109,7 +109,7 @@ async def test_whatever_comes_together_wakes_once(room: Room) -> None:
 
 async def test_many_that_go_on_share_the_iteration_of_all(room: Room) -> None:
     """Each has an answer to write: no more go on at once than there is time for, the peers in turn."""
-    job, now, over = await room.took(), [0.0], list[str]()
+    job, now, over = await room.begin_job(), [0.0], list[str]()
     iteration = Iteration(lambda: now[0], asyncio.get_running_loop().call_soon)
     long_polls = LongPolls(room.watcher, iteration)
 
@@ -121,7 +121,7 @@ async def test_many_that_go_on_share_the_iteration_of_all(room: Room) -> None:
     drives = [Drive(poll(of), lambda _: None) for of in ["many"] * 50 + ["one"]]
     for drive in drives:
         drive.step()
-    job.ended(room.wall() + 10)
+    job.end(room.wall() + 10)
     assert over == []
     counts = list[int]()
     while len(over) < len(drives):
@@ -132,7 +132,7 @@ async def test_many_that_go_on_share_the_iteration_of_all(room: Room) -> None:
 
 
 async def test_a_thousand_that_wait_cost_one_question(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = []
     for count in range(1, 11):
         held += [room.hold(job) for _ in range(100)]
@@ -141,7 +141,7 @@ async def test_a_thousand_that_wait_cost_one_question(room: Room, container: Con
         await room.turn(0.05)
         assert container.asked["job"] == count
         room.seconds += 0.051
-    assert room.watcher.followed < 20  # a date is not set for each of them
+    assert room.watcher.dates < 20  # a date is not set for each of them
     container.says["job"] = ended()
     await room.turn()
     await eventually(lambda: all(one.is_over for one in held))
@@ -151,16 +151,16 @@ async def test_a_thousand_that_wait_cost_one_question(room: Room, container: Con
 
 
 async def test_a_waiter_costs_no_task(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     before = len(asyncio.all_tasks())
     held = [room.hold(job) for _ in range(200)]
     assert len(asyncio.all_tasks()) == before
-    job.ended(room.wall() + 10)
+    job.end(room.wall() + 10)
     await eventually(lambda: all(one.is_over for one in held))
 
 
 async def test_a_job_that_was_deleted_meanwhile_is_nobodys(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = room.hold(job)
     room.completion.forget(job)
     await room.quiet()
@@ -173,7 +173,7 @@ async def test_a_job_that_was_deleted_meanwhile_is_nobodys(room: Room) -> None:
 
 async def test_what_said_that_it_runs_is_not_said_after_its_end(room: Room, container: Container) -> None:
     """Another client's own poll has seen the end: the last answer to a question of ours is older."""
-    job = await room.took()
+    job = await room.begin_job()
     held = room.hold(job)
     await room.turn()
     before = job.answer
@@ -190,13 +190,13 @@ async def test_what_said_that_it_runs_is_not_said_after_its_end(room: Room, cont
 
 
 async def test_an_answer_that_was_asked_for_before_the_end_is_not_kept(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.gate = asyncio.Event()
     held = room.hold(job)
-    room.watcher.turn()
+    room.watcher.ask_due()
     await eventually(lambda: container.waiting == 1)
     room.faulty.faults = ["before"]  # so that it is waited for on
-    room.completion.learnt(job, Finding(Said.COMPLETE), is_own=False)
+    room.completion.apply_finding(job, Finding(Said.COMPLETE), is_own=False)
     await eventually(lambda: "running=0" in repr(room.background))
     container.gate.set()
     await room.quiet()
@@ -213,7 +213,7 @@ async def test_the_final_answer_stays_for_its_moment(
 ) -> None:
     """Each answer is let go a while after it came: the one before must not take the final one with it."""
     monkeypatch.setattr(gateway.jobs.watcher, "_KEPT", 0.2)
-    job = await room.took()
+    job = await room.begin_job()
     held = [room.hold(job)]
     await room.turn()
     first = job.answer
@@ -234,7 +234,7 @@ async def test_the_final_answer_stays_for_its_moment(
 
 
 async def test_a_large_answer_is_not_kept(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = room.hold(job)
     container.says["job"] = ended(markdown="x" * 70_000)
     await room.turn()
@@ -243,7 +243,7 @@ async def test_a_large_answer_is_not_kept(room: Room, container: Container) -> N
 
 
 async def test_nobody_waits_and_nothing_is_kept(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.turn(1.0)
     assert job.answer is None
     container.says["job"] = ended()
@@ -252,7 +252,7 @@ async def test_nobody_waits_and_nothing_is_kept(room: Room, container: Container
 
 
 async def test_a_ledger_that_is_away_at_the_end_is_waited_for(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     held = room.hold(job)
     container.says["job"] = ended()
     room.faulty.is_away = True
@@ -268,7 +268,7 @@ async def test_a_ledger_that_is_away_at_the_end_is_waited_for(room: Room, contai
 
 async def test_waiters_of_one_job_do_not_wake_those_of_another(make_room: MakeRoom, container: Container) -> None:
     room = make_room()
-    one, other = await room.took("one"), await room.took("other")
+    one, other = await room.begin_job("one"), await room.begin_job("other")
     waits, goes = room.hold(one), room.hold(other)
     container.says["other"] = ended()
     await room.turn()

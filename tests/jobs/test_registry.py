@@ -14,7 +14,7 @@ from gateway.jobs import registry
 from gateway.jobs.job import Job
 from gateway.ledger.jobs import JobKey, changed_since, forget
 from gateway.ledger.schema import JobState, jobs
-from gateway.model.endings import Facts, Known
+from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Denial, Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.endings import end
@@ -50,7 +50,7 @@ async def denied(room: Room, request_id: str, owner: str = OWNER, upstream: str 
 
 
 async def test_a_known_job_of_ones_own_needs_no_ledger(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     counted = Counted(room)
     for _ in range(3):
         assert await room.registry.owned(*JOB, OWNER) is job
@@ -59,7 +59,7 @@ async def test_a_known_job_of_ones_own_needs_no_ledger(room: Room) -> None:
 
 async def test_what_another_replica_took_is_looked_up_once(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    await there.took()
+    await there.begin_job()
     counted = Counted(here)
     job = await here.registry.owned(*JOB, OWNER)
     assert (job.owner, job.path, job.is_running, job.is_followed) == (OWNER, "/api/v1/marker", True, False)
@@ -73,14 +73,14 @@ async def test_unknown_foreign_and_expired_are_one_and_each_asks_the_ledger(
 ) -> None:
     here, there = make_room(me="here"), make_room(me="there")
     room = here if is_known else there
-    await room.took("foreign", OTHER)
-    await room.took("expired")
-    await room.took("gone")
-    await room.took("elsewhere", upstream="staging")
+    await room.begin_job("foreign", OTHER)
+    await room.begin_job("expired")
+    await room.begin_job("gone")
+    await room.begin_job("elsewhere", upstream="staging")
     for name in ("expired", "gone"):
         await here.engine.write(lambda c, name=name: end(c, ("default", name), 1, here.wall(), 10, failed=False))  # type: ignore[misc]
     await here.engine.write(lambda c: forget(c, JobKey("default", "gone", here.wall()), here.wall()))
-    await here.registry.follow()
+    await here.registry.read_changes()
     here.seconds += 11.0
     counted = Counted(here)
     names = ("unknown", "foreign", "expired", "gone", "elsewhere")
@@ -93,32 +93,32 @@ async def test_unknown_foreign_and_expired_are_one_and_each_asks_the_ledger(
 
 
 async def test_a_job_is_found_by_its_upstream_and_its_whole_id(room: Room) -> None:
-    await room.took("job")
+    await room.begin_job("job")
     for upstream, name in (("staging", "job"), ("default", "jo"), ("default", "job "), ("default", "JOB")):
         assert (await denied(room, name, upstream=upstream)).reason is Reason.JOB_NOT_FOUND
 
 
 async def test_while_the_ledger_is_away_only_known_jobs_of_ones_own_go_on(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took("mine")
-    await here.took("foreign", OTHER)
-    await there.took("elsewhere")
+    job = await here.begin_job("mine")
+    await here.begin_job("foreign", OTHER)
+    await there.begin_job("elsewhere")
     here.faulty.is_away = True
     assert await here.registry.owned("default", "mine", OWNER) is job
     for name in ("unknown", "foreign", "elsewhere"):
         denial = await denied(here, name)
         assert (denial.reason, denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 2)
     with pytest.raises(LedgerUnavailable):
-        await here.registry.follow()
+        await here.registry.read_changes()
     here.faulty.is_away = False
     assert (await here.registry.owned("default", "elsewhere", OWNER)).request_id == "elsewhere"
     assert (await denied(here, "foreign")).reason is Reason.JOB_NOT_FOUND
 
 
 async def test_it_is_read_until_the_very_moment(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.engine.write(lambda c: end(c, JOB, 1, room.wall(), 10, failed=False))
-    await room.registry.follow()
+    await room.registry.read_changes()
     room.seconds += 9.9
     assert await room.registry.owned(*JOB, OWNER) is job
     room.seconds += 0.2
@@ -128,7 +128,7 @@ async def test_it_is_read_until_the_very_moment(room: Room) -> None:
 async def test_those_asked_for_lately_are_remembered(make_room: MakeRoom) -> None:
     here, there = make_room(me="here", most=2), make_room(me="there")
     for number in range(4):
-        await there.took(f"job-{number}")
+        await there.begin_job(f"job-{number}")
     counted = Counted(here)
 
     def ask(number: int) -> Callable[[], Awaitable[Any]]:
@@ -140,40 +140,40 @@ async def test_those_asked_for_lately_are_remembered(make_room: MakeRoom) -> Non
 async def test_one_that_is_held_somewhere_is_never_two(make_room: MakeRoom) -> None:
     here, there = make_room(me="here", most=1), make_room(me="there")
     for number in range(3):
-        await there.took(f"job-{number}")
+        await there.begin_job(f"job-{number}")
     jobs = [await here.registry.owned("default", f"job-{number}", OWNER) for number in range(3)]
     for number, job in enumerate(jobs):
         assert here.registry.get(("default", f"job-{number}")) is job
         assert await here.registry.owned("default", f"job-{number}", OWNER) is job
-        assert here.registry.learn(await here.row(f"job-{number}")) is job
+        assert here.registry.apply_row(await here.row(f"job-{number}")) is job
 
 
 async def test_what_ended_elsewhere_is_heard_of(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took()
-    await here.registry.follow()
+    job = await here.begin_job()
+    await here.registry.read_changes()
     here.seconds += 1.5
     woken: list[Job] = []
     job.waiters["somebody"] = lambda: woken.append(job)
     other = await there.registry.owned(*JOB, OWNER)
     there.seconds = here.seconds
-    there.completion.learn(other, Facts(Known.FAILED))
+    there.completion.add_facts(other, Facts(Known.FAILED))
     await there.quiet()
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert woken == [job]
     assert (job.is_running, job.known, job.expires_at) == (False, Known.FAILED, other.expires_at)
     assert here.registry.get(JOB) is job
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert here.registry.get(JOB) is job
 
 
 async def test_what_was_deleted_elsewhere_is_nobodys(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took()
-    await here.registry.follow()
+    job = await here.begin_job()
+    await here.registry.read_changes()
     there.completion.forget(await there.registry.owned(*JOB, OWNER))
     await there.quiet()
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert job.is_gone
     assert here.registry.get(JOB) is job  # what was read of it before would else bring it back
     assert (await denied(here, "job")).reason is Reason.JOB_NOT_FOUND
@@ -182,14 +182,14 @@ async def test_what_was_deleted_elsewhere_is_nobodys(make_room: MakeRoom) -> Non
 
 async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    old = await here.took()
-    await here.registry.follow()
+    old = await here.begin_job()
+    await here.registry.read_changes()
     await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
     there.seconds += 4.0
-    await there.took("job", OTHER)
+    await there.begin_job("job", OTHER)
     assert (await here.registry.owned(*JOB, OWNER)) is old  # not heard yet
     here.seconds = there.seconds
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert old.is_gone
     assert (await denied(here, "job")).reason is Reason.JOB_NOT_FOUND
     assert (await here.registry.owned(*JOB, OTHER)).owner == OTHER
@@ -197,15 +197,15 @@ async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) ->
 
 async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    old = await here.took()
+    old = await here.begin_job()
     await here.engine.write(lambda c: end(c, JOB, 1, here.wall(), 3600, failed=False))
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert not old.is_running
     await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
     there.seconds += 4.0
-    await there.took()
+    await there.begin_job()
     here.seconds = there.seconds
-    await here.registry.follow()
+    await here.registry.read_changes()
     new = await here.registry.owned(*JOB, OWNER)
     assert new is not old
     assert (new.is_running, old.is_gone) == (True, True)
@@ -213,20 +213,20 @@ async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_r
 
 async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_too(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    old = await here.took()
-    await here.registry.follow()
+    old = await here.begin_job()
+    await here.registry.read_changes()
     await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
     there.seconds += 4.0
-    await there.took()
+    await there.begin_job()
     await there.engine.write(lambda c: end(c, JOB, 1, there.wall(), 3600, failed=False))
     here.seconds = there.seconds
-    await here.registry.follow()  # of all that only now
+    await here.registry.read_changes()  # of all that only now
     new = await here.registry.owned(*JOB, OWNER)
     assert (new is not old, new.is_running, old.is_gone) == (True, False, True)
 
 
 async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> None:
-    old = await room.took()
+    old = await room.begin_job()
     new = Job(*JOB, OTHER, old.shape, old.path, room.wall())
     room.registry.add(new)
     room.registry.drop(old)
@@ -236,38 +236,38 @@ async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> N
 
 
 async def test_a_row_that_is_older_than_what_is_known_changes_nothing(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     row = await room.row()
-    job.ended(room.wall() + 100)
-    assert room.registry.learn(row) is job
+    job.end(room.wall() + 100)
+    assert room.registry.apply_row(row) is job
     assert not job.is_running
 
 
 async def test_a_shape_that_is_gone_is_no_job(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
-    assert room.registry.learn(await room.row()) is None
+    assert room.registry.apply_row(await room.row()) is None
     assert job.is_gone
     assert (await denied(room, "job")).reason is Reason.JOB_NOT_FOUND
 
 
 async def test_a_shape_that_is_missing_for_a_moment_takes_no_job_from_its_owner(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    ended, runs = await here.took("ended"), await here.took("runs")
+    ended, runs = await here.begin_job("ended"), await here.begin_job("runs")
     await here.engine.write(lambda c: end(c, ended.key, 1, here.wall(), 3600, failed=False))
     now = int(here.wall() * 1000)
     await here.engine.write(lambda c: c.execute(update(jobs).values(changed_at=now)))
     right = here.state
     for room in (here, there):
         room.state = replace(right, shapes={})
-        await room.registry.follow()
+        await room.registry.read_changes()
         await room.watcher.recall()
     assert (ended.is_gone, runs.is_gone, runs.is_running) == (False, False, True)
     with pytest.raises(Refused, match="There is no job of yours"):
         await there.registry.owned(*ended.key, OWNER)
     for room in (here, there):
         room.state = right
-        await room.registry.follow()
+        await room.registry.read_changes()
         for job in (ended, runs):
             found = await room.registry.owned(*job.key, OWNER)
             assert found.is_running == (job is runs)
@@ -277,27 +277,27 @@ async def test_a_shape_that_is_missing_for_a_moment_takes_no_job_from_its_owner(
 
 async def test_a_transaction_that_is_committed_late_is_heard_of(make_room: MakeRoom) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    late = await here.took("late")
-    early = await here.took("early")
-    await here.registry.follow()
+    late = await here.begin_job("late")
+    early = await here.begin_job("early")
+    await here.registry.read_changes()
     now = here.wall()
     here.seconds += 9.0
     await here.engine.write(lambda c: end(c, early.key, 1, now + 9, 3600, failed=False))
-    await here.registry.follow()
+    await here.registry.read_changes()
     await there.engine.write(lambda c: end(c, late.key, 1, now + 1, 3600, failed=False))
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert (early.is_running, late.is_running) == (False, False)
 
 
 async def test_a_clock_that_is_hours_ahead_hides_nothing(make_room: MakeRoom) -> None:
     here = make_room(me="here")
-    jobs = [await here.took(f"job-{number}") for number in range(2)]
-    await here.registry.follow()
+    jobs = [await here.begin_job(f"job-{number}") for number in range(2)]
+    await here.registry.read_changes()
     await here.engine.write(lambda c: end(c, jobs[0].key, 1, here.wall() + 7200, 3600, failed=False))
-    await here.registry.follow()
+    await here.registry.read_changes()
     here.seconds += 1.0
     await here.engine.write(lambda c: end(c, jobs[1].key, 1, here.wall(), 3600, failed=False))
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert [job.is_running for job in jobs] == [False, False]
 
 
@@ -308,18 +308,18 @@ async def test_more_changes_than_are_heard_at_once_are_all_heard(
     for module in ("gateway.ledger.jobs", "gateway.jobs.registry"):
         monkeypatch.setattr(f"{module}.MAX_HEARD", 3)
     here = make_room(me="here")
-    jobs = [await here.took(f"job-{number}") for number in range(10)]
-    await here.registry.follow()
+    jobs = [await here.begin_job(f"job-{number}") for number in range(10)]
+    await here.registry.read_changes()
     for number, job in enumerate(jobs):
         at = here.wall() + 0.005 * (number // 2)
         await here.engine.write(lambda c, job=job, at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert not any(job.is_running for job in jobs)
     for number in range(10, 14):
-        jobs.append(await here.took(f"job-{number}"))
+        jobs.append(await here.begin_job(f"job-{number}"))
         at = here.wall() + 0.001 * number
         await here.engine.write(lambda c, job=jobs[-1], at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
-    await here.registry.follow()
+    await here.registry.read_changes()
     assert not any(job.is_running for job in jobs)
 
 
@@ -330,7 +330,7 @@ class Learning:
         self.iteration = 0
         self.learned: Counter[int] = Counter()
         self.rows: list[int] = []
-        learn, changed = room.registry.learn, changed_since
+        learn, changed = room.registry.apply_row, changed_since
 
         def learning(row: Any) -> Job | None:
             self.learned[self.iteration] += 1
@@ -341,7 +341,7 @@ class Learning:
             self.rows.append(len(rows))
             return rows
 
-        monkeypatch.setattr(room.registry, "learn", learning)
+        monkeypatch.setattr(room.registry, "apply_row", learning)
         monkeypatch.setattr(registry, "changed_since", reading)
 
     async def during(self, call: Awaitable[Any]) -> None:
@@ -354,8 +354,8 @@ class Learning:
 
 
 async def ended_elsewhere(room: Room, count: int) -> list[Job]:
-    taken = [await room.took(f"job-{number}") for number in range(count)]
-    await room.registry.follow()
+    taken = [await room.begin_job(f"job-{number}") for number in range(count)]
+    await room.registry.read_changes()
     for number, job in enumerate(taken):
         at = room.wall() + 0.005 * number
         await room.engine.write(lambda c, job=job, at=at: end(c, job.key, 1, at, 3600, failed=False))  # type: ignore[misc]
@@ -369,7 +369,7 @@ async def test_what_was_heard_is_not_learned_again(make_room: MakeRoom, monkeypa
     learning = Learning(here, monkeypatch)
     for _ in range(3):
         here.seconds += 1.0
-        await here.registry.follow()
+        await here.registry.read_changes()
     assert learning.learned.total() == 5
     assert not any(job.is_running for job in taken)
 
@@ -381,7 +381,7 @@ async def test_in_quiet_nothing_is_read_again(make_room: MakeRoom, monkeypatch: 
     learning = Learning(here, monkeypatch)
     for _ in range(30):
         here.seconds += 1.0
-        await here.registry.follow()
+        await here.registry.read_changes()
     assert learning.rows[-9:] == [0] * 9
 
 
@@ -390,7 +390,7 @@ async def test_many_changes_are_learned_in_portions(make_room: MakeRoom, monkeyp
     here = make_room(me="here")
     taken = await ended_elsewhere(here, 9)
     learning = Learning(here, monkeypatch)
-    await learning.during(here.registry.follow())
+    await learning.during(here.registry.read_changes())
     assert learning.learned.total() == 9
     assert max(learning.learned.values()) <= 2
     assert not any(job.is_running for job in taken)
@@ -413,5 +413,5 @@ async def test_what_is_heard_before_the_ledger_goes_away_is_told_once_it_is_back
 
     monkeypatch.setattr(here.faulty, "read", reading)
     with pytest.raises(LedgerUnavailable):
-        await here.registry.follow()
-    assert {job for job, _ in await here.registry.follow()} == set(taken)
+        await here.registry.read_changes()
+    assert {job for job, _ in await here.registry.read_changes()} == set(taken)

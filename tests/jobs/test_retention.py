@@ -21,7 +21,7 @@ TOLD = ("POST", "/clear", b'{"id": "job", "of": "/api/v1/marker"}')
 async def over(room: Room, container: Container, *names: str) -> None:
     """Jobs that have ended, and whose time is over."""
     for name in names:
-        await room.took(name)
+        await room.begin_job(name)
         container.says[name] = ended()
     await room.turn(1.0)
     room.seconds += 3601.0
@@ -38,7 +38,7 @@ def told(container: Container) -> list[tuple[str, str, bytes]]:
 
 async def test_a_job_is_its_owners_until_its_time_is_over(make_room: MakeRoom, container: Container) -> None:
     room = make_room(shapes=SHAPES)
-    job = await room.took()
+    job = await room.begin_job()
     container.says["job"] = ended()
     await room.turn(1.0)
     room.seconds += 3598.0
@@ -216,6 +216,6 @@ async def test_records_are_removed_when_they_are_old(
     await room.retention.purge()
     assert len(await left()) == 5
     room.seconds += 86_400.0
-    await room.took("young")
+    await room.begin_job("young")
     await room.retention.purge()
     assert [row["request_id"] for row in await left()] == ["young"]

@@ -15,7 +15,7 @@ import gateway.jobs.watcher
 from gateway.jobs.job import interval
 from gateway.ledger.jobs import adopt
 from gateway.ledger.schema import JobState, jobs
-from gateway.model.endings import Facts, Known
+from gateway.limits.job_cost import Facts, Known
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
@@ -40,7 +40,7 @@ def _with_read_timeout(state: Any, seconds: float) -> Any:
 
 
 async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, container: Container) -> None:
-    await room.took()
+    await room.begin_job()
     began, at = room.seconds, [0.0]
     while at[-1] < 900:
         room.seconds = room.watcher.next_due
@@ -69,7 +69,7 @@ async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, contain
 async def test_the_end_of_a_job_is_settled_and_starts_its_time(
     room: Room, container: Container, says: bytes, state: JobState, used: tuple[int, int, int]
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.turn(1.0)
     assert (job.is_running, await room.state_of()) == (True, JobState.RUNNING)
     container.says["job"] = says
@@ -84,7 +84,7 @@ async def test_the_end_of_a_job_is_settled_and_starts_its_time(
 
 
 async def test_a_clients_poll_puts_the_question_off(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     for _ in range(5):
         await room.turn(0.8)
         job.asked_at = room.seconds  # what forwarder.py notes of a poll
@@ -99,14 +99,14 @@ async def test_questions_at_once_are_bounded_over_all_jobs(make_room: MakeRoom, 
     room = make_room(most_status_requests=3)
     container.gate = asyncio.Event()
     for number in range(10):
-        await room.took(f"job-{number}")
+        await room.begin_job(f"job-{number}")
         room.seconds += 0.01
     room.seconds += 5.0
-    room.watcher.turn()
+    room.watcher.ask_due()
     await eventually(lambda: container.waiting == 3)
     assert room.watcher.behind == pytest.approx(5.0 + 0.07 - 1.0)
     for _ in range(5):
-        room.watcher.turn()
+        room.watcher.ask_due()
         await asyncio.sleep(0)
     assert (container.waiting, container.most, room.watcher.asked) == (3, 3, 3)
     container.gate.set()
@@ -117,7 +117,7 @@ async def test_questions_at_once_are_bounded_over_all_jobs(make_room: MakeRoom, 
 
 
 async def test_a_job_that_is_waited_for_is_asked_about_ten_times_a_second(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.turn(0.5)
     held = room.hold(job)
     for count in range(1, 11):
@@ -140,7 +140,7 @@ async def test_without_a_turn_of_ours_its_timers_ask(
     monkeypatch.setattr(Room, "clock", lambda _: asyncio.get_running_loop().time())
     monkeypatch.setattr(gateway.jobs.watcher, "interval", lambda _, held, **_more: 0.01 if held else 0.02)
     room = make_room(most_status_requests=2)
-    jobs = [await room.took(f"job-{number}") for number in range(7)]
+    jobs = [await room.begin_job(f"job-{number}") for number in range(7)]
     await eventually(lambda: min(container.asked[job.request_id] for job in jobs) > 3)
     held = room.hold(jobs[0])
     await eventually(lambda: container.asked["job-0"] > 20)
@@ -149,13 +149,13 @@ async def test_without_a_turn_of_ours_its_timers_ask(
     await eventually(lambda: not any(job.is_running for job in jobs))
     await eventually(lambda: held.is_over)
     await room.quiet()
-    await eventually(lambda: not room.watcher.followed)
+    await eventually(lambda: not room.watcher.dates)
     wakes_at = re.search(r"wakes_at=([\d.]+)", repr(room.watcher))
     assert wakes_at is None or float(wakes_at[1]) <= room.clock()
 
 
 async def test_a_job_that_the_upstream_has_forgotten_has_failed(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.unknown.add("job")
     await room.turn(1.0)
     assert (job.is_running, job.misses) == (True, 1)
@@ -166,7 +166,7 @@ async def test_a_job_that_the_upstream_has_forgotten_has_failed(room: Room, cont
 
 
 async def test_a_job_that_was_not_known_for_a_moment_runs_on(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     for _ in range(3):
         container.unknown.add("job")
         await room.turn(1.0)
@@ -191,7 +191,7 @@ async def test_a_job_that_was_not_known_for_a_moment_runs_on(room: Room, contain
 async def test_what_is_no_answer_changes_nothing(make_room: MakeRoom, container: Container, raw: bytes) -> None:
     room = make_room()
     room.state = _with_read_timeout(room.state, 0.3)
-    job = await room.took()
+    job = await room.begin_job()
     container.raw["job"] = raw
     for _ in range(3):
         await room.turn(1.0)
@@ -218,7 +218,7 @@ async def test_what_is_no_answer_changes_nothing(make_room: MakeRoom, container:
 async def test_what_cannot_be_read_is_asked_again_ever_more_seldom_and_is_never_free(
     room: Room, container: Container, raw: bytes
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.raw["job"] = raw
     at = []
     while job.is_running:
@@ -236,7 +236,7 @@ async def test_what_cannot_be_read_is_asked_again_ever_more_seldom_and_is_never_
 
 
 async def test_what_could_not_be_read_for_a_while_is_settled_when_it_can_be(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.raw["job"] = answer(b"[]")
     await room.turn(1.0)
     await room.turn(2.0)
@@ -252,7 +252,7 @@ async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(
     room: Room, container: Container
 ) -> None:
     """Its connection is made before, so that nothing but the answer is waited for so shortly."""
-    job = await room.took()
+    job = await room.begin_job()
     await room.turn(1.0)
     room.state = _with_read_timeout(room.state, 0.05)
     container.gate = asyncio.Event()
@@ -268,7 +268,7 @@ async def test_an_upstream_that_is_silent_holds_a_question_up_so_long_at_most(
 async def test_an_upstream_that_is_away_is_asked_on_until_it_is_back(
     room: Room, container: Container, backend: Backend
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.turn(1.0)
     await backend.hang_up()
     for _ in range(5):
@@ -283,7 +283,7 @@ async def test_an_upstream_that_is_away_is_asked_on_until_it_is_back(
 async def test_an_upstream_that_is_configured_again_is_asked_again(room: Room, container: Container) -> None:
     there = {"staging": {"url": room.state.settings.upstream.url.replace("127.0.0.1", "localhost")}}
     room.configure(upstreams=there)
-    job = await room.took(upstream="staging")
+    job = await room.begin_job(upstream="staging")
     room.configure()
     for _ in range(3):
         await room.turn(1.0)
@@ -298,7 +298,7 @@ async def test_an_upstream_that_is_configured_again_is_asked_again(room: Room, c
 async def test_what_runs_for_too_long_is_given_up(make_room: MakeRoom, container: Container, is_there: bool) -> None:
     del container
     room = make_room(give_up_after="1h")
-    job = await room.took()
+    job = await room.begin_job()
     if not is_there:
         room.state = replace(room.state, upstreams={})
     await room.turn(3590.0)
@@ -311,7 +311,7 @@ async def test_what_runs_for_too_long_is_given_up(make_room: MakeRoom, container
 
 async def test_nobody_is_asked_when_nobody_wants_that(make_room: MakeRoom, container: Container) -> None:
     room = make_room(watch=False)
-    job = await room.took()
+    job = await room.begin_job()
     assert await is_quiet_about(room, container)()
     assert not job.is_followed
     held = room.hold(job)
@@ -328,7 +328,7 @@ async def test_watching_that_is_switched_on_takes_up_what_was_let_go(
     make_room: MakeRoom, container: Container
 ) -> None:
     room = make_room(watch=False)
-    job = await room.took()
+    job = await room.begin_job()
     assert await is_quiet_about(room, container)()
     room.configure(watch=True)
     assert await is_quiet_about(room, container)()
@@ -341,7 +341,7 @@ async def test_watching_that_is_switched_on_takes_up_what_was_let_go(
 
 @pytest.mark.parametrize("fault", ["before", "after"])
 async def test_an_end_that_the_ledger_missed_is_asked_for_again(room: Room, container: Container, fault: str) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.says["job"] = ended()
     room.faulty.faults = [fault]
     await room.turn(1.0)
@@ -354,7 +354,7 @@ async def test_an_end_that_the_ledger_missed_is_asked_for_again(room: Room, cont
 
 
 async def test_a_long_outage_of_the_ledger_settles_once(room: Room, container: Container) -> None:
-    jobs = [await room.took(f"job-{number}") for number in range(5)]
+    jobs = [await room.begin_job(f"job-{number}") for number in range(5)]
     for job in jobs:
         container.says[job.request_id] = ended()
     room.faulty.is_away = True
@@ -369,7 +369,7 @@ async def test_a_long_outage_of_the_ledger_settles_once(room: Room, container: C
 
 async def test_a_job_that_the_ledger_does_not_have_is_let_go(room: Room, container: Container) -> None:
     """Another ledger may lie where the old one was."""
-    job = await room.took()
+    job = await room.begin_job()
     await room.engine.write(lambda c: c.exec_driver_sql("DELETE FROM jobs"))
     container.says["job"] = ended()
     await room.turn(1.0)
@@ -380,10 +380,10 @@ async def test_a_job_that_the_ledger_does_not_have_is_let_go(room: Room, contain
 
 async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, container: Container) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took()
+    job = await here.begin_job()
     other = await there.registry.owned("default", "job", OWNER)
     container.says["job"] = ended()
-    there.completion.learn(other, Facts(Known.COMPLETE, 7))
+    there.completion.add_facts(other, Facts(Known.COMPLETE, 7))
     await there.quiet()
     await here.turn(1.0)
     assert (job.is_running, job.expires_at) == (False, other.expires_at)
@@ -395,7 +395,7 @@ async def test_what_another_replica_saw_end_has_ended_here(make_room: MakeRoom, 
 
 async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, container: Container) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    job = await here.took()
+    job = await here.begin_job()
     await here.hear()
     await here.turn(1.0)
     other = await there.registry.owned("default", "job", OWNER)
@@ -417,7 +417,7 @@ async def test_a_job_is_followed_by_who_waits_for_it(make_room: MakeRoom, contai
 
 async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, container: Container) -> None:
     room = make_room()
-    job = await room.took()
+    job = await room.begin_job()
     await room.hear()
     held = room.hold(job)
     await room.engine.write(lambda c: adopt(c, job.key, "other", room.wall()))
@@ -430,7 +430,7 @@ async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, 
 
 async def test_an_adoption_that_the_ledger_missed_harms_nobody(make_room: MakeRoom, container: Container) -> None:
     here, there = make_room(me="here"), make_room(me="there")
-    await here.took()
+    await here.begin_job()
     other = await there.registry.owned("default", "job", OWNER)
     there.faulty.faults = ["before"]
     held = there.hold(other)
@@ -447,14 +447,14 @@ async def test_what_a_dead_replica_followed_is_taken_over_when_its_time_is_over(
     make_room: MakeRoom, container: Container
 ) -> None:
     dead, heir = make_room(me="dead"), make_room(me="heir")
-    await dead.watcher.follow()
-    jobs = [await dead.took(f"job-{number}") for number in range(3)]
+    await dead.watcher.beat_and_take_over()
+    jobs = [await dead.begin_job(f"job-{number}") for number in range(3)]
     dead.watcher.close()
     await heir.turn(14.0)
-    await heir.watcher.follow()
+    await heir.watcher.beat_and_take_over()
     assert await is_quiet_about_at_once(heir, container)
     heir.seconds += 2.0
-    await heir.watcher.follow()
+    await heir.watcher.beat_and_take_over()
     for job in jobs:
         container.says[job.request_id] = ended()
     await heir.turn(1.0)
@@ -466,7 +466,7 @@ async def test_what_a_dead_replica_followed_is_taken_over_when_its_time_is_over(
 async def is_quiet_about_at_once(room: Room, container: Container) -> bool:
     before = container.asked.total()
     await room.turn()
-    return container.asked.total() == before and not room.watcher.followed
+    return container.asked.total() == before and not room.watcher.dates
 
 
 async def test_what_was_left_is_taken_over_at_once(
@@ -474,14 +474,14 @@ async def test_what_was_left_is_taken_over_at_once(
 ) -> None:
     monkeypatch.setattr("gateway.ledger.jobs._MAX_TAKEN", 2)
     one, heir = make_room(me="one"), make_room(me="heir")
-    await one.watcher.follow()
+    await one.watcher.beat_and_take_over()
     for number in range(5):
-        await one.took(f"job-{number}")
+        await one.begin_job(f"job-{number}")
     one.watcher.close()
     one.faulty.faults = ["before"]
     await one.watcher.leave()  # the ledger is away, which is no error
     await one.watcher.leave()
-    await heir.watcher.follow()
+    await heir.watcher.beat_and_take_over()
     await heir.turn(1.0)
     assert container.asked.total() == heir.watcher.asked == 5
 
@@ -490,13 +490,13 @@ async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
     make_room: MakeRoom, container: Container
 ) -> None:
     away, heir = make_room(me="away"), make_room(me="heir")
-    await away.watcher.follow()
+    await away.watcher.beat_and_take_over()
     await away.hear()
-    job = await away.took()
+    job = await away.begin_job()
     heir.seconds += 31.0
     away.seconds += 31.0
-    await heir.watcher.follow()
-    await away.watcher.follow()
+    await heir.watcher.beat_and_take_over()
+    await away.watcher.beat_and_take_over()
     await away.hear()
     assert not job.is_followed
     assert await is_quiet_about(away, container)()
@@ -507,8 +507,8 @@ async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
 async def test_a_job_whose_begin_was_not_answered_is_recalled(room: Room, container: Container) -> None:
     """The ledger has it, though the submit was told that it has not: its pages are settled all the same."""
     await room.reserved()
-    await room.watcher.follow()
-    assert room.watcher.followed == 0
+    await room.watcher.beat_and_take_over()
+    assert room.watcher.dates == 0
     await room.watcher.recall()
     container.says["job"] = ended()
     await room.turn(1.0)
@@ -518,7 +518,7 @@ async def test_a_job_whose_begin_was_not_answered_is_recalled(room: Room, contai
 
 
 async def test_a_deletion_that_was_not_answered_is_done_again(room: Room) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     room.faulty.faults = ["before"]
     room.completion.forget(job)
     await room.quiet()
@@ -530,8 +530,8 @@ async def test_a_deletion_that_was_not_answered_is_done_again(room: Room) -> Non
 
 async def test_one_that_ends_while_it_is_recalled_is_not_deleted(room: Room) -> None:
     """What the ledger said was true when it was read."""
-    job = await room.took()
-    job.ended(room.wall() + 10)
+    job = await room.begin_job()
+    job.end(room.wall() + 10)
     for is_followed in (True, False):
         job.is_followed = is_followed
         await room.watcher.recall()
@@ -541,9 +541,9 @@ async def test_one_that_ends_while_it_is_recalled_is_not_deleted(room: Room) -> 
 
 
 async def test_what_is_followed_is_not_recalled(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     await room.watcher.recall()
-    assert room.watcher.followed == 1
+    assert room.watcher.dates == 1
     assert room.registry.get(job.key) is job
     await room.turn(1.0)
     assert container.asked["job"] == 1
@@ -551,7 +551,7 @@ async def test_what_is_followed_is_not_recalled(room: Room, container: Container
 
 async def test_a_job_that_fell_out_of_the_registry_is_one_job(make_room: MakeRoom, container: Container) -> None:
     room = make_room(most=2)
-    jobs = [await room.took(f"job-{number}") for number in range(5)]
+    jobs = [await room.begin_job(f"job-{number}") for number in range(5)]
     for job in jobs:
         assert await room.registry.owned("default", job.request_id, OWNER) is job
     held = [room.hold(job) for job in jobs]
@@ -572,17 +572,17 @@ async def test_a_job_that_fell_out_of_the_registry_is_one_job(make_room: MakeRoo
 
 
 async def test_a_job_is_never_asked_about_twice_at_once(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     container.gate = asyncio.Event()
     room.seconds += 1.0
-    room.watcher.turn()
+    room.watcher.ask_due()
     await eventually(lambda: container.waiting == 1)
     held = room.hold(job)
     job.is_followed = False
     room.watcher.begin(job)
     for _ in range(5):
         room.seconds += 1.0
-        room.watcher.turn()
+        room.watcher.ask_due()
         await asyncio.sleep(0)
     assert (room.watcher.asked, container.most) == (1, 1)
     container.says["job"] = ended()
@@ -594,25 +594,25 @@ async def test_a_job_is_never_asked_about_twice_at_once(room: Room, container: C
 async def test_at_its_end_nothing_is_asked_and_nothing_is_left(room: Room, container: Container) -> None:
     container.gate = asyncio.Event()
     for number in range(5):
-        await room.took(f"job-{number}")
+        await room.begin_job(f"job-{number}")
     room.seconds += 1.0
-    room.watcher.turn()
+    room.watcher.ask_due()
     await eventually(lambda: container.waiting == 5)
     room.watcher.close()
     room.upstream_client.close()
     assert "running=0" in repr(room.upstream_client)
     assert "wakes_at" not in repr(room.watcher)
-    room.watcher.hold(await room.took("late"))
+    room.watcher.hold(await room.begin_job("late"))
     assert "wakes_at" not in repr(room.watcher)
     container.gate.set()
 
 
 async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, container: Container) -> None:
     here, heir = make_room(me="here"), make_room(me="heir")
-    await here.took()
+    await here.begin_job()
     await here.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
     here.watcher.close()
-    await heir.watcher.follow()
+    await heir.watcher.beat_and_take_over()
     assert await is_quiet_about(heir, container)()
     assert (await heir.row()).watcher == "heir"
 
@@ -620,11 +620,11 @@ async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, co
 async def test_a_job_whose_shape_is_missing_for_a_moment_is_followed_on_and_charged_as_it_tells(
     room: Room, container: Container
 ) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     right, room.state = room.state, replace(room.state, shapes={})
     now = int(room.wall() * 1000)
     await room.engine.write(lambda c: c.execute(update(jobs).values(changed_at=now)))
-    room.watcher.hear(await room.registry.follow())
+    room.watcher.apply_changes(await room.registry.read_changes())
     await room.watcher.recall()
     await room.quiet()
     assert (job.is_gone, job.is_followed, await room.state_of()) == (False, True, JobState.RUNNING)
@@ -636,7 +636,7 @@ async def test_a_job_whose_shape_is_missing_for_a_moment_is_followed_on_and_char
 
 
 async def test_the_answer_that_runs_is_known_again(room: Room, container: Container) -> None:
-    job = await room.took()
+    job = await room.begin_job()
     assert not room.completion.is_unfinished(job, RUNS)
     await room.turn(1.0)
     assert room.completion.is_unfinished(job, RUNS)

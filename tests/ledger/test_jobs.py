@@ -27,7 +27,7 @@ from gateway.ledger.reservations import (
 )
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
-from gateway.model.endings import Facts, FailedCosts, Known
+from gateway.limits.job_cost import Facts, FailedCosts, Known
 from tests.ledger.test_plans import plans
 from tests.support.endings import end
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of

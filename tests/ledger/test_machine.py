@@ -35,9 +35,9 @@ from gateway.ledger.accounts import standing_of
 from gateway.ledger.jobs import JobKey, NewJob
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
 from gateway.ledger.schema import Stage, accounts, grants, usage, windows
+from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
-from gateway.model.endings import Facts, FailedCosts, Known
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine

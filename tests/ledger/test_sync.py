@@ -111,8 +111,8 @@ async def test_each_change_is_told_once(kept: Kept) -> None:
     for names in (["a"], ["b", "c"]):
         for name in names:
             await kept.make(name)
-        await kept.sync.follow()
-        await kept.sync.follow()
+        await kept.sync.apply_key_changes()
+        await kept.sync.apply_key_changes()
     assert kept.changes == [["a"], ["b", "c"]]
 
 

@@ -90,13 +90,13 @@ def test_reasons_are_words_that_a_label_may_hold() -> None:
 def test_a_head_knows_whether_a_body_follows(length: int | None, chunked: bool, has: bool) -> None:
     pairs = [(b"Content-Length", b"%d" % length)] if length is not None else []
     head = make_head(pairs=[*pairs, *([(b"Transfer-Encoding", b"chunked")] if chunked else [])])
-    assert head.fields.has_body is has
+    assert head.headers.has_body is has
 
 
 def test_nouns_can_not_be_changed() -> None:
     for noun, name in (
         (make_identity(), "owner"),
-        (make_head().fields, "host"),
+        (make_head().headers, "host"),
         (Denial(Reason.FORBIDDEN, ""), "detail"),
     ):
         with pytest.raises(dataclasses.FrozenInstanceError):

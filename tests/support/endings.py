@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from gateway.ledger.jobs import JobKey, Learnt, learn
-from gateway.model.endings import Facts, FailedCosts, Known
+from gateway.limits.job_cost import Facts, FailedCosts, Known
 
 
 def end(

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import Refused
-from gateway.http.headers import origin_form, read_fields, read_target
+from gateway.http.headers import origin_form, read_headers, read_target
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.networks import unmapped
 from gateway.model.reasons import Denial, Reason
-from gateway.model.request import Exchange, Fields, Permit
+from gateway.model.request import Exchange, Headers, Permit
 from gateway.model.routes import Access, Kind, Route
 
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -41,13 +41,13 @@ class Head(NamedTuple):
     method: str
     path: str
     query: str
-    fields: Fields
+    headers: Headers
 
 
 def read_head(line: Line, pairs: Pairs) -> Head:
     """Checks one head whole, headers first, as the handler does."""
-    fields = read_fields(line.version, pairs)
-    return Head(line.method, *read_target(line.method, origin_form(line.target)[1]), fields)
+    headers = read_headers(line.version, pairs)
+    return Head(line.method, *read_target(line.method, origin_form(line.target)[1]), headers)
 
 
 Address = IPv4Address | IPv6Address

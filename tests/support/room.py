@@ -166,7 +166,7 @@ class Room:
         self.long_polls = LongPolls(self.watcher, iteration_now())
         self.retention = Retention(replica, self.registry, self.upstream_client, lambda: self.state)
         self.housekeeping = Housekeeping(
-            self.ledger, self.registry, self.watcher, self.retention, self.completion.tell_again
+            self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_untold
         )
 
     def _ended(self) -> None:
@@ -197,7 +197,7 @@ class Room:
 
         await self.engine.write(work)
 
-    async def took(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> Job:
+    async def begin_job(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> Job:
         """A job of ten pages that this replica took, and follows."""
         await self.reserved(request_id, owner, upstream)
         job = Job(upstream, request_id, owner, self.state.shapes["default"], PATH, self.wall())
@@ -221,13 +221,13 @@ class Room:
     async def turn(self, seconds: float = 0.0) -> None:
         """Lets so much time pass, and what is due then be done."""
         self.seconds += seconds
-        self.completion.tell_again()
-        self.watcher.turn()
+        self.completion.retry_untold()
+        self.watcher.ask_due()
         await self.quiet()
 
     async def hear(self) -> None:
         """Hears what other replicas did, as each second."""
-        self.watcher.hear(await self.registry.follow())
+        self.watcher.apply_changes(await self.registry.read_changes())
 
     async def row(self, request_id: str = "job", upstream: str = "default") -> Any:
         return await self.engine.read(lambda c: find(c, upstream, request_id))

@@ -56,7 +56,7 @@ def lines_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False) 
 
 def lines_on(kind: Kind, head: Head, key_id: str | None = "ci", **members: Any) -> bytes:
     route = Route("a", kind, Access.KEY, **members)
-    return upstream_lines(head.fields, "192.0.2.7", key_id, "127.0.0.1:8000", route, "https://gateway.test")
+    return upstream_lines(head.headers, "192.0.2.7", key_id, "127.0.0.1:8000", route, "https://gateway.test")
 
 
 def head_of(head: Head, key_id: str | None = "ci", *, is_submit: bool = False, trace: Trace = TRACE) -> bytes:
@@ -137,9 +137,9 @@ def test_the_upstream_reads_exactly_one_request_and_nothing_forged(
         head = read_head(Line("POST", path + query, (1, 1)), ((b"Host", b"gateway.test"), *pairs, *framing))
     except Refused:
         assume(False)
-    length = head.fields.content_length
+    length = head.headers.content_length
     assume(length is None or length < 1000)
-    chunked = head.fields.chunked or (is_submit and bool(length))  # fields may be taken out of a submit's form
+    chunked = head.headers.chunked or (is_submit and bool(length))  # fields may be taken out of a submit's form
     body = b"0\r\n\r\n" if chunked else b"x" * (length or 0)
     request = parse_request(head_of(head, key_id, is_submit=is_submit, trace=TRACE._replace(tracestate=state)), body)
 
@@ -170,7 +170,7 @@ def test_what_is_kept_arrives_in_its_order_and_its_bytes(pairs: Pairs, is_submit
         head = read_head(Line("GET", "/", (1, 1)), ((b"Host", b"gateway.test"), *pairs))
     except Refused:
         assume(False)
-    kept = [(n, v) for n, v in head.fields.kept if not (is_submit and n.lower() == b"accept-encoding")]
+    kept = [(n, v) for n, v in head.headers.kept if not (is_submit and n.lower() == b"accept-encoding")]
     written = b"".join(b"\r\n" + name + b": " + value for name, value in kept)
     assert written in lines_of(head, is_submit=is_submit)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.config.compile import compile_shape
 from gateway.config.settings.jobs import ShapeSettings
 from gateway.http.headers import read_target as checked_target
-from gateway.model.endings import FailedCosts
+from gateway.limits.job_cost import FailedCosts
 from gateway.upstream.job_api import (
     DeleteCall,
     Finding,

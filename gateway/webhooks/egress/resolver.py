@@ -20,7 +20,7 @@ from gateway.errors import GatewayError
 
 Address = IPv4Address | IPv6Address
 Lookup = Callable[[str, int], list[str]]
-_DEADLINE: Final = 5.0
+_DEADLINE: Final = 5.0  # seconds
 _MAX_THREADS: Final = 16
 _SHARE: Final = 4
 _MAX_ADDRESSES: Final = 32

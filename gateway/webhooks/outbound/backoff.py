@@ -3,8 +3,8 @@
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-_FIRST: Final = 5.0
-_MAX_LENGTH: Final = 3600.0
+_FIRST: Final = 5.0  # seconds
+_MAX_LENGTH: Final = 3600.0  # seconds
 _JITTER: Final = 0.2
 _MAX_DOUBLINGS: Final = 20
 _MAX_CHARACTERS: Final = 64

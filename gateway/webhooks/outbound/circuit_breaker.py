@@ -13,8 +13,8 @@ from typing import Final
 from gateway.ledger.deliveries import Line
 
 _FAILURES: Final = 5
-_PAUSE: Final = 30.0
-_MAX_LENGTH: Final = 300.0
+_PAUSE: Final = 30.0  # seconds
+_MAX_LENGTH: Final = 300.0  # seconds
 _MAX: Final = 1000
 
 

@@ -43,10 +43,12 @@ from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
 from gateway.webhooks.outbound.settings import OutboundSettings
 from gateway.webhooks.signature import sign
 
-_TURN: Final = 1.0
-_LOOK_EVERY: Final = 30.0
-_LEASE: Final = 60.0  # longer than the longest attempt: lookup, last bytes, and an outcome that waits for the ledger
-_NOTE_AGAIN: Final = 1.0
+_TURN: Final = 1.0  # seconds
+_LOOK_EVERY: Final = 30.0  # seconds
+_LEASE_SECONDS: Final = (
+    60.0  # longer than the longest attempt: lookup, last bytes, an outcome that waits for the ledger
+)
+_NOTE_AGAIN: Final = 1.0  # seconds
 _PATIENCE: Final = 30.0  # for the CA file
 _SHARE: Final = 4
 # The errors that mean a destination is down. An answer with any status means that it is up.
@@ -145,7 +147,7 @@ class Dispatcher:
         means = await self._means_now()  # only once something is due: the system's CAs take 60 ms and some memory
         if means is None:
             return
-        until = now + means.out.timeout + _LEASE
+        until = now + means.out.timeout + _LEASE_SECONDS
         most, rooms = means.out.most_in_flight_per_destination, self._breaker.rooms(self._clock())
         share = max(
             1, means.out.most_in_flight // _SHARE
@@ -153,7 +155,7 @@ class Dispatcher:
         claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms, share))
         loop = asyncio.get_running_loop()
         for due in claimed:
-            task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE))
+            task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE_SECONDS))
             self._tasks[task] = due.lease
             task.add_done_callback(self._ended)
 

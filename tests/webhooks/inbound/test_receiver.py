@@ -202,7 +202,7 @@ async def test_who_waits_too_long_is_told_to_come_again(
     service.gate = asyncio.Event()
     first = asyncio.get_running_loop().create_task(take(taker))
     await service.facts.until(lambda: len(service.got) == 1)
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LEASE", -29.9)
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LEASE_SECONDS", -29.9)
     with pytest.raises(Refused) as caught:
         await take(taker)
     assert (caught.value.denial.reason, caught.value.denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 5)
@@ -280,7 +280,7 @@ async def test_without_the_ledger_nothing_is_handed_on(engine: Engine, service: 
 async def test_what_was_handed_on_is_noted_though_the_ledger_fails_for_a_moment(
     engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._TRIES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("gateway.webhooks.inbound.receiver._RETRY_DELAYS", (0.0, 0.0, 0.0))
     faulty = Faulty(engine)
     taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
     faulty.faults = ["", "before", "after"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.authorize.caller import read_caller
+from gateway.authorize.cached_headers import cache_headers
 from gateway.authorize.permit import ANYONE
 from gateway.authorize.permit import make_permit as permit_of
 from gateway.authorize.preparation import prepare_request
@@ -40,35 +40,35 @@ def state(tmp_path: Path) -> State:
 
 
 def test_a_trusted_proxy_says_who_calls_and_names_the_request(state: State) -> None:
-    caller = read_caller(state, PROXY, VERSION, PAIRS)
-    assert (caller.client_ip, caller.address.via, caller.request_id) == ("10.1.2.3", "x-forwarded-for", "theirs")
-    assert caller.is_allowed
-    assert caller.passed_on == (TRACE, None)
-    assert caller.prepared is None
+    cached = cache_headers(state, PROXY, VERSION, PAIRS)
+    assert (cached.client_ip, cached.address.via, cached.request_id) == ("10.1.2.3", "x-forwarded-for", "theirs")
+    assert cached.is_allowed
+    assert cached.passed_on == (TRACE, None)
+    assert cached.prepared is None
 
 
 def test_a_stranger_says_neither(state: State) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS)
-    assert (caller.client_ip, caller.request_id) == ("10.0.0.1", None)
-    assert not read_caller(state, Peer(ip("192.0.2.1"), 3), VERSION, PAIRS).is_allowed
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS)
+    assert (cached.client_ip, cached.request_id) == ("10.0.0.1", None)
+    assert not cache_headers(state, Peer(ip("192.0.2.1"), 3), VERSION, PAIRS).is_allowed
 
 
 def test_bad_headers_are_refused_each_time(state: State) -> None:
-    assert denial_of(read_caller, state, STRANGER, VERSION, PAIRS[1:]).reason is Reason.BAD_REQUEST
+    assert denial_of(cache_headers, state, STRANGER, VERSION, PAIRS[1:]).reason is Reason.BAD_REQUEST
 
 
 def test_it_is_the_same_only_for_the_same_state_version_and_bytes(state: State, tmp_path: Path) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS)
-    assert caller.is_same(state, VERSION, tuple((bytes(name), bytes(value)) for name, value in PAIRS))
-    assert not caller.is_same(state, (1, 0), PAIRS)
-    assert not caller.is_same(state, VERSION, PAIRS[:-1])
-    assert not caller.is_same(state, VERSION, ((b"host", b"gw.test:8443"), *PAIRS[1:]))
-    assert not caller.is_same(state_with(tmp_path), VERSION, PAIRS)
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS)
+    assert cached.is_same(state, VERSION, tuple((bytes(name), bytes(value)) for name, value in PAIRS))
+    assert not cached.is_same(state, (1, 0), PAIRS)
+    assert not cached.is_same(state, VERSION, PAIRS[:-1])
+    assert not cached.is_same(state, VERSION, ((b"host", b"gw.test:8443"), *PAIRS[1:]))
+    assert not cached.is_same(state_with(tmp_path), VERSION, PAIRS)
 
 
 def test_a_passage_is_for_one_method_and_target_and_for_a_while(state: State) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS)
-    prepared = prepare_request(state, caller, LINE, "?a=b", make_permit("/real"), 100.0)
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS)
+    prepared = prepare_request(state, cached, LINE, "?a=b", make_permit("/real"), 100.0)
     assert prepared.is_for("GET", "/alias?a=b", 99.9)
     assert not prepared.is_for("GET", "/alias?a=b", 100.0)
     assert not prepared.is_for("POST", "/alias?a=b", 99.9)
@@ -80,9 +80,9 @@ FORM = ((b"Content-Type", b"multipart/form-data; boundary=abc"), (b"Content-Leng
 
 
 def test_a_passage_holds_what_goes_upstream(state: State) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS + FORM)
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS + FORM)
     permit = make_permit("/real", Kind.SUBMIT, make_identity(key_id="ci"))
-    prepared = prepare_request(state, caller, LINE, "?a=b", permit, 100.0)
+    prepared = prepare_request(state, cached, LINE, "?a=b", permit, 100.0)
     lines = prepared.opening.split(b"\r\n")
     assert lines[0] == b"GET /real?a=b HTTP/1.1"
     assert b"Host: 127.0.0.1:8000" in lines
@@ -108,10 +108,10 @@ def test_a_passage_holds_what_goes_upstream(state: State) -> None:
     ],
 )
 def test_a_submit_is_one_unambiguous_form(pairs: tuple[tuple[bytes, bytes], ...], state: State) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS + pairs)
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS + pairs)
     permit = make_permit("/real", Kind.SUBMIT)
-    assert denial_of(prepare_request, state, caller, LINE, "", permit, 0.0).reason is Reason.UNSUPPORTED_MEDIA_TYPE
-    assert prepare_request(state, caller, LINE, "", make_permit("/real"), 0.0).boundary is None
+    assert denial_of(prepare_request, state, cached, LINE, "", permit, 0.0).reason is Reason.UNSUPPORTED_MEDIA_TYPE
+    assert prepare_request(state, cached, LINE, "", make_permit("/real"), 0.0).boundary is None
 
 
 def test_a_permit_has_the_limits_of_who_calls(state: State) -> None:
@@ -123,33 +123,33 @@ def test_a_permit_has_the_limits_of_who_calls(state: State) -> None:
         rule.route, "/api/v1/marker/job-7", client, identity,
     )  # fmt: skip
     assert (permit.account, permit.profile, permit.body_limit) == ("key:ci", identity.profile, 2002)
-    assert permit.request_id == "job-7"
+    assert permit.job_id == "job-7"
 
 
 def test_a_permit_for_anyone_has_the_limits_of_nobody(state: State) -> None:
     rule = state.routes.match("GET", "/health_check", "gw.test")
     permit = permit_of(state, rule, "/health_check", "?request_id=a", CLIENT, None)
-    assert (permit.account, permit.profile, permit.request_id) == (ANYONE, state.anonymous, None)
+    assert (permit.account, permit.profile, permit.job_id) == (ANYONE, state.anonymous, None)
 
 
 def test_clients_know_us_by_a_name_of_ours_or_the_public_url(state: State, tmp_path: Path) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS)
-    assert prepare_request(state, caller, LINE, "", make_permit(), 0.0).origin == "https://gw.test:8443"
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS)
+    assert prepare_request(state, cached, LINE, "", make_permit(), 0.0).origin == "https://gw.test:8443"
     public = state_with(tmp_path, public_url="https://docs.test")
-    assert prepare_request(public, caller, LINE, "", make_permit(), 0.0).origin == "https://docs.test"
+    assert prepare_request(public, cached, LINE, "", make_permit(), 0.0).origin == "https://docs.test"
 
 
 def test_a_host_that_is_no_name_of_ours_is_written_nowhere(tmp_path: Path) -> None:
     state = with_names(state_with(tmp_path), ["other.test"])
-    caller = read_caller(state, STRANGER, VERSION, PAIRS)
-    plain = prepare_request(state, caller, LINE, "", make_permit(), 0.0)
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS)
+    plain = prepare_request(state, cached, LINE, "", make_permit(), 0.0)
     assert plain.origin == ""
     assert b"gw.test" not in plain.opening
     for permit in (
         make_permit(kind=Kind.SUBMIT),
         make_permit()._replace(route=Route("a", Kind.ASSET, Access.KEY, rewrites=True)),
     ):
-        assert denial_of(prepare_request, state, caller, LINE, "", permit, 0.0).reason is Reason.MISDIRECTED
+        assert denial_of(prepare_request, state, cached, LINE, "", permit, 0.0).reason is Reason.MISDIRECTED
 
 
 # Which job a request is for
@@ -163,7 +163,7 @@ def test_a_query_that_names_a_job_beside_the_path_is_refused(query: str, state: 
     rule = state.routes.match("GET", "/api/v1/marker/job-7", "gw.test")
     denial = denial_of(permit_of, state, rule, "/api/v1/marker/job-7", query, CLIENT, make_identity())
     assert denial.reason is Reason.BAD_REQUEST
-    assert permit_of(state, rule, "/api/v1/marker/job-7", "?a=request_id", CLIENT, None).request_id == "job-7"
+    assert permit_of(state, rule, "/api/v1/marker/job-7", "?a=request_id", CLIENT, None).job_id == "job-7"
 
 
 JOB_ROUTES = [
@@ -186,7 +186,7 @@ def of_jobs(tmp_path: Path) -> State:
 
 def job_of(state: State, path: str, query: str = "", method: str = "GET") -> str | None:
     rule = state.routes.match(method, path, "gw.test")
-    return permit_of(state, rule, path, query, CLIENT, make_identity()).request_id
+    return permit_of(state, rule, path, query, CLIENT, make_identity()).job_id
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,8 @@ def test_a_submit_names_no_job(of_jobs: State) -> None:
 
 
 def hold(state: State, *prefers: bytes, kind: Kind = Kind.RESULT, method: str = "GET") -> float:
-    caller = read_caller(state, STRANGER, VERSION, (*PAIRS[:1], *((b"Prefer", value) for value in prefers)))
-    return prepare_request(state, caller, RequestLine(method, "/a"), "", make_permit(kind=kind), 0.0).hold
+    cached = cache_headers(state, STRANGER, VERSION, (*PAIRS[:1], *((b"Prefer", value) for value in prefers)))
+    return prepare_request(state, cached, RequestLine(method, "/a"), "", make_permit(kind=kind), 0.0).hold
 
 
 @pytest.fixture
@@ -333,12 +333,12 @@ def test_nothing_is_held_where_nobody_asks_for_it(state: State) -> None:
 
 
 def test_whose_job_it_is_is_remembered_for_one_passage_and_for_a_while(state: State) -> None:
-    caller = read_caller(state, STRANGER, VERSION, PAIRS)
-    prepared, other = (prepare_request(state, caller, LINE, "", make_permit(), 100.0) for _ in range(2))
+    cached = cache_headers(state, STRANGER, VERSION, PAIRS)
+    prepared, other = (prepare_request(state, cached, LINE, "", make_permit(), 100.0) for _ in range(2))
     job = Job("default", "job-7", "key:ci", state.shapes["default"], "/api/v1/marker", 0.0)
-    assert caller.job_for(prepared) is None
-    caller.job, caller.job_of = job, prepared
-    assert caller.job_for(prepared) is job
-    assert caller.job_for(other) is None
-    job.ended(100.0)
-    assert caller.job_for(prepared) is None
+    assert cached.job_for(prepared) is None
+    cached.job, cached.job_of = job, prepared
+    assert cached.job_for(prepared) is job
+    assert cached.job_for(other) is None
+    job.end(100.0)
+    assert cached.job_for(prepared) is None

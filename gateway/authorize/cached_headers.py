@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
 from gateway.http.client_address import client_address
-from gateway.http.headers import meant_by, read_fields
+from gateway.http.headers import meant_by, read_headers
 from gateway.http.trace import given_request_id, given_trace
 from gateway.jobs.job import Job
 from gateway.model.identity import ClientAddress, Peer
-from gateway.model.request import Fields
+from gateway.model.request import Headers
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(slots=True)
-class Caller:
+class CachedHeaders:
     """The checked headers, the client address we trust, and the last request that was permitted with them.
 
     `prepared` caches a permit, never a refusal: failures are judged, and counted, each time. `job` is the job that
@@ -30,7 +30,7 @@ class Caller:
     state: State
     version: tuple[int, int]
     pairs: Pairs
-    fields: Fields
+    headers: Headers
     address: ClientAddress
     client_ip: str
     is_allowed: bool
@@ -45,31 +45,31 @@ class Caller:
         job = self.job
         return job if job is not None and self.job_of is prepared and job.expires_at is None else None
 
-    def addressed_to(self, host: str | None) -> "Caller":
+    def addressed_to(self, host: str | None) -> "CachedHeaders":
         """A copy for a request whose target names a host (RFC 9112 3.2.2); without a host, this object."""
-        return self if host is None else replace(self, fields=meant_by(self.fields, host))
+        return self if host is None else replace(self, headers=meant_by(self.headers, host))
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:
         """Whether this was made from these same headers, under this State."""
         return state is self.state and pairs == self.pairs and version == self.version
 
 
-def read_caller(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> Caller:
+def cache_headers(state: State, peer: Peer, version: tuple[int, int], pairs: Pairs) -> CachedHeaders:
     """Reads the headers of a request.
 
     Raises:
         Refused: the headers are invalid.
     """
-    fields = read_fields(version, pairs)
-    address = client_address(peer, fields.known, state.trusted_proxies)
-    return Caller(
+    headers = read_headers(version, pairs)
+    address = client_address(peer, headers.known, state.trusted_proxies)
+    return CachedHeaders(
         state=state,
         version=version,
         pairs=pairs,
-        fields=fields,
+        headers=headers,
         address=address,
         client_ip=str(address.ip),
         is_allowed=address.ip in state.allow,
-        request_id=given_request_id(fields.known) if peer.is_proxy(state.trusted_proxies) else None,
-        passed_on=given_trace(fields.known),
+        request_id=given_request_id(headers.known) if peer.is_proxy(state.trusted_proxies) else None,
+        passed_on=given_trace(headers.known),
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.endings import Cost, Facts, FailedCosts, Known, cost_of, stricter
+from gateway.limits.job_cost import Cost, Facts, FailedCosts, Known, cost_of, stricter
 
 KNOWN = st.builds(Known, st.integers(0, 31))
 NOTHING, RESERVED, SAID = Cost.NOTHING, Cost.RESERVED, Cost.SAID

@@ -16,11 +16,11 @@ class Submit(Protocol):
     async def take(self, data: bytes) -> bytes:
         """Takes the next bytes; returns those that may go upstream now. Raises Refused."""
 
-    async def release(self) -> bytes:
-        """Called after the last byte; returns what was held back, once the job may start. Raises Refused."""
+    async def reserve_pages(self) -> bytes:
+        """Called after the last byte; returns what was held back, once the pages are reserved. Raises Refused."""
 
-    def released(self) -> None:
-        """Called right before that is sent."""
+    def mark_released(self) -> None:
+        """Called right before that is sent: from then on the upstream may have the whole request."""
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -30,14 +30,14 @@ class Submit(Protocol):
     def is_released(self) -> bool:
         """Whether the end of the body went upstream."""
 
-    def refused(self) -> None:
+    def mark_refused(self) -> None:
         """Called when the upstream refused the job (status 300 or more)."""
 
-    async def answered(self, content: bytes, check_url: str | None) -> None:
+    async def take_answer(self, content: bytes, check_url: str | None) -> None:
         """Takes a 2xx answer and the check URL, before the client sees them. Raises Refused and UpstreamFailed."""
 
 
-class Forwarding(NamedTuple):
+class ForwardOrder(NamedTuple):
     """One request to forward: the client, what to send where, and the record of the delivery.
 
     `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
