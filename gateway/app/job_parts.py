@@ -19,6 +19,7 @@ from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.reading import WHYS
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
+from gateway.jobs.shared_polls import SharedPolls
 from gateway.jobs.watcher import Watcher
 from gateway.ledger import checkpoints, deliveries
 from gateway.ledger import inbound_webhooks as received
@@ -61,7 +62,8 @@ class JobParts:
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
         self.watcher = Watcher(replica, self._registry, self.completion, self._upstream_client, state, times)
         self.long_polls = LongPolls(self.watcher, iteration)
-        self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, wall)
+        shared_polls = SharedPolls(iteration, times.monotonic)
+        self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, shared_polls, wall)
         retention = Retention(replica, self._registry, self._upstream_client, state)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)

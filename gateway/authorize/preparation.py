@@ -18,6 +18,17 @@ from gateway.upstream.heads import upstream_body_length, upstream_lines
 _MISDIRECTED: Final = (
     "The Host of this request is no name of this service: public_url, or a name of its certificates or routes, is."
 )
+_CONDITIONS: Final = frozenset(
+    {
+        b"range",
+        b"if-range",
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"cache-control",
+    }
+)
 _WAIT: Final = re.compile(rb"(?:\A|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*(?=[,;]|\Z)", re.IGNORECASE)
 
 
@@ -52,6 +63,7 @@ def prepare_request(
         boundary=_boundary(cached.headers) if is_submit else None,
         shape=state.shapes.get(route.job),
         hold=_hold(cached.headers, state) if route.kind is Kind.RESULT and line.method == "GET" else 0.0,
+        is_plain_poll=route.kind is Kind.RESULT and line.method == "GET" and _is_plain(cached.headers),
     )
 
 
@@ -72,6 +84,11 @@ def _hold(headers: Headers, state: State) -> float:
     jobs = state.settings.jobs
     preferred = _WAIT.search(b",".join(headers.known.get(b"prefer", ())))
     return jobs.hold if preferred is None else min(float(preferred[1]), jobs.hold_limit)
+
+
+def _is_plain(headers: Headers) -> bool:
+    """Whether an answer to it is one to any request with the same headers: no body, no condition, no range."""
+    return not headers.has_body and not any(name.lower() in _CONDITIONS for name, _ in headers.kept)
 
 
 def _use(identity: Identity | None) -> tuple[str, int] | None:

@@ -25,7 +25,7 @@ class PreparedRequest:
     the caller must be checked again: keys and tokens expire. `subject` names the rate limit bucket for polls, `use`
     the secret that was used, if the ledger records its uses. `asked` is the target that goes upstream; `boundary` is
     that of a submit's multipart body. `shape` is that of the route's jobs; `hold` is for how many seconds a long poll
-    waits while its job runs.
+    waits while its job runs; `is_plain_poll`: it is a GET for a job's state, neither conditional nor of a range.
     """
 
     method: str
@@ -43,6 +43,7 @@ class PreparedRequest:
     boundary: bytes | None = None
     shape: JobShape | None = None
     hold: float = 0.0
+    is_plain_poll: bool = False
 
     def is_for(self, method: str, raw_target: str, now: float) -> bool:
         """Whether this permits a request for this target with the same headers."""

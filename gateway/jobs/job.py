@@ -37,8 +37,9 @@ class Job:
     this process noted who read it; `ticket`: which of the watcher's dates counts. `waiters` are callbacks, one for
     each long poll; they run when the job ends.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
-    the job has ended, it is final. `known` is what this process or the ledger knows of the job's end. `heard` is what
-    the ledger said of it when changes were last read (registry.py).
+    the job has ended, it is final. `running_answer` and `question` are shared_polls.py's. `known` is what this
+    process or the ledger knows of the job's end. `heard` is what the ledger said of it when changes were last read
+    (registry.py).
     """
 
     __slots__ = (
@@ -56,7 +57,9 @@ class Job:
         "misses",
         "owner",
         "path",
+        "question",
         "request_id",
+        "running_answer",
         "shape",
         "target",
         "ticket",
@@ -86,6 +89,8 @@ class Job:
         self.missed_at = 0.0
         self.ticket = 0
         self.answer: StatusAnswer | None = None
+        self.running_answer: Any = None
+        self.question: Any = None
         self.known = Known.NOTHING
         self.waiters: dict[object, Callable[[], None]] = {}
 
@@ -115,12 +120,13 @@ class Job:
     def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:
-            self.answer = None
+            self.answer = self.running_answer = None
         self.known |= known
 
     def end(self, expires_at: float) -> None:
         """Records its end and wakes all waiters."""
         self.is_running = False
+        self.running_answer = None
         self.expires_at = expires_at
         waiters, self.waiters = self.waiters, {}
         for wake in waiters.values():

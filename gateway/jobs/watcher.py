@@ -32,6 +32,7 @@ from gateway.jobs.completion import Completion, StatusWatch
 from gateway.jobs.job import Job, StatusAnswer, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
+from gateway.jobs.shared_polls import RunningAnswer, keep_running
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -286,6 +287,9 @@ class Watcher:
                 if not is_answer(outcome.status):
                     job.misses = 0
                 self._keep_for_waiters(job, outcome, watch)
+                if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
+                    answer = StatusAnswer(outcome, watch.content, is_final=False, gives_nothing=True)
+                    keep_running(job, RunningAnswer(answer, upstream, None, self._clock()))
             self._give_up_old(job)
             self._schedule_next(job)
             self._go_on(job.upstream)

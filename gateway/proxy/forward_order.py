@@ -6,6 +6,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.job import Job
+from gateway.jobs.shared_polls import Question
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Delivery, Trace
 
@@ -42,7 +43,8 @@ class ForwardOrder(NamedTuple):
 
     `submit` is for requests that start jobs, `job` for those about a job; `content` is the body of those that have
     one, read completely and checked. `delete_before` is set once a DELETE has made the job unreadable: until
-    then, by the loop's clock, the upstream may get it; later the id may be another job's.
+    then, by the loop's clock, the upstream may get it; later the id may be another job's. `question` is set
+    when other polls may wait for this one's answer.
     """
 
     client: ClientConnection
@@ -54,3 +56,4 @@ class ForwardOrder(NamedTuple):
     job: Job | None = None
     content: bytes | None = None
     delete_before: float | None = None
+    question: Question | None = None

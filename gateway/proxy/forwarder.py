@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job, StatusAnswer, job_not_found
+from gateway.jobs.shared_polls import MAX_CONTENT
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
@@ -95,7 +96,8 @@ class Forwarder:
             raise job_not_found()  # its id may be another owner's by now
 
     def share(self, order: ForwardOrder, answer: StatusAnswer) -> None:
-        """Sends the client the whole answer to one upstream request that several clients waited for."""
+        """Sends the client the whole answer to one upstream request that serves several clients."""
+        order.delivery.connection = "shared"
         closes = order.client.must_close(order.prepared.headers, order.body)
         self._send_whole(order, answer.head, BodyFraming(len(answer.content), False, closes), answer.content)
         order.delivery.is_final, order.delivery.is_unfinished = answer.is_final, not answer.is_final
@@ -190,10 +192,14 @@ class Forwarder:
         if _is_rewritten(prepared, answer):
             download.rewriter = _rewriter(order)
         asked_at = _mark_asked(order, watch, self._clock())
+        if order.question is not None and (answer.length is None or answer.length > MAX_CONTENT):
+            order.question.close()  # nobody else waits for what a slow client reads
         if upstream.wants_body:
             upload.go_on(download.set_clocks, client.interrupt)
         try:
             await download.run(self._client_head(order, answer, framing))
+            if watch is not None and watch.content is not None:
+                self._keep_running(order, answer, watch.content)
         finally:
             upload.stop()
             _unmark_if_silent(order, watch, asked_at)
@@ -207,6 +213,7 @@ class Forwarder:
             order.delivery.is_unfinished = order.delivery.gives_nothing = True
             if order.prepared.asked == job.target:
                 job.asked_at, job.misses, job.unread = self._clock(), 0, 0
+                self._keep_running(order, answer, content)
             return
         watch = self._watch(order, answer)
         if watch is not None:
@@ -217,6 +224,13 @@ class Forwarder:
             order.delivery.is_unfinished = watch.is_unfinished
             order.delivery.gives_nothing = watch.gives_nothing
             _unmark_if_silent(order, watch, asked_at)
+            self._keep_running(order, answer, content)
+
+    def _keep_running(self, order: ForwardOrder, answer: ResponseHead, content: bytes) -> None:
+        """Keeps an answer that said that the job runs, and no more, for others who ask."""
+        delivery = order.delivery
+        if order.question is not None and delivery.is_unfinished and delivery.gives_nothing:
+            order.question.keep(StatusAnswer(answer, content, is_final=False, gives_nothing=True), self._clock())
 
     def _watch(self, order: ForwardOrder, answer: ResponseHead) -> ResponseWatch | None:
         """The watch that examines this answer, if anything depends on what it says about a job."""

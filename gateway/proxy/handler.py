@@ -37,6 +37,7 @@ from gateway.http.media_type import BodyFormat, body_format
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
 from gateway.jobs.job import Job
+from gateway.jobs.shared_polls import Poll
 from gateway.limits.concurrency import Concurrency
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
@@ -50,7 +51,7 @@ from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder, Recheck
-from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share, shape_of
+from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share, poll_of, shape_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
@@ -281,6 +282,8 @@ class Handler:
             if prepared.hold and job.answer is not None and may_share(order):
                 self._forwarder.recheck_if_stale(order)
                 self._forwarder.share(order, job.answer)
+            elif (poll := poll_of(order)) is not None and job.is_running:
+                await self._answer_poll(order, job, poll, state.settings.jobs.status_age)
             else:
                 await self._forwarder.forward(order)
         finally:
@@ -289,6 +292,21 @@ class Handler:
             await order.client.until_all_taken()
             if is_read(order, job, was_told=was_told):  # its client may be gone by now
                 jobs.completion.forget(job)
+
+    async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
+        """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
+        polls = self._parts.jobs.shared_polls
+        answer = await polls.find(job, poll, age, order.client.household) if age else None
+        if answer is not None:
+            self._forwarder.recheck_if_stale(order)
+            self._forwarder.share(order, answer)
+            return
+        question = polls.begin(job, poll) if age else None
+        try:
+            await self._forwarder.forward(order._replace(question=question))
+        finally:
+            if question is not None:
+                question.close()
 
     async def _serve_named_in_body(self, order: ForwardOrder) -> None:
         """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""

@@ -9,6 +9,7 @@ from gateway.jobs.completion import Completion
 from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
+from gateway.jobs.shared_polls import Poll, SharedPolls
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD
@@ -30,6 +31,7 @@ class JobAccess(NamedTuple):
     completion: Completion
     watcher: Watcher
     long_polls: LongPolls
+    shared_polls: SharedPolls
     wall: Callable[[], float]
 
     def begin_job(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
@@ -72,6 +74,14 @@ def may_share(order: ForwardOrder) -> bool:
     """Whether this request can share another's answer, because it would get the same one."""
     prepared = order.prepared
     return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
+
+
+def poll_of(order: ForwardOrder) -> Poll | None:
+    """What a request has to have in common with another to share its answer; None: it always asks for itself."""
+    prepared = order.prepared
+    if not prepared.is_plain_poll or not may_share(order):
+        return None
+    return Poll(prepared.target, prepared.origin, prepared.headers.kept)
 
 
 def owner_of(permit: Permit) -> str:

@@ -24,6 +24,7 @@ class ResponseWatch(Protocol):
     is_final: bool
     is_unfinished: bool
     gives_nothing: bool
+    content: bytes | None
 
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.support.backend import Backend, answer, answering, chunked, closing_after
+from tests.support.backend import Backend, answer, answering, chunked, closing_after, in_turn
 from tests.support.client import read_strictly
 from tests.support.forms import FORM_TYPE, form
 from tests.support.gateway import (
@@ -318,10 +318,11 @@ async def test_an_answer_without_date_gets_one(gateway: Running) -> None:
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\n\r\n", b"1234"),
     ],
 )
-async def test_answers_without_a_body_keep_the_connection_in_step(
+async def test_an_answer_without_a_body_is_the_last_of_its_connection(
     given: bytes, length: bytes | None, gateway: Running, backend: Backend
 ) -> None:
-    backend.script = answering(given, answer(b"next"))
+    """Its body may come all the same, and late: the next request must not get it as its answer."""
+    backend.script = in_turn(answering(given), answering(answer(b"next")))
     client = await gateway.connect()
     response = await client.ask(request())
     assert (response.status, response.body) == (int(given[9:12]), b"")
@@ -339,7 +340,7 @@ async def test_answers_without_a_body_keep_the_connection_in_step(
 async def test_head_has_no_body(given: bytes, start: Start, backend: Backend) -> None:
     gateway = await start(routes=ANY)
     head_only = given.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-    backend.script = answering(head_only, answer(b"next"))
+    backend.script = in_turn(answering(head_only), answering(answer(b"next")))
     client = await gateway.connect()
     response = await client.ask(request("HEAD", "/a"), b"HEAD")
     assert (response.status, response.body) == (200, b"")

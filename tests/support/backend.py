@@ -220,6 +220,16 @@ def answering(*answers: bytes) -> Script:
     return script
 
 
+def in_turn(*scripts: Script) -> Script:
+    """Each connection has the next script; the last one is for all that follow."""
+    left = list(scripts)
+
+    async def script(connection: Connection) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(connection)
+
+    return script
+
+
 def closing_after(data: bytes) -> Script:
     """Answers the first whole request with these bytes, then closes."""
 

@@ -10,6 +10,7 @@ from gateway.config.settings.fields import Count, Duration, Section, Switch, Tim
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _SAMPLE: Final = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@%]+)+(?:\?[A-Za-z0-9\-._~!$&'()*+,=:@%/?]*)?")
 _MAX_PATTERN: Final = 1000
+_OLDEST: Final = 10.0  # seconds of status_age
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Member = Annotated[str, Field(min_length=1, max_length=256)]
@@ -127,6 +128,8 @@ class Jobs(Section):
     """How long a job can be read once it was seen to have ended; then its id is gone for everyone."""
     watch: Switch = True
     """Whether jobs that nobody polls are followed to their end."""
+    status_age: Duration = default("200ms")
+    """How old an answer may be that said that a job runs, to answer another poll of it; 0s: each poll asks."""
     hold: Duration = default("0s")
     """How long a poll for an unfinished job is held for its end, when the client says nothing of it."""
     hold_limit: Duration = default("60s")
@@ -141,6 +144,13 @@ class Jobs(Section):
     """Most requests for the status of jobs that are under way at once, to one upstream."""
     shapes: dict[Name, ShapeSettings] = {}
     """What a job is, by the names that routes give in `job`; `default` is always there: Datalab's."""
+
+    @field_validator("status_age")
+    @classmethod
+    def _young(cls, age: float) -> float:
+        if age > _OLDEST:
+            raise ValueError("is more than 10s: clients would learn of the end too late")
+        return age
 
     @field_validator("hold_limit")
     @classmethod
