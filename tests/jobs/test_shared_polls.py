@@ -40,12 +40,12 @@ def test_our_own_answer_serves_all_of_one_configuration() -> None:
 async def test_an_answer_serves_for_its_time(job: Job) -> None:
     now = [10.0]
     polls = SharedPolls(iteration_now(), lambda: now[0])
-    assert await polls.find(job, POLL, 0.25, None) is None
+    assert polls.find(job, POLL, 0.25) is None
     keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
     now[0] = 10.1875
-    assert await polls.find(job, POLL, 0.25, None) is ANSWER
+    assert polls.find(job, POLL, 0.25) is ANSWER
     now[0] = 10.25
-    assert await polls.find(job, POLL, 0.25, None) is None
+    assert polls.find(job, POLL, 0.25) is None
 
 
 @pytest.mark.parametrize("known", [Known.COMPLETE, Known.FAILED, Known.LOST, Known.GIVEN_UP])
@@ -54,7 +54,7 @@ async def test_an_end_drops_it_and_none_is_kept_after_it(job: Job, known: Known)
     for _ in range(2):
         keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
         job.add_known(known)
-        assert await polls.find(job, POLL, 1.0, None) is None
+        assert polls.find(job, POLL, 1.0) is None
     job.end(0)
     keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
     assert job.running_answer is None
