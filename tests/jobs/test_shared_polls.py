@@ -7,6 +7,7 @@ import pytest
 from gateway.jobs.job import Job, StatusAnswer
 from gateway.jobs.shared_polls import MAX_CONTENT, Poll, Question, RunningAnswer, SharedPolls, keep_running
 from gateway.limits.job_cost import Known
+from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
@@ -20,7 +21,7 @@ ANSWER = StatusAnswer(None, b"{}", is_final=False, gives_nothing=True)
 def job() -> Job:
     no: frozenset[str] = frozenset()
     shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
-    return Job("default", "1", "key:ci", shape, "/api/v1/marker", 0.0)
+    return Job(JobKey("default", "1", "r1"), "key:ci", shape, "/api/v1/marker", 0.0)
 
 
 def test_an_answer_serves_what_is_alike() -> None:
