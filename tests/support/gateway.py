@@ -283,6 +283,7 @@ async def gateway_on(
     log_to: int | None = sections.pop("log_to", None)
     path = directory / "gateway.yaml"
     ledger = directory / "ledger.db"
+    is_anew = "url" not in sections.get("ledger", {})  # another's ledger may have a job of that id
     sections["ledger"] = {"url": f"sqlite:///{ledger}", **sections.get("ledger", {})}
     if not ledger.exists():
         ledger.touch(0o600)
@@ -312,7 +313,8 @@ async def gateway_on(
         async with build.running(path, environ, prepared) as gateway:
             running = Running(gateway, path, client_context(certificates), events, facts)
             running.errors = errors
-            running.own(RESULT.rpartition("/")[2])
+            if is_anew:
+                running.own(RESULT.rpartition("/")[2])
             try:
                 yield running
             finally:
