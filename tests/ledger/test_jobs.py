@@ -21,7 +21,7 @@ from gateway.ledger.reservations import (
     Settled,
     accept,
     admit,
-    expire,
+    reclaim,
     reserve,
     settle,
 )
@@ -258,7 +258,7 @@ async def test_fifty_ends_at_once_settle_once(book: Book) -> None:
 async def test_a_job_that_was_charged_is_mended_by_its_end(book: Book) -> None:
     await book.running()
     book.now += TTL + 1
-    assert await book.do(expire, "key:ci", "r1", book.now) == Settled("key:ci", 10, 0)
+    assert await book.do(reclaim, "key:ci", book.now) == 10
     assert (await book.end(4)).settled == Settled("key:ci", -6, 6)
     assert await book.used() == [(4, 6, 0)]
 

@@ -10,7 +10,7 @@ from gateway.ledger.deliveries import claim_due
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import forget
 from gateway.ledger.listings import JobMark, WebhookMark, list_jobs, list_webhooks, named
-from gateway.ledger.reservations import expire
+from gateway.ledger.reservations import reclaim
 from gateway.ledger.schema import DeliveryState, JobState, Stage
 from tests.ledger.test_plans import plans
 from tests.support.endings import end, job_of
@@ -74,7 +74,7 @@ async def test_a_row_says_what_it_cost_and_how_far_its_webhook_is(engine: Engine
 async def test_what_nobody_settled_is_charged(engine: Engine) -> None:
     await engine.write(lambda c: make_job(c, "a"))
     (row,) = await engine.read(lambda c: named(c, "a"))
-    await engine.write(lambda c: expire(c, "key:ci", row.reservation, NOON + 90_000))
+    await engine.write(lambda c: reclaim(c, "key:ci", NOON + 90_000))
     (row,) = await engine.read(lambda c: named(c, "a"))
     assert (row.stage, row.pages) == (Stage.CHARGED, 3)
 

@@ -368,8 +368,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        for account, name in self.do(lambda c: steps.overdue(c, self.now)):
-            self.do(partial(steps.expire, account=account, reservation=name, now=self.now))
+        for account in self.do(lambda c: steps.overdue(c, self.now)):
+            self.do(partial(steps.reclaim, account=account, now=self.now))
         for account in ACCOUNTS:
             self.model.reclaim(account, self.now)
 
