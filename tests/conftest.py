@@ -29,7 +29,7 @@ from gateway.ledger.engine import Engine  # noqa: E402 -- likewise
 from gateway.ledger.ledger import Ledger  # noqa: E402 -- likewise
 from tests.support.backend import Backend  # noqa: E402 -- after their asserts were asked to explain themselves
 from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- likewise
-from tests.support.ledgers import Postgres, open_engine  # noqa: E402 -- likewise
+from tests.support.ledgers import Postgres, open_engine, write_sqlite_ledger  # noqa: E402 -- likewise
 from tests.support.waiting import eventually  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
@@ -235,9 +235,12 @@ def migrated(postgres: Postgres) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where an empty ledger is: on each engine in turn."""
+    """Where an empty ledger is, with its tables: on each engine in turn."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ledger/ledger.db"
+        path = tmp_path / "ledger" / "ledger.db"
+        path.parent.mkdir()
+        write_sqlite_ledger(path)
+        yield f"sqlite:///{path}"
         return
     server: Postgres = request.getfixturevalue("postgres")
     name: str = request.getfixturevalue("migrated")

@@ -55,9 +55,15 @@ _OPTIONS: Final = {
 }
 
 
+def write_sqlite_ledger(path: Path) -> None:
+    """Writes a SQLite ledger with all tables and nothing in them."""
+    path.touch(0o600)
+    path.write_bytes(_new_sqlite_ledger())
+
+
 @cache
-def new_sqlite_ledger() -> bytes:
-    """The file of a SQLite ledger with all tables and nothing in them: to migrate one takes a tenth of a second."""
+def _new_sqlite_ledger() -> bytes:
+    """Its bytes: to migrate one takes a tenth of a second."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "ledger.db"
         engine = create_engine(f"sqlite:///{path}")
