@@ -27,9 +27,10 @@ pytest.register_assert_rewrite(
 
 from gateway.ledger.engine import Engine  # noqa: E402 -- likewise
 from gateway.ledger.ledger import Ledger  # noqa: E402 -- likewise
+from tests.support import forkserver  # noqa: E402 -- likewise
 from tests.support.backend import Backend  # noqa: E402 -- after their asserts were asked to explain themselves
 from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- likewise
-from tests.support.ledgers import Postgres, open_engine, write_sqlite_ledger  # noqa: E402 -- likewise
+from tests.support.ledgers import Postgres, compiled_once, open_engine, write_sqlite_ledger  # noqa: E402 -- likewise
 from tests.support.waiting import eventually  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
@@ -111,6 +112,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     del session
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forkserver_ends() -> Iterator[None]:
+    yield
+    forkserver.end()
 
 
 @pytest.fixture(scope="session")

@@ -309,6 +309,6 @@ def test_help_imports_only_what_it_needs() -> None:
     """`gateway --help` is what a hurried person types; settings, SQLAlchemy and rich are half a second."""
     program = "import sys; import gateway.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ("pydantic", "sqlalchemy", "aiohttp", "rich.table", "structlog", "yaml", "cryptography", "asyncpg")
-    with Process((sys.executable, "-c", program, *heavy)) as process:
+    with Process((sys.executable, "-c", program, *heavy), is_forked=False) as process:
         assert process.exit_code() == 0
         assert process.output == "[]"

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.process import KEY, Served, trusting
+from tests.support.process import KEY, Upstream, configure, serving, trusting
 from tests.support.pure import examples
 
 _MB: Final = 1024 * 1024
@@ -57,10 +57,10 @@ async def attack(port: int, tls: ssl.SSLContext, count: int) -> int:
 
 
 @pytest.mark.timeout(900)  # a minute where nothing else runs
-def test_memory_does_not_grow_with_hostile_requests(served: Served, certificates: Path) -> None:
-    tls = trusting(certificates)
-    before = served.process.memory("VmRSS")
-    answered = asyncio.run(attack(served.port, tls, _REQUESTS))
-    growth = served.process.memory("VmRSS") - before
+def test_memory_does_not_grow_with_hostile_requests(tmp_path: Path, upstream: Upstream, certificates: Path) -> None:
+    with serving(configure(tmp_path, certificates, upstream.url), is_forked=False) as served:
+        before = served.process.memory("VmRSS")
+        answered = asyncio.run(attack(served.port, trusting(certificates), _REQUESTS))
+        growth = served.process.memory("VmRSS") - before
     assert answered > _REQUESTS * 0.8  # of a body that nobody reads the answer may be lost with its connection
     assert growth < _GROWTH, f"{growth / _MB:.0f} MB more than the {before / _MB:.0f} MB before"
