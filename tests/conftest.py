@@ -103,6 +103,7 @@ class _FailuresAtOnce:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Called once in each process; with xdist, results come together in the one that has no input of a worker."""
+    gc.disable()  # until all tests are collected, which makes a million objects and no garbage
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_FailuresAtOnce(config))
 
@@ -112,6 +113,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     del session
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
