@@ -11,9 +11,11 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn
@@ -140,6 +142,49 @@ def start(command: Sequence[str], cwd: Path | None, environ: Mapping[str, str], 
         os.close(writing)
         os.close(typing)
     return Forked(pid, status, os.fdopen(typed, "w") if has_input else None, os.fdopen(reading))
+
+
+_CLIENT: Final = """#!{python} -IS
+import json, os, socket, sys
+asked = dict(command=["-m", "gateway", *sys.argv[1:]], cwd=os.getcwd(), environ=dict(os.environ))
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({path!r})
+    socket.send_fds(server, [json.dumps(asked).encode()], [0, 1, 2])
+    sys.exit(int(server.recv(16)))
+"""
+
+
+@contextmanager
+def gateway_command(path: Path) -> Iterator[None]:
+    """Makes `path` the command `gateway` for shells: what they run so is forked, too."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening, tempfile.TemporaryDirectory() as place:
+        listening.bind(f"{place}/socket")
+        listening.listen()
+        path.write_text(_CLIENT.format(python=sys.executable, path=f"{place}/socket"))
+        path.chmod(0o755)
+        thread = threading.Thread(target=_answer_all, args=(listening,))
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _answer_all(listening: socket.socket) -> None:
+    with suppress(OSError), ThreadPoolExecutor() as answering:
+        while True:
+            answering.submit(_answer, listening.accept()[0])
+
+
+def _answer(client: socket.socket) -> None:
+    """Forks what a shell runs, and tells it the exit code."""
+    with client:
+        message, descriptors, _, _ = socket.recv_fds(client, 1 << 20, 3)
+        pid, status = _server().start(json.loads(message), descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        client.send(b"%d" % Forked(pid, status, None, None).wait())
 
 
 def _serve(asking: socket.socket) -> dict[str, Any] | None:
