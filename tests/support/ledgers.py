@@ -298,13 +298,16 @@ class Faulty:
 
 
 class Script:
-    """A Python program of a test, run with this project's modules; its lines are read as they come."""
+    """A Python program of a test, run with this project's modules; its lines are read as they come.
 
-    def __init__(self, source: str, *arguments: str, user: int | None = None) -> None:
+    It is forked, where `is_forked` does not ask for a start of Python of its own, which imports other modules.
+    """
+
+    def __init__(self, source: str, *arguments: str, user: int | None = None, is_forked: bool = True) -> None:
         command = (sys.executable, "-c", source, *arguments)
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self._process: forkserver.Forked | subprocess.Popen[str]
-        if user is None and forkserver.fits(command, env):
+        if is_forked and user is None and forkserver.fits(command, env):
             self._process = forkserver.start(command, None, env, has_input=True)
         else:
             self._process = subprocess.Popen(  # noqa: S603 -- programs of ours
