@@ -23,7 +23,7 @@ from typing import IO, Any, Final, NoReturn
 ROOT: Final = Path(__file__).parent.parent.parent
 _PYTHON: Final = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 # What Python, the C library or a module reads when it begins: with another value, a program begins by itself.
-_OF_BEGINNINGS: Final = ("PYTHON", "AIOHTTP_", "LD_", "MALLOC_", "LC_", "LANG", "OPENSSL_", "COVERAGE_")
+_OF_BEGINNINGS: Final = ("PYTHON", "AIOHTTP_", "LD_", "MALLOC_", "LC_", "LANG", "OPENSSL_", "SSL_", "COVERAGE_")
 
 
 def fits(command: Sequence[str], environ: Mapping[str, str]) -> bool:
