@@ -232,6 +232,7 @@ def _become(asked: Mapping[str, Any]) -> None:
     os.environ.update(asked["environ"])
     if kind == "-m":
         sys.argv = [program, *arguments]
+        sys.modules.pop(program, None)  # it is run anew as __main__, and runpy warns of one that is there already
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         sys.argv = ["-c", *arguments]
@@ -268,7 +269,7 @@ def _main() -> None:
 
     gc.disable()
     for name in (
-        "gateway.__main__", "gateway.app.serve", "gateway.demo.container", "gateway.demo.receiver",
+        "gateway.cli.main", "gateway.app.serve", "gateway.demo.container", "gateway.demo.receiver",
         "gateway.cli.run_keys", "gateway.ledger.postgres", "gateway.ledger.sqlite", "alembic.command",
         "tests.support.ledgers",
     ):  # fmt: skip
