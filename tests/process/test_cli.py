@@ -322,7 +322,7 @@ def test_help_imports_only_what_it_needs(group: list[str]) -> None:
         "try:\n    main()\n"
         "finally:\n    print('imported:', [m for m in heavy if m in sys.modules])\n"
     )
-    with Process((sys.executable, "-c", program, " ".join(HEAVY), *group)) as process:
+    with Process((sys.executable, "-c", program, " ".join(HEAVY), *group), is_forked=False) as process:
         assert process.exit_code() == 0
         assert "Usage: gateway" in process.output
         assert "imported: []" in process.output
