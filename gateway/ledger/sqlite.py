@@ -34,6 +34,7 @@ from sqlalchemy.pool import NullPool
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.statement import raw_of
 from gateway.ledger.turns import AccountTurns
 from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
@@ -41,6 +42,7 @@ T = TypeVar("T")
 _Identity = tuple[int, int] | None
 _MAX_WAITING: Final = 10_000
 _PAUSE: Final = 0.01
+_BEGIN: Final = {True: "BEGIN IMMEDIATE", False: "BEGIN"}
 _NO_TURN: Final = "no turn within ledger.turn_timeout"
 _WORDS: Final = {
     "SQLITE_BUSY": "it is locked by somebody else",
@@ -231,19 +233,25 @@ class _WriterThread:
     def _transact(self, job: _Call) -> Any:
         connection = self._open()
         if self._is_durable is not job.durable:
-            _pragma(connection, f"synchronous={'FULL' if job.durable else 'NORMAL'}")
+            raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if job.durable else 'NORMAL'}")
             self._is_durable = job.durable
-        with connection.begin():
+        raw = raw_of(connection)
+        raw.execute(_BEGIN[self._writes])
+        try:
             result = job.work(connection)
             if job.abandoned:
                 raise LedgerUnavailable("nobody waits for it any more")
+            _commit(connection, raw)
+        except BaseException:
+            _roll_back(connection, raw)
+            raise
         return result
 
     def _bound(self) -> None:
         if not self._writes or self._connection is None:
             return
         try:
-            self._log_bound.keep(_raw(self._connection))
+            self._log_bound.keep(raw_of(self._connection))
         except (sqlite3.Error, SQLAlchemyError):
             self._drop()  # that transaction was reported; the next one reopens, and reports what is wrong
 
@@ -304,20 +312,30 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
             raise
         return raw
 
+    def begin(connection: Connection) -> None:
+        """SQLAlchemy's part of a transaction begins with its first statement: ours has begun by then."""
+        if not raw_of(connection).in_transaction:
+            raw_of(connection).execute(_BEGIN[writes])
+
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", begin)
     return engine
 
 
-def _pragma(connection: Connection, text: str) -> None:
-    # Not through SQLAlchemy, which would begin a transaction, and SQLite refuses this within one.
-    _raw(connection).execute(f"PRAGMA {text}")
+def _commit(connection: Connection, raw: sqlite3.Connection) -> None:
+    """Commits, through SQLAlchemy if it knows of the transaction, because a statement went through it."""
+    if connection.in_transaction():
+        connection.commit()
+    else:
+        raw.execute("COMMIT")
 
 
-def _raw(connection: Connection) -> sqlite3.Connection:
-    raw: Any = connection.connection.driver_connection
-    return raw  # type: ignore[no-any-return] # SQLAlchemy does not know the driver's type
+def _roll_back(connection: Connection, raw: sqlite3.Connection) -> None:
+    with suppress(SQLAlchemyError, sqlite3.Error):  # the first error is the one to report
+        connection.rollback()
+    with suppress(sqlite3.Error):
+        if raw.in_transaction:  # SQLite has rolled back by itself after some errors
+            raw.execute("ROLLBACK")
 
 
 def _use_log(raw: sqlite3.Connection, timeout: float) -> None:
