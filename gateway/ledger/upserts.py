@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, Table
 
+from gateway.ledger.statement import Statement
+
 _DIALECTS: Final = "sqlalchemy.dialects."
 
 
@@ -34,7 +36,7 @@ def or_nothing(statement: Any) -> Insert:
     return kept
 
 
-def or_add(table: Table, keys: list[str], added: tuple[str, ...]) -> Upsert:
+def or_add(table: Table, keys: list[str], added: tuple[str, ...]) -> Statement:
     """INSERT, or add these columns to the row that has these keys."""
 
     def rule(statement: Any) -> Insert:
@@ -42,4 +44,7 @@ def or_add(table: Table, keys: list[str], added: tuple[str, ...]) -> Upsert:
         changed: Insert = statement.on_conflict_do_update(index_elements=keys, set_=more)
         return changed
 
-    return Upsert(table, rule)
+    def of(dialect: str) -> Insert:
+        return rule(import_module(_DIALECTS + dialect).insert(table))
+
+    return Statement(of("sqlite"), (*keys, *added), lambda: of("postgresql"))
