@@ -33,7 +33,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
-from gateway.aio.turn import Turn
+from gateway.aio.turn import FEW_BYTES, Turn
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
 from gateway.http.headers import MAX_HEAD_BYTES
@@ -280,6 +280,16 @@ class ClientConnection(asyncio.Protocol):
     def is_reading_body(self) -> bool:
         """Whether the clocks are those of a body that is waited for."""
         return self._state is ConnectionState.BODY
+
+    async def time_for(self, size: int) -> None:
+        """Waits for an iteration with time, before so many bytes are read in one piece that can't be interrupted."""
+        if size <= FEW_BYTES or not self._iteration.is_over:
+            return
+        self._turn.rest()
+        self._my_turn.clear()
+        self._iteration.wait(self._begin_turn, self.household)
+        await self._my_turn
+        self._turn.work()
 
     # What the handler uses: waits and ends
 
