@@ -280,6 +280,11 @@ class Lease:
         accept(connection, self._claim, None, self._means.replica.wall() + self._ttl)
 
     @property
+    def reservation(self) -> str:
+        """The id of its reservation, which is the job's own."""
+        return self._claim.id
+
+    @property
     def owner(self) -> str:
         """The owner of the job."""
         return self._claim.owner

@@ -116,7 +116,8 @@ async def running(
         requests = observation.requests
         work(
             stack, reloader.run(), health.run(),
-            ledger_parts.sync.run(), ledger_parts.admission.run(), ledger_parts.key_sets.run(),
+            ledger_parts.sync.run_keys(), ledger_parts.sync.run(),
+            ledger_parts.admission.run(), ledger_parts.key_sets.run(),
             jobs.housekeeping.run(), jobs.dispatcher.run(), trail.run(),
             release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip

@@ -84,7 +84,7 @@ class LedgerParts:
             ConfigurationError: an id is in the configuration and in the ledger.
         """
         try:
-            await self.sync.turn(0)
+            await self.sync.begin()
         except LedgerUnavailable:
             return  # the sync has logged it; the gateway starts without keys, and /readyz says so
         if self._ignored:

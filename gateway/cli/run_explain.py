@@ -19,7 +19,7 @@ from gateway.config.state import State, with_names, with_ring
 from gateway.errors import SetupError
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import one_key
-from gateway.ledger.reservations import overdue
+from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
 from gateway.model.reasons import VERDICTS
 from gateway.tls.contexts import names_in
@@ -54,7 +54,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     standings: dict[str, AccountCounts] = await session.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
-    over = await session.ledger.read(lambda c: len(overdue(c, now, accounts[-1])))
+    over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
     question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"])
     return explain(question, state, standings, now), over

@@ -18,18 +18,18 @@ from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.reading import AnswerReader, is_answer
 from gateway.jobs.registry import Registry
-from gateway.ledger.jobs import Deleted, JobKey, Learnt, delete_for_owner, learn
+from gateway.ledger.jobs import Deleted, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Settled
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
+from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
 _SMALL: Final = 512
 _FORGOTTEN: Final = 2
 _APART: Final = 0.9  # seconds
-_SAME: Final = 2.0  # seconds by which two look-ups may differ on when one job began
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
@@ -72,8 +72,8 @@ class Completion:
         self._state = state
         self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
-        self._untold: dict[tuple[str, str], Untold] = {}
-        self._being_told: set[tuple[str, str]] = set()
+        self._untold: dict[JobKey, Untold] = {}
+        self._being_told: set[JobKey] = set()
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
         """How many answers were unreadable, by reason."""
@@ -178,24 +178,22 @@ class Completion:
 
     def add_facts(self, job: Job, facts: Facts) -> None:
         """Adds facts about a job's end, and writes them to the ledger in the background, with retries."""
-        untold = self._untold.get(job.key)
-        if untold is not None and abs(untold.job.created_at - job.created_at) > _SAME:
-            untold = None  # of another job that had this id
+        untold = self._untold.get(job.named)
         if untold is None and (facts.known in job.known or len(self._untold) >= _MAX_UNTOLD):
             return
         job.add_known(facts.known)
-        self._untold[job.key] = Untold(job, facts if untold is None else untold.facts.plus(facts))
-        self._tell_soon(job.key)
+        self._untold[job.named] = Untold(job, facts if untold is None else untold.facts.plus(facts))
+        self._tell_soon(job.named)
 
     def retry_untold(self) -> None:
         """Retries writes that the ledger has not taken, a batch at a time; called each second while it answers."""
-        for key in list(islice(self._untold, _AT_ONCE)):
-            self._tell_soon(key)
+        for named in list(islice(self._untold, _AT_ONCE)):
+            self._tell_soon(named)
 
-    def _tell_soon(self, key: tuple[str, str]) -> None:
-        if key not in self._being_told:
-            self._being_told.add(key)
-            self._background.start(self._tell(key))
+    def _tell_soon(self, named: JobKey) -> None:
+        if named not in self._being_told:
+            self._being_told.add(named)
+            self._background.start(self._tell(named))
 
     def _failed_costs(self, job: Job) -> FailedCosts:
         """The stricter of the shape that the job began with and the one in force."""
@@ -226,28 +224,27 @@ class Completion:
         if not deleted.was_readable:
             raise job_not_found()
 
-    async def _tell(self, key: tuple[str, str]) -> None:
+    async def _tell(self, named: JobKey) -> None:
         """Writes a job's pending facts, also those learnt meanwhile; what the ledger does not take stays pending."""
         try:
-            while (untold := self._untold.get(key)) is not None:
+            while (untold := self._untold.get(named)) is not None:
                 learnt = await self._ledger.write(self._learn_step(untold), of=untold.job.owner)
                 self._drop_told(untold)
                 self._apply_learnt(untold.job, learnt)
         except LedgerUnavailable:
             return
         finally:
-            self._being_told.discard(key)
+            self._being_told.discard(named)
 
     def _learn_step(self, untold: "Untold") -> Callable[[Connection], Learnt | None]:
         job, now = untold.job, self._wall()
-        named, failed_costs = JobKey(*job.key, job.created_at), self._failed_costs(job)
-        ttl = self._state().settings.jobs.result_ttl
-        return lambda connection: learn(connection, named, untold.facts, failed_costs, now, ttl)
+        failed_costs, ttl = self._failed_costs(job), self._state().settings.jobs.result_ttl
+        return lambda connection: learn(connection, job.named, untold.facts, failed_costs, now, ttl)
 
     def _drop_told(self, untold: "Untold") -> None:
         """Removes the written facts, unless more were learnt meanwhile."""
-        if self._untold.get(untold.job.key) is untold:
-            del self._untold[untold.job.key]
+        if self._untold.get(untold.job.named) is untold:
+            del self._untold[untold.job.named]
 
     def _apply_learnt(self, job: Job, learnt: Learnt | None) -> None:
         """Takes over a job's state in the ledger, whatever caused it."""
@@ -284,12 +281,12 @@ class Completion:
 
     async def _forget_in_ledger(self, job: Job) -> tuple[Settled | None, Deleted]:
         """Forgets a job in the ledger, after its pending facts; returns what came of both."""
-        untold = self._untold.get(job.key)
+        untold = self._untold.get(job.named)
         learning = None if untold is None else self._learn_step(untold)
 
         def work(connection: Connection) -> tuple[Settled | None, Deleted]:
             learnt = None if learning is None else learning(connection)
-            forgotten = delete_for_owner(connection, JobKey(*job.key, job.created_at), self._wall())
+            forgotten = delete_for_owner(connection, job.named, self._wall())
             return None if learnt is None else learnt.settled, forgotten
 
         came_of = await self._ledger.write(work, of=job.owner)

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from gateway.errors import Refused, refuse
 from gateway.limits.job_cost import ENDS, Known
+from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
@@ -31,6 +32,7 @@ class StatusAnswer(NamedTuple):
 class Job:
     """A job. Times are seconds since the epoch, except `asked_at`, which uses the loop's clock.
 
+    `named` says which job it is, also once its id has gone to another one.
     `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
     `asked_at` is when anyone here last learnt its status; `misses` counts how often in a row the upstream did not
     know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it; `is_read`:
@@ -55,6 +57,7 @@ class Job:
         "known",
         "missed_at",
         "misses",
+        "named",
         "owner",
         "path",
         "question",
@@ -68,15 +71,13 @@ class Job:
         "waiters",
     )
 
-    def __init__(
-        self, upstream: str, request_id: str, owner: str, shape: JobShape, path: str, created_at: float
-    ) -> None:
-        self.upstream = upstream
-        self.request_id = request_id
+    def __init__(self, named: JobKey, owner: str, shape: JobShape, path: str, created_at: float) -> None:
+        self.named = named
+        self.upstream, self.request_id, _ = named
         self.owner = owner
         self.shape = shape
         self.path = path
-        self.target = read_target(shape, path, request_id)
+        self.target = read_target(shape, path, named.request_id)
         self.created_at = created_at
         self.expires_at: float | None = None
         self.heard: tuple[Any, ...] | None = None
@@ -96,8 +97,8 @@ class Job:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Its key in the ledger."""
-        return self.upstream, self.request_id
+        """Upstream and id, by which it is asked for."""
+        return self.named.key
 
     @property
     def is_gone(self) -> bool:

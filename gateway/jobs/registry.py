@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import MAX_HEARD, changed_since, find, known_of
+from gateway.ledger.jobs import MAX_HEARD, changed_since, find, known_of, named
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import JobState
 from gateway.model.reasons import Denial, Reason
@@ -23,7 +23,6 @@ from gateway.upstream.job_api import JobShape
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
 _PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
-_APART: Final = 2.0  # seconds; an id starts another job three seconds after its deletion at the earliest
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
@@ -91,23 +90,24 @@ class Registry:
     def apply_row(self, row: Row[Any]) -> Job | None:
         """Applies a job's ledger row; returns None if no one may read it any more, or its shape is not configured.
 
-        A job cached here keeps its shape: a configuration without that shape, perhaps by mistake, does not take it
-        away.
+        A row that was read before its id went to the job cached here says nothing of that one. A job cached here
+        keeps its shape: a configuration without that shape, perhaps by mistake, does not take it away.
         """
-        key = row.upstream, row.request_id
-        job = self._jobs.get(key)
+        told = named(row)
+        job = self._jobs.get(told.key)
+        if job is not None and job.named != told:
+            if row.created_at < job.created_at:
+                return None
+            job.end(0)  # its id is another job's now
+        elif job is not None and row.state == JobState.GONE:
+            job.end(0)  # and stays cached: an older read of the ledger would revive it
         if row.state == JobState.GONE:
-            if job is not None:  # keep it: an older read of the ledger would revive it
-                job.end(0)
             return None
-        if job is None or not _is_of(job, row):
+        if job is None or job.named != told:
             shape = self._shapes().get(row.shape)
             if shape is None:
-                if job is not None:  # its id belongs to another job now
-                    job.end(0)
-                    self.drop(job)
                 return None
-            job = Job(*key, row.owner, shape, row.path, row.created_at)
+            job = Job(told, row.owner, shape, row.path, row.created_at)
             self.add(job)
         job.add_known(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:
@@ -174,14 +174,8 @@ class Registry:
 
 
 def _news_of(row: Row[Any]) -> tuple[Any, ...]:
-    """All of a row that changes, and whose it is."""
-    return row.changed_at, row.state, row.known, row.expires_at, row.watcher, row.owner, row.created_at
-
-
-def _is_of(job: Job, row: Row[Any]) -> bool:
-    """Whether a row is this very job's; an id that runs again later belongs to a new job."""
-    is_again = row.created_at > job.created_at + _APART
-    return (job.owner, job.shape.name, job.path) == (row.owner, row.shape, row.path) and not is_again
+    """All of a row that changes, and which job it is of."""
+    return row.changed_at, row.state, row.known, row.expires_at, row.watcher, row.reservation
 
 
 def _ledger_away() -> Refused:

@@ -56,9 +56,8 @@ class Retention:
         """
         rows = await self._ledger.read(lambda c: expired(c, self._wall()))
         for row in rows:
-            key = row.upstream, row.request_id
-            job = self._registry.get(key)
-            if job is not None:
+            job = self._registry.get((row.upstream, row.request_id))
+            if job is not None and job.named == named(row):
                 job.end(0)
                 self._registry.drop(job)
             if row.state != JobState.GONE:

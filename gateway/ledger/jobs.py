@@ -27,13 +27,13 @@ from gateway.ledger.deliveries import drop, job_ended, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, settle_as
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
+from gateway.model.jobs import JobKey
 
 AT_ONCE: Final = 200
 _MAX_TAKEN: Final = 500
 MAX_HEARD: Final = 5000
 _HEARD: Final = 3000
-_APART: Final = 2.0
-"""Seconds. An id can go to another job at the earliest three seconds after it was forgotten (_HEARD)."""
+"""Milliseconds. An id can go to another job at the earliest so long after it was forgotten."""
 
 _MILLISECOND: Final = 0.001
 
@@ -59,22 +59,9 @@ class NewJob(NamedTuple):
     check_url: str | None
 
 
-class JobKey(NamedTuple):
-    """A job as a process knows it: upstream, id, and when it began, since an id may later go to another job."""
-
-    upstream: str
-    request_id: str
-    created_at: float
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Upstream and id."""
-        return self.upstream, self.request_id
-
-
 def named(row: Row[Any]) -> JobKey:
     """The job of a row."""
-    return JobKey(row.upstream, row.request_id, row.created_at)
+    return JobKey(row.upstream, row.request_id, row.reservation)
 
 
 class Learnt(NamedTuple):
@@ -255,16 +242,17 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     return [row for row in found if connection.execute(take, {"at": row.upstream, "named": row.request_id}).rowcount]
 
 
-def adopt(connection: Connection, job: tuple[str, str], me: str, now: float) -> None:
+def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:
     """Takes over one job from its watcher, which sees the change."""
-    mine = update(jobs).where(_KEY, _RUNS).values(watcher=me, changed_at=_milliseconds(now))
-    connection.execute(mine, {"at": job[0], "named": job[1]})
+    this = _KEY & (jobs.c.reservation == bindparam("of"))
+    mine = update(jobs).where(this, _RUNS).values(watcher=me, changed_at=_milliseconds(now))
+    connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
 
 
-def followed_by(connection: Connection, me: str) -> list[tuple[str, str]]:
-    """Upstreams and ids of the running jobs whose watcher is this replica."""
-    query = select(jobs.c.upstream, jobs.c.request_id).where(_RUNS, jobs.c.watcher == me)
-    return [(row.upstream, row.request_id) for row in connection.execute(query)]
+def followed_by(connection: Connection, me: str) -> list[JobKey]:
+    """The running jobs whose watcher is this replica."""
+    query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(_RUNS, jobs.c.watcher == me)
+    return [JobKey(row.upstream, row.request_id, row.reservation) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> dict[str, int]:
@@ -289,7 +277,7 @@ def purge(connection: Connection, before: float) -> int:
 def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
     """Returns a job, its account locked; None if it does not exist, or its id belongs to another job by now."""
     found = find(connection, *job.key)
-    if found is None or found.created_at > job.created_at + _APART:
+    if found is None or found.reservation != job.reservation:
         return None
     lock(connection, found.account)
     again = find(connection, *job.key)

@@ -4,15 +4,16 @@
       │          │  └───> lose ────> (expires)     released, but the answer was lost: charged, unless it is settled
       └──────────┴──────> cancel                   nothing was released, or the upstream refused: all is refunded
 
-The process that holds a reservation renews it while its submit runs. A dead process does not, and `expire` reclaims
-what it left: it frees a slot that never got pages, and charges pages that may have been released as reserved.
+The process that holds a reservation renews it while its submit runs. A dead process does not, and `reclaim` takes
+back what it left: it frees a slot that never got pages, and charges pages that may have been released as reserved.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Update, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
@@ -233,32 +234,34 @@ def cancel(connection: Connection, claim: Claim, now: float) -> int:
     return 0
 
 
-def expire(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
-    """Reclaims one reservation, if it has expired."""
+def reclaim(connection: Connection, account: str, now: float) -> int | None:
+    """Reclaims an account's expired reservations, a batch at a time.
+
+    Returns how many pages are charged as reserved; None if nothing had expired. Many cost hardly more statements than
+    one: an account's reservations may all expire at once, and the ledger may be far away.
+    """
     lock(connection, account)
-    row = _find(connection, reservation)
-    if row is None or row.expires_at is None or row.expires_at > now:
+    rows = _lock_overdue(connection, account, now)
+    if not rows:
         return None
-    if row.stage == Stage.ADMITTED:
-        _give_back(connection, row, now)
-        return None
-    return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
+    places, pages = sum(row.stage in _HOLDS_PLACE for row in rows), sum(row.pages for row in rows)
+    change(connection, account, concurrent=-places, in_flight=-pages)
+    _free_slots(connection, account, [row for row in rows if row.stage == Stage.ADMITTED])
+    _charge_all(connection, [row for row in rows if row.stage != Stage.ADMITTED], now)
+    return int(pages)
 
 
-def reclaim(connection: Connection, account: str, now: float) -> bool:
-    """Reclaims an account's expired reservations; returns whether there were any."""
-    over = sorted(overdue(connection, now, account))  # same order as `renew`, against deadlocks
-    for _, reservation in over:
-        expire(connection, account, reservation, now)
-    return bool(over)
+def overdue(connection: Connection, now: float) -> list[str]:
+    """The accounts of the reservations that expired first, a batch at a time."""
+    query = select(reservations.c.account).where(reservations.c.expires_at <= int(now))
+    found = connection.execute(query.order_by(reservations.c.expires_at).limit(_AT_ONCE)).scalars()
+    return list(dict.fromkeys(found))
 
 
-def overdue(connection: Connection, now: float, account: str | None = None) -> list[tuple[str, str]]:
-    """Accounts and ids of expired reservations, a batch at a time."""
-    query = select(reservations.c.account, reservations.c.id).where(reservations.c.expires_at <= int(now))
-    if account is not None:
-        query = query.where(reservations.c.account == account)
-    return [(row.account, row.id) for row in connection.execute(query.limit(_AT_ONCE))]
+def count_overdue(connection: Connection, now: float, account: str) -> int:
+    """How many reservations of an account have expired, and are not yet reclaimed."""
+    over = (reservations.c.account == account) & (reservations.c.expires_at <= int(now))
+    return int(connection.execute(select(func.count()).select_from(reservations).where(over)).scalar_one())
 
 
 def renew(connection: Connection, ids: list[str], until: float) -> None:
@@ -274,7 +277,7 @@ def _decide(
     """Decides under the account's lock; before it refuses, it reclaims the account's expired reservations."""
     standing = locked_standing(connection, claim.account, now)
     denial = refuse(standing)
-    if denial is not None and reclaim(connection, claim.account, now):
+    if denial is not None and reclaim(connection, claim.account, now) is not None:
         standing = locked_standing(connection, claim.account, now)
         denial = refuse(standing)
     return standing, denial
@@ -301,6 +304,34 @@ def _move_requests(connection: Connection, row: Row[Any], periods: tuple[int, in
     if (row.day, row.month) != periods:
         add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
         add_to_windows(connection, row.account, periods, Used(requests=1))
+
+
+def _lock_overdue(connection: Connection, account: str, now: float) -> Sequence[Row[Any]]:
+    """Locks them in the order of `renew`, against deadlocks; one that was renewed meanwhile is not among them."""
+    is_over = reservations.c.expires_at <= int(now)
+    query = select(reservations.c.id).where(reservations.c.account == account, is_over)
+    ids = list(connection.execute(query.order_by(reservations.c.expires_at).limit(_AT_ONCE)).scalars())
+    those = select(reservations).where(reservations.c.id.in_(ids), is_over).order_by(reservations.c.id)
+    return connection.execute(those.with_for_update()).all() if ids else []
+
+
+def _free_slots(connection: Connection, account: str, rows: Sequence[Row[Any]]) -> None:
+    """Deletes slots that never got pages."""
+    for periods, count in Counter((row.day, row.month) for row in rows).items():
+        add_to_windows(connection, account, periods, Used(requests=-count))
+    if rows:
+        connection.execute(delete(reservations).where(reservations.c.id.in_([row.id for row in rows])))
+
+
+def _charge_all(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:
+    """Charges jobs of one account as reserved."""
+    for day in sorted({row.day for row in rows}):
+        same = [row for row in rows if row.day == day]
+        pages, spend = sum(row.pages for row in same), sum(row.pages * row.price for row in same)
+        _add_usage(connection, same[0], requests=len(same), pages=pages, spend=spend)
+    if rows:
+        those = update(reservations).where(reservations.c.id.in_([row.id for row in rows]))
+        connection.execute(those.values(stage=Stage.CHARGED, settled_at=int(now), expires_at=None, given_back=None))
 
 
 def _give_back(connection: Connection, row: Row[Any], now: float) -> int:

@@ -1,10 +1,11 @@
 """Keeps the gateway and its ledger in sync, in the background: no request waits for this.
 
-Each second it applies changes of keys, made here, by the command line or by another replica. At longer intervals it
-records when secrets were last used, writes to test whether writing works, reclaims what dead processes left, and
-reads the accounts' counts for the metrics.
+Each second it applies changes of keys, made here, by the command line or by another replica, and nothing else delays
+that. At longer intervals it records when secrets were last used, writes to test whether writing works, reclaims what
+dead processes left, and reads the accounts' counts for the metrics.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from gateway.aio.periodic import take_turns
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Settled, expire, overdue
+from gateway.ledger.reservations import Settled, overdue, reclaim
 from gateway.ledger.schema import counters
 from gateway.ledger.usage import standings
 from gateway.limits.quotas import AccountCounts
@@ -29,6 +30,10 @@ _USES: Final = 10
 _STANDINGS: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
+_RECLAIM_SECONDS: Final = 2.0
+_TURN: Final = "keys"
+"""Key changes have a turn at the ledger of their own, beside all accounts."""
+
 log = structlog.get_logger()
 
 
@@ -48,7 +53,10 @@ class SyncListeners(NamedTuple):
 
 
 class LedgerSync:
-    """Runs until cancelled. `uses` has times of the monotonic clock; `renew` renews this process's reservations."""
+    """`run` and `run_keys` run until cancelled.
+
+    `uses` has times of the monotonic clock; `renew` renews this process's reservations.
+    """
 
     def __init__(
         self,
@@ -68,9 +76,27 @@ class LedgerSync:
         self._known: dict[str, KeyRecord] = {}
         self._number: int | None = None
         self._revision = _NOTHING
+        self._applying = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """Does what is due before the first request: makes the ledger, and reads its keys.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        failure = await self._beat()
+        await self.apply_key_changes()  # even if unwritable, it may be readable: revoked keys stay locked out
+        if failure is not None:
+            raise failure
+
+    async def run_keys(self) -> None:
+        """Applies changes of keys each second."""
+        await take_turns(
+            lambda _: self.apply_key_changes(), lambda error: log.error("keys could not be followed", error=error)
+        )
 
     async def run(self) -> None:
-        """Runs one turn each second."""
+        """Runs one turn of all else each second."""
         await take_turns(self.turn, lambda error: log.error("the ledger could not be followed", error=error))
 
     async def turn(self, turn: int) -> None:
@@ -80,9 +106,7 @@ class LedgerSync:
             LedgerUnavailable: some of it is still due.
         """
         is_due = turn % _BEAT == 0 or self._ledger.problem is not None
-        failure = await self._beat() if is_due else None
-        await self.apply_key_changes()  # even if unwritable, it may be readable: revoked keys stay locked out
-        if failure is not None:
+        if is_due and (failure := await self._beat()) is not None:
             raise failure
         if turn % _BEAT == 0:
             # First, because leases held here may have expired during an outage or when a clock jumped.
@@ -94,12 +118,16 @@ class LedgerSync:
             self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
 
     async def apply_key_changes(self) -> None:
-        """Applies what has changed of the keys.
+        """Applies what has changed of the keys, one call after the other: what was read earlier never counts later.
 
         Raises:
             LedgerUnavailable: changes may be missing; call again.
         """
-        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision))
+        async with self._applying:
+            await self._apply_key_changes()
+
+    async def _apply_key_changes(self) -> None:
+        found = await self._ledger.read(lambda c: _changes(c, self._number, self._revision), of=_TURN)
         gone = self._gone(found) if found.is_all else []
         self._known |= {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
@@ -138,10 +166,15 @@ class LedgerSync:
         return None
 
     async def _reclaim(self) -> None:
-        for account, reservation in await self._ledger.read(lambda c: overdue(c, self._wall())):
-            settled = await self._ledger.write(partial(_expire, account, reservation, self._wall()))
-            if settled is not None:
-                self._listeners.settled(settled)
+        """Reclaims for some seconds at most, an account at a time; the next turn goes on."""
+        until = self._monotonic() + _RECLAIM_SECONDS
+        while accounts := await self._ledger.read(lambda c: overdue(c, self._wall())):
+            for account in accounts:
+                pages = await self._ledger.write(partial(_reclaim, account, self._wall()), of=account)
+                if pages:
+                    self._listeners.settled(Settled(account, pages, 0))
+                if self._monotonic() >= until:
+                    return
 
 
 def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:
@@ -158,5 +191,5 @@ def _note(uses: dict[tuple[str, int], float], connection: Connection) -> None:
     note_used(connection, uses)
 
 
-def _expire(account: str, reservation: str, now: float, connection: Connection) -> Settled | None:
-    return expire(connection, account, reservation, now)
+def _reclaim(account: str, now: float, connection: Connection) -> int | None:
+    return reclaim(connection, account, now)

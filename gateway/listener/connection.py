@@ -283,13 +283,9 @@ class ClientConnection(asyncio.Protocol):
 
     async def time_for(self, size: int) -> None:
         """Waits for an iteration with time, before so many bytes are read in one piece that can't be interrupted."""
-        if size <= FEW_BYTES or not self._iteration.is_over:
-            return
-        self._turn.rest()
-        self._my_turn.clear()
-        self._iteration.wait(self._begin_turn, self.household)
-        await self._my_turn
-        self._turn.work()
+        if size > FEW_BYTES and self._iteration.is_over:
+            await self._wait_for_turn(is_large=True)
+            self._turn.work()
 
     # What the handler uses: waits and ends
 
@@ -433,10 +429,10 @@ class ClientConnection(asyncio.Protocol):
         await self._wait_for_turn()
         self._turn.work()
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self, *, is_large: bool = False) -> None:
         self._turn.rest()
         self._my_turn.clear()
-        is_small = self._turn.needs_little(self._reader.waiting)
+        is_small = not is_large and self._turn.needs_little(self._reader.waiting)
         self._iteration.wait(self._begin_turn, self.household, is_small=is_small)
         await self._my_turn
 

@@ -13,6 +13,7 @@ from gateway.jobs.shared_polls import Poll, SharedPolls
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD
+from gateway.model.jobs import JobKey
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
@@ -34,10 +35,11 @@ class JobAccess(NamedTuple):
     shared_polls: SharedPolls
     wall: Callable[[], float]
 
-    def begin_job(self, prepared: PreparedRequest, new: NewJob, has_failed: bool) -> None:
+    def begin_job(self, prepared: PreparedRequest, reservation: str, new: NewJob, has_failed: bool) -> None:
         """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
-        job = Job(permit.route.upstream, new.request_id, owner_of(permit), shape_of(prepared), new.path, self.wall())
+        named = JobKey(permit.route.upstream, new.request_id, reservation)
+        job = Job(named, owner_of(permit), shape_of(prepared), new.path, self.wall())
         self.registry.add(job)
         if has_failed:
             self.completion.mark_failed(job)

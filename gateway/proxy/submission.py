@@ -26,14 +26,16 @@ _KNOWN_MODES: Final = frozenset({"fast", "balanced", "accurate"})
 
 
 class Intake(NamedTuple):
-    """What happens to a job. `begin_job` is called once its owner is in the ledger, with whether it failed at once.
+    """What happens to a job. `begin_job` is called once its owner is in the ledger.
+
+    It gets the job's reservation, the job, and whether that failed at once.
 
     `checkpoints` knows the owner of a checkpoint that a submit may name.
     """
 
     shape: JobShape
     path: str
-    begin_job: Callable[[NewJob, bool], None]
+    begin_job: Callable[[str, NewJob, bool], None]
     webhooks: Planning
     checkpoints: Checkpoints
 
@@ -140,7 +142,7 @@ class Submission:
             job = self._lease.upstream, request_id
             planned = None if where is None else intake.webhooks.planned(where, job, self._lease.owner, check_url)
             await self._lease.accept(new, planned)
-            intake.begin_job(new, has_failed)
+            intake.begin_job(self._lease.reservation, new, has_failed)
 
     def close(self) -> None:
         """Releases everything held; called on every path."""

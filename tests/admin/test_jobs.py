@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark, written
 from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
-from gateway.ledger.jobs import JobKey, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.listings import JobMark, WebhookMark
 from tests.admin.api import TOKEN, Api
 from tests.support.backend import Backend
-from tests.support.endings import end
+from tests.support.endings import end, job_of
 from tests.support.gateway import KEY, Running, Start, submit
 from tests.support.joblists import CANARY, make_job
 from tests.support.jobs import Jobs, comes_true, complete, ledger_path, poll
@@ -54,7 +54,7 @@ def fill(connection: Connection) -> None:
         end(connection, ("default", name), 2, now, 3600, failed=name == "bad")
         (due,) = claim_due(connection, "me", now, now + 60, 9, 9)
         finish(connection, due.lease, outcome, now)
-    forget(connection, JobKey("default", "gone", now), now)
+    forget(connection, job_of(connection, ("default", "gone")), now)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import Ask, Settled, expire, overdue, settle
+from gateway.ledger.reservations import Ask, Settled, overdue, reclaim, settle
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.identity import Identity, Profile
@@ -192,8 +192,8 @@ async def test_what_was_released_and_never_answered_is_charged_when_its_time_is_
     assert await desk.stage() is Stage.ACCEPTED
     assert await desk.stands() == pages(10, pages_in_flight=10)
     desk.now += TTL
-    ((account, name),) = await desk.engine.read(lambda c: overdue(c, desk.now))
-    assert await desk.engine.write(lambda c: expire(c, account, name, desk.now)) == Settled(ACCOUNT, 10, 0)
+    (account,) = await desk.engine.read(lambda c: overdue(c, desk.now))
+    assert await desk.engine.write(lambda c: reclaim(c, account, desk.now)) == 10
 
 
 async def test_what_the_upstream_refused_is_given_back(desk: Desk) -> None:
@@ -294,7 +294,7 @@ async def test_pages_are_given_back_however_long_the_ledger_is_away(desk: Desk) 
     await eventually(lambda: desk.faulty.writes > 20)  # many more than _RETRY_DELAYS
     desk.now += 120
     desk.faulty.is_away = False
-    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))  # another process thought it dead
+    await desk.engine.write(lambda c: reclaim(c, ACCOUNT, desk.now))  # another process thought it dead
     await desk.quiet()
     assert (await desk.stands()).day.pages == 0
 
@@ -330,7 +330,7 @@ async def test_one_id_for_two_jobs_is_the_fault_of_the_upstream(desk: Desk) -> N
 async def test_a_lease_that_was_reclaimed_while_its_body_came_says_try_again(desk: Desk) -> None:
     lease = await desk.admit()
     desk.now += 61
-    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))
+    await desk.engine.write(lambda c: reclaim(c, ACCOUNT, desk.now))
     assert await refusal(lease.reserve(ASK)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()
@@ -342,7 +342,7 @@ async def test_a_job_whose_place_the_ledger_has_lost_is_nobodys(desk: Desk) -> N
     lease = await desk.admit()
     lease.mark_released()
     desk.now += 61
-    await desk.engine.write(lambda c: expire(c, ACCOUNT, "r1", desk.now))
+    await desk.engine.write(lambda c: reclaim(c, ACCOUNT, desk.now))
     assert await refusal(lease.accept(JOB)) is Reason.LEDGER_UNAVAILABLE
     lease.close()
     await desk.quiet()

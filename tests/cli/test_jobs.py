@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Connection
 
 from gateway.cli.main import cli
-from gateway.ledger.jobs import JobKey, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
-from tests.support.endings import end
+from tests.support.endings import end, job_of
 from tests.support.joblists import CANARY, make_job
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
@@ -59,7 +59,7 @@ def fill(connection: Connection) -> None:
     make_job(connection, "-x", owner="key:acme", now=NOON + 6)
     end(connection, ("default", "done"), 2, NOON + 10, 3600, failed=False)
     end(connection, ("default", "bad"), None, NOON + 10, 3600, failed=True)
-    forget(connection, JobKey("default", "gone", NOON), NOON + 11)
+    forget(connection, job_of(connection, ("default", "gone")), NOON + 11)
 
 
 def put(ledger_url: str, make: Callable[[Connection], None]) -> None:

@@ -19,6 +19,7 @@ from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
 from gateway.limits.job_cost import Facts, Known
+from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import Finding, Said, finding
 from gateway.upstream.response_head import ResponseHead, read_answer_head
@@ -412,7 +413,7 @@ async def test_the_pages_of_a_failure_are_none_of_a_good_end(room: Room) -> None
 async def test_what_is_untold_of_another_one_with_the_same_id_is_not_told_of_this_one(room: Room) -> None:
     job = await room.begin_job()
     room.faulty.is_away = True
-    old = Job(*job.key, OWNER, job.shape, job.path, job.created_at - 100)
+    old = Job(JobKey(*job.key, "old"), OWNER, job.shape, job.path, job.created_at - 100)
     room.completion.add_facts(old, Facts(Known.COMPLETE, 1))
     await room.quiet()
     room.completion.mark_taken(job)
@@ -421,6 +422,7 @@ async def test_what_is_untold_of_another_one_with_the_same_id_is_not_told_of_thi
     room.completion.retry_untold()
     await room.quiet()
     assert (job.known, job.is_running, await room.used()) == (Known.TAKEN, True, (0, 0, 0))
+    assert "untold=0" in repr(room.completion)
 
 
 async def test_what_two_replicas_learn_of_one_job_is_no_question_of_who_was_first(make_room: MakeRoom) -> None:
@@ -702,7 +704,7 @@ async def test_what_is_not_known_twice_within_a_second_is_not_known_once(room: R
 
 async def test_what_the_ledger_does_not_have_is_nobodys(room: Room) -> None:
     """Its file was replaced by an older one, say."""
-    job = Job("default", "another", OWNER, room.state.shapes["default"], "/a", NOON)
+    job = Job(JobKey("default", "another", "none"), OWNER, room.state.shapes["default"], "/a", NOON)
     room.registry.add(job)
     assert (await says(room, job, status="complete", page_count=4)).is_final
     assert job.is_gone

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.jobs.job import Job, StatusAnswer, after_unread, interval, job_not_found
 from gateway.limits.job_cost import Known
+from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape
 
@@ -18,7 +19,7 @@ SHAPE = JobShape(
 
 
 def make_job() -> Job:
-    return Job("default", "job", "key:ci", SHAPE, "/api/v1/marker", 100.0)
+    return Job(JobKey("default", "job", "r1"), "key:ci", SHAPE, "/api/v1/marker", 100.0)
 
 
 def test_it_is_its_owners_until_it_expires() -> None:

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Row, update
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs import registry
 from gateway.jobs.job import Job
-from gateway.ledger.jobs import JobKey, changed_since, forget
+from gateway.ledger.jobs import changed_since, forget
 from gateway.ledger.schema import JobState, jobs
 from gateway.limits.job_cost import Facts, Known
+from gateway.model.jobs import JobKey
 from gateway.model.reasons import Denial, Reason
 from tests.jobs.conftest import MakeRoom
-from tests.support.endings import end
+from tests.support.endings import end, job_of
 from tests.support.room import OWNER, Room
 
 OTHER = "key:other"
@@ -79,7 +80,7 @@ async def test_unknown_foreign_and_expired_are_one_and_each_asks_the_ledger(
     await room.begin_job("elsewhere", upstream="staging")
     for name in ("expired", "gone"):
         await here.engine.write(lambda c, name=name: end(c, ("default", name), 1, here.wall(), 10, failed=False))  # type: ignore[misc]
-    await here.engine.write(lambda c: forget(c, JobKey("default", "gone", here.wall()), here.wall()))
+    await here.engine.write(lambda c: forget(c, job_of(c, ("default", "gone")), here.wall()))
     await here.registry.read_changes()
     here.seconds += 11.0
     counted = Counted(here)
@@ -184,7 +185,7 @@ async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) ->
     here, there = make_room(me="here"), make_room(me="there")
     old = await here.begin_job()
     await here.registry.read_changes()
-    await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
+    await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
     there.seconds += 4.0
     await there.begin_job("job", OTHER)
     assert (await here.registry.owned(*JOB, OWNER)) is old  # not heard yet
@@ -201,7 +202,7 @@ async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_r
     await here.engine.write(lambda c: end(c, JOB, 1, here.wall(), 3600, failed=False))
     await here.registry.read_changes()
     assert not old.is_running
-    await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
+    await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
     there.seconds += 4.0
     await there.begin_job()
     here.seconds = there.seconds
@@ -215,7 +216,7 @@ async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_
     here, there = make_room(me="here"), make_room(me="there")
     old = await here.begin_job()
     await here.registry.read_changes()
-    await there.engine.write(lambda c: forget(c, JobKey(*JOB, there.wall()), there.wall()))
+    await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
     there.seconds += 4.0
     await there.begin_job()
     await there.engine.write(lambda c: end(c, JOB, 1, there.wall(), 3600, failed=False))
@@ -227,7 +228,7 @@ async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_
 
 async def test_one_that_is_taken_anew_ends_who_held_the_old_one(room: Room) -> None:
     old = await room.begin_job()
-    new = Job(*JOB, OTHER, old.shape, old.path, room.wall())
+    new = Job(JobKey(*JOB, "new"), OTHER, old.shape, old.path, room.wall())
     room.registry.add(new)
     room.registry.drop(old)
     assert (old.is_gone, room.registry.get(JOB)) == (True, new)
@@ -243,12 +244,40 @@ async def test_a_row_that_is_older_than_what_is_known_changes_nothing(room: Room
     assert not job.is_running
 
 
-async def test_a_shape_that_is_gone_is_no_job(room: Room) -> None:
-    job = await room.begin_job()
-    await room.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
-    assert room.registry.apply_row(await room.row()) is None
-    assert job.is_gone
+async def test_a_shape_that_is_gone_is_no_job(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    old = await here.begin_job()
+    await there.given_again("job", OTHER, shape="gone")
+    here.seconds = there.seconds
+    assert here.registry.apply_row(await here.row()) is None
+    assert old.is_gone
+    for owner in (OWNER, OTHER):
+        assert (await denied(here, "job", owner)).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_a_late_row_of_a_deleted_job_changes_nothing_of_the_job_that_has_its_id_now(room: Room) -> None:
+    """A read may take as long as the ledger: its row ended the next owner's job, or brought the old one back."""
+    await room.begin_job()
+    runs = await room.row()
+    await room.engine.write(lambda c: forget(c, job_of(c, JOB), room.wall()))
+    gone = await room.row()
+    room.seconds += 4.0
+    new = await room.begin_job("job", OTHER)
+    for row in (runs, gone):
+        assert room.registry.apply_row(row) is None
+        assert (new.is_running, room.registry.get(JOB)) == (True, new)
+    assert await room.registry.owned(*JOB, OTHER) is new
     assert (await denied(room, "job")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_an_id_that_others_had_and_lost_meanwhile_is_not_its_first_owners(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    old = await here.begin_job()
+    await there.given_again("job", OTHER)
+    await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
+    here.seconds = there.seconds
+    await here.registry.read_changes()
+    assert old.is_gone
 
 
 async def test_a_shape_that_is_missing_for_a_moment_takes_no_job_from_its_owner(make_room: MakeRoom) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.jobs import forget
 from gateway.ledger.schema import JobState, jobs
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
+from tests.support.endings import job_of
 from tests.support.ledgers import rows_of
 from tests.support.room import Container, Room, ended
 from tests.support.waiting import eventually
@@ -34,6 +36,24 @@ async def swept(room: Room) -> None:
 
 def told(container: Container) -> list[tuple[str, str, bytes]]:
     return [call for call in container.calls if call[0] != "GET"]
+
+
+async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here", shapes=SHAPES), make_room(me="there")
+    await there.begin_job()
+    await there.engine.write(lambda c: forget(c, job_of(c, ("default", "job")), there.wall()))
+    stale = [await here.row()]
+    await there.given_again("job", "key:other")
+    here.seconds = there.seconds
+    job = await here.registry.owned("default", "job", "key:other")
+
+    async def read(work: Any, *, of: str = "") -> Any:
+        del work, of
+        return stale
+
+    here.faulty.read = read  # type: ignore[method-assign]
+    await swept(here)
+    assert (job.is_gone, here.registry.get(job.key)) == (False, job)
 
 
 async def test_a_job_is_its_owners_until_its_time_is_over(make_room: MakeRoom, container: Container) -> None:

@@ -420,7 +420,7 @@ async def test_a_job_that_is_waited_for_here_is_not_let_go(make_room: MakeRoom, 
     job = await room.begin_job()
     await room.hear()
     held = room.hold(job)
-    await room.engine.write(lambda c: adopt(c, job.key, "other", room.wall()))
+    await room.engine.write(lambda c: adopt(c, job.named, "other", room.wall()))
     await room.hear()
     assert job.is_followed
     container.says["job"] = ended()
@@ -526,6 +526,29 @@ async def test_a_deletion_that_was_not_answered_is_done_again(room: Room) -> Non
     await room.watcher.recall()
     await room.quiet()
     assert await room.state_of() == JobState.GONE
+
+
+async def test_a_job_is_not_deleted_because_another_one_with_its_id_was(room: Room) -> None:
+    """The next owner's job was forgotten, charged, and deleted at the container."""
+    old = await room.begin_job()
+    await room.given_again("job", "key:other")
+    old.end(0)
+    await room.watcher.recall()
+    await room.quiet()
+    assert await room.state_of() == JobState.RUNNING
+    job = await room.registry.owned("default", "job", "key:other")
+    assert (job.is_running, job.is_followed) == (True, True)
+
+
+async def test_a_job_is_not_adopted_by_who_waits_for_another_one_that_had_its_id(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    await there.begin_job()
+    old = await here.registry.owned("default", "job", OWNER)
+    await there.given_again("job", "key:other")
+    held = here.hold(old)
+    await here.quiet()
+    assert (await here.row()).watcher == "there"
+    held.leave()
 
 
 async def test_one_that_ends_while_it_is_recalled_is_not_deleted(room: Room) -> None:

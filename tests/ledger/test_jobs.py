@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, text, update
 from gateway.ledger import jobs as steps
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import JobKey, Learnt, NewJob, learn
+from gateway.ledger.jobs import Learnt, NewJob, learn
 from gateway.ledger.reservations import (
     Ask,
     Claim,
@@ -21,15 +21,16 @@ from gateway.ledger.reservations import (
     Settled,
     accept,
     admit,
-    expire,
+    reclaim,
     reserve,
     settle,
 )
 from gateway.ledger.schema import JobState, Stage, jobs, replicas, reservations
 from gateway.ledger.usage import reset, used_since
 from gateway.limits.job_cost import Facts, FailedCosts, Known
+from gateway.model.jobs import JobKey
 from tests.ledger.test_plans import plans
-from tests.support.endings import end
+from tests.support.endings import end, job_of
 from tests.support.ledgers import NOON, assert_sound, make_claim, make_profile, rows_of
 
 TTL = 3600.0
@@ -77,7 +78,7 @@ class Book:
         return await self.do(end, job, pages, self.now, TTL, failed=failed)
 
     async def forget(self, job: tuple[str, str] = JOB) -> bool:
-        return bool(await self.do(steps.forget, JobKey(*job, self.now), self.now))
+        return bool(await self.do(_forget, job, self.now))
 
     async def told(self, job: tuple[str, str], again_at: int | None) -> None:
         await self.do(steps.told, await self.row(job), again_at)
@@ -104,6 +105,14 @@ class Book:
     async def watchers(self) -> dict[str, str]:
         rows = await self.engine.read(lambda c: rows_of(c, jobs))
         return {row["request_id"]: row["watcher"] for row in rows}
+
+
+def _forget(connection: Connection, job: tuple[str, str], now: float) -> bool:
+    return steps.forget(connection, job_of(connection, job), now)
+
+
+def _adopt(connection: Connection, job: tuple[str, str], watcher: str, now: float) -> None:
+    steps.adopt(connection, job_of(connection, job), watcher, now)
 
 
 def add_copies(connection: Connection, count: int) -> None:
@@ -249,7 +258,7 @@ async def test_fifty_ends_at_once_settle_once(book: Book) -> None:
 async def test_a_job_that_was_charged_is_mended_by_its_end(book: Book) -> None:
     await book.running()
     book.now += TTL + 1
-    assert await book.do(expire, "key:ci", "r1", book.now) == Settled("key:ci", 10, 0)
+    assert await book.do(reclaim, "key:ci", book.now) == 10
     assert (await book.end(4)).settled == Settled("key:ci", -6, 6)
     assert await book.used() == [(4, 6, 0)]
 
@@ -277,7 +286,7 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
     await book.running()
     assert await book.forget()
     assert await book.used() == [(10, 0, 0)]
-    await book.do(learn, JobKey(*JOB, NOON), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
+    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.LOST), FailedCosts.NOTHING, book.now, TTL)
     assert await book.used() == [(10, 0, 0)]  # whoever deletes it brings that about
     assert (await book.end(failed=True)).settled == Settled("key:ci", -10, 10)
     assert (await book.end(4)).settled == Settled("key:ci", 4, 0)
@@ -289,14 +298,14 @@ async def test_a_job_forgotten_while_it_runs_is_charged_as_reserved_until_its_en
 async def test_an_end_that_a_version_without_facts_wrote_is_known(book: Book, state: JobState) -> None:
     """In a rolling update: it leaves `known` as this one wrote it, when it knew only that something was read."""
     await book.running()
-    await book.do(learn, JobKey(*JOB, NOON), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     failed = state is JobState.FAILED
     await book.do(settle, "key:ci", "r1", 4, book.now, failed=failed)
     ended = {"state": state, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
     await book.engine.write(lambda c: c.execute(update(jobs).values(**ended)))
     found = steps.known_of(await book.row())
     assert found == Known.TAKEN | (Known.LOST if failed else Known.COMPLETE)
-    await book.do(learn, JobKey(*JOB, NOON), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
+    await book.do(learn, JobKey(*JOB, "r1"), Facts(Known.TAKEN), FailedCosts.IF_TAKEN, book.now, TTL)
     assert await book.used() == [(10, 0, 0) if failed else (4, 6, 0)]
 
 
@@ -304,7 +313,7 @@ async def test_a_charge_that_a_reset_forgot_stays_forgotten_whatever_is_learnt(b
     await book.running()
     facts = [Known.GIVEN_UP, Known.FAILED, Known.TAKEN]
     for number, known in enumerate(facts):
-        await book.do(learn, JobKey(*JOB, NOON), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
+        await book.do(learn, JobKey(*JOB, "r1"), Facts(known), FailedCosts.IF_TAKEN, book.now, TTL)
         if not number:
             book.now += 5
             await book.do(reset, "key:ci", book.now)
@@ -357,7 +366,7 @@ async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> 
     book.now += 1
     await book.forget(("container", "job-1"))
     book.now += 1
-    await book.do(steps.adopt, ("container", "job-0"), "other", book.now)
+    await book.do(_adopt, ("container", "job-0"), "other", book.now)
     assert await book.heard(0) == ["job-2", "job-1", "job-0"]
     assert await book.heard(NOON + 1) == ["job-1", "job-0"]
     assert await book.heard(NOON + 3) == []
@@ -402,7 +411,7 @@ async def test_only_what_nobody_follows_is_taken_over(book: Book) -> None:
     assert await book.watchers() == {"a": "living", "b": "me", "c": "me", "d": "me", "e": "dead"}
     assert set(await book.heard(book.now - 1)) == {"b", "c"}  # so that a watcher that was only away lets go
     mine = await book.engine.read(lambda c: steps.followed_by(c, "me"))
-    assert sorted(mine) == [("container", "b"), ("container", "c"), ("container", "d")]
+    assert sorted(job.key for job in mine) == [("container", "b"), ("container", "c"), ("container", "d")]
 
 
 async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
@@ -488,12 +497,12 @@ async def _connect(url: str) -> Any:
 
 async def test_an_adopted_job_is_anothers(book: Book) -> None:
     await book.running()
-    await book.do(steps.adopt, JOB, "other", NOON + 5)
+    await book.do(_adopt, JOB, "other", NOON + 5)
     row = await book.row()
     assert (row.watcher, row.changed_at) == ("other", int(NOON + 5) * 1000)
     await book.end()
     before = await book.row()
-    await book.do(steps.adopt, JOB, "third", NOON + 9)
+    await book.do(_adopt, JOB, "third", NOON + 9)
     assert await book.row() == before
 
 
@@ -558,14 +567,14 @@ def live(connection: Connection) -> None:
     accept(connection, claim, "job", NOON + 60)
     steps.begin(connection, "a", new(), "me", NOON)
     steps.beat(connection, "me", NOON, NOON + 30)
-    steps.adopt(connection, JOB, "other", NOON)
+    _adopt(connection, JOB, "other", NOON)
     steps.take_over(connection, "me", NOON)
     steps.followed_by(connection, "me")
     steps.changed_since(connection, int(NOON) * 1000 - 10_000)
     steps.expired(connection, NOON)
     steps.count(connection)
     end(connection, JOB, 2, NOON, TTL, failed=False)
-    steps.forget(connection, JobKey(*JOB, NOON), NOON)
+    steps.forget(connection, job_of(connection, JOB), NOON)
     gone = steps.find(connection, *JOB)
     assert gone is not None
     steps.told(connection, gone, None)

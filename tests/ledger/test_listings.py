@@ -8,12 +8,12 @@ from sqlalchemy import Connection, text
 from gateway.ledger import listings as joblist
 from gateway.ledger.deliveries import claim_due
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import JobKey, forget
+from gateway.ledger.jobs import forget
 from gateway.ledger.listings import JobMark, WebhookMark, list_jobs, list_webhooks, named
-from gateway.ledger.reservations import expire
+from gateway.ledger.reservations import reclaim
 from gateway.ledger.schema import DeliveryState, JobState, Stage
 from tests.ledger.test_plans import plans
-from tests.support.endings import end
+from tests.support.endings import end, job_of
 from tests.support.joblists import make_job
 from tests.support.ledgers import NOON
 
@@ -32,7 +32,7 @@ def fill(connection: Connection) -> None:
     make_job(connection, "twin", owner=A, now=NOON + 3)
     end(connection, ("default", "done"), 2, NOON + 10, 3600, failed=False)
     end(connection, ("default", "bad"), None, NOON + 10, 3600, failed=True)
-    forget(connection, JobKey("default", "gone", NOON), NOON + 11)
+    forget(connection, job_of(connection, ("default", "gone")), NOON + 11)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ async def test_a_row_says_what_it_cost_and_how_far_its_webhook_is(engine: Engine
 async def test_what_nobody_settled_is_charged(engine: Engine) -> None:
     await engine.write(lambda c: make_job(c, "a"))
     (row,) = await engine.read(lambda c: named(c, "a"))
-    await engine.write(lambda c: expire(c, "key:ci", row.reservation, NOON + 90_000))
+    await engine.write(lambda c: reclaim(c, "key:ci", NOON + 90_000))
     (row,) = await engine.read(lambda c: named(c, "a"))
     assert (row.stage, row.pages) == (Stage.CHARGED, 3)
 
@@ -136,7 +136,7 @@ async def test_a_webhook_of_an_id_that_was_given_before_is_not_shown(engine: Eng
     def make(connection: Connection) -> None:
         make_job(connection, "a", webhook="old")
         end(connection, ("default", "a"), 1, NOON, 10, failed=False)
-        forget(connection, JobKey("default", "a", NOON), NOON + 10)
+        forget(connection, job_of(connection, ("default", "a")), NOON + 10)
         make_job(connection, "a", now=NOON + 20)
 
     await engine.write(make)

@@ -32,13 +32,14 @@ from gateway.ledger import jobs
 from gateway.ledger import reservations as steps
 from gateway.ledger import usage as reports
 from gateway.ledger.accounts import standing_of
-from gateway.ledger.jobs import JobKey, NewJob
+from gateway.ledger.jobs import NewJob
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
 from gateway.ledger.schema import Stage, accounts, grants, usage, windows
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
+from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
 from tests.support.ledgers import NOON, Postgres, assert_sound, empty, make_profile, open_engine
 from tests.support.pure import examples as scaled
@@ -253,7 +254,7 @@ class Machine(RuleBasedStateMachine):
         if request_id is not None and found.job is None:
             new = NewJob(request_id, "default", "/convert", None)
             self.do(lambda c: jobs.begin(c, claim.id, new, "me", self.now))
-            found.job = JobKey("container", request_id, self.now)
+            found.job = JobKey("container", request_id, claim.id)
         if found.stage in HELD:
             found.stage, found.expires = Stage.ACCEPTED, int(self.now) + TTL
 
@@ -276,7 +277,7 @@ class Machine(RuleBasedStateMachine):
     @rule(claim=claims, known=st.sampled_from(FACTS), share=SHARES)
     def learn_one(self, claim: Claim, known: Known, share: float | None) -> None:
         found = self.found(claim)
-        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
+        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
         is_told = found is not None and share is not None and Known.COMPLETE in known
         pages = int(found.reserved * share) if is_told else None  # type: ignore[union-attr, operator]
         rule = costs_when_failed(claim)
@@ -326,7 +327,7 @@ class Machine(RuleBasedStateMachine):
     def delete(self, claim: Claim) -> None:
         """Its owner deletes it: what runs is charged as reserved, until more is known."""
         found = self.found(claim)
-        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", self.now)
+        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
         settled = self.do(lambda c: jobs.delete_for_owner(c, job, self.now)).settled
         if found is None or found.job is None or found.is_deleted:
             assert settled is None
@@ -367,8 +368,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        for account, name in self.do(lambda c: steps.overdue(c, self.now)):
-            self.do(partial(steps.expire, account=account, reservation=name, now=self.now))
+        for account in self.do(lambda c: steps.overdue(c, self.now)):
+            self.do(partial(steps.reclaim, account=account, now=self.now))
         for account in ACCOUNTS:
             self.model.reclaim(account, self.now)
 

@@ -79,7 +79,7 @@ def live(connection: Connection) -> None:
     steps.settle(connection, "key:7", "a", 2, NOON, failed=False)
     steps.cancel(connection, make_claim("b", "key:7"), NOON)
     steps.overdue(connection, NOON + 100)
-    steps.expire(connection, "key:7", "b", NOON + 100)
+    steps.reclaim(connection, "key:7", NOON + 100)
     usage.used_since(connection, 20990101)
     usage.used_since(connection, 20990101, "key:7")
     usage.standings(connection, NOON, 10)

@@ -77,13 +77,14 @@ async def test_a_turn_does_all_that_is_due(kept: Kept) -> None:
     await engine.write(lambda c: admit(c, claim, profile, NOON, NOON + 60))
     await engine.write(lambda c: reserve(c, claim, profile, Ask(3, 1, ""), NOON, NOON + 60))
     kept.now += 60
+    await kept.sync.begin()
     await kept.sync.turn(0)
     assert kept.open_keys == {"a"}
     assert kept.settled == [Settled("key:ci", 3, 0)]
     assert kept.uses == {}
     assert (await engine.read(lambda c: one_key(c, "a"))).generations[0].last_used_at == NOON + 7
     assert kept.standings[0]["key:ci"].month.pages == 3
-    assert await engine.read(beats) == 1
+    assert await engine.read(beats) == 2
     await engine.write(assert_sound)
 
 
@@ -118,16 +119,81 @@ async def test_each_change_is_told_once(kept: Kept) -> None:
 
 async def test_keys_are_followed_though_nothing_can_be_written(kept: Kept) -> None:
     await kept.make("a")
-    await kept.sync.turn(0)
+    await kept.sync.begin()
     await kept.engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
     for turn in (5, 6):
         kept.faulty.faults = ["before"]
         with pytest.raises(LedgerUnavailable):
             await kept.sync.turn(turn)
+        kept.faulty.faults = ["before"]
+        with pytest.raises(LedgerUnavailable):
+            await kept.sync.begin()
         assert kept.open_keys == set()
         assert kept.ledger.problem is not None
     await kept.sync.turn(7)  # while there is a problem, each turn tries to write
     assert kept.ledger.problem is None
+
+
+async def test_nothing_delays_what_is_heard_of_keys(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disabled key worked on for 46 seconds, while 200 expired reservations were reclaimed one by one."""
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
+    await kept.make("a")
+    hanging: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def write(work: Any, *, durable: bool = False, of: str = "") -> Any:
+        del work, durable, of
+        await hanging
+
+    kept.faulty.write = write  # type: ignore[method-assign]
+    running = asyncio.gather(kept.sync.run(), kept.sync.run_keys())
+    await eventually(lambda: kept.open_keys == {"a"})
+    await kept.engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
+    await eventually(lambda: kept.open_keys == set())
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_was_read_of_keys_earlier_never_counts_later(kept: Kept) -> None:
+    """The admin API asks beside the sync: an older answer that came later opened a disabled key again."""
+    await kept.make("a")
+    read, slow = kept.faulty.read, asyncio.Event()
+
+    async def reading(work: Any, *, of: str = "") -> Any:
+        found = await read(work, of=of)
+        if not slow.is_set():
+            slow.set()
+            await asyncio.sleep(0.1)
+        return found
+
+    kept.faulty.read = reading  # type: ignore[method-assign]
+    earlier = asyncio.ensure_future(kept.sync.apply_key_changes())
+    await slow.wait()
+    await kept.engine.write(lambda c: revoke(c, "a", None, NOON, force=True))
+    await kept.sync.apply_key_changes()
+    await earlier
+    assert kept.open_keys == set()
+
+
+async def test_it_reclaims_for_some_seconds_and_goes_on_in_the_next_turn(kept: Kept) -> None:
+    for number in range(3):
+        claim = make_claim(f"r{number}", f"key:{number}")
+        await kept.engine.write(lambda c, claim=claim: admit(c, claim, make_profile(), NOON, NOON + 60))  # type: ignore[misc]
+        ask = Ask(3, 1, "")
+        await kept.engine.write(
+            lambda c, claim=claim, ask=ask: reserve(c, claim, make_profile(), ask, NOON, NOON + 60)  # type: ignore[misc]
+        )
+    kept.now += 60
+    write = kept.faulty.write
+
+    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
+        kept.now += 1.5 if of else 0.0
+        return await write(work, durable=durable, of=of)
+
+    kept.faulty.write = writing  # type: ignore[method-assign]
+    await kept.sync.turn(0)
+    assert len(kept.settled) == 2
+    await kept.sync.turn(5)
+    assert {settled.account for settled in kept.settled} == {"key:0", "key:1", "key:2"}
 
 
 @pytest.mark.parametrize("fault", ["before", "after"])
@@ -155,7 +221,7 @@ async def test_it_goes_on_whatever_happens(kept: Kept, monkeypatch: pytest.Monke
     monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.0)
     kept.faulty.is_away = True
     await kept.make("a")
-    running = asyncio.ensure_future(kept.sync.run())
+    running = asyncio.gather(kept.sync.run(), kept.sync.run_keys())
     await eventually(lambda: kept.ledger.problem is not None)
     kept.faulty.is_away = False
     await eventually(lambda: kept.changes == [["a"]])
@@ -171,7 +237,7 @@ async def files(tmp_path: Path) -> AsyncIterator[tuple[Path, Kept]]:
     made = Kept(engine)
     for name in ("a", "b"):
         await made.make(name)
-    await made.sync.turn(0)
+    await made.sync.begin()
     assert made.open_keys == {"a", "b"}
     yield file, made
     await engine.close()
@@ -192,12 +258,13 @@ async def test_keys_of_a_file_that_was_deleted_open_nothing(files: tuple[Path, K
     file, kept = files
     file.unlink()
     with pytest.raises(LedgerUnavailable):
-        await kept.sync.turn(1)  # it is not there to be read, so nothing is known yet
+        await kept.sync.apply_key_changes()  # it is not there to be read, so nothing is known yet
     assert kept.open_keys == {"a", "b"}
     await kept.sync.turn(2)  # it is made anew, as after any problem
+    await kept.sync.apply_key_changes()
     assert kept.open_keys == set()
     await kept.make("c")
-    await kept.sync.turn(3)
+    await kept.sync.apply_key_changes()
     assert kept.open_keys == {"c"}
 
 
@@ -206,10 +273,10 @@ async def test_keys_are_those_of_the_ledger_that_is_there(files: tuple[Path, Kep
     """Whatever its revision is: lower, the same as that of the one before, or higher."""
     file, kept = files
     await other_ledger(file, *names)
-    await kept.sync.turn(1)
+    await kept.sync.apply_key_changes()
     assert kept.open_keys == set(names)
     await kept.make("z")
-    await kept.sync.turn(2)
+    await kept.sync.apply_key_changes()
     assert kept.open_keys == {*names, "z"}
 
 
@@ -219,8 +286,8 @@ async def test_an_older_state_of_the_same_ledger_is_noticed(files: tuple[Path, K
     with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(backup)) as copy:
         there.backup(copy)
     await kept.make("c")
-    await kept.sync.turn(1)
+    await kept.sync.apply_key_changes()
     assert kept.open_keys == {"a", "b", "c"}
     await asyncio.to_thread(backup.replace, file)
-    await kept.sync.turn(5)
+    await kept.sync.apply_key_changes()
     assert kept.open_keys == {"a", "b"}

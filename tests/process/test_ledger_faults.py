@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import Connection, select
 
 from gateway.ledger.engine import Engine
-from gateway.ledger.reservations import expire, overdue
+from gateway.ledger.reservations import overdue
+from gateway.ledger.reservations import reclaim as reclaim_of
 from gateway.ledger.schema import Stage, accounts, keys, reservations
 from tests.support.ledgers import NOON, Script, assert_sound, open_engine
 
@@ -97,8 +98,8 @@ async def reclaim(engine: Engine) -> None:
     """What the ledger sync of any process does once their time is over."""
     later = NOON + 4000
     while over := await engine.read(lambda c: overdue(c, later)):
-        for account, name in over:
-            await engine.write(partial(expire, account=account, reservation=name, now=later))
+        for account in over:
+            await engine.write(partial(reclaim_of, account=account, now=later))
     await engine.write(assert_sound)
     rows: list[Any] = await engine.read(lambda c: list(c.execute(select(accounts))))
     assert [(row.concurrent, row.pages_in_flight) for row in rows] == [(0, 0)] * len(rows)

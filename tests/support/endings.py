@@ -2,8 +2,15 @@
 
 from sqlalchemy import Connection
 
-from gateway.ledger.jobs import JobKey, Learnt, learn
+from gateway.ledger.jobs import Learnt, find, learn, named
 from gateway.limits.job_cost import Facts, FailedCosts, Known
+from gateway.model.jobs import JobKey
+
+
+def job_of(connection: Connection, job: tuple[str, str]) -> JobKey:
+    """The job that has an id now."""
+    row = find(connection, *job)
+    return JobKey(*job, "none") if row is None else named(row)
 
 
 def end(
@@ -11,4 +18,4 @@ def end(
 ) -> Learnt | None:
     """Lets the ledger know that a job has ended, well or not."""
     facts = Facts(Known.FAILED if failed else Known.COMPLETE, pages)
-    return learn(connection, JobKey(*job, created_at=now), facts, FailedCosts.IF_TAKEN, now, ttl)
+    return learn(connection, job_of(connection, job), facts, FailedCosts.IF_TAKEN, now, ttl)

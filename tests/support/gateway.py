@@ -20,6 +20,7 @@ from gateway.app.gateway import Gateway
 from gateway.app.reload import prepare
 from gateway.config.settings import Settings
 from gateway.jobs.job import Job
+from gateway.model.jobs import JobKey
 from gateway.observe.log import Event, LogStream, json_line
 from tests.support.backend import HEALTH_PATH
 from tests.support.client import Client, Response
@@ -176,7 +177,7 @@ class Running:
     def own(self, request_id: str, owner: str = "key:ci", upstream: str = "default") -> Job:
         """Lets a key own a job that it never submitted: for tests that are about something else."""
         shape = self.gateway.live.state.shapes["default"]
-        job = Job(upstream, request_id, owner, shape, SUBMIT, time.time())
+        job = Job(JobKey(upstream, request_id, "none"), owner, shape, SUBMIT, time.time())
         self.gateway.jobs.registry.add(job)
         return job
 
@@ -269,6 +270,11 @@ def collected() -> Iterator[None]:
         gc.enable()
 
 
+def is_there(url: Any) -> bool:
+    """Whether a ledger's URL names a file that another gateway made: it may have a job of any id."""
+    return isinstance(url, str) and url.startswith("sqlite:///") and Path(url.removeprefix("sqlite:///")).is_file()
+
+
 @asynccontextmanager
 async def gateway_on(
     directory: Path, certificates: Path, upstream_port: int, sections: Mapping[str, Any]
@@ -282,6 +288,7 @@ async def gateway_on(
     log_to: int | None = sections.pop("log_to", None)
     path = directory / "gateway.yaml"
     ledger = directory / "ledger.db"
+    is_anothers = is_there(sections.get("ledger", {}).get("url"))
     sections["ledger"] = {"url": f"sqlite:///{ledger}", **sections.get("ledger", {})}
     if not ledger.exists():
         ledger.touch(0o600)
@@ -311,7 +318,8 @@ async def gateway_on(
         async with build.running(path, environ, prepared) as gateway:
             running = Running(gateway, path, client_context(certificates), events, facts)
             running.errors = errors
-            running.own(RESULT.rpartition("/")[2])
+            if not is_anothers:
+                running.own(RESULT.rpartition("/")[2])
             try:
                 yield running
             finally:

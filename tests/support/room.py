@@ -22,16 +22,18 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.engine import Engine
-from gateway.ledger.jobs import NewJob, begin, find
+from gateway.ledger.jobs import NewJob, begin, find, forget
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import JobState
 from gateway.ledger.usage import used_since
+from gateway.model.jobs import JobKey
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from tests.support.backend import Connection, answer
+from tests.support.endings import job_of
 from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty, assert_sound, make_profile
 from tests.support.pure import make_settings
@@ -184,7 +186,16 @@ class Room:
     def wall(self) -> float:
         return NOON + self.seconds - 1000.0
 
-    async def reserved(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> None:
+    async def given_again(self, request_id: str, owner: str, shape: str = "default") -> JobKey:
+        """Deletes the job that has an id, and gives the id to another one, four seconds later."""
+        old = ("default", request_id)
+        await self.engine.write(lambda c: forget(c, job_of(c, old), self.wall()))
+        self.seconds += 4.0
+        return await self.reserved(request_id, owner, shape=shape)
+
+    async def reserved(
+        self, request_id: str = "job", owner: str = OWNER, upstream: str = "default", shape: str = "default"
+    ) -> JobKey:
         """What the ledger has of a job that this replica took, before anybody here follows it."""
         claim = Claim(f"{self.watcher.me}-r{next(self._claims)}", owner, owner, upstream)
         now = self.wall()
@@ -193,14 +204,15 @@ class Room:
             admit(connection, claim, make_profile(), now, now + 60)
             reserve(connection, claim, make_profile(), Ask(PAGES, 1, ""), now, now + 60)
             accept(connection, claim, request_id, now + 3600)
-            begin(connection, claim.id, NewJob(request_id, "default", PATH, None), self.watcher.me, now)
+            begin(connection, claim.id, NewJob(request_id, shape, PATH, None), self.watcher.me, now)
 
         await self.engine.write(work)
+        return JobKey(upstream, request_id, claim.id)
 
     async def begin_job(self, request_id: str = "job", owner: str = OWNER, upstream: str = "default") -> Job:
         """A job of ten pages that this replica took, and follows."""
-        await self.reserved(request_id, owner, upstream)
-        job = Job(upstream, request_id, owner, self.state.shapes["default"], PATH, self.wall())
+        named = await self.reserved(request_id, owner, upstream)
+        job = Job(named, owner, self.state.shapes["default"], PATH, self.wall())
         self.registry.add(job)
         self.watcher.begin(job)
         return job
