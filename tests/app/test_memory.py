@@ -51,6 +51,12 @@ def test_the_base_falls_no_lower_than_memory_ever_was() -> None:
     assert not any(peak.is_over(BASE + GROWTH - 1, is_idle=True) for _ in range(500))
 
 
+def test_a_level_that_giving_back_has_reached_is_the_lowest() -> None:
+    peak = Peak(BASE + GROWTH)
+    peak.settle(BASE)
+    assert [peak.is_over(BASE + GROWTH, is_idle=True) for _ in range(2)] == [False, True]
+
+
 def test_what_is_resident_is_what_the_kernel_says() -> None:
     assert 10_000_000 < resident_bytes() < 10_000_000_000
 
