@@ -29,7 +29,7 @@ def read_object(text: bytes) -> dict[str, Any] | None:
 
     None if it is not one, has a duplicate member or too many marks or numbers.
     """
-    numbers = _NumberBudget() if len(text) > _FEW_BYTES else None
+    numbers = _NumberBudget(len(text)) if len(text) > _FEW_BYTES else None
     return _read(text, numbers.integer, numbers.float) if numbers else _read(text, None, None)
 
 
@@ -104,11 +104,15 @@ def _no_number(_: str) -> int:
 
 
 class _NumberBudget:
-    """Converts the numbers of one long text, as long as each is short, and all of them together are."""
+    """Converts the numbers of one text, as long as few have exponents; of a long one, as long as they are short.
 
-    __slots__ = ("_digits", "_exponents")
+    Each has to be short then, and all of them together.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_digits", "_exponents", "_is_long")
+
+    def __init__(self, size: int) -> None:
+        self._is_long = size > MAX_MARKS
         self._digits = _MAX_DIGITS_IN_ALL
         self._exponents = _MAX_EXPONENTS
 
@@ -126,7 +130,7 @@ class _NumberBudget:
     def _spent(self, text: str, most: int) -> str:
         self._digits -= len(text)
         # One of a kilobyte may take 0.1 milliseconds, and many may follow it.
-        if len(text) > most or self._digits < 0:
+        if self._is_long and (len(text) > most or self._digits < 0):
             raise ValueError("numbers are too long")
         return text
 
