@@ -25,13 +25,14 @@ _NOT_LONGER_THAN: Final = 86_400.0
 _WITHIN: Final = 10.0  # seconds
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
+_SWEEP_SECONDS: Final = 2.0
 _MAX_ASKED: Final = 32
 _MAX_PURGES: Final = 50
 log = structlog.get_logger()
 
 
 class Retention:
-    """Sweeps expired jobs. `state` returns the State in force."""
+    """Sweeps expired jobs. `state` returns the State in force; `clock` is the loop's."""
 
     def __init__(
         self,
@@ -39,21 +40,24 @@ class Retention:
         registry: Registry,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
+        clock: Callable[[], float],
     ) -> None:
         self._ledger = replica.ledger
         self._registry = registry
         self._upstream_client = upstream_client
         self._state = state
+        self._clock = clock
         self._wall = replica.wall
         self._background = replica.background
         self._asking = 0
 
     async def sweep(self) -> None:
-        """Expires what is due, a batch at a time; called each second.
+        """Expires what is due, a batch at a time and for some seconds at most; called each second.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
+        until = self._clock() + _SWEEP_SECONDS
         rows = await self._ledger.read(lambda c: expired(c, self._wall()))
         for row in rows:
             job = self._registry.get((row.upstream, row.request_id))
@@ -63,6 +67,8 @@ class Retention:
             if row.state != JobState.GONE:
                 await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
             await self._delete(row)
+            if self._clock() >= until:
+                return
 
     async def purge(self) -> None:
         """Removes records older than jobs.records_kept, a few thousand at a time.

@@ -32,8 +32,12 @@ from gateway.model.jobs import JobKey
 AT_ONCE: Final = 200
 _MAX_TAKEN: Final = 500
 MAX_HEARD: Final = 5000
-_HEARD: Final = 3000
-"""Milliseconds. An id can go to another job at the earliest so long after it was forgotten."""
+_HEARD: Final = 5000
+"""Milliseconds. An id can go to another job at the earliest so long after it was forgotten: two seconds until that is
+committed (else the upstream is not asked to delete it), two in which other replicas may serve it without having heard
+of it (jobs/registry.py), and one for clocks that differ."""
+
+_MAY_LIVE: Final = 15  # seconds
 
 _MILLISECOND: Final = 0.001
 
@@ -221,6 +225,12 @@ def beat(connection: Connection, me: str, now: float, until: float) -> None:
     if not connection.execute(update(replicas).where(replicas.c.name == me).values(alive_until=int(until))).rowcount:
         connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
     connection.execute(delete(replicas).where(replicas.c.alive_until < int(now) - 3600))
+
+
+def has_others(connection: Connection, me: str, now: float) -> bool:
+    """Whether other replicas live, or did until a moment ago."""
+    lives = (replicas.c.name != me) & (replicas.c.alive_until > int(now) - _MAY_LIVE)
+    return bool(connection.execute(select(exists().where(lives))).scalar_one())
 
 
 def leave(connection: Connection, me: str) -> None:

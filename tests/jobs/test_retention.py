@@ -38,6 +38,27 @@ def told(container: Container) -> list[tuple[str, str, bytes]]:
     return [call for call in container.calls if call[0] != "GET"]
 
 
+async def test_a_sweep_ends_after_some_seconds_and_the_next_one_goes_on(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(shapes=SHAPES)
+    await over(room, container, *(f"job-{number}" for number in range(5)))
+    write = room.faulty.write
+
+    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
+        room.seconds += 0.9
+        return await write(work, durable=durable, of=of)
+
+    room.faulty.write = writing  # type: ignore[method-assign]
+    await room.retention.sweep()
+    left = [name for name in range(5) if await room.state_of(f"job-{name}") is not JobState.GONE]
+    assert left
+    for _ in range(5):
+        await room.retention.sweep()
+    await room.quiet()
+    assert [await room.state_of(f"job-{name}") for name in range(5)] == [JobState.GONE] * 5
+
+
 async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(make_room: MakeRoom) -> None:
     here, there = make_room(me="here", shapes=SHAPES), make_room(me="there")
     await there.begin_job()

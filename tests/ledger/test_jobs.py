@@ -178,7 +178,7 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     await book.forget()
     gone = await book.row()
     assert await book.do(steps.told, gone, int(book.now) + 60)
-    book.now += 4
+    book.now += 6
     await book.running(name="r2", account="key:other")
     assert not await book.do(steps.told, gone, int(book.now) + 60)
     assert (await book.row()).expires_at is None
