@@ -107,17 +107,21 @@ class SharedPolls:
         self._iteration = iteration
         self._clock = clock
 
-    async def find(self, job: Job, poll: Poll, age: float, of: Hashable) -> StatusAnswer | None:
-        """Returns an answer of the last `age` seconds; waits for one, if a poll that is alike waits for it.
+    def find(self, job: Job, poll: Poll, age: float) -> StatusAnswer | None:
+        """An answer of the last `age` seconds; None: there is none, or it is not for this poll."""
+        running: RunningAnswer | None = job.running_answer
+        if running is None or not job.is_running or self._clock() - running.at >= age:
+            return None
+        return running.answer if running.may_serve(poll) else None
 
-        None: this poll has to ask for itself. `of` is the peer that waits. Runs in a Drive.
+    async def wait(self, job: Job, poll: Poll, of: Hashable) -> None:
+        """Waits for the end of a question whose answer may serve this poll, if there is one; `of` is who waits.
+
+        Runs in a Drive.
         """
-        found = self._fresh(job, poll, age)
         question: Question | None = job.question
-        if found is None and question is not None and question.is_like(poll):
+        if question is not None and question.is_like(poll):
             await question.wait(self._iteration, of)
-            found = self._fresh(job, poll, age)
-        return found
 
     def begin(self, job: Job, poll: Poll) -> Question | None:
         """Makes this poll the one that asks, unless another asks already. Who calls it closes it."""
@@ -125,12 +129,6 @@ class SharedPolls:
             return None
         question = job.question = Question(job, poll)
         return question
-
-    def _fresh(self, job: Job, poll: Poll, age: float) -> StatusAnswer | None:
-        running: RunningAnswer | None = job.running_answer
-        if running is None or not job.is_running or self._clock() - running.at >= age:
-            return None
-        return running.answer if running.may_serve(poll) else None
 
 
 def _set(signal: Signal) -> None:

@@ -295,7 +295,10 @@ class Handler:
     async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
         """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
         polls = self._parts.jobs.shared_polls
-        answer = await polls.find(job, poll, age, order.client.household) if age else None
+        answer = polls.find(job, poll, age)
+        if answer is None and age:
+            await polls.wait(job, poll, order.client.household)
+            answer = polls.find(job, poll, age)
         if answer is not None:
             await self._share(order, job, answer)
             return

@@ -25,6 +25,12 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: object) -> str:
     return f"{request.param}:///{tmp_path}/ledger.db"
 
 
+@pytest.fixture(autouse=True)
+def _kept_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is kept for as long as a slow machine needs to look at it."""
+    monkeypatch.setattr(gateway.jobs.watcher, "_KEPT", 60.0)
+
+
 def is_forgotten(room: Room) -> bool:
     return len(room.long_polls) == 0
 

@@ -270,6 +270,11 @@ def collected() -> Iterator[None]:
         gc.enable()
 
 
+def is_there(url: Any) -> bool:
+    """Whether a ledger's URL names a file that another gateway made: it may have a job of any id."""
+    return isinstance(url, str) and url.startswith("sqlite:///") and Path(url.removeprefix("sqlite:///")).is_file()
+
+
 @asynccontextmanager
 async def gateway_on(
     directory: Path, certificates: Path, upstream_port: int, sections: Mapping[str, Any]
@@ -283,6 +288,7 @@ async def gateway_on(
     log_to: int | None = sections.pop("log_to", None)
     path = directory / "gateway.yaml"
     ledger = directory / "ledger.db"
+    is_anothers = is_there(sections.get("ledger", {}).get("url"))
     sections["ledger"] = {"url": f"sqlite:///{ledger}", **sections.get("ledger", {})}
     if not ledger.exists():
         ledger.touch(0o600)
@@ -312,7 +318,8 @@ async def gateway_on(
         async with build.running(path, environ, prepared) as gateway:
             running = Running(gateway, path, client_context(certificates), events, facts)
             running.errors = errors
-            running.own(RESULT.rpartition("/")[2])
+            if not is_anothers:
+                running.own(RESULT.rpartition("/")[2])
             try:
                 yield running
             finally:

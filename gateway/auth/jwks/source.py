@@ -16,7 +16,8 @@ def check_fetched(url: str) -> str:
         raise ValueError("is no URL") from None
     if parts.scheme == "http" and parts.hostname in _LOOPBACK:
         return url
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
+    is_odd = "%" in parts.netloc  # a zone or an escape: two parsers would not read the same host
+    if parts.scheme != "https" or not parts.hostname or is_odd or parts.username is not None or parts.fragment:
         raise ValueError("needs the form https://host/path; http is for this machine alone")
     return url
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.aio.turn import MAX_CHUNKS
@@ -275,6 +275,8 @@ async def test_discovery_that_is_not_believed(document: Callable[[str], Any], re
     st.text(st.characters(min_codepoint=0, max_codepoint=300), max_size=20),
     st.sampled_from(["https", "http", "HTTPS"]),
 )
+@example("%A", "https")
+@example("[fe80::1%Eth0]/keys", "https")
 def test_all_who_read_a_url_see_the_same_host(text: str, scheme: str) -> None:
     url = f"{scheme}://{text}"
     try:

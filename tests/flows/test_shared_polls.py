@@ -1,0 +1,251 @@
+"""One answer of the container serves all polls of a running job that would get the same one."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.keys.validation import Wanted
+from gateway.upstream.job_api import Finding, Said
+from tests.flows.test_jobs import Container, started
+from tests.support.backend import Backend
+from tests.support.client import Response
+from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, request
+from tests.support.jobs import PROCESSING, administering, complete, known
+from tests.support.waiting import eventually
+
+AGE = "10s"  # the longest: no test depends on how fast it runs
+NO_WATCH = {"status_age": AGE, "watch": False}
+
+
+@pytest.fixture
+def container(backend: Backend) -> Container:
+    backend.script = made = Container()
+    return made
+
+
+@pytest.fixture
+async def gateway(start: Start, container: Container) -> Running:
+    del container
+    return await start(jobs=NO_WATCH)
+
+
+def poll(job: str, *headers: str, key: str = KEY, query: str = "", method: str = "GET") -> bytes:
+    return request(method, f"/api/v1/marker/{job}{query}", *headers, key=key)
+
+
+async def asked(gateway: Running, container: Container, sent: bytes, method: bytes = b"GET") -> tuple[Response, int]:
+    """The answer to one request on a connection of its own, and how often the container was asked for it."""
+    before = len(container.asked)
+    response = await gateway.ask(sent, method)
+    return response, len(container.asked) - before
+
+
+async def test_a_second_poll_has_the_answer_of_the_first(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    first, times = await asked(gateway, container, poll(job))
+    assert times == 1
+    second, times = await asked(gateway, container, poll(job))
+    assert times == 0
+    assert (first.status, first.body) == (second.status, second.body) == (200, PROCESSING)
+    assert [name for name, _ in first.headers] == [name for name, _ in second.headers]
+    assert first.value(b"x-request-id") != second.value(b"x-request-id")
+    events = await gateway.finished(3)
+    assert [event["upstream_connection"] for event in events][1:] == ["reused", "shared"]
+    assert [event["status"] for event in events] == [200] * 3
+
+
+async def test_without_an_age_each_poll_asks(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"watch": False, "status_age": "0s"})
+    job = await started(gateway)
+    assert [(await asked(gateway, container, poll(job)))[1] for _ in range(3)] == [1, 1, 1]
+
+
+async def test_polls_that_come_together_share_one_question(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    clients = [await gateway.connect() for _ in range(20)]
+    for client in clients:
+        client.send(poll(job))
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    assert found is not None
+    await eventually(lambda: repr(found.question) == "<Question waiting=19>")
+    container.slowly.set()
+    assert {(await client.response()).body for client in clients} == {PROCESSING}
+    assert len(container.asked) == 1
+    assert found.question is None
+
+
+async def test_an_end_is_for_each_to_fetch(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    clients = [await gateway.connect() for _ in range(5)]
+    for client in clients:
+        client.send(poll(job))
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    await eventually(lambda: repr(found and found.question) == "<Question waiting=4>" and len(container.asked) == 1)
+    container.results[job] = complete(2)
+    container.slowly.set()
+    # One was asked about while it ran; whoever waited shares that, or asks and gets the end.
+    bodies = {(await client.response()).body for client in clients}
+    assert PROCESSING in bodies <= {PROCESSING, complete(2)}
+    gateway.gateway.jobs.completion.apply_finding(found, Finding(Said.COMPLETE, 2), is_own=True)  # type: ignore[arg-type]
+    assert (await asked(gateway, container, poll(job)))[0].body == complete(2)
+
+
+async def test_no_poll_has_an_old_answer_once_an_end_was_seen(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    await gateway.ask(poll(job))
+    container.results[job] = complete(2)
+    assert (await asked(gateway, container, poll(job)))[1] == 0
+    assert (await asked(gateway, container, poll(job, "Cache-Control: no-cache")))[0].body == complete(2)
+    response, times = await asked(gateway, container, poll(job))
+    assert (response.body, times) == (complete(2), 1)
+
+
+async def test_the_gateways_own_question_answers_polls(
+    start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.job._SHORTEST", 0.02)
+    gateway = await start(jobs={"status_age": AGE})
+    job = await started(gateway)
+    await eventually(lambda: len(container.asked) > 0)
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    await eventually(lambda: found is not None and found.running_answer is not None)
+    response = await gateway.ask(poll(job, "User-Agent: other"))
+    assert (response.status, response.body) == (200, PROCESSING)
+    assert (await gateway.finished(2))[-1]["upstream_connection"] == "shared"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda job: poll(job, "Range: bytes=0-3"),
+        lambda job: poll(job, 'If-None-Match: "a"'),
+        lambda job: poll(job, "cache-control: no-store"),
+        lambda job: poll(job, "Accept: text/html"),
+        lambda job: poll(job, query="?download=true"),
+        lambda job: request("GET", f"/api/v1/marker/{job}", body=b"{}"),
+    ],
+    ids=["range", "condition", "no-store", "headers", "query", "body"],
+)
+async def test_what_may_get_another_answer_asks(
+    other: Callable[[str], bytes], gateway: Running, container: Container
+) -> None:
+    job = await started(gateway)
+    assert (await asked(gateway, container, poll(job)))[1] == 1
+    assert (await asked(gateway, container, other(job)))[1] == 1
+
+
+async def test_only_the_owner_has_it(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    await gateway.ask(poll(job))
+    response, times = await asked(gateway, container, poll(job, key=ADMIN_KEY))
+    response.is_refusal(404, "job_not_found")
+    assert times == 0
+
+
+async def test_a_reload_ends_it(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    await gateway.ask(poll(job))
+
+    def change(sections: dict[str, Any]) -> None:
+        sections["upstream"]["read_timeout"] = "50s"
+
+    gateway.rewrite(change)
+    gateway.gateway.reloader.force()
+    await gateway.says("configuration reloaded")
+    assert [(await asked(gateway, container, poll(job)))[1] for _ in range(2)] == [1, 0]
+
+
+async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
+    gateway: Running, container: Container
+) -> None:
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    first, second = await gateway.connect(), await gateway.connect()
+    first.send(poll(job))
+    await eventually(lambda: len(container.asked) == 1)
+    second.send(poll(job))
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    await eventually(lambda: repr(found and found.question) == "<Question waiting=1>")
+    first.abort()
+    await eventually(lambda: len(container.asked) == 2)
+    container.slowly.set()
+    assert (await second.response()).body == PROCESSING
+
+
+async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    container.slowly = asyncio.Event()
+    first, second = await gateway.connect(), await gateway.connect()
+    first.send(poll(job))
+    await eventually(lambda: len(container.asked) == 1)
+    second.send(poll(job))
+    found = gateway.gateway.jobs.registry.get(("default", job))
+    await eventually(lambda: repr(found and found.question) == "<Question waiting=1>")
+    second.abort()
+    await eventually(lambda: repr(found and found.question) == "<Question waiting=0>")
+    container.slowly.set()
+    assert (await first.response()).body == PROCESSING
+
+
+async def test_a_long_answer_is_not_kept(gateway: Running, container: Container) -> None:
+    job = await started(gateway)
+    container.results[job] = json.dumps({"status": "processing", "progress": "x" * 600}).encode()
+    assert [(await asked(gateway, container, poll(job)))[1] for _ in range(2)] == [1, 1]
+
+
+async def test_an_answer_that_comes_in_pieces_is_kept(gateway: Running, backend: Backend) -> None:
+    """As uvicorn sends it: the head, then the body."""
+    polls = 0
+
+    async def script(connection: Any) -> None:
+        nonlocal polls
+        while True:
+            arrived = await connection.request()
+            content = PROCESSING
+            if arrived.method == b"POST":
+                content = b'{"success": true, "request_id": "job-1"}'
+            polls += arrived.method == b"GET"
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            connection.send(head.encode())
+            await asyncio.sleep(0.01)  # two reads of the gateway, or one: both are right
+            connection.send(content)
+
+    backend.script = script
+    job = await started(gateway)
+    assert {(await gateway.ask(poll(job))).body for _ in range(3)} == {PROCESSING}
+    assert polls == 1
+
+
+async def test_who_waits_for_anothers_answer_is_judged_again(
+    gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    async with administering(gateway) as admin:
+        secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
+        job = await started(gateway, key=secret)
+        container.slowly = asyncio.Event()
+        clients = [await gateway.connect() for _ in range(2)]
+        for client in clients:
+            client.send(poll(job, key=secret))
+        found = gateway.gateway.jobs.registry.get(("default", job))
+        await eventually(lambda: repr(found and found.question) == "<Question waiting=1>")
+        live = gateway.gateway.live
+        before = live.state
+        await admin.disable("tests", "led", disabled=True)
+        await eventually(lambda: live.state is not before)
+    container.slowly.set()
+    for client in clients:
+        (await client.response()).is_refusal(401, "unauthenticated")
+
+
+async def test_each_poll_counts_for_the_limit(start: Start, container: Container) -> None:
+    gateway = await start(jobs=NO_WATCH, profiles={"default": {"polls_per_minute": 3}})
+    job = await started(gateway)
+    statuses = [(await gateway.ask(poll(job))).status for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    assert len(container.asked) == 1

@@ -1,0 +1,82 @@
+"""What one answer may serve: decided on values."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.jobs.job import Job, StatusAnswer
+from gateway.jobs.shared_polls import MAX_CONTENT, Poll, Question, RunningAnswer, SharedPolls, keep_running
+from gateway.limits.job_cost import Known
+from gateway.model.jobs import JobKey
+from gateway.upstream.job_api import JobShape
+from gateway.upstream.target import UpstreamTarget
+from tests.support.iteration import iteration_now
+
+TARGET = UpstreamTarget("http", "a", 1, "a:1", 1.0, 1.0, 1.0, "/", 60.0)
+POLL = Poll(TARGET, "https://a.test", [(b"Accept", b"*/*")])
+ANSWER = StatusAnswer(None, b"{}", is_final=False, gives_nothing=True)
+
+
+@pytest.fixture
+def job() -> Job:
+    no: frozenset[str] = frozenset()
+    shape = JobShape("default", "request_id", None, None, "{path}/{id}", "status", no, no, no, None, None, None)
+    return Job(JobKey("default", "1", "r1"), "key:ci", shape, "/api/v1/marker", 0.0)
+
+
+def test_an_answer_serves_what_is_alike() -> None:
+    running = RunningAnswer(ANSWER, TARGET, POLL, 0.0)
+    assert running.may_serve(POLL._replace(headers=[(b"Accept", b"*/*")]))
+    assert not running.may_serve(POLL._replace(headers=[]))
+    assert not running.may_serve(POLL._replace(origin="https://b.test"))
+    assert not running.may_serve(POLL._replace(target=replace(TARGET)))  # as equal as a reload may make it
+
+
+def test_our_own_answer_serves_all_of_one_configuration() -> None:
+    running = RunningAnswer(ANSWER, TARGET, None, 0.0)
+    assert running.may_serve(POLL._replace(headers=[], origin=""))
+    assert not running.may_serve(POLL._replace(target=replace(TARGET)))
+
+
+async def test_an_answer_serves_for_its_time(job: Job) -> None:
+    now = [10.0]
+    polls = SharedPolls(iteration_now(), lambda: now[0])
+    assert polls.find(job, POLL, 0.25) is None
+    keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+    now[0] = 10.1875
+    assert polls.find(job, POLL, 0.25) is ANSWER
+    now[0] = 10.25
+    assert polls.find(job, POLL, 0.25) is None
+
+
+@pytest.mark.parametrize("known", [Known.COMPLETE, Known.FAILED, Known.LOST, Known.GIVEN_UP])
+async def test_an_end_drops_it_and_none_is_kept_after_it(job: Job, known: Known) -> None:
+    polls = SharedPolls(iteration_now(), lambda: 10.0)
+    for _ in range(2):
+        keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+        job.add_known(known)
+        assert polls.find(job, POLL, 1.0) is None
+    job.end(0)
+    keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+    assert job.running_answer is None
+
+
+def test_what_is_long_is_not_kept(job: Job) -> None:
+    for size in (MAX_CONTENT, MAX_CONTENT + 1):
+        keep_running(job, RunningAnswer(ANSWER._replace(content=b"x" * size), TARGET, POLL, float(size)))
+    assert job.running_answer.at == MAX_CONTENT
+
+
+async def test_one_question_is_known_at_a_time(job: Job) -> None:
+    polls = SharedPolls(iteration_now(), lambda: 10.0)
+    question = polls.begin(job, POLL)
+    assert repr(question) == "<Question waiting=0>"
+    assert polls.begin(job, POLL._replace(headers=[])) is None
+    other = Question(job, POLL)
+    other.close()
+    assert job.question is question
+    assert question is not None
+    question.keep(ANSWER, 10.0)
+    question.close()
+    question.close()
+    assert (job.question, job.running_answer.answer) == (None, ANSWER)
