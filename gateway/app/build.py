@@ -118,7 +118,8 @@ async def running(
             stack, reloader.run(), health.run(),
             ledger_parts.sync.run_keys(), ledger_parts.sync.run(),
             ledger_parts.admission.run(), ledger_parts.key_sets.run(),
-            jobs.housekeeping.run(), jobs.dispatcher.run(), trail.run(),
+            jobs.housekeeping.run_changes(), jobs.housekeeping.run_heartbeat(), jobs.housekeeping.run(),
+            jobs.dispatcher.run(), trail.run(),
             release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         public.acceptor.start()
@@ -223,7 +224,7 @@ def _handle_requests(
         admission=ledger_parts.admission,
         spool=ledger_parts.spool,
         counter=ledger_parts.counter,
-        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck),
+        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, jobs.access.confirm),
         recheck=recheck,
         observer=observer,
         date=date,

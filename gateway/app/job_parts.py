@@ -56,7 +56,7 @@ class JobParts:
         chance = Chance(times, SystemRandom().random)
         self.dispatcher = Dispatcher(ledger, out, Resolver(), replica.name, iteration, chance)
         self.metrics = self.dispatcher.metrics
-        self._registry = Registry(ledger, wall, lambda: live.state.shapes)
+        self._registry = Registry(replica, times.monotonic, state)
         effects = Effects(ledger_parts.admission.settled, self.dispatcher.nudge)
         self.completion = Completion(replica, self._registry, state, iteration.wait, effects)
         self._upstream_client = UpstreamClient(upstreams, times.monotonic, new_id)
@@ -64,7 +64,7 @@ class JobParts:
         self.long_polls = LongPolls(self.watcher, iteration)
         shared_polls = SharedPolls(iteration, times.monotonic)
         self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, shared_polls, wall)
-        retention = Retention(replica, self._registry, self._upstream_client, state)
+        retention = Retention(replica, self._registry, self._upstream_client, state, times.monotonic)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
         self.housekeeping = Housekeeping(

@@ -1,4 +1,8 @@
-"""Each second: apply other replicas' changes, expire results, take over jobs of dead replicas."""
+"""Each second: apply other replicas' changes, expire results, take over jobs of dead replicas.
+
+In three tasks: however long it takes to expire thousands of results, this replica hears of changes and does not count
+as dead.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,7 +16,8 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import count
 from gateway.ledger.ledger import Ledger
 
-_TAKE_OVER_EVERY: Final = 5  # turns, of a second each
+_BEAT_EVERY: Final = 5  # turns, of a second each
+_TAKE_OVER_EVERY: Final = 5
 _COUNT_EVERY: Final = 10
 _RECALL_EVERY: Final = 60
 _PURGE_EVERY: Final = 60
@@ -20,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Housekeeping:
-    """Runs until cancelled. `counts` is the number of jobs by state, as of the last count."""
+    """All `run`s run until cancelled. `counts` is the number of jobs by state, as of the last count."""
 
     def __init__(
         self,
@@ -37,11 +42,40 @@ class Housekeeping:
         self._retention = retention
         self._retry_untold = retry_untold
         self._purges = purges
+        self._is_beat_due = True
         self.counts: dict[str, int] = {}
 
+    async def run_changes(self) -> None:
+        """Hears each second what other replicas changed."""
+        await take_turns(lambda _: self.hear(), _tell_of)
+
+    async def run_heartbeat(self) -> None:
+        """Sends the heartbeat every few seconds; one that was not sent, a second later."""
+        await take_turns(self.beat, _tell_of)
+
     async def run(self) -> None:
-        """Runs one turn each second."""
-        await take_turns(self.turn, lambda error: log.error("jobs could not be followed", error=error))
+        """Runs one turn of all else each second."""
+        await take_turns(self.turn, _tell_of)
+
+    async def hear(self) -> None:
+        """Applies what other replicas changed.
+
+        Raises:
+            LedgerUnavailable: some of it is still due.
+        """
+        self._watcher.apply_changes(await self._registry.read_changes())
+        self._retry_untold()  # the ledger just answered
+
+    async def beat(self, turn: int) -> None:
+        """Sends the heartbeat, if it is due.
+
+        Raises:
+            LedgerUnavailable: it is still due.
+        """
+        self._is_beat_due = self._is_beat_due or turn % _BEAT_EVERY == 0
+        if self._is_beat_due:
+            await self._watcher.beat()
+            self._is_beat_due = False
 
     async def turn(self, turn: int) -> None:
         """Does what is due in one turn.
@@ -49,10 +83,8 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        self._watcher.apply_changes(await self._registry.read_changes())
-        self._retry_untold()  # the ledger just answered
         if turn % _TAKE_OVER_EVERY == 0:
-            await self._watcher.beat_and_take_over()
+            await self._watcher.take_over()
         if turn % _RECALL_EVERY == _RECALL_EVERY - 1:
             await self._watcher.recall()
         await self._retention.sweep()
@@ -61,3 +93,7 @@ class Housekeeping:
         if turn % _PURGE_EVERY == 0:
             for purge in (self._retention.purge, *self._purges):
                 await purge()
+
+
+def _tell_of(error: str) -> None:
+    log.error("jobs could not be followed", error=error)

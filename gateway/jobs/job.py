@@ -30,7 +30,7 @@ class StatusAnswer(NamedTuple):
 
 
 class Job:
-    """A job. Times are seconds since the epoch, except `asked_at`, which uses the loop's clock.
+    """A job. Times are seconds since the epoch, except `asked_at`, `cached_at` and `sure_at`: the loop's clock.
 
     `named` says which job it is, also once its id has gone to another one.
     `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
@@ -38,6 +38,7 @@ class Job:
     know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it; `is_read`:
     this process noted who read it; `ticket`: which of the watcher's dates counts. `waiters` are callbacks, one for
     each long poll; they run when the job ends.
+    `cached_at` is when the registry cached it, `sure_at` when the ledger was last asked about this one job.
     `answer` is the last answer to our own request. It is kept for a moment, if it is small and a client waits; once
     the job has ended, it is final. `running_answer` and `question` are shared_polls.py's. `known` is what this
     process or the ledger knows of the job's end. `heard` is what the ledger said of it when changes were last read
@@ -48,6 +49,7 @@ class Job:
         "__weakref__",
         "answer",
         "asked_at",
+        "cached_at",
         "created_at",
         "expires_at",
         "heard",
@@ -64,6 +66,7 @@ class Job:
         "request_id",
         "running_answer",
         "shape",
+        "sure_at",
         "target",
         "ticket",
         "unread",
@@ -85,6 +88,7 @@ class Job:
         self.is_followed = False
         self.is_read = False
         self.asked_at = 0.0
+        self.cached_at = self.sure_at = 0.0
         self.misses = 0
         self.unread = 0
         self.missed_at = 0.0

@@ -2,27 +2,34 @@
 
 An owner's poll of a cached job needs no ledger. Every other request (an unknown id, another owner's job, an expired
 one) queries the ledger each time, so that these answers take equally long, too.
+
+Another replica may have deleted a cached job, and some seconds later its id may be another owner's. So a replica that
+is not alone has to hear of changes each second. While it does not, it looks a job up again if others may have deleted
+it since, and serves the rest.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from sqlalchemy import Row
 
+from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import MAX_HEARD, changed_since, find, known_of, named
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.jobs import MAX_HEARD, changed_since, find, has_others, known_of, named
+from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.model.reasons import Denial, Reason
-from gateway.upstream.job_api import JobShape
+from gateway.model.routes import Kind
 
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
 _PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
+_SURE: Final = 2.0  # seconds, of the five after which a deleted job's id starts another one (ledger/jobs.py)
+_TURN: Final = "(jobs)"  # what is heard has a turn at the ledger of its own, beside all accounts
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
 
@@ -35,7 +42,7 @@ class _RowChange(NamedTuple):
 
 
 class Registry:
-    """The jobs that this process knows. `wall` is in seconds since the epoch; `shapes` returns those in force.
+    """The jobs that this process knows. `clock` is the loop's; `state` returns the State in force.
 
     The cache keeps the `most` recently requested jobs. A job in use beyond that (followed, or with a long poll) is
     still found while it is used, so that one id never has two objects.
@@ -43,18 +50,22 @@ class Registry:
 
     def __init__(
         self,
-        ledger: Ledger,
-        wall: Callable[[], float],
-        shapes: Callable[[], Mapping[str, JobShape]],
+        replica: Replica,
+        clock: Callable[[], float],
+        state: Callable[[], State],
         most: int = _MAX,
     ) -> None:
-        self._ledger = ledger
-        self._wall = wall
-        self._shapes = shapes
+        self._me = replica.name
+        self._ledger = replica.ledger
+        self._wall = replica.wall
+        self._clock = clock
+        self._state = state
         self._most = most
         self._lately: OrderedDict[tuple[str, str], Job] = OrderedDict()
         self._jobs: WeakValueDictionary[tuple[str, str], Job] = WeakValueDictionary()
         self._heard: int | None = None
+        self._heard_at = -_SURE
+        self._is_alone = False
 
     async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
         """Returns the job, if it is this owner's.
@@ -64,22 +75,40 @@ class Registry:
         """
         key = upstream, request_id
         job = self._jobs.get(key)
-        if job is None or not job.is_for(owner, self._wall()):
+        if job is None or not job.is_for(owner, self._wall()) or not self.is_sure(job):
             return await self._look_up(key, owner)
         self._remember(job)
         return job
+
+    def is_sure(self, job: Job) -> bool:
+        """Whether no other replica can have deleted a cached job without our hearing of it."""
+        heard_at = self._heard_at if job.cached_at <= self._heard_at else 0.0
+        unheard = self._clock() - max(heard_at, job.sure_at)
+        if unheard < _SURE or self._is_alone:
+            return True
+        settings = self._state().settings
+        may_be_deleted = job.shape.delete is not None or settings.jobs.delete_after_read
+        if may_be_deleted or any(route.kind is Kind.DELETE for route in settings.routes):
+            return False
+        return unheard < settings.jobs.result_ttl  # so long a result stays, at the least
+
+    async def confirm(self, job: Job) -> None:
+        """Looks a job up again, unless it is sure.
+
+        Raises:
+            Refused: job_not_found, if it was deleted; or ledger_unavailable.
+        """
+        if not self.is_sure(job) and await self._look_up(job.key, job.owner) is not job:
+            raise job_not_found()
 
     def get(self, key: tuple[str, str]) -> Job | None:
         """A job from the cache."""
         return self._jobs.get(key)
 
     def add(self, job: Job) -> None:
-        """Caches a job; ends an older job with the same id, even for those that still hold it."""
-        old = self._jobs.get(job.key)
-        if old is not None and old is not job:
-            old.end(0)
-        self._jobs[job.key] = job
-        self._remember(job)
+        """Caches a job that began just now; ends an older job with the same id, even for those that still hold it."""
+        self._cache(job)
+        job.sure_at = job.cached_at
 
     def drop(self, job: Job) -> None:
         """Removes a job from the cache: the next request for it queries the ledger."""
@@ -104,11 +133,11 @@ class Registry:
         if row.state == JobState.GONE:
             return None
         if job is None or job.named != told:
-            shape = self._shapes().get(row.shape)
+            shape = self._state().shapes.get(row.shape)
             if shape is None:
                 return None
             job = Job(told, row.owner, shape, row.path, row.created_at)
-            self.add(job)
+            self._cache(job)
         job.add_known(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:
             job.end(row.expires_at)
@@ -120,12 +149,13 @@ class Registry:
         Raises:
             LedgerUnavailable: changes may be missing; call again.
         """
-        now = int(self._wall() * 1000)
+        began, now = self._clock(), int(self._wall() * 1000)
+        others = await self._ledger.read(lambda c: has_others(c, self._me, self._wall()), of=_TURN)
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
         changed: list[_RowChange] = []
         while True:
-            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind))  # type: ignore[misc]
+            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]
             changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD:
@@ -133,9 +163,18 @@ class Registry:
             behind = max(behind + 1, rows[-1].changed_at - 1)
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
+        self._heard_at, self._is_alone = began, not others
         for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
         return [(change.job, change.watcher) for change in changed]
+
+    def _cache(self, job: Job) -> None:
+        old = self._jobs.get(job.key)
+        if old is not None and old is not job:
+            old.end(0)
+        job.cached_at = self._clock()  # what was heard up to now did not apply to it
+        self._jobs[job.key] = job
+        self._remember(job)
 
     def _remember(self, job: Job) -> None:
         self._lately[job.key] = job
@@ -160,6 +199,7 @@ class Registry:
         return changed
 
     async def _look_up(self, key: tuple[str, str], owner: str) -> Job:
+        began = self._clock()
         try:
             row = await self._ledger.read(lambda c: find(c, *key), of=owner)
         except LedgerUnavailable:
@@ -169,6 +209,7 @@ class Registry:
         job = self.apply_row(row)
         if job is None or not job.is_for(owner, self._wall()):
             raise job_not_found()
+        job.sure_at = max(job.sure_at, began)
         self._remember(job)
         return job
 

@@ -2,6 +2,7 @@
 
 The ledger records what has expired, so a restart loses nothing. Replicas may do this at the same time: expiring a job
 twice equals expiring it once. Then the upstream gets delete requests until it confirms; it can't bring a job back.
+Each goes out at once or not at all: the id may be another job's soon.
 """
 
 from collections.abc import Callable
@@ -23,15 +24,17 @@ from gateway.upstream.response_head import ResponseHead
 _ASKED_AGAIN_AFTER: Final = 60.0  # seconds
 _NOT_LONGER_THAN: Final = 86_400.0
 _WITHIN: Final = 10.0  # seconds
+_SENT_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
+_SWEEP_SECONDS: Final = 2.0
 _MAX_ASKED: Final = 32
 _MAX_PURGES: Final = 50
 log = structlog.get_logger()
 
 
 class Retention:
-    """Sweeps expired jobs. `state` returns the State in force."""
+    """Sweeps expired jobs. `state` returns the State in force; `clock` is the loop's."""
 
     def __init__(
         self,
@@ -39,21 +42,24 @@ class Retention:
         registry: Registry,
         upstream_client: UpstreamClient,
         state: Callable[[], State],
+        clock: Callable[[], float],
     ) -> None:
         self._ledger = replica.ledger
         self._registry = registry
         self._upstream_client = upstream_client
         self._state = state
+        self._clock = clock
         self._wall = replica.wall
         self._background = replica.background
         self._asking = 0
 
     async def sweep(self) -> None:
-        """Expires what is due, a batch at a time; called each second.
+        """Expires what is due, a batch at a time and for some seconds at most; called each second.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
+        until = self._clock() + _SWEEP_SECONDS
         rows = await self._ledger.read(lambda c: expired(c, self._wall()))
         for row in rows:
             job = self._registry.get((row.upstream, row.request_id))
@@ -63,6 +69,8 @@ class Retention:
             if row.state != JobState.GONE:
                 await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
             await self._delete(row)
+            if self._clock() >= until:
+                return
 
     async def purge(self) -> None:
         """Removes records older than jobs.records_kept, a few thousand at a time.
@@ -83,6 +91,7 @@ class Retention:
         if is_too_late or (shape is not None and shape.delete is None):
             await self._told(row, None)
             return
+        before = self._clock() + _SENT_WITHIN  # from here on: the ledger's answer may take its time
         if not await self._told(row, int(self._wall() + _ASKED_AGAIN_AFTER)):
             return
         request = None if shape is None else delete_request(shape, row.path, row.request_id)
@@ -100,7 +109,7 @@ class Retention:
                     "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status
                 )
 
-        self._upstream_client.run(upstream, UpstreamCall(*request), DroppedAnswer(), _WITHIN, done)
+        self._upstream_client.run(upstream, UpstreamCall(*request, before), DroppedAnswer(), _WITHIN, done)
 
     async def _told_at_last(self, row: Row[Any]) -> None:
         try:
@@ -109,7 +118,7 @@ class Retention:
             return  # the retry gets a 404: the upstream has deleted it
 
     async def _told(self, row: Row[Any], again_at: int | None) -> bool:
-        return await self._ledger.write(lambda c: told(c, row, again_at))
+        return await self._ledger.write(lambda c: told(c, row, again_at, self._wall()))
 
 
 class DroppedAnswer:

@@ -6,7 +6,7 @@ interval. Concurrent requests are bounded per upstream; further due jobs wait fo
 process watches a job; jobs of a dead process are taken over.
 
 States of a job here, and what ends each:
-    not followed  another process asks, or none yet. `begin`, `hold` and `beat_and_take_over` end it.
+    not followed  another process asks, or none yet. `begin`, `hold` and `take_over` end it.
     dated         its ticket is in the heap of dates. `ask_due` ends it when the date comes; an earlier date
                   replaces it and voids the old ticket.
     late          its date has come, and its upstream has no free slot. `_go_on` ends it.
@@ -47,6 +47,7 @@ _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0  # seconds
 _BEFORE_DELETE: Final = 5.0  # seconds; a client waits for this answer before its job is deleted
 _KEPT: Final = 1.0  # seconds
+_TURN: Final = "(heartbeat)"  # a turn at the ledger of its own, beside all accounts
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 log = structlog.get_logger()
 
@@ -181,14 +182,22 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def beat_and_take_over(self) -> None:
-        """Sends this process's heartbeat and takes over jobs that no one follows; called every few seconds.
+    async def beat(self) -> None:
+        """Sends this process's heartbeat; called every few seconds.
+
+        Raises:
+            LedgerUnavailable: it may not have been sent.
+        """
+        now = self._wall()
+        await self._ledger.write(lambda c: beat(c, self.me, now, now + _ALIVE), of=_TURN)
+
+    async def take_over(self) -> None:
+        """Takes over jobs that no one follows; called every few seconds.
 
         Raises:
             LedgerUnavailable: some of it is still due.
         """
         now = self._wall()
-        await self._ledger.write(lambda c: beat(c, self.me, now, now + _ALIVE))
         while rows := await self._ledger.write(lambda c: take_over(c, self.me, now)):
             for row in rows:
                 self._begin_row(row)

@@ -34,8 +34,12 @@ from gateway.model.jobs import JobKey
 AT_ONCE: Final = 200
 _MAX_TAKEN: Final = 500
 MAX_HEARD: Final = 5000
-_HEARD: Final = 3000
-"""Milliseconds. An id can go to another job at the earliest so long after it was forgotten."""
+_HEARD: Final = 5000
+"""Milliseconds. An id can go to another job at the earliest so long after it was forgotten: two seconds until that is
+committed (else the upstream is not asked to delete it), two in which other replicas may serve it without having heard
+of it (jobs/registry.py), and one for clocks that differ."""
+
+_MAY_LIVE: Final = 15  # seconds
 
 _MILLISECOND: Final = 0.001
 
@@ -202,13 +206,15 @@ def expired(connection: Connection, now: float) -> list[Row[Any]]:
     return list(connection.execute(query))
 
 
-def told(connection: Connection, row: Row[Any], again_at: int | None) -> bool:
-    """Records that the upstream has deleted a job, or, with a time, when to ask it again.
+def told(connection: Connection, row: Row[Any], again_at: int | None, now: float) -> bool:
+    """Records that the upstream has deleted a job, or is about to be asked and, with a time, when to ask it again.
 
-    Returns whether the id still is that job's: if it is another one's by now, the upstream must not delete it.
+    Returns whether the id still is that job's: if it is another one's by now, the upstream must not delete it. If it
+    is not, it does not become another one's so soon (_HEARD): the upstream may have given it already, and deletes
+    what has it then.
     """
     mine = _KEY, jobs.c.state == int(JobState.GONE), jobs.c.reservation == bindparam("of")
-    gone = update(jobs).where(*mine).values(expires_at=again_at)
+    gone = update(jobs).where(*mine).values(expires_at=again_at, changed_at=_milliseconds(now))
     named = {"at": row.upstream, "named": row.request_id, "of": row.reservation}
     return connection.execute(gone, named).rowcount > 0
 
@@ -224,6 +230,12 @@ def beat(connection: Connection, me: str, now: float, until: float) -> None:
     if not connection.execute(update(replicas).where(replicas.c.name == me).values(alive_until=int(until))).rowcount:
         connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
     connection.execute(delete(replicas).where(replicas.c.alive_until < int(now) - 3600))
+
+
+def has_others(connection: Connection, me: str, now: float) -> bool:
+    """Whether other replicas live, or did until a moment ago."""
+    lives = (replicas.c.name != me) & (replicas.c.alive_until > int(now) - _MAY_LIVE)
+    return bool(connection.execute(select(exists().where(lives))).scalar_one())
 
 
 def leave(connection: Connection, me: str) -> None:

@@ -31,7 +31,7 @@ _STANDINGS: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
-_TURN: Final = "keys"
+_TURN: Final = "(keys)"
 """Key changes have a turn at the ledger of their own, beside all accounts."""
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ Nothing is forwarded without a Permit. The Delivery records what happened, so th
 request ended in an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -46,7 +46,7 @@ Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
 class Forwarder:
     """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `recheck` checks the permit of a request that has waited.
+    `recheck` checks the permit of a request that has waited, `confirm` that its job was not deleted meanwhile.
     """
 
     def __init__(
@@ -56,9 +56,11 @@ class Forwarder:
         date: Callable[[], bytes],
         answer_observer: AnswerObserver,
         recheck: Recheck,
+        confirm: Callable[[Job], Awaitable[None]],
     ) -> None:
         self._answer_observer = answer_observer
         self._recheck = recheck
+        self._confirm = confirm
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
@@ -74,6 +76,8 @@ class Forwarder:
         pool = self._upstreams.pool_of(order.prepared.target)
         upstream, upload = await self._ask_safely(order, pool)
         try:
+            if order.job is not None and order.delete_before is None:
+                await self._confirm(order.job)
             if order.submit is None:  # an accepted job is always reported, whatever became of its sender's permit
                 self.recheck_if_stale(order)
             await self._pass_on(order, upstream, upload)

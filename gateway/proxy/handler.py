@@ -36,7 +36,7 @@ from gateway.http.headers import origin_form, read_target
 from gateway.http.media_type import BodyFormat, body_format
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
-from gateway.jobs.job import Job
+from gateway.jobs.job import Job, StatusAnswer
 from gateway.jobs.shared_polls import Poll
 from gateway.limits.concurrency import Concurrency
 from gateway.limits.polls import Polls
@@ -64,7 +64,7 @@ from gateway.webhooks.outbound.planning import Planning
 
 _INTERNAL: Final = "The gateway failed; its log says where."
 _RECHECK_AFTER: Final = 1.0  # seconds
-_DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after three at the earliest
+_DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
@@ -265,7 +265,7 @@ class Handler:
         """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
         prepared, jobs, job = order.prepared, self._parts.jobs, order.job
         self._take_poll(prepared, now)
-        if job is None:
+        if job is None or not jobs.is_sure(job):
             job = await jobs.own(cached, prepared)
             order = order._replace(job=job)
         if prepared.headers.has_body:
@@ -280,9 +280,8 @@ class Handler:
             order = await self._delete(order, job)
         was_told = is_told(job)
         try:
-            if prepared.hold and job.answer is not None and may_share(order):
-                self._forwarder.recheck_if_stale(order)
-                self._forwarder.share(order, job.answer)
+            if prepared.hold and (answer := job.answer) is not None and may_share(order):
+                await self._share(order, job, answer)
             elif (poll := poll_of(order)) is not None and job.is_running:
                 await self._answer_poll(order, job, poll, state.settings.jobs.status_age)
             else:
@@ -302,8 +301,7 @@ class Handler:
             await polls.wait(job, poll, order.client.household)
             answer = polls.find(job, poll, age)
         if answer is not None:
-            self._forwarder.recheck_if_stale(order)
-            self._forwarder.share(order, answer)
+            await self._share(order, job, answer)
             return
         question = polls.begin(job, poll) if age else None
         try:
@@ -311,6 +309,12 @@ class Handler:
         finally:
             if question is not None:
                 question.close()
+
+    async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
+        """Answers by what another request of the same owner got, once it is sure that both still own the job."""
+        await self._parts.jobs.confirm(job)
+        self._forwarder.recheck_if_stale(order)
+        self._forwarder.share(order, answer)
 
     async def _serve_named_in_body(self, order: ForwardOrder) -> None:
         """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""

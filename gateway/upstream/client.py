@@ -15,11 +15,15 @@ _GET: Final = "GET"
 
 
 class UpstreamCall(NamedTuple):
-    """A request: a method, a target in origin-form, and an optional JSON body."""
+    """A request: a method, a target in origin-form, and an optional JSON body.
+
+    `before`: it is not sent at this time or later, by the loop's clock.
+    """
 
     method: str
     target: str
     body: bytes | None = None
+    before: float | None = None
 
 
 class ResponseSink(Protocol):
@@ -98,6 +102,8 @@ class UpstreamClient:
         self, pool: Pool, connection: UpstreamConnection, call: UpstreamCall, sink: ResponseSink
     ) -> ResponseHead:
         try:
+            if call.before is not None and self._clock() >= call.before:  # a connection may have taken seconds
+                raise UpstreamTimeout("The upstream could not be asked in time.")
             connection.ask(self._head(pool.target, call), len(call.body or b""), bodiless=False)
             if call.body:
                 connection.send(call.body)

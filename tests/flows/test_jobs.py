@@ -14,6 +14,7 @@ import pytest
 from gateway.app import build
 from gateway.keys.service import KeyService
 from gateway.keys.validation import Wanted
+from gateway.ledger.schema import JobState
 from gateway.upstream.job_api import Finding, Said
 from tests.support.backend import Backend, Connection, answer, obliging
 from tests.support.forms import form, pdf
@@ -154,6 +155,12 @@ async def started(gateway: Running, pages: int = 5, *, key: str = KEY) -> str:
     assert response.status == 200, response.body
     job: str = json.loads(response.body)["request_id"]
     return job
+
+
+def in_ledger(gateway: Running, statement: str, *values: int) -> None:
+    """Changes the ledger, as another replica would."""
+    with closing(sqlite3.connect(ledger_path(gateway), isolation_level=None)) as connection:
+        connection.execute(statement, values)
 
 
 async def raw(gateway: Running, asked: bytes) -> bytes:
@@ -536,6 +543,42 @@ async def test_an_answer_that_comes_after_its_job_was_deleted_is_not_passed_on(
     assert found is not None
     found.end(0)  # as another replica says
     container.slowly.set()
+    (await client.response()).is_refusal(404, "job_not_found")
+
+
+@pytest.mark.parametrize("way", ["at once", "answer", "held", "body"])
+async def test_a_replica_that_does_not_hear_of_deletions_serves_nothing_that_was_deleted(
+    start: Start, container: Container, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The id may be another owner's by then: a replica that was busy gave the next owner's result to the last one."""
+    monkeypatch.setattr("gateway.jobs.registry._SURE", 0.0)
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.05)
+    gateway = await start(jobs={"watch": False, "hold_limit": "500ms"}, routes=MORE_ROUTES)
+    registry = gateway.gateway.jobs.registry
+    await eventually(lambda: registry._is_alone)
+    in_ledger(gateway, "INSERT INTO replicas VALUES ('other', 9999999999)")
+    await eventually(lambda: not registry._is_alone)
+
+    async def nothing() -> list[Any]:
+        return []
+
+    monkeypatch.setattr(registry, "read_changes", nothing)
+    job = await started(gateway)
+    client = await gateway.connect()
+    assert (await client.ask(poll(job))).body == PROCESSING
+    asked = {"held": poll(job, "Prefer: wait=60"), "body": request("GET", f"/api/v1/marker/{job}", body=b"{}")}
+    sent = asked.get(way, poll(job))
+    if way in {"answer", "held"}:
+        container.slowly = asyncio.Event()
+        client.send(sent)
+        await eventually(lambda: len(container.asked) >= 2)
+    elif way == "body":
+        client.send(sent[:-1])
+    in_ledger(gateway, "UPDATE jobs SET state = ?, expires_at = 9999999999", int(JobState.GONE))
+    if container.slowly is not None:
+        container.slowly.set()
+    else:
+        client.send(sent[-1:] if way == "body" else sent)
     (await client.response()).is_refusal(404, "job_not_found")
 
 

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 import structlog
 
+from gateway.errors import LedgerUnavailable
 from gateway.jobs.housekeeping import Housekeeping
+from gateway.ledger.jobs import has_others
 from gateway.ledger.schema import JobState
 from tests.jobs.conftest import MakeRoom
 from tests.support.room import OWNER, Container, Room, ended
@@ -17,6 +19,8 @@ async def test_each_has_its_turn(make_room: MakeRoom, container: Container) -> N
     await dead.begin_job()
     dead.watcher.close()
     for turn in range(5):
+        await room.housekeeping.hear()
+        await room.housekeeping.beat(turn)
         await room.housekeeping.turn(turn)
     assert room.housekeeping.counts == {"running": 1, "complete": 0, "failed": 0}
     container.says["job"] = ended()
@@ -32,6 +36,45 @@ async def test_each_has_its_turn(make_room: MakeRoom, container: Container) -> N
     for turn in range(12, 60):
         await room.housekeeping.turn(turn)
     assert (await room.registry.owned("default", "lost", OWNER)).is_followed
+
+
+async def test_nothing_delays_what_is_heard_and_the_heartbeat(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While 200 results of one owner expired, this replica served what others had deleted, and counted as dead."""
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
+    here, there = make_room(me="here"), make_room(me="there")
+    job = await here.begin_job()
+    hanging: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def sweep() -> None:
+        await hanging
+
+    monkeypatch.setattr(here.retention, "sweep", sweep)
+    housekeeping = here.housekeeping
+    running = asyncio.gather(housekeeping.run(), housekeeping.run_changes(), housekeeping.run_heartbeat())
+    there.completion.forget(await there.registry.owned(*job.key, OWNER))
+    await eventually(lambda: job.is_gone)
+    here.seconds = there.seconds = here.seconds + 20.0
+    await there.watcher.beat()
+
+    async def lives() -> bool:
+        return await there.engine.read(lambda c: has_others(c, "there", there.wall() + 14))
+
+    while not await lives():  # noqa: ASYNC110 -- the ledger tells nobody
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_heartbeat_that_was_not_sent_is_sent_a_second_later(room: Room) -> None:
+    room.faulty.faults = ["before"]
+    with pytest.raises(LedgerUnavailable):
+        await room.housekeeping.beat(0)
+    writes = room.faulty.writes
+    for turn in (1, 2, 3):
+        await room.housekeeping.beat(turn)
+    assert room.faulty.writes == writes + 1
 
 
 async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, container: Container) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -116,6 +117,103 @@ async def test_while_the_ledger_is_away_only_known_jobs_of_ones_own_go_on(make_r
     assert (await denied(here, "foreign")).reason is Reason.JOB_NOT_FOUND
 
 
+DELETES = {"default": {"delete": {"method": "POST", "path": "/clear/{id}"}}}
+
+
+async def test_who_does_not_hear_of_others_looks_up_what_they_may_have_deleted(make_room: MakeRoom) -> None:
+    """A replica that was busy, or whose link to the ledger hung, gave the next owner's result to the last one."""
+    here, there = make_room(me="here", shapes=DELETES), make_room(me="there", shapes=DELETES)
+    old = await here.begin_job()
+    await there.watcher.beat()
+    await here.registry.read_changes()
+    counted = Counted(here)
+    ask = partial(here.registry.owned, *JOB, OWNER)
+    here.seconds += 1.9
+    assert await counted.of(ask) == 0
+    here.seconds += 0.2
+    assert [await counted.of(ask) for _ in range(3)] == [1, 0, 0]  # it was asked about just now
+    await here.registry.confirm(old)
+    there.seconds = here.seconds
+    await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
+    assert await here.registry.owned(*JOB, OWNER) is old  # for less than two seconds more
+    here.seconds += 2.1
+    here.faulty.is_away = True
+    for asking in (ask(), here.registry.confirm(old)):
+        with pytest.raises(Refused) as caught:
+            await asking
+        assert caught.value.denial.reason is Reason.LEDGER_UNAVAILABLE
+    here.faulty.is_away = False
+    with pytest.raises(Refused, match="There is no job of yours"):
+        await here.registry.confirm(old)
+    assert (await denied(here, "job")).reason is Reason.JOB_NOT_FOUND
+
+
+async def test_what_nobody_can_have_deleted_is_served_while_the_ledger_is_away(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here"), make_room(me="there")
+    await there.watcher.beat()
+    job = await here.begin_job()
+    await here.registry.read_changes()
+    here.faulty.is_away = True
+    here.seconds += 3599.0
+    assert await here.registry.owned(*JOB, OWNER) is job
+    here.seconds += 2.0  # another replica may have seen its end, and its time may be over
+    assert (await denied(here, "job")).reason is Reason.LEDGER_UNAVAILABLE
+
+
+async def test_who_is_alone_serves_its_jobs_however_long_the_ledger_is_away(make_room: MakeRoom) -> None:
+    here, there = make_room(me="here", shapes=DELETES), make_room(me="there", shapes=DELETES)
+    await there.watcher.beat()
+    here.seconds += 31.0  # it died long ago
+    job = await here.begin_job()
+    await here.registry.read_changes()
+    here.faulty.is_away = True
+    here.seconds += 86_400.0
+    assert await here.registry.owned(*JOB, OWNER) is job
+    await here.registry.confirm(job)
+
+
+async def test_what_was_read_counts_from_when_the_reading_began(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = make_room(me="here", shapes=DELETES), make_room(me="there")
+    await there.watcher.beat()
+    await here.begin_job()
+    read = here.faulty.read
+
+    async def reading(work: Any, *, of: str = "") -> Any:
+        found = await read(work, of=of)
+        here.seconds += 1.5
+        return found
+
+    monkeypatch.setattr(here.faulty, "read", reading)
+    await here.registry.read_changes()
+    monkeypatch.undo()
+    here.faulty.is_away = True
+    assert (await denied(here, "job")).reason is Reason.LEDGER_UNAVAILABLE
+
+
+async def test_what_was_heard_before_a_job_was_cached_says_nothing_of_it(make_room: MakeRoom) -> None:
+    """Its row may have been read before it was deleted, and have come after that was heard."""
+    here, there = make_room(me="here", shapes=DELETES), make_room(me="there")
+    await there.watcher.beat()
+    await there.begin_job()
+    read = here.faulty.read
+
+    async def reading(work: Any, *, of: str = "") -> Any:
+        here.faulty.read = read  # type: ignore[method-assign]
+        found = await read(work, of=of)
+        here.seconds += 1.5
+        await here.registry.read_changes()
+        here.seconds += 0.6
+        return found
+
+    here.faulty.read = reading  # type: ignore[method-assign]
+    job = await here.registry.owned(*JOB, OWNER)
+    assert not here.registry.is_sure(job)
+    await here.registry.read_changes()
+    assert here.registry.is_sure(job)
+
+
 async def test_it_is_read_until_the_very_moment(room: Room) -> None:
     job = await room.begin_job()
     await room.engine.write(lambda c: end(c, JOB, 1, room.wall(), 10, failed=False))
@@ -186,7 +284,7 @@ async def test_an_id_that_was_given_again_is_another_job(make_room: MakeRoom) ->
     old = await here.begin_job()
     await here.registry.read_changes()
     await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
-    there.seconds += 4.0
+    there.seconds += 6.0
     await there.begin_job("job", OTHER)
     assert (await here.registry.owned(*JOB, OWNER)) is old  # not heard yet
     here.seconds = there.seconds
@@ -203,7 +301,7 @@ async def test_an_id_that_was_given_to_its_owner_again_is_another_job_too(make_r
     await here.registry.read_changes()
     assert not old.is_running
     await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
-    there.seconds += 4.0
+    there.seconds += 6.0
     await there.begin_job()
     here.seconds = there.seconds
     await here.registry.read_changes()
@@ -217,7 +315,7 @@ async def test_an_id_that_its_owner_has_again_and_that_has_ended_is_another_job_
     old = await here.begin_job()
     await here.registry.read_changes()
     await there.engine.write(lambda c: forget(c, job_of(c, JOB), there.wall()))
-    there.seconds += 4.0
+    there.seconds += 6.0
     await there.begin_job()
     await there.engine.write(lambda c: end(c, JOB, 1, there.wall(), 3600, failed=False))
     here.seconds = there.seconds
@@ -261,7 +359,7 @@ async def test_a_late_row_of_a_deleted_job_changes_nothing_of_the_job_that_has_i
     runs = await room.row()
     await room.engine.write(lambda c: forget(c, job_of(c, JOB), room.wall()))
     gone = await room.row()
-    room.seconds += 4.0
+    room.seconds += 6.0
     new = await room.begin_job("job", OTHER)
     for row in (runs, gone):
         assert room.registry.apply_row(row) is None

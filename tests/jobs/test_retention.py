@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import forget
+from gateway.ledger.reservations import RequestIdTaken
 from gateway.ledger.schema import JobState, jobs
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
@@ -38,6 +39,27 @@ def told(container: Container) -> list[tuple[str, str, bytes]]:
     return [call for call in container.calls if call[0] != "GET"]
 
 
+async def test_a_sweep_ends_after_some_seconds_and_the_next_one_goes_on(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(shapes=SHAPES)
+    await over(room, container, *(f"job-{number}" for number in range(5)))
+    write = room.faulty.write
+
+    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
+        room.seconds += 0.9
+        return await write(work, durable=durable, of=of)
+
+    room.faulty.write = writing  # type: ignore[method-assign]
+    await room.retention.sweep()
+    left = [name for name in range(5) if await room.state_of(f"job-{name}") is not JobState.GONE]
+    assert left
+    for _ in range(5):
+        await room.retention.sweep()
+    await room.quiet()
+    assert [await room.state_of(f"job-{name}") for name in range(5)] == [JobState.GONE] * 5
+
+
 async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(make_room: MakeRoom) -> None:
     here, there = make_room(me="here", shapes=SHAPES), make_room(me="there")
     await there.begin_job()
@@ -54,6 +76,47 @@ async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(make_room:
     here.faulty.read = read  # type: ignore[method-assign]
     await swept(here)
     assert (job.is_gone, here.registry.get(job.key)) == (False, job)
+
+
+async def test_a_deletion_that_the_ledger_held_up_is_not_sent(make_room: MakeRoom, container: Container) -> None:
+    """By then the id may be another owner's."""
+    room = make_room(shapes=SHAPES)
+    await over(room, container, "job")
+    write = room.faulty.write
+
+    async def writing(work: Any, *, durable: bool = False, of: str = "") -> Any:
+        done = await write(work, durable=durable, of=of)
+        room.seconds += 2.0
+        return done
+
+    room.faulty.write = writing  # type: ignore[method-assign]
+    await swept(room)
+    assert (await room.state_of(), told(container)) == (JobState.GONE, [])
+    room.faulty.write = write  # type: ignore[method-assign]
+    room.seconds += 60.0
+    await swept(room)
+    assert told(container) == [TOLD]
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"503 Service Unavailable"])
+async def test_an_id_is_no_other_jobs_while_the_upstream_deletes_it(
+    make_room: MakeRoom, container: Container, status: bytes
+) -> None:
+    """A container that was restarted gave it to another owner's submit, deleted that, and only then answered it."""
+    room = make_room(shapes=SHAPES)
+    container.raw["clear"] = answer(b"", status=b"503 Service Unavailable")
+    await over(room, container, "job")
+    await swept(room)
+    room.seconds += 61.0
+    container.raw["clear"] = answer(b"", status=status)
+    await swept(room)
+    room.seconds += 4.0
+    with pytest.raises(RequestIdTaken):
+        await room.reserved("job", "key:other")
+    room.seconds += 2.0
+    await room.reserved("job", "key:other")
+    await swept(room)
+    assert told(container) == [TOLD] * 2
 
 
 async def test_a_job_is_its_owners_until_its_time_is_over(make_room: MakeRoom, container: Container) -> None:

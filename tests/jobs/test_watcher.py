@@ -447,14 +447,17 @@ async def test_what_a_dead_replica_followed_is_taken_over_when_its_time_is_over(
     make_room: MakeRoom, container: Container
 ) -> None:
     dead, heir = make_room(me="dead"), make_room(me="heir")
-    await dead.watcher.beat_and_take_over()
+    await dead.watcher.beat()
+    await dead.watcher.take_over()
     jobs = [await dead.begin_job(f"job-{number}") for number in range(3)]
     dead.watcher.close()
     await heir.turn(14.0)
-    await heir.watcher.beat_and_take_over()
+    await heir.watcher.beat()
+    await heir.watcher.take_over()
     assert await is_quiet_about_at_once(heir, container)
     heir.seconds += 2.0
-    await heir.watcher.beat_and_take_over()
+    await heir.watcher.beat()
+    await heir.watcher.take_over()
     for job in jobs:
         container.says[job.request_id] = ended()
     await heir.turn(1.0)
@@ -474,14 +477,16 @@ async def test_what_was_left_is_taken_over_at_once(
 ) -> None:
     monkeypatch.setattr("gateway.ledger.jobs._MAX_TAKEN", 2)
     one, heir = make_room(me="one"), make_room(me="heir")
-    await one.watcher.beat_and_take_over()
+    await one.watcher.beat()
+    await one.watcher.take_over()
     for number in range(5):
         await one.begin_job(f"job-{number}")
     one.watcher.close()
     one.faulty.faults = ["before"]
     await one.watcher.leave()  # the ledger is away, which is no error
     await one.watcher.leave()
-    await heir.watcher.beat_and_take_over()
+    await heir.watcher.beat()
+    await heir.watcher.take_over()
     await heir.turn(1.0)
     assert container.asked.total() == heir.watcher.asked == 5
 
@@ -490,13 +495,16 @@ async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
     make_room: MakeRoom, container: Container
 ) -> None:
     away, heir = make_room(me="away"), make_room(me="heir")
-    await away.watcher.beat_and_take_over()
+    await away.watcher.beat()
+    await away.watcher.take_over()
     await away.hear()
     job = await away.begin_job()
     heir.seconds += 31.0
     away.seconds += 31.0
-    await heir.watcher.beat_and_take_over()
-    await away.watcher.beat_and_take_over()
+    await heir.watcher.beat()
+    await heir.watcher.take_over()
+    await away.watcher.beat()
+    await away.watcher.take_over()
     await away.hear()
     assert not job.is_followed
     assert await is_quiet_about(away, container)()
@@ -507,7 +515,8 @@ async def test_a_watcher_that_was_only_away_lets_go_of_what_was_taken_over(
 async def test_a_job_whose_begin_was_not_answered_is_recalled(room: Room, container: Container) -> None:
     """The ledger has it, though the submit was told that it has not: its pages are settled all the same."""
     await room.reserved()
-    await room.watcher.beat_and_take_over()
+    await room.watcher.beat()
+    await room.watcher.take_over()
     assert room.watcher.dates == 0
     await room.watcher.recall()
     container.says["job"] = ended()
@@ -635,7 +644,8 @@ async def test_a_job_whose_shape_is_gone_is_not_followed(make_room: MakeRoom, co
     await here.begin_job()
     await here.engine.write(lambda c: c.exec_driver_sql("UPDATE jobs SET shape = 'gone'"))
     here.watcher.close()
-    await heir.watcher.beat_and_take_over()
+    await heir.watcher.beat()
+    await heir.watcher.take_over()
     assert await is_quiet_about(heir, container)()
     assert (await heir.row()).watcher == "heir"
 

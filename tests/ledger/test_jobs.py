@@ -81,7 +81,7 @@ class Book:
         return bool(await self.do(_forget, job, self.now))
 
     async def told(self, job: tuple[str, str], again_at: int | None) -> None:
-        await self.do(steps.told, await self.row(job), again_at)
+        await self.do(steps.told, await self.row(job), again_at, self.now)
 
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
@@ -177,10 +177,10 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     await book.running()
     await book.forget()
     gone = await book.row()
-    assert await book.do(steps.told, gone, int(book.now) + 60)
-    book.now += 4
+    assert await book.do(steps.told, gone, int(book.now) + 60, book.now)
+    book.now += 6
     await book.running(name="r2", account="key:other")
-    assert not await book.do(steps.told, gone, int(book.now) + 60)
+    assert not await book.do(steps.told, gone, int(book.now) + 60, book.now)
     assert (await book.row()).expires_at is None
 
 
@@ -577,7 +577,7 @@ def live(connection: Connection) -> None:
     steps.forget(connection, job_of(connection, JOB), NOON)
     gone = steps.find(connection, *JOB)
     assert gone is not None
-    steps.told(connection, gone, None)
+    steps.told(connection, gone, None, 10)
     steps.purge(connection, 20)
 
 

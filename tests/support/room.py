@@ -154,7 +154,7 @@ class Room:
         self.admission = Admission(replica, Throttle(self.wall, 10.0), self.told, lambda: next(names))
         self.upstreams = Upstreams(asyncio.get_running_loop(), iteration_now())
         self.upstream_client = UpstreamClient(self.upstreams, self.clock, lambda: "0" * 32)
-        self.registry = Registry(self.ledger, self.wall, lambda: self.state.shapes, most)
+        self.registry = Registry(replica, self.clock, lambda: self.state, most)
         effects = Effects(self.admission.settled, self._ended)
         self.completion = Completion(replica, self.registry, lambda: self.state, iteration_now().wait, effects)
         self.watcher = Watcher(
@@ -166,7 +166,7 @@ class Room:
             Times(self.clock, self.wall),
         )
         self.long_polls = LongPolls(self.watcher, iteration_now())
-        self.retention = Retention(replica, self.registry, self.upstream_client, lambda: self.state)
+        self.retention = Retention(replica, self.registry, self.upstream_client, lambda: self.state, self.clock)
         self.housekeeping = Housekeeping(
             self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_untold
         )
@@ -187,10 +187,10 @@ class Room:
         return NOON + self.seconds - 1000.0
 
     async def given_again(self, request_id: str, owner: str, shape: str = "default") -> JobKey:
-        """Deletes the job that has an id, and gives the id to another one, four seconds later."""
+        """Deletes the job that has an id, and gives the id to another one, six seconds later."""
         old = ("default", request_id)
         await self.engine.write(lambda c: forget(c, job_of(c, old), self.wall()))
-        self.seconds += 4.0
+        self.seconds += 6.0
         return await self.reserved(request_id, owner, shape=shape)
 
     async def reserved(

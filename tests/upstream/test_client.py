@@ -126,6 +126,14 @@ async def test_it_sends_a_body_on_a_connection_of_its_own(office: Office, backen
     assert backend.requests[2].value(b"content-length") is None
 
 
+async def test_what_was_not_sent_in_time_is_not_sent(office: Office, backend: Backend) -> None:
+    backend.script = answering(OK)
+    assert (await office.run(UpstreamCall("DELETE", "/job", None, 100.1)).answered()).status == 200
+    failure = await office.run(UpstreamCall("DELETE", "/job", None, 100.0)).failed()
+    assert isinstance(failure, UpstreamTimeout)
+    assert len(backend.requests) == 1
+
+
 async def test_connections_are_used_again_while_they_surely_stand(office: Office, backend: Backend) -> None:
     backend.script = answering(OK)
     for _ in range(3):
