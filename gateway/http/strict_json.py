@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-_MARKS: Final = (b'"', b",", b"[", b"{", b"\\")
+_MARKS: Final = b'",[{\\'
 _MAX_DIGITS: Final = 64
 _MAX_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
 _MAX_DIGITS_IN_ALL: Final = 100_000  # 4000 doubles of the costliest without an exponent, which take two milliseconds
@@ -64,7 +64,12 @@ def has_too_many_marks(text: bytes) -> bool:
 
 def marks_of(text: bytes) -> int:
     """Counts quotation marks, commas, backslashes and opening brackets: each costs about a microsecond."""
-    return sum(map(text.count, _MARKS))
+    return count_of(text, _MARKS)
+
+
+def count_of(text: bytes, marks: bytes) -> int:
+    """How often any of these bytes occurs: one pass of a nanosecond a byte. `bytes.count` takes two for each mark."""
+    return len(text) - len(text.translate(None, marks))
 
 
 def member_twice(text: bytes) -> str | None:

@@ -523,6 +523,8 @@ class ClientConnection(asyncio.Protocol):
         return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
+        if self._reader.was_large:
+            self.cached_headers = None
         self._reader.begin()
         self._state = ConnectionState.IDLE
         try:

@@ -38,6 +38,7 @@ from gateway.model.reasons import Reason
 _READ_SIZE: Final = 262_144
 _MAX_HEADERS: Final = 100
 _MAX_LINE: Final = 8190
+_LARGE: Final = 8192  # bytes of a head; few clients send so many
 _MAX_REQUESTS: Final = 32  # that the parser makes of one piece; it keeps the rest
 _END: Final = b"\r\n\r\n"
 _PIECE: Final = 262_144  # bytes of a body that bypass the parser at once
@@ -88,6 +89,7 @@ class RequestReader:
         "body_wire",
         "has_begun",
         "is_coded",
+        "was_large",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
@@ -112,6 +114,8 @@ class RequestReader:
         """Whether a part of the next head has arrived."""
         self.is_coded = False
         """Whether the body is in chunks."""
+        self.was_large = False
+        """Whether the last head was so large that nothing of it is kept while the connection is idle."""
         self.body_wire = 0
         """Bytes of the body that were read from the wire."""
 
@@ -161,6 +165,8 @@ class RequestReader:
         if self._parser is not None:
             self._parser.message_consumed()  # only once it is complete: the parser has not counted it earlier
         self._is_between = not self.is_coded  # after a chunked body the parser may hold a part of the next head
+        if self.was_large and self._is_between and not self._requests and not self._is_stalled:
+            self._parser = None  # it holds the last head
         self.is_coded = self.has_begun = False
 
     def feed_head(self) -> None:
@@ -197,6 +203,7 @@ class RequestReader:
             self._is_again = False
             return self._repeated, EMPTY_PAYLOAD
         self._bypass.begin(self._head, self._head_bytes)
+        self.was_large = self._head_bytes > _LARGE
         head, self._head, self._head_bytes, self._empty_bytes = self._head, b"", 0, 0
         self._head_end = b""
         request, body = self._requests.popleft()
@@ -205,7 +212,7 @@ class RequestReader:
         self._begin_body(request, body)
         if request.version == HttpVersion10 and not ends_in_http_1_0(head):
             return refuse(Reason.BAD_REQUEST, "The request line does not say HTTP/1.0 or HTTP/1.1."), body
-        if body is EMPTY_PAYLOAD and not self.has_more and is_whole_head(head, request):
+        if body is EMPTY_PAYLOAD and not self.has_more and not self.was_large and is_whole_head(head, request):
             self._again, self._repeated = head, request
         return request, body
 

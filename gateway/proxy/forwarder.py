@@ -297,7 +297,9 @@ async def _accept_job(order: ForwardOrder, upstream: UpstreamConnection, answer:
     """The client's version of the answer that starts a job, once the ledger holds the job's owner."""
     if order.submit is not None and not order.submit.is_released:
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
-    public = _public(await Collected(upstream).run(), answer, order)
+    content = await Collected(upstream).run()
+    await order.client.time_for(len(content))
+    public = _public(content, answer, order)
     if order.submit is not None:
         await order.submit.take_answer(public.answer, public.check_url)
     return public.answer

@@ -21,6 +21,7 @@ from gateway.proxy.job_in_body import named_in
 from gateway.upstream.job_api import JobShape
 
 _OK: Final = 200
+_MOST_OF_HEADERS: Final = 4096  # bytes; they are kept with the job for as long as a poll may share its answer
 _SEEN: Final = frozenset({200, 206})
 _GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
@@ -93,7 +94,7 @@ def may_share(order: ForwardOrder) -> bool:
 def poll_of(order: ForwardOrder) -> Poll | None:
     """What a request has to have in common with another to share its answer; None: it always asks for itself."""
     prepared = order.prepared
-    if not prepared.is_plain_poll or not may_share(order):
+    if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or not may_share(order):
         return None
     return Poll(prepared.target, prepared.origin, prepared.headers.kept)
 

@@ -13,14 +13,16 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamBrokeOff
+from gateway.http.strict_json import count_of
 from gateway.upstream.job_api import JobShape, is_id, read_target
 
 _MAX_URL: Final = 2048
 _SAFE: Final = re.compile(r"/[A-Za-z0-9\-._~/=,:@!$&'()*+]*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~]{1,256}\Z")
-_MARKS: Final = (b",", b"[", b"{")
+_MARKS: Final = b",[{"
 _MAX_MARKS: Final = 10_000  # each value costs up to a microsecond; a long text may have thousands of commas
 _MAX_MEMBERS: Final = 500  # each costs some microseconds; real answers have about five
+_EACH_BYTE: Final = "latin-1"  # what is looked for is ASCII; texts that are not UTF-8 cost no more than others
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # Numbers are kept as text, in a tuple: Python refuses some that JSON allows.
 _DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
@@ -44,9 +46,9 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     """
     if json.detect_encoding(answer) != "utf-8":
         raise UpstreamBrokeOff("The upstream's answer to a submit is not in UTF-8.", arrived=True)
-    if sum(map(answer.count, _MARKS)) > _MAX_MARKS:
+    if count_of(answer, _MARKS) > _MAX_MARKS:
         raise _unreadable()
-    text = answer.decode("utf-8", "surrogateescape")
+    text = answer.decode(_EACH_BYTE)
     try:
         members = _members(text)
     except (ValueError, IndexError, StopIteration):
@@ -63,7 +65,7 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     target = (None if "?" in shape.read else _path_of(url)) or target
     check_url = None if target is None else origin + target
     written = f"{text[:start]}{json.dumps(check_url)}{text[end:]}"
-    return PublicAnswer(written.encode("utf-8", "surrogateescape"), check_url)
+    return PublicAnswer(written.encode(_EACH_BYTE), check_url)
 
 
 def _members(text: str) -> list[Member]:

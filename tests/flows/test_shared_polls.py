@@ -192,6 +192,13 @@ async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, con
     assert (await first.response()).body == PROCESSING
 
 
+async def test_who_has_many_headers_shares_nothing(gateway: Running, container: Container) -> None:
+    """They would be kept with the job: 72 KB for each job that one key has polled so."""
+    job = await started(gateway)
+    many = poll(job, *(f"X-{number}: {'a' * 1000}" for number in range(5)))
+    assert [(await asked(gateway, container, many))[1] for _ in range(2)] == [1, 1]
+
+
 async def test_a_long_answer_is_not_kept(gateway: Running, container: Container) -> None:
     job = await started(gateway)
     container.results[job] = json.dumps({"status": "processing", "progress": "x" * 600}).encode()

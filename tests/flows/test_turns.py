@@ -291,6 +291,15 @@ async def test_records_of_one_byte_take_their_turns(sort: Upload, gateway: Runni
     assert work.most <= 1024 + MAX_CHUNKS // RECORD + RECORDS_AT_ONCE  # the head is one record
 
 
+async def test_an_idle_connection_keeps_nothing_of_a_large_head(gateway: Running) -> None:
+    async with await gateway.connect() as client:
+        for sent in (request("GET", "/nope", *[f"X-{number}: {'canary' * 100}" for number in range(20)]),) * 2:
+            assert (await client.ask(sent)).status == 404
+        (connection,) = connections(gateway)
+        await until(lambda: connection.is_idle)
+        assert connection.cached_headers is None
+
+
 def connections(gateway: Running) -> list[ClientConnection]:
     return gateway.gateway.listeners.connections.all()
 

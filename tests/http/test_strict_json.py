@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.http import strict_json
-from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice, read_object, read_texts
+from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, marks_of, member_twice, read_object, read_texts
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,12 @@ def test_numbers_of_a_long_text_have_a_bound_for_all_of_them(
     assert read_object(several) is not None
     read_object(json.dumps({"a": [0]}).replace("0", ",".join([number] * 9990)).encode())
     assert digits <= 2 * 100_000
+
+
+@pytest.mark.parametrize("text", [b"", b"x" * 10, bytes(range(256)) * 3, b'{"a": [1, 2, "b"], "c\\\\": {}}'])
+def test_marks_are_counted_in_one_pass(text: bytes) -> None:
+    """Counted one by one, a megabyte without any took eleven milliseconds."""
+    assert marks_of(text) == sum(map(text.count, (b'"', b",", b"[", b"{", b"\\")))
 
 
 DEAR = ["3e-316", "1E5", "8.9884656743115785407e307"]

@@ -17,9 +17,11 @@ from gateway.aio.turn import SLICE, Turn
 from gateway.errors import Refused
 from gateway.listener.backlog import Backlog
 from gateway.listener.request_reader import RequestReader, Unpaused, is_connect
+from tests.support.held import texts_within
 from tests.support.pure import PROPERTY
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+LARGE = b"GET /l HTTP/1.1\r\nHost: h\r\n" + (b"X-A: " + b"canary" * 1000 + b"\r\n") * 2 + b"\r\n"
 CODED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n%b\r\n3\r\nabc\r\n0\r\n\r\n"
 SIZED = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n%b\r\n%b"
 UPGRADE = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
@@ -79,9 +81,10 @@ MIXED = [
     SIZED % (3, b"", b"xyz"),
     SIZED % (3, UPGRADE, b"xyz"),
     SIZED % (200_000, b"", b"z" * 200_000),
+    LARGE,
 ]
 READ = [("/a", b""), ("/a", b""), ("/c", b"abc"), ("/c", b"abc"), ("/a", b""), ("/s", b"xyz"), ("/s", b"xyz")]
-READ.append(("/s", b"z" * 200_000))
+READ += [("/s", b"z" * 200_000), ("/l", b"")]
 
 
 @settings(PROPERTY)
@@ -91,6 +94,14 @@ def test_requests_in_one_piece_are_read_one_by_one(chosen: list[int], cuts: list
     places = [0, *sorted(cuts), len(wire)]
     pieces = [wire[begin:end] for begin, end in pairwise(places) if wire[begin:end]]
     assert read_all(added(reader_now(), *pieces)) == [READ[index] for index in chosen]
+
+
+@pytest.mark.parametrize("before", [b"", GET, SIZED % (3, b"", b"xyz")])
+def test_nothing_of_a_large_head_is_kept(reader: RequestReader, before: bytes) -> None:
+    """A connection that once had one kept 113 KB while it was idle."""
+    read_all(added(reader, before + LARGE))
+    assert not any("canary" in text for text in texts_within(reader))
+    assert read_all(added(reader, GET + LARGE + GET)) == [("/a", b""), ("/l", b""), ("/a", b"")]
 
 
 def test_what_follows_an_upgrade_that_is_ignored_is_the_next_request(reader: RequestReader) -> None:

@@ -17,6 +17,11 @@ RECORDS_AT_ONCE: Final = 16
 MAX_RECORD: Final = 16_384
 """Plaintext bytes."""
 
+_MAX_WIRE_RECORD: Final = 16_645
+_AT_ONCE: Final = 32_768
+"""Bytes that OpenSSL seals at once; it is given hardly more to decrypt. Its buffers never shrink: what a connection
+once used, it keeps until its end."""
+
 _MAX_OF_CLIENT: Final = 20_480
 """Byte limit of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; 40 tiny ones take 20 ms."""
 
@@ -24,6 +29,7 @@ _MUCH: Final = 4096
 """More bytes than this after a client's hello are a certificate chain that may take OpenSSL 40 ms to decode."""
 
 _MAX_OF_SERVER: Final = 131_072
+_NOTHING: Final = memoryview(b"")
 _HANDSHAKE: Final = 22  # a record's type
 _ENOUGH: Final = 16  # bytes with which OpenSSL can say what they are
 _HANDSHAKE_FAILURE: Final = bytes((21, 3, 3, 0, 2, 2, 40))  # an alert, fatal: RFC 8446, section 6
@@ -49,6 +55,7 @@ class TlsEngine:
         "_outgoing",
         "_records",
         "_shaken",
+        "_unfed",
         "chain",
         "is_open",
         "object",
@@ -65,6 +72,7 @@ class TlsEngine:
         self._shaken = 0  # handshake bytes received
         self._hello = 0  # of these, the bytes up to the end of the hello
         self._alert = b""
+        self._unfed = _NOTHING  # of this step, what OpenSSL does not have yet
         self.object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server is None, server_hostname=server
         )
@@ -107,12 +115,14 @@ class TlsEngine:
     def feed(self, came: memoryview) -> tuple[int, int]:
         """Takes the bytes of one step; returns how many bytes it took and how many records ended in them.
 
+        Once it is open, `open` comes next: it reads from `came`.
+
         Raises:
             ssl.SSLError: the handshake is refused; there is an alert to send.
         """
         size, records = self._records.advance(came, RECORDS_AT_ONCE if self.is_open else 1)
         if self.is_open:
-            self._incoming.write(came[:size])
+            self._unfed = came[:size]
         else:
             self._feed_handshake(bytes(came[:size]))
         return size, records
@@ -140,9 +150,9 @@ class TlsEngine:
         filled = 0
         try:
             while True:
-                size = cast("int", self.object.read(len(clear) - filled, clear[filled:]))
+                size = self._read_into(clear[filled:])
                 filled += size
-                if not size or not self._incoming.pending:
+                if not size or not (self._incoming.pending or self._unfed):
                     return Clear(filled, is_ended=not size)
         except ssl.SSLWantReadError:
             return Clear(filled)
@@ -150,6 +160,8 @@ class TlsEngine:
             return Clear(filled, is_ended=True)
         except ssl.SSLError as error:
             return Clear(filled, error=error)
+        finally:
+            self._unfed = _NOTHING
 
     def open_one(self, record: memoryview) -> bytes:
         """Decrypts one record; returns nothing for the peer's close_notify.
@@ -161,20 +173,33 @@ class TlsEngine:
         self._incoming.write(record)
         return self.object.read(len(record))
 
-    def seal(self, data: bytes) -> None:
-        """Encrypts data; the result is then ready to send.
+    def seal(self, data: bytes) -> list[bytes]:
+        """Encrypts data; returns what is to be sent, in pieces, behind what was ready to send before.
 
         Raises:
             ssl.SSLError: encryption failed.
         """
-        sent = self.object.write(data)
+        sent, view, sealed = 0, memoryview(data), list[bytes]()
         while sent < len(data):
-            sent += self.object.write(memoryview(data)[sent:])
+            sent += self.object.write(view[sent : sent + _AT_ONCE])
+            sealed.append(self._outgoing.read())
+        return sealed
 
     def end(self) -> None:
         """Sends close_notify: no more data will be sent."""
         with contextlib.suppress(ssl.SSLError):  # the peer's close_notify has not come; we do not wait for it
             self.object.unwrap()
+
+    def _read_into(self, clear: memoryview) -> int:
+        while True:
+            while self._unfed and self._incoming.pending < _MAX_WIRE_RECORD:
+                self._incoming.write(self._unfed[:MAX_RECORD])
+                self._unfed = self._unfed[MAX_RECORD:]
+            try:
+                return cast("int", self.object.read(len(clear), clear))
+            except ssl.SSLWantReadError:
+                if not self._unfed:
+                    raise
 
     def _feed_handshake(self, data: bytes) -> None:
         self._shaken += len(data)

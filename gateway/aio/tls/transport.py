@@ -169,11 +169,11 @@ class TlsTransport(asyncio.BufferedProtocol):
         if self._state is not TlsState.OPEN or not data:
             return
         try:
-            self._engine.seal(data)
+            sealed = self._engine.seal(data)
         except ssl.SSLError as error:
             self._fail(error)
         else:
-            self._flush()
+            self._send(sealed)
 
     def writelines(self, pieces: Iterable[bytes]) -> None:
         """Sends them as one."""
@@ -508,6 +508,14 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         if self._engine.has_output and self._raw is not None:
             self._raw.write(self._engine.take_output())
+
+    def _send(self, sealed: list[bytes]) -> None:
+        if self._raw is None:
+            return
+        if len(sealed) == 1:
+            self._raw.write(sealed[0])
+        else:
+            self._raw.writelines(sealed)
 
     def _fail(self, error: Exception) -> None:
         """Sends the alert that there is for the peer, and closes."""
