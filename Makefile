@@ -5,11 +5,15 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
+# Each worker, and each program that the tests start, would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest --cov=gateway --cov-report=term
+# Files in their order: by the number of their tests, those of one long test would come last, and one core wait.
+SHARED := -n auto --dist loadfile --no-loadscope-reorder
 FORMS := $(patsubst requirements/forms/%.txt,$(VENV)/forms/%/.made,$(wildcard requirements/forms/*.txt))
 # A wheel or nothing: a package that had to be built here could come without its C extension.
 PIP_FLAGS ?= --only-binary :all:
@@ -57,11 +61,11 @@ run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in cont
 
 test: lint $(FORMS)  ## lint, then the suite, its flows on uvloop; with CI set, as coverage does it
 	@echo "== pytest"
-	@$(if $(CI),$(WHOLE),$(BIN)/python -m pytest) -n auto --dist loadfile $(ARGS)
+	@$(if $(CI),$(WHOLE),$(BIN)/python -m pytest) $(SHARED) $(ARGS)
 
 coverage: lint $(FORMS)  ## the suite with coverage, flows on both loops, and more examples of each property
 	@echo "== pytest, all of it"
-	@$(WHOLE) -n auto --dist loadfile $(ARGS)
+	@$(WHOLE) $(SHARED) $(ARGS)
 
 test-root:  ## tests/root, as root: several hosts in network namespaces, the image built for real, ...
 	@[ "$$(id -u)" -eq 0 ] || { echo "make: test-root needs root; make test does not" >&2; exit 1; }

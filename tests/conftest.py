@@ -27,9 +27,10 @@ pytest.register_assert_rewrite(
 
 from gateway.ledger.engine import Engine  # noqa: E402 -- likewise
 from gateway.ledger.ledger import Ledger  # noqa: E402 -- likewise
+from tests.support import forkserver  # noqa: E402 -- likewise
 from tests.support.backend import Backend  # noqa: E402 -- after their asserts were asked to explain themselves
 from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- likewise
-from tests.support.ledgers import Postgres, open_engine  # noqa: E402 -- likewise
+from tests.support.ledgers import Postgres, compiled_once, open_engine, write_sqlite_ledger  # noqa: E402 -- likewise
 from tests.support.waiting import eventually  # noqa: E402 -- likewise
 
 _FLOWS = Path(__file__).parent / "flows"
@@ -102,6 +103,7 @@ class _FailuresAtOnce:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Called once in each process; with xdist, results come together in the one that has no input of a worker."""
+    gc.disable()  # until all tests are collected, which makes a million objects and no garbage
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_FailuresAtOnce(config))
 
@@ -111,6 +113,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     del session
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forkserver_ends() -> Iterator[None]:
+    yield
+    forkserver.end()
 
 
 @pytest.fixture(scope="session")
@@ -235,9 +250,12 @@ def migrated(postgres: Postgres) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where an empty ledger is: on each engine in turn."""
+    """Where an empty ledger is, with its tables: on each engine in turn."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ledger/ledger.db"
+        path = tmp_path / "ledger" / "ledger.db"
+        path.parent.mkdir()
+        write_sqlite_ledger(path)
+        yield f"sqlite:///{path}"
         return
     server: Postgres = request.getfixturevalue("postgres")
     name: str = request.getfixturevalue("migrated")

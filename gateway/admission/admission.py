@@ -33,7 +33,7 @@ from gateway.ledger.reservations import (
     renew,
 )
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
-from gateway.limits.quotas import AccountCounts, rate_limit_lines, ratios_of, soft_limits
+from gateway.limits.quotas import AccountCounts, Limit, limits_of, rate_limit_lines, soft_among, soft_limits
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Permit
@@ -143,7 +143,7 @@ class Admission:
 
 
 class Lease:
-    """One submit's slot and pages. `lines` are header lines that show the client its limits."""
+    """One submit's slot and pages."""
 
     def __init__(self, means: _LeaseParts, claim: Claim, profile: Profile, reservation_ttl: float) -> None:
         self._means = means
@@ -154,7 +154,7 @@ class Lease:
         self._may_have_pages = False
         self.is_released = False
         self._is_over = False
-        self.lines: tuple[bytes, ...] = ()
+        self._shown: tuple[Profile, list[Limit], float] | None = None
 
     def __repr__(self) -> str:
         state = (
@@ -236,14 +236,20 @@ class Lease:
         self._means.held.discard(self._claim.id)
 
     def _judge(self, outcome: StepOutcome, now: float) -> None:
-        before, after = (soft_limits(self._profile, standing, now) for standing in (outcome.before, outcome.after))
-        counts, account = self._means.counts, self._claim.account
-        counts.stands(account, ratios_of(self._profile, outcome.after, now))
-        counts.crossed(account, after - before)
-        self.lines = rate_limit_lines(self._profile, outcome.after, now)
+        profile, counts, account = self._profile, self._means.counts, self._claim.account
+        limits = limits_of(profile, outcome.after, now)
+        self._shown = profile, limits, now
+        counts.stands(account, {limit.name: limit.ratio for limit in limits})
+        soft = soft_among(profile, limits)
+        counts.crossed(account, soft - soft_limits(profile, outcome.before, now) if soft else soft)
         if outcome.denial is not None:
             denial = outcome.denial
             raise Refused(Denial(denial.reason, denial.detail, denial.retry_after, (), denial.title, self.lines))
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """Header lines that show the client its limits, as they were at the last step."""
+        return () if self._shown is None else rate_limit_lines(*self._shown)
 
     def judge_by(self, profile: Profile) -> None:
         """Replaces the limits under which the submit was admitted."""

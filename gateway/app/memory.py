@@ -12,30 +12,38 @@ from pathlib import Path
 from typing import Final
 
 GROWTH: Final = 16_777_216
-"""Bytes above the lowest level seen. Below this growth nothing is given back."""
+"""Bytes above the base. Below this growth nothing is given back."""
 EVERY: Final = 10.0
 """Seconds between two checks."""
+_FALL: Final = GROWTH // 30
+"""Bytes by which the base falls with each check: what was in use when memory went back is free some minutes later."""
 _STATM: Final = Path("/proc/self/statm")
 
 
 class Peak:
-    """Decides when memory goes back; pure. Takes resident bytes, and whether the gateway is idle."""
+    """Decides when memory goes back; pure. Takes resident bytes, and whether the gateway is idle.
 
-    __slots__ = ("_before", "_least")
+    The base, above which memory has to grow, is the lowest level; after memory went back it is the level of then,
+    and falls slowly: what clients held then, and is free by now, is resident all the same.
+    """
+
+    __slots__ = ("_base", "_before", "_least")
 
     def __init__(self, resident: int) -> None:
-        self._least = resident
+        self._least = self._base = resident
         self._before = resident
 
     def is_over(self, resident: int, *, is_idle: bool) -> bool:
         """Whether memory has grown by GROWTH or more, has stopped growing, and no request would wait now."""
         before, self._before = self._before, resident
         self._least = min(self._least, resident)
-        return is_idle and resident - before < GROWTH // 4 and resident - self._least >= GROWTH
+        self._base = max(self._least, min(self._base, resident) - _FALL)
+        return is_idle and resident - before < GROWTH // 4 and resident - self._base >= GROWTH
 
     def settle(self, resident: int) -> None:
-        """Takes the level after memory went back as the new base: it is what the gateway needs."""
-        self._least = self._before = resident
+        """Takes the level after memory went back as the new base: so much the gateway needs now."""
+        self._base = self._before = resident
+        self._least = min(self._least, resident)
 
 
 def resident_bytes() -> int:

@@ -4,33 +4,52 @@ The program that signs a token and the one that verifies it differ. Where a text
 stray bits of base64url, duplicate members, NaN), they may disagree, so such texts are refused. The functions return
 None instead of raising: json's own errors contain the text, and a token must not appear in an error.
 
-JSON is read in one piece that can't be interrupted. So its marks, which cause the cost, are limited.
+JSON is read in one piece that can't be interrupted. So its marks, which cause the cost, are limited, and so are the
+numbers that are converted: a double may cost as much as a hundred bytes do. Who reads names and texts only converts
+none (`read_texts`).
 """
 
 import json
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 _MARKS: Final = (b'"', b",", b"[", b"{", b"\\")
 _MAX_DIGITS: Final = 64
 _MAX_OF_FLOAT: Final = 25  # no double needs more, and the smallest ones take long to read from many digits
-_MAX_DIGITS_IN_ALL: Final = 100_000  # 4000 doubles of the costliest, which take three milliseconds
+_MAX_DIGITS_IN_ALL: Final = 100_000  # 4000 doubles of the costliest without an exponent, which take two milliseconds
+_MAX_EXPONENTS: Final = 1_000  # a double has the price of its value, not of its length: 3e-316 takes microseconds
+_FEW_BYTES: Final = 5_000  # no text so short can have many numbers that are dear
 MAX_MARKS: Final = 10_000
 """Limit on quotation marks, commas, backslashes and opening brackets in a text: reading so many takes at most ten
 milliseconds, a megabyte of them a quarter of a second."""
 
 
 def read_object(text: bytes) -> dict[str, Any] | None:
-    """Reads a JSON object in UTF-8 (RFC 8259); None if it is not one, has a duplicate member or too many marks."""
+    """Reads a JSON object in UTF-8 (RFC 8259).
+
+    None if it is not one, has a duplicate member or too many marks or numbers.
+    """
+    numbers = _NumberBudget(len(text)) if len(text) > _FEW_BYTES else None
+    return _read(text, numbers.integer, numbers.float) if numbers else _read(text, None, None)
+
+
+def read_texts(text: bytes) -> dict[str, Any] | None:
+    """As read_object, for who needs only names, texts and what is null: every number is 0, and none is refused."""
+    return _read(text, _no_number, _no_number)
+
+
+def _read(
+    text: bytes, integer: Callable[[str], int] | None, real: Callable[[str], float] | None
+) -> dict[str, Any] | None:
     if has_too_many_marks(text):
         return None
-    numbers = _DigitBudget() if len(text) > MAX_MARKS else None
     try:
         value = json.loads(
             text.decode(),
             object_pairs_hook=_members,
             parse_constant=_no_constant,
-            parse_int=numbers.integer if numbers else None,
-            parse_float=numbers.float if numbers else None,
+            parse_int=integer,
+            parse_float=real,
         )
     except (ValueError, RecursionError):
         # ValueError: not UTF-8, not JSON, a duplicate member, or an integer of more digits than Python converts.
@@ -79,13 +98,23 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-class _DigitBudget:
-    """Converts the numbers of one long text, as long as each is short, and all of them together are."""
+def _no_number(_: str) -> int:
+    """Called by json for a number that nobody wants."""
+    return 0
 
-    __slots__ = ("_left",)
 
-    def __init__(self) -> None:
-        self._left = _MAX_DIGITS_IN_ALL
+class _NumberBudget:
+    """Converts the numbers of one text, as long as few have exponents; of a long one, as long as they are short.
+
+    Each has to be short then, and all of them together.
+    """
+
+    __slots__ = ("_digits", "_exponents", "_is_long")
+
+    def __init__(self, size: int) -> None:
+        self._is_long = size > MAX_MARKS
+        self._digits = _MAX_DIGITS_IN_ALL
+        self._exponents = _MAX_EXPONENTS
 
     def integer(self, text: str) -> int:
         """Called by json for each integer."""
@@ -93,11 +122,15 @@ class _DigitBudget:
 
     def float(self, text: str) -> float:
         """Called by json for each number with a fraction or an exponent."""
+        self._exponents -= "e" in text or "E" in text
+        if self._exponents < 0:
+            raise ValueError("too many numbers have exponents")
         return float(self._spent(text, _MAX_OF_FLOAT))
 
     def _spent(self, text: str, most: int) -> str:
-        self._left -= len(text)
-        if len(text) > most or self._left < 0:  # one of a kilobyte may take 0.1 milliseconds, and many may follow it
+        self._digits -= len(text)
+        # One of a kilobyte may take 0.1 milliseconds, and many may follow it.
+        if self._is_long and (len(text) > most or self._digits < 0):
             raise ValueError("numbers are too long")
         return text
 

@@ -5,29 +5,30 @@ SQLite only one transaction writes at a time anyway. Everything else of the acco
 lock, by later statements: the statement that waits for the lock would still read the other tables as they were before
 the wait (READ COMMITTED; PostgreSQL's manual, 13.2.1).
 
-Statements are built once and get their values when they run: SQLAlchemy takes longer to build one than to run it.
+Statements are built once and get their values when they run (statement.py).
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, Row, Table, and_, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from gateway.ledger.schema import accounts, grants, windows
+from gateway.ledger.statement import Statement
+from gateway.ledger.upserts import Upsert, or_add, or_nothing
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000
 
-_LOCK: Final = select(accounts.c.tat).where(accounts.c.account == bindparam("of")).with_for_update()
+_LOCK: Final = Statement(select(accounts.c.tat).where(accounts.c.account == bindparam("of")).with_for_update())
 _GRANTED: Final = (
     select(func.coalesce(func.sum(grants.c.pages), 0))
     .where(grants.c.account == bindparam("of"), grants.c.until > bindparam("now"))
     .scalar_subquery()
 )
-_READ: Final = (
+_READ: Final = Statement(
     select(accounts.c.tat, accounts.c.concurrent, accounts.c.pages_in_flight, _GRANTED.label("granted"), *windows.c)
     .select_from(
         accounts.outerjoin(
@@ -40,7 +41,7 @@ _READ: Final = (
     )
     .where(accounts.c.account == bindparam("of"))
 )
-_CHANGE: Final = (
+_BY_PLACES: Final = (
     update(accounts)
     .where(accounts.c.account == bindparam("of"))
     .values(
@@ -48,27 +49,17 @@ _CHANGE: Final = (
         pages_in_flight=accounts.c.pages_in_flight + bindparam("in_flight"),
     )
 )
-_CHANGE_AND_TAKE: Final = _CHANGE.values(tat=bindparam("new_tat"))
-
-
-def upsert(table: Table, keys: list[str], added: tuple[str, ...]) -> dict[str, Insert]:
-    """INSERT, or add to the existing row, by dialect name: both engines can, each with its own syntax."""
-    statements: dict[str, Insert] = {}
-    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql)):
-        statement: Any = dialect.insert(table)
-        more = {column: table.c[column] + statement.excluded[column] for column in added}
-        statements[name] = statement.on_conflict_do_update(index_elements=keys, set_=more)
-    return statements
-
-
-_ADD: Final = upsert(windows, ["account", "period"], Used._fields)
+_CHANGE: Final = Statement(_BY_PLACES)
+_CHANGE_AND_TAKE: Final = Statement(_BY_PLACES.values(tat=bindparam("new_tat")))
+_MAKE: Final = Upsert(accounts, or_nothing)
+_ADD: Final = or_add(windows, ["account", "period"], Used._fields)
 
 
 def lock(connection: Connection, account: str) -> bool:
     """Locks an account until the transaction ends; returns whether it exists."""
     if connection.dialect.name != "postgresql":
         return True  # only one transaction writes at a time
-    return connection.execute(_LOCK, {"of": account}).first() is not None
+    return _LOCK.first(connection, of=account) is not None
 
 
 def locked_standing(connection: Connection, account: str, now: float) -> AccountCounts:
@@ -79,9 +70,8 @@ def locked_standing(connection: Connection, account: str, now: float) -> Account
     standing = _read(connection, account, now) if lock(connection, account) else None
     if standing is not None:
         return standing
-    made: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(accounts)
     row = {"account": account, "tat": 0, "concurrent": 0, "pages_in_flight": 0, "reset_at": 0}
-    connection.execute(made.on_conflict_do_nothing(), row)
+    connection.execute(_MAKE.for_(connection), row)
     return locked_standing(connection, account, now)
 
 
@@ -96,7 +86,7 @@ def standing_of(connection: Connection, account: str, now: float) -> AccountCoun
 
 def change(connection: Connection, account: str, *, concurrent: int = 0, in_flight: int = 0) -> None:
     """Adds to what a locked account has in flight."""
-    connection.execute(_CHANGE, {"of": account, "places": concurrent, "in_flight": in_flight})
+    _CHANGE.run(connection, of=account, places=concurrent, in_flight=in_flight)
 
 
 def take_place(connection: Connection, account: str, tat: float) -> None:
@@ -104,14 +94,14 @@ def take_place(connection: Connection, account: str, tat: float) -> None:
 
     It is rounded down: rounding up would add up over a burst and cost its last submit.
     """
-    values = {"of": account, "places": 1, "in_flight": 0, "new_tat": math.floor(tat * _MICROSECONDS)}
-    connection.execute(_CHANGE_AND_TAKE, values)
+    new_tat = math.floor(tat * _MICROSECONDS)
+    _CHANGE_AND_TAKE.run(connection, of=account, places=1, in_flight=0, new_tat=new_tat)
 
 
 def add_to_windows(connection: Connection, account: str, periods: tuple[int, int], more: Used) -> None:
     """Adds to a day and a month of a locked account; `more` may be negative."""
     rows = [{"account": account, "period": period, **more._asdict()} for period in periods]
-    connection.execute(_ADD[connection.dialect.name], rows)
+    _ADD.each(connection, rows)
 
 
 def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:
@@ -130,5 +120,5 @@ def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts
 
 def _read(connection: Connection, account: str, now: float) -> AccountCounts | None:
     day, month = day_of(now).period, month_of(now).period
-    rows = connection.execute(_READ, {"of": account, "now": int(now), "day": day, "month": month}).all()
+    rows = _READ.all(connection, of=account, now=int(now), day=day, month=month)
     return standing_in(rows, day, month) if rows else None

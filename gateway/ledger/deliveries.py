@@ -15,15 +15,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
 from gateway.ledger.audit import record
 from gateway.ledger.schema import DeliveryState, deliveries
+from gateway.ledger.statement import Statement
 
 _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
+_OF_JOB: Final = deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named")
+_FIND: Final = Statement(select(deliveries.c.id).where(*_OF_JOB))
+_PLANNED: Final = (
+    "id", "upstream", "request_id", "owner", "url", "destination", "check_url", "state", "attempts", "created_at",
+)  # fmt: skip
+_PLAN: Final = Statement(insert(deliveries), _PLANNED)
+_JOB_ENDED: Final = Statement(
+    update(deliveries)
+    .where(*_OF_JOB, deliveries.c.state == int(DeliveryState.WAITING))
+    .values(
+        state=int(DeliveryState.DUE),
+        status=bindparam("new_status"),
+        next_at=bindparam("ended"),
+        ended_at=bindparam("ended"),
+    )
+)
 Line = tuple[str, str]
 """A destination and an owner: one owner's failures there don't affect other owners."""
 
@@ -73,20 +90,16 @@ def plan(connection: Connection, planned: Planned, now: float) -> None:
     """Plans a job's webhook. If the job has one already, changes nothing: safe to repeat."""
     if _of_job(connection, planned.upstream, planned.request_id) is not None:
         return
-    row = {
-        "id": planned.id, "upstream": planned.upstream, "request_id": planned.request_id, "owner": planned.owner,
-        "url": planned.url, "destination": planned.destination, "check_url": planned.check_url,
-        "state": DeliveryState.WAITING, "attempts": 0, "created_at": int(now),
-    }  # fmt: skip
-    connection.execute(insert(deliveries), row)
+    _PLAN.run(
+        connection, id=planned.id, upstream=planned.upstream, request_id=planned.request_id, owner=planned.owner,
+        url=planned.url, destination=planned.destination, check_url=planned.check_url, state=DeliveryState.WAITING,
+        attempts=0, created_at=int(now),
+    )  # fmt: skip
 
 
 def job_ended(connection: Connection, upstream: str, request_id: str, status: str, now: float) -> bool:
     """Makes a job's webhook due, with the status that it will report; returns False if none is waiting."""
-    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
-    values = {"state": DeliveryState.DUE, "status": status, "next_at": int(now), "ended_at": int(now)}
-    waits = deliveries.c.state == DeliveryState.WAITING
-    return bool(connection.execute(update(deliveries).where(*of_job, waits).values(values)).rowcount)
+    return bool(_JOB_ENDED.run(connection, at=upstream, named=request_id, new_status=status, ended=int(now)))
 
 
 def drop(connection: Connection, upstream: str, request_id: str) -> None:
@@ -191,8 +204,8 @@ def give_up(connection: Connection, line: Line, before: float, now: float) -> li
 
 
 def _of_job(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:
-    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
-    return connection.execute(select(deliveries.c.id).where(*of_job)).first()
+    row: Row[Any] | None = _FIND.first(connection, at=upstream, named=request_id)
+    return row
 
 
 class _Places:

@@ -25,7 +25,9 @@ from sqlalchemy import (
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import drop, job_ended, make_way
 from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, settle_as
+from gateway.ledger.reservations import find as find_reservation
 from gateway.ledger.schema import JobState, jobs, replicas, reservations
+from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
 
@@ -42,12 +44,16 @@ _MAY_LIVE: Final = 15  # seconds
 _MILLISECOND: Final = 0.001
 
 _KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
-_FIND: Final = select(jobs).where(_KEY)
+_FIND: Final = Statement(select(jobs).where(_KEY))
 # Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
 _LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
 _RUNS: Final = _LIVES & (jobs.c.state == int(JobState.RUNNING))
-_INSERT: Final = insert(jobs)
-_END: Final = (
+_ROW: Final = (
+    "upstream", "request_id", "reservation", "account", "owner", "shape", "path", "check_url", "state", "created_at",
+    "changed_at", "watcher",
+)  # fmt: skip
+_INSERT: Final = Statement(insert(jobs), _ROW)
+_END: Final = Statement(
     update(jobs)
     .where(_KEY, jobs.c.reservation == bindparam("of"))  # a GONE job's id may belong to another by now
     .values({name: bindparam(f"new_{name}") for name in ("state", "known", "ended_at", "expires_at", "changed_at")})
@@ -101,7 +107,7 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
         RequestIdTaken: the id belongs to another job whose owner may still read it.
         ReservationLost: the reservation does not exist any more.
     """
-    claim = connection.execute(select(reservations).where(reservations.c.id == reservation)).first()
+    claim = find_reservation(connection, reservation)
     if claim is None:
         raise ReservationLost
     old = find(connection, claim.upstream, job.request_id)
@@ -114,19 +120,16 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
         connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
         make_way(connection, claim.upstream, job.request_id)
         changed_at = _milliseconds(now)
-    connection.execute(
-        _INSERT,
-        {
-            **job._asdict(), "upstream": claim.upstream, "reservation": reservation, "account": claim.account,
-            "owner": claim.owner, "state": JobState.RUNNING, "created_at": int(now), "watcher": watcher,
-            "changed_at": changed_at,
-        },
+    _INSERT.run(
+        connection, **job._asdict(), upstream=claim.upstream, reservation=reservation, account=claim.account,
+        owner=claim.owner, state=JobState.RUNNING, created_at=int(now), watcher=watcher, changed_at=changed_at,
     )  # fmt: skip
 
 
 def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:
     """Returns one job in any state."""
-    return connection.execute(_FIND, {"at": upstream, "named": request_id}).first()
+    row: Row[Any] | None = _FIND.first(connection, at=upstream, named=request_id)
+    return row
 
 
 def learn(
@@ -299,7 +302,7 @@ def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
 def _set_end(connection: Connection, row: Row[Any], stands: Stands, now: float) -> None:
     values = {**stands._asdict(), "changed_at": _milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
-    connection.execute(_END, {"at": row.upstream, "named": row.request_id, "of": row.reservation, **named})
+    _END.run(connection, at=row.upstream, named=row.request_id, of=row.reservation, **named)
 
 
 def _milliseconds(now: float) -> int:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
+from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place
 from gateway.ledger.schema import Stage, accounts, reservations, usage
+from gateway.ledger.statement import Statement
+from gateway.ledger.upserts import or_add
 from gateway.limits.job_cost import Cost
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
@@ -29,15 +31,20 @@ _IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})
 _HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 
-_ADD_USAGE: Final = upsert(usage, ["account", "day"], _COUNTED)
-_INSERT: Final = insert(reservations)
-_FIND: Final = select(reservations).where(reservations.c.id == bindparam("of"))
-_RESET_AT: Final = select(accounts.c.reset_at).where(accounts.c.account == bindparam("of"))
+_ADD_USAGE: Final = or_add(usage, ["account", "day"], _COUNTED)
+_ROW: Final = (
+    "id", "account", "owner", "upstream", "stage", "mode", "pages", "price", "day", "month", "created_at",
+    "expires_at",
+)  # fmt: skip
+_INSERT: Final = Statement(insert(reservations), _ROW)
+_FIND: Final = Statement(select(reservations).where(reservations.c.id == bindparam("of")))
+_DELETE: Final = Statement(delete(reservations).where(reservations.c.id == bindparam("of")))
+_RESET_AT: Final = Statement(select(accounts.c.reset_at).where(accounts.c.account == bindparam("of")))
 
 
-def _update(*columns: str) -> Update:
+def _update(*columns: str) -> Statement:
     by_id = update(reservations).where(reservations.c.id == bindparam("of"))
-    return by_id.values({name: bindparam(f"new_{name}") for name in columns})
+    return Statement(by_id.values({name: bindparam(f"new_{name}") for name in columns}))
 
 
 _RESERVE: Final = _update("stage", "pages", "price", "mode", "day", "month", "expires_at")
@@ -88,7 +95,7 @@ def admit(connection: Connection, claim: Claim, profile: Profile, now: float, un
     periods = day_of(now).period, month_of(now).period
     take_place(connection, claim.account, tat)
     add_to_windows(connection, claim.account, periods, Used(requests=1))
-    connection.execute(_INSERT, _row_of(claim, periods, now, until))
+    _INSERT.run(connection, **_row_of(claim, periods, now, until))
     return StepOutcome(standing, with_place(standing, tat))
 
 
@@ -117,7 +124,7 @@ def reserve(
     standing, denial = _decide(
         connection, claim, now, lambda found: refuse_pages(profile, found, more.pages, more.spend, now)
     )
-    row = _find(connection, claim.id)
+    row = find(connection, claim.id)
     if row is None or row.stage != Stage.ADMITTED:
         raise ReservationLost
     if denial is not None:
@@ -146,7 +153,7 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
         RequestIdTaken: another job has the id.
     """
     lock(connection, claim.account)
-    row = _find(connection, claim.id)
+    row = find(connection, claim.id)
     if row is None:
         return
     stage, expires = Stage(row.stage), row.expires_at
@@ -167,7 +174,7 @@ def settle(
     Returns None if the reservation does not exist, or was settled before.
     """
     lock(connection, account)
-    row = _find(connection, reservation)
+    row = find(connection, reservation)
     if row is None or row.stage not in _IN_FLIGHT | {Stage.CHARGED}:
         return None
     cost = 0 if failed else row.pages if pages is None else pages
@@ -177,7 +184,7 @@ def settle(
 def charge_one(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
     """Charges a job as reserved, because its end is unknown; later facts can still correct that."""
     lock(connection, account)
-    row = _find(connection, reservation)
+    row = find(connection, reservation)
     if row is None or row.stage not in _IN_FLIGHT:
         return None
     return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
@@ -191,7 +198,7 @@ def settle_as(
     Charges what was refunded before, and refunds what was charged only because facts were missing.
     """
     lock(connection, account)
-    row = _find(connection, reservation)
+    row = find(connection, reservation)
     if row is None:
         return None
     if row.stage in _IN_FLIGHT | {Stage.CHARGED}:
@@ -223,7 +230,7 @@ def _charge_again(connection: Connection, row: Row[Any], cost: Cost, pages: int 
 def cancel(connection: Connection, claim: Claim, now: float) -> int:
     """Returns all that a submit took, because no job came of it; returns how many pages."""
     lock(connection, claim.account)
-    row = _find(connection, claim.id)
+    row = find(connection, claim.id)
     if row is not None and row.stage in _HOLDS_PLACE:
         return _give_back(connection, row, now)
     if row is not None and row.stage == Stage.CHARGED:  # reclaimed while its submit still ran
@@ -291,12 +298,14 @@ def _row_of(claim: Claim, periods: tuple[int, int], now: float, until: float) ->
     }  # fmt: skip
 
 
-def _find(connection: Connection, reservation: str) -> Row[Any] | None:
-    return connection.execute(_FIND, {"of": reservation}).first()
+def find(connection: Connection, reservation: str) -> Row[Any] | None:
+    """Returns one reservation in any stage."""
+    row: Row[Any] | None = _FIND.first(connection, of=reservation)
+    return row
 
 
-def _set(connection: Connection, statement: Update, reservation: str, **values: Any) -> None:
-    connection.execute(statement, {"of": reservation, **{f"new_{name}": value for name, value in values.items()}})
+def _set(connection: Connection, statement: Statement, reservation: str, **values: Any) -> None:
+    statement.run(connection, of=reservation, **{f"new_{name}": value for name, value in values.items()})
 
 
 def _move_requests(connection: Connection, row: Row[Any], periods: tuple[int, int]) -> None:
@@ -339,7 +348,7 @@ def _give_back(connection: Connection, row: Row[Any], now: float) -> int:
     less = Used(requests=-1, pages=-row.pages, spend=-row.pages * row.price)
     add_to_windows(connection, row.account, (row.day, row.month), less)
     if row.stage == Stage.ADMITTED:
-        connection.execute(delete(reservations).where(reservations.c.id == row.id))
+        _DELETE.run(connection, of=row.id)
     else:
         _set(
             connection,
@@ -385,12 +394,11 @@ def _is_forgotten(connection: Connection, row: Row[Any]) -> bool:
 
 
 def _is_reset_since(connection: Connection, row: Row[Any]) -> bool:
-    return bool(row.settled_at <= connection.execute(_RESET_AT, {"of": row.account}).scalar_one())
+    return bool(row.settled_at <= _RESET_AT.first(connection, of=row.account).reset_at)
 
 
 def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
-    values = {"account": row.account, "day": row.day, **dict.fromkeys(_COUNTED, 0), **more}
-    connection.execute(_ADD_USAGE[connection.dialect.name], values)
+    _ADD_USAGE.run(connection, account=row.account, day=row.day, **{**dict.fromkeys(_COUNTED, 0), **more})
 
 
 def _plus(standing: AccountCounts, more: Used) -> AccountCounts:

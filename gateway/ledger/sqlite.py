@@ -17,12 +17,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Condition, Event, Lock, Thread
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -34,6 +34,7 @@ from sqlalchemy.pool import NullPool
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.statement import raw_of
 from gateway.ledger.turns import AccountTurns
 from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
@@ -58,7 +59,7 @@ _WORDS: Final = {
 @dataclass(slots=True, eq=False)
 class _Call:
     work: Callable[[Connection], Any]
-    done: "Future[Any]"
+    done: "asyncio.Future[Any]"
     of: str
     turn: float
     seconds: float
@@ -69,6 +70,20 @@ class _Call:
     def left(self, now: float) -> float:
         """Seconds until its caller gives up: first on its turn, then, once it has begun, on the transaction."""
         return self.turn - now if self.began is None else self.began + self.seconds - now
+
+    def end(self, result: Any, error: BaseException | None) -> None:
+        """Called on its thread: lets its caller know."""
+        with suppress(RuntimeError):  # its loop has closed
+            self.done.get_loop().call_soon_threadsafe(_end, self.done, result, error)
+
+
+def _end(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
 
 
 def _late(job: _Call) -> LedgerUnavailable:
@@ -123,20 +138,27 @@ class SqliteEngine:
         durable: bool = False,
         within: float | None = None,
     ) -> T:
-        seconds = within or self._timeout
-        done: Future[T] = Future()
+        seconds, loop = within or self._timeout, asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
         job = _Call(work, done, of, time.monotonic() + (within or self._turn), seconds, durable)
         worker.put(job)
-        waiting = asyncio.wrap_future(done)
+        timer: asyncio.TimerHandle
+
+        def watch() -> None:
+            nonlocal timer
+            left = job.left(time.monotonic())
+            if left > 0:
+                timer = loop.call_later(min(left, seconds), watch)
+            else:
+                _end(done, None, _late(job))
+
+        timer = loop.call_later(min(job.turn - time.monotonic(), seconds), watch)
         try:
-            while not waiting.done() and (left := job.left(time.monotonic())) > 0:
-                await asyncio.wait([waiting], timeout=min(left, seconds))
-            if not waiting.done():
-                raise _late(job)
-            return waiting.result()
+            return await done
         finally:
             job.abandoned = True  # not begun: it never will; begun: it rolls back before its commit
-            waiting.cancel()
+            timer.cancel()
+            done.cancel()
 
     async def close(self) -> None:
         """See Engine."""
@@ -160,8 +182,8 @@ class _WriterThread:
         self._file: _Identity = None
         self._log: _Identity = None
         self._jobs: AccountTurns[_Call] = AccountTurns(1)
-        self._changed = Condition()
-        self._is_ending = False
+        self._queue = Lock()
+        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each queued job, and one for the end
         name = "ledger-writer" if writes else "ledger-reader"
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -177,36 +199,32 @@ class _WriterThread:
         Raises:
             LedgerUnavailable: too many jobs wait.
         """
-        with self._changed:
+        with self._queue:
             if len(self._jobs) >= _MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
             self._jobs.put(job.of, job)
-            self._changed.notify()
+        self._signals.put(None)
 
     def stop(self, timeout: float) -> None:
         """Ends the thread after its queued jobs; blocks for at most `timeout` seconds."""
-        with self._changed:
-            self._is_ending = True
-            self._changed.notify()
+        self._signals.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            # A future cancelled while it waited is skipped: its transaction never begins.
-            if job.done.set_running_or_notify_cancel():
+            if not job.abandoned:  # else its transaction never begins
                 self._serve(job)
         self._drop()
 
     def _next(self) -> _Call | None:
         """Waits for the next job, taking accounts in turn; None when the thread is to end."""
-        with self._changed:
-            while True:
-                if (found := self._jobs.take()) is not None:
-                    self._jobs.done(found[0])  # the share is one, and this thread runs one at a time
-                    return found[1]
-                if self._is_ending:
-                    return None
-                self._changed.wait()
+        self._signals.get()
+        with self._queue:
+            found = self._jobs.take()
+            if found is None:
+                return None
+            self._jobs.done(found[0])  # the share is one, and this thread runs one at a time
+            return found[1]
 
     def _serve(self, job: _Call) -> None:
         try:
@@ -215,23 +233,23 @@ class _WriterThread:
                 raise LedgerUnavailable(_NO_TURN)
             result = self._transact(job)
         except IntegrityError as error:
-            job.done.set_exception(error)
+            job.end(None, error)
         except DBAPIError as error:
             self._drop()
-            job.done.set_exception(_unavailable(error.orig))
+            job.end(None, _unavailable(error.orig))
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._drop()
-            job.done.set_exception(_unavailable(error))
+            job.end(None, _unavailable(error))
         except BaseException as error:  # noqa: BLE001 -- the caller gets whatever the work raises
-            job.done.set_exception(error)
+            job.end(None, error)
         else:
-            job.done.set_result(result)
+            job.end(result, None)
             self._bound()
 
     def _transact(self, job: _Call) -> Any:
         connection = self._open()
         if self._is_durable is not job.durable:
-            _pragma(connection, f"synchronous={'FULL' if job.durable else 'NORMAL'}")
+            raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if job.durable else 'NORMAL'}")
             self._is_durable = job.durable
         with connection.begin():
             result = job.work(connection)
@@ -243,7 +261,7 @@ class _WriterThread:
         if not self._writes or self._connection is None:
             return
         try:
-            self._log_bound.keep(_raw(self._connection))
+            self._log_bound.keep(raw_of(self._connection))
         except (sqlite3.Error, SQLAlchemyError):
             self._drop()  # that transaction was reported; the next one reopens, and reports what is wrong
 
@@ -306,18 +324,8 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", lambda connection: raw_of(connection).execute(begin))
     return engine
-
-
-def _pragma(connection: Connection, text: str) -> None:
-    # Not through SQLAlchemy, which would begin a transaction, and SQLite refuses this within one.
-    _raw(connection).execute(f"PRAGMA {text}")
-
-
-def _raw(connection: Connection) -> sqlite3.Connection:
-    raw: Any = connection.connection.driver_connection
-    return raw  # type: ignore[no-any-return] # SQLAlchemy does not know the driver's type
 
 
 def _use_log(raw: sqlite3.Connection, timeout: float) -> None:

@@ -130,23 +130,34 @@ def ratios_of(profile: Profile, standing: AccountCounts, now: float) -> dict[str
 
 def soft_limits(profile: Profile, standing: AccountCounts, now: float) -> frozenset[str]:
     """The names of the budgets of which soft_limit or more is used."""
-    budgets = budgets_of(profile, standing, now)
-    return frozenset(limit.name for limit in budgets if limit.ratio >= profile.soft_limit)
+    return soft_among(profile, budgets_of(profile, standing, now))
 
 
-def rate_limit_lines(profile: Profile, standing: AccountCounts, now: float) -> tuple[bytes, ...]:
-    """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), and which soft limits are crossed."""
-    shown = [limit for limit in limits_of(profile, standing, now) if limit.window and limit.name != "spend_per_month"]
+def soft_among(profile: Profile, limits: list[Limit]) -> frozenset[str]:
+    """The same, of an account's limits as `limits_of` or `budgets_of` gives them."""
+    return frozenset(limit.name for limit in limits if _is_budget(limit) and limit.ratio >= profile.soft_limit)
+
+
+def rate_limit_lines(profile: Profile, limits: list[Limit], now: float) -> tuple[bytes, ...]:
+    """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), and which soft limits are crossed.
+
+    `limits` are all of an account, from `limits_of`.
+    """
+    shown = [limit for limit in limits if limit.window and limit.name != "spend_per_month"]
     policies = [f'"{limit.name}";q={limit.limit};w={limit.window}' for limit in shown]
     left = [
         f'"{limit.name}";r={limit.remaining};t={math.ceil(max(0.0, (limit.resets_at or now) - now))}'
         for limit in shown
     ]
     lines = [f"RateLimit-Policy: {', '.join(policies)}", f"RateLimit: {', '.join(left)}"]
-    crossed = soft_limits(profile, standing, now)
+    crossed = soft_among(profile, limits)
     if crossed:
         lines.append(f"X-Gateway-Soft-Limit: {', '.join(sorted(crossed))}")
     return tuple(line.encode("ascii") for line in lines)
+
+
+def _is_budget(limit: Limit) -> bool:
+    return limit.window is not None and limit.window != _MINUTE
 
 
 def _in_flight(profile: Profile, standing: AccountCounts, pages: int) -> Denial:

@@ -1,7 +1,10 @@
 """Calendar windows in UTC, computed from the clock whenever needed: pure. No job resets a counter."""
 
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from datetime import date
+from typing import Final, NamedTuple
+
+_DAY: Final = 86_400.0
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 class Window(NamedTuple):
@@ -19,15 +22,14 @@ class Window(NamedTuple):
 
 def day_of(now: float) -> Window:
     """The UTC day that contains a moment, in seconds since the epoch."""
-    moment = datetime.fromtimestamp(now, UTC)
-    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    period = start.year * 10_000 + start.month * 100 + start.day
-    return Window(period, start.timestamp(), (start + timedelta(days=1)).timestamp())
+    number = now // _DAY
+    day = date.fromordinal(_EPOCH + int(number))
+    return Window(day.year * 10_000 + day.month * 100 + day.day, number * _DAY, (number + 1) * _DAY)
 
 
 def month_of(now: float) -> Window:
     """The UTC month that contains a moment, in seconds since the epoch."""
-    moment = datetime.fromtimestamp(now, UTC)
-    start = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = (start + timedelta(days=32)).replace(day=1)
-    return Window(start.year * 100 + start.month, start.timestamp(), end.timestamp())
+    first = date.fromordinal(_EPOCH + int(now // _DAY)).replace(day=1)
+    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    start, end = ((day.toordinal() - _EPOCH) * _DAY for day in (first, following))
+    return Window(first.year * 100 + first.month, start, end)

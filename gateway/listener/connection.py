@@ -33,7 +33,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
-from gateway.aio.turn import Turn
+from gateway.aio.turn import FEW_BYTES, Turn
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
 from gateway.http.headers import MAX_HEAD_BYTES
@@ -281,6 +281,12 @@ class ClientConnection(asyncio.Protocol):
         """Whether the clocks are those of a body that is waited for."""
         return self._state is ConnectionState.BODY
 
+    async def time_for(self, size: int) -> None:
+        """Waits for an iteration with time, before so many bytes are read in one piece that can't be interrupted."""
+        if size > FEW_BYTES and self._iteration.is_over:
+            await self._wait_for_turn(is_large=True)
+            self._turn.work()
+
     # What the handler uses: waits and ends
 
     def interrupt(self, error: BaseException) -> None:
@@ -423,10 +429,10 @@ class ClientConnection(asyncio.Protocol):
         await self._wait_for_turn()
         self._turn.work()
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self, *, is_large: bool = False) -> None:
         self._turn.rest()
         self._my_turn.clear()
-        is_small = self._turn.needs_little(self._reader.waiting)
+        is_small = not is_large and self._turn.needs_little(self._reader.waiting)
         self._iteration.wait(self._begin_turn, self.household, is_small=is_small)
         await self._my_turn
 

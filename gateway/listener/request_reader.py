@@ -30,7 +30,7 @@ from gateway.aio.turn import SLICE, Turn
 from gateway.errors import Refused, refuse
 from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.http.parser_faults import ends_in_http_1_0, is_whole_head, parser_fault
-from gateway.listener.backlog import Backlog
+from gateway.listener.backlog import MAX_SKIPPED, Backlog
 from gateway.listener.coding import Coding
 from gateway.listener.parser_bypass import ParserBypass
 from gateway.model.reasons import Reason
@@ -175,7 +175,9 @@ class RequestReader:
         # Two empty lines look like the end of a head: the parser would get each pair separately.
         is_first = self._is_between and not self._head and not self._is_stalled
         skipped = self._backlog.skip_empty_lines() if is_first else 0
-        data = self._feed(min(SLICE, self._backlog.through(_END, self._head_end))) if self.has_unread else b""
+        is_skipping = skipped == MAX_SKIPPED  # more may follow
+        is_fed = self.has_unread and not is_skipping
+        data = self._feed(min(SLICE, self._backlog.through(_END, self._head_end))) if is_fed else b""
         self._turn.spend(skipped + len(data), 1)  # a piece of a head costs the parser as much as a chunk
         self._empty_bytes += skipped
         self._head_bytes += len(data)

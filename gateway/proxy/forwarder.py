@@ -174,7 +174,7 @@ class Forwarder:
             content = await _accept_job(order, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
-            content = b"".join(upstream.held)
+            content = bytes(upstream.held)
             if answer.length is not None and len(content) != answer.length:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)

@@ -65,6 +65,7 @@ from gateway.webhooks.outbound.planning import Planning
 _INTERNAL: Final = "The gateway failed; its log says where."
 _RECHECK_AFTER: Final = 1.0  # seconds
 _DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
+_HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
@@ -272,7 +273,7 @@ class Handler:
             content = await read_whole(order, MAX_BYTES, self._parts.unverified)
             check_names_none(content, prepared.permit.route.id_name, written_in)
             order = order._replace(content=content)
-        if prepared.hold and job.is_running:
+        if prepared.hold and job.is_running and len(order.content or b"") <= _HELD_WITH:
             await self._hold(order, job, prepared.hold)
             self._parts.recheck(prepared, order.client)
         if prepared.permit.route.kind is Kind.DELETE:

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from gateway.errors import refuse
 from gateway.http.media_type import BodyFormat
-from gateway.http.strict_json import read_object
+from gateway.http.strict_json import read_texts
 from gateway.jobs.job import job_not_found
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, is_id
@@ -32,7 +32,7 @@ def named_in(body: bytes, member: str, shape: JobShape) -> str:
     Raises:
         Refused: body_malformed; or job_not_found, if it is not an id of this shape.
     """
-    members = read_object(body)
+    members = read_texts(body)
     if members is None:
         raise refuse(Reason.BODY_MALFORMED, "The body is no JSON object that can be read in one way.")
     named = members.get(member)
@@ -47,7 +47,7 @@ def check_names_none(body: bytes, member: str, written_in: BodyFormat) -> None:
     Raises:
         Refused: body_malformed, if it does, or if it can't be read in one way only.
     """
-    names = read_object(body) if written_in is BodyFormat.JSON else _names_in(body)
+    names = read_texts(body) if written_in is BodyFormat.JSON else _names_in(body)
     if names is None:
         raise refuse(Reason.BODY_MALFORMED, _UNREADABLE)
     if member.lower() in {name.lower() for name in names}:

@@ -12,7 +12,8 @@ from gateway.proxy.forward_order import ForwardOrder
 async def read_whole(order: ForwardOrder, most: int, unverified: UnverifiedBodies) -> bytes:
     """Reads a body of at most `most` bytes, and invites it if its sender waits for that.
 
-    Bytes of a sender who is not authenticated count in `unverified` for as long as they are read.
+    It returns when there is time to judge them all. Bytes of a sender who is not authenticated count in `unverified`
+    until then.
 
     Raises:
         Refused: the body is too large, too slow or malformed, or there are too many such bodies.
@@ -42,6 +43,7 @@ async def _read(order: ForwardOrder, most: int, count: Callable[[int], None] | N
     finally:
         client.end_body()
     order.delivery.received = len(content)
+    await client.time_for(len(content))
     return bytes(content)
 
 

@@ -132,12 +132,11 @@ class Download:
 class Collected:
     """Collects a small answer's body completely, because the gateway has to read it."""
 
-    __slots__ = ("_size", "_upstream", "pieces")
+    __slots__ = ("_content", "_upstream")
 
     def __init__(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
-        self._size = 0
-        self.pieces: list[bytes] = []
+        self._content = bytearray()  # not a list: an upstream may send one byte a piece
 
     async def run(self) -> bytes:
         """Waits for the whole body.
@@ -149,17 +148,16 @@ class Collected:
         await upstream.flow(self, is_read=False)
         if upstream.failure is not None:
             raise upstream.failure
-        return b"".join(self.pieces)
+        return bytes(self._content)
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""
-        self._size += len(data)
-        if self._size > _MAX_ANSWER:
+        if len(self._content) + len(data) > _MAX_ANSWER:
             self._upstream.break_off(
                 UpstreamBrokeOff("The upstream's answer to a submit is too large.", arrived=True)
             )
         else:
-            self.pieces.append(data)
+            self._content += data
 
 
 async def drain(client: ClientConnection, body: StreamReader) -> None:

@@ -149,6 +149,7 @@ class Upload:
         if not is_last:
             return passed
         self._client.end_body()  # from here on the client is not what we wait for
+        await self._client.time_for(self._delivery.received)  # the form is judged in one piece
         return passed + await submit.reserve_pages()
 
     def _release(self) -> None:

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.http.strict_json import MAX_MARKS, marks_of, read_object
+from gateway.http.strict_json import MAX_MARKS, marks_of, read_texts
 from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import field_refused, judged_by, meant_by
 from gateway.uploads.form import FormRules
@@ -32,7 +32,7 @@ def check_options(rules: FormRules, value: str | None, work: Work) -> None:
         return
     text = value.encode()
     work.spend(MARK, marks_of(text))
-    members = read_object(text)
+    members = read_texts(text)
     if members is None:
         detail = f"has each member once and at most {MAX_MARKS:,} quotation marks, commas, backslashes and brackets"
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")

@@ -53,7 +53,6 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_has_more",
-        "_held_bytes",
         "_is_announced",
         "_is_read",
         "_iteration",
@@ -90,8 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.finished = Signal()
         self.failure: UpstreamFailed | None = None
         self._on_early: Callable[[], None] | None = None
-        self.held: list[bytes] = []
-        self._held_bytes = 0
+        self.held = bytearray()  # not a list: an upstream may send one byte a piece
         self._on_lost = on_lost
         self._states = States()
         self._reader = AnswerReader(known, self._deliver)
@@ -133,8 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered.clear()
         self.finished.clear()
         self._on_early = None
-        self.held = []
-        self._held_bytes = 0
+        self.held = bytearray()
         self._sink = None
         self._is_announced = self._is_read = False
         self._reader.begin(bodiless=bodiless)
@@ -183,7 +180,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def is_held_whole(self) -> bool:
         """Whether the answer came whole, is held, and is so short that it may be read at once."""
-        return self._states.is_answered and self._held_bytes <= _READ
+        return self._states.is_answered and len(self.held) <= _READ
 
     @property
     def head(self) -> ResponseHead | None:
@@ -198,12 +195,11 @@ class UpstreamConnection(asyncio.Protocol):
         """
         self._is_read = is_read
         while self.held:
-            held, self.held, self._held_bytes = self.held, [], 0
-            for data in held:
-                if is_read:
-                    await self._hand_on(data, sink)
-                else:
-                    sink.take(data)
+            held, self.held = bytes(self.held), bytearray()
+            if is_read:
+                await self._hand_on(held, sink)
+            else:
+                sink.take(held)
         self._sink = sink
         self.resume()
         if not self.is_answered and self.failure is None:
@@ -465,9 +461,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.take(data)
             return
-        self.held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes > _MAX_HELD_BYTES:
+        self.held += data
+        if len(self.held) > _MAX_HELD_BYTES:
             self.pause()
 
     def _close_for_surplus(self) -> None:
@@ -494,7 +489,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _let_go(self) -> None:
         self._sink = None
         self._on_early = None
-        self.held = []
+        self.held = bytearray()
 
     def _cut(self) -> None:
         self._backlog = b""

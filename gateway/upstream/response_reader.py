@@ -2,6 +2,9 @@
 
 The upstream is hostile input. httptools' strict parser checks every byte of a head; a body of known length bypasses
 it once the head is read, and is only counted. Heads that were read before are recognized by their bytes.
+
+The parser skips line ends between two answers, and does not say so. So it gets no more than a head at once, and of a
+chunked body the last bytes are looked at: line ends behind an answer are surplus like all else.
 """
 
 from collections.abc import Callable
@@ -19,6 +22,8 @@ _MAX_CODING_BYTES: Final = MAX_HEAD_BYTES + 262_144
 _FIRST_INTERIM: Final = 100
 _FIRST_FINAL: Final = 200
 _HEAD_END: Final = b"\r\n\r\n"
+_LINE_ENDS: Final = b"\r\n"
+_TOO_MANY: Final = len(_HEAD_END) + 1  # line ends in a row: a chunked body ends with four, behind another byte
 
 
 class AnswerReader:
@@ -32,6 +37,7 @@ class AnswerReader:
         "_coding_bytes",
         "_deliver",
         "_head_bytes",
+        "_head_tail",
         "_headers",
         "_interim",
         "_known",
@@ -39,6 +45,7 @@ class AnswerReader:
         "_parser",
         "_phrase",
         "_pieces",
+        "_tail",
         "chunk_count",
         "has_surplus",
         "head",
@@ -62,6 +69,8 @@ class AnswerReader:
         self._phrase = b""
         self._interim = 0
         self._head_bytes = 0
+        self._head_tail = b""  # its last three bytes: the mark of its end may be cut between two reads
+        self._tail = b""  # the last bytes of a chunked body
         self._coding_bytes = 0
         self._left: int | None = None
         self._pieces: list[bytes] = []
@@ -93,6 +102,7 @@ class AnswerReader:
             self._take_counted(data)
         else:
             self._take_parsed(data)
+            self._note_end(data)
 
     def close(self) -> None:
         """Releases the parser, which refers to this object."""
@@ -168,13 +178,40 @@ class AnswerReader:
             return
         if end > MAX_HEAD_BYTES:
             raise _too_large()
-        self._head_bytes += len(data)
-        self._take_parsed(data)
+        behind = self._take_heads(data)
+        if behind:
+            self.take(behind)
         if self.head is None and self._head_bytes > MAX_HEAD_BYTES:
             raise _too_large()
         is_short = is_first and end <= _MAX_KNOWN_BYTES
         if is_short and self.head is not None and self.head.length is not None and not self._interim:
             self._remember(data[:end], self.head)
+
+    def _take_heads(self, data: bytes) -> bytes:
+        """Gives the parser one head after the other, up to the final one; returns what is behind that."""
+        while data and self.head is None:
+            size = self._head_through(data)
+            self._head_bytes += size
+            self._take_parsed(data[:size])
+            data = data[size:]
+        return data
+
+    def _head_through(self, data: bytes) -> int:
+        """How many bytes reach through the end of a head, which may have begun in an earlier read; else all."""
+        before = self._head_tail
+        empty = 0 if before else len(data) - len(data.lstrip(_LINE_ENDS))  # the parser skips them before a head
+        place = (before + data[empty:]).find(_HEAD_END)
+        if place < 0:
+            self._head_tail = (before + data[empty:])[1 - len(_HEAD_END) :]
+            return len(data)
+        self._head_tail = b""
+        return empty + place + len(_HEAD_END) - len(before)
+
+    def _note_end(self, data: bytes) -> None:
+        """Finds line ends behind a chunked body, which the parser has skipped."""
+        self._tail = (self._tail + data[-_TOO_MANY:])[-_TOO_MANY:]
+        if self.is_whole and len(self._tail) == _TOO_MANY and not self._tail.strip(_LINE_ENDS):
+            self.has_surplus = True
 
     def _remember(self, head_bytes: bytes, head: ResponseHead) -> None:
         if len(self._known) >= _MAX_KNOWN_HEADS:

@@ -800,6 +800,23 @@ async def test_a_poll_that_asks_for_more_waits_as_well(start: Start, container: 
     assert container.targets.count(f"{job}?download=true") == 1
 
 
+async def test_who_sends_a_long_body_is_not_kept_waiting_with_it(start: Start, container: Container) -> None:
+    """It would be kept meanwhile, 64 KB of each."""
+    gateway = await start(jobs={"watch": False})
+    job = await started(gateway)
+
+    def asking(size: int) -> bytes:
+        body = json.dumps({"pad": "x" * size}).encode()
+        return request("GET", f"/api/v1/marker/{job}", "Prefer: wait=20", body=body)
+
+    assert (await gateway.ask(asking(5000))).body == PROCESSING
+    client = await gateway.connect()
+    client.send(asking(3000))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == 1)
+    container.results[job] = complete(3)
+    assert (await client.response()).body == container.results[job]
+
+
 @pytest.mark.parametrize(
     ("method", "headers"),
     [

@@ -22,10 +22,11 @@ from gateway.aio.unwanted import AT_ONCE
 from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
 from gateway.authorize.login import Login
 from gateway.config.settings import JwtIssuer
+from gateway.http import strict_json
 from gateway.listener.connection import ClientConnection
 from tests.support.backend import Backend, silent
-from tests.support.forms import FORM_TYPE, UPLOADS, Upload
-from tests.support.gateway import PLAIN, SUBMIT, Running, chunks, request
+from tests.support.forms import FORM_TYPE, UPLOADS, Upload, form
+from tests.support.gateway import PLAIN, ROUTES, SUBMIT, Running, Start, chunks, request, submit
 from tests.support.iteration import iteration_now
 from tests.support.work import Work, counted_arrivals, counted_bytes, counted_chunks, counted_feeds, counted_turns
 
@@ -446,3 +447,39 @@ async def test_a_connection_that_always_waits_ends_with_its_longest_life(gateway
             await until(lambda: connection.is_retired)
         assert (await client.response()).value(b"connection") == b"close"
         await client.is_closed()
+
+
+LONG = b'{"request_id": "nobodys", "pad": [%b]}' % b",".join([b"1"] * 3000)
+HOOK = {"name": "h", "secret": {"env": "KEY_CI"}, "forward_to": "http://127.0.0.1:9/", "accept_body_secret": True}
+NAMING = {"name": "named", "methods": ["POST"], "path": "/named", "kind": "result", "access": "key",
+          "id": {"in": "body", "name": "request_id"}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (request("POST", "/named", body=LONG), 404),
+        (request("POST", "/gateway/v1/webhooks/h", key=None, body=LONG), 401),
+        (submit(form(additional_config=LONG.decode())), 200),
+    ],
+)
+async def test_a_body_that_is_judged_in_one_piece_waits_for_an_iteration_with_time(
+    sent: bytes, status: int, start: Start
+) -> None:
+    gateway = await start(routes=[*ROUTES, NAMING], webhooks={"in": [HOOK]})
+    of_all: Iteration = gateway.gateway.listeners.public.iteration
+    end_body = ClientConnection.end_body
+    ended, judged = list[int](), list[int]()
+
+    def end(connection: ClientConnection) -> None:
+        end_body(connection)
+        of_all.add(iteration.MAX_SECONDS, 0)  # others have used it up
+        ended.append(of_all.number)
+
+    def judge(_: bytes) -> bool:
+        judged.append(of_all.number)
+        return False
+
+    with patch.object(ClientConnection, "end_body", end), patch.object(strict_json, "has_too_many_marks", judge):
+        assert (await gateway.ask(sent, b"POST")).status == status
+    assert judged[0] > ended[0]

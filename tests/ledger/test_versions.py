@@ -188,7 +188,7 @@ def test_an_update_with_a_new_table_rolls_while_replicas_of_both_versions_serve(
     with Script(REPLICA, url, "") as old:
         assert old.line() == HEAD
         assert do(old, "a") == "done"
-        with Script(REPLICA, url, str(tomorrow)) as new:
+        with Script(REPLICA, url, str(tomorrow), is_forked=False) as new:
             assert new.line() == NEXT
             assert [do(new, "b"), do(old, "c"), do(new, "d")] == ["done"] * 3
             with Script(REPLICA, url, "") as restarted:  # a replica of the old version that comes back meanwhile
@@ -201,7 +201,7 @@ def test_tables_that_an_old_version_can_not_use_are_left_alone_by_it(
     url: str, tmp_path: Path, run: Callable[..., Any]
 ) -> None:
     tomorrow = next_version(tmp_path / "next", least=NEXT)
-    with Script(REPLICA, url, str(tomorrow)) as new, Script(REPLICA, url, "") as old:
+    with Script(REPLICA, url, str(tomorrow), is_forked=False) as new, Script(REPLICA, url, "") as old:
         assert (new.line(), old.line()) == (NEXT, HEAD)
         assert do(new, "a") == "done"
         assert do(old, "b") == "it was made by a newer version of the gateway"

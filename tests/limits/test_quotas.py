@@ -101,15 +101,16 @@ def test_what_is_told_agrees_with_what_is_decided(profile: Profile, standing: Ac
 @PROPERTY
 @given(profiles, standings)
 def test_lines_are_structured_fields_in_ascii(profile: Profile, standing: AccountCounts) -> None:
-    for line in rate_limit_lines(profile, standing, NOON):
+    for line in rate_limit_lines(profile, limits_of(profile, standing, NOON), NOON):
         assert re.fullmatch(rb"[A-Za-z-]+: [\x20-\x7e]+", line)
-    policy, limits, *_ = rate_limit_lines(profile, standing, NOON)
+    policy, limits, *_ = rate_limit_lines(profile, limits_of(profile, standing, NOON), NOON)
     assert re.fullmatch(rb'RateLimit-Policy: ("\w+";q=\d+;w=\d+)(, "\w+";q=\d+;w=\d+)*', policy)
     assert re.fullmatch(rb'RateLimit: ("\w+";r=\d+;t=\d+)(, "\w+";r=\d+;t=\d+)*', limits)
 
 
 def test_money_is_no_header() -> None:
-    lines = b"\n".join(rate_limit_lines(make(spend_per_month=10**6), AccountCounts(), NOON))
+    profile = make(spend_per_month=10**6)
+    lines = b"\n".join(rate_limit_lines(profile, limits_of(profile, AccountCounts(), NOON), NOON))
     assert b"spend" not in lines
 
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.listener.backlog import Backlog
+from gateway.listener.backlog import MAX_SKIPPED, Backlog
+from tests.support.held import texts_within
 
 
 def test_what_came_at_once_is_given_out_as_it_is() -> None:
@@ -20,6 +21,18 @@ def test_what_comes_is_put_behind_what_waits_without_a_copy_of_that() -> None:
     assert len(backlog) == 3018
     assert backlog.take(3000) is first
     assert backlog.take(99) == b"de" * 9
+
+
+@pytest.mark.parametrize("is_skipped", [False, True])
+def test_what_was_taken_is_not_kept(is_skipped: bool) -> None:
+    """A connection that was idle kept all of the last read, 250 KB."""
+    backlog = Backlog()
+    backlog.add(b"\r\n" * 3000)
+    backlog.take(2000)
+    assert (backlog.skip_empty_lines() if is_skipped else len(backlog.take(4000))) == 4000
+    assert not any(texts_within(backlog))
+    backlog.add(b"abc")
+    assert (backlog.take(1), backlog.take(9)) == (b"a", b"bc")
 
 
 def test_what_is_dropped_is_gone() -> None:
@@ -68,7 +81,8 @@ def test_a_mark_is_found_where_it_first_ends(before: str, text: str, taken: int,
         (b"\r\n\r\n", 4),
         (b"\r\n\rG", 2),
         (b"\n\r\n", 0),
-        (b"\r\n" * 9000, 18000),
+        (b"\r\n" * 4096, 8192),
+        (b"\r\n" * 9000, MAX_SKIPPED),
     ],
 )
 def test_empty_lines_are_skipped(data: bytes, skipped: int) -> None:

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.demo.sample import sample_pdf
-from tests.support.process import GATEWAY, Process, Served, configure, descendants, eventually, serving, trusting
+from tests.support.forkserver import gateway_command
+from tests.support.process import Process, Served, configure, descendants, eventually, serving, trusting
 
 SHARED_SECRET = "canary-hmac-secret-0123456789abcdef-of-32-bytes"
 ADMIN_TOKEN = "canary-admin-token-77f3e1"
@@ -128,7 +129,7 @@ class Site(NamedTuple):
     def command(self, *arguments: str) -> tuple[str, str]:
         """A gateway command: its standard output and its standard error."""
         done = subprocess.run(  # noqa: S603 -- a command of ours
-            [*GATEWAY, *arguments, "--config", str(self.config)],
+            [self.directory / "gateway", *arguments, "--config", str(self.config)],
             capture_output=True,
             text=True,
             cwd=self.directory,
@@ -173,7 +174,8 @@ def site_before(upstream: str, directory: Path, certificates: Path) -> Iterator[
     )  # fmt: skip
     claims = {"iss": "https://idp.example", "aud": "gateway", "sub": "alice", "exp": int(time.time()) + 300}
     token = jwt.encode(claims, private, algorithm="ES256")
-    with serving(config, ENVIRON) as gateway:
+    # The gateway begins by itself: a forked one has another's command line, and it is looked at here.
+    with serving(config, ENVIRON, is_forked=False) as gateway, gateway_command(directory / "gateway"):
         yield Site(directory, config, gateway, Session(gateway, certificates), token, [])
 
 

@@ -160,7 +160,7 @@ def test_memory_stays_flat(tmp_path: Path, certificates: Path) -> None:
 
     with (
         raw_upstream(gate) as url,
-        serving(configure(tmp_path, certificates, url, jobs={"watch": False})) as served,
+        serving(configure(tmp_path, certificates, url, jobs={"watch": False}), is_forked=False) as served,
     ):
         with connected(served, certificates) as tls:  # what a first request allocates is no growth
             tls.sendall(b"GET /health_check HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

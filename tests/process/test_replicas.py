@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +12,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gateway.auth.key_secrets import is_secret
 from tests.support.forms import FORM_TYPE, form, image, pdf
-from tests.support.process import GATEWAY, Process, Served, configure, eventually, serving, trusting
+from tests.support.process import Process, Served, configure, eventually, run, serving, trusting
 
 FOLLOWS = 2.0  # seconds within which a replica follows a change of keys; the contract's
 PROFILES = {
@@ -56,11 +56,10 @@ class Pair(NamedTuple):
             eventually(lambda which=which: self.ask(which, key, "/gateway/v1/me")[0] == status, FOLLOWS)  # type: ignore[misc]
 
     def keys(self, *arguments: str) -> str:
-        """A `gateway keys` command; what it printed."""
-        command = [*GATEWAY, "keys", *arguments, "--config", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        """A `gateway keys` command; the secret that it printed, if any."""
+        code, output = run("keys", *arguments, "--config", str(self.config))
+        assert code == 0, output
+        return next((line for line in output.splitlines() if is_secret(line.encode())), "")
 
     def made(self, key_id: str, profile: str = "default") -> str:
         """Makes a key that both know; its secret."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forkserver import gateway_command
 from tests.support.process import GATEWAY, ROOT, Process, free_port
 
 PAGE = (ROOT / "docs" / "tour.md").read_text()
@@ -29,11 +30,9 @@ def place(tmp_path: Path, ports: dict[str, int]) -> Iterator[Path]:
     """A directory as a clone is after `make run`, with the demo running."""
     commands = tmp_path / ".venv" / "bin"
     commands.mkdir(parents=True)
-    for name, words in {"gateway": GATEWAY, "python": (sys.executable,)}.items():
-        (commands / name).write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
-        (commands / name).chmod(0o755)
     flags = ("--port", ports["8443"], "--admin-port", ports["9090"], "--upstream-port", ports["8445"])
-    with Process((*GATEWAY, "demo", "--dir", ".demo", *map(str, flags)), tmp_path) as process:
+    demo = (*GATEWAY, "demo", "--dir", ".demo", *map(str, flags))
+    with gateway_command(commands / "gateway"), Process(demo, tmp_path) as process:
         process.line(lambda line: line.startswith("ready "))
         yield tmp_path
 

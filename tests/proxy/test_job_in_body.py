@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gateway.http import strict_json
 from gateway.http.media_type import BodyFormat
 from gateway.model.reasons import Reason
 from gateway.proxy.job_in_body import check_names_none, named_in
@@ -37,6 +38,23 @@ def test_a_body_that_can_be_read_in_two_ways_is_refused(body: bytes) -> None:
 def test_what_is_no_id_is_nobodys(value: str) -> None:
     body = b'{"file_id": ' + value.encode() + b"}"
     assert denial_of(named_in, body, "file_id", ANY).reason is Reason.JOB_NOT_FOUND
+
+
+@pytest.mark.parametrize("number", ["3e-316", "9" * 30])
+def test_no_number_of_a_body_is_read(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 dear ones held everybody, and no number names a job."""
+    converted = list[str]()
+
+    def counted(text: str) -> int:
+        converted.append(text)
+        return 0
+
+    monkeypatch.setattr(strict_json, "float", counted, raising=False)
+    monkeypatch.setattr(strict_json, "int", counted, raising=False)
+    body = b'{"a": [%b], "file_id": "job"}' % b",".join([number.encode()] * 900)
+    assert named_in(body + b" " * 10_000, "file_id", ANY) == "job"
+    check_names_none(body + b" " * 10_000, "other", BodyFormat.JSON)
+    assert converted == []
 
 
 def test_a_missing_member_names_nobodys_job() -> None:

@@ -25,7 +25,7 @@ from gateway.observe.log import Event, LogStream, json_line
 from tests.support.backend import HEALTH_PATH
 from tests.support.client import Client, Response
 from tests.support.forms import FORM_TYPE, PLAINLY, form
-from tests.support.ledgers import new_sqlite_ledger
+from tests.support.ledgers import write_sqlite_ledger
 from tests.support.waiting import DEADLINE, Facts
 
 _YOUNG_COLLECTIONS: Final = 20
@@ -291,8 +291,7 @@ async def gateway_on(
     is_anothers = is_there(sections.get("ledger", {}).get("url"))
     sections["ledger"] = {"url": f"sqlite:///{ledger}", **sections.get("ledger", {})}
     if not ledger.exists():
-        ledger.touch(0o600)
-        ledger.write_bytes(new_sqlite_ledger())
+        write_sqlite_ledger(ledger)
     path.write_text(yaml.safe_dump(document(certificates, upstream_port, sections)))
     events: list[Event] = []
     facts = Facts()

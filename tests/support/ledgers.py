@@ -12,24 +12,30 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from unittest.mock import patch
 
 from sqlalchemy import Connection, create_engine, delete, func, select, update
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger import postgres, sqlite
+from gateway.ledger.connecting import Connector
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import migrate
 from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.reservations import Claim
 from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, windows
 from gateway.model.identity import Profile
+from tests.support import forkserver
 
 T = TypeVar("T")
 DEADLINE: Final = 30.0
@@ -55,9 +61,15 @@ _OPTIONS: Final = {
 }
 
 
+def write_sqlite_ledger(path: Path) -> None:
+    """Writes a SQLite ledger with all tables and nothing in them."""
+    path.touch(0o600)
+    path.write_bytes(_new_sqlite_ledger())
+
+
 @cache
-def new_sqlite_ledger() -> bytes:
-    """The file of a SQLite ledger with all tables and nothing in them: to migrate one takes a tenth of a second."""
+def _new_sqlite_ledger() -> bytes:
+    """Its bytes: to migrate one takes a tenth of a second."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "ledger.db"
         engine = create_engine(f"sqlite:///{path}")
@@ -65,6 +77,23 @@ def new_sqlite_ledger() -> bytes:
             migrate(connection)
         engine.dispose()
         return path.read_bytes()
+
+
+@contextmanager
+def compiled_once() -> Iterator[None]:
+    """Lets all engines of this process share what they compiled: a new engine would compile each statement again."""
+    shared: dict[Any, Any] = {}
+
+    def sharing(make: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(make, execution_options={"compiled_cache": shared})
+
+    with (  # the dialect is a part of the cache's key
+        patch.object(DefaultDialect, "__eq__", lambda self, other: type(self) is type(other)),
+        patch.object(DefaultDialect, "__hash__", lambda self: hash(type(self))),
+        patch("gateway.ledger.sqlite.create_engine", sharing(create_engine)),
+        patch("gateway.ledger.postgres.create_async_engine", sharing(create_async_engine)),
+    ):
+        yield
 
 
 class Postgres:
@@ -221,13 +250,10 @@ def open_engine(
 ) -> Engine:
     """The engine that a URL names."""
     if is_postgres(url):
-        from gateway.ledger.connecting import Connector  # noqa: PLC0415 -- as open_ledger does
-        from gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 -- likewise
-
-        return PostgresEngine(Connector(lambda: url, timeout, turn, behind_pooler=behind_pooler), timeout, turn=turn)
-    from gateway.ledger.sqlite import SqliteEngine  # noqa: PLC0415 -- likewise
-
-    return SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout, turn=turn)
+        return postgres.PostgresEngine(
+            Connector(lambda: url, timeout, turn, behind_pooler=behind_pooler), timeout, turn=turn
+        )
+    return sqlite.SqliteEngine(Path(url.removeprefix("sqlite:///")), timeout, turn=turn)
 
 
 class Faulty:
@@ -272,17 +298,21 @@ class Faulty:
 
 
 class Script:
-    """A Python program of a test, run with this project's modules; its lines are read as they come."""
+    """A Python program of a test, run with this project's modules; its lines are read as they come.
 
-    def __init__(self, source: str, *arguments: str, user: int | None = None) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 -- programs of ours
-            [sys.executable, "-c", source, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            user=user,
-        )
+    It is forked, where `is_forked` does not ask for a start of Python of its own, which imports other modules.
+    """
+
+    def __init__(self, source: str, *arguments: str, user: int | None = None, is_forked: bool = True) -> None:
+        command = (sys.executable, "-c", source, *arguments)
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._process: forkserver.Forked | subprocess.Popen[str]
+        if is_forked and user is None and forkserver.fits(command, env):
+            self._process = forkserver.start(command, None, env, has_input=True)
+        else:
+            self._process = subprocess.Popen(  # noqa: S603 -- programs of ours
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, user=user
+            )
         self.lines: list[str] = []
 
     def __enter__(self) -> Self:

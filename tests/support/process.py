@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import yaml
 
+from tests.support import forkserver
 from tests.support.forms import FORM_TYPE, form
 
 DEADLINE: Final = 30.0
@@ -40,22 +41,26 @@ def eventually(holds: Callable[[], Any], within: float = DEADLINE) -> Any:
 
 
 class Process:
-    """A running command. Its output is read by a thread, so that it never waits for us."""
+    """A running command. Its output is read by a thread, so that it never waits for us.
+
+    One of this project's programs is forked, where `is_forked` does not ask for a start of Python of its own.
+    """
 
     def __init__(
-        self, command: tuple[str, ...], cwd: Path | None = None, environ: Mapping[str, str] | None = None
+        self,
+        command: tuple[str, ...],
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        is_forked: bool = True,
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY__")}
-        self._process = subprocess.Popen(  # noqa: S603 -- commands of ours
-            command,
-            cwd=cwd,
-            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(environ or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        env = {**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(environ or {})}
+        self._process: forkserver.Forked | subprocess.Popen[str]
+        if is_forked and forkserver.fits(command, env):
+            self._process = forkserver.start(command, cwd, env)
+        else:
+            self._process = _started(command, cwd, env)
         self.pid = self._process.pid
         self.lines: list[str] = []
         self._changed = threading.Condition()
@@ -130,6 +135,19 @@ class Process:
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
+
+
+def _started(command: tuple[str, ...], cwd: Path | None, environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(  # noqa: S603 -- commands of ours
+        command,
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def run(*arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -215,9 +233,10 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(path: Path, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serving(path: Path, environ: Mapping[str, str] | None = None, *, is_forked: bool = True) -> Iterator[Served]:
     """Runs `gateway serve` until the end of the context."""
-    with Process((*GATEWAY, "serve", "--config", str(path)), path.parent, environ) as process:
+    command = (*GATEWAY, "serve", "--config", str(path))
+    with Process(command, path.parent, environ, is_forked=is_forked) as process:
         event = json.loads(process.line(lambda line: '"listening"' in line))
         yield Served(process, event["port"], event["admin_port"])
 

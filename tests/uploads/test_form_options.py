@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.errors import Refused
+from gateway.http import strict_json
 from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
 from gateway.uploads.form_options import check_options
@@ -28,6 +29,20 @@ def reason_of(value: Any, rules: FormRules = RULES) -> Reason:
     with pytest.raises(Refused) as caught:
         check_options(rules, value if isinstance(value, str) else json.dumps(value), Work())
     return caught.value.denial.reason
+
+
+def test_no_number_of_them_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 of the dearest held everybody for 12 ms, beside the work that a form may make."""
+    converted = list[str]()
+
+    def counted(text: str) -> float:
+        converted.append(text)
+        return 0.0
+
+    monkeypatch.setattr(strict_json, "float", counted, raising=False)
+    check_options(RULES, f'{{"a": [{",".join(["3e-316"] * 900)}]}}' + " " * 10_000, Work())
+    assert converted == []
+    assert reason_of({"page_range": 3e-316}, LISTED) is Reason.BAD_PAGE_RANGE
 
 
 @pytest.mark.parametrize(

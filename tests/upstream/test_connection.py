@@ -235,6 +235,7 @@ class Exchanges(RuleBasedStateMachine):
         if what == "surplus":
             said, line.to_say = line.to_say, b""
             line.hear(said + surplus)
+            assert not line.connection.is_reusable
         elif what == "fill":
             line.wire.unsent = 1 - line.wire.unsent  # what was written stays in the transport's buffer, or not
         elif what == "give_up":
@@ -421,6 +422,20 @@ async def test_what_fails_while_the_body_waits_for_its_turn_is_told_behind_it() 
     assert ended == [None]
     assert len(reader.got) == 60_000
     assert line.connection.failure is not None
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_what_came_a_byte_at_a_time_before_somebody_wanted_it_is_handed_on_as_one(is_read: bool) -> None:
+    """120,000 pieces, sent while the request's body was on its way, held everybody for 350 ms."""
+    line = line_asked()
+    line.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n")
+    for place in range(30_000):
+        line.connection.data_received(b"%d" % (place % 10))
+    assert not line.connection.is_held_whole
+    ended = flow(line.connection, line.requests[0], is_read=is_read)
+    assert ended == [None]
+    assert b"".join(line.requests[0].got) == b"0123456789" * 3000
+    assert len(line.requests[0].got) <= 2
 
 
 async def test_what_nobody_reads_passes_whole() -> None:

@@ -275,7 +275,8 @@ def test_the_gateway_says_at_its_start_what_is_lacking(lacks: list[str], tmp_pat
     program = before + "from gateway.__main__ import main; main()"
     with Upstream() as upstream:
         path = configure(tmp_path, certificates, upstream.url)
-        with Process((sys.executable, "-c", program, "serve", "--config", str(path)), tmp_path) as process:
+        command = (sys.executable, "-c", program, "serve", "--config", str(path))
+        with Process(command, tmp_path, is_forked=False) as process:  # what it patches comes before all imports
             event = json.loads(process.line(lambda line: '"listening"' in line))
             assert Served(process, event["port"], event["admin_port"]).admin("/livez")[0] == 200
             process.send(signal.SIGTERM)

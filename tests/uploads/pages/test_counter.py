@@ -330,7 +330,8 @@ async def test_a_worker_has_its_time_noted_and_gives_way_to_the_gateway() -> Non
     with file_of(sample_pdf(1)) as file:
         assert await worker.ask(file.fileno()) == 1
     assert (worker.cpu_seconds or 0) > 0
-    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, worker.pid) == min(ours + 10, 19)
     worker.kill()
     worker.disconnect()
     worker.wait()
