@@ -94,8 +94,7 @@ class Admission:
         Raises:
             Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
         """
-        owner = permit.identity.owner if permit.identity else permit.account
-        claim = Claim(self._new_id(), permit.account, owner, permit.route.upstream)
+        claim = Claim(self._new_id(), permit.account, _owner_of(permit), permit.route.upstream)
         lease = Lease(self._means, claim, profile, reservation_ttl)
         try:
             await lease.admit()
@@ -112,7 +111,7 @@ class Admission:
         """
         ledger, wall = self._replica.ledger, self._replica.wall
         try:
-            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=permit.account)
+            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=_owner_of(permit))
         except LedgerUnavailable:
             raise ledger_away() from None
 
@@ -270,7 +269,7 @@ class Lease:
         for wait in chain(_RETRY_DELAYS, repeat(_RETRY_DELAYS[-1]) if self._may_have_pages else ()):
             await asyncio.sleep(wait)
             try:
-                settled = await self._means.replica.ledger.write(last, of=self._claim.account)
+                settled = await self._means.replica.ledger.write(last, of=self._claim.owner)
             except LedgerUnavailable:
                 continue
             if settled is not None:
@@ -299,6 +298,10 @@ class Lease:
     def upstream(self) -> str:
         """The name of where the job runs."""
         return self._claim.upstream
+
+
+def _owner_of(permit: Permit) -> str:
+    return permit.identity.owner if permit.identity else permit.account
 
 
 def _renew(ids: list[str], until: float, connection: Connection) -> None:

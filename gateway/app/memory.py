@@ -1,8 +1,8 @@
 """Returns memory to the system after a peak: glibc keeps freed memory for a reuse that may never come.
 
 50 unauthenticated clients with large heads leave hundreds of megabytes behind. While requests come the kept memory is
-useful. So it goes back only when the gateway is idle, in one call on a thread. A request that comes meanwhile may wait
-for the allocator: for 25 ms with 260 MB (measured).
+useful. So it goes back only when the gateway is idle, in one call on a thread. A request that comes meanwhile may
+wait for the allocator: for 25 ms with 260 MB (measured).
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job, job_not_found
-from gateway.jobs.reading import AnswerReader, is_answer
+from gateway.jobs.reading import AnswerReader, has_no_text, is_answer
 from gateway.jobs.registry import Registry
 from gateway.ledger.jobs import Deleted, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
@@ -363,6 +363,8 @@ class StatusWatch:
         self.gives_nothing = found.gives_nothing
         if not self._teaches:
             return
+        if found.has_no_word and reader.is_plain and self.content is not None:
+            self.gives_nothing = has_no_text(self.content)
         self._completion.apply_finding(self._job, found, is_own=self._is_own)
         if found.is_processing and reader.is_plain and self.content is not None:
             self._completion.remember_unfinished(self._job, self.content)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from gateway.upstream.job_api import Finding, JobShape, Said, finding, wanted
 from gateway.upstream.json_scanner import JsonScanner
 from gateway.upstream.response_head import ResponseHead
@@ -33,6 +35,8 @@ _GZIP: Final = 31
 _ZLIB: Final = 15
 _RAW: Final = -15
 _DEFLATED: Final = 8
+_SHORT: Final = 512  # bytes
+_WORD: Final = 64  # characters
 _CODINGS: Final = {b"": None, b"identity": None, b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": _ZLIB}
 
 
@@ -128,6 +132,23 @@ class AnswerReader:
             return
         self._scalars.take(data.removeprefix(_BOM) if self._is_first else data)
         self._is_first = False
+
+
+def has_no_text(content: bytes) -> bool:
+    """Whether an answer is a short object of scalars, none longer than a word or two: no part of a document."""
+    if len(content) > _SHORT:
+        return False
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:  # with a BOM, for example
+        return False
+    return isinstance(found, dict) and all(_is_word(value) for value in (*found, *found.values()))
+
+
+def _is_word(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _WORD
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _why(status: int) -> str:

@@ -2,8 +2,8 @@
 
 Each running job has one due date. When it comes, the watcher requests the job's status, unless a client's poll has
 just learnt it. A job with a long poll is requested ten times as often as a new one; the older a job, the longer its
-interval. Concurrent requests are bounded per upstream; further due jobs wait for a slot. The ledger says which
-process watches a job; jobs of a dead process are taken over.
+interval. Concurrent requests are bounded per upstream; further due jobs wait for a slot, in turns of their owners
+(status_slots.py). The ledger says which process watches a job; jobs of a dead process are taken over.
 
 States of a job here, and what ends each:
     not followed  another process asks, or none yet. `begin`, `hold` and `take_over` end it.
@@ -18,38 +18,48 @@ followed job without a date.
 
 import asyncio
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import Row
 
 from gateway.config.state import State
-from gateway.errors import LedgerUnavailable, UpstreamFailed
+from gateway.errors import LedgerUnavailable, Refused, UpstreamFailed
 from gateway.jobs.completion import Completion, StatusWatch
 from gateway.jobs.job import Job, StatusAnswer, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
 from gateway.jobs.shared_polls import RunningAnswer, keep_running
+from gateway.jobs.status_slots import StatusSlots, Urgency
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import ENDS, Facts, Known
+from gateway.model.reasons import Denial, Reason
 from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
-from gateway.upstream.target import UpstreamTarget
 
 _ALIVE: Final = 15.0  # seconds
 _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0  # seconds
-_BEFORE_DELETE: Final = 5.0  # seconds; a client waits for this answer before its job is deleted
+_BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
+_RETRY_AFTER: Final = 5
 _KEPT: Final = 1.0  # seconds
 _TURN: Final = "(heartbeat)"  # a turn at the ledger of its own, beside all accounts
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 log = structlog.get_logger()
+
+
+class _Wait(NamedTuple):
+    """What waits for a slot. `start` sends the request; False: it was not needed any more."""
+
+    due: float
+    start: Callable[[], bool]
 
 
 class Watcher:
@@ -78,21 +88,22 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._asking: Counter[str] = Counter()
-        self._questions: dict[Job, asyncio.Future[None]] = {}
-        self._late: dict[str, deque[tuple[float, int, Job]]] = {}
+        self._slots: dict[str, StatusSlots[_Wait]] = {}
+        self._questions: dict[Job, asyncio.Future[bool]] = {}
         self._held: Counter[Job] = Counter()
         self.asked = 0
 
     def __repr__(self) -> str:
         closed = " closed" if self._is_closed else ""
         timer = "" if self._timer is None or self._timer.cancelled() else f" wakes_at={self._timer.when():.3f}"
-        return f"<Watcher{closed}{timer} dates={self.dates} asking={self._asking.total()} asked={self.asked}>"
+        asking = sum(slots.taken for slots in self._slots.values())
+        return f"<Watcher{closed}{timer} dates={self.dates} asking={asking} asked={self.asked}>"
 
     @property
     def behind(self) -> float:
         """By how many seconds the most urgent status request is late."""
-        first = [waiting[0][0] for waiting in (self._due, *self._late.values()) if waiting]
+        first = [due for due, _, _ in self._due[:1]]
+        first += [wait.due for slots in self._slots.values() for wait in slots.first()]
         return max(0.0, self._clock() - min(first)) if first else 0.0
 
     @property
@@ -124,31 +135,51 @@ class Watcher:
     async def ask_once(self, job: Job) -> None:
         """Asks the upstream about a job and waits for the answer; without an answer in time it just returns.
 
-        All who ask about one job at the same time share the question, and all questions share their bound.
+        All who ask about one job at the same time share the question, and all questions share the slots: they are
+        the first to get one.
+
+        Raises:
+            Refused: there was no slot for seconds.
         """
+        if job.upstream not in self._state().upstreams:
+            return
+        waiting = self._questions.get(job) or self._put_question(job)
+        if not await asyncio.shield(waiting):
+            detail = "The job was not deleted: too many are asked about at the moment (jobs.most_status_requests)."
+            raise Refused(Denial(Reason.NO_ROOM, detail, retry_after=_RETRY_AFTER, title="Too many status requests"))
+
+    def _put_question(self, job: Job) -> "asyncio.Future[bool]":
+        """Queues a question; its future gets whether there was a slot for it."""
+        waiting = self._questions[job] = self._loop.create_future()
+        timer = self._loop.call_later(_BEFORE_DELETE, self._close_question, job, waiting, False)
+        start = partial(self._start_question, job, waiting, timer)
+        self._slots_of(job).put(job.owner, Urgency.DELETION, _Wait(self._clock(), start))
+        self._go_on(job)
+        return waiting
+
+    def _close_question(self, job: Job, waiting: "asyncio.Future[bool]", had_slot: bool) -> None:
+        del self._questions[job]
+        waiting.set_result(had_slot)
+
+    def _start_question(self, job: Job, waiting: "asyncio.Future[bool]", timer: asyncio.TimerHandle) -> bool:
+        if waiting.done():
+            return False
+        timer.cancel()
         upstream = self._state().upstreams.get(job.upstream)
-        waiting = self._questions.get(job)
-        if waiting is None and upstream is not None and not self._asks_enough(job.upstream):
-            waiting = self._questions[job] = self._loop.create_future()
-            self._ask_for(job, upstream, waiting)
-        if waiting is not None:
-            await asyncio.shield(waiting)
+        if upstream is None or not job.is_running:
+            self._close_question(job, waiting, had_slot=True)
+            return False
 
-    def _asks_enough(self, upstream: str) -> bool:
-        return self._asking[upstream] >= self._state().settings.jobs.most_status_requests
-
-    def _ask_for(self, job: Job, upstream: UpstreamTarget, waiting: "asyncio.Future[None]") -> None:
         def done(outcome: ResponseHead | UpstreamFailed) -> None:
             del outcome
-            self._asking[job.upstream] -= 1
-            del self._questions[job]
-            waiting.set_result(None)
-            self._go_on(job.upstream)
+            self._slots_of(job).give_back(job.owner)
+            self._close_question(job, waiting, had_slot=True)
+            self._go_on(job)
 
-        self._asking[job.upstream] += 1
         self.asked += 1
         call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, _BEFORE_DELETE)
         self._upstream_client.run(upstream, call, self._completion.watch(job), within, done)
+        return True
 
     def let_go(self, job: Job) -> None:
         """Called when a long poll ends."""
@@ -165,15 +196,13 @@ class Watcher:
     def ask_due(self) -> None:
         """Requests the status of all due jobs, up to the bound on concurrent requests."""
         now = self._clock()
-        most = self._state().settings.jobs.most_status_requests
         while self._due and self._due[0][0] <= now:
             due, ticket, job = heapq.heappop(self._due)
-            if not job.is_running or not job.is_followed or job.ticket != ticket:
-                continue
-            if self._asking[job.upstream] >= most:  # this upstream may be silent; others are not
-                self._late.setdefault(job.upstream, deque()).append((due, ticket, job))
-            else:
-                self._consider(job, due, now)
+            if self._is_due(job, ticket):
+                urgency = Urgency.HELD if job.waiters else Urgency.NOBODY
+                start = partial(self._start_late, due, ticket, job)
+                self._slots_of(job).put(job.owner, urgency, _Wait(due, start))
+                self._go_on(job)
         self._set_timer()
 
     def close(self) -> None:
@@ -248,13 +277,23 @@ class Watcher:
         if self._due[0][2] is job:
             self._set_timer()
 
-    def _go_on(self, upstream: str) -> None:
-        """Sends the next requests that had to wait for a slot."""
-        late, most = self._late.get(upstream), self._state().settings.jobs.most_status_requests
-        while late and self._asking[upstream] < most and not self._is_closed:
-            due, ticket, job = late.popleft()
-            if job.is_running and job.is_followed and job.ticket == ticket:
-                self._consider(job, due, self._clock())
+    def _slots_of(self, job: Job) -> StatusSlots[_Wait]:
+        """The slots of a job's upstream: one that is silent delays no other."""
+        return self._slots.setdefault(job.upstream, StatusSlots())
+
+    def _go_on(self, job: Job) -> None:
+        """Sends the next requests to a job's upstream that have to wait for a slot."""
+        slots, most = self._slots_of(job), self._state().settings.jobs.most_status_requests
+        while not self._is_closed and (found := slots.take(most)) is not None:
+            owner, wait = found
+            if not wait.start():
+                slots.give_back(owner, unused=True)
+
+    def _is_due(self, job: Job, ticket: int) -> bool:
+        return job.is_running and job.is_followed and job.ticket == ticket
+
+    def _start_late(self, due: float, ticket: int, job: Job) -> bool:
+        return self._is_due(job, ticket) and self._consider(job, due, self._clock())
 
     def _set_timer(self) -> None:
         """Schedules the next turn for when the first job is due."""
@@ -264,26 +303,25 @@ class Watcher:
             wait = max(0.0, self._due[0][0] - self._clock())
             self._timer = self._loop.call_later(wait, self.ask_due)
 
-    def _consider(self, job: Job, due: float, now: float) -> None:
+    def _consider(self, job: Job, due: float, now: float) -> bool:
         """Requests one job's status, unless it is too early because a request or a poll has just learnt it."""
         held = bool(job.waiters)
         if not held and not self._state().settings.jobs.watch:
             job.is_followed = False
-            return
+            return False
         earliest = job.asked_at + self._interval(job, self._wall() - job.created_at)
         if due < earliest and now < earliest:
             self._put(job, earliest)
-        else:
-            self._ask(job)
+            return False
+        return self._ask(job)
 
-    def _ask(self, job: Job) -> None:
+    def _ask(self, job: Job) -> bool:
         upstream = self._state().upstreams.get(job.upstream)
         if upstream is None:  # a later configuration may have it again
             job.asked_at = self._clock()
             self._give_up_old(job)
             self._schedule_next(job)
-            return
-        self._asking[job.upstream] += 1
+            return False
         self.asked += 1
         job.ticket = _BEING_ASKED
         job.asked_at = self._clock()
@@ -291,7 +329,7 @@ class Watcher:
         call = UpstreamCall("GET", job.target)
 
         def done(outcome: ResponseHead | UpstreamFailed) -> None:
-            self._asking[job.upstream] -= 1
+            self._slots_of(job).give_back(job.owner)
             if isinstance(outcome, ResponseHead):
                 if not is_answer(outcome.status):
                     job.misses = 0
@@ -301,10 +339,11 @@ class Watcher:
                     keep_running(job, RunningAnswer(answer, upstream, None, self._clock()))
             self._give_up_old(job)
             self._schedule_next(job)
-            self._go_on(job.upstream)
+            self._go_on(job)
             self._set_timer()
 
         self._upstream_client.run(upstream, call, watch, min(upstream.read_timeout, _WITHIN), done)
+        return True
 
     def _keep_for_waiters(self, job: Job, head: ResponseHead, watch: StatusWatch) -> None:
         """Keeps a small answer for all waiters; each fetches a large one itself."""

@@ -1,4 +1,4 @@
-"""Slots of the connection pool, given to accounts in turn; none gets more than half of them."""
+"""Slots of the connection pool, given to owners in turn; none gets more than half of them."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -12,8 +12,8 @@ REPORT_SECONDS: Final = 60.0
 class Engine(Protocol):
     """Runs transactions: synchronous functions of a Connection, each all or nothing, each with a deadline.
 
-    Accounts are served in turn: `of` is the account or the owner whose turn a transaction takes, empty for the
-    gateway's own. The wait for a turn has its own deadline; the transaction's begins with the turn.
+    Owners are served in turn, each with all its accounts: `of` is the owner whose turn a transaction takes, empty for
+    the gateway's own. The wait for a turn has its own deadline; the transaction's begins with the turn.
 
     An awaiting coroutine may run in a Drive: only futures are awaited. A wait that ends early, by a deadline or an
     interruption, says nothing about the transaction: it may still be committed.

@@ -80,7 +80,11 @@ class JobAccess(NamedTuple):
         return await self.registry.owned(permit.route.upstream, named, owner_of(permit))
 
     async def learn_end(self, job: Job) -> None:
-        """Asks the upstream how a running job stands: after its deletion nobody can learn what it has to cost."""
+        """Asks the upstream how a running job stands: after its deletion nobody can learn what it has to cost.
+
+        Raises:
+            Refused: no_room, if it could not be asked in time.
+        """
         if job.is_running:
             await self.watcher.ask_once(job)
 

@@ -96,6 +96,11 @@ class Finding(NamedTuple):
         """Whether this answer certainly contains no result: it says that there is none, or none yet."""
         return self.is_processing or self.said is Said.FAILED
 
+    @property
+    def has_no_word(self) -> bool:
+        """Whether this answer runs only because it has no status word: it may be a result all the same."""
+        return self.said is Said.RUNNING and self.unknown is None and not self.is_processing
+
 
 def read_target(shape: JobShape, submit_path: str, job_id: str) -> str:
     """The target (path, and query if any) for a job's status and result."""

@@ -65,17 +65,23 @@ class Gated:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.turns: set[str] = set()
         self.gate = asyncio.Event()
         self.gate.set()
-        self.read = engine.read
         self.report = engine.report
         self.close = engine.close
 
     async def write(self, work: Any, *, durable: bool = False, of: str = "") -> Any:
+        self.turns.add(of)
         await self.gate.wait()
         return await self._engine.write(work, durable=durable, of=of)
 
+    async def read(self, work: Any, *, of: str = "") -> Any:
+        self.turns.add(of)
+        return await self._engine.read(work, of=of)
+
     async def guarded(self, work: Any, *, of: str = "") -> Any:
+        self.turns.add(of)
         await self.gate.wait()
         return await self._engine.guarded(work, of=of)
 
@@ -154,6 +160,20 @@ async def refusal(work: Any) -> Reason:
     with pytest.raises(Refused) as caught:
         await work
     return caught.value.denial.reason
+
+
+async def test_all_keys_of_an_owner_have_its_turns_at_the_ledger(desk: Desk) -> None:
+    """A key whose owner has another name had all connections: half as an account, half as an owner."""
+    permit = make_permit(identity=Identity("ci", "key:team", PROFILE, account=ACCOUNT))
+    for ends in (True, False):
+        lease = await desk.admission.admit(permit, PROFILE, TTL)
+        await lease.reserve(ASK)
+        if ends:
+            await lease.accept(None, None)
+        lease.close()
+    await desk.admission.tell(permit)
+    await desk.quiet()
+    assert desk.gated.turns == {"key:team"}
 
 
 async def test_a_submit_from_its_head_to_its_end(desk: Desk) -> None:

@@ -596,6 +596,29 @@ async def test_one_delete_of_two_at_once_goes_upstream(start: Start, backend: Ba
     assert len(container.asked) == 1  # one question serves them all
 
 
+async def test_a_deletion_that_can_not_ask_first_is_refused_and_deletes_nothing(
+    start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that has failed was charged as reserved, because nobody could be asked how it stood."""
+    monkeypatch.setattr("gateway.jobs.watcher._BEFORE_DELETE", 0.2)
+    gateway = await start(jobs={"watch": False, "most_status_requests": 1}, routes=MORE_ROUTES)
+    other, job = await started(gateway), await started(gateway)
+    container.results[job] = complete(3, success=False)
+    container.slowly = asyncio.Event()
+    client = await gateway.connect()
+    client.send(poll(other, "Prefer: wait=5"))
+    await eventually(lambda: len(container.asked) == 1)
+    sent = request("DELETE", f"/api/v1/marker/{job}")
+    refused = await gateway.ask(sent, b"DELETE")
+    refused.is_refusal(503, "no_room")
+    assert refused.value(b"retry-after") == b"5"
+    container.slowly.set()
+    container.slowly = None
+    assert (await gateway.ask(sent, b"DELETE")).status == 200
+    client.abort()
+    await comes_to(gateway, Used(0, 5, 5, 2))
+
+
 @pytest.mark.parametrize("body", [b"", b"{}"])
 async def test_a_poll_whose_client_left_ends_the_upstreams_work(
     start: Start, container: Container, backend: Backend, body: bytes

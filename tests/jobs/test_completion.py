@@ -97,8 +97,34 @@ async def test_an_answer_that_says_that_a_job_runs_is_known_again(room: Room, an
 
 
 @pytest.mark.parametrize(
+    "answer", [{}, {"status": 5}, {"status": None, "success": False, "id": "x" * 64}, {"busy": 1.5}]
+)
+async def test_a_running_job_that_says_no_word_gives_nothing_if_it_gives_no_text(
+    room: Room, answer: dict[str, Any]
+) -> None:
+    """Its later failure cost all that was reserved."""
+    job = await room.begin_job()
+    watch = await says(room, job, **answer)
+    assert (watch.is_unfinished, watch.is_final, watch.gives_nothing) == (True, False, True)
+    elsewhere = room.completion.watch_read(job, job.target + "?a=1")
+    assert elsewhere is not None
+    elsewhere.begin(head())
+    elsewhere.take(json.dumps(answer).encode())
+    await elsewhere.end()
+    assert not elsewhere.gives_nothing  # that may be the request for the result
+    assert (job.is_running, job.known) == (True, Known.NOTHING)
+
+
+@pytest.mark.parametrize(
     "answer",
-    [{}, {"status": 5}, {"status": None, "success": False}, {"job": {"status": "complete"}}, {"status": "a"}],
+    [
+        {"markdown": "x" * 65},
+        {"x" * 65: 1},
+        {str(number): number for number in range(100)},
+        {"status": 5, "pages": []},
+        {"job": {"status": "complete"}},
+        {"status": "a"},
+    ],
 )
 async def test_an_answer_without_a_word_for_it_may_be_a_result_and_is_looked_at_each_time(
     room: Room, answer: dict[str, Any]

@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import update
 
 import gateway.jobs.watcher
+from gateway.errors import Refused
 from gateway.jobs.job import interval
 from gateway.ledger.jobs import adopt
 from gateway.ledger.schema import JobState, jobs
 from gateway.limits.job_cost import Facts, Known
+from gateway.model.reasons import Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
@@ -114,6 +116,92 @@ async def test_questions_at_once_are_bounded_over_all_jobs(make_room: MakeRoom, 
     await room.quiet()
     assert container.most == 3
     assert set(container.asked.values()) == {1}
+
+
+async def test_many_held_polls_of_one_owner_delay_no_other_owners(make_room: MakeRoom, container: Container) -> None:
+    """Slots were one queue: a held poll heard of its job's end up to nine seconds late."""
+    room = make_room(most_status_requests=4)
+    container.gate = asyncio.Event()
+    held = [room.hold(await room.begin_job(f"job-{number}", "key:many")) for number in range(20)]
+    room.watcher.ask_due()
+    await eventually(lambda: container.waiting == 4)
+    held.append(room.hold(await room.begin_job("mine", "key:few")))
+    await room.begin_job("later", "key:few")
+    room.seconds += 1.5
+    room.watcher.ask_due()
+    assert room.watcher.asked == 4
+    container.gate.set()
+    container.gate = asyncio.Event()
+    await eventually(lambda: container.asked.total() == 8)
+    assert {"mine", "later"} <= set(container.asked)
+    container.gate.set()
+    container.gate = None
+    for one in held:
+        one.leave()
+    await room.quiet()
+
+
+async def test_a_question_before_a_deletion_has_the_next_free_slot(make_room: MakeRoom, container: Container) -> None:
+    """It was left out while all slots were taken: a failed job cost as much as was reserved for it."""
+    room = make_room(most_status_requests=2)
+    container.gate = asyncio.Event()
+    for number in range(20):
+        await room.begin_job(f"job-{number}", "key:many")
+    job = await room.begin_job("mine", "key:few")
+    container.says["mine"] = ended(success=False)
+    room.seconds += 1.5
+    room.watcher.ask_due()
+    await eventually(lambda: container.waiting == 2)
+    asking = [asyncio.ensure_future(room.watcher.ask_once(job)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert (room.watcher.asked, container.asked["mine"]) == (2, 0)
+    container.gate.set()
+    await asyncio.gather(*asking)
+    assert Known.FAILED in job.known
+    assert list(container.asked).index("mine") < 4
+    await room.quiet()
+
+
+async def test_without_a_slot_in_time_a_deletion_is_refused(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.jobs.watcher, "_BEFORE_DELETE", 0.1)
+    room = make_room(most_status_requests=1)
+    container.gate = asyncio.Event()
+    await room.begin_job("other", "key:many")
+    job = await room.begin_job("mine", "key:few")
+    room.seconds += 1.5
+    room.watcher.ask_due()
+    await eventually(lambda: container.waiting == 1)
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            await room.watcher.ask_once(job)
+        assert caught.value.denial.reason is Reason.NO_ROOM
+        assert caught.value.denial.retry_after == 5
+    container.gate.set()
+    await room.quiet()
+    asked = container.asked["mine"]
+    await room.watcher.ask_once(job)
+    assert container.asked["mine"] == asked + 1
+
+
+async def test_a_question_that_waited_for_a_job_that_ended_is_not_asked(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(most_status_requests=1)
+    container.gate = asyncio.Event()
+    await room.begin_job("other")
+    job = await room.begin_job("mine", "key:few")
+    room.seconds += 1.5
+    room.watcher.ask_due()
+    await eventually(lambda: container.waiting == 1)
+    asking = asyncio.ensure_future(room.watcher.ask_once(job))
+    await asyncio.sleep(0)
+    job.end(0)
+    container.gate.set()
+    await asking
+    assert container.asked["mine"] == 0
+    await room.quiet()
 
 
 async def test_a_job_that_is_waited_for_is_asked_about_ten_times_a_second(room: Room, container: Container) -> None:
