@@ -17,12 +17,18 @@ from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> responses.Keys:
-    """Lists keys, without the state of their accounts."""
+    """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
-    behind = [record for record in await context.keys.list() if query.after is None or record.id > query.after]
-    shown, now, settings = behind[: query.limit], context.wall(), context.live.state.settings
-    rows = await convert_all(shown, lambda record: responses.Key(**views.key_fields(record, settings, now)))
-    return responses.Keys(keys=rows, next=shown[-1].id if len(behind) > len(shown) else None)
+    page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing)
+    shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
+
+    def listed(record: KeyRecord) -> responses.ListedKey:
+        counts = page.counts.get(f"key:{record.id}", AccountCounts())
+        standing = _standing(context, record, counts, now) if query.standing else None
+        return responses.ListedKey(**views.key_fields(record, settings, now), standing=standing)
+
+    rows = await convert_all(shown, listed)
+    return responses.Keys(keys=rows, next=shown[-1].id if len(page.records) > len(shown) else None)
 
 
 async def create(context: Context, call: Call) -> responses.NewSecret:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert,
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
-from gateway.ledger.schema import Stage, accounts, reservations, usage
+from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.limits.job_cost import Cost
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
@@ -30,6 +30,7 @@ _HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 
 _ADD_USAGE: Final = upsert(usage, ["account", "day"], _COUNTED)
+_ADD_BY_MODE: Final = upsert(usage_by_mode, ["account", "day", "mode"], _COUNTED)
 _INSERT: Final = insert(reservations)
 _FIND: Final = select(reservations).where(reservations.c.id == bindparam("of"))
 _RESET_AT: Final = select(accounts.c.reset_at).where(accounts.c.account == bindparam("of"))
@@ -325,8 +326,8 @@ def _free_slots(connection: Connection, account: str, rows: Sequence[Row[Any]]) 
 
 def _charge_all(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:
     """Charges jobs of one account as reserved."""
-    for day in sorted({row.day for row in rows}):
-        same = [row for row in rows if row.day == day]
+    for of in sorted({(row.day, row.mode) for row in rows}):
+        same = [row for row in rows if (row.day, row.mode) == of]
         pages, spend = sum(row.pages for row in same), sum(row.pages * row.price for row in same)
         _add_usage(connection, same[0], requests=len(same), pages=pages, spend=spend)
     if rows:
@@ -391,6 +392,7 @@ def _is_reset_since(connection: Connection, row: Row[Any]) -> bool:
 def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
     values = {"account": row.account, "day": row.day, **dict.fromkeys(_COUNTED, 0), **more}
     connection.execute(_ADD_USAGE[connection.dialect.name], values)
+    connection.execute(_ADD_BY_MODE[connection.dialect.name], {**values, "mode": row.mode})
 
 
 def _plus(standing: AccountCounts, more: Used) -> AccountCounts:
