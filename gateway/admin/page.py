@@ -17,8 +17,9 @@ FILES: Final = {
     **{
         f"/console/{name}": name
         for name in (
-            "style.css", "icon.svg", "main.js", "api.js", "dom.js", "words.js", "chart.js", "lists.js", "dialogs.js",
-            "now.js", "keys.js", "callers.js", "usage.js", "jobs.js", "webhooks.js", "audit.js", "refusals.js",
+            "style.css", "icon.svg", "main.js", "api.js", "dom.js", "words.js", "chart.js", "lists.js", "limits.js",
+            "dialogs.js", "now.js", "keys.js", "callers.js", "usage.js", "jobs.js", "webhooks.js", "audit.js",
+            "refusals.js",
         )
     },
 }  # fmt: skip

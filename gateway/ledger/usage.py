@@ -78,8 +78,14 @@ def standings(connection: Connection, now: float, most: int) -> dict[str, Accoun
 
 
 def standings_of(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
-    """Counts of these accounts, whole; those that were never used are missing."""
-    return _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
+    """Counts of these accounts, whole; those that were never used and have no grant are missing."""
+    found = _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
+    unused = [account for account in of if account not in found]
+    granted = select(grants.c.account, func.sum(grants.c.pages)).where(
+        grants.c.account.in_(unused), grants.c.until > int(now)
+    )
+    rows = connection.execute(granted.group_by(grants.c.account)) if unused else ()
+    return found | {row[0]: AccountCounts(granted=int(row[1])) for row in rows}
 
 
 def _counts(
