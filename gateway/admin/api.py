@@ -57,6 +57,10 @@ def _keys() -> tuple[Operation, ...]:
             query=requests.KeysQuery,
         ),
         Operation(
+            "listConfiguredKeys", "GET", "/admin/v1/configured-keys", "Keys of the configuration, in its order",
+            do.list_configured, responses.ConfiguredKeys,
+        ),
+        Operation(
             "createKey", "POST", "/admin/v1/keys", "Make a key; its secret is in this answer alone", do.create,
             responses.NewSecret, body=requests.NewKey, status=201,
         ),

@@ -73,6 +73,28 @@ class ListedKey(Key):
     """Its limits by name, if that was asked for; empty when its profile is gone."""
 
 
+class ConfiguredKey(Answer):
+    """A key of the configuration: it is changed there, and may have grants and resets."""
+
+    id: str
+    state: Literal["live", "disabled", "expired"]
+    profile: str
+    owner: str
+    scopes: list[str]
+    networks: list[str]
+    expires_at: Moment | None
+    last_seen_at: Moment | None
+    """When this replica saw it last; null: not since its start."""
+    standing: dict[str, LimitState]
+    """Its limits by name; empty when it is disabled."""
+
+
+class ConfiguredKeys(Answer):
+    """Keys of the configuration, in its order."""
+
+    keys: list[ConfiguredKey]
+
+
 class KeyInFull(Key):
     """A key of the ledger, and how its account stands."""
 

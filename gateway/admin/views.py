@@ -4,18 +4,33 @@ from typing import Any
 
 from gateway.admin import responses
 from gateway.config.settings import Settings
+from gateway.config.settings.access import KeySettings
 from gateway.keys.view import facts_of
 from gateway.ledger.usage import GrantRow, UsedByMode, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
 from gateway.model.audit import Entry
 from gateway.model.keys import KeyRecord, key_of
-from gateway.units import day, moment
+from gateway.units import day, maybe_moment, moment
 
 
 def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, Any]:
     """The fields of answers.Key."""
     return facts_of(record, settings, now, _in_currency)
+
+
+def configured_fields(key: KeySettings, now: float) -> dict[str, Any]:
+    """What the configuration says of a key."""
+    ends = key.expires.timestamp() if key.expires else None
+    return {
+        "id": key.id,
+        "state": "disabled" if key.disabled else "expired" if ends is not None and ends <= now else "live",
+        "profile": key.profile,
+        "owner": key.owner or key.id,
+        "scopes": list(key.scopes),
+        "networks": list(map(str, key.networks)),
+        "expires_at": maybe_moment(ends),
+    }
 
 
 def forgotten(key_id: str, used: Used) -> responses.Forgotten:

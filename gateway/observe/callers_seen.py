@@ -33,7 +33,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Sighting:
-    """One caller with a token or a certificate, as this process last saw him."""
+    """One caller with a known credential, as this process last saw him."""
 
     account: str
     first_at: float
@@ -62,17 +62,11 @@ class CallersSeen:
         is_refused = exchange.reason in REFUSALS
         if is_refused:
             self._refuse(exchange, now)
-        if name is not None and ":" in name:
-            seen = self._sightings.setdefault(name, Sighting(name, now))
-            self._sightings.move_to_end(name)
-            seen.last_at, seen.client, seen.profile = now, exchange.client_ip, exchange.profile or seen.profile
-            seen.requests += 1
-            seen.refusals += is_refused
-            if len(self._sightings) > self._most:
-                self._sightings.popitem(last=False)
+        if name is not None:
+            self._see(account_of(name), exchange, now, is_refused=is_refused)
 
     def refusals(self) -> Iterator[Refusal]:
-        """All rows, the one of known callers first."""
+        """All rows, those of known callers first."""
         yield from self._refusals[False].values()
         yield from self._refusals[True].values()
 
@@ -80,9 +74,18 @@ class CallersSeen:
         """How a caller was last seen."""
         return self._sightings.get(account)
 
+    def _see(self, account: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
+        seen = self._sightings.setdefault(account, Sighting(account, now))
+        self._sightings.move_to_end(account)
+        seen.last_at, seen.client, seen.profile = now, exchange.client_ip, exchange.profile or seen.profile
+        seen.requests += 1
+        seen.refusals += is_refused
+        if len(self._sightings) > self._most:
+            self._sightings.popitem(last=False)
+
     def _refuse(self, exchange: Exchange, now: float) -> None:
         name = exchange.key_id
-        who = exchange.client_ip if name is None else name if ":" in name else f"key:{name}"
+        who = exchange.client_ip if name is None else account_of(name)
         rows = self._refusals[name is None]
         row = rows.setdefault((who, exchange.reason), Refusal(who, name is None, exchange.reason, now))
         rows.move_to_end((who, exchange.reason))
@@ -92,3 +95,8 @@ class CallersSeen:
         if len(rows) > self._most:
             rows.popitem(last=False)
             self.dropped += 1
+
+
+def account_of(name: str) -> str:
+    """The account of a caller as exchanges name him: ids of keys contain no colon, other names do."""
+    return name if ":" in name else f"key:{name}"

@@ -78,7 +78,7 @@ def fill_for_pictures(connection: Connection) -> None:
     """Some keys that used what they have, jobs and webhooks: as docs/console.md shows them."""
     fill(connection)
     budgets = {"pages_per_day": 200, "pages_per_month": 1000}
-    for name, owner, pages in (("acme", "acme", 180), ("ci", "platform", 40), ("research", "research", 900)):
+    for name, owner, pages in (("acme", "acme", 180), ("billing", "platform", 40), ("research", "research", 900)):
         row = NewKeyRow(name, "default", owner, limits=budgets)
         create(connection, row, name.encode().ljust(32), time.time() - 86_400 * 20)
         use(connection, f"key:{name}", pages)

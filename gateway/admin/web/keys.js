@@ -4,7 +4,7 @@ import { get, patch, path, post } from "./api.js";
 import { ask, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
 import { bars, endOf, grant, reset } from "./limits.js";
-import { list } from "./lists.js";
+import { list, table } from "./lists.js";
 import { ago, moment } from "./words.js";
 
 const NUMBERS = ["requests_per_minute", "pages_per_day", "pages_per_month", "spend_per_month"];
@@ -12,6 +12,7 @@ const NUMBERS = ["requests_per_minute", "pages_per_day", "pages_per_month", "spe
 export const title = "Keys";
 
 export async function show(place, signal) {
+  const reloadConfigured = configured(signal);
   const reload = list(place, {
     of: "keys",
     caption: "Keys of the ledger",
@@ -29,7 +30,35 @@ export async function show(place, signal) {
       { name: "Acts", cell: (key) => acts(key, reload) },
     ],
   });
+  place.append(reloadConfigured.place);
+  await reloadConfigured();
 }
+
+/** Keys of the configuration: they are changed there, and may have grants and resets. */
+function configured(signal) {
+  const place = el("section", { "aria-labelledby": "configured" });
+  const columns = [
+    { name: "Key", cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)] },
+    { name: "Owner", cell: (key) => key.owner },
+    { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
+    { name: "Limits", cell: (key) => bars(key.standing, key.id) },
+    { name: "Seen here", cell: (key) => ago(key.last_seen_at) },
+    { name: "Acts", cell: (key) => el("div", { class: "acts" }, act("Grant", key, () => grant("keys", key.id), load), act("Reset", key, () => reset("keys", key.id), load)) },
+  ];
+  async function load() {
+    const { keys } = await get("configured-keys", {}, signal);
+    place.replaceChildren();
+    if (!keys.length) return;
+    const found = table("Keys of the configuration, which are changed there", columns);
+    found.fill(keys);
+    place.append(el("h2", { id: "configured" }, "Keys of the configuration"), found.node);
+  }
+  load.place = place;
+  return load;
+}
+
+const act = (label, key, run, reload, more = {}) =>
+  button(label, async () => (await run()) !== null && reload(), { "aria-label": `${label} ${key.id}`, ...more });
 
 function generations(key) {
   const one = (found) => {
@@ -40,16 +69,15 @@ function generations(key) {
 }
 
 function acts(key, reload) {
-  const act = (label, run, more = {}) => button(label, async () => (await run()) !== null && reload(), { "aria-label": `${label} ${key.id}`, ...more });
   const isDisabled = key.disabled_at !== null;
   return el(
     "div",
     { class: "acts" },
-    act("Rotate", () => rotate(key)),
-    act("Grant", () => grant("keys", key.id)),
-    act("Reset", () => reset("keys", key.id)),
-    act(isDisabled ? "Enable" : "Disable", () => disable(key, !isDisabled)),
-    act("Revoke", () => revoke(key), { class: "danger" }),
+    act("Rotate", key, () => rotate(key), reload),
+    act("Grant", key, () => grant("keys", key.id), reload),
+    act("Reset", key, () => reset("keys", key.id), reload),
+    act(isDisabled ? "Enable" : "Disable", key, () => disable(key, !isDisabled), reload),
+    act("Revoke", key, () => revoke(key), reload, { class: "danger" }),
   );
 }
 

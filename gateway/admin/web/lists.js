@@ -14,7 +14,8 @@ const PAGE = 50;
 export function list(place, { of, caption, path, rows, columns, filters = [], query = {}, tools = [], signal, cursor = true }) {
   const search = el("input", { type: "search", name: "q", autocomplete: "off", spellcheck: "false" });
   const inputs = filters.map(filterOf);
-  const body = el("tbody");
+  const shown = table(caption, columns);
+  const body = shown.body;
   const count = el("p", { class: "faint", "aria-live": "polite" });
   const more = button("Show more", () => load(true), { hidden: true });
   let asked = 0;
@@ -46,16 +47,23 @@ export function list(place, { of, caption, path, rows, columns, filters = [], qu
     wait = setTimeout(load, PAUSE);
   });
   for (const made of inputs) made.input.addEventListener("change", () => load());
-  const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: column.number && "number" }, column.name)));
   place.append(
     el("div", { class: "tools", role: "search" }, el("label", {}, "Search", search), inputs.map((made) => made.label), tools),
-    el("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
-      el("table", { class: "rows" }, el("caption", {}, caption), el("thead", {}, head), body)),
+    shown.node,
     count,
     more,
   );
   load();
   return () => load();
+}
+
+/** A table without rows yet; `fill` puts them in. */
+export function table(caption, columns) {
+  const body = el("tbody");
+  const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: column.number && "number" }, column.name)));
+  const whole = el("table", { class: "rows" }, el("caption", {}, caption), el("thead", {}, head), body);
+  const node = el("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, whole);
+  return { node, body, fill: (rows) => body.replaceChildren(...rows.map((row) => line(row, columns))) };
 }
 
 function line(row, columns) {

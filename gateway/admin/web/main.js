@@ -34,7 +34,7 @@ async function show(isMove) {
   main.replaceChildren(el("h1", {}, view.title), place);
   if (isMove) main.focus();
   try {
-    await view.show(place, signal);
+    await Promise.all([view.show(place, signal), view === now || get("overview", {}, signal).then(now.tellStatus)]);
   } catch (error) {
     if (error.name === "AbortError") return;
     if (error.status === 401) signIn();

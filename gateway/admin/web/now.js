@@ -26,9 +26,7 @@ export async function show(place, signal) {
     facts.replaceChildren(...factsOf(overview));
     charts.replaceChildren(...chartsOf(points));
     parts.replaceChildren(...partsOf(overview));
-    const word = document.getElementById("status");
-    word.textContent = `${overview.status}, version ${overview.version}`;
-    word.className = overview.status === "ready" ? "good" : "bad";
+    tellStatus(overview);
   }
 
   await load("1h");
@@ -37,6 +35,13 @@ export async function show(place, signal) {
     load("1m").catch((error) => error.name === "AbortError" || say(error.message));
   }, EVERY);
   signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+/** Says in the head of the page how it stands. */
+export function tellStatus(overview) {
+  const word = document.getElementById("status");
+  word.textContent = `${overview.status}, version ${overview.version}`;
+  word.className = overview.status === "ready" ? "good" : "bad";
 }
 
 function fact(name, large, kind, ...more) {
