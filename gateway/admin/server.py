@@ -76,6 +76,7 @@ def _boundary(guard: Guard) -> Middleware:
         except Exception as error:  # noqa: BLE001 -- the one error boundary of this listener
             response = problem_answer(_problem(error))
         response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     return boundary

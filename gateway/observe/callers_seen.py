@@ -14,6 +14,7 @@ from gateway.model.request import Exchange
 
 MOST: Final = 2000
 _MAX_DETAIL: Final = 300
+_OF_KEY: Final = "key:"
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class CallersSeen:
         if is_refused:
             self._refuse(exchange, now)
         if name is not None:
-            self._see(account_of(name), exchange, now, is_refused=is_refused)
+            self._see(name, exchange, now, is_refused=is_refused)
 
     def refusals(self) -> Iterator[Refusal]:
         """All rows, those of known callers first."""
@@ -72,11 +73,13 @@ class CallersSeen:
 
     def sighting(self, account: str) -> Sighting | None:
         """How a caller was last seen."""
-        return self._sightings.get(account)
+        return self._sightings.get(account.removeprefix(_OF_KEY))
 
-    def _see(self, account: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
-        seen = self._sightings.setdefault(account, Sighting(account, now))
-        self._sightings.move_to_end(account)
+    def _see(self, name: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
+        seen = self._sightings.get(name)
+        if seen is None:
+            seen = self._sightings[name] = Sighting(account_of(name), now)
+        self._sightings.move_to_end(name)
         seen.last_at, seen.client, seen.profile = now, exchange.client_ip, exchange.profile or seen.profile
         seen.requests += 1
         seen.refusals += is_refused
@@ -87,7 +90,9 @@ class CallersSeen:
         name = exchange.key_id
         who = exchange.client_ip if name is None else account_of(name)
         rows = self._refusals[name is None]
-        row = rows.setdefault((who, exchange.reason), Refusal(who, name is None, exchange.reason, now))
+        row = rows.get((who, exchange.reason))
+        if row is None:
+            row = rows[who, exchange.reason] = Refusal(who, name is None, exchange.reason, now)
         rows.move_to_end((who, exchange.reason))
         row.last_at, row.client, row.route = now, exchange.client_ip, exchange.route
         row.count += 1
@@ -99,4 +104,4 @@ class CallersSeen:
 
 def account_of(name: str) -> str:
     """The account of a caller as exchanges name him: ids of keys contain no colon, other names do."""
-    return name if ":" in name else f"key:{name}"
+    return name if ":" in name else _OF_KEY + name

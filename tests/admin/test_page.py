@@ -107,8 +107,21 @@ def test_a_file_has_nothing_inline_and_nothing_from_elsewhere(name: str) -> None
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function",
                  ".style.", "localStorage", "document.cookie"):  # fmt: skip
         assert word not in text, word
+    if name.endswith(".svg"):
+        return
     if name.endswith(".html"):
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son[a-z]+=|\sstyle=", text)
     for imported in re.findall(r'from "\./([^"]+)"', text):
         assert imported in FILES.values()
-    assert max(map(len, text.splitlines())) <= 240
+    assert max(map(len, text.splitlines())) <= 118
+
+
+async def test_over_tls_the_page_itself_may_change_things_too(start: Start, certificates: Path) -> None:
+    pair = {"certificate": f"{certificates}/server.pem", "private_key": f"{certificates}/server.key"}
+    gateway = await start(admin={"tls": pair})
+    own = f"https://127.0.0.1:{gateway.admin_port}"
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=gateway.tls)) as session:
+        for origin, status in ((own, 201), (own.replace("https:", "http:"), 403)):
+            sent: Any = session.post(f"{own}{KEYS}", json={"id": "acme"}, headers={"Origin": origin})
+            async with sent as answer:
+                assert answer.status == status

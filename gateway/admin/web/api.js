@@ -17,7 +17,9 @@ export const dropToken = () => sessionStorage.removeItem(TOKEN);
 
 /** GET; a parameter that is empty is left out. */
 export function get(path, query = {}, signal = undefined) {
-  const given = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const given = Object.entries(query).filter(
+    ([, value]) => value !== "" && value !== null && value !== undefined,
+  );
   const words = new URLSearchParams(given).toString();
   return ask("GET", words ? `${path}?${words}` : path, undefined, signal);
 }
@@ -50,5 +52,6 @@ async function ask(method, address, body, signal) {
   }
   const told = await answer.json().catch(() => ({}));
   if (answer.ok) return told;
+  if (answer.status === 401) dispatchEvent(new Event("unauthenticated"));
   throw new Problem(answer.status, told.reason ?? "", told.detail ?? `The gateway answered ${answer.status}.`);
 }

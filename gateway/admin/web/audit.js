@@ -4,7 +4,13 @@ import { el } from "./dom.js";
 import { list } from "./lists.js";
 import { moment } from "./words.js";
 
-const SINCE = [["", "its beginning"], ["1h", "an hour ago"], ["1d", "a day ago"], ["7d", "7 days ago"], ["30d", "30 days ago"]];
+const SINCE = [
+  ["", "its beginning"],
+  ["1h", "an hour ago"],
+  ["1d", "a day ago"],
+  ["7d", "7 days ago"],
+  ["30d", "30 days ago"],
+];
 
 export const title = "Audit";
 
@@ -21,7 +27,17 @@ export async function show(place, signal) {
       { name: "Who", cell: (change) => change.actor },
       { name: "Did", cell: (change) => change.action },
       { name: "To", cell: (change) => change.subject },
-      { name: "Detail", cell: (change) => el("ul", {}, Object.entries(change.detail).map(([name, value]) => el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`))) },
+      {
+        name: "Detail",
+        cell: (change) =>
+          el(
+            "ul",
+            {},
+            Object.entries(change.detail).map(([name, value]) =>
+              el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`),
+            ),
+          ),
+      },
     ],
   });
 }

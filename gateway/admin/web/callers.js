@@ -19,25 +19,53 @@ export async function show(place, signal) {
     signal,
     tools: [button("Block a caller", () => blockAnyone(reload), { class: "push" })],
     columns: [
-      { name: "Caller", cell: (caller) => [caller.account, " ", caller.blocked_at && el("span", { class: "bad" }, `blocked ${ago(caller.blocked_at)}`)] },
+      {
+        name: "Caller",
+        cell: (caller) => [
+          caller.account,
+          " ",
+          caller.blocked_at && el("span", { class: "bad" }, `blocked ${ago(caller.blocked_at)}`),
+        ],
+      },
       { name: "Profile", cell: (caller) => caller.profile ?? "–" },
       { name: "Limits", cell: (caller) => bars(caller.standing, caller.account) },
-      { name: "Pages", cell: (caller) => `${number(caller.used_today.pages)} today, ${number(caller.used_this_month.pages)} this month${caller.granted ? `, ${number(caller.granted)} granted` : ""}` },
-      { name: "Seen here", cell: (caller) => [ago(caller.last_seen_at), caller.client ? ` from ${caller.client}` : "", caller.refusals ? `, ${number(caller.refusals)} refused` : ""] },
+      {
+        name: "Pages",
+        cell: pages,
+      },
+      {
+        name: "Seen here",
+        cell: (caller) => [
+          ago(caller.last_seen_at),
+          caller.client ? ` from ${caller.client}` : "",
+          caller.refusals ? `, ${number(caller.refusals)} refused` : "",
+        ],
+      },
       { name: "Acts", cell: (caller) => acts(caller, reload) },
     ],
   });
 }
 
+function pages(caller) {
+  const granted = caller.granted ? `, ${number(caller.granted)} granted` : "";
+  return `${number(caller.used_today.pages)} today, ${number(caller.used_this_month.pages)} this month${granted}`;
+}
+
 function acts(caller, reload) {
   const name = caller.account;
-  const act = (label, run, more = {}) => button(label, async () => (await run()) !== null && reload(), { "aria-label": `${label} ${name}`, ...more });
+  const act = (label, run, more = {}) =>
+    button(label, async () => (await run()) !== null && reload(), {
+      "aria-label": `${label} ${name}`,
+      ...more,
+    });
   return el(
     "div",
     { class: "acts" },
     act("Grant", () => grant("callers", name)),
     act("Reset", () => reset("callers", name)),
-    caller.blocked_at ? act("Unblock", () => unblock(name)) : act("Block", () => block(name), { class: "danger" }),
+    caller.blocked_at
+      ? act("Unblock", () => unblock(name))
+      : act("Block", () => block(name), { class: "danger" }),
   );
 }
 
@@ -55,7 +83,9 @@ async function blockAnyone(reload) {
   const done = await ask({
     title: "Block a caller",
     text: "Also one who has not come yet.",
-    fields: [{ name: "name", label: "Name", hint: "as in the log: jwt:issuer#owner or cert:name", required: true }],
+    fields: [
+      { name: "name", label: "Name", hint: "as in the log: jwt:issuer#owner or cert:name", required: true },
+    ],
     submit: "Block",
     danger: true,
     act: ({ name }) => blocked(name),

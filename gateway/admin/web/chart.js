@@ -18,8 +18,14 @@ export function chart(title, times, series, say = number, now = Date.now()) {
   const top = nice(Math.max(0, ...shown.flatMap((line) => line.values).filter((value) => value !== null)));
   const x = (at) => LEFT + ((at - (now - HOUR)) / HOUR) * (WIDTH - LEFT - 4);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
-  const told = shown.map((line) => `${line.name}: now ${say(last(line.values))}, most ${say(most(line.values))}`);
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. ${told.join("; ") || "No data yet"}.` });
+  const told = shown.map(
+    (line) => `${line.name}: now ${say(last(line.values))}, most ${say(most(line.values))}`,
+  );
+  const picture = svg("svg", {
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    role: "img",
+    "aria-label": `${title}. ${told.join("; ") || "No data yet"}.`,
+  });
   for (const share of [0, 0.5, 1]) {
     picture.append(
       svg("line", { class: "axis", x1: LEFT, x2: WIDTH - 4, y1: y(top * share), y2: y(top * share) }),
@@ -31,7 +37,9 @@ export function chart(title, times, series, say = number, now = Date.now()) {
     const anchor = back === 1 ? "start" : back ? "middle" : "end";
     picture.append(svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": anchor }, clock(at)));
   }
-  shown.forEach((line, place) => picture.append(svg("path", { class: `s${place + 1}`, d: path(times, line.values, x, y) })));
+  shown.forEach((line, place) =>
+    picture.append(svg("path", { class: `s${place + 1}`, d: path(times, line.values, x, y) })),
+  );
   return el("figure", {}, el("figcaption", {}, title), picture, legend(shown, say));
 }
 
@@ -40,7 +48,11 @@ function legend(series, say) {
     el(
       "li",
       {},
-      svg("svg", { viewBox: "0 0 16 8", "aria-hidden": "true" }, svg("path", { class: `s${place + 1}`, d: "M0 4H16" })),
+      svg(
+        "svg",
+        { viewBox: "0 0 16 8", "aria-hidden": "true" },
+        svg("path", { class: `s${place + 1}`, d: "M0 4H16" }),
+      ),
       `${line.name}: ${say(last(line.values))}`,
     );
   return el("ul", { class: "legend" }, series.map(entry));
@@ -56,7 +68,9 @@ function path(times, values, x, y) {
       return;
     }
     const goesOn = before !== null && times[place] - before < GAP;
-    steps.push(`${goesOn ? "L" : "M"}${x(times[place]).toFixed(1)} ${y(value).toFixed(1)}${goesOn ? "" : "h.1"}`);
+    steps.push(
+      `${goesOn ? "L" : "M"}${x(times[place]).toFixed(1)} ${y(value).toFixed(1)}${goesOn ? "" : "h.1"}`,
+    );
     before = times[place];
   });
   return steps.join("");

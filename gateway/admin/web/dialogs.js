@@ -16,11 +16,22 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     "form",
     { novalidate: true },
     text && el("p", {}, text),
-    el("div", { class: "pair" }, inputs.map((made) => made.label)),
+    el(
+      "div",
+      { class: "pair" },
+      inputs.map((made) => made.label),
+    ),
     problem,
   );
   return opened(title, form, (close) => {
-    form.append(el("div", { class: "ends" }, el("button", { type: "button", onclick: () => close(null) }, "Cancel"), done));
+    form.append(
+      el(
+        "div",
+        { class: "ends" },
+        el("button", { type: "button", onclick: () => close(null) }, "Cancel"),
+        done,
+      ),
+    );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const missing = inputs.find((made) => made.input.required && !made.input.value.trim());
@@ -49,9 +60,17 @@ export function showSecret(title, secret, text) {
     say("The secret is in the clipboard.");
   });
   copy.className = "main";
-  const body = el("div", {}, el("p", {}, "It is shown this once, and nobody can look it up."), shown, el("p", {}, text));
+  const body = el(
+    "div",
+    {},
+    el("p", {}, "It is shown this once, and nobody can look it up."),
+    shown,
+    el("p", {}, text),
+  );
   return opened(title, body, (close) => {
-    body.append(el("div", { class: "ends" }, copy, el("button", { type: "button", onclick: () => close(true) }, "Done")));
+    body.append(
+      el("div", { class: "ends" }, copy, el("button", { type: "button", onclick: () => close(true) }, "Done")),
+    );
   });
 }
 
@@ -59,7 +78,9 @@ export function showSecret(title, secret, text) {
 export function show(title, ...content) {
   const body = el("div", {}, content);
   return opened(title, body, (close) => {
-    body.append(el("div", { class: "ends" }, el("button", { type: "button", onclick: () => close(null) }, "Close")));
+    body.append(
+      el("div", { class: "ends" }, el("button", { type: "button", onclick: () => close(null) }, "Close")),
+    );
   });
 }
 
@@ -87,10 +108,20 @@ function field({ name, label, type = "text", value = "", hint = "", options = nu
   const told = hint ? `${label} (${hint})` : label;
   if (type === "checkbox") {
     const input = el("input", { type, name });
-    return { key: name, name: label, input, read: () => input.checked, label: el("label", { class: "check" }, input, told) };
+    return {
+      key: name,
+      name: label,
+      input,
+      read: () => input.checked,
+      label: el("label", { class: "check" }, input, told),
+    };
   }
   const input = options
-    ? el("select", { name }, options.map((word) => el("option", { value: word, selected: word === value }, word)))
+    ? el(
+        "select",
+        { name },
+        options.map((word) => el("option", { value: word, selected: word === value }, word)),
+      )
     : el("input", { type, name, value, required, autocomplete: "off", spellcheck: "false" });
   return { key: name, name: label, input, read: () => input.value.trim(), label: el("label", {}, told, input) };
 }

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: `given` are attributes, `class`, and listeners by `onclick` and the like; children are nodes or texts. */
+/** An element: `given` are attributes, and listeners by `onclick` and the like; children are nodes or texts. */
 export function el(tag, given = {}, ...children) {
   return filled(document.createElement(tag), given, children);
 }
@@ -18,7 +18,12 @@ function filled(node, given, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false).map(child));
+  node.append(
+    ...children
+      .flat()
+      .filter((child) => child !== null && child !== undefined && child !== false)
+      .map(child),
+  );
   return node;
 }
 

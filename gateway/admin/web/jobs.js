@@ -4,7 +4,13 @@ import { el } from "./dom.js";
 import { list } from "./lists.js";
 import { moment, number } from "./words.js";
 
-const STATES = [["", "that can be read"], ["running", "running"], ["complete", "complete"], ["failed", "failed"], ["gone", "gone"]];
+const STATES = [
+  ["", "that can be read"],
+  ["running", "running"],
+  ["complete", "complete"],
+  ["failed", "failed"],
+  ["gone", "gone"],
+];
 
 export const title = "Jobs";
 
@@ -24,7 +30,10 @@ export async function show(place, signal) {
       { name: "Began", cell: (job) => moment(job.created_at) },
       { name: "Ended", cell: (job) => moment(job.ended_at) },
       { name: "Pages", cell: (job) => (job.pages_are ? `${number(job.pages)} ${job.pages_are}` : "–") },
-      { name: "Webhook", cell: (job) => (job.webhook ? `${job.webhook.state}, ${job.webhook.destination}` : "–") },
+      {
+        name: "Webhook",
+        cell: (job) => (job.webhook ? `${job.webhook.state}, ${job.webhook.destination}` : "–"),
+      },
     ],
   });
 }

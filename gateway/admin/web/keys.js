@@ -22,7 +22,10 @@ export async function show(place, signal) {
     signal,
     tools: [button("Create a key", () => create(reload), { class: "main push" })],
     columns: [
-      { name: "Key", cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)] },
+      {
+        name: "Key",
+        cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)],
+      },
       { name: "Owner", cell: (key) => key.owner },
       { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
       { name: "Limits", cell: (key) => bars(key.standing, key.id) },
@@ -38,12 +41,24 @@ export async function show(place, signal) {
 function configured(signal) {
   const place = el("section", { "aria-labelledby": "configured" });
   const columns = [
-    { name: "Key", cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)] },
+    {
+      name: "Key",
+      cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)],
+    },
     { name: "Owner", cell: (key) => key.owner },
     { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
     { name: "Limits", cell: (key) => bars(key.standing, key.id) },
     { name: "Seen here", cell: (key) => ago(key.last_seen_at) },
-    { name: "Acts", cell: (key) => el("div", { class: "acts" }, act("Grant", key, () => grant("keys", key.id), load), act("Reset", key, () => reset("keys", key.id), load)) },
+    {
+      name: "Acts",
+      cell: (key) =>
+        el(
+          "div",
+          { class: "acts" },
+          act("Grant", key, () => grant("keys", key.id), load),
+          act("Reset", key, () => reset("keys", key.id), load),
+        ),
+    },
   ];
   async function load() {
     const { keys } = await get("configured-keys", {}, signal);
@@ -58,12 +73,19 @@ function configured(signal) {
 }
 
 const act = (label, key, run, reload, more = {}) =>
-  button(label, async () => (await run()) !== null && reload(), { "aria-label": `${label} ${key.id}`, ...more });
+  button(label, async () => (await run()) !== null && reload(), {
+    "aria-label": `${label} ${key.id}`,
+    ...more,
+  });
 
 function generations(key) {
   const one = (found) => {
     const end = found.state === "live" && found.live_until ? `, until ${moment(found.live_until)}` : "";
-    return el("li", { class: found.state === "live" ? "" : "faint" }, `${found.generation} ${found.state}${end}: used ${ago(found.last_used_at)}`);
+    return el(
+      "li",
+      { class: found.state === "live" ? "" : "faint" },
+      `${found.generation} ${found.state}${end}: used ${ago(found.last_used_at)}`,
+    );
   };
   return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));
 }
@@ -119,7 +141,7 @@ function bodyOf(values) {
 async function rotate(key) {
   const made = await ask({
     title: `Rotate ${key.id}`,
-    text: "It gets another secret. The one in use lasts for the overlap, so that clients can change over; all others end now.",
+    text: "It gets another secret. The one in use lasts for the overlap; all others end now.",
     fields: [{ name: "overlap", label: "Overlap", value: "24h", hint: "such as 30m, 24h, 7d", required: true }],
     submit: "Rotate",
     act: ({ overlap }) => post(path("keys", key.id, "rotate"), { overlap }),
@@ -150,7 +172,9 @@ async function disable(key, disabled) {
 }
 
 function revoke(key) {
-  const live = key.generations.filter((found) => found.state === "live").map((found) => String(found.generation));
+  const live = key.generations
+    .filter((found) => found.state === "live")
+    .map((found) => String(found.generation));
   return ask({
     title: `Revoke ${key.id}?`,
     text: "A revoked secret is refused from now on, and never comes back.",
@@ -162,7 +186,10 @@ function revoke(key) {
     danger: true,
     act: async ({ which, sure }) => {
       if (sure !== key.id) throw new Error(`That is not ${key.id}.`);
-      const ended = await post(path("keys", key.id, "revoke"), { generation: which === "all" ? null : Number(which), force: true });
+      const ended = await post(path("keys", key.id, "revoke"), {
+        generation: which === "all" ? null : Number(which),
+        force: true,
+      });
       say(`Secrets of ${key.id} that ended: ${ended.generations.join(", ") || "none"}.`);
       return ended;
     },

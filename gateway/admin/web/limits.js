@@ -11,7 +11,11 @@ const FULL = 0.9;
 export function bars(standing, of) {
   const counted = Object.entries(standing ?? {}).filter(([, limit]) => limit.used !== null);
   if (!counted.length) return el("span", { class: "faint" }, "not known");
-  return el("div", { class: "limits" }, counted.flatMap(([name, limit]) => bar(name, limit, of)));
+  return el(
+    "div",
+    { class: "limits" },
+    counted.flatMap(([name, limit]) => bar(name, limit, of)),
+  );
 }
 
 function bar(name, limit, of) {
@@ -19,7 +23,15 @@ function bar(name, limit, of) {
   const told = `${number(limit.used)} of ${number(limit.limit)}`;
   return [
     el("span", {}, plain(name)),
-    el("meter", { min: 0, max: most, value: Math.min(limit.used, most), high: most * FULL, low: most * (FULL - 0.2), optimum: 0, "aria-label": `${plain(name)} of ${of}: ${told}` }),
+    el("meter", {
+      min: 0,
+      max: most,
+      value: Math.min(limit.used, most),
+      high: most * FULL,
+      low: most * (FULL - 0.2),
+      optimum: 0,
+      "aria-label": `${plain(name)} of ${of}: ${told}`,
+    }),
     el("span", { class: limit.soft_limit_crossed ? "warn" : "faint" }, told),
   ];
 }
@@ -62,5 +74,7 @@ export const endOf = (day) => new Date(`${day}T23:59:59`).toISOString();
 
 export function daysFromNow(days) {
   const at = new Date(Date.now() + days * 86_400_000);
-  return [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+  return [at.getFullYear(), at.getMonth() + 1, at.getDate()]
+    .map((part) => String(part).padStart(2, "0"))
+    .join("-");
 }

@@ -34,11 +34,13 @@ async function show(isMove) {
   main.replaceChildren(el("h1", {}, view.title), place);
   if (isMove) main.focus();
   try {
-    await Promise.all([view.show(place, signal), view === now || get("overview", {}, signal).then(now.tellStatus)]);
+    await Promise.all([
+      view.show(place, signal),
+      view === now || get("overview", {}, signal).then(now.tellStatus),
+    ]);
   } catch (error) {
-    if (error.name === "AbortError") return;
-    if (error.status === 401) signIn();
-    else place.append(el("p", { class: "problem", role: "alert" }, error.message));
+    if (error.name === "AbortError" || error.status === 401) return;
+    place.append(el("p", { class: "problem", role: "alert" }, error.message));
   }
 }
 
@@ -47,7 +49,12 @@ function signIn(why = "") {
   dropToken();
   signOut.hidden = true;
   document.title = "Sign in – Gateway";
-  const input = el("input", { type: "password", name: "token", autocomplete: "current-password", required: true });
+  const input = el("input", {
+    type: "password",
+    name: "token",
+    autocomplete: "current-password",
+    required: true,
+  });
   const problem = el("p", { class: "problem", role: "alert" }, why);
   const form = el(
     "form",
@@ -80,7 +87,12 @@ signOut.addEventListener("click", () => {
   signIn();
   say("You are signed out.");
 });
-document.getElementById("views").append(...Object.entries(VIEWS).map(([name, view]) => el("li", {}, el("a", { href: `#${name}` }, view.title))));
+document
+  .getElementById("views")
+  .append(
+    ...Object.entries(VIEWS).map(([name, view]) => el("li", {}, el("a", { href: `#${name}` }, view.title))),
+  );
+addEventListener("unauthenticated", () => signIn(hasToken() ? "The token is not valid any more." : ""));
 addEventListener("hashchange", () => show(true));
 signOut.hidden = !hasToken();
 show(false);

@@ -8,7 +8,8 @@ export const title = "Refusals";
 export async function show(place, signal) {
   list(place, {
     of: "rows",
-    caption: "Refusals of this replica since its start, the latest first; what all replicas refused is in the audit trail",
+    caption:
+      "Refusals of this replica since its start, the latest first; what all replicas refused is in the audit trail",
     path: "refusals",
     rows: (answer) => answer.refusals,
     cursor: false,

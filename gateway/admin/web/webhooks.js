@@ -5,7 +5,13 @@ import { button, el, say } from "./dom.js";
 import { list } from "./lists.js";
 import { moment, number } from "./words.js";
 
-const STATES = [["", "any"], ["dead", "dead letters"], ["due", "due"], ["waiting", "waiting for the job"], ["delivered", "delivered"]];
+const STATES = [
+  ["", "any"],
+  ["dead", "dead letters"],
+  ["due", "due"],
+  ["waiting", "waiting for the job"],
+  ["delivered", "delivered"],
+];
 const RETRIED = new Set(["dead", "due"]);
 
 export const title = "Webhooks";
@@ -24,9 +30,26 @@ export async function show(place, signal) {
       { name: "Destination", cell: (hook) => hook.destination },
       { name: "Job", cell: (hook) => `${hook.request_id}, ${hook.status ?? "running"}` },
       { name: "Owner", cell: (hook) => hook.owner },
-      { name: "Attempts", cell: (hook) => [number(hook.attempts), hook.last_status ? `, answered ${hook.last_status}` : "", hook.trouble ? `, ${hook.trouble}` : ""] },
+      {
+        name: "Attempts",
+        cell: (hook) => [
+          number(hook.attempts),
+          hook.last_status ? `, answered ${hook.last_status}` : "",
+          hook.trouble ? `, ${hook.trouble}` : "",
+        ],
+      },
       { name: "Next", cell: (hook) => moment(hook.next_at) },
-      { name: "Acts", cell: (hook) => (RETRIED.has(hook.state) ? el("div", { class: "acts" }, button("Retry", () => retry(hook, reload), { "aria-label": `Retry ${hook.id}` })) : "") },
+      {
+        name: "Acts",
+        cell: (hook) =>
+          RETRIED.has(hook.state)
+            ? el(
+                "div",
+                { class: "acts" },
+                button("Retry", () => retry(hook, reload), { "aria-label": `Retry ${hook.id}` }),
+              )
+            : "",
+      },
     ],
   });
 }

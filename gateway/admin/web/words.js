@@ -3,7 +3,12 @@
 const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+const UNITS = [
+  ["d", 86400],
+  ["h", 3600],
+  ["min", 60],
+  ["s", 1],
+];
 
 export const number = (value) => (value === null || value === undefined ? "–" : NUMBER.format(value));
 export const moment = (text) => (text === null ? "–" : MOMENT.format(new Date(text)));
@@ -17,7 +22,9 @@ export function span(seconds) {
   const at = UNITS.findIndex(([, size]) => seconds >= size);
   const [word, size] = UNITS[at];
   const rest = UNITS[at + 1] && Math.floor((seconds % size) / UNITS[at + 1][1]);
-  return rest ? `${Math.floor(seconds / size)} ${word} ${rest} ${UNITS[at + 1][0]}` : `${Math.floor(seconds / size)} ${word}`;
+  return rest
+    ? `${Math.floor(seconds / size)} ${word} ${rest} ${UNITS[at + 1][0]}`
+    : `${Math.floor(seconds / size)} ${word}`;
 }
 
 /** How long ago a moment was. */
