@@ -90,11 +90,11 @@ def point_between(before: Reading, after: Reading) -> Point:
     """What happened between two readings."""
     seconds = after.at - before.at
     more = {word: count - before.errors.get(word, 0) for word, count in after.errors.items()}
-    durations = [now - was for was, now in zip(before.durations, after.durations, strict=True)]
+    durations = [max(0, now - was) for was, now in zip(before.durations, after.durations, strict=True)]
     return Point(
         after.at,
-        (after.requests - before.requests) / seconds,
-        {word: count / seconds for word, count in more.items() if count},
+        max(0, after.requests - before.requests) / seconds,
+        {word: count / seconds for word, count in more.items() if count > 0},
         quantile(durations, 0.5),
         quantile(durations, 0.95),
         max(0, after.pages - before.pages) * _MINUTE / seconds,

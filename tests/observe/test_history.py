@@ -27,6 +27,14 @@ def test_a_point_is_what_happened_between_two_readings() -> None:
     assert history.since(NOON + 10) == []
 
 
+def test_nothing_is_less_than_nothing_whatever_the_readings_say() -> None:
+    history = History()
+    history.note(reading(NOON, requests=10, pages=5, rate_limited=3))
+    history.note(reading(NOON + 10, requests=1, pages=1, rate_limited=1))
+    (point,) = history.since(0)
+    assert (point.requests, point.pages_per_minute, point.errors) == (0.0, 0.0, {})
+
+
 def test_it_forgets_what_is_older_than_an_hour_and_a_clock_that_was_set_back_makes_no_point() -> None:
     history = History()
     for number in range(MOST + 50):

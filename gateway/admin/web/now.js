@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { el, say } from "./dom.js";
-import { ago, bytes, left, moment, number, plain, span } from "./words.js";
+import { bytes, left, moment, number, plain, span } from "./words.js";
 
 const EVERY = 10_000;
 const HOUR = 3_600_000;
@@ -17,6 +17,7 @@ export async function show(place, signal) {
   const parts = el("div");
   place.append(facts, el("h2", {}, "The last hour"), charts, parts);
   let points = [];
+  let toldBefore = "";
 
   async function load(since) {
     const [overview, history] = await Promise.all([
@@ -28,7 +29,9 @@ export async function show(place, signal) {
     points = points.filter((point) => Date.parse(point.at) > Date.now() - HOUR);
     facts.replaceChildren(...factsOf(overview));
     charts.replaceChildren(...chartsOf(points));
-    parts.replaceChildren(...partsOf(overview));
+    const told = JSON.stringify([overview.certificates, overview.issuers]);
+    if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
+    toldBefore = told;
     tellStatus(overview);
   }
 
@@ -142,7 +145,7 @@ function partsOf(told) {
   const issuer = (found) => [
     found.issuer,
     found.keys === null ? el("span", { class: "bad" }, "none: its tokens are refused") : number(found.keys),
-    found.fetched_at === null ? "of a file" : ago(found.fetched_at),
+    found.fetched_at === null ? "of a file" : moment(found.fetched_at),
     found.dropped_at === null
       ? found.failures
         ? `${found.failures} fetches failed`
