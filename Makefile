@@ -50,10 +50,10 @@ define venv_is_good
   "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
 endef
 
-.PHONY: help run test coverage test-root lint bench soak image docs schema dist lock clean FORCE
+.PHONY: help run test coverage test-root lint bench soak image docs screenshots schema dist lock clean FORCE
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  ARGS="..." goes to the command of run, bench, soak and image, or to pytest; PYTHON=... names another Python'
 
 run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in container: gateway demo $(ARGS)
@@ -96,6 +96,9 @@ image:  ## the container image, document-gateway, by docker, podman or buildah $
 
 docs: schema  ## the generated files anew, then the proof that the pages name all there is
 	@$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_schema.py
+
+screenshots: $(VENV)/.dev $(VENV)/.project  ## the pictures of docs/console.md anew (needs chromium)
+	@GATEWAY_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/admin/test_console.py -k pictures
 
 schema: $(VENV)/.dev $(VENV)/.project  ## config/gateway.schema.json anew
 	@$(BIN)/python -m gateway.config.schema config/gateway.schema.json

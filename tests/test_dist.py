@@ -6,6 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from gateway.admin.page import FILES
+
 ROOT = Path(__file__).parent.parent
 BUILD = "from flit_core.buildapi import build_sdist, build_wheel as wheel; wheel({0!r}); build_sdist({0!r})"
 
@@ -31,6 +33,7 @@ def test_a_release_is_the_same_each_time_and_runs(tmp_path: Path) -> None:
         archive.extractall(place)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("migrations/versions/0001_first.py") for name in names)
+    assert {f"gateway/admin/web/{name}" for name in FILES.values()} <= set(names)
     assert not any(name.startswith("tests/") for name in names)
     told = subprocess.run(  # noqa: S603 -- our own
         [sys.executable, "-c", RUN, "--version"],

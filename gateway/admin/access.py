@@ -2,7 +2,8 @@
 
 Any page in a browser on this machine can send requests to 127.0.0.1. These checks keep such pages out:
 - DNS rebinding: a page's own name that resolves to 127.0.0.1 stands in Host, and only loopback Hosts are served;
-- browsers announce cross-site requests in Sec-Fetch-Site, and every change by a page in Origin: both are refused;
+- browsers announce cross-site requests in Sec-Fetch-Site, and every change by a page in Origin: both are refused, but
+  for the page that this listener serves itself (page.py);
 - changes need a Content-Type that a page may send only after a preflight, which is never granted (parsing.py).
 With a reverse proxy on this machine all clients come from 127.0.0.1. A request with headers that proxies add
 (Forwarded, Via and the like) is refused; a proxy that adds none looks like a local user. With a token these checks
@@ -56,6 +57,15 @@ class Guard:
         self._require_token(request, token, address)
         return f"admin:token@{address}"
 
+    def check_page(self, request: web.Request, headers: Headers) -> None:
+        """Lets the page's own files out to whoever may ask at all: without a token, to users of this machine.
+
+        Raises:
+            AdminProblem: the caller is refused.
+        """
+        if self._live.state.settings.admin.token is None:
+            _require_this_machine(request, headers, _address(request.remote))
+
     def _require_token(
         self, request: web.Request, token: SecretDigest, address: IPv4Address | IPv6Address | None
     ) -> None:
@@ -83,10 +93,16 @@ def _require_this_machine(request: web.Request, headers: Headers, address: IPv4A
     if not is_here:
         raise AdminProblem("forbidden", "Set admin.token to use this from elsewhere than the machine itself.")
     sites = request.headers.getall("Sec-Fetch-Site", [])
-    if "Origin" in request.headers or not _OWN_SITES.issuperset(sites):
+    if not _is_own_origin(request, headers) or not _OWN_SITES.issuperset(sites):
         raise AdminProblem("forbidden", "Web pages may not use this without admin.token.")
     if any(name in _OF_PROXIES or name.startswith(_FORWARDED) for name in headers.known):
         raise AdminProblem("forbidden", "Behind a proxy this needs admin.token: everybody comes from here then.")
+
+
+def _is_own_origin(request: web.Request, headers: Headers) -> bool:
+    """Whether no other site's page asks: the host, which is loopback, and the port are those of this listener."""
+    own = f"{request.scheme}://{headers.host}"
+    return all(origin == own for origin in request.headers.getall("Origin", []))
 
 
 def _address(remote: str | None) -> IPv4Address | IPv6Address | None:

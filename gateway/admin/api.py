@@ -7,11 +7,12 @@ from functools import cache
 
 from pydantic import BaseModel
 
-from gateway.admin import jobs, keys, reports, requests, responses
+from gateway.admin import callers, jobs, keys, reports, requests, responses, watching
 from gateway.admin.context import Call, Context
 from gateway.admin.openapi import document_of
 
 _KEY = "/admin/v1/keys/{id}"
+_CALLER = "/admin/v1/callers/{account}"
 _WEBHOOK = "/admin/v1/webhooks/{id}"
 Run = Callable[[Context, Call], Awaitable[BaseModel]]
 
@@ -44,7 +45,7 @@ def make_operations() -> tuple[Operation, ...]:
 
     summary = "This document"
     itself = Operation("describe", "GET", "/admin/v1/openapi.json", summary, describe, responses.Document)
-    operations = (*_keys(), *_jobs(), *_reports(), itself)
+    operations = (*_watching(), *_keys(), *_callers(), *_jobs(), *_reports(), itself)
     return operations
 
 
@@ -54,6 +55,10 @@ def _keys() -> tuple[Operation, ...]:
         Operation(
             "listKeys", "GET", "/admin/v1/keys", "Keys of the ledger, by id", do.list_keys, responses.Keys,
             query=requests.KeysQuery,
+        ),
+        Operation(
+            "listConfiguredKeys", "GET", "/admin/v1/configured-keys", "Keys of the configuration, in its order",
+            do.list_configured, responses.ConfiguredKeys,
         ),
         Operation(
             "createKey", "POST", "/admin/v1/keys", "Make a key; its secret is in this answer alone", do.create,
@@ -79,6 +84,50 @@ def _keys() -> tuple[Operation, ...]:
         Operation(
             "resetKey", "POST", f"{_KEY}/reset", "Let the windows of this day and month begin anew", do.reset,
             responses.Forgotten, body=requests.Nothing,
+        ),
+    )  # fmt: skip
+
+
+def _watching() -> tuple[Operation, ...]:
+    do = watching
+    return (
+        Operation(
+            "overview", "GET", "/admin/v1/overview", "How this replica stands", do.overview, responses.Overview
+        ),
+        Operation(
+            "history", "GET", "/admin/v1/history", "The last hour of this replica", do.history, responses.History,
+            query=requests.HistoryQuery,
+        ),
+        Operation(
+            "refusals", "GET", "/admin/v1/refusals", "Who was refused how often and why, since this replica's start",
+            do.refusals, responses.Refusals, query=requests.RefusalsQuery,
+        ),
+    )  # fmt: skip
+
+
+def _callers() -> tuple[Operation, ...]:
+    do = callers
+    return (
+        Operation(
+            "listCallers", "GET", "/admin/v1/callers", "Callers by token and certificate, by name", do.list_callers,
+            responses.Callers, query=requests.CallersQuery,
+        ),
+        Operation("showCaller", "GET", _CALLER, "One caller, also before he comes", do.show, responses.CallerInFull),
+        Operation(
+            "blockCaller", "POST", f"{_CALLER}/block", "Refuse all that a caller asks", do.block,
+            responses.CallerInFull, body=requests.Nothing,
+        ),
+        Operation(
+            "unblockCaller", "POST", f"{_CALLER}/unblock", "Let a caller in again", do.unblock,
+            responses.CallerInFull, body=requests.Nothing,
+        ),
+        Operation(
+            "grantPagesToCaller", "POST", f"{_CALLER}/grants", "Add pages to the budgets for some time", do.grant,
+            responses.GrantedToCaller, body=requests.Grant,
+        ),
+        Operation(
+            "resetCaller", "POST", f"{_CALLER}/reset", "Let the windows of this day and month begin anew", do.reset,
+            responses.ForgottenOfCaller, body=requests.Nothing,
         ),
     )  # fmt: skip
 

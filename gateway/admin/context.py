@@ -2,17 +2,32 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from gateway.admin import responses
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable
+from gateway.keys.callers import CallerService
 from gateway.keys.service import KeyService
 from gateway.ledger.ledger import Ledger
+from gateway.observe.callers_seen import CallersSeen
+from gateway.observe.history import History
+
+
+class Watch(NamedTuple):
+    """What a replica knows of itself: how it stands, its last hour, and whom it has seen since `started_at`."""
+
+    overview: Callable[[], responses.Overview]
+    history: History
+    seen: CallersSeen
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What operations work on. `apply_key_changes` applies changes of the keys; `wall` is in seconds since the epoch.
+    """What operations work on. `watch` is what this replica knows of itself.
+
+    `apply_key_changes` applies changes of the keys; `wall` is in seconds since the epoch.
 
     Everything outside the ledger is looked up in `live` at each use: a reload may change it.
     """
@@ -20,6 +35,8 @@ class Context:
     keys: KeyService
     ledger: Ledger
     live: Live
+    callers: CallerService
+    watch: Watch
     apply_key_changes: Callable[[], Awaitable[None]]
     wall: Callable[[], float]
 

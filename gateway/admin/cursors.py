@@ -8,14 +8,16 @@ import re
 from base64 import b64decode, urlsafe_b64encode
 from typing import Any, Final
 
+from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
 
 MAX_LENGTH: Final = 2000
 _SECONDS: Final = re.compile(r"[0-9]{1,12}\Z")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
 _NONE: Final = "is not what `next` of an answer was"
 
 
-def written(mark: JobMark | WebhookMark) -> str:
+def written(mark: JobMark | WebhookMark | AuditMark) -> str:
     """Encodes a mark; only its last part may contain spaces."""
     return urlsafe_b64encode(" ".join(map(str, mark)).encode()).decode("ascii").rstrip("=")
 
@@ -38,6 +40,18 @@ def webhook_mark(word: Any) -> WebhookMark:
     """
     seconds, name = _parts(word, 2)
     return WebhookMark(int(seconds), name)
+
+
+def audit_mark(word: Any) -> AuditMark:
+    """Decodes the cursor of the audit trail.
+
+    Raises:
+        ValueError: it is not such a cursor.
+    """
+    seconds, number = _parts(word, 2)
+    if not _NUMBER.match(number):
+        raise ValueError(_NONE)
+    return AuditMark(int(seconds), int(number))
 
 
 def _parts(word: Any, count: int) -> list[str]:

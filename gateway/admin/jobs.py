@@ -30,7 +30,9 @@ async def list_jobs(context: Context, call: Call) -> responses.Jobs:
     query: JobsQuery = call.query
     owner = None if query.owner is None else owner_named(query.owner)
     state = None if query.state is None else JobState[query.state.upper()]
-    rows = await context.ledger.report(lambda c: joblist.list_jobs(c, owner, state, query.limit + 1, query.after))
+    rows = await context.ledger.report(
+        lambda c: joblist.list_jobs(c, owner, state, query.limit + 1, query.after, query.q)
+    )
     page = rows[: query.limit]
     following = (
         JobMark(page[-1].created_at, page[-1].upstream, page[-1].request_id) if len(rows) > len(page) else None
@@ -56,7 +58,9 @@ async def list_webhooks(context: Context, call: Call) -> responses.Webhooks:
     """Lists webhooks."""
     query: WebhooksQuery = call.query
     state = None if query.state is None else DeliveryState[query.state.upper()]
-    rows = await context.ledger.report(lambda c: joblist.list_webhooks(c, state, query.limit + 1, query.after))
+    rows = await context.ledger.report(
+        lambda c: joblist.list_webhooks(c, state, query.limit + 1, query.after, query.q)
+    )
     page = rows[: query.limit]
     following = WebhookMark(page[-1]["created_at"], page[-1]["id"]) if len(rows) > len(page) else None
     found = await convert_all(page, lambda row: responses.Webhook(**webhook_facts(row)))

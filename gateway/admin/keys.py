@@ -1,5 +1,6 @@
 """Operations of the admin API on keys: each is one function of a Context and a Call."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.admin import responses, views
@@ -8,8 +9,11 @@ from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing, Revocation, Rotation, as_written
 from gateway.auth.keyring import profile_for
+from gateway.config.settings.access import KeySettings
+from gateway.config.state import profile_of
 from gateway.keys.service import Made
 from gateway.keys.validation import Wanted
+from gateway.ledger.usage import standings_of
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
 from gateway.model.keys import KeyRecord
@@ -17,12 +21,37 @@ from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> responses.Keys:
-    """Lists keys, without the state of their accounts."""
+    """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
-    behind = [record for record in await context.keys.list() if query.after is None or record.id > query.after]
-    shown, now, settings = behind[: query.limit], context.wall(), context.live.state.settings
-    rows = await convert_all(shown, lambda record: responses.Key(**views.key_fields(record, settings, now)))
-    return responses.Keys(keys=rows, next=shown[-1].id if len(behind) > len(shown) else None)
+    page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing)
+    shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
+
+    def listed(record: KeyRecord) -> responses.ListedKey:
+        counts = page.counts.get(f"key:{record.id}", AccountCounts())
+        standing = _standing(context, record, counts, now) if query.standing else None
+        return responses.ListedKey(**views.key_fields(record, settings, now), standing=standing)
+
+    rows = await convert_all(shown, listed)
+    return responses.Keys(keys=rows, next=shown[-1].id if len(page.records) > len(shown) else None)
+
+
+async def list_configured(context: Context, _: Call) -> responses.ConfiguredKeys:
+    """Lists the keys of the configuration, with the state of their accounts."""
+    state, now = context.live.state, context.wall()
+    accounts = [f"key:{key.id}" for key in state.settings.keys]
+    counts = await context.ledger.report(lambda c: standings_of(c, accounts, now)) if accounts else {}
+
+    def listed(key: KeySettings) -> responses.ConfiguredKey:
+        account = f"key:{key.id}"
+        profile, seen = profile_of(state, account), context.watch.seen.sighting(account)
+        report = {} if profile is None else limits_report(profile, counts.get(account, AccountCounts()), now)
+        return responses.ConfiguredKey(
+            **views.configured_fields(key, now),
+            last_seen_at=maybe_moment(seen.last_at if seen else None),
+            standing=_limits(report),
+        )
+
+    return responses.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed))
 
 
 async def create(context: Context, call: Call) -> responses.NewSecret:
@@ -128,4 +157,8 @@ def _standing(
     profile = profile_for(record, context.live.state.profiles)
     if profile is None:
         return {}
-    return {name: responses.LimitState(**row) for name, row in limits_report(profile, standing, now).items()}
+    return _limits(limits_report(profile, standing, now))
+
+
+def _limits(report: Mapping[str, Any]) -> dict[str, responses.LimitState]:
+    return {name: responses.LimitState(**row) for name, row in report.items()}

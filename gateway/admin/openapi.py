@@ -13,7 +13,9 @@ _REF: Final = "#/components/schemas/{model}"
 _NAMED: Final = {
     "id": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"},
     "request_id": {"type": "string", "minLength": 1, "maxLength": 256},
+    "account": {"type": "string", "pattern": "^(jwt|cert):", "maxLength": 600},
 }
+_FORMS: Final = ("/admin/v1/keys/", "/admin/v1/callers/")
 _OPERATION: Final = {"type": "string", "pattern": "^[!-~]{1,128}$"}
 _ALWAYS: Final = (400, 401, 403, 429, 500, 503)
 _OF_BODIES: Final = (408, 413, 415, 422)
@@ -107,7 +109,7 @@ def _responses(operation: Described) -> dict[str, Any]:
         *_ALWAYS,
         *(_OF_BODIES if operation.body is not None else ()),
         *((422,) if operation.query is not None else ()),
-        *(_OF_KEYS if operation.path.startswith("/admin/v1/keys/") else ()),
+        *(_OF_KEYS if operation.path.startswith(_FORMS) else ()),
         *((404,) if "{" in operation.path else ()),
         *((409,) if operation.id in _CONFLICTING else ()),
     }

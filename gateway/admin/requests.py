@@ -19,11 +19,12 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark
+from gateway.admin.cursors import MAX_LENGTH, audit_mark, job_mark, webhook_mark
 from gateway.config.settings import LimitOverrides
 from gateway.config.settings.access import KeyId, Owner, Scope
 from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, default
 from gateway.keys.validation import DEFAULT
+from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
 from gateway.units import seconds
 
@@ -57,6 +58,10 @@ def _at_most_a_year(value: float) -> float:
     return value
 
 
+_WORD: Final = WithJsonSchema({"type": "string", "maxLength": MAX_LENGTH})
+BehindJob = Annotated[JobMark, PlainValidator(job_mark), _WORD]
+BehindRecord = Annotated[AuditMark, PlainValidator(audit_mark), _WORD]
+BehindWebhook = Annotated[WebhookMark, PlainValidator(webhook_mark), _WORD]
 Span = Annotated[float, BeforeValidator(seconds), AfterValidator(_at_most_a_year), WithJsonSchema(DURATION_SCHEMA)]
 # Its values are mappings as _limit_changes makes them; the type named here is the one in the schema.
 LimitChanges = Annotated[LimitOverrides, _OrDefault(), WrapValidator(_limit_changes)]
@@ -164,8 +169,16 @@ class Nothing(Body):
     """An empty object."""
 
 
+SearchText = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class KeysQuery(Query):
     """Which keys are listed."""
+
+    q: SearchText | None = None
+    """Those that have this text in their id, owner or profile, in upper or lower case."""
+    standing: bool = False
+    """Whether to say of each how its account stands."""
 
     after: KeyId | None = None
     """The id behind which the list begins: `next` of the answer before."""
@@ -178,6 +191,8 @@ class UsageQuery(Query):
 
     key: KeyId | None = None
     """Of one key; of all accounts by default."""
+    by_mode: bool = False
+    """Whether rows are split by mode."""
     since: Span = default("30d")
     """How far back, in whole days of UTC."""
 
@@ -189,8 +204,12 @@ class AuditQuery(Query):
     """What concerns one key: its changes, its first reads of jobs, its refusals; all by default."""
     since: Span | None = None
     """How far back; to the first one by default."""
+    q: SearchText | None = None
+    """Those that have this text in their actor, action, subject or detail, in upper or lower case."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many at the most, the newest first."""
+    after: BehindRecord | None = None
+    """`next` of the answer before."""
 
 
 def as_written(limits: LimitOverrides) -> dict[str, Any]:
@@ -201,9 +220,6 @@ def as_written(limits: LimitOverrides) -> dict[str, Any]:
     return given
 
 
-_WORD: Final = WithJsonSchema({"type": "string", "maxLength": MAX_LENGTH})
-BehindJob = Annotated[JobMark, PlainValidator(job_mark), _WORD]
-BehindWebhook = Annotated[WebhookMark, PlainValidator(webhook_mark), _WORD]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 OwnerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,600}$")]
 UpstreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
@@ -211,6 +227,9 @@ UpstreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 
 class JobsQuery(Query):
     """Which jobs are listed."""
+
+    q: SearchText | None = None
+    """Those that have this text in their id, owner or upstream, in upper or lower case."""
 
     owner: OwnerName | None = None
     """Of one owner: `key:acme`, or `acme` for short."""
@@ -232,9 +251,41 @@ class JobQuery(Query):
 class WebhooksQuery(Query):
     """Which webhooks are listed."""
 
+    q: SearchText | None = None
+    """Those that have this text in their id, job, owner or destination, in upper or lower case."""
+
     state: Literal["waiting", "due", "delivered", "dead"] | None = None
     """In one state; in any by default."""
     limit: Limit = 100
     """How many at the most."""
     after: BehindWebhook | None = None
     """`next` of the answer before."""
+
+
+class CallersQuery(Query):
+    """Which callers by token and certificate are listed."""
+
+    q: SearchText | None = None
+    """Those that have this text in their name, in upper or lower case."""
+    blocked: bool = False
+    """Only those that are blocked."""
+    limit: Limit = 100
+    """How many at the most."""
+    after: OwnerName | None = None
+    """The caller behind whom the list begins: `next` of the answer before."""
+
+
+class RefusalsQuery(Query):
+    """Which refusals are listed."""
+
+    q: SearchText | None = None
+    """Those that have this text in who was refused, in the reason, its sentence, the route or the address."""
+    limit: Limit = 500
+    """How many at the most, the latest first."""
+
+
+class HistoryQuery(Query):
+    """How much of the last hour is told."""
+
+    since: Span = default("1h")
+    """How far back."""

@@ -66,6 +66,35 @@ class GrantedUntil(Answer):
     until: Moment
 
 
+class ListedKey(Key):
+    """A key in a list."""
+
+    standing: dict[str, LimitState] | None = None
+    """Its limits by name, if that was asked for; empty when its profile is gone."""
+
+
+class ConfiguredKey(Answer):
+    """A key of the configuration: it is changed there, and may have grants and resets."""
+
+    id: str
+    state: Literal["live", "disabled", "expired"]
+    profile: str
+    owner: str
+    scopes: list[str]
+    networks: list[str]
+    expires_at: Moment | None
+    last_seen_at: Moment | None
+    """When this replica saw it last; null: not since its start."""
+    standing: dict[str, LimitState]
+    """Its limits by name; empty when it is disabled."""
+
+
+class ConfiguredKeys(Answer):
+    """Keys of the configuration, in its order."""
+
+    keys: list[ConfiguredKey]
+
+
 class KeyInFull(Key):
     """A key of the ledger, and how its account stands."""
 
@@ -78,7 +107,7 @@ class KeyInFull(Key):
 class Keys(Answer):
     """Keys of the ledger, by id."""
 
-    keys: list[Key]
+    keys: list[ListedKey]
     next: str | None
     """`after` of the next request; null: these were the last."""
 
@@ -202,6 +231,8 @@ class UsageOfDay(Answer):
     key: str | None
     """The id of the key that has the account."""
     day: Day
+    mode: str | None = None
+    """Of which mode, if that was asked for; empty: unknown."""
     requests: int
     failed: int
     pages: int
@@ -232,3 +263,226 @@ class Audit(Answer):
     """Records, the newest first."""
 
     changes: list[Change]
+    next: str | None
+    """`after` of the next request; null: these were the last."""
+
+
+class AmountUsed(Answer):
+    """What was used in a window."""
+
+    requests: int
+    pages: int
+    spend: float
+
+
+class Caller(Answer):
+    """A caller by token or certificate, who is known by his account alone."""
+
+    account: str
+    """`jwt:<issuer>#<owner>` or `cert:<name>`."""
+    method: Literal["jwt", "cert"]
+    blocked_at: Moment | None
+    """Since when he is blocked."""
+    profile: str | None
+    """The profile that he had when this replica saw him last; null: not since its start, or it is gone."""
+    last_seen_at: Moment | None
+    """When this replica saw him last; null: not since its start."""
+    client: str | None
+    """The address he came from then."""
+    requests: int
+    """His requests to this replica since its start."""
+    refusals: int
+    """How many of these were refused."""
+    used_today: AmountUsed
+    used_this_month: AmountUsed
+    concurrent: int
+    """His submits that have no answer yet."""
+    pages_in_flight: int
+    granted: int
+    """Pages that grants add to his budgets now."""
+    standing: dict[str, LimitState]
+    """His limits by name; empty when his profile is not known."""
+
+
+class CallerInFull(Caller):
+    """A caller, and his grants."""
+
+    grants: list[GrantedUntil]
+    """Pages on top of his budgets of pages, those that end first before the others."""
+
+
+class Callers(Answer):
+    """Callers by token and certificate, by name."""
+
+    callers: list[Caller]
+    next: str | None
+    """`after` of the next request; null: these were the last."""
+
+
+class GrantedToCaller(Answer):
+    """Pages that were added."""
+
+    account: str
+    pages: int
+    until: Moment
+
+
+class ForgottenOfCaller(Answer):
+    """What the windows that begin anew had counted this month."""
+
+    account: str
+    requests: int
+    pages: int
+    spend: float
+
+
+class Refusal(Answer):
+    """One caller refused for one reason by this replica, since its start."""
+
+    who: str
+    """An account, or a stranger's address."""
+    is_stranger: bool
+    """Whether he had no credential that is known."""
+    reason: str
+    count: int
+    first_at: Moment
+    last_at: Moment
+    client: str
+    """The address of the last one."""
+    route: str
+    """Its route, or `unmatched`."""
+    detail: str
+    """What it was told."""
+
+
+class Refusals(Answer):
+    """Who was refused how often and why, the latest first."""
+
+    since: Moment
+    """Since when they are counted."""
+    refusals: list[Refusal]
+    is_complete: bool
+    """False: there are more than were asked for."""
+    forgotten: int
+    """Rows that had to give way to others."""
+
+
+class HistoryPoint(Answer):
+    """Some seconds: rates a second, durations in seconds, null where there was no request; the rest as it stood."""
+
+    at: Moment
+    """Their end."""
+    requests: float
+    errors: dict[str, float]
+    """By reason; bad answers of the container as `forwarded_4xx` and `forwarded_5xx`."""
+    p50: float | None
+    p95: float | None
+    pages_per_minute: float
+    in_flight: int
+    uploads: int
+    connections: int
+    jobs_running: int
+    polls_held: int
+    upstreams_up: bool
+    ledger_up: bool
+
+
+class History(Answer):
+    """The last hour of this replica, the oldest first."""
+
+    seconds: float
+    """What lies between two points."""
+    points: list[HistoryPoint]
+
+
+class UpstreamState(Answer):
+    """One upstream, at the last look."""
+
+    name: str
+    up: bool
+    trouble: str | None
+    """What is wrong with it."""
+
+
+class LedgerState(Answer):
+    """The ledger."""
+
+    engine: Literal["sqlite", "postgresql"]
+    up: bool
+    """Whether submits can be counted."""
+    trouble: str | None
+
+
+class CertificateState(Answer):
+    """One certificate in force."""
+
+    listener: Literal["public", "admin"]
+    names: list[str]
+    not_after: Moment
+
+
+class IssuerState(Answer):
+    """One issuer of tokens, and its keys."""
+
+    issuer: str
+    keys: int | None
+    """How many; null: none are there yet, and its tokens are refused."""
+    fetched_at: Moment | None
+    """Null: they are of a file, or never came."""
+    failures: int
+    """Fetches that failed since."""
+    dropped_at: Moment | None
+    """When they are dropped unless a fetch succeeds; null while fetches do."""
+
+
+class ConfigurationState(Answer):
+    """The configuration in force."""
+
+    file: str
+    loaded_at: Moment
+    """When what is in force was loaded."""
+    is_latest: bool
+    """False: what the file says now was refused."""
+    faults: list[str]
+    """Why."""
+    waits_for_restart: list[str]
+    """Settings that differ from what the file says until the next start."""
+    profiles: list[str]
+    keys: int
+    """Keys that are in the file."""
+    routes: int
+
+
+class Standing(Answer):
+    """What stands at this moment."""
+
+    requests_in_flight: int
+    connections: int
+    uploads: int
+    """Submits that have no answer yet."""
+    spool_used_bytes: int
+    spool_limit_bytes: int
+    jobs: dict[str, int]
+    """Jobs that can be read, by state; of all replicas, as of some seconds ago."""
+    polls_held: int
+    """Polls that wait for the end of their job."""
+    webhooks: dict[str, int]
+    """Webhooks that are not delivered, by state; likewise."""
+
+
+class Overview(Answer):
+    """How this replica stands."""
+
+    at: Moment
+    version: str
+    started_at: Moment
+    status: Literal["ready", "not ready", "draining"]
+    missing: list[str]
+    """What is missing to be ready, as in /readyz."""
+    upstreams: list[UpstreamState]
+    """Empty: nothing was looked at yet."""
+    ledger: LedgerState
+    certificates: list[CertificateState]
+    issuers: list[IssuerState]
+    configuration: ConfigurationState
+    standing: Standing

@@ -22,8 +22,8 @@ def add_operations(application: web.Application, context: Context, iteration: It
     """Adds all operations; their answers are serialized in turns of the loop's `iteration`."""
     for operation in make_operations():
         handle = _handle(operation, context, iteration)
-        # An upstream's ids may contain braces, which aiohttp excludes from path variables by default.
-        path = operation.path.replace("{request_id}", "{request_id:[^/]+}")
+        # An upstream's ids and callers' names may contain braces, which aiohttp excludes from path variables.
+        path = operation.path.replace("{request_id}", "{request_id:[^/]+}").replace("{account}", "{account:[^/]+}")
         application.router.add_route(operation.method, path, handle, expect_handler=expect_later)
 
 

@@ -1,7 +1,8 @@
-"""The admin listener's application: /livez, /readyz, /metrics, and the admin API.
+"""The admin listener's application: /livez, /readyz, /metrics, the admin API, and the page that uses it.
 
-The probes need no token. All other paths need one (access.py), and a head that the public listener would accept
-(headers.py). Errors after that become a problem here. No answer may be cached (Cache-Control: no-store).
+The probes need no token, nor do the page's files. All other paths need one (access.py), and all but the probes a head
+that the public listener would accept (headers.py). Errors after that become a problem here. No answer may be cached
+(Cache-Control: no-store).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from gateway.admin.access import Guard
 from gateway.admin.connection import KEEPS, AdminConnection, household_of
 from gateway.admin.context import Context
+from gateway.admin.page import FILES, page_routes
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
 from gateway.aio.in_turn import run_in_turn
@@ -56,7 +58,7 @@ def make_admin(
     app = web.Application(middlewares=[_boundary(Guard(live, monotonic))])
     app.on_response_prepare.append(_without_server)
     probes = _probes(live, probed)
-    app.add_routes([*probes, web.get("/metrics", _metrics(registry, iteration))])
+    app.add_routes([*probes, web.get("/metrics", _metrics(registry, iteration)), *page_routes()])
     add_operations(app, context, iteration)
     return app
 
@@ -74,6 +76,7 @@ def _boundary(guard: Guard) -> Middleware:
         except Exception as error:  # noqa: BLE001 -- the one error boundary of this listener
             response = problem_answer(_problem(error))
         response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     return boundary
@@ -88,6 +91,9 @@ def _let_in(request: web.Request, guard: Guard) -> None:
     if not path.startswith("/"):
         raise AdminProblem("bad_request", "The request target is no path.")
     headers = meant_by(headers, host)
+    if request.path in FILES:
+        guard.check_page(request, headers)
+        return
     request[ACTOR] = guard.actor_of(request, headers)
     request[KEEPS] = headers.keep_alive
 

@@ -4,13 +4,14 @@ from typing import Any
 
 from gateway.admin import responses
 from gateway.config.settings import Settings
+from gateway.config.settings.access import KeySettings
 from gateway.keys.view import facts_of
-from gateway.ledger.usage import GrantRow, UsedOnDay
+from gateway.ledger.usage import GrantRow, UsedByMode, UsedOnDay
 from gateway.limits.prices import MILLION
 from gateway.limits.quotas import Used
 from gateway.model.audit import Entry
 from gateway.model.keys import KeyRecord, key_of
-from gateway.units import day, moment
+from gateway.units import day, maybe_moment, moment
 
 
 def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, Any]:
@@ -18,9 +19,28 @@ def key_fields(record: KeyRecord, settings: Settings, now: float) -> dict[str, A
     return facts_of(record, settings, now, _in_currency)
 
 
+def configured_fields(key: KeySettings, now: float) -> dict[str, Any]:
+    """What the configuration says of a key."""
+    ends = key.expires.timestamp() if key.expires else None
+    return {
+        "id": key.id,
+        "state": "disabled" if key.disabled else "expired" if ends is not None and ends <= now else "live",
+        "profile": key.profile,
+        "owner": key.owner or key.id,
+        "scopes": list(key.scopes),
+        "networks": list(map(str, key.networks)),
+        "expires_at": maybe_moment(ends),
+    }
+
+
 def forgotten(key_id: str, used: Used) -> responses.Forgotten:
     """What a reset cleared."""
-    return responses.Forgotten(id=key_id, requests=used.requests, pages=used.pages, spend=_in_currency(used.spend))
+    return responses.Forgotten(id=key_id, **amount(used))
+
+
+def amount(used: Used) -> dict[str, Any]:
+    """What was used in a window."""
+    return {"requests": used.requests, "pages": used.pages, "spend": _in_currency(used.spend)}
 
 
 def granted(grant: GrantRow) -> responses.GrantedUntil:
@@ -28,12 +48,13 @@ def granted(grant: GrantRow) -> responses.GrantedUntil:
     return responses.GrantedUntil(pages=grant.pages, until=moment(grant.until))
 
 
-def usage_of(row: UsedOnDay) -> responses.UsageOfDay:
+def usage_of(row: UsedOnDay | UsedByMode) -> responses.UsageOfDay:
     """One row of the report."""
     return responses.UsageOfDay(
         account=row.account,
         key=key_of(row.account),
         day=day(row.day),
+        mode=row.mode if isinstance(row, UsedByMode) else None,
         requests=row.requests,
         failed=row.failed,
         pages=row.pages,

@@ -88,6 +88,11 @@ class Admission:
     def __repr__(self) -> str:
         return f"<Admission held={len(self._held)}>"
 
+    @property
+    def running(self) -> int:
+        """How many submits have no answer yet."""
+        return len(self._held)
+
     async def admit(self, permit: Permit, profile: Profile, reservation_ttl: float) -> "Lease":
         """Takes a submit's slot.
 

@@ -15,7 +15,7 @@ from aiohttp.web import Application
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from gateway.admin.context import Context
+from gateway.admin.context import Context, Watch
 from gateway.admin.listener import listening_on
 from gateway.admin.server import Probed, make_admin
 from gateway.aio.iteration import Iteration
@@ -27,6 +27,7 @@ from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.memory import release_memory
 from gateway.app.metrics import make_registry, of_admin
+from gateway.app.overview import Overview
 from gateway.app.reload import Prepared, Reloader
 from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
@@ -38,6 +39,7 @@ from gateway.authorize.recheck import recheck_permit
 from gateway.config.settings import Log
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
+from gateway.keys.callers import CallerService
 from gateway.keys.service import KeyService
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection
@@ -46,6 +48,7 @@ from gateway.listener.traffic import Traffic
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.times import Times
+from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer
@@ -108,7 +111,9 @@ async def running(
         for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail):
             registry.register(collector)
         probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
-        application = _administer(live, registry, probed, ledger_parts, loop.iteration)
+        overview = Overview(live, ledger_parts, jobs, observation.requests, public.acceptor, health, time.time)
+        watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
+        application = _administer(live, registry, probed, ledger_parts, watch, loop.iteration)
         built()
         admin_tls = None if tls.admin is None else tls.admin.listener_context
         admin = await stack.enter_async_context(listening_on(admin_socket, application, admin_tls, loop.iteration))
@@ -119,7 +124,7 @@ async def running(
             ledger_parts.sync.run_keys(), ledger_parts.sync.run(),
             ledger_parts.admission.run(), ledger_parts.key_sets.run(),
             jobs.housekeeping.run_changes(), jobs.housekeeping.run_heartbeat(), jobs.housekeeping.run(),
-            jobs.dispatcher.run(), trail.run(),
+            jobs.dispatcher.run(), trail.run(), overview.run(),
             release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         public.acceptor.start()
@@ -127,7 +132,7 @@ async def running(
         addresses = Addresses(public_socket.getsockname()[:2], admin_socket.getsockname()[:2])
         log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
         listeners = Listeners(public.acceptor, public.connections, admin, addresses)
-        yield Gateway(live, listeners, reloader, registry, jobs.access)
+        yield Gateway(live, listeners, reloader, registry, jobs.access, watch)
 
 
 # The steps, in order
@@ -152,10 +157,13 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     def refused(key_id: str | None, reason: Reason) -> None:
         refusals.add(key_id, reason, time.time())
 
-    observer = Observer(requests, stream, settings.level, utc_now, refused)
+    seen = CallersSeen()
+    observer = Observer(
+        requests, stream, settings.level, utc_now, refused, lambda found: seen.note(found, time.time())
+    )
     set_log(settings, stream, observer)
     stack.callback(observer.close)
-    return Observation(refusals, stream, requests, observer)
+    return Observation(refusals, stream, requests, observer, seen)
 
 
 def _load_certificates(prepared: Prepared) -> CertificateStores:
@@ -259,10 +267,17 @@ def _collectors(ledger_parts: LedgerParts) -> tuple[Collector, ...]:
 
 
 def _administer(
-    live: Live, registry: CollectorRegistry, probed: Probed, ledger_parts: LedgerParts, iteration: Iteration
+    live: Live,
+    registry: CollectorRegistry,
+    probed: Probed,
+    ledger_parts: LedgerParts,
+    watch: Watch,
+    iteration: Iteration,
 ) -> Application:
     keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
-    context = Context(keys, ledger_parts.ledger, live, ledger_parts.sync.apply_key_changes, time.time)
+    callers = CallerService(ledger_parts.ledger, time.time)
+    changes = ledger_parts.sync.apply_key_changes
+    context = Context(keys, ledger_parts.ledger, live, callers, watch, changes, time.time)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)
 
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.admin.context import Watch
 from gateway.app.reload import Reloader
 from gateway.config.state import Live
 from gateway.listener.accept import Acceptor
@@ -40,13 +41,20 @@ class Gateway:
     """A running gateway."""
 
     def __init__(
-        self, live: Live, listeners: Listeners, reloader: Reloader, registry: CollectorRegistry, jobs: JobAccess
+        self,
+        live: Live,
+        listeners: Listeners,
+        reloader: Reloader,
+        registry: CollectorRegistry,
+        jobs: JobAccess,
+        watch: Watch,
     ) -> None:
         self.live = live
         self.listeners = listeners
         self.reloader = reloader
         self.registry = registry
         self.jobs = jobs
+        self.watch = watch
 
     async def drain(self, at_once: asyncio.Event) -> None:
         """Drains: running requests finish first; `at_once` cuts that short."""

@@ -9,6 +9,7 @@ from gateway.audit.refusals import Refusals
 from gateway.config.settings import Log
 from gateway.config.state import Live
 from gateway.listener.connections import Connections
+from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream, configure, console_line, json_line
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer
@@ -19,12 +20,13 @@ RENDER: Final = {"json": json_line, "console": console_line}
 
 
 class Observation(NamedTuple):
-    """Where requests are reported: the log, the metrics, the audit trail."""
+    """Where requests are reported: the log, the metrics, the audit trail, and who called."""
 
     refusals: Refusals
     stream: LogStream
     requests: RequestMetrics
     observer: Observer
+    seen: CallersSeen
 
 
 class CertificateStores(NamedTuple):

@@ -16,7 +16,7 @@ from gateway.auth.jwks.store import KeySets
 from gateway.auth.jwt.key_set import KeySet
 from gateway.config.compile import with_issuers_keys
 from gateway.config.ledger_url import url_of
-from gateway.config.state import Live, State, clashes, profile_of, with_ring
+from gateway.config.state import Live, State, clashes, profile_of, with_blocked, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
@@ -72,7 +72,7 @@ class LedgerParts:
             self.ledger,
             times,
             self.uses,
-            SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand),
+            SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand, self._block),
             self.admission.renew_held,
         )
         live.state = self.joined(prepared)
@@ -131,6 +131,7 @@ class LedgerParts:
         sets = self.key_sets.configure(new.state.settings.authentication.jwt, new.local_keys)
         ignored, self._ignored = self._ignored, {}
         joined = with_issuers_keys(with_ring(new.state, ring.changed(ignored.values())), sets)
+        joined = with_blocked(joined, self._live.state.blocked)
         lost = sorted(record.id for record in joined.ring.records.values() if record.profile not in joined.profiles)
         if lost:
             log.warning("keys of the ledger have lost their profile", keys=lost[:_MAX_NAMED], count=len(lost))
@@ -143,6 +144,9 @@ class LedgerParts:
             log.error("keys of the ledger are ignored, for the configuration has their ids", keys=twice)
         self._ignored |= {record.id: record for record in records if record.id in twice}
         self._live.state = with_ring(state, state.ring.changed(found for found in records if found.id not in twice))
+
+    def _block(self, accounts: frozenset[str]) -> None:
+        self._live.state = with_blocked(self._live.state, accounts)
 
     def _issuers_changed(self, sets: Mapping[str, KeySet]) -> None:
         self._live.state = with_issuers_keys(self._live.state, sets)

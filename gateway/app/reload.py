@@ -8,7 +8,7 @@ the first reference is swapped, so a fault anywhere leaves everything as it was.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -143,9 +143,20 @@ class Reloader:
         self.waiting: tuple[str, ...] = ()
         self._looks = 0
         self._faults: list[str] = []  # of what was refused last, which is tried again
+        self._refused_for: tuple[str, ...] = ()
         self.was_successful = True
         self.succeeded_at = time.time()
         self.results: Counter[str] = Counter({"success": 0, "failure": 0})
+
+    @property
+    def file(self) -> Path:
+        """The configuration file."""
+        return self._path
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """What is wrong with the latest configuration; it is not in force then."""
+        return () if self.was_successful else self._refused_for
 
     def force(self) -> None:
         """Reloads now, as SIGHUP asks for."""
@@ -230,7 +241,7 @@ class Reloader:
         self.waiting = paths
 
     def _refused(self, faults: list[str]) -> bool:
-        self.was_successful = False
+        self.was_successful, self._refused_for = False, tuple(faults)
         self.results["failure"] += 1
         log.error("reload refused, the old configuration stays in force", faults=faults)
         return False

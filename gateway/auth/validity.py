@@ -4,6 +4,7 @@ Checked when a request arrives (login.py), each time it has waited (recheck.py),
 code for all three. Times are in seconds since the epoch.
 """
 
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -16,6 +17,7 @@ from gateway.model.reasons import Reason
 _KEY_EXPIRED: Final = "This API key has expired."
 _CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has expired."
 _ELSEWHERE: Final = "This key may not be used from this address."
+_BLOCKED: Final = "This caller is blocked here."
 _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
 
 
@@ -30,6 +32,16 @@ def check_not_expired(identity: Identity, now: float) -> None:
     if identity.label[0] == "jwt":
         raise expired()
     raise refuse(Reason.UNAUTHENTICATED, _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED)
+
+
+def check_not_blocked(identity: Identity, blocked: Collection[str]) -> None:
+    """Checks that no administrator has blocked the caller of a token or certificate.
+
+    Raises:
+        Refused: forbidden.
+    """
+    if blocked and identity.account in blocked:
+        raise refuse(Reason.FORBIDDEN, _BLOCKED)
 
 
 def check_key_address(key: ApiKey, address: IPv4Address | IPv6Address) -> None:

@@ -10,7 +10,7 @@ from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.auth.key_secrets import PREFIX, is_secret
-from gateway.auth.validity import check_key_address, check_not_expired
+from gateway.auth.validity import check_key_address, check_not_blocked, check_not_expired
 from gateway.config.state import Live, State
 from gateway.errors import Refused, refuse
 from gateway.limits.bad_logins import BadLogins
@@ -86,7 +86,7 @@ class Login:
                 raise
             return LoginAttempt(("none", "malformed"), refusal=refused)
         if credential is None:
-            return _by_certificate(state, peer.certificate, self._wall())
+            return _unless_blocked(state, _by_certificate(state, peer.certificate, self._wall()))
         return await self._by_credential(state, credential, peer, now)
 
     async def _by_credential(self, state: State, credential: bytes, peer: Evidence, now: float) -> LoginAttempt:
@@ -99,7 +99,7 @@ class Login:
             attempt = self._failed(state, peer, now, ("api_key", "rejected"), why)
             return replace(attempt, closed_id=closed.key_id) if closed else attempt
         try:
-            return await self._by_token(state, credential)
+            return _unless_blocked(state, await self._by_token(state, credential))
         except Refused as refused:
             if refused.denial.reason is Reason.FORBIDDEN:
                 return LoginAttempt(("jwt", "forbidden"), refusal=refused)
@@ -144,6 +144,17 @@ class Login:
         if wait is None:
             return LoginAttempt(label, refusal=why)
         return LoginAttempt(label, refusal=Refused(Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait)))
+
+
+def _unless_blocked(state: State, attempt: LoginAttempt) -> LoginAttempt:
+    """The attempt, or its refusal; who he is stays known."""
+    if attempt.identity is None:
+        return attempt
+    try:
+        check_not_blocked(attempt.identity, state.blocked)
+    except Refused as refused:
+        return replace(attempt, label=(attempt.label[0], "forbidden"), refusal=refused)
+    return attempt
 
 
 def _why_unknown(credential: bytes) -> str:

@@ -14,7 +14,7 @@ from gateway.auth.api_keys import find_key
 from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
-from gateway.auth.validity import check_key_address, check_not_expired, check_required_certificate
+from gateway.auth.validity import check_key_address, check_not_blocked, check_not_expired, check_required_certificate
 from gateway.authorize.permit import make_permit
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
@@ -60,6 +60,8 @@ def _recheck_identity(state: State, prepared: PreparedRequest, old: Identity, pe
             identity = _by_certificate(state, peer)
         case _:
             identity = _by_token(state, prepared, _while_good(old, now) if is_patient else now)
+    if identity is not None:
+        check_not_blocked(identity, state.blocked)
     if identity is None or identity.account != old.account:
         raise refuse(Reason.UNAUTHENTICATED, _NO_MORE)
     if not is_patient:

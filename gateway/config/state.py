@@ -46,6 +46,8 @@ class ConnectionLimits:
 class State:
     """One compiled configuration, with the keys of the ledger and the issuers as of when it was made.
 
+    `blocked` are accounts of tokens and certificates that an administrator has blocked.
+
     A request takes it once and keeps it to its end. Every change makes a new State, so that nothing derived from the
     old one (prepared requests, verified tokens) outlives it.
     """
@@ -71,6 +73,7 @@ class State:
     pace: ConnectionLimits
     upstreams: Mapping[str, UpstreamTarget]
     shapes: Mapping[str, JobShape]
+    blocked: frozenset[str] = frozenset()
 
 
 class Live:
@@ -110,6 +113,11 @@ def _words(words: Iterable[str]) -> frozenset[str]:
 def with_ring(state: State, ring: Keyring) -> State:
     """The same configuration with the ledger's current keys."""
     return replace(state, ring=ring.under(state.profiles))
+
+
+def with_blocked(state: State, accounts: frozenset[str]) -> State:
+    """The same configuration with the accounts of tokens and certificates that are blocked now."""
+    return state if accounts == state.blocked else replace(state, blocked=accounts)
 
 
 def profile_of(state: State, account: str) -> Profile | None:

@@ -9,7 +9,7 @@ import pwd
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -36,6 +36,13 @@ class Made:
     generation: int
     secret: str | None = field(repr=False)
     previous_ends_at: int | None = None
+
+
+class KeysPage(NamedTuple):
+    """Some keys, and the counts of those accounts that were used, if that was asked for."""
+
+    records: list[KeyRecord]
+    counts: dict[str, AccountCounts]
 
 
 def _kept(made: Made) -> None:
@@ -212,6 +219,21 @@ class KeyService:
             LedgerUnavailable: the ledger does not answer.
         """
         return await self._ledger.read(keys.all_keys)
+
+    async def page(self, most: int, after: str | None, text: str | None, *, counted: bool) -> KeysPage:
+        """Returns keys of the ledger by id, behind one of them, with a text in them; `counted`: with their counts.
+
+        Raises:
+            LedgerUnavailable: the ledger does not answer.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> KeysPage:
+            records = keys.keys_page(connection, most, after, text)
+            of = [f"key:{record.id}" for record in records] if counted else []
+            return KeysPage(records, usage.standings_of(connection, of, now) if of else {})
+
+        return await self._ledger.report(work)
 
     async def show(self, key_id: str) -> tuple[KeyRecord, AccountCounts, Sequence[usage.GrantRow]]:
         """Returns one key of the ledger, its account's counts, and its grants.

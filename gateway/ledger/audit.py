@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal, or_, select, tuple_, update
 
+from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
 from gateway.model.audit import Action, Entry
 
@@ -32,6 +33,18 @@ class Recorded(NamedTuple):
 
     id: int
     entry: Entry
+
+
+class AuditMark(NamedTuple):
+    """Where a page of records ended (cursor); `at` is in seconds since the epoch."""
+
+    at: int
+    id: int
+
+    @property
+    def record(self) -> Recorded:
+        """What stands for the page's last record, for `recorded`."""
+        return Recorded(self.id, Entry(self.at, "", "", "", {}))
 
 
 def record(
@@ -94,18 +107,23 @@ def recorded(
     since: float = 0,
     of: str | None = None,
     changes_only: bool = False,
+    text: str | None = None,
     most: int = 1000,
     before: Recorded | None = None,
 ) -> list[Recorded]:
     """Records since a moment, the newest first; of one key or owner, or of all.
 
-    Sorted by when it happened: first reads and refusals are written later than changes are. `before` is the last
-    record of the previous page.
+    Sorted by when it happened: first reads and refusals are written later than changes are. `text`: only those that
+    have it in their actor, action, subject or detail. `before` is the last record of the previous page.
     """
+    if not can_be_stored(text):
+        return []
     newest_first = select(audit).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(most)
     query = newest_first.where(audit.c.at >= int(since))
     if of is not None:
         query = query.where(_concerns(of))
+    if text:
+        query = query.where(holds(text, audit.c.actor, audit.c.action, audit.c.subject, audit.c.detail))
     if changes_only:
         query = query.where(audit.c.action.like("key.%"))
     if before is not None:
@@ -169,7 +187,8 @@ def _firsts(connection: Connection, reads: Mapping[tuple[str, str, str], FirstRe
 
 def _concerns(key: str) -> ColumnElement[bool]:
     """`key` is the id of a key, or the owner of a token or certificate."""
-    of_key = (audit.c.subject == key) & audit.c.action.like("key.%")
+    is_of_one = or_(audit.c.action.like("key.%"), audit.c.action.like("caller.%"))
+    of_key = (audit.c.subject == key) & is_of_one
     return or_(of_key, audit.c.subject == f"keys[{key}].secret", audit.c.actor.in_((key, f"key:{key}")))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
+from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import counters, keys, secrets
 from gateway.model.keys import Generation, KeyRecord
 
@@ -77,6 +78,22 @@ def all_keys(connection: Connection) -> list[KeyRecord]:
     return _records(connection, keys.c.id.is_not(None))
 
 
+def keys_page(
+    connection: Connection, most: int, after: str | None = None, text: str | None = None
+) -> list[KeyRecord]:
+    """Keys by id, behind one of them, with a text in their id, owner or profile; only these are read whole."""
+    if not can_be_stored(after, text):
+        return []
+    query = select(keys.c.id).order_by(keys.c.id).limit(most)
+    if after is not None:
+        query = query.where(keys.c.id > after)
+    if text:
+        query = query.where(holds(text, keys.c.id, keys.c.owner, keys.c.profile))
+    ids = list(connection.execute(query).scalars())
+    found = {record.id: record for record in _records(connection, keys.c.id.in_(ids))} if ids else {}
+    return [found[key_id] for key_id in ids]
+
+
 def one_key(connection: Connection, key_id: str) -> KeyRecord:
     """Returns one key.
 
@@ -95,7 +112,7 @@ def create(connection: Connection, new: NewKeyRow, digest: bytes, now: float) ->
     Raises:
         KeyProblem: the id is taken.
     """
-    revision = _next_revision(connection)
+    revision = next_revision(connection)
     if connection.execute(select(keys.c.id).where(keys.c.id == new.id)).first() is not None:
         raise KeyProblem(f"there is a key {new.id} already; rotate it, or take another id")
     row = {
@@ -119,7 +136,7 @@ def rotate(
     Raises:
         KeyProblem: the key does not exist.
     """
-    revision = _next_revision(connection)
+    revision = next_revision(connection)
     record = one_key(connection, key_id)
     done = _by_operation(connection, key_id, operation)
     newest = max(generation.number for generation in record.generations)
@@ -140,7 +157,7 @@ def revoke(connection: Connection, key_id: str, generation: int | None, now: flo
     Raises:
         KeyProblem: key or generation does not exist, or no secret would stay live and `force` is not given.
     """
-    revision = _next_revision(connection)
+    revision = next_revision(connection)
     record = one_key(connection, key_id)
     live = [found.number for found in record.generations if found.is_live(now)]
     if generation is not None and generation not in {found.number for found in record.generations}:
@@ -162,7 +179,7 @@ def change_key(connection: Connection, key_id: str, **values: Any) -> KeyRecord:
     Raises:
         KeyProblem: the key does not exist.
     """
-    revision = _next_revision(connection)
+    revision = next_revision(connection)
     one_key(connection, key_id)
     texts: dict[str, Any] = {name: json.dumps(values[name]) for name in ("scopes", "networks") if name in values}
     if "limits" in values:
@@ -186,7 +203,8 @@ def note_used(connection: Connection, used: Mapping[tuple[str, int], float]) -> 
     connection.execute(statement, rows)
 
 
-def _next_revision(connection: Connection) -> int:
+def next_revision(connection: Connection) -> int:
+    """Takes the next number of a change, under a lock on the counter."""
     connection.execute(update(counters).where(counters.c.name == "keys").values(value=counters.c.value + 1))
     return revision_of(connection)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal_column, or_, select
 
+from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
 MAX_UPSTREAMS: Final = 1000
@@ -53,15 +54,25 @@ class WebhookMark(NamedTuple):
 
 
 def list_jobs(
-    connection: Connection, owner: str | None, state: JobState | None, most: int, after: JobMark | None = None
+    connection: Connection,
+    owner: str | None,
+    state: JobState | None,
+    most: int,
+    after: JobMark | None = None,
+    text: str | None = None,
 ) -> list[Row[Any]]:
-    """Jobs, the newest first: of one owner or of all, in one state or in any but GONE."""
-    if not _can_be_stored(owner, *(after or ())):
+    """Jobs, the newest first: of one owner or of all, in one state or in any but GONE.
+
+    `text`: only those that have it in their id, their owner or the name of their upstream.
+    """
+    if not can_be_stored(owner, text, *(after or ())):
         return []
     query = _JOBS.where(*_in_state(state)).limit(most)
     query = query.order_by(jobs.c.created_at.desc(), jobs.c.upstream, jobs.c.request_id)
     if owner is not None:
         query = query.where(jobs.c.owner == owner)
+    if text:
+        query = query.where(holds(text, jobs.c.request_id, jobs.c.owner, jobs.c.upstream))
     if after is not None:
         names = jobs.c.upstream, jobs.c.request_id
         query = _behind(query, jobs.c.created_at, after.created_at, _is_later(names, after[1:]))
@@ -70,7 +81,7 @@ def list_jobs(
 
 def named(connection: Connection, request_id: str, upstream: str | None = None) -> list[Row[Any]]:
     """The jobs with an id, of one upstream or of all, sorted by the upstream's name; GONE ones, too."""
-    if not _can_be_stored(request_id, upstream):
+    if not can_be_stored(request_id, upstream):
         return []
     where = _upstreams(connection) if upstream is None else [upstream]
     query = _JOBS.where(jobs.c.upstream.in_(where), jobs.c.request_id == request_id)
@@ -78,14 +89,21 @@ def named(connection: Connection, request_id: str, upstream: str | None = None) 
 
 
 def list_webhooks(
-    connection: Connection, state: DeliveryState | None, most: int, after: WebhookMark | None = None
+    connection: Connection,
+    state: DeliveryState | None,
+    most: int,
+    after: WebhookMark | None = None,
+    text: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Webhooks, the newest first, in one state or in any."""
-    if not _can_be_stored(*(after or ())):
+    """Webhooks, the newest first, in one state or in any; `text` as with jobs, or in the destination."""
+    if not can_be_stored(text, *(after or ())):
         return []
     query = select(deliveries).order_by(deliveries.c.created_at.desc(), deliveries.c.id).limit(most)
     if state is not None:
         query = query.where(deliveries.c.state == int(state))
+    if text:
+        columns = deliveries.c.id, deliveries.c.request_id, deliveries.c.owner, deliveries.c.destination
+        query = query.where(holds(text, *columns))
     if after is not None:
         query = _behind(query, deliveries.c.created_at, after.created_at, deliveries.c.id > after.id)
     return [dict(row) for row in connection.execute(query).mappings()]
@@ -122,12 +140,6 @@ def _behind(
 def _is_later(columns: Sequence[ColumnElement[str]], values: Sequence[str]) -> ColumnElement[bool]:
     first, second = columns
     return or_(first > values[0], and_(first == values[0], second > values[1]))
-
-
-def _can_be_stored(*values: str | int | None) -> bool:
-    """Whether the ledger can store these: PostgreSQL takes no NUL, and neither engine a lone surrogate."""
-    texts = [value for value in values if isinstance(value, str)]
-    return not any("\0" in text or any("\ud800" <= character <= "\udfff" for character in text) for text in texts)
 
 
 _AT_ONCE: Final = 200

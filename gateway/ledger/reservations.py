@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place
-from gateway.ledger.schema import Stage, accounts, reservations, usage
+from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
 from gateway.limits.job_cost import Cost
@@ -32,6 +32,7 @@ _HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 
 _ADD_USAGE: Final = or_add(usage, ["account", "day"], _COUNTED)
+_ADD_BY_MODE: Final = or_add(usage_by_mode, ["account", "day", "mode"], _COUNTED)
 _ROW: Final = (
     "id", "account", "owner", "upstream", "stage", "mode", "pages", "price", "day", "month", "created_at",
     "expires_at",
@@ -334,8 +335,8 @@ def _free_slots(connection: Connection, account: str, rows: Sequence[Row[Any]]) 
 
 def _charge_all(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:
     """Charges jobs of one account as reserved."""
-    for day in sorted({row.day for row in rows}):
-        same = [row for row in rows if row.day == day]
+    for of in sorted({(row.day, row.mode) for row in rows}):
+        same = [row for row in rows if (row.day, row.mode) == of]
         pages, spend = sum(row.pages for row in same), sum(row.pages * row.price for row in same)
         _add_usage(connection, same[0], requests=len(same), pages=pages, spend=spend)
     if rows:
@@ -398,7 +399,9 @@ def _is_reset_since(connection: Connection, row: Row[Any]) -> bool:
 
 
 def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
-    _ADD_USAGE.run(connection, account=row.account, day=row.day, **{**dict.fromkeys(_COUNTED, 0), **more})
+    values = {"account": row.account, "day": row.day, **dict.fromkeys(_COUNTED, 0), **more}
+    _ADD_USAGE.run(connection, **values)
+    _ADD_BY_MODE.run(connection, **values, mode=row.mode)
 
 
 def _plus(standing: AccountCounts, more: Used) -> AccountCounts:

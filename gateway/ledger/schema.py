@@ -117,6 +117,20 @@ usage: Final = Table(
     Column("spend", BigInteger, nullable=False),
 )
 
+# The same by mode, for reports alone; what replicas of earlier versions settle is missing here.
+usage_by_mode: Final = Table(
+    "usage_by_mode",
+    metadata,
+    Column("account", String(600), primary_key=True),
+    Column("day", Integer, primary_key=True, index=True),
+    Column("mode", String(16), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("pages", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("spend", BigInteger, nullable=False),
+)
+
 grants: Final = Table(
     "grants",
     metadata,
@@ -140,6 +154,15 @@ keys: Final = Table(
     Column("expires_at", BigInteger),
     Column("disabled_at", BigInteger),
     Column("revision", BigInteger, nullable=False, index=True),
+)
+
+# Accounts of tokens and certificates that an administrator has blocked. A change of these is a change of keys, with
+# their next revision.
+blocks: Final = Table(
+    "blocks",
+    metadata,
+    Column("account", String(600), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
 )
 
 secrets: Final = Table(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, update
 
 from gateway.aio.periodic import take_turns
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Settled, overdue, reclaim
@@ -41,15 +42,17 @@ class _Changes(NamedTuple):
     number: int
     revision: int
     records: list[KeyRecord]
+    blocked: frozenset[str] | None
     is_all: bool
 
 
 class SyncListeners(NamedTuple):
-    """Callbacks for keys that changed, for reclaimed reservations, and for the accounts' counts."""
+    """Callbacks for keys that changed, for reclaimed reservations, the accounts' counts, and all blocked accounts."""
 
     changed: Callable[[list[KeyRecord]], None]
     settled: Callable[[Settled], None]
     stand: Callable[[dict[str, AccountCounts]], None]
+    blocked: Callable[[frozenset[str]], None]
 
 
 class LedgerSync:
@@ -131,6 +134,8 @@ class LedgerSync:
         gone = self._gone(found) if found.is_all else []
         self._known |= {record.id: record for record in found.records}
         self._number, self._revision = found.number, found.revision
+        if found.blocked is not None:
+            self._listeners.blocked(found.blocked)
         if found.records or gone:
             self._listeners.changed([*found.records, *gone])
 
@@ -180,7 +185,8 @@ class LedgerSync:
 def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:
     found, latest = number_of(connection), revision_of(connection)
     is_all = found != number or latest < revision  # another ledger, or an older state of the same
-    return _Changes(found, *changes_since(connection, _NOTHING if is_all else revision), is_all)
+    blocked = blocked_accounts(connection) if is_all or latest != revision else None
+    return _Changes(found, *changes_since(connection, _NOTHING if is_all else revision), blocked, is_all)
 
 
 def _beat(connection: Connection) -> None:

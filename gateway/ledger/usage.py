@@ -1,14 +1,17 @@
 """What accounts have used: reports, grants, and resets of windows. Each function is one transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, union, update
+from sqlalchemy import CompoundSelect, Connection, Select, and_, func, insert, or_, select, union, update
 
 from gateway.ledger.accounts import lock
-from gateway.ledger.schema import accounts, grants, reservations, usage, windows
+from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
+
+_MICROSECONDS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +38,61 @@ def used_since(
     return [UsedOnDay(*row) for row in reversed(rows)]
 
 
+class UsedByMode(NamedTuple):
+    """The same of one mode; empty: the mode is not known. In the order of the table's columns."""
+
+    account: str
+    day: int
+    mode: str
+    requests: int
+    failed: int
+    pages: int
+    refunded: int
+    spend: int
+
+
+def used_by_mode(
+    connection: Connection, since: int, account: str | None = None, most: int | None = None
+) -> list[UsedByMode]:
+    """Settled usage by account, day and mode, from a day on; the latest `most` rows, or all."""
+    table = usage_by_mode
+    query = select(table).where(table.c.day >= since)
+    query = query.order_by(table.c.day.desc(), table.c.account.desc(), table.c.mode.desc())
+    if account is not None:
+        query = query.where(table.c.account == account)
+    rows = connection.execute(query.limit(most)).all()
+    return [UsedByMode(*row) for row in reversed(rows)]
+
+
 def standings(connection: Connection, now: float, most: int) -> dict[str, AccountCounts]:
     """Counts of a batch of accounts that were used this month or have something in flight.
 
     For metrics, so without the submit bucket. It starts from the month's windows and what is in flight, which are
     few: many accounts may have been unused for long.
     """
-    day, month = day_of(now).period, month_of(now).period
+    month = month_of(now).period
     of_month = select(windows.c.account).where(windows.c.period == month).order_by(windows.c.pages.desc()).limit(most)
     in_flight = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
-    seen = union(*(select(found.subquery().c.account) for found in (of_month, in_flight))).subquery()
+    seen = union(*(select(found.subquery().c.account) for found in (of_month, in_flight)))
+    return {account: counts._replace(tat=0.0) for account, counts in _counts(connection, seen, now, most).items()}
+
+
+def standings_of(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
+    """Counts of these accounts, whole; those that were never used and have no grant are missing."""
+    found = _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
+    unused = [account for account in of if account not in found]
+    granted = select(grants.c.account, func.sum(grants.c.pages)).where(
+        grants.c.account.in_(unused), grants.c.until > int(now)
+    )
+    rows = connection.execute(granted.group_by(grants.c.account)) if unused else ()
+    return found | {row[0]: AccountCounts(granted=int(row[1])) for row in rows}
+
+
+def _counts(
+    connection: Connection, of: Select[Any] | CompoundSelect[Any], now: float, most: int
+) -> dict[str, AccountCounts]:
+    day, month = day_of(now).period, month_of(now).period
+    seen = of.subquery()
     granted = (
         select(grants.c.account, func.sum(grants.c.pages).label("pages"))
         .where(grants.c.until > int(now))
@@ -68,7 +116,7 @@ def standings(connection: Connection, now: float, most: int) -> dict[str, Accoun
     )  # fmt: skip
     return {
         row.account: AccountCounts(
-            0.0,
+            row.tat / _MICROSECONDS,
             row.concurrent,
             row.pages_in_flight,
             Used(row.requests or 0, row.pages or 0, row.spend or 0),

@@ -101,6 +101,7 @@ class Exchange:
     method: str = "-"
     route: str = "unmatched"
     key_id: str | None = None
+    profile: str | None = None
     authentication: tuple[str, str] | None = None
     status: int = 0
     reason: Reason = Reason.FORWARDED

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class AccountMetrics:
-    """Updated by settlements and admissions."""
+    """Updated by settlements and admissions; `settled` are the pages of all accounts."""
 
     def __init__(self, most_keys: int = _MAX_KEYS) -> None:
         self._most_keys = most_keys
@@ -27,11 +27,13 @@ class AccountMetrics:
         self._pages: Counter[tuple[str, str]] = Counter()
         self._crossings: Counter[tuple[str, str]] = Counter()
         self._ratios: dict[str, dict[str, float]] = {}
+        self.settled = 0
 
     def pages(self, account: str, settled: int, refunded: int) -> None:
         """Counts one settlement. A correction downwards counts as refunded alone: counters never fall."""
         label = self._label(account)
         self._pages[label, "settled"] += max(0, settled)
+        self.settled += max(0, settled)
         self._pages[label, "refunded"] += refunded
 
     def stands(self, account: str, ratios: dict[str, float]) -> None:

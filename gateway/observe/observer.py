@@ -15,8 +15,15 @@ from gateway.observe.request_log import level_of, request_event
 log = structlog.get_logger()
 
 
+def _unseen(_: Exchange) -> None:
+    """Does nothing."""
+
+
 class Observer:
-    """Counts and logs finished requests. `now` returns UTC; `refused` gets each refusal's key id and reason."""
+    """Counts and logs finished requests. `now` returns UTC; `refused` gets each refusal's key id and reason.
+
+    `seen` takes every request.
+    """
 
     def __init__(
         self,
@@ -25,12 +32,14 @@ class Observer:
         level: str,
         now: Callable[[], datetime],
         refused: Callable[[str | None, Reason], None],
+        seen: Callable[[Exchange], None] = _unseen,
     ) -> None:
         self._metrics = metrics
         self._stream = stream
         self.level = level
         self._now = now
         self._refused = refused
+        self._seen = seen
         self._sampling = RefusalSampling()
 
     def began(self) -> None:
@@ -41,6 +50,7 @@ class Observer:
         """Takes the record of a finished request."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)
+        self._seen(exchange)
         if exchange.reason in REFUSALS:
             self._refused(exchange.key_id, exchange.reason)
             is_stranger = exchange.key_id is None

@@ -155,7 +155,7 @@ class Handler:
         exchange.route = permit.route.label
         identity = permit.identity
         if identity is not None:
-            exchange.key_id = identity.key_id
+            exchange.key_id, exchange.profile = identity.key_id, identity.profile.name
             exchange.authentication = identity.label
             if prepared.use is not None:
                 self._uses[prepared.use] = exchange.started

@@ -78,6 +78,11 @@ class Certificates:
         self._pairs = tuple(pairs)
         self._by_name = _by_name(self._pairs)
 
+    @property
+    def pairs(self) -> Sequence[LoadedPair]:
+        """The pairs in force, the default first."""
+        return self._pairs
+
     def not_after_timestamp(self) -> float:
         """When the first of the certificates in force expires, in seconds since the epoch."""
         return min(pair.not_after for pair in self._pairs).timestamp()

@@ -61,6 +61,11 @@ class HealthProbe:
         """Whether each upstream was healthy at the last check, by name."""
         return {name: problem is None for name, problem in self._problems.items()}
 
+    @property
+    def troubles(self) -> Mapping[str, str | None]:
+        """What was wrong with each upstream at the last check; None: nothing."""
+        return self._problems
+
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape; for a single upstream gateway_upstream_up is enough."""
         healthy = self.healthy

@@ -1,25 +1,19 @@
 """Jobs and webhooks through the admin API: what it tells, what it never tells, and a webhook that is retried."""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import Connection
 
 from gateway.admin.cursors import MAX_LENGTH, job_mark, webhook_mark, written
-from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
-from gateway.ledger.jobs import forget
-from gateway.ledger.ledger import open_ledger
 from gateway.ledger.listings import JobMark, WebhookMark
 from tests.admin.api import TOKEN, Api
+from tests.admin.filling import fill, ledger_of
 from tests.support.backend import Backend
-from tests.support.endings import end, job_of
 from tests.support.gateway import KEY, Running, Start, submit
 from tests.support.joblists import CANARY, make_job
-from tests.support.jobs import Jobs, comes_true, complete, ledger_path, poll
+from tests.support.jobs import Jobs, comes_true, complete, poll
 
 JOBS = "/admin/v1/jobs"
 WEBHOOKS = "/admin/v1/webhooks"
@@ -29,32 +23,6 @@ STRANGE = ["a b", "a/b", "{x}", "%41", "ü😀", "a?b#c", "a+b", "a\\b", "x" * 2
 @pytest.fixture
 def api(gateway: Running) -> Api:
     return Api(gateway)
-
-
-@asynccontextmanager
-async def ledger_of(gateway: Running) -> AsyncIterator[Callable[..., Any]]:
-    """Writes of another process beside a running gateway."""
-    ledger = open_ledger(f"sqlite:///{ledger_path(gateway)}", 5.0)
-    try:
-        yield ledger.write
-    finally:
-        await ledger.close()
-
-
-def fill(connection: Connection) -> None:
-    """A job in each state, two that have one id; of the webhooks one waits, one was given up, one delivered."""
-    now = time.time()
-    for number, name in enumerate(("done", "bad", "gone", "run")):
-        make_job(connection, name, now=now - 10 + number, webhook=f"of-{name}")
-    make_job(connection, "run", upstream="staging", owner="key:other", now=now - 5)
-    for name, finish, outcome in (
-        ("done", done, DeliveryOutcome(204, None)),
-        ("bad", dead, DeliveryOutcome(404, "status")),
-    ):
-        end(connection, ("default", name), 2, now, 3600, failed=name == "bad")
-        (due,) = claim_due(connection, "me", now, now + 60, 9, 9)
-        finish(connection, due.lease, outcome, now)
-    forget(connection, job_of(connection, ("default", "gone")), now)
 
 
 @pytest.fixture

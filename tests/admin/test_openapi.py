@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.api import make_operations
+from gateway.admin.page import FILES
 from gateway.admin.problem import TITLES
 from gateway.admin.server import Probed, make_admin
 from gateway.config.compile import compile_settings
@@ -41,7 +42,7 @@ def test_every_route_is_in_it_and_the_reverse() -> None:
     }
     api = {(method, path) for method, path in routes if path.startswith("/admin/")}
     assert api == {(method.upper(), path) for path, method, _ in operations()}
-    assert {path for _, path in routes - api} == {"/livez", "/readyz", "/metrics"}
+    assert {path for _, path in routes - api} == {"/livez", "/readyz", "/metrics", *FILES}
     assert len(api) == len(make_operations())
 
 

@@ -8,7 +8,7 @@ from gateway.auth.jwt.key_set import KeySet, read_jwks
 from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.authorize.login import Evidence, Login, LoginAttempt
 from gateway.config.compile import compile_settings, with_issuers_keys
-from gateway.config.state import Live, State, with_ring
+from gateway.config.state import Live, State, with_blocked, with_ring
 from gateway.errors import Refused, refuse
 from gateway.model.identity import ClientCertificate
 from gateway.model.keys import Generation, KeyRecord
@@ -330,3 +330,11 @@ def test_a_certificate_of_nobody_is_refused(tmp_path: Path) -> None:
 
 def test_a_certificate_without_a_mapping_says_nothing_of_who_calls(state: State) -> None:
     assert attempt_with(state, {}, certificate=ROBOT).label == ("none", "missing")
+
+
+def test_a_certificate_of_a_caller_who_is_blocked_is_refused_and_he_is_named(tmp_path: Path) -> None:
+    state = with_blocked(certificate_state(tmp_path), frozenset({"cert:robot"}))
+    attempt = attempt_with(state, {}, certificate=ROBOT)
+    assert (attempt.label, attempt.key_id) == (("certificate", "forbidden"), "cert:robot")
+    assert denial_of(attempt.identity_or_refuse).reason is Reason.FORBIDDEN
+    assert attempt_with(state, GOOD, certificate=ROBOT).identity_or_refuse().key_id == "ci"

@@ -15,7 +15,7 @@ from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.authorize.recheck import recheck_permit
 from gateway.config.compile import compile_settings, with_issuers_keys
-from gateway.config.state import State, with_ring
+from gateway.config.state import State, with_blocked, with_ring
 from gateway.jobs.job import job_not_found
 from gateway.model.identity import ClientCertificate, Identity, Peer
 from gateway.model.keys import Generation, KeyRecord
@@ -270,3 +270,11 @@ def test_a_route_that_asks_for_a_key_by_now_refuses_who_came_without_one(tmp_pat
     prepared = prepared_for(state_of(tmp_path, routes=routes), None)
     denial = denial_of(recheck_permit, state_of(tmp_path), prepared, PEER, NOW)
     assert denial.reason is Reason.UNAUTHENTICATED
+
+
+def test_a_caller_who_was_blocked_meanwhile_is_refused(tmp_path: Path) -> None:
+    state = trusting(tmp_path)
+    prepared = by_token(state, token())
+    assert recheck_permit(state, prepared, PEER, NOW).identity is not None
+    blocked = with_blocked(state, frozenset({prepared.permit.account}))
+    assert denial_of(recheck_permit, blocked, prepared, PEER, NOW).reason is Reason.FORBIDDEN

@@ -144,7 +144,6 @@ async def test_a_target_in_absolute_form_says_which_host_is_meant(
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/api/v1/marker/job-1",
         "/health_check",
         HEALTH_PATH,

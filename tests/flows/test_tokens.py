@@ -5,10 +5,13 @@ import base64
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
+from yarl import URL
 
 from tests.support.backend import Backend
 from tests.support.client import Response
@@ -306,3 +309,30 @@ async def test_an_issuer_that_a_reload_takes_away_opens_nothing(start: Start, pr
     gateway.gateway.reloader.force()
     await gateway.says("configuration reloaded")
     (await client.ask(bearing(token(provider)))).is_refusal(401, "unauthenticated")
+
+
+async def test_a_blocked_caller_is_refused_also_on_a_connection_that_is_open_and_named(
+    start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    good = bearing(token(provider, sub="alice"))
+    account = f"jwt:{provider.url}#alice"
+    path = f"/admin/v1/callers/{quote(account, safe='')}"
+    async with await gateway.connect() as client:
+        assert (await client.ask(good)).status == 200
+        await change(gateway, f"{path}/block")
+        answer = await client.ask(good)
+        answer.is_refusal(403, "forbidden")
+        assert b"This caller is blocked here." in answer.body
+        assert (await gateway.ask(bearing(token(provider, sub="bob")))).status == 404  # of no one else
+    (await gateway.ask(good)).is_refusal(403, "forbidden")
+    assert gateway.requests[-1]["key"] == account
+    assert gateway.metric("gateway_authentications_total", method="jwt", result="forbidden") == 2
+    await change(gateway, f"{path}/unblock")
+    assert (await gateway.ask(good)).status == 200
+
+
+async def change(gateway: Running, path: str) -> None:
+    url = f"http://127.0.0.1:{gateway.admin_port}{path}"
+    async with aiohttp.ClientSession() as session, session.post(URL(url, encoded=True), json={}) as answer:
+        assert answer.status == 200, await answer.text()

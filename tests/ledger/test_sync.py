@@ -43,7 +43,7 @@ class Kept:
             self.ledger,
             Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            SyncListeners(self._changed, self.settled.append, self.standings.append),
+            SyncListeners(self._changed, self.settled.append, self.standings.append, lambda _: None),
             self._renewed,
         )
         self.renewals = 0

@@ -41,6 +41,17 @@ def test_a_level_keeps_requests_out_of_the_log_but_not_out_of_the_metrics(level:
     assert metrics.routes["unmatched"].duration.counts != [0] * len(metrics.routes["unmatched"].duration.counts)
 
 
+def test_who_called_is_told_of_every_request() -> None:
+    seen: list[str | None] = []
+    stream = LogStream(-1, json_line)
+    told = Observer(
+        RequestMetrics(), stream, "info", lambda: NOW, lambda _, __: None, lambda found: seen.append(found.key_id)
+    )
+    for key_id in ("ci", None):
+        told.ended(make_exchange(key_id=key_id))
+    assert seen == ["ci", None]
+
+
 def test_the_upstreams_faults_are_warnings() -> None:
     _, lines = lines_at("warning", reason=Reason.UPSTREAM_TIMEOUT, source=Source.UPSTREAM, status=504)
     assert b'"level":"warning"' in lines[0]

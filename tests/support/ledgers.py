@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from unittest.mock import patch
 
-from sqlalchemy import Connection, create_engine, delete, func, select, update
+from sqlalchemy import Connection, Table, create_engine, delete, func, select, update
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -33,7 +33,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import migrate
 from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.reservations import Claim
-from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, windows
+from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, usage_by_mode, windows
 from gateway.model.identity import Profile
 from tests.support import forkserver
 
@@ -412,9 +412,17 @@ def assert_sound(connection: Connection) -> None:
         assert min(row.requests, row.pages, row.spend) >= 0, row
     for row in connection.execute(select(usage)):
         assert min(row.requests, row.failed, row.pages, row.refunded, row.spend) >= 0, row
+    assert _used(connection, usage_by_mode) == _used(connection, usage)
     charged = _sums(connection, func.sum(reservations.c.pages), ~live)
     billed = connection.execute(select(usage.c.account, func.sum(usage.c.pages)).group_by(usage.c.account))
     assert {account: int(total) for account, total in billed if total} == {a: n for a, n in charged.items() if n}
+
+
+def _used(connection: Connection, table: Table) -> dict[tuple[str, int], tuple[int, ...]]:
+    """What each account used on each day, whatever the mode."""
+    counted = [func.sum(table.c[name]) for name in ("requests", "failed", "pages", "refunded", "spend")]
+    rows = connection.execute(select(table.c.account, table.c.day, *counted).group_by(table.c.account, table.c.day))
+    return {(row[0], row[1]): tuple(map(int, row[2:])) for row in rows}
 
 
 def _sums(connection: Connection, what: Any, which: Any) -> dict[str, int]:

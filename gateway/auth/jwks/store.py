@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -50,6 +50,18 @@ class _Provider:
     failures: int = 0
     flight: asyncio.Future[None] | None = None
     waiters: _Waiters = field(default_factory=deque)
+
+
+class IssuerState(NamedTuple):
+    """How an issuer's keys stand: how many (None: none yet), seconds since they were fetched (None: from a file).
+
+    `failures` are fetches that failed since the last good one; `lasts` the seconds until the keys are dropped then.
+    """
+
+    keys: int | None
+    age: float | None
+    failures: int
+    lasts: float | None
 
 
 class KeySets:
@@ -150,6 +162,17 @@ class KeySets:
         times = [known.due for known in self._providers.values()]
         times += [end for known in self._providers.values() if (end := _end(known)) is not None]
         return max(0.0, min(times) - now) if times else None
+
+    def state_of(self, issuer: str) -> IssuerState:
+        """How an issuer's keys stand; see IssuerState."""
+        keys = self.sets.get(issuer)
+        count = None if keys is None else len(keys.keys)
+        known = self._providers.get(issuer)
+        if known is None:
+            return IssuerState(count, None, 0, None)
+        now, end = self._clock(), _end(known)
+        age = None if known.fetched is None else now - known.fetched
+        return IssuerState(count, age, known.failures, None if end is None else max(0.0, end - now))
 
     async def refetch(self, issuer: str) -> bool:
         """Fetches the keys of an issuer because a token names a key we don't have; true when they changed.

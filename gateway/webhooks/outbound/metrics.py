@@ -29,6 +29,11 @@ class WebhookMetrics:
         """Sets how many deliveries the ledger has in each state."""
         self._states = states
 
+    @property
+    def states(self) -> Mapping[DeliveryState, int]:
+        """How many deliveries the ledger has in each state, as of the last count."""
+        return self._states
+
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
         results = CounterMetricFamily(

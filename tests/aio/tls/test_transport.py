@@ -19,6 +19,7 @@ from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
 from gateway.aio.unwanted import AT_ONCE, MOST
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
 from tests.support.iteration import iteration_now
+from tests.support.waiting import eventually
 from tests.support.keyupdates import Sealing
 from tests.support.pure import examples
 
@@ -256,8 +257,7 @@ async def test_who_pauses_gets_no_more_and_later_all(certificates: Path) -> None
     pair.above.pauses = False
     pair.tls.resume_reading()
     assert len(pair.above.data) == RECORDS_AT_ONCE  # not within the call
-    while not pair.raw.is_reading:  # noqa: ASYNC110 -- a slow machine needs more turns
-        await asyncio.sleep(0)
+    await eventually(lambda: pair.raw.is_reading)
     assert pair.above.data == b"x" * 200
 
 

@@ -1,0 +1,93 @@
+"""Operations of the admin API on callers by token and certificate: each is one function of a Context and a Call."""
+
+from functools import partial
+from typing import Any
+
+from gateway.admin import responses, views
+from gateway.admin.context import Call, Context
+from gateway.admin.portions import convert_all
+from gateway.admin.requests import CallersQuery, Grant, Nothing
+from gateway.ledger.callers import CallerRow, callers
+from gateway.ledger.usage import standings_of
+from gateway.limits.quotas import AccountCounts
+from gateway.limits.report import limits_report
+from gateway.units import maybe_moment, moment
+
+
+async def list_callers(context: Context, call: Call) -> responses.Callers:
+    """Lists callers, with what their accounts count."""
+    query: CallersQuery = call.query
+    now = context.wall()
+    asked = partial(callers, most=query.limit + 1, after=query.after, text=query.q, blocked=query.blocked)
+    rows = await context.ledger.report(asked)
+    page = rows[: query.limit]
+    names = [row.account for row in page]
+    counts = await context.ledger.report(lambda c: standings_of(c, names, now)) if names else {}
+
+    def listed(row: CallerRow) -> responses.Caller:
+        return responses.Caller(**_fields(context, row, counts.get(row.account, AccountCounts()), now))
+
+    found = await convert_all(page, listed)
+    return responses.Callers(callers=found, next=names[-1] if len(rows) > len(page) else None)
+
+
+async def show(context: Context, call: Call) -> responses.CallerInFull:
+    """Shows one; one who was never seen, too: he may be blocked before he comes."""
+    shown = await context.callers.show(call.subject)
+    fields = _fields(context, shown.row, shown.counts, context.wall())
+    return responses.CallerInFull(**fields, grants=[views.granted(grant) for grant in shown.grants])
+
+
+async def block(context: Context, call: Call) -> responses.CallerInFull:
+    """Blocks one."""
+    return await _set_blocked(context, call, blocked=True)
+
+
+async def unblock(context: Context, call: Call) -> responses.CallerInFull:
+    """Lets one in again."""
+    return await _set_blocked(context, call, blocked=False)
+
+
+async def grant(context: Context, call: Call) -> responses.GrantedToCaller:
+    """Adds pages to a caller's budgets for some time."""
+    body: Grant = call.body
+    until = body.until.timestamp()
+    await context.callers.grant(call.actor, call.subject, body.pages, until)
+    return responses.GrantedToCaller(account=call.subject, pages=body.pages, until=moment(until))
+
+
+async def reset(context: Context, call: Call) -> responses.ForgottenOfCaller:
+    """Resets a caller's windows."""
+    _: Nothing = call.body
+    forgotten = await context.callers.reset(call.actor, call.subject)
+    return responses.ForgottenOfCaller(account=call.subject, **views.amount(forgotten))
+
+
+async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> responses.CallerInFull:
+    _: Nothing = call.body
+    await context.callers.block(call.actor, call.subject, blocked=blocked)
+    await context.changed()
+    return await show(context, call)
+
+
+def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float) -> dict[str, Any]:
+    seen = context.watch.seen.sighting(row.account)
+    name = seen.profile if seen else None
+    profile = None if name is None else context.live.state.profiles.get(name)
+    report = {} if profile is None else limits_report(profile, counts, now)
+    return {
+        "account": row.account,
+        "method": row.account.partition(":")[0],
+        "blocked_at": maybe_moment(row.blocked_at),
+        "profile": profile.name if profile else None,
+        "last_seen_at": maybe_moment(seen.last_at if seen else None),
+        "client": seen.client if seen else None,
+        "requests": seen.requests if seen else 0,
+        "refusals": seen.refusals if seen else 0,
+        "used_today": responses.AmountUsed(**views.amount(counts.day)),
+        "used_this_month": responses.AmountUsed(**views.amount(counts.month)),
+        "concurrent": counts.concurrent,
+        "pages_in_flight": counts.pages_in_flight,
+        "granted": counts.granted,
+        "standing": {limit: responses.LimitState(**values) for limit, values in report.items()},
+    }

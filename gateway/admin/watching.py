@@ -1,0 +1,65 @@
+"""Operations of the admin API on what this replica knows of itself: how it stands, its last hour, its refusals."""
+
+from operator import attrgetter
+from typing import Any
+
+from gateway.admin import responses
+from gateway.admin.context import Call, Context
+from gateway.admin.portions import convert_all
+from gateway.admin.requests import HistoryQuery, RefusalsQuery
+from gateway.observe.callers_seen import Refusal
+from gateway.observe.history import EVERY, Point
+from gateway.units import moment
+
+
+async def overview(context: Context, _: Call) -> responses.Overview:
+    """How it stands."""
+    return context.watch.overview()
+
+
+async def history(context: Context, call: Call) -> responses.History:
+    """Its last hour."""
+    query: HistoryQuery = call.query
+    points = context.watch.history.since(context.wall() - query.since)
+    return responses.History(seconds=EVERY, points=await convert_all(points, _point))
+
+
+async def refusals(context: Context, call: Call) -> responses.Refusals:
+    """Whom it has refused since its start."""
+    query: RefusalsQuery = call.query
+    seen = context.watch.seen
+    found = sorted(seen.refusals(), key=attrgetter("last_at"), reverse=True)
+    if query.q is not None:
+        text = query.q.casefold()
+        found = [row for row in found if text in _words(row)]
+    rows = await convert_all(found[: query.limit], _refusal)
+    return responses.Refusals(
+        since=moment(context.watch.started_at),
+        refusals=rows,
+        is_complete=len(rows) == len(found),
+        forgotten=seen.dropped,
+    )
+
+
+def _point(point: Point) -> responses.HistoryPoint:
+    fields: dict[str, Any] = {**point._asdict(), **point.gauges._asdict(), "at": moment(point.at)}
+    del fields["gauges"]
+    return responses.HistoryPoint(**fields)
+
+
+def _refusal(row: Refusal) -> responses.Refusal:
+    return responses.Refusal(
+        who=row.who,
+        is_stranger=row.is_stranger,
+        reason=str(row.reason),
+        count=row.count,
+        first_at=moment(row.first_at),
+        last_at=moment(row.last_at),
+        client=row.client,
+        route=row.route,
+        detail=row.detail,
+    )
+
+
+def _words(row: Refusal) -> str:
+    return f"{row.who}\n{row.reason}\n{row.detail}\n{row.route}\n{row.client}".casefold()

@@ -1,0 +1,57 @@
+// The admin API. The token stays in this tab: sessionStorage, sent as a header, never a cookie.
+
+const TOKEN = "gateway-admin-token";
+
+/** What the API refused: `status`, a `reason` of its closed set, and a sentence as the message. */
+export class Problem extends Error {
+  constructor(status, reason, detail) {
+    super(detail);
+    this.status = status;
+    this.reason = reason;
+  }
+}
+
+export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+export const keepToken = (token) => sessionStorage.setItem(TOKEN, token);
+export const dropToken = () => sessionStorage.removeItem(TOKEN);
+
+/** GET; a parameter that is empty is left out. */
+export function get(path, query = {}, signal = undefined) {
+  const given = Object.entries(query).filter(
+    ([, value]) => value !== "" && value !== null && value !== undefined,
+  );
+  const words = new URLSearchParams(given).toString();
+  return ask("GET", words ? `${path}?${words}` : path, undefined, signal);
+}
+
+export const post = (path, body = {}) => ask("POST", path, body);
+export const patch = (path, body) => ask("PATCH", path, body);
+
+/** The path of one thing: names may hold anything. */
+export const path = (kind, name, act = "") => `${kind}/${encodeURIComponent(name)}${act && `/${act}`}`;
+
+async function ask(method, address, body, signal) {
+  const headers = { Accept: "application/json" };
+  const token = sessionStorage.getItem(TOKEN);
+  if (token !== null) headers.Authorization = `Bearer ${token}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(`/admin/v1/${address}`, {
+      method,
+      headers,
+      signal,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "omit",
+      cache: "no-store",
+      redirect: "error",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, "away", "The gateway does not answer.");
+  }
+  const told = await answer.json().catch(() => ({}));
+  if (answer.ok) return told;
+  if (answer.status === 401) dispatchEvent(new Event("unauthenticated"));
+  throw new Problem(answer.status, told.reason ?? "", told.detail ?? `The gateway answered ${answer.status}.`);
+}

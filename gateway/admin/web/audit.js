@@ -1,0 +1,43 @@
+// The audit trail: who changed, read or was refused what.
+
+import { el } from "./dom.js";
+import { list } from "./lists.js";
+import { moment } from "./words.js";
+
+const SINCE = [
+  ["", "its beginning"],
+  ["1h", "an hour ago"],
+  ["1d", "a day ago"],
+  ["7d", "7 days ago"],
+  ["30d", "30 days ago"],
+];
+
+export const title = "Audit";
+
+export async function show(place, signal) {
+  list(place, {
+    of: "records",
+    caption: "The audit trail, the newest first",
+    path: "audit",
+    rows: (answer) => answer.changes,
+    filters: [{ name: "since", label: "Since", options: SINCE }],
+    signal,
+    columns: [
+      { name: "When", cell: (change) => moment(change.at) },
+      { name: "Who", cell: (change) => change.actor },
+      { name: "Did", cell: (change) => change.action },
+      { name: "To", cell: (change) => change.subject },
+      {
+        name: "Detail",
+        cell: (change) =>
+          el(
+            "ul",
+            {},
+            Object.entries(change.detail).map(([name, value]) =>
+              el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`),
+            ),
+          ),
+      },
+    ],
+  });
+}

@@ -1,0 +1,136 @@
+// Dialogs: a question with fields, a question before something is lost, and a secret that is shown once.
+
+import { button, el, say } from "./dom.js";
+
+let count = 0;
+
+/**
+ * Asks for `fields` and does `act` with their values. Returns what it returned; null when it was called off.
+ * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required}.
+ */
+export function ask({ title, text = "", fields = [], submit, danger = false, act }) {
+  const problem = el("p", { class: "problem", role: "alert" });
+  const done = el("button", { type: "submit", class: danger ? "danger" : "main" }, submit);
+  const inputs = fields.map(field);
+  const form = el(
+    "form",
+    { novalidate: true },
+    text && el("p", {}, text),
+    el(
+      "div",
+      { class: "pair" },
+      inputs.map((made) => made.label),
+    ),
+    problem,
+  );
+  return opened(title, form, (close) => {
+    form.append(
+      el(
+        "div",
+        { class: "ends" },
+        el("button", { type: "button", onclick: () => close(null) }, "Cancel"),
+        done,
+      ),
+    );
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const missing = inputs.find((made) => made.input.required && !made.input.value.trim());
+      if (missing) {
+        problem.textContent = `${missing.name} is needed.`;
+        missing.input.focus();
+        return;
+      }
+      done.disabled = true;
+      try {
+        close(await act(Object.fromEntries(inputs.map((made) => [made.key, made.read()]))));
+      } catch (error) {
+        problem.textContent = error.message;
+      } finally {
+        done.disabled = false;
+      }
+    });
+  });
+}
+
+/** Shows a secret, this once, with a button that copies it. */
+export function showSecret(title, secret, text) {
+  const shown = el("code", { class: "secret", id: "secret", tabindex: "0" }, secret);
+  const copy = button("Copy", async () => {
+    await copied(shown);
+    say("The secret is in the clipboard.");
+  });
+  copy.className = "main";
+  const body = el(
+    "div",
+    {},
+    el("p", {}, "It is shown this once, and nobody can look it up."),
+    shown,
+    el("p", {}, text),
+  );
+  return opened(title, body, (close) => {
+    body.append(
+      el("div", { class: "ends" }, copy, el("button", { type: "button", onclick: () => close(true) }, "Done")),
+    );
+  });
+}
+
+/** Shows something until it is closed. */
+export function show(title, ...content) {
+  const body = el("div", {}, content);
+  return opened(title, body, (close) => {
+    body.append(
+      el("div", { class: "ends" }, el("button", { type: "button", onclick: () => close(null) }, "Close")),
+    );
+  });
+}
+
+function opened(title, content, build) {
+  const name = `dialog-${(count += 1)}`;
+  const before = document.activeElement;
+  const dialog = el("dialog", { "aria-labelledby": name }, el("h2", { id: name }, title), content);
+  return new Promise((resolve) => {
+    let result = null;
+    build((value) => {
+      result = value;
+      dialog.close();
+    });
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      resolve(result);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+function field({ name, label, type = "text", value = "", hint = "", options = null, required = false }) {
+  const told = hint ? `${label} (${hint})` : label;
+  if (type === "checkbox") {
+    const input = el("input", { type, name });
+    return {
+      key: name,
+      name: label,
+      input,
+      read: () => input.checked,
+      label: el("label", { class: "check" }, input, told),
+    };
+  }
+  const input = options
+    ? el(
+        "select",
+        { name },
+        options.map((word) => el("option", { value: word, selected: word === value }, word)),
+      )
+    : el("input", { type, name, value, required, autocomplete: "off", spellcheck: "false" });
+  return { key: name, name: label, input, read: () => input.value.trim(), label: el("label", {}, told, input) };
+}
+
+async function copied(node) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(node.textContent);
+    return;
+  }
+  getSelection().selectAllChildren(node); // without TLS and from elsewhere a browser gives no clipboard
+  if (!document.execCommand("copy")) throw new Error("The browser does not copy; it is selected.");
+}

@@ -1,0 +1,60 @@
+// Makes elements. Text goes in as text nodes alone: names of owners and reasons are chosen by strangers.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: `given` are attributes, and listeners by `onclick` and the like; children are nodes or texts. */
+export function el(tag, given = {}, ...children) {
+  return filled(document.createElement(tag), given, children);
+}
+
+/** The same of SVG. */
+export function svg(tag, given = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), given, children);
+}
+
+function filled(node, given, children) {
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(
+    ...children
+      .flat()
+      .filter((child) => child !== null && child !== undefined && child !== false)
+      .map(child),
+  );
+  return node;
+}
+
+function child(value) {
+  return value instanceof Node ? value : document.createTextNode(String(value));
+}
+
+/** A button that tells of what goes wrong and can't be pressed twice at once. */
+export function button(label, act, more = {}) {
+  const made = el("button", { type: "button", ...more }, label);
+  let isBusy = false; // not disabled: a button that is disabled can't have the focus again behind its dialog
+  made.addEventListener("click", async () => {
+    if (isBusy) return;
+    isBusy = true;
+    try {
+      await act();
+    } catch (error) {
+      say(error.message);
+    } finally {
+      isBusy = false;
+    }
+  });
+  return made;
+}
+
+let silence = 0;
+
+/** Says something to everybody: it is seen, and read out. */
+export function say(text) {
+  const said = document.getElementById("said");
+  said.textContent = text;
+  clearTimeout(silence);
+  silence = setTimeout(() => (said.textContent = ""), 8000);
+}

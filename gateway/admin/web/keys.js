@@ -1,0 +1,197 @@
+// Keys of the ledger: made, rotated, granted, disabled and revoked.
+
+import { get, patch, path, post } from "./api.js";
+import { ask, showSecret } from "./dialogs.js";
+import { button, el, say } from "./dom.js";
+import { bars, endOf, grant, reset } from "./limits.js";
+import { list, table } from "./lists.js";
+import { ago, moment } from "./words.js";
+
+const NUMBERS = ["requests_per_minute", "pages_per_day", "pages_per_month", "spend_per_month"];
+
+export const title = "Keys";
+
+export async function show(place, signal) {
+  const reloadConfigured = configured(signal);
+  const reload = list(place, {
+    of: "keys",
+    caption: "Keys of the ledger",
+    path: "keys",
+    query: { standing: "true" },
+    rows: (answer) => answer.keys,
+    signal,
+    tools: [button("Create a key", () => create(reload), { class: "main push" })],
+    columns: [
+      {
+        name: "Key",
+        cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)],
+      },
+      { name: "Owner", cell: (key) => key.owner },
+      { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
+      { name: "Limits", cell: (key) => bars(key.standing, key.id) },
+      { name: "Secrets", cell: generations },
+      { name: "Acts", cell: (key) => acts(key, reload) },
+    ],
+  });
+  place.append(reloadConfigured.place);
+  await reloadConfigured();
+}
+
+/** Keys of the configuration: they are changed there, and may have grants and resets. */
+function configured(signal) {
+  const place = el("section", { "aria-labelledby": "configured" });
+  const columns = [
+    {
+      name: "Key",
+      cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)],
+    },
+    { name: "Owner", cell: (key) => key.owner },
+    { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
+    { name: "Limits", cell: (key) => bars(key.standing, key.id) },
+    { name: "Seen here", cell: (key) => ago(key.last_seen_at) },
+    {
+      name: "Acts",
+      cell: (key) =>
+        el(
+          "div",
+          { class: "acts" },
+          act("Grant", key, () => grant("keys", key.id), load),
+          act("Reset", key, () => reset("keys", key.id), load),
+        ),
+    },
+  ];
+  async function load() {
+    const { keys } = await get("configured-keys", {}, signal);
+    place.replaceChildren();
+    if (!keys.length) return;
+    const found = table("Keys of the configuration, which are changed there", columns);
+    found.fill(keys);
+    place.append(el("h2", { id: "configured" }, "Keys of the configuration"), found.node);
+  }
+  load.place = place;
+  return load;
+}
+
+const act = (label, key, run, reload, more = {}) =>
+  button(label, async () => (await run()) !== null && reload(), {
+    "aria-label": `${label} ${key.id}`,
+    ...more,
+  });
+
+function generations(key) {
+  const one = (found) => {
+    const end = found.state === "live" && found.live_until ? `, until ${moment(found.live_until)}` : "";
+    return el(
+      "li",
+      { class: found.state === "live" ? "" : "faint" },
+      `${found.generation} ${found.state}${end}: used ${ago(found.last_used_at)}`,
+    );
+  };
+  return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));
+}
+
+function acts(key, reload) {
+  const isDisabled = key.disabled_at !== null;
+  return el(
+    "div",
+    { class: "acts" },
+    act("Rotate", key, () => rotate(key), reload),
+    act("Grant", key, () => grant("keys", key.id), reload),
+    act("Reset", key, () => reset("keys", key.id), reload),
+    act(isDisabled ? "Enable" : "Disable", key, () => disable(key, !isDisabled), reload),
+    act("Revoke", key, () => revoke(key), reload, { class: "danger" }),
+  );
+}
+
+async function create(reload) {
+  const { configuration } = await get("overview");
+  const made = await ask({
+    title: "Create a key",
+    fields: [
+      { name: "id", label: "Id", hint: "a-z, 0-9, -; it never changes", required: true },
+      { name: "profile", label: "Profile", options: configuration.profiles, value: "default" },
+      { name: "owner", label: "Owner", hint: "empty: the key itself" },
+      { name: "expires_at", label: "Ends", type: "date", hint: "empty: never" },
+      { name: "requests_per_minute", label: "Requests a minute", type: "number", hint: "empty: the profile's" },
+      { name: "pages_per_day", label: "Pages a day", type: "number", hint: "likewise" },
+      { name: "pages_per_month", label: "Pages a month", type: "number", hint: "likewise" },
+      { name: "spend_per_month", label: "Spend a month", type: "number", hint: "likewise" },
+      { name: "admin", label: "May use admin routes", type: "checkbox" },
+    ],
+    submit: "Create",
+    act: (values) => post("keys", bodyOf(values)),
+  });
+  if (made === null) return;
+  reload();
+  await showSecret(`The secret of ${made.id}`, made.secret, "Send it as X-API-Key.");
+}
+
+function bodyOf(values) {
+  const given = NUMBERS.filter((name) => values[name] !== "").map((name) => [name, Number(values[name])]);
+  return {
+    id: values.id,
+    profile: values.profile,
+    owner: values.owner || null,
+    scopes: values.admin ? ["admin"] : [],
+    limits: Object.fromEntries(given),
+    expires_at: values.expires_at ? endOf(values.expires_at) : null,
+  };
+}
+
+async function rotate(key) {
+  const made = await ask({
+    title: `Rotate ${key.id}`,
+    text: "It gets another secret. The one in use lasts for the overlap; all others end now.",
+    fields: [{ name: "overlap", label: "Overlap", value: "24h", hint: "such as 30m, 24h, 7d", required: true }],
+    submit: "Rotate",
+    act: ({ overlap }) => post(path("keys", key.id, "rotate"), { overlap }),
+  });
+  if (made === null) return null;
+  const ends = made.previous_ends_at ? `The one before ends ${moment(made.previous_ends_at)}.` : "";
+  await showSecret(`The new secret of ${made.id}`, made.secret, ends);
+  return made;
+}
+
+async function disable(key, disabled) {
+  if (!disabled) {
+    await patch(path("keys", key.id), { disabled });
+    say(`${key.id} is enabled.`);
+    return true;
+  }
+  return ask({
+    title: `Disable ${key.id}?`,
+    text: "All its secrets are refused until it is enabled again.",
+    submit: "Disable",
+    danger: true,
+    act: async () => {
+      const changed = await patch(path("keys", key.id), { disabled });
+      say(`${key.id} is disabled.`);
+      return changed;
+    },
+  });
+}
+
+function revoke(key) {
+  const live = key.generations
+    .filter((found) => found.state === "live")
+    .map((found) => String(found.generation));
+  return ask({
+    title: `Revoke ${key.id}?`,
+    text: "A revoked secret is refused from now on, and never comes back.",
+    fields: [
+      { name: "which", label: "Secret", options: ["all", ...live] },
+      { name: "sure", label: `Write ${key.id} to confirm`, required: true },
+    ],
+    submit: "Revoke",
+    danger: true,
+    act: async ({ which, sure }) => {
+      if (sure !== key.id) throw new Error(`That is not ${key.id}.`);
+      const ended = await post(path("keys", key.id, "revoke"), {
+        generation: which === "all" ? null : Number(which),
+        force: true,
+      });
+      say(`Secrets of ${key.id} that ended: ${ended.generations.join(", ") || "none"}.`);
+      return ended;
+    },
+  });
+}

@@ -1,0 +1,80 @@
+// The limits of an account as bars, and the question for pages on top: of keys and of callers alike.
+
+import { path, post } from "./api.js";
+import { ask } from "./dialogs.js";
+import { el, say } from "./dom.js";
+import { number, plain } from "./words.js";
+
+const FULL = 0.9;
+
+/** A bar for each limit that is counted. */
+export function bars(standing, of) {
+  const counted = Object.entries(standing ?? {}).filter(([, limit]) => limit.used !== null);
+  if (!counted.length) return el("span", { class: "faint" }, "not known");
+  return el(
+    "div",
+    { class: "limits" },
+    counted.flatMap(([name, limit]) => bar(name, limit, of)),
+  );
+}
+
+function bar(name, limit, of) {
+  const most = limit.limit || 1;
+  const told = `${number(limit.used)} of ${number(limit.limit)}`;
+  return [
+    el("span", {}, plain(name)),
+    el("meter", {
+      min: 0,
+      max: most,
+      value: Math.min(limit.used, most),
+      high: most * FULL,
+      low: most * (FULL - 0.2),
+      optimum: 0,
+      "aria-label": `${plain(name)} of ${of}: ${told}`,
+    }),
+    el("span", { class: limit.soft_limit_crossed ? "warn" : "faint" }, told),
+  ];
+}
+
+/** Asks how many pages to add until when, and adds them. */
+export function grant(kind, name) {
+  return ask({
+    title: `Grant pages to ${name}`,
+    text: "They are added to its budgets of pages, a day and a month.",
+    fields: [
+      { name: "pages", label: "Pages", type: "number", required: true },
+      { name: "until", label: "Until", type: "date", value: daysFromNow(30), required: true },
+    ],
+    submit: "Grant",
+    act: async ({ pages, until }) => {
+      const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: endOf(until) });
+      say(`${number(made.pages)} pages were granted to ${name}.`);
+      return made;
+    },
+  });
+}
+
+/** Lets the windows of this day and month begin anew, once that is confirmed. */
+export function reset(kind, name) {
+  return ask({
+    title: `Reset ${name}?`,
+    text: "What it used today and this month counts no more, but for what is in flight. Reports of usage keep it.",
+    submit: "Reset",
+    danger: true,
+    act: async () => {
+      const told = await post(path(kind, name, "reset"));
+      say(`${number(told.pages)} pages and ${number(told.requests)} requests of ${name} count no more.`);
+      return told;
+    },
+  });
+}
+
+/** The end of a day, of this browser's place. */
+export const endOf = (day) => new Date(`${day}T23:59:59`).toISOString();
+
+export function daysFromNow(days) {
+  const at = new Date(Date.now() + days * 86_400_000);
+  return [at.getFullYear(), at.getMonth() + 1, at.getDate()]
+    .map((part) => String(part).padStart(2, "0"))
+    .join("-");
+}

@@ -1,0 +1,197 @@
+// How this replica stands, and its last hour.
+
+import { get } from "./api.js";
+import { chart } from "./chart.js";
+import { el, say } from "./dom.js";
+import { bytes, left, moment, number, plain, span } from "./words.js";
+
+const EVERY = 10_000;
+const HOUR = 3_600_000;
+const SOON = 14 * 86_400_000;
+
+export const title = "Now";
+
+export async function show(place, signal) {
+  const facts = el("ul", { class: "facts" });
+  const charts = el("div", { class: "charts" });
+  const parts = el("div");
+  place.append(facts, el("h2", {}, "The last hour"), charts, parts);
+  let points = [];
+  let toldBefore = "";
+
+  async function load(since) {
+    const [overview, history] = await Promise.all([
+      get("overview", {}, signal),
+      get("history", { since }, signal),
+    ]);
+    const known = new Set(points.map((point) => point.at));
+    points = [...points, ...history.points.filter((point) => !known.has(point.at))];
+    points = points.filter((point) => Date.parse(point.at) > Date.now() - HOUR);
+    facts.replaceChildren(...factsOf(overview));
+    charts.replaceChildren(...chartsOf(points));
+    const told = JSON.stringify([overview.certificates, overview.issuers]);
+    if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
+    toldBefore = told;
+    tellStatus(overview);
+  }
+
+  await load("1h");
+  const timer = setInterval(() => {
+    if (document.hidden) return;
+    load("1m").catch((error) => error.name === "AbortError" || say(error.message));
+  }, EVERY);
+  signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+/** Says in the head of the page how it stands. */
+export function tellStatus(overview) {
+  const word = document.getElementById("status");
+  word.textContent = `${overview.status}, version ${overview.version}`;
+  word.className = overview.status === "ready" ? "good" : "bad";
+}
+
+function fact(name, large, kind, ...more) {
+  return el(
+    "li",
+    {},
+    el("h3", {}, name),
+    el("p", { class: `large ${kind}` }, large),
+    more.map((line) => el("p", { class: "faint" }, line)),
+  );
+}
+
+function factsOf(told) {
+  const { configuration, ledger, standing } = told;
+  const down = told.upstreams.filter((upstream) => !upstream.up);
+  const waits = configuration.waits_for_restart;
+  return [
+    fact(
+      "Container",
+      told.upstreams.length ? (down.length ? "down" : "up") : "not asked yet",
+      down.length ? "bad" : "good",
+      ...down.map((upstream) => `${upstream.name}: ${upstream.trouble}`),
+    ),
+    fact("Ledger", ledger.up ? "up" : "down", ledger.up ? "good" : "bad", ledger.engine, ledger.trouble ?? ""),
+    fact(
+      "Requests in flight",
+      number(standing.requests_in_flight),
+      "",
+      `${number(standing.connections)} connections`,
+    ),
+    fact(
+      "Uploads in flight",
+      number(standing.uploads),
+      "",
+      `spool ${bytes(standing.spool_used_bytes)} of ${bytes(standing.spool_limit_bytes)}`,
+    ),
+    fact(
+      "Jobs running",
+      number(standing.jobs.running ?? 0),
+      "",
+      `${number(standing.polls_held)} polls wait for an end`,
+      `${number(standing.jobs.complete ?? 0)} complete and ${number(standing.jobs.failed ?? 0)} failed can be read`,
+    ),
+    fact(
+      "Webhooks waiting",
+      number((standing.webhooks.waiting ?? 0) + (standing.webhooks.due ?? 0)),
+      standing.webhooks.dead ? "warn" : "",
+      `${number(standing.webhooks.dead ?? 0)} dead letters`,
+    ),
+    fact(
+      "Configuration",
+      configuration.is_latest ? "in force" : "refused",
+      configuration.is_latest ? "good" : "bad",
+      configuration.file,
+      `loaded ${moment(configuration.loaded_at)}`,
+      ...configuration.faults,
+    ),
+    fact(
+      "Waits for a restart",
+      waits.length ? number(waits.length) : "nothing",
+      waits.length ? "warn" : "good",
+      ...waits,
+      `runs since ${moment(told.started_at)}`,
+    ),
+  ];
+}
+
+function chartsOf(points) {
+  const times = points.map((point) => Date.parse(point.at));
+  const of = (name) => ({ name: plain(name), values: points.map((point) => point[name]) });
+  const reasons = [...new Set(points.flatMap((point) => Object.keys(point.errors)))];
+  const sum = (reason) => points.reduce((total, point) => total + (point.errors[reason] ?? 0), 0);
+  reasons.sort((one, other) => sum(other) - sum(one));
+  const errors = reasons.map((reason) => ({
+    name: plain(reason),
+    values: points.map((point) => point.errors[reason] ?? 0),
+  }));
+  return [
+    chart("Requests a second", times, [of("requests")]),
+    chart("Errors a second by reason", times, errors),
+    chart("Latency", times, [of("p50"), of("p95")], span),
+    chart("Pages a minute", times, [of("pages_per_minute")]),
+    chart("Jobs and uploads", times, [of("jobs_running"), of("polls_held"), of("uploads")]),
+  ];
+}
+
+function partsOf(told) {
+  const soon = (text) => text !== null && Date.parse(text) < Date.now() + SOON;
+  const certificate = (found) => [
+    found.listener,
+    found.names.join(", "),
+    moment(found.not_after),
+    el("span", { class: soon(found.not_after) ? "bad" : "good" }, left(found.not_after)),
+  ];
+  const issuer = (found) => [
+    found.issuer,
+    found.keys === null ? el("span", { class: "bad" }, "none: its tokens are refused") : number(found.keys),
+    found.fetched_at === null ? "of a file" : moment(found.fetched_at),
+    found.dropped_at === null
+      ? found.failures
+        ? `${found.failures} fetches failed`
+        : "fresh"
+      : el("span", { class: "warn" }, left(found.dropped_at)),
+  ];
+  const parts = [
+    table("Certificates", ["Listener", "Names", "Ends", "Left"], told.certificates.map(certificate)),
+  ];
+  if (told.issuers.length)
+    parts.push(table("Issuers of tokens", ["Issuer", "Keys", "Fetched", "Left"], told.issuers.map(issuer)));
+  return parts;
+}
+
+function table(name, heads, rows) {
+  return el(
+    "section",
+    {},
+    el("h2", {}, name),
+    el(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
+      el(
+        "table",
+        {},
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            heads.map((head) => el("th", { scope: "col" }, head)),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          rows.map((cells) =>
+            el(
+              "tr",
+              {},
+              cells.map((cell) => el("td", { class: "wide" }, cell)),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
+}

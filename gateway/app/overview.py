@@ -1,0 +1,149 @@
+"""How a replica stands, from all its parts, for the admin API and its history. Part of the composition root."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from gateway import __version__
+from gateway.admin import responses
+from gateway.app.in_force import CertificateStores
+from gateway.app.job_parts import JobParts
+from gateway.app.ledger_parts import LedgerParts
+from gateway.app.reload import Reloader
+from gateway.auth.jwks.store import KeySets
+from gateway.config.ledger_url import url_of
+from gateway.config.state import Live
+from gateway.ledger.postgres_url import is_postgres
+from gateway.ledger.schema import DeliveryState
+from gateway.listener.accept import Acceptor
+from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
+from gateway.observe.metrics import RequestMetrics
+from gateway.tls.contexts import Certificates
+from gateway.units import maybe_moment, moment
+from gateway.upstream.health import HealthProbe
+
+_STATES: Final = ("running", "complete", "failed")
+
+
+class Overview:
+    """Reads the parts when it is asked. `wall` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        live: Live,
+        parts: LedgerParts,
+        jobs: JobParts,
+        requests: RequestMetrics,
+        acceptor: Acceptor,
+        health: HealthProbe,
+        wall: Callable[[], float],
+    ) -> None:
+        self._live = live
+        self._parts = parts
+        self._jobs = jobs
+        self._requests = requests
+        self._acceptor = acceptor
+        self._health = health
+        self._wall = wall
+        self.started_at = wall()
+        self.history = History()
+
+    async def run(self) -> None:
+        """Adds a point to the history every ten seconds, until cancelled."""
+        while True:
+            self.history.note(self.reading())
+            await asyncio.sleep(EVERY)
+
+    def reading(self) -> Reading:
+        """All counters as they are now."""
+        gauges = Gauges(
+            in_flight=self._requests.in_flight,
+            uploads=self._parts.admission.running,
+            connections=self._acceptor.connections,
+            jobs_running=self._jobs.housekeeping.counts.get("running", 0),
+            polls_held=len(self._jobs.long_polls),
+            upstreams_up=self._health.is_up,
+            ledger_up=self._parts.ledger.problem is None,
+        )
+        return reading_of(self._requests.routes.values(), self._wall(), self._parts.metrics.settled, gauges)
+
+    def tell(self, reloader: Reloader, tls: CertificateStores) -> responses.Overview:
+        """How it stands now."""
+        missing = self._parts.problems()
+        return responses.Overview(
+            at=moment(self._wall()),
+            version=__version__,
+            started_at=moment(self.started_at),
+            status="draining" if self._live.is_draining else "not ready" if missing else "ready",
+            missing=missing,
+            upstreams=[
+                responses.UpstreamState(name=name, up=trouble is None, trouble=trouble)
+                for name, trouble in self._health.troubles.items()
+            ],
+            ledger=self._ledger(),
+            certificates=_certificates(tls),
+            issuers=self._issuers(self._parts.key_sets),
+            configuration=self._configuration(reloader),
+            standing=self._standing(),
+        )
+
+    def _ledger(self) -> responses.LedgerState:
+        trouble = self._parts.ledger.problem
+        engine = "postgresql" if is_postgres(url_of(self._live.state.settings)) else "sqlite"
+        return responses.LedgerState(engine=engine, up=trouble is None, trouble=trouble)
+
+    def _issuers(self, key_sets: KeySets) -> list[responses.IssuerState]:
+        now = self._wall()
+        found = []
+        for issuer in self._live.state.issuers:
+            state = key_sets.state_of(issuer)
+            found.append(
+                responses.IssuerState(
+                    issuer=issuer,
+                    keys=state.keys,
+                    fetched_at=maybe_moment(None if state.age is None else now - state.age),
+                    failures=state.failures,
+                    dropped_at=maybe_moment(None if state.lasts is None else now + state.lasts),
+                )
+            )
+        return found
+
+    def _configuration(self, reloader: Reloader) -> responses.ConfigurationState:
+        settings = self._live.state.settings
+        return responses.ConfigurationState(
+            file=str(reloader.file),
+            loaded_at=moment(reloader.succeeded_at),
+            is_latest=reloader.was_successful,
+            faults=list(reloader.faults),
+            waits_for_restart=list(reloader.waiting),
+            profiles=sorted(self._live.state.profiles),
+            keys=len(settings.keys),
+            routes=len(settings.routes),
+        )
+
+    def _standing(self) -> responses.Standing:
+        states = self._jobs.metrics.states
+        undelivered = (DeliveryState.WAITING, DeliveryState.DUE, DeliveryState.DEAD)
+        return responses.Standing(
+            requests_in_flight=self._requests.in_flight,
+            connections=self._acceptor.connections,
+            uploads=self._parts.admission.running,
+            spool_used_bytes=self._parts.spool.used,
+            spool_limit_bytes=self._parts.spool.limit,
+            jobs={state: self._jobs.housekeeping.counts.get(state, 0) for state in _STATES},
+            polls_held=len(self._jobs.long_polls),
+            webhooks={state.name.lower(): states.get(state, 0) for state in undelivered},
+        )
+
+
+def _certificates(tls: CertificateStores) -> list[responses.CertificateState]:
+    found: list[responses.CertificateState] = []
+    stores: Sequence[tuple[Literal["public", "admin"], Certificates | None]] = (
+        ("public", tls.public),
+        ("admin", tls.admin),
+    )
+    for listener, store in stores:
+        for pair in store.pairs if store is not None else ():
+            names, not_after = [*pair.names, *pair.addresses], moment(pair.not_after.timestamp())
+            found.append(responses.CertificateState(listener=listener, names=names, not_after=not_after))
+    return found

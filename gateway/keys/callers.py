@@ -1,0 +1,110 @@
+"""What administrators do to callers by token and certificate, who are known by their account's name alone.
+
+As with keys, a change and its audit record are one transaction.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from gateway.keys.validation import future
+from gateway.ledger import audit, callers, usage
+from gateway.ledger.callers import PREFIXES, CallerRow
+from gateway.ledger.keys import KeyProblem
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.matching import can_be_stored
+from gateway.limits.quotas import AccountCounts, Used
+
+_MAX_NAME: Final = 600
+
+
+class ShownCaller(NamedTuple):
+    """A caller, what his account counts, and its grants."""
+
+    row: CallerRow
+    counts: AccountCounts
+    grants: Sequence[usage.GrantRow]
+
+
+class CallerService:
+    """Changes callers in the name of `actor`. `wall` is in seconds since the epoch."""
+
+    def __init__(self, ledger: Ledger, wall: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._wall = wall
+
+    async def show(self, account: str) -> ShownCaller:
+        """Shows one; one who has not submitted yet has used nothing.
+
+        Raises:
+            KeyProblem: it can't be the name of one.
+            LedgerUnavailable: the ledger does not answer.
+        """
+        name, now = plain_account(account), self._wall()
+
+        def work(connection: Connection) -> ShownCaller:
+            row = callers.caller(connection, name) or CallerRow(name, None)
+            counts = usage.standings_of(connection, [name], now).get(name, AccountCounts())
+            return ShownCaller(row, counts, usage.grants_of(connection, name, now))
+
+        return await self._ledger.read(work)
+
+    async def block(self, actor: str, account: str, *, blocked: bool) -> None:
+        """Blocks a caller, or lets him in again.
+
+        Raises:
+            KeyProblem: it can't be the name of one, or too many are blocked.
+            LedgerUnavailable: it may have been done.
+        """
+        name, now = plain_account(account), self._wall()
+
+        def work(connection: Connection) -> None:
+            changed = callers.block(connection, name, now) if blocked else callers.unblock(connection, name)
+            if changed:
+                audit.record(connection, now, actor, "caller.block" if blocked else "caller.unblock", name, {})
+
+        await self._ledger.write(work, durable=True)
+
+    async def grant(self, actor: str, account: str, pages: int, until: float) -> None:
+        """Adds pages to a caller's page budgets until a moment.
+
+        Raises:
+            KeyProblem: it can't be the name of one, or a value is wrong.
+            LedgerUnavailable: it may have been done.
+        """
+        name, now = plain_account(account), self._wall()
+        end = future(until, now, "the end of the grant")
+
+        def work(connection: Connection) -> None:
+            usage.grant(connection, name, pages, end, now)
+            audit.record(connection, now, actor, "caller.grant", name, {"pages": pages, "until": end})
+
+        await self._ledger.write(work, durable=True)
+
+    async def reset(self, actor: str, account: str) -> Used:
+        """Resets a caller's windows; returns what was cleared of this month.
+
+        Raises:
+            KeyProblem: it can't be the name of one.
+            LedgerUnavailable: it may have been done.
+        """
+        name, now = plain_account(account), self._wall()
+
+        def work(connection: Connection) -> Used:
+            forgotten = usage.reset(connection, name, now)
+            audit.record(connection, now, actor, "caller.reset", name, forgotten._asdict())
+            return forgotten
+
+        return await self._ledger.write(work, durable=True)
+
+
+def plain_account(account: str) -> str:
+    """Checks the name of a caller's account.
+
+    Raises:
+        KeyProblem: it is none of a token's or certificate's.
+    """
+    if not account.startswith(PREFIXES) or len(account) > _MAX_NAME or not can_be_stored(account):
+        raise KeyProblem("a caller is named jwt:... or cert:..., as in the log", "invalid")
+    return account

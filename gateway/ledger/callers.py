@@ -1,0 +1,80 @@
+"""Callers by token and certificate: who has an account, and who is blocked. Each function is one transaction.
+
+A block counts as a change of keys: it takes the next revision of them, so that every replica sees it as soon as one
+of a key.
+"""
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, union
+
+from gateway.ledger.keys import KeyProblem, next_revision
+from gateway.ledger.matching import can_be_stored, holds
+from gateway.ledger.schema import accounts, blocks
+
+MAX_BLOCKS: Final = 10_000
+PREFIXES: Final = ("jwt:", "cert:")
+_FULL: Final = f"there are {MAX_BLOCKS} blocked callers already; let go of some first"
+
+
+class CallerRow(NamedTuple):
+    """One caller; `blocked_at` is in seconds since the epoch, None: not blocked."""
+
+    account: str
+    blocked_at: int | None
+
+
+def callers(
+    connection: Connection, most: int, after: str | None = None, text: str | None = None, *, blocked: bool = False
+) -> list[CallerRow]:
+    """Callers by name, behind one of them, with a text in their name; all, or the blocked ones."""
+    if not can_be_stored(after, text):
+        return []
+    known = select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in PREFIXES)))
+    found = select(blocks.c.account)
+    names = (found if blocked else union(known, found)).subquery()
+    query = select(names.c.account, blocks.c.created_at).outerjoin(blocks, blocks.c.account == names.c.account)
+    if after is not None:
+        query = query.where(names.c.account > after)
+    if text:
+        query = query.where(holds(text, names.c.account))
+    return [CallerRow(*row) for row in connection.execute(query.order_by(names.c.account).limit(most))]
+
+
+def caller(connection: Connection, account: str) -> CallerRow | None:
+    """One caller; None if the ledger has no account of him and no block."""
+    if not can_be_stored(account):
+        return None
+    at = connection.execute(select(blocks.c.created_at).where(blocks.c.account == account)).scalar()
+    known = connection.execute(select(accounts.c.account).where(accounts.c.account == account)).first()
+    return None if at is None and known is None else CallerRow(account, at)
+
+
+def blocked_accounts(connection: Connection) -> frozenset[str]:
+    """All that are blocked."""
+    return frozenset(connection.execute(select(blocks.c.account)).scalars())
+
+
+def block(connection: Connection, account: str, now: float) -> bool:
+    """Blocks a caller; returns whether that changed anything.
+
+    Raises:
+        KeyProblem: there are too many.
+    """
+    next_revision(connection)
+    if _is_blocked(connection, account):
+        return False
+    if connection.execute(select(func.count()).select_from(blocks)).scalar_one() >= MAX_BLOCKS:
+        raise KeyProblem(_FULL)
+    connection.execute(insert(blocks), {"account": account, "created_at": int(now)})
+    return True
+
+
+def unblock(connection: Connection, account: str) -> bool:
+    """Lets a caller in again; returns whether that changed anything."""
+    next_revision(connection)
+    return connection.execute(delete(blocks).where(blocks.c.account == account)).rowcount > 0
+
+
+def _is_blocked(connection: Connection, account: str) -> bool:
+    return connection.execute(select(blocks.c.account).where(blocks.c.account == account)).first() is not None

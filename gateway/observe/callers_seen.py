@@ -1,0 +1,107 @@
+"""Who called since the start, and who was refused: two bounded tables in memory. Pure.
+
+Names of strangers are addresses, of which they may have any number; so strangers have a table of their own, and push
+no known caller out. In each table the one that was seen longest ago gives way. Times are seconds since the epoch.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.model.reasons import REFUSALS, Reason
+from gateway.model.request import Exchange
+
+MOST: Final = 2000
+_MAX_DETAIL: Final = 300
+_OF_KEY: Final = "key:"
+
+
+@dataclass(slots=True)
+class Refusal:
+    """One caller refused for one reason. `who` is a key's account, an owner, or a stranger's address."""
+
+    who: str
+    is_stranger: bool
+    reason: Reason
+    first_at: float
+    last_at: float = 0.0
+    count: int = 0
+    client: str = ""
+    route: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One caller with a known credential, as this process last saw him."""
+
+    account: str
+    first_at: float
+    last_at: float = 0.0
+    profile: str | None = None
+    client: str = ""
+    requests: int = 0
+    refusals: int = 0
+
+
+class CallersSeen:
+    """Both tables, kept by the observer; `dropped` counts the rows of refusals that had to give way."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._refusals: dict[bool, OrderedDict[tuple[str, Reason], Refusal]] = {
+            True: OrderedDict(),
+            False: OrderedDict(),
+        }
+        self._sightings: OrderedDict[str, Sighting] = OrderedDict()
+        self.dropped = 0
+
+    def note(self, exchange: Exchange, now: float) -> None:
+        """Takes a finished request."""
+        name = exchange.key_id
+        is_refused = exchange.reason in REFUSALS
+        if is_refused:
+            self._refuse(exchange, now)
+        if name is not None:
+            self._see(name, exchange, now, is_refused=is_refused)
+
+    def refusals(self) -> Iterator[Refusal]:
+        """All rows, those of known callers first."""
+        yield from self._refusals[False].values()
+        yield from self._refusals[True].values()
+
+    def sighting(self, account: str) -> Sighting | None:
+        """How a caller was last seen."""
+        return self._sightings.get(account.removeprefix(_OF_KEY))
+
+    def _see(self, name: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
+        seen = self._sightings.get(name)
+        if seen is None:
+            seen = self._sightings[name] = Sighting(account_of(name), now)
+        self._sightings.move_to_end(name)
+        seen.last_at, seen.client, seen.profile = now, exchange.client_ip, exchange.profile or seen.profile
+        seen.requests += 1
+        seen.refusals += is_refused
+        if len(self._sightings) > self._most:
+            self._sightings.popitem(last=False)
+
+    def _refuse(self, exchange: Exchange, now: float) -> None:
+        name = exchange.key_id
+        who = exchange.client_ip if name is None else account_of(name)
+        rows = self._refusals[name is None]
+        row = rows.get((who, exchange.reason))
+        if row is None:
+            row = rows[who, exchange.reason] = Refusal(who, name is None, exchange.reason, now)
+        rows.move_to_end((who, exchange.reason))
+        row.last_at, row.client, row.route = now, exchange.client_ip, exchange.route
+        row.count += 1
+        row.detail = (exchange.detail or "")[:_MAX_DETAIL]
+        if len(rows) > self._most:
+            rows.popitem(last=False)
+            self.dropped += 1
+
+
+def account_of(name: str) -> str:
+    """The account of a caller as exchanges name him: ids of keys contain no colon, other names do."""
+    return name if ":" in name else _OF_KEY + name

@@ -1,0 +1,320 @@
+"""The page in a browser, as an administrator uses it."""
+
+import io
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.async_api import Route
+from sqlalchemy import Connection
+
+from gateway.admin import page as page_of_files
+from gateway.admin.page import FILES
+from tests.admin.api import TOKEN, Api
+from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
+from tests.support.console import console_of, needs_chromium, past_hour
+from tests.support.gateway import ENVIRON, Running, Start, request
+
+pytestmark = needs_chromium
+HOSTILE = "<img src=x onerror=alert(1)>'\"&"
+PICTURES = [("light", "now", (1100, 900)), ("light", "keys", (1100, 640)), ("dark", "webhooks", (1100, 420)),
+            ("dark", "now", (390, 780))]  # fmt: skip
+VIEWS = ["Now", "Keys", "Callers", "Usage", "Jobs", "Webhooks", "Audit", "Refusals"]
+
+
+async def test_signing_in_takes_the_token_and_signing_out_forgets_it(start: Start) -> None:
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open()
+        await page.get_by_label("Admin token").fill("wrong")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("alert").filter(has_text="That is not the admin token.").wait_for()
+        await page.get_by_label("Admin token").fill(TOKEN)
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("heading", name="Container").wait_for()
+        assert await page.evaluate("Object.keys(localStorage).length + document.cookie.length") == 0
+        await page.reload()
+        await page.get_by_role("heading", name="Container").wait_for()
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("heading", name="Sign in").wait_for()
+        assert await page.evaluate("sessionStorage.length") == 0
+        refused = "Failed to load resource: the server responded with a status of 401"
+        assert all(error.startswith(refused) for error in console.errors)
+        console.errors.clear()
+    assert [event for event in gateway.events if event["event"] == "admin login failed"]
+
+
+async def test_who_is_out_while_he_looks_is_asked_to_sign_in(start: Start) -> None:
+    gateway = await start(admin={"token": {"env": "TOKEN"}}, environ={**ENVIRON, "TOKEN": TOKEN})
+    async with console_of(gateway) as console:
+        await console.open()
+        await console.page.get_by_label("Admin token").fill(TOKEN)
+        await console.page.keyboard.press("Enter")
+        await console.view("Keys")
+        await console.page.get_by_text("No keys.").wait_for()
+        await console.page.evaluate("sessionStorage.setItem('gateway-admin-token', 'old')")
+        await console.page.get_by_label("Search").fill("x")
+        await console.page.get_by_role("alert").filter(has_text="The token is not valid any more.").wait_for()
+        console.errors.clear()  # the browser itself notes each 401
+
+
+async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running) -> None:
+    api = Api(gateway)
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Create a key").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Id (").fill("acme")
+        await dialog.get_by_label("Pages a month").fill("500")
+        await console.does("Create")
+        secret = str(await page.locator("#secret").text_content())
+        assert re.fullmatch(r"dgw_acme_[A-Za-z0-9_-]{49}", secret)
+        await console.does("Done")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        await row.get_by_role("meter", name="pages per month of acme: 0 of 500").wait_for()
+
+        await row.get_by_role("button", name="Rotate acme").click()
+        await console.does("Rotate")
+        assert await page.locator("#secret").text_content() != secret
+        await console.does("Done")
+        await row.get_by_text("2 live: used never").wait_for()
+
+        await row.get_by_role("button", name="Grant acme").click()
+        await dialog.get_by_role("spinbutton", name="Pages").fill("100")
+        await console.does("Grant")
+        await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
+
+        await row.get_by_role("button", name="Disable acme").click()
+        await console.does("Disable")
+        await row.get_by_text("disabled").wait_for()
+        await row.get_by_role("button", name="Enable acme").click()
+        await row.get_by_text("live", exact=True).wait_for()
+
+        await row.get_by_role("button", name="Revoke acme").click()
+        await dialog.get_by_label("Write acme to confirm").fill("acm")
+        await console.does("Revoke")
+        await dialog.get_by_role("alert").filter(has_text="That is not acme.").wait_for()
+        await dialog.get_by_label("Write acme to confirm").fill("acme")
+        await console.does("Revoke")
+        await row.get_by_text("without a secret").wait_for()
+    changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
+    done = ["revoke", "enable", "disable", "grant", "rotate", "create"]
+    assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
+
+
+async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gateway: Running) -> None:
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Create a key").click()
+        await console.does("Create")
+        await page.get_by_role("alert").filter(has_text="Id is needed.").wait_for()
+        await page.get_by_label("Id (").fill("Not An Id")
+        await console.does("Create")
+        await page.get_by_role("alert").filter(has_text="id: ").wait_for()
+        assert await page.get_by_label("Id (").input_value() == "Not An Id"
+        await page.keyboard.press("Escape")
+        await page.get_by_role("dialog").wait_for(state="detached")
+        assert await page.evaluate("document.activeElement.textContent") == "Create a key"
+        console.errors.clear()  # the browser itself notes the 422
+
+
+async def test_the_secret_goes_into_the_clipboard(gateway: Running) -> None:
+    async with console_of(gateway, permissions=["clipboard-read", "clipboard-write"]) as console:
+        await console.open("keys")
+        await console.page.get_by_role("button", name="Create a key").click()
+        await console.page.get_by_label("Id (").fill("acme")
+        await console.does("Create")
+        secret = await console.page.locator("#secret").text_content()
+        await console.does("Copy")
+        await console.says("The secret is in the clipboard.")
+        assert await console.page.evaluate("navigator.clipboard.readText()") == secret
+
+
+async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
+    name = "jwt:https://idp.test/a#ann"
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("callers")
+        await page.get_by_role("button", name="Block a caller").click()
+        await page.get_by_label("Name (").fill(name)
+        await console.does("Block")
+        await console.says(f"{name} is blocked.")
+        await page.get_by_role("button", name=f"Grant {name}").click()
+        await page.get_by_role("spinbutton", name="Pages").fill("7")
+        await console.does("Grant")
+        await page.get_by_text("7 granted").wait_for()
+        assert gateway.gateway.live.state.blocked == {name}
+        await page.get_by_role("button", name=f"Unblock {name}").click()
+        await console.says(f"{name} is let in again.")
+    assert gateway.gateway.live.state.blocked == set()
+
+
+async def test_a_dead_letter_is_sent_again(gateway: Running) -> None:
+    await given(gateway, fill)
+    async with console_of(gateway) as console:
+        await console.open("webhooks")
+        await console.page.get_by_label("State").select_option("dead")
+        await console.page.get_by_role("button", name="Retry of-bad").click()
+        await console.says("of-bad is sent within two seconds.")
+    changes = (await Api(gateway)("GET", "/admin/v1/audit")).json["changes"]
+    assert "webhook.retry" in {change["action"] for change in changes}
+
+
+async def test_an_hour_is_drawn(gateway: Running) -> None:
+    past_hour(gateway, time.time())
+    async with console_of(gateway) as console:
+        await console.open()
+        chart = console.page.get_by_role("img", name=re.compile(r"Requests a second\. .*now [0-9.]+, most 26"))
+        await chart.wait_for()
+        assert len(str(await chart.locator("path").get_attribute("d"))) > 3000
+        errors = console.page.get_by_role("img", name=re.compile("Errors a second by reason"))
+        assert "rate limited" in str(await errors.get_attribute("aria-label"))
+        assert await console.page.get_by_text("localhost, gateway.test").count() == 1
+
+
+async def test_ten_thousand_keys_stay_quick(gateway: Running) -> None:
+    few = await quickest(gateway)
+    await given(gateway, lambda connection: make_keys(connection, 10_000))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_text("50 shown, there are more").wait_for()
+        await page.get_by_role("button", name="Show more").click()
+        await page.get_by_text("100 shown, there are more").wait_for()
+        await page.get_by_label("Search").fill("k-09999")
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        assert await page.locator("tbody tr").count() == 1 + 3  # and those of the configuration
+    assert await quickest(gateway) < 4 * few + 0.2  # the whole list takes a second
+
+
+async def test_what_strangers_name_is_text(gateway: Running) -> None:
+    api = Api(gateway)
+    await given(gateway, lambda connection: make_key(connection, "acme", HOSTILE))
+    answer = await api("POST", "/admin/v1/callers/jwt%3A%3Cb%3E%23%3Cscript%3E/block", {})
+    assert answer.status == 200
+    await gateway.ask(request(key="wrong"))
+    async with console_of(gateway) as console:
+        for view in VIEWS:
+            await console.open(view.lower())
+            await console.page.get_by_role("heading", level=1, name=view).wait_for()
+        await console.view("Keys")
+        await console.page.get_by_text(HOSTILE).wait_for()
+        await console.view("Callers")
+        await console.page.get_by_text("jwt:<b>#<script>").first.wait_for()
+        await console.view("Refusals")
+        await console.page.get_by_text("unauthenticated", exact=True).wait_for()
+        await console.page.get_by_text("127.0.0.1 (no known credential)").wait_for()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+async def test_axe_finds_nothing_serious(look: str, gateway: Running) -> None:
+    past_hour(gateway, time.time())
+    await Api(gateway).make("acme", limits={"pages_per_month": 500})
+    await Api(gateway)("POST", "/admin/v1/callers/cert%3Aann/block", {})
+    await given(gateway, fill)
+    shown: dict[str, Any] = {"color_scheme": "dark" if look == "dark" else "light"}
+    if look == "phone":
+        shown["viewport"] = {"width": 360, "height": 740}
+    async with console_of(gateway, **shown) as console:
+        for view in VIEWS:
+            await console.open(view.lower())
+            await console.page.get_by_role("heading", level=1, name=view).wait_for()
+            await console.page.wait_for_load_state("networkidle")
+            assert await console.serious_faults() == [], view
+            width = await console.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert width <= 0, view
+        await console.view("Keys")
+        await console.page.get_by_role("button", name="Create a key").click()
+        assert await console.serious_faults() == []
+
+
+async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
+    await Api(gateway).make("acme")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open()
+        await page.get_by_role("heading", name="Container").wait_for()
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", level=1, name="Keys").wait_for()
+        assert await page.evaluate("document.activeElement.id") == "main"
+        await page.get_by_role("button", name="Disable acme").wait_for()
+        await page.get_by_role("button", name="Disable acme").focus()
+        await page.keyboard.press("Enter")
+        await page.get_by_role("dialog").wait_for()
+        await page.keyboard.press("Escape")
+        assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "Disable acme"
+
+
+async def test_usage_is_exported(gateway: Running, tmp_path: Path) -> None:
+    await given(gateway, lambda connection: use(connection, "key:acme", 3))
+    async with console_of(gateway) as console:
+        await console.open("usage")
+        await console.page.get_by_label("By mode").check()
+        await console.page.get_by_text("accurate").wait_for()
+        async with console.page.expect_download() as download:
+            await console.page.get_by_role("button", name="Export as CSV").click()
+        file = tmp_path / "usage.csv"
+        await (await download.value).save_as(file)
+    head, row = file.read_bytes().decode().split("\r\n")[:2]
+    assert head == "day,key,mode,requests,failed,pages,refunded,spend"
+    assert row.split(",")[1:] == ["acme", "accurate", "1", "0", "3", "0", "0"]
+
+
+async def test_the_pictures_of_the_documents_can_be_taken(gateway: Running, tmp_path: Path) -> None:
+    """`make screenshots` names where to."""
+    place = Path(os.environ.get("GATEWAY_SCREENSHOTS", tmp_path))
+    past_hour(gateway, time.time())
+    await given(gateway, fill_for_pictures)
+    for _ in range(3):
+        await gateway.ask(request(key="wrong"))
+    for look, view, viewport in PICTURES:
+        size = {"width": viewport[0], "height": viewport[1]}
+        async with console_of(gateway, color_scheme=look, viewport=size) as console:
+            await console.page.route("**/admin/v1/overview", as_elsewhere)
+            await console.open(view)
+            await console.page.get_by_role("heading", level=1).wait_for()
+            await console.page.wait_for_load_state("networkidle")
+            file = place / f"console-{view}-{look}.png"
+            picture = Image.open(io.BytesIO(await console.page.screenshot()))
+            picture.quantize(64).save(file, optimize=True)
+            assert 1000 < file.stat().st_size < 100_000
+
+
+def test_the_table_names_every_file_that_lies_there() -> None:
+    assert {path.name for path in (Path(page_of_files.__file__).parent / "web").iterdir()} == set(FILES.values())
+
+
+async def quickest(gateway: Running) -> float:
+    """How long a page of keys takes, at best."""
+    taken = []
+    for _ in range(5):
+        began = time.monotonic()
+        assert (await gateway.admin("/admin/v1/keys?limit=50&standing=true"))[0] == 200
+        taken.append(time.monotonic() - began)
+    return min(taken)
+
+
+async def as_elsewhere(route: Route) -> None:
+    """The overview, but for the path of the configuration: this machine's is nobody's business."""
+    answer = await route.fetch()
+    told = await answer.json()
+    told["configuration"]["file"] = "/etc/gateway/gateway.yaml"
+    await route.fulfill(response=answer, json=told)
+
+
+async def given(gateway: Running, work: Callable[[Connection], None]) -> None:
+    """Writes into the gateway's ledger."""
+    async with ledger_of(gateway) as write:
+        await write(work)

@@ -1,0 +1,178 @@
+"""What a replica tells of itself, whom it refused, and callers that are blocked: through the admin API."""
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+from gateway.observe.history import MOST
+from tests.admin.api import Api
+from tests.admin.filling import ledger_of, make_keys, use
+from tests.support.console import past_hour
+from tests.support.gateway import ENVIRON, KEY, Running, Start, request, submit
+from tests.support.jobs import comes_true
+from tests.support.tokens import p256_key, pem_of
+
+CALLERS = "/admin/v1/callers"
+
+
+async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
+    async def is_up() -> bool:
+        return bool((await Api(gateway)("GET", "/admin/v1/overview")).json["upstreams"])
+
+    await comes_true(is_up)
+    told = (await Api(gateway)("GET", "/admin/v1/overview")).json
+    assert (told["status"], told["missing"], told["ledger"]["engine"]) == ("ready", [], "sqlite")
+    assert told["upstreams"] == [{"name": "default", "up": True, "trouble": None}]
+    (certificate,) = told["certificates"]
+    assert (certificate["listener"], "gateway.test" in certificate["names"]) == ("public", True)
+    configuration = told["configuration"]
+    assert (configuration["file"], configuration["is_latest"]) == (str(gateway.path), True)
+    assert (configuration["profiles"], configuration["keys"], configuration["faults"]) == (["default"], 3, [])
+    assert told["standing"]["uploads"] == 0
+
+
+async def test_the_overview_says_why_a_reload_was_refused_and_what_waits(gateway: Running) -> None:
+    api = Api(gateway)
+    gateway.rewrite(lambda document: document["listen"].update(port=1))
+    await gateway.says("settings wait for a restart")
+    assert (await api("GET", "/admin/v1/overview")).json["configuration"]["waits_for_restart"] == ["listen.port"]
+    gateway.rewrite(lambda document: document["listen"].update(port="x"))
+    await gateway.says("reload refused, the old configuration stays in force")
+    configuration = (await api("GET", "/admin/v1/overview")).json["configuration"]
+    assert configuration["is_latest"] is False
+    assert "listen.port" in configuration["faults"][0]
+
+
+async def test_the_overview_says_what_is_left_of_issuers_keys(start: Start, tmp_path: Any) -> None:
+    (tmp_path / "key.pem").write_bytes(pem_of(p256_key()))
+    issuer = {"issuer": "https://idp.test", "audience": "gateway", "public_key": str(tmp_path / "key.pem")}
+    away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
+    gateway = await start(authentication={"jwt": [issuer, away]})
+    await gateway.says("jwks fetch failed")
+    issuers = (await Api(gateway)("GET", "/admin/v1/overview")).json["issuers"]
+    assert [(found["issuer"], found["keys"]) for found in issuers] == [
+        ("https://idp.test", 1),
+        ("https://away.test", None),
+    ]
+    assert issuers[1]["failures"] >= 1
+
+
+async def test_the_history_has_an_hour_or_a_part_of_it(gateway: Running) -> None:
+    past_hour(gateway, time.time())
+    whole = (await Api(gateway)("GET", "/admin/v1/history")).json
+    assert (whole["seconds"], MOST - 2 <= len(whole["points"]) <= MOST) == (10.0, True)
+    assert whole["points"][100]["requests"] > 0
+    part = (await Api(gateway)("GET", "/admin/v1/history?since=1m")).json["points"]
+    assert 5 <= len(part) <= 7
+    (await Api(gateway)("GET", "/admin/v1/history?since=1")).is_problem(422, "invalid")
+
+
+async def test_refusals_are_told_with_who_and_why_and_are_searched(gateway: Running) -> None:
+    for _ in range(2):
+        (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+    (await gateway.ask(request("GET", "/api/v1/usage"))).is_refusal(403, "forbidden")
+    told = (await Api(gateway)("GET", "/admin/v1/refusals")).json
+    assert told["is_complete"]
+    found = {(row["who"], row["reason"]): row for row in told["refusals"]}
+    assert found["127.0.0.1", "unauthenticated"]["count"] == 2
+    assert (found["key:ci", "forbidden"]["route"], found["key:ci", "forbidden"]["is_stranger"]) == ("usage", False)
+    only = (await Api(gateway)("GET", "/admin/v1/refusals?q=KEY:c")).json["refusals"]
+    assert [row["who"] for row in only] == ["key:ci"]
+    first = (await Api(gateway)("GET", "/admin/v1/refusals?limit=1")).json
+    assert ([row["who"] for row in first["refusals"]], first["is_complete"]) == (["key:ci"], False)
+    assert KEY not in str(told)
+
+
+async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10})
+    async with ledger_of(gateway) as write:
+        await write(lambda connection: make_keys(connection, 30))
+        await write(lambda connection: use(connection, "key:acme", 4))
+    first = (await api("GET", "/admin/v1/keys?limit=20")).json
+    rest = (await api("GET", f"/admin/v1/keys?limit=20&after={first['next']}")).json
+    ids = [key["id"] for key in first["keys"] + rest["keys"]]
+    assert (len(ids), len(set(ids)), rest["next"]) == (31, 31, None)
+    assert first["keys"][0]["standing"] is None
+    (key,) = (await api("GET", "/admin/v1/keys?q=ACM&standing=true")).json["keys"]
+    assert key["standing"]["pages_per_month"]["used"] == 4
+    assert [key["id"] for key in (await api("GET", "/admin/v1/keys?q=team-3&limit=2")).json["keys"]] == [
+        "k-00003",
+        "k-00013",
+    ]
+    (await api("GET", "/admin/v1/keys?q=")).is_problem(422, "invalid")
+
+
+async def test_keys_of_the_configuration_are_told_with_what_they_used(gateway: Running) -> None:
+    api = Api(gateway)
+    assert (await gateway.ask(submit())).status == 200
+    assert (
+        await api("POST", "/admin/v1/keys/ci/grants", {"pages": 5, "until": "2099-01-01T00:00:00Z"})
+    ).status == 200
+    keys = (await api("GET", "/admin/v1/configured-keys")).json["keys"]
+    assert [(key["id"], key["state"], key["scopes"]) for key in keys] == [
+        ("ci", "live", []), ("root", "live", ["admin"]), ("away", "live", []),
+    ]  # fmt: skip
+    assert keys[0]["standing"]["pages_in_flight"]["used"] == 1
+    assert (keys[0]["last_seen_at"] is None, keys[1]["last_seen_at"]) == (False, None)
+
+
+async def test_usage_is_told_by_mode(gateway: Running) -> None:
+    async with ledger_of(gateway) as write:
+        for mode, pages in (("fast", 2), ("accurate", 3), ("", 1)):
+            await write(lambda connection, m=mode, p=pages: use(connection, "key:ci", p, m))
+    rows = (await Api(gateway)("GET", "/admin/v1/usage?by_mode=true")).json["rows"]
+    assert [(row["mode"], row["pages"]) for row in rows] == [("", 1), ("accurate", 3), ("fast", 2)]
+    (row,) = (await Api(gateway)("GET", "/admin/v1/usage")).json["rows"]
+    assert (row["mode"], row["pages"]) == (None, 6)
+
+
+async def test_the_audit_goes_on_behind_a_page_and_is_searched(gateway: Running) -> None:
+    api = Api(gateway)
+    for number in range(5):
+        await api.make(f"k{number}")
+    seen: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        answer = (await api("GET", f"/admin/v1/audit?q=key.create&limit=2{after and '&after=' + after}")).json
+        seen += [change["subject"] for change in answer["changes"]]
+        after = answer["next"]
+    assert seen == ["k4", "k3", "k2", "k1", "k0"]
+    (await api("GET", "/admin/v1/audit?after=x")).is_problem(422, "invalid")
+    assert len((await api("GET", "/admin/v1/audit?q=K3")).json["changes"]) == 1
+
+
+async def test_a_callers_name_may_hold_anything(gateway: Running) -> None:
+    api = Api(gateway)
+    names = ["jwt:https://idp.test/a?b#ann", "cert:%2F", "jwt:<b>#{x}", "cert:a b", "jwt:ü#😀"]
+    for name in names:
+        path = f"{CALLERS}/{quoted(name)}"
+        assert (await api("POST", f"{path}/block", {})).json["account"] == name
+        assert (await api("GET", path)).json["blocked_at"] is not None
+        assert (await api("POST", f"{path}/grants", {"pages": 2, "until": "2099-01-01T00:00:00Z"})).json["pages"] == 2
+        assert (await api("POST", f"{path}/reset", {})).json["pages"] == 0
+    told = (await api("GET", f"{CALLERS}?blocked=true")).json["callers"]
+    assert sorted(caller["account"] for caller in told) == sorted(names)
+    page = (await api("GET", f"{CALLERS}?limit=2")).json
+    rest = (await api("GET", f"{CALLERS}?limit=9&after={quoted(page['next'])}")).json
+    assert len(page["callers"]) + len(rest["callers"]) == len(names)
+    for name in ("key:ci", "anyone", "jwt"):
+        (await api("POST", f"{CALLERS}/{quoted(name)}/block", {})).is_problem(422, "invalid")
+    assert (await api("POST", f"{CALLERS}/{quoted(names[0])}/unblock", {})).status == 200
+    assert gateway.gateway.live.state.blocked == set(names[1:])
+
+
+async def test_a_block_outlives_a_reload_and_a_restart(start: Start) -> None:
+    gateway = await start(environ=ENVIRON)
+    await Api(gateway)("POST", f"{CALLERS}/cert%3Aann/block", {})
+    gateway.rewrite(lambda document: document["log"].update(level="info"))
+    await gateway.says("configuration reloaded")
+    assert gateway.gateway.live.state.blocked == {"cert:ann"}
+    url = f"sqlite:///{gateway.path.parent}/ledger.db"
+    await gateway.end()
+    again = await start(ledger={"url": url})
+    assert again.gateway.live.state.blocked == {"cert:ann"}
+
+
+def quoted(name: str) -> str:
+    return quote(name, safe="")

@@ -1,0 +1,112 @@
+"""Callers by token and certificate in the ledger, and pages of keys: on both engines."""
+
+import pytest
+
+from gateway.keys.callers import CallerService
+from gateway.ledger import callers as steps
+from gateway.ledger.audit import recorded
+from gateway.ledger.callers import CallerRow, block, blocked_accounts, caller, callers, unblock
+from gateway.ledger.engine import Engine
+from gateway.ledger.keys import KeyProblem, NewKeyRow, create, keys_page, revision_of
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.listings import list_jobs
+from gateway.ledger.reservations import admit
+from gateway.ledger.usage import grant, standings_of
+from tests.support.ledgers import NOON, make_claim, make_profile
+
+ANN, BOB, CERT = "jwt:https://idp.test#ann", "jwt:https://idp.test#bob", "cert:scanner.test"
+
+
+async def submits(engine: Engine, *accounts: str) -> None:
+    for account in accounts:
+        claim = make_claim(f"of-{account}", account)
+        await engine.write(lambda c, claim=claim: admit(c, claim, make_profile(), NOON, NOON + 60))  # type: ignore[misc] # its defaults are the values
+
+
+async def test_who_has_an_account_or_is_blocked_is_a_caller_and_keys_are_none(engine: Engine) -> None:
+    await submits(engine, ANN, CERT, "key:ci", "anyone")
+    assert await engine.write(lambda c: block(c, BOB, NOON))
+    assert not await engine.write(lambda c: block(c, BOB, NOON + 5))
+    found = await engine.read(lambda c: callers(c, 10))
+    assert found == [CallerRow(CERT, None), CallerRow(ANN, None), CallerRow(BOB, int(NOON))]
+    assert await engine.read(lambda c: callers(c, 10, text="IDP.test#B")) == [CallerRow(BOB, int(NOON))]
+    assert await engine.read(lambda c: callers(c, 10, blocked=True)) == [CallerRow(BOB, int(NOON))]
+    assert await engine.read(lambda c: callers(c, 10, text="%")) == []
+    assert await engine.read(lambda c: callers(c, 10, text="\0")) == []
+    first = await engine.read(lambda c: callers(c, 1))
+    rest = await engine.read(lambda c: callers(c, 10, after=first[-1].account))
+    assert first + rest == found
+    assert await engine.read(lambda c: caller(c, BOB)) == CallerRow(BOB, int(NOON))
+    assert await engine.read(lambda c: caller(c, "jwt:nobody")) is None
+
+
+async def test_a_block_is_a_change_of_keys_that_replicas_follow(engine: Engine) -> None:
+    before = await engine.read(revision_of)
+    await engine.write(lambda c: block(c, ANN, NOON))
+    assert await engine.read(revision_of) == before + 1
+    assert await engine.read(blocked_accounts) == {ANN}
+    assert await engine.write(lambda c: unblock(c, ANN))
+    assert not await engine.write(lambda c: unblock(c, ANN))
+    assert await engine.read(blocked_accounts) == frozenset()
+
+
+async def test_there_is_an_end_of_blocking(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MAX_BLOCKS", 1)
+    await engine.write(lambda c: block(c, ANN, NOON))
+    with pytest.raises(KeyProblem):
+        await engine.write(lambda c: block(c, BOB, NOON))
+    assert not await engine.write(lambda c: block(c, ANN, NOON))
+
+
+async def test_keys_come_in_pages_and_are_found_by_what_they_are_called(engine: Engine) -> None:
+    for number, name in enumerate(["a", "a-b", "ab", "b", "z9"]):
+        row = NewKeyRow(name, "gold" if name == "b" else "default", f"Team{number}")
+        await engine.write(lambda c, row=row: create(c, row, row.id.encode().ljust(32), NOON))  # type: ignore[misc] # its defaults are the values
+    found, after = [], None
+    while page := await engine.read(lambda c, after=after: keys_page(c, 2, after)):  # type: ignore[misc] # its defaults are the values
+        found += [record.id for record in page]
+        after = found[-1]
+    assert sorted(found) == ["a", "a-b", "ab", "b", "z9"]
+    assert len(found) == 5
+    for text, ids in [("gol", ["b"]), ("team4", ["z9"]), ("Z", ["z9"]), ("_", []), ("a-", ["a-b"])]:
+        page = await engine.read(lambda c, text=text: keys_page(c, 9, text=text))  # type: ignore[misc] # its defaults are the values
+        assert [record.id for record in page] == ids
+    assert page[0].generations[0].number == 1
+
+
+async def test_counts_of_some_accounts_have_grants_also_of_those_that_used_nothing(engine: Engine) -> None:
+    await submits(engine, ANN)
+    for account, until in ((ANN, 5), (BOB, 5), (BOB, 5), (CERT, -5)):
+        await engine.write(lambda c, a=account, u=until: grant(c, a, 7, int(NOON) + u, NOON))  # type: ignore[misc] # its defaults are the values
+    found = await engine.read(lambda c: standings_of(c, [ANN, BOB, CERT], NOON))
+    assert (found[ANN].granted, found[ANN].concurrent, found[ANN].day.requests) == (7, 1, 1)
+    assert found[ANN].tat >= NOON
+    assert found[BOB].granted == 14
+    assert CERT not in found
+
+
+async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: Engine) -> None:
+    service = CallerService(ledger, lambda: NOON)
+    await service.block("cli:op", ANN, blocked=True)
+    await service.block("cli:op", ANN, blocked=True)
+    await service.grant("cli:op", ANN, 5, NOON + 60)
+    await service.reset("cli:op", ANN)
+    await service.block("cli:op", ANN, blocked=False)
+    rows = await engine.read(lambda c: recorded(c, of=ANN))
+    acts = ["caller.block", "caller.grant", "caller.reset", "caller.unblock"]
+    assert [row.entry.action for row in reversed(rows)] == acts
+    shown = await service.show(ANN)
+    assert (shown.row.blocked_at, shown.counts.granted, shown.grants[0].pages) == (None, 5, 5)
+    for name in ("key:ci", "ci", "jwt:" + "x" * 600, "jwt:\0", "anyone"):
+        with pytest.raises(KeyProblem):
+            await service.block("cli:op", name, blocked=True)
+
+
+async def test_the_trail_is_searched(ledger: Ledger, engine: Engine) -> None:
+    service = CallerService(ledger, lambda: NOON)
+    for name in (ANN, BOB):
+        await service.block("cli:op", name, blocked=True)
+    found = await engine.read(lambda c: recorded(c, text="#ANN"))
+    assert [row.entry.subject for row in found] == [ANN]
+    assert await engine.read(lambda c: recorded(c, text="\ud800")) == []
+    assert await engine.read(lambda c: list_jobs(c, None, None, 5, text="none")) == []

@@ -1,0 +1,96 @@
+"""The page of the admin listener in a real Chromium, the distribution's own."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
+
+from gateway.observe.history import EVERY, MOST, Gauges, Reading
+from tests.support.gateway import Running
+
+CHROMIUM: Final = "/usr/bin/chromium"
+needs_chromium: Final = pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason="no chromium here")
+_SERIOUS: Final = frozenset({"serious", "critical"})
+
+
+@dataclass
+class Console:
+    """One tab, and all that went wrong in it."""
+
+    page: Page
+    address: str
+    errors: list[str] = field(default_factory=list)
+
+    async def open(self, view: str = "") -> None:
+        """Opens the page, or one of its views."""
+        await self.page.goto(f"{self.address}/{view and '#'}{view}")
+
+    async def view(self, name: str) -> None:
+        """Goes to a view by its link."""
+        await self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        await self.page.get_by_role("heading", level=1, name=name).wait_for()
+
+    async def does(self, button: str) -> None:
+        """Presses the last button of the open dialog."""
+        await self.page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+
+    async def says(self, text: str) -> None:
+        """Waits until it was said to everybody."""
+        await self.page.locator("#said").filter(has_text=text).wait_for()
+
+    async def serious_faults(self) -> list[tuple[Any, ...]]:
+        """What axe finds that is serious."""
+        found = await Axe().run(self.page)
+        return [
+            (fault["id"], fault["help"], [node["html"][:200] for node in fault["nodes"][:3]])
+            for fault in found.response["violations"]
+            if fault["impact"] in _SERIOUS
+        ]
+
+    def note(self, message: ConsoleMessage) -> None:
+        """Called with what the page logs."""
+        if message.type in {"error", "warning"}:
+            self.errors.append(message.text)
+
+
+@asynccontextmanager
+async def console_of(gateway: Running, **given: Any) -> AsyncIterator[Console]:
+    """A tab; at the end nothing may have gone wrong unseen. `given` goes to the browser's context."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        try:
+            context: BrowserContext = await browser.new_context(**given)
+            context.set_default_timeout(20_000)
+            console = Console(await context.new_page(), f"http://127.0.0.1:{gateway.admin_port}")
+            console.page.on("console", console.note)
+            console.page.on("pageerror", lambda error: console.errors.append(str(error)))
+            yield console
+        finally:
+            await browser.close()
+    assert console.errors == []
+
+
+def past_hour(gateway: Running, now: float) -> None:
+    """Gives the gateway an hour to look back on, with a good deal happening in it."""
+    history = gateway.gateway.watch.history
+    requests, pages, errors = 0, 0, {"rate_limited": 0, "forwarded_5xx": 0, "unauthenticated": 0}
+    durations = [0] * 17
+    for number in range(MOST + 1):
+        wave = abs((number % 120) - 60)
+        requests += 20 + 4 * wave
+        pages += 30 + wave
+        errors["rate_limited"] += wave // 10
+        errors["forwarded_5xx"] += number % 90 == 0
+        errors["unauthenticated"] += number % 7 == 0
+        durations[7] += 10 + wave
+        durations[9] += 1 + wave // 20
+        at = now - (MOST - number) * EVERY
+        gauges = Gauges(wave // 3, wave // 8, 40 + wave, 3 + wave // 5, 2 + wave // 10)
+        history.note(Reading(at, requests, dict(errors), tuple(durations), pages, gauges))
