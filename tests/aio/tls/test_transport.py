@@ -19,9 +19,9 @@ from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
 from gateway.aio.unwanted import AT_ONCE, MOST
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
 from tests.support.iteration import iteration_now
-from tests.support.waiting import eventually
 from tests.support.keyupdates import Sealing
 from tests.support.pure import examples
+from tests.support.waiting import eventually
 
 READ = 262_144
 MAX_OF_A_TURN = MAX_CHUNKS // RECORD + RECORDS_AT_ONCE
