@@ -13,7 +13,7 @@ from bench.options import Options
 from bench.peers import Peer
 from bench.site import Site, pause
 from bench.targets import GATEWAY
-from bench.usage import cpu_seconds
+from bench.usage import cpu_seconds, page_faults
 
 Sample = dict[str, float]
 GB = 1e9
@@ -88,29 +88,30 @@ def submits(bout: Bout) -> Sample:
     }
 
 
-def transfer(bout: Bout, metric: str, errand: Errand) -> Sample:
-    """CPU per GB of an errand that moves bytes."""
-    before = bout.cpu()
+def transfer(bout: Bout, kind: str, errand: Errand) -> Sample:
+    """CPU and page faults per GB of an errand that moves bytes."""
+    before, faults = bout.cpu(), page_faults(bout.peer.pid)
     done = load.send(errand)
-    return {metric: (bout.cpu() - before) / done.bytes * GB}
+    used, touched = bout.cpu() - before, page_faults(bout.peer.pid) - faults
+    return {f"{kind}_cpu": used / done.bytes * GB, f"{kind}_faults": touched / done.bytes * GB}
 
 
 def uploads(bout: Bout) -> Sample:
     """Large forms, two at a time; nothing in them to count."""
     size, count = bout.options.upload_size, bout.options.transfers
-    return transfer(bout, "upload_cpu", bout.errand("upload", "/api/v1/marker", 2, count, size=size))
+    return transfer(bout, "upload", bout.errand("upload", "/api/v1/marker", 2, count, size=size))
 
 
 def inspected(bout: Bout) -> Sample:
     """The same with a PDF, whose pages the gateway counts; to the others it is one more upload."""
     size, count = bout.options.upload_size, bout.options.transfers
     errand = bout.errand("upload", "/api/v1/marker", 2, count, size=size, filename="bench.pdf")
-    return transfer(bout, "inspected_cpu", errand)
+    return transfer(bout, "inspected", errand)
 
 
 def downloads(bout: Bout) -> Sample:
     """Large results, two at a time."""
-    return transfer(bout, "download_cpu", bout.errand("download", bout.result, 2, 2 * bout.options.transfers))
+    return transfer(bout, "download", bout.errand("download", bout.result, 2, 2 * bout.options.transfers))
 
 
 def handshakes(bout: Bout) -> Sample:
