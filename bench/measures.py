@@ -12,7 +12,6 @@ from bench.client import Errand, answer, connect, submit
 from bench.options import Options
 from bench.peers import Peer
 from bench.site import Site, pause
-from bench.targets import GATEWAY
 from bench.usage import cpu_seconds, page_faults
 
 Sample = dict[str, float]
@@ -46,8 +45,8 @@ def prepare(peer: Peer, site: Site, options: Options) -> Bout:
     link = connect(small)
     marker, ocr = (submitted(link, dataclasses.replace(small, path=f"/api/v1/{kind}")) for kind in ("marker", "ocr"))
     by_token = marker
-    if peer.name == GATEWAY:
-        by_token = submitted(link, dataclasses.replace(small, path="/api/v1/marker", key=site.token))
+    if peer.who.is_gateway:
+        by_token = submitted(link, dataclasses.replace(small, path="/api/v1/marker", key=peer.who.token))
     link.close()
     paths = (f"/api/v1/marker/{marker}", f"/api/v1/ocr/{ocr}", f"/api/v1/marker/{by_token}")
     return Bout(peer, site, options, *paths)
@@ -70,11 +69,11 @@ def polls(bout: Bout) -> Sample:
 
 def tokens(bout: Bout) -> Sample:
     """The same polls with a JWT; of the gateway alone, whose peers here know no tokens."""
-    if bout.peer.name != GATEWAY:
+    if not bout.peer.who.is_gateway:
         return {}
     before = bout.cpu()
     url = f"https://127.0.0.1:{bout.peer.port}{bout.token_poll}"
-    seen = load.polls(url, bout.site.token, 32, bout.options.seconds)
+    seen = load.polls(url, bout.peer.who.token, 32, bout.options.seconds)
     return {"token_cpu": (bout.cpu() - before) / seen.requests * 1e6}
 
 
@@ -142,7 +141,7 @@ def mixed(bout: Bout) -> Sample:
 
 def waits(bout: Bout) -> Sample:
     """Four clients wait for the end of a job: held by the gateway, polling each second through the others."""
-    do = "hold" if bout.peer.name == GATEWAY else "poll"
+    do = "hold" if bout.peer.who.is_gateway else "poll"
     seen = load.waiting(bout.errand(do, "/api/v1/marker", 4, 2 * max(1, round(bout.options.seconds)), size=WAITED))
     return {"wait_late": seen["late"], "wait_asked": seen["asked"]}
 

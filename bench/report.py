@@ -1,13 +1,18 @@
 """The run in words: a table for the terminal and docs/benchmarks.md."""
 
+import dataclasses
 import datetime as dt
+import json
 import os
 import platform
 from pathlib import Path
 
+from bench import compare
+from bench.machine import Machine
 from bench.metrics import METRICS, Metric
 from bench.options import PEERS, Options
-from bench.targets import REFERENCE, Figures, Target, targets
+from bench.rounds import Samples, medians
+from bench.targets import BEFORE, REFERENCE, Figures, Target, targets
 
 TEXT = Path(__file__).parent / "configs" / "benchmarks.md"
 
@@ -22,7 +27,7 @@ def cell(metric: Metric, row: dict[str, float], peer: str) -> str:
 
 def table(figures: Figures) -> str:
     """All figures, as a Markdown table."""
-    peers = [peer for peer in PEERS if any(peer in row for row in figures.values())]
+    peers = [peer for peer in (*PEERS, BEFORE) if any(peer in row for row in figures.values())]
     lines = [f"| | unit | {' | '.join(peers)} |", "|---|---|" + "---:|" * len(peers)]
     for metric in METRICS:
         if row := figures.get(metric.key):
@@ -55,3 +60,21 @@ def document(figures: Figures, options: Options, versions: dict[str, str]) -> st
         table=table(figures),
         verdicts=verdicts(figures),
     )
+
+
+def data(samples: Samples, options: Options, versions: dict[str, str], machine: Machine) -> str:
+    """The whole run for programs, as JSON."""
+    figures = medians(samples)
+    plan = dataclasses.asdict(options)
+    promises = [(target, verdict) for target in targets() if (verdict := target.verdict(figures))]
+    whole = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": {**dataclasses.asdict(machine), "kind": machine.kind},
+        "options": plan,
+        "versions": versions,
+        "figures": figures,
+        "samples": samples,
+        "compared": [compare.as_json(row) for row in compare.both(samples)],
+        "targets": [{"title": t.title, "bound": t.bound, "value": value, "met": met} for t, (value, met) in promises],
+    }
+    return json.dumps(whole, indent=1, default=str) + "\n"

@@ -42,16 +42,10 @@ class Site:
             "certificate": self.folder / "server.pem",
             "private_key": self.folder / "server.key",
             "pair": self.folder / "pair.pem",
-            "token_key": self.folder / "token.pem",
         }
         target = folder / name
         target.write_text(Template((CONFIGS / name).read_text()).substitute(common | places))
         return target
-
-    @property
-    def token(self) -> str:
-        """A JWT that the gateway lets in."""
-        return (self.folder / "token.txt").read_text()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Figures = dict[str, dict[str, float]]  # metric -> peer -> median
-GATEWAY, REFERENCE = "gateway", "nginx"
+GATEWAY, BEFORE, REFERENCE = "gateway", "before", "nginx"
 
 
 @dataclass(frozen=True, slots=True)
