@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from bench import chart, compare, report, rounds, site
+from bench import chart, compare, postgres, report, rounds, site
 from bench.contest import contestants
 from bench.machine import Machine, look
 from bench.options import Options, parse
@@ -57,7 +57,8 @@ def main() -> None:
     with (
         alone(),
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        site.opened(Path(folder), options.download_size) as ground,
+        postgres.opened(wanted=options.wants_postgres) as database,
+        site.opened(Path(folder), options.download_size, database) as ground,
     ):
         found = contestants(options, ground)
         samples = rounds.run(options, ground, found)

@@ -1,16 +1,17 @@
 """Who takes part in a run: which peers are installed and do work, and what each gateway begins with."""
 
 import subprocess
-from http.client import HTTPException
 from pathlib import Path
 
-from bench.measures import prepare
+from bench.measures import FAULTS, prepare
 from bench.options import HERE, Options
 from bench.peers import Contestant, binary, serving
+from bench.postgres import make_database, url
 from bench.process import NotRunningError
 from bench.site import Site
 from bench.targets import BEFORE, GATEWAY
 
+KEYS_ON_POSTGRES = 100
 LEDGER = Path(__file__).parent / "ledger.py"
 
 
@@ -43,7 +44,7 @@ def works(who: Contestant, site: Site, options: Options) -> bool:
             furnish(who, site, options)
         with serving(who, site) as peer:
             return bool(prepare(peer, site, options))
-    except (NotRunningError, OSError, HTTPException) as fault:
+    except FAULTS as fault:
         print(f"skipped: {fault}", flush=True)
         return False
 
@@ -53,15 +54,24 @@ def furnish(who: Contestant, site: Site, options: Options) -> None:
     print(f"{who.name}: a ledger with {options.keys} keys and {options.jobs} settled jobs ...", flush=True)
     who.home.mkdir()
     fill(who, site, f"sqlite:///{who.home / 'ledger.db'}", options.keys, options.jobs)
+    if site.postgres is not None:
+        print(f"{who.name}: the same on PostgreSQL, with {KEYS_ON_POSTGRES} keys ...", flush=True)
+        make_database(site.postgres, who.name)
+        fill(who, site, database(who, site), KEYS_ON_POSTGRES, 0)
 
 
-def fill(who: Contestant, site: Site, url: str, keys: int, jobs: int) -> None:
+def database(who: Contestant, site: Site) -> str:
+    """The URL of a gateway's ledger on PostgreSQL."""
+    return url(site.postgres, who.name) if site.postgres else ""
+
+
+def fill(who: Contestant, site: Site, where: str, keys: int, jobs: int) -> None:
     """Fills a ledger by a gateway's own code.
 
     Raises:
         NotRunningError: it could not be filled.
     """
-    filling = [who.program, "-P", str(LEDGER), str(who.home), site.key, str(keys), str(jobs), url]
+    filling = [who.program, "-P", str(LEDGER), str(who.home), site.key, str(keys), str(jobs), where]
     done = subprocess.run(filling, env=who.environment(), capture_output=True, text=True, check=False, cwd=who.home)
     if done.returncode != 0:
         raise NotRunningError(f"{who.name}: no ledger could be made: {done.stderr[-300:]}")

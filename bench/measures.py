@@ -4,18 +4,21 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPSConnection
+from http.client import HTTPException, HTTPSConnection
+from subprocess import SubprocessError
 
 from bench import load
 from bench.backend import WAITED
 from bench.client import Errand, answer, connect, submit
 from bench.options import Options
 from bench.peers import Peer
+from bench.process import NotRunningError
 from bench.site import Site, pause
 from bench.usage import cpu_seconds, page_faults
 
 Sample = dict[str, float]
 GB = 1e9
+FAULTS = (NotRunningError, OSError, HTTPException, SubprocessError)  # how a measure may fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Bout:
         return cpu_seconds(self.peer.pid)
 
 
+def untouched(peer: Peer, site: Site, options: Options) -> Bout:
+    """A peer through which nothing was submitted."""
+    return Bout(peer, site, options, "", "", "")
+
+
 def prepare(peer: Peer, site: Site, options: Options) -> Bout:
     """Submits one job of each kind through the peer, so that the key owns what is read later."""
     small = Errand("upload", peer.port, site.key, "", 1, 1, 60, size=1000)
@@ -58,6 +66,15 @@ def submitted(link: HTTPSConnection, errand: Errand) -> str:
     with answer(link) as response:
         said: dict[str, str] = json.loads(response.read())
     return said["request_id"]
+
+
+def also(first: Sample, name: str, then: Callable[[], Sample]) -> Sample:
+    """A sample and a further part of it; if that fails, the first part stays."""
+    try:
+        return first | then()
+    except FAULTS as fault:
+        print(f"           {name} FAILED: {fault}", flush=True)
+        return first
 
 
 def polls(bout: Bout) -> Sample:
@@ -120,6 +137,13 @@ def handshakes(bout: Bout) -> Sample:
     return {"handshake_cpu": (bout.cpu() - before) / done.count * 1e6}
 
 
+def resumed(bout: Bout) -> Sample:
+    """A new connection with a resumed session for each poll."""
+    before = bout.cpu()
+    done = load.send(bout.errand("resumed", bout.poll, 4, 100_000, seconds=bout.options.seconds))
+    return {"resumed_cpu": (bout.cpu() - before) / done.count * 1e6}
+
+
 def latency(bout: Bout) -> Sample:
     """What the peer adds to the median poll of a single client, against the backend without TLS."""
     seconds = max(1, bout.options.seconds / 2)
@@ -144,20 +168,3 @@ def waits(bout: Bout) -> Sample:
     do = "hold" if bout.peer.who.is_gateway else "poll"
     seen = load.waiting(bout.errand(do, "/api/v1/marker", 4, 2 * max(1, round(bout.options.seconds)), size=WAITED))
     return {"wait_late": seen["late"], "wait_asked": seen["asked"]}
-
-
-def by_name(name: str) -> Callable[[Bout], Sample]:
-    """The measure of that name."""
-    functions: dict[str, Callable[[Bout], Sample]] = {
-        "polls": polls,
-        "tokens": tokens,
-        "submits": submits,
-        "uploads": uploads,
-        "inspected": inspected,
-        "downloads": downloads,
-        "handshakes": handshakes,
-        "latency": latency,
-        "mixed": mixed,
-        "waits": waits,
-    }
-    return functions[name]

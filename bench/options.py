@@ -9,12 +9,14 @@ from bench.targets import GATEWAY
 
 PEERS = ("gateway", "nginx", "haproxy", "envoy")
 MEASURES = (
-    "polls", "tokens", "submits", "uploads", "inspected", "downloads", "handshakes", "latency", "mixed", "waits",
-    "memory",
+    "polls", "tokens", "submits", "uploads", "inspected", "downloads", "handshakes", "resumed", "latency", "mixed",
+    "waits", "watched", "submits-one", "submits-many", "memory", "start", "rest",
 )  # fmt: skip
+LEDGER_MEASURES = frozenset({"submits-one", "submits-many"})
 HERE = Path(__file__).resolve().parent.parent
 DOCS = HERE / "docs"
 ROUNDS, ROUNDS_COMPARED, MAX_ROUNDS = 3, 6, 20
+FEWEST_KEYS = 60  # that of the bench, and those of fifty submitters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Options:
     def complete(self) -> bool:
         """Whether the run measures everything of everyone: only such a run is written down."""
         return set(self.peers) == set(PEERS) and set(self.measures) == set(MEASURES) and self.compare is None
+
+    @property
+    def wants_postgres(self) -> bool:
+        """Whether something is measured on a ledger that is on PostgreSQL, too."""
+        return GATEWAY in self.peers and not LEDGER_MEASURES.isdisjoint(self.measures)
 
 
 def parse(arguments: list[str] | None = None) -> Options:
@@ -77,7 +84,7 @@ def options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Optio
         held=250 if given.quick else 1000,
         python=given.python,
         out=given.out,
-        keys=max(1, given.keys if given.keys is not None else 60 if given.quick else 10_000),
+        keys=max(FEWEST_KEYS, given.keys if given.keys is not None else FEWEST_KEYS if given.quick else 10_000),
         jobs=given.jobs if given.jobs is not None else 0 if given.quick else 1_000_000,
         compare=given.compare and given.compare.resolve(),
         json=given.json,

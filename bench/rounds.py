@@ -6,30 +6,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from bench import memory
-from bench.measures import Sample, by_name, prepare
+from bench.measures import FAULTS, Sample, prepare
 from bench.options import Options
-from bench.peers import Contestant, Peer, serving
-from bench.process import NotRunningError
+from bench.peers import Contestant, serving
+from bench.rows import ALONE, TIMED, Measure
 from bench.site import Site
 from bench.targets import Figures
 
 T = TypeVar("T")
 Samples = dict[str, dict[str, dict[int, float]]]  # metric -> peer -> round -> value
 Keep = Callable[[str, str, Sample], None]  # takes a measure's name, a peer's, and what it gave
-ALONE = ("memory",)
 
 
 def run(options: Options, site: Site, contestants: list[Contestant]) -> Samples:
     """Measures all that was asked for."""
     samples: Samples = {}
-    timed = [name for name in options.measures if name not in ALONE]
+    timed = [name for name in options.measures if name in TIMED]
     if timed:
         alternate(options, site, contestants, timed, samples)
     for number in range(1, options.rounds + 1):
-        for measure in [name for name in options.measures if name in ALONE]:
+        for name in [name for name in options.measures if name in ALONE]:
             for who in in_turn(contestants, number):
-                by_itself(options, site, who, measure, partial(note, samples, number))
+                by_itself(options, site, who, name, partial(note, samples, number))
     return samples
 
 
@@ -52,26 +50,29 @@ def alternate(
     with contextlib.ExitStack() as stack:
         bouts = [prepare(stack.enter_context(serving(who, site)), site, options) for who in contestants]
         for number in range(1, options.rounds + 1):
-            for measure in timed:
+            for name in timed:
                 for bout in in_turn(bouts, number):
-                    take(measure, bout.peer, partial(by_name(measure), bout), partial(note, samples, number))
+                    take(name, bout.peer.who, partial(TIMED[name], bout), partial(note, samples, number))
+                    bout.peer.truncate_logs()
 
 
 def by_itself(options: Options, site: Site, who: Contestant, name: str, keep: Keep) -> None:
     """Figures of one peer, a new one for each."""
-    for measure in (memory.idle, memory.uploads, memory.downloads):
-        with serving(who, site) as peer:
-            take(name, peer, partial(measure, prepare(peer, site, options)), keep)
+    for measure in ALONE[name].measures:
+
+        def started(measure: Measure = measure) -> Sample:
+            with serving(who, site) as peer:
+                return measure(ALONE[name].ready(peer, site, options))
+
+        take(name, who, started, keep)
 
 
-def take(label: str, peer: Peer, measure: Callable[[], Sample], keep: Keep) -> None:
-    """Takes one sample and empties the peer's logs; a failure costs the sample, not the run."""
+def take(name: str, who: Contestant, measure: Callable[[], Sample], keep: Keep) -> None:
+    """Takes one sample; a failure costs the sample, not the run."""
     try:
-        keep(label, peer.who.name, measure())
-    except NotRunningError as fault:
-        print(f"          {label:16} {peer.who.name:10} FAILED: {fault}", flush=True)
-    finally:
-        peer.truncate_logs()
+        keep(name, who.name, measure())
+    except FAULTS as fault:
+        print(f"           {name:14} {who.name:10} FAILED: {fault}", flush=True)
 
 
 def note(samples: Samples, number: int, label: str, name: str, sample: Sample) -> None:
@@ -79,4 +80,4 @@ def note(samples: Samples, number: int, label: str, name: str, sample: Sample) -
     for key, value in sample.items():
         samples.setdefault(key, {}).setdefault(name, {})[number] = value
     shown = "  ".join(f"{key} {value:.2f}" for key, value in sample.items())
-    print(f"  round {number:<2} {label:16} {name:10} {shown}", flush=True)
+    print(f"  round {number:<2} {label:14} {name:10} {shown}", flush=True)

@@ -31,6 +31,8 @@ class Site:
     folder: Path
     key: str
     upstream: int
+    container: int  # the backend's process
+    postgres: Path | None = None  # where a PostgreSQL has its socket, if there is one
 
     def render(self, name: str, folder: Path, **places: object) -> Path:
         """Fills in a configuration for one peer."""
@@ -49,16 +51,16 @@ class Site:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, download_size: int) -> Iterator[Site]:
+def opened(folder: Path, download_size: int, postgres: Path | None = None) -> Iterator[Site]:
     """Makes certificate and result, and runs the backend for as long as the site is open."""
     certificate.write(folder)
     result = folder / "result.json"
     result.write_bytes(large_result(download_size))
     port = free_port()
     command = [sys.executable, "-m", "bench.backend", str(port), str(result)]
-    with running(command, folder / "backend.log"):
+    with running(command, folder / "backend.log") as process:
         wait_for(port)
-        yield Site(folder, secrets.token_hex(16), port)
+        yield Site(folder, secrets.token_hex(16), port, process.pid, postgres)
 
 
 def large_result(size: int) -> bytes:
