@@ -58,7 +58,7 @@ def main() -> None:
         alone(),
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         postgres.opened(wanted=options.wants_postgres) as database,
-        site.opened(Path(folder), options.download_size, database) as ground,
+        site.opened(Path(folder), options.download_size, options.keys, database) as ground,
     ):
         found = contestants(options, ground)
         samples = rounds.run(options, ground, found)

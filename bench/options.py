@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.targets import GATEWAY
 
-PEERS = ("gateway", "nginx", "haproxy", "envoy")
+PEERS = ("gateway", "nginx", "nginx-auth", "haproxy", "envoy", "caddy")
 MEASURES = (
     "polls", "tokens", "submits", "uploads", "inspected", "downloads", "handshakes", "resumed", "latency", "mixed",
     "waits", "watched", "submits-one", "submits-many", "memory", "start", "rest",

@@ -18,6 +18,7 @@ from bench.site import Site, pause
 from bench.targets import GATEWAY
 
 READY_SECONDS = 20
+NGINX_AUTH = "nginx-auth"
 LOOK_SECONDS = 0.005
 
 
@@ -38,6 +39,11 @@ class Contestant:
     def is_gateway(self) -> bool:
         """Whether it is one of ours."""
         return self.kind == GATEWAY
+
+    @property
+    def knows_accounts(self) -> bool:
+        """Whether it lets in more than one key."""
+        return self.is_gateway or self.kind == NGINX_AUTH
 
     @property
     def token(self) -> str:
@@ -71,8 +77,9 @@ def binary(kind: str, python: str, tree: Path) -> str | None:
     """Finds a peer's program: beside our interpreter, or on the PATH; None when it is missing."""
     if kind == GATEWAY:
         return python if imports(python, tree) else None
-    beside = Path(sys.executable).parent / kind
-    return str(beside) if beside.exists() else shutil.which(kind)
+    name = "nginx" if kind == NGINX_AUTH else kind
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name)
 
 
 def imports(python: str, tree: Path) -> bool:
@@ -85,18 +92,21 @@ def imports(python: str, tree: Path) -> bool:
 
 def command(who: Contestant, config: Path) -> list[str]:
     """How a peer is started: in the foreground, one worker."""
+    nginx = [who.program, "-e", str(config.parent / "nginx.error.log"), "-c", str(config)]
     return {
         "gateway": [who.program, "-m", "gateway", "serve", "--config", str(config)],
-        "nginx": [who.program, "-e", str(config.parent / "nginx.error.log"), "-c", str(config)],
+        "nginx": nginx,
+        NGINX_AUTH: nginx,
         "haproxy": [who.program, "-db", "-f", str(config)],
         "envoy": [who.program, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"],
+        "caddy": [who.program, "run", "--config", str(config)],
     }[who.kind]
 
 
 def version(who: Contestant) -> str:
     """A peer's version, and for a gateway its commit and that of its interpreter."""
-    flags = {"gateway": ["-m", "gateway", "--version"], "nginx": ["-v"], "haproxy": ["-v"], "envoy": ["--version"]}
-    number = numbered([who.program, *flags[who.kind]], who)
+    flags = {"gateway": ["-m", "gateway", "--version"], "envoy": ["--version"], "caddy": ["version"]}
+    number = numbered([who.program, *flags.get(who.kind, ["-v"])], who)
     if not who.is_gateway:
         return number
     return f"{number}{commit(who.tree)} on Python {numbered([who.program, '-V'], who)}"
@@ -112,8 +122,8 @@ def commit(tree: Path) -> str:
 def numbered(command: list[str], who: Contestant) -> str:
     """The first version number that a command prints."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=who.environment(), cwd=who.tree)
-    found = re.search(r"(?<![\w.])\d+\.\d+\.\d+[^\s/]*", done.stdout + done.stderr)
-    return found[0] if found else "unknown"
+    found = re.search(r"(?<![\w.])v?(\d+\.\d+\.\d+[^\s/]*)", done.stdout + done.stderr)
+    return found[1] if found else "unknown"
 
 
 @contextlib.contextmanager
@@ -135,7 +145,7 @@ def serving(who: Contestant, site: Site, **places: object) -> Iterator[Peer]:
 
 def configured(who: Contestant, site: Site, folder: Path, **places: object) -> Path:
     """Writes a peer's configuration, and for a gateway its ledger."""
-    suffix = {"nginx": "conf", "haproxy": "cfg"}.get(who.kind, "yaml")
+    suffix = {"nginx": "conf", NGINX_AUTH: "conf", "haproxy": "cfg", "caddy": "Caddyfile"}.get(who.kind, "yaml")
     own: dict[str, object] = {"home": who.home, "ledger": f"sqlite:///{folder / 'ledger.db'}", "hold": "0s"}
     if who.is_gateway and "ledger" not in places:
         shutil.copy(who.home / "ledger.db", folder / "ledger.db")
@@ -150,5 +160,6 @@ def wait_until_ready(name: str, process: subprocess.Popen[bytes], probe: Errand,
             exchange(connect(probe), probe)
             return
         pause(LOOK_SECONDS)
-    words = output.read_text(errors="replace")[-2000:]
+    logs = [output, *output.parent.glob("*.error.log")]
+    words = "".join(log.read_text(errors="replace")[-2000:] for log in logs)
     raise NotRunningError(f"{name} did not start (exit code {process.poll()}):\n{words}")

@@ -79,5 +79,7 @@ def note(samples: Samples, number: int, label: str, name: str, sample: Sample) -
     """Keeps one sample, and says so."""
     for key, value in sample.items():
         samples.setdefault(key, {}).setdefault(name, {})[number] = value
+    if not sample:
+        return
     shown = "  ".join(f"{key} {value:.2f}" for key, value in sample.items())
     print(f"  round {number:<2} {label:14} {name:10} {shown}", flush=True)

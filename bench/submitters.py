@@ -14,8 +14,8 @@ def of_one(bout: Bout) -> Sample:
 
 
 def of_many(bout: Bout) -> Sample:
-    """Each with a key of its own; of the gateway alone, whose peers here know only one."""
-    return on_each_engine(bout, "submits_many", SUBMITTERS) if bout.peer.who.is_gateway else {}
+    """Each with a key of its own; of those that know more than one."""
+    return on_each_engine(bout, "submits_many", SUBMITTERS) if bout.peer.who.knows_accounts else {}
 
 
 def on_each_engine(bout: Bout, kind: str, accounts: int) -> Sample:
