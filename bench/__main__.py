@@ -74,7 +74,7 @@ def say(samples: rounds.Samples, options: Options, versions: dict[str, str], mac
     if options.json:
         options.json.write_text(report.data(samples, options, versions, machine))
     if options.out and {GATEWAY, REFERENCE} <= set(versions):
-        write(options.out, report.document(figures, options, versions), chart.draw(figures))
+        write(options.out, report.document(figures, options, versions, machine), chart.draw(figures))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import dataclasses
 import datetime as dt
 import json
-import os
-import platform
 from pathlib import Path
 
 from bench import compare
@@ -48,12 +46,11 @@ def verdicts(figures: Figures) -> str:
     return "\n".join(["| target | bound | this run | |", "|---|---|---:|---|", *rows]) if rows else ""
 
 
-def document(figures: Figures, options: Options, versions: dict[str, str]) -> str:
+def document(figures: Figures, options: Options, versions: dict[str, str], machine: Machine) -> str:
     """The whole of docs/benchmarks.md."""
     return TEXT.read_text().format(
         date=dt.datetime.now(dt.UTC).date().isoformat(),
-        cores=os.cpu_count(),
-        machine=platform.machine(),
+        machine=machine.told(),
         rounds=options.rounds,
         seconds=f"{options.seconds:g}",
         versions="\n".join(f"- {name}: {version}" for name, version in versions.items()),

@@ -50,7 +50,7 @@ def test_a_gateway_imports_its_own_tree(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_all_of_a_run_is_there_for_programs() -> None:
     samples = {"poll_cpu": {"gateway": {1: 30.0}, "before": {1: 40.0}, "envoy": {1: 30.0}}}
-    machine = Machine(2, "a processor", "6.1", 300, 60)
+    machine = Machine(2, "a processor", "6.1", 300, 200, 60)
     whole = json.loads(report.data(samples, parse(["--compare", str(HERE)]), {"gateway": "0.1.0"}, machine))
     assert whole["figures"] == {"poll_cpu": {"gateway": 30.0, "before": 40.0, "envoy": 30.0}}
     assert whole["samples"]["poll_cpu"]["before"] == {"1": 40.0}
