@@ -43,6 +43,7 @@ def require_load() -> None:
 
 def write(folder: Path, document: str, picture: str) -> None:
     """Writes the page and its chart."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmarks.md").write_text(document)
     (folder / "benchmarks.svg").write_text(picture)
     print(f"written: {folder.name}/benchmarks.md, {folder.name}/benchmarks.svg")
@@ -72,6 +73,7 @@ def say(samples: rounds.Samples, options: Options, versions: dict[str, str], mac
     if options.compare:
         print(f"\n{compare.table(samples)}")
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(report.data(samples, options, versions, machine))
     if options.out and {GATEWAY, REFERENCE} <= set(versions):
         write(options.out, report.document(figures, options, versions, machine), chart.draw(figures))

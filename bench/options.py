@@ -59,7 +59,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--seconds", type=float, help="of each timed measure (4; 1 with --quick)")
     parser.add_argument("--jobs", type=int, help="settled jobs in the ledger (1000000; none with --quick)")
     parser.add_argument("--keys", type=int, help="keys in the ledger (10000; 60 with --quick)")
-    parser.add_argument("--quick", action="store_true", help="a rough look in about a minute; not written down")
+    parser.add_argument("--quick", action="store_true", help="a rough look: one short round; not written down")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the gateway")
     parser.add_argument("--out", type=Path, help=f"where the report goes (a complete run: {DOCS.name}/)")
     parser.add_argument("--compare", type=Path, metavar="TREE", help="another tree; its gateway runs beside ours")
