@@ -81,7 +81,7 @@ lint: $(VENV)/.dev $(VENV)/.project  ## ruff check, ruff format --check, mypy
 	@echo "== mypy"
 	@$(BIN)/mypy
 
-bench: $(VENV)/.bench $(VENV)/.project  ## the gateway beside nginx, HAProxy and Envoy: python -m bench $(ARGS)
+bench: $(VENV)/.bench $(VENV)/.project  ## the gateway beside nginx, HAProxy, Envoy and Caddy: python -m bench $(ARGS)
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(VENV)/.demo $(VENV)/.project  ## a quiet tenant beside each attack: make soak ARGS=neighbours

@@ -1,1 +1,1 @@
-"""The bench room: the gateway beside nginx, HAProxy and Envoy, in one run, by ratios (docs/benchmarks.md)."""
+"""The bench room: the gateway beside nginx, HAProxy, Envoy and Caddy, in one run, by ratios (docs/benchmarks.md)."""

@@ -2,7 +2,8 @@
 
 Run as `python -m bench.backend PORT RESULT_FILE`. It speaks just enough HTTP/1.1 keep-alive for our peers:
 - POST /api/v1/{operation}: swallows the body, answers with a new request_id; its size says what becomes of the job:
-  a small one runs for ever, one of about WAITED bytes ends within two seconds, any other has ended;
+  a small one runs for ever, one of about WAITED bytes ends within two seconds, one of about WATCHED bytes after ten,
+  any other has ended;
 - GET  /api/v1/marker/{id}: a small `processing` answer, the poll; or that the job has ended, when it did by the wall
   clock, how long it took, and how often it was asked for;
 - GET  /api/v1/ocr/{id}: the large result;
@@ -23,8 +24,9 @@ import uvloop
 from bench.framing import Chunked, Sized
 
 READ_SIZE = 1 << 20
-ENDLESS, WAITED, LARGER = 1600, 3000, 5000
+ENDLESS, WAITED, WATCHED, LARGER = 1600, 3000, 5000, 7000
 SHORTEST, MAX_LENGTH = 0.4, 1.6
+TEN, GOLDEN = 9.5, 0.618034  # seconds to begin with, and a step that spreads any number of ends evenly over one more
 POLL = (
     b'{"status":"processing","success":null,"error":null,"output_format":"markdown","markdown":null,"html":null,'
     b'"json":null,"chunks":null,"images":null,"metadata":null,"page_count":null,"checkpoint_id":null,'
@@ -67,6 +69,7 @@ class Canned:
         self.result = answer(result)
         self.healthy = answer(b'{"status":"healthy"}')
         self._ids: Iterator[int] = itertools.count(1)
+        self._watched: Iterator[int] = itertools.count()
 
     def get(self, head: bytes) -> bytes:
         """Answers a GET by its path."""
@@ -83,9 +86,15 @@ class Canned:
         life = "endless" if size < ENDLESS else "waited" if WAITED <= size < LARGER else "ended"
         name = f"bench-{life}-{next(self._ids)}"
         if life == "waited":
-            self._waited[name.encode()] = Waited(random.uniform(SHORTEST, MAX_LENGTH))  # noqa: S311 - a load
+            self._waited[name.encode()] = Waited(self._length(size))
         body = f'{{"success":true,"error":null,"request_id":"{name}","request_check_url":"/api/v1/marker/{name}"}}'
         return answer(body.encode())
+
+    def _length(self, size: int) -> float:
+        """How long a job runs; those that are watched end at every moment of a second alike, in each run."""
+        if size >= WATCHED:
+            return TEN + next(self._watched) * GOLDEN % 1
+        return random.uniform(SHORTEST, MAX_LENGTH)  # noqa: S311 - a load
 
 
 class Backend(asyncio.BufferedProtocol):

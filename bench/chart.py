@@ -13,7 +13,7 @@ SHOWN = {
     "handshake_cpu": "full handshakes",
     "mixed_p99": "polls beside uploads (p99)",
 }
-COLOURS = dict(zip(PEERS, ("#1f6feb", "#7d8590", "#b8bec5", "#d9b36c"), strict=True))
+COLOURS = dict(zip(PEERS, ("#1f6feb", "#7d8590", "#57606a", "#b8bec5", "#d9b36c", "#6cb6a5"), strict=True))
 LEFT, TOP, BAR, GAP, SCALE, MAX = 190, 60, 16, 18, 220, 2.5
 HALO = "<style>text { paint-order: stroke; stroke: #ffffff; stroke-width: 3px }</style>"
 FONT = ' font-family="sans-serif" font-size="12"'
@@ -49,7 +49,7 @@ def legend() -> list[str]:
     """Whose colour is whose."""
     parts = []
     for number, peer in enumerate(PEERS):
-        x = LEFT + number * 110
+        x = LEFT + number * 95
         parts.append(f'<rect x="{x}" y="34" width="11" height="11" fill="{COLOURS[peer]}"/>')
         parts.append(f'<text x="{x + 17}" y="44">{peer}</text>')
     return parts

@@ -1,7 +1,8 @@
 """A ledger as it is after a year: thousands of keys, a million settled jobs. And a token, for the other way in.
 
-Run as `python -m bench.ledger FOLDER KEY KEYS JOBS` by the interpreter that runs the gateway; writes ledger.db,
-token.pem and token.txt into FOLDER.
+Run as `python -P bench/ledger.py FOLDER KEY KEYS JOBS [URL]` by the interpreter that runs the gateway; writes
+ledger.db (or fills the ledger that URL names), token.pem and token.txt into FOLDER. It imports nothing of the bench:
+with another tree's gateway on the path it makes a ledger for that one. The key of the account other-N is other-N.
 """
 
 import asyncio
@@ -47,9 +48,9 @@ def fill_jobs(connection: Connection, start: int, count: int, total: int) -> Non
     connection.execute(insert(reservations), rows)
 
 
-async def fill(folder: Path, key: str, keys: int, jobs: int) -> None:
+async def fill(url: str, key: str, keys: int, jobs: int) -> None:
     """Makes the ledger."""
-    ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}", 300)
+    ledger = open_ledger(url, 300)
     await ledger.write(lambda c: fill_keys(c, key, keys))
     for start in range(0, jobs, AT_ONCE):
         await ledger.write(lambda c, start=start: fill_jobs(c, start, min(AT_ONCE, jobs - start), jobs))  # type: ignore[misc]
@@ -66,6 +67,7 @@ def write_token(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    place, secret, key_count, job_count = sys.argv[1:]
+    place, secret, key_count, job_count, *named = sys.argv[1:]
     write_token(Path(place))
-    asyncio.run(fill(Path(place), secret, int(key_count), int(job_count)))
+    target = named[0] if named else f"sqlite:///{Path(place) / 'ledger.db'}"
+    asyncio.run(fill(target, secret, int(key_count), int(job_count)))

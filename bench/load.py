@@ -78,9 +78,9 @@ def waiting(errand: Errand) -> dict[str, float]:
     return seen
 
 
-def client(errand: Errand) -> list[str]:
+def client(errand: Errand, module: str = "bench.client") -> list[str]:
     """The command line of an errand; it gives way to those whose waiting times are measured on the same core."""
-    return ["nice", "-n", "19", sys.executable, "-m", "bench.client", json.dumps(dataclasses.asdict(errand))]
+    return ["nice", "-n", "19", sys.executable, "-m", module, json.dumps(dataclasses.asdict(errand))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ def outcome(errand: Errand, process: subprocess.Popen[str]) -> Done:
 
 
 @contextlib.contextmanager
-def sending(errand: Errand) -> Iterator[subprocess.Popen[str]]:
+def sending(errand: Errand, module: str = "bench.client") -> Iterator[subprocess.Popen[str]]:
     """Does an errand beside the block; what is left of it ends with the block."""
     process = subprocess.Popen(
-        client(errand), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        client(errand, module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     )
     try:
         yield process

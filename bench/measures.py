@@ -4,19 +4,21 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPSConnection
+from http.client import HTTPException, HTTPSConnection
+from subprocess import SubprocessError
 
 from bench import load
 from bench.backend import WAITED
 from bench.client import Errand, answer, connect, submit
 from bench.options import Options
 from bench.peers import Peer
+from bench.process import NotRunningError
 from bench.site import Site, pause
-from bench.targets import GATEWAY
-from bench.usage import cpu_seconds
+from bench.usage import cpu_seconds, page_faults
 
 Sample = dict[str, float]
 GB = 1e9
+FAULTS = (NotRunningError, OSError, HTTPException, SubprocessError)  # how a measure may fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,19 @@ class Bout:
         return cpu_seconds(self.peer.pid)
 
 
+def untouched(peer: Peer, site: Site, options: Options) -> Bout:
+    """A peer through which nothing was submitted."""
+    return Bout(peer, site, options, "", "", "")
+
+
 def prepare(peer: Peer, site: Site, options: Options) -> Bout:
     """Submits one job of each kind through the peer, so that the key owns what is read later."""
     small = Errand("upload", peer.port, site.key, "", 1, 1, 60, size=1000)
     link = connect(small)
     marker, ocr = (submitted(link, dataclasses.replace(small, path=f"/api/v1/{kind}")) for kind in ("marker", "ocr"))
     by_token = marker
-    if peer.name == GATEWAY:
-        by_token = submitted(link, dataclasses.replace(small, path="/api/v1/marker", key=site.token))
+    if peer.who.is_gateway:
+        by_token = submitted(link, dataclasses.replace(small, path="/api/v1/marker", key=peer.who.token))
     link.close()
     paths = (f"/api/v1/marker/{marker}", f"/api/v1/ocr/{ocr}", f"/api/v1/marker/{by_token}")
     return Bout(peer, site, options, *paths)
@@ -61,6 +68,15 @@ def submitted(link: HTTPSConnection, errand: Errand) -> str:
     return said["request_id"]
 
 
+def also(first: Sample, name: str, then: Callable[[], Sample]) -> Sample:
+    """A sample and a further part of it; if that fails, the first part stays."""
+    try:
+        return first | then()
+    except FAULTS as fault:
+        print(f"           {name} FAILED: {fault}", flush=True)
+        return first
+
+
 def polls(bout: Bout) -> Sample:
     """Small polls on 32 keep-alive connections."""
     before = bout.cpu()
@@ -70,11 +86,11 @@ def polls(bout: Bout) -> Sample:
 
 def tokens(bout: Bout) -> Sample:
     """The same polls with a JWT; of the gateway alone, whose peers here know no tokens."""
-    if bout.peer.name != GATEWAY:
+    if not bout.peer.who.is_gateway:
         return {}
     before = bout.cpu()
     url = f"https://127.0.0.1:{bout.peer.port}{bout.token_poll}"
-    seen = load.polls(url, bout.site.token, 32, bout.options.seconds)
+    seen = load.polls(url, bout.peer.who.token, 32, bout.options.seconds)
     return {"token_cpu": (bout.cpu() - before) / seen.requests * 1e6}
 
 
@@ -88,29 +104,30 @@ def submits(bout: Bout) -> Sample:
     }
 
 
-def transfer(bout: Bout, metric: str, errand: Errand) -> Sample:
-    """CPU per GB of an errand that moves bytes."""
-    before = bout.cpu()
+def transfer(bout: Bout, kind: str, errand: Errand) -> Sample:
+    """CPU and page faults per GB of an errand that moves bytes."""
+    before, faults = bout.cpu(), page_faults(bout.peer.pid)
     done = load.send(errand)
-    return {metric: (bout.cpu() - before) / done.bytes * GB}
+    used, touched = bout.cpu() - before, page_faults(bout.peer.pid) - faults
+    return {f"{kind}_cpu": used / done.bytes * GB, f"{kind}_faults": touched / done.bytes * GB}
 
 
 def uploads(bout: Bout) -> Sample:
     """Large forms, two at a time; nothing in them to count."""
     size, count = bout.options.upload_size, bout.options.transfers
-    return transfer(bout, "upload_cpu", bout.errand("upload", "/api/v1/marker", 2, count, size=size))
+    return transfer(bout, "upload", bout.errand("upload", "/api/v1/marker", 2, count, size=size))
 
 
 def inspected(bout: Bout) -> Sample:
     """The same with a PDF, whose pages the gateway counts; to the others it is one more upload."""
     size, count = bout.options.upload_size, bout.options.transfers
     errand = bout.errand("upload", "/api/v1/marker", 2, count, size=size, filename="bench.pdf")
-    return transfer(bout, "inspected_cpu", errand)
+    return transfer(bout, "inspected", errand)
 
 
 def downloads(bout: Bout) -> Sample:
     """Large results, two at a time."""
-    return transfer(bout, "download_cpu", bout.errand("download", bout.result, 2, 2 * bout.options.transfers))
+    return transfer(bout, "download", bout.errand("download", bout.result, 2, 2 * bout.options.transfers))
 
 
 def handshakes(bout: Bout) -> Sample:
@@ -118,6 +135,13 @@ def handshakes(bout: Bout) -> Sample:
     before = bout.cpu()
     done = load.send(bout.errand("handshake", bout.poll, 4, 100_000, seconds=bout.options.seconds))
     return {"handshake_cpu": (bout.cpu() - before) / done.count * 1e6}
+
+
+def resumed(bout: Bout) -> Sample:
+    """A new connection with a resumed session for each poll."""
+    before = bout.cpu()
+    done = load.send(bout.errand("resumed", bout.poll, 4, 100_000, seconds=bout.options.seconds))
+    return {"resumed_cpu": (bout.cpu() - before) / done.count * 1e6}
 
 
 def latency(bout: Bout) -> Sample:
@@ -141,23 +165,6 @@ def mixed(bout: Bout) -> Sample:
 
 def waits(bout: Bout) -> Sample:
     """Four clients wait for the end of a job: held by the gateway, polling each second through the others."""
-    do = "hold" if bout.peer.name == GATEWAY else "poll"
+    do = "hold" if bout.peer.who.is_gateway else "poll"
     seen = load.waiting(bout.errand(do, "/api/v1/marker", 4, 2 * max(1, round(bout.options.seconds)), size=WAITED))
     return {"wait_late": seen["late"], "wait_asked": seen["asked"]}
-
-
-def by_name(name: str) -> Callable[[Bout], Sample]:
-    """The measure of that name."""
-    functions: dict[str, Callable[[Bout], Sample]] = {
-        "polls": polls,
-        "tokens": tokens,
-        "submits": submits,
-        "uploads": uploads,
-        "inspected": inspected,
-        "downloads": downloads,
-        "handshakes": handshakes,
-        "latency": latency,
-        "mixed": mixed,
-        "waits": waits,
-    }
-    return functions[name]

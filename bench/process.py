@@ -41,13 +41,17 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], log: Path, core: int | None = None, env: Mapping[str, str] | None = None
+    command: list[str],
+    log: Path,
+    core: int | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command in a process group of its own, its output appended to the log; ends the group on exit."""
     pinned = command if core is None else ["taskset", "-c", str(core), *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            pinned, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, env=env
+            pinned, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, env=env, cwd=cwd
         )
     try:
         yield process

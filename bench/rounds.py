@@ -1,59 +1,85 @@
-"""The order of a run: alternating rounds over peers that all stand ready, then memory of each one alone."""
+"""The order of a run: alternating rounds over peers that all stand ready, then rounds of each one alone."""
 
 import contextlib
 import statistics
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
-from bench import memory
-from bench.measures import Bout, Sample, by_name, prepare
+from bench.measures import FAULTS, Sample, prepare
 from bench.options import Options
-from bench.peers import serving
-from bench.process import NotRunningError
+from bench.peers import Contestant, serving
+from bench.rows import ALONE, TIMED, Measure
 from bench.site import Site
 from bench.targets import Figures
 
-Samples = dict[str, dict[str, list[float]]]
+T = TypeVar("T")
+Samples = dict[str, dict[str, dict[int, float]]]  # metric -> peer -> round -> value
+Keep = Callable[[str, str, Sample], None]  # takes a measure's name, a peer's, and what it gave
 
 
-def run(options: Options, site: Site, programs: dict[str, str]) -> Figures:
-    """Measures all that was asked for and returns the medians."""
+def run(options: Options, site: Site, contestants: list[Contestant]) -> Samples:
+    """Measures all that was asked for."""
     samples: Samples = {}
-    timed = [name for name in options.measures if name != "memory"]
+    timed = [name for name in options.measures if name in TIMED]
     if timed:
-        alternate(options, site, programs, timed, samples)
-    if "memory" in options.measures:
-        for name, program in programs.items():
-            remember(options, site, (name, program), samples)
-    return {key: {peer: statistics.median(row) for peer, row in rows.items()} for key, rows in samples.items()}
+        alternate(options, site, contestants, timed, samples)
+    for number in range(1, options.rounds + 1):
+        for name in [name for name in options.measures if name in ALONE]:
+            for who in in_turn(contestants, number):
+                by_itself(options, site, who, name, partial(note, samples, number))
+    return samples
 
 
-def alternate(options: Options, site: Site, programs: dict[str, str], timed: list[str], samples: Samples) -> None:
+def medians(samples: Samples) -> Figures:
+    """The medians of all rounds."""
+    return {
+        key: {peer: statistics.median(row.values()) for peer, row in rows.items()} for key, rows in samples.items()
+    }
+
+
+def in_turn(items: list[T], number: int) -> list[T]:
+    """Who goes first changes with each round: what drifts meanwhile is to nobody's good."""
+    return items if number % 2 else items[::-1]
+
+
+def alternate(
+    options: Options, site: Site, contestants: list[Contestant], timed: list[str], samples: Samples
+) -> None:
     """Round by round and measure by measure, each peer in its turn."""
     with contextlib.ExitStack() as stack:
-        bouts = [prepare(stack.enter_context(serving(*item, site)), site, options) for item in programs.items()]
+        bouts = [prepare(stack.enter_context(serving(who, site)), site, options) for who in contestants]
         for number in range(1, options.rounds + 1):
-            for measure in timed:
-                for bout in bouts:
-                    take(f"round {number} {measure}", by_name(measure), bout, samples)
+            for name in timed:
+                for bout in in_turn(bouts, number):
+                    take(name, bout.peer.who, partial(TIMED[name], bout), partial(note, samples, number))
+                    bout.peer.truncate_logs()
 
 
-def remember(options: Options, site: Site, item: tuple[str, str], samples: Samples) -> None:
-    """Memory figures of one peer, a new one for each."""
-    for measure in (memory.idle, memory.uploads, memory.downloads):
-        with serving(*item, site) as peer:
-            take("memory", measure, prepare(peer, site, options), samples)
+def by_itself(options: Options, site: Site, who: Contestant, name: str, keep: Keep) -> None:
+    """Figures of one peer, a new one for each."""
+    for measure in ALONE[name].measures:
+
+        def started(measure: Measure = measure) -> Sample:
+            with serving(who, site) as peer:
+                return measure(ALONE[name].ready(peer, site, options))
+
+        take(name, who, started, keep)
 
 
-def take(label: str, measure: Callable[[Bout], Sample], bout: Bout, samples: Samples) -> None:
-    """Takes one sample, says so, and empties the peer's logs; a failure costs the sample, not the run."""
+def take(name: str, who: Contestant, measure: Callable[[], Sample], keep: Keep) -> None:
+    """Takes one sample; a failure costs the sample, not the run."""
     try:
-        sample = measure(bout)
-    except NotRunningError as fault:
-        print(f"  {label:20} {bout.peer.name:8} FAILED: {fault}", flush=True)
-        return
-    finally:
-        bout.peer.truncate_logs()
+        keep(name, who.name, measure())
+    except FAULTS as fault:
+        print(f"           {name:14} {who.name:10} FAILED: {fault}", flush=True)
+
+
+def note(samples: Samples, number: int, label: str, name: str, sample: Sample) -> None:
+    """Keeps one sample, and says so."""
     for key, value in sample.items():
-        samples.setdefault(key, {}).setdefault(bout.peer.name, []).append(value)
+        samples.setdefault(key, {}).setdefault(name, {})[number] = value
+    if not sample:
+        return
     shown = "  ".join(f"{key} {value:.2f}" for key, value in sample.items())
-    print(f"  {label:20} {bout.peer.name:8} {shown}", flush=True)
+    print(f"  round {number:<2} {label:14} {name:10} {shown}", flush=True)

@@ -31,6 +31,8 @@ class Site:
     folder: Path
     key: str
     upstream: int
+    container: int  # the backend's process
+    postgres: Path | None = None  # where a PostgreSQL has its socket, if there is one
 
     def render(self, name: str, folder: Path, **places: object) -> Path:
         """Fills in a configuration for one peer."""
@@ -42,29 +44,31 @@ class Site:
             "certificate": self.folder / "server.pem",
             "private_key": self.folder / "server.key",
             "pair": self.folder / "pair.pem",
-            "token_key": self.folder / "token.pem",
+            "keys": self.folder / "keys.map",
         }
         target = folder / name
         target.write_text(Template((CONFIGS / name).read_text()).substitute(common | places))
         return target
 
-    @property
-    def token(self) -> str:
-        """A JWT that the gateway lets in."""
-        return (self.folder / "token.txt").read_text()
-
 
 @contextlib.contextmanager
-def opened(folder: Path, download_size: int) -> Iterator[Site]:
-    """Makes certificate and result, and runs the backend for as long as the site is open."""
+def opened(folder: Path, download_size: int, keys: int, postgres: Path | None = None) -> Iterator[Site]:
+    """Makes certificate, keys and result, and runs the backend for as long as the site is open."""
     certificate.write(folder)
+    key = secrets.token_hex(16)
+    (folder / "keys.map").write_text(key_map(key, keys))
     result = folder / "result.json"
     result.write_bytes(large_result(download_size))
     port = free_port()
     command = [sys.executable, "-m", "bench.backend", str(port), str(result)]
-    with running(command, folder / "backend.log"):
+    with running(command, folder / "backend.log") as process:
         wait_for(port)
-        yield Site(folder, secrets.token_hex(16), port)
+        yield Site(folder, key, port, process.pid, postgres)
+
+
+def key_map(key: str, count: int) -> str:
+    """The keys that a gateway has in its ledger, as a map of nginx."""
+    return "".join(f'"{name}" 1;\n' for name in (key, *(f"other-{number}" for number in range(count - 1))))
 
 
 def large_result(size: int) -> bytes:

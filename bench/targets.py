@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Figures = dict[str, dict[str, float]]  # metric -> peer -> median
-GATEWAY, REFERENCE = "gateway", "nginx"
+GATEWAY, BEFORE, REFERENCE = "gateway", "before", "nginx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,12 @@ def admission(figures: Figures) -> float:
     return (figures["submit_time"][GATEWAY] - figures["submit_time"][REFERENCE]) / 1000
 
 
+def job(figures: Figures) -> float:
+    """CPU of gateway and container for a job whose polls are held, as a share of what it takes through nginx."""
+    through_nginx = figures["watched_cpu"][REFERENCE] + figures["watched_container_cpu"][REFERENCE]
+    return (figures["held_cpu"][GATEWAY] + figures["held_container_cpu"][GATEWAY]) / through_nginx
+
+
 def own(metric: str) -> Callable[[Figures], float]:
     """The gateway's own figure."""
     return lambda figures: figures[metric][GATEWAY]
@@ -66,12 +72,19 @@ def targets() -> tuple[Target, ...]:
         Target("uploads with pages counted: capacity relative to nginx", capacity("inspected_cpu"), 0.65),
         Target("downloads: capacity relative to nginx", capacity("download_cpu"), 1.0),
         Target("full handshakes: capacity relative to nginx", capacity("handshake_cpu"), 0.65),
+        Target("resumed handshakes: capacity relative to nginx", capacity("resumed_cpu"), 0.8),
         Target("poll p99 while four uploads run, relative to nginx's", wait, 0.2, at_least=False),
         Target("ms from a job's end to its result, held", own("wait_late"), 120, at_least=False),
         Target(
             "questions to the container in 100 ms while four clients wait", own("wait_asked"), 1.2, at_least=False
         ),
+        Target("CPU of a held job, both sides, relative to that through nginx", job, 0.25, at_least=False),
+        Target("ms from a job's end to its result, polled with jobs.hold", own("held_late"), 120, at_least=False),
         Target("KB per idle TLS connection", own("idle_kb"), 60, at_least=False),
         Target("MB of growth while eight 100 MB uploads run", own("uploads_mb"), 30, at_least=False),
         Target("MB of growth while eight 50 MB downloads run", own("downloads_mb"), 30, at_least=False),
+        Target("ms from the start until it is ready", own("start_time"), 1000, at_least=False),
+        Target("ms of `gateway --help`", own("help_time"), 150, at_least=False),
+        Target("% of a core with nobody there", own("rest_cpu"), 0.3, at_least=False),
+        Target("MB of memory with nobody there", own("rest_mb"), 75, at_least=False),
     )
