@@ -3,7 +3,7 @@
 import sys
 
 from gateway.cli.main import cli
-from gateway.cli.session import fail
+from gateway.cli.output import fail
 from gateway.cli.standard_streams import end_output, hold_standard_descriptors
 
 

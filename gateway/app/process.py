@@ -37,4 +37,5 @@ def settle_memory() -> None:
     """Excludes objects made so far from later garbage collections, and collects rarely: few objects are cyclic."""
     gc.collect()
     gc.freeze()
+    gc.enable()  # the command `serve` has switched it off
     gc.set_threshold(5_000, 4, 250)  # one collection over 100,000 objects may block the loop for a tenth of a second

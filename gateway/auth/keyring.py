@@ -68,23 +68,24 @@ def keys_of(record: KeyRecord, profiles: Mapping[str, Profile]) -> list[ApiKey]:
     profile = profile_for(record, profiles)
     if profile is None or record.disabled_at is not None:
         return []
-    identity = Identity(
+    networks = Networks(record.networks)
+    return [
+        ApiKey(generation.digest, _identity(record, generation, profile), networks)
+        for generation in record.generations
+        if generation.revoked_at is None
+    ]
+
+
+def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Identity:
+    return Identity(
         key_id=record.id,
         owner=f"key:{record.owner}",
         profile=profile,
         scopes=frozenset(record.scopes),
         account=f"key:{record.id}",
+        generation=generation.number,
+        expires_at=_end(record, generation),
     )
-    networks = Networks(record.networks)
-    return [
-        ApiKey(
-            generation.digest,
-            replace(identity, generation=generation.number, expires_at=_end(record, generation)),
-            networks,
-        )
-        for generation in record.generations
-        if generation.revoked_at is None
-    ]
 
 
 def _why_closed(record: KeyRecord, generation: Generation) -> str:

@@ -121,17 +121,17 @@ def audit(config: Path, key_id: str | None, as_json: bool) -> None:
     show_audit(config, key_id, as_json=as_json)
 
 
-@click.command()
+@keys.command()
 @KEY_ID
 @CONFIG
 def disable(config: Path, key_id: str) -> None:
     """Refuse a key until it is enabled again; nothing else of it changes."""
-    from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- not needed for `gateway --help`
+    from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- as above
 
     run(config, key_id, disabled=True)
 
 
-@click.command()
+@keys.command()
 @KEY_ID
 @CONFIG
 def enable(config: Path, key_id: str) -> None:
@@ -141,7 +141,7 @@ def enable(config: Path, key_id: str) -> None:
     run(config, key_id, disabled=False)
 
 
-@click.command()
+@keys.command()
 @KEY_ID
 @CONFIG
 @click.option("--profile", help="The profile whose limits it has.")
@@ -167,7 +167,7 @@ def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: 
     change_key(config, key_id, values)
 
 
-@click.command()
+@keys.command()
 @KEY_ID
 @CONFIG
 @click.option("--pages", type=click.IntRange(1, 10**12), required=True, help="So many more, each day and each month.")
@@ -182,7 +182,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     run(config, key_id, pages, until)
 
 
-@click.command()
+@keys.command()
 @KEY_ID
 @CONFIG
 def reset(config: Path, key_id: str) -> None:

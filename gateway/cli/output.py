@@ -1,11 +1,15 @@
 """Output of commands: the result, which must not be lost, and messages, which may be."""
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn, TypeVar
 
 import click
 
 from gateway.errors import SetupError
+
+T = TypeVar("T")
 
 
 def hand_out(text: str) -> None:
@@ -28,3 +32,19 @@ def say(*lines: str) -> None:
     with suppress(OSError):
         for line in lines:
             click.echo(line, err=True)
+
+
+def fail(text: str) -> NoReturn:
+    """Prints the text to standard error and exits 1."""
+    with suppress(OSError):  # when standard error can't be written, the exit code remains
+        for line in text.split("\n"):
+            click.echo(f"gateway: {line}", err=True)
+    sys.exit(1)
+
+
+def or_fail(act: Callable[[], T]) -> T:
+    """Runs `act`; on SetupError prints the message and exits 1."""
+    try:
+        return act()
+    except SetupError as error:
+        fail(str(error))

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.session import fail, look
+from gateway.cli.output import fail
+from gateway.cli.session import look
 from gateway.cli.table import printable, show_table
 from gateway.jobs.view import job_facts, owner_named
 from gateway.ledger import listings as joblist

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.session import change, fail, look
+from gateway.cli.output import fail
+from gateway.cli.session import change, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.times import iso
 from gateway.ledger.deliveries import retry

@@ -7,18 +7,15 @@ Commands that change a ledger migrate an old one first, and say so.
 
 import asyncio
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-import click
-
-from gateway.cli.output import say
+from gateway.cli.output import fail, say
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
@@ -110,19 +107,3 @@ def _tell_of_change(ledger: str, before: str) -> None:
         say(f"The tables of the ledger {ledger} were changed from version {before} to {HEAD}.")
     else:
         say(f"The ledger {ledger} was made.")
-
-
-def fail(text: str) -> NoReturn:
-    """Prints the text to standard error and exits 1."""
-    with suppress(OSError):  # when standard error can't be written, the exit code remains
-        for line in text.split("\n"):
-            click.echo(f"gateway: {line}", err=True)
-    sys.exit(1)
-
-
-def or_fail(act: Callable[[], T]) -> T:
-    """Runs `act`; on SetupError prints the message and exits 1."""
-    try:
-        return act()
-    except SetupError as error:
-        fail(str(error))

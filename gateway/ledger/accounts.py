@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, Row, Table, and_, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
 
 from gateway.ledger.schema import accounts, grants, windows
+from gateway.ledger.upserts import Upsert, or_add, or_nothing
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
@@ -49,19 +49,8 @@ _CHANGE: Final = (
     )
 )
 _CHANGE_AND_TAKE: Final = _CHANGE.values(tat=bindparam("new_tat"))
-
-
-def upsert(table: Table, keys: list[str], added: tuple[str, ...]) -> dict[str, Insert]:
-    """INSERT, or add to the existing row, by dialect name: both engines can, each with its own syntax."""
-    statements: dict[str, Insert] = {}
-    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql)):
-        statement: Any = dialect.insert(table)
-        more = {column: table.c[column] + statement.excluded[column] for column in added}
-        statements[name] = statement.on_conflict_do_update(index_elements=keys, set_=more)
-    return statements
-
-
-_ADD: Final = upsert(windows, ["account", "period"], Used._fields)
+_MAKE: Final = Upsert(accounts, or_nothing)
+_ADD: Final = or_add(windows, ["account", "period"], Used._fields)
 
 
 def lock(connection: Connection, account: str) -> bool:
@@ -79,9 +68,8 @@ def locked_standing(connection: Connection, account: str, now: float) -> Account
     standing = _read(connection, account, now) if lock(connection, account) else None
     if standing is not None:
         return standing
-    made: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(accounts)
     row = {"account": account, "tat": 0, "concurrent": 0, "pages_in_flight": 0, "reset_at": 0}
-    connection.execute(made.on_conflict_do_nothing(), row)
+    connection.execute(_MAKE.for_(connection), row)
     return locked_standing(connection, account, now)
 
 
@@ -111,7 +99,7 @@ def take_place(connection: Connection, account: str, tat: float) -> None:
 def add_to_windows(connection: Connection, account: str, periods: tuple[int, int], more: Used) -> None:
     """Adds to a day and a month of a locked account; `more` may be negative."""
     rows = [{"account": account, "period": period, **more._asdict()} for period in periods]
-    connection.execute(_ADD[connection.dialect.name], rows)
+    connection.execute(_ADD.for_(connection), rows)
 
 
 def standing_in(rows: Sequence[Row[Any]], day: int, month: int) -> AccountCounts:

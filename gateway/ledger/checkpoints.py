@@ -1,28 +1,30 @@
 """Checkpoints from containers: each belongs to the owner that received it. Each function is one transaction."""
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Insert, delete, select
 
 from gateway.ledger.schema import checkpoints
+from gateway.ledger.upserts import Upsert
 
 _AT_ONCE: Final = 1000
 _KEY: Final = [checkpoints.c.upstream, checkpoints.c.checkpoint, checkpoints.c.owner]
-_POSTGRESQL: Final = postgresql.insert(checkpoints)
-_SQLITE: Final = sqlite.insert(checkpoints)
-_INSERT: Final = {
-    "postgresql": _POSTGRESQL.on_conflict_do_update(
-        index_elements=_KEY, set_={"expires_at": _POSTGRESQL.excluded.expires_at}
-    ),
-    "sqlite": _SQLITE.on_conflict_do_update(index_elements=_KEY, set_={"expires_at": _SQLITE.excluded.expires_at}),
-}
+
+
+def _or_prolong(statement: Any) -> Insert:
+    prolonged: Insert = statement.on_conflict_do_update(
+        index_elements=_KEY, set_={"expires_at": statement.excluded.expires_at}
+    )
+    return prolonged
+
+
+_INSERT: Final = Upsert(checkpoints, _or_prolong)
 
 
 def note(connection: Connection, upstream: str, checkpoint: str, owner: str, expires_at: float) -> None:
     """Records that an owner received a checkpoint and may use it until `expires_at`, in seconds since the epoch."""
     row = {"upstream": upstream, "checkpoint": checkpoint, "owner": owner, "expires_at": int(expires_at)}
-    connection.execute(_INSERT[connection.dialect.name], row)
+    connection.execute(_INSERT.for_(connection), row)
 
 
 def is_owned(connection: Connection, upstream: str, checkpoint: str, owner: str, now: float) -> bool:

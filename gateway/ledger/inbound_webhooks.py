@@ -8,15 +8,12 @@ from enum import Enum, auto
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.ledger.schema import received
+from gateway.ledger.upserts import Upsert, or_nothing
 
 _AT_ONCE: Final = 1000
-_INSERT: Final = {
-    "sqlite": sqlite.insert(received).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(received).on_conflict_do_nothing(),
-}
+_INSERT: Final = Upsert(received, or_nothing)
 
 
 class Taken(Enum):
@@ -65,7 +62,7 @@ def forget(connection: Connection, now: float) -> int:
 
 def _insert(connection: Connection, name: str, request_id: str, until: int) -> Taken:
     row = {"name": name, "request_id": request_id, "handled": 0, "until": until}
-    is_first = connection.execute(_INSERT[connection.dialect.name], row).rowcount
+    is_first = connection.execute(_INSERT.for_(connection), row).rowcount
     return Taken.FIRST if is_first else Taken.BUSY  # on PostgreSQL another may have been first, just now
 
 

@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place, upsert
+from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place
 from gateway.ledger.schema import Stage, accounts, reservations, usage
+from gateway.ledger.upserts import or_add
 from gateway.limits.job_cost import Cost
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
@@ -29,7 +30,7 @@ _IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})
 _HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 
-_ADD_USAGE: Final = upsert(usage, ["account", "day"], _COUNTED)
+_ADD_USAGE: Final = or_add(usage, ["account", "day"], _COUNTED)
 _INSERT: Final = insert(reservations)
 _FIND: Final = select(reservations).where(reservations.c.id == bindparam("of"))
 _RESET_AT: Final = select(accounts.c.reset_at).where(accounts.c.account == bindparam("of"))
@@ -390,7 +391,7 @@ def _is_reset_since(connection: Connection, row: Row[Any]) -> bool:
 
 def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
     values = {"account": row.account, "day": row.day, **dict.fromkeys(_COUNTED, 0), **more}
-    connection.execute(_ADD_USAGE[connection.dialect.name], values)
+    connection.execute(_ADD_USAGE.for_(connection), values)
 
 
 def _plus(standing: AccountCounts, more: Used) -> AccountCounts:

@@ -104,13 +104,6 @@ reservations: Final = Table(
     Column("given_back", BigInteger),
     UniqueConstraint("upstream", "request_id", name="uq_reservations_request_id"),
 )
-# Only what is in flight expires, so the index stays that small, however many jobs were settled.
-Index(
-    "ix_reservations_expires_at",
-    reservations.c.expires_at,
-    sqlite_where=reservations.c.expires_at.is_not(None),
-    postgresql_where=reservations.c.expires_at.is_not(None),
-)
 
 usage: Final = Table(
     "usage",
@@ -185,12 +178,6 @@ audit: Final = Table(
     Column("untold", SmallInteger),
     Index("ix_audit_action", "action", "id"),
 )
-Index(
-    "ix_audit_untold",
-    audit.c.id,
-    sqlite_where=audit.c.untold.is_not(None),
-    postgresql_where=audit.c.untold.is_not(None),
-)
 
 # One row for each id that a submit's answer named, from before its client saw it. `path` is the submit's, as it went
 # upstream; `check_url` is what the client received. `changed_at`, in milliseconds, is null until a change that other
@@ -218,15 +205,6 @@ jobs: Final = Table(
     Index("ix_jobs_owner", "owner", "created_at"),
     Index("ix_jobs_created_at", "created_at"),
 )
-for _column in (jobs.c.changed_at, jobs.c.expires_at):
-    Index(
-        f"ix_jobs_{_column.name}",
-        _column,
-        sqlite_where=_column.is_not(None),
-        postgresql_where=_column.is_not(None),
-    )
-_lives: Final = jobs.c.state != int(JobState.GONE)
-Index("ix_jobs_living", jobs.c.state, jobs.c.watcher, sqlite_where=_lives, postgresql_where=_lives)
 
 # The gateway processes that follow jobs: one whose lease has expired is dead, and others take over its jobs.
 replicas: Final = Table(
@@ -257,12 +235,6 @@ deliveries: Final = Table(
     Column("created_at", BigInteger, nullable=False, index=True),
     Column("ended_at", BigInteger),
     UniqueConstraint("upstream", "request_id", name="uq_deliveries_job"),
-)
-Index(
-    "ix_deliveries_next_at",
-    deliveries.c.next_at,
-    sqlite_where=deliveries.c.next_at.is_not(None),
-    postgresql_where=deliveries.c.next_at.is_not(None),
 )
 
 # Inbound webhooks by receiver name, so that each is forwarded once. `until` is the deadline of the process that is

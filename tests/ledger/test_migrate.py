@@ -19,8 +19,8 @@ import gateway.ledger
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.audit import has_untold, recorded
 from gateway.ledger.engine import Engine
+from gateway.ledger.indexes import metadata
 from gateway.ledger.migrate import HEAD, version_of
-from gateway.ledger.schema import metadata
 from gateway.model.audit import Entry
 from tests.support.ledgers import Postgres, Script, beat, beats, open_engine
 

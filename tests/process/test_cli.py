@@ -1,5 +1,6 @@
 """The commands from outside: exit codes, one line for each fault, never a traceback."""
 
+import re
 import socket
 import ssl
 import sys
@@ -19,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway import __version__
 from gateway.cli.check import local_addresses
-from gateway.cli.main import cli
+from gateway.cli.main import COMMANDS, Listed, cli
 from tests.support.process import Process, Upstream, configure, free_port, run, taken_port, trusting
 
 
@@ -305,10 +306,42 @@ def test_a_port_that_is_taken_on_all_addresses(tmp_path: Path, certificates: Pat
     assert f"port {occupied}" in the_complaint("serve", "--config", str(path))
 
 
-def test_help_imports_only_what_it_needs() -> None:
-    """`gateway --help` is what a hurried person types; settings, SQLAlchemy and rich are half a second."""
-    program = "import sys; import gateway.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
-    heavy = ("pydantic", "sqlalchemy", "aiohttp", "rich.table", "structlog", "yaml", "cryptography", "asyncpg")
-    with Process((sys.executable, "-c", program, *heavy)) as process:
+HEAVY = (
+    "pydantic", "sqlalchemy", "alembic", "aiohttp", "uvloop", "asyncio", "ssl", "rich.table", "structlog", "yaml",
+    "cryptography", "asyncpg", "gateway.config", "gateway.ledger",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("group", [[], ["keys"], ["jobs"], ["webhooks"], ["certs"]], ids=" ".join)
+def test_help_imports_only_what_it_needs(group: list[str]) -> None:
+    """`gateway --help` is what a hurried person types; settings, SQLAlchemy and rich are more than a second."""
+    program = (
+        "import sys\n"
+        "from gateway.__main__ import main\n"
+        "heavy, sys.argv = sys.argv[1].split(), ['gateway', *sys.argv[2:], '--help']\n"
+        "try:\n    main()\n"
+        "finally:\n    print('imported:', [m for m in heavy if m in sys.modules])\n"
+    )
+    with Process((sys.executable, "-c", program, " ".join(HEAVY), *group)) as process:
         assert process.exit_code() == 0
-        assert process.output == "[]"
+        assert "Usage: gateway" in process.output
+        assert "imported: []" in process.output
+
+
+@pytest.mark.parametrize(("name", "listed"), COMMANDS.items())
+def test_help_lists_each_command_in_its_own_words(name: str, listed: Listed) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+    assert command.get_short_help_str(1000) == listed.about
+
+
+def test_help_lists_all_commands() -> None:
+    _, output = in_process("--help")
+    assert re.findall(r"^  (\w+)  ", output.partition("Commands:")[2], re.MULTILINE) == sorted(COMMANDS)
+
+
+def test_a_command_that_is_not_there() -> None:
+    code, output = in_process("kyes")
+    assert code == 2
+    assert "No such command 'kyes'" in output

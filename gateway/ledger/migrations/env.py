@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from gateway.ledger.schema import metadata
+from gateway.ledger.indexes import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

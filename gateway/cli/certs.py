@@ -1,0 +1,43 @@
+"""`gateway certs`: only declarations."""
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.output import fail, or_fail
+
+
+@click.group()
+def certs() -> None:
+    """Certificates for development."""
+
+
+@certs.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="DNS name or address; may be repeated. [localhost]"
+)
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    metavar="NAME",
+    help="Also a client certificate with this DNS name, or mail address; may be repeated.",
+)
+def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
+    """Make a CA and a server certificate.
+
+    Writes ca.pem, server.pem and server.key into DIRECTORY, for each client NAME.pem and NAME.key; what it did not
+    make itself is not overwritten. The CA's key is thrown away, so clients get theirs now or never. Not for
+    production.
+    """
+    from gateway.tls.dev_certificates import make_development_certificates  # noqa: PLC0415 -- not needed for `gateway --help`
+
+    try:
+        names = list(hosts) or ["localhost", "127.0.0.1", "::1"]
+        or_fail(lambda: make_development_certificates(directory, names, clients))
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    click.echo(f"{directory}/ca.pem  {directory}/server.pem  {directory}/server.key")
+    for client in clients:
+        click.echo(f"{directory}/{client}.pem  {directory}/{client}.key")

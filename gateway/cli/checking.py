@@ -1,0 +1,29 @@
+"""`gateway check`: only the declaration."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from gateway.cli.options import CONFIG
+from gateway.cli.output import or_fail
+
+
+@click.command()
+@CONFIG
+@click.option(
+    "--live", is_flag=True, help="Also ask the upstream, and look whether it can be reached around the gateway."
+)
+def check(config: Path, live: bool) -> None:
+    """Check a configuration.
+
+    Tells every fault with its path, and looks at the certificates; exit 1 if there is a fault.
+    """
+    from gateway.cli.check import check_live, check_settings  # noqa: PLC0415 -- not needed for `gateway --help`
+
+    findings = or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
+    for finding in findings:
+        click.echo(str(finding))
+    if any(finding.is_fault for finding in findings):
+        sys.exit(1)

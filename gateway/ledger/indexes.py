@@ -1,0 +1,42 @@
+"""The tables with the indexes that hold only some of their rows, for migrations and for who compares with them.
+
+SQLAlchemy imports an engine's dialect for its words in an index, and a gateway on SQLite never needs PostgreSQL's.
+"""
+
+from typing import Final
+
+from sqlalchemy import Index
+
+from gateway.ledger.schema import JobState, audit, deliveries, jobs, reservations
+from gateway.ledger.schema import metadata as tables
+
+# Only what is in flight expires, so the index stays that small, however many jobs were settled.
+Index(
+    "ix_reservations_expires_at",
+    reservations.c.expires_at,
+    sqlite_where=reservations.c.expires_at.is_not(None),
+    postgresql_where=reservations.c.expires_at.is_not(None),
+)
+Index(
+    "ix_audit_untold",
+    audit.c.id,
+    sqlite_where=audit.c.untold.is_not(None),
+    postgresql_where=audit.c.untold.is_not(None),
+)
+for _column in (jobs.c.changed_at, jobs.c.expires_at):
+    Index(
+        f"ix_jobs_{_column.name}",
+        _column,
+        sqlite_where=_column.is_not(None),
+        postgresql_where=_column.is_not(None),
+    )
+_lives: Final = jobs.c.state != int(JobState.GONE)
+Index("ix_jobs_living", jobs.c.state, jobs.c.watcher, sqlite_where=_lives, postgresql_where=_lives)
+Index(
+    "ix_deliveries_next_at",
+    deliveries.c.next_at,
+    sqlite_where=deliveries.c.next_at.is_not(None),
+    postgresql_where=deliveries.c.next_at.is_not(None),
+)
+
+metadata: Final = tables
