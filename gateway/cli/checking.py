@@ -1,13 +1,12 @@
 """`gateway check`: only the declaration."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from gateway.cli.options import CONFIG
-from gateway.cli.output import or_fail
+from gateway.cli.output import end_failed, or_fail
 
 
 @click.command()
@@ -26,4 +25,4 @@ def check(config: Path, live: bool) -> None:
     for finding in findings:
         click.echo(str(finding))
     if any(finding.is_fault for finding in findings):
-        sys.exit(1)
+        end_failed()

@@ -3,6 +3,7 @@
 This module imports nothing that only a running command needs: `gateway --help` is quick.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -11,18 +12,32 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.output import remember
 from gateway.cli.times import coming, gone
+from gateway.cli.which_config import NONE, which
 from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
+
+def _taken(_: click.Context, __: click.Parameter, given: Path | None) -> Path:
+    """The configuration that is given, or the first that is there; a failure names the latter."""
+    if given is not None:
+        return given
+    found = which(os.environ)
+    if found is None:
+        raise click.UsageError(NONE)
+    remember(str(found))
+    return found.path
+
+
 CONFIG = click.option(
     "--config",
     "config",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration, YAML.",
+    callback=_taken,
+    help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 KEY_ID = click.argument("key_id", metavar="ID")
