@@ -43,13 +43,19 @@ class SetupError(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it."""
+    """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
+
+    `where` is the line, or the variable, and what stands there; `says_value`: the message has all that may be shown.
+    """
 
     path: str
     message: str
+    where: str = ""
+    says_value: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        where = f" ({self.where})" if self.where else ""
+        return f"{self.path}: {self.message}{where}" if self.path else self.message
 
 
 class ConfigurationError(SetupError):
