@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from gateway.config.consistency import Document, near
 from gateway.config.fault_words import fault_words
 from gateway.config.places import line_near, shown, value_at
+from gateway.config.sections import fields_of, section_of
 from gateway.config.settings import Settings
 from gateway.errors import Fault
 
@@ -82,10 +82,10 @@ def _sections_with(name: str, document: Document) -> Iterator[str]:
     """The sections that have a setting of this name; those of the document that stand before it first."""
     written = list(document)
     before = [*reversed(written[: written.index(name)])] if name in written else []
-    for section in dict.fromkeys((*before, *_fields_of(Settings))):
-        field = _fields_of(Settings).get(section)
+    for section in dict.fromkeys((*before, *fields_of(Settings))):
+        field = fields_of(Settings).get(section)
         annotation = None if field is None else field.annotation
-        if name in _fields_of(annotation):
+        if name in fields_of(annotation):
             yield section
 
 
@@ -94,19 +94,7 @@ def _siblings(location: list[Any]) -> set[str]:
     section: Any = Settings
     for part in location:
         # A part that is not a field is a mapping's key (as in profiles) or a list index: the section stays the same.
-        fields = _fields_of(section)
+        fields = fields_of(section)
         if part in fields:
-            section = _section_of(fields[str(part)].annotation)
-    return set(_fields_of(section))
-
-
-def _fields_of(section: Any) -> dict[str, FieldInfo]:
-    """The fields of a section by their names in the file."""
-    fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
-    return {field.alias or name: field for name, field in fields.items()}
-
-
-def _section_of(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in getattr(annotation, "__args__", ()) if (found := _section_of(arg))), None)
+            section = section_of(fields[str(part)].annotation)
+    return set(fields_of(section))

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gateway.config.consistency import Document, inconsistencies
 from gateway.config.document import override, read_file, require_content
 from gateway.config.faults import faults_of, place
+from gateway.config.origins import Origin, origins
 from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, Fault
 
@@ -30,6 +31,18 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         return _validate(document, environ, faults)
     except ConfigurationError as error:
         raise ConfigurationError([place(fault, document, lines, variables) for fault in error.faults]) from None
+
+
+def explained(path: Path, environ: Mapping[str, str]) -> list[Origin]:
+    """Every setting of a valid configuration with its value and where that comes from.
+
+    Raises:
+        ConfigurationError: with every fault.
+    """
+    load(path, environ)
+    document, lines = read_file(path)
+    variables, _ = override(document, environ)
+    return origins(document, lines, variables)
 
 
 def check_merged(settings: Settings) -> None:
