@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "explain": Listed("Tell which rule decides a request, and what is left of every limit.", "gateway.cli.explain"),
     "jobs": Listed("Jobs of the ledger: whose they are, how far they are, what they cost.", "gateway.cli.jobs"),
     "keys": Listed("API keys of the ledger: make, watch, rotate, revoke.", "gateway.cli.keys"),
+    "ledger": Listed("The ledger as a whole: back it up, restore it, move it, upgrade it.", "gateway.cli.ledger"),
     "serve": Listed("Run the gateway.", "gateway.cli.serve"),
     "usage": Listed("Tell what keys have used, by day (UTC).", "gateway.cli.usage"),
     "webhooks": Listed(
