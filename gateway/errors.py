@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Denial, Reason, Why
 
 # The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -139,9 +139,9 @@ class UpstreamTimeout(UpstreamFailed):
     reason = Reason.UPSTREAM_TIMEOUT
 
 
-def refuse(reason: Reason, detail: str) -> Refused:
-    """Makes the exception for the plain case: a reason and a sentence."""
-    return Refused(Denial(reason, detail))
+def refuse(reason: Reason, detail: str, why: Why | None = None) -> Refused:
+    """Makes the exception for the plain case: a reason and a sentence, and of a credential what was wrong with it."""
+    return Refused(Denial(reason, detail, why=why))
 
 
 def whereabouts(error: BaseException) -> str:
