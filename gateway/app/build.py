@@ -30,6 +30,7 @@ from gateway.app.metrics import make_registry, of_admin
 from gateway.app.reload import Prepared, Reloader
 from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
+from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
@@ -105,7 +106,7 @@ async def running(
         registry = make_registry(
             observation.requests, public.acceptor, public.traffic, tls.public, reloader, health, observation.stream
         )
-        for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail):
+        for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail, observation.refusal_log):
             registry.register(collector)
         probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
         application = _administer(live, registry, probed, ledger_parts, loop.iteration)
@@ -119,6 +120,7 @@ async def running(
             ledger_parts.sync.run_keys(), ledger_parts.sync.run(),
             ledger_parts.admission.run(), ledger_parts.key_sets.run(),
             jobs.housekeeping.run(), jobs.dispatcher.run(), trail.run(),
+            observation.refusal_log.run(ledger_parts.ledger),
             release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         public.acceptor.start()
@@ -151,10 +153,11 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     def refused(key_id: str | None, reason: Reason) -> None:
         refusals.add(key_id, reason, time.time())
 
-    observer = Observer(requests, stream, settings.level, utc_now, refused)
+    kept = RefusalLog(time.time, RandomIds())
+    observer = Observer(requests, stream, settings.level, utc_now, refused, kept.note, kept.sum_up)
     set_log(settings, stream, observer)
     stack.callback(observer.close)
-    return Observation(refusals, stream, requests, observer)
+    return Observation(refusals, stream, requests, observer, kept)
 
 
 def _load_certificates(prepared: Prepared) -> CertificateStores:
@@ -196,7 +199,9 @@ def _keep_audit_trail(
 ) -> AuditTrail:
     told = observation.refusals, observation.stream
     trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, time.time)
-    stack.push_async_callback(trail.close, live.state.settings.ledger.timeout)
+    within = live.state.settings.ledger.timeout
+    stack.push_async_callback(trail.close, within)
+    stack.push_async_callback(observation.refusal_log.close, ledger_parts.ledger, within)
     return trail
 
 

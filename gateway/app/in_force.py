@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.reload import Prepared
+from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.config.settings import Log
 from gateway.config.state import Live
@@ -25,6 +26,7 @@ class Observation(NamedTuple):
     stream: LogStream
     requests: RequestMetrics
     observer: Observer
+    refusal_log: RefusalLog
 
 
 class CertificateStores(NamedTuple):

@@ -32,6 +32,9 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
 @click.option(
     "--ip", "address", callback=_address, metavar="ADDR", help="The client's address; needed with METHOD and PATH."
 )
+@click.option(
+    "--request-id", "request_id", metavar="ID", help="Or a request of the last day that was refused or failed."
+)
 @click.option("--pages", type=click.IntRange(1), metavar="N", help="The most pages that the job may cost.")
 @click.option(
     "--mode",
@@ -53,7 +56,20 @@ def explain(config: Path, method: str | None, path: str | None, as_json: bool, *
     A token or a client's certificate may be judged alone, or for a request:
 
         gateway explain --config gateway.yaml --token token.txt
+
+    Or a request that a client asks about, by the X-Request-Id of its answer:
+
+        gateway explain --config gateway.yaml --request-id 4f0c8a52b8f34b0f9b0c8a52b8f34b0f
     """
+    if asked["request_id"] is not None:
+        if method is not None or any(
+            asked[name] is not None for name in ("key_id", "token_file", "certificate_file")
+        ):
+            raise click.UsageError("--request-id stands alone.")
+        from gateway.cli.run_refusal import tell_of_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
+
+        tell_of_refusal(config, asked["request_id"], as_json=as_json)
+        return
     credentials = [name for name in ("key_id", "token_file", "certificate_file") if asked[name] is not None]
     if len(credentials) > 1:
         raise click.UsageError("Take one of --key, --token and --certificate.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Final
 
 import structlog
 
@@ -12,7 +13,17 @@ from gateway.observe.metrics import RequestMetrics
 from gateway.observe.refusal_sampling import RefusalSampling, Sum
 from gateway.observe.request_log import level_of, request_event
 
+_BAD: Final = 400
+_FAILED: Final = 500  # an upstream's own 4xx is between it and its client
 log = structlog.get_logger()
+
+
+def _not_noted(_: Exchange) -> None:
+    """Does nothing."""
+
+
+def _not_summed(_: Sum) -> None:
+    """Does nothing."""
 
 
 class Observer:
@@ -25,12 +36,16 @@ class Observer:
         level: str,
         now: Callable[[], datetime],
         refused: Callable[[str | None, Reason], None],
+        noted: Callable[[Exchange], None] = _not_noted,
+        summed: Callable[[Sum], None] = _not_summed,
     ) -> None:
         self._metrics = metrics
         self._stream = stream
         self.level = level
         self._now = now
         self._refused = refused
+        self._noted = noted
+        self._summed = summed
         self._sampling = RefusalSampling()
 
     def began(self) -> None:
@@ -46,6 +61,8 @@ class Observer:
             is_stranger = exchange.key_id is None
             if is_stranger and not self._sampling.is_told(exchange.client_ip, exchange.reason, exchange.ended):
                 return
+        if exchange.status >= _BAD and (exchange.reason is not Reason.FORWARDED or exchange.status >= _FAILED):
+            self._noted(exchange)
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))
@@ -61,3 +78,4 @@ class Observer:
     def _tell(self, sums: Iterable[Sum]) -> None:
         for found in sums:
             log.info("refusals summed up", **found._asdict())
+            self._summed(found)
