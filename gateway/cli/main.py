@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "keys": Listed("API keys of the ledger: make, watch, rotate, revoke.", "gateway.cli.keys"),
     "ledger": Listed("The ledger as a whole: back it up, restore it, move it, upgrade it.", "gateway.cli.ledger"),
     "serve": Listed("Run the gateway.", "gateway.cli.serve"),
+    "status": Listed("Tell whether the gateway that runs here is healthy, or what is wrong.", "gateway.cli.status"),
+    "top": Listed("Show live what the gateway does.", "gateway.cli.status"),
     "usage": Listed("Tell what keys have used, by day (UTC).", "gateway.cli.usage"),
     "webhooks": Listed(
         "Webhooks that tell of ended jobs: look at them, send dead letters once more.", "gateway.cli.webhooks"
