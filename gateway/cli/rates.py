@@ -1,8 +1,10 @@
 """What happened between two looks at a gateway, by the second. Pure."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.cli.running_gateway import Samples
+
+_DURATION: Final = "gateway_request_duration_seconds"
 
 
 class Pace(NamedTuple):
@@ -17,8 +19,8 @@ class Pace(NamedTuple):
 
 def pace_of(before: Samples, after: Samples, seconds: float) -> Pace:
     """The pace between two looks that are so far apart."""
-    count = _grown(before, after, "gateway_request_duration_seconds_count")
-    spent = _grown(before, after, "gateway_request_duration_seconds_sum")
+    count = _grown(before, after, f"{_DURATION}_count")
+    spent = _grown(before, after, f"{_DURATION}_sum")
     pages = _grown(before, after, "gateway_pages_total", kind="settled")
     statuses = _by_status(before, after)
     return Pace(
