@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.complete import key_ids
 from gateway.cli.options import AS_JSON, CONFIG
 from gateway.model.networks import parse_address
 
@@ -24,7 +25,9 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
 
 @click.command()
 @CONFIG
-@click.option("--key", "key_id", metavar="ID", help="The key's id, of the file or the ledger. [no key]")
+@click.option(
+    "--key", "key_id", shell_complete=key_ids, metavar="ID", help="The key's id, of the file or the ledger. [no key]"
+)
 @click.option(
     "--token", "token_file", type=_FILE, metavar="FILE", help="Instead of a key: a JWT, in a file; - is stdin."
 )

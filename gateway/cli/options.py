@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.complete import key_ids
 from gateway.cli.output import remember
 from gateway.cli.times import coming, gone
 from gateway.cli.which_config import NONE, which
@@ -21,9 +22,9 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
-def _taken(_: click.Context, __: click.Parameter, given: Path | None) -> Path:
+def _taken(context: click.Context, __: click.Parameter, given: Path | None) -> Path | None:
     """The configuration that is given, or the first that is there; a failure names the latter."""
-    if given is not None:
+    if given is not None or context.resilient_parsing:  # a shell completes
         return given
     found = which(os.environ)
     if found is None:
@@ -40,7 +41,7 @@ CONFIG = click.option(
     help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-KEY_ID = click.argument("key_id", metavar="ID")
+KEY_ID = click.argument("key_id", metavar="ID", shell_complete=key_ids)
 
 
 def _read(read: Callable[[str], Any]) -> _Callback:

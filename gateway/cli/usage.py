@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.complete import key_ids
 from gateway.cli.options import AS_JSON, CONFIG, PAST
 
 
 @click.command()
 @CONFIG
-@click.option("--key", "key_id", metavar="ID", help="Of this key alone. [all]")
+@click.option("--key", "key_id", shell_complete=key_ids, metavar="ID", help="Of this key alone. [all]")
 @click.option("--since", default="30d", show_default=True, callback=PAST, metavar="WHEN", help="30d, or 2026-11-01.")
 @AS_JSON
 @click.option("--csv", "as_csv", is_flag=True, help="CSV (RFC 4180), for spreadsheets.")
