@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
 
 @click.group()
@@ -16,6 +16,7 @@ def config() -> None:
 @config.command()
 @CONFIG
 @click.option("--set", "only_set", is_flag=True, help="Only what the file or a variable says, no defaults.")
+@WIDE
 @AS_JSON
 def show(config: Path, only_set: bool, as_json: bool) -> None:
     """Show every setting, and where it comes from: a line of the file, a variable, or the default.

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.complete import key_ids
-from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.options import AS_JSON, CONFIG, WIDE
 from gateway.model.networks import parse_address
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -45,6 +45,7 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
     help="The mode of the form, which has the price. [that of prices.default_mode]",
 )
 @click.option("--host", metavar="HOST", help="The Host header. [that of public_url, or of the certificate]")
+@WIDE
 @AS_JSON
 @click.argument("method", metavar="METHOD", required=False)
 @click.argument("path", metavar="PATH", required=False)

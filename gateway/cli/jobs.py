@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
 # A container's id may begin with a dash and any letter. So there are no one-letter options here, and an unknown
 # option is taken as the id.
@@ -46,6 +46,7 @@ def jobs() -> None:
     help="How many at the most, up to 1000.",
 )
 @click.option("--lost", "is_lost", is_flag=True, help="What was charged without an answer, and may be refunded.")
+@WIDE
 @AS_JSON
 def list_(config: Path, owner: str | None, state: str | None, limit: int, is_lost: bool, as_json: bool) -> None:
     """List the latest jobs, the newest first.

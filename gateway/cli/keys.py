@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from gateway.cli.complete import profile_names
-from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, limit_option
+from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
 
 
 @click.group()
@@ -50,6 +50,7 @@ def create(config: Path, key_id: str, expires: float | None, as_json: bool, **wa
 
 @keys.command("list")
 @CONFIG
+@WIDE
 @AS_JSON
 def list_(config: Path, as_json: bool) -> None:
     """List all keys.
@@ -120,6 +121,7 @@ def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> No
 @keys.command()
 @click.argument("key_id", metavar="[ID]", required=False)
 @CONFIG
+@WIDE
 @AS_JSON
 def audit(config: Path, key_id: str | None, as_json: bool) -> None:
     """Show who changed which key, how and when: the latest 1000 changes, the newest first."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.complete import key_ids
-from gateway.cli.output import remember
+from gateway.cli.output import remember, widen
 from gateway.cli.times import coming, gone
 from gateway.cli.which_config import NONE, which
 from gateway.units import seconds
@@ -33,6 +33,11 @@ def _taken(context: click.Context, __: click.Parameter, given: Path | None) -> P
     return found.path
 
 
+def _widened(_: click.Context, __: click.Parameter, given: bool) -> None:
+    if given:
+        widen()
+
+
 CONFIG = click.option(
     "--config",
     "config",
@@ -41,6 +46,13 @@ CONFIG = click.option(
     help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+WIDE = click.option(
+    "--wide",
+    is_flag=True,
+    expose_value=False,
+    callback=_widened,
+    help="All columns of a table, also where the terminal has no room for them.",
+)
 KEY_ID = click.argument("key_id", metavar="ID", shell_complete=key_ids)
 
 

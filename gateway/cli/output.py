@@ -10,6 +10,7 @@ import click
 from gateway.errors import SetupError
 
 T = TypeVar("T")
+_WIDE: Final = "gateway.wide"
 _TAKEN: Final = "gateway.config taken"
 
 
@@ -48,6 +49,17 @@ def end_failed() -> NoReturn:
     if taken is not None:
         say(f"gateway: the configuration is {taken}")
     sys.exit(1)
+
+
+def widen() -> None:
+    """Remembers that tables are to have all their columns."""
+    click.get_current_context().meta[_WIDE] = True
+
+
+def is_wide() -> bool:
+    """Whether tables are to have all their columns."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_WIDE))
 
 
 def remember(taken: str) -> None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
 
 @click.command()
 @CONFIG
+@WIDE
 @AS_JSON
 def status(config: Path, as_json: bool) -> None:
     """Tell whether the gateway that runs here is healthy, or what is wrong.
