@@ -12,9 +12,9 @@ _VARIABLE = "_GATEWAY_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell, to be read by its start-up file.
+    """Print the completion script of a shell.
 
-    It completes commands, options, and, from the configuration and its ledger, key ids and profiles:
+    Read by the start-up file, it completes commands, options, and, from the configuration and its ledger, key ids and profiles:
 
         source <(gateway completion bash)
     """

@@ -31,7 +31,9 @@ def status(config: Path, as_json: bool) -> None:
 )
 @click.option("--count", type=click.IntRange(1), help="How many looks, then end. [until Ctrl-C]")
 def top(config: Path, every: float, count: int | None) -> None:
-    """Show live what the gateway does: requests and errors a second, jobs, limits near their end.
+    """Show live what the gateway does.
+
+    Requests and errors a second, latency, pages, jobs, limits near their end.
 
     gateway top --config gateway.yaml
     """
