@@ -14,7 +14,8 @@ _VARIABLE = "_GATEWAY_COMPLETE"
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
-    Read by the start-up file, it completes commands, options, and, from the configuration and its ledger, key ids and profiles:
+    Read by the start-up file, it completes commands, options, and, from the configuration and its ledger, key ids and
+    profiles:
 
         source <(gateway completion bash)
     """
