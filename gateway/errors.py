@@ -45,17 +45,27 @@ class SetupError(GatewayError):
 class Fault:
     """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
 
-    `where` is the line, or the variable, and what stands there; `says_value`: the message has all that may be shown.
+    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log: who
+    misplaces a secret may find it there. `says_value`: the message has all that may be shown.
     """
 
     path: str
     message: str
     where: str = ""
+    value: str = ""
     says_value: bool = False
 
     def __str__(self) -> str:
-        where = f" ({self.where})" if self.where else ""
-        return f"{self.path}: {self.message}{where}" if self.path else self.message
+        return self._told(f"{self.where}: {self.value}" if self.value else self.where)
+
+    @property
+    def for_log(self) -> str:
+        """The fault without the value."""
+        return self._told(self.where)
+
+    def _told(self, where: str) -> str:
+        behind = f" ({where})" if where else ""
+        return f"{self.path}: {self.message}{behind}" if self.path else self.message
 
 
 class ConfigurationError(SetupError):

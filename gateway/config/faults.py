@@ -36,7 +36,7 @@ def place(fault: Fault, document: Document, lines: Mapping[str, int], variables:
     if where is None:
         return fault
     value = None if fault.says_value else shown(fault.path, value_at(document, parts_of(fault.path)))
-    return replace(fault, where=where if value is None else f"{where}: {value}")
+    return replace(fault, where=where, value=value or "")
 
 
 def parts_of(path: str) -> tuple[str | int, ...]:

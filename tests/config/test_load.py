@@ -19,7 +19,7 @@ def faults_of(directory: Path, environ: dict[str, str] | None = None, **sections
     with pytest.raises(ConfigurationError) as caught:
         make_settings(directory, environ, **sections)
     assert str(caught.value).split("\n") == [str(fault) for fault in caught.value.faults]
-    return [str(replace(fault, where="")) for fault in caught.value.faults]
+    return [str(replace(fault, where="", value="")) for fault in caught.value.faults]
 
 
 def fault_of_text(directory: Path, text: str | bytes) -> str:
@@ -190,7 +190,7 @@ def test_a_fault_has_its_path_and_a_way_out(tmp_path: Path, sections: dict[Any, 
     whole = document(tmp_path) | yaml.safe_load(yaml.safe_dump(sections).replace("{d}", str(tmp_path)))
     with pytest.raises(ConfigurationError) as caught:
         load(write(tmp_path, whole), {"K": "long-and-secret"})
-    assert [str(replace(fault, where="")) for fault in caught.value.faults] == [told]
+    assert [str(replace(fault, where="", value="")) for fault in caught.value.faults] == [told]
 
 
 def test_entries_without_a_name_are_no_repetition(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.support.pure import document, make_settings, write
 def told(directory: Path, **sections: Any) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         load(write(directory, document(directory, **sections)), {})
-    return [str(replace(fault, where="")) for fault in caught.value.faults]
+    return [str(replace(fault, where="", value="")) for fault in caught.value.faults]
 
 
 def told_of_shape(directory: Path, **shape: Any) -> list[str]:
