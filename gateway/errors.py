@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Denial, Reason, Why
 
 # The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -43,13 +43,29 @@ class SetupError(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it."""
+    """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
+
+    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log: who
+    misplaces a secret may find it there. `says_value`: the message has all that may be shown.
+    """
 
     path: str
     message: str
+    where: str = ""
+    value: str = ""
+    says_value: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return self._told(f"{self.where}: {self.value}" if self.value else self.where)
+
+    @property
+    def for_log(self) -> str:
+        """The fault without the value."""
+        return self._told(self.where)
+
+    def _told(self, where: str) -> str:
+        behind = f" ({where})" if where else ""
+        return f"{self.path}: {self.message}{behind}" if self.path else self.message
 
 
 class ConfigurationError(SetupError):
@@ -133,9 +149,9 @@ class UpstreamTimeout(UpstreamFailed):
     reason = Reason.UPSTREAM_TIMEOUT
 
 
-def refuse(reason: Reason, detail: str) -> Refused:
-    """Makes the exception for the plain case: a reason and a sentence."""
-    return Refused(Denial(reason, detail))
+def refuse(reason: Reason, detail: str, why: Why | None = None) -> Refused:
+    """Makes the exception for the plain case: a reason and a sentence, and of a credential what was wrong with it."""
+    return Refused(Denial(reason, detail, why=why))
 
 
 def whereabouts(error: BaseException) -> str:

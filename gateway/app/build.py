@@ -31,6 +31,7 @@ from gateway.app.overview import Overview
 from gateway.app.reload import Prepared, Reloader
 from gateway.app.systemd import Notifier
 from gateway.app.tasks import work
+from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
@@ -51,7 +52,7 @@ from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
-from gateway.observe.observer import Observer
+from gateway.observe.observer import Observer, Told
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.tls.contexts import Certificates
@@ -108,7 +109,7 @@ async def running(
         registry = make_registry(
             observation.requests, public.acceptor, public.traffic, tls.public, reloader, health, observation.stream
         )
-        for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail):
+        for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail, observation.refusal_log):
             registry.register(collector)
         probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
         overview = Overview(live, ledger_parts, jobs, observation.requests, public.acceptor, health, time.time)
@@ -125,6 +126,7 @@ async def running(
             ledger_parts.admission.run(), ledger_parts.key_sets.run(),
             jobs.housekeeping.run_changes(), jobs.housekeeping.run_heartbeat(), jobs.housekeeping.run(),
             jobs.dispatcher.run(), trail.run(), overview.run(),
+            observation.refusal_log.run(ledger_parts.ledger),
             release_memory(lambda: requests.in_flight == 0),
         )  # fmt: skip
         public.acceptor.start()
@@ -157,13 +159,12 @@ def _observe(stack: AsyncExitStack, settings: Log) -> Observation:
     def refused(key_id: str | None, reason: Reason) -> None:
         refusals.add(key_id, reason, time.time())
 
-    seen = CallersSeen()
-    observer = Observer(
-        requests, stream, settings.level, utc_now, refused, lambda found: seen.note(found, time.time())
-    )
+    seen, kept = CallersSeen(), RefusalLog(time.time, RandomIds())
+    told = Told(refused, lambda found: seen.note(found, time.time()), kept.note, kept.sum_up)
+    observer = Observer(requests, stream, settings.level, utc_now, told)
     set_log(settings, stream, observer)
     stack.callback(observer.close)
-    return Observation(refusals, stream, requests, observer, seen)
+    return Observation(refusals, stream, requests, observer, seen, kept)
 
 
 def _load_certificates(prepared: Prepared) -> CertificateStores:
@@ -205,7 +206,9 @@ def _keep_audit_trail(
 ) -> AuditTrail:
     told = observation.refusals, observation.stream
     trail = AuditTrail(ledger_parts.ledger, lambda: live.state.settings, *told, time.time)
-    stack.push_async_callback(trail.close, live.state.settings.ledger.timeout)
+    within = live.state.settings.ledger.timeout
+    stack.push_async_callback(trail.close, within)
+    stack.push_async_callback(observation.refusal_log.close, ledger_parts.ledger, within)
     return trail
 
 

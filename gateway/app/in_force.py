@@ -1,22 +1,24 @@
 """Puts a reloaded configuration into force: all of it at once."""
 
+import os
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.reload import Prepared
+from gateway.audit.refusal_log import RefusalLog
 from gateway.audit.refusals import Refusals
 from gateway.config.settings import Log
 from gateway.config.state import Live
 from gateway.listener.connections import Connections
 from gateway.observe.callers_seen import CallersSeen
-from gateway.observe.log import LogStream, configure, console_line, json_line
+from gateway.observe.log import LogStream, coloured_line, configure, console_line, json_line, shows_colours
 from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer
 from gateway.tls.contexts import Certificates
 from gateway.upstream.pool import Upstreams
 
-RENDER: Final = {"json": json_line, "console": console_line}
+RENDER: Final = {"json": json_line, "console": coloured_line if shows_colours(os.environ) else console_line}
 
 
 class Observation(NamedTuple):
@@ -27,6 +29,7 @@ class Observation(NamedTuple):
     requests: RequestMetrics
     observer: Observer
     seen: CallersSeen
+    refusal_log: RefusalLog
 
 
 class CertificateStores(NamedTuple):

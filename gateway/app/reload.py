@@ -81,7 +81,7 @@ def _beside(in_force: Settings | None, written: Settings) -> tuple[Settings, tup
         check_merged(settings)
     except ConfigurationError as error:
         told = f"needs a restart, for {', '.join(waiting)} can't change before, and beside what is in force "
-        raise ConfigurationError([Fault("", f"{told}{fault}") for fault in error.faults]) from None
+        raise ConfigurationError([Fault("", f"{told}{fault.for_log}") for fault in error.faults]) from None
     return settings, waiting
 
 
@@ -217,7 +217,8 @@ class Reloader:
         except TimeoutError:
             return self._hang()
         except SetupError as error:
-            self._faults = str(error).split("\n")
+            faults = error.faults if isinstance(error, ConfigurationError) else ()
+            self._faults = [fault.for_log for fault in faults] or str(error).split("\n")
             return False if self._faults == told else self._refused(self._faults)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next change must find a watcher
             return self._refused([f"an error of the gateway: {whereabouts(error)}"])

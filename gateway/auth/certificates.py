@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from gateway.errors import refuse
 from gateway.model.identity import ClientCertificate, Identity, Profile
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 
 NameKind = Literal["uri", "dns", "email", "cn"]
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -73,10 +73,10 @@ def certificate_identity(certificate: ClientCertificate | None, rules: Certifica
     if not names:
         return None
     if len(names) > 1:
-        raise refuse(Reason.UNAUTHENTICATED, _SEVERAL.format(_CALLED[rules.identity]))
+        raise refuse(Reason.UNAUTHENTICATED, _SEVERAL.format(_CALLED[rules.identity]), Why.AMBIGUOUS)
     identity = rules.names.get(names[0]) if rules.names else _identity(names[0], rules.profile)
     if identity is None:
-        raise refuse(Reason.UNAUTHENTICATED, _UNLISTED.format(_CALLED[rules.identity]))
+        raise refuse(Reason.UNAUTHENTICATED, _UNLISTED.format(_CALLED[rules.identity]), Why.NAME)
     return replace(identity, expires_at=None if certificate is None else certificate.not_after)
 
 

@@ -12,7 +12,7 @@ from gateway.auth.api_keys import ApiKey
 from gateway.auth.jwt.claims import expired
 from gateway.errors import refuse
 from gateway.model.identity import ClientCertificate, Identity
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 
 _KEY_EXPIRED: Final = "This API key has expired."
 _CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has expired."
@@ -31,7 +31,8 @@ def check_not_expired(identity: Identity, now: float) -> None:
         return
     if identity.label[0] == "jwt":
         raise expired()
-    raise refuse(Reason.UNAUTHENTICATED, _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED)
+    told = _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED
+    raise refuse(Reason.UNAUTHENTICATED, told, Why.EXPIRED)
 
 
 def check_not_blocked(identity: Identity, blocked: Collection[str]) -> None:
@@ -41,7 +42,7 @@ def check_not_blocked(identity: Identity, blocked: Collection[str]) -> None:
         Refused: forbidden.
     """
     if blocked and identity.account in blocked:
-        raise refuse(Reason.FORBIDDEN, _BLOCKED)
+        raise refuse(Reason.FORBIDDEN, _BLOCKED, Why.BLOCKED)
 
 
 def check_key_address(key: ApiKey, address: IPv4Address | IPv6Address) -> None:
@@ -61,6 +62,6 @@ def check_required_certificate(certificate: ClientCertificate | None, now: float
         Refused: unauthenticated.
     """
     if certificate is None:
-        raise refuse(Reason.UNAUTHENTICATED, _NO_CERTIFICATE)
+        raise refuse(Reason.UNAUTHENTICATED, _NO_CERTIFICATE, Why.MISSING)
     if certificate.not_after is not None and now >= certificate.not_after:
-        raise refuse(Reason.UNAUTHENTICATED, _CERTIFICATE_EXPIRED)
+        raise refuse(Reason.UNAUTHENTICATED, _CERTIFICATE_EXPIRED, Why.EXPIRED)

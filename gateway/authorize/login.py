@@ -10,12 +10,13 @@ from gateway.auth.certificates import certificate_identity
 from gateway.auth.credential import credential_of
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.auth.key_secrets import PREFIX, is_secret
+from gateway.auth.keyring import Closed
 from gateway.auth.validity import check_key_address, check_not_blocked, check_not_expired
 from gateway.config.state import Live, State
 from gateway.errors import Refused, refuse
 from gateway.limits.bad_logins import BadLogins
 from gateway.model.identity import ClientCertificate, Identity
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Denial, Reason, Why
 
 _MISSING: Final = "Send an API key as X-API-Key or as Authorization: Bearer."
 _UNKNOWN: Final = "This API key is not known here, or no more."
@@ -95,8 +96,8 @@ class Login:
             return self._by_key(state, key, peer, now)
         closed = state.ring.closed.get(digest_of(credential))
         if closed is not None or not state.issuers or credential.startswith(PREFIX):
-            why = refuse(Reason.UNAUTHENTICATED, closed.why if closed else _why_unknown(credential))
-            attempt = self._failed(state, peer, now, ("api_key", "rejected"), why)
+            refusal = _of_closed(closed) if closed else _of_unknown(credential)
+            attempt = self._failed(state, peer, now, ("api_key", "rejected"), refusal)
             return replace(attempt, closed_id=closed.key_id) if closed else attempt
         try:
             return _unless_blocked(state, await self._by_token(state, credential))
@@ -139,11 +140,14 @@ class Login:
         except KeyUnknown as unknown:
             raise unknown.refusal from None
 
-    def _failed(self, state: State, peer: Evidence, now: float, label: tuple[str, str], why: Refused) -> LoginAttempt:
+    def _failed(
+        self, state: State, peer: Evidence, now: float, label: tuple[str, str], refusal: Refused
+    ) -> LoginAttempt:
         wait = self._bad_logins.failed(peer.address, now, state.bad_logins)
         if wait is None:
-            return LoginAttempt(label, refusal=why)
-        return LoginAttempt(label, refusal=Refused(Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait)))
+            return LoginAttempt(label, refusal=refusal)
+        throttled = Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait, why=refusal.denial.why)
+        return LoginAttempt(label, refusal=Refused(throttled))
 
 
 def _unless_blocked(state: State, attempt: LoginAttempt) -> LoginAttempt:
@@ -157,9 +161,15 @@ def _unless_blocked(state: State, attempt: LoginAttempt) -> LoginAttempt:
     return attempt
 
 
-def _why_unknown(credential: bytes) -> str:
+def _of_closed(closed: Closed) -> Refused:
+    return refuse(Reason.UNAUTHENTICATED, closed.why, Why.CLOSED)
+
+
+def _of_unknown(credential: bytes) -> Refused:
     """What the client may learn: the checksum shows a cut-off key, but reveals nothing of the existing keys."""
-    return _NOT_WHOLE if credential.startswith(PREFIX) and not is_secret(credential) else _UNKNOWN
+    if credential.startswith(PREFIX) and not is_secret(credential):
+        return refuse(Reason.UNAUTHENTICATED, _NOT_WHOLE, Why.NOT_WHOLE)
+    return refuse(Reason.UNAUTHENTICATED, _UNKNOWN, Why.NOT_KNOWN)
 
 
 def _by_certificate(state: State, certificate: ClientCertificate | None, now: float) -> LoginAttempt:

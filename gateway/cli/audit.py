@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG, PAST
+from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 
 
 @click.command()
@@ -16,6 +16,7 @@ from gateway.cli.options import AS_JSON, CONFIG, PAST
     metavar="ID",
     help="What concerns this key, or this owner: jwt:ISSUER#CLAIM, cert:NAME. [all]",
 )
+@WIDE
 @AS_JSON
 def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None:
     """Tell who changed, read or was refused what, the newest first.

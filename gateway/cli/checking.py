@@ -1,13 +1,13 @@
 """`gateway check`: only the declaration."""
 
+import json
 import os
-import sys
 from pathlib import Path
 
 import click
 
-from gateway.cli.options import CONFIG
-from gateway.cli.output import or_fail
+from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.output import end_failed, or_fail
 
 
 @click.command()
@@ -15,7 +15,8 @@ from gateway.cli.output import or_fail
 @click.option(
     "--live", is_flag=True, help="Also ask the upstream, and look whether it can be reached around the gateway."
 )
-def check(config: Path, live: bool) -> None:
+@AS_JSON
+def check(config: Path, live: bool, as_json: bool) -> None:
     """Check a configuration.
 
     Tells every fault with its path, and looks at the certificates; exit 1 if there is a fault.
@@ -23,7 +24,12 @@ def check(config: Path, live: bool) -> None:
     from gateway.cli.check import check_live, check_settings  # noqa: PLC0415 -- not needed for `gateway --help`
 
     findings = or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
-    for finding in findings:
-        click.echo(str(finding))
+    if as_json:
+        told = [{"kind": finding.kind, "text": finding.text} for finding in findings]
+        is_valid = not any(finding.is_fault for finding in findings)
+        click.echo(json.dumps({"config": str(config), "valid": is_valid, "findings": told}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
     if any(finding.is_fault for finding in findings):
-        sys.exit(1)
+        end_failed()

@@ -8,14 +8,16 @@ from gateway.auth.validity import check_key_address, check_not_expired
 from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.model.identity import Identity
+from gateway.model.reasons import Denial
 
 
 class Judged(NamedTuple):
-    """The result: an identity and how it was found; or why the key is refused, and what would help."""
+    """The result: an identity and how it was found; or why it is refused, what would help, and what is answered."""
 
     identity: Identity | None
     text: str
     help: str = ""
+    denial: Denial | None = None
 
 
 def judge_key(state: State, key_id: str | None, now: float) -> Judged:

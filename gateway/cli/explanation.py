@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.permit import ANYONE
 from gateway.authorize.preparation import origin_for
-from gateway.cli.explain_key import check_networks, judge_key
+from gateway.cli.explain_key import Judged, check_networks, judge_key
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
@@ -26,7 +26,10 @@ from gateway.uploads.pages.bound import check_cap
 
 
 class Question(NamedTuple):
-    """A hypothetical request. `pages` is the most that its job may cost, `mode` the form's mode."""
+    """A hypothetical request. `pages` is the most that its job may cost, `mode` the form's mode.
+
+    `shown` is a credential that was judged already, and its kind; else `key_id` is.
+    """
 
     method: str
     target: str
@@ -35,6 +38,7 @@ class Question(NamedTuple):
     key_id: str | None
     pages: int | None
     mode: str | None = None
+    shown: tuple[str, Judged] | None = None
 
 
 class RuleStep(NamedTuple):
@@ -145,19 +149,24 @@ def _identity(told: Explanation, state: State, question: Question, rule: Rule, n
         told.ask("key", "")
         told.tell("none is asked for; submits without a key share one account")
         return None
-    judged = judge_key(state, question.key_id, now)
-    told.ask("key", judged.help)
+    kind, judged = question.shown or ("key", judge_key(state, question.key_id, now))
+    told.ask(kind, judged.help)
     if judged.identity is None:
-        raise refuse(Reason.UNAUTHENTICATED, judged.text)
+        raise Refused(judged.denial) if judged.denial else refuse(Reason.UNAUTHENTICATED, judged.text)
     told.tell(judged.text)
     identity = judged.identity
-    told.ask("key's networks", _changed(identity, f"--network {question.address} (and all others it is to have)"))
-    check_networks(state, identity, question.address)
-    told.tell("may be used from here")
+    if kind == "key":
+        _networks(told, state, identity, question)
     told.ask("access", _opening(identity, rule))
     check_access(rule.route, identity, question.address)
     told.tell(f"profile {identity.profile.name} may use this route from here")
     return identity
+
+
+def _networks(told: Explanation, state: State, identity: Identity, question: Question) -> None:
+    told.ask("key's networks", _changed(identity, f"--network {question.address} (and all others it is to have)"))
+    check_networks(state, identity, question.address)
+    told.tell("may be used from here")
 
 
 def _opening(identity: Identity, rule: Rule) -> str:

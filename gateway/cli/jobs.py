@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
 # A container's id may begin with a dash and any letter. So there are no one-letter options here, and an unknown
 # option is taken as the id.
@@ -45,9 +45,21 @@ def jobs() -> None:
     metavar="N",
     help="How many at the most, up to 1000.",
 )
+@click.option("--lost", "is_lost", is_flag=True, help="What was charged without an answer, and may be refunded.")
+@WIDE
 @AS_JSON
-def list_(config: Path, owner: str | None, state: str | None, limit: int, as_json: bool) -> None:
-    """List the latest jobs, the newest first."""
+def list_(config: Path, owner: str | None, state: str | None, limit: int, is_lost: bool, as_json: bool) -> None:
+    """List the latest jobs, the newest first.
+
+    gateway jobs list --config gateway.yaml --lost
+    """
+    if is_lost:
+        if state is not None:
+            raise click.UsageError("Take --lost or --state, not both.")
+        from gateway.cli.run_lost import list_lost  # noqa: PLC0415 -- not needed for `gateway --help`
+
+        list_lost(config, owner, limit, as_json=as_json)
+        return
     from gateway.cli.run_jobs import list_jobs  # noqa: PLC0415 -- not needed for `gateway --help`
 
     list_jobs(config, owner, state, limit, as_json=as_json)
@@ -63,3 +75,20 @@ def show(config: Path, request_id: str, upstream: str | None, as_json: bool) -> 
     from gateway.cli.run_jobs import show_job  # noqa: PLC0415 -- as above
 
     show_job(config, request_id, upstream, as_json=as_json)
+
+
+@jobs.command(context_settings=_IDS_WITH_DASHES)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
+@CONFIG
+@click.option("--upstream", metavar="NAME", help="Where it ran; needed when two upstreams have jobs of this id.")
+@AS_JSON
+def refund(config: Path, request_id: str, upstream: str | None, as_json: bool) -> None:
+    """Give back what a job was charged without an answer, for good.
+
+    REQUEST_ID is the job's, or the id of a submit that has none (see `jobs list --lost`).
+
+        gateway jobs refund 0f4d2a8b --config gateway.yaml
+    """
+    from gateway.cli.run_lost import refund_job  # noqa: PLC0415 -- as above
+
+    refund_job(config, request_id, upstream, as_json=as_json)

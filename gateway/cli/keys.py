@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, limit_option
+from gateway.cli.complete import profile_names
+from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
 
 
 @click.group()
@@ -21,7 +22,13 @@ def keys() -> None:
 @keys.command()
 @KEY_ID
 @CONFIG
-@click.option("--profile", default="default", show_default=True, help="The profile whose limits it has.")
+@click.option(
+    "--profile",
+    shell_complete=profile_names,
+    default="default",
+    show_default=True,
+    help="The profile whose limits it has.",
+)
 @click.option("--owner", help="Whom its jobs belong to; keys of one owner share them. [its own id]")
 @click.option("--scope", "scopes", multiple=True, help="What it may do besides; `admin` opens the admin routes.")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="May be used from there alone. [any]")
@@ -43,6 +50,7 @@ def create(config: Path, key_id: str, expires: float | None, as_json: bool, **wa
 
 @keys.command("list")
 @CONFIG
+@WIDE
 @AS_JSON
 def list_(config: Path, as_json: bool) -> None:
     """List all keys.
@@ -113,6 +121,7 @@ def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> No
 @keys.command()
 @click.argument("key_id", metavar="[ID]", required=False)
 @CONFIG
+@WIDE
 @AS_JSON
 def audit(config: Path, key_id: str | None, as_json: bool) -> None:
     """Show who changed which key, how and when: the latest 1000 changes, the newest first."""
@@ -144,7 +153,7 @@ def enable(config: Path, key_id: str) -> None:
 @keys.command()
 @KEY_ID
 @CONFIG
-@click.option("--profile", help="The profile whose limits it has.")
+@click.option("--profile", shell_complete=profile_names, help="The profile whose limits it has.")
 @click.option("--owner", help="Whom its jobs belong to.")
 @click.option("--scope", "scopes", multiple=True, help="All scopes it is to have; '' for none.")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="All its networks; '' for any.")

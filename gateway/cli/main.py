@@ -19,11 +19,16 @@ COMMANDS: Final = {
     "audit": Listed("Tell who changed, read or was refused what, the newest first.", "gateway.cli.audit"),
     "certs": Listed("Certificates for development.", "gateway.cli.certs"),
     "check": Listed("Check a configuration.", "gateway.cli.checking"),
+    "completion": Listed("Print the completion script of a shell.", "gateway.cli.completion"),
+    "config": Listed("The configuration: what is in force and why, and a first one.", "gateway.cli.config"),
     "demo": Listed("Try it out.", "gateway.cli.demo"),
     "explain": Listed("Tell which rule decides a request, and what is left of every limit.", "gateway.cli.explain"),
     "jobs": Listed("Jobs of the ledger: whose they are, how far they are, what they cost.", "gateway.cli.jobs"),
     "keys": Listed("API keys of the ledger: make, watch, rotate, revoke.", "gateway.cli.keys"),
+    "ledger": Listed("The ledger as a whole: back it up, restore it, move it, upgrade it.", "gateway.cli.ledger"),
     "serve": Listed("Run the gateway.", "gateway.cli.serve"),
+    "status": Listed("Tell whether the gateway that runs here is healthy, or what is wrong.", "gateway.cli.status"),
+    "top": Listed("Show live what the gateway does.", "gateway.cli.status"),
     "usage": Listed("Tell what keys have used, by day (UTC).", "gateway.cli.usage"),
     "webhooks": Listed(
         "Webhooks that tell of ended jobs: look at them, send dead letters once more.", "gateway.cli.webhooks"

@@ -3,6 +3,7 @@
 This module imports nothing that only a running command needs: `gateway --help` is quick.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -11,21 +12,48 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.complete import key_ids
+from gateway.cli.output import remember, widen
 from gateway.cli.times import coming, gone
+from gateway.cli.which_config import NONE, which
 from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
+
+def _taken(context: click.Context, __: click.Parameter, given: Path | None) -> Path | None:
+    """The configuration that is given, or the first that is there; a failure names the latter."""
+    if given is not None or context.resilient_parsing:  # a shell completes
+        return given
+    found = which(os.environ)
+    if found is None:
+        raise click.UsageError(NONE)
+    remember(str(found))
+    return found.path
+
+
+def _widened(_: click.Context, __: click.Parameter, given: bool) -> None:
+    if given:
+        widen()
+
+
 CONFIG = click.option(
     "--config",
     "config",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration, YAML.",
+    callback=_taken,
+    help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-KEY_ID = click.argument("key_id", metavar="ID")
+WIDE = click.option(
+    "--wide",
+    is_flag=True,
+    expose_value=False,
+    callback=_widened,
+    help="All columns of a table, also where the terminal has no room for them.",
+)
+KEY_ID = click.argument("key_id", metavar="ID", shell_complete=key_ids)
 
 
 def _read(read: Callable[[str], Any]) -> _Callback:

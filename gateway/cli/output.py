@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import click
 
 from gateway.errors import SetupError
 
 T = TypeVar("T")
+_WIDE: Final = "gateway.wide"
+_TAKEN: Final = "gateway.config taken"
 
 
 def hand_out(text: str) -> None:
@@ -36,10 +38,33 @@ def say(*lines: str) -> None:
 
 def fail(text: str) -> NoReturn:
     """Prints the text to standard error and exits 1."""
-    with suppress(OSError):  # when standard error can't be written, the exit code remains
-        for line in text.split("\n"):
-            click.echo(f"gateway: {line}", err=True)
+    say(*(f"gateway: {line}" for line in text.split("\n")))  # when it can't be written, the exit code remains
+    end_failed()
+
+
+def end_failed() -> NoReturn:
+    """Exits 1; names the configuration if the command has chosen it."""
+    context = click.get_current_context(silent=True)
+    taken = context.meta.get(_TAKEN) if context is not None else None
+    if taken is not None:
+        say(f"gateway: the configuration is {taken}")
     sys.exit(1)
+
+
+def widen() -> None:
+    """Remembers that tables are to have all their columns."""
+    click.get_current_context().meta[_WIDE] = True
+
+
+def is_wide() -> bool:
+    """Whether tables are to have all their columns."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_WIDE))
+
+
+def remember(taken: str) -> None:
+    """Remembers which configuration a command has chosen; a failure names it."""
+    click.get_current_context().meta[_TAKEN] = taken
 
 
 def or_fail(act: Callable[[], T]) -> T:

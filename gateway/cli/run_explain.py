@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.authorize.permit import ANYONE
-from gateway.cli.explanation import Explanation, Question, explain
+from gateway.cli.credential_files import Shown, judge_certificate_file, judge_token_file
+from gateway.cli.explanation import Explanation, Question, RuleStep, explain
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
@@ -21,7 +22,7 @@ from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import one_key
 from gateway.ledger.reservations import count_overdue
 from gateway.limits.quotas import AccountCounts
-from gateway.model.reasons import VERDICTS
+from gateway.model.reasons import VERDICTS, Denial, Reason
 from gateway.tls.contexts import names_in
 
 _OVERDUE: Final = "overdue"
@@ -50,14 +51,44 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     now, key_id = session.wall(), asked["key_id"]
     names = _names(session.settings)
     state = await _state(session, key_id, names or [_HOST])
-    accounts = [ANYONE, *([f"key:{key_id}"] if key_id else [])]
+    shown = await _shown(session, state, asked, now)
+    if shown is not None and not method:
+        return _alone(shown), 0
+    accounts = [ANYONE, *_account(key_id, shown)]
     standings: dict[str, AccountCounts] = await session.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
-    question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"])
-    return explain(question, state, standings, now), over
+    credential = None if shown is None else (shown.kind, shown.judged)
+    question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential)
+    told = explain(question, state, standings, now)
+    if shown is not None:
+        told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
+    return told, over
+
+
+async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> Shown | None:
+    if asked["token_file"] is not None:
+        return await judge_token_file(asked["token_file"], state, now)
+    if asked["certificate_file"] is not None:
+        return judge_certificate_file(asked["certificate_file"], session.settings, state, now)
+    return None
+
+
+def _alone(shown: Shown) -> Explanation:
+    """The judgement of a credential without a request."""
+    told = Explanation([RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)])
+    if shown.judged.identity is None:
+        told.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
+        told.help = shown.judged.help
+    return told
+
+
+def _account(key_id: str | None, shown: Shown | None) -> list[str]:
+    if shown is not None and shown.judged.identity is not None:
+        return [shown.judged.identity.account]
+    return [f"key:{key_id}"] if key_id else []
 
 
 async def _state(session: Session, key_id: str | None, names: Sequence[str]) -> State:
@@ -102,6 +133,7 @@ def _object(told: Explanation) -> dict[str, Any]:
         "allowed": denial is None,
         "status": verdict.status if verdict else None,
         "reason": denial.reason if denial else None,
+        "why": denial.why if denial else None,
         "title": (denial.title or verdict.title) if denial and verdict else None,
         "detail": denial.detail if denial else None,
         "retry_after": denial.retry_after if denial else None,

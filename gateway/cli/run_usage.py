@@ -15,9 +15,11 @@ import click
 
 from gateway.authorize.permit import ANYONE
 from gateway.cli.key_view import money
+from gateway.cli.output import say
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.ledger.keys import one_key
+from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import day_of
@@ -33,10 +35,18 @@ _NOBODY: Final = "(without a key)"
 def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> None:
     """Prints the usage; `since` is in seconds since the epoch, `form` is table, json or csv."""
     first = day_of(since).period
-    rows = look(config, lambda session: _rows(session, key_id, first))
+    rows, gone = look(config, lambda session: _rows(session, key_id, first))
     if form == "json":
         click.echo(
-            json.dumps({"since": day(first), "rows": list(map(_entry, rows)), "total": _total(rows)}, indent=2)
+            json.dumps(
+                {
+                    "since": day(first),
+                    "rows": list(map(_entry, rows)),
+                    "total": _total(rows),
+                    "charged_without_an_answer": gone._asdict(),
+                },
+                indent=2,
+            )
         )
     elif form == "csv":
         # Bytes: a text stream would replace RFC 4180's line ends by the platform's.
@@ -45,6 +55,8 @@ def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> Non
         sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
         total = ["total", "", *sums[:-1], money(sums[-1])]
         show_table(_HEADINGS, [_cells(row) for row in rows], frozenset(_COUNTED), total)
+        if gone.jobs:
+            say(f"Of these, {gone.jobs} jobs with {gone.pages} pages had no answer: see gateway jobs list --lost.")
 
 
 def as_csv(rows: Sequence[UsedOnDay]) -> str:
@@ -58,13 +70,13 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
     return text.getvalue()
 
 
-async def _rows(session: Session, key_id: str | None, since: int) -> list[UsedOnDay]:
+async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[UsedOnDay], LostSum]:
     account = None if key_id is None else key_id if ":" in key_id else f"key:{key_id}"
     rows = await session.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:
         await session.ledger.read(lambda c: one_key(c, str(key_id)))  # raises when there is no such key
-    return rows
+    return rows, await session.ledger.report(lambda c: sum_lost(c, since, account))
 
 
 def _cells(row: UsedOnDay) -> list[object]:

@@ -44,19 +44,19 @@ class Session(NamedTuple):
 
 def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
-    return _guarded(config, work, looks=True)
+    return attempt(config, lambda settings: asyncio.run(_in_session(settings, work, looks=True)))
 
 
 def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1."""
-    return _guarded(config, work, looks=False)
+    return attempt(config, lambda settings: asyncio.run(_in_session(settings, work, looks=False)))
 
 
-def _guarded(config: Path, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
+def attempt(config: Path, act: Callable[[Settings], T]) -> T:
+    """Runs what needs the settings alone; on failure prints the reason and exits 1."""
     quietly()
     try:
-        settings = load(config, os.environ)
-        return asyncio.run(_in_session(settings, work, looks=looks))
+        return act(load(config, os.environ))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:

@@ -5,11 +5,16 @@ A cell may hold outside text (claims of a token): control characters are replace
 
 import sys
 from collections.abc import Sequence
+from typing import Final, Literal
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from gateway.cli.output import is_wide, say
+
+_IDS: Final = frozenset({"id", "key", "request id", "submit", "subject", "day", "setting"})
 
 
 def printable(text: str) -> str:
@@ -27,10 +32,45 @@ def show_table(
     cells = [[printable("-" if cell is None else str(cell)) for cell in row] for row in rows]
     sums = None if total is None else [printable(str(cell)) for cell in total]
     if sys.stdout.isatty():  # rich's own check differs in CI, because of FORCE_COLOR
-        _framed(Console(), headings, cells, numbers, sums)
+        _fitted(Console(), headings, cells, numbers, sums)
         return
     for line in _aligned([list(headings), *cells, *([sums] if sums else [])], [name in numbers for name in headings]):
         click.echo(line)
+
+
+def _fitted(
+    console: Console,
+    headings: Sequence[str],
+    cells: list[list[str]],
+    numbers: frozenset[str],
+    total: list[str] | None,
+) -> None:
+    """A framed table that fits the terminal: columns that have no room are left out, and named below."""
+    widths = [max(map(len, column)) for column in zip(headings, *cells, *([total] if total else []), strict=True)]
+    kept = list(range(len(headings))) if is_wide() else fitting(headings, widths, console.width)
+    chosen = [[row[i] for i in kept] for row in cells]
+    sums = None if total is None else [total[i] for i in kept]
+    if is_wide():
+        console = Console(width=max(console.width, _frame(widths)))
+    _framed(console, [headings[i] for i in kept], chosen, numbers, sums)
+    if len(kept) < len(headings):
+        gone = ", ".join(heading for i, heading in enumerate(headings) if i not in kept)
+        say(f"Left out, for want of room: {gone} (--wide shows all).")
+
+
+def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
+    """The columns that a terminal has room for: the last ones go first, what tells rows apart stays."""
+    kept = list(range(len(headings)))
+    for i in reversed(range(1, len(headings))):
+        if _frame([widths[k] for k in kept]) <= room:
+            break
+        if headings[i] not in _IDS:
+            kept.remove(i)
+    return kept
+
+
+def _frame(widths: Sequence[int]) -> int:
+    return sum(widths) + 3 * len(widths) + 1
 
 
 def _framed(
@@ -43,9 +83,8 @@ def _framed(
     table = Table(show_footer=total is not None)
     for i, heading in enumerate(headings):
         footer = "" if total is None else total[i]
-        table.add_column(
-            heading, footer=Text(footer), justify="right" if heading in numbers else "left", overflow="fold"
-        )
+        side: Literal["left", "right"] = "right" if heading in numbers else "left"
+        table.add_column(heading, footer=Text(footer), justify=side, overflow="fold", no_wrap=heading in _IDS)
     for row in cells:
         table.add_row(*map(Text, row))
     console.print(table)

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG, PAST
+from gateway.cli.complete import key_ids
+from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 
 
 @click.command()
 @CONFIG
-@click.option("--key", "key_id", metavar="ID", help="Of this key alone. [all]")
+@click.option("--key", "key_id", shell_complete=key_ids, metavar="ID", help="Of this key alone. [all]")
 @click.option("--since", default="30d", show_default=True, callback=PAST, metavar="WHEN", help="30d, or 2026-11-01.")
+@WIDE
 @AS_JSON
 @click.option("--csv", "as_csv", is_flag=True, help="CSV (RFC 4180), for spreadsheets.")
 def usage(config: Path, key_id: str | None, since: float, as_json: bool, as_csv: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG
+from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
 _DELIVERY: Final = click.argument("delivery", metavar="ID")
 _STATES: Final = ("waiting", "due", "delivered", "dead")
@@ -22,6 +22,7 @@ def webhooks() -> None:
 @webhooks.command("list")
 @CONFIG
 @click.option("--state", type=click.Choice(_STATES), help="Those alone; dead: given up. [all]")
+@WIDE
 @AS_JSON
 def list_(config: Path, state: str | None, as_json: bool) -> None:
     """List the latest 1000, the newest first."""

@@ -39,8 +39,13 @@ def inconsistencies(document: Document) -> Iterator[Fault]:
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """A suggestion ("did you mean") as the end of a sentence; empty when no known name is similar."""
-    near = difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    closest = near(wrong, known)
+    return "" if closest is None else f"; did you mean {closest}?"
+
+
+def near(wrong: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar; None when none is."""
+    return next(iter(difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=0.5)), None)
 
 
 def _listeners(document: Document) -> Iterator[Fault]:

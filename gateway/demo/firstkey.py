@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.auth.api_keys import digest_of
+from gateway.config.document import read_file
 from gateway.config.ledger_url import url_of
-from gateway.config.load import load, read_file
+from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, SetupError
 from gateway.keys.service import KeyService, Made, user_name
@@ -36,7 +37,7 @@ def provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
         SetupError: the ledger or a file can't be used.
     """
     file = configuration.with_name("key.txt")
-    if _is_configured(read_file(configuration), file):
+    if _is_configured(read_file(configuration).document, file):
         if not file.is_file():
             write_private(file, secrets.token_urlsafe(32).encode("ascii") + b"\n")
         return None
@@ -55,7 +56,7 @@ def provide_key(configuration: Path, environ: Mapping[str, str]) -> str | None:
 
 def has_ledger(configuration: Path) -> bool:
     """Whether a configuration sets the ledger's URL."""
-    ledger = read_file(configuration).get("ledger")
+    ledger = read_file(configuration).document.get("ledger")
     return isinstance(ledger, dict) and "url" in ledger
 
 

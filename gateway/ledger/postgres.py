@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -38,11 +39,16 @@ class PostgresEngine:
     """A ledger in a PostgreSQL database.
 
     `timeout` is a transaction's deadline in seconds, from when it has a connection; `turn` is that of the wait for
-    one, None for the same.
+    one, None for the same. `isolation` is that of transactions that copy the ledger.
     """
 
     def __init__(
-        self, connector: Connector, timeout: float, upkeep: Upkeep = DEFAULT_UPKEEP, turn: float | None = None
+        self,
+        connector: Connector,
+        timeout: float,
+        upkeep: Upkeep = DEFAULT_UPKEEP,
+        turn: float | None = None,
+        isolation: IsolationLevel | None = None,
     ) -> None:
         self._connector = connector
         self._upkeep = upkeep
@@ -51,6 +57,7 @@ class PostgresEngine:
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             connect_args={"async_creator_fn": connector.connect, **connector.statements},
+            isolation_level=isolation or "READ COMMITTED",
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=self._turn,
@@ -59,6 +66,7 @@ class PostgresEngine:
         self._at_once, self._prepared = self._engine, list[str]()
         if connector.keeps_statements:
             self._at_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        if connector.keeps_statements and not isolation:  # asyncpg prepares without a Sync, and so in a transaction
             self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
         event.listen(self._engine.sync_engine, "checkout", self._look)
         event.listen(self._engine.sync_engine, "checkin", _note_use)

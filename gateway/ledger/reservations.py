@@ -191,6 +191,15 @@ def charge_one(connection: Connection, account: str, reservation: str, now: floa
     return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
 
 
+def refund_charged(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
+    """Gives back for good what was charged as reserved; None if it is not, or not any more."""
+    lock(connection, account)
+    row = find(connection, reservation)
+    if row is None or row.stage != Stage.CHARGED:
+        return None
+    return _close(connection, row, 0, Stage.REFUNDED, now, failed=False)
+
+
 def settle_as(
     connection: Connection, account: str, reservation: str, cost: Cost, pages: int | None, now: float
 ) -> Settled | None:

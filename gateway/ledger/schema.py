@@ -280,3 +280,20 @@ checkpoints: Final = Table(
     Column("owner", String(600), primary_key=True),
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
+
+# Requests that were refused or failed, for a day, by the ids that clients got; `requests` is more than 1 for a sum.
+refusals: Final = Table(
+    "refusals",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("requests", Integer, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("why", String(16)),
+    Column("route", String(64), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("key_id", String(600)),
+    Column("client", String(64), nullable=False),
+    Column("detail", Text),
+)

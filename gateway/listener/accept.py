@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from ssl import SSLContext
+from ssl import SSLCertVerificationError, SSLContext
 from typing import Final, Protocol
 
 import structlog
@@ -21,6 +21,7 @@ import structlog
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import EXHAUSTED
+from gateway.limits.buckets import Rate, take, wait_for
 from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
 from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
@@ -34,6 +35,7 @@ _REST: Final = 1.0
 _WHYS: Final = (
     "silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "gave_way", "out_of_files", "shutdown",
 )  # fmt: skip
+_EVENTS: Final = Rate(per_second=5.0, burst=50.0)
 _NOBODY: Final = Networks()
 log = structlog.get_logger()
 
@@ -86,6 +88,7 @@ class Acceptor:
         self._by_address: Counter[bytes] = Counter()
         self.iteration = iteration
         self.connections = 0
+        self._told_of_certificates = 0.0
         self.is_stopped = False
         self.refused = Counter(dict.fromkeys(_WHYS, 0))
 
@@ -216,6 +219,15 @@ class Acceptor:
             self.ended(opening.made)
         accepted.close()
         log.debug("connection refused", peer=str(opening.peer.ip), why=why)
+        if isinstance(error, SSLCertVerificationError):
+            self._tell_of_certificate(opening.peer, error)
+
+    def _tell_of_certificate(self, peer: Peer, error: SSLCertVerificationError) -> None:
+        """One event for each, but not more of them than a log can take: whoever knows the address can cause them."""
+        now = self._loop.time()
+        if not wait_for(self._told_of_certificates, now, 1, _EVENTS):
+            self._told_of_certificates = take(self._told_of_certificates, now, 1, _EVENTS)
+            log.info("client certificate refused", peer=str(peer.ip), why=error.verify_message)
 
     def _move(self, peer: Peer, origin: Origin) -> Peer:
         """Moves a connection's slot to the client that its PROXY header names."""

@@ -1,7 +1,7 @@
 """The closed vocabulary of refusals, each with its status, its title, and whose fault it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -117,12 +117,39 @@ VERDICTS: Mapping[Reason, Verdict] = {
 }
 
 
+class Why(StrEnum):
+    """Why a credential was refused, for log, metric and `gateway explain`: the client is told the reason alone."""
+
+    MALFORMED = "malformed"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    SIGNATURE = "signature"
+    UNKNOWN_KEY = "unknown_key"
+    ALGORITHM = "algorithm"
+    CLAIM = "claim"
+    SCOPE = "scope"
+    PROFILE = "profile"
+    KEYS_NOT_THERE = "keys_not_there"
+    NOT_WHOLE = "not_whole"
+    CLOSED = "closed"
+    NOT_KNOWN = "not_known"
+    MISSING = "missing"
+    AMBIGUOUS = "ambiguous"
+    NAME = "name"
+    BLOCKED = "blocked"
+
+    __hash__ = str.__hash__
+
+
 @dataclass(frozen=True, slots=True)
 class Denial:
     """A refusal as a value: the reason, a sentence for the caller, and the headers that belong to it.
 
     `retry_after` is in whole seconds; `allow` holds the methods of a 405. `title` replaces the reason's own if it can
-    say more ("Page budget used up until 2026-12-01"): short ASCII. `lines` are whole header lines.
+    say more ("Page budget used up until 2026-12-01"): short ASCII. `lines` are whole header lines. `why` says more of
+    a refused credential to the operator, and nothing to the caller.
     """
 
     reason: Reason
@@ -131,6 +158,7 @@ class Denial:
     allow: tuple[str, ...] = ()
     title: str | None = None
     lines: tuple[bytes, ...] = ()
+    why: Why | None = field(default=None, compare=False)
 
 
 _FIRST_BAD: Final = 400

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.model.identity import ClientAddress, Identity, Profile
-from gateway.model.reasons import Reason, Source
+from gateway.model.reasons import Reason, Source, Why
 from gateway.model.routes import Route
 
 
@@ -107,6 +107,7 @@ class Exchange:
     reason: Reason = Reason.FORWARDED
     source: Source = Source.UPSTREAM
     detail: str | None = None
+    why: Why | None = None
     trace: Trace | None = None
     keep_alive: bool = False
     delivery: Delivery | None = None

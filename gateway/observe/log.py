@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +17,10 @@ import structlog
 
 Event = MutableMapping[str, Any]
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_GREEN: Final = "32"
+_YELLOW: Final = "33"
+_COLOURS: Final = {"debug": "2", "warning": _YELLOW, "error": "31", "critical": "31"}
+_REFUSED: Final = 400
 _BATCH: Final = 64
 _PAUSE: Final = 0.1
 _LAST_WORDS: Final = 2.0
@@ -88,6 +92,24 @@ def console_line(event: Event) -> bytes:
     at, level, what = event.pop("timestamp"), event.pop("level", "info"), event.pop("event", "")
     pairs = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if value is not None)
     return f"{at.astimezone():%H:%M:%S} {level:<7} {what:<20} {pairs}\n".encode()
+
+
+def shows_colours(environ: Mapping[str, str], descriptor: int = 1) -> bool:
+    """Whether the log goes to a terminal whose user did not switch colours off (no-color.org)."""
+    try:
+        return os.isatty(descriptor) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    except OSError:
+        return False
+
+
+def coloured_line(event: Event) -> bytes:
+    """The same for a terminal that shows colours: by level, and of requests by status."""
+    colour = _COLOURS.get(str(event.get("level")), "")
+    status = event.get("status")
+    if not colour and isinstance(status, int):
+        colour = _YELLOW if status >= _REFUSED else _GREEN
+    line = console_line(event)
+    return f"\x1b[{colour}m".encode() + line[:-1] + b"\x1b[0m\n" if colour else line
 
 
 def _plain(value: object) -> str:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 from gateway.model.request import Exchange
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -62,6 +62,7 @@ class RequestMetrics:
     def __init__(self) -> None:
         self.routes: dict[str, RouteTally] = {}
         self.authentications: Counter[tuple[str, str]] = Counter()
+        self.refused_credentials: Counter[tuple[str, Why]] = Counter()
         self.in_flight = 0
         self.retries = 0
 
@@ -76,6 +77,8 @@ class RequestMetrics:
         tally.duration.observe(duration)
         if exchange.authentication is not None:
             self.authentications[exchange.authentication] += 1
+        if exchange.why is not None:
+            self.refused_credentials[_method_of(exchange), exchange.why] += 1
         delivery = exchange.delivery
         if delivery is not None and delivery.started is not None:
             upstream = (delivery.ended or exchange.ended) - delivery.started
@@ -117,11 +120,24 @@ class RequestMetrics:
         for labels, count in self.authentications.items():
             authentications.add_metric(labels, count)
         yield authentications
+        refused = CounterMetricFamily(
+            "gateway_credentials_refused",
+            "Credentials refused, by method and what was wrong.",
+            labels=("method", "why"),
+        )
+        for (method, why), count in self.refused_credentials.items():
+            refused.add_metric((method, why.value), count)
+        yield refused
         yield CounterMetricFamily(
             "gateway_upstream_retries",
             "Requests sent again because the connection they rode on had ended before it.",
             self.retries,
         )
+
+
+def _method_of(exchange: Exchange) -> str:
+    """How the caller logged in; a certificate that is required is looked at before that."""
+    return exchange.authentication[0] if exchange.authentication else "certificate"
 
 
 @dataclass(frozen=True, slots=True)

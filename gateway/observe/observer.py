@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -12,18 +13,29 @@ from gateway.observe.metrics import RequestMetrics
 from gateway.observe.refusal_sampling import RefusalSampling, Sum
 from gateway.observe.request_log import level_of, request_event
 
+_BAD: Final = 400
+_FAILED: Final = 500  # an upstream's own 4xx is between it and its client
 log = structlog.get_logger()
 
 
-def _unseen(_: Exchange) -> None:
+def _ignore(_: Exchange | Sum) -> None:
     """Does nothing."""
 
 
-class Observer:
-    """Counts and logs finished requests. `now` returns UTC; `refused` gets each refusal's key id and reason.
+class Told(NamedTuple):
+    """Who is told of what. `refused` gets each refusal's key id and reason, `seen` every request.
 
-    `seen` takes every request.
+    `noted` gets each request that was refused or failed, but those of strangers that are only summed up (`summed`).
     """
+
+    refused: Callable[[str | None, Reason], None]
+    seen: Callable[[Exchange], None] = _ignore
+    noted: Callable[[Exchange], None] = _ignore
+    summed: Callable[[Sum], None] = _ignore
+
+
+class Observer:
+    """Counts and logs finished requests. `now` returns UTC."""
 
     def __init__(
         self,
@@ -31,15 +43,13 @@ class Observer:
         stream: LogStream,
         level: str,
         now: Callable[[], datetime],
-        refused: Callable[[str | None, Reason], None],
-        seen: Callable[[Exchange], None] = _unseen,
+        told: Told,
     ) -> None:
         self._metrics = metrics
         self._stream = stream
         self.level = level
         self._now = now
-        self._refused = refused
-        self._seen = seen
+        self._told = told
         self._sampling = RefusalSampling()
 
     def began(self) -> None:
@@ -50,12 +60,14 @@ class Observer:
         """Takes the record of a finished request."""
         self._metrics.in_flight -= 1
         self._metrics.add(exchange)
-        self._seen(exchange)
+        self._told.seen(exchange)
         if exchange.reason in REFUSALS:
-            self._refused(exchange.key_id, exchange.reason)
+            self._told.refused(exchange.key_id, exchange.reason)
             is_stranger = exchange.key_id is None
             if is_stranger and not self._sampling.is_told(exchange.client_ip, exchange.reason, exchange.ended):
                 return
+        if exchange.status >= _BAD and (exchange.reason is not Reason.FORWARDED or exchange.status >= _FAILED):
+            self._told.noted(exchange)
         level = "info" if exchange.reason is Reason.FORWARDED else level_of(exchange)
         if is_enabled(level, self.level):
             self._stream.put(request_event(exchange, level, self._now()))
@@ -71,3 +83,4 @@ class Observer:
     def _tell(self, sums: Iterable[Sum]) -> None:
         for found in sums:
             log.info("refusals summed up", **found._asdict())
+            self._told.summed(found)

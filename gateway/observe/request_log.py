@@ -38,6 +38,7 @@ def request_event(exchange: Exchange, level: str, at: datetime) -> dict[str, Any
         "reason": exchange.reason,
         "source": exchange.source,
         "detail": exchange.detail,
+        **({"why": exchange.why} if exchange.why else {}),
         "duration": round(exchange.ended - exchange.started, 6),
     }
     if delivery is not None:

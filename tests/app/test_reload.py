@@ -112,7 +112,9 @@ def test_without_tls_of_its_own_the_admin_listener_has_no_pair(site: Site) -> No
 
 def test_says_what_is_wrong(site: Site) -> None:
     site.write(listen={"prot": 1})
-    with pytest.raises(ConfigurationError, match=r"^listen.prot: there is no such setting; did you mean port\?$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^listen.prot: there is no such setting; did you mean port\? \(line 6\)$"
+    ):
         site.prepare()
     site.write()
     site.use_pair("one", "two")

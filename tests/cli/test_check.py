@@ -56,8 +56,8 @@ def test_a_bad_one_has_every_fault_and_nothing_else(tmp_path: Path) -> None:
     )
     for findings in (check_settings(path, {}), check_live(path, {})):
         assert [str(finding) for finding in findings] == [
-            "fault: listen.prot: there is no such setting; did you mean port?",
-            "fault: log.level: input should be 'debug', 'info', 'warning' or 'error'",
+            "fault: listen.prot: there is no such setting; did you mean port? (line 2)",
+            'fault: log.level: must be debug, info, warning or error (line 4: "x")',
         ]
         assert all(finding.is_fault for finding in findings)
     assert not Checked("warning", "x").is_fault
@@ -212,9 +212,8 @@ def test_a_name_that_nobody_knows_is_another_machine(tmp_path: Path, monkeypatch
 def test_no_host_name_makes_it_stumble(tmp_path: Path, host: str) -> None:
     """Names that the resolver's codec raises UnicodeError for, which is no OSError."""
     path = write(tmp_path, document(tmp_path, keys=[KEY], upstream={"url": f"http://{host}:8000"}))
-    assert [str(finding) for finding in check_settings(path, ENVIRON)] == [
-        "fault: upstream.url: has a host name with characters that none has"
-    ]
+    (finding,) = map(str, check_settings(path, ENVIRON))
+    assert finding.startswith("fault: upstream.url: has a host name with characters that none has (line ")
 
 
 # This machine

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,21 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import CliRunner, Result
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from gateway.cli.main import cli
+from gateway.ledger.accounts import standing_of
 from gateway.ledger.jobs import forget
 from gateway.ledger.ledger import open_ledger
+from gateway.ledger.reservations import Ask, Claim, admit, charge_one, reserve
+from gateway.ledger.schema import reservations
 from tests.support.endings import end, job_of
 from tests.support.joblists import CANARY, make_job
-from tests.support.ledgers import NOON
+from tests.support.ledgers import NOON, make_profile
 from tests.support.pure import document, write
 
 Run = Callable[..., Result]
+NOW = time.time()
 BELL = "evil\x1b[2J"
 
 
@@ -168,3 +173,64 @@ def test_nothing_is_made_where_no_ledger_is(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["jobs", "list", "--config", str(config), "--json"])
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])
     assert not path.exists()
+
+
+# What was charged without an answer
+
+
+def lose(connection: Connection) -> None:
+    """One lost job of each upstream, and a submit that never got its job's id; all charged three pages."""
+    for upstream in ("default", "staging"):
+        make_job(connection, "lost", upstream=upstream, now=NOW)
+    make_job(connection, "well", now=NOW)
+    end(connection, ("default", "well"), 2, NOW + 10, 3600, failed=False)
+    for row in list(connection.execute(select(reservations).where(reservations.c.request_id == "lost"))):
+        charge_one(connection, row.account, row.id, NOW + 20)
+    claim = Claim("a-submit", "key:ci", "key:ci", "default")
+    admit(connection, claim, make_profile(), NOW, NOW + 60)
+    reserve(connection, claim, make_profile(), Ask(3, 0, "fast"), NOW, NOW + 60)
+    charge_one(connection, "key:ci", "a-submit", NOW + 20)
+
+
+@pytest.fixture
+def with_lost(ledger_url: str) -> None:
+    put(ledger_url, lose)
+
+
+def pages_used(ledger_url: str) -> int:
+    found: list[int] = []
+    put(ledger_url, lambda c: found.append(standing_of(c, "key:ci", NOW + 30).day.pages))
+    return found[0]
+
+
+@pytest.mark.usefixtures("with_lost")
+def test_what_was_charged_without_an_answer_is_listed_and_given_back(run: Run, config: Path, ledger_url: str) -> None:
+    rows = json.loads(run("list", "--lost", "--json").output)
+    assert sorted((row["request_id"], row["upstream"], row["pages"]) for row in rows if row["request_id"]) == [
+        ("lost", "default", 3),
+        ("lost", "staging", 3),
+    ]
+    assert [row["submit"] for row in rows if row["request_id"] is None] == ["a-submit"]
+    assert "request id  submit" in run("list", "--lost").output
+    assert len(json.loads(run("list", "--lost", "--json", "--owner", "nobody").output)) == 0
+    told = CliRunner().invoke(cli, ["usage", "--config", str(config), "--since", "2026-01-01"])
+    assert "3 jobs with 9 pages had no answer: see gateway jobs list --lost" in told.stderr
+    used = pages_used(ledger_url)
+    assert "lost is lost of several upstreams: say which" in run("refund", "lost", code=1).stderr
+    assert json.loads(run("refund", "--upstream", "staging", "--json", "lost").stdout)["pages"] == 3
+    assert run("refund", "a-submit").stdout == "3 pages were given back to key:ci.\n"
+    assert run("refund", "lost").stdout == "3 pages were given back to key:ci.\n"
+    assert pages_used(ledger_url) == used - 9
+    assert run("list", "--lost", "--json").output == "[]\n"
+    told = CliRunner().invoke(cli, ["audit", "--config", str(config), "--json"])
+    assert told.output.count('"job.refund"') == 3
+    assert "no answer" not in CliRunner().invoke(cli, ["usage", "--config", str(config)]).output
+
+
+@pytest.mark.usefixtures("with_lost")
+def test_what_can_not_be_given_back_is_said(run: Run) -> None:
+    run("refund", "a-submit")
+    assert "a-submit cost nothing: it was refunded" in run("refund", "a-submit", code=1).stderr
+    assert "well was settled by what its result says" in run("refund", "well", code=1).stderr
+    assert "nobody is no job or submit" in run("refund", "nobody", code=1).stderr
+    assert "Take --lost or --state" in run("list", "--lost", "--state", "gone", code=2).stderr

@@ -1,5 +1,6 @@
 """Routes, shapes and upstreams together; and that no configuration balances load."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def told(*routes: Any, **sections: Any) -> list[str]:
 def told_whole(directory: Path, **sections: Any) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         load(write(directory, document(directory, **sections)), {})
-    return [str(fault) for fault in caught.value.faults]
+    return [str(replace(fault, where="", value="")) for fault in caught.value.faults]
 
 
 def test_nothing_disagrees_where_all_goes_one_way() -> None:

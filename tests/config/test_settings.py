@@ -315,9 +315,9 @@ NO_NETWORK = "is no network, such as 10.0.0.0/8 or ::1/128"
         (None, NO_NETWORK),
         (["::1"], NO_NETWORK),
         ("a", f"{NO_NETWORK}: Expected 4 octets in 'a'"),
-        ("10.0.0.1/8", f"{NO_NETWORK}: 10.0.0.1/8 has host bits set"),
-        ("10.0.0.0/33", f"{NO_NETWORK}: '33' is not a valid netmask"),
-        ("::1/64", f"{NO_NETWORK}: ::1/64 has host bits set"),
+        ("10.0.0.1/8", f"{NO_NETWORK}: 10.0.0.1 is within one, so write 10.0.0.0/8, or 10.0.0.1 alone"),
+        ("10.0.0.0/33", f"{NO_NETWORK}: behind the slash is at most 32"),
+        ("::1/64", f"{NO_NETWORK}: ::1 is within one, so write ::/64, or ::1 alone"),
         ("", f"{NO_NETWORK}: Address cannot be empty"),
     ],
 )

@@ -120,6 +120,38 @@ async def is_refused(gateway: Running, context: ssl.SSLContext) -> None:
     assert gateway.counted() == 0
 
 
+async def alert_of(gateway: Running, context: ssl.SSLContext) -> str:
+    """The alert that a client gets whose certificate is refused."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", gateway.port, ssl=context, server_hostname="localhost"
+    )
+    try:
+        writer.write(request())
+        await reader.read()
+    except ssl.SSLError as error:
+        return str(error.reason)
+    finally:
+        writer.transport.abort()
+    return "none"
+
+
+@pytest.mark.parametrize(
+    ("kind", "alert", "why"),
+    [
+        ("expired", "SSLV3_ALERT_CERTIFICATE_EXPIRED", "certificate has expired"),
+        ("other", "TLSV1_ALERT_UNKNOWN_CA", "unable to get local issuer certificate"),
+    ],
+)
+async def test_a_refused_certificate_gets_an_alert_and_an_event(
+    asking: Running, authority: trustme.CA, other: trustme.CA, bearing: Bearing, kind: str, alert: str, why: str
+) -> None:
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    expired = authority.issue_cert("batch.test", not_before=past - timedelta(days=1), not_after=past)
+    assert await alert_of(asking, bearing(expired if kind == "expired" else other.issue_cert("batch.test"))) == alert
+    event = await asking.says("client certificate refused")
+    assert (event["why"], event["peer"], event["level"]) == (why, "127.0.0.1", "info")
+
+
 def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 

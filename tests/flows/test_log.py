@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.ledger_url import url_of
+from gateway.ledger.refusals import RefusalRow, latest
 from gateway.limits.buckets import Rate
 from gateway.observe.log import console_line, json_line
 from tests.support.backend import Backend, answering, closing_after
 from tests.support.forms import Document, form, image
 from tests.support.gateway import KEY, PLAIN, RESULT, SUBMIT, Running, Start, chunks, request, submit
+from tests.support.ledgers import open_engine
 from tests.support.waiting import eventually
 
 FIELDS = {
@@ -22,6 +25,23 @@ FIELDS = {
     "detail", "duration",
 }  # fmt: skip
 CARRIED = FIELDS | {"received", "sent", "upstream_connection", "retried", "upstream_duration"}
+
+
+async def test_what_is_refused_or_fails_can_be_asked_about_by_its_id(start: Start, backend: Backend) -> None:
+    backend.script = closing_after(b"")
+    gateway = await start()
+    failed = json.loads((await gateway.ask(request("GET", RESULT))).body)["request_id"]
+    refused = json.loads((await gateway.ask(request("GET", "/nowhere"))).body)["request_id"]
+    engine = open_engine(url_of(gateway.gateway.live.state.settings))
+    try:
+        rows: dict[str, RefusalRow] = {}
+        while len(rows) < 2:  # written within a second
+            rows = {row.request_id: row for row in await engine.read(lambda c: latest(c, 10))}
+            await asyncio.sleep(0.05)
+    finally:
+        await engine.close()
+    assert (rows[failed].status, rows[failed].key_id) == (502, "ci")
+    assert (rows[refused].reason, rows[refused].client) == ("route_not_found", "127.0.0.1")
 
 
 async def test_a_forwarded_request_is_told_whole(gateway: Running) -> None:

@@ -193,6 +193,24 @@ async def test_a_forged_token_says_nothing_of_why(
     assert sent not in str(gateway.events)
 
 
+WHYS = {
+    "payload": "signature", "signature": "signature", "no-signature": "malformed", "two-parts": "malformed",
+    "four-parts": "malformed", "another-key": "signature", "audience": "audience", "no-audience": "audience",
+    "issuer": "issuer", "not-yet": "not_yet_valid", "from-tomorrow": "not_yet_valid", "none": "malformed",
+    "shared-secret": "algorithm", "no-token": "malformed",
+}  # fmt: skip
+
+
+async def test_the_log_and_the_metric_say_why(start: Start, provider: Provider) -> None:
+    gateway = await trusting(start, provider)
+    found: dict[str, str] = {}
+    for name in WHYS:
+        (await gateway.ask(bearing(forged(provider)[name]))).is_refusal(401, "token_invalid")
+        found[name] = (await gateway.says("request", len(found) + 1))["why"]
+    assert found == WHYS
+    assert gateway.metric("gateway_credentials_refused_total", method="jwt", why="signature") == 3
+
+
 async def test_forged_tokens_are_bad_logins(start: Start, provider: Provider) -> None:
     network = {"allow": ["127.0.0.0/8"], "login_failures_per_minute": 2}
     gateway = await trusting(start, provider, {"network": network})

@@ -43,6 +43,7 @@ def test_a_fresh_start_has_every_family_and_no_request() -> None:
         "gateway_overhead_duration_seconds": "histogram",
         "gateway_requests_in_flight": "gauge",
         "gateway_authentications": "counter",
+        "gateway_credentials_refused": "counter",
         "gateway_upstream_retries": "counter",
     }
     assert samples == {("gateway_requests_in_flight", ()): 0.0, ("gateway_upstream_retries_total", ()): 0.0}

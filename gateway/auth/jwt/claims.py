@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import Refused, refuse
 from gateway.model.identity import Identity, Profile
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 
 _LATEST: Final = 253402300799  # the end of the year 9999
 _MAX_OWNER: Final = 255
@@ -41,14 +41,14 @@ class Issuer:
     keys: KeySet | None = None
 
 
-def invalid() -> Refused:
-    """The refusal of a token, the same for every fault: a forger doesn't learn how far it got."""
-    return refuse(Reason.TOKEN_INVALID, _INVALID)
+def invalid(why: Why) -> Refused:
+    """The refusal of a token, the same for every fault: a forger doesn't learn how far it got, the log does."""
+    return refuse(Reason.TOKEN_INVALID, _INVALID, why)
 
 
 def expired() -> Refused:
     """The refusal of a token that was valid and has expired."""
-    return refuse(Reason.TOKEN_EXPIRED, _EXPIRED)
+    return refuse(Reason.TOKEN_EXPIRED, _EXPIRED, Why.EXPIRED)
 
 
 def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Profile], now: float) -> Identity:
@@ -61,27 +61,28 @@ def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Prof
     """
     owner, scopes = _owner(claims, issuer), _scopes(claims)
     expires = _time(claims, "exp")
-    if owner is None or scopes is None or expires is None or not _is_for_us(claims, issuer):
-        raise invalid()
-    if not all(_is_past(claims, name, now + issuer.leeway) for name in ("nbf", "iat")):
-        raise invalid()
+    if owner is None or scopes is None or expires is None:
+        raise invalid(Why.CLAIM)
+    _require_for_us(claims, issuer)
+    for name in ("nbf", "iat"):
+        _require_past(claims, name, now + issuer.leeway)
     expires_at = expires + issuer.leeway
     if now >= expires_at:
         raise expired()
     if not issuer.required_scopes <= scopes:
-        raise refuse(Reason.FORBIDDEN, _SCOPE)
+        raise refuse(Reason.FORBIDDEN, _SCOPE, Why.SCOPE)
     profile = _profile(claims, issuer, profiles)
     return Identity(owner, owner, profile, scopes, ("jwt", "accepted"), owner, expires_at=expires_at)
 
 
-def _is_for_us(claims: Mapping[str, Any], issuer: Issuer) -> bool:
+def _require_for_us(claims: Mapping[str, Any], issuer: Issuer) -> None:
     audience = _texts(claims.get("aud"))
-    return (
-        claims.get("iss") == issuer.name
-        and audience is not None
-        and not issuer.audience.isdisjoint(audience)
-        and all(_has(claims, name, wanted) for name, wanted in issuer.required_claims.items())
-    )
+    if claims.get("iss") != issuer.name:
+        raise invalid(Why.ISSUER)
+    if audience is None or issuer.audience.isdisjoint(audience):
+        raise invalid(Why.AUDIENCE)
+    if not all(_has(claims, name, wanted) for name, wanted in issuer.required_claims.items()):
+        raise invalid(Why.CLAIM)
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:
@@ -92,11 +93,14 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value) if 0 <= value <= _LATEST else None
 
 
-def _is_past(claims: Mapping[str, Any], name: str, limit: float) -> bool:
+def _require_past(claims: Mapping[str, Any], name: str, limit: float) -> None:
     if name not in claims:
-        return True
+        return
     time = _time(claims, name)
-    return time is not None and time <= limit
+    if time is None:
+        raise invalid(Why.CLAIM)
+    if time > limit:
+        raise invalid(Why.NOT_YET_VALID)
 
 
 def _has(claims: Mapping[str, Any], name: str, wanted: object) -> bool:
@@ -160,5 +164,5 @@ def _profile(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, P
     name = issuer.profile if issuer.profile_claim is None else claims.get(issuer.profile_claim)
     profile = profiles.get(name) if isinstance(name, str) else None
     if profile is None:
-        raise refuse(Reason.FORBIDDEN, _PROFILE)
+        raise refuse(Reason.FORBIDDEN, _PROFILE, Why.PROFILE)
     return profile

@@ -11,7 +11,7 @@ from gateway.auth.jwt.claims import Issuer, invalid, judge
 from gateway.auth.jwt.jws import Token, read_token
 from gateway.errors import GatewayError, Refused, refuse
 from gateway.model.identity import Identity, Profile
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 
 _NOT_THERE: Final = "The keys of this token's issuer are not there yet; try again in a moment."
 
@@ -38,18 +38,24 @@ def identify(token: bytes, issuers: Mapping[str, Issuer], profiles: Mapping[str,
     read = read_token(token)
     name = None if read is None else read.claims.get("iss")
     issuer = issuers.get(name) if isinstance(name, str) else None
-    if read is None or issuer is None or not _is_signed(read, issuer):
-        raise invalid()
+    if read is None:
+        raise invalid(Why.MALFORMED)
+    if issuer is None:
+        raise invalid(Why.ISSUER)
+    _require_signed(read, issuer)
     # These claims are the very bytes that the signature covers, verified with a key of the issuer they name.
     return judge(read.claims, issuer, profiles, now)
 
 
-def _is_signed(token: Token, issuer: Issuer) -> bool:
+def _require_signed(token: Token, issuer: Issuer) -> None:
     if token.algorithm not in issuer.algorithms:
-        return False
+        raise invalid(Why.ALGORITHM)
     if issuer.keys is None:
-        raise KeyUnknown(issuer.name, refuse(Reason.TOKEN_INVALID, _NOT_THERE))
+        raise KeyUnknown(issuer.name, refuse(Reason.TOKEN_INVALID, _NOT_THERE, Why.KEYS_NOT_THERE))
     if not issuer.keys.knows(token.kid):
-        raise KeyUnknown(issuer.name, invalid())
+        raise KeyUnknown(issuer.name, invalid(Why.UNKNOWN_KEY))
     key = issuer.keys.find(token.algorithm, token.kid)
-    return key is not None and key.verifies(token.algorithm, token.signed, token.signature)
+    if key is None:
+        raise invalid(Why.UNKNOWN_KEY)
+    if not key.verifies(token.algorithm, token.signed, token.signature):
+        raise invalid(Why.SIGNATURE)

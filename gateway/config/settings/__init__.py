@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.admission.unverified_bodies import SHARES
 from gateway.config.settings.access import Authentication, JobPlace, JwtIssuer, KeySettings, RouteName, RouteSettings
-from gateway.config.settings.fields import SecretDigest, SecretValue, Section, check_origin, default, plain_path
+from gateway.config.settings.fields import PlainPath, SecretDigest, SecretValue, Section, check_origin, default
 from gateway.config.settings.jobs import Jobs, ShapeSettings
 from gateway.config.settings.limits import LimitOverrides, Prices, ProfileSettings
 from gateway.config.settings.service import (
@@ -84,7 +84,7 @@ class Settings(Section):
     body: Body = Body()
     prices: Prices = Prices()
     routes: list[RouteSettings] = Field(default_factory=_shipped_routes)
-    aliases: dict[str, str] = {}
+    aliases: dict[PlainPath, PlainPath] = {}
     """Paths (with all below them) that are written anew before routes are matched."""
     jobs: Jobs = Jobs()
     webhooks: Webhooks = Webhooks()
@@ -98,13 +98,6 @@ class Settings(Section):
     @classmethod
     def _public(cls, url: str | None) -> str | None:
         return None if url is None else check_origin(url)
-
-    @field_validator("aliases")
-    @classmethod
-    def _alias(cls, aliases: dict[str, str]) -> dict[str, str]:
-        for path in (*aliases, *aliases.values()):
-            plain_path(path)
-        return aliases
 
     @model_validator(mode="after")
     def _webhooks_fit(self) -> "Settings":

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from gateway.aio.named_files import read_named, require_named
+from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
 from gateway.policy.routes import compile_pattern
 from gateway.units import seconds, size
@@ -79,7 +80,6 @@ Switch = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(ge=1, le=_MAX, strict=True)]
 Address = Annotated[str, AfterValidator(_address)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
-Network = IPv4Network | IPv6Network
 Methods = Annotated[list[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]], Field(min_length=1)]
 
 
@@ -115,6 +115,9 @@ def plain_path(path: str) -> str:
     return path
 
 
+PlainPath = Annotated[str, AfterValidator(plain_path)]
+
+
 def default(text: str | dict[str, Any] | list[str]) -> Any:
     """A default as its author would write it, unit and all; validated like what a file says."""
     return Field(default=text)
@@ -134,14 +137,7 @@ class Section(BaseModel):
 
 def _network(value: object) -> object:
     # pydantic's own union of both versions would report two errors for one bad network.
-    if isinstance(value, IPv4Network | IPv6Network):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("is no network, such as 10.0.0.0/8 or ::1/128")  # noqa: TRY004 -- pydantic wants ValueError
-    try:
-        return IPv6Network(value) if ":" in value else IPv4Network(value)
-    except ValueError as error:
-        raise ValueError(f"is no network, such as 10.0.0.0/8 or ::1/128: {error}") from None
+    return value if isinstance(value, IPv4Network | IPv6Network) else read_network(value)
 
 
 CIDR = Annotated[Any, BeforeValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]

@@ -145,7 +145,12 @@ class Upstream(Section):
         return plain_path(path)
 
 
-def _ledger_url(url: str) -> str:
+def check_ledger_url(url: str) -> str:
+    """Checks that a URL names a ledger.
+
+    Raises:
+        ValueError: it does not.
+    """
     if is_postgres(url):
         read_postgres_url(url)
     elif not url.startswith("sqlite:///") or url == "sqlite:///":
@@ -155,13 +160,13 @@ def _ledger_url(url: str) -> str:
 
 def _ledger_reference(value: Any, info: ValidationInfo) -> str | SecretValue:
     if isinstance(value, str):
-        return _ledger_url(value)
+        return check_ledger_url(value)
     try:
         reference = SecretValue.model_validate(value, context=info.context)
     except ValidationError as error:
         said = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise ValueError(said.removeprefix("Value error, ")) from None
-    _ledger_url(reference.value.decode("utf-8", "surrogateescape"))
+    check_ledger_url(reference.value.decode("utf-8", "surrogateescape"))
     return reference
 
 

@@ -1,0 +1,190 @@
+"""The work of `gateway ledger`: what is copied lies in a file first, so that every way is a backup and a restore."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+import click
+from sqlalchemy import Connection
+
+from gateway.aio.named_files import read_named
+from gateway.cli.output import say
+from gateway.cli.session import attempt
+from gateway.cli.table import show_table
+from gateway.config.ledger_url import url_of
+from gateway.config.settings import Settings
+from gateway.config.settings.service import check_ledger_url
+from gateway.errors import FileUnusable, LedgerUnavailable, SetupError
+from gateway.ledger.connecting import Connector
+from gateway.ledger.ledger import open_ledger
+from gateway.ledger.migrate import HEAD, Upkeep, version_of
+from gateway.ledger.postgres import PostgresEngine
+from gateway.ledger.transfer import Counts, bring_up, fill, save, save_sqlite
+from gateway.ledger.url import SQLITE, named, place_of
+
+T = TypeVar("T")
+_PATIENCE: Final = 3600.0
+_TURN: Final = 30.0
+_MOST: Final = 65536
+
+
+def back_up(config: Path, file: Path, *, as_json: bool) -> None:
+    """Writes a backup, and says what is in it."""
+
+    def act(settings: Settings) -> Mapping[str, Any]:
+        url = url_of(settings)
+        return {"ledger": named(url), "file": str(file), "tables": _save_as(url, settings, file)}
+
+    _tell(attempt(config, act), as_json=as_json)
+
+
+def fill_from(config: Path, file: Path, *, replaces: bool, as_json: bool) -> None:
+    """Fills the configuration's ledger from a backup."""
+
+    def act(settings: Settings) -> Mapping[str, Any]:
+        url = url_of(settings)
+        if not file.is_file():
+            raise SetupError(f"{file} is not there, or no file")
+        with TemporaryDirectory(prefix="gateway-") as directory:
+            copy = Path(directory) / "copy.db"
+            before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
+            filled = _fill(url, settings, copy, replaces=replaces)
+        return {"file": str(file), "ledger": named(url), "version": before or HEAD, "tables": filled}
+
+    _tell(attempt(config, act), as_json=as_json)
+
+
+def copy_to(config: Path, target: str, *, replaces: bool, as_json: bool) -> None:
+    """Copies the configuration's ledger into another one."""
+
+    def act(settings: Settings) -> Mapping[str, Any]:
+        source, url = url_of(settings), _target(target)
+        if place_of(source) == place_of(url):
+            raise SetupError(f"--to: {named(url)} is the ledger itself")
+        with TemporaryDirectory(prefix="gateway-") as directory:
+            copy = Path(directory) / "copy.db"
+            _save_as(source, settings, copy)
+            _named_as(named(source), lambda: bring_up(copy))
+            filled = _fill(url, settings, copy, replaces=replaces)
+        return {"ledger": named(source), "to": named(url), "tables": filled}
+
+    _tell(attempt(config, act), as_json=as_json)
+
+
+def bring_up_ledger(config: Path, *, as_json: bool) -> None:
+    """Migrates the tables, and says from which version."""
+
+    def act(settings: Settings) -> Mapping[str, Any]:
+        url, changes = url_of(settings), list[str]()
+        version = _named_as(named(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of))
+        return {"ledger": named(url), "before": changes[0] if changes else version, "version": version}
+
+    told = attempt(config, act)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    elif told["before"] == told["version"]:
+        click.echo(f"The ledger {told['ledger']} has the tables of version {told['version']} already.")
+    else:
+        was = f"had those of {told['before']}" if told["before"] else "was made"
+        click.echo(f"The ledger {told['ledger']} {was}, and has the tables of version {told['version']} now.")
+
+
+def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    show_table(("table", "rows"), list(told["tables"].items()), frozenset({"rows"}))
+    place = told.get("to", told["ledger"] if "version" in told else told.get("file"))
+    say(f"{place} has all of that; every table was counted.")
+
+
+def _save_as(url: str, settings: Settings, file: Path) -> Counts:
+    """Makes a backup that is there whole, or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        if file.exists():
+            raise SetupError(f"{file} is there already: name another file")
+        _private(partial)
+        counts = _named_as(named(url), lambda: _save(url, settings, partial))
+        os.link(partial, file)  # which fails when it is there by now
+    except OSError as error:
+        raise SetupError(f"{file} can't be written: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return counts
+
+
+def _save(url: str, settings: Settings, file: Path) -> Counts:
+    if not url.startswith(SQLITE):
+        return _look(url, settings, lambda c: save(c, file))
+    ledger = Path(url.removeprefix(SQLITE))
+    if not ledger.exists():
+        raise LedgerUnavailable("it is not there")
+    return save_sqlite(ledger, file)
+
+
+def _fill(url: str, settings: Settings, file: Path, *, replaces: bool) -> Counts:
+    work = lambda c: fill(c, file, replaces=replaces)  # noqa: E731 -- one line for both engines
+    return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
+
+
+def _look(url: str, settings: Settings, work: Callable[[Connection], T]) -> T:
+    """Reads a PostgreSQL ledger in one snapshot."""
+
+    async def run() -> T:
+        connector = Connector(lambda: url, _PATIENCE, _TURN, behind_pooler=settings.ledger.pooler)
+        engine = PostgresEngine(connector, _PATIENCE, Upkeep(migrates=False), _TURN, isolation="REPEATABLE READ")
+        try:
+            return await engine.write(work)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def _transact(url: str, settings: Settings, upkeep: Upkeep, work: Callable[[Connection], T]) -> T:
+    async def run() -> T:
+        ledger = open_ledger(url, _PATIENCE, turn=_TURN, behind_pooler=settings.ledger.pooler, upkeep=upkeep)
+        try:
+            return await ledger.write(work, durable=True)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(run())
+
+
+def _named_as(name: str, act: Callable[[], T]) -> T:
+    try:
+        return act()
+    except LedgerUnavailable as error:
+        raise SetupError(f"the ledger {name}: {error}") from None
+
+
+def _private(file: Path) -> Path:
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    return file
+
+
+def _target(text: str) -> str:
+    """The URL that --to means; it may stand in a variable or a file."""
+    form, _, name = text.partition(":")
+    url = text
+    if form == "env":
+        url = os.environ.get(name, "")
+    elif form == "file":
+        url = _content(Path(name))
+    with suppress(ValueError):
+        return check_ledger_url(url.strip())
+    raise SetupError(f"--to: {form}:... holds no URL of a ledger: sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+
+
+def _content(path: Path) -> str:
+    try:
+        return read_named(path, _MOST).decode("utf-8", "surrogateescape")
+    except FileUnusable as error:
+        raise SetupError(f"--to: {path} {error}") from None

@@ -1,0 +1,72 @@
+"""The output of `gateway jobs list --lost`, and the work of `gateway jobs refund`."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.output import fail
+from gateway.cli.session import change, look
+from gateway.cli.table import printable, show_table
+from gateway.jobs.view import owner_named
+from gateway.ledger.lost import Refund, lost, refund
+from gateway.ledger.schema import Stage
+from gateway.model.keys import key_of
+from gateway.units import maybe_moment, moment
+
+_LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_at", "charged_at", "pages")
+
+
+def list_lost(config: Path, owner: str | None, limit: int, *, as_json: bool) -> None:
+    """Prints what was charged without an answer."""
+    whose = None if owner is None else owner_named(owner)
+    rows = look(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
+    views = list(map(_facts, rows))
+    if as_json:
+        click.echo(json.dumps(views, indent=2))
+        return
+    headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
+    show_table(headings, [[view[name] for name in _LISTED] for view in views], frozenset({"pages"}))
+
+
+def refund_job(config: Path, name: str, upstream: str | None, *, as_json: bool) -> None:
+    """Refunds one, or says why it can't."""
+    done = change(
+        config,
+        lambda session: session.ledger.write(
+            lambda c: refund(c, name, upstream, session.actor, session.wall()), durable=True
+        ),
+    )
+    if not done.account:
+        fail(f"{printable(name)} {_why_not(done)}")
+    if as_json:
+        click.echo(json.dumps({"request_id": name, "account": done.account, "pages": done.pages}, indent=2))
+        return
+    click.echo(f"{done.pages} pages were given back to {printable(done.account)}.")
+
+
+def _facts(row: Any) -> dict[str, Any]:
+    return {
+        "request_id": row.request_id,
+        "submit": row.id,
+        "upstream": row.upstream,
+        "owner": row.owner,
+        "account": row.account,
+        "key": key_of(row.account),
+        "created_at": moment(row.created_at),
+        "charged_at": maybe_moment(row.settled_at),
+        "pages": row.pages,
+    }
+
+
+def _why_not(done: Refund) -> str:
+    if not done.stages:
+        return "is no job or submit of the ledger"
+    if done.stages.count(Stage.CHARGED) > 1:
+        return "is lost of several upstreams: say which with --upstream"
+    if Stage.REFUNDED in done.stages:
+        return "cost nothing: it was refunded"
+    if Stage.SETTLED in done.stages:
+        return "was settled by what its result says: grant pages instead (gateway keys grant)"
+    return "is still under way"

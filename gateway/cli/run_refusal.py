@@ -1,0 +1,57 @@
+"""The output of `gateway explain --request-id`: what was noted of a request of the last day."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.output import fail
+from gateway.cli.session import look
+from gateway.cli.table import printable
+from gateway.ledger.refusals import RefusalRow, named
+from gateway.model.reasons import VERDICTS, Reason
+from gateway.units import moment
+
+_NONE: Final = (
+    "no refused or failed request {} is known: it is older than a day or younger than some seconds, it was answered "
+    "well, or the gateway had too many to note each (see the log)"
+)
+_BLAME: Final = {
+    "client": "the client: see docs/errors.md for the reason, and `gateway explain` with the same request",
+    "gateway": "the gateway: see its log for this id, and /readyz",
+    "upstream": "the container, or the way to it: see its own log, and `gateway check --live`",
+}
+
+
+def tell_of_refusal(config: Path, request_id: str, *, as_json: bool) -> None:
+    """Prints it, or fails when there is none."""
+    row = look(config, lambda session: session.ledger.read(lambda c: named(c, request_id)))
+    if row is None:
+        fail(_NONE.format(printable(request_id)))
+    told = _facts(row)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for name, value in told.items():
+        if value is not None:
+            click.echo(f"{name.replace('_', ' '):<12} {printable(str(value))}")
+
+
+def _facts(row: RefusalRow) -> dict[str, Any]:
+    verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
+    source = verdict.source if verdict is not None else "upstream"  # what was forwarded is the container's
+    return {
+        "request_id": row.request_id,
+        "at": moment(row.at),
+        "status": row.status,
+        "reason": row.reason,
+        "title": None if verdict is None else verdict.title,
+        "detail": row.detail,
+        "why": row.why,
+        "method": row.method,
+        "route": row.route,
+        "key": row.key_id,
+        "client": row.client,
+        "look_at": _BLAME[source],
+    }

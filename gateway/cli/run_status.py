@@ -1,0 +1,87 @@
+"""The output of `gateway status`: one look at a running gateway."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+from gateway.cli.health_facts import Facts, facts_of
+from gateway.cli.running_gateway import Samples, ask
+from gateway.cli.session import Session, look
+from gateway.cli.table import show_table
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.refusals import RefusalRow, latest
+from gateway.units import moment
+
+_REFUSALS: Final = 5
+_HOUR: Final = 3600
+_COUNTED: Final = {
+    "requests in flight": "gateway_requests_in_flight",
+    "connections": "gateway_connections",
+}
+_STATES: Final = ("running", "complete", "failed")
+
+
+class _Looked(NamedTuple):
+    found: Samples
+    facts: Facts
+    refusals: list[RefusalRow]
+
+
+def tell_status(config: Path, *, as_json: bool) -> None:
+    """Prints the status; exits 1 when something is wrong."""
+    looked = look(config, _look)
+    if as_json:
+        click.echo(json.dumps(_object(looked), indent=2))
+    else:
+        _print(looked)
+    if looked.facts.problems:
+        sys.exit(1)
+
+
+async def _look(session: Session) -> _Looked:
+    found, now = await ask(session.settings), session.wall()
+    try:
+        refusals = await session.ledger.read(lambda c: latest(c, _REFUSALS, now - _HOUR))
+    except LedgerUnavailable:
+        refusals = []  # the gateway itself says that its ledger is gone
+    return _Looked(found, facts_of(found, now), refusals)
+
+
+def counts_of(found: Samples) -> dict[str, int]:
+    """What it does now."""
+    jobs = {f"jobs {state}": int(found.total("gateway_jobs", state=state)) for state in _STATES}
+    return {**{name: int(found.total(metric)) for name, metric in _COUNTED.items()}, **jobs}
+
+
+def _print(looked: _Looked) -> None:
+    facts = looked.facts
+    click.echo("healthy" if not facts.problems else "not healthy")
+    for text in facts.problems:
+        click.echo(f"problem: {text}")
+    for text in facts.warnings:
+        click.echo(f"warning: {text}")
+    click.echo(", ".join(f"{name} {count}" for name, count in counts_of(looked.found).items()))
+    if facts.limits:
+        click.echo("\nlimits near their end")
+        show_table(("key", "limit", "used"), [(key, limit, f"{share:.0%}") for key, limit, share in facts.limits])
+    if looked.refusals:
+        click.echo("\nlast refusals and failures")
+        rows = [
+            (moment(row.at), row.status, row.reason, row.why, row.key_id, row.request_id) for row in looked.refusals
+        ]
+        show_table(("at", "status", "reason", "why", "key", "request id"), rows, frozenset({"status"}))
+
+
+def _object(looked: _Looked) -> dict[str, Any]:
+    facts = looked.facts
+    return {
+        "healthy": not facts.problems,
+        "problems": facts.problems,
+        "warnings": facts.warnings,
+        "now": {name.replace(" ", "_"): count for name, count in counts_of(looked.found).items()},
+        "limits": [{"key": key, "limit": limit, "used_ratio": share} for key, limit, share in facts.limits],
+        "refusals": [{**row._asdict(), "at": moment(row.at)} for row in looked.refusals],
+    }

@@ -1,0 +1,137 @@
+"""What is wrong with a setting's value, and the mend: pydantic's findings in the operator's words. Pure."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+_NUMBER: Final = re.compile(r"[+-]?[0-9_]+\Z")
+_FLOAT: Final = re.compile(r"[+-]?[0-9.]+[eE]\+?[0-9]{1,2}\Z")
+_WHERE: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):([0-9]{1,5})\Z")
+_FILLED_IN: Final = re.compile(r"\$(\{[A-Za-z_]\w*\}|[A-Z_]\w*)")
+_CURLY: Final = re.compile("[\u2018\u2019\u201c\u201d]")  # quotation marks of word processors
+_LISTED: Final = re.compile(r"[\w.:/*-]{1,60}\Z")
+_REQUIRED: Final = {
+    "network": "is required: at least allow, the networks of your clients, such as allow: [10.0.0.0/8]",
+    "network.allow": "is required: list the networks of your clients, such as [10.0.0.0/8]; there is no default",
+}
+_Words = Callable[[str, Any, Mapping[str, Any]], str]
+
+
+def fault_words(path: str, kind: str, said: str, context: Mapping[str, Any], value: Any) -> str:
+    """Says what is wrong with the value at a path; `kind` and `said` are pydantic's type and message."""
+    if kind == "missing":
+        return _REQUIRED.get(path, "is required")
+    if kind in _BY_KIND:
+        message = _BY_KIND[kind](path, value, context)
+    else:
+        message = said.removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+    return message + hint(path, value)
+
+
+def hint(path: str, value: Any) -> str:
+    """What else the value shows: quotes of a word processor, a variable that nobody fills in."""
+    if not isinstance(value, str):
+        return ""
+    if _CURLY.search(value):
+        return '; its quotes are curly: write "..."'
+    if _FILLED_IN.search(value):
+        name = "GATEWAY__" + path.upper().replace(".", "__")
+        instead = "" if "[" in path else f": set it by the variable {name}"
+        return f"; variables are not filled in{instead}, or a secret by {{env: NAME}}"
+    return ""
+
+
+def _whole_number(_: str, value: Any, __: Mapping[str, Any]) -> str:
+    if isinstance(value, str) and _NUMBER.match(value):
+        return f"must be a whole number: write {value} without quotes"
+    if isinstance(value, str) and _FLOAT.match(value):
+        return f"must be a whole number: write {float(value):.0f}"
+    return "must be a whole number"
+
+
+def _number(_: str, value: Any, __: Mapping[str, Any]) -> str:
+    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+        return f"must be a number: write {value} without quotes"
+    return "must be a number"
+
+
+def _switch(_: str, value: Any, __: Mapping[str, Any]) -> str:
+    if isinstance(value, str) and value.lower() in {"true", "false"}:
+        return f"must be true or false: write {value.lower()} without quotes"
+    return "must be true or false"
+
+
+def _text(_: str, value: Any, __: Mapping[str, Any]) -> str:
+    if isinstance(value, bool | int | float):
+        return f'must be a text: write "{str(value).lower()}" with quotes'
+    if isinstance(value, dict | list):
+        return 'must be a text: quote what has { or [ in it: "..."'
+    return "must be a text"
+
+
+def _list(_: str, value: Any, __: Mapping[str, Any]) -> str:
+    if isinstance(value, str) and _LISTED.match(value):
+        return f"must be a list: write [{value}]"
+    if isinstance(value, dict):
+        return 'must be a list: begin each entry with "- "'
+    return 'must be a list: write [...], or each entry in a line that begins with "- "'
+
+
+def _section(path: str, value: Any, _: Mapping[str, Any]) -> str:
+    if value is None:
+        return "is empty: write its settings in the lines below, indented, or leave it out"
+    if isinstance(value, str) and path in {"listen", "admin"} and (found := _WHERE.match(value)):
+        return f"must be a section: write {path}: {{address: {_quoted(found[1].strip('[]'))}, port: {found[2]}}}"
+    return "must be a section: write its settings in the lines below, indented, each as name: value"
+
+
+def _quoted(address: str) -> str:
+    return f'"{address}"' if ":" in address else address
+
+
+def _words(text: str) -> _Words:
+    return lambda _, __, context: text.format(**context)
+
+
+def _short(_: str, __: Any, context: Mapping[str, Any]) -> str:
+    return "must not be empty" if context["min_length"] == 1 else f"must have at least {context['min_length']}"
+
+
+def _choice(_: str, __: Any, context: Mapping[str, Any]) -> str:
+    return f"must be {context['expected'].replace(chr(39), '')}"
+
+
+_BY_KIND: Final[Mapping[str, _Words]] = {
+    "int_type": _whole_number,
+    "int_from_float": _whole_number,
+    "int_parsing": _whole_number,
+    "float_type": _number,
+    "float_parsing": _number,
+    "decimal_type": _number,
+    "decimal_parsing": _number,
+    "bool_type": _switch,
+    "bool_parsing": _switch,
+    "string_type": _text,
+    "path_type": _text,
+    "list_type": _list,
+    "dict_type": _section,
+    "model_type": _section,
+    "model_attributes_type": _section,
+    "literal_error": _choice,
+    "enum": _choice,
+    "too_short": _short,
+    "too_long": _words("must have at most {max_length}"),
+    "greater_than": _words("must be more than {gt}"),
+    "greater_than_equal": _words("must be at least {ge}"),
+    "less_than": _words("must be less than {lt}"),
+    "less_than_equal": _words("must be at most {le}"),
+    "string_too_short": _short,
+    "string_too_long": _words("must have at most {max_length} characters"),
+    "string_pattern_mismatch": _words("must match {pattern}"),
+    "timezone_aware": _words("needs a time zone, such as 2027-01-31T00:00:00Z"),
+    "datetime_type": _words("must be a moment, such as 2027-01-31T00:00:00Z"),
+    "datetime_parsing": _words("must be a moment, such as 2027-01-31T00:00:00Z"),
+    "datetime_from_date_parsing": _words("must be a moment, such as 2027-01-31T00:00:00Z"),
+    "invalid_key": _words("the name of a setting must be a text"),
+}

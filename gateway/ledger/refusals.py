@@ -1,0 +1,63 @@
+"""Refused and failed requests by their ids, for a day; each function is one transaction of a Connection."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from gateway.ledger.schema import refusals
+
+MOST: Final = 100_000
+_AT_ONCE: Final = 5000
+
+
+class RefusalRow(NamedTuple):
+    """One refused or failed request, or the sum of several that got no row of their own.
+
+    `at` is in seconds since the epoch; a sum's `request_id` begins with `sum-`.
+    """
+
+    request_id: str
+    at: int
+    requests: int
+    status: int
+    reason: str
+    why: str | None
+    route: str
+    method: str
+    key_id: str | None
+    client: str
+    detail: str | None
+
+
+def note(connection: Connection, rows: Sequence[RefusalRow]) -> None:
+    """Writes some; an id that is there already stays as it is."""
+    ids = [row.request_id for row in rows]
+    known = set(connection.execute(select(refusals.c.request_id).where(refusals.c.request_id.in_(ids))).scalars())
+    fresh = [row._asdict() for row in {row.request_id: row for row in rows}.values() if row.request_id not in known]
+    if fresh:
+        connection.execute(insert(refusals), fresh)
+
+
+def named(connection: Connection, request_id: str) -> RefusalRow | None:
+    """One, by the id that the client got."""
+    row = connection.execute(select(refusals).where(refusals.c.request_id == request_id)).first()
+    return None if row is None else RefusalRow(*row)
+
+
+def latest(connection: Connection, most: int, since: float = 0) -> list[RefusalRow]:
+    """The latest, the newest first."""
+    found = select(refusals).where(refusals.c.at >= int(since)).order_by(refusals.c.at.desc(), refusals.c.request_id)
+    return [RefusalRow(*row) for row in connection.execute(found.limit(most))]
+
+
+def forget(connection: Connection, before: float, most: int = MOST) -> int:
+    """Deletes what is older, and the oldest beyond `most`, some at a time; returns how many."""
+    surplus = connection.execute(select(func.count()).select_from(refusals)).scalar_one() - most
+    oldest = select(refusals.c.request_id).order_by(refusals.c.at).limit(_AT_ONCE)
+    due = set(connection.execute(oldest.where(refusals.c.at < int(before))).scalars())
+    if surplus > 0:
+        due.update(connection.execute(oldest.limit(min(surplus, _AT_ONCE))).scalars())
+    for request_id in sorted(due):
+        connection.execute(delete(refusals).where(refusals.c.request_id == request_id))
+    return len(due)

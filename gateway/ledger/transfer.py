@@ -1,0 +1,178 @@
+"""Ledgers as files: a backup of either engine is one SQLite file, and either engine can be filled from one.
+
+Facts this file rests on:
+- Everything is read in one snapshot: SQLite's of a reading transaction (WAL), PostgreSQL's at REPEATABLE READ.
+  Neither keeps a gateway from writing meanwhile.
+- A ledger is filled in one transaction, so it has all of the file or none of it.
+- The identity, the beat and the least version belong to a ledger itself, not to what is in it. A filled ledger gets
+  another identity, so that a running gateway reads all of its keys anew.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Table, create_engine, func, insert, select, text, update
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import NullPool
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
+from gateway.ledger.schema import counters, metadata
+
+Counts = Mapping[str, int]
+_AT_ONCE: Final = 1000
+_OF_KEYS: Final = "keys"
+_IDENTITY: Final = "ledger"
+_OF_ITS_OWN: Final = frozenset({"counters", "replicas"})  # a ledger that has no more is empty
+_NO_LEDGER: Final = "is no ledger, nor a backup of one"
+
+
+def counts_of(connection: Connection) -> Counts:
+    """How many rows each table has."""
+    return {
+        table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables()
+    }
+
+
+def content_of(counts: Counts) -> Counts:
+    """The tables that have something in them which somebody could miss."""
+    return {name: count for name, count in counts.items() if count and name not in _OF_ITS_OWN}
+
+
+def save_sqlite(ledger: Path, target: Path) -> Counts:
+    """Copies a SQLite ledger into a file that is empty; returns the rows of each table.
+
+    Raises:
+        LedgerUnavailable: the copy is not what the ledger is, or either can't be read or written.
+    """
+    try:
+        with closing(_reading(ledger)) as source, closing(sqlite3.connect(target)) as copy:
+            source.execute("BEGIN")
+            before = _raw_counts(source)
+            source.backup(copy)  # reads by the snapshot of the transaction
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+            _require_equal(before, _raw_counts(copy))
+            if copy.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise LedgerUnavailable("the file is damaged")
+            return before
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(f"it can't be copied: {error}") from None
+
+
+def save(connection: Connection, target: Path) -> Counts:
+    """Copies the ledger of a PostgreSQL transaction at REPEATABLE READ into a file that is empty.
+
+    Raises:
+        LedgerUnavailable: its tables are not those of this version, or the copy is not what it is.
+    """
+    require_version(connection)
+    if tables_of(connection) is not Tables.OURS:
+        raise LedgerUnavailable("it was made by a newer version of the gateway: copy it with that one")
+    before = counts_of(connection)
+    with _opened(target) as copy:
+        migrate(copy)
+        copy.execute(counters.delete())
+        for table in _tables():
+            _copy(connection, copy, table)
+        _require_equal(before, counts_of(copy))
+    return before
+
+
+def fill(connection: Connection, file: Path, *, replaces: bool) -> Counts:
+    """Fills the ledger of a writing transaction from a file with tables of this version.
+
+    Raises:
+        LedgerUnavailable: it has something in it and `replaces` is false, or the result is not what the file is.
+    """
+    there = content_of(counts_of(connection))
+    if there and not replaces:
+        told = ", ".join(f"{count} {name}" for name, count in there.items())
+        raise LedgerUnavailable(f"it is not empty ({told}); --replace gives that up for what comes")
+    with _opened(file) as source:
+        for table in _tables():
+            if table is not counters:
+                connection.execute(table.delete())
+                _copy(source, connection, table)
+        _count_on(source, connection)
+        wanted = counts_of(source)
+        _require_equal(_without_counters(wanted), _without_counters(counts_of(connection)))
+    return wanted
+
+
+def bring_up(file: Path) -> str | None:
+    """Migrates a SQLite ledger that nobody else uses; returns the former version if the tables changed.
+
+    Raises:
+        LedgerUnavailable: it is no ledger, or one of a newer version.
+    """
+    try:
+        with _opened(file) as connection:
+            if tables_of(connection) is Tables.NONE:
+                raise LedgerUnavailable(_NO_LEDGER)
+            return migrate(connection)
+    except DatabaseError:
+        raise LedgerUnavailable(_NO_LEDGER) from None
+
+
+def _tables() -> list[Table]:
+    return list(metadata.sorted_tables)
+
+
+def _copy(source: Connection, target: Connection, table: Table) -> None:
+    streamed = source.execution_options(stream_results=True, yield_per=_AT_ONCE)
+    for rows in streamed.execute(select(table)).mappings().partitions(_AT_ONCE):
+        target.execute(insert(table), [dict(row) for row in rows])
+    _number_on(target, table)
+
+
+def _number_on(target: Connection, table: Table) -> None:
+    """PostgreSQL's sequence of ids goes on behind the last one that was written."""
+    column = table.autoincrement_column
+    if target.dialect.name != "postgresql" or column is None or column.name != "id":
+        return
+    last = target.execute(select(func.max(column))).scalar()
+    if last is not None:
+        target.execute(
+            text("SELECT setval(pg_get_serial_sequence(:of, 'id'), :last)"), {"of": table.name, "last": last}
+        )
+
+
+def _count_on(source: Connection, target: Connection) -> None:
+    """The number of the latest change of keys goes with the keys; the identity becomes another one."""
+    number = source.execute(select(counters.c.value).where(counters.c.name == _OF_KEYS)).scalar()
+    if number is not None:
+        target.execute(update(counters).where(counters.c.name == _OF_KEYS).values(value=number))
+    target.execute(update(counters).where(counters.c.name == _IDENTITY).values(value=counters.c.value + 1))
+
+
+def _without_counters(counts: Counts) -> Counts:
+    return {name: count for name, count in counts.items() if name != counters.name}
+
+
+def _require_equal(before: Counts, after: Counts) -> None:
+    differing = [name for name, count in before.items() if after.get(name) != count]
+    if differing or before.keys() != after.keys():
+        raise LedgerUnavailable(f"the copy differs in {', '.join(differing) or 'its tables'}: nothing was kept")
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
+def _raw_counts(connection: sqlite3.Connection) -> Counts:
+    named = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    names = sorted(name for (name,) in named if name != "alembic_version")
+    if counters.name not in names:
+        raise LedgerUnavailable(_NO_LEDGER)
+    return {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}  # noqa: S608 -- names of its tables
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Connection]:
+    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection

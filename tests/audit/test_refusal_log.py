@@ -1,0 +1,107 @@
+"""What is kept of refused and failed requests, on both engines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from gateway.audit.refusal_log import DAY, RefusalLog
+from gateway.cli.main import cli
+from gateway.errors import LedgerUnavailable, ValueNotKept
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.refusals import RefusalRow, forget, latest, named, note
+from gateway.model.reasons import Reason, Why
+from gateway.model.request import Exchange
+from gateway.observe.refusal_sampling import Sum
+from tests.support.pure import document, write
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def exchange(request_id: str, **members: Any) -> Exchange:
+    made = Exchange(request_id, 0.0, "127.0.0.1", "127.0.0.2", method="POST", route="submit")
+    for name, value in members.items():
+        setattr(made, name, value)
+    return made
+
+
+def kept(most: int = 10) -> RefusalLog:
+    ids = iter(range(100))
+    return RefusalLog(lambda: NOW, lambda: f"{next(ids)}", most)
+
+
+def row(request_id: str, at: float = NOW) -> RefusalRow:
+    return RefusalRow(request_id, int(at), 1, 401, "token_invalid", "issuer", "submit", "POST", None, "::1", "x")
+
+
+async def test_a_refusal_is_found_by_its_id_and_a_sum_is_a_row(ledger: Ledger) -> None:
+    log = kept()
+    log.note(exchange("a", status=401, reason=Reason.TOKEN_INVALID, why=Why.ISSUER, detail="no"))
+    log.note(exchange("b", status=502, reason=Reason.FORWARDED))
+    log.sum_up(Sum("others", 7, {"unauthenticated": 7}))
+    await log.turn(ledger, 0)
+    found = await ledger.read(lambda c: named(c, "a"))
+    assert found is not None
+    assert (found.status, found.reason, found.why, found.client) == (401, "token_invalid", "issuer", "127.0.0.2")
+    forwarded = await ledger.read(lambda c: named(c, "b"))
+    assert forwarded is not None
+    assert forwarded.detail == "the container answered so"
+    rows = await ledger.read(lambda c: latest(c, 10))
+    assert {(one.request_id, one.requests) for one in rows} == {("a", 1), ("b", 1), ("sum-0", 7)}
+
+
+async def test_it_is_bounded_in_memory_and_in_time_and_in_number(ledger: Ledger) -> None:
+    log = kept(2)
+    for name in "abc":
+        log.note(exchange(name, status=401, reason=Reason.UNAUTHENTICATED))
+    await log.close(ledger, 5)
+    assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["b", "c"]
+    assert log.dropped == 1
+    await ledger.write(
+        lambda c: note(c, [row("old", NOW - DAY - 1), row("new", NOW + 1), row("new", NOW + 1), row("b")])
+    )
+    await log.turn(ledger, 0)
+    assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new", "b", "c"]
+    assert await ledger.write(lambda c: forget(c, 0, most=1)) == 2
+    assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new"]
+
+
+async def test_it_waits_for_the_ledger_but_not_for_what_it_never_takes() -> None:
+    class Away:
+        error: Exception = LedgerUnavailable("away")
+
+        async def write(self, work: object) -> None:
+            del work
+            raise self.error
+
+    away: Any = Away()
+    log = kept()
+    log.note(exchange("a", status=401, reason=Reason.UNAUTHENTICATED))
+    with pytest.raises(LedgerUnavailable):
+        await log.turn(away, 1)
+    away.error = ValueNotKept("never")
+    await log.turn(away, 1)
+    away.error = LedgerUnavailable("not asked any more")
+    await log.turn(away, 1)
+
+
+def test_the_command_tells_what_is_known(tmp_path: Path) -> None:
+    path = write(tmp_path, document(tmp_path, ledger={"url": f"sqlite:///{tmp_path}/ledger.db"}))
+
+    def told(request_id: str, code: int, *more: str) -> str:
+        command = ["explain", "--config", str(path), "--request-id", request_id, *more]
+        result = CliRunner().invoke(cli, command)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    assert "no refused or failed request x is known" in told("x", 1)
+    assert "--request-id stands alone" in told("x", 2, "GET", "/x")

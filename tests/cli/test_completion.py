@@ -1,0 +1,72 @@
+"""What shells are offered, asked as a shell asks."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+
+from gateway.cli.main import cli
+from gateway.observe.log import coloured_line, shows_colours
+from tests.support.pure import document, write
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("K", "a-secret-that-is-long-enough-for-it")
+    keys = [{"id": "ci", "secret": {"env": "K"}}]
+    ledger = {"url": f"sqlite:///{tmp_path}/ledger.db"}
+    path = write(tmp_path, document(tmp_path, keys=keys, ledger=ledger, profiles={"premium": {}}))
+    assert CliRunner().invoke(cli, ["keys", "create", "cat", "--config", str(path)]).exit_code == 0
+    return path
+
+
+def offered(*words: str, begun: str = "") -> list[str]:
+    found = ShellComplete(cli, {}, "gateway", "_GATEWAY_COMPLETE").get_completions(list(words), begun)
+    return [item.value for item in found]
+
+
+def test_key_ids_and_profiles_are_offered(config: Path) -> None:
+    assert offered("keys", "show", "--config", str(config)) == ["cat", "ci"]
+    assert offered("keys", "show", begun="ca") == ["cat"]  # of ./gateway.yaml
+    assert offered("usage", "--key", begun="ci") == ["ci"]
+    assert offered("keys", "create", "x", "--profile") == ["default", "premium"]
+    assert "status" in offered(begun="st")
+
+
+@pytest.mark.usefixtures("config")
+def test_nothing_is_said_when_nothing_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert offered("keys", "show", "--config", str(tmp_path / "none")) == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_one_for_the_shell(shell: str) -> None:
+    script = CliRunner().invoke(cli, ["completion", shell]).stdout
+    assert f"_GATEWAY_COMPLETE={shell}_complete" in script
+    if shell == "bash":
+        subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=True)
+
+
+def test_check_tells_json(config: Path) -> None:
+    told = json.loads(CliRunner().invoke(cli, ["check", "--config", str(config), "--json"]).stdout)
+    assert told["config"] == str(config)
+    assert not told["valid"]  # its certificate is an empty file
+    assert {"kind", "text"} == set(told["findings"][0])
+
+
+def test_a_terminal_has_colours_unless_they_are_switched_off() -> None:
+    assert not shows_colours({}, descriptor=-1)
+    from datetime import UTC, datetime  # noqa: PLC0415 -- used here alone
+
+    def line(**fields: object) -> bytes:
+        return coloured_line({"timestamp": datetime(2026, 1, 1, tzinfo=UTC), "level": "info", "event": "x", **fields})
+
+    assert b"\x1b" not in line()
+    assert line(status=200).startswith(b"\x1b[32m")
+    assert line(status=404).startswith(b"\x1b[33m")
+    assert line(level="error").startswith(b"\x1b[31m")
+    assert line(level="error").endswith(b"\x1b[0m\n")

@@ -1,0 +1,115 @@
+"""`gateway config show` and `init`, called as the command line calls them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from gateway.cli.main import cli
+from gateway.config.load import load
+from gateway.config.origins import masked
+from tests.support.pure import document, write
+
+CANARY = "canary-secret-of-the-file-1a2b3c"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CI_KEY", CANARY)
+
+    def invoke(*arguments: str, code: int = 0, input: str | None = None) -> Result:  # noqa: A002 -- as click calls it
+        result = CliRunner().invoke(cli, ["config", *arguments], input=input)
+        assert result.exit_code == code, result.output
+        assert CANARY not in result.output
+        return result
+
+    return invoke
+
+
+def shown(run: Run, *arguments: str) -> dict[str, tuple[Any, str]]:
+    told = json.loads(run("show", "--json", *arguments).stdout)
+    return {row["setting"]: (row["value"], row["from"]) for row in told["settings"]}
+
+
+def test_every_setting_has_its_origin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [{"id": "ci", "secret": {"env": "CI_KEY"}}]
+    write(tmp_path, document(tmp_path, listen={"port": 7, "idle_timeout": "20s"}, keys=keys, jobs={}))
+    monkeypatch.setenv("GATEWAY__LISTEN__PORT", "8")
+    monkeypatch.setenv("GATEWAY__LEDGER__URL", f"postgresql://u:{CANARY}@h/d")
+    found = shown(run)
+    assert found["listen.port"] == (8, "GATEWAY__LISTEN__PORT")
+    assert found["listen.idle_timeout"][0] == "20s"
+    assert found["listen.idle_timeout"][1].startswith("file, line ")
+    assert found["listen.address"] == ("0.0.0.0", "default")  # noqa: S104 -- what is written there
+    assert found["ledger.url"] == ("postgresql://u:***@h/d", "GATEWAY__LEDGER__URL")
+    assert found["keys[0].secret"][0] == {"env": "CI_KEY"}
+    assert found["profiles.default.requests_per_minute"] == (200, "default")
+    assert found["admin.tls"] == (None, "default")
+    assert [entry["name"] for entry in found["routes"][0]] == ["submit", "usage", "result", "health"]
+    assert found["jobs.result_ttl"] == ("1h", "default")
+    assert not any(source == "default" for _, source in shown(run, "--set").values())
+    assert "listen.port" in run("show").stdout
+
+
+def test_what_is_wrong_is_told(run: Run, tmp_path: Path) -> None:
+    write(tmp_path, document(tmp_path, listen={"prot": 7}))
+    assert "listen.prot: there is no such setting" in run("show", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("ledger.url", "postgresql://u:canary@h/d?sslmode=require", "postgresql://u:***@h/d?sslmode=require"),
+        ("ledger.url", "postgresql://h/d?user=u&password=canary", "postgresql://h/d?***"),
+        ("ledger.url", "postgresql://[canary", "***"),
+        ("webhooks.out.default_url", "https://h:1/canary?x=canary", "https://h:1/***"),
+        ("webhooks.out.default_url", "https://h:1", "https://h:1"),
+        ("keys[0].secret", {"sha256": "0123456789abcdef"}, {"sha256": "01234567***"}),
+        ("network.allow", ["10.0.0.0/8"], ["10.0.0.0/8"]),
+    ],
+)
+def test_a_secret_is_masked(path: str, value: object, told: object) -> None:
+    assert masked(path, value) == told
+
+
+def test_what_is_written_is_a_configuration(run: Run, tmp_path: Path) -> None:
+    document(tmp_path)
+    flags = ("--certificate", "server.pem", "--private-key", "server.key", "--allow", "10.0.0.0/8", "--allow", "::1")
+    result = run("init", *flags, "--port", "7", "--ledger", "env:LEDGER_URL", "--config", "new.yaml")
+    written = (tmp_path / "new.yaml").read_text()
+    assert result.stdout == written
+    assert len(written.splitlines()) <= 12
+    settings = load(tmp_path / "new.yaml", {"LEDGER_URL": "postgresql://u@h/d"})
+    assert settings.listen.port == 7
+    assert list(map(str, settings.network.allow)) == ["10.0.0.0/8", "::1/128"]
+    assert settings.tls.certificate == tmp_path / "server.pem"
+    assert "is there already" in run("init", *flags, "--config", "new.yaml", code=1).stderr
+    run("init", *flags)
+    assert yaml.safe_load((tmp_path / "gateway.yaml").read_text())["ledger"]["url"] == (
+        f"sqlite:///{tmp_path}/data/ledger.db"
+    )
+
+
+def test_what_is_wrong_is_not_written(run: Run, tmp_path: Path) -> None:
+    document(tmp_path)
+    flags = ("--certificate", "server.pem", "--private-key", "server.key")
+    assert "so write 10.0.0.0/8" in run("init", *flags, "--allow", "10.0.0.5/8", code=1).stderr
+    assert "Name --allow" in run("init", *flags, code=2).stderr
+    assert not (tmp_path / "gateway.yaml").exists()
+    told = run("init", *flags, "--allow", "10.0.0.0/8", "--config", "no/where.yaml", code=1).stderr
+    assert "no/where.yaml can't be written: No such file or directory" in told
+
+
+def test_it_asks_on_a_terminal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document(tmp_path)
+    monkeypatch.setattr("gateway.cli.init_config.is_terminal", lambda: True)
+    run("init", "--upstream", "http://[::1]:9", input="server.pem\nserver.key\n10.0.0.0/8, ::1\n\n7\n")
+    settings = load(tmp_path / "gateway.yaml", {})
+    assert list(map(str, settings.network.allow)) == ["10.0.0.0/8", "::1/128"]
+    assert (settings.upstream.url, settings.listen.port) == ("http://[::1]:9", 7)

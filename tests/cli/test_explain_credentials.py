@@ -1,0 +1,187 @@
+"""`gateway explain --token` and `--certificate`: each refusal has its word, and what would help."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trustme
+from aiohttp import web
+from click.testing import CliRunner, Result
+
+from gateway.cli.credential_files import judge_token_file
+from gateway.cli.main import cli
+from gateway.config.compile import compile_settings
+from tests.support.pure import document, make_settings, write
+from tests.support.tokens import CLAIMS, ISSUER, jwk_of, jwks_of, make_token, p256_key, rsa_key
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def run(tmp_path: Path, authority: trustme.CA) -> Run:
+    (tmp_path / "jwks.json").write_bytes(jwks_of(jwk_of(p256_key(), kid="one")))
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": str(tmp_path / "jwks.json"), "algorithms": ["ES256"],
+              "required_scopes": ["convert"]}  # fmt: skip
+    names: dict[str, Any] = {"batch.test": {}}
+    whole = document(
+        tmp_path,
+        ledger={"url": f"sqlite:///{tmp_path}/ledger.db"},
+        authentication={"jwt": [issuer], "certificates": {"identity": "dns", "names": names}},
+    )
+    whole["tls"] |= {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
+    path = write(tmp_path, whole)
+
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(cli, ["explain", "--config", str(path), *arguments])
+        assert result.exit_code == code, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return invoke
+
+
+def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256", **claims: Any) -> str:
+    values = {**CLAIMS, "exp": int(time.time()) + 300, "scope": "convert", **claims}
+    made = make_token(alg, key=key or p256_key(), header={"kid": kid}, **values)
+    (directory / "token").write_bytes(made + b"\n")
+    return str(directory / "token")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why", "told"),
+    [
+        ({"iss": "https://other.example"}, "issuer", f"the issuers are {ISSUER}"),
+        ({"aud": "elsewhere"}, "audience", "the audiences here are gateway"),
+        ({"exp": 1}, "expired", "leeway is 30 s"),
+        ({"nbf": 4_000_000_000}, "not_yet_valid", "leeway is 30 s"),
+        ({"key": "p256"}, "signature", "get a new token"),
+        ({"kid": "two"}, "unknown_key", "kid two"),
+        ({"alg": "RS256", "key": "rsa"}, "algorithm", "the issuer's algorithms are ES256"),
+        ({"sub": 7}, "claim", "wanted are sub, exp"),
+        ({"scope": "other"}, "scope", "wanted are convert"),
+    ],
+)
+def test_a_refused_token_has_its_word(run: Run, tmp_path: Path, changes: dict[str, Any], why: str, told: str) -> None:
+    keys: dict[str, Callable[[], Any]] = {"p256": lambda: p256_key(1), "rsa": rsa_key}
+    if "key" in changes:
+        changes = {**changes, "key": keys[changes["key"]]()}
+    file = token(tmp_path, **changes)
+    found = json.loads(run("--token", file, "--json").stdout)
+    assert (found["allowed"], found["why"]) == (False, why)
+    assert found["help"]
+    assert told in run("--token", file).stdout
+
+
+def test_a_good_token_is_judged_alone_and_for_a_request(run: Run, tmp_path: Path) -> None:
+    file = token(tmp_path)
+    assert f"good: owner jwt:{ISSUER}#alice, profile default, until " in run("--token", file).stdout
+    found = json.loads(run("--token", file, "--json", "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout)
+    assert found["allowed"]
+    assert {"the token", "route", "token", "access", "limits"} <= {step["name"] for step in found["steps"]}
+    refused = json.loads(run("--token", file, "--json", "--ip", "10.1.2.3", "GET", "/api/v1/usage").stdout)
+    assert refused["reason"] == "forbidden"
+
+
+def test_what_is_no_token_is_malformed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("Bearer dgw_x")
+    assert json.loads(run("--token", str(tmp_path / "text"), "--json").stdout)["why"] == "malformed"
+    assert "can't be read: No such file" in run("--token", str(tmp_path / "none"), code=1).stderr
+
+
+async def test_keys_that_can_not_be_fetched_are_told(tmp_path: Path) -> None:
+    issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": "http://127.0.0.1:1/jwks", "algorithms": ["ES256"]}
+    state = compile_settings(make_settings(tmp_path, authentication={"jwt": [issuer]}))
+    shown = await judge_token_file(Path(token(tmp_path)), state, time.time())
+    assert "its issuer's keys can't be fetched from here: " in shown.text
+    assert shown.judged.text.startswith("keys_not_there: ")
+
+
+async def test_keys_are_fetched_as_the_gateway_does(tmp_path: Path, aiohttp_server: Any) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=jwks_of(jwk_of(p256_key(), kid="one")), content_type="application/json")
+
+    application = web.Application()
+    application.router.add_get("/jwks", answer)
+    server = await aiohttp_server(application)
+    url = f"http://127.0.0.1:{server.port}/jwks"
+    issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": url, "algorithms": ["ES256"]}
+    state = compile_settings(make_settings(tmp_path, authentication={"jwt": [issuer]}))
+    shown = await judge_token_file(Path(token(tmp_path)), state, time.time())
+    assert shown.judged.identity is not None
+
+
+def certificate(directory: Path, leaf: trustme.LeafCert) -> str:
+    path = directory / "client.pem"
+    path.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("good", "good: owner cert:batch.test, profile default"),
+        ("unlisted", "name: The client certificate is valid, but"),
+        ("two", "ambiguous: "),
+        ("nameless", "good for TLS, but has no dns name"),
+        ("expired", "expired: it ended "),
+        ("early", "not_yet_valid: it begins "),
+        ("other", "issuer: no CA of tls.client_ca signed it"),
+        ("child", "good: owner cert:batch.test, profile default"),
+    ],
+)
+def test_a_certificate_has_its_word(run: Run, tmp_path: Path, authority: trustme.CA, kind: str, told: str) -> None:
+    now = datetime.now(UTC)
+    makers: dict[str, Callable[[], trustme.LeafCert]] = {
+        "good": lambda: authority.issue_cert("batch.test"),
+        "unlisted": lambda: authority.issue_cert("else.test"),
+        "two": lambda: authority.issue_cert("batch.test", "else.test"),
+        "nameless": lambda: authority.issue_cert("a@b.test"),
+        "expired": lambda: authority.issue_cert(
+            "batch.test", not_before=now - timedelta(9), not_after=now - timedelta(1)
+        ),
+        "early": lambda: authority.issue_cert(
+            "batch.test", not_before=now + timedelta(1), not_after=now + timedelta(9)
+        ),
+        "other": lambda: trustme.CA().issue_cert("batch.test"),
+        "child": lambda: authority.create_child_ca().issue_cert("batch.test"),
+    }
+    result = run("--certificate", certificate(tmp_path, makers[kind]()))
+    assert told in result.stdout
+    assert "issued by " in result.stdout
+    assert ("refused: 401" in result.stdout) == (not told.startswith("good: "))
+
+
+def test_what_is_no_certificate_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    assert "holds no PEM certificate" in run("--certificate", str(tmp_path / "text"), code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--token", "a", "--key", "b"), "Take one of"),
+        ((), "Name METHOD and PATH"),
+        (("--key", "a"), "Name METHOD and PATH"),
+        (("GET",), "METHOD, PATH and --ip"),
+        (("GET", "/x"), "METHOD, PATH and --ip"),
+    ],
+)
+def test_wrong_usage_is_told(run: Run, arguments: tuple[str, ...], told: str) -> None:
+    assert told in run(*arguments, code=2).stderr

@@ -1,0 +1,63 @@
+"""What is wrong, what soon will be, and how fast it goes: judged from a gateway's metrics."""
+
+from gateway.cli.health_facts import facts_of
+from gateway.cli.rates import pace_of
+from gateway.cli.running_gateway import Samples, read_metrics
+
+NOW = 1_800_000_000.0
+DAY = 86_400
+
+
+def samples(text: str = "", **readiness: object) -> Samples:
+    return Samples(readiness, read_metrics(text))
+
+
+def test_nothing_is_wrong_with_a_gateway_that_says_nothing() -> None:
+    assert facts_of(samples(), NOW) == ([], [], [])
+
+
+def test_each_problem_has_its_words() -> None:
+    text = f"""
+gateway_upstream_up{{upstream="two"}} 0
+gateway_config_last_reload_successful 0
+gateway_tls_certificate_not_after_seconds {NOW - 1}
+"""
+    assert facts_of(samples(text, missing=["ledger"]), NOW).problems == [
+        "not ready: ledger",
+        "the container two does not answer its health path",
+        "the configuration on the disk is refused, the old one is in force: see gateway check",
+        "a certificate has ended",
+    ]
+    assert facts_of(samples(status="draining"), NOW).problems == ["it is draining, and ends soon"]
+
+
+def test_each_warning_has_its_words() -> None:
+    text = f"""
+gateway_tls_certificate_not_after_seconds {NOW + 3 * DAY}
+gateway_webhooks{{state="dead"}} 2
+gateway_limit_used_ratio{{key="a",limit="pages_per_day"}} 0.5
+gateway_limit_used_ratio{{key="b",limit="pages_per_day"}} 0.81
+gateway_limit_used_ratio{{key="c",limit="pages_per_month"}} 1.0
+"""
+    facts = facts_of(samples(text, waits_for_restart=["listen.port"]), NOW)
+    assert facts.problems == []
+    assert facts.warnings == [
+        "a certificate ends in 3 days",
+        "waits for a restart: listen.port",
+        "2 webhooks were given up: gateway webhooks list --state dead",
+    ]
+    assert facts.limits == [("c", "pages_per_month", 1.0), ("b", "pages_per_day", 0.81)]
+
+
+def test_the_pace_is_what_counters_have_grown_by() -> None:
+    form = """
+gateway_requests_total{{status="200",route="a"}} {}
+gateway_requests_total{{status="401",route="a"}} {}
+gateway_requests_total{{status="502",route="b"}} {}
+gateway_request_duration_seconds_count {}
+gateway_request_duration_seconds_sum {}
+gateway_pages_total{{kind="settled"}} {}
+"""
+    before, after = samples(form.format(1, 1, 1, 3, 1, 0)), samples(form.format(11, 3, 5, 19, 5, 20))
+    assert pace_of(before, after, 2.0) == (8.0, 1.0, 2.0, 0.25, 600.0)
+    assert pace_of(after, before, 2.0) == (0.0, 0.0, 0.0, None, 0.0)  # it was restarted

@@ -1,0 +1,213 @@
+"""`gateway ledger`: what it saves, fills and copies, on real ledgers of both engines."""
+
+import asyncio
+import json
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from alembic import command
+from click.testing import CliRunner, Result
+from sqlalchemy import Column, Connection, LargeBinary, String, Text, insert, select
+
+from gateway.cli.main import cli
+from gateway.ledger.audit import append
+from gateway.ledger.migrate import HEAD
+from gateway.ledger.schema import audit, counters, metadata
+from gateway.model.audit import Action, Entry
+from tests.ledger.test_migrate import config_on
+from tests.support.ledgers import Postgres, open_engine
+from tests.support.pure import document, write
+
+TABLES = [table for table in metadata.sorted_tables if table is not counters]
+MANY = 1500  # more than are copied at once
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def other_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where another ledger is to be."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/other/ledger.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.database()
+    yield server.url_of(name)
+    server.drop(name)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(url: str, *arguments: str, code: int = 0) -> Result:
+        path = write(tmp_path, document(tmp_path, ledger={"url": url}))
+        result = CliRunner().invoke(cli, ["ledger", *arguments, "--config", str(path)])
+        assert result.exit_code == code, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return invoke
+
+
+def on(url: str, work: Callable[[Connection], Any]) -> Any:
+    async def act() -> Any:
+        engine = open_engine(url)
+        try:
+            return await engine.write(work)
+        finally:
+            await engine.close()
+
+    return asyncio.run(act())
+
+
+def value_of(column: "Column[Any]", i: int) -> Any:
+    if column.nullable and i % 2:
+        return None
+    if isinstance(column.type, LargeBinary):
+        return i.to_bytes(32)
+    return f"{i}" if isinstance(column.type, String | Text) else i
+
+
+def seed(connection: Connection) -> None:
+    for table in TABLES:
+        rows = range(1, MANY + 1) if table is audit else range(1, 4)
+        connection.execute(insert(table), [{c.name: value_of(c, i) for c in table.columns} for i in rows])
+    connection.execute(counters.update().where(counters.c.name == "keys").values(value=3))
+
+
+def content(connection: Connection) -> dict[str, Any]:
+    found = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in TABLES}
+    return {
+        **found,
+        "keys_changed": connection.execute(select(counters.c.value).where(counters.c.name == "keys")).scalar(),
+    }
+
+
+def identity(connection: Connection) -> Any:
+    return connection.execute(select(counters.c.value).where(counters.c.name == "ledger")).scalar()
+
+
+def append_one(connection: Connection) -> None:
+    append(connection, [Entry(1, "a", Action.SECRET_SET, "b", {})])
+
+
+def test_a_backup_is_all_of_it_and_either_engine_takes_it(
+    run: Run, ledger_url: str, other_url: str, tmp_path: Path
+) -> None:
+    on(ledger_url, seed)
+    file = tmp_path / "backup.db"
+    told = json.loads(run(ledger_url, "backup", str(file), "--json").stdout)
+    assert told["tables"]["audit"] == MANY
+    assert {told["tables"][table.name] for table in TABLES if table is not audit} == {3}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.glob("*backup*")) == ["backup.db"]
+    restored = json.loads(run(other_url, "restore", str(file), "--json").stdout)
+    assert restored["tables"] == told["tables"]
+    assert on(other_url, content) == on(ledger_url, content)
+    on(other_url, append_one)  # ids go on behind the last one
+    assert "is there already: name another file" in run(ledger_url, "backup", str(file), code=1).stderr
+
+
+def test_a_copy_is_all_of_it(run: Run, ledger_url: str, other_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    on(ledger_url, seed)
+    monkeypatch.setenv("OTHER", f"{other_url}\n")
+    result = run(ledger_url, "copy", "--to", "env:OTHER")
+    assert f"audit         {MANY}" in result.stdout
+    assert "has all of that; every table was counted" in result.stderr
+    assert on(other_url, content) == on(ledger_url, content)
+    on(other_url, append_one)
+
+
+def test_what_is_not_empty_is_given_up_only_when_asked(run: Run, ledger_url: str, other_url: str) -> None:
+    on(ledger_url, seed)
+    on(other_url, append_one)
+    before, number = on(other_url, content), on(other_url, identity)
+    told = run(ledger_url, "copy", "--to", other_url, code=1).stderr
+    assert "it is not empty (1 audit); --replace gives that up" in told
+    assert on(other_url, content) == before
+    run(ledger_url, "copy", "--to", other_url, "--replace")
+    assert on(other_url, content) == on(ledger_url, content)
+    assert on(other_url, identity) != number  # so that a gateway that runs on it reads its keys anew
+
+
+def test_a_backup_while_it_is_written_is_of_one_moment(run: Run, tmp_path: Path) -> None:
+    url, end = f"sqlite:///{tmp_path}/ledger.db", threading.Event()
+    on(url, seed)
+
+    def keep_writing() -> None:
+        with closing(sqlite3.connect(tmp_path / "ledger.db", timeout=30)) as connection:
+            while not end.is_set():
+                with connection:
+                    connection.execute("UPDATE accounts SET tat = tat + 1 WHERE account = '1'")
+                    connection.execute("UPDATE accounts SET tat = tat + 1 WHERE account = '2'")
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        for i in range(5):
+            run(url, "backup", f"b{i}.db")
+            with closing(sqlite3.connect(tmp_path / f"b{i}.db")) as connection:
+                tats = [tat for (tat,) in connection.execute("SELECT tat FROM accounts ORDER BY account LIMIT 2")]
+            assert tats[0] + 1 == tats[1]
+    finally:
+        end.set()
+        writer.join()
+
+
+def test_a_backup_of_an_older_version_is_brought_up(run: Run, ledger_url: str, tmp_path: Path) -> None:
+    old = f"sqlite:///{tmp_path}/old.db"
+    on(old, append_one)
+    on(old, lambda connection: command.downgrade(config_on(connection), "0004"))
+    run(old, "backup", "backup.db")
+    told = json.loads(run(ledger_url, "restore", "backup.db", "--json").stdout)
+    assert told["version"] == "0004"
+    assert on(ledger_url, content)["audit"]
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
+
+
+def test_an_upgrade_says_what_it_did(run: Run, ledger_url: str) -> None:
+    on(ledger_url, append_one)
+    assert f"has the tables of version {HEAD} already" in run(ledger_url, "upgrade").stdout
+    on(ledger_url, lambda connection: command.downgrade(config_on(connection), "0004"))
+    assert f"had those of 0004, and has the tables of version {HEAD} now" in run(ledger_url, "upgrade").stdout
+    assert json.loads(run(ledger_url, "upgrade", "--json").stdout)["before"] == HEAD
+
+
+def test_what_can_not_be_done_is_said(run: Run, tmp_path: Path, postgres: Postgres) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    assert f"the ledger {tmp_path}/ledger.db: it is not there" in run(url, "backup", "b.db", code=1).stderr
+    assert not (tmp_path / "ledger.db").exists()
+    assert not (tmp_path / "b.db").exists()
+    (tmp_path / "text").write_text("no ledger at all, and longer than the head of one")
+    with closing(sqlite3.connect(tmp_path / "sql.db")) as connection:
+        connection.execute("CREATE TABLE x (y)")
+    assert "none is not there" in run(url, "restore", "none", code=1).stderr
+    assert "it can't be copied: file is not a database" in run(url, "restore", "text", code=1).stderr
+    assert "is no ledger, nor a backup of one" in run(url, "restore", "sql.db", code=1).stderr
+    on(url, seed)
+    assert "can't be written: No such file or directory" in run(url, "backup", "no/where.db", code=1).stderr
+    assert "is the ledger itself" in run(url, "copy", "--to", url, code=1).stderr
+    for wrong in ("env:NOT_SET", "http://canary@h", "file:/no/where", "sqlite:///"):
+        told = run(url, "copy", "--to", wrong, code=1).stderr
+        assert told.startswith("gateway: --to: ")
+        assert "canary" not in told
+    assert "the ledger " in run(url, "copy", "--to", "postgresql://127.0.0.1:1/d", code=1).stderr
+    name = postgres.database()
+    assert "it has no tables yet" in run(postgres.url_of(name), "backup", "b.db", code=1).stderr
+    postgres.drop(name)

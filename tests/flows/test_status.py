@@ -1,0 +1,102 @@
+"""`gateway status` and `gateway top` beside a gateway that really runs."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from gateway.cli.main import cli
+from gateway.config.ledger_url import url_of
+from tests.support.gateway import Running, Start, request
+from tests.support.pure import document, write
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    config = structlog.get_config()
+    yield
+    structlog.configure(**config)
+
+
+async def told(gateway: Running, directory: Path, *command: str, **sections: Any) -> Result:
+    """What a command says of this gateway, called on a thread of its own."""
+    settings = gateway.gateway.live.state.settings
+    whole = document(directory, ledger={"url": url_of(settings)}, **sections)
+    whole["admin"] = {**whole.get("admin", {}), "port": gateway.admin_port}
+    path = write(directory, whole)
+    return await asyncio.to_thread(CliRunner().invoke, cli, [*command, "--config", str(path)])
+
+
+async def test_a_healthy_gateway_is_told_so(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    await eventually(lambda: gateway.metric("gateway_upstream_up") == 1)
+    (await gateway.ask(request("GET", "/nowhere"))).is_refusal(404, "route_not_found")
+
+    async def found() -> dict[str, Any]:
+        result = await told(gateway, tmp_path, "status", "--json")
+        assert result.exit_code == 0, result.output
+        status: dict[str, Any] = json.loads(result.stdout)
+        return status
+
+    status = await found()
+    while not status["refusals"]:  # written within a second
+        status = await found()
+    assert (status["healthy"], status["problems"]) == (True, [])
+    assert status["refusals"][0]["reason"] == "route_not_found"
+    text = (await told(gateway, tmp_path, "status")).stdout
+    assert text.startswith("healthy\n")
+    assert "requests in flight 0" in text
+    assert "route_not_found" in text
+
+
+async def test_what_is_wrong_is_told_and_ends_with_1(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    gateway.rewrite(lambda whole: whole.update(netwrok={}))
+    gateway.gateway.reloader.force()
+    await gateway.says("reload refused, the old configuration stays in force")
+    result = await told(gateway, tmp_path, "status")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("not healthy\n")
+    assert "problem: the configuration on the disk is refused" in result.stdout
+
+
+async def test_top_draws_what_happens(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    await gateway.ask(request("GET", "/nowhere"))
+    result = await told(gateway, tmp_path, "top", "--count", "2", "--every", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "requests a second" in result.stdout
+    assert "healthy" in result.stdout
+
+
+def test_nobody_there_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, document(tmp_path, admin={"port": 1}))
+    for command in ("status", "top"):
+        result = CliRunner().invoke(cli, [command, "--config", str(path)])
+        assert result.exit_code == 1
+        assert "gateway: no gateway answers at http://127.0.0.1:1: " in result.stderr
+
+
+async def test_the_token_is_sent_and_a_wrong_one_is_told(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificates: Path
+) -> None:
+    for name in ("server.pem", "server.key"):
+        shutil.copy(certificates / name, tmp_path / name)
+    tls = {"certificate": str(tmp_path / "server.pem"), "private_key": str(tmp_path / "server.key")}
+    token = {"file": str(tmp_path / "token")}
+    (tmp_path / "token").write_text("a-token-that-is-long-enough-for-all\n")
+    gateway = await start(admin={"token": token, "tls": tls})
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    sections = {"admin": {"token": token, "tls": tls}, "tls": tls}
+    assert "healthy" in (await told(gateway, tmp_path, "status", **sections)).stdout
+    (tmp_path / "token").write_text("another-token-that-is-long-enough\n")
+    assert "refuses /metrics (401)" in (await told(gateway, tmp_path, "status", **sections)).stderr
+    sections["admin"] = {"token": {"sha256": "0" * 64}, "tls": tls}
+    assert "name it by env or file" in (await told(gateway, tmp_path, "status", **sections)).stderr
