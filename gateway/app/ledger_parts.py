@@ -75,6 +75,7 @@ class LedgerParts:
             SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand, self._block),
             self.admission.renew_held,
         )
+        live.state = with_blocked(live.state, None)  # until the ledger has said it
         live.state = self.joined(prepared)
 
     async def open(self) -> None:

@@ -1,11 +1,12 @@
 """Writes refused and failed requests to the ledger, in the background: `gateway explain --request-id` reads them.
 
-No request waits for it, and it is bounded three times: strangers beyond some a second are summed up (observe/
-refusal_sampling.py), what the ledger can't take is dropped and counted, and a row lives for a day.
+No request waits for it, and it is bounded: strangers beyond some a second are summed up (observe/
+refusal_sampling.py); so many of one key, and of all together, are kept in a second; what the ledger can't take is
+dropped and counted; and a row lives for a day, if not so many come that the oldest have to go.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,9 @@ from gateway.observe.refusal_sampling import Sum
 DAY: Final = 86_400
 _AT_ONCE: Final = 100
 _MOST: Final = 2000
+_BATCHES: Final = 20  # in one turn
+_OF_ONE: Final = 20  # rows of one key in one turn
+_OF_ALL: Final = 200
 _PURGE: Final = 60
 _LONGEST: Final = 500
 _ID: Final = 64
@@ -42,10 +46,16 @@ class RefusalLog:
         self._new_id = new_id
         self._most = most
         self._waiting: deque[RefusalRow] = deque()
+        self._in_turn: Counter[str] = Counter()  # rows by key
+        self._in_turn_of_all = 0
+        self._is_behind = False  # there may be more to forget
         self.dropped = 0
 
     def note(self, exchange: Exchange) -> None:
         """Takes the record of a request that was refused, or that failed."""
+        if self._is_too_many(exchange.key_id):
+            self.dropped += 1
+            return
         detail = "the container answered so" if exchange.reason is Reason.FORWARDED else exchange.detail
         self._put(
             RefusalRow(
@@ -82,9 +92,11 @@ class RefusalLog:
         Raises:
             LedgerUnavailable: some of it waits on.
         """
+        self._in_turn.clear()
+        self._in_turn_of_all = 0
+        if self._is_behind or turn % _PURGE == 0:
+            await self._forget(ledger)
         await self._write(ledger)
-        if turn % _PURGE == 0:
-            await ledger.write(lambda c: refusals.forget(c, self._wall() - DAY))
 
     async def close(self, ledger: Ledger, within: float) -> None:
         """Writes the rest, within `within` seconds."""
@@ -98,6 +110,21 @@ class RefusalLog:
             "gateway_refusals_dropped", "Refused requests that the ledger's log of them has not.", self.dropped
         )
 
+    def _is_too_many(self, key_id: str | None) -> bool:
+        if self._in_turn_of_all >= _OF_ALL or (key_id is not None and self._in_turn[key_id] >= _OF_ONE):
+            return True
+        self._in_turn_of_all += 1
+        if key_id is not None:
+            self._in_turn[key_id] += 1
+        return False
+
+    async def _forget(self, ledger: Ledger) -> None:
+        self._is_behind = True
+        for _ in range(_BATCHES):
+            if await ledger.write(lambda c: refusals.forget(c, self._wall() - DAY)) < refusals.AT_ONCE:
+                self._is_behind = False
+                return
+
     def _put(self, row: RefusalRow) -> None:
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
@@ -105,7 +132,9 @@ class RefusalLog:
         self._waiting.append(row)
 
     async def _write(self, ledger: Ledger) -> None:
-        while self._waiting:
+        for _ in range(_BATCHES):
+            if not self._waiting:
+                return
             some = list(islice(self._waiting, _AT_ONCE))
             with suppress(ValueNotKept):  # it would be refused for ever
                 await ledger.write(partial(refusals.note, rows=some))

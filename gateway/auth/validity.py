@@ -10,14 +10,16 @@ from typing import Final
 
 from gateway.auth.api_keys import ApiKey
 from gateway.auth.jwt.claims import expired
-from gateway.errors import refuse
+from gateway.errors import Refused, refuse
 from gateway.model.identity import ClientCertificate, Identity
-from gateway.model.reasons import Reason, Why
+from gateway.model.reasons import Denial, Reason, Why
 
 _KEY_EXPIRED: Final = "This API key has expired."
 _CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has expired."
 _ELSEWHERE: Final = "This key may not be used from this address."
 _BLOCKED: Final = "This caller is blocked here."
+_NOT_KNOWN_YET: Final = "The ledger has not been read since the start, so it is not known who is blocked."
+_RETRY_AFTER: Final = 2
 _NO_CERTIFICATE: Final = "This service asks for a client certificate, and the connection has none."
 
 
@@ -35,12 +37,14 @@ def check_not_expired(identity: Identity, now: float) -> None:
     raise refuse(Reason.UNAUTHENTICATED, told, Why.EXPIRED)
 
 
-def check_not_blocked(identity: Identity, blocked: Collection[str]) -> None:
+def check_not_blocked(identity: Identity, blocked: Collection[str] | None) -> None:
     """Checks that no administrator has blocked the caller of a token or certificate.
 
     Raises:
-        Refused: forbidden.
+        Refused: forbidden; ledger_unavailable, while nobody knows who is blocked.
     """
+    if blocked is None and identity.label[0] != "api_key":
+        raise Refused(Denial(Reason.LEDGER_UNAVAILABLE, _NOT_KNOWN_YET, retry_after=_RETRY_AFTER))
     if blocked and identity.account in blocked:
         raise refuse(Reason.FORBIDDEN, _BLOCKED, Why.BLOCKED)
 

@@ -157,7 +157,9 @@ def _unless_blocked(state: State, attempt: LoginAttempt) -> LoginAttempt:
     try:
         check_not_blocked(attempt.identity, state.blocked)
     except Refused as refused:
-        return replace(attempt, label=(attempt.label[0], "forbidden"), refusal=refused)
+        method, result = attempt.label
+        is_blocked = refused.denial.reason is Reason.FORBIDDEN
+        return replace(attempt, label=(method, "forbidden" if is_blocked else result), refusal=refused)
     return attempt
 
 

@@ -46,7 +46,7 @@ class ConnectionLimits:
 class State:
     """One compiled configuration, with the keys of the ledger and the issuers as of when it was made.
 
-    `blocked` are accounts of tokens and certificates that an administrator has blocked.
+    `blocked` are accounts of tokens and certificates that an administrator has blocked; None while that is not known.
 
     A request takes it once and keeps it to its end. Every change makes a new State, so that nothing derived from the
     old one (prepared requests, verified tokens) outlives it.
@@ -73,7 +73,7 @@ class State:
     pace: ConnectionLimits
     upstreams: Mapping[str, UpstreamTarget]
     shapes: Mapping[str, JobShape]
-    blocked: frozenset[str] = frozenset()
+    blocked: frozenset[str] | None = frozenset()
 
 
 class Live:
@@ -115,7 +115,7 @@ def with_ring(state: State, ring: Keyring) -> State:
     return replace(state, ring=ring.under(state.profiles))
 
 
-def with_blocked(state: State, accounts: frozenset[str]) -> State:
+def with_blocked(state: State, accounts: frozenset[str] | None) -> State:
     """The same configuration with the accounts of tokens and certificates that are blocked now."""
     return state if accounts == state.blocked else replace(state, blocked=accounts)
 

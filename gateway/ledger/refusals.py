@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from gateway.ledger.schema import refusals
 
 MOST: Final = 100_000
-_AT_ONCE: Final = 5000
+AT_ONCE: Final = 500
 
 
 class RefusalRow(NamedTuple):
@@ -52,12 +52,9 @@ def latest(connection: Connection, most: int, since: float = 0) -> list[RefusalR
 
 
 def forget(connection: Connection, before: float, most: int = MOST) -> int:
-    """Deletes what is older, and the oldest beyond `most`, some at a time; returns how many."""
+    """Deletes AT_ONCE at most of those that are older, and of the oldest beyond `most`; returns how many."""
     surplus = connection.execute(select(func.count()).select_from(refusals)).scalar_one() - most
-    oldest = select(refusals.c.request_id).order_by(refusals.c.at).limit(_AT_ONCE)
-    due = set(connection.execute(oldest.where(refusals.c.at < int(before))).scalars())
-    if surplus > 0:
-        due.update(connection.execute(oldest.limit(min(surplus, _AT_ONCE))).scalars())
-    for request_id in sorted(due):
-        connection.execute(delete(refusals).where(refusals.c.request_id == request_id))
-    return len(due)
+    oldest = select(refusals.c.request_id).order_by(refusals.c.at).with_for_update(skip_locked=True)
+    old = refusals.c.at < int(before)
+    due = oldest.limit(min(surplus, AT_ONCE)) if surplus > 0 else oldest.where(old).limit(AT_ONCE)
+    return connection.execute(delete(refusals).where(refusals.c.request_id.in_(due))).rowcount

@@ -185,8 +185,10 @@ class LedgerSync:
 def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:
     found, latest = number_of(connection), revision_of(connection)
     is_all = found != number or latest < revision  # another ledger, or an older state of the same
+    latest, records = changes_since(connection, _NOTHING if is_all else revision)
+    # Read behind the revision: on PostgreSQL each statement has its own snapshot, and what is newer is read again.
     blocked = blocked_accounts(connection) if is_all or latest != revision else None
-    return _Changes(found, *changes_since(connection, _NOTHING if is_all else revision), blocked, is_all)
+    return _Changes(found, latest, records, blocked, is_all)
 
 
 def _beat(connection: Connection) -> None:

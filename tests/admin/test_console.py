@@ -151,7 +151,7 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
         await page.get_by_text("7 granted").wait_for()
-        assert gateway.gateway.live.state.blocked == {name}
+        assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")
     assert gateway.gateway.live.state.blocked == set()

@@ -159,7 +159,7 @@ async def test_a_callers_name_may_hold_anything(gateway: Running) -> None:
     for name in ("key:ci", "anyone", "jwt"):
         (await api("POST", f"{CALLERS}/{quoted(name)}/block", {})).is_problem(422, "invalid")
     assert (await api("POST", f"{CALLERS}/{quoted(names[0])}/unblock", {})).status == 200
-    assert gateway.gateway.live.state.blocked == set(names[1:])
+    assert gateway.gateway.live.state.blocked == frozenset(names[1:])
 
 
 async def test_a_block_outlives_a_reload_and_a_restart(start: Start) -> None:
@@ -167,11 +167,11 @@ async def test_a_block_outlives_a_reload_and_a_restart(start: Start) -> None:
     await Api(gateway)("POST", f"{CALLERS}/cert%3Aann/block", {})
     gateway.rewrite(lambda document: document["log"].update(level="info"))
     await gateway.says("configuration reloaded")
-    assert gateway.gateway.live.state.blocked == {"cert:ann"}
+    assert gateway.gateway.live.state.blocked == frozenset({"cert:ann"})
     url = f"sqlite:///{gateway.path.parent}/ledger.db"
     await gateway.end()
     again = await start(ledger={"url": url})
-    assert again.gateway.live.state.blocked == {"cert:ann"}
+    assert again.gateway.live.state.blocked == frozenset({"cert:ann"})
 
 
 def quoted(name: str) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import CliRunner
+from sqlalchemy import Connection, event
 
 from gateway.audit.refusal_log import DAY, RefusalLog
 from gateway.cli.main import cli
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.refusals import RefusalRow, forget, latest, named, note
+from gateway.ledger.refusals import AT_ONCE, RefusalRow, forget, latest, named, note
 from gateway.model.reasons import Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
@@ -73,6 +74,41 @@ async def test_it_is_bounded_in_memory_and_in_time_and_in_number(ledger: Ledger)
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new", "b", "c"]
     assert await ledger.write(lambda c: forget(c, 0, most=1)) == 2
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new"]
+
+
+async def test_one_key_has_some_rows_a_second_and_all_together_have_some(ledger: Ledger) -> None:
+    log = kept(1000)
+
+    def refuse_each(count: int, key_id: str | None) -> None:
+        for number in range(count):
+            log.note(exchange(f"{key_id}-{number}-{log.dropped}", status=403, reason=Reason.FORBIDDEN, key_id=key_id))
+
+    refuse_each(50, "ci")
+    assert log.dropped == 30
+    for number in range(20):
+        refuse_each(10, f"key{number}")
+    assert log.dropped == 30 + 20
+    await log.turn(ledger, 1)
+    assert len(await ledger.read(lambda c: latest(c, 1000))) == 200
+    refuse_each(50, "ci")
+    assert log.dropped == 30 + 20 + 30
+
+
+async def test_many_are_forgotten_in_one_statement_each_and_before_more_is_written(ledger: Ledger) -> None:
+    """Row by row, they took longer than a transaction may: none was ever forgotten again."""
+    await ledger.write(lambda c: note(c, [row(f"old{number}", NOW - DAY - 1) for number in range(AT_ONCE + 1)]))
+
+    def counted(connection: Connection) -> int:
+        statements = list[str]()
+        event.listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2]))
+        assert forget(connection, NOW - DAY) == AT_ONCE
+        return len(statements)
+
+    assert await ledger.write(counted) == 2
+    log = kept()
+    log.note(exchange("a", status=401, reason=Reason.UNAUTHENTICATED))
+    await log.turn(ledger, 0)
+    assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["a"]
 
 
 async def test_it_waits_for_the_ledger_but_not_for_what_it_never_takes() -> None:

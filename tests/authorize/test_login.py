@@ -318,6 +318,17 @@ def test_a_certificate_alone_is_an_identity(tmp_path: Path) -> None:
 def test_a_certificate_beside_a_credential_is_none(tmp_path: Path) -> None:
     state = certificate_state(tmp_path)
     assert attempt_with(state, GOOD, certificate=ROBOT).identity_or_refuse().key_id == "ci"
+
+
+def test_while_nobody_knows_who_is_blocked_only_keys_are_let_in(tmp_path: Path) -> None:
+    """After a start without the ledger, whoever was blocked was let in."""
+    state = with_blocked(certificate_state(tmp_path), None)
+    attempt = attempt_with(state, {}, certificate=ROBOT)
+    denial = denial_of(attempt.identity_or_refuse)
+    assert (denial.reason, denial.retry_after, attempt.label) == (
+        Reason.LEDGER_UNAVAILABLE, 2, ("certificate", "accepted"),
+    )  # fmt: skip
+    assert attempt_with(state, GOOD, certificate=ROBOT).identity_or_refuse().key_id == "ci"
     assert denial_of(attempt_with(state, BAD, certificate=ROBOT).identity_or_refuse) == UNKNOWN
 
 

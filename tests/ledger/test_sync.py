@@ -11,8 +11,9 @@ import pytest
 
 from gateway.auth.keyring import Keyring
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.callers import block
 from gateway.ledger.engine import Engine
-from gateway.ledger.keys import NewKeyRow, create, one_key, revoke
+from gateway.ledger.keys import NewKeyRow, create, one_key, revision_of, revoke
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Settled, admit, reserve
 from gateway.ledger.sync import LedgerSync, SyncListeners
@@ -39,11 +40,12 @@ class Kept:
         self.changes: list[list[str]] = []
         self.settled: list[Settled] = []
         self.standings: list[dict[str, AccountCounts]] = []
+        self.blocked: list[frozenset[str]] = []
         self.sync = LedgerSync(
             self.ledger,
             Times(lambda: self.now - NOON, lambda: self.now),
             self.uses,
-            SyncListeners(self._changed, self.settled.append, self.standings.append, lambda _: None),
+            SyncListeners(self._changed, self.settled.append, self.standings.append, self.blocked.append),
             self._renewed,
         )
         self.renewals = 0
@@ -115,6 +117,20 @@ async def test_each_change_is_told_once(kept: Kept) -> None:
         await kept.sync.apply_key_changes()
         await kept.sync.apply_key_changes()
     assert kept.changes == [["a"], ["b", "c"]]
+
+
+async def test_a_block_that_comes_between_two_statements_is_heard(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL each has a snapshot of its own: its revision was noted, and the block was never read."""
+    await kept.sync.begin()
+    before = await kept.engine.read(revision_of)
+    await kept.engine.write(lambda c: block(c, "jwt:i#eve", NOON))
+    monkeypatch.setattr("gateway.ledger.sync.revision_of", lambda _: before)  # as it was a moment ago
+    await kept.sync.apply_key_changes()
+    monkeypatch.undo()
+    await kept.sync.apply_key_changes()
+    assert kept.blocked == [frozenset(), frozenset({"jwt:i#eve"})]
 
 
 async def test_keys_are_followed_though_nothing_can_be_written(kept: Kept) -> None:
