@@ -305,6 +305,12 @@ def test_the_demo_does_what_the_readme_says() -> None:
         assert word in text
 
 
+def test_no_page_has_marks_of_a_merge() -> None:
+    for page in PAGES:
+        marked = [line for line in page.read_text().splitlines() if re.match(r"<{7} |={7}$|>{7} ", line)]
+        assert marked == [], page.name
+
+
 def test_no_line_of_a_page_is_longer_than_it_should_be() -> None:
     for page in PAGES:
         if page.name.startswith("benchmarks"):
