@@ -3,6 +3,10 @@
 The ledger records what has expired, so a restart loses nothing. Replicas may do this at the same time: expiring a job
 twice equals expiring it once. Then the upstream gets delete requests until it confirms; it can't bring a job back.
 Each goes out at once or not at all: the id may be another job's soon.
+
+Only attempts count against a deletion, not the time since the job ended: its result may have been kept for days, and
+the gateway may have been off for one. The wait after each attempt is a second longer than the one before it, so the
+ledger's row says how many there were: `expires_at` is when that wait ends, `changed_at` when it began.
 """
 
 from collections.abc import Callable
@@ -21,8 +25,9 @@ from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
 from gateway.upstream.response_head import ResponseHead
 
-_ASKED_AGAIN_AFTER: Final = 60.0  # seconds
-_NOT_LONGER_THAN: Final = 86_400.0
+_FIRST_WAIT: Final = 60  # seconds
+_LAST_WAIT: Final = 420  # all waits together, each a second longer than the one before, are a day
+_MILLISECONDS: Final = 1000
 _WITHIN: Final = 10.0  # seconds
 _SENT_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
 _FIRST_BAD: Final = 300
@@ -87,12 +92,14 @@ class Retention:
         """Asks the upstream to delete a job, if it can; schedules the retry first, in case no answer comes."""
         state = self._state()
         shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
-        is_too_late = row.ended_at is not None and self._wall() - row.ended_at > _NOT_LONGER_THAN
-        if is_too_late or (shape is not None and shape.delete is None):
+        wait = next_wait(row)
+        if wait is None:
+            log.error("the upstream never deleted a job; it is asked no more", upstream=row.upstream)
+        if wait is None or (shape is not None and shape.delete is None):
             await self._told(row, None)
             return
         before = self._clock() + _SENT_WITHIN  # from here on: the ledger's answer may take its time
-        if not await self._told(row, int(self._wall() + _ASKED_AGAIN_AFTER)):
+        if not await self._told(row, wait):
             return
         request = None if shape is None else delete_request(shape, row.path, row.request_id)
         if request is None or upstream is None or self._asking >= _MAX_ASKED:  # a later configuration may have them
@@ -117,8 +124,16 @@ class Retention:
         except LedgerUnavailable:
             return  # the retry gets a 404: the upstream has deleted it
 
-    async def _told(self, row: Row[Any], again_at: int | None) -> bool:
-        return await self._ledger.write(lambda c: told(c, row, again_at, self._wall()))
+    async def _told(self, row: Row[Any], wait: int | None) -> bool:
+        return await self._ledger.write(lambda c: told(c, row, wait, self._wall()))
+
+
+def next_wait(row: Row[Any]) -> int | None:
+    """How many seconds to wait after the attempt that is due; None if there were enough of them."""
+    if row.state != JobState.GONE:
+        return _FIRST_WAIT  # it has just been forgotten
+    waited = row.expires_at - row.changed_at // _MILLISECONDS
+    return None if waited >= _LAST_WAIT else max(_FIRST_WAIT, waited + 1)
 
 
 class DroppedAnswer:

@@ -206,15 +206,17 @@ def expired(connection: Connection, now: float) -> list[Row[Any]]:
     return list(connection.execute(query))
 
 
-def told(connection: Connection, row: Row[Any], again_at: int | None, now: float) -> bool:
-    """Records that the upstream has deleted a job, or is about to be asked and, with a time, when to ask it again.
+def told(connection: Connection, row: Row[Any], wait: int | None, now: float) -> bool:
+    """Records that the upstream has deleted a job, or is about to be asked and, with a wait, when to ask it again.
 
     Returns whether the id still is that job's: if it is another one's by now, the upstream must not delete it. If it
     is not, it does not become another one's so soon (_HEARD): the upstream may have given it already, and deletes
     what has it then.
     """
     mine = _KEY, jobs.c.state == int(JobState.GONE), jobs.c.reservation == bindparam("of")
-    gone = update(jobs).where(*mine).values(expires_at=again_at, changed_at=_milliseconds(now))
+    changed_at = _milliseconds(now)
+    again_at = None if wait is None else changed_at // 1000 + wait
+    gone = update(jobs).where(*mine).values(expires_at=again_at, changed_at=changed_at)
     named = {"at": row.upstream, "named": row.request_id, "of": row.reservation}
     return connection.execute(gone, named).rowcount > 0
 

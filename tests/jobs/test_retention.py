@@ -2,18 +2,20 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.errors import LedgerUnavailable
+from gateway.jobs.retention import next_wait
 from gateway.ledger.jobs import forget
 from gateway.ledger.reservations import RequestIdTaken
 from gateway.ledger.schema import JobState, jobs
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
 from tests.support.endings import job_of
-from tests.support.ledgers import rows_of
+from tests.support.ledgers import NOON, rows_of
 from tests.support.room import Container, Room, ended
 from tests.support.waiting import eventually
 
@@ -170,14 +172,14 @@ async def test_one_that_has_not_is_told_again_a_minute_later(
         room.seconds += 50.0
         await swept(room)
         assert told(container) == [TOLD] * count
-        room.seconds += 11.0
+        room.seconds += 13.0
     del container.raw["clear"]
     await swept(room)
     assert (await room.row()).expires_at is None
     assert len(told(container)) == 4
 
 
-async def test_one_that_is_away_is_told_when_it_is_back_and_not_for_ever(
+async def test_one_that_is_away_is_told_when_it_is_back(
     make_room: MakeRoom, container: Container, backend: Backend
 ) -> None:
     room = make_room(shapes=SHAPES)
@@ -191,10 +193,50 @@ async def test_one_that_is_away_is_told_when_it_is_back_and_not_for_ever(
     container.raw["clear"] = answer(b"", status=b"500 Internal Server Error")
     await swept(room)
     assert len(told(container)) == 2
-    room.seconds += 86_400.0
+    room.seconds += 86_400.0  # the gateway was off for a day: no attempt of that day was made
+    del container.raw["clear"]
     await swept(room)
-    assert len(told(container)) == 2
+    assert len(told(container)) == 4
     assert [(await room.row(name)).expires_at for name in ("job", "other")] == [None, None]
+
+
+async def test_one_that_never_hears_is_told_no_more_in_the_end(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.retention._LAST_WAIT", 62)
+    room = make_room(shapes=SHAPES)
+    container.raw["clear"] = answer(b"", status=b"500 Internal Server Error")
+    await over(room, container, "job")
+    for seconds in (60.0, 61.0, 62.0, 0.0):
+        await swept(room)
+        assert (await room.row()).expires_at == (int(room.wall() + seconds) if seconds else None)
+        room.seconds += seconds
+    assert len(told(container)) == 3
+
+
+def test_whom_nobody_hears_is_told_for_a_day() -> None:
+    row, waits = SimpleNamespace(state=JobState.GONE, expires_at=NOON, changed_at=NOON * 1000), list[int]()
+    while (wait := next_wait(row)) is not None:  # type: ignore[arg-type]
+        waits.append(wait)
+        row.expires_at = NOON + wait
+    assert (len(waits), sum(waits)) == (361, 86_640)
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Internal Server Error"])
+async def test_what_ended_days_ago_is_told_as_well(make_room: MakeRoom, container: Container, status: bytes) -> None:
+    """Its result was kept for long, or its owner deleted it late, and the upstream did not take that."""
+    room = make_room(shapes=SHAPES, result_ttl="7d")
+    await room.begin_job("job")
+    container.says["job"] = ended()
+    await room.turn(1.0)
+    room.seconds += 7 * 86_400.0
+    container.raw["clear"] = answer(b"", status=status)
+    await swept(room)
+    room.seconds += 61.0
+    del container.raw["clear"]
+    await swept(room)
+    assert told(container) == ([TOLD] if status == b"200 OK" else [TOLD, TOLD])
+    assert (await room.row()).expires_at is None
 
 
 async def test_an_upstream_that_is_not_configured_any_more_is_not_told(

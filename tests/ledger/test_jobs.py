@@ -80,8 +80,8 @@ class Book:
     async def forget(self, job: tuple[str, str] = JOB) -> bool:
         return bool(await self.do(_forget, job, self.now))
 
-    async def told(self, job: tuple[str, str], again_at: int | None) -> None:
-        await self.do(steps.told, await self.row(job), again_at, self.now)
+    async def told(self, job: tuple[str, str], wait: int | None) -> None:
+        await self.do(steps.told, await self.row(job), wait, self.now)
 
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
@@ -177,10 +177,10 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     await book.running()
     await book.forget()
     gone = await book.row()
-    assert await book.do(steps.told, gone, int(book.now) + 60, book.now)
+    assert await book.do(steps.told, gone, 60, book.now)
     book.now += 6
     await book.running(name="r2", account="key:other")
-    assert not await book.do(steps.told, gone, int(book.now) + 60, book.now)
+    assert not await book.do(steps.told, gone, 60, book.now)
     assert (await book.row()).expires_at is None
 
 
@@ -348,7 +348,7 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     assert await book.expired() == ["second", "first"]  # it was not forgotten yet
     await book.forget(first)
     assert await book.expired() == ["second", "first"]
-    await book.told(first, int(book.now) + 60)
+    await book.told(first, 60)
     assert await book.expired() == ["second"]
     book.now += 60
     assert await book.expired() == ["second", "first"]
