@@ -7,9 +7,11 @@ A job has one watcher: the replica that took its submit, or one that took it ove
 because one of its own clients has a long poll on the job. Replicas find each other's changes by `changed_at`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     bindparam,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    tuple_,
     update,
 )
 
@@ -32,7 +35,7 @@ from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
 
 AT_ONCE: Final = 200
-_MAX_TAKEN: Final = 500
+_MAX_TAKEN: Final = 200
 MAX_HEARD: Final = 5000
 _HEARD: Final = 5000
 """Milliseconds. An id can go to another job at the earliest so long after it was forgotten: two seconds until that is
@@ -246,17 +249,21 @@ def leave(connection: Connection, me: str) -> None:
 
 
 def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
-    """Takes over jobs without a living watcher, a batch at a time; returns them.
+    """Takes over jobs without a living watcher, a batch at a time; returns them, the oldest first.
 
-    The former watcher sees the change: it may be alive and only have lost the ledger.
+    The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
+    two statements: the ledger may be far away.
     """
     alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
     left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MAX_TAKEN)
     found = connection.execute(left.with_for_update(skip_locked=True)).all()
+    if not found:
+        return []
     # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas
-    # live. The update checks again, on a locked row.
-    take = update(jobs).where(_KEY, ~alive).values(watcher=me, changed_at=_milliseconds(now))
-    return [row for row in found if connection.execute(take, {"at": row.upstream, "named": row.request_id}).rowcount]
+    # live. The update checks again, on locked rows.
+    take = update(jobs).where(_any_of(found), ~alive).values(watcher=me, changed_at=_milliseconds(now))
+    taken = set(connection.execute(take.returning(jobs.c.reservation)).scalars())
+    return [row for row in found if row.reservation in taken]
 
 
 def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:
@@ -281,13 +288,12 @@ def count(connection: Connection) -> dict[str, int]:
 
 def purge(connection: Connection, before: float) -> int:
     """Deletes old records of GONE jobs and of their reservations, a batch at a time; returns how many jobs."""
-    old = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(
-        jobs.c.state == int(JobState.GONE), jobs.c.expires_at.is_(None), jobs.c.created_at < int(before)
-    )
-    rows = list(connection.execute(old.order_by(jobs.c.created_at).limit(AT_ONCE)))
-    for row in rows:
-        connection.execute(delete(jobs).where(_KEY), {"at": row.upstream, "named": row.request_id})
-        connection.execute(delete(reservations).where(reservations.c.id == row.reservation))
+    old = jobs.c.state == int(JobState.GONE), jobs.c.expires_at.is_(None), jobs.c.created_at < int(before)
+    query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(*old)
+    rows: list[Row[Any]] = list(connection.execute(query.order_by(jobs.c.created_at).limit(AT_ONCE)))
+    if rows:
+        connection.execute(delete(jobs).where(_any_of(rows), *old))  # an id may be another job's by now
+        connection.execute(delete(reservations).where(reservations.c.id.in_([row.reservation for row in rows])))
     return len(rows)
 
 
@@ -305,6 +311,10 @@ def _set_end(connection: Connection, row: Row[Any], stands: Stands, now: float) 
     values = {**stands._asdict(), "changed_at": _milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
     _END.run(connection, at=row.upstream, named=row.request_id, of=row.reservation, **named)
+
+
+def _any_of(rows: Sequence[Row[Any]]) -> ColumnElement[bool]:
+    return tuple_(jobs.c.upstream, jobs.c.request_id).in_([(row.upstream, row.request_id) for row in rows])
 
 
 def _milliseconds(now: float) -> int:

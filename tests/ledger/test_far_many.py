@@ -1,0 +1,79 @@
+"""A PostgreSQL that is far away, and much to do there: many cost as many round trips as one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from gateway.ledger import jobs as steps
+from gateway.ledger.engine import Engine
+from gateway.ledger.schema import JobState, Stage, accounts, jobs, reservations
+from tests.support.faraway import FarAway
+from tests.support.ledgers import NOON, Postgres, open_engine, rows_of
+
+FAR: Final = 0.01
+MANY: Final = 150
+
+
+@pytest.fixture
+async def far(postgres: Postgres) -> AsyncIterator[FarAway]:
+    async with FarAway(postgres.socket_directory, FAR) as relay:
+        yield relay
+
+
+@pytest.fixture
+async def engine(far: FarAway, postgres: Postgres, migrated: str) -> AsyncIterator[Engine]:
+    """The engine of an empty ledger there."""
+    made = open_engine(far.url_of(migrated))
+    await made.write(lambda _: None)
+    yield made
+    await made.close()
+    await asyncio.to_thread(postgres.empty, migrated)
+
+
+def add_jobs(connection: Connection, count: int, **changes: Any) -> None:
+    """Jobs of some accounts, whose watcher never lived, each with its reservation."""
+    named = [(f"job-{number}", f"key:{number % 5}") for number in range(count)]
+    job = {
+        "upstream": "container", "shape": "default", "path": "/", "state": JobState.RUNNING, "created_at": NOON,
+        "watcher": "dead", "known": 0, "expires_at": None, "ended_at": None, "changed_at": NOON * 1000, **changes,
+    }  # fmt: skip
+    claim = {
+        "stage": Stage.ACCEPTED if job["state"] == JobState.RUNNING else Stage.SETTLED, "mode": "", "pages": 3,
+        "price": 0, "day": 20261123, "month": 202611, "upstream": "container", "created_at": NOON,
+    }  # fmt: skip
+    empty = {"tat": 0, "concurrent": 0, "pages_in_flight": 0, "reset_at": 0}
+    connection.execute(insert(accounts), [{"account": name, **empty} for name in sorted({of for _, of in named})])
+    connection.execute(
+        insert(jobs),
+        [{"request_id": name, "reservation": f"r-{name}", "account": of, "owner": of, **job} for name, of in named],
+    )
+    connection.execute(
+        insert(reservations),
+        [{"id": f"r-{name}", "request_id": name, "account": of, "owner": of, **claim} for name, of in named],
+    )
+
+
+async def trips_of(far: FarAway, engine: Engine, work: Callable[[Connection], Any]) -> tuple[int, Any]:
+    before = far.trips
+    result = await engine.write(work)
+    return far.trips - before, result
+
+
+async def test_all_jobs_of_a_dead_replica_are_taken_over_in_two_statements(far: FarAway, engine: Engine) -> None:
+    await engine.write(lambda c: add_jobs(c, MANY))
+    trips, taken = await trips_of(far, engine, lambda c: steps.take_over(c, "me", NOON + 60))
+    assert trips <= 8
+    assert len(taken) == MANY
+    assert {row["watcher"] for row in await engine.read(lambda c: rows_of(c, jobs))} == {"me"}
+
+
+async def test_many_old_records_are_purged_in_three_statements(far: FarAway, engine: Engine) -> None:
+    await engine.write(lambda c: add_jobs(c, MANY, state=JobState.GONE))
+    trips, purged = await trips_of(far, engine, lambda c: steps.purge(c, NOON + 1))
+    assert trips <= 10
+    assert purged == MANY
+    for table in (jobs, reservations):
+        assert await engine.read(lambda c, table=table: rows_of(c, table)) == []  # type: ignore[misc]
