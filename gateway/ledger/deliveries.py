@@ -157,7 +157,7 @@ def claim_due(
                 places.take(row.destination, row.owner, me, 1)
         if len(chosen) >= most or len(rows) < _AT_ONCE:
             break
-    return [_claim(connection, row, me, until) for row in chosen.values()]
+    return _claim(connection, list(chosen.values()), me, until)
 
 
 def done(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
@@ -177,9 +177,14 @@ def dead(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome,
 
 def release(connection: Connection, leases: Sequence[DeliveryLease], now: float) -> None:
     """Returns the leases of interrupted attempts: they are due at once, and the attempts don't count."""
-    for lease in sorted(leases):
-        values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
-        connection.execute(update(deliveries).where(*_held(lease)).values(values))
+    if not leases:
+        return
+    lease = tuple_(deliveries.c.id, deliveries.c.leased_by, deliveries.c.attempts)
+    held = lease.in_(sorted(leases)), deliveries.c.state == DeliveryState.DUE
+    locked = select(deliveries.c.id).where(*held).order_by(deliveries.c.id).with_for_update()
+    ids = list(connection.execute(locked).scalars())
+    values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
+    connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
 
 
 def give_up(connection: Connection, line: Line, before: float, now: float) -> list[str]:
@@ -271,11 +276,16 @@ def _due(connection: Connection, now: float, chosen: list[str], places: _Places)
     return connection.execute(query).all()
 
 
-def _claim(connection: Connection, row: Row[Any], me: str, until: float) -> Due:
-    attempt = int(row.attempts) + 1
-    values = {"leased_by": me, "next_at": int(until), "attempts": attempt}
-    connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(values))
-    lease = DeliveryLease(row.id, me, attempt)
+def _claim(connection: Connection, rows: Sequence[Row[Any]], me: str, until: float) -> list[Due]:
+    """Leases deliveries that are locked: in one statement, since the ledger may be far away."""
+    if rows:
+        these = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+        values = {"leased_by": me, "next_at": int(until), "attempts": deliveries.c.attempts + 1}
+        connection.execute(these.values(values))
+    return [_due_of(row, DeliveryLease(row.id, me, int(row.attempts) + 1)) for row in rows]
+
+
+def _due_of(row: Row[Any], lease: DeliveryLease) -> Due:
     return Due(
         lease, row.request_id, row.owner, row.url, row.destination, row.check_url, row.status, int(row.ended_at)
     )

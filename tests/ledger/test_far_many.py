@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from gateway.ledger import jobs as steps
+from gateway.ledger.deliveries import claim_due, release
 from gateway.ledger.engine import Engine
-from gateway.ledger.schema import JobState, Stage, accounts, jobs, reservations
+from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, deliveries, jobs, reservations
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, open_engine, rows_of
 
@@ -56,6 +57,19 @@ def add_jobs(connection: Connection, count: int, **changes: Any) -> None:
     )
 
 
+def add_deliveries(connection: Connection, count: int) -> None:
+    """Webhooks that are due, of some owners to some destinations."""
+    values = {
+        "upstream": "container", "url": "https://h.test/", "state": DeliveryState.DUE, "status": "complete",
+        "attempts": 0, "next_at": NOON, "created_at": NOON, "ended_at": NOON,
+    }  # fmt: skip
+    rows = [
+        {"id": f"d{n}", "request_id": f"job-{n}", "owner": f"key:{n % 5}", "destination": f"h{n % 9}.test:443"}
+        for n in range(count)
+    ]
+    connection.execute(insert(deliveries), [{**row, **values} for row in rows])
+
+
 async def trips_of(far: FarAway, engine: Engine, work: Callable[[Connection], Any]) -> tuple[int, Any]:
     before = far.trips
     result = await engine.write(work)
@@ -77,3 +91,21 @@ async def test_many_old_records_are_purged_in_three_statements(far: FarAway, eng
     assert purged == MANY
     for table in (jobs, reservations):
         assert await engine.read(lambda c, table=table: rows_of(c, table)) == []  # type: ignore[misc]
+
+
+async def test_many_webhooks_are_claimed_and_given_back_in_a_few_statements(far: FarAway, engine: Engine) -> None:
+    await engine.write(lambda c: add_deliveries(c, MANY))
+    for attempt in (1, 2):
+        trips, claimed = await trips_of(far, engine, lambda c: claim_due(c, "me", NOON, NOON + 60, MANY, MANY))
+        assert trips <= 12
+        assert {due.lease.attempt for due in claimed} == {1}
+        assert len(claimed) == MANY
+        leases = [due.lease for due in claimed]
+        rows = await engine.read(lambda c: rows_of(c, deliveries))
+        assert {(row["leased_by"], row["attempts"], row["next_at"]) for row in rows} == {("me", 1, NOON + 60)}
+        stale = [lease._replace(attempt=attempt + 1) for lease in leases[:3]]
+        trips, _ = await trips_of(far, engine, lambda c: release(c, [*leases[3:], *stale], NOON))  # noqa: B023
+        assert trips <= 8
+        rows = await engine.read(lambda c: rows_of(c, deliveries))
+        assert sum(row["leased_by"] is None for row in rows) == MANY - 3
+        await engine.write(lambda c: release(c, leases[:3], NOON))  # noqa: B023
