@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, insert
 
+from gateway.ledger import checkpoints, inbound_webhooks, schema
 from gateway.ledger import jobs as steps
 from gateway.ledger.deliveries import claim_due, release
 from gateway.ledger.engine import Engine
@@ -109,3 +110,17 @@ async def test_many_webhooks_are_claimed_and_given_back_in_a_few_statements(far:
         rows = await engine.read(lambda c: rows_of(c, deliveries))
         assert sum(row["leased_by"] is None for row in rows) == MANY - 3
         await engine.write(lambda c: release(c, leases[:3], NOON))  # noqa: B023
+
+
+async def test_many_old_checkpoints_and_received_webhooks_are_forgotten_in_two_statements(
+    far: FarAway, engine: Engine
+) -> None:
+    names = [f"n{number}" for number in range(MANY)]
+    seen = [{"upstream": "container", "checkpoint": name, "owner": "key:ci", "expires_at": NOON} for name in names]
+    came = [{"name": "in", "request_id": name, "handled": 1, "until": NOON} for name in names]
+    await engine.write(lambda c: c.execute(insert(schema.checkpoints), seen))
+    await engine.write(lambda c: c.execute(insert(schema.received), came))
+    for room in (checkpoints, inbound_webhooks):
+        trips, forgotten = await trips_of(far, engine, lambda c, room=room: room.forget(c, NOON))  # type: ignore[misc]
+        assert trips <= 8
+        assert forgotten == MANY
