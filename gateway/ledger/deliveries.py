@@ -27,6 +27,7 @@ _MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
 _OF_JOB: Final = deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named")
 _FIND: Final = Statement(select(deliveries.c.id).where(*_OF_JOB))
+_MAKE_WAY: Final = Statement(delete(deliveries).where(*_OF_JOB))
 _PLANNED: Final = (
     "id", "upstream", "request_id", "owner", "url", "destination", "check_url", "state", "attempts", "created_at",
 )  # fmt: skip
@@ -109,9 +110,8 @@ def drop(connection: Connection, upstream: str, request_id: str) -> None:
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:
-    """Deletes the old delivery of a reused request id (at most one delivery per id)."""
-    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
-    connection.execute(delete(deliveries).where(*of_job))
+    """Deletes the old delivery of a reused request id: at most one delivery per id, kept longer than jobs may be."""
+    _MAKE_WAY.run(connection, at=upstream, named=request_id)
 
 
 def is_any_due(connection: Connection, now: float) -> bool:

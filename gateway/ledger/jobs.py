@@ -121,8 +121,8 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
     changed_at = None
     if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
         connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
-        make_way(connection, claim.upstream, job.request_id)
         changed_at = _milliseconds(now)
+    make_way(connection, claim.upstream, job.request_id)  # the old job's record may have been purged before
     _INSERT.run(
         connection, **job._asdict(), upstream=claim.upstream, reservation=reservation, account=claim.account,
         owner=claim.owner, state=JobState.RUNNING, created_at=int(now), watcher=watcher, changed_at=changed_at,
