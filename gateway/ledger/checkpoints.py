@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, delete, select, tuple_
+from sqlalchemy import Connection, Insert, delete, select
 
+from gateway.ledger.among import among
 from gateway.ledger.schema import checkpoints
 from gateway.ledger.upserts import Upsert
 
@@ -50,5 +51,5 @@ def forget(connection: Connection, now: float) -> int:
     )
     rows = [tuple(row) for row in connection.execute(over)]
     if rows:
-        connection.execute(delete(checkpoints).where(tuple_(*_KEY).in_(rows)))
+        connection.execute(delete(checkpoints).where(among(_KEY, rows)))
     return len(rows)

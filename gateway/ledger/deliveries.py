@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
+from gateway.ledger.among import among
 from gateway.ledger.audit import record
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
@@ -103,10 +104,10 @@ def job_ended(connection: Connection, upstream: str, request_id: str, status: st
     return bool(_JOB_ENDED.run(connection, at=upstream, named=request_id, new_status=status, ended=int(now)))
 
 
-def drop(connection: Connection, upstream: str, request_id: str) -> None:
-    """Deletes the webhook of a job that was deleted before its end; a due one is still sent."""
-    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
-    connection.execute(delete(deliveries).where(*of_job, deliveries.c.state == DeliveryState.WAITING))
+def drop(connection: Connection, *keys: tuple[str, str]) -> None:
+    """Deletes the webhooks of jobs (upstream and id) that were deleted before their end; due ones are still sent."""
+    of_jobs = among((deliveries.c.upstream, deliveries.c.request_id), keys)
+    connection.execute(delete(deliveries).where(of_jobs, deliveries.c.state == DeliveryState.WAITING))
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:
@@ -179,8 +180,8 @@ def release(connection: Connection, leases: Sequence[DeliveryLease], now: float)
     """Returns the leases of interrupted attempts: they are due at once, and the attempts don't count."""
     if not leases:
         return
-    lease = tuple_(deliveries.c.id, deliveries.c.leased_by, deliveries.c.attempts)
-    held = lease.in_(sorted(leases)), deliveries.c.state == DeliveryState.DUE
+    lease = deliveries.c.id, deliveries.c.leased_by, deliveries.c.attempts
+    held = among(lease, sorted(leases)), deliveries.c.state == DeliveryState.DUE
     locked = select(deliveries.c.id).where(*held).order_by(deliveries.c.id).with_for_update()
     ids = list(connection.execute(locked).scalars())
     values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}

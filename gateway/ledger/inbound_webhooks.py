@@ -7,8 +7,9 @@ result. An expired lease was left by a dead process, and the next one takes it o
 from enum import Enum, auto
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
+from gateway.ledger.among import among
 from gateway.ledger.schema import received
 from gateway.ledger.upserts import Upsert, or_nothing
 
@@ -56,7 +57,7 @@ def forget(connection: Connection, now: float) -> int:
     over = select(*key).where(is_over).order_by(received.c.until).limit(_AT_ONCE).with_for_update(skip_locked=True)
     rows = [tuple(row) for row in connection.execute(over)]
     if rows:
-        connection.execute(delete(received).where(tuple_(*key).in_(rows)))
+        connection.execute(delete(received).where(among(key, rows)))
     return len(rows)
 
 

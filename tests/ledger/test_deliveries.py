@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ledger import jobs
+from gateway.ledger import expiry, jobs
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import (
     DeliveryLease,
@@ -100,12 +100,11 @@ async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -
 async def test_a_job_that_is_deleted_takes_along_the_webhook_that_waits(engine: Engine) -> None:
     await engine.write(lambda c: plan(c, planned(), NOON))
     await make_due(engine, "d2")
-    for name in ("job-d1", "job-d2"):
-        await engine.write(lambda c, name=name: drop(c, "default", name))  # type: ignore[misc] # its default is the name
+    await engine.write(lambda c: drop(c, ("default", "job-d1"), ("default", "job-d2")))
     assert [one["id"] for one in await engine.read(listed)] == ["d2"]
 
 
-async def test_a_takeris_a_lease(engine: Engine) -> None:
+async def test_a_claim_is_a_lease(engine: Engine) -> None:
     await make_due(engine)
     (due,) = await claim(engine)
     assert await claim(engine, NOON + 59, "other") == []
@@ -329,8 +328,8 @@ async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -
     await engine.write(lambda c: job_ended(c, *job.key, "complete", NOON))
     await engine.write(lambda c: jobs.forget(c, job, NOON))
     gone: Any = await engine.read(lambda c: jobs.find(c, *job.key))
-    await engine.write(lambda c: jobs.told(c, gone, None, NOON))
-    assert await engine.write(lambda c: jobs.purge(c, NOON + 1)) == 1
+    await engine.write(lambda c: expiry.told(c, [gone], NOON))
+    assert await engine.write(lambda c: expiry.purge(c, NOON + 1)) == 1
     await submit(steps, "second")
     assert [(row["id"], row["state"]) for row in await engine.read(lambda c: rows_of(c, deliveries))] == [
         ("hook-second", DeliveryState.WAITING)

@@ -7,11 +7,12 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, insert
 
-from gateway.ledger import checkpoints, inbound_webhooks, schema
+from gateway.ledger import checkpoints, expiry, inbound_webhooks, schema
 from gateway.ledger import jobs as steps
 from gateway.ledger.deliveries import claim_due, release
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, deliveries, jobs, reservations
+from gateway.limits.job_cost import Known
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, open_engine, rows_of
 
@@ -87,7 +88,7 @@ async def test_all_jobs_of_a_dead_replica_are_taken_over_in_two_statements(far: 
 
 async def test_many_old_records_are_purged_in_three_statements(far: FarAway, engine: Engine) -> None:
     await engine.write(lambda c: add_jobs(c, MANY, state=JobState.GONE))
-    trips, purged = await trips_of(far, engine, lambda c: steps.purge(c, NOON + 1))
+    trips, purged = await trips_of(far, engine, lambda c: expiry.purge(c, NOON + 1))
     assert trips <= 10
     assert purged == MANY
     for table in (jobs, reservations):
@@ -124,3 +125,21 @@ async def test_many_old_checkpoints_and_received_webhooks_are_forgotten_in_two_s
         trips, forgotten = await trips_of(far, engine, lambda c, room=room: room.forget(c, NOON))  # type: ignore[misc]
         assert trips <= 8
         assert forgotten == MANY
+
+
+async def test_many_expired_jobs_are_forgotten_and_deleted_in_a_few_statements(far: FarAway, engine: Engine) -> None:
+    over = {"state": JobState.COMPLETE, "known": Known.COMPLETE, "ended_at": NOON, "expires_at": NOON}
+    await engine.write(lambda c: add_jobs(c, MANY, **over))
+    rows = (await engine.read(lambda c: expiry.expired(c, NOON))).readable
+    trips, left = await trips_of(far, engine, lambda c: expiry.forget_expired(c, rows, NOON))
+    assert trips <= 14
+    assert left == []
+    trips, claimed = await trips_of(far, engine, lambda c: expiry.claim_gone(c, MANY, NOON))
+    assert trips <= 8
+    assert len(claimed) == len(rows) == MANY
+    trips, _ = await trips_of(far, engine, lambda c: expiry.told(c, claimed, NOON))
+    assert trips <= 8
+    found = await engine.read(lambda c: rows_of(c, jobs))
+    assert {(row["state"], row["expires_at"]) for row in found} == {(JobState.GONE, None)}
+    found = await engine.read(lambda c: rows_of(c, reservations))
+    assert {row["request_id"] for row in found} == {None}
