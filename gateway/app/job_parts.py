@@ -1,12 +1,13 @@
 """Creates and closes the parts for jobs and webhooks, in order. Part of the composition root."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from random import SystemRandom
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from sqlalchemy import Connection
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.aio.iteration import Iteration
@@ -73,7 +74,7 @@ class JobParts:
             self.watcher,
             retention,
             self.completion.retry_untold,
-            partial(_forget_old, ledger, out, wall),
+            *_purges(ledger, out, wall),
         )
 
     async def close(self) -> None:
@@ -119,11 +120,20 @@ def _out(live: Live) -> WebhooksOut:
     return live.state.settings.webhooks.out
 
 
-async def _forget_old(ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]) -> None:
-    """Deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
-    await ledger.write(lambda c: checkpoints.forget(c, wall()))
-    await ledger.write(lambda c: received.forget(c, wall()))
-    await ledger.write(lambda c: deliveries.forget(c, wall() - out().keep))
+def _purges(
+    ledger: Ledger, out: Callable[[], WebhooksOut], wall: Callable[[], float]
+) -> Iterator[Callable[[], Awaitable[None]]]:
+    """What deletes old records of received and sent webhooks, and expired checkpoints, a few at a time."""
+
+    def purge(forget: Callable[[Connection], int]) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            await ledger.write(forget)
+
+        return run
+
+    yield purge(lambda c: checkpoints.forget(c, wall()))
+    yield purge(lambda c: received.forget(c, wall()))
+    yield purge(lambda c: deliveries.forget(c, wall() - out().keep))
 
 
 def _state(live: Live) -> State:

@@ -23,7 +23,7 @@ from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabou
 from gateway.keys.service import KeyService, user_name
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
-from gateway.ledger.migrate import HEAD, Upkeep
+from gateway.ledger.migrate import HEAD, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.url import SQLITE, named
 from gateway.observe.log import quietly
 
@@ -70,7 +70,8 @@ def attempt(config: Path, act: Callable[[Settings], T]) -> T:
 async def _in_session(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
     url = url_of(settings)
     if not looks:
-        return await _on(url, settings, work, Upkeep(changed=partial(_tell_of_change, named(url))))
+        changed, waits = partial(_tell_of_change, named(url)), partial(_tell_of_wait, named(url))
+        return await _on(url, settings, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
     if _is_there(url):
         with suppress(LedgerEmpty):
             return await _on(url, settings, work, Upkeep(migrates=False))
@@ -84,8 +85,8 @@ def _is_there(url: str) -> bool:
 
 
 async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[T]], upkeep: Upkeep) -> T:
-    behind_pooler = settings.ledger.pooler
-    ledger = open_ledger(url, settings.ledger.timeout, behind_pooler=behind_pooler, upkeep=upkeep)
+    told = settings.ledger
+    ledger = open_ledger(url, told.timeout, turn=told.turn_timeout, behind_pooler=told.pooler, upkeep=upkeep)
     has_begun = False
     try:
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
@@ -107,3 +108,7 @@ def _tell_of_change(ledger: str, before: str) -> None:
         say(f"The tables of the ledger {ledger} were changed from version {before} to {HEAD}.")
     else:
         say(f"The ledger {ledger} was made.")
+
+
+def _tell_of_wait(ledger: str) -> None:
+    say(f"The tables of the ledger {ledger} are being made or changed; this waits until they are.")

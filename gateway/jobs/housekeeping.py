@@ -4,7 +4,7 @@ In three tasks: however long it takes to expire thousands of results, this repli
 as dead.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -83,16 +83,36 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
+        due: list[Callable[[], Awaitable[None]]] = []
         if turn % _TAKE_OVER_EVERY == 0:
-            await self._watcher.take_over()
+            due.append(self._watcher.take_over)
         if turn % _RECALL_EVERY == _RECALL_EVERY - 1:
-            await self._watcher.recall()
-        await self._retention.sweep()
+            due.append(self._watcher.recall)
+        due.append(self._retention.sweep)
         if turn % _COUNT_EVERY == 0:
-            self.counts = await self._ledger.read(count)
+            due.append(self._count)
         if turn % _PURGE_EVERY == 0:
-            for purge in (self._retention.purge, *self._purges):
-                await purge()
+            due += [self._retention.purge, *self._purges]
+        await _do_all(due)
+
+    async def _count(self) -> None:
+        self.counts = await self._ledger.read(count)
+
+
+async def _do_all(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Does each, whatever became of those before it.
+
+    Raises:
+        Exception: the first that failed did so.
+    """
+    failures: list[Exception] = []
+    for work in works:
+        try:
+            await work()
+        except Exception as failure:  # noqa: BLE001 -- raised when all are done
+            failures.append(failure)
+    if failures:
+        raise failures[0]
 
 
 def _tell_of(error: str) -> None:

@@ -18,6 +18,7 @@ from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
 from gateway.jobs.job import Job, StatusAnswer
 from gateway.limits.job_cost import ENDS
+from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
@@ -42,7 +43,7 @@ class Poll(NamedTuple):
 class RunningAnswer(NamedTuple):
     """A whole answer that said that a job runs, and when it came, in seconds of the loop's clock.
 
-    `poll` is the client's that asked; None: we asked, with no client's headers.
+    `poll` is the client's that asked; None: we asked, with no client's headers (is_for_all_with).
     """
 
     answer: StatusAnswer
@@ -52,7 +53,9 @@ class RunningAnswer(NamedTuple):
 
     def may_serve(self, poll: Poll) -> bool:
         """Whether that poll would get the same answer."""
-        return self.target is poll.target if self.poll is None else self.poll.is_like(poll)
+        if self.poll is not None:
+            return self.poll.is_like(poll)
+        return self.target is poll.target and is_for_all_with(poll.headers, self.answer.head)
 
 
 class Question:
@@ -92,6 +95,19 @@ class Question:
         waiting, self._waiting = self._waiting, {}
         for wake in waiting.values():
             wake()
+
+
+def is_for_all_with(headers: Lines, head: ResponseHead) -> bool:
+    """Whether a client with these headers would get the same answer as our own question, which had none of them.
+
+    Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that allows
+    that origin (CORS), and what has none to allow need not say so in Vary.
+    """
+    varies = {b"origin"}
+    for name, value in head.headers:
+        if name == b"vary":
+            varies.update(part.strip().lower() for part in value.split(b","))
+    return b"*" not in varies and not any(name.lower() in varies for name, _ in headers)
 
 
 def keep_running(job: Job, running: RunningAnswer) -> None:

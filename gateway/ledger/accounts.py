@@ -9,7 +9,7 @@ Statements are built once and get their values when they run (statement.py).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
@@ -60,6 +60,13 @@ def lock(connection: Connection, account: str) -> bool:
     if connection.dialect.name != "postgresql":
         return True  # only one transaction writes at a time
     return _LOCK.first(connection, of=account) is not None
+
+
+def lock_all(connection: Connection, names: Collection[str]) -> None:
+    """Locks several accounts, in the one order in which whoever needs several locks them."""
+    if connection.dialect.name == "postgresql":
+        those = select(accounts.c.account).where(accounts.c.account.in_(names))
+        connection.execute(those.order_by(accounts.c.account).with_for_update()).all()
 
 
 def locked_standing(connection: Connection, account: str, now: float) -> AccountCounts:

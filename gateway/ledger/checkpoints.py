@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, delete, select
 
+from gateway.ledger.among import among
 from gateway.ledger.schema import checkpoints
 from gateway.ledger.upserts import Upsert
 
@@ -40,11 +41,15 @@ def is_owned(connection: Connection, upstream: str, checkpoint: str, owner: str,
 
 def forget(connection: Connection, now: float) -> int:
     """Deletes expired checkpoints, a batch at a time; returns how many."""
-    over = select(*_KEY).where(checkpoints.c.expires_at <= int(now)).limit(_AT_ONCE)
-    rows = sorted(tuple(row) for row in connection.execute(over))
-    still = checkpoints.c.expires_at <= int(now)
-    for row in rows:
-        connection.execute(
-            delete(checkpoints).where(*(column == value for column, value in zip(_KEY, row, strict=True)), still)
-        )
+    is_over = checkpoints.c.expires_at <= int(now)
+    over = (
+        select(*_KEY)
+        .where(is_over)
+        .order_by(checkpoints.c.expires_at)
+        .limit(_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    rows = [tuple(row) for row in connection.execute(over)]
+    if rows:
+        connection.execute(delete(checkpoints).where(among(_KEY, rows)))
     return len(rows)

@@ -23,7 +23,7 @@ from gateway.ledger.postgres_url import Host, read_postgres_url
 
 _MILLISECONDS: Final = 1000
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-_DEADLINES: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+DEADLINES: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _POOLER: Final = "a pooler stands before it: set ledger.pooler"
 _WORDS: Final = {
     "InvalidPasswordError": "the password is wrong",
@@ -105,7 +105,7 @@ class Connector:
         kept = {"statement_cache_size": 0} if self._behind_pooler else {}
         told = {"application_name": "document-gateway"}
         if not self._behind_pooler:
-            told |= dict.fromkeys(_DEADLINES, str(_in_milliseconds(self._timeout)))
+            told |= dict.fromkeys(DEADLINES, str(_in_milliseconds(self._timeout)))
         connection = await asyncpg.connect(url, timeout=within, server_settings=told, **place, **kept)
         self._made.add(connection)
         return connection
@@ -128,7 +128,7 @@ class Connector:
         if not self._behind_pooler:
             return ""
         milliseconds = _in_milliseconds(self._timeout)
-        return "SELECT " + ", ".join(f"set_config('{name}', '{milliseconds}', true)" for name in _DEADLINES)
+        return "SELECT " + ", ".join(f"set_config('{name}', '{milliseconds}', true)" for name in DEADLINES)
 
 
 def _unnamed() -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, text, tuple_, update
 
+from gateway.ledger.among import among
 from gateway.ledger.audit import record
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.statement import Statement
@@ -27,6 +28,7 @@ _MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
 _OF_JOB: Final = deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named")
 _FIND: Final = Statement(select(deliveries.c.id).where(*_OF_JOB))
+_MAKE_WAY: Final = Statement(delete(deliveries).where(*_OF_JOB))
 _PLANNED: Final = (
     "id", "upstream", "request_id", "owner", "url", "destination", "check_url", "state", "attempts", "created_at",
 )  # fmt: skip
@@ -102,16 +104,15 @@ def job_ended(connection: Connection, upstream: str, request_id: str, status: st
     return bool(_JOB_ENDED.run(connection, at=upstream, named=request_id, new_status=status, ended=int(now)))
 
 
-def drop(connection: Connection, upstream: str, request_id: str) -> None:
-    """Deletes the webhook of a job that was deleted before its end; a due one is still sent."""
-    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
-    connection.execute(delete(deliveries).where(*of_job, deliveries.c.state == DeliveryState.WAITING))
+def drop(connection: Connection, *keys: tuple[str, str]) -> None:
+    """Deletes the webhooks of jobs (upstream and id) that were deleted before their end; due ones are still sent."""
+    of_jobs = among((deliveries.c.upstream, deliveries.c.request_id), keys)
+    connection.execute(delete(deliveries).where(of_jobs, deliveries.c.state == DeliveryState.WAITING))
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:
-    """Deletes the old delivery of a reused request id (at most one delivery per id)."""
-    of_job = deliveries.c.upstream == upstream, deliveries.c.request_id == request_id
-    connection.execute(delete(deliveries).where(*of_job))
+    """Deletes the old delivery of a reused request id: at most one delivery per id, kept longer than jobs may be."""
+    _MAKE_WAY.run(connection, at=upstream, named=request_id)
 
 
 def is_any_due(connection: Connection, now: float) -> bool:
@@ -157,7 +158,7 @@ def claim_due(
                 places.take(row.destination, row.owner, me, 1)
         if len(chosen) >= most or len(rows) < _AT_ONCE:
             break
-    return [_claim(connection, row, me, until) for row in chosen.values()]
+    return _claim(connection, list(chosen.values()), me, until)
 
 
 def done(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome, now: float) -> bool:
@@ -177,9 +178,14 @@ def dead(connection: Connection, lease: DeliveryLease, outcome: DeliveryOutcome,
 
 def release(connection: Connection, leases: Sequence[DeliveryLease], now: float) -> None:
     """Returns the leases of interrupted attempts: they are due at once, and the attempts don't count."""
-    for lease in sorted(leases):
-        values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
-        connection.execute(update(deliveries).where(*_held(lease)).values(values))
+    if not leases:
+        return
+    lease = deliveries.c.id, deliveries.c.leased_by, deliveries.c.attempts
+    held = among(lease, sorted(leases)), deliveries.c.state == DeliveryState.DUE
+    locked = select(deliveries.c.id).where(*held).order_by(deliveries.c.id).with_for_update()
+    ids = list(connection.execute(locked).scalars())
+    values = {"leased_by": None, "next_at": int(now), "attempts": deliveries.c.attempts - 1}
+    connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
 
 
 def give_up(connection: Connection, line: Line, before: float, now: float) -> list[str]:
@@ -271,11 +277,16 @@ def _due(connection: Connection, now: float, chosen: list[str], places: _Places)
     return connection.execute(query).all()
 
 
-def _claim(connection: Connection, row: Row[Any], me: str, until: float) -> Due:
-    attempt = int(row.attempts) + 1
-    values = {"leased_by": me, "next_at": int(until), "attempts": attempt}
-    connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(values))
-    lease = DeliveryLease(row.id, me, attempt)
+def _claim(connection: Connection, rows: Sequence[Row[Any]], me: str, until: float) -> list[Due]:
+    """Leases deliveries that are locked: in one statement, since the ledger may be far away."""
+    if rows:
+        these = update(deliveries).where(deliveries.c.id.in_([row.id for row in rows]))
+        values = {"leased_by": me, "next_at": int(until), "attempts": deliveries.c.attempts + 1}
+        connection.execute(these.values(values))
+    return [_due_of(row, DeliveryLease(row.id, me, int(row.attempts) + 1)) for row in rows]
+
+
+def _due_of(row: Row[Any], lease: DeliveryLease) -> Due:
     return Due(
         lease, row.request_id, row.owner, row.url, row.destination, row.check_url, row.status, int(row.ended_at)
     )

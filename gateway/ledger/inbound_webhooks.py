@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
+from gateway.ledger.among import among
 from gateway.ledger.schema import received
 from gateway.ledger.upserts import Upsert, or_nothing
 
@@ -52,11 +53,11 @@ def give_back(connection: Connection, name: str, request_id: str, lease: int) ->
 
 def forget(connection: Connection, now: float) -> int:
     """Deletes expired rows, a batch at a time; returns how many."""
-    over = select(received.c.name, received.c.request_id).where(received.c.until <= int(now)).limit(_AT_ONCE)
-    rows = sorted((row.name, row.request_id) for row in connection.execute(over))
-    still = received.c.until <= int(now)
-    for row in rows:
-        connection.execute(delete(received).where(*_of(*row), still))
+    key, is_over = (received.c.name, received.c.request_id), received.c.until <= int(now)
+    over = select(*key).where(is_over).order_by(received.c.until).limit(_AT_ONCE).with_for_update(skip_locked=True)
+    rows = [tuple(row) for row in connection.execute(over)]
+    if rows:
+        connection.execute(delete(received).where(among(key, rows)))
     return len(rows)
 
 

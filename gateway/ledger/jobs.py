@@ -7,11 +7,14 @@ A job has one watcher: the replica that took its submit, or one that took it ove
 because one of its own clients has a long poll on the job. Replicas find each other's changes by `changed_at`.
 """
 
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
+    and_,
     bindparam,
     delete,
     exists,
@@ -31,8 +34,7 @@ from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
 
-AT_ONCE: Final = 200
-_MAX_TAKEN: Final = 500
+_MAX_TAKEN: Final = 200
 MAX_HEARD: Final = 5000
 _HEARD: Final = 5000
 """Milliseconds. An id can go to another job at the earliest so long after it was forgotten: two seconds until that is
@@ -113,13 +115,13 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
     old = find(connection, claim.upstream, job.request_id)
     if old is not None and old.reservation == reservation:
         return
-    if old is not None and (old.state != JobState.GONE or _milliseconds(now) - (old.changed_at or 0) < _HEARD):
+    if old is not None and (old.state != JobState.GONE or milliseconds(now) - (old.changed_at or 0) < _HEARD):
         raise RequestIdTaken  # other replicas may still think it the old owner's
     changed_at = None
     if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
         connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
-        make_way(connection, claim.upstream, job.request_id)
-        changed_at = _milliseconds(now)
+        changed_at = milliseconds(now)
+    make_way(connection, claim.upstream, job.request_id)  # the old job's record may have been purged before
     _INSERT.run(
         connection, **job._asdict(), upstream=claim.upstream, reservation=reservation, account=claim.account,
         owner=claim.owner, state=JobState.RUNNING, created_at=int(now), watcher=watcher, changed_at=changed_at,
@@ -196,27 +198,8 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
     )  # the upstream may give the id to another job
     ended_at = int(now) if found.ended_at is None else found.ended_at  # an earlier end stays
     _set_end(connection, found, Stands(JobState.GONE, known, ended_at, int(now)), now)
-    drop(connection, *job.key)
+    drop(connection, job.key)
     return Deleted(was_readable=True, settled=settled)
-
-
-def expired(connection: Connection, now: float) -> list[Row[Any]]:
-    """Jobs whose `expires_at` has passed: readable ones to forget, and forgotten ones to delete upstream."""
-    query = select(jobs).where(jobs.c.expires_at <= int(now)).order_by(jobs.c.expires_at).limit(AT_ONCE)
-    return list(connection.execute(query))
-
-
-def told(connection: Connection, row: Row[Any], again_at: int | None, now: float) -> bool:
-    """Records that the upstream has deleted a job, or is about to be asked and, with a time, when to ask it again.
-
-    Returns whether the id still is that job's: if it is another one's by now, the upstream must not delete it. If it
-    is not, it does not become another one's so soon (_HEARD): the upstream may have given it already, and deletes
-    what has it then.
-    """
-    mine = _KEY, jobs.c.state == int(JobState.GONE), jobs.c.reservation == bindparam("of")
-    gone = update(jobs).where(*mine).values(expires_at=again_at, changed_at=_milliseconds(now))
-    named = {"at": row.upstream, "named": row.request_id, "of": row.reservation}
-    return connection.execute(gone, named).rowcount > 0
 
 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
@@ -244,23 +227,30 @@ def leave(connection: Connection, me: str) -> None:
 
 
 def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
-    """Takes over jobs without a living watcher, a batch at a time; returns them.
+    """Takes over jobs without a living watcher, a batch at a time; returns them, the oldest first.
 
-    The former watcher sees the change: it may be alive and only have lost the ledger.
+    The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
+    two or three statements: the ledger may be far away.
     """
     alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
     left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MAX_TAKEN)
-    found = connection.execute(left.with_for_update(skip_locked=True)).all()
+    found: list[Row[Any]] = list(connection.execute(left.with_for_update(skip_locked=True)))
+    if not found:
+        return []
     # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas
-    # live. The update checks again, on a locked row.
-    take = update(jobs).where(_KEY, ~alive).values(watcher=me, changed_at=_milliseconds(now))
-    return [row for row in found if connection.execute(take, {"at": row.upstream, "named": row.request_id}).rowcount]
+    # live. The update checks again, on locked rows.
+    take = update(jobs).where(any_of(found), ~alive).values(watcher=me, changed_at=milliseconds(now))
+    if connection.execute(take).rowcount == len(found):
+        return found
+    mine = select(jobs.c.reservation).where(any_of(found), jobs.c.watcher == me)
+    taken = set(connection.execute(mine).scalars())
+    return [row for row in found if row.reservation in taken]
 
 
 def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:
     """Takes over one job from its watcher, which sees the change."""
     this = _KEY & (jobs.c.reservation == bindparam("of"))
-    mine = update(jobs).where(this, _RUNS).values(watcher=me, changed_at=_milliseconds(now))
+    mine = update(jobs).where(this, _RUNS).values(watcher=me, changed_at=milliseconds(now))
     connection.execute(mine, {"at": job.upstream, "named": job.request_id, "of": job.reservation})
 
 
@@ -277,18 +267,6 @@ def count(connection: Connection) -> dict[str, int]:
     return {state.name.lower(): found.get(state.name.lower(), 0) for state in JobState if state != JobState.GONE}
 
 
-def purge(connection: Connection, before: float) -> int:
-    """Deletes old records of GONE jobs and of their reservations, a batch at a time; returns how many jobs."""
-    old = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(
-        jobs.c.state == int(JobState.GONE), jobs.c.expires_at.is_(None), jobs.c.created_at < int(before)
-    )
-    rows = list(connection.execute(old.order_by(jobs.c.created_at).limit(AT_ONCE)))
-    for row in rows:
-        connection.execute(delete(jobs).where(_KEY), {"at": row.upstream, "named": row.request_id})
-        connection.execute(delete(reservations).where(reservations.c.id == row.reservation))
-    return len(rows)
-
-
 def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
     """Returns a job, its account locked; None if it does not exist, or its id belongs to another job by now."""
     found = find(connection, *job.key)
@@ -300,10 +278,20 @@ def _locked(connection: Connection, job: JobKey) -> Row[Any] | None:
 
 
 def _set_end(connection: Connection, row: Row[Any], stands: Stands, now: float) -> None:
-    values = {**stands._asdict(), "changed_at": _milliseconds(now)}
+    values = {**stands._asdict(), "changed_at": milliseconds(now)}
     named = {f"new_{name}": value for name, value in values.items()}
     _END.run(connection, at=row.upstream, named=row.request_id, of=row.reservation, **named)
 
 
-def _milliseconds(now: float) -> int:
+def any_of(rows: Collection[Row[Any]]) -> ColumnElement[bool]:
+    """Whether a row is of one of these jobs. An id may be another job's by now; a reservation is one job's alone."""
+    return and_(
+        jobs.c.upstream.in_({row.upstream for row in rows}),
+        jobs.c.request_id.in_({row.request_id for row in rows}),
+        jobs.c.reservation.in_({row.reservation for row in rows}),
+    )
+
+
+def milliseconds(now: float) -> int:
+    """A time as `changed_at` has it."""
     return int(now / _MILLISECOND)

@@ -19,6 +19,7 @@ HEAD: Final = "0008"
 # they use, or that requires what they do not write.
 LEAST: Final = "0003"
 LEAST_COUNTER: Final = "least"  # the row of `counters` that has it
+MIGRATION_SECONDS: Final = 300.0  # for all of it: an index on millions of rows, or 150 round trips to far away
 _LOCK: Final = 0x6761_7465  # PostgreSQL's advisory lock for migrations: "gate"
 _NEWER: Final = "it was made by a newer version of the gateway"
 _OLDER: Final = "its tables are of an older version: `gateway serve`, or any command that changes it, brings them up"
@@ -38,16 +39,38 @@ def _unheard(before: str) -> None:
     """Does nothing."""
 
 
+def _unseen() -> None:
+    """Does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upkeep:
     """What to do with the tables when a ledger is opened.
 
     `migrates`: whether to create and change them; read-only users leave them as they are. `changed` is called with
-    the former version, empty if the tables were created; on the thread that did it.
+    the former version, empty if the tables were created; on the thread that did it. Where the ledger is far away that
+    takes many seconds: who has `patience` waits for it so long, in seconds, beyond his turn, and `waits` is called
+    first.
     """
 
     migrates: bool = True
     changed: Callable[[str], None] = _unheard
+    patience: float = 0.0
+    waits: Callable[[], None] = _unseen
+
+    def is_due(self, connection: Connection) -> bool:
+        """Whether the tables have to be created or changed. Only reads.
+
+        Raises:
+            LedgerUnavailable: this version can't use the tables.
+        """
+        if not self.migrates:
+            require_version(connection)
+            return False
+        tables = tables_of(connection)
+        if tables is Tables.NEWER:
+            raise LedgerUnavailable(_NEWER)
+        return tables in {Tables.NONE, Tables.OLDER}
 
     def tend(self, connection: Connection, *, may_write: bool = True) -> str | None:
         """Does it within a transaction; returns the former version if the tables changed, to be passed to `changed`.

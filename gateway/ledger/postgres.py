@@ -7,11 +7,13 @@ Facts this file rests on:
 - Each statement is a round trip, and so are BEGIN, COMMIT, a ping, and the first use of a statement. So a connection
   is pinged only after a long idle time, and the statements of submits are prepared before a connection is used.
 - The server ends what we gave up: statement_timeout, lock_timeout and idle_in_transaction_session_timeout.
+- Alembic makes the tables in 150 round trips: that is one task with a deadline of its own, which no caller ends.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -21,10 +23,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLA
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.errors import LedgerUnavailable, ValueNotKept
-from gateway.ledger.connecting import Connector, in_words
+from gateway.ledger.connecting import DEADLINES, Connector, in_words
 from gateway.ledger.connection_places import ConnectionPlaces
 from gateway.ledger.engine import REPORT_SECONDS
-from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.together import STATEMENTS
 
 T = TypeVar("T")
@@ -33,6 +35,8 @@ _MILLISECONDS: Final = 1000
 _STALE: Final = 10.0
 _USED_AT: Final = "used_at"
 _PREPARED: Final = "prepared"
+_NO_TURN: Final = "no connection within ledger.turn_timeout"
+_CHANGING: Final = "its tables are being made or changed"
 
 
 class PostgresEngine:
@@ -72,6 +76,8 @@ class PostgresEngine:
         event.listen(self._engine.sync_engine, "checkin", _note_use)
         self._places = ConnectionPlaces(_CONNECTIONS)
         self._is_migrated = False
+        self._tending: asyncio.Task[None] | None = None
+        self._is_changing = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: Callable[[Connection], T], *, durable: bool = False, of: str = "") -> T:
@@ -114,6 +120,8 @@ class PostgresEngine:
     async def _run(
         self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, within: float | None = None
     ) -> T:
+        if not self._is_migrated:
+            await self._tended()
         loop = asyncio.get_running_loop()
         has_begun: asyncio.Future[None] = loop.create_future()
         task = loop.create_task(self._work(work, of, engine, has_begun))
@@ -130,7 +138,7 @@ class PostgresEngine:
 
     async def _rest(self, task: "asyncio.Task[Any]", seconds: float, *, has_begun: bool) -> None:
         if not has_begun:
-            raise LedgerUnavailable("no connection within ledger.turn_timeout")
+            raise LedgerUnavailable(_NO_TURN)
         await asyncio.wait([task], timeout=seconds)
         if not task.done():
             raise LedgerUnavailable("no answer within ledger.timeout")
@@ -139,25 +147,58 @@ class PostgresEngine:
         self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
     ) -> T:
         async with self._places.one(of):
-            try:
-                if not self._is_migrated:
-                    await self._tend()
+            with self._words():
                 return await self._begin(work, engine, has_begun)
-            except (IntegrityError, LedgerUnavailable):
-                raise
-            except DBAPIError as error:
-                if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.DataError):
-                    raise ValueNotKept(in_words(error.orig)) from None
-                self._is_migrated = False  # the database may be another one when it is back
-                raise LedgerUnavailable(in_words(error.orig)) from None
-            except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-                raise LedgerUnavailable(in_words(error)) from None
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        try:
+            yield
+        except (IntegrityError, LedgerUnavailable):
+            raise
+        except DBAPIError as error:
+            if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.DataError):
+                raise ValueNotKept(in_words(error.orig)) from None
+            self._is_migrated = False  # the database may be another one when it is back
+            raise LedgerUnavailable(in_words(error.orig)) from None
+        except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            raise LedgerUnavailable(in_words(error)) from None
+
+    async def _tended(self) -> None:
+        """Waits for the tables. One task sees to them for all who wait: who gives up does not end it."""
+        if self._tending is None:
+            self._tending = asyncio.get_running_loop().create_task(self._tend())
+            self._tasks.add(self._tending)
+            self._tending.add_done_callback(self._is_tended)
+        task = self._tending
+        await asyncio.wait([task], timeout=self._turn)
+        if not task.done() and self._is_changing and self._upkeep.patience:
+            self._upkeep.waits()
+            await asyncio.wait([task], timeout=self._upkeep.patience)
+        if not task.done():
+            raise LedgerUnavailable(_CHANGING if self._is_changing else _NO_TURN)
+        task.result()
 
     async def _tend(self) -> None:
-        before = await self._begin(self._upkeep.tend, self._engine)
-        self._is_migrated = True
-        if before is not None:
-            self._upkeep.changed(before)
+        with self._words():
+            async with asyncio.timeout(self._turn):
+                is_due = await self._begin(self._upkeep.is_due, self._at_once)
+            if is_due:
+                self._is_changing = True
+                async with asyncio.timeout(MIGRATION_SECONDS):
+                    before = await self._begin(self._change, self._engine)
+                if before is not None:
+                    self._upkeep.changed(before)
+            self._is_migrated = True
+
+    def _change(self, connection: Connection) -> str | None:
+        for name in DEADLINES:
+            connection.exec_driver_sql(f"SET LOCAL {name} = {int(MIGRATION_SECONDS * _MILLISECONDS)}")
+        return self._upkeep.tend(connection)
+
+    def _is_tended(self, task: "asyncio.Task[None]") -> None:
+        self._tending, self._is_changing = None, False
+        self._ended(task)
 
     async def _begin(
         self,

@@ -51,7 +51,7 @@ from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder, Recheck
-from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share, poll_of, shape_of
+from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share_ours, poll_of, shape_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
@@ -280,7 +280,7 @@ class Handler:
             order = await self._delete(order, job)
         was_told = is_told(job)
         try:
-            if prepared.hold and (answer := job.answer) is not None and may_share(order):
+            if prepared.hold and (answer := job.answer) is not None and may_share_ours(order, answer):
                 await self._share(order, job, answer)
             elif (poll := poll_of(order)) is not None and job.is_running:
                 await self._answer_poll(order, job, poll, state.settings.jobs.status_age)

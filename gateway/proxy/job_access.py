@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.completion import Completion
-from gateway.jobs.job import Job
+from gateway.jobs.job import Job, StatusAnswer
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
-from gateway.jobs.shared_polls import Poll, SharedPolls
+from gateway.jobs.shared_polls import Poll, SharedPolls, is_for_all_with
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD
@@ -93,6 +93,11 @@ def may_share(order: ForwardOrder) -> bool:
     """Whether this request can share another's answer, because it would get the same one."""
     prepared = order.prepared
     return order.job is not None and prepared.asked == order.job.target and not prepared.permit.route.rewrites
+
+
+def may_share_ours(order: ForwardOrder, answer: StatusAnswer) -> bool:
+    """Whether it can share an answer to our own question."""
+    return may_share(order) and is_for_all_with(order.prepared.headers.kept, answer.head)
 
 
 def poll_of(order: ForwardOrder) -> Poll | None:

@@ -117,6 +117,22 @@ async def test_the_gateways_own_question_answers_polls(
     response = await gateway.ask(poll(job, "User-Agent: other"))
     assert (response.status, response.body) == (200, PROCESSING)
     assert (await gateway.finished(2))[-1]["upstream_connection"] == "shared"
+    await gateway.ask(poll(job, "Origin: https://app.example"))  # its answer is to allow that origin (CORS)
+    assert (await gateway.finished(3))[-1]["upstream_connection"] != "shared"
+
+
+async def test_a_browser_that_waited_has_an_answer_of_its_own(start: Start, container: Container) -> None:
+    gateway = await start(jobs={"hold": "20s"})
+    job = await started(gateway)
+    clients = [await gateway.connect() for _ in range(4)]
+    for number, client in enumerate(clients):
+        client.send(poll(job, *(["Origin: https://app.example"] if number % 2 else [])))
+    await eventually(lambda: gateway.metric("gateway_polls_held") == len(clients))
+    container.results[job] = complete(3)
+    assert {(await client.response()).body for client in clients} == {complete(3)}
+    events = (await gateway.finished(1 + len(clients)))[1:]
+    assert [event["upstream_connection"] == "shared" for event in events].count(True) == 2
+    assert container.finals == 3
 
 
 @pytest.mark.parametrize(

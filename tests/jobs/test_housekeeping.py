@@ -1,6 +1,7 @@
 """What is done each second: one fault of it must not end the rest."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 import structlog
@@ -96,6 +97,39 @@ async def test_once_a_minute_old_records_are_removed(make_room: MakeRoom, contai
     assert (calls, await room.row() is None) == ([], False)
     await housekeeping.turn(60)
     assert (calls, await room.row()) == (["purged"], None)
+
+
+async def test_what_fails_keeps_nothing_else_of_its_turn_from_running(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The purge of jobs failed each time, and so no checkpoint was ever forgotten."""
+    calls: list[str] = []
+
+    def does(name: str, failure: Exception | None = None) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            calls.append(name)
+            if failure is not None:
+                raise failure
+
+        return work
+
+    away, fault = LedgerUnavailable("too slow"), ValueError("a fault of ours")
+    monkeypatch.setattr(room.watcher, "take_over", does("take over", away))
+    monkeypatch.setattr(room.retention, "sweep", does("sweep"))
+    monkeypatch.setattr(room.retention, "purge", does("purge", fault))
+    housekeeping = Housekeeping(
+        room.ledger,
+        room.registry,
+        room.watcher,
+        room.retention,
+        room.completion.retry_untold,
+        does("one"),
+        does("two"),
+    )
+    with pytest.raises(LedgerUnavailable):
+        await housekeeping.turn(60)
+    assert calls == ["take over", "sweep", "purge", "one", "two"]
+    assert housekeeping.counts
 
 
 async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

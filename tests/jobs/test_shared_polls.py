@@ -9,12 +9,19 @@ from gateway.jobs.shared_polls import MAX_CONTENT, Poll, Question, RunningAnswer
 from gateway.limits.job_cost import Known
 from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import JobShape
+from gateway.upstream.response_head import ResponseHead, read_answer_head
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
 
 TARGET = UpstreamTarget("http", "a", 1, "a:1", 1.0, 1.0, 1.0, "/", 60.0)
 POLL = Poll(TARGET, "https://a.test", [(b"Accept", b"*/*")])
-ANSWER = StatusAnswer(None, b"{}", is_final=False, gives_nothing=True)
+
+
+def head(*headers: tuple[bytes, bytes]) -> ResponseHead:
+    return read_answer_head(200, b"OK", list(headers), http_1_1=True, bodiless=False)
+
+
+ANSWER = StatusAnswer(head(), b"{}", is_final=False, gives_nothing=True)
 
 
 @pytest.fixture
@@ -36,6 +43,25 @@ def test_our_own_answer_serves_all_of_one_configuration() -> None:
     running = RunningAnswer(ANSWER, TARGET, None, 0.0)
     assert running.may_serve(POLL._replace(headers=[], origin=""))
     assert not running.may_serve(POLL._replace(target=replace(TARGET)))
+
+
+@pytest.mark.parametrize(
+    ("vary", "is_served"),
+    [
+        (None, True),
+        (b"Origin", True),
+        (b"accept-language, cookie", True),
+        (b"X, ACCEPT", False),
+        (b"accept-encoding", False),
+        (b"*", False),
+    ],
+)
+def test_our_own_answer_serves_no_poll_with_a_header_that_it_depends_on(vary: bytes | None, is_served: bool) -> None:
+    answer = ANSWER._replace(head=head(*([] if vary is None else [(b"vary", b"x"), (b"vary", vary)])))
+    running = RunningAnswer(answer, TARGET, None, 0.0)
+    poll = POLL._replace(headers=[(b"Accept", b"*/*"), (b"Accept-Encoding", b"gzip")])
+    assert running.may_serve(poll) is is_served
+    assert not running.may_serve(poll._replace(headers=[*poll.headers, (b"oRIGIN", b"https://app.test")]))
 
 
 async def test_an_answer_serves_for_its_time(job: Job) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.ledger import expiry, jobs
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import (
     DeliveryLease,
@@ -27,9 +28,14 @@ from gateway.ledger.deliveries import (
     retry,
 )
 from gateway.ledger.engine import Engine
+from gateway.ledger.jobs import NewJob
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts, listed, shown
+from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import DeliveryState, deliveries
-from tests.support.ledgers import NOON, Script, rows_of
+from gateway.ledger.steps import Accept, Admit, Reserve, Steps
+from gateway.model.jobs import JobKey
+from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
 
 OK, BAD = DeliveryOutcome(204, None), DeliveryOutcome(500, "status")
 GREAT = 1000
@@ -55,6 +61,15 @@ async def claim(
 ) -> list[Due]:
     named = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
     return await engine.write(lambda c: claim_due(c, me, now, now + 60, most, each, named))
+
+
+async def submit(steps: Steps, name: str) -> None:
+    """A submit whose job has the id that all have here, and a webhook of its own."""
+    taker = make_claim(name)
+    await steps.admit(Admit(taker, make_profile(), NOON, NOON + 60))
+    await steps.reserve(Reserve(taker, make_profile(), Ask(1, 1, ""), NOON, NOON + 60))
+    hook = planned(f"hook-{name}", upstream=taker.upstream, request_id="job")
+    await steps.accept(Accept(taker, NewJob("job", "default", "/", None), hook, "me", NOON, NOON + 60))
 
 
 async def row(engine: Engine, name: str = "d1") -> dict[str, Any]:
@@ -85,8 +100,7 @@ async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -
 async def test_a_job_that_is_deleted_takes_along_the_webhook_that_waits(engine: Engine) -> None:
     await engine.write(lambda c: plan(c, planned(), NOON))
     await make_due(engine, "d2")
-    for name in ("job-d1", "job-d2"):
-        await engine.write(lambda c, name=name: drop(c, "default", name))  # type: ignore[misc] # its default is the name
+    await engine.write(lambda c: drop(c, ("default", "job-d1"), ("default", "job-d2")))
     assert [one["id"] for one in await engine.read(listed)] == ["d2"]
 
 
@@ -304,3 +318,19 @@ async def test_the_room_of_a_destination_is_one_for_all(engine: Engine, claimers
         await make_due(engine, f"d{number}")
     found = await asyncio.gather(*(claim(engine, me=f"me{number}", each=4) for number in range(claimers)))
     assert sum(map(len, found)) == 4
+
+
+async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -> None:
+    """Though the old job's is still there: webhooks may be kept for longer than records of jobs."""
+    steps = Steps(Ledger(engine))
+    await submit(steps, "first")
+    job = JobKey("container", "job", "first")
+    await engine.write(lambda c: job_ended(c, *job.key, "complete", NOON))
+    await engine.write(lambda c: jobs.forget(c, job, NOON))
+    gone: Any = await engine.read(lambda c: jobs.find(c, *job.key))
+    await engine.write(lambda c: expiry.told(c, [gone], NOON))
+    assert await engine.write(lambda c: expiry.purge(c, NOON + 1)) == 1
+    await submit(steps, "second")
+    assert [(row["id"], row["state"]) for row in await engine.read(lambda c: rows_of(c, deliveries))] == [
+        ("hook-second", DeliveryState.WAITING)
+    ]

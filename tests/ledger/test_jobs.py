@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
+from gateway.ledger import expiry
 from gateway.ledger import jobs as steps
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.engine import Engine
@@ -80,14 +81,18 @@ class Book:
     async def forget(self, job: tuple[str, str] = JOB) -> bool:
         return bool(await self.do(_forget, job, self.now))
 
-    async def told(self, job: tuple[str, str], again_at: int | None) -> None:
-        await self.do(steps.told, await self.row(job), again_at, self.now)
+    async def claim(self, most: int = 9) -> list[str]:
+        return [row.request_id for row in await self.do(expiry.claim_gone, most, self.now)]
+
+    async def told(self, *names: str) -> None:
+        await self.do(expiry.told, [await self.row(("container", name)) for name in names], self.now)
 
     async def row(self, job: tuple[str, str] = JOB) -> Any:
         return await self.engine.read(lambda c: steps.find(c, *job))
 
     async def expired(self) -> list[str]:
-        return [row.request_id for row in await self.engine.read(lambda c: steps.expired(c, self.now))]
+        over = await self.engine.read(lambda c: expiry.expired(c, self.now))
+        return [row.request_id for row in over.readable] + ["(gone)"] * over.has_gone
 
     async def used(self) -> list[tuple[int, int, int]]:
         return [(row.pages, row.refunded, row.failed) for row in await self.engine.read(lambda c: used_since(c, 0))]
@@ -176,12 +181,14 @@ async def test_the_upstream_deletes_no_job_that_has_the_id_of_one_that_was(book:
     """A sweep asks seconds after it looked."""
     await book.running()
     await book.forget()
+    assert await book.claim() == ["job"]
     gone = await book.row()
-    assert await book.do(steps.told, gone, int(book.now) + 60, book.now)
-    book.now += 6
+    book.now += 61
     await book.running(name="r2", account="key:other")
-    assert not await book.do(steps.told, gone, int(book.now) + 60, book.now)
-    assert (await book.row()).expires_at is None
+    assert await book.claim() == []
+    before = await book.row()
+    await book.do(expiry.told, [gone], book.now)
+    assert await book.row() == before
 
 
 async def test_an_id_that_is_gone_may_be_given_again_and_replicas_hear_of_it(book: Book) -> None:
@@ -344,17 +351,83 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     book.now += 5
     assert await book.expired() == ["second", "first"]
     first = ("container", "first")
-    await book.told(first, None)
+    await book.told("first")
+    assert await book.claim() == []
     assert await book.expired() == ["second", "first"]  # it was not forgotten yet
     await book.forget(first)
-    assert await book.expired() == ["second", "first"]
-    await book.told(first, int(book.now) + 60)
+    assert await book.expired() == ["second", "(gone)"]
+    assert await book.claim() == ["first"]
     assert await book.expired() == ["second"]
     book.now += 60
-    assert await book.expired() == ["second", "first"]
-    await book.told(first, None)
+    assert await book.expired() == ["second", "(gone)"]
+    assert await book.claim() == ["first"]
+    await book.told("first")
+    book.now += 61
     assert await book.expired() == ["second"]
     assert (await book.row(first)).state == JobState.GONE
+
+
+async def test_a_deletion_is_due_for_a_day_and_each_wait_is_a_second_longer(book: Book) -> None:
+    await book.running()
+    await book.forget()
+    began, waits = book.now, list[int]()
+    while await book.claim():
+        assert await book.claim() == []
+        row = await book.row()
+        if row.expires_at is None:
+            break
+        waits.append(expiry.waited(row))
+        book.now += waits[-1]
+    assert waits == list(range(60, 421))
+    assert book.now - began == 86_640
+
+
+async def test_many_are_forgotten_at_once_as_one_is(book: Book) -> None:
+    names = ["done", "failed", "running", "open", "other", "kept"]
+    for name in names:
+        await book.running(name, f"r-{name}", account=f"key:{name}")
+    for name in names:
+        if name not in {"running", "open"}:
+            await book.end(failed=name == "failed", job=("container", name))
+    over = {"state": JobState.COMPLETE, "ended_at": int(book.now), "expires_at": int(book.now + TTL)}
+    changes: dict[str, dict[str, Any]] = {"open": over, "done": {"known": 0}, "kept": {"shape": "kept"}}
+    for name, values in changes.items():
+        changed = update(jobs).where(jobs.c.request_id == name).values(values)
+        await book.do(lambda c, changed=changed: c.execute(changed))
+    rows = [await book.row(("container", name)) for name in names if name != "other"]
+    ended_at = rows[0].ended_at
+    assert await book.do(expiry.forget_expired, rows, book.now, ["kept"]) == []  # none of them is over
+    book.now += TTL + 1
+    left = await book.do(expiry.forget_expired, rows, book.now, ["kept"])
+    assert [row.request_id for row in left] == ["open"]
+    others = [row for row in rows if row.request_id != "open"]
+    assert await book.do(expiry.forget_expired, others, book.now) == []
+    states = {name: JobState((await book.row(("container", name))).state) for name in names}
+    assert [name for name, state in states.items() if state == JobState.GONE] == ["done", "failed", "kept"]
+    done = await book.row(("container", "done"))
+    assert (done.known, done.ended_at, done.expires_at) == (Known.COMPLETE, ended_at, int(book.now))
+    assert (await book.row(("container", "kept"))).expires_at is None
+    found = await book.engine.read(lambda c: rows_of(c, reservations))
+    assert {row["id"] for row in found if row["request_id"] is None} == {"r-done", "r-failed", "r-kept"}
+    assert set(await book.heard(book.now - 1)) == {"done", "failed", "kept"}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_of_several_replicas_one_forgets_at_a_time(book: Book, ledger_url: str) -> None:
+    await book.running()
+    await book.end()
+    book.now += TTL + 1
+    rows = [await book.row()]
+    raw = await _connect(ledger_url)
+    transaction = raw.transaction()
+    await transaction.start()
+    await raw.execute("SELECT pg_advisory_xact_lock($1)", 0x7377_6570)
+    assert await book.do(expiry.forget_expired, rows, book.now) == []
+    assert await book.expired() == ["job"]
+    await transaction.rollback()
+    await raw.close()
+    await book.do(expiry.forget_expired, rows, book.now)
+    assert await book.expired() == ["(gone)"]
 
 
 async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> None:
@@ -518,17 +591,16 @@ async def test_jobs_are_counted_by_state(book: Book) -> None:
 
 
 async def test_only_old_records_of_what_is_gone_are_removed(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "AT_ONCE", 2)
+    monkeypatch.setattr(expiry, "AT_ONCE", 2)
     for name in ("a", "b", "c", "running", "kept", "untold"):
         await book.running(name, f"r-{name}")
     for name in ("a", "b", "c", "kept", "untold"):
         await book.end(job=("container", name))
     for name in ("a", "b", "c", "untold"):
         await book.forget(("container", name))
-    for name in ("a", "b", "c"):
-        await book.told(("container", name), None)
+    await book.told("a", "b", "c")
     used = await book.used()
-    removed = [await book.engine.write(lambda c, at=at: steps.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
+    removed = [await book.engine.write(lambda c, at=at: expiry.purge(c, NOON + at)) for at in (0, 1, 1, 1)]  # type: ignore[misc]
     assert removed == [0, 2, 1, 0]
     assert set(await book.watchers()) == {"running", "kept", "untold"}
     left = await book.engine.read(lambda c: rows_of(c, reservations))
@@ -571,14 +643,17 @@ def live(connection: Connection) -> None:
     steps.take_over(connection, "me", NOON)
     steps.followed_by(connection, "me")
     steps.changed_since(connection, int(NOON) * 1000 - 10_000)
-    steps.expired(connection, NOON)
+    over = expiry.expired(connection, 2 * NOON)
+    assert over.readable
+    expiry.forget_expired(connection, over.readable[:99], 2 * NOON)
+    assert expiry.claim_gone(connection, 9, 2 * NOON)
     steps.count(connection)
     end(connection, JOB, 2, NOON, TTL, failed=False)
     steps.forget(connection, job_of(connection, JOB), NOON)
     gone = steps.find(connection, *JOB)
     assert gone is not None
-    steps.told(connection, gone, None, 10)
-    steps.purge(connection, 20)
+    expiry.told(connection, [gone], 10)
+    expiry.purge(connection, 20)
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
@@ -610,7 +685,9 @@ QUERIES = [
     (SELECT 1 FROM replicas WHERE name = jobs.watcher AND alive_until > 5) ORDER BY created_at LIMIT 500""",
     "SELECT upstream, request_id FROM jobs WHERE state != 3 AND state = 0 AND watcher = 'me'",
     "SELECT * FROM jobs WHERE changed_at > 1795435190000 ORDER BY changed_at, request_id LIMIT 5000",
-    "SELECT * FROM jobs WHERE expires_at <= 1795435200 ORDER BY expires_at LIMIT 200",
+    "SELECT * FROM jobs WHERE expires_at <= 1795435200 AND state != 3 ORDER BY expires_at LIMIT 200",
+    "SELECT EXISTS (SELECT FROM jobs WHERE expires_at <= 1795435200 AND state = 3)",
+    "SELECT * FROM jobs WHERE state = 3 AND expires_at <= 1795435200 ORDER BY expires_at LIMIT 32 FOR UPDATE",
     "SELECT state, count(*) FROM jobs WHERE state != 3 GROUP BY state",
     "SELECT * FROM jobs WHERE state = 3 AND expires_at IS NULL AND created_at < 20 ORDER BY created_at LIMIT 200",
     "SELECT * FROM jobs WHERE upstream = 'container' AND request_id = 'old-5'",

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection, insert, text
 
-from gateway.ledger import keys, usage
+from gateway.ledger import audit, checkpoints, deliveries, inbound_webhooks, keys, schema, usage
 from gateway.ledger import reservations as steps
 from gateway.ledger.engine import Engine
 from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import Stage, reservations, windows
 from gateway.ledger.schema import usage as usage_table
 from gateway.ledger.statement import raw_of
+from gateway.model.audit import Action, Entry
 from tests.support.ledgers import NOON, make_claim, make_profile
 
 LONG = {"reservations", "windows", "usage", "keys", "secrets", "accounts"}
@@ -125,3 +126,26 @@ async def test_postgresql_goes_through_no_table_that_grows(engine: Engine) -> No
         ]
 
     assert await engine.write(work) == []
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_what_is_done_to_many_at_once_goes_through_no_table(engine: Engine) -> None:
+    names = [f"n{number}" for number in range(50)]
+    hook = {"upstream": "u", "owner": "o", "url": "u", "destination": "d", "state": 0, "attempts": 1, "created_at": 1}
+    reads = [audit.FirstRead(Entry(1, "o", Action.READ, name, {}), "u", "o") for name in names]
+
+    def work(connection: Connection) -> list[str]:
+        old = [{"upstream": "u", "checkpoint": name, "owner": "o", "expires_at": 1} for name in names]
+        connection.execute(insert(schema.checkpoints), old)
+        came = [{"name": "u", "request_id": name, "handled": 1, "until": 1} for name in names]
+        connection.execute(insert(schema.received), came)
+        connection.execute(insert(schema.deliveries), [{"id": name, "request_id": name, **hook} for name in names])
+        with plans(connection) as found:
+            assert checkpoints.forget(connection, 5) == inbound_webhooks.forget(connection, 5) == len(names)
+            deliveries.release(connection, [deliveries.DeliveryLease(name, "me", 1) for name in names[:9]], 5)
+            deliveries.drop(connection, *(("u", name) for name in names[:9]))
+            audit.append(connection, reads)
+        return found
+
+    found = set(await engine.write(work))
+    assert found & {"checkpoints", "received", "deliveries", "jobs"} == set()

@@ -1,0 +1,128 @@
+"""The end of jobs in the ledger: their time is over, the upstream deletes them, their records go.
+
+    expired ──> forget_expired ──> claim_gone ──> told ──> purge
+                                   │   ▲
+                                   └───┘ again, after a wait, until the upstream has deleted them
+
+Each function is one transaction, of as few statements for many jobs as for one: the ledger may be far away, and
+thousands may end together.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, Row, case, delete, exists, func, literal, null, select, text, update
+
+from gateway.ledger.accounts import lock_all
+from gateway.ledger.deliveries import drop
+from gateway.ledger.jobs import any_of, known_of, milliseconds
+from gateway.ledger.schema import JobState, Stage, jobs, reservations
+from gateway.limits.job_cost import ENDS, Known
+
+AT_ONCE: Final = 200
+_SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock for who forgets expired jobs: "swep"
+_FIRST_WAIT: Final = 60  # seconds
+LAST_WAIT: Final = 420
+"""All waits together, each a second longer than the one before, are a day."""
+
+_MILLISECONDS: Final = 1000
+
+
+class Over(NamedTuple):
+    """Jobs to forget, a batch of them, and whether there are forgotten ones that the upstream has to delete now."""
+
+    readable: list[Row[Any]]
+    has_gone: bool
+
+
+def expired(connection: Connection, now: float) -> Over:
+    """What is due of jobs whose `expires_at` has passed. Only reads."""
+    is_over, gone = jobs.c.expires_at <= int(now), int(JobState.GONE)
+    query = select(jobs).where(is_over, jobs.c.state != gone).order_by(jobs.c.expires_at).limit(AT_ONCE)
+    any_gone = select(exists().where(is_over, jobs.c.state == gone))
+    return Over(list(connection.execute(query)), bool(connection.execute(any_gone).scalar_one()))
+
+
+def forget_expired(
+    connection: Connection, rows: Sequence[Row[Any]], now: float, kept: Collection[str] = ()
+) -> list[Row[Any]]:
+    """Does as `forget` for jobs that have ended and whose time is over, in six statements however many they are.
+
+    Jobs of the shapes in `kept` the upstream does not delete. On PostgreSQL one replica does this at a time; another
+    leaves them to it. Returns those that are to be forgotten one by one, since they are not settled.
+    """
+    if connection.dialect.name == "postgresql":
+        free = text("SELECT pg_try_advisory_xact_lock(:number)")
+        if not connection.execute(free, {"number": _SWEEP_LOCK}).scalar_one():
+            return []
+    lock_all(connection, {row.account for row in rows})
+    is_open = exists().where(reservations.c.id == jobs.c.reservation, reservations.c.stage < Stage.SETTLED)
+    those = any_of(rows), jobs.c.state.in_((int(JobState.COMPLETE), int(JobState.FAILED)))
+    query = select(jobs, is_open.label("is_open")).where(*those, jobs.c.expires_at <= int(now))
+    locked = list(connection.execute(query.order_by(jobs.c.upstream, jobs.c.request_id).with_for_update(of=jobs)))
+    settled = [row for row in locked if not row.is_open]
+    if settled:
+        _forget_all(connection, settled, now, kept)
+    return [row for row in locked if row.is_open]
+
+
+def _forget_all(connection: Connection, rows: Sequence[Row[Any]], now: float, kept: Collection[str]) -> None:
+    untold = [row for row in rows if not Known(row.known) & ENDS]  # an older version ended them
+    for known in {known_of(row) for row in untold}:
+        same = [row for row in untold if known_of(row) == known]
+        connection.execute(update(jobs).where(any_of(same)).values(known=int(known)))
+    gone = {
+        "state": int(JobState.GONE), "changed_at": milliseconds(now),
+        "ended_at": func.coalesce(jobs.c.ended_at, int(now)),
+        "expires_at": case((jobs.c.shape.in_(kept), null()), else_=literal(int(now), BigInteger)),
+    }  # fmt: skip
+    connection.execute(update(jobs).where(any_of(rows)).values(gone))
+    these = reservations.c.id.in_([row.reservation for row in rows])
+    connection.execute(update(reservations).where(these).values(request_id=None))
+    drop(connection, *((row.upstream, row.request_id) for row in rows))
+
+
+def waited(row: Row[Any]) -> int:
+    """How long a job's last wait for its deletion was, in seconds; under a minute if the upstream was never asked.
+
+    The wait after each attempt is a second longer than the one before it, so this says how many there were.
+    """
+    return int(row.expires_at - row.changed_at // _MILLISECONDS)
+
+
+def claim_gone(connection: Connection, most: int, now: float) -> list[Row[Any]]:
+    """Takes forgotten jobs that the upstream has to delete now; after a wait they are due again.
+
+    No other replica gets them meanwhile, and no id becomes another job's so soon (_HEARD in ledger/jobs.py): the
+    upstream may have given it already, and deletes what has it then. Returns the rows as they were; those that have
+    waited for LAST_WAIT are due no more.
+    """
+    due = select(jobs).where(jobs.c.state == int(JobState.GONE), jobs.c.expires_at <= int(now))
+    rows = list(connection.execute(due.order_by(jobs.c.expires_at).limit(most).with_for_update(skip_locked=True)))
+    if rows:
+        changed_at = milliseconds(now)
+        before = jobs.c.expires_at - jobs.c.changed_at // _MILLISECONDS
+        wait = case((before >= LAST_WAIT, null()), (before < _FIRST_WAIT, _FIRST_WAIT), else_=before + 1)
+        values = {"changed_at": changed_at, "expires_at": literal(changed_at // _MILLISECONDS, BigInteger) + wait}
+        connection.execute(update(jobs).where(any_of(rows)).values(values))
+    return rows
+
+
+def told(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:
+    """Records that the upstream has deleted jobs, or never will."""
+    mine = any_of(rows), jobs.c.state == int(JobState.GONE)
+    in_order = select(jobs.c.request_id).where(*mine).order_by(jobs.c.upstream, jobs.c.request_id)
+    connection.execute(in_order.with_for_update()).all()
+    connection.execute(update(jobs).where(*mine).values(expires_at=None, changed_at=milliseconds(now)))
+
+
+def purge(connection: Connection, before: float) -> int:
+    """Deletes old records of GONE jobs and of their reservations, a batch at a time; returns how many jobs."""
+    old = jobs.c.state == int(JobState.GONE), jobs.c.expires_at.is_(None), jobs.c.created_at < int(before)
+    query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation).where(*old)
+    batch = query.order_by(jobs.c.created_at).limit(AT_ONCE).with_for_update(skip_locked=True)
+    rows: list[Row[Any]] = list(connection.execute(batch))
+    if rows:
+        connection.execute(delete(jobs).where(any_of(rows)))
+        connection.execute(delete(reservations).where(reservations.c.id.in_([row.reservation for row in rows])))
+    return len(rows)
