@@ -16,9 +16,10 @@ from sqlalchemy import Connection, update
 
 from gateway.aio.periodic import take_turns
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.closing import Settled
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Settled, overdue, reclaim
+from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import counters
 from gateway.ledger.usage import standings
 from gateway.limits.quotas import AccountCounts

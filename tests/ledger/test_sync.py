@@ -11,10 +11,11 @@ import pytest
 
 from gateway.auth.keyring import Keyring
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, create, one_key, revoke
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, Settled, admit, reserve
+from gateway.ledger.reservations import Ask, admit, reserve
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.quotas import AccountCounts
 from gateway.model.identity import Profile
