@@ -52,7 +52,7 @@ class Telling:
 
     def retry(self) -> None:
         """Tells again what the ledger has not taken; called each second while it answers."""
-        for account, lane in self._untold.next_turn():
+        for account, lane in self._untold.next_turn(is_well=self._ledger.problem is None):
             self._begin(account, lane)
 
     def pending(self, job: Job) -> Untold | None:

@@ -24,17 +24,17 @@ class Untold(NamedTuple):
 class Lane:
     """What is untold of one account's jobs, the next one first. `is_running`: somebody tells it.
 
-    `pause` is how many turns it waits, after so many `failures` in a row. Only those count for which the ledger
-    answered others meanwhile (`is_answered`).
+    `pause` is how many turns it waits, after so many `failures` in a row. Those count during which the ledger was
+    there for all others (`is_alone`).
     """
 
-    __slots__ = ("facts", "failures", "is_answered", "is_running", "pause")
+    __slots__ = ("facts", "failures", "is_alone", "is_running", "pause")
 
     def __init__(self) -> None:
         self.facts: dict[JobKey, Untold] = {}
         self.failures = 0
         self.pause = 0
-        self.is_answered = False
+        self.is_alone = False
         self.is_running = False
 
     def __repr__(self) -> str:
@@ -54,14 +54,14 @@ class Lane:
 
         Returns whether that is worth a word.
         """
-        if self.is_answered:
+        if self.is_alone:
             self.failures += 1
             self.pause = min(2 ** (self.failures - 1) - 1, _MAX_PAUSE)
         for untold in batch:
             named = untold.job.named
             if named in self.facts:
                 self.facts[named] = self.facts.pop(named)
-        return self.is_answered and self.failures == _WORTH_A_WORD
+        return self.is_alone and self.failures == _WORTH_A_WORD
 
 
 class UntoldFacts:
@@ -99,16 +99,16 @@ class UntoldFacts:
 
     def ended(self, account: str, lane: Lane) -> None:
         """Called when nobody tells a lane any more: another one is next."""
-        lane.is_running = lane.is_answered = False
+        lane.is_running = lane.is_alone = False
         if self._lanes.get(account) is lane:
             self._lanes[account] = self._lanes.pop(account)
             self._tidy(account, lane)
 
-    def next_turn(self) -> list[tuple[str, Lane]]:
-        """The lanes to tell now; called each second while the ledger answers."""
+    def next_turn(self, *, is_well: bool) -> list[tuple[str, Lane]]:
+        """The lanes to tell now; called each second. `is_well`: the ledger is there for all others."""
         due = [(account, lane) for account, lane in self._lanes.items() if not (lane.is_running or lane.pause)]
         for lane in self._lanes.values():
-            lane.is_answered = lane.pause == 0
+            lane.is_alone = is_well and not lane.pause
             lane.pause = max(0, lane.pause - 1)
         return due[:_AT_ONCE]
 

@@ -56,7 +56,7 @@ def test_more_facts_of_a_job_are_told_though_the_first_ones_were() -> None:
     job.add_known(Known.COMPLETE)
     untold.drop(lane.batch()[0])
     assert untold.add(job, END) is None
-    assert (len(untold), untold.next_turn()) == (0, [])
+    assert (len(untold), untold.next_turn(is_well=True)) == (0, [])
 
 
 def test_a_lane_that_fails_pauses_longer_each_time_and_tells_of_fewer() -> None:
@@ -64,7 +64,7 @@ def test_a_lane_that_fails_pauses_longer_each_time_and_tells_of_fewer() -> None:
     lane, other = filled(untold, 100), filled(untold, 1, "key:b")
     turns, sizes = list[int](), list[int]()
     for turn in range(40):
-        due = dict(untold.next_turn())
+        due = dict(untold.next_turn(is_well=True))
         assert "key:b" in due
         assert ("key:a" in due) == (due.get("key:a") is lane)
         if "key:a" in due:
@@ -86,22 +86,23 @@ def test_what_failed_is_behind_the_others() -> None:
     assert [one.job.request_id for one in lane.batch()] == ["job-1"]
 
 
-def test_to_fail_while_the_ledger_answers_nobody_is_no_reason_to_pause() -> None:
+def test_to_fail_while_the_ledger_is_there_for_nobody_is_no_reason_to_pause() -> None:
     untold = UntoldFacts()
     lane = filled(untold, 3)
     for _ in range(9):
+        untold.next_turn(is_well=False)
         lane.is_running = True
         assert not lane.failed(lane.batch())
         untold.ended("key:a", lane)
     assert (lane.failures, lane.pause) == (0, 0)
-    assert untold.next_turn() == [("key:a", lane)]
+    assert untold.next_turn(is_well=True) == [("key:a", lane)]
 
 
 def test_a_lane_that_is_told_is_not_begun_twice() -> None:
     untold = UntoldFacts()
     lane = filled(untold, 3)
     lane.is_running = True
-    assert untold.next_turn() == []
+    assert untold.next_turn(is_well=True) == []
     for one in lane.batch():
         untold.drop(one)
     assert untold.add(make_job(9), END) is lane
@@ -116,7 +117,7 @@ def test_of_many_lanes_others_are_next_each_turn() -> None:
         filled(untold, 1, f"key:{number}")
     seen = set[str]()
     for _ in range(2):
-        due = untold.next_turn()
+        due = untold.next_turn(is_well=True)
         assert len(due) <= 200
         for account, lane in due:
             seen.add(account)
