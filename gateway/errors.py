@@ -7,7 +7,8 @@
     ├── Refused                    carries a Denial: the gateway answers, the upstream never sees the whole request
     ├── LedgerUnavailable          the ledger failed or timed out; it may have done its work all the same
     │   ├── LedgerEmpty            it answers, and has no tables yet
-    │   └── ValueNotKept           it can't store a value; this does not mean that the ledger is down
+    │   ├── ValueNotKept           it can't store a value; this does not mean that the ledger is down
+    │   └── OwnerWaited            one owner's transaction waited in vain: for a lock or a turn, or the ledger is down
     ├── ClientGone                 the client's connection ended before its exchange did (499 in log and metric)
     │   └── ClientTooSlow          we ended it: the client read or sent too slowly
     └── UpstreamFailed             the upstream's fault; the reason picks 502, 503 or 504
@@ -98,6 +99,10 @@ class LedgerEmpty(LedgerUnavailable):
 
 class ValueNotKept(LedgerUnavailable):
     """The ledger can't store a value or look it up. The fault is in the value: the ledger may be fine."""
+
+
+class OwnerWaited(LedgerUnavailable):
+    """One owner's transaction did not end in time: it may wait for others of that owner, or the ledger is away."""
 
 
 class ClientGone(GatewayError):

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff, whereabouts
 from gateway.ledger.accounts import standing_of
+from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.replica import Replica
@@ -26,7 +27,6 @@ from gateway.ledger.reservations import (
     Claim,
     RequestIdTaken,
     ReservationLost,
-    Settled,
     StepOutcome,
     accept,
     cancel,

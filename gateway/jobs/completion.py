@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Final, NamedTuple
 
 import structlog
@@ -18,12 +17,12 @@ from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.reading import AnswerReader, has_no_text, is_answer
 from gateway.jobs.registry import Registry
+from gateway.jobs.telling import Telling, Terms
+from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Deleted, Learnt, delete_for_owner, learn
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import Settled
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
-from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import Finding, Said
 from gateway.upstream.response_head import ResponseHead
 
@@ -33,10 +32,6 @@ _APART: Final = 0.9  # seconds
 _SHARED: Final = 65_536
 _MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
-_MAX_UNTOLD: Final = 20_000
-"""Facts beyond this, while the ledger is away, are dropped; the watcher learns them anew for jobs that still run."""
-
-_AT_ONCE: Final = 200
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
 
@@ -72,8 +67,8 @@ class Completion:
         self._state = state
         self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
-        self._untold: dict[JobKey, Untold] = {}
-        self._being_told: set[JobKey] = set()
+        terms = Terms(self._failed_costs, lambda: state().settings.jobs.result_ttl)
+        self._telling = Telling(replica, terms, self._apply_learnt)
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
         """How many answers were unreadable, by reason."""
@@ -81,7 +76,7 @@ class Completion:
         """How many answers had a status word unknown to their shape."""
 
     def __repr__(self) -> str:
-        return f"<Completion unfinished={len(self._unfinished)} untold={len(self._untold)}>"
+        return f"<Completion unfinished={len(self._unfinished)} untold={len(self._telling)}>"
 
     def is_unfinished(self, job: Job, content: bytes) -> bool:
         """Whether this very answer was parsed before, and said that a job of this shape still runs."""
@@ -178,22 +173,11 @@ class Completion:
 
     def add_facts(self, job: Job, facts: Facts) -> None:
         """Adds facts about a job's end, and writes them to the ledger in the background, with retries."""
-        untold = self._untold.get(job.named)
-        if untold is None and (facts.known in job.known or len(self._untold) >= _MAX_UNTOLD):
-            return
-        job.add_known(facts.known)
-        self._untold[job.named] = Untold(job, facts if untold is None else untold.facts.plus(facts))
-        self._tell_soon(job.named)
+        self._telling.add(job, facts)
 
     def retry_untold(self) -> None:
-        """Retries writes that the ledger has not taken, a batch at a time; called each second while it answers."""
-        for named in list(islice(self._untold, _AT_ONCE)):
-            self._tell_soon(named)
-
-    def _tell_soon(self, named: JobKey) -> None:
-        if named not in self._being_told:
-            self._being_told.add(named)
-            self._background.start(self._tell(named))
+        """Retries writes that the ledger has not taken; called each second while it answers."""
+        self._telling.retry()
 
     def _failed_costs(self, job: Job) -> FailedCosts:
         """The stricter of the shape that the job began with and the one in force."""
@@ -223,28 +207,6 @@ class Completion:
         self._report_settled(learnt, deleted.settled)
         if not deleted.was_readable:
             raise job_not_found()
-
-    async def _tell(self, named: JobKey) -> None:
-        """Writes a job's pending facts, also those learnt meanwhile; what the ledger does not take stays pending."""
-        try:
-            while (untold := self._untold.get(named)) is not None:
-                learnt = await self._ledger.write(self._learn_step(untold), of=untold.job.owner)
-                self._drop_told(untold)
-                self._apply_learnt(untold.job, learnt)
-        except LedgerUnavailable:
-            return
-        finally:
-            self._being_told.discard(named)
-
-    def _learn_step(self, untold: "Untold") -> Callable[[Connection], Learnt | None]:
-        job, now = untold.job, self._wall()
-        failed_costs, ttl = self._failed_costs(job), self._state().settings.jobs.result_ttl
-        return lambda connection: learn(connection, job.named, untold.facts, failed_costs, now, ttl)
-
-    def _drop_told(self, untold: "Untold") -> None:
-        """Removes the written facts, unless more were learnt meanwhile."""
-        if self._untold.get(untold.job.named) is untold:
-            del self._untold[untold.job.named]
 
     def _apply_learnt(self, job: Job, learnt: Learnt | None) -> None:
         """Takes over a job's state in the ledger, whatever caused it."""
@@ -281,25 +243,19 @@ class Completion:
 
     async def _forget_in_ledger(self, job: Job) -> tuple[Settled | None, Deleted]:
         """Forgets a job in the ledger, after its pending facts; returns what came of both."""
-        untold = self._untold.get(job.named)
-        learning = None if untold is None else self._learn_step(untold)
+        untold = self._telling.pending(job)
+        learning = None if untold is None else self._telling.learning(untold)
 
         def work(connection: Connection) -> tuple[Settled | None, Deleted]:
-            learnt = None if learning is None else learning(connection)
-            forgotten = delete_for_owner(connection, job.named, self._wall())
+            now, ttl = self._wall(), self._state().settings.jobs.result_ttl
+            learnt = None if learning is None else learn(connection, *learning, now, ttl)
+            forgotten = delete_for_owner(connection, job.named, now)
             return None if learnt is None else learnt.settled, forgotten
 
         came_of = await self._ledger.write(work, of=job.owner)
         if untold is not None:
-            self._drop_told(untold)
+            self._telling.drop(untold)
         return came_of
-
-
-class Untold(NamedTuple):
-    """Facts about a job's end that the ledger has not taken yet."""
-
-    job: Job
-    facts: Facts
 
 
 class StatusWatch:

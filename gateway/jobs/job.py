@@ -32,7 +32,8 @@ class StatusAnswer(NamedTuple):
 class Job:
     """A job. Times are seconds since the epoch, except `asked_at`, `cached_at` and `sure_at`: the loop's clock.
 
-    `named` says which job it is, also once its id has gone to another one.
+    `named` says which job it is, also once its id has gone to another one. `account` is charged for it, None for the
+    one that is named as its owner.
     `target` is where its status is requested. `expires_at` is None while it runs, and 0 once it has no owner;
     `asked_at` is when anyone here last learnt its status; `misses` counts how often in a row the upstream did not
     know it, `unread` how often in a row its answer was unreadable. `is_followed`: this process watches it; `is_read`:
@@ -47,6 +48,7 @@ class Job:
 
     __slots__ = (
         "__weakref__",
+        "account",
         "answer",
         "asked_at",
         "cached_at",
@@ -74,10 +76,13 @@ class Job:
         "waiters",
     )
 
-    def __init__(self, named: JobKey, owner: str, shape: JobShape, path: str, created_at: float) -> None:
+    def __init__(
+        self, named: JobKey, owner: str, shape: JobShape, path: str, created_at: float, account: str | None = None
+    ) -> None:
         self.named = named
         self.upstream, self.request_id, _ = named
         self.owner = owner
+        self.account = owner if account is None else account
         self.shape = shape
         self.path = path
         self.target = read_target(shape, path, named.request_id)

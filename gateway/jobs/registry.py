@@ -136,7 +136,7 @@ class Registry:
             shape = self._state().shapes.get(row.shape)
             if shape is None:
                 return None
-            job = Job(told, row.owner, shape, row.path, row.created_at)
+            job = Job(told, row.owner, shape, row.path, row.created_at, row.account)
             self._cache(job)
         job.add_known(known_of(row))
         if row.state != JobState.RUNNING and job.is_running:

@@ -100,8 +100,8 @@ class Question:
 def is_for_all_with(headers: Lines, head: ResponseHead) -> bool:
     """Whether a client with these headers would get the same answer as our own question, which had none of them.
 
-    Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that allows
-    that origin (CORS), and what has none to allow need not say so in Vary.
+    Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that
+    allows that origin (CORS), and what has none to allow need not say so in Vary.
     """
     varies = {b"origin"}
     for name, value in head.headers:

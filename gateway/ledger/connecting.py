@@ -149,6 +149,12 @@ def _require_files(url: str) -> None:
             raise LedgerUnavailable(f"the file of {name} {error}") from None
 
 
+def has_waited(error: BaseException | None) -> bool:
+    """Whether the server ended a statement because it waited: for a lock, or for too long."""
+    cause = None if error is None else error.__cause__
+    return isinstance(cause, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError)
+
+
 def in_words(error: BaseException | None) -> str:
     """Words for an error, for log and operator; quotes neither the URL nor the server's text."""
     while error is not None and error.__cause__ is not None:

@@ -9,11 +9,17 @@ T = TypeVar("T")
 REPORT_SECONDS: Final = 60.0
 
 
+def is_of_an_owner(of: str) -> bool:
+    """Whether a turn is an owner's, not the gateway's own."""
+    return bool(of) and not of.startswith("(")
+
+
 class Engine(Protocol):
     """Runs transactions: synchronous functions of a Connection, each all or nothing, each with a deadline.
 
-    Owners are served in turn, each with all its accounts: `of` is the owner whose turn a transaction takes, empty for
-    the gateway's own. The wait for a turn has its own deadline; the transaction's begins with the turn.
+    Owners are served in turn, each with all its accounts: `of` is the owner whose turn a transaction takes, empty or
+    in brackets for the gateway's own. The wait for a turn has its own deadline; the transaction's begins with the
+    turn.
 
     An awaiting coroutine may run in a Drive: only futures are awaited. A wait that ends early, by a deadline or an
     interruption, says nothing about the transaction: it may still be committed.

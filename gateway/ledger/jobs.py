@@ -7,7 +7,7 @@ A job has one watcher: the replica that took its submit, or one that took it ove
 because one of its own clients has a long poll on the job. Replicas find each other's changes by `changed_at`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -25,11 +25,13 @@ from sqlalchemy import (
     update,
 )
 
+from gateway.ledger import ended_together
 from gateway.ledger.accounts import lock
+from gateway.ledger.closing import Closing, Settled, settle_as
 from gateway.ledger.deliveries import drop, job_ended, make_way
-from gateway.ledger.reservations import RequestIdTaken, ReservationLost, Settled, charge_one, settle_as
+from gateway.ledger.reservations import RequestIdTaken, ReservationLost, apply, charge_one
 from gateway.ledger.reservations import find as find_reservation
-from gateway.ledger.schema import JobState, jobs, replicas, reservations
+from gateway.ledger.schema import JobState, accounts, jobs, replicas, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
@@ -62,6 +64,17 @@ _END: Final = Statement(
 )
 
 
+_SEEN: Final = Statement(
+    select(*ended_together.SEEN)
+    .select_from(
+        jobs.outerjoin(reservations, reservations.c.id == jobs.c.reservation).outerjoin(
+            accounts, accounts.c.account == jobs.c.account
+        )
+    )
+    .where(_KEY, jobs.c.reservation == bindparam("of"))
+)
+
+
 class NewJob(NamedTuple):
     """A job that the upstream has just taken. `path` is its submit's, `check_url` the one its client received."""
 
@@ -84,6 +97,28 @@ class Learnt(NamedTuple):
     known: Known
     settled: Settled | None
     is_end: bool
+
+
+class Learning(NamedTuple):
+    """Facts about a job's end that the ledger is to learn, and what the job costs if it failed."""
+
+    job: JobKey
+    facts: Facts
+    failed_costs: FailedCosts
+
+
+class JobEnd(NamedTuple):
+    """What is to be written of a job: its row as it was read, the end of its reservation, and how it stands then."""
+
+    row: Any
+    closing: Closing | None
+    ended_at: int | None
+    learnt: Learnt
+
+    @property
+    def is_news(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.learnt.known != self.row.known)
 
 
 class Deleted(NamedTuple):
@@ -143,25 +178,68 @@ def learn(
     order of facts does not matter; a webhook that was sent is not taken back. The cost of a forgotten job may still
     change. Returns None if the job does not exist any more.
     """
-    found = _locked(connection, job)
-    if found is None:
+    (learnt,) = learn_locked(connection, [Learning(job, facts, failed_costs)], now, ttl)
+    return learnt
+
+
+def learn_locked(connection: Connection, asked: Sequence[Learning], now: float, ttl: float) -> list[Learnt | None]:
+    """Does so for jobs of several reservations, their accounts locked first."""
+    if connection.dialect.name != "postgresql":
+        return [_learn_one(connection, one, now, ttl) for one in asked]
+    for account in sorted({row.account for row in ended_together.look(connection, [one.job for one in asked])}):
+        lock(connection, account)
+    while (learnt := learn_unlocked(connection, asked, now, ttl)) is None:
+        pass  # one was deleted meanwhile, which takes no lock
+    return learnt
+
+
+def learn_unlocked(
+    connection: Connection, asked: Sequence[Learning], now: float, ttl: float
+) -> list[Learnt | None] | None:
+    """Does so without a lock, in two round trips; returns None if another changed any of them meanwhile."""
+    if connection.dialect.name != "postgresql":
+        return learn_locked(connection, asked, now, ttl)
+    rows = {named(row): row for row in ended_together.look(connection, [one.job for one in asked])}
+    found = [(rows[one.job], one) for one in asked if one.job in rows]
+    ends = {one.job: _end_of(row, one, now, ttl) for row, one in found}
+    news = [end for end in ends.values() if end.is_news]
+    if news and not ended_together.write(connection, news, now):
         return None
-    known = known_of(found) | facts.known
-    cost = cost_of(known, failed_costs)
-    if known == found.known:
-        return Learnt(JobState(found.state), found.expires_at, known, None, is_end=False)
-    settled = None
-    if cost is not None:
-        settled = settle_as(connection, found.account, found.reservation, cost, facts.pages, now)
-    is_end = found.state == JobState.RUNNING and cost is not None
-    ended_at, expires_at = (int(now), int(now + ttl)) if is_end else (found.ended_at, found.expires_at)
-    state = JobState(found.state)
+    return [ends[one.job].learnt if one.job in ends else None for one in asked]
+
+
+def _learn_one(connection: Connection, asked: Learning, now: float, ttl: float) -> Learnt | None:
+    job = asked.job
+    row = _SEEN.first(connection, at=job.upstream, named=job.request_id, of=job.reservation)
+    if row is None:
+        return None
+    end = _end_of(row, asked, now, ttl)
+    if end.is_news:
+        if end.closing is not None:
+            apply(connection, end.closing)
+        _set_end(
+            connection, row, Stands(end.learnt.state, end.learnt.known, end.ended_at, end.learnt.expires_at), now
+        )
+    if end.learnt.is_end:
+        job_ended(connection, *job.key, end.learnt.state.name.lower(), now)
+    return end.learnt
+
+
+def _end_of(row: Any, asked: Learning, now: float, ttl: float) -> JobEnd:
+    """What follows from all that is known of a job: its row, as it was read, and these facts."""
+    known = known_of(row) | asked.facts.known
+    state = JobState(row.state)
+    if known == row.known:
+        return JobEnd(row, None, row.ended_at, Learnt(state, row.expires_at, known, None, is_end=False))
+    cost, closing = cost_of(known, asked.failed_costs), None
+    if cost is not None and row.id is not None:
+        closing = settle_as(row, cost, asked.facts.pages, now, row.reset_at or 0)
+    is_end = state is JobState.RUNNING and cost is not None
+    ended_at, expires_at = (int(now), int(now + ttl)) if is_end else (row.ended_at, row.expires_at)
     if cost is not None and state is not JobState.GONE:
         state = JobState.COMPLETE if Known.COMPLETE in known else JobState.FAILED
-    _set_end(connection, found, Stands(state, known, ended_at, expires_at), now)
-    if is_end:
-        job_ended(connection, *job.key, state.name.lower(), now)
-    return Learnt(state, expires_at, known, settled, is_end)
+    settled = None if closing is None else closing.settled
+    return JobEnd(row, closing, ended_at, Learnt(state, expires_at, known, settled, is_end))
 
 
 def known_of(row: Row[Any]) -> Known:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from gateway.errors import LedgerUnavailable, ValueNotKept
+from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.postgres_url import is_postgres
@@ -21,6 +21,9 @@ log = structlog.get_logger()
 class Ledger:
     """Runs transactions and remembers what went wrong. `problem` is None while all is well.
 
+    An owner's transaction that waited in vain says too little: it may have waited for others of that owner. Then
+    `is_in_doubt` asks for a write of the gateway's own, which decides.
+
     A full disk still takes small writes, but none that need another page. So a successful write ends a problem only
     if no write has failed for `calm` seconds by `clock`.
     """
@@ -32,6 +35,7 @@ class Ledger:
         self._failed_at = -calm
         self._not_writing: str | None = "not asked yet"
         self._not_reading: str | None = None
+        self.is_in_doubt = False
 
     @property
     def problem(self) -> str | None:
@@ -59,6 +63,9 @@ class Ledger:
             result = await writing
         except ValueNotKept:
             raise
+        except OwnerWaited:
+            self.is_in_doubt = True
+            raise
         except LedgerUnavailable as failure:
             self._failed_at = self._clock()
             self._note(str(failure), self._not_reading)
@@ -76,6 +83,9 @@ class Ledger:
         try:
             result = await self._engine.read(work, of=of)
         except ValueNotKept:
+            raise
+        except OwnerWaited:
+            self.is_in_doubt = True
             raise
         except LedgerUnavailable as failure:
             self._note(self._not_writing, str(failure))

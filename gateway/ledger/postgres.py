@@ -22,10 +22,10 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from gateway.errors import LedgerUnavailable, ValueNotKept
-from gateway.ledger.connecting import DEADLINES, Connector, in_words
+from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
+from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
 from gateway.ledger.connection_places import ConnectionPlaces
-from gateway.ledger.engine import REPORT_SECONDS
+from gateway.ledger.engine import REPORT_SECONDS, is_of_an_owner
 from gateway.ledger.migrate import DEFAULT_UPKEEP, MIGRATION_SECONDS, Upkeep
 from gateway.ledger.together import STATEMENTS
 
@@ -131,27 +131,30 @@ class PostgresEngine:
             either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                await self._rest(task, within or self._timeout, has_begun=has_begun.done())
+                fault = OwnerWaited if is_of_an_owner(of) else LedgerUnavailable
+                await self._rest(task, within or self._timeout, fault, has_begun=has_begun.done())
         finally:
             task.cancel()
         return task.result()
 
-    async def _rest(self, task: "asyncio.Task[Any]", seconds: float, *, has_begun: bool) -> None:
+    async def _rest(
+        self, task: "asyncio.Task[Any]", seconds: float, fault: type[LedgerUnavailable], *, has_begun: bool
+    ) -> None:
         if not has_begun:
-            raise LedgerUnavailable(_NO_TURN)
+            raise fault(_NO_TURN)
         await asyncio.wait([task], timeout=seconds)
         if not task.done():
-            raise LedgerUnavailable("no answer within ledger.timeout")
+            raise fault("no answer within ledger.timeout")
 
     async def _work(
         self, work: Callable[[Connection], T], of: str, engine: AsyncEngine, has_begun: "asyncio.Future[None]"
     ) -> T:
         async with self._places.one(of):
-            with self._words():
+            with self._words(of):
                 return await self._begin(work, engine, has_begun)
 
     @contextmanager
-    def _words(self) -> Iterator[None]:
+    def _words(self, of: str = "") -> Iterator[None]:
         try:
             yield
         except (IntegrityError, LedgerUnavailable):
@@ -159,6 +162,8 @@ class PostgresEngine:
         except DBAPIError as error:
             if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.DataError):
                 raise ValueNotKept(in_words(error.orig)) from None
+            if is_of_an_owner(of) and has_waited(error.orig):
+                raise OwnerWaited(in_words(error.orig)) from None
             self._is_migrated = False  # the database may be another one when it is back
             raise LedgerUnavailable(in_words(error.orig)) from None
         except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:

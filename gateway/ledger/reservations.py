@@ -16,23 +16,21 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from gateway.ledger import closing
 from gateway.ledger.accounts import add_to_windows, change, lock, locked_standing, take_place
+from gateway.ledger.closing import HOLDS_PLACE, Closing, Settled, UsageChange
 from gateway.ledger.schema import Stage, accounts, reservations, usage, usage_by_mode
 from gateway.ledger.statement import Statement
 from gateway.ledger.upserts import or_add
-from gateway.limits.job_cost import Cost
 from gateway.limits.quotas import AccountCounts, Used, refuse_pages, refuse_submit, take_submit
 from gateway.limits.windows import day_of, month_of
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial
 
 _AT_ONCE: Final = 200
-_IN_FLIGHT: Final = frozenset({Stage.RESERVED, Stage.ACCEPTED})
-_HOLDS_PLACE: Final = frozenset({Stage.ADMITTED, Stage.RESERVED})
-_COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
 
-_ADD_USAGE: Final = or_add(usage, ["account", "day"], _COUNTED)
-_ADD_BY_MODE: Final = or_add(usage_by_mode, ["account", "day", "mode"], _COUNTED)
+_ADD_USAGE: Final = or_add(usage, ["account", "day"], UsageChange._fields)
+_ADD_BY_MODE: Final = or_add(usage_by_mode, ["account", "day", "mode"], UsageChange._fields)
 _ROW: Final = (
     "id", "account", "owner", "upstream", "stage", "mode", "pages", "price", "day", "month", "created_at",
     "expires_at",
@@ -61,14 +59,6 @@ class Claim:
     account: str
     owner: str
     upstream: str
-
-
-class Settled(NamedTuple):
-    """The result of a settlement: pages charged to and pages refunded to an account."""
-
-    account: str
-    pages: int
-    refunded: int
 
 
 class ReservationLost(Exception):
@@ -158,7 +148,7 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
     if row is None:
         return
     stage, expires = Stage(row.stage), row.expires_at
-    if stage in _HOLDS_PLACE:
+    if stage in HOLDS_PLACE:
         change(connection, claim.account, concurrent=-1)
         stage, expires = Stage.ACCEPTED, int(until)
     try:
@@ -170,84 +160,42 @@ def accept(connection: Connection, claim: Claim, request_id: str | None, until: 
 def settle(
     connection: Connection, account: str, reservation: str, pages: int | None, now: float, *, failed: bool
 ) -> Settled | None:
-    """Charges what a job cost: `pages`, or what was reserved if unknown; nothing if it failed.
-
-    Returns None if the reservation does not exist, or was settled before.
-    """
+    """Charges what a job cost; see closing.settle. Returns None if the reservation does not exist, too."""
     lock(connection, account)
     row = find(connection, reservation)
-    if row is None or row.stage not in _IN_FLIGHT | {Stage.CHARGED}:
+    if row is None:
         return None
-    cost = 0 if failed else row.pages if pages is None else pages
-    return _close(connection, row, cost, Stage.SETTLED, now, failed=failed)
+    return _applied(connection, closing.settle(row, pages, now, _reset_at(connection, row), failed=failed))
 
 
 def charge_one(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
     """Charges a job as reserved, because its end is unknown; later facts can still correct that."""
     lock(connection, account)
     row = find(connection, reservation)
-    if row is None or row.stage not in _IN_FLIGHT:
-        return None
-    return _close(connection, row, row.pages, Stage.CHARGED, now, failed=False)
+    return None if row is None else _applied(connection, closing.charge(row, now))
 
 
 def refund_charged(connection: Connection, account: str, reservation: str, now: float) -> Settled | None:
     """Gives back for good what was charged as reserved; None if it is not, or not any more."""
     lock(connection, account)
     row = find(connection, reservation)
-    if row is None or row.stage != Stage.CHARGED:
-        return None
-    return _close(connection, row, 0, Stage.REFUNDED, now, failed=False)
-
-
-def settle_as(
-    connection: Connection, account: str, reservation: str, cost: Cost, pages: int | None, now: float
-) -> Settled | None:
-    """Charges a job what follows from all known facts; returns None if it is so already, or its cost is final.
-
-    Charges what was refunded before, and refunds what was charged only because facts were missing.
-    """
-    lock(connection, account)
-    row = find(connection, reservation)
-    if row is None:
-        return None
-    if row.stage in _IN_FLIGHT | {Stage.CHARGED}:
-        if cost is Cost.RESERVED:
-            return charge_one(connection, account, reservation, now)
-        return settle(connection, account, reservation, pages, now, failed=cost is Cost.NOTHING)
-    if row.stage != Stage.SETTLED or row.given_back is None or cost is Cost.NOTHING:
-        return None
-    return _charge_again(connection, row, cost, pages, now)
-
-
-def _charge_again(connection: Connection, row: Row[Any], cost: Cost, pages: int | None, now: float) -> Settled:
-    """Charges a refunded job. Unless final, it keeps its first `settled_at`, by which resets judge it."""
-    is_for_good = cost is Cost.SAID
-    charged = pages if is_for_good and pages is not None else row.given_back
-    if not _is_reset_since(connection, row):
-        more = Used(pages=charged, spend=charged * row.price)
-        add_to_windows(connection, row.account, (row.day, row.month), more)
-    refunded = max(0, row.given_back - charged) - row.given_back
-    _add_usage(connection, row, failed=-1, pages=charged, refunded=refunded, spend=charged * row.price)
-    stage, settled_at = (Stage.SETTLED, int(now)) if is_for_good else (Stage.CHARGED, row.settled_at)
-    _set(
-        connection, _CLOSE, row.id, stage=stage, pages=charged, settled_at=settled_at, expires_at=None,
-        given_back=None,
-    )  # fmt: skip
-    return Settled(row.account, charged, 0)
+    return None if row is None else _applied(connection, closing.refund(row, now, _reset_at(connection, row)))
 
 
 def cancel(connection: Connection, claim: Claim, now: float) -> int:
     """Returns all that a submit took, because no job came of it; returns how many pages."""
     lock(connection, claim.account)
     row = find(connection, claim.id)
-    if row is not None and row.stage in _HOLDS_PLACE:
+    if row is not None and row.stage in HOLDS_PLACE:
         return _give_back(connection, row, now)
     if row is not None and row.stage == Stage.CHARGED:  # reclaimed while its submit still ran
-        if not _is_forgotten(connection, row):
+        reset_at = _reset_at(connection, row)
+        if row.settled_at > reset_at:
             add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
         _add_usage(connection, row, requests=-1)
-        return _close(connection, row, 0, Stage.REFUNDED, now, failed=False).refunded
+        end = closing.close(row, 0, Stage.REFUNDED, now, reset_at, failed=False)
+        apply(connection, end)
+        return end.settled.refunded
     return 0
 
 
@@ -261,7 +209,7 @@ def reclaim(connection: Connection, account: str, now: float) -> int | None:
     rows = _lock_overdue(connection, account, now)
     if not rows:
         return None
-    places, pages = sum(row.stage in _HOLDS_PLACE for row in rows), sum(row.pages for row in rows)
+    places, pages = sum(row.stage in HOLDS_PLACE for row in rows), sum(row.pages for row in rows)
     change(connection, account, concurrent=-places, in_flight=-pages)
     _free_slots(connection, account, [row for row in rows if row.stage == Stage.ADMITTED])
     _charge_all(connection, [row for row in rows if row.stage != Stage.ADMITTED], now)
@@ -283,7 +231,7 @@ def count_overdue(connection: Connection, now: float, account: str) -> int:
 
 def renew(connection: Connection, ids: list[str], until: float) -> None:
     """Extends reservations whose submits still run."""
-    running = reservations.c.id.in_(ids), reservations.c.stage.in_(_HOLDS_PLACE)
+    running = reservations.c.id.in_(ids), reservations.c.stage.in_(HOLDS_PLACE)
     connection.execute(select(reservations.c.id).where(*running).order_by(reservations.c.id).with_for_update())
     connection.execute(update(reservations).where(*running).values(expires_at=int(until)))
 
@@ -374,41 +322,34 @@ def _give_back(connection: Connection, row: Row[Any], now: float) -> int:
     return int(row.pages)
 
 
-def _close(connection: Connection, row: Row[Any], cost: int, stage: Stage, now: float, *, failed: bool) -> Settled:
-    """Charges a job, or corrects what it was charged while facts were missing."""
-    place = 1 if row.stage in _HOLDS_PLACE else 0
-    if row.stage in _IN_FLIGHT:
-        change(connection, row.account, concurrent=-place, in_flight=-row.pages)
-    difference, is_forgotten = cost - row.pages, _is_forgotten(connection, row)
-    if difference and not is_forgotten:
-        more = Used(pages=difference, spend=difference * row.price)
-        add_to_windows(connection, row.account, (row.day, row.month), more)
-    was_charged = row.stage == Stage.CHARGED
-    pages = difference if was_charged else cost
-    refunded = max(0, -difference)
-    _add_usage(
-        connection, row, requests=0 if was_charged else 1, failed=int(failed), pages=pages, refunded=refunded,
-        spend=pages * row.price,
-    )  # fmt: skip
-    settled_at = row.settled_at if is_forgotten else int(now)  # else a later charge would count after the reset
+def apply(connection: Connection, end: Closing) -> None:
+    """Writes a reservation's end, its account locked."""
+    row = end.row
+    if end.place or end.in_flight:
+        change(connection, row.account, concurrent=-end.place, in_flight=-end.in_flight)
+    if any(end.windows):
+        add_to_windows(connection, row.account, (row.day, row.month), end.windows)
+    _add_usage(connection, row, **end.used._asdict())
     _set(
-        connection, _CLOSE, row.id, stage=stage, pages=cost, settled_at=settled_at, expires_at=None,
-        given_back=row.pages if failed else None,
+        connection, _CLOSE, row.id, stage=end.stage, pages=end.pages, settled_at=end.settled_at, expires_at=None,
+        given_back=end.given_back,
     )  # fmt: skip
-    return Settled(row.account, pages, refunded)
 
 
-def _is_forgotten(connection: Connection, row: Row[Any]) -> bool:
-    """Whether a reset came after the charge: then the windows have nothing of it to refund."""
-    return row.stage == Stage.CHARGED and _is_reset_since(connection, row)
+def _applied(connection: Connection, end: Closing | None) -> Settled | None:
+    if end is None:
+        return None
+    apply(connection, end)
+    return end.settled
 
 
-def _is_reset_since(connection: Connection, row: Row[Any]) -> bool:
-    return bool(row.settled_at <= _RESET_AT.first(connection, of=row.account).reset_at)
+def _reset_at(connection: Connection, row: Row[Any]) -> int:
+    """When its account was last reset; only charges can be older than that."""
+    return int(_RESET_AT.first(connection, of=row.account).reset_at) if row.stage == Stage.CHARGED else 0
 
 
 def _add_usage(connection: Connection, row: Row[Any], **more: int) -> None:
-    values = {"account": row.account, "day": row.day, **dict.fromkeys(_COUNTED, 0), **more}
+    values = {"account": row.account, "day": row.day, **dict.fromkeys(UsageChange._fields, 0), **more}
     _ADD_USAGE.run(connection, **values)
     _ADD_BY_MODE.run(connection, **values, mode=row.mode)
 

@@ -7,6 +7,7 @@ dead processes left, and reads the accounts' counts for the metrics.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
@@ -15,11 +16,12 @@ import structlog
 from sqlalchemy import Connection, update
 
 from gateway.aio.periodic import take_turns
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import blocked_accounts
+from gateway.ledger.closing import Settled
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Settled, overdue, reclaim
+from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import counters
 from gateway.ledger.usage import standings
 from gateway.limits.quotas import AccountCounts
@@ -108,7 +110,7 @@ class LedgerSync:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
-        is_due = turn % _BEAT == 0 or self._ledger.problem is not None
+        is_due = turn % _BEAT == 0 or self._ledger.problem is not None or self._ledger.is_in_doubt
         if is_due and (failure := await self._beat()) is not None:
             raise failure
         if turn % _BEAT == 0:
@@ -164,6 +166,7 @@ class LedgerSync:
         return lost
 
     async def _beat(self) -> LedgerUnavailable | None:
+        self._ledger.is_in_doubt = False
         try:
             await self._ledger.write(_beat)
         except LedgerUnavailable as failure:
@@ -175,11 +178,15 @@ class LedgerSync:
         until = self._monotonic() + _RECLAIM_SECONDS
         while accounts := await self._ledger.read(lambda c: overdue(c, self._wall())):
             for account in accounts:
-                pages = await self._ledger.write(partial(_reclaim, account, self._wall()), of=account)
-                if pages:
-                    self._listeners.settled(Settled(account, pages, 0))
+                with suppress(OwnerWaited):  # somebody holds its lock; the others' is done
+                    await self._reclaim_of(account)
                 if self._monotonic() >= until:
                     return
+
+    async def _reclaim_of(self, account: str) -> None:
+        pages = await self._ledger.write(partial(_reclaim, account, self._wall()), of=account)
+        if pages:
+            self._listeners.settled(Settled(account, pages, 0))
 
 
 def _changes(connection: Connection, number: int | None, revision: int) -> _Changes:

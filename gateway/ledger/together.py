@@ -49,10 +49,11 @@ _TYPES: Final[dict[str, Any]] = {
 _DEFAULT: Final = BigInteger()
 
 
-def _statement(words: str) -> TextClause:
+def statement(words: str, types: dict[str, Any] = _TYPES) -> TextClause:
+    """A statement whose parameters have these types; the others are numbers."""
     made = text(words)
     names = list(made._bindparams)  # noqa: SLF001 -- the names in the text
-    return made.bindparams(*(bindparam(name, type_=_TYPES.get(name, _DEFAULT)) for name in names))
+    return made.bindparams(*(bindparam(name, type_=types.get(name, _DEFAULT)) for name in names))
 
 
 _asked: Final = select(bindparam("of", type_=String).label("account")).subquery("asked")
@@ -78,7 +79,7 @@ _LOOK: Final = (
         and_(windows.c.account == _asked.c.account, windows.c.period.in_([bindparam("day"), bindparam("month")])),
     )
 )
-_ADMIT: Final = _statement("""
+_ADMIT: Final = statement("""
 WITH account AS (
     INSERT INTO accounts (account, tat, concurrent, pages_in_flight, reset_at) VALUES (:of, :tat, :places, 0, 0)
     ON CONFLICT (account) DO UPDATE SET concurrent = accounts.concurrent + :places, tat = :tat
@@ -95,7 +96,7 @@ WITH account AS (
     FROM account, unnest(:ids, :owners, :upstreams) AS claim (id, owner, upstream)
 )
 SELECT count(*) FROM account""")
-_RESERVE: Final = _statement("""
+_RESERVE: Final = statement("""
 WITH asked AS (
     SELECT * FROM unnest(:ids, :pages, :prices, :modes) AS ask (id, pages, price, mode)
 ), mine AS (
@@ -120,7 +121,7 @@ WITH asked AS (
     FROM asked, held WHERE reservations.id = asked.id AND asked.id = held.id
 )
 SELECT count(*) FROM account""")
-_ACCEPT: Final = _statement("""
+_ACCEPT: Final = statement("""
 WITH given AS (
     SELECT * FROM unnest(:ids, :names, :shapes, :paths, :urls, :untils) AS
         job (id, request_id, shape, path, check_url, until)
@@ -174,7 +175,7 @@ def admit(
     connection: Connection, account: str, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float
 ) -> bool:
     """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim."""
-    return _did(
+    return did(
         connection, _ADMIT, of=account, version=seen.version, tat=int(tat * _MICROSECONDS), places=len(claims),
         **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
         owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
@@ -189,7 +190,7 @@ def reserve(
     `asks` are pairs of a reservation's id and a reservations.Ask.
     """
     what = [ask for _, ask in asks]
-    return _did(
+    return did(
         connection, _RESERVE, of=account, version=seen.version, total=sum(ask.pages for ask in what),
         spend=sum(ask.pages * ask.price for ask in what), **_days(now), until=int(until),
         ids=[name for name, _ in asks], pages=[ask.pages for ask in what], prices=[ask.price for ask in what],
@@ -214,7 +215,7 @@ def accept(
         IntegrityError: a job or a webhook of that name exists.
     """
     new = [job for _, job, _ in jobs]
-    return _did(
+    return did(
         connection, _ACCEPT, of=account, watcher=watcher, now=int(now), ids=[name for name, _, _ in jobs],
         names=[job.request_id for job in new], shapes=[job.shape for job in new], paths=[job.path for job in new],
         urls=[job.check_url for job in new], untils=[int(until) for _, _, until in jobs],
@@ -230,7 +231,8 @@ def _days(now: float) -> dict[str, Any]:
     return {"day": day, "month": month, "periods": [day, month]}
 
 
-def _did(connection: Connection, statement: TextClause, **values: Any) -> bool:
+def did(connection: Connection, statement: TextClause, **values: Any) -> bool:
+    """Runs a statement that gives a count; returns whether it did anything."""
     names = statement._bindparams  # noqa: SLF001 -- as above
     given = {name: value for name, value in values.items() if name in names}
     return bool(connection.execute(statement, given).scalar_one())

@@ -40,7 +40,7 @@ class JobAccess(NamedTuple):
         """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
         named = JobKey(permit.route.upstream, new.request_id, reservation)
-        job = Job(named, owner_of(permit), shape_of(prepared), new.path, self.wall())
+        job = Job(named, owner_of(permit), shape_of(prepared), new.path, self.wall(), permit.account)
         self.registry.add(job)
         if has_failed:
             self.completion.mark_failed(job)

@@ -16,12 +16,13 @@ from gateway.admission.throttle import Throttle
 from gateway.aio.background import Background
 from gateway.errors import LedgerUnavailable, Refused, UpstreamBrokeOff
 from gateway.ledger.accounts import standing_of
+from gateway.ledger.closing import Settled
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.replica import Replica
-from gateway.ledger.reservations import Ask, Settled, overdue, reclaim, settle
+from gateway.ledger.reservations import Ask, overdue, reclaim, settle
 from gateway.ledger.schema import JobState, Stage, deliveries, jobs, reservations
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.identity import Identity, Profile

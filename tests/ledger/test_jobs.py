@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select, text, update
 from gateway.ledger import expiry
 from gateway.ledger import jobs as steps
 from gateway.ledger.accounts import standing_of
+from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import Learnt, NewJob, learn
 from gateway.ledger.reservations import (
@@ -19,7 +20,6 @@ from gateway.ledger.reservations import (
     Claim,
     RequestIdTaken,
     ReservationLost,
-    Settled,
     accept,
     admit,
     reclaim,

@@ -223,9 +223,11 @@ class Machine(RuleBasedStateMachine):
             assert outcome.after.concurrent == outcome.before.concurrent + 1
         return claim
 
-    @rule(claim=claims, pages=st.integers(1, 30), price=st.integers(0, 12))
-    def reserve(self, claim: Claim, pages: int, price: int) -> None:
-        ask, more = Ask(pages, price, "fast"), Used(0, pages, pages * price)
+    @rule(
+        claim=claims, pages=st.integers(1, 30), price=st.integers(0, 12), mode=st.sampled_from(["fast", "accurate"])
+    )
+    def reserve(self, claim: Claim, pages: int, price: int, mode: str) -> None:
+        ask, more = Ask(pages, price, mode), Used(0, pages, pages * price)
         model = self.model.copy()
         if not model.fits(claim.account, more, self.now, is_new=False):
             model.reclaim(claim.account, self.now)
@@ -276,22 +278,47 @@ class Machine(RuleBasedStateMachine):
 
     @rule(claim=claims, known=st.sampled_from(FACTS), share=SHARES)
     def learn_one(self, claim: Claim, known: Known, share: float | None) -> None:
+        facts, rule = Facts(known, self._pages(claim, known, share)), costs_when_failed(claim)
+        learnt = self.do(lambda c: jobs.learn(c, self._job_of(claim), facts, rule, self.now, TTL))
+        self._was_learnt(claim, facts, learnt)
+
+    def _job_of(self, claim: Claim) -> JobKey:
         found = self.found(claim)
-        job = found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
+        return found.job if found and found.job else JobKey("container", f"job-{claim.id}", claim.id)
+
+    def _pages(self, claim: Claim, known: Known, share: float | None) -> int | None:
+        found = self.found(claim)
         is_told = found is not None and share is not None and Known.COMPLETE in known
-        pages = int(found.reserved * share) if is_told else None  # type: ignore[union-attr, operator]
-        rule = costs_when_failed(claim)
-        learnt = self.do(lambda c: jobs.learn(c, job, Facts(known, pages), rule, self.now, TTL))
+        return int(found.reserved * share) if is_told else None  # type: ignore[union-attr, operator]
+
+    def _was_learnt(self, claim: Claim, facts: Facts, learnt: Any) -> None:
+        found, known, rule = self.found(claim), facts.known, costs_when_failed(claim)
         if found is None or found.job is None:
             assert learnt is None
             return
         is_new = (found.known | known) != found.known
         found.known |= known
-        settled = self._learnt(found, pages, rule) if is_new and has_end(found.known) else None
+        settled = self._learnt(found, facts.pages, rule) if is_new and has_end(found.known) else None
         assert learnt.settled == settled
         assert learnt.known == found.known
         assert learnt.is_end == (has_end(found.known) and not found.has_ended and not found.is_deleted)
         found.has_ended |= has_end(found.known)
+
+    @rule(
+        told=st.lists(
+            st.tuples(running, st.sampled_from(FACTS), SHARES), min_size=2, max_size=6, unique_by=lambda t: t[0]
+        )
+    )
+    def learn_together(self, told: list[tuple[Claim, Known, float | None]]) -> None:
+        """A replica tells of many at once: it comes to what it comes to one by one."""
+        facts = [Facts(known, self._pages(claim, known, share)) for claim, known, share in told]
+        asked = [
+            jobs.Learning(self._job_of(claim), fact, costs_when_failed(claim))
+            for (claim, _, _), fact in zip(told, facts, strict=True)
+        ]
+        learnt = self.do(lambda c: jobs.learn_unlocked(c, asked, self.now, TTL))
+        for (claim, _, _), fact, one in zip(told, facts, learnt, strict=True):
+            self._was_learnt(claim, fact, one)
 
     def _learnt(self, found: Held, pages: int | None, rule: FailedCosts) -> tuple[str, int, int] | None:
         """Lets the model cost what follows from what is known; what the ledger is to tell of it."""

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from sqlalchemy import Connection, text
 
-from gateway.errors import LedgerUnavailable, ValueNotKept
+from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import find
 from gateway.ledger.ledger import Ledger
@@ -217,6 +217,20 @@ async def test_a_lock_that_another_session_holds_is_told_and_nothing_is_left(url
     await transaction.rollback()
     await other.close()
     assert await back(fragile) == 2
+
+
+async def test_who_waits_for_a_lock_or_a_turn_of_his_own_says_nothing_of_the_ledger(
+    url: str, fragile: Engine
+) -> None:
+    other = await asyncpg.connect(url)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("UPDATE counters SET value = 100 WHERE name = 'beat'")
+    waiting = (fragile.write(beat, of=of) for of in ("key:ci", "", "(keys)"))
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in told] == [OwnerWaited, LedgerUnavailable, LedgerUnavailable]
+    await transaction.rollback()
+    await other.close()
 
 
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server_too(frail: Postgres, fragile: Engine) -> None:

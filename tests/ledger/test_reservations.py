@@ -9,8 +9,9 @@ from sqlalchemy import Connection, event
 
 from gateway.ledger import reservations as steps
 from gateway.ledger.accounts import standing_of
+from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
-from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost, Settled
+from gateway.ledger.reservations import Ask, Claim, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import reservations
 from gateway.ledger.usage import UsedOnDay, grant, reset, standings, used_since
 from gateway.limits.quotas import AccountCounts, Used

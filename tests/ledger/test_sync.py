@@ -3,19 +3,20 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.auth.keyring import Keyring
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, OwnerWaited
 from gateway.ledger.callers import block
+from gateway.ledger.closing import Settled
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, create, one_key, revision_of, revoke
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.reservations import Ask, Settled, admit, reserve
+from gateway.ledger.reservations import Ask, admit, overdue, reclaim, reserve
 from gateway.ledger.sync import LedgerSync, SyncListeners
 from gateway.limits.quotas import AccountCounts
 from gateway.model.identity import Profile
@@ -148,6 +149,37 @@ async def test_keys_are_followed_though_nothing_can_be_written(kept: Kept) -> No
         assert kept.ledger.problem is not None
     await kept.sync.turn(7)  # while there is a problem, each turn tries to write
     assert kept.ledger.problem is None
+
+
+async def test_a_doubt_is_settled_by_the_next_turn(kept: Kept) -> None:
+    await kept.sync.turn(0)
+    before = await kept.engine.read(beats)
+    for fault, problem in (("", None), ("before", "as it was told")):
+        kept.ledger.is_in_doubt = True
+        kept.faulty.faults = [fault]
+        with suppress(LedgerUnavailable):
+            await kept.sync.turn(1)
+        assert (kept.ledger.problem, kept.ledger.is_in_doubt) == (problem, False)
+    assert await kept.engine.read(beats) == before + 1
+
+
+async def test_an_account_that_is_locked_keeps_no_other_from_being_reclaimed(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for account in ("key:a", "key:b"):
+        claim = make_claim(f"of-{account}", account)
+        await kept.engine.write(lambda c, claim=claim: admit(c, claim, make_profile(), NOON, NOON + 60))  # type: ignore[misc]
+    kept.now += 100
+
+    def reclaimed(connection: Any, account: str, now: float) -> int | None:
+        if account == "key:a":
+            kept.now += 1
+            raise OwnerWaited("it is locked by somebody else")
+        return reclaim(connection, account, now)
+
+    monkeypatch.setattr("gateway.ledger.sync.reclaim", reclaimed)
+    await kept.sync.turn(0)
+    assert await kept.engine.read(lambda c: overdue(c, kept.now)) == ["key:a"]
 
 
 async def test_nothing_delays_what_is_heard_of_keys(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,101 @@
+"""Tells the ledger how jobs ended: for each account one task, which tells of many jobs at a time.
+
+A ledger may be far away, and all jobs of an account change one row of it. Told singly and at once, they would wait
+for each other's lock, and the account's submits for them all.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+import structlog
+
+from gateway.errors import LedgerUnavailable
+from gateway.jobs.job import Job
+from gateway.jobs.untold import Lane, Untold, UntoldFacts
+from gateway.ledger.jobs import Learning, Learnt, learn_locked, learn_unlocked
+from gateway.ledger.replica import Replica
+from gateway.limits.job_cost import Facts, FailedCosts
+
+_TRIES: Final = 3
+log = structlog.get_logger()
+
+
+class Terms(NamedTuple):
+    """What the configuration in force says: what a failed job costs, and how long a result lives, in seconds."""
+
+    failed_costs: Callable[[Job], FailedCosts]
+    ttl: Callable[[], float]
+
+
+class Telling:
+    """Facts are pending from `add` until the ledger has taken them; `learnt` is told what came of each."""
+
+    def __init__(self, replica: Replica, terms: Terms, learnt: Callable[[Job, Learnt | None], None]) -> None:
+        self._ledger = replica.ledger
+        self._wall = replica.wall
+        self._background = replica.background
+        self._terms = terms
+        self._learnt = learnt
+        self._untold = UntoldFacts()
+
+    def __len__(self) -> int:
+        return len(self._untold)
+
+    def add(self, job: Job, facts: Facts) -> None:
+        """Adds facts about a job's end, and begins to tell them, if the account's lane does not pause."""
+        lane = self._untold.add(job, facts)
+        if lane is not None:
+            job.add_known(facts.known)
+            if not lane.is_running and not lane.pause:
+                self._begin(job.account, lane)
+
+    def retry(self) -> None:
+        """Tells again what the ledger has not taken; called each second while it answers."""
+        for account, lane in self._untold.next_turn(is_well=self._ledger.problem is None):
+            self._begin(account, lane)
+
+    def pending(self, job: Job) -> Untold | None:
+        """What is untold of a job, for a caller who tells it himself, and then drops it."""
+        return self._untold.of(job)
+
+    def drop(self, told: Untold) -> None:
+        """Removes facts that were told, unless more were learnt meanwhile."""
+        self._untold.drop(told)
+
+    def learning(self, untold: Untold) -> Learning:
+        """As the ledger learns it."""
+        return Learning(untold.job.named, untold.facts, self._terms.failed_costs(untold.job))
+
+    def _begin(self, account: str, lane: Lane) -> None:
+        lane.is_running = True
+        self._background.start(self._tell(account, lane))
+
+    async def _tell(self, account: str, lane: Lane) -> None:
+        """Tells a lane to its end, also what is learnt meanwhile; what the ledger does not take stays pending."""
+        batch, why = list[Untold](), ""
+        try:
+            while batch := lane.batch():
+                self._took(batch, await self._tell_batch(batch))
+                lane.failures = 0
+        except LedgerUnavailable as error:
+            why = str(error)
+        finally:
+            if batch and lane.failed(batch):
+                log.warning("an account's jobs can't be settled yet", account=account, why=why)
+            self._untold.ended(account, lane)
+
+    async def _tell_batch(self, batch: list[Untold]) -> list[Learnt | None]:
+        """Without a lock at first: one that others of the account wait for is held for no round trip."""
+        asked, now, ttl = [self.learning(untold) for untold in batch], self._wall(), self._terms.ttl()
+        owner = batch[0].job.owner
+        for _ in range(_TRIES):
+            found = await self._ledger.guarded(partial(learn_unlocked, asked=asked, now=now, ttl=ttl), of=owner)
+            if found is not None:
+                return found
+        return await self._ledger.write(partial(learn_locked, asked=asked, now=now, ttl=ttl), of=owner)
+
+    def _took(self, batch: list[Untold], learnt: list[Learnt | None]) -> None:
+        for untold, found in zip(batch, learnt, strict=True):
+            self._untold.drop(untold)
+            self._learnt(untold.job, found)
