@@ -13,7 +13,7 @@ import click
 from sqlalchemy import Connection
 
 from gateway.aio.named_files import read_named
-from gateway.cli.output import say
+from gateway.cli.output import say, tell_taken
 from gateway.cli.session import attempt
 from gateway.cli.table import show_table
 from gateway.config.ledger_url import url_of
@@ -56,6 +56,7 @@ def fill_from(config: Path, file: Path, *, replaces: bool, as_json: bool) -> Non
             filled = _fill(url, settings, copy, replaces=replaces)
         return {"file": str(file), "ledger": named(url), "version": before or HEAD, "tables": filled}
 
+    tell_taken()
     _tell(attempt(config, act), as_json=as_json)
 
 
@@ -73,6 +74,7 @@ def copy_to(config: Path, target: str, *, replaces: bool, as_json: bool) -> None
             filled = _fill(url, settings, copy, replaces=replaces)
         return {"ledger": named(source), "to": named(url), "tables": filled}
 
+    tell_taken()
     _tell(attempt(config, act), as_json=as_json)
 
 
@@ -84,6 +86,7 @@ def bring_up_ledger(config: Path, *, as_json: bool) -> None:
         version = _named_as(named(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of))
         return {"ledger": named(url), "before": changes[0] if changes else version, "version": version}
 
+    tell_taken()
     told = attempt(config, act)
     if as_json:
         click.echo(json.dumps(told, indent=2))

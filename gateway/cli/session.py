@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from gateway.cli.output import fail, say
+from gateway.cli.output import fail, say, tell_taken
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
@@ -49,6 +49,7 @@ def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
 
 def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1."""
+    tell_taken()
     return attempt(config, lambda settings: asyncio.run(_in_session(settings, work, looks=False)))
 
 
