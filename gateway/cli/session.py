@@ -68,6 +68,11 @@ def attempt(config: Path, act: Callable[[Settings], T]) -> T:
         fail(f"an error of the gateway: {whereabouts(error)}")
 
 
+def actor() -> str:
+    """Who runs the command, for the audit."""
+    return f"cli:{user_name()}"[:128]
+
+
 async def _in_session(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
     url = url_of(settings)
     if not looks:
@@ -91,9 +96,8 @@ async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[
     try:
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
-        actor = f"cli:{user_name()}"[:128]
         has_begun = upkeep.migrates
-        return await work(Session(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+        return await work(Session(settings, ledger, admin, actor(), named(url_of(settings)), time.time))
     except LedgerEmpty:
         raise
     except LedgerUnavailable as error:
