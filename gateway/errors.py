@@ -47,7 +47,8 @@ class Fault:
     """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
 
     `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log: who
-    misplaces a secret may find it there. `says_value`: the message has all that may be shown.
+    misplaces a secret may find it there. `says_value`: the message has all that may be shown. `plain` is the message
+    without what repeats a value, where there is such a thing.
     """
 
     path: str
@@ -55,18 +56,19 @@ class Fault:
     where: str = ""
     value: str = ""
     says_value: bool = False
+    plain: str = ""
 
     def __str__(self) -> str:
-        return self._told(f"{self.where}: {self.value}" if self.value else self.where)
+        return self._told(self.message, f"{self.where}: {self.value}" if self.value else self.where)
 
     @property
     def for_log(self) -> str:
-        """The fault without the value."""
-        return self._told(self.where)
+        """The fault without the value, also where a mend would repeat it."""
+        return self._told(self.plain or self.message, self.where)
 
-    def _told(self, where: str) -> str:
+    def _told(self, message: str, where: str) -> str:
         behind = f" ({where})" if where else ""
-        return f"{self.path}: {self.message}{behind}" if self.path else self.message
+        return f"{self.path}: {message}{behind}" if self.path else message
 
 
 class ConfigurationError(SetupError):

@@ -33,9 +33,7 @@ async def list_callers(context: Context, call: Call) -> responses.Callers:
 
 async def show(context: Context, call: Call) -> responses.CallerInFull:
     """Shows one; one who was never seen, too: he may be blocked before he comes."""
-    shown = await context.callers.show(call.subject)
-    fields = _fields(context, shown.row, shown.counts, context.wall())
-    return responses.CallerInFull(**fields, grants=[views.granted(grant) for grant in shown.grants])
+    return await _shown(context, call.subject)
 
 
 async def block(context: Context, call: Call) -> responses.CallerInFull:
@@ -52,22 +50,31 @@ async def grant(context: Context, call: Call) -> responses.GrantedToCaller:
     """Adds pages to a caller's budgets for some time."""
     body: Grant = call.body
     until = body.until.timestamp()
-    await context.callers.grant(call.actor, call.subject, body.pages, until)
-    return responses.GrantedToCaller(account=call.subject, pages=body.pages, until=moment(until))
+    name = context.callers.name_of(call.subject)
+    await context.callers.grant(call.actor, name, body.pages, until)
+    return responses.GrantedToCaller(account=name, pages=body.pages, until=moment(until))
 
 
 async def reset(context: Context, call: Call) -> responses.ForgottenOfCaller:
     """Resets a caller's windows."""
     _: Nothing = call.body
-    forgotten = await context.callers.reset(call.actor, call.subject)
-    return responses.ForgottenOfCaller(account=call.subject, **views.amount(forgotten))
+    name = context.callers.name_of(call.subject)
+    forgotten = await context.callers.reset(call.actor, name)
+    return responses.ForgottenOfCaller(account=name, **views.amount(forgotten))
 
 
 async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> responses.CallerInFull:
     _: Nothing = call.body
-    await context.callers.block(call.actor, call.subject, blocked=blocked)
+    name = context.callers.name_of(call.subject) if blocked else call.subject
+    await context.callers.block(call.actor, name, blocked=blocked)
     await context.changed()
-    return await show(context, call)
+    return await _shown(context, name)
+
+
+async def _shown(context: Context, name: str) -> responses.CallerInFull:
+    shown = await context.callers.show(name)
+    fields = _fields(context, shown.row, shown.counts, context.wall())
+    return responses.CallerInFull(**fields, grants=[views.granted(grant) for grant in shown.grants])
 
 
 def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float) -> dict[str, Any]:
@@ -80,6 +87,7 @@ def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float)
         "method": row.account.partition(":")[0],
         "blocked_at": maybe_moment(row.blocked_at),
         "profile": profile.name if profile else None,
+        "was_seen": row.is_known or seen is not None,
         "last_seen_at": maybe_moment(seen.last_at if seen else None),
         "client": seen.client if seen else None,
         "requests": seen.requests if seen else 0,

@@ -283,6 +283,8 @@ class Caller(Answer):
     method: Literal["jwt", "cert"]
     blocked_at: Moment | None
     """Since when he is blocked."""
+    was_seen: bool
+    """Whether he was ever seen here: he has an account in the ledger, or this replica saw him since its start."""
     profile: str | None
     """The profile that he had when this replica saw him last; null: not since its start, or it is gone."""
     last_seen_at: Moment | None

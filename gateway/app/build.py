@@ -278,7 +278,9 @@ def _administer(
     iteration: Iteration,
 ) -> Application:
     keys = KeyService(ledger_parts.ledger, lambda: live.state.settings, time.time, os.urandom)
-    callers = CallerService(ledger_parts.ledger, time.time)
+    callers = CallerService(
+        ledger_parts.ledger, time.time, lambda: live.state.settings.authentication.certificates.identity == "dns"
+    )
     changes = ledger_parts.sync.apply_key_changes
     context = Context(keys, ledger_parts.ledger, live, callers, watch, changes, time.time)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)

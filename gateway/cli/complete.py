@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from gateway.cli.which_config import which
+from gateway.cli.which_config import which_elsewhere
 
 
 def key_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -26,7 +26,7 @@ def _offered(find: Callable[[Path], list[str]], context: click.Context, begun: s
     """Never raises and never prints: there may be no configuration, no ledger, no right to read either."""
     found: list[str] = []
     with redirect_stderr(StringIO()), suppress(Exception, SystemExit):
-        taken = which(os.environ)
+        taken = which_elsewhere(os.environ)
         path = context.params.get("config") or (taken.path if taken else None)
         if path is not None:
             found = find(Path(path))

@@ -92,8 +92,13 @@ def _check(text: str, ledger: str) -> None:
 
 def _write(target: Path, text: str) -> None:
     try:
-        with target.open("x", encoding="utf-8") as file:
+        with open(target, "x", encoding="utf-8", opener=_nobody_elses) as file:
             file.write(text)
     except OSError as error:
         fail(f"{target} can't be written: {error.strerror}")
     click.echo(text, nl=False)
+
+
+def _nobody_elses(path: str, flags: int) -> int:
+    """Whatever the umask: what others can write is taken only when it is named."""
+    return os.open(path, flags, 0o644)

@@ -15,7 +15,7 @@ import click
 from gateway.cli.complete import key_ids
 from gateway.cli.output import remember, widen
 from gateway.cli.times import coming, gone
-from gateway.cli.which_config import NONE, which
+from gateway.cli.which_config import NONE, NotOurs, which
 from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
@@ -26,7 +26,10 @@ def _taken(context: click.Context, __: click.Parameter, given: Path | None) -> P
     """The configuration that is given, or the first that is there; a failure names the latter."""
     if given is not None or context.resilient_parsing:  # a shell completes
         return given
-    found = which(os.environ)
+    try:
+        found = which(os.environ)
+    except NotOurs as error:
+        raise click.UsageError(str(error)) from None
     if found is None:
         raise click.UsageError(NONE)
     remember(str(found))

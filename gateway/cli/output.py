@@ -67,6 +67,14 @@ def remember(taken: str) -> None:
     click.get_current_context().meta[_TAKEN] = taken
 
 
+def tell_taken() -> None:
+    """Says which configuration a command has chosen that is about to change something; a failure need not, then."""
+    context = click.get_current_context(silent=True)
+    taken = context.meta.pop(_TAKEN, None) if context is not None else None
+    if taken is not None:
+        say(f"The configuration is {taken}.")
+
+
 def or_fail(act: Callable[[], T]) -> T:
     """Runs `act`; on SetupError prints the message and exits 1."""
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +14,8 @@ import click
 from sqlalchemy import Connection
 
 from gateway.aio.named_files import read_named
-from gateway.cli.output import say
-from gateway.cli.session import attempt
+from gateway.cli.output import say, tell_taken
+from gateway.cli.session import actor, attempt
 from gateway.cli.table import show_table
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
@@ -24,13 +25,14 @@ from gateway.ledger.connecting import Connector
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep, version_of
 from gateway.ledger.postgres import PostgresEngine
-from gateway.ledger.transfer import Counts, bring_up, fill, save, save_sqlite
+from gateway.ledger.transfer import Counts, Filled, Origin, bring_up, fill, save, save_sqlite
 from gateway.ledger.url import SQLITE, named, place_of
 
 T = TypeVar("T")
 _PATIENCE: Final = 3600.0
 _TURN: Final = 30.0
 _MOST: Final = 65536
+_AGAIN: Final = {"secrets": "secrets", "keys": "keys that were disabled", "callers": "callers that were blocked"}
 
 
 def back_up(config: Path, file: Path, *, as_json: bool) -> None:
@@ -53,9 +55,11 @@ def fill_from(config: Path, file: Path, *, replaces: bool, as_json: bool) -> Non
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
-            filled = _fill(url, settings, copy, replaces=replaces)
-        return {"file": str(file), "ledger": named(url), "version": before or HEAD, "tables": filled}
+            origin = Origin(actor(), "ledger.restore", str(file.absolute()))
+            filled = _fill(url, settings, copy, origin, replaces=replaces)
+        return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
 
+    tell_taken()
     _tell(attempt(config, act), as_json=as_json)
 
 
@@ -70,9 +74,11 @@ def copy_to(config: Path, target: str, *, replaces: bool, as_json: bool) -> None
             copy = Path(directory) / "copy.db"
             _save_as(source, settings, copy)
             _named_as(named(source), lambda: bring_up(copy))
-            filled = _fill(url, settings, copy, replaces=replaces)
-        return {"ledger": named(source), "to": named(url), "tables": filled}
+            origin = Origin(actor(), "ledger.copy", named(source))
+            filled = _fill(url, settings, copy, origin, replaces=replaces)
+        return {"ledger": named(source), "to": named(url), **_told_of(filled)}
 
+    tell_taken()
     _tell(attempt(config, act), as_json=as_json)
 
 
@@ -84,6 +90,7 @@ def bring_up_ledger(config: Path, *, as_json: bool) -> None:
         version = _named_as(named(url), lambda: _transact(url, settings, Upkeep(changed=changes.append), version_of))
         return {"ledger": named(url), "before": changes[0] if changes else version, "version": version}
 
+    tell_taken()
     told = attempt(config, act)
     if as_json:
         click.echo(json.dumps(told, indent=2))
@@ -101,6 +108,10 @@ def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
     show_table(("table", "rows"), list(told["tables"].items()), frozenset({"rows"}))
     place = told.get("to", told["ledger"] if "version" in told else told.get("file"))
     say(f"{place} has all of that; every table was counted.")
+    lives = told.get("live_again", {})
+    again = ", ".join(f"{lives[name]} {words}" for name, words in _AGAIN.items() if lives.get(name))
+    if again:
+        say(f"warning: live again, since they were ended after that was written: {again}")
 
 
 def _save_as(url: str, settings: Settings, file: Path) -> Counts:
@@ -128,8 +139,12 @@ def _save(url: str, settings: Settings, file: Path) -> Counts:
     return save_sqlite(ledger, file)
 
 
-def _fill(url: str, settings: Settings, file: Path, *, replaces: bool) -> Counts:
-    work = lambda c: fill(c, file, replaces=replaces)  # noqa: E731 -- one line for both engines
+def _told_of(filled: Filled) -> Mapping[str, Any]:
+    return {"tables": filled.counts, "live_again": filled.live_again._asdict()}
+
+
+def _fill(url: str, settings: Settings, file: Path, origin: Origin, *, replaces: bool) -> Filled:
+    work = lambda c: fill(c, file, origin, time.time(), replaces=replaces)  # noqa: E731 -- one line for both engines
     return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
 
 

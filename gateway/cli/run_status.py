@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,7 +33,7 @@ class _Looked(NamedTuple):
 
 def tell_status(config: Path, *, as_json: bool) -> None:
     """Prints the status; exits 1 when something is wrong."""
-    looked = look(config, _look)
+    looked = look(config, partial(_look, config))
     if as_json:
         click.echo(json.dumps(_object(looked), indent=2))
     else:
@@ -41,8 +42,8 @@ def tell_status(config: Path, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-async def _look(session: Session) -> _Looked:
-    found, now = await ask(session.settings), session.wall()
+async def _look(config: Path, session: Session) -> _Looked:
+    found, now = await ask(session.settings, config), session.wall()
     try:
         refusals = await session.ledger.read(lambda c: latest(c, _REFUSALS, now - _HOUR))
     except LedgerUnavailable:

@@ -25,16 +25,16 @@ _LEAST: Final = 0.1
 def show_top(config: Path, every: float, count: int | None) -> None:
     """Draws until Ctrl-C, or `count` times."""
     with suppress(KeyboardInterrupt):
-        attempt(config, lambda settings: asyncio.run(_run(settings, every, count)))
+        attempt(config, lambda settings: asyncio.run(_run(settings, config, every, count)))
 
 
-async def _run(settings: Settings, every: float, count: int | None) -> None:
+async def _run(settings: Settings, config: Path, every: float, count: int | None) -> None:
     console, looks = Console(), 0
-    before, before_at = await ask(settings), time.monotonic()
+    before, before_at = await ask(settings, config), time.monotonic()
     with Live(console=console, auto_refresh=False, screen=console.is_terminal and count is None) as live:
         while count is None or looks < count:
             await asyncio.sleep(every)
-            after, after_at = await ask(settings), time.monotonic()
+            after, after_at = await ask(settings, config), time.monotonic()
             live.update(
                 picture(after, pace_of(before, after, max(_LEAST, after_at - before_at)), time.time()), refresh=True
             )

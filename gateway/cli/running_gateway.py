@@ -2,19 +2,28 @@
 
 import json
 import os
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.aio.named_files import read_named
+from gateway.cli.listener_owner import listening_users
+from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.errors import FileUnusable, SetupError
+from gateway.ledger.url import SQLITE
 
 _PATIENCE: Final = 5.0
 _MOST: Final = 65536
+_MOST_OF_CERTIFICATES: Final = 1_048_576
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- bound so, reached here
 _OK: Final = 200
 Labels = frozenset[tuple[str, str]]
@@ -32,21 +41,24 @@ class Samples(NamedTuple):
         return sum(value for given, value in self.metrics.get(name, {}).items() if wanted <= set(given))
 
 
-async def ask(settings: Settings) -> Samples:
+async def ask(settings: Settings, config: Path) -> Samples:
     """Asks once.
 
     Raises:
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
     """
-    base, context = _base(settings), _context(settings)
+    base, context = _base(settings), _proof(settings)
     token = _token(settings)
+    if token and settings.admin.tls is None:
+        _require_trusted_listener(settings, config)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = aiohttp.ClientTimeout(total=_PATIENCE)
     try:
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            async with session.get(f"{base}/readyz", ssl=context) as answer:
+            async with session.get(f"{base}/readyz", ssl=context, allow_redirects=False) as answer:
                 readiness = json.loads(await answer.text())
-            async with session.get(f"{base}/metrics", ssl=context, headers=headers) as answer:
+            asked = session.get(f"{base}/metrics", ssl=context, headers=headers, allow_redirects=False)
+            async with asked as answer:
                 if answer.status != _OK:
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
@@ -67,19 +79,56 @@ def read_metrics(text: str) -> dict[str, dict[Labels, float]]:
 
 
 def _base(settings: Settings) -> str:
-    address = _ANY.get(settings.admin.address, settings.admin.address)
+    address = _host(settings)
     host = f"[{address}]" if ":" in address else address
     return f"{'https' if settings.admin.tls else 'http'}://{host}:{settings.admin.port}"
 
 
-def _context(settings: Settings) -> ssl.SSLContext | bool:
-    """Trusts the very certificate of the configuration: whoever else listens there does not get the token."""
+def _host(settings: Settings) -> str:
+    return _ANY.get(settings.admin.address, settings.admin.address)
+
+
+def _proof(settings: Settings) -> aiohttp.Fingerprint | bool:
+    """Trusts the first certificate of the configuration's file alone, and none that the same authority signed."""
     if settings.admin.tls is None:
         return True
-    context = ssl.create_default_context(cafile=str(settings.admin.tls.certificate))
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
+    path = settings.admin.tls.certificate
+    try:
+        found = _CERTIFICATE.search(read_named(path, _MOST_OF_CERTIFICATES))
+    except FileUnusable as error:
+        raise SetupError(f"admin.tls.certificate: {path} {error}") from None
+    with suppress(ValueError):
+        if found is not None:
+            return aiohttp.Fingerprint(sha256(ssl.PEM_cert_to_DER_cert(found[0].decode("ascii"))).digest())
+    raise SetupError(f"admin.tls.certificate: {path} holds no certificate")
+
+
+def _require_trusted_listener(settings: Settings, config: Path) -> None:
+    """Without TLS whoever holds the port gets the token: it is somebody who could have it anyway.
+
+    Raises:
+        SetupError: it is somebody else.
+    """
+    host, port = _host(settings), settings.admin.port
+    strangers = listening_users(host, port) - {0, os.geteuid()} - set(_owners(_files(settings, config)))
+    if strangers:
+        raise SetupError(
+            f"{host}:{port} is held by the user {min(strangers)}, who owns neither the configuration nor the ledger "
+            "nor the token: it is not sent there. Call this as the gateway's user, or set admin.tls"
+        )
+
+
+def _files(settings: Settings, config: Path) -> list[Path]:
+    """Whose owners can have the token, or what it opens, already."""
+    url, token = url_of(settings), settings.admin.token
+    ledger = [Path(url.removeprefix(SQLITE))] if url.startswith(SQLITE) else []
+    return [config, *ledger, *([token.file] if token is not None and token.file is not None else [])]
+
+
+def _owners(paths: Iterable[Path]) -> Iterable[int]:
+    for path in paths:
+        with suppress(OSError):
+            yield path.stat().st_uid
 
 
 def _token(settings: Settings) -> str | None:
@@ -97,6 +146,8 @@ def _token(settings: Settings) -> str | None:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerFingerprintMismatch):
+        return "who listens there has another certificate than admin.tls.certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.strerror or error.os_error)
     return type(error).__name__

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from gateway.cli.output import fail, say
+from gateway.cli.output import fail, say, tell_taken
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
@@ -49,6 +49,7 @@ def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
 
 def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1."""
+    tell_taken()
     return attempt(config, lambda settings: asyncio.run(_in_session(settings, work, looks=False)))
 
 
@@ -65,6 +66,11 @@ def attempt(config: Path, act: Callable[[Settings], T]) -> T:
         fail(f"{error.filename or 'the ledger'}: {error.strerror}")
     except Exception as error:  # noqa: BLE001 -- the operator gets one line, without our values in a traceback
         fail(f"an error of the gateway: {whereabouts(error)}")
+
+
+def actor() -> str:
+    """Who runs the command, for the audit."""
+    return f"cli:{user_name()}"[:128]
 
 
 async def _in_session(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
@@ -91,9 +97,8 @@ async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[
     try:
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
-        actor = f"cli:{user_name()}"[:128]
         has_begun = upkeep.migrates
-        return await work(Session(settings, ledger, admin, actor, named(url_of(settings)), time.time))
+        return await work(Session(settings, ledger, admin, actor(), named(url_of(settings)), time.time))
     except LedgerEmpty:
         raise
     except LedgerUnavailable as error:

@@ -1,5 +1,11 @@
-"""Which configuration a command takes when none is named: one order for all commands."""
+"""Which configuration a command takes when none is named: one order for all commands.
 
+What lies in the directory where a command is called may have been put there by somebody else: it could send the admin
+token elsewhere, or have a key revoked in another ledger. So it is taken only where nobody else can write it.
+"""
+
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -7,10 +13,15 @@ from typing import Final, NamedTuple
 VARIABLE: Final = "GATEWAY_CONFIG"
 _HERE: Final = Path("gateway.yaml")
 _INSTALLED: Final = Path("/etc/gateway/gateway.yaml")
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 NONE: Final = (
     f"There is no configuration: name one with --config FILE or ${VARIABLE}, or write ./{_HERE} or {_INSTALLED} "
     "(gateway config init writes one)."
 )
+
+
+class NotOurs(Exception):
+    """The configuration in this directory may be somebody else's; the message says why."""
 
 
 class Taken(NamedTuple):
@@ -24,10 +35,42 @@ class Taken(NamedTuple):
 
 
 def which(environ: Mapping[str, str], installed: Path = _INSTALLED) -> Taken | None:
-    """The file of the variable, whether it is there or not; else the first that is there."""
+    """The file of the variable, whether it is there or not; else the first that is there.
+
+    Raises:
+        NotOurs: that is the one in this directory, and somebody else may have written it.
+    """
     named = environ.get(VARIABLE)
     if named:
         return Taken(Path(named), f"${VARIABLE}")
     if _HERE.exists():
+        _require_ours(os.geteuid())
         return Taken(_HERE, "in this directory")
-    return Taken(installed, "nothing else is named or here") if installed.exists() else None
+    return _installed(installed)
+
+
+def which_elsewhere(environ: Mapping[str, str], installed: Path = _INSTALLED) -> Taken | None:
+    """The same, but never what lies in this directory: a shell completes wherever somebody is."""
+    named = environ.get(VARIABLE)
+    return Taken(Path(named), f"${VARIABLE}") if named else _installed(installed)
+
+
+def _installed(path: Path) -> Taken | None:
+    return Taken(path, "nothing else is named or here") if path.exists() else None
+
+
+def _require_ours(user: int) -> None:
+    real = _HERE.resolve()
+    for path, name in ((_HERE, f"./{_HERE}"), (Path(), "this directory"), (real.parent, str(real.parent))):
+        found = path.stat()
+        wrong = _why_not(found.st_uid, found.st_mode, user)
+        if wrong:
+            raise NotOurs(
+                f"./{_HERE} is not taken unasked, since {name} {wrong}: if it is yours, name it: --config {_HERE}"
+            )
+
+
+def _why_not(owner: int, mode: int, user: int) -> str:
+    if owner not in {0, user}:
+        return "belongs to another user"
+    return "can be written by others" if mode & _OTHERS_WRITE else ""

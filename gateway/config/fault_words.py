@@ -1,7 +1,7 @@
 """What is wrong with a setting's value, and the mend: pydantic's findings in the operator's words. Pure."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9_]+\Z")
@@ -10,6 +10,9 @@ _WHERE: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):([0-9]{1,5})\Z")
 _FILLED_IN: Final = re.compile(r"\$(\{[A-Za-z_]\w*\}|[A-Z_]\w*)")
 _CURLY: Final = re.compile("[\u2018\u2019\u201c\u201d]")  # quotation marks of word processors
 _LISTED: Final = re.compile(r"[\w.:/*-]{1,60}\Z")
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}\Z")
+_HIDDEN: Final = object()
+_SHORTEST: Final = 4
 _REQUIRED: Final = {
     "network": "is required: at least allow, the networks of your clients, such as allow: [10.0.0.0/8]",
     "network.allow": "is required: list the networks of your clients, such as [10.0.0.0/8]; there is no default",
@@ -27,6 +30,26 @@ def fault_words(path: str, kind: str, said: str, context: Mapping[str, Any], val
         message = said.removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
     return message + hint(path, value)
+
+
+def plain_words(path: str, kind: str, said: str, context: Mapping[str, Any], value: Any) -> str:
+    """The same for the log: without what stands there, which may be a secret in the wrong place."""
+    for text in _secretive(value):
+        said = said.replace(text, "***")
+    return fault_words(path, kind, said, context, value if value is None else _HIDDEN)
+
+
+def _secretive(value: Any, name: str = "") -> Iterator[str]:
+    """The texts that are neither a variable's name nor, where one may be, a file's path."""
+    if isinstance(value, dict):
+        for inner, entry in value.items():
+            yield from _secretive(entry, str(inner))
+    elif isinstance(value, str) and len(value) >= _SHORTEST and not _is_name(value, is_variable=name == "env"):
+        yield value
+
+
+def _is_name(text: str, *, is_variable: bool) -> bool:
+    return _VARIABLE.match(text) is not None or ("/" in text and not is_variable)
 
 
 def hint(path: str, value: Any) -> str:

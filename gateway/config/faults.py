@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from gateway.config.consistency import Document, near
-from gateway.config.fault_words import fault_words
+from gateway.config.fault_words import fault_words, plain_words
 from gateway.config.places import line_near, shown, value_at
 from gateway.config.sections import fields_of, section_of
 from gateway.config.settings import Settings
@@ -58,8 +58,9 @@ def _found(details: Any, document: Document) -> _Found:
     if details["type"] == "extra_forbidden":
         return _unknown(path, location, document)
     value = value_at(document, tuple(location))
-    told = fault_words(path, details["type"], str(details["msg"]), details.get("ctx", {}), value)
-    return _Found(Fault(path, told, says_value="[key]" in details["loc"]))
+    facts = (path, details["type"], str(details["msg"]), details.get("ctx", {}), value)
+    told, plain = fault_words(*facts), plain_words(*facts)
+    return _Found(Fault(path, told, says_value="[key]" in details["loc"], plain="" if plain == told else plain))
 
 
 def _path_of(location: list[Any]) -> str:

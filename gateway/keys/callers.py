@@ -3,6 +3,7 @@
 As with keys, a change and its audit record are one transaction.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -17,6 +18,9 @@ from gateway.ledger.matching import can_be_stored
 from gateway.limits.quotas import AccountCounts, Used
 
 _MAX_NAME: Final = 600
+_NAMED: Final = "a caller is named jwt:<issuer>#<owner> or cert:<name>, as in the log"
+_POSSIBLE: Final = re.compile(r"jwt:[!-~]+#[!-~]+|cert:[!-~]+")
+_CERTIFICATE: Final = "cert:"
 
 
 class ShownCaller(NamedTuple):
@@ -28,11 +32,23 @@ class ShownCaller(NamedTuple):
 
 
 class CallerService:
-    """Changes callers in the name of `actor`. `wall` is in seconds since the epoch."""
+    """Changes callers in the name of `actor`. `wall` is in seconds since the epoch.
 
-    def __init__(self, ledger: Ledger, wall: Callable[[], float]) -> None:
+    `names_are_dns`: whether certificates stand for their bearers by a DNS name, which has no case.
+    """
+
+    def __init__(self, ledger: Ledger, wall: Callable[[], float], names_are_dns: Callable[[], bool]) -> None:
         self._ledger = ledger
         self._wall = wall
+        self._names_are_dns = names_are_dns
+
+    def name_of(self, account: str) -> str:
+        """The name as the log has it.
+
+        Raises:
+            KeyProblem: no caller can have it.
+        """
+        return possible_account(account, names_are_dns=self._names_are_dns())
 
     async def show(self, account: str) -> ShownCaller:
         """Shows one; one who has not submitted yet has used nothing.
@@ -44,20 +60,20 @@ class CallerService:
         name, now = plain_account(account), self._wall()
 
         def work(connection: Connection) -> ShownCaller:
-            row = callers.caller(connection, name) or CallerRow(name, None)
+            row = callers.caller(connection, name) or CallerRow(name, None, is_known=False)
             counts = usage.standings_of(connection, [name], now).get(name, AccountCounts())
             return ShownCaller(row, counts, usage.grants_of(connection, name, now))
 
         return await self._ledger.read(work)
 
     async def block(self, actor: str, account: str, *, blocked: bool) -> None:
-        """Blocks a caller, or lets him in again.
+        """Blocks a caller, or lets him in again: then by any name, as an earlier version may have blocked it.
 
         Raises:
             KeyProblem: it can't be the name of one, or too many are blocked.
             LedgerUnavailable: it may have been done.
         """
-        name, now = plain_account(account), self._wall()
+        name, now = self.name_of(account) if blocked else plain_account(account), self._wall()
 
         def work(connection: Connection) -> None:
             changed = callers.block(connection, name, now) if blocked else callers.unblock(connection, name)
@@ -73,7 +89,7 @@ class CallerService:
             KeyProblem: it can't be the name of one, or a value is wrong.
             LedgerUnavailable: it may have been done.
         """
-        name, now = plain_account(account), self._wall()
+        name, now = self.name_of(account), self._wall()
         end = future(until, now, "the end of the grant")
 
         def work(connection: Connection) -> None:
@@ -89,7 +105,7 @@ class CallerService:
             KeyProblem: it can't be the name of one.
             LedgerUnavailable: it may have been done.
         """
-        name, now = plain_account(account), self._wall()
+        name, now = self.name_of(account), self._wall()
 
         def work(connection: Connection) -> Used:
             forgotten = usage.reset(connection, name, now)
@@ -100,11 +116,22 @@ class CallerService:
 
 
 def plain_account(account: str) -> str:
-    """Checks the name of a caller's account.
+    """Checks that the name of an account is a token's or certificate's.
 
     Raises:
-        KeyProblem: it is none of a token's or certificate's.
+        KeyProblem: it is not.
     """
     if not account.startswith(PREFIXES) or len(account) > _MAX_NAME or not can_be_stored(account):
-        raise KeyProblem("a caller is named jwt:... or cert:..., as in the log", "invalid")
+        raise KeyProblem(_NAMED, "invalid")
     return account
+
+
+def possible_account(account: str, *, names_are_dns: bool) -> str:
+    """The name of a caller's account as tokens and certificates are read: visible ASCII, DNS names in lower case.
+
+    Raises:
+        KeyProblem: nobody can have that name.
+    """
+    if not _POSSIBLE.fullmatch(plain_account(account)):
+        raise KeyProblem(f"{_NAMED}: visible characters of ASCII, no space", "invalid")
+    return account.lower() if names_are_dns and account.startswith(_CERTIFICATE) else account

@@ -18,10 +18,11 @@ _FULL: Final = f"there are {MAX_BLOCKS} blocked callers already; let go of some 
 
 
 class CallerRow(NamedTuple):
-    """One caller; `blocked_at` is in seconds since the epoch, None: not blocked."""
+    """One caller; `blocked_at` is in seconds since the epoch, None: not blocked. `is_known`: he has an account."""
 
     account: str
     blocked_at: int | None
+    is_known: bool
 
 
 def callers(
@@ -33,12 +34,15 @@ def callers(
     known = select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in PREFIXES)))
     found = select(blocks.c.account)
     names = (found if blocked else union(known, found)).subquery()
-    query = select(names.c.account, blocks.c.created_at).outerjoin(blocks, blocks.c.account == names.c.account)
+    joined = names.outerjoin(blocks, blocks.c.account == names.c.account)
+    joined = joined.outerjoin(accounts, accounts.c.account == names.c.account)
+    query = select(names.c.account, blocks.c.created_at, accounts.c.account.is_not(None)).select_from(joined)
     if after is not None:
         query = query.where(names.c.account > after)
     if text:
         query = query.where(holds(text, names.c.account))
-    return [CallerRow(*row) for row in connection.execute(query.order_by(names.c.account).limit(most))]
+    rows = connection.execute(query.order_by(names.c.account).limit(most))
+    return [CallerRow(account, at, bool(is_known)) for account, at, is_known in rows]
 
 
 def caller(connection: Connection, account: str) -> CallerRow | None:
@@ -47,7 +51,7 @@ def caller(connection: Connection, account: str) -> CallerRow | None:
         return None
     at = connection.execute(select(blocks.c.created_at).where(blocks.c.account == account)).scalar()
     known = connection.execute(select(accounts.c.account).where(accounts.c.account == account)).first()
-    return None if at is None and known is None else CallerRow(account, at)
+    return None if at is None and known is None else CallerRow(account, at, known is not None)
 
 
 def blocked_accounts(connection: Connection) -> frozenset[str]:

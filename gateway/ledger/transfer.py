@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Table, create_engine, func, insert, select, text, update
@@ -20,15 +20,33 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger.audit import record
+from gateway.ledger.live_again import LiveAgain, ended_in, live_again
 from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
 from gateway.ledger.schema import counters, metadata
 
 Counts = Mapping[str, int]
 _AT_ONCE: Final = 1000
+_LONGEST: Final = 600
 _OF_KEYS: Final = "keys"
 _IDENTITY: Final = "ledger"
 _OF_ITS_OWN: Final = frozenset({"counters", "replicas"})  # a ledger that has no more is empty
 _NO_LEDGER: Final = "is no ledger, nor a backup of one"
+
+
+class Origin(NamedTuple):
+    """Who fills a ledger, by which command and from what, for its audit record."""
+
+    actor: str
+    action: str
+    source: str
+
+
+class Filled(NamedTuple):
+    """What a ledger was filled with, and what had been ended in it and is live again."""
+
+    counts: Counts
+    live_again: LiveAgain
 
 
 def counts_of(connection: Connection) -> Counts:
@@ -82,8 +100,8 @@ def save(connection: Connection, target: Path) -> Counts:
     return before
 
 
-def fill(connection: Connection, file: Path, *, replaces: bool) -> Counts:
-    """Fills the ledger of a writing transaction from a file with tables of this version.
+def fill(connection: Connection, file: Path, origin: Origin, now: float, *, replaces: bool) -> Filled:
+    """Fills the ledger of a writing transaction from a file with tables of this version, and records that.
 
     Raises:
         LedgerUnavailable: it has something in it and `replaces` is false, or the result is not what the file is.
@@ -92,6 +110,7 @@ def fill(connection: Connection, file: Path, *, replaces: bool) -> Counts:
     if there and not replaces:
         told = ", ".join(f"{count} {name}" for name, count in there.items())
         raise LedgerUnavailable(f"it is not empty ({told}); --replace gives that up for what comes")
+    before = ended_in(connection, now)
     with _opened(file) as source:
         for table in _tables():
             if table is not counters:
@@ -100,7 +119,9 @@ def fill(connection: Connection, file: Path, *, replaces: bool) -> Counts:
         _count_on(source, connection)
         wanted = counts_of(source)
         _require_equal(_without_counters(wanted), _without_counters(counts_of(connection)))
-    return wanted
+    filled = Filled(wanted, live_again(before, connection, now))
+    _record(connection, origin, filled, now)
+    return filled
 
 
 def bring_up(file: Path) -> str | None:
@@ -116,6 +137,12 @@ def bring_up(file: Path) -> str | None:
             return migrate(connection)
     except DatabaseError:
         raise LedgerUnavailable(_NO_LEDGER) from None
+
+
+def _record(connection: Connection, origin: Origin, filled: Filled, now: float) -> None:
+    detail = {"tables": content_of(filled.counts), "live_again": filled.live_again._asdict()}
+    subject = origin.source.encode(errors="replace").decode()[-_LONGEST:]
+    record(connection, now, origin.actor, origin.action, subject, detail)
 
 
 def _tables() -> list[Table]:

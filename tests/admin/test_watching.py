@@ -1,8 +1,11 @@
 """What a replica tells of itself, whom it refused, and callers that are blocked: through the admin API."""
 
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import trustme
 
 from gateway.observe.history import MOST
 from tests.admin.api import Api
@@ -142,12 +145,13 @@ async def test_the_audit_goes_on_behind_a_page_and_is_searched(gateway: Running)
     assert len((await api("GET", "/admin/v1/audit?q=K3")).json["changes"]) == 1
 
 
-async def test_a_callers_name_may_hold_anything(gateway: Running) -> None:
+async def test_a_callers_name_may_hold_anything_that_is_visible(gateway: Running) -> None:
     api = Api(gateway)
-    names = ["jwt:https://idp.test/a?b#ann", "cert:%2F", "jwt:<b>#{x}", "cert:a b", "jwt:ü#😀"]
+    names = ["jwt:https://idp.test/a?b#ann", "cert:%2F", "jwt:<b>#{x}", "cert:a~b", "jwt:i#a#b"]
     for name in names:
         path = f"{CALLERS}/{quoted(name)}"
-        assert (await api("POST", f"{path}/block", {})).json["account"] == name
+        answer = (await api("POST", f"{path}/block", {})).json
+        assert (answer["account"], answer["was_seen"]) == (name, False)
         assert (await api("GET", path)).json["blocked_at"] is not None
         assert (await api("POST", f"{path}/grants", {"pages": 2, "until": "2099-01-01T00:00:00Z"})).json["pages"] == 2
         assert (await api("POST", f"{path}/reset", {})).json["pages"] == 0
@@ -156,10 +160,19 @@ async def test_a_callers_name_may_hold_anything(gateway: Running) -> None:
     page = (await api("GET", f"{CALLERS}?limit=2")).json
     rest = (await api("GET", f"{CALLERS}?limit=9&after={quoted(page['next'])}")).json
     assert len(page["callers"]) + len(rest["callers"]) == len(names)
-    for name in ("key:ci", "anyone", "jwt"):
+    for name in ("key:ci", "anyone", "jwt", "jwt:i", "cert:a b", "jwt:ü#😀"):
         (await api("POST", f"{CALLERS}/{quoted(name)}/block", {})).is_problem(422, "invalid")
     assert (await api("POST", f"{CALLERS}/{quoted(names[0])}/unblock", {})).status == 200
     assert gateway.gateway.live.state.blocked == frozenset(names[1:])
+
+
+async def test_a_dns_name_is_blocked_as_certificates_are_read(start: Start, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "clients.pem")
+    tls = {"client_ca": str(tmp_path / "clients.pem"), "client_certificates": "optional"}
+    gateway = await start(environ=ENVIRON, tls=tls, authentication={"certificates": {"identity": "dns"}})
+    answer = await Api(gateway)("POST", f"{CALLERS}/cert%3AScanner.Test/block", {})
+    assert answer.json["account"] == "cert:scanner.test"
+    assert gateway.gateway.live.state.blocked == frozenset({"cert:scanner.test"})
 
 
 async def test_a_block_outlives_a_reload_and_a_restart(start: Start) -> None:

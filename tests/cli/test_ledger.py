@@ -18,9 +18,12 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Column, Connection, LargeBinary, String, Text, insert, select
 
 from gateway.cli.main import cli
-from gateway.ledger.audit import append
+from gateway.keys.service import user_name
+from gateway.ledger.audit import append, has_untold, recorded
+from gateway.ledger.callers import block
+from gateway.ledger.keys import NewKeyRow, create, revoke
 from gateway.ledger.migrate import HEAD
-from gateway.ledger.schema import audit, counters, metadata
+from gateway.ledger.schema import audit, counters, keys, metadata
 from gateway.model.audit import Action, Entry
 from tests.ledger.test_migrate import config_on
 from tests.support.ledgers import Postgres, open_engine
@@ -92,7 +95,9 @@ def seed(connection: Connection) -> None:
 
 
 def content(connection: Connection) -> dict[str, Any]:
+    """All but the records of having been filled."""
     found = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in TABLES}
+    found["audit"] = [row for row in found["audit"] if "'ledger." not in row]
     return {
         **found,
         "keys_changed": connection.execute(select(counters.c.value).where(counters.c.name == "keys")).scalar(),
@@ -144,6 +149,36 @@ def test_what_is_not_empty_is_given_up_only_when_asked(run: Run, ledger_url: str
     run(ledger_url, "copy", "--to", other_url, "--replace")
     assert on(other_url, content) == on(ledger_url, content)
     assert on(other_url, identity) != number  # so that a gateway that runs on it reads its keys anew
+
+
+def test_what_is_live_again_is_told_and_recorded(run: Run, ledger_url: str, tmp_path: Path) -> None:
+    on(ledger_url, lambda c: create(c, NewKeyRow("ci", "default", "ci"), b"1" * 32, 1))
+    on(ledger_url, lambda c: create(c, NewKeyRow("off", "default", "off"), b"2" * 32, 1))
+    on(ledger_url, lambda c: block(c, "jwt:i#already", 1))
+    run(ledger_url, "backup", "backup.db")
+    on(ledger_url, lambda c: revoke(c, "ci", None, 2, force=True))
+    on(ledger_url, lambda c: c.execute(keys.update().where(keys.c.id == "off").values(disabled_at=2)))
+    on(ledger_url, lambda c: (block(c, "jwt:i#bad", 2), block(c, "cert:worse", 2)))
+    on(ledger_url, lambda c: create(c, NewKeyRow("late", "default", "late"), b"3" * 32, 2))
+    on(ledger_url, lambda c: revoke(c, "late", None, 3, force=True))  # it is gone, not live again
+    told = run(ledger_url, "restore", "backup.db", "--replace").stderr
+    assert "live again" in told
+    assert "1 secrets, 1 keys that were disabled, 2 callers that were blocked" in told
+    (kept,) = (row.entry for row in on(ledger_url, recorded) if row.entry.action == "ledger.restore")
+    assert kept.actor == f"cli:{user_name()}"
+    assert kept.subject == str(tmp_path / "backup.db")
+    assert kept.detail["live_again"] == {"secrets": 1, "keys": 1, "callers": 2}
+    assert kept.detail["tables"]["keys"] == 2
+    assert on(ledger_url, has_untold)  # a gateway logs it
+    again = json.loads(run(ledger_url, "restore", "backup.db", "--replace", "--json").stdout)
+    assert again["live_again"] == {"secrets": 0, "keys": 0, "callers": 0}
+
+
+def test_a_copy_is_recorded_where_it_is(run: Run, ledger_url: str, other_url: str) -> None:
+    on(ledger_url, append_one)
+    run(ledger_url, "copy", "--to", other_url)
+    assert [row.entry.action for row in on(other_url, recorded)] == ["ledger.copy", Action.SECRET_SET]
+    assert [row.entry.action for row in on(ledger_url, recorded)] == [Action.SECRET_SET]
 
 
 def test_a_backup_while_it_is_written_is_of_one_moment(run: Run, tmp_path: Path) -> None:

@@ -187,3 +187,38 @@ def test_a_path_leads_to_its_value_and_its_line() -> None:
     assert value_at({"keys": 7}, ("keys", 0, "id")) is None
     lines = {"keys": 1, "keys[0]": 2, "keys[0].id": 3}
     assert [line_near(lines, path) for path in ("keys[0].id", "keys[0].x", "keys[1]", "log.level")] == [3, 2, 1, None]
+
+
+@pytest.mark.parametrize(
+    ("known", "instead", "told", "logged"),
+    [
+        ("  port: 23100", "  port: '8237001'", "write 8237001 without quotes", "listen.port: must be a whole number"),
+        ("  - id: ci", "  - id: 8237001", 'write "8237001" with quotes', "keys[0].id: must be a text"),
+        ("  allow:\n    - 10.0.0.0/8\n    - 127.0.0.0/8", "  allow: canary", "write [canary]",
+         "network.allow: must be a list: write [...]"),
+        ("listen:\n  address: 127.0.0.1\n  port: 23100", "listen: canary:80", "{address: canary, port: 80}",
+         "listen: must be a section: write its settings"),
+        ("{env: CI_KEY}", "{env: canary-secret}", "the variable canary-secret is empty",
+         "keys[0].secret: the variable *** is empty or not there"),
+        ("{env: CI_KEY}", "{env: canary/secret}", "the variable canary/secret is empty",
+         "keys[0].secret: the variable *** is empty or not there"),
+        ("{env: CI_KEY}", "{env: NOT_SET}", "the variable NOT_SET is empty",
+         "keys[0].secret: the variable NOT_SET is empty or not there"),
+        ("{env: CI_KEY}", "{file: /not/there}", "/not/there", "keys[0].secret: /not/there"),
+        ("{env: CI_KEY}", "{file: canary-secret}", "canary-secret", "keys[0].secret: ***"),
+    ],
+)  # fmt: skip
+def test_no_mend_repeats_in_the_log_what_may_be_a_secret(
+    known: str, instead: str, told: str, logged: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "gateway.yaml"
+    made = document(tmp_path)["tls"]
+    plain = PLAIN.format(certificate=made["certificate"], key=made["private_key"])
+    assert known in plain
+    path.write_text(plain.replace(known, instead))
+    with pytest.raises(ConfigurationError) as error:
+        load(path, {"CI_KEY": "a-secret-that-is-long-enough-for-it"})
+    assert told in str(error.value)
+    (fault,) = (fault for fault in error.value.faults if fault.for_log.startswith(logged))
+    assert "canary" not in fault.for_log
+    assert "8237001" not in fault.for_log

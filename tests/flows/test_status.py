@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+import trustme
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
@@ -100,3 +102,44 @@ async def test_the_token_is_sent_and_a_wrong_one_is_told(
     assert "refuses /metrics (401)" in (await told(gateway, tmp_path, "status", **sections)).stderr
     sections["admin"] = {"token": {"sha256": "0" * 64}, "tls": tls}
     assert "name it by env or file" in (await told(gateway, tmp_path, "status", **sections)).stderr
+
+
+async def test_a_certificate_of_the_same_authority_gets_no_token(
+    start: Start, tmp_path: Path, certificates: Path
+) -> None:
+    authority = trustme.CA()
+    shutil.copy(certificates / "server.key", tmp_path / "server.key")
+    ours, theirs = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+    pairs = {}
+    for name, certificate in (("ours", ours), ("theirs", theirs)):
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        authority.cert_pem.write_to_path(tmp_path / f"{name}.pem", append=True)  # as an intermediate one stands there
+        pairs[name] = {"certificate": str(tmp_path / f"{name}.pem"), "private_key": str(tmp_path / f"{name}.key")}
+    token = {"file": str(tmp_path / "token")}
+    (tmp_path / "token").write_text("a-token-that-is-long-enough-for-all")
+    gateway = await start(admin={"token": token, "tls": pairs["theirs"]})
+    result = await told(gateway, tmp_path, "status", tls=pairs["ours"], admin={"token": token, "tls": pairs["ours"]})
+    assert result.exit_code == 1
+    assert "has another certificate than admin.tls.certificate" in result.stderr
+    healthy = await told(
+        gateway, tmp_path, "status", tls=pairs["ours"], admin={"token": token, "tls": pairs["theirs"]}
+    )
+    assert "healthy" in healthy.stdout
+
+
+async def test_a_process_of_a_stranger_gets_no_token(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = {"file": str(tmp_path / "token")}
+    (tmp_path / "token").write_text("a-token-that-is-long-enough-for-all")
+    gateway = await start(admin={"token": token})
+    assert "healthy" in (await told(gateway, tmp_path, "status", admin={"token": token})).stdout
+    monkeypatch.setattr("gateway.cli.running_gateway.listening_users", lambda *_: {4321})
+    result = await told(gateway, tmp_path, "status", admin={"token": token})
+    assert result.exit_code == 1
+    assert "is held by the user 4321, who owns neither" in result.stderr
+    assert (await told(gateway, tmp_path, "top", "--count", "1", admin={"token": token})).exit_code == 1
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "token", 4321, -1)
+        assert "healthy" in (await told(gateway, tmp_path, "status", admin={"token": token})).stdout

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.keys.callers import CallerService
+from gateway.keys.callers import CallerService, possible_account
 from gateway.ledger import callers as steps
 from gateway.ledger.audit import recorded
 from gateway.ledger.callers import CallerRow, block, blocked_accounts, caller, callers, unblock
@@ -15,6 +15,7 @@ from gateway.ledger.usage import grant, standings_of
 from tests.support.ledgers import NOON, make_claim, make_profile
 
 ANN, BOB, CERT = "jwt:https://idp.test#ann", "jwt:https://idp.test#bob", "cert:scanner.test"
+BLOCKED = CallerRow(BOB, int(NOON), is_known=False)
 
 
 async def submits(engine: Engine, *accounts: str) -> None:
@@ -28,15 +29,15 @@ async def test_who_has_an_account_or_is_blocked_is_a_caller_and_keys_are_none(en
     assert await engine.write(lambda c: block(c, BOB, NOON))
     assert not await engine.write(lambda c: block(c, BOB, NOON + 5))
     found = await engine.read(lambda c: callers(c, 10))
-    assert found == [CallerRow(CERT, None), CallerRow(ANN, None), CallerRow(BOB, int(NOON))]
-    assert await engine.read(lambda c: callers(c, 10, text="IDP.test#B")) == [CallerRow(BOB, int(NOON))]
-    assert await engine.read(lambda c: callers(c, 10, blocked=True)) == [CallerRow(BOB, int(NOON))]
+    assert found == [CallerRow(CERT, None, True), CallerRow(ANN, None, True), BLOCKED]
+    assert await engine.read(lambda c: callers(c, 10, text="IDP.test#B")) == [BLOCKED]
+    assert await engine.read(lambda c: callers(c, 10, blocked=True)) == [BLOCKED]
     assert await engine.read(lambda c: callers(c, 10, text="%")) == []
     assert await engine.read(lambda c: callers(c, 10, text="\0")) == []
     first = await engine.read(lambda c: callers(c, 1))
     rest = await engine.read(lambda c: callers(c, 10, after=first[-1].account))
     assert first + rest == found
-    assert await engine.read(lambda c: caller(c, BOB)) == CallerRow(BOB, int(NOON))
+    assert await engine.read(lambda c: caller(c, BOB)) == BLOCKED
     assert await engine.read(lambda c: caller(c, "jwt:nobody")) is None
 
 
@@ -86,7 +87,7 @@ async def test_counts_of_some_accounts_have_grants_also_of_those_that_used_nothi
 
 
 async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: Engine) -> None:
-    service = CallerService(ledger, lambda: NOON)
+    service = CallerService(ledger, lambda: NOON, lambda: False)
     await service.block("cli:op", ANN, blocked=True)
     await service.block("cli:op", ANN, blocked=True)
     await service.grant("cli:op", ANN, 5, NOON + 60)
@@ -102,8 +103,26 @@ async def test_what_is_done_to_a_caller_is_in_the_audit(ledger: Ledger, engine: 
             await service.block("cli:op", name, blocked=True)
 
 
+@pytest.mark.parametrize(
+    "name", ["jwt:https://idp.test", "jwt:https://idp.test#", "jwt:#ann", "cert:", "cert:a b", "jwt:i#ü", "cert:a\n"]
+)
+async def test_a_name_that_nobody_can_have_is_not_blocked_but_let_go(name: str, ledger: Ledger) -> None:
+    service = CallerService(ledger, lambda: NOON, lambda: False)
+    with pytest.raises(KeyProblem, match=r"jwt:<issuer>#<owner> or cert:<name>"):
+        await service.block("cli:op", name, blocked=True)
+    await ledger.write(lambda c: block(c, name, NOON))  # as an earlier version did
+    await service.block("cli:op", name, blocked=False)
+    assert (await service.show(name)).row.blocked_at is None
+
+
+def test_a_name_is_as_the_certificate_is_read() -> None:
+    assert possible_account("cert:API.Test", names_are_dns=True) == "cert:api.test"
+    assert possible_account("cert:API.Test", names_are_dns=False) == "cert:API.Test"  # a common name has case
+    assert possible_account("jwt:https://IdP#a#B", names_are_dns=True) == "jwt:https://IdP#a#B"
+
+
 async def test_the_trail_is_searched(ledger: Ledger, engine: Engine) -> None:
-    service = CallerService(ledger, lambda: NOON)
+    service = CallerService(ledger, lambda: NOON, lambda: False)
     for name in (ANN, BOB):
         await service.block("cli:op", name, blocked=True)
     found = await engine.read(lambda c: recorded(c, text="#ANN"))

@@ -36,7 +36,7 @@ export async function show(place, signal) {
       {
         name: "Seen here",
         cell: (caller) => [
-          ago(caller.last_seen_at),
+          caller.was_seen ? ago(caller.last_seen_at) : "never seen here",
           caller.client ? ` from ${caller.client}` : "",
           caller.refusals ? `, ${number(caller.refusals)} refused` : "",
         ],
@@ -95,7 +95,8 @@ async function blockAnyone(reload) {
 
 async function blocked(name) {
   const caller = await post(path("callers", name, "block"));
-  say(`${caller.account} is blocked.`);
+  const doubt = caller.was_seen ? "" : " It was never seen here: is the name as in the log?";
+  say(`${caller.account} is blocked.${doubt}`);
   return caller;
 }
 
