@@ -20,6 +20,7 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
 from gateway.ledger.jobs import MAX_HEARD, changed_since, find, has_others, known_of, named
+from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.model.reasons import Denial, Reason
@@ -66,6 +67,7 @@ class Registry:
         self._heard: int | None = None
         self._heard_at = -_SURE
         self._is_alone = False
+        self._changes = Question(replica.ledger.version)
 
     async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
         """Returns the job, if it is this owner's.
@@ -150,6 +152,9 @@ class Registry:
             LedgerUnavailable: changes may be missing; call again.
         """
         began, now = self._clock(), int(self._wall() * 1000)
+        if not await self._changes.is_open():
+            self._heard_at = began - self._changes.age
+            return []
         others = await self._ledger.read(lambda c: has_others(c, self._me, self._wall()), of=_TURN)
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
@@ -164,6 +169,7 @@ class Registry:
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
         self._heard_at, self._is_alone = began, not others
+        self._changes.answered()
         for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
         return [(change.job, change.watcher) for change in changed]

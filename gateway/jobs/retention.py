@@ -6,6 +6,7 @@ Each goes out at once or not at all: the id may be another job's soon.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 import structlog
@@ -14,7 +15,8 @@ from sqlalchemy import Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.registry import Registry
-from gateway.ledger.jobs import AT_ONCE, expired, forget, named, purge, told
+from gateway.ledger.jobs import AT_ONCE, expired, first_expiry, forget, named, purge, told
+from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.upstream.client import UpstreamCall, UpstreamClient
@@ -52,6 +54,7 @@ class Retention:
         self._wall = replica.wall
         self._background = replica.background
         self._asking = 0
+        self._due = Question(replica.ledger.version)
 
     async def sweep(self) -> None:
         """Expires what is due, a batch at a time and for some seconds at most; called each second.
@@ -60,8 +63,7 @@ class Retention:
             LedgerUnavailable: some of it is still due.
         """
         until = self._clock() + _SWEEP_SECONDS
-        rows = await self._ledger.read(lambda c: expired(c, self._wall()))
-        for row in rows:
+        for row in await self._expired():
             job = self._registry.get((row.upstream, row.request_id))
             if job is not None and job.named == named(row):
                 job.end(0)
@@ -71,6 +73,14 @@ class Retention:
             await self._delete(row)
             if self._clock() >= until:
                 return
+
+    async def _expired(self) -> list[Row[Any]]:
+        now = self._wall()
+        if not await self._due.is_open(now):
+            return []
+        first = await self._ledger.read(first_expiry)
+        self._due.answered(inf if first is None else first)
+        return [] if first is None or first > now else await self._ledger.read(lambda c: expired(c, now))
 
     async def purge(self) -> None:
         """Removes records older than jobs.records_kept, a few thousand at a time.

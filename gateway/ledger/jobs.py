@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     bindparam,
     delete,
@@ -52,6 +53,33 @@ _ROW: Final = (
     "upstream", "request_id", "reservation", "account", "owner", "shape", "path", "check_url", "state", "created_at",
     "changed_at", "watcher",
 )  # fmt: skip
+_MOST: Final = bindparam("most", type_=Integer)
+_CHANGED: Final = Statement(
+    select(jobs)
+    .where(jobs.c.changed_at > bindparam("since"))
+    .order_by(jobs.c.changed_at, jobs.c.request_id)
+    .limit(_MOST)
+)
+_EXPIRED: Final = Statement(
+    select(jobs).where(jobs.c.expires_at <= bindparam("now")).order_by(jobs.c.expires_at).limit(_MOST)
+)
+_FIRST_EXPIRY: Final = Statement(
+    select(jobs.c.expires_at).where(jobs.c.expires_at.is_not(None)).order_by(jobs.c.expires_at).limit(1)
+)
+_ALIVE: Final = replicas.c.alive_until > bindparam("now")
+_WATCHED: Final = exists().where(replicas.c.name == jobs.c.watcher, _ALIVE)
+_LEFT: Final = Statement(
+    select(jobs)
+    .where(_RUNS, jobs.c.watcher != bindparam("me"), ~_WATCHED)
+    .order_by(jobs.c.created_at)
+    .limit(_MOST)
+    .with_for_update(skip_locked=True)
+)
+_OTHERS: Final = Statement(select(replicas.c.name).where(replicas.c.name != bindparam("me"), _ALIVE).limit(1))
+_BEAT: Final = Statement(
+    update(replicas).where(replicas.c.name == bindparam("me")).values(alive_until=bindparam("until"))
+)
+_SILENT: Final = Statement(delete(replicas).where(replicas.c.alive_until < bindparam("before")))
 _INSERT: Final = Statement(insert(jobs), _ROW)
 _END: Final = Statement(
     update(jobs)
@@ -202,8 +230,13 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
 
 def expired(connection: Connection, now: float) -> list[Row[Any]]:
     """Jobs whose `expires_at` has passed: readable ones to forget, and forgotten ones to delete upstream."""
-    query = select(jobs).where(jobs.c.expires_at <= int(now)).order_by(jobs.c.expires_at).limit(AT_ONCE)
-    return list(connection.execute(query))
+    return _EXPIRED.all(connection, now=int(now), most=AT_ONCE)
+
+
+def first_expiry(connection: Connection) -> int | None:
+    """The first `expires_at` of all jobs, passed or not; None if none has one."""
+    row = _FIRST_EXPIRY.first(connection)
+    return None if row is None else int(row.expires_at)
 
 
 def told(connection: Connection, row: Row[Any], again_at: int | None, now: float) -> bool:
@@ -221,21 +254,19 @@ def told(connection: Connection, row: Row[Any], again_at: int | None, now: float
 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
     """Returns changed jobs, the earliest change first, MAX_HEARD at most."""
-    query = select(jobs).where(jobs.c.changed_at > milliseconds).order_by(jobs.c.changed_at, jobs.c.request_id)
-    return list(connection.execute(query.limit(MAX_HEARD)))
+    return _CHANGED.all(connection, since=milliseconds, most=MAX_HEARD)
 
 
 def beat(connection: Connection, me: str, now: float, until: float) -> None:
     """Writes a replica's heartbeat, and deletes replicas that have been silent for an hour."""
-    if not connection.execute(update(replicas).where(replicas.c.name == me).values(alive_until=int(until))).rowcount:
+    if not _BEAT.run(connection, me=me, until=int(until)):
         connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
-    connection.execute(delete(replicas).where(replicas.c.alive_until < int(now) - 3600))
+    _SILENT.run(connection, before=int(now) - 3600)
 
 
 def has_others(connection: Connection, me: str, now: float) -> bool:
     """Whether other replicas live, or did until a moment ago."""
-    lives = (replicas.c.name != me) & (replicas.c.alive_until > int(now) - _MAY_LIVE)
-    return bool(connection.execute(select(exists().where(lives))).scalar_one())
+    return _OTHERS.first(connection, me=me, now=int(now) - _MAY_LIVE) is not None
 
 
 def leave(connection: Connection, me: str) -> None:
@@ -248,13 +279,12 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
 
     The former watcher sees the change: it may be alive and only have lost the ledger.
     """
-    alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
-    left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MAX_TAKEN)
-    found = connection.execute(left.with_for_update(skip_locked=True)).all()
+    found = _LEFT.all(connection, me=me, now=int(now), most=_MAX_TAKEN)
     # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas
     # live. The update checks again, on a locked row.
-    take = update(jobs).where(_KEY, ~alive).values(watcher=me, changed_at=_milliseconds(now))
-    return [row for row in found if connection.execute(take, {"at": row.upstream, "named": row.request_id}).rowcount]
+    take = update(jobs).where(_KEY, ~_WATCHED).values(watcher=me, changed_at=_milliseconds(now))
+    named = [{"at": row.upstream, "named": row.request_id, "now": int(now)} for row in found]
+    return [row for row, of in zip(found, named, strict=True) if connection.execute(take, of).rowcount]
 
 
 def adopt(connection: Connection, job: JobKey, me: str, now: float) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.news import News
 from gateway.ledger.postgres_url import is_postgres
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ class Ledger:
     """Runs transactions and remembers what went wrong. `problem` is None while all is well.
 
     A full disk still takes small writes, but none that need another page. So a successful write ends a problem only
-    if no write has failed for `calm` seconds by `clock`.
+    if no write has failed for `calm` seconds by `clock`. `version` returns what differs when something has changed.
     """
 
     def __init__(self, engine: Engine, calm: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,6 +33,7 @@ class Ledger:
         self._failed_at = -calm
         self._not_writing: str | None = "not asked yet"
         self._not_reading: str | None = None
+        self.version = News(self.read).version
 
     @property
     def problem(self) -> str | None:
