@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from gateway.aio.aside import Aside
+from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.app.look import Look, look_at
 from gateway.app.systemd import Notifier
@@ -140,7 +140,7 @@ class Reloader:
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
         self.notifier = notifier
-        self._forced = asyncio.Event()
+        self._forced = Nudge()
         self._looking = Aside(keeps=True)
         self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
@@ -157,11 +157,9 @@ class Reloader:
     async def run(self) -> None:
         """Watches until it is cancelled."""
         while True:
-            with suppress(TimeoutError):
-                pause = until_next(asyncio.get_running_loop().time(), _INTERVAL)
-                await asyncio.wait_for(self._forced.wait(), pause)
+            await self._forced.wait(until_next(asyncio.get_running_loop().time(), _INTERVAL))
             found = await self._look()
-            if found is not None and (self._forced.is_set() or found != self._tried):
+            if found is not None and (self._forced.is_set or found != self._tried):
                 self._forced.clear()
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
                 await self.reload()

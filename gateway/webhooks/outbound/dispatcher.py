@@ -17,6 +17,7 @@ import structlog
 
 from gateway.aio.aside import Aside
 from gateway.aio.iteration import Iteration
+from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
@@ -110,7 +111,7 @@ class Dispatcher:
         self._unusable: OutboundSettings | None = None
         self._aside = Aside()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
-        self._nudged = asyncio.Event()
+        self._nudged = Nudge()
         self._due = Question(ledger.version)
 
     def __repr__(self) -> str:
@@ -135,9 +136,7 @@ class Dispatcher:
                 pass  # the ledger has logged it
             except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
                 log.error("webhooks could not be sent", error=whereabouts(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(until_next(asyncio.get_running_loop().time(), _TURN)):
-                    await self._nudged.wait()
+            await self._nudged.wait(until_next(asyncio.get_running_loop().time(), _TURN))
 
     async def turn(self) -> None:
         """Claims due deliveries and starts to send them.
