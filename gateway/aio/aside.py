@@ -1,25 +1,34 @@
 """Runs blocking work, such as reading files, on daemon threads that never keep the process from ending.
 
 A read on a hung mount can't be cancelled, and the process waits for asyncio's own threads when it ends. So each call
-has a daemon thread of its own, which dies with the process; callers wait for it with a timeout.
+has a daemon thread to itself, which dies with the process; callers wait for it with a timeout. A thread costs more
+than what it does for a call that comes each second: so one that has ended its call may wait for the next one.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import Final, TypeVar
+from weakref import finalize
 
 T = TypeVar("T")
+_Work = Callable[[], None]
 _MOST: Final = 4
 
 
 class Aside:
-    """Runs calls on threads, at most `most` at once; a hung call counts. For one event loop."""
+    """Runs calls on threads, at most `most` at once; a hung call counts. For one event loop.
 
-    def __init__(self, most: int = _MOST) -> None:
+    `keeps`: one thread that has ended its call is kept for the next one.
+    """
+
+    def __init__(self, most: int = _MOST, *, keeps: bool = False) -> None:
         self._free = asyncio.Semaphore(most)
+        self._keeps = keeps
+        self._kept: _Worker | None = None
 
     async def run(self, call: Callable[[], T], within: float, late: Callable[[], None] | None = None) -> T:
         """Returns or raises what the call does, within `within` seconds; that includes the wait for a thread.
@@ -37,6 +46,7 @@ class Aside:
     def _begin(self, call: Callable[[], T], late: Callable[[], None] | None) -> "asyncio.Future[T]":
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        worker = self._worker()
 
         def work() -> None:
             try:
@@ -48,16 +58,44 @@ class Aside:
 
         def ended(end: Callable[[], None]) -> None:
             self._free.release()
+            self._give_back(worker)
             if future.cancelled() and late is not None:
                 late()
             end()
 
+        worker.put(work)
+        return future
+
+    def _worker(self) -> "_Worker":
+        """A thread that waits for work."""
+        kept, self._kept = self._kept, None
         try:
-            Thread(target=work, name="aside", daemon=True).start()
+            return _Worker() if kept is None else kept
         except RuntimeError:  # the system has no threads left just now
             self._free.release()
             raise
-        return future
+
+    def _give_back(self, worker: "_Worker") -> None:
+        if self._keeps and self._kept is None:
+            self._kept = worker
+        else:
+            worker.end()
+
+
+class _Worker:
+    """A thread that does what is put to it, one after the other, until `end`, or until nobody knows it any more."""
+
+    def __init__(self) -> None:
+        queue: SimpleQueue[_Work | None] = SimpleQueue()
+        Thread(target=_work, args=(queue,), name="aside", daemon=True).start()
+        self.put = queue.put
+        self.end = finalize(self, queue.put, None)
+
+
+def _work(queue: "SimpleQueue[_Work | None]") -> None:
+    while (work := queue.get()) is not None:
+        work()
+        del work  # with all that it holds
 
 
 def _end_with(future: "asyncio.Future[T]", value: T) -> None:

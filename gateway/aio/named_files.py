@@ -7,13 +7,23 @@ without blocking, its type is checked, and the read is limited in size.
 import os
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.errors import FileUnusable
 
 PEM_BYTES: Final = 4 * 1024 * 1024  # for certificates, keys and bundles of them; the largest limit of any named file
 _KB: Final = 1024
 _MB: Final = 1024 * 1024
+
+
+class FileStats(NamedTuple):
+    """What tells one content of a file from another, unless both were written within one tick of a clock."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
 
 
 def read_named(path: Path, most: int) -> bytes:
@@ -42,6 +52,24 @@ def require_named(path: Path) -> None:
         size = os.fstat(file.fileno()).st_size
     if size > PEM_BYTES:
         raise FileUnusable(f"is larger than {_words(PEM_BYTES)}")
+
+
+def stats_of(path: Path) -> FileStats | None:
+    """What the system says of a file; None of one that can't be read.
+
+    The file is opened for that: a network's file system then asks its server, instead of what it remembers.
+    """
+    try:
+        opened = _open(path)
+    except FileUnusable:
+        return None
+    try:
+        found = os.fstat(opened)
+    except OSError:
+        return None
+    finally:
+        os.close(opened)
+    return FileStats(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _open(path: Path) -> int:

@@ -1,4 +1,8 @@
-"""Runs periodic work, with a pause of a second after each run, for as long as the process lives."""
+"""Runs periodic work each second, for as long as the process lives.
+
+All work of a period begins at the same moments of the loop's clock: a process that has nothing else to do wakes once
+for all of it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,16 +10,17 @@ from typing import Final
 
 from gateway.errors import LedgerUnavailable, whereabouts
 
-_PAUSE: Final = 1.0
+_PAUSE: Final = 1.0  # from one turn to the next
+_LEAST: Final = 0.05  # of a period: timers may fire a little early
 
 
 async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[str], None]) -> None:
-    """Calls `turn` with its number, again a second after each call ended, until cancelled.
+    """Calls `turn` with its number, each second until cancelled; a turn that takes longer skips some.
 
     LedgerUnavailable is ignored: the ledger has reported it. For any other error `failed` gets its place in the code,
     and the next turn still comes.
     """
-    number = 0
+    loop, number = asyncio.get_running_loop(), 0
     while True:
         try:
             await turn(number)
@@ -24,4 +29,10 @@ async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[s
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next turn must come
             failed(whereabouts(error))
         number += 1
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(until_next(loop.time(), _PAUSE))
+
+
+def until_next(now: float, period: float) -> float:
+    """Seconds until the next of the moments at which all work of this period begins."""
+    left = period - now % period
+    return left if left > period * _LEAST else left + period

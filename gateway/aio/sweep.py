@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.periodic import until_next
 
 TICK: Final = 0.5
 _PORTION: Final = 200
@@ -50,7 +51,8 @@ class DeadlineSweep:
 
     def start(self) -> None:
         """Sweeps now and every half second."""
-        self._timer = self._loop.call_later(TICK, self.start)  # first: even if this sweep raises, the next one comes
+        pause = until_next(self._loop.time(), TICK)
+        self._timer = self._loop.call_later(pause, self.start)  # first: even if this sweep raises, the next one comes
         self.sweep()
 
     def stop(self) -> None:

@@ -1,15 +1,14 @@
 """A new configuration without a restart: whole or not at all, but for what only a restart can change (restart.py).
 
-The content of the file and of all it names is compared every second, because Kubernetes swaps secrets by symlink and
-editors write in several steps; SIGHUP compares at once and reloads even what is equal. Everything new is built before
-the first reference is swapped, so a fault anywhere leaves everything as it was. A mount that hangs is a fault, too.
+The content of the file and of all it names is compared every second (look.py); SIGHUP compares at once and reloads
+even what is equal. Everything new is built before the first reference is swapped, so a fault anywhere leaves
+everything as it was. A mount that hangs is a fault, too.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,9 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from gateway.aio.aside import Aside
+from gateway.aio.nudge import Nudge
+from gateway.aio.periodic import until_next
+from gateway.app.look import Look, look_at
 from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
@@ -133,12 +135,13 @@ class Reloader:
         self._path = path
         self._environ = environ
         self._in_force = prepared.state.settings
-        self._written = prepared.written
+        self._files = tuple(watched(path, prepared.written))
+        self._seen: Look | None = None
         self._tried = prepared.fingerprint
         self._put_in_force = put_in_force
         self.notifier = notifier
-        self._forced = asyncio.Event()
-        self._looking = Aside()
+        self._forced = Nudge()
+        self._looking = Aside(keeps=True)
         self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
         self._looks = 0
@@ -165,10 +168,9 @@ class Reloader:
     async def run(self) -> None:
         """Watches until it is cancelled."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._forced.wait(), _INTERVAL)
+            await self._forced.wait(until_next(asyncio.get_running_loop().time(), _INTERVAL))
             found = await self._look()
-            if found is not None and (self._forced.is_set() or found != self._tried):
+            if found is not None and (self._forced.is_set or found != self._tried):
                 self._forced.clear()
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
                 await self.reload()
@@ -181,13 +183,15 @@ class Reloader:
 
     async def _look(self) -> str | None:
         """What the files hold; None while that can't be known."""
-        files = list(watched(self._path, self._written))
+        looking = partial(look_at, self._files, self._seen, time.monotonic, fingerprint)
         try:
-            return await self._looking.run(partial(fingerprint, files), _PATIENCE, self._try_again)
+            self._seen = await self._looking.run(looking, _PATIENCE, self._try_again)
         except TimeoutError:
             self._hang()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next look must come
             self._refused([f"an error of the gateway: {whereabouts(error)}"])
+        else:
+            return self._seen.fingerprint
         return None
 
     def _try_again(self) -> None:
@@ -226,7 +230,8 @@ class Reloader:
         return True
 
     def _succeeded(self, prepared: Prepared) -> None:
-        self._in_force, self._written = prepared.state.settings, prepared.written
+        self._in_force = prepared.state.settings
+        self._files = tuple(watched(self._path, prepared.written))
         self._tried = prepared.fingerprint
         self.was_successful = True
         self.succeeded_at = time.time()

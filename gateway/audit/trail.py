@@ -25,6 +25,7 @@ from gateway.jobs.job import Job
 from gateway.ledger import audit
 from gateway.ledger.audit import FirstRead
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.news import Question
 from gateway.model.audit import Action, Entry
 from gateway.observe.log import LogStream
 
@@ -61,6 +62,7 @@ class AuditTrail:
         self._stated: Settings | None = None
         self._declared: dict[str, Declared] = {}
         self._at_once = _AT_ONCE
+        self._untold = Question(ledger.version)
         self.dropped = 0
 
     def read(self, job: Job, actor: str, client: str) -> None:
@@ -149,12 +151,15 @@ class AuditTrail:
             self._tell(entry)
 
     async def _tell_of_changes(self) -> None:
+        if not await self._untold.is_open():
+            return
         while await self._ledger.read(audit.has_untold):
             entries = await self._ledger.write(audit.take_untold)
             for entry in entries:
                 self._tell(entry)
             if not entries:  # another replica is writing them, and its transaction has not ended yet
                 return
+        self._untold.answered()
 
     async def _purge(self) -> None:
         kept = self._settings().audit

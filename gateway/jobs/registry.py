@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
 from gateway.ledger.jobs import MAX_HEARD, changed_since, find, has_others, known_of, named
+from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.model.reasons import Denial, Reason
@@ -66,6 +67,7 @@ class Registry:
         self._heard: int | None = None
         self._heard_at = -_SURE
         self._is_alone = False
+        self._changes = Question(replica.ledger.version)
 
     async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
         """Returns the job, if it is this owner's.
@@ -150,23 +152,30 @@ class Registry:
             LedgerUnavailable: changes may be missing; call again.
         """
         began, now = self._clock(), int(self._wall() * 1000)
-        others = await self._ledger.read(lambda c: has_others(c, self._me, self._wall()), of=_TURN)
+        if not await self._changes.is_open():
+            self._heard_at = began - self._changes.age
+            return []
         since = min(now, now if self._heard is None else self._heard)
         heard, behind = since, since - _OVERLAP
         changed: list[_RowChange] = []
+        others, rows = await self._ledger.read(lambda c: self._news(c, behind), of=_TURN)
         while True:
-            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]
             changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
             if len(rows) < MAX_HEARD:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
+            rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
         self._heard_at, self._is_alone = began, not others
+        self._changes.answered()
         for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
         return [(change.job, change.watcher) for change in changed]
+
+    def _news(self, connection: Connection, behind: int) -> tuple[bool, list[Row[Any]]]:
+        return has_others(connection, self._me, self._wall()), changed_since(connection, behind)
 
     def _cache(self, job: Job) -> None:
         old = self._jobs.get(job.key)

@@ -10,6 +10,7 @@ the gateway may have been off for one.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, Final
 
 import structlog
@@ -18,8 +19,19 @@ from sqlalchemy import Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.registry import Registry
-from gateway.ledger.expiry import AT_ONCE, LAST_WAIT, claim_gone, expired, forget_expired, purge, told, waited
+from gateway.ledger.expiry import (
+    AT_ONCE,
+    LAST_WAIT,
+    claim_gone,
+    expired,
+    first_expiry,
+    forget_expired,
+    purge,
+    told,
+    waited,
+)
 from gateway.ledger.jobs import forget, named
+from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.job_api import delete_request
@@ -56,6 +68,7 @@ class Retention:
         self._asking = 0
         self._deleted: list[Row[Any]] = []
         self._is_telling = False
+        self._due = Question(replica.ledger.version)
 
     async def sweep(self) -> None:
         """Expires what is due, a batch at a time and for some seconds at most; called each second.
@@ -64,14 +77,23 @@ class Retention:
             LedgerUnavailable: some of it is still due.
         """
         until = self._clock() + _SWEEP_SECONDS
-        while True:
+        is_more = await self._is_any_due()
+        while is_more:
             over = await self._ledger.read(lambda c: expired(c, self._wall()))
             await self._forget(over.readable)
             is_more = len(over.readable) == AT_ONCE
             if over.readable or over.has_gone:
                 is_more |= await self._delete_some()
-            if not is_more or self._clock() >= until:
+            if self._clock() >= until:
                 return
+
+    async def _is_any_due(self) -> bool:
+        now = self._wall()
+        if not await self._due.is_open(now):
+            return False
+        first = await self._ledger.read(first_expiry)
+        self._due.answered(inf if first is None else first)
+        return first is not None and first <= now
 
     async def purge(self) -> None:
         """Removes records older than jobs.records_kept, a few thousand at a time.

@@ -13,10 +13,12 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, lit
 from gateway.ledger.among import among
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import audit, counters, jobs
+from gateway.ledger.statement import Statement
 from gateway.model.audit import Action, Entry
 
 _AT_ONCE: Final = 500
 _INSERT: Final = insert(audit)
+_UNTOLD: Final = Statement(select(audit.c.id).where(audit.c.untold.is_not(None)).limit(1))
 _BOUNDED: Final = (Action.READ, Action.REFUSED)
 _OF_SECRETS: Final = (Action.SECRET_SET, Action.SECRET_REMOVED)
 
@@ -89,7 +91,7 @@ def state_secrets(
 
 def has_untold(connection: Connection) -> bool:
     """Whether there are changes that no gateway has logged yet."""
-    return connection.execute(select(audit.c.id).where(audit.c.untold.is_not(None)).limit(1)).first() is not None
+    return _UNTOLD.first(connection) is not None
 
 
 def take_untold(connection: Connection) -> list[Entry]:

@@ -29,6 +29,9 @@ _FREE: Final = {"leased_by": None, "next_at": None}
 _OF_JOB: Final = deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named")
 _FIND: Final = Statement(select(deliveries.c.id).where(*_OF_JOB))
 _MAKE_WAY: Final = Statement(delete(deliveries).where(*_OF_JOB))
+_FIRST_DUE: Final = Statement(
+    select(deliveries.c.next_at).where(deliveries.c.next_at.is_not(None)).order_by(deliveries.c.next_at).limit(1)
+)
 _PLANNED: Final = (
     "id", "upstream", "request_id", "owner", "url", "destination", "check_url", "state", "attempts", "created_at",
 )  # fmt: skip
@@ -115,10 +118,10 @@ def make_way(connection: Connection, upstream: str, request_id: str) -> None:
     _MAKE_WAY.run(connection, at=upstream, named=request_id)
 
 
-def is_any_due(connection: Connection, now: float) -> bool:
-    """Whether there is something to claim. Only reads."""
-    query = select(deliveries.c.id).where(deliveries.c.next_at <= int(now)).limit(1)
-    return connection.execute(query).first() is not None
+def first_due(connection: Connection) -> int | None:
+    """When the first delivery is to claim, also in the past; None if there is none. Only reads."""
+    row = _FIRST_DUE.first(connection)
+    return None if row is None else int(row.next_at)
 
 
 def claim_due(

@@ -17,6 +17,7 @@ from gateway.ledger.accounts import lock_all
 from gateway.ledger.deliveries import drop
 from gateway.ledger.jobs import any_of, known_of, milliseconds
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
+from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Known
 
 AT_ONCE: Final = 200
@@ -26,6 +27,9 @@ LAST_WAIT: Final = 420
 """All waits together, each a second longer than the one before, are a day."""
 
 _MILLISECONDS: Final = 1000
+_FIRST_EXPIRY: Final = Statement(
+    select(jobs.c.expires_at).where(jobs.c.expires_at.is_not(None)).order_by(jobs.c.expires_at).limit(1)
+)
 
 
 class Over(NamedTuple):
@@ -33,6 +37,12 @@ class Over(NamedTuple):
 
     readable: list[Row[Any]]
     has_gone: bool
+
+
+def first_expiry(connection: Connection) -> int | None:
+    """The first `expires_at` of all jobs, passed or not; None if none has one."""
+    row = _FIRST_EXPIRY.first(connection)
+    return None if row is None else int(row.expires_at)
 
 
 def expired(connection: Connection, now: float) -> Over:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Row,
     and_,
     bindparam,
@@ -56,6 +57,27 @@ _ROW: Final = (
     "upstream", "request_id", "reservation", "account", "owner", "shape", "path", "check_url", "state", "created_at",
     "changed_at", "watcher",
 )  # fmt: skip
+_MOST: Final = bindparam("most", type_=Integer)
+_CHANGED: Final = Statement(
+    select(jobs)
+    .where(jobs.c.changed_at > bindparam("since"))
+    .order_by(jobs.c.changed_at, jobs.c.request_id)
+    .limit(_MOST)
+)
+_ALIVE: Final = replicas.c.alive_until > bindparam("now")
+_WATCHED: Final = exists().where(replicas.c.name == jobs.c.watcher, _ALIVE)
+_LEFT: Final = Statement(
+    select(jobs)
+    .where(_RUNS, jobs.c.watcher != bindparam("me"), ~_WATCHED)
+    .order_by(jobs.c.created_at)
+    .limit(_MOST)
+    .with_for_update(skip_locked=True)
+)
+_OTHERS: Final = Statement(select(replicas.c.name).where(replicas.c.name != bindparam("me"), _ALIVE).limit(1))
+_BEAT: Final = Statement(
+    update(replicas).where(replicas.c.name == bindparam("me")).values(alive_until=bindparam("until"))
+)
+_SILENT: Final = Statement(delete(replicas).where(replicas.c.alive_until < bindparam("before")))
 _INSERT: Final = Statement(insert(jobs), _ROW)
 _END: Final = Statement(
     update(jobs)
@@ -282,21 +304,19 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
     """Returns changed jobs, the earliest change first, MAX_HEARD at most."""
-    query = select(jobs).where(jobs.c.changed_at > milliseconds).order_by(jobs.c.changed_at, jobs.c.request_id)
-    return list(connection.execute(query.limit(MAX_HEARD)))
+    return _CHANGED.all(connection, since=milliseconds, most=MAX_HEARD)
 
 
 def beat(connection: Connection, me: str, now: float, until: float) -> None:
     """Writes a replica's heartbeat, and deletes replicas that have been silent for an hour."""
-    if not connection.execute(update(replicas).where(replicas.c.name == me).values(alive_until=int(until))).rowcount:
+    if not _BEAT.run(connection, me=me, until=int(until)):
         connection.execute(insert(replicas), {"name": me, "alive_until": int(until)})
-    connection.execute(delete(replicas).where(replicas.c.alive_until < int(now) - 3600))
+    _SILENT.run(connection, before=int(now) - 3600)
 
 
 def has_others(connection: Connection, me: str, now: float) -> bool:
     """Whether other replicas live, or did until a moment ago."""
-    lives = (replicas.c.name != me) & (replicas.c.alive_until > int(now) - _MAY_LIVE)
-    return bool(connection.execute(select(exists().where(lives))).scalar_one())
+    return _OTHERS.first(connection, me=me, now=int(now) - _MAY_LIVE) is not None
 
 
 def leave(connection: Connection, me: str) -> None:
@@ -310,15 +330,13 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
     two or three statements: the ledger may be far away.
     """
-    alive = exists().where(replicas.c.name == jobs.c.watcher, replicas.c.alive_until > int(now))
-    left = select(jobs).where(_RUNS, jobs.c.watcher != me, ~alive).order_by(jobs.c.created_at).limit(_MAX_TAKEN)
-    found: list[Row[Any]] = list(connection.execute(left.with_for_update(skip_locked=True)))
+    found = _LEFT.all(connection, me=me, now=int(now), most=_MAX_TAKEN)
     if not found:
         return []
     # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas
     # live. The update checks again, on locked rows.
-    take = update(jobs).where(any_of(found), ~alive).values(watcher=me, changed_at=milliseconds(now))
-    if connection.execute(take).rowcount == len(found):
+    take = update(jobs).where(any_of(found), ~_WATCHED).values(watcher=me, changed_at=milliseconds(now))
+    if connection.execute(take, {"now": int(now)}).rowcount == len(found):
         return found
     mine = select(jobs.c.reservation).where(any_of(found), jobs.c.watcher == me)
     taken = set(connection.execute(mine).scalars())

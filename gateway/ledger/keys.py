@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import counters, keys, secrets
+from gateway.ledger.statement import Statement
 from gateway.model.keys import Generation, KeyRecord
 
-_REVISION: Final = select(counters.c.value).where(counters.c.name == "keys")
-_NUMBER: Final = select(counters.c.value).where(counters.c.name == "ledger")
+_COUNTER: Final = Statement(select(counters.c.value).where(counters.c.name == bindparam("named")))
 _FIRST: Final = 1
 
 
@@ -59,12 +59,12 @@ class RotatedKey(NamedTuple):
 
 def revision_of(connection: Connection) -> int:
     """The number of the latest change to keys."""
-    return int(connection.execute(_REVISION).scalar_one())
+    return int(_COUNTER.first(connection, named="keys").value)
 
 
 def number_of(connection: Connection) -> int:
     """The random number that identifies this ledger."""
-    return int(connection.execute(_NUMBER).scalar_one())
+    return int(_COUNTER.first(connection, named="ledger").value)
 
 
 def changes_since(connection: Connection, revision: int) -> tuple[int, list[KeyRecord]]:

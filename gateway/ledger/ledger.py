@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.engine import Engine
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
+from gateway.ledger.news import News
 from gateway.ledger.postgres_url import is_postgres
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class Ledger:
     `is_in_doubt` asks for a write of the gateway's own, which decides.
 
     A full disk still takes small writes, but none that need another page. So a successful write ends a problem only
-    if no write has failed for `calm` seconds by `clock`.
+    if no write has failed for `calm` seconds by `clock`. `version` returns what differs when something has changed.
     """
 
     def __init__(self, engine: Engine, calm: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,6 +37,7 @@ class Ledger:
         self._not_writing: str | None = "not asked yet"
         self._not_reading: str | None = None
         self.is_in_doubt = False
+        self.version = News(self.read).version
 
     @property
     def problem(self) -> str | None:

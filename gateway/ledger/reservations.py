@@ -38,6 +38,12 @@ _ROW: Final = (
 _INSERT: Final = Statement(insert(reservations), _ROW)
 _FIND: Final = Statement(select(reservations).where(reservations.c.id == bindparam("of")))
 _DELETE: Final = Statement(delete(reservations).where(reservations.c.id == bindparam("of")))
+_OVERDUE: Final = Statement(
+    select(reservations.c.account)
+    .where(reservations.c.expires_at <= bindparam("now"))
+    .order_by(reservations.c.expires_at)
+    .limit(_AT_ONCE)
+)
 _RESET_AT: Final = Statement(select(accounts.c.reset_at).where(accounts.c.account == bindparam("of")))
 
 
@@ -218,9 +224,7 @@ def reclaim(connection: Connection, account: str, now: float) -> int | None:
 
 def overdue(connection: Connection, now: float) -> list[str]:
     """The accounts of the reservations that expired first, a batch at a time."""
-    query = select(reservations.c.account).where(reservations.c.expires_at <= int(now))
-    found = connection.execute(query.order_by(reservations.c.expires_at).limit(_AT_ONCE)).scalars()
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(row.account for row in _OVERDUE.all(connection, now=int(now))))
 
 
 def count_overdue(connection: Connection, now: float, account: str) -> int:

@@ -4,6 +4,8 @@ Facts this file rests on:
 - Transactions queue for one writer anyway; its own thread takes 0.5 ms for five statements, a pool 2 ms (measured).
 - Python's sqlite3 guesses from statements when to open a transaction. With isolation_level None it does not, and ours
   start with BEGIN IMMEDIATE: a writer that must wait does so at once, not midway (sqlite.org, "Transaction").
+- The driver itself begins and ends transactions, in some microseconds; SQLAlchemy takes longer for that than for a
+  statement. What it takes for its own transaction begins with its first statement, and sends nothing.
 - In WAL mode synchronous=NORMAL loses no committed transaction to kill -9; a power loss may lose the last ones.
   Changes of keys use FULL, which loses none (sqlite.org/pragma.html#pragma_synchronous).
 - A deleted or replaced file lives on for those who have it open, so its name is checked each time. SQLite would play
@@ -26,7 +28,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import Engine as SqlEngine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -251,11 +253,14 @@ class _WriterThread:
         if self._is_durable is not job.durable:
             raw_of(connection).execute(f"PRAGMA synchronous={'FULL' if job.durable else 'NORMAL'}")
             self._is_durable = job.durable
-        with connection.begin():
+
+        def work(connection: Connection) -> Any:
             result = job.work(connection)
             if job.abandoned:
                 raise LedgerUnavailable("nobody waits for it any more")
-        return result
+            return result
+
+        return _in_transaction(connection, work, writes=self._writes)
 
     def _bound(self) -> None:
         if not self._writes or self._connection is None:
@@ -278,8 +283,8 @@ class _WriterThread:
         connection = self._connection = self._engine.connect()
         self._is_durable = False
         try:
-            with connection.begin():
-                before = self._upkeep.tend(connection, may_write=self._writes)
+            tend = partial(self._upkeep.tend, may_write=self._writes)
+            before = _in_transaction(connection, tend, writes=self._writes)
         except BaseException:
             self._drop()
             raise
@@ -322,10 +327,20 @@ def _make_engine(path: Path, timeout: float, *, writes: bool) -> SqlEngine:
             raise
         return raw
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    event.listen(engine, "begin", lambda connection: raw_of(connection).execute(begin))
-    return engine
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+
+def _in_transaction(connection: Connection, work: Callable[[Connection], T], *, writes: bool) -> T:
+    """Does work all or nothing."""
+    raw = raw_of(connection)
+    raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    try:
+        result = work(connection)
+        (connection if connection.in_transaction() else raw).commit()
+    except BaseException:
+        (connection if connection.in_transaction() else raw).rollback()
+        raise
+    return result
 
 
 def _use_log(raw: sqlite3.Connection, timeout: float) -> None:

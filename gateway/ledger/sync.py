@@ -21,8 +21,10 @@ from gateway.ledger.callers import blocked_accounts
 from gateway.ledger.closing import Settled
 from gateway.ledger.keys import changes_since, note_used, number_of, revision_of
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.news import Question
 from gateway.ledger.reservations import overdue, reclaim
 from gateway.ledger.schema import counters
+from gateway.ledger.statement import Statement
 from gateway.ledger.usage import standings
 from gateway.limits.quotas import AccountCounts
 from gateway.model.keys import KeyRecord
@@ -36,6 +38,7 @@ _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
 _TURN: Final = "(keys)"
 """Key changes have a turn at the ledger of their own, beside all accounts."""
+_BEAT_ONCE: Final = Statement(update(counters).where(counters.c.name == "beat").values(value=counters.c.value + 1))
 
 log = structlog.get_logger()
 
@@ -82,6 +85,7 @@ class LedgerSync:
         self._number: int | None = None
         self._revision = _NOTHING
         self._applying = asyncio.Lock()
+        self._keys = Question(ledger.version)
 
     async def begin(self) -> None:
         """Does what is due before the first request: makes the ledger, and reads its keys.
@@ -97,7 +101,7 @@ class LedgerSync:
     async def run_keys(self) -> None:
         """Applies changes of keys each second."""
         await take_turns(
-            lambda _: self.apply_key_changes(), lambda error: log.error("keys could not be followed", error=error)
+            lambda _: self.follow_keys(), lambda error: log.error("keys could not be followed", error=error)
         )
 
     async def run(self) -> None:
@@ -121,6 +125,16 @@ class LedgerSync:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
         if turn % _STANDINGS == 0:
             self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
+
+    async def follow_keys(self) -> None:
+        """Applies what has changed of the keys, if anything has changed in the ledger.
+
+        Raises:
+            LedgerUnavailable: changes may be missing; call again.
+        """
+        if await self._keys.is_open():
+            await self.apply_key_changes()
+            self._keys.answered()
 
     async def apply_key_changes(self) -> None:
         """Applies what has changed of the keys, one call after the other: what was read earlier never counts later.
@@ -199,7 +213,7 @@ def _changes(connection: Connection, number: int | None, revision: int) -> _Chan
 
 
 def _beat(connection: Connection) -> None:
-    connection.execute(update(counters).where(counters.c.name == "beat").values(value=counters.c.value + 1))
+    _BEAT_ONCE.run(connection)
 
 
 def _note(uses: dict[tuple[str, int], float], connection: Connection) -> None:

@@ -1,13 +1,15 @@
 """Calls that block have threads of their own: a deadline, a bound, and none keeps a process from ending."""
 
 import asyncio
+import gc
 import subprocess
 import sys
-from threading import Event, Thread, current_thread
+from threading import Event, Thread, current_thread, get_ident
 
 import pytest
 
 from gateway.aio.aside import Aside
+from tests.support.waiting import eventually
 
 LONG = 30.0
 
@@ -68,6 +70,43 @@ async def test_a_thread_that_can_not_be_begun_takes_no_place(monkeypatch: pytest
             with pytest.raises(RuntimeError):
                 await aside.run(lambda: 1, LONG)
     assert await aside.run(lambda: 1, LONG) == 1
+
+
+async def test_a_thread_that_is_kept_serves_the_next_call() -> None:
+    aside = Aside(keeps=True)
+    first = await aside.run(get_ident, LONG)
+    assert [await aside.run(get_ident, LONG) for _ in range(3)] == [first] * 3
+    with pytest.raises(KeyError):
+        await aside.run(lambda: dict[str, int]()["key"], LONG)
+    assert await aside.run(get_ident, LONG) == first
+
+
+async def test_one_thread_is_kept_and_one_that_hangs_serves_nobody() -> None:
+    aside, over = Aside(2, keeps=True), Event()
+    hanging: list[Thread] = []
+
+    def hang() -> None:
+        hanging.append(current_thread())
+        over.wait(LONG)
+
+    with pytest.raises(TimeoutError):
+        await aside.run(hang, 0.05)
+    first = await aside.run(current_thread, LONG)
+    assert await aside.run(current_thread, LONG) is first
+    over.set()
+    await eventually(lambda: not hanging[0].is_alive())
+    assert await aside.run(current_thread, LONG) is first
+
+
+async def test_threads_end_with_their_last_call_and_a_kept_one_with_who_kept_it() -> None:
+    aside, keeping = Aside(), Aside(keeps=True)
+    threads = [await aside.run(current_thread, LONG), await keeping.run(current_thread, LONG)]
+    threads[0].join(LONG)
+    assert [thread.is_alive() for thread in threads] == [False, True]
+    del keeping
+    gc.collect()
+    threads[1].join(LONG)
+    assert not threads[1].is_alive()
 
 
 async def test_who_is_cancelled_leaves_at_once() -> None:

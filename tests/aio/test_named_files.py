@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.aio.named_files import read_named, require_named
+from gateway.aio.named_files import read_named, require_named, stats_of
 from gateway.errors import FileUnusable
 
 
@@ -55,6 +55,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(make: object, told: str, tmp
         with pytest.raises(FileUnusable) as raised:
             read(tmp_path / "named")
         assert str(raised.value) == told
+    assert stats_of(tmp_path / "named") is None
     assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
@@ -96,3 +97,21 @@ def test_a_file_is_read_to_its_bound_and_no_further(tmp_path: Path) -> None:
         read_named(path, 3 * 2**20)
     with pytest.raises(FileUnusable, match=r"^is larger than 4 MB$"):  # whose changes nobody would see
         require_named(path)
+
+
+def test_the_stats_of_a_file_tell_of_each_change(tmp_path: Path) -> None:
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_text("one")
+    link.symlink_to(path)
+    found = [stats_of(path)]
+    assert stats_of(link) == found[0]
+    path.write_text("other")
+    found.append(stats_of(link))
+    os.utime(path, ns=(0, 0))
+    found.append(stats_of(link))
+    (tmp_path / "new").write_text("other")
+    os.utime(tmp_path / "new", ns=(0, 0))
+    (tmp_path / "new").replace(path)
+    found.append(stats_of(link))
+    assert None not in found
+    assert len(set(found)) == len(found)

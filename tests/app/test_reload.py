@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import gateway.app.reload
+from gateway.app.look import look_at
 from gateway.app.reload import Prepared, Reloader, prepare, watched
 from gateway.app.systemd import Notifier
 from gateway.config.ledger_url import url_of
@@ -460,17 +461,17 @@ async def test_a_signal_reloads_even_what_is_equal(site: Site) -> None:
 async def test_a_change_is_noticed_and_a_fault_is_tried_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     polls = 0
 
-    def counted(paths: list[Path]) -> str:
+    def counted(*arguments: Any) -> Any:
         nonlocal polls
         polls += 1
         if polls % 10 == 0:
             loop.call_soon_threadsafe(polled.set)
-        return fingerprint(paths)
+        return look_at(*arguments)
 
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, loop, polled = told(queue, site), asyncio.get_running_loop(), asyncio.Event()
     monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
-    monkeypatch.setattr(gateway.app.reload, "fingerprint", counted)
+    monkeypatch.setattr(gateway.app.reload, "look_at", counted)
     async with running(reloader):
         await asyncio.wait_for(polled.wait(), LONG)
         assert reloader.results == {"success": 0, "failure": 0}  # nothing changed
@@ -564,6 +565,29 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, e
     fails = False
     assert await reloader.reload()
     assert len(site.in_force) == 1
+
+
+async def test_nobody_walks_the_settings_each_second(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    looks, walks = 0, 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return look_at(*arguments)
+
+    def walked(*arguments: Any) -> Any:
+        nonlocal walks
+        walks += 1
+        return watched(*arguments)
+
+    monkeypatch.setattr(gateway.app.reload, "look_at", counted)
+    monkeypatch.setattr(gateway.app.reload, "watched", walked)
+    reloader = site.reloader()
+    before = walks
+    async with running(reloader):
+        await eventually(lambda: looks > 10, LONG)
+    assert walks == before
 
 
 # Files that are none, and files that hang
@@ -683,10 +707,13 @@ async def test_a_look_that_can_not_be_begun_does_not_end_the_watch(
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        task = asyncio.get_running_loop().create_task(reloader.run())
+        await eventually(lambda: reloader.results["failure"] > 1, LONG)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     async with running(reloader):
-        with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", fail)
-            await eventually(lambda: reloader.results["failure"] > 1, LONG)
         site.write(log={"level": "warning"})
         await asyncio.wait_for(queue.get(), LONG)
 

@@ -509,6 +509,11 @@ async def test_in_quiet_nothing_is_read_again(make_room: MakeRoom, monkeypatch: 
     for _ in range(30):
         here.seconds += 1.0
         await here.registry.read_changes()
+    assert len(learning.rows) == 1
+    for _ in range(20):
+        here.seconds += 1.0
+        await here.watcher.beat()  # something changes, though no job does
+        await here.registry.read_changes()
     assert learning.rows[-9:] == [0] * 9
 
 

@@ -63,7 +63,9 @@ async def test_a_sweep_ends_after_some_seconds_and_the_next_one_goes_on(
     assert [await room.state_of(f"job-{name}") for name in range(5)] == [JobState.GONE] * 5
 
 
-async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(make_room: MakeRoom) -> None:
+async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = make_room(me="here", shapes=SHAPES), make_room(me="there")
     await there.begin_job()
     await there.engine.write(lambda c: forget(c, job_of(c, ("default", "job")), there.wall()))
@@ -71,12 +73,8 @@ async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(make_room:
     await there.given_again("job", "key:other")
     here.seconds = there.seconds
     job = await here.registry.owned("default", "job", "key:other")
-
-    async def read(work: Any, *, of: str = "") -> Any:
-        del work, of
-        return stale
-
-    here.faulty.read = read  # type: ignore[method-assign]
+    monkeypatch.setattr("gateway.jobs.retention.first_expiry", lambda _: 0)
+    monkeypatch.setattr("gateway.jobs.retention.expired", lambda *_: stale)
     await swept(here)
     assert (job.is_gone, here.registry.get(job.key)) == (False, job)
 

@@ -266,7 +266,7 @@ async def test_a_use_that_comes_while_others_are_noted_is_not_forgotten(kept: Ke
 
 
 async def test_it_goes_on_whatever_happens(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.0)
+    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
     kept.faulty.is_away = True
     await kept.make("a")
     running = asyncio.gather(kept.sync.run(), kept.sync.run_keys())

@@ -137,6 +137,47 @@ def test_events_are_written_while_it_runs(pipe: tuple[int, int]) -> None:
     stream.close()
 
 
+def test_without_events_nothing_is_looked_at(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look ten times a second was a tenth of what an idle gateway cost."""
+    stream, looks = LogStream(pipe[1], json_line), 0
+    real = stream._write_all
+
+    def counted() -> None:
+        nonlocal looks
+        looks += 1
+        real()
+
+    monkeypatch.setattr(stream, "_write_all", counted)
+    stream.start()
+    for number in range(3):
+        stream.put({"n": number})
+        assert os.read(pipe[0], 100) == b'{"n":%d}\n' % number
+        Flag().wait(0.5)
+    assert looks <= 4
+    stream.close()
+
+
+def test_no_event_is_left_while_others_put_at_once(pipe: tuple[int, int]) -> None:
+    stream = LogStream(pipe[1], lambda _: b".")
+    stream.start()
+
+    def put() -> None:
+        for number in range(200):
+            stream.put({})
+            Flag().wait(0.001 if number % 5 else 0.0)
+
+    threads = [threading.Thread(target=put) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    found = 0
+    while found < 4 * 200:
+        found += len(os.read(pipe[0], 1000))
+    for thread in threads:
+        thread.join()
+    stream.close()
+    assert (found, stream.dropped) == (800, 0)
+
+
 def test_the_rendering_may_change_while_it_runs(pipe: tuple[int, int]) -> None:
     rendered = Flag()
 

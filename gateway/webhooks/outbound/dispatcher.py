@@ -10,12 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Final, NamedTuple
 
 import structlog
 
 from gateway.aio.aside import Aside
 from gateway.aio.iteration import Iteration
+from gateway.aio.nudge import Nudge
+from gateway.aio.periodic import until_next
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
     DeliveryLease,
@@ -25,12 +28,13 @@ from gateway.ledger.deliveries import (
     dead,
     done,
     failed,
+    first_due,
     give_up,
-    is_any_due,
     release,
 )
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.listings import counts
+from gateway.ledger.news import Question
 from gateway.model.times import Times
 from gateway.webhooks.egress.destination import ResolveFor, find
 from gateway.webhooks.egress.resolver import NotFound, Saturated, Undecided
@@ -107,13 +111,15 @@ class Dispatcher:
         self._unusable: OutboundSettings | None = None
         self._aside = Aside()
         self._tasks: dict[asyncio.Task[None], DeliveryLease] = {}
-        self._nudged = asyncio.Event()
+        self._nudged = Nudge()
+        self._due = Question(ledger.version)
 
     def __repr__(self) -> str:
         return f"<Dispatcher sending={len(self._tasks)}>"
 
     def nudge(self) -> None:
         """Wakes `run`, because something may be due."""
+        self._due.reopen()
         self._nudged.set()
 
     async def run(self) -> None:
@@ -130,9 +136,7 @@ class Dispatcher:
                 pass  # the ledger has logged it
             except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
                 log.error("webhooks could not be sent", error=whereabouts(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TURN):
-                    await self._nudged.wait()
+            await self._nudged.wait(until_next(asyncio.get_running_loop().time(), _TURN))
 
     async def turn(self) -> None:
         """Claims due deliveries and starts to send them.
@@ -142,7 +146,7 @@ class Dispatcher:
         """
         now = self._wall()
         room = self._settings().most_in_flight - len(self._tasks)
-        if room <= 0 or not await self._ledger.read(lambda c: is_any_due(c, now)):
+        if room <= 0 or not await self._is_any_due(now):
             return
         means = await self._means_now()  # only once something is due: the system's CAs take 60 ms and some memory
         if means is None:
@@ -158,6 +162,13 @@ class Dispatcher:
             task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE_SECONDS))
             self._tasks[task] = due.lease
             task.add_done_callback(self._ended)
+
+    async def _is_any_due(self, now: float) -> bool:
+        if not await self._due.is_open(now):
+            return False
+        first = await self._ledger.read(first_due)
+        self._due.answered(inf if first is None else first)
+        return first is not None and first <= now
 
     async def close(self, within: float) -> None:
         """Waits up to `within` seconds for running deliveries, then leaves the rest to other replicas.
