@@ -226,7 +226,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         claim=claims, pages=st.integers(1, 30), price=st.integers(0, 12), mode=st.sampled_from(["fast", "accurate"])
     )
-    def reserve(self, claim: Claim, pages: int, price: int, mode: str) -> None:
+    def reserve(self, claim: Claim, pages: int, price: int, mode: str = "fast") -> None:
         ask, more = Ask(pages, price, mode), Used(0, pages, pages * price)
         model = self.model.copy()
         if not model.fits(claim.account, more, self.now, is_new=False):
