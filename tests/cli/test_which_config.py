@@ -1,8 +1,11 @@
 """Which configuration a command takes when none is named, and that a failure says so."""
 
+import gc
+import sys
 from pathlib import Path
 
 import pytest
+import rich
 from click.testing import CliRunner
 
 from gateway.cli.main import cli
@@ -28,12 +31,17 @@ def test_the_order_is_variable_directory_installation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("keys", "list"), ("check",), ("serve",), ("usage",)])
-def test_a_failure_says_which_was_taken(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_failure_says_which_was_taken(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", rich)  # `serve` forgets it, which other tests need
     (tmp_path / "gateway.yaml").write_text("listen: {prot: 1}")
     result = CliRunner().invoke(cli, command)
+    gc.enable()  # likewise
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "gateway: the configuration is gateway.yaml (in this directory)"
     named = CliRunner().invoke(cli, [*command, "--config", "gateway.yaml"])
+    gc.enable()
     assert named.exit_code == 1
     assert "the configuration is" not in named.stderr
 
