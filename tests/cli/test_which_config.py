@@ -1,5 +1,6 @@
 """Which configuration a command takes when none is named, and that a failure says so."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -46,9 +47,11 @@ def test_a_failure_says_which_was_taken(
     monkeypatch.setitem(sys.modules, "rich", rich)  # `serve` forgets it, which other tests need
     _ours(tmp_path, "listen: {prot: 1}")
     result = CliRunner().invoke(cli, command)
+    gc.enable()  # likewise
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "gateway: the configuration is gateway.yaml (in this directory)"
     named = CliRunner().invoke(cli, [*command, "--config", "gateway.yaml"])
+    gc.enable()
     assert named.exit_code == 1
     assert "the configuration is" not in named.stderr
 

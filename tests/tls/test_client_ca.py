@@ -223,4 +223,5 @@ def test_the_configuration_says_when_the_file_is_not_there(tmp_path: Path) -> No
     tls = {**document(tmp_path)["tls"], "client_ca": f"{tmp_path}/none.pem", "client_certificates": "optional"}
     with pytest.raises(SetupError) as caught:
         make_settings(tmp_path, tls=tls)
-    assert str(caught.value) == f"tls.client_ca: {tmp_path}/none.pem can't be read: No such file or directory"
+    why = "can't be read: No such file or directory (line 6)"
+    assert str(caught.value) == f"tls.client_ca: {tmp_path}/none.pem {why}"
