@@ -7,7 +7,7 @@ expiry, so its retries end: in a long outage they would pile up for nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple, Protocol
@@ -28,11 +28,9 @@ from gateway.ledger.reservations import (
     RequestIdTaken,
     ReservationLost,
     StepOutcome,
-    accept,
-    cancel,
     renew,
 )
-from gateway.ledger.steps import Accept, Admit, Reserve, Steps
+from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.limits.quotas import AccountCounts, Limit, limits_of, rate_limit_lines, soft_among, soft_limits
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
@@ -268,13 +266,13 @@ class Lease:
         except LedgerUnavailable:
             raise ledger_away() from None
 
-    async def _finish(self, last: Callable[[Connection], Any]) -> None:
+    async def _finish(self, last: Callable[[], Awaitable[Settled | None]]) -> None:
         if self._doing is not None:
             await asyncio.gather(self._doing, return_exceptions=True)
         for wait in chain(_RETRY_DELAYS, repeat(_RETRY_DELAYS[-1]) if self._may_have_pages else ()):
             await asyncio.sleep(wait)
             try:
-                settled = await self._means.replica.ledger.write(last, of=self._claim.owner)
+                settled = await last()
             except LedgerUnavailable:
                 continue
             if settled is not None:
@@ -283,11 +281,14 @@ class Lease:
             return
         log.error("a place could not be given back; it will expire")
 
-    def _cancel(self, connection: Connection) -> Settled:
-        return Settled(self._claim.account, 0, cancel(connection, self._claim, self._means.replica.wall()))
+    async def _cancel(self) -> Settled:
+        pages = await self._means.steps.cancel(Cancel(self._claim, self._means.replica.wall()))
+        return Settled(self._claim.account, 0, pages)
 
-    def _lose(self, connection: Connection) -> None:
-        accept(connection, self._claim, None, self._means.replica.wall() + self._ttl)
+    async def _lose(self) -> None:
+        replica = self._means.replica
+        now = replica.wall()
+        await self._means.steps.accept(Accept(self._claim, None, None, replica.name, now, now + self._ttl))
 
     @property
     def reservation(self) -> str:

@@ -34,18 +34,19 @@ class UsageChange(NamedTuple):
 class Closing(NamedTuple):
     """A reservation's row as it was read, what it becomes, and what its account's counts change by.
 
-    `place` and `in_flight` are the slots and pages that are free again, `windows` and `used` what is added.
+    `stage` is None if the row is deleted. `place` and `in_flight` are the slots and pages that are free again,
+    `windows` and `used` what is added.
     """
 
     row: Any
-    stage: Stage
+    stage: Stage | None
     pages: int
-    settled_at: int
+    settled_at: int | None
     given_back: int | None
     place: int
     in_flight: int
     windows: Used
-    used: UsageChange
+    used: UsageChange | None
     settled: Settled
 
 
@@ -70,6 +71,33 @@ def close(row: Any, cost: int, stage: Stage, now: float, reset_at: int, *, faile
         windows=Used(pages=counted, spend=counted * row.price),
         used=used,
         settled=Settled(row.account, used.pages, used.refunded),
+    )
+
+
+def cancel(row: Any, now: float, reset_at: int) -> Closing | None:
+    """Returns all that a submit took, because no job came of it; also if it was reclaimed while it still ran.
+
+    Returns None if it took nothing, or its job began.
+    """
+    if row.stage == Stage.CHARGED:
+        end = close(row, 0, Stage.REFUNDED, now, reset_at, failed=False)
+        less = 0 if row.settled_at <= reset_at else -1
+        used = UsageChange(-1, 0, -row.pages, row.pages, -row.pages * row.price)
+        return end._replace(windows=end.windows._replace(requests=less), used=used)
+    if row.stage not in HOLDS_PLACE:
+        return None
+    had_pages = row.stage == Stage.RESERVED
+    return Closing(
+        row,
+        Stage.REFUNDED if had_pages else None,
+        0,
+        int(now),
+        None,
+        place=1,
+        in_flight=row.pages,
+        windows=Used(-1, -row.pages, -row.pages * row.price),
+        used=UsageChange(refunded=row.pages) if had_pages else None,
+        settled=Settled(row.account, 0, row.pages),
     )
 
 

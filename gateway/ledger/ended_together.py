@@ -1,4 +1,4 @@
-"""The PostgreSQL statements for ends of jobs, for many of them at once: a round trip takes longer than all its work.
+"""The PostgreSQL statements for ends of jobs, and of submits without one: many in one round trip each.
 
 `look` reads, the caller decides in Python, and `write` writes under a guard: accounts, jobs and reservations must
 still be as they were read. If any is not, nothing is written, and the caller reads again. Nobody's lock is held
@@ -50,12 +50,20 @@ _LOOK: Final = (
     .outerjoin(reservations, reservations.c.id == jobs.c.reservation)
     .outerjoin(accounts, accounts.c.account == jobs.c.account)
 )
+_LOOK_AT: Final = (
+    select(reservations, accounts.c.reset_at)
+    .outerjoin(accounts, accounts.c.account == reservations.c.account)
+    .where(
+        reservations.c.id == func.any(bindparam("ids", type_=ARRAY(String))),
+        reservations.c.account == bindparam("of", type_=String),
+    )
+)
 _TEXTS: Final = (*_NAMES, "statuses", "accounts", "closed", "spenders", "users", "modes")
 _NUMBERS: Final = (
     "resets", "places", "flights",
     "were_known", "were", "states", "knowns", "ended", "expiries",
     "from_stages", "from_pages", "from_settled", "from_given_back", "stages", "pages", "settled", "given_back",
-    "periods", "window_pages", "window_spend",
+    "periods", "window_requests", "window_pages", "window_spend",
     "days", "requests", "failed", "used_pages", "refunded", "spend",
 )  # fmt: skip
 _WRITE: Final = statement(
@@ -97,11 +105,12 @@ WITH owing AS (
     FROM owing WHERE accounts.account = owing.account AND EXISTS (SELECT FROM sure)
 ), counted AS (
     INSERT INTO windows (period, account, requests, pages, spend)
-    SELECT more.period, more.account, 0, more.pages, more.spend
-    FROM unnest(:spenders, :periods, :window_pages, :window_spend) AS more (account, period, pages, spend)
+    SELECT more.period, more.account, more.requests, more.pages, more.spend
+    FROM unnest(:spenders, :periods, :window_requests, :window_pages, :window_spend)
+        AS more (account, period, requests, pages, spend)
     WHERE EXISTS (SELECT FROM sure)
-    ON CONFLICT (period, account) DO UPDATE
-    SET pages = windows.pages + excluded.pages, spend = windows.spend + excluded.spend
+    ON CONFLICT (period, account) DO UPDATE SET requests = windows.requests + excluded.requests,
+        pages = windows.pages + excluded.pages, spend = windows.spend + excluded.spend
 ), more AS (
     SELECT * FROM unnest(:users, :days, :modes, :requests, :failed, :used_pages, :refunded, :spend)
         AS more (account, day, mode, requests, failed, pages, refunded, spend)
@@ -124,7 +133,10 @@ WITH owing AS (
 ), closed AS (
     UPDATE reservations SET stage = closing.stage, pages = closing.pages, settled_at = closing.settled_at,
         expires_at = NULL, given_back = closing.given_back
-    FROM closing WHERE reservations.id = closing.id AND EXISTS (SELECT FROM sure)
+    FROM closing WHERE reservations.id = closing.id AND closing.stage IS NOT NULL AND EXISTS (SELECT FROM sure)
+), deleted AS (
+    DELETE FROM reservations USING closing
+    WHERE reservations.id = closing.id AND closing.stage IS NULL AND EXISTS (SELECT FROM sure)
 ), ended AS (
     UPDATE jobs SET state = given.state, known = given.known, ended_at = given.ended_at,
         expires_at = given.expires_at, changed_at = :changed_at
@@ -146,12 +158,28 @@ def look(connection: Connection, named: Sequence[JobKey]) -> list[Row[Any]]:
     return list(connection.execute(_LOOK, values))
 
 
+def look_at(connection: Connection, account: str, ids: Sequence[str]) -> list[Row[Any]]:
+    """Reads reservations of an account in the same way."""
+    return list(connection.execute(_LOOK_AT, {"of": account, "ids": list(ids)}))
+
+
 def write(connection: Connection, ends: Sequence[Any], now: float) -> bool:
     """Writes ends of jobs, jobs.JobEnd, each of another reservation; returns False if any has changed since."""
     closings = [end.closing for end in ends if end.closing is not None]
+    return _write(connection, ends, [end.row for end in ends], closings, now)
+
+
+def write_closings(connection: Connection, closings: Sequence[Closing], now: float) -> bool:
+    """Writes ends of reservations alone, each of another one, in the same way."""
+    return _write(connection, [], [end.row for end in closings], closings, now)
+
+
+def _write(
+    connection: Connection, ends: Sequence[Any], rows: Sequence[Any], closings: Sequence[Closing], now: float
+) -> bool:
     return did(
         connection, _WRITE, now=int(now), changed_at=int(now / _MILLISECOND), **_given(ends), **_closed(closings),
-        **_owing(ends), **_windows(closings), **_used(closings),
+        **_owing(rows, closings), **_windows(closings), **_used(closings),
     )  # fmt: skip
 
 
@@ -178,10 +206,10 @@ def _closed(closings: Sequence[Closing]) -> dict[str, list[Any]]:
     }  # fmt: skip
 
 
-def _owing(ends: Sequence[Any]) -> dict[str, list[Any]]:
-    resets = {end.row.account: end.row.reset_at for end in ends if end.row.reset_at is not None}
+def _owing(rows: Sequence[Any], closings: Sequence[Closing]) -> dict[str, list[Any]]:
+    resets = {row.account: row.reset_at for row in rows if row.reset_at is not None}
     places, flights = Counter[str](), Counter[str]()
-    for closing in (end.closing for end in ends if end.closing is not None):
+    for closing in closings:
         places[closing.row.account] += closing.place
         flights[closing.row.account] += closing.in_flight
     return {
@@ -200,12 +228,13 @@ def _windows(closings: Sequence[Closing]) -> dict[str, list[Any]]:
     added = [Used(*counts) for counts in more.values()]
     return {
         "spenders": [account for account, _ in more], "periods": [period for _, period in more],
-        "window_pages": [one.pages for one in added], "window_spend": [one.spend for one in added],
+        "window_requests": [one.requests for one in added], "window_pages": [one.pages for one in added],
+        "window_spend": [one.spend for one in added],
     }  # fmt: skip
 
 
 def _used(closings: Sequence[Closing]) -> dict[str, list[Any]]:
-    more = _sums(((end.row.account, end.row.day, end.row.mode), end.used) for end in closings)
+    more = _sums(((end.row.account, end.row.day, end.row.mode), end.used) for end in closings if end.used is not None)
     added = [UsageChange(*counts) for counts in more.values()]
     return {
         "users": [account for account, _, _ in more], "days": [day for _, day, _ in more],

@@ -192,17 +192,8 @@ def cancel(connection: Connection, claim: Claim, now: float) -> int:
     """Returns all that a submit took, because no job came of it; returns how many pages."""
     lock(connection, claim.account)
     row = find(connection, claim.id)
-    if row is not None and row.stage in HOLDS_PLACE:
-        return _give_back(connection, row, now)
-    if row is not None and row.stage == Stage.CHARGED:  # reclaimed while its submit still ran
-        reset_at = _reset_at(connection, row)
-        if row.settled_at > reset_at:
-            add_to_windows(connection, row.account, (row.day, row.month), Used(requests=-1))
-        _add_usage(connection, row, requests=-1)
-        end = closing.close(row, 0, Stage.REFUNDED, now, reset_at, failed=False)
-        apply(connection, end)
-        return end.settled.refunded
-    return 0
+    settled = None if row is None else _applied(connection, closing.cancel(row, now, _reset_at(connection, row)))
+    return 0 if settled is None else settled.refunded
 
 
 def reclaim(connection: Connection, account: str, now: float) -> int | None:
@@ -305,27 +296,6 @@ def _charge_all(connection: Connection, rows: Sequence[Row[Any]], now: float) ->
         connection.execute(those.values(stage=Stage.CHARGED, settled_at=int(now), expires_at=None, given_back=None))
 
 
-def _give_back(connection: Connection, row: Row[Any], now: float) -> int:
-    change(connection, row.account, concurrent=-1, in_flight=-row.pages)
-    less = Used(requests=-1, pages=-row.pages, spend=-row.pages * row.price)
-    add_to_windows(connection, row.account, (row.day, row.month), less)
-    if row.stage == Stage.ADMITTED:
-        _DELETE.run(connection, of=row.id)
-    else:
-        _set(
-            connection,
-            _CLOSE,
-            row.id,
-            stage=Stage.REFUNDED,
-            pages=0,
-            settled_at=int(now),
-            expires_at=None,
-            given_back=None,
-        )
-        _add_usage(connection, row, refunded=row.pages)
-    return int(row.pages)
-
-
 def apply(connection: Connection, end: Closing) -> None:
     """Writes a reservation's end, its account locked."""
     row = end.row
@@ -333,7 +303,11 @@ def apply(connection: Connection, end: Closing) -> None:
         change(connection, row.account, concurrent=-end.place, in_flight=-end.in_flight)
     if any(end.windows):
         add_to_windows(connection, row.account, (row.day, row.month), end.windows)
-    _add_usage(connection, row, **end.used._asdict())
+    if end.used is not None:
+        _add_usage(connection, row, **end.used._asdict())
+    if end.stage is None:
+        _DELETE.run(connection, of=row.id)
+        return
     _set(
         connection, _CLOSE, row.id, stage=end.stage, pages=end.pages, settled_at=end.settled_at, expires_at=None,
         given_back=end.given_back,

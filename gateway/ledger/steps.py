@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import reservations, together
+from gateway.ledger import closing, ended_together, reservations, together
 from gateway.ledger.accounts import lock
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.jobs import NewJob, begin
@@ -70,6 +70,13 @@ class Accept(NamedTuple):
     watcher: str
     now: float
     until: float
+
+
+class Cancel(NamedTuple):
+    """Returns all that a submit took, because no job came of it."""
+
+    claim: Claim
+    now: float
 
 
 class Again(Enum):
@@ -133,6 +140,11 @@ class Steps:
             RequestIdTaken: another job has the id.
         """
         await self._do(_ACCEPT, step)
+
+    async def cancel(self, step: Cancel) -> int:
+        """Returns all that a submit took; see reservations.cancel. Returns how many pages."""
+        pages: int = await self._do(_CANCEL, step)
+        return pages
 
     async def _do(self, kind: _StepKind, step: _LedgerStep) -> Any:
         loop = asyncio.get_running_loop()
@@ -270,15 +282,32 @@ def _accept_several(connection: Connection, steps: Sequence[Accept]) -> list[Non
         for step in steps:
             _accept_one(connection, step)
         return [None] * len(steps)
-    jobs = [(step.claim.id, step.job, step.until) for step in steps if step.job is not None]
-    if len(jobs) < len(steps):
-        return Again.SINGLY
+    jobs = [(step.claim.id, step.job, step.until) for step in steps]
     webhooks = [step.webhook for step in steps if step.webhook is not None]
     account, watcher, now = steps[0].claim.account, steps[0].watcher, max(step.now for step in steps)
     did = together.accept(connection, account, jobs, webhooks, watcher, now)
     return [None] * len(steps) if did else Again.SINGLY
 
 
+def _cancel_one(connection: Connection, step: Cancel) -> int:
+    return reservations.cancel(connection, *step)
+
+
+def _cancel_several(connection: Connection, steps: Sequence[Cancel]) -> list[int] | Again:
+    if connection.dialect.name != "postgresql":
+        return [_cancel_one(connection, step) for step in steps]
+    ids, now = [step.claim.id for step in steps], max(step.now for step in steps)
+    if len({*ids}) < len(ids):
+        return Again.SINGLY
+    rows = ended_together.look_at(connection, steps[0].claim.account, ids)
+    ends = [end for row in rows if (end := closing.cancel(row, now, row.reset_at or 0)) is not None]
+    if ends and not ended_together.write_closings(connection, ends, now):
+        return Again.CHANGED
+    refunded = {end.row.id: end.settled.refunded for end in ends}
+    return [refunded.get(name, 0) for name in ids]
+
+
 _ADMIT: Final = _StepKind("admit", _admit_one, _admit_several)
 _RESERVE: Final = _StepKind("reserve", _reserve_one, _reserve_several)
 _ACCEPT: Final = _StepKind("accept", _accept_one, _accept_several)
+_CANCEL: Final = _StepKind("cancel", _cancel_one, _cancel_several)

@@ -143,7 +143,7 @@ WITH given AS (
     INSERT INTO jobs
         (upstream, request_id, reservation, account, owner, shape, path, check_url, state, created_at, watcher)
     SELECT upstream, request_id, id, :of, owner, shape, path, check_url, 0, :now, :watcher
-    FROM sure JOIN given USING (id)
+    FROM sure JOIN given USING (id) WHERE request_id IS NOT NULL
 ), planned AS (
     INSERT INTO deliveries
         (id, upstream, request_id, owner, url, destination, check_url, state, attempts, created_at)
@@ -208,8 +208,8 @@ def accept(
 ) -> bool:
     """Records the jobs of submits that hold pages, and their webhooks; returns False if a submit holds none.
 
-    `jobs` are triples of a reservation's id, a jobs.NewJob, and when its pages expire; `webhooks` are
-    deliveries.Planned.
+    `jobs` are triples of a reservation's id, a jobs.NewJob (None: the answer was lost), and when its pages expire;
+    `webhooks` are deliveries.Planned.
 
     Raises:
         IntegrityError: a job or a webhook of that name exists.
@@ -217,8 +217,9 @@ def accept(
     new = [job for _, job, _ in jobs]
     return did(
         connection, _ACCEPT, of=account, watcher=watcher, now=int(now), ids=[name for name, _, _ in jobs],
-        names=[job.request_id for job in new], shapes=[job.shape for job in new], paths=[job.path for job in new],
-        urls=[job.check_url for job in new], untils=[int(until) for _, _, until in jobs],
+        names=[job and job.request_id for job in new], shapes=[job and job.shape for job in new],
+        paths=[job and job.path for job in new], urls=[job and job.check_url for job in new],
+        untils=[int(until) for _, _, until in jobs],
         hook_ids=[hook.id for hook in webhooks], hook_upstreams=[hook.upstream for hook in webhooks],
         hook_names=[hook.request_id for hook in webhooks], hook_owners=[hook.owner for hook in webhooks],
         hook_urls=[hook.url for hook in webhooks], destinations=[hook.destination for hook in webhooks],

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, text, update
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger import reservations as one_step
 from gateway.ledger import together
 from gateway.ledger.deliveries import Planned
 from gateway.ledger.engine import Engine
@@ -16,7 +17,7 @@ from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, RequestIdTaken, ReservationLost
 from gateway.ledger.schema import Stage, accounts, deliveries, jobs, reservations
-from gateway.ledger.steps import Accept, Admit, Reserve, Steps
+from gateway.ledger.steps import Accept, Admit, Cancel, Reserve, Steps
 from gateway.model.reasons import Reason
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, assert_sound, beat, make_claim, make_profile, open_engine, rows_of
@@ -91,6 +92,39 @@ async def test_190_submits_of_one_account_at_once_are_a_few_round_trips_and_exac
     assert far.trips - before < 100
     assert time.monotonic() - began < 10  # 0.7 s on an idle machine; one by one it is a minute
     await distant.read(assert_sound)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_190_submits_that_the_container_did_not_take_are_a_few_round_trips(
+    far: FarAway, distant: Engine, postgres: Postgres, migrated: str, is_lost: bool
+) -> None:
+    """It refuses them all, or is restarted while it has them; some had no pages yet."""
+    near, steps = open_engine(postgres.url_of(migrated)), Steps(Ledger(distant))
+    claims = [make_claim(f"s{number}") for number in range(190)]
+
+    def work(connection: Connection) -> None:
+        for number, claim in enumerate(claims):
+            one_step.admit(connection, claim, PROFILE, NOON, LEASE)
+            if number % 19 or is_lost:
+                one_step.reserve(connection, claim, PROFILE, Ask(3, 2, ""), NOON, LEASE)
+
+    await distant.read(lambda c: rows_of(c, jobs))  # else its first statement's deadline would have begun by now
+    await near.write(work)
+    before = far.trips
+    if is_lost:
+        lost = (steps.accept(Accept(claim, None, None, "me", NOON, NOON + 3600)) for claim in claims)
+        await asyncio.gather(*lost)
+    else:
+        refunded = await asyncio.gather(*(steps.cancel(Cancel(claim, NOON)) for claim in claims))
+        assert refunded == [3 if number % 19 else 0 for number in range(190)]
+    assert far.trips - before < 30  # one by one they are 1,500
+    await near.read(assert_sound)
+    (account,) = await near.read(lambda c: rows_of(c, accounts))
+    assert (account["concurrent"], account["pages_in_flight"]) == (0, 570 if is_lost else 0)
+    rows = await near.read(lambda c: rows_of(c, reservations))
+    assert [row["stage"] for row in rows] == [Stage.ACCEPTED] * 190 if is_lost else [Stage.REFUNDED] * 180
+    assert await near.read(lambda c: rows_of(c, jobs)) == []
+    await near.close()
 
 
 async def test_two_gateways_at_one_account_oversell_nothing(far: FarAway, distant: Engine, migrated: str) -> None:

@@ -33,8 +33,10 @@ from gateway.ledger import reservations as steps
 from gateway.ledger import usage as reports
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.jobs import NewJob
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservations import Ask, Claim, ReservationLost
 from gateway.ledger.schema import Stage, accounts, grants, usage, windows
+from gateway.ledger.steps import Accept, Cancel, Steps
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
@@ -184,6 +186,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(debug=False)
         self.engine = self.runner.run(self._opened())
+        self.steps = Steps(Ledger(self.engine))
         self.do(empty)
         self.model = Model()
         self.now = NOON
@@ -249,7 +252,10 @@ class Machine(RuleBasedStateMachine):
     @rule(claim=claims, is_lost=st.booleans())
     def accept(self, claim: Claim, is_lost: bool) -> None:
         request_id = None if is_lost else f"job-{claim.id}"
-        self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
+        if is_lost:
+            self.runner.run(self.steps.accept(Accept(claim, None, None, "me", self.now, self.now + TTL)))
+        else:
+            self.do(lambda c: steps.accept(c, claim, request_id, self.now + TTL))
         found = self.found(claim)
         if found is None:
             return
@@ -370,7 +376,19 @@ class Machine(RuleBasedStateMachine):
 
     @rule(claim=claims)
     def cancel(self, claim: Claim) -> None:
-        refunded = self.do(lambda c: steps.cancel(c, claim, self.now))
+        self._was_cancelled(claim, self.do(lambda c: steps.cancel(c, claim, self.now)))
+
+    @rule(told=st.lists(claims, min_size=2, max_size=5, unique=True))
+    def cancel_together(self, told: list[Claim]) -> None:
+        """Many of both accounts at once: it comes to what it comes to one by one."""
+
+        async def together() -> list[int]:
+            return await asyncio.gather(*(self.steps.cancel(Cancel(claim, self.now)) for claim in told))
+
+        for claim, refunded in zip(told, self.runner.run(together()), strict=True):
+            self._was_cancelled(claim, refunded)
+
+    def _was_cancelled(self, claim: Claim, refunded: int) -> None:
         found = self.found(claim)
         if found is None or found.stage not in {*HELD, Stage.CHARGED}:
             assert refunded == 0
