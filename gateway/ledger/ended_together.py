@@ -138,8 +138,9 @@ WITH owing AS (
     DELETE FROM reservations USING closing
     WHERE reservations.id = closing.id AND closing.stage IS NULL AND EXISTS (SELECT FROM sure)
 ), ended AS (
-    UPDATE jobs SET state = given.state, known = given.known, ended_at = given.ended_at,
-        expires_at = given.expires_at, changed_at = :changed_at
+    UPDATE jobs SET state = given.state, known = given.known, changed_at = :changed_at,
+        ended_at = CASE WHEN given.status IS NULL THEN jobs.ended_at ELSE given.ended_at END,
+        expires_at = CASE WHEN given.status IS NULL THEN jobs.expires_at ELSE given.expires_at END
     FROM given WHERE jobs.upstream = given.upstream AND jobs.request_id = given.request_id
         AND EXISTS (SELECT FROM sure)
 ), due AS (

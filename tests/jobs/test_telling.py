@@ -15,6 +15,7 @@ from gateway.ledger import ended_together
 from gateway.ledger import jobs as ledger_jobs
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.engine import Engine
+from gateway.ledger.expiry import told
 from gateway.ledger.jobs import named
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve
 from gateway.ledger.schema import (
@@ -228,6 +229,24 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     assert await near.read(lambda c: rows_of(c, reservations)) == changed
     assert len(before) == len(changed)
     assert {row["known"] for row in await near.read(lambda c: rows_of(c, jobs))} <= {0, Known.TAKEN}
+    await room.close()
+
+
+async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
+    distant: Engine, near: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = far_room(distant, tmp_path)
+    (job,) = await begun(room, near, 1)
+    await near.write(lambda c: ledger_jobs.forget(c, job.named, NOON))
+    seen = await distant.guarded(lambda c: ended_together.look(c, [job.named]))
+    await near.write(lambda c: told(c, seen, NOON))
+    monkeypatch.setattr(ended_together, "look", lambda *_: seen)
+    asked = ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion._failed_costs(job))
+    (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
+    assert learnt is not None
+    assert not learnt.is_end
+    (row,) = await near.read(lambda c: rows_of(c, jobs))
+    assert (row["state"], row["expires_at"], row["ended_at"]) == (JobState.GONE, None, int(NOON))
     await room.close()
 
 
