@@ -269,6 +269,17 @@ def test_the_floors_of_the_architecture_are_those_that_are_tested() -> None:
     assert sorted(rooms) == sorted(FOLDERS)
 
 
+@pytest.mark.parametrize("what", ["a submit", "a poll"])
+def test_the_walk_of_a_request_names_files_that_are_there_and_each_once(what: str) -> None:
+    section = (DOCS / "request.md").read_text().partition(f"## The walk of {what}\n")[2].partition("\n## ")[0]
+    items = re.findall(r"^1\. .*$", section, re.MULTILINE)
+    files = [named[1] for item in items if (named := re.match(r"1\. `([a-z_/]+\.py)` ", item))]
+    assert len(files) == len(items) > 10
+    assert len(set(files)) == len(files)
+    for file in files:
+        assert (ROOT / "gateway" / file).is_file(), file
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
