@@ -53,6 +53,7 @@ class AdminConnection(RequestHandler):
         "_is_known",
         "_iteration",
         "_on_end",
+        "_own_loop",
         "_reading",
         "_turn",
         "_turn_is_over",
@@ -84,6 +85,7 @@ class AdminConnection(RequestHandler):
         self.peer = peer
         self.has_ended = False
         self._on_end = on_end
+        self._own_loop = loop
         self._backlog = Backlog()
         self._iteration = iteration
         self._turn = Turn(iteration)
@@ -228,7 +230,7 @@ class AdminConnection(RequestHandler):
     def _expect(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = None if seconds is None else self._loop.call_later(seconds, self._cut_off)
+        self._deadline = None if seconds is None else self._own_loop.call_later(seconds, self._cut_off)
 
     def _cut_off(self) -> None:
         self._deadline = None
