@@ -265,8 +265,10 @@ def test_the_floors_of_the_architecture_are_those_that_are_tested() -> None:
     block = page.partition("knows the configuration.\n\n")[2].partition("\n\n")[0]
     told = re.findall(r"^ +[0-9]+  ([a-z ]+?)(?:  .*)?$", block, re.MULTILINE)
     assert ["__main__", *told] == FLOORS
-    rooms = re.findall(r"^\| ([a-z]+)/ \|", page, re.MULTILINE)
-    assert sorted(rooms) == sorted(FOLDERS)
+    rows_of_rooms = re.findall(r"^\| (([a-z]+)/ \| .*)$", page, re.MULTILINE)
+    assert sorted(room for _, room in rows_of_rooms) == sorted(FOLDERS)
+    for row, room in rows_of_rooms:
+        assert len(row) <= 140, f"{room}: a plain line says what it holds"
 
 
 @pytest.mark.parametrize("what", ["a submit", "a poll"])

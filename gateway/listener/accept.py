@@ -1,6 +1,6 @@
-"""The accept loop of both listeners: connection limits before any cost, the PROXY header, then TLS.
+"""The accept loop of both listeners: connection limits before any cost. What follows, up to TLS, is opening.py's.
 
-asyncio's own server offers none of the three, so connections are accepted here and handed to the loop one by one.
+asyncio's own server has no such limits, so connections are accepted here and handed to the loop one by one.
 A running handshake occupies a slot like a connection, so a client that only starts handshakes can't keep others out.
 With Door.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
 (newcomers.py).
