@@ -31,7 +31,7 @@ from gateway.config.settings import ProfileSettings, Settings
 from gateway.config.settings.limits import BUDGETS
 from gateway.demo.run import CONFIGURATION
 from gateway.model.reasons import VERDICTS, Reason
-from gateway.observe.accounts import AccountMetrics
+from gateway.observe.account_metrics import AccountMetrics
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.webhooks.outbound.metrics import WebhookMetrics
 from tests.test_imports import FLOORS, FOLDERS
@@ -41,7 +41,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 ROW = re.compile(r"^\| (?!-)(.+) \|$", re.MULTILINE)
 REQUIRED = "required"
-# References to secrets have a table of their own; overrides are those of a profile (tests/config/test_schema.py).
+# References to secrets have a table of their own; overrides are those of a profile (config/test_json_schema.py).
 LEAVES = {"SecretDigest", "SecretValue", "LimitOverrides"}
 SOURCES = {
     path: path.read_text() for path in Path(registry.__file__).parent.parent.rglob("*.py") if "demo" not in path.parts

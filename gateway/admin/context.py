@@ -8,7 +8,7 @@ from gateway.admin import responses
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable
 from gateway.keys.callers import CallerService
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.ledger.ledger import Ledger
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.history import History

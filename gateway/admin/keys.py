@@ -11,7 +11,7 @@ from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing,
 from gateway.auth.keyring import profile_for
 from gateway.config.settings.access import KeySettings
 from gateway.config.state import profile_of
-from gateway.keys.service import Made
+from gateway.keys.key_changes import Made
 from gateway.keys.validation import Wanted
 from gateway.ledger.usage import standings_of
 from gateway.limits.quotas import AccountCounts

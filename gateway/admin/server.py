@@ -1,8 +1,8 @@
 """The admin listener's application: /livez, /readyz, /metrics, the admin API, and the page that uses it.
 
-The probes need no token, nor do the page's files. All other paths need one (access.py), and all but the probes a head
-that the public listener would accept (headers.py). Errors after that become a problem here. No answer may be cached
-(Cache-Control: no-store).
+The probes need no token, nor do the page's files. All other paths need one (authentication.py), and all but the
+probes a head that the public listener would accept (headers.py). Errors after that become a problem here. No answer
+may be cached (Cache-Control: no-store).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from gateway.admin.access import Guard
+from gateway.admin.authentication import Guard
 from gateway.admin.connection import KEEPS, AdminConnection, household_of
 from gateway.admin.context import Context
 from gateway.admin.page import FILES, page_routes

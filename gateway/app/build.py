@@ -41,7 +41,7 @@ from gateway.config.settings import Log
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.callers import CallerService
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections, door_of

@@ -30,7 +30,7 @@ from gateway.proxy.job_access import JobAccess
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from gateway.webhooks.egress.resolver import Resolver
-from gateway.webhooks.inbound.receiver import Receiver
+from gateway.webhooks.inbound.inbound_receiver import Receiver
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.planning import Planning
 

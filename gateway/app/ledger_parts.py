@@ -27,7 +27,7 @@ from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
-from gateway.observe.accounts import AccountMetrics
+from gateway.observe.account_metrics import AccountMetrics
 from gateway.observe.metrics import Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool

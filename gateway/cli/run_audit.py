@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
-from gateway.cli.times import iso
+from gateway.cli.time_arguments import iso
 from gateway.ledger.audit import Recorded, recorded
 
 _PAGE: Final = 1000

@@ -15,7 +15,7 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job, job_not_found
-from gateway.jobs.reading import AnswerReader, has_no_text, is_answer
+from gateway.jobs.reading import StatusReader, has_no_text, is_answer
 from gateway.jobs.registry import Registry
 from gateway.jobs.telling import Telling, Terms
 from gateway.ledger.closing import Settled
@@ -281,7 +281,7 @@ class StatusWatch:
         self._is_own = is_own
         self._teaches = teaches
         self._most = _SHARED if job.waiters else _SMALL
-        self._reader: AnswerReader | None = None
+        self._reader: StatusReader | None = None
         self.content: bytes | None = b""
         """The answer so far; None if it is too long to keep."""
         self.finding: Finding | None = None
@@ -296,7 +296,7 @@ class StatusWatch:
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
         if is_answer(head.status):
-            self._reader = AnswerReader(self._job.shape, head)
+            self._reader = StatusReader(self._job.shape, head)
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes of the body."""

@@ -45,7 +45,7 @@ def is_answer(status: int) -> bool:
     return status < _FIRST_FAULT and status not in _NO_ANSWER
 
 
-class AnswerReader:
+class StatusReader:
     """Takes the body of one answer; `finding` returns what it means once it is whole."""
 
     __slots__ = (

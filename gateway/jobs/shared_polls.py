@@ -4,7 +4,7 @@ A job's question here is a client's poll that waits for the container. States of
     unasked  no question is under way; `running_answer` may hold the last whole answer that said that the job runs.
              `begin` ends it.
     asked    a question is under way. Polls that are alike wait for it, once each; others ask for themselves.
-             `Question.close` ends it, whatever came of it: all who wait go on.
+             `AskingPoll.close` ends it, whatever came of it: all who wait go on.
 Impossible: an answer reaches another owner (a Job has one), serves after an end was seen (Job.add_known drops it), or
 serves under another configuration (each reload makes other UpstreamTargets); two questions that know of each other;
 a poll that waits longer than the one that asks, whose every step has a deadline.
@@ -58,7 +58,7 @@ class RunningAnswer(NamedTuple):
         return self.target is poll.target and is_for_all_with(poll.headers, self.answer.head)
 
 
-class Question:
+class AskingPoll:
     """A client's poll that waits for the container, and those that wait for its answer."""
 
     __slots__ = ("_job", "_poll", "_waiting")
@@ -69,7 +69,7 @@ class Question:
         self._waiting: dict[Signal, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
-        return f"<Question waiting={len(self._waiting)}>"
+        return f"<AskingPoll waiting={len(self._waiting)}>"
 
     def is_like(self, poll: Poll) -> bool:
         """Whether its answer may serve that poll."""
@@ -135,15 +135,15 @@ class SharedPolls:
 
         Runs in a Drive.
         """
-        question: Question | None = job.question
+        question: AskingPoll | None = job.question
         if question is not None and question.is_like(poll):
             await question.wait(self._iteration, of)
 
-    def begin(self, job: Job, poll: Poll) -> Question | None:
+    def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
         """Makes this poll the one that asks, unless another asks already. Who calls it closes it."""
         if job.question is not None:
             return None
-        question = job.question = Question(job, poll)
+        question = job.question = AskingPoll(job, poll)
         return question
 
 

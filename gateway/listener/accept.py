@@ -24,7 +24,7 @@ from gateway.errors import EXHAUSTED
 from gateway.limits.buckets import Rate, take, wait_for
 from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
-from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
+from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
 from gateway.model.networks import Networks, household, parse_address
 
@@ -229,7 +229,7 @@ class Acceptor:
             self._told_of_certificates = take(self._told_of_certificates, now, 1, _EVENTS)
             log.info("client certificate refused", peer=str(peer.ip), why=error.verify_message)
 
-    def _move(self, peer: Peer, origin: Origin) -> Peer:
+    def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:
         """Moves a connection's slot to the client that its PROXY header names."""
         declared = Peer(origin.ip, origin.port)
         if self._full(declared) == "too_many_of_address":

@@ -68,7 +68,7 @@ class ConnectionState(Enum):
     GONE = auto()
 
 
-class Owner(NamedTuple):
+class ConnectionOwner(NamedTuple):
     """Who is told of a connection: that TLS stands; that it ended, and its exchange with it."""
 
     started: Callable[["ClientConnection"], None]
@@ -119,7 +119,7 @@ class ClientConnection(asyncio.Protocol):
     )
 
     def __init__(
-        self, live: Live, peer: Peer, serve: Serve, traffic: Traffic, owner: Owner, iteration: Iteration
+        self, live: Live, peer: Peer, serve: Serve, traffic: Traffic, owner: ConnectionOwner, iteration: Iteration
     ) -> None:
         self.peer = peer
         self.peer_ip = str(peer.ip)

@@ -59,7 +59,7 @@ from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
 from gateway.uploads.submit_body import SubmitBody
-from gateway.webhooks.inbound.receiver import Receiver
+from gateway.webhooks.inbound.inbound_receiver import Receiver
 from gateway.webhooks.outbound.planning import Planning
 
 _INTERNAL: Final = "The gateway failed; its log says where."

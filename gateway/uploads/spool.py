@@ -55,7 +55,7 @@ class Spool:
         self._deadline = deadline
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._files: set[SpoolFile] = set()
-        self._shares: dict[str, Share] = {}  # of the accounts that have files
+        self._shares: dict[str, SpoolShare] = {}  # of the accounts that have files
         self._waiting = 0
         self._kept: list[Kept] = []
         self._closed = False
@@ -89,7 +89,7 @@ class Spool:
         file = SpoolFile(self, fd, self._thread, self._deadline, old, account)
         self._files.add(file)
         if account:
-            share = self._shares.setdefault(account, Share())
+            share = self._shares.setdefault(account, SpoolShare())
             share.files += 1
             share.size += old
         return file
@@ -191,7 +191,7 @@ class Spool:
 
 
 @dataclass(slots=True)
-class Share:
+class SpoolShare:
     """What an account has of a spool: how many files, and their bytes of the quota."""
 
     files: int = 0

@@ -11,7 +11,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.audit import audit
-from gateway.cli.times import iso
+from gateway.cli.time_arguments import iso
 from gateway.ledger.audit import append, record
 from gateway.ledger.ledger import open_ledger
 from gateway.model.audit import Action, Entry

@@ -10,7 +10,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.webhooks import webhooks
-from gateway.keys.service import user_name
+from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import DeliveryOutcome, Planned, claim_due, dead, done, job_ended, plan
 from gateway.ledger.ledger import open_ledger

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.app import build
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.schema import JobState
 from gateway.upstream.job_api import Finding, Said

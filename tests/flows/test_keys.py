@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from gateway.auth.key_secrets import make_secret
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.jobs.job import Job, StatusAnswer
-from gateway.jobs.shared_polls import MAX_CONTENT, Poll, Question, RunningAnswer, SharedPolls, keep_running
+from gateway.jobs.shared_polls import MAX_CONTENT, AskingPoll, Poll, RunningAnswer, SharedPolls, keep_running
 from gateway.limits.job_cost import Known
 from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import JobShape
@@ -96,9 +96,9 @@ def test_what_is_long_is_not_kept(job: Job) -> None:
 async def test_one_question_is_known_at_a_time(job: Job) -> None:
     polls = SharedPolls(iteration_now(), lambda: 10.0)
     question = polls.begin(job, POLL)
-    assert repr(question) == "<Question waiting=0>"
+    assert repr(question) == "<AskingPoll waiting=0>"
     assert polls.begin(job, POLL._replace(headers=[])) is None
-    other = Question(job, POLL)
+    other = AskingPoll(job, POLL)
     other.close()
     assert job.question is question
     assert question is not None

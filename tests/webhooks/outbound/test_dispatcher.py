@@ -23,7 +23,7 @@ from gateway.ledger.schema import DeliveryState
 from gateway.model.times import Times
 from gateway.webhooks import verify
 from gateway.webhooks.egress.destination import ResolveFor
-from gateway.webhooks.egress.resolver import Late, NotFound, Saturated
+from gateway.webhooks.egress.resolver import LookupLate, NotFound, Saturated
 from gateway.webhooks.egress.rules import Address
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.metrics import WebhookMetrics
@@ -356,7 +356,7 @@ async def test_look_ups_that_have_no_place_say_nothing_of_a_destination(parts: S
 
 async def test_a_look_up_that_is_late_is_tried_again(parts: Set, receiver: Receiver) -> None:
     async def late(_: str, __: str, ___: int) -> list[Address]:
-        raise Late("too long")
+        raise LookupLate("too long")
 
     parts.instead = late
     await parts.make_due(receiver.port)

@@ -1,0 +1,93 @@
+"""One name, one meaning: a newcomer who reads a name in two places reads of one thing."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gateway
+
+ROOT = Path(gateway.__file__).parent
+# Classes whose names are seen from outside: sections of the settings, and the schemas of the admin API. A schema is
+# named as what it shows.
+SEEN = ("config/settings/", "admin/requests", "admin/responses")
+# Files of one name: the same noun, seen from each of these folders; or what every such folder has.
+ALIKE = {
+    "api": "admin demo",
+    "audit": "cli ledger model",
+    "callers": "admin keys ledger",
+    "checkpoints": "jobs ledger",
+    "connection": "admin listener upstream",
+    "jobs": "admin cli config/settings demo ledger model",
+    "keys": "admin cli ledger model",
+    "ledger": "cli ledger",
+    "metrics": "app observe webhooks/outbound",
+    "networks": "config model",
+    "problem": "admin http",
+    "refusals": "audit ledger",
+    "routes": "admin model policy",
+    "serve": "app cli",
+    "settings": "webhooks/inbound webhooks/outbound",
+    "usage": "cli ledger",
+    "view": "jobs keys",
+    "webhooks": "cli config/settings",
+}
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Classes, and types that have a name of their own."""
+    tree = ast.parse(text)
+    yield from (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        yield from (target.id for target in targets if isinstance(target, ast.Name) and is_of_a_type(target.id))
+
+
+def is_of_a_type(name: str) -> bool:
+    return name.lstrip("_")[:1].isupper() and not name.isupper()
+
+
+def texts() -> dict[str, str]:
+    return {str(path.relative_to(ROOT).with_suffix("")): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
+
+
+def files_by_name(*, seen: bool) -> dict[str, list[str]]:
+    """The files that define each name: those whose classes are seen from outside, or the others."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file, text in texts().items():
+        if file.startswith(SEEN) is seen:
+            for name in names_in(text):
+                found[name].append(file)
+    return found
+
+
+def is_one_type(name: str, files: list[str]) -> bool:
+    """Whether all of these give the name to the same type."""
+    trees = [ast.parse(texts()[file]) for file in files]
+    assigned = [node for tree in trees for node in tree.body if isinstance(node, ast.Assign)]
+    meant = [ast.unparse(node.value) for node in assigned if ast.unparse(node.targets[0]) == name]
+    return len(meant) == len(files) and len(set(meant)) == 1
+
+
+def test_no_two_classes_have_one_name() -> None:
+    found = files_by_name(seen=False).items()
+    assert {name: files for name, files in found if len(files) > 1 and not is_one_type(name, files)} == {}
+
+
+def test_what_is_seen_from_outside_has_names_of_its_own_too() -> None:
+    for name, files in files_by_name(seen=True).items():
+        kinds = {file.startswith("config/") for file in files}
+        assert len(kinds) == len(files), name
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in ROOT.rglob("*.py")} - {"__init__"}))
+def test_files_of_one_name_are_of_one_noun(name: str) -> None:
+    folders = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.rglob(f"{name}.py"))
+    assert len(folders) == 1 or folders == ALIKE.get(name, "").split(), f"rename one: {name}.py"
+
+
+def test_the_table_of_files_names_what_is_there() -> None:
+    for name, folders in ALIKE.items():
+        assert all((ROOT / folder / f"{name}.py").is_file() for folder in folders.split()), name
