@@ -91,3 +91,41 @@ def test_files_of_one_name_are_of_one_noun(name: str) -> None:
 def test_the_table_of_files_names_what_is_there() -> None:
     for name, folders in ALIKE.items():
         assert all((ROOT / folder / f"{name}.py").is_file() for folder in folders.split()), name
+
+
+TESTS = Path(__file__).parent
+NOT_OURS = {"os", "threading", "atexit"}  # what a fork server for tests has to do by hand
+OF_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
+
+
+def private_names_in(text: str) -> Iterator[str]:
+    """Private names that a test reads or sets on something else than itself, or has replaced by their names."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            if ast.unparse(node.value) not in {"self", "cls"} | NOT_OURS:
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names if is_private(alias.name))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("attr", "patch", "patch.object")):
+            texts_given = [given.value for given in node.args if isinstance(given, ast.Constant)]
+            last = [str(given).rpartition(".")[2] for given in texts_given]
+            yield from (name for name in last if is_private(name))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in OF_TUPLES
+
+
+def test_tests_use_few_private_names_and_no_private_constant() -> None:
+    found = [
+        (str(path.relative_to(TESTS)), name)
+        for path in sorted(TESTS.rglob("*.py"))
+        for name in private_names_in(path.read_text())
+    ]
+    assert len(found) < 20, found
+    assert [(file, name) for file, name in found if name.isupper()] == []
+
+
+def test_this_test_sees_private_names() -> None:
+    text = "a._b\nself._c\nos._exit(0)\na._replace()\nfrom a import _d\nm.setattr('a.b._E', 1)\npatch.object(a, '_f')"
+    assert sorted(private_names_in(text)) == ["_E", "_b", "_d", "_f"]

@@ -30,7 +30,7 @@ from gateway.http.headers import meant_by, origin_form, read_headers
 from gateway.ledger.keys import KeyProblem
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
-_SECONDS: Final = 30.0
+SECONDS: Final = 30.0
 _RETRY: Final = 5
 _PERHAPS: Final = "a change that was asked for may have been made all the same."
 _OF_KIND: Final = {"not_found": "key_not_found", "conflict": "conflict", "invalid": "invalid"}
@@ -69,7 +69,7 @@ def _boundary(guard: Guard) -> Middleware:
         if isinstance(request.protocol, AdminConnection):
             request.protocol.begin_exchange()
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(SECONDS):
                 if request.path not in _PROBES:
                     _let_in(request, guard)
                 response = await handler(request)

@@ -18,7 +18,7 @@ from gateway.proxy.job_access import JobAccess
 log = structlog.get_logger()
 
 _CHECK_DRAINED: Final = 0.05
-_PORTION: Final = 200
+PORTION: Final = 200
 
 
 class Addresses(NamedTuple):
@@ -83,7 +83,7 @@ class Gateway:
             connection.close_idle()
             if connection.is_unfinished:
                 left.append(connection)
-            if number % _PORTION == 0:
+            if number % PORTION == 0:
                 await asyncio.sleep(0)
         return left
 

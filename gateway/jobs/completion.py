@@ -30,7 +30,7 @@ _SMALL: Final = 512
 _FORGOTTEN: Final = 2
 _APART: Final = 0.9  # seconds
 _SHARED: Final = 65_536
-_MAX_SMALL: Final = 1024
+MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ class Completion:
         self._state = state
         self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
-        terms = Terms(self._failed_costs, lambda: state().settings.jobs.result_ttl)
+        terms = Terms(self.failed_costs, lambda: state().settings.jobs.result_ttl)
         self._telling = Telling(replica, terms, self._apply_learnt)
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
@@ -138,7 +138,7 @@ class Completion:
         """Caches an answer that said that its job runs, if it is small."""
         if len(content) <= _SMALL:
             shapes = self._state().shapes
-            if len(self._unfinished) >= _MAX_SMALL or shapes is not self._shapes:  # words may mean something else
+            if len(self._unfinished) >= MAX_SMALL or shapes is not self._shapes:  # words may mean something else
                 self._unfinished.clear()
                 self._shapes = shapes
             self._unfinished.add((id(job.shape), content))
@@ -179,7 +179,7 @@ class Completion:
         """Retries writes that the ledger has not taken; called each second while it answers."""
         self._telling.retry()
 
-    def _failed_costs(self, job: Job) -> FailedCosts:
+    def failed_costs(self, job: Job) -> FailedCosts:
         """The stricter of the shape that the job began with and the one in force."""
         now = self._state().shapes.get(job.shape.name, job.shape)
         return stricter(job.shape.failed_costs, now.failed_costs)
@@ -266,13 +266,13 @@ class StatusWatch:
         "_is_own",
         "_job",
         "_most",
-        "_reader",
         "_teaches",
         "content",
         "finding",
         "gives_nothing",
         "is_final",
         "is_unfinished",
+        "reader",
     )
 
     def __init__(self, completion: Completion, job: Job, *, is_own: bool, teaches: bool = True) -> None:
@@ -281,7 +281,7 @@ class StatusWatch:
         self._is_own = is_own
         self._teaches = teaches
         self._most = _SHARED if job.waiters else _SMALL
-        self._reader: StatusReader | None = None
+        self.reader: StatusReader | None = None
         self.content: bytes | None = b""
         """The answer so far; None if it is too long to keep."""
         self.finding: Finding | None = None
@@ -296,18 +296,18 @@ class StatusWatch:
     def begin(self, head: ResponseHead) -> None:
         """Takes the answer's head."""
         if is_answer(head.status):
-            self._reader = StatusReader(self._job.shape, head)
+            self.reader = StatusReader(self._job.shape, head)
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes of the body."""
-        if self._reader is not None:
-            self._reader.take(data)
+        if self.reader is not None:
+            self.reader.take(data)
         if self.content is not None:
             self.content = self.content + data if len(self.content) + len(data) <= self._most else None
 
     async def end(self) -> None:
         """Called once the answer is whole: parses the rest of it, and processes what it means."""
-        reader = self._reader
+        reader = self.reader
         if reader is None:
             return
         while reader.is_behind:

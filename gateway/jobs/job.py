@@ -11,7 +11,7 @@ from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1
-_SHORTEST: Final = 1.0  # seconds
+SHORTEST: Final = 1.0  # seconds
 _MAX_LENGTH: Final = 30.0  # seconds
 _SHARE: Final = 0.05
 _MAX_UNREAD: Final = 900.0  # seconds
@@ -150,7 +150,7 @@ def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
 
 def after_unread(unread: int, *, held: bool) -> float:
     """Backoff in seconds after `unread` unreadable answers in a row: doubles each time, up to 15 minutes."""
-    first = HELD_INTERVAL if held else _SHORTEST
+    first = HELD_INTERVAL if held else SHORTEST
     return min(first * 2.0 ** min(unread, _MAX_DOUBLED), _MAX_UNREAD) if unread else 0.0
 
 
@@ -162,7 +162,7 @@ def interval(age: float, *, held: bool, followed: int = 0) -> float:
     """
     if held:
         return max(HELD_INTERVAL, followed / _MAX_HELD_A_SECOND)
-    return max(min(max(age * _SHARE, _SHORTEST), _MAX_LENGTH), followed / _MAX_A_SECOND)
+    return max(min(max(age * _SHARE, SHORTEST), _MAX_LENGTH), followed / _MAX_A_SECOND)
 
 
 def job_not_found() -> Refused:

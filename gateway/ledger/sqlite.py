@@ -42,7 +42,7 @@ from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | None
-_MAX_WAITING: Final = 10_000
+MAX_WAITING: Final = 10_000
 _PAUSE: Final = 0.01
 _NO_TURN: Final = "no turn within ledger.turn_timeout"
 _WORDS: Final = {
@@ -202,7 +202,7 @@ class _WriterThread:
             LedgerUnavailable: too many jobs wait.
         """
         with self._queue:
-            if len(self._jobs) >= _MAX_WAITING:
+            if len(self._jobs) >= MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
             self._jobs.put(job.of, job)
         self._signals.put(None)

@@ -30,7 +30,7 @@ from gateway.model.networks import Networks, household, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
-_REST: Final = 1.0
+REST: Final = 1.0
 # All present from the start, at 0: a counter that first appears at 1 shows no increase.
 _WHYS: Final = (
     "silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "gave_way", "out_of_files", "shutdown",
@@ -78,7 +78,7 @@ class Acceptor:
         make: MakeConnection,
         iteration: Iteration,
     ) -> None:
-        self._listening = listening
+        self.listening = listening
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._means = OpeningParts(iteration, TlsBuffers(), tls, make, self._move)
@@ -94,15 +94,15 @@ class Acceptor:
 
     def start(self) -> None:
         """Starts accepting."""
-        self._loop.add_reader(self._listening, self._accept_ready)
+        self._loop.add_reader(self.listening, self._accept_ready)
 
     def stop(self) -> None:
         """Takes the connections that the kernel has already accepted, then closes the listening socket."""
         self.is_stopped = True
-        self._loop.remove_reader(self._listening)
+        self._loop.remove_reader(self.listening)
         while self._accept_ready():
             pass
-        self._listening.close()
+        self.listening.close()
 
     async def close(self) -> None:
         """Cancels the handshakes that are still under way."""
@@ -135,7 +135,7 @@ class Acceptor:
         """Accepts a batch; returns whether more may wait."""
         for _ in range(_AT_ONCE):
             try:
-                accepted, address = self._listening.accept()
+                accepted, address = self.listening.accept()
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
@@ -149,8 +149,8 @@ class Acceptor:
             return  # this client hung up while it waited: accepting goes on
         self.refused["out_of_files"] += 1
         log.error("accepting paused", error=error.strerror)
-        self._loop.remove_reader(self._listening)
-        self._loop.call_later(_REST, self._accept_again)
+        self._loop.remove_reader(self.listening)
+        self._loop.call_later(REST, self._accept_again)
 
     def _accept_again(self) -> None:
         if not self.is_stopped:

@@ -63,7 +63,7 @@ from gateway.webhooks.inbound.inbound_receiver import Receiver
 from gateway.webhooks.outbound.planning import Planning
 
 _INTERNAL: Final = "The gateway failed; its log says where."
-_RECHECK_AFTER: Final = 1.0  # seconds
+RECHECK_AFTER: Final = 1.0  # seconds
 _DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
 _ALIVE: Final = b'{"status":"ok"}'
@@ -228,7 +228,7 @@ class Handler:
         """Seconds until a caller has to be checked again: a second, or less when what it came with ends before."""
         ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
         soonest = min((end for end in ends if end is not None), default=None)
-        return _RECHECK_AFTER if soonest is None else min(_RECHECK_AFTER, soonest - self._wall())
+        return RECHECK_AFTER if soonest is None else min(RECHECK_AFTER, soonest - self._wall())
 
     async def _submit(self, state: State, order: ForwardOrder) -> None:
         """Steps 7 to 10 of a submit: a slot, the body, the pages before its end; given back on every path.

@@ -24,13 +24,13 @@ from gateway.model.reasons import Denial, Reason
 
 _GATHERED: Final = 1_048_576  # bytes
 _GATHERED_AMONG_MANY: Final = 65_536
-_MUCH_GATHERED: Final = 33_554_432
+MUCH_GATHERED: Final = 33_554_432
 _SHARE: Final = 0.9  # so that somebody else's document always finds room
 _MAX_PIECES: Final = 512  # the kernel takes 1024 at a time; and small ones cost more than they hold
 _DEADLINE: Final = 30.0  # seconds
 _RETRY_AFTER: Final = 5  # seconds
 _MAX_KEPT: Final = 4
-_KEPT_FOR: Final = 2.0  # seconds
+KEPT_FOR: Final = 2.0  # seconds
 
 
 class Spool:
@@ -127,7 +127,7 @@ class Spool:
     @property
     def gathers_much(self) -> bool:
         """Whether so much waits in memory to be written that less should."""
-        return self._waiting > _MUCH_GATHERED
+        return self._waiting > MUCH_GATHERED
 
     def gather(self, size: int) -> None:
         """So many bytes more wait in memory to be written, or fewer."""
@@ -159,7 +159,7 @@ class Spool:
         if size is None or self._closed or len(self._kept) >= _MAX_KEPT:
             self._thread.submit(os.close, fd)  # behind the write that may run; and to free a large file takes a while
         else:
-            timer = asyncio.get_running_loop().call_later(_KEPT_FOR, self._free_kept, fd)
+            timer = asyncio.get_running_loop().call_later(KEPT_FOR, self._free_kept, fd)
             self._kept.append(Kept(fd, size, timer))
         self._end_thread()
 
@@ -223,7 +223,7 @@ class SpoolFile:
         self._deadline = deadline
         self._reserved = 0  # for this upload
         self._old = old  # bytes of the quota for what an earlier upload left and this one has not reserved
-        self._cutting = asyncio.get_running_loop().call_later(_KEPT_FOR, self.cut) if old else None
+        self._cutting = asyncio.get_running_loop().call_later(KEPT_FOR, self.cut) if old else None
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._place = 0

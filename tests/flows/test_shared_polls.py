@@ -108,7 +108,7 @@ async def test_no_poll_has_an_old_answer_once_an_end_was_seen(gateway: Running, 
 async def test_the_gateways_own_question_answers_polls(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.job._SHORTEST", 0.02)
+    monkeypatch.setattr("gateway.jobs.job.SHORTEST", 0.02)
     gateway = await start(jobs={"status_age": AGE})
     job = await started(gateway)
     await eventually(lambda: len(container.asked) > 0)
@@ -247,7 +247,7 @@ async def test_an_answer_that_comes_in_pieces_is_kept(gateway: Running, backend:
 async def test_who_waits_for_anothers_answer_is_judged_again(
     gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         job = await started(gateway, key=secret)

@@ -245,7 +245,7 @@ async def test_what_is_not_taken_comes_again(start: Start, plain: Receiver) -> N
 async def test_an_address_that_is_shut_out_within_a_body_is_refused(
     start: Start, plain: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
     gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
     client, body = await gateway.connect(), b'{"request_id": "r-1"}'
     sent = posted(body, signed(body))

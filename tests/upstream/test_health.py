@@ -125,7 +125,7 @@ async def test_how_long_is_waited_is_of_the_target(aiohttp_raw_server: AiohttpRa
 @pytest.mark.usefixtures("plain_structlog")
 async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is no name is a ValueError of aiohttp's, in the place of its own kind; so may be others."""
-    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.001)
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
     port = await upstream(200)
     targets = {"odd": replace(target_at(port), authority="[::1"), "good": target_at(port)}
     health = HealthProbe(lambda: targets, iteration_now())
@@ -140,7 +140,7 @@ async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypat
 async def test_it_survives_a_fault_of_ours_and_asks_again(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.001)
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
     port = await upstream(200)
     looks = iter([RuntimeError("canary")])
 
@@ -159,7 +159,7 @@ async def test_an_answer_without_an_end_is_given_up_after_a_bounded_number_of_by
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Interim answers, which aiohttp skips however many there are."""
-    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.001)
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

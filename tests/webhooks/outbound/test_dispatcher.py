@@ -466,7 +466,7 @@ async def test_two_replicas_send_each_once(parts: Set, receiver: Receiver, ledge
 async def test_it_runs_by_itself_and_sooner_when_it_is_nudged(
     parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._TURN", 60.0)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.TURN", 60.0)
     task = asyncio.get_running_loop().create_task(parts.relay.run())
     await asyncio.sleep(0)
     await parts.make_due(receiver.port)
@@ -482,7 +482,7 @@ async def test_it_runs_by_itself_and_sooner_when_it_is_nudged(
 async def test_it_outlives_a_ledger_that_is_away_and_errors_of_its_own(
     engine: Engine, receiver: Receiver, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._TURN", 0.01)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.TURN", 0.01)
     faulty = Faulty(engine)
     parts = Set(Ledger(faulty), hook_certificates)
     await parts.make_due(receiver.port)
@@ -505,7 +505,7 @@ async def test_it_outlives_a_ledger_that_is_away_and_errors_of_its_own(
 async def test_an_outcome_that_can_not_be_noted_is_noted_later(
     engine: Engine, receiver: Receiver, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._NOTE_AGAIN", 0.001)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.NOTE_AGAIN", 0.001)
     faulty = Faulty(engine)
     parts = Set(Ledger(faulty), hook_certificates)
     await parts.make_due(receiver.port)
@@ -518,7 +518,7 @@ async def test_an_outcome_that_can_not_be_noted_is_noted_later(
 async def test_an_outcome_that_can_not_be_noted_at_all_is_another_attempt(
     engine: Engine, receiver: Receiver, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._NOTE_AGAIN", 0.001)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.NOTE_AGAIN", 0.001)
     faulty = Faulty(engine)
     parts = Set(Ledger(faulty), hook_certificates)
     await parts.make_due(receiver.port)
@@ -644,13 +644,13 @@ async def test_a_file_of_cas_on_a_mount_that_hangs_is_told_and_tried_again(
         return context
 
     monkeypatch.setattr(f"{place}.make_context", hang)
-    monkeypatch.setattr(f"{place}._PATIENCE", 0.05)
+    monkeypatch.setattr(f"{place}.PATIENCE", 0.05)
     await parts.make_due(receiver.port, "d1")
     with structlog.testing.capture_logs() as logs:
         await parts.settle()
     (told,) = logs
     assert (told["why"], receiver.got) == (f"{parts.out.ca} was not read within 0 s", [])
-    monkeypatch.setattr(f"{place}._PATIENCE", 30.0)
+    monkeypatch.setattr(f"{place}.PATIENCE", 30.0)
     comes_back.set()
     await parts.settle()
     assert len(receiver.got) == 1

@@ -277,7 +277,7 @@ async def bomb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def test_the_status_counts_whatever_follows_it(
     serve: Serve, link: Link, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.sender._READ_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.webhooks.outbound.sender.READ_SECONDS", 0.2)
     async with misbehaving(serve, server_context(hook_certificates)) as port:
         assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.DELIVERED, 200)
 
