@@ -55,6 +55,8 @@ from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.observe.observer import Observer, Told
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
+from gateway.proxy.job_requests import JobRequestParts, JobRequests
+from gateway.proxy.submits import Submits
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 from gateway.upstream.pool import Upstreams
@@ -229,23 +231,29 @@ def _handle_requests(
     trail: AuditTrail,
 ) -> Handler:
     date, recheck = HttpDate(), partial(_recheck, live)
+    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, jobs.access.confirm)
+    about_jobs = JobRequestParts(jobs.access, forwarder, recheck, jobs.unverified, trail)
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
         admission=ledger_parts.admission,
-        spool=ledger_parts.spool,
-        counter=ledger_parts.counter,
-        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, jobs.access.confirm),
-        recheck=recheck,
+        submits=Submits(
+            ledger_parts.admission,
+            ledger_parts.spool,
+            ledger_parts.counter,
+            forwarder,
+            recheck,
+            jobs.access,
+            jobs.planning,
+        ),
+        job_requests=JobRequests(about_jobs, time.monotonic),
+        forwarder=forwarder,
         observer=observer,
         date=date,
         wall=ledger_parts.replica.wall,
         uses=ledger_parts.uses,
-        jobs=jobs.access,
-        webhooks=jobs.planning,
         receiver=jobs.receiver,
         unverified=jobs.unverified,
-        trail=trail,
     )
     return Handler(parts, time.monotonic, RandomIds())
 
