@@ -13,6 +13,7 @@ from gateway.config.state import Live
 from gateway.listener.accept import Acceptor
 from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections
+from gateway.listener.traffic import Traffic
 from gateway.proxy.job_access import JobAccess
 
 log = structlog.get_logger()
@@ -26,6 +27,14 @@ class Addresses(NamedTuple):
 
     public: tuple[str, int]
     admin: tuple[str, int]
+
+
+class Public(NamedTuple):
+    """The public listener: its acceptor, the connections, and bytes received and sent."""
+
+    acceptor: Acceptor
+    connections: Connections
+    traffic: Traffic
 
 
 class Listeners(NamedTuple):

@@ -1,7 +1,7 @@
 """How a replica stands, from all its parts, for the admin API and its history. Part of the composition root."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from gateway import __version__
@@ -26,7 +26,7 @@ _STATES: Final = ("running", "complete", "failed")
 
 
 class Overview:
-    """Reads the parts when it is asked. `wall` is in seconds since the epoch."""
+    """Reads the parts when it is asked."""
 
     def __init__(
         self,
@@ -36,7 +36,6 @@ class Overview:
         requests: RequestMetrics,
         acceptor: Acceptor,
         health: HealthProbe,
-        wall: Callable[[], float],
     ) -> None:
         self._live = live
         self._parts = parts
@@ -44,8 +43,8 @@ class Overview:
         self._requests = requests
         self._acceptor = acceptor
         self._health = health
-        self._wall = wall
-        self.started_at = wall()
+        self._wall = parts.replica.wall
+        self.started_at = self._wall()
         self.history = History()
 
     async def run(self) -> None:

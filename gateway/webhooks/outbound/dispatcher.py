@@ -21,6 +21,7 @@ from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
+    Bounds,
     DeliveryLease,
     DeliveryOutcome,
     Due,
@@ -156,7 +157,8 @@ class Dispatcher:
         share = max(
             1, means.out.most_in_flight // _SHARE
         )  # of one owner, so that slow receivers of one owner don't block the others
-        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms, share))
+        bounds = Bounds(room, most, rooms, share)
+        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, bounds))
         loop = asyncio.get_running_loop()
         for due in claimed:
             task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE_SECONDS))
