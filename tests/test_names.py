@@ -12,7 +12,15 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 # Classes whose names are seen from outside: sections of the settings, and the schemas of the admin API. A schema is
 # named as what it shows.
-SEEN = ("config/settings/", "admin/requests", "admin/responses")
+SEEN = (
+    "config/settings/",
+    "admin/requests",
+    "admin/answer",
+    "admin/key_answers",
+    "admin/job_answers",
+    "admin/caller_answers",
+    "admin/overview_answers",
+)
 # Files of one name: the same noun, seen from each of these folders; or what every such folder has.
 ALIKE = {
     "api": "admin demo",
