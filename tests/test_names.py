@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import gateway
 
 ROOT = Path(gateway.__file__).parent
@@ -57,14 +55,13 @@ def is_of_a_type(name: str) -> bool:
     return name.lstrip("_")[:1].isupper() and not name.isupper()
 
 
-def texts() -> dict[str, str]:
-    return {str(path.relative_to(ROOT).with_suffix("")): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
+TEXTS = {str(path.relative_to(ROOT).with_suffix("")): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
 
 
 def files_by_name(*, seen: bool) -> dict[str, list[str]]:
     """The files that define each name: those whose classes are seen from outside, or the others."""
     found: dict[str, list[str]] = defaultdict(list)
-    for file, text in texts().items():
+    for file, text in TEXTS.items():
         if file.startswith(SEEN) is seen:
             for name in names_in(text):
                 found[name].append(file)
@@ -73,7 +70,7 @@ def files_by_name(*, seen: bool) -> dict[str, list[str]]:
 
 def is_one_type(name: str, files: list[str]) -> bool:
     """Whether all of these give the name to the same type."""
-    trees = [ast.parse(texts()[file]) for file in files]
+    trees = [ast.parse(TEXTS[file]) for file in files]
     assigned = [node for tree in trees for node in tree.body if isinstance(node, ast.Assign)]
     meant = [ast.unparse(node.value) for node in assigned if ast.unparse(node.targets[0]) == name]
     return len(meant) == len(files) and len(set(meant)) == 1
@@ -90,15 +87,14 @@ def test_what_is_seen_from_outside_has_names_of_its_own_too() -> None:
         assert len(kinds) == len(files), name
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in ROOT.rglob("*.py")} - {"__init__"}))
-def test_files_of_one_name_are_of_one_noun(name: str) -> None:
-    folders = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.rglob(f"{name}.py"))
-    assert len(folders) == 1 or folders == ALIKE.get(name, "").split(), f"rename one: {name}.py"
-
-
-def test_the_table_of_files_names_what_is_there() -> None:
-    for name, folders in ALIKE.items():
-        assert all((ROOT / folder / f"{name}.py").is_file() for folder in folders.split()), name
+def test_files_of_one_name_are_of_one_noun() -> None:
+    folders: dict[str, list[str]] = defaultdict(list)
+    for file in TEXTS:
+        folder, _, name = file.rpartition("/")
+        if name != "__init__":
+            folders[name].append(folder)
+    twice = {name: found for name, found in folders.items() if len(found) > 1}
+    assert {name: " ".join(found) for name, found in twice.items()} == ALIKE
 
 
 TESTS = Path(__file__).parent

@@ -90,9 +90,12 @@ def private_names() -> set[str]:
     return set(re.findall(r"\bself\.(_[a-z]\w*)", sources))
 
 
+PRIVATE = private_names()
+
+
 def touched_by(name: str) -> Iterator[str]:
     """Private names of aiohttp's that a module's text reads, writes, overrides or imports."""
-    tree, names = ast.parse(MODULES[name].read_text()), private_names()
+    tree, names = ast.parse(MODULES[name].read_text()), PRIVATE
     heirs = {made: set(of) for made, of in heirs_in(name)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aiohttp"):
