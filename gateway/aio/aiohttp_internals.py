@@ -2,7 +2,7 @@
 
 No other file touches a private name of aiohttp's, or makes its parser; tests/aio/test_aiohttp_internals.py proves the
 first, and says in words what a new version of aiohttp has changed. Facts this file rests on (aiohttp 3.14):
-- the C parser takes these arguments, and raises its `payload_exception` from the body that is malformed;
+- the C parser takes these arguments, and tells a body's reader of its end by `payload_exception`;
 - a body asks of its protocol no more than `Unpaused` has;
 - a body counts in `_http_chunk_splits` the chunks that it was given and has not delivered;
 - a connector makes the protocol of each connection by `_factory`, and opens each by `_wrap_create_connection`.

@@ -12,50 +12,11 @@ a poll that waits longer than the one that asks, whose every step has a deadline
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Final, NamedTuple
 
 from gateway.aio.drive import Signal
 from gateway.aio.iteration import Iteration
-from gateway.jobs.job import Job, StatusAnswer
-from gateway.limits.job_cost import ENDS
-from gateway.upstream.response_head import ResponseHead
-from gateway.upstream.target import UpstreamTarget
-
-MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
-Lines = list[tuple[bytes, bytes]]
-
-
-class Poll(NamedTuple):
-    """What two polls of one job have to have in common: where they go, and what of the client the container may see.
-
-    `origin` is ours, by which the client came; `headers` are the client's that are passed on.
-    """
-
-    target: UpstreamTarget
-    origin: str
-    headers: Lines
-
-    def is_like(self, other: "Poll") -> bool:
-        """Whether both would get the same answer."""
-        return self.target is other.target and self.origin == other.origin and self.headers == other.headers
-
-
-class RunningAnswer(NamedTuple):
-    """A whole answer that said that a job runs, and when it came, in seconds of the loop's clock.
-
-    `poll` is the client's that asked; None: we asked, with no client's headers (is_for_all_with).
-    """
-
-    answer: StatusAnswer
-    target: UpstreamTarget
-    poll: Poll | None
-    at: float
-
-    def may_serve(self, poll: Poll) -> bool:
-        """Whether that poll would get the same answer."""
-        if self.poll is not None:
-            return self.poll.is_like(poll)
-        return self.target is poll.target and is_for_all_with(poll.headers, self.answer.head)
+from gateway.jobs.job import Job
+from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 
 
 class AskingPoll:
@@ -86,7 +47,7 @@ class AskingPoll:
 
     def keep(self, answer: StatusAnswer, now: float) -> None:
         """Keeps its answer, which said that the job runs."""
-        keep_running(self._job, RunningAnswer(answer, self._poll.target, self._poll, now))
+        self._job.keep(RunningAnswer(answer, self._poll.target, self._poll, now))
 
     def close(self) -> None:
         """Lets all that wait go on. Idempotent."""
@@ -95,25 +56,6 @@ class AskingPoll:
         waiting, self._waiting = self._waiting, {}
         for wake in waiting.values():
             wake()
-
-
-def is_for_all_with(headers: Lines, head: ResponseHead) -> bool:
-    """Whether a client with these headers would get the same answer as our own question, which had none of them.
-
-    Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that
-    allows that origin (CORS), and what has none to allow need not say so in Vary.
-    """
-    varies = {b"origin"}
-    for name, value in head.headers:
-        if name == b"vary":
-            varies.update(part.strip().lower() for part in value.split(b","))
-    return b"*" not in varies and not any(name.lower() in varies for name, _ in headers)
-
-
-def keep_running(job: Job, running: RunningAnswer) -> None:
-    """Keeps an answer that said that a job runs, unless an end was seen meanwhile or it is too long."""
-    if job.is_running and not job.known & ENDS and len(running.answer.content) <= MAX_CONTENT:
-        job.running_answer = running
 
 
 class SharedPolls:
@@ -125,7 +67,7 @@ class SharedPolls:
 
     def find(self, job: Job, poll: Poll, age: float) -> StatusAnswer | None:
         """An answer of the last `age` seconds; None: there is none, or it is not for this poll."""
-        running: RunningAnswer | None = job.running_answer
+        running = job.running_answer
         if running is None or not job.is_running or self._clock() - running.at >= age:
             return None
         return running.answer if running.may_serve(poll) else None
@@ -135,7 +77,7 @@ class SharedPolls:
 
         Runs in a Drive.
         """
-        question: AskingPoll | None = job.question
+        question = job.question
         if question is not None and question.is_like(poll):
             await question.wait(self._iteration, of)
 

@@ -29,12 +29,13 @@ from sqlalchemy import Row
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused, UpstreamFailed
-from gateway.jobs.completion import Completion, StatusWatch
-from gateway.jobs.job import Job, StatusAnswer, after_unread, interval
+from gateway.jobs.completion import Completion
+from gateway.jobs.job import Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
-from gateway.jobs.shared_polls import RunningAnswer, keep_running
+from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_slots import StatusSlots, Urgency
+from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -318,13 +319,13 @@ class Watcher:
     def _ask(self, job: Job) -> bool:
         upstream = self._state().upstreams.get(job.upstream)
         if upstream is None:  # a later configuration may have it again
-            job.asked_at = self._clock()
+            job.mark_asked(self._clock())
             self._give_up_old(job)
             self._schedule_next(job)
             return False
         self.asked += 1
         job.ticket = _BEING_ASKED
-        job.asked_at = self._clock()
+        job.mark_asked(self._clock())
         watch = self._completion.watch(job)
         call = UpstreamCall("GET", job.target)
 
@@ -332,11 +333,11 @@ class Watcher:
             self._slots_of(job).give_back(job.owner)
             if isinstance(outcome, ResponseHead):
                 if not is_answer(outcome.status):
-                    job.misses = 0
+                    job.forget_misses()
                 self._keep_for_waiters(job, outcome, watch)
                 if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
                     answer = StatusAnswer(outcome, watch.content, is_final=False, gives_nothing=True)
-                    keep_running(job, RunningAnswer(answer, upstream, None, self._clock()))
+                    job.keep(RunningAnswer(answer, upstream, None, self._clock()))
             self._give_up_old(job)
             self._schedule_next(job)
             self._go_on(job)

@@ -105,10 +105,10 @@ class SqliteEngine:
         self._timeout = timeout
         self._turn = timeout if turn is None else turn
         clearing = Lock()
-        self._writer = _WriterThread(path, timeout, clearing, upkeep, writes=True)
-        self._reader = _WriterThread(path, timeout, clearing, upkeep, writes=False)
-        self._reporter: _WriterThread | None = None
-        self._make_reporter = partial(_WriterThread, path, timeout, clearing, upkeep, writes=False)
+        self._writer = LedgerThread(path, timeout, clearing, upkeep, writes=True)
+        self._reader = LedgerThread(path, timeout, clearing, upkeep, writes=False)
+        self._reporter: LedgerThread | None = None
+        self._make_reporter = partial(LedgerThread, path, timeout, clearing, upkeep, writes=False)
 
     def __repr__(self) -> str:
         return f"<SqliteEngine to_write={self._writer.waiting} to_read={self._reader.waiting}>"
@@ -133,7 +133,7 @@ class SqliteEngine:
 
     async def _run(
         self,
-        worker: "_WriterThread",
+        worker: "LedgerThread",
         work: Callable[[Connection], T],
         of: str,
         *,
@@ -169,7 +169,7 @@ class SqliteEngine:
                 await asyncio.to_thread(worker.stop, self._timeout)
 
 
-class _WriterThread:
+class LedgerThread:
     """A thread with its own connection, which it opens on demand, and again after each failure."""
 
     def __init__(self, path: Path, timeout: float, clearing: Lock, upkeep: Upkeep, *, writes: bool) -> None:

@@ -9,8 +9,8 @@ from gateway.authorize.cached_headers import CachedHeaders
 from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.http.media_type import BodyFormat, body_format
-from gateway.jobs.job import Job, StatusAnswer
-from gateway.jobs.shared_polls import Poll
+from gateway.jobs.job import Job
+from gateway.jobs.status_answer import Poll, StatusAnswer
 from gateway.model.reasons import Reason
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder

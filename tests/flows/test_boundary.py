@@ -27,7 +27,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
     monkeypatch.undo()
     (event,) = [event for event in gateway.events if event["event"] == "internal error"]
     assert event["request_id"] == problem["request_id"]
-    assert event["error"].startswith("ValueError at gateway/proxy/handler.py:")
+    assert event["error"].startswith("ValueError at gateway/proxy/job_requests.py:")
     assert "canary" not in str(gateway.events)
     assert gateway.counted(status=500, reason="internal") == 1
     assert (await client.ask(request())).status == 200

@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import Refused
-from gateway.jobs.completion import StatusWatch
 from gateway.jobs.job import Job
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
+from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries

@@ -1,4 +1,5 @@
 import asyncio
+from typing import cast
 
 from gateway.aio.drive import Drive
 from gateway.errors import ClientGone
@@ -12,13 +13,18 @@ def pool_of(port: int) -> Pool:
     return Pool(target, asyncio.get_running_loop(), iteration_now())
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+class Answering(asyncio.Protocol):
+    """Answers whatever comes, and stays."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, _: bytes) -> None:
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 async def test_it_shows_what_is_open_and_what_is_idle() -> None:
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     pool = pool_of(port)
     assert repr(pool) == f"<Pool 127.0.0.1:{port} open=0 idle=0>"
