@@ -15,7 +15,8 @@ import pytest
 from gateway.aio.drive import Drive
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.spool import Spool, SpoolFileClosedError
+from gateway.uploads.spool import Spool
+from gateway.uploads.spool_file import SpoolFileClosedError
 
 MEGABYTE = 1_048_576
 
