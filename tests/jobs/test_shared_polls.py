@@ -91,6 +91,7 @@ async def test_an_end_drops_it_and_none_is_kept_after_it(job: Job, known: Known)
 def test_what_is_long_is_not_kept(job: Job) -> None:
     for size in (MAX_CONTENT, MAX_CONTENT + 1):
         job.keep(RunningAnswer(ANSWER._replace(content=b"x" * size), TARGET, POLL, float(size)))
+    assert job.running_answer is not None
     assert job.running_answer.at == MAX_CONTENT
 
 
@@ -106,4 +107,4 @@ async def test_one_question_is_known_at_a_time(job: Job) -> None:
     question.keep(ANSWER, 10.0)
     question.close()
     question.close()
-    assert (job.question, job.running_answer.answer) == (None, ANSWER)
+    assert (job.question, job.running_answer) == (None, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
