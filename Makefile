@@ -105,8 +105,7 @@ schema: $(VENV)/.dev $(VENV)/.project  ## config/gateway.schema.json anew
 
 dist: $(VENV)/.dev $(VENV)/.project  ## wheel and sdist in dist/: the same bytes from the same commit
 	@rm -rf dist && mkdir dist
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -c \
-	  'from flit_core.buildapi import build_sdist, build_wheel; print(build_wheel("dist")); print(build_sdist("dist"))'
+	@$(BIN)/python .ci/dist dist
 
 lock:  ## requirements/*.txt anew, with hashes (needs uv)
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || { echo "make: lock needs uv on the PATH" >&2; exit 1; }; \
