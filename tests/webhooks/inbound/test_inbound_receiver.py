@@ -4,12 +4,13 @@ import asyncio
 import json
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import pytest
 import structlog
+from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.aio.drive import Drive
@@ -63,10 +64,9 @@ def _log() -> Iterator[None]:
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Receiver]:
+async def service(aiohttp_raw_server: AiohttpRawServer) -> Receiver:
     """The service that webhooks are handed on to."""
-    async with receiving(None) as made:
-        yield made
+    return await receiving(aiohttp_raw_server, None)
 
 
 @pytest.fixture

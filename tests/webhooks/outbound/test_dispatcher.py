@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.config.settings.webhooks import WebhooksOut
@@ -238,22 +239,22 @@ async def test_a_host_that_is_not_found_is_tried_again(parts: Set, receiver: Rec
 
 
 async def test_so_many_at_once_go_to_one_destination_and_the_others_do_not_wait(
-    parts: Set, receiver: Receiver, hook_certificates: Path
+    parts: Set, receiver: Receiver, hook_certificates: Path, aiohttp_raw_server: AiohttpRawServer
 ) -> None:
     receiver.gate = asyncio.Event()
     for number in range(10):
         await parts.make_due(receiver.port, f"d{number}")
     parts.now += 1
-    async with receiving(server_context(hook_certificates)) as other:
-        await parts.make_due(other.port, "other")
-        await parts.relay.turn()
-        await other.facts.until(lambda: len(other.got) == 1)
-        await receiver.facts.until(lambda: len(receiver.got) == 4)
-        await parts.relay.turn()
-        receiver.gate.set()
-        await parts.idle()
-        for _ in range(2):
-            await parts.settle()
+    other = await receiving(aiohttp_raw_server, server_context(hook_certificates))
+    await parts.make_due(other.port, "other")
+    await parts.relay.turn()
+    await other.facts.until(lambda: len(other.got) == 1)
+    await receiver.facts.until(lambda: len(receiver.got) == 4)
+    await parts.relay.turn()
+    receiver.gate.set()
+    await parts.idle()
+    for _ in range(2):
+        await parts.settle()
     assert (len(receiver.got), receiver.most) == (10, 4)
 
 
