@@ -95,18 +95,17 @@ image:  ## the container image, document-gateway, by docker, podman or buildah $
 	done; echo "make: no container engine answers here (tried docker, podman and buildah)" >&2; exit 1
 
 docs: schema  ## the generated files anew, then the proof that the pages name all there is
-	@$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_schema.py
+	@$(BIN)/python -m pytest -q tests/test_docs.py tests/config/test_json_schema.py
 
 screenshots: $(VENV)/.dev $(VENV)/.project  ## the pictures of docs/console.md anew (needs chromium)
 	@GATEWAY_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/admin/test_console.py -k pictures
 
 schema: $(VENV)/.dev $(VENV)/.project  ## config/gateway.schema.json anew
-	@$(BIN)/python -m gateway.config.schema config/gateway.schema.json
+	@$(BIN)/python -m gateway.config.json_schema config/gateway.schema.json
 
 dist: $(VENV)/.dev $(VENV)/.project  ## wheel and sdist in dist/: the same bytes from the same commit
 	@rm -rf dist && mkdir dist
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -c \
-	  'from flit_core.buildapi import build_sdist, build_wheel; print(build_wheel("dist")); print(build_sdist("dist"))'
+	@$(BIN)/python .ci/dist dist
 
 lock:  ## requirements/*.txt anew, with hashes (needs uv)
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; command -v uv >/dev/null || { echo "make: lock needs uv on the PATH" >&2; exit 1; }; \

@@ -31,7 +31,7 @@ from gateway.config.settings import ProfileSettings, Settings
 from gateway.config.settings.limits import BUDGETS
 from gateway.demo.run import CONFIGURATION
 from gateway.model.reasons import VERDICTS, Reason
-from gateway.observe.accounts import AccountMetrics
+from gateway.observe.account_metrics import AccountMetrics
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
 from gateway.webhooks.outbound.metrics import WebhookMetrics
 from tests.test_imports import FLOORS, FOLDERS
@@ -41,7 +41,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 ROW = re.compile(r"^\| (?!-)(.+) \|$", re.MULTILINE)
 REQUIRED = "required"
-# References to secrets have a table of their own; overrides are those of a profile (tests/config/test_schema.py).
+# References to secrets have a table of their own; overrides are those of a profile (config/test_json_schema.py).
 LEAVES = {"SecretDigest", "SecretValue", "LimitOverrides"}
 SOURCES = {
     path: path.read_text() for path in Path(registry.__file__).parent.parent.rglob("*.py") if "demo" not in path.parts
@@ -265,8 +265,21 @@ def test_the_floors_of_the_architecture_are_those_that_are_tested() -> None:
     block = page.partition("knows the configuration.\n\n")[2].partition("\n\n")[0]
     told = re.findall(r"^ +[0-9]+  ([a-z ]+?)(?:  .*)?$", block, re.MULTILINE)
     assert ["__main__", *told] == FLOORS
-    rooms = re.findall(r"^\| ([a-z]+)/ \|", page, re.MULTILINE)
-    assert sorted(rooms) == sorted(FOLDERS)
+    rows_of_rooms = re.findall(r"^\| (([a-z]+)/ \| .*)$", page, re.MULTILINE)
+    assert sorted(room for _, room in rows_of_rooms) == sorted(FOLDERS)
+    for row, room in rows_of_rooms:
+        assert len(row) <= 140, f"{room}: a plain line says what it holds"
+
+
+@pytest.mark.parametrize("what", ["a submit", "a poll"])
+def test_the_walk_of_a_request_names_files_that_are_there_and_each_once(what: str) -> None:
+    section = (DOCS / "request.md").read_text().partition(f"## The walk of {what}\n")[2].partition("\n## ")[0]
+    items = re.findall(r"^1\. .*$", section, re.MULTILINE)
+    files = [named[1] for item in items if (named := re.match(r"1\. `([a-z_/]+\.py)` ", item))]
+    assert len(files) == len(items) > 10
+    assert len(set(files)) == len(files)
+    for file in files:
+        assert (ROOT / "gateway" / file).is_file(), file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

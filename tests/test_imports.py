@@ -46,7 +46,7 @@ PURE = [
     "webhooks.inbound.verification",
     "config.behind_doors", "config.consistency", "config.route_consistency", "config.restart", "config.secrets",
     "listener.proxy_protocol", "listener.parser_bypass", "listener.backlog",
-    "jobs.job", "jobs.reading", "jobs.untold", "jobs.view", "keys.view",
+    "jobs.job", "jobs.reading", "jobs.status_answer", "jobs.status_watch", "jobs.untold", "jobs.view", "keys.view",
     "authorize.cached_headers", "authorize.permit", "authorize.preparation", "authorize.recheck", "authorize.login",
     "audit.refusals",
     "proxy.job_in_body",

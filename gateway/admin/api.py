@@ -7,7 +7,19 @@ from functools import cache
 
 from pydantic import BaseModel
 
-from gateway.admin import callers, jobs, keys, reports, requests, responses, watching
+from gateway.admin import (
+    answer,
+    caller_answers,
+    callers,
+    job_answers,
+    jobs,
+    key_answers,
+    keys,
+    overview_answers,
+    reports,
+    requests,
+    watching,
+)
 from gateway.admin.context import Call, Context
 from gateway.admin.openapi import document_of
 
@@ -37,14 +49,14 @@ def make_operations() -> tuple[Operation, ...]:
     """Makes the table, including the operation that describes it."""
 
     @cache
-    def document() -> responses.Document:
-        return responses.Document(document_of(operations))
+    def document() -> answer.Document:
+        return answer.Document(document_of(operations))
 
-    async def describe(_: Context, __: Call) -> responses.Document:
+    async def describe(_: Context, __: Call) -> answer.Document:
         return await asyncio.to_thread(document)  # it takes 60 ms, and may never be needed
 
     summary = "This document"
-    itself = Operation("describe", "GET", "/admin/v1/openapi.json", summary, describe, responses.Document)
+    itself = Operation("describe", "GET", "/admin/v1/openapi.json", summary, describe, answer.Document)
     operations = (*_watching(), *_keys(), *_callers(), *_jobs(), *_reports(), itself)
     return operations
 
@@ -53,37 +65,37 @@ def _keys() -> tuple[Operation, ...]:
     do = keys
     return (
         Operation(
-            "listKeys", "GET", "/admin/v1/keys", "Keys of the ledger, by id", do.list_keys, responses.Keys,
+            "listKeys", "GET", "/admin/v1/keys", "Keys of the ledger, by id", do.list_keys, key_answers.Keys,
             query=requests.KeysQuery,
         ),
         Operation(
             "listConfiguredKeys", "GET", "/admin/v1/configured-keys", "Keys of the configuration, in its order",
-            do.list_configured, responses.ConfiguredKeys,
+            do.list_configured, key_answers.ConfiguredKeys,
         ),
         Operation(
             "createKey", "POST", "/admin/v1/keys", "Make a key; its secret is in this answer alone", do.create,
-            responses.NewSecret, body=requests.NewKey, status=201,
+            key_answers.NewSecret, body=requests.NewKey, status=201,
         ),
-        Operation("showKey", "GET", _KEY, "One key, and how its account stands", do.show, responses.KeyInFull),
+        Operation("showKey", "GET", _KEY, "One key, and how its account stands", do.show, key_answers.KeyInFull),
         Operation(
             "changeKey", "PATCH", _KEY, "Change what is named; `disabled` is done behind all else", do.change,
-            responses.Key, body=requests.KeyChange,
+            key_answers.Key, body=requests.KeyChange,
         ),
         Operation(
             "rotateKey", "POST", f"{_KEY}/rotate", "Another secret; the one in use lasts for the overlap",
-            do.rotate, responses.NewSecret, body=requests.Rotation, takes_idempotency_key=True,
+            do.rotate, key_answers.NewSecret, body=requests.Rotation, takes_idempotency_key=True,
         ),
         Operation(
-            "revokeKey", "POST", f"{_KEY}/revoke", "End one secret, or all", do.revoke, responses.Revoked,
+            "revokeKey", "POST", f"{_KEY}/revoke", "End one secret, or all", do.revoke, key_answers.Revoked,
             body=requests.Revocation,
         ),
         Operation(
             "grantPages", "POST", f"{_KEY}/grants", "Add pages to the budgets for some time", do.grant,
-            responses.Granted, body=requests.Grant,
+            key_answers.Granted, body=requests.Grant,
         ),
         Operation(
             "resetKey", "POST", f"{_KEY}/reset", "Let the windows of this day and month begin anew", do.reset,
-            responses.Forgotten, body=requests.Nothing,
+            key_answers.Forgotten, body=requests.Nothing,
         ),
     )  # fmt: skip
 
@@ -92,15 +104,15 @@ def _watching() -> tuple[Operation, ...]:
     do = watching
     return (
         Operation(
-            "overview", "GET", "/admin/v1/overview", "How this replica stands", do.overview, responses.Overview
+            "overview", "GET", "/admin/v1/overview", "How this replica stands", do.overview, overview_answers.Overview
         ),
         Operation(
-            "history", "GET", "/admin/v1/history", "The last hour of this replica", do.history, responses.History,
-            query=requests.HistoryQuery,
+            "history", "GET", "/admin/v1/history", "The last hour of this replica", do.history,
+            overview_answers.History, query=requests.HistoryQuery,
         ),
         Operation(
             "refusals", "GET", "/admin/v1/refusals", "Who was refused how often and why, since this replica's start",
-            do.refusals, responses.Refusals, query=requests.RefusalsQuery,
+            do.refusals, caller_answers.Refusals, query=requests.RefusalsQuery,
         ),
     )  # fmt: skip
 
@@ -110,24 +122,26 @@ def _callers() -> tuple[Operation, ...]:
     return (
         Operation(
             "listCallers", "GET", "/admin/v1/callers", "Callers by token and certificate, by name", do.list_callers,
-            responses.Callers, query=requests.CallersQuery,
+            caller_answers.Callers, query=requests.CallersQuery,
         ),
-        Operation("showCaller", "GET", _CALLER, "One caller, also before he comes", do.show, responses.CallerInFull),
+        Operation(
+            "showCaller", "GET", _CALLER, "One caller, also before he comes", do.show, caller_answers.CallerInFull
+        ),
         Operation(
             "blockCaller", "POST", f"{_CALLER}/block", "Refuse all that a caller asks", do.block,
-            responses.CallerInFull, body=requests.Nothing,
+            caller_answers.CallerInFull, body=requests.Nothing,
         ),
         Operation(
             "unblockCaller", "POST", f"{_CALLER}/unblock", "Let a caller in again", do.unblock,
-            responses.CallerInFull, body=requests.Nothing,
+            caller_answers.CallerInFull, body=requests.Nothing,
         ),
         Operation(
             "grantPagesToCaller", "POST", f"{_CALLER}/grants", "Add pages to the budgets for some time", do.grant,
-            responses.GrantedToCaller, body=requests.Grant,
+            caller_answers.GrantedToCaller, body=requests.Grant,
         ),
         Operation(
             "resetCaller", "POST", f"{_CALLER}/reset", "Let the windows of this day and month begin anew", do.reset,
-            responses.ForgottenOfCaller, body=requests.Nothing,
+            caller_answers.ForgottenOfCaller, body=requests.Nothing,
         ),
     )  # fmt: skip
 
@@ -137,20 +151,20 @@ def _jobs() -> tuple[Operation, ...]:
     return (
         Operation(
             "listJobs", "GET", "/admin/v1/jobs", "Jobs, the newest first, without content", do.list_jobs,
-            responses.Jobs, query=requests.JobsQuery,
+            job_answers.Jobs, query=requests.JobsQuery,
         ),
         Operation(
             "showJob", "GET", "/admin/v1/jobs/{request_id}", "One job, also when it is gone", do.show_job,
-            responses.Job, query=requests.JobQuery,
+            job_answers.Job, query=requests.JobQuery,
         ),
         Operation(
             "listWebhooks", "GET", "/admin/v1/webhooks", "Webhooks that go out, the newest first", do.list_webhooks,
-            responses.Webhooks, query=requests.WebhooksQuery,
+            job_answers.Webhooks, query=requests.WebhooksQuery,
         ),
-        Operation("showWebhook", "GET", _WEBHOOK, "One webhook", do.show_webhook, responses.Webhook),
+        Operation("showWebhook", "GET", _WEBHOOK, "One webhook", do.show_webhook, job_answers.Webhook),
         Operation(
             "retryWebhook", "POST", f"{_WEBHOOK}/retry", "Send one at once that was given up, or waits",
-            do.retry_webhook, responses.Webhook, body=requests.Nothing,
+            do.retry_webhook, job_answers.Webhook, body=requests.Nothing,
         ),
     )  # fmt: skip
 
@@ -158,11 +172,11 @@ def _jobs() -> tuple[Operation, ...]:
 def _reports() -> tuple[Operation, ...]:
     return (
         Operation(
-            "usage", "GET", "/admin/v1/usage", "Settled usage by day and account", reports.usage, responses.Usage,
-            query=requests.UsageQuery,
+            "usage", "GET", "/admin/v1/usage", "Settled usage by day and account", reports.usage,
+            caller_answers.Usage, query=requests.UsageQuery,
         ),
         Operation(
             "audit", "GET", "/admin/v1/audit", "Who changed, read or was refused what",
-            reports.audit, responses.Audit, query=requests.AuditQuery,
+            reports.audit, caller_answers.Audit, query=requests.AuditQuery,
         ),
     )  # fmt: skip

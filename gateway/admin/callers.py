@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from gateway.admin import responses, views
+from gateway.admin import answer, caller_answers, views
 from gateway.admin.context import Call, Context
 from gateway.admin.portions import convert_all
 from gateway.admin.requests import CallersQuery, Grant, Nothing
@@ -14,7 +14,7 @@ from gateway.limits.report import limits_report
 from gateway.units import maybe_moment, moment
 
 
-async def list_callers(context: Context, call: Call) -> responses.Callers:
+async def list_callers(context: Context, call: Call) -> caller_answers.Callers:
     """Lists callers, with what their accounts count."""
     query: CallersQuery = call.query
     now = context.wall()
@@ -24,46 +24,46 @@ async def list_callers(context: Context, call: Call) -> responses.Callers:
     names = [row.account for row in page]
     counts = await context.ledger.report(lambda c: standings_of(c, names, now)) if names else {}
 
-    def listed(row: CallerRow) -> responses.Caller:
-        return responses.Caller(**_fields(context, row, counts.get(row.account, AccountCounts()), now))
+    def listed(row: CallerRow) -> caller_answers.Caller:
+        return caller_answers.Caller(**_fields(context, row, counts.get(row.account, AccountCounts()), now))
 
     found = await convert_all(page, listed)
-    return responses.Callers(callers=found, next=names[-1] if len(rows) > len(page) else None)
+    return caller_answers.Callers(callers=found, next=names[-1] if len(rows) > len(page) else None)
 
 
-async def show(context: Context, call: Call) -> responses.CallerInFull:
+async def show(context: Context, call: Call) -> caller_answers.CallerInFull:
     """Shows one; one who was never seen, too: he may be blocked before he comes."""
     return await _shown(context, call.subject)
 
 
-async def block(context: Context, call: Call) -> responses.CallerInFull:
+async def block(context: Context, call: Call) -> caller_answers.CallerInFull:
     """Blocks one."""
     return await _set_blocked(context, call, blocked=True)
 
 
-async def unblock(context: Context, call: Call) -> responses.CallerInFull:
+async def unblock(context: Context, call: Call) -> caller_answers.CallerInFull:
     """Lets one in again."""
     return await _set_blocked(context, call, blocked=False)
 
 
-async def grant(context: Context, call: Call) -> responses.GrantedToCaller:
+async def grant(context: Context, call: Call) -> caller_answers.GrantedToCaller:
     """Adds pages to a caller's budgets for some time."""
     body: Grant = call.body
     until = body.until.timestamp()
     name = context.callers.name_of(call.subject)
     await context.callers.grant(call.actor, name, body.pages, until)
-    return responses.GrantedToCaller(account=name, pages=body.pages, until=moment(until))
+    return caller_answers.GrantedToCaller(account=name, pages=body.pages, until=moment(until))
 
 
-async def reset(context: Context, call: Call) -> responses.ForgottenOfCaller:
+async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCaller:
     """Resets a caller's windows."""
     _: Nothing = call.body
     name = context.callers.name_of(call.subject)
     forgotten = await context.callers.reset(call.actor, name)
-    return responses.ForgottenOfCaller(account=name, **views.amount(forgotten))
+    return caller_answers.ForgottenOfCaller(account=name, **views.amount(forgotten))
 
 
-async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> responses.CallerInFull:
+async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> caller_answers.CallerInFull:
     _: Nothing = call.body
     name = context.callers.name_of(call.subject) if blocked else call.subject
     await context.callers.block(call.actor, name, blocked=blocked)
@@ -71,10 +71,10 @@ async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> respon
     return await _shown(context, name)
 
 
-async def _shown(context: Context, name: str) -> responses.CallerInFull:
+async def _shown(context: Context, name: str) -> caller_answers.CallerInFull:
     shown = await context.callers.show(name)
     fields = _fields(context, shown.row, shown.counts, context.wall())
-    return responses.CallerInFull(**fields, grants=[views.granted(grant) for grant in shown.grants])
+    return caller_answers.CallerInFull(**fields, grants=[views.granted(grant) for grant in shown.grants])
 
 
 def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float)
         "client": seen.client if seen else None,
         "requests": seen.requests if seen else 0,
         "refusals": seen.refusals if seen else 0,
-        "used_today": responses.AmountUsed(**views.amount(counts.day)),
-        "used_this_month": responses.AmountUsed(**views.amount(counts.month)),
+        "used_today": answer.AmountUsed(**views.amount(counts.day)),
+        "used_this_month": answer.AmountUsed(**views.amount(counts.month)),
         "concurrent": counts.concurrent,
         "pages_in_flight": counts.pages_in_flight,
         "granted": counts.granted,
-        "standing": {limit: responses.LimitState(**values) for limit, values in report.items()},
+        "standing": {limit: answer.LimitState(**values) for limit, values in report.items()},
     }

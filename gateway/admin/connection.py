@@ -36,10 +36,10 @@ from gateway.model.reasons import Reason
 KEEPS: Final = web.RequestKey("keeps", bool)
 _MAX_LINE: Final = 8190
 _MAX_HEADERS: Final = 100
-_IDLE: Final = 75.0
-_HEAD: Final = 10.0
-_EXCHANGE: Final = 60.0
-_LINGERING: Final = 2.0
+IDLE: Final = 75.0
+HEAD: Final = 10.0
+EXCHANGE: Final = 60.0
+LINGERING: Final = 2.0
 log = structlog.get_logger()
 
 
@@ -53,6 +53,7 @@ class AdminConnection(RequestHandler):
         "_is_known",
         "_iteration",
         "_on_end",
+        "_own_loop",
         "_reading",
         "_turn",
         "_turn_is_over",
@@ -72,18 +73,19 @@ class AdminConnection(RequestHandler):
         super().__init__(
             server,
             loop=loop,
-            keepalive_timeout=_IDLE,
+            keepalive_timeout=IDLE,
             access_log=None,  # type: ignore[arg-type] # aiohttp takes None for "no access log"
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             max_headers=_MAX_HEADERS,
             read_bufsize=SLICE,  # reading a body takes all buffered bytes outside our turns: 2,048 chunks at the most
-            lingering_time=_LINGERING,
+            lingering_time=LINGERING,
             auto_decompress=False,
         )
         self.peer = peer
         self.has_ended = False
         self._on_end = on_end
+        self._own_loop = loop
         self._backlog = Backlog()
         self._iteration = iteration
         self._turn = Turn(iteration)
@@ -97,7 +99,7 @@ class AdminConnection(RequestHandler):
         """Called by the event loop."""
         self._reading = HeldTransport(cast("asyncio.Transport", transport), self._read_on)
         super().connection_made(cast("asyncio.Transport", self._reading))  # a transport by what it has
-        self._expect(_HEAD)
+        self._expect(HEAD)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with received bytes; called by a body with none, so that the parser goes on."""
@@ -109,7 +111,7 @@ class AdminConnection(RequestHandler):
             self._read_or_wait()
             return
         if self._deadline is None:
-            self._expect(_HEAD)
+            self._expect(HEAD)
         self._backlog.add(data)
         if self._iteration.is_full:
             self._end_turn()
@@ -126,7 +128,7 @@ class AdminConnection(RequestHandler):
     def begin_exchange(self) -> None:
         """Called when a head is complete: from now on the deadline is that of the exchange."""
         self._is_answering = True
-        self._expect(_EXCHANGE)
+        self._expect(EXCHANGE)
 
     @property
     def gives_way(self) -> bool:
@@ -228,7 +230,7 @@ class AdminConnection(RequestHandler):
     def _expect(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = None if seconds is None else self._loop.call_later(seconds, self._cut_off)
+        self._deadline = None if seconds is None else self._own_loop.call_later(seconds, self._cut_off)
 
     def _cut_off(self) -> None:
         self._deadline = None

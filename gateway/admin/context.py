@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gateway.admin import responses
+from gateway.admin import overview_answers
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable
 from gateway.keys.callers import CallerService
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.ledger.ledger import Ledger
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.history import History
@@ -17,7 +17,7 @@ from gateway.observe.history import History
 class Watch(NamedTuple):
     """What a replica knows of itself: how it stands, its last hour, and whom it has seen since `started_at`."""
 
-    overview: Callable[[], responses.Overview]
+    overview: Callable[[], overview_answers.Overview]
     history: History
     seen: CallersSeen
     started_at: float

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from gateway.admin import responses
+from gateway.admin import job_answers
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
@@ -25,7 +25,7 @@ _NOT_TO_BE_SENT: Final = {
 }
 
 
-async def list_jobs(context: Context, call: Call) -> responses.Jobs:
+async def list_jobs(context: Context, call: Call) -> job_answers.Jobs:
     """Lists jobs."""
     query: JobsQuery = call.query
     owner = None if query.owner is None else owner_named(query.owner)
@@ -37,11 +37,11 @@ async def list_jobs(context: Context, call: Call) -> responses.Jobs:
     following = (
         JobMark(page[-1].created_at, page[-1].upstream, page[-1].request_id) if len(rows) > len(page) else None
     )
-    found = await convert_all(page, lambda row: responses.Job(**job_facts(row)))
-    return responses.Jobs(jobs=found, next=None if following is None else written(following))
+    found = await convert_all(page, lambda row: job_answers.Job(**job_facts(row)))
+    return job_answers.Jobs(jobs=found, next=None if following is None else written(following))
 
 
-async def show_job(context: Context, call: Call) -> responses.Job:
+async def show_job(context: Context, call: Call) -> job_answers.Job:
     """Shows a job."""
     query: JobQuery = call.query
     rows = await context.ledger.read(lambda c: joblist.named(c, call.subject, query.upstream))
@@ -51,10 +51,10 @@ async def show_job(context: Context, call: Call) -> responses.Job:
         names = ", ".join(row.upstream for row in rows)
         fault = InvalidValue(path="upstream", message=f"is needed: there are jobs of this id of {names}")
         raise AdminProblem("invalid", f"{fault.path} {fault.message}", errors=[fault])
-    return responses.Job(**job_facts(rows[0]))
+    return job_answers.Job(**job_facts(rows[0]))
 
 
-async def list_webhooks(context: Context, call: Call) -> responses.Webhooks:
+async def list_webhooks(context: Context, call: Call) -> job_answers.Webhooks:
     """Lists webhooks."""
     query: WebhooksQuery = call.query
     state = None if query.state is None else DeliveryState[query.state.upper()]
@@ -63,17 +63,17 @@ async def list_webhooks(context: Context, call: Call) -> responses.Webhooks:
     )
     page = rows[: query.limit]
     following = WebhookMark(page[-1]["created_at"], page[-1]["id"]) if len(rows) > len(page) else None
-    found = await convert_all(page, lambda row: responses.Webhook(**webhook_facts(row)))
-    return responses.Webhooks(webhooks=found, next=None if following is None else written(following))
+    found = await convert_all(page, lambda row: job_answers.Webhook(**webhook_facts(row)))
+    return job_answers.Webhooks(webhooks=found, next=None if following is None else written(following))
 
 
-async def show_webhook(context: Context, call: Call) -> responses.Webhook:
+async def show_webhook(context: Context, call: Call) -> job_answers.Webhook:
     """Shows a webhook."""
     delivery = _known(call)
     return _webhook(await context.ledger.read(lambda c: shown(c, delivery)))
 
 
-async def retry_webhook(context: Context, call: Call) -> responses.Webhook:
+async def retry_webhook(context: Context, call: Call) -> job_answers.Webhook:
     """Makes a webhook due at once; one that is being sent stays as it is."""
     _: Nothing = call.body
     delivery, now = _known(call), context.wall()
@@ -93,7 +93,7 @@ def _known(call: Call) -> str:
     return call.subject
 
 
-def _webhook(row: dict[str, Any] | None) -> responses.Webhook:
+def _webhook(row: dict[str, Any] | None) -> job_answers.Webhook:
     if row is None:
         raise AdminProblem("webhook_not_found", _NO_WEBHOOK)
-    return responses.Webhook(**webhook_facts(row))
+    return job_answers.Webhook(**webhook_facts(row))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.admin import responses, views
+from gateway.admin import answer, key_answers, views
 from gateway.admin.context import Call, Context
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem, InvalidValue
@@ -11,7 +11,7 @@ from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing,
 from gateway.auth.keyring import profile_for
 from gateway.config.settings.access import KeySettings
 from gateway.config.state import profile_of
-from gateway.keys.service import Made
+from gateway.keys.key_changes import Made
 from gateway.keys.validation import Wanted
 from gateway.ledger.usage import standings_of
 from gateway.limits.quotas import AccountCounts
@@ -20,41 +20,41 @@ from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment, moment
 
 
-async def list_keys(context: Context, call: Call) -> responses.Keys:
+async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
     page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing)
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
 
-    def listed(record: KeyRecord) -> responses.ListedKey:
+    def listed(record: KeyRecord) -> key_answers.ListedKey:
         counts = page.counts.get(f"key:{record.id}", AccountCounts())
         standing = _standing(context, record, counts, now) if query.standing else None
-        return responses.ListedKey(**views.key_fields(record, settings, now), standing=standing)
+        return key_answers.ListedKey(**views.key_fields(record, settings, now), standing=standing)
 
     rows = await convert_all(shown, listed)
-    return responses.Keys(keys=rows, next=shown[-1].id if len(page.records) > len(shown) else None)
+    return key_answers.Keys(keys=rows, next=shown[-1].id if len(page.records) > len(shown) else None)
 
 
-async def list_configured(context: Context, _: Call) -> responses.ConfiguredKeys:
+async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKeys:
     """Lists the keys of the configuration, with the state of their accounts."""
     state, now = context.live.state, context.wall()
     accounts = [f"key:{key.id}" for key in state.settings.keys]
     counts = await context.ledger.report(lambda c: standings_of(c, accounts, now)) if accounts else {}
 
-    def listed(key: KeySettings) -> responses.ConfiguredKey:
+    def listed(key: KeySettings) -> key_answers.ConfiguredKey:
         account = f"key:{key.id}"
         profile, seen = profile_of(state, account), context.watch.seen.sighting(account)
         report = {} if profile is None else limits_report(profile, counts.get(account, AccountCounts()), now)
-        return responses.ConfiguredKey(
+        return key_answers.ConfiguredKey(
             **views.configured_fields(key, now),
             last_seen_at=maybe_moment(seen.last_at if seen else None),
             standing=_limits(report),
         )
 
-    return responses.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed))
+    return key_answers.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed))
 
 
-async def create(context: Context, call: Call) -> responses.NewSecret:
+async def create(context: Context, call: Call) -> key_answers.NewSecret:
     """Makes a key."""
     body: NewKey = call.body
     wanted = Wanted(
@@ -71,18 +71,18 @@ async def create(context: Context, call: Call) -> responses.NewSecret:
     return _new_secret(made)
 
 
-async def show(context: Context, call: Call) -> responses.KeyInFull:
+async def show(context: Context, call: Call) -> key_answers.KeyInFull:
     """Shows a key and the state of its account."""
     record, standing, grants = await context.keys.show(call.subject)
     now = context.wall()
-    return responses.KeyInFull(
+    return key_answers.KeyInFull(
         **views.key_fields(record, context.live.state.settings, now),
         standing=_standing(context, record, standing, now),
         grants=[views.granted(grant) for grant in grants],
     )
 
 
-async def change(context: Context, call: Call) -> responses.Key:
+async def change(context: Context, call: Call) -> key_answers.Key:
     """Changes the named fields in one transaction, then `disabled` in another."""
     body: KeyChange = call.body
     values = _changed(body)
@@ -94,10 +94,10 @@ async def change(context: Context, call: Call) -> responses.Key:
         record = await context.keys.disable(call.actor, call.subject, disabled=body.disabled)
         await context.changed()
     assert record is not None  # noqa: S101 -- a body that names nothing was refused
-    return responses.Key(**views.key_fields(record, context.live.state.settings, context.wall()))
+    return key_answers.Key(**views.key_fields(record, context.live.state.settings, context.wall()))
 
 
-async def rotate(context: Context, call: Call) -> responses.NewSecret:
+async def rotate(context: Context, call: Call) -> key_answers.NewSecret:
     """Rotates a key's secret. The same operation sent again changes nothing and returns `secret: null`."""
     body: Rotation = call.body
     operation = body.operation or call.idempotency_key
@@ -110,24 +110,24 @@ async def rotate(context: Context, call: Call) -> responses.NewSecret:
     return _new_secret(made)
 
 
-async def revoke(context: Context, call: Call) -> responses.Revoked:
+async def revoke(context: Context, call: Call) -> key_answers.Revoked:
     """Ends one secret, or all."""
     body: Revocation = call.body
     ended = await context.keys.revoke(call.actor, call.subject, body.generation, force=body.force)
     await context.changed()
-    return responses.Revoked(id=call.subject, generations=ended)
+    return key_answers.Revoked(id=call.subject, generations=ended)
 
 
-async def grant(context: Context, call: Call) -> responses.Granted:
+async def grant(context: Context, call: Call) -> key_answers.Granted:
     """Adds pages to a key's budgets for some time."""
     body: Grant = call.body
     until = body.until.timestamp()
     await context.keys.grant(call.actor, call.subject, body.pages, until)
     await context.changed()
-    return responses.Granted(id=call.subject, pages=body.pages, until=moment(until))
+    return key_answers.Granted(id=call.subject, pages=body.pages, until=moment(until))
 
 
-async def reset(context: Context, call: Call) -> responses.Forgotten:
+async def reset(context: Context, call: Call) -> key_answers.Forgotten:
     """Resets a key's windows."""
     _: Nothing = call.body
     forgotten = await context.keys.reset(call.actor, call.subject)
@@ -146,19 +146,19 @@ def _changed(body: KeyChange) -> dict[str, Any]:
     return values
 
 
-def _new_secret(made: Made) -> responses.NewSecret:
+def _new_secret(made: Made) -> key_answers.NewSecret:
     ends_at = maybe_moment(made.previous_ends_at)
-    return responses.NewSecret(id=made.id, generation=made.generation, secret=made.secret, previous_ends_at=ends_at)
+    return key_answers.NewSecret(id=made.id, generation=made.generation, secret=made.secret, previous_ends_at=ends_at)
 
 
 def _standing(
     context: Context, record: KeyRecord, standing: AccountCounts, now: float
-) -> dict[str, responses.LimitState]:
+) -> dict[str, answer.LimitState]:
     profile = profile_for(record, context.live.state.profiles)
     if profile is None:
         return {}
     return _limits(limits_report(profile, standing, now))
 
 
-def _limits(report: Mapping[str, Any]) -> dict[str, responses.LimitState]:
-    return {name: responses.LimitState(**row) for name, row in report.items()}
+def _limits(report: Mapping[str, Any]) -> dict[str, answer.LimitState]:
+    return {name: answer.LimitState(**row) for name, row in report.items()}

@@ -18,7 +18,7 @@ from gateway.model.identity import Peer
 # Connections that have not authenticated are closed to make room, so that many of them, from any address, can't shut
 # out probes.
 DOOR: Final = Door(most=256, most_of_address=64, handshake=10.0, makes_room=True)
-_END: Final = 2.0
+END: Final = 2.0
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def listening_on(
     sock: socket.socket, application: web.Application, tls: ssl.SSLContext | None, iteration: Iteration
 ) -> AsyncIterator[Acceptor]:
     """Serves while the context lasts; at its end, running requests get a few seconds to finish."""
-    runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=_END)
+    runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=END)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 -- set by setup()

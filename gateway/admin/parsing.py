@@ -13,7 +13,7 @@ from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
 
 MAX_BYTES: Final = 65_536
-_SECONDS: Final = 10.0
+SECONDS: Final = 10.0
 _MAX_FAULTS: Final = 100
 _MAX_LENGTH: Final = 300
 _TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
@@ -39,11 +39,11 @@ async def read_body(request: web.Request, model: type[M]) -> M:
     if (request.content_length or 0) > MAX_BYTES:
         raise AdminProblem("body_too_large", _TOO_LARGE)
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(SECONDS):
             await _continue(request)
             body = await _whole(request)
     except TimeoutError:
-        raise AdminProblem("body_too_slow", f"A body has to arrive within {_SECONDS:.0f} s.") from None
+        raise AdminProblem("body_too_slow", f"A body has to arrive within {SECONDS:.0f} s.") from None
     except (web.RequestPayloadError, ConnectionError):
         raise AdminProblem("body_malformed", "The body broke off, or its coding is malformed.") from None
     return _validated_json(model, body or b"{}")

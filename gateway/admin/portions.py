@@ -6,12 +6,12 @@ from typing import Final, TypeVar
 
 _PORTION: Final = 50  # rows: some four milliseconds of the costliest
 Row = TypeVar("Row")
-Shown = TypeVar("Shown")
+Item = TypeVar("Item")
 
 
-async def convert_all(rows: Sequence[Row], convert: Callable[[Row], Shown]) -> list[Shown]:
+async def convert_all(rows: Sequence[Row], convert: Callable[[Row], Item]) -> list[Item]:
     """Converts rows in order, a portion in each iteration of the loop."""
-    found: list[Shown] = []
+    found: list[Item] = []
     for start in range(0, len(rows), _PORTION):
         if start:
             await asyncio.sleep(0)

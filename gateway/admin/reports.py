@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from gateway.admin import responses, views
+from gateway.admin import caller_answers, views
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
@@ -17,7 +17,7 @@ from gateway.units import day
 _MAX_ROWS: Final = 10_000
 
 
-async def usage(context: Context, call: Call) -> responses.Usage:
+async def usage(context: Context, call: Call) -> caller_answers.Usage:
     """Settled usage of whole days; only the latest rows when there are too many."""
     query: UsageQuery = call.query
     since = day_of(context.wall() - query.since).period
@@ -26,10 +26,10 @@ async def usage(context: Context, call: Call) -> responses.Usage:
         lambda c: (used_by_mode if query.by_mode else used_since)(c, since, account, _MAX_ROWS + 1)
     )
     found = await convert_all(rows[-_MAX_ROWS:], views.usage_of)
-    return responses.Usage(since=day(since), is_complete=len(rows) <= _MAX_ROWS, rows=found)
+    return caller_answers.Usage(since=day(since), is_complete=len(rows) <= _MAX_ROWS, rows=found)
 
 
-async def audit(context: Context, call: Call) -> responses.Audit:
+async def audit(context: Context, call: Call) -> caller_answers.Audit:
     """The latest records of the audit trail."""
     query: AuditQuery = call.query
     since = 0.0 if query.since is None else context.wall() - query.since
@@ -39,4 +39,4 @@ async def audit(context: Context, call: Call) -> responses.Audit:
     page = rows[: query.limit]
     following = written(AuditMark(page[-1].entry.at, page[-1].id)) if len(rows) > len(page) else None
     changes = await convert_all(page, lambda row: views.change_of(row.entry))
-    return responses.Audit(changes=changes, next=following)
+    return caller_answers.Audit(changes=changes, next=following)

@@ -66,7 +66,7 @@ Span = Annotated[float, BeforeValidator(seconds), AfterValidator(_at_most_a_year
 # Its values are mappings as _limit_changes makes them; the type named here is the one in the schema.
 LimitChanges = Annotated[LimitOverrides, _OrDefault(), WrapValidator(_limit_changes)]
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
-Operation = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+OperationId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 Scopes = Annotated[list[Scope], Field(max_length=64)]
 CIDRs = Annotated[list[CIDR], Field(max_length=256)]
 
@@ -143,7 +143,7 @@ class Rotation(Body):
 
     overlap: Span = Field(default="24h", validate_default=True)
     """How long the secret before it lasts."""
-    operation: Operation | None = None
+    operation: OperationId | None = None
     """A name of this rotation: under the same name it is done once. The header Idempotency-Key says the same."""
 
 
@@ -220,7 +220,7 @@ def as_written(limits: LimitOverrides) -> dict[str, Any]:
     return given
 
 
-Limit = Annotated[int, Field(ge=1, le=1000)]
+PageSize = Annotated[int, Field(ge=1, le=1000)]
 OwnerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,600}$")]
 UpstreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 
@@ -235,7 +235,7 @@ class JobsQuery(Query):
     """Of one owner: `key:acme`, or `acme` for short."""
     state: Literal["running", "complete", "failed", "gone"] | None = None
     """In one state; by default in any but gone."""
-    limit: Limit = 100
+    limit: PageSize = 100
     """How many at the most."""
     after: BehindJob | None = None
     """`next` of the answer before."""
@@ -256,7 +256,7 @@ class WebhooksQuery(Query):
 
     state: Literal["waiting", "due", "delivered", "dead"] | None = None
     """In one state; in any by default."""
-    limit: Limit = 100
+    limit: PageSize = 100
     """How many at the most."""
     after: BehindWebhook | None = None
     """`next` of the answer before."""
@@ -269,7 +269,7 @@ class CallersQuery(Query):
     """Those that have this text in their name, in upper or lower case."""
     blocked: bool = False
     """Only those that are blocked."""
-    limit: Limit = 100
+    limit: PageSize = 100
     """How many at the most."""
     after: OwnerName | None = None
     """The caller behind whom the list begins: `next` of the answer before."""
@@ -280,7 +280,7 @@ class RefusalsQuery(Query):
 
     q: SearchText | None = None
     """Those that have this text in who was refused, in the reason, its sentence, the route or the address."""
-    limit: Limit = 500
+    limit: PageSize = 500
     """How many at the most, the latest first."""
 
 

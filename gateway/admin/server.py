@@ -1,8 +1,8 @@
 """The admin listener's application: /livez, /readyz, /metrics, the admin API, and the page that uses it.
 
-The probes need no token, nor do the page's files. All other paths need one (access.py), and all but the probes a head
-that the public listener would accept (headers.py). Errors after that become a problem here. No answer may be cached
-(Cache-Control: no-store).
+The probes need no token, nor do the page's files. All other paths need one (authentication.py), and all but the
+probes a head that the public listener would accept (headers.py). Errors after that become a problem here. No answer
+may be cached (Cache-Control: no-store).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from gateway.admin.access import Guard
+from gateway.admin.authentication import Guard
 from gateway.admin.connection import KEEPS, AdminConnection, household_of
 from gateway.admin.context import Context
 from gateway.admin.page import FILES, page_routes
@@ -30,7 +30,7 @@ from gateway.http.headers import meant_by, origin_form, read_headers
 from gateway.ledger.keys import KeyProblem
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
-_SECONDS: Final = 30.0
+SECONDS: Final = 30.0
 _RETRY: Final = 5
 _PERHAPS: Final = "a change that was asked for may have been made all the same."
 _OF_KIND: Final = {"not_found": "key_not_found", "conflict": "conflict", "invalid": "invalid"}
@@ -69,7 +69,7 @@ def _boundary(guard: Guard) -> Middleware:
         if isinstance(request.protocol, AdminConnection):
             request.protocol.begin_exchange()
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(SECONDS):
                 if request.path not in _PROBES:
                     _let_in(request, guard)
                 response = await handler(request)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.admin import responses
+from gateway.admin import answer, caller_answers, key_answers
 from gateway.config.settings import Settings
 from gateway.config.settings.access import KeySettings
 from gateway.keys.view import facts_of
@@ -33,9 +33,9 @@ def configured_fields(key: KeySettings, now: float) -> dict[str, Any]:
     }
 
 
-def forgotten(key_id: str, used: Used) -> responses.Forgotten:
+def forgotten(key_id: str, used: Used) -> key_answers.Forgotten:
     """What a reset cleared."""
-    return responses.Forgotten(id=key_id, **amount(used))
+    return key_answers.Forgotten(id=key_id, **amount(used))
 
 
 def amount(used: Used) -> dict[str, Any]:
@@ -43,14 +43,14 @@ def amount(used: Used) -> dict[str, Any]:
     return {"requests": used.requests, "pages": used.pages, "spend": _in_currency(used.spend)}
 
 
-def granted(grant: GrantRow) -> responses.GrantedUntil:
+def granted(grant: GrantRow) -> answer.GrantedUntil:
     """One grant of a key."""
-    return responses.GrantedUntil(pages=grant.pages, until=moment(grant.until))
+    return answer.GrantedUntil(pages=grant.pages, until=moment(grant.until))
 
 
-def usage_of(row: UsedOnDay | UsedByMode) -> responses.UsageOfDay:
+def usage_of(row: UsedOnDay | UsedByMode) -> caller_answers.UsageOfDay:
     """One row of the report."""
-    return responses.UsageOfDay(
+    return caller_answers.UsageOfDay(
         account=row.account,
         key=key_of(row.account),
         day=day(row.day),
@@ -63,9 +63,9 @@ def usage_of(row: UsedOnDay | UsedByMode) -> responses.UsageOfDay:
     )
 
 
-def change_of(entry: Entry) -> responses.Change:
+def change_of(entry: Entry) -> caller_answers.Change:
     """One record of the audit trail."""
-    return responses.Change(
+    return caller_answers.Change(
         at=moment(entry.at),
         actor=entry.actor,
         action=entry.action,

@@ -3,7 +3,7 @@
 from operator import attrgetter
 from typing import Any
 
-from gateway.admin import responses
+from gateway.admin import caller_answers, overview_answers
 from gateway.admin.context import Call, Context
 from gateway.admin.portions import convert_all
 from gateway.admin.requests import HistoryQuery, RefusalsQuery
@@ -12,19 +12,19 @@ from gateway.observe.history import EVERY, Point
 from gateway.units import moment
 
 
-async def overview(context: Context, _: Call) -> responses.Overview:
+async def overview(context: Context, _: Call) -> overview_answers.Overview:
     """How it stands."""
     return context.watch.overview()
 
 
-async def history(context: Context, call: Call) -> responses.History:
+async def history(context: Context, call: Call) -> overview_answers.History:
     """Its last hour."""
     query: HistoryQuery = call.query
     points = context.watch.history.since(context.wall() - query.since)
-    return responses.History(seconds=EVERY, points=await convert_all(points, _point))
+    return overview_answers.History(seconds=EVERY, points=await convert_all(points, _point))
 
 
-async def refusals(context: Context, call: Call) -> responses.Refusals:
+async def refusals(context: Context, call: Call) -> caller_answers.Refusals:
     """Whom it has refused since its start."""
     query: RefusalsQuery = call.query
     seen = context.watch.seen
@@ -33,7 +33,7 @@ async def refusals(context: Context, call: Call) -> responses.Refusals:
         text = query.q.casefold()
         found = [row for row in found if text in _words(row)]
     rows = await convert_all(found[: query.limit], _refusal)
-    return responses.Refusals(
+    return caller_answers.Refusals(
         since=moment(context.watch.started_at),
         refusals=rows,
         is_complete=len(rows) == len(found),
@@ -41,14 +41,14 @@ async def refusals(context: Context, call: Call) -> responses.Refusals:
     )
 
 
-def _point(point: Point) -> responses.HistoryPoint:
+def _point(point: Point) -> overview_answers.HistoryPoint:
     fields: dict[str, Any] = {**point._asdict(), **point.gauges._asdict(), "at": moment(point.at)}
     del fields["gauges"]
-    return responses.HistoryPoint(**fields)
+    return overview_answers.HistoryPoint(**fields)
 
 
-def _refusal(row: Refusal) -> responses.Refusal:
-    return responses.Refusal(
+def _refusal(row: Refusal) -> caller_answers.Refusal:
+    return caller_answers.Refusal(
         who=row.who,
         is_stranger=row.is_stranger,
         reason=str(row.reason),

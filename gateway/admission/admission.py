@@ -37,9 +37,9 @@ from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Permit
 
 _LEASE_SECONDS: Final = 60.0
-_RENEW_EVERY: Final = 15.0  # seconds
+RENEW_EVERY: Final = 15.0  # seconds
 _RETRY_AFTER: Final = 2
-_RETRY_DELAYS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # seconds
+RETRY_DELAYS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # seconds
 log = structlog.get_logger()
 
 
@@ -126,7 +126,7 @@ class Admission:
     async def run(self) -> None:
         """Renews the held reservations, until cancelled."""
         while True:
-            await asyncio.sleep(_RENEW_EVERY)
+            await asyncio.sleep(RENEW_EVERY)
             try:
                 await self.renew_held()
             except LedgerUnavailable:
@@ -269,7 +269,7 @@ class Lease:
     async def _finish(self, last: Callable[[], Awaitable[Settled | None]]) -> None:
         if self._doing is not None:
             await asyncio.gather(self._doing, return_exceptions=True)
-        for wait in chain(_RETRY_DELAYS, repeat(_RETRY_DELAYS[-1]) if self._may_have_pages else ()):
+        for wait in chain(RETRY_DELAYS, repeat(RETRY_DELAYS[-1]) if self._may_have_pages else ()):
             await asyncio.sleep(wait)
             try:
                 settled = await last()

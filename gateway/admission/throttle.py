@@ -20,7 +20,7 @@ from gateway.limits.quotas import wait_for_submit
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
 
-_MAX_REMEMBERED: Final = 10_000
+MAX_REMEMBERED: Final = 10_000
 _MOMENT: Final = 0.5  # seconds
 
 
@@ -89,7 +89,7 @@ class Throttle:
             wait = wait_for_submit(profile, outcome.after, now) if is_rate else _MOMENT
             self._refused[account] = Remembered(profile, outcome, now + wait)
             self._refused.move_to_end(account)
-            if len(self._refused) > _MAX_REMEMBERED:
+            if len(self._refused) > MAX_REMEMBERED:
                 self._refused.popitem(last=False)
         return outcome
 

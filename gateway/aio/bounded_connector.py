@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.aio.aiohttp_internals import OwnTlsConnector
 from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
@@ -104,7 +105,7 @@ class BoundedHandler(ResponseHandler):
     def _parse(self, data: bytes, *, in_turns: bool) -> bytes:
         turn, place = self._turn, 0
         turn.work()
-        while place < len(data) and not self._is_over and self._exception is None and not (in_turns and turn.is_over):
+        while not (place >= len(data) or self._is_over or self.exception() or (in_turns and turn.is_over)):
             piece = data[place : place + min(_PIECE, self._left)]
             place += len(piece)
             self._left -= len(piece)
@@ -115,7 +116,7 @@ class BoundedHandler(ResponseHandler):
             self._is_over |= self._left == 0
         turn.rest()
         self._end_if_over()
-        return b"" if self._is_over or self._exception is not None else data[place:]
+        return b"" if self._is_over or self.exception() is not None else data[place:]
 
     def _end_if_over(self) -> None:
         if self._is_over and not self._reading.is_paused:
@@ -126,39 +127,16 @@ class BoundedHandler(ResponseHandler):
         self.set_exception(HttpProcessingError(code=400, message="too much before an answer"))
 
 
-class BoundedConnector(aiohttp.TCPConnector):
+class BoundedConnector(OwnTlsConnector):
     """Makes such connections, with TLS in turns: asyncio's own TLS would decrypt a receiver's whole flood."""
 
     def __init__(self, iteration: Iteration, of: Hashable, most: int = _MAX_BEHIND, **options: Any) -> None:
         """`of` is the peer for fair queueing of turns; `most` limits the bytes on the wire after an answer's head."""
-        super().__init__(**options)
-        self._iteration = iteration
-        self._of = of
-        # A subclass of the handler that aiohttp's factory makes.
-        self._factory = partial(BoundedHandler, self._loop, iteration, of, most)  # type: ignore[assignment]
 
-    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """As aiohttp's, but with our TLS transport.
+        def encrypt(context: ssl.SSLContext, handler: ResponseHandler, name: str | None) -> TlsTransport:
+            return TlsTransport(context, handler, TlsBuffers(), iteration, of=of, server=name)
 
-        Raises:
-            ClientConnectorSSLError: TLS failed; a refused certificate is one of its causes.
-        """
-        context = kwargs.pop("ssl", None)
-        name = kwargs.pop("server_hostname", None)
-        make, *more = args
-        if context is None:
-            return await super()._wrap_create_connection(make, *more, **kwargs)
-        handler = make()
-        tls = TlsTransport(context, handler, TlsBuffers(), self._iteration, of=self._of, server=name)
-        try:
-            await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
-            await tls.opened
-        except (ssl.SSLError, UnicodeError) as error:
-            raise aiohttp.ClientConnectorSSLError(kwargs["req"].connection_key, OSError(str(error))) from error
-        except BaseException:
-            tls.abort()
-            raise
-        return tls, handler
+        super().__init__(partial(BoundedHandler, asyncio.get_running_loop(), iteration, of, most), encrypt, **options)
 
 
 def make_session(connector: BoundedConnector, *, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:

@@ -57,7 +57,7 @@ class Iteration:
     `number` changes with each iteration, except while so little happens that no counting is needed.
     """
 
-    __slots__ = ("_call_soon", "_chunks", "_is_scheduled", "_large", "_seconds", "_small", "clock", "number")
+    __slots__ = ("_call_soon", "_chunks", "_large", "_seconds", "_small", "clock", "is_scheduled", "number")
 
     def __init__(self, clock: Callable[[], float], call_soon: Callable[[Begin], Any]) -> None:
         self.clock = clock
@@ -66,13 +66,13 @@ class Iteration:
         self._seconds = 0.0
         self._chunks = 0
         self._small, self._large = Queue(), Queue()
-        self._is_scheduled = False
+        self.is_scheduled = False
 
     def add(self, seconds: float, chunks: int) -> None:
         """Counts what a connection used."""
         self._seconds += seconds
         self._chunks += chunks
-        if not self._is_scheduled and (self._seconds >= _LITTLE or self._chunks >= _FEW):
+        if not self.is_scheduled and (self._seconds >= _LITTLE or self._chunks >= _FEW):
             self._schedule()
 
     @property
@@ -88,16 +88,16 @@ class Iteration:
     def wait(self, begin: Begin, of: Hashable = None, *, is_small: bool = False) -> None:
         """Calls `begin` in a later iteration, in the turn of the peer `of`."""
         (self._small if is_small else self._large).put(of, begin)
-        if not self._is_scheduled:
+        if not self.is_scheduled:
             self._schedule()
 
     def _schedule(self) -> None:
-        self._is_scheduled = True
+        self.is_scheduled = True
         self._call_soon(self._begin)
 
     def _begin(self) -> None:
         """Begins an iteration: serves those that wait already, not those that begin to wait meanwhile."""
-        self._is_scheduled = False
+        self.is_scheduled = False
         self.number += 1
         self._seconds, self._chunks = 0.0, 0
         small, large = len(self._small), len(self._large)

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.errors import LedgerUnavailable, whereabouts
 
-_PAUSE: Final = 1.0  # from one turn to the next
+PAUSE: Final = 1.0  # from one turn to the next
 _LEAST: Final = 0.05  # of a period: timers may fire a little early
 
 
@@ -29,7 +29,7 @@ async def take_turns(turn: Callable[[int], Awaitable[None]], failed: Callable[[s
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next turn must come
             failed(whereabouts(error))
         number += 1
-        await asyncio.sleep(until_next(loop.time(), _PAUSE))
+        await asyncio.sleep(until_next(loop.time(), PAUSE))
 
 
 def until_next(now: float, period: float) -> float:

@@ -4,11 +4,11 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from aiohttp.web import Application
@@ -20,7 +20,7 @@ from gateway.admin.listener import listening_on
 from gateway.admin.server import Probed, make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
-from gateway.app.gateway import Addresses, Gateway, Listeners
+from gateway.app.gateway import Addresses, Gateway, Listeners, Public
 from gateway.app.ids import HttpDate, RandomIds
 from gateway.app.in_force import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.job_parts import JobParts
@@ -37,11 +37,11 @@ from gateway.audit.trail import AuditTrail
 from gateway.authorize.login import Login
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.authorize.recheck import recheck_permit
-from gateway.config.settings import Log
+from gateway.config.settings import Log, Settings
 from gateway.config.state import Live, routed_upstreams
 from gateway.errors import ClientGone, SetupError
 from gateway.keys.callers import CallerService
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.listener.accept import Acceptor, bind
 from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections, door_of
@@ -51,10 +51,12 @@ from gateway.model.request import Permit
 from gateway.model.times import Times
 from gateway.observe.callers_seen import CallersSeen
 from gateway.observe.log import LogStream
-from gateway.observe.metrics import KeySetMetrics, RequestMetrics
+from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer, Told
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
+from gateway.proxy.job_requests import JobRequestParts, JobRequests
+from gateway.proxy.submits import Submits
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 from gateway.upstream.pool import Upstreams
@@ -69,12 +71,11 @@ class Loop(NamedTuple):
     iteration: Iteration
 
 
-class Public(NamedTuple):
-    """The public listener: its acceptor, the connections, and bytes received and sent."""
+class Sockets(NamedTuple):
+    """What both listeners accept on."""
 
-    acceptor: Acceptor
-    connections: Connections
-    traffic: Traffic
+    public: socket.socket
+    admin: socket.socket
 
 
 @asynccontextmanager
@@ -88,12 +89,10 @@ async def running(
     Raises:
         SetupError: an address can't be bound.
     """
-    settings = prepared.state.settings
     live = Live(prepared.state)
     async with AsyncExitStack() as stack:
-        public_socket = _bind(stack, "listen", settings.listen.address, settings.listen.port)
-        admin_socket = _bind(stack, "admin", settings.admin.address, settings.admin.port)
-        observation = _observe(stack, settings.log)
+        sockets = _bind_both(stack, prepared.state.settings)
+        observation = _observe(stack, prepared.state.settings.log)
         tls = _load_certificates(prepared)
         loop = _share_the_loop(stack)
         upstreams = _reach_upstreams(stack, loop, observation.observer)
@@ -101,43 +100,29 @@ async def running(
         trail = _keep_audit_trail(stack, live, ledger_parts, observation)
         jobs = _follow_jobs(stack, live, ledger_parts, upstreams, loop.iteration)
         handler = _handle_requests(live, ledger_parts, upstreams, jobs, observation.observer, trail)
-        public = _accept_clients(live, public_socket, handler, tls.public, loop)
+        public = _accept_clients(live, sockets.public, handler, tls.public, loop)
         in_force = ConfigurationSwap(live, ledger_parts, tls, public.connections, upstreams, observation)
-        notifier = Notifier(environ, ledger_parts.problems)
-        reloader = Reloader(path, environ, prepared, in_force.put, notifier)
+        reloader = Reloader(path, environ, prepared, in_force.put, Notifier(environ, ledger_parts.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state), loop.iteration)
-        registry = make_registry(
-            observation.requests, public.acceptor, public.traffic, tls.public, reloader, health, observation.stream
-        )
-        for collector in (*_collectors(ledger_parts), jobs, jobs.metrics, trail, observation.refusal_log):
-            registry.register(collector)
-        probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
-        overview = Overview(live, ledger_parts, jobs, observation.requests, public.acceptor, health, time.time)
+        registry = make_registry(observation, public, tls.public, reloader, health)
+        _register(registry, *ledger_parts.collectors(), jobs, jobs.metrics, trail, observation.refusal_log)
+        overview = Overview(live, ledger_parts, jobs, observation.requests, public.acceptor, health)
         watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
+        probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
         application = _administer(live, registry, probed, ledger_parts, watch, loop.iteration)
         built()
-        admin_tls = None if tls.admin is None else tls.admin.listener_context
-        admin = await stack.enter_async_context(listening_on(admin_socket, application, admin_tls, loop.iteration))
-        registry.register(of_admin(admin))
-        requests = observation.requests
-        work(
-            stack, reloader.run(), health.run(),
-            ledger_parts.sync.run_keys(), ledger_parts.sync.run(),
-            ledger_parts.admission.run(), ledger_parts.key_sets.run(),
-            jobs.housekeeping.run_changes(), jobs.housekeeping.run_heartbeat(), jobs.housekeeping.run(),
-            jobs.dispatcher.run(), trail.run(), overview.run(),
-            observation.refusal_log.run(ledger_parts.ledger),
-            release_memory(lambda: requests.in_flight == 0),
-        )  # fmt: skip
-        public.acceptor.start()
-        stack.push_async_callback(_cut_off, public.acceptor, public.connections)
-        addresses = Addresses(public_socket.getsockname()[:2], admin_socket.getsockname()[:2])
-        log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
-        listeners = Listeners(public.acceptor, public.connections, admin, addresses)
-        yield Gateway(live, listeners, reloader, registry, jobs.access, watch)
+        admin = await _accept_administrators(stack, sockets.admin, application, tls.admin, loop.iteration)
+        _register(registry, of_admin(admin))
+        _work(stack, observation, ledger_parts, jobs, (reloader.run(), health.run(), trail.run(), overview.run()))
+        yield Gateway(live, _serve(stack, sockets, public, admin), reloader, registry, jobs.access, watch)
 
 
 # The steps, in order
+
+
+def _bind_both(stack: AsyncExitStack, settings: Settings) -> Sockets:
+    public = _bind(stack, "listen", settings.listen.address, settings.listen.port)
+    return Sockets(public, _bind(stack, "admin", settings.admin.address, settings.admin.port))
 
 
 def _bind(stack: AsyncExitStack, section: str, address: str, port: int) -> socket.socket:
@@ -229,23 +214,29 @@ def _handle_requests(
     trail: AuditTrail,
 ) -> Handler:
     date, recheck = HttpDate(), partial(_recheck, live)
+    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, jobs.access.confirm)
+    about_jobs = JobRequestParts(jobs.access, forwarder, recheck, jobs.unverified, trail)
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
         admission=ledger_parts.admission,
-        spool=ledger_parts.spool,
-        counter=ledger_parts.counter,
-        forwarder=Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, jobs.access.confirm),
-        recheck=recheck,
+        submits=Submits(
+            ledger_parts.admission,
+            ledger_parts.spool,
+            ledger_parts.counter,
+            forwarder,
+            recheck,
+            jobs.access,
+            jobs.planning,
+        ),
+        job_requests=JobRequests(about_jobs, time.monotonic),
+        forwarder=forwarder,
         observer=observer,
         date=date,
         wall=ledger_parts.replica.wall,
         uses=ledger_parts.uses,
-        jobs=jobs.access,
-        webhooks=jobs.planning,
         receiver=jobs.receiver,
         unverified=jobs.unverified,
-        trail=trail,
     )
     return Handler(parts, time.monotonic, RandomIds())
 
@@ -265,8 +256,9 @@ def _accept_clients(
     return Public(acceptor, connections, traffic)
 
 
-def _collectors(ledger_parts: LedgerParts) -> tuple[Collector, ...]:
-    return ledger_parts.metrics, ledger_parts.numbers(), KeySetMetrics(ledger_parts.key_sets)
+def _register(registry: CollectorRegistry, *collectors: Collector) -> None:
+    for collector in collectors:
+        registry.register(collector)
 
 
 def _administer(
@@ -284,6 +276,41 @@ def _administer(
     changes = ledger_parts.sync.apply_key_changes
     context = Context(keys, ledger_parts.ledger, live, callers, watch, changes, time.time)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)
+
+
+async def _accept_administrators(
+    stack: AsyncExitStack,
+    listening: socket.socket,
+    application: Application,
+    certificates: Certificates | None,
+    iteration: Iteration,
+) -> Acceptor:
+    tls = None if certificates is None else certificates.listener_context
+    return await stack.enter_async_context(listening_on(listening, application, tls, iteration))
+
+
+def _work(
+    stack: AsyncExitStack,
+    observation: Observation,
+    ledger_parts: LedgerParts,
+    jobs: JobParts,
+    others: tuple[Coroutine[Any, Any, None], ...],
+) -> None:
+    requests = observation.requests
+    work(
+        stack, *others, *ledger_parts.work(), *jobs.work(),
+        observation.refusal_log.run(ledger_parts.ledger),
+        release_memory(lambda: requests.in_flight == 0),
+    )  # fmt: skip
+
+
+def _serve(stack: AsyncExitStack, sockets: Sockets, public: Public, admin: Acceptor) -> Listeners:
+    """Begins to accept clients."""
+    public.acceptor.start()
+    stack.push_async_callback(_cut_off, public.acceptor, public.connections)
+    addresses = Addresses(sockets.public.getsockname()[:2], sockets.admin.getsockname()[:2])
+    log.info("listening", address=addresses.public[0], port=addresses.public[1], admin_port=addresses.admin[1])
+    return Listeners(public.acceptor, public.connections, admin, addresses)
 
 
 async def _cut_off(acceptor: Acceptor, connections: Connections) -> None:

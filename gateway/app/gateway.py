@@ -13,12 +13,13 @@ from gateway.config.state import Live
 from gateway.listener.accept import Acceptor
 from gateway.listener.connection import ClientConnection
 from gateway.listener.connections import Connections
+from gateway.listener.traffic import Traffic
 from gateway.proxy.job_access import JobAccess
 
 log = structlog.get_logger()
 
 _CHECK_DRAINED: Final = 0.05
-_PORTION: Final = 200
+PORTION: Final = 200
 
 
 class Addresses(NamedTuple):
@@ -26,6 +27,14 @@ class Addresses(NamedTuple):
 
     public: tuple[str, int]
     admin: tuple[str, int]
+
+
+class Public(NamedTuple):
+    """The public listener: its acceptor, the connections, and bytes received and sent."""
+
+    acceptor: Acceptor
+    connections: Connections
+    traffic: Traffic
 
 
 class Listeners(NamedTuple):
@@ -83,7 +92,7 @@ class Gateway:
             connection.close_idle()
             if connection.is_unfinished:
                 left.append(connection)
-            if number % _PORTION == 0:
+            if number % PORTION == 0:
                 await asyncio.sleep(0)
         return left
 

@@ -1,9 +1,9 @@
 """Creates and closes the parts for jobs and webhooks, in order. Part of the composition root."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from random import SystemRandom
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -30,7 +30,7 @@ from gateway.proxy.job_access import JobAccess
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.pool import Upstreams
 from gateway.webhooks.egress.resolver import Resolver
-from gateway.webhooks.inbound.receiver import Receiver
+from gateway.webhooks.inbound.inbound_receiver import Receiver
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.planning import Planning
 
@@ -76,6 +76,13 @@ class JobParts:
             self.completion.retry_untold,
             *_purges(ledger, out, wall),
         )
+
+    def work(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What runs in the background until the gateway ends."""
+        housekeeping = self.housekeeping
+        return (
+            housekeeping.run_changes(), housekeeping.run_heartbeat(), housekeeping.run(), self.dispatcher.run()
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Stops polling upstreams, releases its jobs to other replicas; running deliveries get a few seconds."""

@@ -1,10 +1,11 @@
 """The parts with memory: ledger and its sync, submits in flight, issuers' keys. Part of the composition root."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from prometheus_client.registry import Collector
 
 from gateway.admission.admission import Admission
 from gateway.admission.throttle import Throttle
@@ -27,8 +28,8 @@ from gateway.ledger.writeahead import log_bytes
 from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
-from gateway.observe.accounts import AccountMetrics
-from gateway.observe.metrics import Number, Numbers
+from gateway.observe.account_metrics import AccountMetrics
+from gateway.observe.metrics import KeySetMetrics, Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
 
@@ -91,6 +92,10 @@ class LedgerParts:
         if self._ignored:
             raise ConfigurationError(_faults(self._live.state, sorted(self._ignored)))
 
+    def work(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What runs in the background until the gateway ends."""
+        return self.sync.run_keys(), self.sync.run(), self.admission.run(), self.key_sets.run()
+
     async def close(self, within: float) -> None:
         """Writes what the ledger still has to learn, for at most `within` seconds, and closes all parts."""
         await self.replica.background.close(within)
@@ -115,6 +120,10 @@ class LedgerParts:
             Number("gateway_spool_used_bytes", "Bytes of uploads that lie aside.", lambda: self.spool.used),
             Number("gateway_spool_limit_bytes", "Bytes of uploads that may lie aside.", lambda: self.spool.limit),
         )
+
+    def collectors(self) -> tuple[Collector, ...]:
+        """What tells of these parts at each scrape."""
+        return self.metrics, self.numbers(), KeySetMetrics(self.key_sets)
 
     def _log_bytes(self) -> int:
         return log_bytes(url_of(self._live.state.settings))

@@ -7,28 +7,24 @@ import time
 from prometheus_client import CollectorRegistry
 
 from gateway import __version__
+from gateway.app.gateway import Public
+from gateway.app.in_force import Observation
 from gateway.app.reload import Reloader
 from gateway.listener.accept import Acceptor
 from gateway.listener.traffic import Traffic
-from gateway.observe.log import LogStream
-from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers, RequestMetrics
+from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 
 
 def make_registry(
-    requests: RequestMetrics,
-    acceptor: Acceptor,
-    traffic: Traffic,
-    certificates: Certificates,
-    reloader: Reloader,
-    health: HealthProbe,
-    stream: LogStream,
+    observation: Observation, public: Public, certificates: Certificates, reloader: Reloader, health: HealthProbe
 ) -> CollectorRegistry:
-    """Registers all metrics."""
+    """Registers the metrics of requests, of the public listener, of the configuration and of the process."""
+    acceptor, stream = public.acceptor, observation.stream
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(requests)
-    registry.register(_of_listener(acceptor, traffic))
+    registry.register(observation.requests)
+    registry.register(_of_listener(acceptor, public.traffic))
     registry.register(_of_configuration(certificates, reloader))
     registry.register(
         Numbers(

@@ -1,11 +1,11 @@
 """How a replica stands, from all its parts, for the admin API and its history. Part of the composition root."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from gateway import __version__
-from gateway.admin import responses
+from gateway.admin import overview_answers
 from gateway.app.in_force import CertificateStores
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
@@ -26,7 +26,7 @@ _STATES: Final = ("running", "complete", "failed")
 
 
 class Overview:
-    """Reads the parts when it is asked. `wall` is in seconds since the epoch."""
+    """Reads the parts when it is asked."""
 
     def __init__(
         self,
@@ -36,7 +36,6 @@ class Overview:
         requests: RequestMetrics,
         acceptor: Acceptor,
         health: HealthProbe,
-        wall: Callable[[], float],
     ) -> None:
         self._live = live
         self._parts = parts
@@ -44,8 +43,8 @@ class Overview:
         self._requests = requests
         self._acceptor = acceptor
         self._health = health
-        self._wall = wall
-        self.started_at = wall()
+        self._wall = parts.replica.wall
+        self.started_at = self._wall()
         self.history = History()
 
     async def run(self) -> None:
@@ -67,17 +66,17 @@ class Overview:
         )
         return reading_of(self._requests.routes.values(), self._wall(), self._parts.metrics.settled, gauges)
 
-    def tell(self, reloader: Reloader, tls: CertificateStores) -> responses.Overview:
+    def tell(self, reloader: Reloader, tls: CertificateStores) -> overview_answers.Overview:
         """How it stands now."""
         missing = self._parts.problems()
-        return responses.Overview(
+        return overview_answers.Overview(
             at=moment(self._wall()),
             version=__version__,
             started_at=moment(self.started_at),
             status="draining" if self._live.is_draining else "not ready" if missing else "ready",
             missing=missing,
             upstreams=[
-                responses.UpstreamState(name=name, up=trouble is None, trouble=trouble)
+                overview_answers.UpstreamState(name=name, up=trouble is None, trouble=trouble)
                 for name, trouble in self._health.troubles.items()
             ],
             ledger=self._ledger(),
@@ -87,18 +86,18 @@ class Overview:
             standing=self._standing(),
         )
 
-    def _ledger(self) -> responses.LedgerState:
+    def _ledger(self) -> overview_answers.LedgerState:
         trouble = self._parts.ledger.problem
         engine = "postgresql" if is_postgres(url_of(self._live.state.settings)) else "sqlite"
-        return responses.LedgerState(engine=engine, up=trouble is None, trouble=trouble)
+        return overview_answers.LedgerState(engine=engine, up=trouble is None, trouble=trouble)
 
-    def _issuers(self, key_sets: KeySets) -> list[responses.IssuerState]:
+    def _issuers(self, key_sets: KeySets) -> list[overview_answers.IssuerState]:
         now = self._wall()
         found = []
         for issuer in self._live.state.issuers:
             state = key_sets.state_of(issuer)
             found.append(
-                responses.IssuerState(
+                overview_answers.IssuerState(
                     issuer=issuer,
                     keys=state.keys,
                     fetched_at=maybe_moment(None if state.age is None else now - state.age),
@@ -108,9 +107,9 @@ class Overview:
             )
         return found
 
-    def _configuration(self, reloader: Reloader) -> responses.ConfigurationState:
+    def _configuration(self, reloader: Reloader) -> overview_answers.ConfigurationState:
         settings = self._live.state.settings
-        return responses.ConfigurationState(
+        return overview_answers.ConfigurationState(
             file=str(reloader.file),
             loaded_at=moment(reloader.succeeded_at),
             is_latest=reloader.was_successful,
@@ -121,10 +120,10 @@ class Overview:
             routes=len(settings.routes),
         )
 
-    def _standing(self) -> responses.Standing:
+    def _standing(self) -> overview_answers.Standing:
         states = self._jobs.metrics.states
         undelivered = (DeliveryState.WAITING, DeliveryState.DUE, DeliveryState.DEAD)
-        return responses.Standing(
+        return overview_answers.Standing(
             requests_in_flight=self._requests.in_flight,
             connections=self._acceptor.connections,
             uploads=self._parts.admission.running,
@@ -136,8 +135,8 @@ class Overview:
         )
 
 
-def _certificates(tls: CertificateStores) -> list[responses.CertificateState]:
-    found: list[responses.CertificateState] = []
+def _certificates(tls: CertificateStores) -> list[overview_answers.CertificateState]:
+    found: list[overview_answers.CertificateState] = []
     stores: Sequence[tuple[Literal["public", "admin"], Certificates | None]] = (
         ("public", tls.public),
         ("admin", tls.admin),
@@ -145,5 +144,5 @@ def _certificates(tls: CertificateStores) -> list[responses.CertificateState]:
     for listener, store in stores:
         for pair in store.pairs if store is not None else ():
             names, not_after = [*pair.names, *pair.addresses], moment(pair.not_after.timestamp())
-            found.append(responses.CertificateState(listener=listener, names=names, not_after=not_after))
+            found.append(overview_answers.CertificateState(listener=listener, names=names, not_after=not_after))
     return found

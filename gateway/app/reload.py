@@ -30,9 +30,9 @@ from gateway.config.state import State, with_names
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
 
-_INTERVAL: Final = 1.0
+INTERVAL: Final = 1.0
 _AGAIN: Final = 10  # looks; what is wrong need not be in a file that is known: a secret that it names may come later
-_PATIENCE: Final = 30.0  # for the files: they are small, and a machine may be busy
+PATIENCE: Final = 30.0  # for the files: they are small, and a machine may be busy
 log = structlog.get_logger()
 
 
@@ -168,7 +168,7 @@ class Reloader:
     async def run(self) -> None:
         """Watches until it is cancelled."""
         while True:
-            await self._forced.wait(until_next(asyncio.get_running_loop().time(), _INTERVAL))
+            await self._forced.wait(until_next(asyncio.get_running_loop().time(), INTERVAL))
             found = await self._look()
             if found is not None and (self._forced.is_set or found != self._tried):
                 self._forced.clear()
@@ -185,7 +185,7 @@ class Reloader:
         """What the files hold; None while that can't be known."""
         looking = partial(look_at, self._files, self._seen, time.monotonic, fingerprint)
         try:
-            self._seen = await self._looking.run(looking, _PATIENCE, self._try_again)
+            self._seen = await self._looking.run(looking, PATIENCE, self._try_again)
         except TimeoutError:
             self._hang()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the next look must come
@@ -198,7 +198,7 @@ class Reloader:
         self._tried = ""  # whatever the files hold then is tried, be it what is in force
 
     def _hang(self) -> bool:
-        return self._refused([f"the files were not read within {_PATIENCE:.0f} s: does a mount hang?"])
+        return self._refused([f"the files were not read within {PATIENCE:.0f} s: does a mount hang?"])
 
     async def reload(self) -> bool:
         """Tries once; tells whether the new configuration is in force."""
@@ -217,7 +217,7 @@ class Reloader:
         told, self._faults = self._faults, []
         try:
             making = partial(prepare, self._path, self._environ, self._in_force)
-            self._put_in_force(prepared := await self._making.run(making, _PATIENCE, self._try_again))
+            self._put_in_force(prepared := await self._making.run(making, PATIENCE, self._try_again))
         except TimeoutError:
             return self._hang()
         except SetupError as error:

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-_TICK: Final = 1.0
+TICK: Final = 1.0
 _SHORTEST_TICK: Final = 0.05
 _EXTENSION: Final = "EXTEND_TIMEOUT_USEC=30000000"
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ class Notifier:
         """
         while self._address:
             self._turn(port, self._missing())
-            await asyncio.sleep(max(_SHORTEST_TICK, min(_TICK, self._watchdog / 2)))
+            await asyncio.sleep(max(_SHORTEST_TICK, min(TICK, self._watchdog / 2)))
 
     def reloading(self) -> None:
         """A reload begins; `reloaded` follows."""

@@ -26,7 +26,7 @@ _PATIENCE: Final = 5.0
 _BEARER: Final = b"bearer "
 
 
-class Shown(NamedTuple):
+class ShownCredential(NamedTuple):
     """A credential of a file: its kind, what it says of itself, and the judgement."""
 
     kind: str
@@ -34,7 +34,7 @@ class Shown(NamedTuple):
     judged: Judged
 
 
-async def judge_token_file(path: Path, state: State, now: float) -> Shown:
+async def judge_token_file(path: Path, state: State, now: float) -> ShownCredential:
     """Judges a token; fetches the keys of its issuer if they come over the network.
 
     Raises:
@@ -53,10 +53,10 @@ async def judge_token_file(path: Path, state: State, now: float) -> Shown:
             except FetchFailed as error:
                 trouble = f"; its issuer's keys can't be fetched from here: {error.why}"
     judged = judge_token(with_issuers_keys(state, keys), token, now)
-    return Shown("token", described(token) + trouble, judged)
+    return ShownCredential("token", described(token) + trouble, judged)
 
 
-def judge_certificate_file(path: Path, settings: Settings, state: State, now: float) -> Shown:
+def judge_certificate_file(path: Path, settings: Settings, state: State, now: float) -> ShownCredential:
     """Judges a client's certificate, with its intermediates behind it in the file.
 
     Raises:
@@ -66,7 +66,7 @@ def judge_certificate_file(path: Path, settings: Settings, state: State, now: fl
     asks = settings.tls.client_certificates != "none" and settings.tls.client_ca is not None
     trusted = _certificates(settings.tls.client_ca) if asks and settings.tls.client_ca else []
     judged = judge_certificate(state, chain, trusted, datetime.fromtimestamp(now, UTC))
-    return Shown("certificate", described_certificate(chain[0]), judged)
+    return ShownCredential("certificate", described_certificate(chain[0]), judged)
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:

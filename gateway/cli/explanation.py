@@ -25,7 +25,7 @@ from gateway.policy.routes import Rule, check_access, check_address
 from gateway.uploads.pages.bound import check_cap
 
 
-class Question(NamedTuple):
+class ExplainedRequest(NamedTuple):
     """A hypothetical request. `pages` is the most that its job may cost, `mode` the form's mode.
 
     `shown` is a credential that was judged already, and its kind; else `key_id` is.
@@ -72,7 +72,9 @@ class Explanation:
         self.denial = denial
 
 
-def explain(question: Question, state: State, standings: Mapping[str, AccountCounts], now: float) -> Explanation:
+def explain(
+    question: ExplainedRequest, state: State, standings: Mapping[str, AccountCounts], now: float
+) -> Explanation:
     """Runs all steps of a request; `standings` are by account, `now` is in seconds since the epoch."""
     told = Explanation()
     try:
@@ -84,7 +86,7 @@ def explain(question: Question, state: State, standings: Mapping[str, AccountCou
 
 
 def _walk(
-    told: Explanation, question: Question, state: State, standings: Mapping[str, AccountCounts], now: float
+    told: Explanation, question: ExplainedRequest, state: State, standings: Mapping[str, AccountCounts], now: float
 ) -> None:
     told.ask("request", "Write host and path as a client sends them, such as /api/v1/marker.")
     cached = cache_headers(state, Peer(question.address, 0), (1, 1), ((b"Host", question.host.encode("utf-8")),))
@@ -106,7 +108,7 @@ def _walk(
         told.tell(text)
 
 
-def _route(told: Explanation, question: Question, state: State, path: str) -> Rule:
+def _route(told: Explanation, question: ExplainedRequest, state: State, path: str) -> Rule:
     plain = state.routes.unaliased(path)
     if plain != path:
         told.ask("alias", "")
@@ -122,7 +124,7 @@ def _route(told: Explanation, question: Question, state: State, path: str) -> Ru
     return rule
 
 
-def _host(told: Explanation, state: State, question: Question, rule: Rule) -> None:
+def _host(told: Explanation, state: State, question: ExplainedRequest, rule: Rule) -> None:
     """The gateway's origin as clients who send this Host see it."""
     told.ask("host", "Set public_url, or name a host of the certificate or of a route (--host).")
     origin = origin_for(state, question.host, rule.route)
@@ -144,7 +146,7 @@ def _address(told: Explanation, state: State, cached: CachedHeaders, rule: Rule)
         told.tell("tls.client_certificates is required: taken as shown")
 
 
-def _identity(told: Explanation, state: State, question: Question, rule: Rule, now: float) -> Identity | None:
+def _identity(told: Explanation, state: State, question: ExplainedRequest, rule: Rule, now: float) -> Identity | None:
     if rule.route.access is Access.ANYONE:
         told.ask("key", "")
         told.tell("none is asked for; submits without a key share one account")
@@ -163,7 +165,7 @@ def _identity(told: Explanation, state: State, question: Question, rule: Rule, n
     return identity
 
 
-def _networks(told: Explanation, state: State, identity: Identity, question: Question) -> None:
+def _networks(told: Explanation, state: State, identity: Identity, question: ExplainedRequest) -> None:
     told.ask("key's networks", _changed(identity, f"--network {question.address} (and all others it is to have)"))
     check_networks(state, identity, question.address)
     told.tell("may be used from here")
@@ -182,7 +184,7 @@ def _submit(
     state: State,
     identity: Identity | None,
     standing: AccountCounts,
-    question: Question,
+    question: ExplainedRequest,
     now: float,
 ) -> None:
     profile = identity.profile if identity else state.anonymous

@@ -11,7 +11,7 @@ _NEAR: Final = 0.8
 _MOST: Final = 10
 
 
-class Facts(NamedTuple):
+class HealthFacts(NamedTuple):
     """`problems` need somebody now; `warnings` soon; `limits` are (key, limit, share), the fullest first."""
 
     problems: list[str]
@@ -19,9 +19,9 @@ class Facts(NamedTuple):
     limits: list[tuple[str, str, float]]
 
 
-def facts_of(found: Samples, now: float) -> Facts:
+def facts_of(found: Samples, now: float) -> HealthFacts:
     """Judges it; `now` is in seconds since the epoch."""
-    return Facts(list(_problems(found, now)), list(_warnings(found, now)), _near(found))
+    return HealthFacts(list(_problems(found, now)), list(_warnings(found, now)), _near(found))
 
 
 def _problems(found: Samples, now: float) -> Iterator[str]:

@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "audit": Listed("Tell who changed, read or was refused what, the newest first.", "gateway.cli.audit"),
     "certs": Listed("Certificates for development.", "gateway.cli.certs"),
     "check": Listed("Check a configuration.", "gateway.cli.checking"),
-    "completion": Listed("Print the completion script of a shell.", "gateway.cli.completion"),
+    "completion": Listed("Print the completion script of a shell.", "gateway.cli.shell_completion"),
     "config": Listed("The configuration: what is in force and why, and a first one.", "gateway.cli.config"),
     "demo": Listed("Try it out.", "gateway.cli.demo"),
     "explain": Listed("Tell which rule decides a request, and what is left of every limit.", "gateway.cli.explain"),

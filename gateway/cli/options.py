@@ -14,7 +14,7 @@ import click
 
 from gateway.cli.complete import key_ids
 from gateway.cli.output import remember, widen
-from gateway.cli.times import coming, gone
+from gateway.cli.time_arguments import coming, gone
 from gateway.cli.which_config import NONE, NotOurs, which
 from gateway.units import seconds
 

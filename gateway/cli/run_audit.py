@@ -9,11 +9,11 @@ import click
 
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
-from gateway.cli.times import iso
+from gateway.cli.time_arguments import iso
 from gateway.ledger.audit import Recorded, recorded
 
 _PAGE: Final = 1000
-_MAX_ROWS: Final = 10_000
+MAX_ROWS: Final = 10_000
 _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
 _Take = Callable[[list[Recorded]], None]
 
@@ -26,11 +26,11 @@ def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> 
         click.echo("\n]")
         return
     rows = look(
-        config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=_MAX_ROWS + 1))
+        config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
     )
-    show_table(_HEADINGS, [_cells(row) for row in rows[:_MAX_ROWS]])
-    if len(rows) > _MAX_ROWS:
-        click.echo(f"These are the latest {_MAX_ROWS}; --json tells all.", err=True)
+    show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]])
+    if len(rows) > MAX_ROWS:
+        click.echo(f"These are the latest {MAX_ROWS}; --json tells all.", err=True)
 
 
 async def _each_page(session: Session, since: float, of: str | None, take: _Take) -> None:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.authorize.permit import ANYONE
-from gateway.cli.credential_files import Shown, judge_certificate_file, judge_token_file
-from gateway.cli.explanation import Explanation, Question, RuleStep, explain
+from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
+from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
@@ -61,14 +61,16 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
     credential = None if shown is None else (shown.kind, shown.judged)
-    question = Question(method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential)
+    question = ExplainedRequest(
+        method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential
+    )
     told = explain(question, state, standings, now)
     if shown is not None:
         told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
     return told, over
 
 
-async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> Shown | None:
+async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> ShownCredential | None:
     if asked["token_file"] is not None:
         return await judge_token_file(asked["token_file"], state, now)
     if asked["certificate_file"] is not None:
@@ -76,7 +78,7 @@ async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: 
     return None
 
 
-def _alone(shown: Shown) -> Explanation:
+def _alone(shown: ShownCredential) -> Explanation:
     """The judgement of a credential without a request."""
     told = Explanation([RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)])
     if shown.judged.identity is None:
@@ -85,7 +87,7 @@ def _alone(shown: Shown) -> Explanation:
     return told
 
 
-def _account(key_id: str | None, shown: Shown | None) -> list[str]:
+def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
     if shown is not None and shown.judged.identity is not None:
         return [shown.judged.identity.account]
     return [f"key:{key_id}"] if key_id else []

@@ -15,8 +15,8 @@ import click
 from gateway.cli.key_view import money
 from gateway.cli.output import hand_out, say
 from gateway.cli.session import Session, change
-from gateway.cli.times import iso
-from gateway.keys.service import Made
+from gateway.cli.time_arguments import iso
+from gateway.keys.key_changes import Made
 from gateway.keys.validation import DEFAULT, Wanted
 from gateway.keys.view import idle_scopes, limits_as_written
 

@@ -25,7 +25,7 @@ from gateway.ledger.connecting import Connector
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep, version_of
 from gateway.ledger.postgres import PostgresEngine
-from gateway.ledger.transfer import Counts, Filled, Origin, bring_up, fill, save, save_sqlite
+from gateway.ledger.transfer import Filled, FillRecord, RowCounts, bring_up, fill, save, save_sqlite
 from gateway.ledger.url import SQLITE, named, place_of
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def fill_from(config: Path, file: Path, *, replaces: bool, as_json: bool) -> Non
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
-            origin = Origin(actor(), "ledger.restore", str(file.absolute()))
+            origin = FillRecord(actor(), "ledger.restore", str(file.absolute()))
             filled = _fill(url, settings, copy, origin, replaces=replaces)
         return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
 
@@ -74,7 +74,7 @@ def copy_to(config: Path, target: str, *, replaces: bool, as_json: bool) -> None
             copy = Path(directory) / "copy.db"
             _save_as(source, settings, copy)
             _named_as(named(source), lambda: bring_up(copy))
-            origin = Origin(actor(), "ledger.copy", named(source))
+            origin = FillRecord(actor(), "ledger.copy", named(source))
             filled = _fill(url, settings, copy, origin, replaces=replaces)
         return {"ledger": named(source), "to": named(url), **_told_of(filled)}
 
@@ -114,7 +114,7 @@ def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
         say(f"warning: live again, since they were ended after that was written: {again}")
 
 
-def _save_as(url: str, settings: Settings, file: Path) -> Counts:
+def _save_as(url: str, settings: Settings, file: Path) -> RowCounts:
     """Makes a backup that is there whole, or not at all."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -130,7 +130,7 @@ def _save_as(url: str, settings: Settings, file: Path) -> Counts:
     return counts
 
 
-def _save(url: str, settings: Settings, file: Path) -> Counts:
+def _save(url: str, settings: Settings, file: Path) -> RowCounts:
     if not url.startswith(SQLITE):
         return _look(url, settings, lambda c: save(c, file))
     ledger = Path(url.removeprefix(SQLITE))
@@ -143,7 +143,7 @@ def _told_of(filled: Filled) -> Mapping[str, Any]:
     return {"tables": filled.counts, "live_again": filled.live_again._asdict()}
 
 
-def _fill(url: str, settings: Settings, file: Path, origin: Origin, *, replaces: bool) -> Filled:
+def _fill(url: str, settings: Settings, file: Path, origin: FillRecord, *, replaces: bool) -> Filled:
     work = lambda c: fill(c, file, origin, time.time(), replaces=replaces)  # noqa: E731 -- one line for both engines
     return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from gateway.cli.health_facts import Facts, facts_of
+from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.running_gateway import Samples, ask
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
@@ -27,7 +27,7 @@ _STATES: Final = ("running", "complete", "failed")
 
 class _Looked(NamedTuple):
     found: Samples
-    facts: Facts
+    facts: HealthFacts
     refusals: list[RefusalRow]
 
 

@@ -9,7 +9,7 @@ import click
 from gateway.cli.output import fail
 from gateway.cli.session import change, look
 from gateway.cli.table import printable, show_table
-from gateway.cli.times import iso
+from gateway.cli.time_arguments import iso
 from gateway.ledger.deliveries import retry
 from gateway.ledger.listings import listed, shown
 from gateway.ledger.schema import DeliveryState

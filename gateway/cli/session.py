@@ -20,7 +20,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
-from gateway.keys.service import KeyService, user_name
+from gateway.keys.key_changes import KeyService, user_name
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, MIGRATION_SECONDS, Upkeep

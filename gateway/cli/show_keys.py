@@ -12,7 +12,7 @@ from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
 from gateway.cli.session import Session, look
 from gateway.cli.table import printable, show_table
-from gateway.cli.times import iso
+from gateway.cli.time_arguments import iso
 from gateway.config.compile import compile_overrides, compile_settings
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.audit import recorded
@@ -26,7 +26,7 @@ _NOTED_EVERY: Final = 10
 _LISTED: Final = ("id", "source", "state", "profile", "owner", "scopes", "live secrets", "expires", "last used")
 
 
-class _Found(NamedTuple):
+class _ShownKey(NamedTuple):
     """A key and its account."""
 
     view: View
@@ -91,7 +91,7 @@ async def _all(session: Session) -> list[View]:
     return [*configured, *(ledger_view(record, session.settings, now) for record in records)]
 
 
-async def _one(session: Session, key_id: str) -> _Found:
+async def _one(session: Session, key_id: str) -> _ShownKey:
     now, settings = session.wall(), session.settings
     profiles, account = compile_settings(settings).profiles, f"key:{key_id}"
     for key in settings.keys:
@@ -100,9 +100,9 @@ async def _one(session: Session, key_id: str) -> _Found:
                 lambda c: (standing_of(c, account, now), grants_of(c, account, now))
             )
             profile = replace(profiles[key.profile], **compile_overrides(key.limits))
-            return _Found(configured_view(key, now), profile, standing, grants, now)
+            return _ShownKey(configured_view(key, now), profile, standing, grants, now)
     record, standing, granted = await session.keys.show(key_id)
-    return _Found(ledger_view(record, settings, now), profile_for(record, profiles), standing, granted, now)
+    return _ShownKey(ledger_view(record, settings, now), profile_for(record, profiles), standing, granted, now)
 
 
 def _listed(view: View) -> list[object]:
@@ -112,7 +112,7 @@ def _listed(view: View) -> list[object]:
     return [*known, " ".join(view["scopes"]) or None, secrets, view["expires_at"], view["last_used_at"]]
 
 
-def _described(found: _Found) -> list[str]:
+def _described(found: _ShownKey) -> list[str]:
     view = found.view
     facts = {
         "key": f"{view['id']} ({'of the configuration' if view['source'] == 'file' else 'of the ledger'})",

@@ -24,7 +24,7 @@ class NotOurs(Exception):
     """The configuration in this directory may be somebody else's; the message says why."""
 
 
-class Taken(NamedTuple):
+class ConfigChoice(NamedTuple):
     """A configuration, and why this one."""
 
     path: Path
@@ -34,7 +34,7 @@ class Taken(NamedTuple):
         return f"{self.path} ({self.why})"
 
 
-def which(environ: Mapping[str, str], installed: Path = _INSTALLED) -> Taken | None:
+def which(environ: Mapping[str, str], installed: Path = _INSTALLED) -> ConfigChoice | None:
     """The file of the variable, whether it is there or not; else the first that is there.
 
     Raises:
@@ -42,21 +42,21 @@ def which(environ: Mapping[str, str], installed: Path = _INSTALLED) -> Taken | N
     """
     named = environ.get(VARIABLE)
     if named:
-        return Taken(Path(named), f"${VARIABLE}")
+        return ConfigChoice(Path(named), f"${VARIABLE}")
     if _HERE.exists():
         _require_ours(os.geteuid())
-        return Taken(_HERE, "in this directory")
+        return ConfigChoice(_HERE, "in this directory")
     return _installed(installed)
 
 
-def which_elsewhere(environ: Mapping[str, str], installed: Path = _INSTALLED) -> Taken | None:
+def which_elsewhere(environ: Mapping[str, str], installed: Path = _INSTALLED) -> ConfigChoice | None:
     """The same, but never what lies in this directory: a shell completes wherever somebody is."""
     named = environ.get(VARIABLE)
-    return Taken(Path(named), f"${VARIABLE}") if named else _installed(installed)
+    return ConfigChoice(Path(named), f"${VARIABLE}") if named else _installed(installed)
 
 
-def _installed(path: Path) -> Taken | None:
-    return Taken(path, "nothing else is named or here") if path.exists() else None
+def _installed(path: Path) -> ConfigChoice | None:
+    return ConfigChoice(path, "nothing else is named or here") if path.exists() else None
 
 
 def _require_ours(user: int) -> None:

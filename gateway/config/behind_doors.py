@@ -16,7 +16,7 @@ from gateway.config.settings.access import Authentication, CertificateIdentity, 
 
 T = TypeVar("T", bound=BaseModel)
 
-_DOORS: Final = frozenset({"listen.address", "listen.port", "listen.proxy_protocol", "tls.client_certificates"})
+DOORS: Final = frozenset({"listen.address", "listen.port", "listen.proxy_protocol", "tls.client_certificates"})
 _ADMIN_DOORS: Final = frozenset({"admin.address", "admin.port", "admin.tls"})
 _FREE: Final = (
     "tls.certificate", "tls.private_key", "tls.certificates", "ledger.url", "admin", "log",
@@ -28,7 +28,7 @@ def held_back(old: Settings, new: Settings, waiting: frozenset[str]) -> Settings
     """The new settings, with the old values of everything held back by a waiting door."""
     if waiting & _ADMIN_DOORS:
         new = put(new, "admin.token", _token(old.admin, new.admin))
-    if not waiting & _DOORS:
+    if not waiting & DOORS:
         return new
     held = old
     for path in _FREE:

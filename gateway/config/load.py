@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gateway.config.consistency import Document, inconsistencies
 from gateway.config.document import override, read_file, require_content
 from gateway.config.faults import faults_of, place
-from gateway.config.origins import Origin, origins
+from gateway.config.origins import SettingOrigin, origins
 from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, Fault
 
@@ -33,7 +33,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         raise ConfigurationError([place(fault, document, lines, variables) for fault in error.faults]) from None
 
 
-def explained(path: Path, environ: Mapping[str, str]) -> list[Origin]:
+def explained(path: Path, environ: Mapping[str, str]) -> list[SettingOrigin]:
     """Every setting of a valid configuration with its value and where that comes from.
 
     Raises:

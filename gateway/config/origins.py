@@ -21,7 +21,7 @@ _MASK: Final = "***"
 _SHOWN_OF_A_DIGEST: Final = 8
 
 
-class Origin(NamedTuple):
+class SettingOrigin(NamedTuple):
     """A setting: its path, its value as it may be shown, and where it comes from."""
 
     path: str
@@ -34,10 +34,10 @@ class Origin(NamedTuple):
         return self.source == "default"
 
 
-def origins(document: Document, lines: Mapping[str, int], variables: Mapping[str, str]) -> list[Origin]:
+def origins(document: Document, lines: Mapping[str, int], variables: Mapping[str, str]) -> list[SettingOrigin]:
     """All settings in the order of docs/configuration.md."""
     return [
-        Origin(path, value, _source(path, lines, variables) if is_written else "default")
+        SettingOrigin(path, value, _source(path, lines, variables) if is_written else "default")
         for path, value, is_written in _section(Settings, document, "")
     ]
 

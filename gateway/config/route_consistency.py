@@ -6,7 +6,7 @@ As consistency.py, this works on the raw document, and leaves values of the wron
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any, Final
@@ -16,7 +16,7 @@ from gateway.config.settings import JobPlace, RouteSettings, ShapeSettings, Upst
 from gateway.errors import Fault
 from gateway.policy.routes import compile_pattern
 
-Document = Mapping[str, Any]
+Document = dict[str, Any]
 _OF_JOBS: Final = frozenset({"result", "asset", "delete"})
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _URL: Final = Upstream.model_fields["url"].default

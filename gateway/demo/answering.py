@@ -7,14 +7,14 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from gateway.demo.form import refusal
+from gateway.demo.submitted_form import refusal
 
 _Model = TypeVar("_Model", bound=BaseModel)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
-async def fastapi_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def fastapi_errors(request: web.Request, handler: Answering) -> web.StreamResponse:
     """Converts aiohttp's own errors to FastAPI's form."""
     try:
         return await handler(request)

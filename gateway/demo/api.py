@@ -16,10 +16,10 @@ from pydantic import BaseModel, Field
 
 from gateway.demo.answering import fastapi_errors, json_answer, valid
 from gateway.demo.conversion import Options
-from gateway.demo.form import DemoForm, File, read_form, refusal
-from gateway.demo.jobs import DemoJob, JobTable, Operation, UnknownJobError
+from gateway.demo.conversion_thread import Converter
+from gateway.demo.jobs import Conversion, DemoJob, JobTable, UnknownJobError
 from gateway.demo.oss import OssContainer
-from gateway.demo.worker import Converter
+from gateway.demo.submitted_form import DemoForm, File, read_form, refusal
 
 Api = Literal["datalab", "oss", "both"]
 CheckUrl = Literal["absolute", "relative", "null"]
@@ -78,7 +78,7 @@ class Container:
         with contextlib.closing(await read_form(request)) as form:
             file, submission = self._validated(form)
             del form.fields["file"]  # the job closes it; the rest is closed here
-        operation = cast("Operation", request.match_info["operation"])
+        operation = cast("Conversion", request.match_info["operation"])
         seconds = submission.processing_time
         job = self._jobs.open(operation, self._config.processing_time if seconds is None else seconds)
         self._worker.start(job, file, submission, result_bytes=submission.result_bytes, fails=submission.fail)

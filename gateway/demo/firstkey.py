@@ -19,7 +19,7 @@ from gateway.config.ledger_url import url_of
 from gateway.config.load import load
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable, SetupError
-from gateway.keys.service import KeyService, Made, user_name
+from gateway.keys.key_changes import KeyService, Made, user_name
 from gateway.keys.validation import Wanted
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import open_ledger

@@ -13,7 +13,7 @@ import orjson
 from gateway.demo.conversion import ConversionError, Options, convert
 from gateway.demo.render import render, render_ocr
 
-Operation = Literal["marker", "ocr", "oss"]
+Conversion = Literal["marker", "ocr", "oss"]
 
 _FORMAT_FIELDS = ("output_format", "markdown", "html", "json", "chunks", "images", "metadata")
 _NEVER_SET = (
@@ -39,7 +39,7 @@ class DemoJob:
     """A job; `body` is None while it runs; `ready_at` is the earliest time of its answer, by the table's clock."""
 
     request_id: str
-    operation: Operation
+    operation: Conversion
     ready_at: float
     body: bytes | None = None
 
@@ -49,7 +49,7 @@ class Finished:
     """One line of the usage statistics."""
 
     when: datetime
-    operation: Operation
+    operation: Conversion
     success: bool
     pages: int
     seconds: float
@@ -83,7 +83,7 @@ class JobTable:
         self._kept_bytes = 0
         self._finished: deque[Finished] = deque(maxlen=_USAGE_RECORDS)
 
-    def open(self, operation: Operation, processing_time: float, request_id: str | None = None) -> DemoJob:
+    def open(self, operation: Conversion, processing_time: float, request_id: str | None = None) -> DemoJob:
         """Adds a job that is ready after `processing_time` seconds at the earliest; makes an id if none is given."""
         job = DemoJob(request_id or secrets.token_urlsafe(16), operation, self._clock() + processing_time)
         self._jobs[job.request_id] = job
@@ -146,7 +146,7 @@ class JobTable:
 
 
 def work(
-    operation: Operation,
+    operation: Conversion,
     source: IO[bytes],
     options: Options,
     result_bytes: int = 0,
@@ -181,7 +181,7 @@ def work(
 
 
 def _result(
-    operation: Operation,
+    operation: Conversion,
     source: IO[bytes],
     options: Options,
     result_bytes: int,

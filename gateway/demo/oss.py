@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 
 from gateway.demo.answering import json_answer, valid
 from gateway.demo.conversion import Options
-from gateway.demo.form import DemoForm, File, read_form, refusal
+from gateway.demo.conversion_thread import Converter
 from gateway.demo.jobs import JobTable, UnknownJobError
-from gateway.demo.worker import Converter
+from gateway.demo.submitted_form import DemoForm, File, read_form, refusal
 
 _HEAD = 1024  # bytes within which a PDF has its signature
 _FORMATS = ("markdown", "html", "json")

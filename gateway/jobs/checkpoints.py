@@ -20,9 +20,9 @@ from gateway.ledger.replica import Replica
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import is_checkpoint
 
-_MAX: Final = 10_000
+MAX: Final = 10_000
 _SETTLES: Final = 0.5  # seconds; another replica names a checkpoint to its owner before it has written that down
-_PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
+PAUSE: Final = 5.0  # seconds between two tries at a ledger that is away
 _Key = tuple[str, str, str]
 log = structlog.get_logger()
 
@@ -35,20 +35,20 @@ class Checkpoints:
         self._wall = replica.wall
         self._ttl = ttl
         self._background = replica.background
-        self._seen: OrderedDict[_Key, float] = OrderedDict()  # until when its owner may use it
+        self.seen: OrderedDict[_Key, float] = OrderedDict()  # until when its owner may use it
         self._unwritten: dict[_Key, float] = {}
 
     def record(self, job: Job, checkpoint: str | None) -> None:
         """Records the checkpoint that a job's status answer named, if any: from now on the job's owner may use it."""
         key = job.upstream, checkpoint or "", job.owner
         now = self._wall()
-        if checkpoint is None or self._seen.get(key, 0.0) > now:
+        if checkpoint is None or self.seen.get(key, 0.0) > now:
             return
         until = now + self._ttl()
-        self._seen[key] = until
-        self._seen.move_to_end(key)
-        while len(self._seen) > _MAX:
-            self._seen.popitem(last=False)
+        self.seen[key] = until
+        self.seen.move_to_end(key)
+        while len(self.seen) > MAX:
+            self.seen.popitem(last=False)
         self._background.start(self._note(key, until))
 
     async def check(self, upstream: str, checkpoint: str, owner: str) -> None:
@@ -58,7 +58,7 @@ class Checkpoints:
             Refused: job_not_found, whatever the reason; or ledger_unavailable.
         """
         now = self._wall()
-        if self._seen.get((upstream, checkpoint, owner), 0.0) > now:
+        if self.seen.get((upstream, checkpoint, owner), 0.0) > now:
             return
         if not is_checkpoint(checkpoint):  # PostgreSQL refuses NUL, which would look like an outage
             raise _not_theirs()
@@ -85,7 +85,7 @@ class Checkpoints:
         await self._ledger.write(lambda c: note(c, *key, until), of=key[2])
 
     def _postpone(self, key: _Key, until: float) -> None:
-        if len(self._unwritten) >= _MAX:
+        if len(self._unwritten) >= MAX:
             log.warning("a checkpoint could not be written down; its owner has to read the result again")
             return
         self._unwritten[key] = until
@@ -102,7 +102,7 @@ class Checkpoints:
             except ValueNotKept:
                 log.warning("a checkpoint could not be written down; its owner has to read the result again")
             except LedgerUnavailable:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(PAUSE)
                 continue
             del self._unwritten[key]
 

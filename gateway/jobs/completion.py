@@ -15,8 +15,8 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable
 from gateway.jobs.checkpoints import Checkpoints
 from gateway.jobs.job import Job, job_not_found
-from gateway.jobs.reading import AnswerReader, has_no_text, is_answer
 from gateway.jobs.registry import Registry
+from gateway.jobs.status_watch import SMALL, StatusWatch
 from gateway.jobs.telling import Telling, Terms
 from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Deleted, Learnt, delete_for_owner, learn
@@ -24,13 +24,9 @@ from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, stricter
 from gateway.upstream.job_api import Finding, Said
-from gateway.upstream.response_head import ResponseHead
 
-_SMALL: Final = 512
 _FORGOTTEN: Final = 2
-_APART: Final = 0.9  # seconds
-_SHARED: Final = 65_536
-_MAX_SMALL: Final = 1024
+MAX_SMALL: Final = 1024
 _MAX_WORDS: Final = 100
 _PLAIN_WORD: Final = re.compile(r"[\w .:-]{1,64}", re.ASCII)
 log = structlog.get_logger()
@@ -67,7 +63,7 @@ class Completion:
         self._state = state
         self._unfinished: set[tuple[int, bytes]] = set()  # by the id of the shape that parsed the answer
         self._shapes = state().shapes
-        terms = Terms(self._failed_costs, lambda: state().settings.jobs.result_ttl)
+        terms = Terms(self.failed_costs, lambda: state().settings.jobs.result_ttl)
         self._telling = Telling(replica, terms, self._apply_learnt)
         self._words: set[tuple[str, str]] = set()
         self.unreadable: Counter[str] = Counter()
@@ -84,11 +80,7 @@ class Completion:
 
     def count_miss(self, job: Job) -> None:
         """Called when the upstream does not know a job; twice in a row, a second apart, makes it lost."""
-        now = self._wall()
-        if job.misses and 0 <= now - job.missed_at < _APART:
-            return
-        job.misses, job.missed_at = job.misses + 1, now
-        if job.misses >= _FORGOTTEN and job.is_running:
+        if job.note_miss(self._wall()) >= _FORGOTTEN and job.is_running:
             log.warning("the upstream has forgotten a job", upstream=job.upstream)
             self.add_facts(job, Facts(Known.LOST))
 
@@ -98,11 +90,11 @@ class Completion:
         self._wait(partial(_call, called))
         await called
 
-    def watch(self, job: Job) -> "StatusWatch":
+    def watch(self, job: Job) -> StatusWatch:
         """Returns a watch for the answer to our own request."""
         return StatusWatch(self, job, is_own=True)
 
-    def watch_read(self, job: Job, asked: str) -> "StatusWatch | None":
+    def watch_read(self, job: Job, asked: str) -> StatusWatch | None:
         """Returns a watch for the answer to a client's request as it passes; None if nothing depends on it any more.
 
         An answer from another target than the job's own, as under another operation, says nothing of the job, only
@@ -123,10 +115,9 @@ class Completion:
                 self._count_unreadable(job, found.why)
         elif found.said is Said.GONE:
             if is_own:
-                job.unread = 0
                 self.count_miss(job)
         else:
-            job.misses = job.unread = 0
+            job.note_known()
             self.checkpoints.record(job, found.checkpoint)
             if found.said is Said.RUNNING:
                 self._note_word(job, found.unknown)
@@ -136,17 +127,16 @@ class Completion:
 
     def remember_unfinished(self, job: Job, content: bytes) -> None:
         """Caches an answer that said that its job runs, if it is small."""
-        if len(content) <= _SMALL:
+        if len(content) <= SMALL:
             shapes = self._state().shapes
-            if len(self._unfinished) >= _MAX_SMALL or shapes is not self._shapes:  # words may mean something else
+            if len(self._unfinished) >= MAX_SMALL or shapes is not self._shapes:  # words may mean something else
                 self._unfinished.clear()
                 self._shapes = shapes
             self._unfinished.add((id(job.shape), content))
 
     def _count_unreadable(self, job: Job, why: str) -> None:
         self.unreadable[why] += 1
-        job.unread, job.misses = job.unread + 1, 0
-        if job.unread == 1:
+        if job.note_unreadable() == 1:
             log.warning(
                 "an answer about a job can't be read; it is asked ever more seldom", upstream=job.upstream, why=why
             )
@@ -179,7 +169,7 @@ class Completion:
         """Retries writes that the ledger has not taken; called each second while it answers."""
         self._telling.retry()
 
-    def _failed_costs(self, job: Job) -> FailedCosts:
+    def failed_costs(self, job: Job) -> FailedCosts:
         """The stricter of the shape that the job began with and the one in force."""
         now = self._state().shapes.get(job.shape.name, job.shape)
         return stricter(job.shape.failed_costs, now.failed_costs)
@@ -256,74 +246,6 @@ class Completion:
         if untold is not None:
             self._telling.drop(untold)
         return came_of
-
-
-class StatusWatch:
-    """Reads one status answer as it passes."""
-
-    __slots__ = (
-        "_completion",
-        "_is_own",
-        "_job",
-        "_most",
-        "_reader",
-        "_teaches",
-        "content",
-        "finding",
-        "gives_nothing",
-        "is_final",
-        "is_unfinished",
-    )
-
-    def __init__(self, completion: Completion, job: Job, *, is_own: bool, teaches: bool = True) -> None:
-        self._completion = completion
-        self._job = job
-        self._is_own = is_own
-        self._teaches = teaches
-        self._most = _SHARED if job.waiters else _SMALL
-        self._reader: AnswerReader | None = None
-        self.content: bytes | None = b""
-        """The answer so far; None if it is too long to keep."""
-        self.finding: Finding | None = None
-        """What it said, once whole; None if it is not an answer about a job."""
-        self.is_final = False
-        """Whether it said, once whole, that the job has ended."""
-        self.is_unfinished = False
-        """Whether it said, once whole, that the job still runs."""
-        self.gives_nothing = False
-        """Whether it said, once whole, that no result exists, or none yet."""
-
-    def begin(self, head: ResponseHead) -> None:
-        """Takes the answer's head."""
-        if is_answer(head.status):
-            self._reader = AnswerReader(self._job.shape, head)
-
-    def take(self, data: bytes) -> None:
-        """Takes the next bytes of the body."""
-        if self._reader is not None:
-            self._reader.take(data)
-        if self.content is not None:
-            self.content = self.content + data if len(self.content) + len(data) <= self._most else None
-
-    async def end(self) -> None:
-        """Called once the answer is whole: parses the rest of it, and processes what it means."""
-        reader = self._reader
-        if reader is None:
-            return
-        while reader.is_behind:
-            await self._completion.let_others_have_a_turn()
-            reader.go_on()
-        self.finding = found = reader.finding()
-        self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
-        self.is_unfinished = found.said is Said.RUNNING
-        self.gives_nothing = found.gives_nothing
-        if not self._teaches:
-            return
-        if found.has_no_word and reader.is_plain and self.content is not None:
-            self.gives_nothing = has_no_text(self.content)
-        self._completion.apply_finding(self._job, found, is_own=self._is_own)
-        if found.is_processing and reader.is_plain and self.content is not None:
-            self._completion.remember_unfinished(self._job, self.content)
 
 
 def _call(waiting: "asyncio.Future[None]") -> None:

@@ -1,32 +1,36 @@
 """One job as this process knows it, and its poll interval: values and arithmetic, no I/O."""
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+from gateway.aio.iteration import Iteration
 from gateway.errors import Refused, refuse
+from gateway.jobs.status_answer import MAX_CONTENT, Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import ENDS, Known
 from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape, read_target, result_target
 
 HELD_INTERVAL: Final = 0.1
-_SHORTEST: Final = 1.0  # seconds
+SHORTEST: Final = 1.0  # seconds
 _MAX_LENGTH: Final = 30.0  # seconds
 _SHARE: Final = 0.05
 _MAX_UNREAD: Final = 900.0  # seconds
 _MAX_DOUBLED: Final = 20
 _MAX_A_SECOND: Final = 200
 _MAX_HELD_A_SECOND: Final = 1000
+_APART: Final = 0.9  # seconds; two misses within it are one
 
 
-class StatusAnswer(NamedTuple):
-    """The answer to one of our own status requests, shared by all waiters: head, content, and what it said."""
+class Asking(Protocol):
+    """A client's poll that waits for the container, and those that wait for its answer: shared_polls.AskingPoll."""
 
-    head: Any
-    content: bytes
-    is_final: bool
-    gives_nothing: bool
+    def is_like(self, poll: Poll) -> bool:
+        """Whether its answer may serve that poll."""
+
+    async def wait(self, iteration: Iteration, of: Hashable) -> None:
+        """Waits for its end."""
 
 
 class Job:
@@ -99,8 +103,8 @@ class Job:
         self.missed_at = 0.0
         self.ticket = 0
         self.answer: StatusAnswer | None = None
-        self.running_answer: Any = None
-        self.question: Any = None
+        self.running_answer: RunningAnswer | None = None
+        self.question: Asking | None = None
         self.known = Known.NOTHING
         self.waiters: dict[object, Callable[[], None]] = {}
 
@@ -127,6 +131,43 @@ class Job:
         """Whether an owner may read it."""
         return owner == self.owner and (self.expires_at is None or now < self.expires_at)
 
+    # What an answer about it says
+
+    def mark_asked(self, now: float) -> float:
+        """Notes that its status is being learnt now, so that no one else has to ask; returns the previous time."""
+        before, self.asked_at = self.asked_at, now
+        return before
+
+    def unmark_asked(self, before: float) -> None:
+        """Restores that time: the answer said nothing of its status."""
+        self.asked_at = before
+
+    def note_known(self) -> None:
+        """Called when an answer tells of it: the times before, when it did not, are over."""
+        self.misses = self.unread = 0
+
+    def note_miss(self, now: float) -> int:
+        """Called when the upstream does not know it; returns how often in a row, and 0 when that was just counted."""
+        self.unread = 0
+        if self.misses and 0 <= now - self.missed_at < _APART:
+            return 0
+        self.misses, self.missed_at = self.misses + 1, now
+        return self.misses
+
+    def forget_misses(self) -> None:
+        """Called when an answer says nothing of it: what came before is not in a row any more."""
+        self.misses = 0
+
+    def note_unreadable(self) -> int:
+        """Called when the answer can't be read; returns how often in a row."""
+        self.unread, self.misses = self.unread + 1, 0
+        return self.unread
+
+    def keep(self, running: RunningAnswer) -> None:
+        """Keeps an answer that said that it runs, unless an end was seen meanwhile or it is too long."""
+        if self.is_running and not self.known & ENDS and len(running.answer.content) <= MAX_CONTENT:
+            self.running_answer = running
+
     def add_known(self, known: Known) -> None:
         """Adds what is known of its end, and drops a cached answer that this makes outdated."""
         if known & ENDS & ~self.known:
@@ -150,7 +191,7 @@ def _parts(target: str) -> tuple[str, list[tuple[str, str]]]:
 
 def after_unread(unread: int, *, held: bool) -> float:
     """Backoff in seconds after `unread` unreadable answers in a row: doubles each time, up to 15 minutes."""
-    first = HELD_INTERVAL if held else _SHORTEST
+    first = HELD_INTERVAL if held else SHORTEST
     return min(first * 2.0 ** min(unread, _MAX_DOUBLED), _MAX_UNREAD) if unread else 0.0
 
 
@@ -162,7 +203,7 @@ def interval(age: float, *, held: bool, followed: int = 0) -> float:
     """
     if held:
         return max(HELD_INTERVAL, followed / _MAX_HELD_A_SECOND)
-    return max(min(max(age * _SHARE, _SHORTEST), _MAX_LENGTH), followed / _MAX_A_SECOND)
+    return max(min(max(age * _SHARE, SHORTEST), _MAX_LENGTH), followed / _MAX_A_SECOND)
 
 
 def job_not_found() -> Refused:

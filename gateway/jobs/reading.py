@@ -45,7 +45,7 @@ def is_answer(status: int) -> bool:
     return status < _FIRST_FAULT and status not in _NO_ANSWER
 
 
-class AnswerReader:
+class StatusReader:
     """Takes the body of one answer; `finding` returns what it means once it is whole."""
 
     __slots__ = (
@@ -75,6 +75,11 @@ class AnswerReader:
     def is_behind(self) -> bool:
         """Whether some of the body is still to be decoded, by `go_on`."""
         return self._coding is not None and not self._unreadable and self._coding.is_behind
+
+    @property
+    def decoded(self) -> int:
+        """How many bytes of text came of its content coding so far."""
+        return 0 if self._coding is None else self._coding.decoded
 
     def take(self, data: bytes) -> None:
         """Takes the next bytes."""
@@ -158,7 +163,7 @@ def _why(status: int) -> str:
 class _Decoder:
     """Decodes gzip or deflate in bounded steps; `fault` says what is wrong, `has_ended` that it is whole."""
 
-    __slots__ = ("_bits", "_decoded", "_inflate", "_members", "_size", "_waiting", "fault")
+    __slots__ = ("_bits", "_inflate", "_members", "_size", "_waiting", "decoded", "fault")
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
@@ -166,7 +171,7 @@ class _Decoder:
         self._members = 0
         self._waiting: deque[bytes] = deque()
         self._size = 0
-        self._decoded = 0
+        self.decoded = 0
         self.fault = ""
 
     @property
@@ -191,8 +196,8 @@ class _Decoder:
             hunger -= len(data)
             done.append(self._undo(data, room))
             room -= len(done[-1])
-        self._decoded += _STEP - room
-        if self._decoded > _MAX_DECODED:
+        self.decoded += _STEP - room
+        if self.decoded > _MAX_DECODED:
             self.fault = "too_large"
         return b"".join(done)
 

@@ -28,8 +28,8 @@ from gateway.model.routes import Kind
 
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
-_PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
-_SURE: Final = 2.0  # seconds, of the five after which a deleted job's id starts another one (ledger/jobs.py)
+PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
+SURE: Final = 2.0  # seconds, of the five after which a deleted job's id starts another one (ledger/jobs.py)
 _TURN: Final = "(jobs)"  # what is heard has a turn at the ledger of its own, beside all accounts
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
@@ -65,8 +65,8 @@ class Registry:
         self._lately: OrderedDict[tuple[str, str], Job] = OrderedDict()
         self._jobs: WeakValueDictionary[tuple[str, str], Job] = WeakValueDictionary()
         self._heard: int | None = None
-        self._heard_at = -_SURE
-        self._is_alone = False
+        self._heard_at = -SURE
+        self.is_alone = False
         self._changes = Question(replica.ledger.version)
 
     async def owned(self, upstream: str, request_id: str, owner: str) -> Job:
@@ -86,7 +86,7 @@ class Registry:
         """Whether no other replica can have deleted a cached job without our hearing of it."""
         heard_at = self._heard_at if job.cached_at <= self._heard_at else 0.0
         unheard = self._clock() - max(heard_at, job.sure_at)
-        if unheard < _SURE or self._is_alone:
+        if unheard < SURE or self.is_alone:
             return True
         settings = self._state().settings
         may_be_deleted = job.shape.delete is not None or settings.jobs.delete_after_read
@@ -168,7 +168,7 @@ class Registry:
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]
         # Another replica's clock may be ahead, by hours. In quiet, what was heard last is not read again for ever.
         self._heard = min(max(heard, now - _OVERLAP), now)
-        self._heard_at, self._is_alone = began, not others
+        self._heard_at, self.is_alone = began, not others
         self._changes.answered()
         for change in changed:  # only now: what was applied before a failure is told by the next call
             change.job.heard = change.news
@@ -193,8 +193,8 @@ class Registry:
 
     async def _apply_all(self, rows: Sequence[Row[Any]]) -> list[_RowChange]:
         changed: list[_RowChange] = []
-        for start in range(0, len(rows), _PORTION):
-            changed += self._apply_news(rows[start : start + _PORTION])
+        for start in range(0, len(rows), PORTION):
+            changed += self._apply_news(rows[start : start + PORTION])
             await asyncio.sleep(0)
         return changed
 

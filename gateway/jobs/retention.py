@@ -42,7 +42,7 @@ _SENT_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job aft
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
 _SWEEP_SECONDS: Final = 2.0
-_MAX_ASKED: Final = 32
+MAX_ASKED: Final = 32
 _MAX_PURGES: Final = 50
 log = structlog.get_logger()
 
@@ -120,7 +120,7 @@ class Retention:
 
         The ledger first has when to ask again, in case no answer comes.
         """
-        most = _MAX_ASKED - self._asking
+        most = MAX_ASKED - self._asking
         if most <= 0:
             return False  # however many are due, none may be asked about now
         before = self._clock() + _SENT_WITHIN  # from here on: the ledger's answer may take its time

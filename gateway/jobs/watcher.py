@@ -29,12 +29,13 @@ from sqlalchemy import Row
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused, UpstreamFailed
-from gateway.jobs.completion import Completion, StatusWatch
-from gateway.jobs.job import Job, StatusAnswer, after_unread, interval
+from gateway.jobs.completion import Completion
+from gateway.jobs.job import Job, after_unread, interval
 from gateway.jobs.reading import is_answer
 from gateway.jobs.registry import Registry
-from gateway.jobs.shared_polls import RunningAnswer, keep_running
+from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_slots import StatusSlots, Urgency
+from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -44,12 +45,12 @@ from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 
-_ALIVE: Final = 15.0  # seconds
+ALIVE: Final = 15.0  # seconds
 _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0  # seconds
-_BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
+BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
 _RETRY_AFTER: Final = 5
-_KEPT: Final = 1.0  # seconds
+KEPT: Final = 1.0  # seconds
 _TURN: Final = "(heartbeat)"  # a turn at the ledger of its own, beside all accounts
 _PORTION: Final = 500  # jobs looked at in one iteration of the loop
 log = structlog.get_logger()
@@ -151,7 +152,7 @@ class Watcher:
     def _put_question(self, job: Job) -> "asyncio.Future[bool]":
         """Queues a question; its future gets whether there was a slot for it."""
         waiting = self._questions[job] = self._loop.create_future()
-        timer = self._loop.call_later(_BEFORE_DELETE, self._close_question, job, waiting, False)
+        timer = self._loop.call_later(BEFORE_DELETE, self._close_question, job, waiting, False)
         start = partial(self._start_question, job, waiting, timer)
         self._slots_of(job).put(job.owner, Urgency.DELETION, _Wait(self._clock(), start))
         self._go_on(job)
@@ -177,7 +178,7 @@ class Watcher:
             self._go_on(job)
 
         self.asked += 1
-        call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, _BEFORE_DELETE)
+        call, within = UpstreamCall("GET", job.target), min(upstream.read_timeout, BEFORE_DELETE)
         self._upstream_client.run(upstream, call, self._completion.watch(job), within, done)
         return True
 
@@ -218,7 +219,7 @@ class Watcher:
             LedgerUnavailable: it may not have been sent.
         """
         now = self._wall()
-        await self._ledger.write(lambda c: beat(c, self.me, now, now + _ALIVE), of=_TURN)
+        await self._ledger.write(lambda c: beat(c, self.me, now, now + ALIVE), of=_TURN)
 
     async def take_over(self) -> None:
         """Takes over jobs that no one follows; called every few seconds.
@@ -318,13 +319,13 @@ class Watcher:
     def _ask(self, job: Job) -> bool:
         upstream = self._state().upstreams.get(job.upstream)
         if upstream is None:  # a later configuration may have it again
-            job.asked_at = self._clock()
+            job.mark_asked(self._clock())
             self._give_up_old(job)
             self._schedule_next(job)
             return False
         self.asked += 1
         job.ticket = _BEING_ASKED
-        job.asked_at = self._clock()
+        job.mark_asked(self._clock())
         watch = self._completion.watch(job)
         call = UpstreamCall("GET", job.target)
 
@@ -332,11 +333,11 @@ class Watcher:
             self._slots_of(job).give_back(job.owner)
             if isinstance(outcome, ResponseHead):
                 if not is_answer(outcome.status):
-                    job.misses = 0
+                    job.forget_misses()
                 self._keep_for_waiters(job, outcome, watch)
                 if watch.is_unfinished and watch.gives_nothing and watch.content is not None:
                     answer = StatusAnswer(outcome, watch.content, is_final=False, gives_nothing=True)
-                    keep_running(job, RunningAnswer(answer, upstream, None, self._clock()))
+                    job.keep(RunningAnswer(answer, upstream, None, self._clock()))
             self._give_up_old(job)
             self._schedule_next(job)
             self._go_on(job)
@@ -350,7 +351,7 @@ class Watcher:
         is_news = watch.is_final or (watch.is_unfinished and not job.known & ENDS)
         if job.waiters and watch.content is not None and is_news:
             job.answer = answer = StatusAnswer(head, watch.content, watch.is_final, watch.gives_nothing)
-            self._loop.call_later(_KEPT, _drop_answer, job, answer)
+            self._loop.call_later(KEPT, _drop_answer, job, answer)
 
     def _give_up_old(self, job: Job) -> None:
         if job.is_running and self._wall() - job.created_at > self._state().settings.jobs.give_up_after:

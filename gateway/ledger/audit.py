@@ -104,7 +104,7 @@ def take_untold(connection: Connection) -> list[Entry]:
     return [_recorded(row).entry for row in rows]
 
 
-def recorded(
+def recorded(  # noqa: PLR0913 -- filters, all but the first by name
     connection: Connection,
     *,
     since: float = 0,

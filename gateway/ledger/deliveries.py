@@ -124,16 +124,20 @@ def first_due(connection: Connection) -> int | None:
     return None if row is None else int(row.next_at)
 
 
-def claim_due(
-    connection: Connection,
-    me: str,
-    now: float,
-    until: float,
-    most: int,
-    per_destination: int,
-    rooms: Mapping[Line, int] | None = None,
-    per_owner: int | None = None,
-) -> list[Due]:
+class Bounds(NamedTuple):
+    """How many deliveries may be claimed: at most in all, and of one destination at once, over all replicas.
+
+    `rooms` are smaller limits now in force (circuit breaker), by destination and owner. `per_owner`: how many of one
+    owner the claiming process may hold at once; None for no bound.
+    """
+
+    most: int
+    per_destination: int
+    rooms: Mapping[Line, int] | None = None
+    per_owner: int | None = None
+
+
+def claim_due(connection: Connection, me: str, now: float, until: float, bounds: Bounds) -> list[Due]:
     """Claims due deliveries, the longest due first; no other process gets them before `until`.
 
     Claims run one after the other (on PostgreSQL by a lock), so the bound per destination holds across replicas.
@@ -143,23 +147,20 @@ def claim_due(
         me: name of the claiming process, 32 characters at most.
         now: seconds since the epoch.
         until: when the leases end, likewise.
-        most: how many to claim at most.
-        per_destination: how many of one destination may be claimed at once, over all replicas.
-        rooms: smaller limits now in force (circuit breaker), by destination and owner.
-        per_owner: how many of one owner `me` may hold at once; None for no bound.
+        bounds: how many to claim.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-    places = _Places(me, per_destination, per_owner, rooms or {})
+    places = _Places(me, bounds.per_destination, bounds.per_owner, bounds.rooms or {})
     _count_running(connection, now, places)
     chosen: dict[str, Row[Any]] = {}
     for _ in range(_MAX_ROUNDS):
         rows = _due(connection, now, [*chosen], places)
         for row in rows:
-            if len(chosen) < most and places.has_room(row.destination, row.owner):
+            if len(chosen) < bounds.most and places.has_room(row.destination, row.owner):
                 chosen[row.id] = row
                 places.take(row.destination, row.owner, me, 1)
-        if len(chosen) >= most or len(rows) < _AT_ONCE:
+        if len(chosen) >= bounds.most or len(rows) < _AT_ONCE:
             break
     return _claim(connection, list(chosen.values()), me, until)
 

@@ -37,7 +37,7 @@ from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
 
-_MAX_TAKEN: Final = 200
+MAX_TAKEN: Final = 200
 MAX_HEARD: Final = 5000
 _HEARD: Final = 5000
 """Milliseconds. An id can go to another job at the earliest so long after it was forgotten: two seconds until that is
@@ -330,7 +330,7 @@ def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
     The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
     two or three statements: the ledger may be far away.
     """
-    found = _LEFT.all(connection, me=me, now=int(now), most=_MAX_TAKEN)
+    found = _LEFT.all(connection, me=me, now=int(now), most=MAX_TAKEN)
     if not found:
         return []
     # If another replica took a row between the select and the lock, PostgreSQL does not check again which replicas

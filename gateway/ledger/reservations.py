@@ -4,8 +4,19 @@
       │          │  └───> lose ────> (expires)     released, but the answer was lost: charged, unless it is settled
       └──────────┴──────> cancel                   nothing was released, or the upstream refused: all is refunded
 
+States (schema.Stage), and who moves each:
+    ADMITTED  has a slot. Its Lease (admission.py) reserves or cancels; the row of one that is cancelled goes.
+    RESERVED  has pages, too: they may be released. Its Lease accepts, with the job's id or without, or cancels.
+    ACCEPTED  has pages and no slot. Facts of the job's end settle it (jobs.learn), or its owner's deletion.
+    CHARGED   as reserved, for its end is unknown. Facts settle it still; an operator may refund it (lost.py).
+    SETTLED   its cost is known. A failed job that turns out to have given something is charged again (closing.py).
+    REFUNDED  no job came of it: nobody moves it.
 The process that holds a reservation renews it while its submit runs. A dead process does not, and `reclaim` takes
-back what it left: it frees a slot that never got pages, and charges pages that may have been released as reserved.
+back what it left, by any process: an expired ADMITTED row goes, an expired RESERVED or ACCEPTED one is CHARGED.
+
+What can't happen: two move one at once (each locks its account first, or writes only what is as it was read); a slot
+or a page is given back twice (the stage says what a row holds); pages that may have been released are given back
+by time alone; two jobs have one upstream's id; a step finds a row of another submit (its id is its own).
 """
 
 from collections import Counter

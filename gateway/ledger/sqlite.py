@@ -1,4 +1,4 @@
-"""The embedded engine: one SQLite file in WAL mode, one thread that writes, one that reads.
+"""The embedded engine: one SQLite file in WAL mode, one thread that writes, one that reads, one that makes reports.
 
 Facts this file rests on:
 - Transactions queue for one writer anyway; its own thread takes 0.5 ms for five statements, a pool 2 ms (measured).
@@ -42,7 +42,7 @@ from gateway.ledger.writeahead import MAX_BYTES, LogBound
 
 T = TypeVar("T")
 _Identity = tuple[int, int] | None
-_MAX_WAITING: Final = 10_000
+MAX_WAITING: Final = 10_000
 _PAUSE: Final = 0.01
 _NO_TURN: Final = "no turn within ledger.turn_timeout"
 _WORDS: Final = {
@@ -93,7 +93,7 @@ def _late(job: _Call) -> LedgerUnavailable:
 
 
 class SqliteEngine:
-    """A ledger in one file.
+    """A ledger in one file. Its third thread begins with the first report: a long one delays no other reader.
 
     `timeout` is a transaction's deadline in seconds, from its beginning; `turn` is that of the wait for its turn,
     None for the same.
@@ -105,10 +105,10 @@ class SqliteEngine:
         self._timeout = timeout
         self._turn = timeout if turn is None else turn
         clearing = Lock()
-        self._writer = _WriterThread(path, timeout, clearing, upkeep, writes=True)
-        self._reader = _WriterThread(path, timeout, clearing, upkeep, writes=False)
-        self._reporter: _WriterThread | None = None
-        self._make_reporter = partial(_WriterThread, path, timeout, clearing, upkeep, writes=False)
+        self._writer = LedgerThread(path, timeout, clearing, upkeep, writes=True)
+        self._reader = LedgerThread(path, timeout, clearing, upkeep, writes=False)
+        self._reporter: LedgerThread | None = None
+        self._make_reporter = partial(LedgerThread, path, timeout, clearing, upkeep, writes=False)
 
     def __repr__(self) -> str:
         return f"<SqliteEngine to_write={self._writer.waiting} to_read={self._reader.waiting}>"
@@ -133,7 +133,7 @@ class SqliteEngine:
 
     async def _run(
         self,
-        worker: "_WriterThread",
+        worker: "LedgerThread",
         work: Callable[[Connection], T],
         of: str,
         *,
@@ -169,7 +169,7 @@ class SqliteEngine:
                 await asyncio.to_thread(worker.stop, self._timeout)
 
 
-class _WriterThread:
+class LedgerThread:
     """A thread with its own connection, which it opens on demand, and again after each failure."""
 
     def __init__(self, path: Path, timeout: float, clearing: Lock, upkeep: Upkeep, *, writes: bool) -> None:
@@ -202,7 +202,7 @@ class _WriterThread:
             LedgerUnavailable: too many jobs wait.
         """
         with self._queue:
-            if len(self._jobs) >= _MAX_WAITING:
+            if len(self._jobs) >= MAX_WAITING:
                 raise LedgerUnavailable("too many transactions wait for it")
             self._jobs.put(job.of, job)
         self._signals.put(None)
@@ -294,7 +294,7 @@ class _WriterThread:
         return connection
 
     def _clear(self) -> None:
-        """Removes the log of the former file. Both threads had it open; the first to notice removes it."""
+        """Removes the log of the former file. All threads had it open; the first to notice removes it."""
         with self._clearing:
             if self._log is not None and self._log == _identity(_beside(self._path, "-wal")):
                 for end in ("-wal", "-shm"):

@@ -25,7 +25,7 @@ class Statement:
     its types need no conversion here.
     """
 
-    __slots__ = ("_clause", "_constants", "_make", "_names", "_other", "text")
+    __slots__ = ("_clause", "_constants", "_make", "_other", "names", "text")
 
     def __init__(
         self, clause: Clause, columns: Sequence[str] | None = None, other: Callable[[], Clause] | None = None
@@ -34,7 +34,7 @@ class Statement:
         names: Any = getattr(compiled, "positiontup", None)
         self._other = other or (lambda: clause)
         self._clause: Clause | None = None
-        self._names: tuple[str, ...] = tuple(names or ())
+        self.names: tuple[str, ...] = tuple(names or ())
         binds: Any = getattr(compiled, "binds", {})
         self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._make = _row_class(clause)
@@ -46,31 +46,32 @@ class Statement:
     def all(self, connection: Connection, **values: Any) -> list[Any]:
         """Runs it; returns its rows, whose columns are attributes."""
         if connection.dialect.name == "postgresql":
-            return list(connection.execute(self._of_postgresql(), values))
+            return list(connection.execute(self.of_postgresql(), values))
         return list(map(self._make, self._run(connection, values).fetchall()))
 
     def first(self, connection: Connection, **values: Any) -> Any:
         """Runs it; returns its first row, or None."""
         if connection.dialect.name == "postgresql":
-            return connection.execute(self._of_postgresql(), values).first()
+            return connection.execute(self.of_postgresql(), values).first()
         row = self._run(connection, values).fetchone()
         return None if row is None else self._make(row)
 
     def run(self, connection: Connection, **values: Any) -> int:
         """Runs it; returns how many rows it changed."""
         if connection.dialect.name == "postgresql":
-            return connection.execute(self._of_postgresql(), values).rowcount
+            return connection.execute(self.of_postgresql(), values).rowcount
         return self._run(connection, values).rowcount
 
     def each(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Runs it once for each of several rows of values."""
         if connection.dialect.name == "postgresql":
-            connection.execute(self._of_postgresql(), rows)
+            connection.execute(self.of_postgresql(), rows)
             return
         for row in rows:
             self._run(connection, row)
 
-    def _of_postgresql(self) -> Clause:
+    def of_postgresql(self) -> Clause:
+        """What PostgreSQL is asked, compiled when it is first needed."""
         if self._clause is None:
             self._clause = self._other()
         return self._clause
@@ -78,7 +79,7 @@ class Statement:
     def _run(self, connection: Connection, values: dict[str, Any]) -> sqlite3.Cursor:
         given = {**self._constants, **values} if self._constants else values
         try:
-            return raw_of(connection).execute(self.text, [given[name] for name in self._names])
+            return raw_of(connection).execute(self.text, [given[name] for name in self.names])
         except sqlite3.Error as error:
             raise DBAPIError.instance(self.text, None, error, sqlite3.Error) from error
 

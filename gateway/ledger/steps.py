@@ -239,7 +239,7 @@ def _admit_several(connection: Connection, steps: Sequence[Admit]) -> list[StepO
     if seen.is_overdue and len(taken) < len(steps):
         return Again.OVERDUE
     until = max(step.until for step in steps)
-    if taken and not together.admit(connection, account, seen, standing.tat, taken, now, until):
+    if taken and not together.admit(connection, seen, standing.tat, taken, now, until):
         return Again.CHANGED
     return outcomes
 

@@ -171,13 +171,11 @@ def look(connection: Connection, account: str, now: float) -> Seen:
     return Seen(standing_in(rows, day, month), rows[0].version or "", bool(rows[0].is_overdue))
 
 
-def admit(
-    connection: Connection, account: str, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float
-) -> bool:
-    """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim."""
+def admit(connection: Connection, seen: Seen, tat: float, claims: Sequence[Any], now: float, until: float) -> bool:
+    """Takes slots for all; returns False if the account has changed since. `claims` are reservations.Claim of one."""
     return did(
-        connection, _ADMIT, of=account, version=seen.version, tat=int(tat * _MICROSECONDS), places=len(claims),
-        **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
+        connection, _ADMIT, of=claims[0].account, version=seen.version, tat=int(tat * _MICROSECONDS),
+        places=len(claims), **_days(now), until=int(until), now=int(now), ids=[claim.id for claim in claims],
         owners=[claim.owner for claim in claims], upstreams=[claim.upstream for claim in claims],
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from gateway.ledger.live_again import LiveAgain, ended_in, live_again
 from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
 from gateway.ledger.schema import counters, metadata
 
-Counts = Mapping[str, int]
+RowCounts = Mapping[str, int]
 _AT_ONCE: Final = 1000
 _LONGEST: Final = 600
 _OF_KEYS: Final = "keys"
@@ -34,7 +34,7 @@ _OF_ITS_OWN: Final = frozenset({"counters", "replicas"})  # a ledger that has no
 _NO_LEDGER: Final = "is no ledger, nor a backup of one"
 
 
-class Origin(NamedTuple):
+class FillRecord(NamedTuple):
     """Who fills a ledger, by which command and from what, for its audit record."""
 
     actor: str
@@ -45,23 +45,23 @@ class Origin(NamedTuple):
 class Filled(NamedTuple):
     """What a ledger was filled with, and what had been ended in it and is live again."""
 
-    counts: Counts
+    counts: RowCounts
     live_again: LiveAgain
 
 
-def counts_of(connection: Connection) -> Counts:
+def counts_of(connection: Connection) -> RowCounts:
     """How many rows each table has."""
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables()
     }
 
 
-def content_of(counts: Counts) -> Counts:
+def content_of(counts: RowCounts) -> RowCounts:
     """The tables that have something in them which somebody could miss."""
     return {name: count for name, count in counts.items() if count and name not in _OF_ITS_OWN}
 
 
-def save_sqlite(ledger: Path, target: Path) -> Counts:
+def save_sqlite(ledger: Path, target: Path) -> RowCounts:
     """Copies a SQLite ledger into a file that is empty; returns the rows of each table.
 
     Raises:
@@ -81,7 +81,7 @@ def save_sqlite(ledger: Path, target: Path) -> Counts:
         raise LedgerUnavailable(f"it can't be copied: {error}") from None
 
 
-def save(connection: Connection, target: Path) -> Counts:
+def save(connection: Connection, target: Path) -> RowCounts:
     """Copies the ledger of a PostgreSQL transaction at REPEATABLE READ into a file that is empty.
 
     Raises:
@@ -100,7 +100,7 @@ def save(connection: Connection, target: Path) -> Counts:
     return before
 
 
-def fill(connection: Connection, file: Path, origin: Origin, now: float, *, replaces: bool) -> Filled:
+def fill(connection: Connection, file: Path, origin: FillRecord, now: float, *, replaces: bool) -> Filled:
     """Fills the ledger of a writing transaction from a file with tables of this version, and records that.
 
     Raises:
@@ -139,7 +139,7 @@ def bring_up(file: Path) -> str | None:
         raise LedgerUnavailable(_NO_LEDGER) from None
 
 
-def _record(connection: Connection, origin: Origin, filled: Filled, now: float) -> None:
+def _record(connection: Connection, origin: FillRecord, filled: Filled, now: float) -> None:
     detail = {"tables": content_of(filled.counts), "live_again": filled.live_again._asdict()}
     subject = origin.source.encode(errors="replace").decode()[-_LONGEST:]
     record(connection, now, origin.actor, origin.action, subject, detail)
@@ -176,11 +176,11 @@ def _count_on(source: Connection, target: Connection) -> None:
     target.execute(update(counters).where(counters.c.name == _IDENTITY).values(value=counters.c.value + 1))
 
 
-def _without_counters(counts: Counts) -> Counts:
+def _without_counters(counts: RowCounts) -> RowCounts:
     return {name: count for name, count in counts.items() if name != counters.name}
 
 
-def _require_equal(before: Counts, after: Counts) -> None:
+def _require_equal(before: RowCounts, after: RowCounts) -> None:
     differing = [name for name, count in before.items() if after.get(name) != count]
     if differing or before.keys() != after.keys():
         raise LedgerUnavailable(f"the copy differs in {', '.join(differing) or 'its tables'}: nothing was kept")
@@ -190,7 +190,7 @@ def _reading(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
 
 
-def _raw_counts(connection: sqlite3.Connection) -> Counts:
+def _raw_counts(connection: sqlite3.Connection) -> RowCounts:
     named = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
     names = sorted(name for (name,) in named if name != "alembic_version")
     if counters.name not in names:

@@ -1,6 +1,6 @@
-"""The accept loop of both listeners: connection limits before any cost, the PROXY header, then TLS.
+"""The accept loop of both listeners: connection limits before any cost. What follows, up to TLS, is opening.py's.
 
-asyncio's own server offers none of the three, so connections are accepted here and handed to the loop one by one.
+asyncio's own server has no such limits, so connections are accepted here and handed to the loop one by one.
 A running handshake occupies a slot like a connection, so a client that only starts handshakes can't keep others out.
 With Door.makes_room a connection that has shown nothing yields its slot to a new one when all are taken
 (newcomers.py).
@@ -24,13 +24,13 @@ from gateway.errors import EXHAUSTED
 from gateway.limits.buckets import Rate, take, wait_for
 from gateway.listener.newcomers import Newcomer, who_gives_way
 from gateway.listener.opening import Accepted, GaveWayError, Opening, OpeningParts, SilentError
-from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
+from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
 from gateway.model.networks import Networks, household, parse_address
 
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
-_REST: Final = 1.0
+REST: Final = 1.0
 # All present from the start, at 0: a counter that first appears at 1 shows no increase.
 _WHYS: Final = (
     "silent", "handshake", "proxy_header", "too_many", "too_many_of_address", "gave_way", "out_of_files", "shutdown",
@@ -78,7 +78,7 @@ class Acceptor:
         make: MakeConnection,
         iteration: Iteration,
     ) -> None:
-        self._listening = listening
+        self.listening = listening
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._means = OpeningParts(iteration, TlsBuffers(), tls, make, self._move)
@@ -94,15 +94,15 @@ class Acceptor:
 
     def start(self) -> None:
         """Starts accepting."""
-        self._loop.add_reader(self._listening, self._accept_ready)
+        self._loop.add_reader(self.listening, self._accept_ready)
 
     def stop(self) -> None:
         """Takes the connections that the kernel has already accepted, then closes the listening socket."""
         self.is_stopped = True
-        self._loop.remove_reader(self._listening)
+        self._loop.remove_reader(self.listening)
         while self._accept_ready():
             pass
-        self._listening.close()
+        self.listening.close()
 
     async def close(self) -> None:
         """Cancels the handshakes that are still under way."""
@@ -135,7 +135,7 @@ class Acceptor:
         """Accepts a batch; returns whether more may wait."""
         for _ in range(_AT_ONCE):
             try:
-                accepted, address = self._listening.accept()
+                accepted, address = self.listening.accept()
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
@@ -149,8 +149,8 @@ class Acceptor:
             return  # this client hung up while it waited: accepting goes on
         self.refused["out_of_files"] += 1
         log.error("accepting paused", error=error.strerror)
-        self._loop.remove_reader(self._listening)
-        self._loop.call_later(_REST, self._accept_again)
+        self._loop.remove_reader(self.listening)
+        self._loop.call_later(REST, self._accept_again)
 
     def _accept_again(self) -> None:
         if not self.is_stopped:
@@ -229,7 +229,7 @@ class Acceptor:
             self._told_of_certificates = take(self._told_of_certificates, now, 1, _EVENTS)
             log.info("client certificate refused", peer=str(peer.ip), why=error.verify_message)
 
-    def _move(self, peer: Peer, origin: Origin) -> Peer:
+    def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:
         """Moves a connection's slot to the client that its PROXY header names."""
         declared = Peer(origin.ip, origin.port)
         if self._full(declared) == "too_many_of_address":

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.errors import GatewayError
 
 FOREVER: Final = float("inf")
-Late = Callable[[], GatewayError]
+MakeLate = Callable[[], GatewayError]
 
 
 class Clocks:
@@ -18,7 +18,7 @@ class Clocks:
 
     __slots__ = ("_bytes", "_deadline", "_ends", "_last", "_seconds", "late")
 
-    def __init__(self, late: Late) -> None:
+    def __init__(self, late: MakeLate) -> None:
         self.late = late
         self._deadline = FOREVER
         self._ends = FOREVER
@@ -26,7 +26,7 @@ class Clocks:
         self._bytes = 0
         self._last = 0
 
-    def expect(self, until: float, late: Late) -> None:
+    def expect(self, until: float, late: MakeLate) -> None:
         """Sets the deadline of all waits, and the error that ends them, until the next call."""
         self._deadline = until
         self._ends = FOREVER

@@ -68,7 +68,7 @@ class ConnectionState(Enum):
     GONE = auto()
 
 
-class Owner(NamedTuple):
+class ConnectionOwner(NamedTuple):
     """Who is told of a connection: that TLS stands; that it ended, and its exchange with it."""
 
     started: Callable[["ClientConnection"], None]
@@ -98,7 +98,6 @@ class ClientConnection(asyncio.Protocol):
         "_serve",
         "_state",
         "_swept_at",
-        "_traffic",
         "_turn",
         "_upload",
         "_written",
@@ -113,13 +112,14 @@ class ClientConnection(asyncio.Protocol):
         "peer",
         "peer_ip",
         "request_count",
+        "traffic",
         "transport",
         "writable",
         "writing_paused",
     )
 
     def __init__(
-        self, live: Live, peer: Peer, serve: Serve, traffic: Traffic, owner: Owner, iteration: Iteration
+        self, live: Live, peer: Peer, serve: Serve, traffic: Traffic, owner: ConnectionOwner, iteration: Iteration
     ) -> None:
         self.peer = peer
         self.peer_ip = str(peer.ip)
@@ -137,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
         self.ends_at = FOREVER
         self._live = live
         self._serve = serve
-        self._traffic = traffic
+        self.traffic = traffic
         self._owner = owner
         self._iteration = iteration
         self._loop = asyncio.get_running_loop()
@@ -175,7 +175,7 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_lost:
             size = len(data)
             self._written += size
-            self._traffic.sent += size
+            self.traffic.sent += size
             self.transport.write(data)
 
     async def writable_again(self) -> None:
@@ -363,7 +363,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called with what came, in the clear."""
-        self._traffic.received += len(data)
+        self.traffic.received += len(data)
         self._turn.work()
         if self._arrival.is_awaited and self._reader.repeat(data):
             self._arrival.set()

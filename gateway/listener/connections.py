@@ -17,7 +17,7 @@ from gateway.aio.sweep import DeadlineSweep
 from gateway.auth.certificates import read_certificate
 from gateway.config.state import Live, State
 from gateway.listener.accept import Acceptor, Door
-from gateway.listener.connection import ClientConnection, Owner, Serve
+from gateway.listener.connection import ClientConnection, ConnectionOwner, Serve
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import Peer
 
@@ -57,7 +57,7 @@ class Connections:
             self._sweep.remove(connection)
             acceptor.ended(connection)
 
-        owner = Owner(self._started, ended)
+        owner = ConnectionOwner(self._started, ended)
         connection = ClientConnection(self._live, peer, self._serve, traffic, owner, self._iteration)
         # The CAs of now, before the handshake: if they change during it, the connection counts as an old one.
         connection.client_ca = self._client_ca

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
-from gateway.listener.proxy_protocol import MAX_BYTES, Origin, header_end, read_header
+from gateway.listener.proxy_protocol import MAX_BYTES, DeclaredClient, header_end, read_header
 from gateway.model.identity import Peer
 from gateway.model.networks import household
 
@@ -77,7 +77,7 @@ class OpeningParts(NamedTuple):
     buffers: TlsBuffers
     tls: Callable[[], SSLContext] | None
     make: Callable[[Peer], Accepted]
-    move: Callable[[Peer, Origin], Peer]
+    move: Callable[[Peer, DeclaredClient], Peer]
 
 
 class SilentError(Exception):
@@ -203,7 +203,7 @@ class Opening:
         if not came:
             raise SilentError
 
-    async def _origin(self) -> Origin | None:
+    async def _origin(self) -> DeclaredClient | None:
         """Reads exactly the PROXY header, and not a byte more.
 
         Raises:

@@ -27,7 +27,7 @@ class ProxyHeaderError(ValueError):
     """The bytes are not a PROXY protocol header."""
 
 
-class Origin(NamedTuple):
+class DeclaredClient(NamedTuple):
     """The client that connected to the proxy."""
 
     ip: IPv4Address | IPv6Address
@@ -57,7 +57,7 @@ def header_end(data: bytes) -> int | None:
     return None if end < 0 else end + 2
 
 
-def read_header(header: bytes) -> Origin | None:
+def read_header(header: bytes) -> DeclaredClient | None:
     """Reads a whole header. None: the connection is the proxy's own (LOCAL, UNKNOWN), as for health checks.
 
     Raises:
@@ -69,7 +69,7 @@ def read_header(header: bytes) -> Origin | None:
     return parse_v2(version, family, header[_FIXED_V2:])
 
 
-def parse_v1(line: bytes) -> Origin | None:
+def parse_v1(line: bytes) -> DeclaredClient | None:
     """Reads a version 1 line, such as `PROXY TCP4 192.0.2.1 192.0.2.2 56324 443`, line end included.
 
     Raises:
@@ -89,10 +89,10 @@ def parse_v1(line: bytes) -> Origin | None:
         raise ProxyHeaderError("a malformed port")
     if (b":" in fields[2]) != (fields[1] == b"TCP6") or (b":" in fields[3]) != (fields[1] == b"TCP6"):
         raise ProxyHeaderError("an address of the other family")
-    return Origin(source, ports[0])
+    return DeclaredClient(source, ports[0])
 
 
-def parse_v2(version: int, family: int, rest: bytes) -> Origin | None:
+def parse_v2(version: int, family: int, rest: bytes) -> DeclaredClient | None:
     """Reads the part after the signature: version and command, family and protocol, addresses and TLVs.
 
     Raises:
@@ -108,4 +108,4 @@ def parse_v2(version: int, family: int, rest: bytes) -> Origin | None:
     if len(rest) < 2 * width + 4:
         raise ProxyHeaderError("a truncated address")
     (port,) = struct.unpack_from("!H", rest, 2 * width)
-    return Origin(unmapped(ip_address(rest[:width])), port)
+    return DeclaredClient(unmapped(ip_address(rest[:width])), port)

@@ -1,8 +1,6 @@
 """Reads a client's bytes as requests: aiohttp's parser, given no more than is needed.
 
-Only this file relies on things that aiohttp does not promise: how its C parser is made and what it returns, what its
-bodies require of their protocol, and a body's count of chunks (`_http_chunk_splits`). If a new version breaks this, a
-test says in words what has changed. Our own additions:
+What of it aiohttp does not promise is in aio/aiohttp_internals.py, where the parser is made. Our own additions:
 - the parser gets no more than a head's own bytes at once, for a fault discards all that it was given with it;
 - it gets a body in slices, when the body's reader asks; a body of known length bypasses it;
 - faults are values among the requests, to be answered like all others;
@@ -18,7 +16,7 @@ since the cost of each piece is reported to the Turn.
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs
 from aiohttp.http import HttpVersion10, RawRequestMessage
@@ -26,6 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from gateway.aio.aiohttp_internals import MAX_LINE, MAX_REQUESTS, MalformedBody, chunks_of, new_parser
 from gateway.aio.turn import SLICE, Turn
 from gateway.errors import Refused, refuse
 from gateway.http.headers import MAX_HEAD_BYTES
@@ -35,34 +34,13 @@ from gateway.listener.coding import Coding
 from gateway.listener.parser_bypass import ParserBypass
 from gateway.model.reasons import Reason
 
-_READ_SIZE: Final = 262_144
-_MAX_HEADERS: Final = 100
-_MAX_LINE: Final = 8190
 _LARGE: Final = 8192  # bytes of a head; few clients send so many
-_MAX_REQUESTS: Final = 32  # that the parser makes of one piece; it keeps the rest
 _END: Final = b"\r\n\r\n"
 _PIECE: Final = 262_144  # bytes of a body that bypass the parser at once
 _SMALL: Final = 65_536  # bytes of a body of known length that the parser gets at once
 
 # A message of aiohttp's parser, or the fault found in its place.
 Request = RawRequestMessage | Refused
-
-
-class MalformedBody(Exception):
-    """How the parser reports a malformed body to the body's reader; never leaves this file."""
-
-
-class Unpaused:
-    """The protocol for a body, which may ask it to pause. It need not: a body gets no more than its reader awaits."""
-
-    connected = True
-    _reading_paused = False
-
-    def pause_reading(self) -> None:
-        """Called by a body that holds half a megabyte."""
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called by a body that was read."""
 
 
 class RequestReader:
@@ -188,7 +166,7 @@ class RequestReader:
         self._empty_bytes += skipped
         self._head_bytes += len(data)
         self._head_end = (self._head_end + data)[1 - len(_END) :]
-        if len(self._head) <= _MAX_LINE:
+        if len(self._head) <= MAX_LINE:
             self._head += data
         if self._requests:
             return
@@ -222,7 +200,7 @@ class RequestReader:
         self.is_coded = request.chunked
         self.body_wire = 0
         self._coding = Coding()
-        self._turn.spend(0, _chunks_of(body))
+        self._turn.spend(0, chunks_of(body))
         self._body_left = int(request.headers.get("Content-Length", 0))
         # The part of a small body that is here counts as read, so that its connection can go on.
         if not self.is_coded and not body.is_eof() and self.waiting <= _SMALL:
@@ -256,10 +234,10 @@ class RequestReader:
         if self._bypass.left:
             self._pass_parser_by(body)
             return
-        size, chunks = body.total_bytes, _chunks_of(body)
+        size, chunks = body.total_bytes, chunks_of(body)
         data = self._feed(SLICE if self.is_coded else max(1, min(_SMALL, self._body_left)))
         self._body_left -= len(data)
-        size, chunks = body.total_bytes - size, _chunks_of(body) - chunks
+        size, chunks = body.total_bytes - size, chunks_of(body) - chunks
         self._turn.spend(len(data), chunks)
         self.body_wire += len(data)
         if self.is_coded and self._coding.is_wasteful(len(data), size, chunks):
@@ -285,7 +263,7 @@ class RequestReader:
         data = b"" if self._is_stalled else self._backlog.take(most)
         self._bypass.give(len(data))
         if self._parser is None:
-            self._parser = _new_parser(self._loop)
+            self._parser = new_parser(self._loop)
         try:
             requests, is_upgraded, tail = self._parser.feed_data(data)
         except HttpProcessingError as error:
@@ -294,7 +272,7 @@ class RequestReader:
             self._requests.extend(requests)
             if is_upgraded:
                 self._ignore_upgrade(tail)
-        self._is_stalled = len(self._requests) >= _MAX_REQUESTS - 1
+        self._is_stalled = len(self._requests) >= MAX_REQUESTS - 1
         return data
 
     def _ignore_upgrade(self, tail: bytes) -> None:
@@ -311,26 +289,5 @@ def is_connect(request: Request) -> bool:
     return isinstance(request, RawRequestMessage) and request.method == hdrs.METH_CONNECT
 
 
-def _new_parser(loop: asyncio.AbstractEventLoop) -> HttpRequestParser:
-    unpaused: Any = Unpaused()
-    return HttpRequestParser(
-        unpaused,
-        loop,
-        _READ_SIZE,
-        max_line_size=_MAX_LINE,
-        max_field_size=_MAX_LINE,
-        max_headers=_MAX_HEADERS,
-        payload_exception=MalformedBody,
-        auto_decompress=False,
-        max_msg_queue_size=_MAX_REQUESTS,
-    )
-
-
 def _malformed() -> Refused:
     return refuse(Reason.BODY_MALFORMED, "The request's body is malformed or ends too early.")
-
-
-def _chunks_of(body: StreamReader) -> int:
-    """How many chunks hold the bytes that a body was given and has not delivered yet."""
-    splits = None if body is EMPTY_PAYLOAD else body._http_chunk_splits  # noqa: SLF001 -- see the file's head
-    return 0 if splits is None else len(splits)

@@ -67,8 +67,8 @@ class LogStream:
         while not self._stop.is_set():
             self._sleep()
             self._stop.wait(_PAUSE)
-            self._write_all()
-        self._write_all()
+            self.write_all()
+        self.write_all()
 
     def _sleep(self) -> None:
         """Waits for an event; `put` looks at the flag after it has queued one, this at the queue after the flag."""
@@ -77,7 +77,8 @@ class LogStream:
             self._waking.get()
         self._sleeps = False
 
-    def _write_all(self) -> None:
+    def write_all(self) -> None:
+        """Writes what waits; runs on the stream's thread."""
         while self._events:
             # Small batches: each write releases the interpreter lock, so that the loop never waits long.
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]

@@ -6,7 +6,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.job import Job
-from gateway.jobs.shared_polls import Question
+from gateway.jobs.shared_polls import AskingPoll
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Delivery, Trace
 
@@ -56,4 +56,4 @@ class ForwardOrder(NamedTuple):
     job: Job | None = None
     content: bytes | None = None
     delete_before: float | None = None
-    question: Question | None = None
+    question: AskingPoll | None = None

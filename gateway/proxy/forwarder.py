@@ -10,8 +10,8 @@ from typing import Final, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
-from gateway.jobs.job import Job, StatusAnswer, job_not_found
-from gateway.jobs.shared_polls import MAX_CONTENT
+from gateway.jobs.job import Job, job_not_found
+from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
@@ -216,7 +216,8 @@ class Forwarder:
         if answer.status == _OK and job.is_running and self._answer_observer.is_unfinished(job, content):
             order.delivery.is_unfinished = order.delivery.gives_nothing = True
             if order.prepared.asked == job.target:
-                job.asked_at, job.misses, job.unread = self._clock(), 0, 0
+                job.mark_asked(self._clock())
+                job.note_known()
                 self._keep_running(order, answer, content)
             return
         watch = self._watch(order, answer)
@@ -276,8 +277,7 @@ def _mark_asked(order: ForwardOrder, watch: ResponseWatch | None, now: float) ->
     job = order.job
     if job is None or watch is None or order.prepared.asked != job.target:
         return 0.0
-    before, job.asked_at = job.asked_at, now
-    return before
+    return job.mark_asked(now)
 
 
 def _unmark_if_silent(order: ForwardOrder, watch: ResponseWatch | None, asked_at: float) -> None:
@@ -286,7 +286,7 @@ def _unmark_if_silent(order: ForwardOrder, watch: ResponseWatch | None, asked_at
     if job is None or watch is None or order.prepared.asked != job.target:
         return
     if not (watch.is_final or watch.is_unfinished):
-        job.asked_at = asked_at
+        job.unmark_asked(asked_at)
 
 
 def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:

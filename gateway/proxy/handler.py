@@ -1,4 +1,4 @@
-"""The way of a request, top to bottom.
+"""The way of a request, top to bottom; from step 7 on a submit's is in submits.py, a poll's in job_requests.py.
 
  1 state      one compiled configuration, to the end            7 admit      rate and concurrency, before the body
  2 head       what the parser lets through and we do not        8 body       invited only now; capped, inspected, its
@@ -12,8 +12,6 @@ is raised below becomes an answer (or a cut connection, once an answer has begun
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Final, NamedTuple
 
 import orjson
@@ -23,7 +21,6 @@ from aiohttp.streams import StreamReader
 
 from gateway.admission.admission import Admission
 from gateway.admission.unverified_bodies import UnverifiedBodies
-from gateway.audit.trail import AuditTrail
 from gateway.auth.validity import check_required_certificate
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.login import Evidence, Login
@@ -31,13 +28,10 @@ from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
 from gateway.config.state import ALIVE, Live, State
-from gateway.errors import ClientGone, Refused, UpstreamFailed, refuse, whereabouts
+from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
-from gateway.http.media_type import BodyFormat, body_format
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
-from gateway.jobs.job import Job, StatusAnswer
-from gateway.jobs.shared_polls import Poll
 from gateway.limits.concurrency import Concurrency
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
@@ -50,22 +44,15 @@ from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
 from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.forwarder import Forwarder, Recheck
-from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share_ours, poll_of, shape_of
-from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
+from gateway.proxy.forwarder import Forwarder
+from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
-from gateway.proxy.submission import Intake, Submission
-from gateway.uploads.pages.counter import PageCounter
-from gateway.uploads.spool import Spool
-from gateway.uploads.submit_body import SubmitBody
-from gateway.webhooks.inbound.receiver import Receiver
-from gateway.webhooks.outbound.planning import Planning
+from gateway.proxy.submits import Submits
+from gateway.webhooks.inbound.inbound_receiver import Receiver
 
 _INTERNAL: Final = "The gateway failed; its log says where."
-_RECHECK_AFTER: Final = 1.0  # seconds
-_DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
-_HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
+RECHECK_AFTER: Final = 1.0  # seconds
 _ALIVE: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
@@ -74,25 +61,20 @@ class HandlerParts(NamedTuple):
     """What the handler works with. `date` gives the value of a Date header; `uses` takes when a secret was used.
 
     `wall` is in seconds since the epoch.
-    `recheck` checks the permit of a request that has waited.
     """
 
     live: Live
     login: Login
     admission: Admission
-    spool: Spool
-    counter: PageCounter
+    submits: Submits
+    job_requests: JobRequests
     forwarder: Forwarder
-    recheck: Recheck
     observer: Observer
     date: Callable[[], bytes]
     wall: Callable[[], float]
     uses: dict[tuple[str, int], float]
-    jobs: JobAccess
-    webhooks: Planning
     receiver: Receiver
     unverified: UnverifiedBodies
-    trail: AuditTrail
 
 
 class Handler:
@@ -163,13 +145,11 @@ class Handler:
         delivery = exchange.delivery = Delivery()
         job = cached.job_for(prepared)
         order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, job)
-        kind = permit.route.kind
-        if kind is Kind.SUBMIT:
-            await self._submit(state, order)
-        elif permit.job_id is not None:
-            await self._serve_job(state, cached, order, exchange.started)
+        if permit.route.kind is Kind.SUBMIT:
+            await self._parts.submits.serve(state, order)
         else:
-            await self._serve_other(order, exchange.started)
+            self._take_poll(prepared, exchange.started)
+            await self._serve_other(state, cached, order)
 
         exchange.status = delivery.status
         exchange.ended = self._clock()
@@ -228,110 +208,7 @@ class Handler:
         """Seconds until a caller has to be checked again: a second, or less when what it came with ends before."""
         ends = (identity.expires_at if identity else None, certificate.not_after if certificate else None)
         soonest = min((end for end in ends if end is not None), default=None)
-        return _RECHECK_AFTER if soonest is None else min(_RECHECK_AFTER, soonest - self._wall())
-
-    async def _submit(self, state: State, order: ForwardOrder) -> None:
-        """Steps 7 to 10 of a submit: a slot, the body, the pages before its end; given back on every path.
-
-        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .reserve_pages, which returns the
-        body's end, and .mark_released; once the upstream has taken the job, Submission.take_answer.
-        """
-        permit = order.prepared.permit
-        parts = self._parts
-        lease = await parts.admission.admit(permit, permit.profile, state.reservation_ttl)
-        boundary = order.prepared.boundary or b""
-        shape = shape_of(order.prepared)
-        rules = replace(
-            state.form_rules,
-            checkpoint=shape.checkpoint_field,
-            options=shape.options_field,
-            members=shape.options_members,
-            most_pages=permit.profile.pages_per_request,
-        )
-        body = SubmitBody(boundary, rules, parts.spool, parts.counter, permit.account)
-        prepared = order.prepared
-        begin_job = partial(parts.jobs.begin_job, prepared)
-        intake = Intake(shape, permit.path, begin_job, parts.webhooks, parts.jobs.completion.checkpoints)
-        recheck = partial(parts.recheck, prepared, order.client)
-        submission = Submission(lease, body, recheck, state.pricing, intake)
-        try:
-            await self._forwarder.forward(order._replace(submit=submission))
-        except Refused as refused:
-            raise Refused(replace(refused.denial, lines=lease.lines)) from None
-        finally:
-            submission.close()
-
-    async def _serve_job(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
-        """Steps 7 to 9 of a request about a job: only its owner may, and may wait here for its end."""
-        prepared, jobs, job = order.prepared, self._parts.jobs, order.job
-        self._take_poll(prepared, now)
-        if job is None or not jobs.is_sure(job):
-            job = await jobs.own(cached, prepared)
-            order = order._replace(job=job)
-        if prepared.headers.has_body:
-            written_in = body_format(prepared.headers.known, BodyFormat.JSON, BodyFormat.FORM)
-            content = await read_whole(order, MAX_BYTES, self._parts.unverified)
-            check_names_none(content, prepared.permit.route.id_name, written_in)
-            order = order._replace(content=content)
-        if prepared.hold and job.is_running and len(order.content or b"") <= _HELD_WITH:
-            await self._hold(order, job, prepared.hold)
-            self._parts.recheck(prepared, order.client)
-        if prepared.permit.route.kind is Kind.DELETE:
-            order = await self._delete(order, job)
-        was_told = is_told(job)
-        try:
-            if prepared.hold and (answer := job.answer) is not None and may_share_ours(order, answer):
-                await self._share(order, job, answer)
-            elif (poll := poll_of(order)) is not None and job.is_running:
-                await self._answer_poll(order, job, poll, state.settings.jobs.status_age)
-            else:
-                await self._forwarder.forward(order)
-        finally:
-            self._note_taken(order, job)
-        if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
-            await order.client.until_all_taken()
-            if is_read(order, job, was_told=was_told):  # its client may be gone by now
-                jobs.completion.forget(job)
-
-    async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
-        """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
-        polls = self._parts.jobs.shared_polls
-        answer = polls.find(job, poll, age)
-        if answer is None and age:
-            await polls.wait(job, poll, order.client.household)
-            answer = polls.find(job, poll, age)
-        if answer is not None:
-            await self._share(order, job, answer)
-            return
-        question = polls.begin(job, poll) if age else None
-        try:
-            await self._forwarder.forward(order._replace(question=question))
-        finally:
-            if question is not None:
-                question.close()
-
-    async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
-        """Answers by what another request of the same owner got, once it is sure that both still own the job."""
-        await self._parts.jobs.confirm(job)
-        self._forwarder.recheck_if_stale(order)
-        self._forwarder.share(order, answer)
-
-    async def _serve_named_in_body(self, order: ForwardOrder) -> None:
-        """Serves a request about a job whose id is in its body: reads the body, finds the owner, then forwards."""
-        prepared, jobs = order.prepared, self._parts.jobs
-        if not prepared.headers.has_body:
-            raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
-        body_format(prepared.headers.known, BodyFormat.JSON)
-        content = await read_whole(order, MAX_BYTES, self._parts.unverified)
-        self._forwarder.recheck_if_stale(order)
-        job = await jobs.own_named_in(content, prepared)
-        order = order._replace(content=content, job=job)
-        if prepared.permit.route.kind is Kind.DELETE:
-            order = await self._delete(order, job)
-        try:
-            await self._forwarder.forward(order)
-        finally:
-            self._note_taken(order, job)
+        return RECHECK_AFTER if soonest is None else min(RECHECK_AFTER, soonest - self._wall())
 
     def _take_poll(self, prepared: PreparedRequest, now: float) -> None:
         polls_per_minute = prepared.permit.profile.polls_per_minute
@@ -340,35 +217,13 @@ class Handler:
             detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
-    async def _hold(self, order: ForwardOrder, job: Job, most: float) -> None:
-        """Waits for a job's end, some seconds at most, as its client wishes."""
-        began = self._clock()
-        await self._parts.jobs.long_polls.until_ended(job, most, order.client.household)
-        order.delivery.held = self._clock() - began
-
-    async def _delete(self, order: ForwardOrder, job: Job) -> ForwardOrder:
-        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
-        await self._parts.jobs.learn_end(job)
-        self._forwarder.recheck_if_stale(order)
-        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
-        await self._parts.jobs.completion.forget_now(job)
-        return order._replace(delete_before=before)
-
-    def _note_taken(self, order: ForwardOrder, job: Job) -> None:
-        """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
-        if not has_taken_result(order):
-            return
-        self._parts.jobs.completion.mark_taken(job)
-        if not job.is_read:
-            permit = order.prepared.permit
-            self._parts.trail.read(job, permit.account, str(permit.client.ip))
-
-    async def _serve_other(self, order: ForwardOrder, now: float) -> None:
-        """Steps 7 to 9 of what names no job in its target."""
+    async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder) -> None:
+        """Steps 7 to 9 of what starts no job."""
         permit = order.prepared.permit
-        self._take_poll(order.prepared, now)
-        if permit.route.kind is not Kind.PLAIN:
-            await self._serve_named_in_body(order)
+        if permit.job_id is not None:
+            await self._parts.job_requests.serve(state, cached, order)
+        elif permit.route.kind is not Kind.PLAIN:
+            await self._parts.job_requests.serve_named_in_body(order)
         elif not permit.route.is_ours:
             await self._forward_plain(order)
         elif permit.route in ALIVE:

@@ -6,10 +6,11 @@ from typing import Final, NamedTuple
 from gateway.authorize.cached_headers import CachedHeaders
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.jobs.completion import Completion
-from gateway.jobs.job import Job, StatusAnswer
+from gateway.jobs.job import Job
 from gateway.jobs.long_polls import LongPolls
 from gateway.jobs.registry import Registry
-from gateway.jobs.shared_polls import Poll, SharedPolls, is_for_all_with
+from gateway.jobs.shared_polls import SharedPolls
+from gateway.jobs.status_answer import Poll, StatusAnswer, is_for_all_with
 from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD

@@ -15,7 +15,7 @@ from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead
 
 _MAX_ANSWER: Final = 262_144  # reading it blocks the loop, for some 10 ms: what is in it is bounded (check_url.py)
-_DRAIN_SECONDS: Final = 2.0
+DRAIN_SECONDS: Final = 2.0
 
 
 class ResponseWatch(Protocol):
@@ -167,7 +167,7 @@ async def drain(client: ClientConnection, body: StreamReader) -> None:
     body does not end within the limits, the connection closes.
     """
     most = client.body_wire + MAX_DRAIN_BYTES
-    client.expect(_DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
+    client.expect(DRAIN_SECONDS, lambda: ClientTooSlow("The rest of the body was not waited for."))
     try:
         while client.body_wire < most and not (body.is_eof() and body.at_eof()) and not client.is_gone:
             await client.next_piece(body)

@@ -23,7 +23,7 @@ class _NoMoreWanted(Exception):
 class Upload:
     """Sends one body. The connection frames it anew, as an inspection may remove or hold back bytes.
 
-    `ready` is called right before the end is released, and may refuse it.
+    `recheck` is called right before the end is released, and may refuse it.
     """
 
     __slots__ = (
@@ -32,20 +32,20 @@ class Upload:
         "_delivery",
         "_drive",
         "_prepared",
-        "_ready",
+        "_recheck",
         "_start",
         "_submit",
         "_upstream",
     )
 
-    def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, ready: Callable[[], None]) -> None:
+    def __init__(self, order: ForwardOrder, upstream: UpstreamConnection, recheck: Callable[[], None]) -> None:
         self._client = order.client
         self._body = order.body
         self._prepared = order.prepared
         self._upstream = upstream
         self._delivery = order.delivery
         self._submit = order.submit
-        self._ready = ready
+        self._recheck = recheck
         self._drive: Drive | None = None
         self._start: asyncio.Handle | None = None
 
@@ -137,7 +137,7 @@ class Upload:
         if not self._upstream.wants_body:
             return is_last
         if is_last:
-            self._ready()
+            self._recheck()
             self._release()
         self._upstream.send(data)
         if is_last:

@@ -14,7 +14,8 @@ from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.pdf_gaps import PdfGaps
 from gateway.uploads.pages.worker_process import Content
-from gateway.uploads.spool import Spool, SpoolFile
+from gateway.uploads.spool import Spool
+from gateway.uploads.spool_file import SpoolFile
 from gateway.uploads.urlencoded import UrlEncoded
 
 

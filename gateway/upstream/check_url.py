@@ -25,7 +25,7 @@ _MAX_MEMBERS: Final = 500  # each costs some microseconds; real answers have abo
 _EACH_BYTE: Final = "latin-1"  # what is looked for is ASCII; texts that are not UTF-8 cost no more than others
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # Numbers are kept as text, in a tuple: Python refuses some that JSON allows.
-_DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
+DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
 
 
 Member = tuple[str, Any, int, int]
@@ -79,11 +79,11 @@ def _members(text: str) -> list[Member]:
     if text[place] == "}":
         return members
     while True:
-        key, place = _DECODER.raw_decode(text, place)
+        key, place = DECODER.raw_decode(text, place)
         if not isinstance(key, str):
             raise ValueError(place)  # noqa: TRY004 -- not JSON; the decoder raises the same
         start = _expect(text, _skip(text, place), ":")
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = DECODER.raw_decode(text, start)
         members.append((key, value, start, end))
         place = _skip(text, end)
         if text[place] == "}":

@@ -17,7 +17,7 @@ from gateway.aio.periodic import until_next
 from gateway.errors import whereabouts
 from gateway.upstream.target import UpstreamTarget
 
-_INTERVAL: Final = 5.0
+INTERVAL: Final = 5.0
 _OK: Final = 200
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class HealthProbe:
                 self._note(dict(zip(targets, problems, strict=True)))
             except Exception as error:  # noqa: BLE001 -- without checks the last result would stay for ever
                 log.error("upstreams could not be asked", error=whereabouts(error))
-            await asyncio.sleep(until_next(asyncio.get_running_loop().time(), _INTERVAL))
+            await asyncio.sleep(until_next(asyncio.get_running_loop().time(), INTERVAL))
 
     async def _check(self, target: UpstreamTarget) -> str | None:
         """Checks one upstream, whose answer may be hostile, on a connection that limits what it can cost."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from gateway.ledger.deliveries import DeliveryOutcome, claim_due, dead, done
+from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, dead, done
 from gateway.ledger.jobs import forget
 from gateway.ledger.keys import NewKeyRow, create, next_revision, note_used
 from gateway.ledger.ledger import open_ledger
@@ -41,7 +41,7 @@ def fill(connection: Connection) -> None:
         ("bad", dead, DeliveryOutcome(404, "status")),
     ):
         end(connection, ("default", name), 2, now, 3600, failed=name == "bad")
-        (due,) = claim_due(connection, "me", now, now + 60, 9, 9)
+        (due,) = claim_due(connection, "me", now, now + 60, Bounds(9, 9))
         finish(connection, due.lease, outcome, now)
     forget(connection, job_of(connection, ("default", "gone")), now)
 

@@ -146,7 +146,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    monkeypatch.setattr(gateway.admission.admission, "_RETRY_DELAYS", (0.0,) * 4)
+    monkeypatch.setattr(gateway.admission.admission, "RETRY_DELAYS", (0.0,) * 4)
     made = Desk(engine)
     yield made
     await made.background.close(5.0)
@@ -312,7 +312,7 @@ async def test_pages_are_given_back_however_long_the_ledger_is_away(desk: Desk) 
     lease = await desk.reserved()
     desk.faulty.is_away = True
     lease.close()
-    await eventually(lambda: desk.faulty.writes > 20)  # many more than _RETRY_DELAYS
+    await eventually(lambda: desk.faulty.writes > 20)  # many more than RETRY_DELAYS
     desk.now += 120
     desk.faulty.is_away = False
     await desk.engine.write(lambda c: reclaim(c, ACCOUNT, desk.now))  # another process thought it dead
@@ -405,7 +405,7 @@ async def test_who_is_interrupted_within_a_step_leaves_it_to_be_ended_behind_it(
 async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_then(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.admission.admission, "_RENEW_EVERY", 0.0)
+    monkeypatch.setattr(gateway.admission.admission, "RENEW_EVERY", 0.0)
     await desk.reserved()
     await (await desk.reserved()).accept(JOB)
     running = asyncio.ensure_future(desk.admission.run())
@@ -422,7 +422,7 @@ async def test_what_is_held_is_renewed_through_a_ledger_that_is_away_now_and_the
 
 
 async def test_a_fault_of_ours_does_not_end_the_renewal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.admission.admission, "_RENEW_EVERY", 0.0)
+    monkeypatch.setattr(gateway.admission.admission, "RENEW_EVERY", 0.0)
     turns = count()
 
     def fails(*_: Any) -> None:

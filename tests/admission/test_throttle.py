@@ -166,7 +166,7 @@ async def test_a_ledger_that_fails_gives_the_turn_back() -> None:
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admission.throttle._MAX_REMEMBERED", 2)
+    monkeypatch.setattr("gateway.admission.throttle.MAX_REMEMBERED", 2)
     limits = profile(concurrent_requests=1)
     throttle, ledger = Throttle(Clock(), 1), Asked(denied(FULL, limits))
     for account in ("key:a", "key:b", "key:c", "key:a"):

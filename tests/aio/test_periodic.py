@@ -47,7 +47,7 @@ def test_all_work_of_a_period_begins_at_the_same_moments(now: float, period: flo
 async def test_tasks_that_began_at_different_moments_have_their_turns_at_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.2)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.2)
     loop = asyncio.get_running_loop()
     moments: list[list[float]] = [[], [], []]
 

@@ -337,7 +337,7 @@ async def test_a_changed_ca_is_noticed(site: Site, monkeypatch: pytest.MonkeyPat
     site.write(tls={"client_ca": str(path), "client_certificates": "optional"})
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     first, reloader = site.prepare(), told(queue, site)
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     async with running(reloader):
         shutil.copy(site.made / "two" / "ca.pem", site.directory / "new.pem")
         (site.directory / "new.pem").replace(path)
@@ -376,7 +376,7 @@ async def test_who_logs_in_to_the_ledger_and_how_is_put_in_force(site: Site) -> 
 async def test_all_that_waits_for_a_restart_is_told_at_once_and_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader = told(queue, site)
     async with running(reloader):
@@ -418,7 +418,7 @@ async def test_what_was_put_together_and_does_not_fit_is_not_put_in_force(
     site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
     """As if a setting waited that nobody thought of: the check that files have stands behind the list of doors."""
-    monkeypatch.setattr("gateway.config.behind_doors._DOORS", frozenset())
+    monkeypatch.setattr("gateway.config.behind_doors.DOORS", frozenset())
     network = {"allow": ["10.0.0.0/8"]}
     site.write(listen={"proxy_protocol": True}, network={**network, "trusted_proxies": ["10.0.0.1"]})
     reloader = site.reloader()
@@ -470,7 +470,7 @@ async def test_a_change_is_noticed_and_a_fault_is_tried_once(site: Site, monkeyp
 
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, loop, polled = told(queue, site), asyncio.get_running_loop(), asyncio.Event()
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     monkeypatch.setattr(gateway.app.reload, "look_at", counted)
     async with running(reloader):
         await asyncio.wait_for(polled.wait(), LONG)
@@ -498,7 +498,7 @@ async def test_what_was_before_a_fault_that_a_signal_met_is_noticed_when_it_is_b
         reloader.force()
         await eventually(lambda: bool(events))
         assert not reloader.was_successful
-        monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+        monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
         site.swap_key("one")  # the very files that are in force
         await asyncio.wait_for(queue.get(), LONG)
     assert reloader.was_successful
@@ -508,7 +508,7 @@ async def test_a_file_that_a_refused_configuration_names_may_come_later(
     site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
     """As where Kubernetes brings a ConfigMap before its Secret: the configuration itself changes no more."""
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, secret, tries = told(queue, site), site.directory / "late", 0
     real = gateway.app.reload.prepare
@@ -568,7 +568,7 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_watch(site: Site, e
 
 
 async def test_nobody_walks_the_settings_each_second(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     looks, walks = 0, 0
 
     def counted(*arguments: Any) -> Any:
@@ -651,7 +651,7 @@ def fifo_at(path: Path) -> Iterator[None]:
 async def test_a_fifo_in_the_place_of_a_file_is_told_and_holds_nothing_up(
     site: Site, name: str, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     site.write(**whole(site))
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader = told(queue, site)
@@ -671,8 +671,8 @@ async def test_a_file_that_hangs_holds_up_nothing_that_names_it_no_more(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it was tried: it is tried once for each content."""
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
-    monkeypatch.setattr(gateway.app.reload, "_PATIENCE", 0.05)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "PATIENCE", 0.05)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, over, real = told(queue, site), threading.Event(), gateway.app.reload.prepare
 
@@ -690,7 +690,7 @@ async def test_a_file_that_hangs_holds_up_nothing_that_names_it_no_more(
                 await asyncio.sleep(0.005)
             assert (reloader.results["failure"], looked.locked()) == (1, False)
             patched.undo()
-            patched.setattr(gateway.app.reload, "_PATIENCE", LONG)
+            patched.setattr(gateway.app.reload, "PATIENCE", LONG)
             site.write(log={"level": "warning"})
             found = await asyncio.wait_for(queue.get(), LONG)
             assert found.state.settings.log.level == "warning"
@@ -700,7 +700,7 @@ async def test_a_file_that_hangs_holds_up_nothing_that_names_it_no_more(
 async def test_a_look_that_can_not_be_begun_does_not_end_the_watch(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader = told(queue, site)
 
@@ -722,8 +722,8 @@ async def test_a_look_that_can_not_be_begun_does_not_end_the_watch(
 async def test_a_mount_that_hangs_fails_the_reload_and_what_it_holds_later_is_tried(
     site: Site, part: str, monkeypatch: pytest.MonkeyPatch, events: list[Any]
 ) -> None:
-    monkeypatch.setattr(gateway.app.reload, "_INTERVAL", 0.001)
-    monkeypatch.setattr(gateway.app.reload, "_PATIENCE", 0.05)
+    monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
+    monkeypatch.setattr(gateway.app.reload, "PATIENCE", 0.05)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, comes_back, real = told(queue, site), threading.Event(), getattr(gateway.app.reload, part)
 
@@ -739,7 +739,7 @@ async def test_a_mount_that_hangs_fails_the_reload_and_what_it_holds_later_is_tr
         assert not reloader.was_successful
         assert "does a mount hang?" in events[-1]["faults"][0]
         assert queue.empty()
-        monkeypatch.setattr(gateway.app.reload, "_PATIENCE", LONG)
+        monkeypatch.setattr(gateway.app.reload, "PATIENCE", LONG)
         comes_back.set()
         await asyncio.wait_for(queue.get(), LONG)
         await eventually(lambda: reloader.was_successful, LONG)

@@ -143,7 +143,7 @@ async def test_what_another_process_changes_is_known_a_second_later(idle: Idle, 
         "a key": "k" in idle.keys,
         "an audit record": any(event["event"] == "audit" and event["subject"] == "k" for event in idle.log),
         "a job": job.is_gone,
-        "another replica": not idle.registry._is_alone,
+        "another replica": not idle.registry.is_alone,
     }
     assert [name for name, is_known in known.items() if is_known] == [news]
 

@@ -57,7 +57,7 @@ async def test_an_abstract_address_is_told_too() -> None:
 async def test_what_is_missing_is_waited_for_as_long_as_it_takes(
     systemd: ServiceManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.app.systemd._TICK", 0.01)
+    monkeypatch.setattr("gateway.app.systemd.TICK", 0.01)
     missing = ["ledger", "jwks"]
     async with running(notifier(systemd, lambda: missing)):
         first = await came(systemd, "STATUS")
@@ -133,7 +133,7 @@ async def test_the_watchdog_is_fed_within_half_its_time(systemd: ServiceManager)
 async def test_a_watchdog_that_is_not_ours_is_not_fed(
     systemd: ServiceManager, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.app.systemd._TICK", 0.01)
+    monkeypatch.setattr("gateway.app.systemd.TICK", 0.01)
     missing: list[str] = []
     async with running(notifier(systemd, lambda: missing, **environ)):
         await came(systemd, "READY")

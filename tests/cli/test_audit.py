@@ -11,7 +11,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.audit import audit
-from gateway.cli.times import iso
+from gateway.cli.time_arguments import iso
 from gateway.ledger.audit import append, record
 from gateway.ledger.ledger import open_ledger
 from gateway.model.audit import Action, Entry
@@ -82,7 +82,7 @@ def test_many_records_are_told_whole(run: Run, ledger_url: str, count: int) -> N
 
 
 def test_a_table_has_an_end_and_says_so(run: Run, ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.cli.run_audit._MAX_ROWS", 5)
+    monkeypatch.setattr("gateway.cli.run_audit.MAX_ROWS", 5)
     fill(ledger_url, *(Entry(NOW + n, "key:ci", Action.READ, f"j{n}", {}) for n in range(5)))
     result = run("--since", "2026-11-23")
     assert len(result.stdout.splitlines()) == 6

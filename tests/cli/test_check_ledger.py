@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.check import check_settings
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.url import named

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway.cli.explain import MODES
-from gateway.cli.explanation import Explanation, Question, explain
+from gateway.cli.explanation import ExplainedRequest, Explanation, explain
 from gateway.config.settings import Settings
 from gateway.config.settings.limits import Prices
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.ledger import open_ledger
@@ -148,7 +148,7 @@ async def explained(running: Running, case: Case) -> Explanation:
     standing = await ledger.read(lambda c: standing_of(c, account, now))
     await ledger.close()
     address = parse_address(case.source)
-    question = Question(case.method, case.target, case.host, address, case.key, case.pages, case.mode)
+    question = ExplainedRequest(case.method, case.target, case.host, address, case.key, case.pages, case.mode)
     return explain(question, state, {account: standing}, now)
 
 

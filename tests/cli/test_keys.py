@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from gateway.auth.key_secrets import is_secret
 from gateway.cli.main import cli
-from gateway.keys.service import user_name
+from gateway.keys.key_changes import user_name
 from gateway.ledger.accounts import add_to_windows, locked_standing
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.schema import usage

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Column, Connection, LargeBinary, String, Text, insert, select
 
 from gateway.cli.main import cli
-from gateway.keys.service import user_name
+from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import append, has_untold, recorded
 from gateway.ledger.callers import block
 from gateway.ledger.keys import NewKeyRow, create, revoke

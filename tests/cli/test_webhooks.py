@@ -10,9 +10,9 @@ import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.webhooks import webhooks
-from gateway.keys.service import user_name
+from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import recorded
-from gateway.ledger.deliveries import DeliveryOutcome, Planned, claim_due, dead, done, job_ended, plan
+from gateway.ledger.deliveries import Bounds, DeliveryOutcome, Planned, claim_due, dead, done, job_ended, plan
 from gateway.ledger.ledger import open_ledger
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
@@ -61,7 +61,7 @@ def filled(ledger_url: str) -> None:
         ):
             await ledger.write(lambda c, n=name: job_ended(c, "default", f"job-{n}", "complete", NOON + 9))  # type: ignore[misc] # likewise
             if end is not None and outcome is not None:
-                (due,) = await ledger.write(lambda c: claim_due(c, "me", NOON + 9, NOON + 99, 9, 9))
+                (due,) = await ledger.write(lambda c: claim_due(c, "me", NOON + 9, NOON + 99, Bounds(9, 9)))
                 await ledger.write(lambda c, e=end, d=due, o=outcome: e(c, d.lease, o, NOON + 10))  # type: ignore[misc] # likewise
         await ledger.close()
 

@@ -10,7 +10,7 @@ import rich
 from click.testing import CliRunner
 
 from gateway.cli.main import cli
-from gateway.cli.which_config import NONE, NotOurs, Taken, which
+from gateway.cli.which_config import NONE, ConfigChoice, NotOurs, which
 from tests.support.pure import document, write
 
 
@@ -32,7 +32,7 @@ def test_the_order_is_variable_directory_installation(tmp_path: Path) -> None:
     installed = tmp_path / "etc.yaml"
     assert which({}, installed) is None
     installed.touch()
-    assert which({}, installed) == Taken(installed, "nothing else is named or here")
+    assert which({}, installed) == ConfigChoice(installed, "nothing else is named or here")
     _ours(tmp_path, "")
     for environ in ({}, {"GATEWAY_CONFIG": ""}):
         assert str(which(environ, installed)) == "gateway.yaml (in this directory)"

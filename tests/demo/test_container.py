@@ -17,9 +17,9 @@ from PIL import Image
 from pytest_aiohttp import AiohttpClient
 
 from gateway.demo.api import Config, make_app
-from gateway.demo.form import DemoForm
 from gateway.demo.jobs import JobTable, Outcome, UnknownJobError
 from gateway.demo.sample import sample_pdf
+from gateway.demo.submitted_form import DemoForm
 
 Client = TestClient[Request, Application]
 Running = Callable[..., Awaitable[Client]]
@@ -292,7 +292,7 @@ def test_a_form_cut_off_frees_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(*args, **more)
             files.append(self)
 
-    monkeypatch.setattr("gateway.demo.form.SpooledTemporaryFile", Noted)
+    monkeypatch.setattr("gateway.demo.submitted_form.SpooledTemporaryFile", Noted)
     form = DemoForm()
     form.parser(b"b").write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"x" * 999)
     (part,) = files

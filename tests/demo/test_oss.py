@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, FormData
+from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 from pytest_aiohttp import AiohttpClient
@@ -78,7 +78,7 @@ async def test_converts_the_sample(client: Client) -> None:
     assert answer["worker_info"]["pages"] == 3
     (url,) = answer["images"]
     assert url == f"http://{client.server.host}:{client.server.port}/static/{file_id}/_page_1_Picture_3.png"
-    async with ClientSession() as session, session.get(url) as response:
+    async with client.session.get(url) as response:
         assert response.content_type == "image/png"
         assert (await response.read()).startswith(b"\x89PNG")
 
@@ -113,7 +113,7 @@ async def test_a_job_that_was_cleared_is_unknown(client: Client) -> None:
         async with client.post("/marker/clear", json={"file_id": file_id}) as response:
             assert await response.json() == {"file_id": file_id, "status": "cleared"}
     assert (await polled(client, file_id))["status"] == "processing"
-    async with ClientSession() as session, session.get(url) as response:
+    async with client.session.get(url) as response:
         assert (response.status, await response.json()) == (404, NOT_FOUND)
 
 

@@ -284,7 +284,7 @@ async def test_bytes_that_are_no_text_are_answered(head: bytes, status: int, gat
 
 
 async def test_a_head_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.connection._HEAD", 0.3)
+    monkeypatch.setattr("gateway.admin.connection.HEAD", 0.3)
     gateway = await start()
     async with connected(gateway) as silent, connected(gateway) as slow, connected(gateway) as later:
         assert (await later.ask(get("/metrics"))).status == 200
@@ -297,7 +297,7 @@ async def test_a_head_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPat
 
 
 async def test_an_idle_connection_outlives_the_head_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.connection._HEAD", 0.2)
+    monkeypatch.setattr("gateway.admin.connection.HEAD", 0.2)
     gateway = await start()
     async with connected(gateway) as client:
         for _ in range(2):
@@ -306,7 +306,7 @@ async def test_an_idle_connection_outlives_the_head_deadline(start: Start, monke
 
 
 async def test_an_idle_connection_is_closed_at_last(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.connection._IDLE", 0.3)
+    monkeypatch.setattr("gateway.admin.connection.IDLE", 0.3)
     gateway = await start()
     async with connected(gateway) as client:
         assert (await client.ask(get("/metrics"))).status == 200
@@ -333,8 +333,8 @@ async def test_what_is_no_tls_leaves_no_trace(
 
 
 async def test_a_body_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.parsing._SECONDS", 0.2)
-    monkeypatch.setattr("gateway.admin.connection._LINGERING", 0.1)
+    monkeypatch.setattr("gateway.admin.parsing.SECONDS", 0.2)
+    monkeypatch.setattr("gateway.admin.connection.LINGERING", 0.1)
     gateway = await start()
     chunked = "Transfer-Encoding: chunked"
     for data in (post(b"{", length=10), post(b"1\r\n{\r\n", chunked, length=-1)):
@@ -353,7 +353,7 @@ async def test_a_body_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPat
 
 
 async def test_an_answer_that_nobody_reads_has_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.connection._EXCHANGE", 0.3)
+    monkeypatch.setattr("gateway.admin.connection.EXCHANGE", 0.3)
     gateway = await start()
     count = 200
     async with connected(gateway) as client:
@@ -373,7 +373,7 @@ async def test_an_operation_that_hangs_or_fails_is_a_problem(
         raise RuntimeError("canary")
 
     monkeypatch.setattr("gateway.admin.reports.audit", broken)
-    monkeypatch.setattr("gateway.admin.server._SECONDS", 0.2)
+    monkeypatch.setattr("gateway.admin.server.SECONDS", 0.2)
     gateway = await start()
     gateway.expects_internal_errors = True
     status, text = await gateway.admin("/admin/v1/audit")
@@ -570,7 +570,7 @@ async def test_a_stopping_gateway_does_not_wait_for_an_operation_that_hangs(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("gateway.admin.reports.audit", hangs)
-    monkeypatch.setattr("gateway.admin.listener._END", 0.1)
+    monkeypatch.setattr("gateway.admin.listener.END", 0.1)
     gateway = await start()
     client = await Client.connect(gateway.admin_port, None, source="127.0.0.1", before=b"", receive_buffer=None)
     gateway.clients.append(client)

@@ -27,7 +27,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
     monkeypatch.undo()
     (event,) = [event for event in gateway.events if event["event"] == "internal error"]
     assert event["request_id"] == problem["request_id"]
-    assert event["error"].startswith("ValueError at gateway/proxy/handler.py:")
+    assert event["error"].startswith("ValueError at gateway/proxy/job_requests.py:")
     assert "canary" not in str(gateway.events)
     assert gateway.counted(status=500, reason="internal") == 1
     assert (await client.ask(request())).status == 200
@@ -39,7 +39,7 @@ async def test_when_files_run_out_accepting_rests_and_goes_on(
 ) -> None:
     """EMFILE, as the kernel would say it: the loop must not spin on a socket it can't accept from."""
     acceptor: Acceptor = gateway.gateway.listeners.public
-    real = acceptor._listening
+    real = acceptor.listening
     fails = 1
 
     class Exhausted:
@@ -56,8 +56,8 @@ async def test_when_files_run_out_accepting_rests_and_goes_on(
         def close(self) -> None:
             real.close()
 
-    monkeypatch.setattr("gateway.listener.accept._REST", 0.05)
-    monkeypatch.setattr(acceptor, "_listening", Exhausted())
+    monkeypatch.setattr("gateway.listener.accept.REST", 0.05)
+    monkeypatch.setattr(acceptor, "listening", Exhausted())
     client = await asyncio.wait_for(gateway.connect(), 10)
     assert (await client.ask(request())).status == 200
     assert acceptor.refused["out_of_files"] == 1

@@ -35,7 +35,7 @@ Bearing = Callable[..., ssl.SSLContext]
 
 @pytest.fixture(autouse=True)
 def reloads_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.reload._INTERVAL", 60.0)
+    monkeypatch.setattr("gateway.app.reload.INTERVAL", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -480,7 +480,7 @@ async def test_what_waits_loses_its_identity_with_the_ca_that_signed_for_it(
     )
     backend.script = script
     gateway.own("job-1", "cert:batch.test")
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)  # else one that is a second old
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)  # else one that is a second old
     client = await gateway.connect(context=bearing(authority.create_child_ca().issue_cert("batch.test"), version))
     client.send(request(key=None))
     await backend.connected()

@@ -63,7 +63,7 @@ async def test_idle_connections_are_closed(start: Start) -> None:
 
 
 async def test_of_many_connections_a_portion_is_told_at_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.gateway._PORTION", 2)
+    monkeypatch.setattr("gateway.app.gateway.PORTION", 2)
     told, turns = list[int](), [0]
     close_idle = ClientConnection.close_idle
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.app import build
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.ledger.schema import JobState
 from gateway.upstream.job_api import Finding, Said
@@ -123,14 +123,14 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """A clock that tests move; whatever is done each second is done more often."""
     made = Wall()
     monkeypatch.setattr(build, "time", made)
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.05)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.05)
     return made
 
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that nobody polls are asked about at once."""
-    monkeypatch.setattr("gateway.jobs.job._SHORTEST", 0.02)
+    monkeypatch.setattr("gateway.jobs.job.SHORTEST", 0.02)
 
 
 def poll(job: str = "job-1", *headers: str, key: str | None = KEY, method: str = "GET") -> bytes:
@@ -551,13 +551,13 @@ async def test_a_replica_that_does_not_hear_of_deletions_serves_nothing_that_was
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """The id may be another owner's by then: a replica that was busy gave the next owner's result to the last one."""
-    monkeypatch.setattr("gateway.jobs.registry._SURE", 0.0)
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.05)
+    monkeypatch.setattr("gateway.jobs.registry.SURE", 0.0)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.05)
     gateway = await start(jobs={"watch": False, "hold_limit": "500ms"}, routes=MORE_ROUTES)
     registry = gateway.gateway.jobs.registry
-    await eventually(lambda: registry._is_alone)
+    await eventually(lambda: registry.is_alone)
     in_ledger(gateway, "INSERT INTO replicas VALUES ('other', 9999999999)")
-    await eventually(lambda: not registry._is_alone)
+    await eventually(lambda: not registry.is_alone)
 
     async def nothing() -> list[Any]:
         return []
@@ -600,7 +600,7 @@ async def test_a_deletion_that_can_not_ask_first_is_refused_and_deletes_nothing(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that has failed was charged as reserved, because nobody could be asked how it stood."""
-    monkeypatch.setattr("gateway.jobs.watcher._BEFORE_DELETE", 0.2)
+    monkeypatch.setattr("gateway.jobs.watcher.BEFORE_DELETE", 0.2)
     gateway = await start(jobs={"watch": False, "most_status_requests": 1}, routes=MORE_ROUTES)
     other, job = await started(gateway), await started(gateway)
     container.results[job] = complete(3, success=False)
@@ -725,7 +725,7 @@ async def test_a_held_poll_is_judged_again_before_it_is_answered(
 async def test_whoever_waits_for_the_upstream_is_judged_again_too(
     name: str, gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         job = await started(gateway, key=secret)
@@ -743,7 +743,7 @@ async def test_whoever_waits_for_the_upstream_is_judged_again_too(
 async def test_a_body_without_a_job_is_not_released_for_who_is_gone_by_then(
     gateway: Running, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         client = await gateway.connect()

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from gateway.auth.key_secrets import make_secret
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.keys.validation import Wanted
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Pool
@@ -182,7 +182,7 @@ async def test_keys_of_one_owner_have_limits_each(gateway: Running, admin: KeySe
 async def test_an_id_in_both_places_is_a_fault_of_the_reload(
     gateway: Running, admin: KeyService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.app.reload._INTERVAL", 60.0)
+    monkeypatch.setattr("gateway.app.reload.INTERVAL", 60.0)
     secret = await made(gateway, admin)
     gateway.rewrite(lambda document: document["keys"].append({"id": "led", "secret": {"sha256": "ab" * 32}}))
     gateway.gateway.reloader.force()

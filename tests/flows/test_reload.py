@@ -54,7 +54,7 @@ def write(path: Path, text: str) -> None:
 
 
 async def test_a_changed_key_file_is_noticed(key_file: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.reload._INTERVAL", 0.05)
+    monkeypatch.setattr("gateway.app.reload.INTERVAL", 0.05)
     gateway = await start(keys=[{"id": "filed", "secret": {"file": str(key_file)}}])
     gateway.own("job-1", "key:filed")
     client = await gateway.connect()
@@ -70,7 +70,7 @@ async def test_a_key_swapped_by_symlink_is_noticed(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Kubernetes does it."""
-    monkeypatch.setattr("gateway.app.reload._INTERVAL", 0.05)
+    monkeypatch.setattr("gateway.app.reload.INTERVAL", 0.05)
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "key").write_text(f"{name}-secret")
@@ -283,7 +283,7 @@ def guarded(postgres: Postgres, migrated: str) -> Iterator[str]:
 async def test_a_database_password_that_rotates_is_used_and_holds_nothing_back(
     guarded: str, postgres: Postgres, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.app.reload._INTERVAL", 0.05)
+    monkeypatch.setattr("gateway.app.reload.INTERVAL", 0.05)
     secret = tmp_path / "url"
     secret.write_text(guarded.replace("PASSWORD", "first") + "\n")
     gateway = await start(ledger={"url": {"file": str(secret)}, "timeout": "20s"})

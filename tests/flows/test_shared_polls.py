@@ -71,7 +71,7 @@ async def test_polls_that_come_together_share_one_question(gateway: Running, con
         client.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
     assert found is not None
-    await eventually(lambda: repr(found.question) == "<Question waiting=19>")
+    await eventually(lambda: repr(found.question) == "<AskingPoll waiting=19>")
     container.slowly.set()
     assert {(await client.response()).body for client in clients} == {PROCESSING}
     assert len(container.asked) == 1
@@ -85,7 +85,7 @@ async def test_an_end_is_for_each_to_fetch(gateway: Running, container: Containe
     for client in clients:
         client.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.question) == "<Question waiting=4>" and len(container.asked) == 1)
+    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=4>" and len(container.asked) == 1)
     container.results[job] = complete(2)
     container.slowly.set()
     # One was asked about while it ran; whoever waited shares that, or asks and gets the end.
@@ -108,7 +108,7 @@ async def test_no_poll_has_an_old_answer_once_an_end_was_seen(gateway: Running, 
 async def test_the_gateways_own_question_answers_polls(
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.job._SHORTEST", 0.02)
+    monkeypatch.setattr("gateway.jobs.job.SHORTEST", 0.02)
     gateway = await start(jobs={"status_age": AGE})
     job = await started(gateway)
     await eventually(lambda: len(container.asked) > 0)
@@ -186,7 +186,7 @@ async def test_those_that_wait_ask_for_themselves_when_the_first_leaves(
     await eventually(lambda: len(container.asked) == 1)
     second.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.question) == "<Question waiting=1>")
+    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=1>")
     first.abort()
     await eventually(lambda: len(container.asked) == 2)
     container.slowly.set()
@@ -201,9 +201,9 @@ async def test_one_that_leaves_while_it_waits_is_forgotten(gateway: Running, con
     await eventually(lambda: len(container.asked) == 1)
     second.send(poll(job))
     found = gateway.gateway.jobs.registry.get(("default", job))
-    await eventually(lambda: repr(found and found.question) == "<Question waiting=1>")
+    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=1>")
     second.abort()
-    await eventually(lambda: repr(found and found.question) == "<Question waiting=0>")
+    await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=0>")
     container.slowly.set()
     assert (await first.response()).body == PROCESSING
 
@@ -247,7 +247,7 @@ async def test_an_answer_that_comes_in_pieces_is_kept(gateway: Running, backend:
 async def test_who_waits_for_anothers_answer_is_judged_again(
     gateway: Running, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
     async with administering(gateway) as admin:
         secret = await known(gateway, (await admin.create("tests", Wanted("led"))).secret)
         job = await started(gateway, key=secret)
@@ -256,7 +256,7 @@ async def test_who_waits_for_anothers_answer_is_judged_again(
         for client in clients:
             client.send(poll(job, key=secret))
         found = gateway.gateway.jobs.registry.get(("default", job))
-        await eventually(lambda: repr(found and found.question) == "<Question waiting=1>")
+        await eventually(lambda: repr(found and found.question) == "<AskingPoll waiting=1>")
         live = gateway.gateway.live
         before = live.state
         await admin.disable("tests", "led", disabled=True)

@@ -314,7 +314,7 @@ async def until(is_true: Callable[[], bool]) -> None:
 async def busy(gateway: Running) -> AsyncIterator[None]:
     """Lets the loop have no time for anybody, until the end of this."""
     of_all: Iteration = gateway.gateway.listeners.public.iteration
-    await until(lambda: not of_all._is_scheduled)
+    await until(lambda: not of_all.is_scheduled)
     with (
         patch.object(Iteration, "is_over", property(lambda _: True)),
         patch.object(Iteration, "is_full", property(lambda _: True)),
@@ -417,9 +417,9 @@ async def test_a_client_is_gone_though_that_waits_for_its_turn(gateway: Running)
         client.abort()
         await until(lambda: connection.is_gone)
         assert connection in connections(gateway)
-        before = connection._traffic.sent
+        before = connection.traffic.sent
         connection.send(b"nobody hears it")
-        assert connection._traffic.sent == before
+        assert connection.traffic.sent == before
     await until(lambda: connection not in connections(gateway))
 
 

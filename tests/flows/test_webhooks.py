@@ -6,11 +6,11 @@ import json
 import socket
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_aiohttp import AiohttpRawServer
 
 from gateway.webhooks import verify
 from tests.support.backend import Backend
@@ -27,9 +27,8 @@ IN = "/gateway/v1/webhooks/datalab"
 
 
 @pytest.fixture
-async def receiver(certificates: Path) -> AsyncIterator[Receiver]:
-    async with receiving(server_context(certificates)) as made:
-        yield made
+async def receiver(certificates: Path, aiohttp_raw_server: AiohttpRawServer) -> Receiver:
+    return await receiving(aiohttp_raw_server, server_context(certificates))
 
 
 @pytest.fixture
@@ -194,9 +193,8 @@ def incoming(receiver: Receiver, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def plain() -> AsyncIterator[Receiver]:
-    async with receiving(None) as made:
-        yield made
+async def plain(aiohttp_raw_server: AiohttpRawServer) -> Receiver:
+    return await receiving(aiohttp_raw_server, None)
 
 
 async def test_a_signed_webhook_is_handed_on_once(start: Start, backend: Backend, plain: Receiver) -> None:
@@ -245,7 +243,7 @@ async def test_what_is_not_taken_comes_again(start: Start, plain: Receiver) -> N
 async def test_an_address_that_is_shut_out_within_a_body_is_refused(
     start: Start, plain: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.proxy.handler._RECHECK_AFTER", 0.0)
+    monkeypatch.setattr("gateway.proxy.handler.RECHECK_AFTER", 0.0)
     gateway = await start(webhooks=incoming(plain), environ=ENVIRONMENT)
     client, body = await gateway.connect(), b'{"request_id": "r-1"}'
     sent = posted(body, signed(body))

@@ -53,7 +53,7 @@ def job() -> Job:
 async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
+    monkeypatch.setattr("gateway.jobs.checkpoints.PAUSE", 0.01)
     faulty, background = Faulty(engine), Background()
     faulty.is_away = True
     known = made(faulty, background)
@@ -73,8 +73,8 @@ async def test_what_could_not_be_written_down_is_once_the_ledger_is_back(
 async def test_what_waits_to_be_written_down_is_bounded_and_what_is_over_is_not_written(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.checkpoints._PAUSE", 0.01)
-    monkeypatch.setattr("gateway.jobs.checkpoints._MAX", 2)
+    monkeypatch.setattr("gateway.jobs.checkpoints.PAUSE", 0.01)
+    monkeypatch.setattr("gateway.jobs.checkpoints.MAX", 2)
     faulty, background, now = Faulty(engine), Background(), [NOON]
     faulty.is_away = True
     known = made(faulty, background, lambda: now[0])

@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import Refused
-from gateway.jobs.completion import StatusWatch
 from gateway.jobs.job import Job
 from gateway.jobs.reading import WHYS as WHYS_OF_ALL
+from gateway.jobs.status_watch import StatusWatch
 from gateway.ledger.deliveries import Planned, plan
 from gateway.ledger.reservations import settle
 from gateway.ledger.schema import DeliveryState, JobState, deliveries
@@ -237,9 +237,8 @@ async def test_an_answer_that_unpacks_without_end_holds_nobody_up(room: Room) ->
     watch = room.completion.watch(job)
     watch.begin(head(200, (b"content-encoding", b"gzip")))
     watch.take(coded)
-    assert watch._reader is not None
-    assert watch._reader._coding is not None
-    assert watch._reader._coding._decoded <= 65_536
+    assert watch.reader is not None
+    assert 0 < watch.reader.decoded <= 65_536
     turns, ending = 0, asyncio.ensure_future(watch.end())
     while not ending.done():
         turns += 1
@@ -557,7 +556,7 @@ async def test_what_is_kept_of_an_answer_is_more_when_somebody_waits(room: Room)
 
 
 async def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.jobs.completion._MAX_SMALL", 3)
+    monkeypatch.setattr("gateway.jobs.completion.MAX_SMALL", 3)
     job = await room.begin_job()
     for number in range(10):
         room.completion.remember_unfinished(job, b"%d" % number)

@@ -43,7 +43,7 @@ async def test_nothing_delays_what_is_heard_and_the_heartbeat(
     make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While 200 results of one owner expired, this replica served what others had deleted, and counted as dead."""
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.001)
     here, there = make_room(me="here"), make_room(me="there")
     job = await here.begin_job()
     hanging: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -133,7 +133,7 @@ async def test_what_fails_keeps_nothing_else_of_its_turn_from_running(
 
 
 async def test_whatever_fails_the_next_turn_comes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.001)
     turns = 0
     turn = room.housekeeping.turn
 

@@ -6,16 +6,21 @@ from functools import partial
 
 import pytest
 
-from gateway.jobs.job import Job, StatusAnswer, after_unread, interval, job_not_found
+from gateway.jobs.job import Job, after_unread, interval, job_not_found
+from gateway.jobs.status_answer import StatusAnswer
 from gateway.limits.job_cost import Known
 from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
 from gateway.upstream.job_api import JobShape
+from gateway.upstream.response_head import read_answer_head
 
 SHAPE = JobShape(
     "default", "request_id", re.compile("x"), None, "{path}/{id}", "status", frozenset(), frozenset(), frozenset(),
     None, None, None,
 )  # fmt: skip
+
+
+HEAD = read_answer_head(200, b"OK", [], http_1_1=True, bodiless=False)
 
 
 def make_job() -> Job:
@@ -101,7 +106,7 @@ def test_its_end_is_seen_once_and_outdates_what_was_said_before() -> None:
     job = make_job()
     seen = []
     for known in (Known.TAKEN, Known.COMPLETE, Known.COMPLETE | Known.TAKEN):
-        job.answer = StatusAnswer("head", b"", is_final=False, gives_nothing=True)
+        job.answer = StatusAnswer(HEAD, b"", is_final=False, gives_nothing=True)
         job.add_known(known)
         seen.append((job.known, job.answer is None))
     both = Known.COMPLETE | Known.TAKEN

@@ -28,7 +28,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: object) -> str:
 @pytest.fixture(autouse=True)
 def _kept_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer is kept for as long as a slow machine needs to look at it."""
-    monkeypatch.setattr(gateway.jobs.watcher, "_KEPT", 60.0)
+    monkeypatch.setattr(gateway.jobs.watcher, "KEPT", 60.0)
 
 
 def is_forgotten(room: Room) -> bool:
@@ -220,7 +220,7 @@ async def test_the_final_answer_stays_for_its_moment(
     room: Room, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each answer is let go a while after it came: the one before must not take the final one with it."""
-    monkeypatch.setattr(gateway.jobs.watcher, "_KEPT", 0.2)
+    monkeypatch.setattr(gateway.jobs.watcher, "KEPT", 0.2)
     job = await room.begin_job()
     held = [room.hold(job)]
     await room.turn()

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config.compile import compile_shape
 from gateway.config.settings.jobs import ShapeSettings
-from gateway.jobs.reading import AnswerReader
+from gateway.jobs.reading import StatusReader
 from gateway.upstream.job_api import Said
 from gateway.upstream.json_scanner import JsonScanner
 from gateway.upstream.response_head import read_answer_head
@@ -19,9 +19,9 @@ SLICE = 16_384  # as connections give it
 MOST_TEXT = 65_536
 
 
-def reader(coding: bytes = b"gzip") -> AnswerReader:
+def reader(coding: bytes = b"gzip") -> StatusReader:
     headers = [(b"content-encoding", coding)]
-    return AnswerReader(SHAPE, read_answer_head(200, b"", headers, http_1_1=True, bodiless=False))
+    return StatusReader(SHAPE, read_answer_head(200, b"", headers, http_1_1=True, bodiless=False))
 
 
 def slices(data: bytes) -> list[bytes]:
@@ -81,7 +81,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return Counted(monkeypatch)
 
 
-def read(of: AnswerReader, pieces: list[bytes], counted: Counted) -> None:
+def read(of: StatusReader, pieces: list[bytes], counted: Counted) -> None:
     for piece in pieces:
         of.take(piece)
         counted.look()

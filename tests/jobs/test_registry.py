@@ -518,7 +518,7 @@ async def test_in_quiet_nothing_is_read_again(make_room: MakeRoom, monkeypatch: 
 
 
 async def test_many_changes_are_learned_in_portions(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_PORTION", 2)
+    monkeypatch.setattr(registry, "PORTION", 2)
     here = make_room(me="here")
     taken = await ended_elsewhere(here, 9)
     learning = Learning(here, monkeypatch)

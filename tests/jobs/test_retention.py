@@ -286,7 +286,7 @@ async def test_several_that_sweep_do_not_stand_in_each_others_way(make_room: Mak
 async def test_what_is_told_at_once_is_bounded(
     make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.retention._MAX_ASKED", 3)
+    monkeypatch.setattr("gateway.jobs.retention.MAX_ASKED", 3)
     room = make_room(shapes=SHAPES)
     names = [f"job-{number}" for number in range(10)]
     await over(room, container, *names)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.jobs.job import Job, StatusAnswer
-from gateway.jobs.shared_polls import MAX_CONTENT, Poll, Question, RunningAnswer, SharedPolls, keep_running
+from gateway.jobs.job import Job
+from gateway.jobs.shared_polls import AskingPoll, SharedPolls
+from gateway.jobs.status_answer import MAX_CONTENT, Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import Known
 from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import JobShape
@@ -68,7 +69,7 @@ async def test_an_answer_serves_for_its_time(job: Job) -> None:
     now = [10.0]
     polls = SharedPolls(iteration_now(), lambda: now[0])
     assert polls.find(job, POLL, 0.25) is None
-    keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+    job.keep(RunningAnswer(ANSWER, TARGET, POLL, 10.0))
     now[0] = 10.1875
     assert polls.find(job, POLL, 0.25) is ANSWER
     now[0] = 10.25
@@ -79,30 +80,31 @@ async def test_an_answer_serves_for_its_time(job: Job) -> None:
 async def test_an_end_drops_it_and_none_is_kept_after_it(job: Job, known: Known) -> None:
     polls = SharedPolls(iteration_now(), lambda: 10.0)
     for _ in range(2):
-        keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+        job.keep(RunningAnswer(ANSWER, TARGET, POLL, 10.0))
         job.add_known(known)
         assert polls.find(job, POLL, 1.0) is None
     job.end(0)
-    keep_running(job, RunningAnswer(ANSWER, TARGET, POLL, 10.0))
+    job.keep(RunningAnswer(ANSWER, TARGET, POLL, 10.0))
     assert job.running_answer is None
 
 
 def test_what_is_long_is_not_kept(job: Job) -> None:
     for size in (MAX_CONTENT, MAX_CONTENT + 1):
-        keep_running(job, RunningAnswer(ANSWER._replace(content=b"x" * size), TARGET, POLL, float(size)))
+        job.keep(RunningAnswer(ANSWER._replace(content=b"x" * size), TARGET, POLL, float(size)))
+    assert job.running_answer is not None
     assert job.running_answer.at == MAX_CONTENT
 
 
 async def test_one_question_is_known_at_a_time(job: Job) -> None:
     polls = SharedPolls(iteration_now(), lambda: 10.0)
     question = polls.begin(job, POLL)
-    assert repr(question) == "<Question waiting=0>"
+    assert repr(question) == "<AskingPoll waiting=0>"
     assert polls.begin(job, POLL._replace(headers=[])) is None
-    other = Question(job, POLL)
+    other = AskingPoll(job, POLL)
     other.close()
     assert job.question is question
     assert question is not None
     question.keep(ANSWER, 10.0)
     question.close()
     question.close()
-    assert (job.question, job.running_answer.answer) == (None, ANSWER)
+    assert (job.question, job.running_answer) == (None, RunningAnswer(ANSWER, TARGET, POLL, 10.0))

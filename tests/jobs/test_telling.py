@@ -218,7 +218,7 @@ async def test_what_changed_between_look_and_write_is_looked_at_again(
     }
     look, before = ended_together.look, await near.read(lambda c: rows_of(c, reservations))
     asked = [
-        ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion._failed_costs(job)) for job in found
+        ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job)) for job in found
     ]
     seen = await distant.guarded(lambda c: look(c, [one.job for one in asked]))
     assert {named(row) for row in seen} == {job.named for job in found}

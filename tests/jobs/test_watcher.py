@@ -165,7 +165,7 @@ async def test_a_question_before_a_deletion_has_the_next_free_slot(make_room: Ma
 async def test_without_a_slot_in_time_a_deletion_is_refused(
     make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.jobs.watcher, "_BEFORE_DELETE", 0.1)
+    monkeypatch.setattr(gateway.jobs.watcher, "BEFORE_DELETE", 0.1)
     room = make_room(most_status_requests=1)
     container.gate = asyncio.Event()
     await room.begin_job("other", "key:many")
@@ -563,7 +563,7 @@ async def is_quiet_about_at_once(room: Room, container: Container) -> bool:
 async def test_what_was_left_is_taken_over_at_once(
     make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.ledger.jobs._MAX_TAKEN", 2)
+    monkeypatch.setattr("gateway.ledger.jobs.MAX_TAKEN", 2)
     one, heir = make_room(me="one"), make_room(me="heir")
     await one.watcher.beat()
     await one.watcher.take_over()

@@ -10,6 +10,7 @@ import pytest
 from gateway.ledger import expiry, jobs
 from gateway.ledger.audit import recorded
 from gateway.ledger.deliveries import (
+    Bounds,
     DeliveryLease,
     DeliveryOutcome,
     Due,
@@ -60,7 +61,7 @@ async def claim(
     engine: Engine, now: float = NOON, me: str = "me", most: int = GREAT, each: int = GREAT, **rooms: int
 ) -> list[Due]:
     named = {(f"{name}:443", "key:ci"): room for name, room in rooms.items()}
-    return await engine.write(lambda c: claim_due(c, me, now, now + 60, most, each, named))
+    return await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(most, each, named)))
 
 
 async def submit(steps: Steps, name: str) -> None:
@@ -228,7 +229,7 @@ async def test_an_owner_has_its_share_of_places_and_what_is_paused_for_one_is_op
     await make_due(engine, "b", NOON, destination="a0:443")
 
     async def some(me: str, rooms: dict[tuple[str, str], int]) -> list[str]:
-        found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, GREAT, GREAT, rooms, 2))
+        found = await engine.write(lambda c: claim_due(c, me, NOON, NOON + 60, Bounds(GREAT, GREAT, rooms, 2)))
         return [due.lease.id for due in found]
 
     assert await some("me", {("a0:443", "key:many"): 0}) == ["a1", "a2", "b"]
@@ -266,7 +267,7 @@ async def claimer(engine, number):
     got, most, idle = [], 0, 0
     while idle < 3:
         me = f"{name}-{number}"
-        found = await engine.write(lambda c: claim_due(c, me, now, now + 60, 3, 4))
+        found = await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(3, 4)))
         idle = 0 if found else idle + 1
         for due in found:
             got.append(due.lease.id)

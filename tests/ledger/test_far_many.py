@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert
 
 from gateway.ledger import checkpoints, expiry, inbound_webhooks, schema
 from gateway.ledger import jobs as steps
-from gateway.ledger.deliveries import claim_due, release
+from gateway.ledger.deliveries import Bounds, claim_due, release
 from gateway.ledger.engine import Engine
 from gateway.ledger.schema import DeliveryState, JobState, Stage, accounts, deliveries, jobs, reservations
 from gateway.limits.job_cost import Known
@@ -98,7 +98,9 @@ async def test_many_old_records_are_purged_in_three_statements(far: FarAway, eng
 async def test_many_webhooks_are_claimed_and_given_back_in_a_few_statements(far: FarAway, engine: Engine) -> None:
     await engine.write(lambda c: add_deliveries(c, MANY))
     for attempt in (1, 2):
-        trips, claimed = await trips_of(far, engine, lambda c: claim_due(c, "me", NOON, NOON + 60, MANY, MANY))
+        trips, claimed = await trips_of(
+            far, engine, lambda c: claim_due(c, "me", NOON, NOON + 60, Bounds(MANY, MANY))
+        )
         assert trips <= 12
         assert {due.lease.attempt for due in claimed} == {1}
         assert len(claimed) == MANY

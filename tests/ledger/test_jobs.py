@@ -496,7 +496,7 @@ async def test_a_replica_that_left_is_succeeded_at_once(book: Book) -> None:
 
 
 async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_MAX_TAKEN", 2)
+    monkeypatch.setattr(steps, "MAX_TAKEN", 2)
     for number in range(5):
         await book.running(f"job-{number}", f"r{number}", "dead")
         book.now += 1
@@ -505,7 +505,7 @@ async def test_at_once_some_are_taken_the_oldest_first(book: Book, monkeypatch: 
 
 
 async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_MAX_TAKEN", 5)
+    monkeypatch.setattr(steps, "MAX_TAKEN", 5)
     names = [f"job-{number}" for number in range(40)]
     for number, name in enumerate(names):
         await book.running(name, f"r{number}", "dead")
@@ -531,7 +531,7 @@ async def test_of_several_that_succeed_each_job_has_one(book: Book, monkeypatch:
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 async def test_none_of_many_is_taken_twice(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_MAX_TAKEN", 5)
+    monkeypatch.setattr(steps, "MAX_TAKEN", 5)
     await book.running("job", "r1", "dead")
     await book.engine.write(partial(add_copies, count=COPIES))  # so many that to look for some takes a moment
     heirs = [f"heir-{number}" for number in range(8)]

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from gateway.ledger import listings as joblist
-from gateway.ledger.deliveries import claim_due
+from gateway.ledger.deliveries import Bounds, claim_due
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import forget
 from gateway.ledger.listings import JobMark, WebhookMark, list_jobs, list_webhooks, named
@@ -149,7 +149,7 @@ async def test_webhooks_are_listed_page_after_page(engine: Engine) -> None:
         for number in range(10):
             make_job(connection, f"j{number}", now=NOON + number // 4, webhook=f"w{number}")
         end(connection, ("default", "j3"), 1, NOON + 9, 10, failed=False)
-        claim_due(connection, "me", NOON + 9, NOON + 60, 1, 1)
+        claim_due(connection, "me", NOON + 9, NOON + 60, Bounds(1, 1))
 
     await engine.write(make)
     whole = await engine.report(lambda c: list_webhooks(c, None, 100))

@@ -77,7 +77,7 @@ def test_the_text_is_what_sqlalchemy_compiles() -> None:
     statements = [value for value in made if isinstance(value, Statement)]
     assert len(statements) > 10
     for statement in statements:
-        clause: Any = statement._of_postgresql()
-        names = sorted(set(statement._names))
+        clause: Any = statement.of_postgresql()
+        names = sorted(set(statement.names))
         if "ON CONFLICT" not in statement.text:
             assert statement.text == str(clause.compile(dialect=sqlite.dialect(), column_keys=names or None))

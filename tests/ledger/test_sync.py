@@ -184,7 +184,7 @@ async def test_an_account_that_is_locked_keeps_no_other_from_being_reclaimed(
 
 async def test_nothing_delays_what_is_heard_of_keys(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disabled key worked on for 46 seconds, while 200 expired reservations were reclaimed one by one."""
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.001)
     await kept.make("a")
     hanging: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -266,7 +266,7 @@ async def test_a_use_that_comes_while_others_are_noted_is_not_forgotten(kept: Ke
 
 
 async def test_it_goes_on_whatever_happens(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.aio.periodic._PAUSE", 0.001)
+    monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.001)
     kept.faulty.is_away = True
     await kept.make("a")
     running = asyncio.gather(kept.sync.run(), kept.sync.run_keys())

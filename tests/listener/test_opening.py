@@ -13,7 +13,7 @@ import pytest
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.listener.opening import GaveWayError, Opening, OpeningParts, OpeningState, SilentError
-from gateway.listener.proxy_protocol import Origin, ProxyHeaderError
+from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
 from tests.support.pure import ip
 from tests.support.waiting import eventually
@@ -65,7 +65,7 @@ class Listener:
         self.made.append(peer)
         return Connection(peer)
 
-    def _move(self, peer: Peer, origin: Origin) -> Peer:
+    def _move(self, peer: Peer, origin: DeclaredClient) -> Peer:
         assert peer == PEER
         return Peer(origin.ip, origin.port)
 

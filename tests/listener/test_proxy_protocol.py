@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.listener.proxy_protocol import Origin, ProxyHeaderError, header_end, parse_v1, parse_v2, read_header
+from gateway.listener.proxy_protocol import (
+    DeclaredClient,
+    ProxyHeaderError,
+    header_end,
+    parse_v1,
+    parse_v2,
+    read_header,
+)
 from gateway.model.networks import unmapped
 from tests.support.pure import PROPERTY, Address, ip
 
@@ -13,7 +20,7 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # as TLS begins
 
 
-def read(data: bytes) -> tuple[Origin | None, bytes]:
+def read(data: bytes) -> tuple[DeclaredClient | None, bytes]:
     """What one header says, and what is left behind it."""
     end = header_end(data)
     if end is None:
@@ -31,19 +38,19 @@ def v2(command: int, family: int, rest: bytes, version: int = 2) -> bytes:
 @pytest.mark.parametrize(
     ("line", "origin"),
     [
-        (b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n", Origin(ip("192.0.2.1"), 56324)),
-        (b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n", Origin(IPv4Address(0), 0)),
-        (b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", Origin(ip("2001:db8::1"), 1)),
-        (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1 2\r\n", Origin(ip("192.0.2.1"), 1)),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n", DeclaredClient(ip("192.0.2.1"), 56324)),
+        (b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n", DeclaredClient(IPv4Address(0), 0)),
+        (b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", DeclaredClient(ip("2001:db8::1"), 1)),
+        (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1 2\r\n", DeclaredClient(ip("192.0.2.1"), 1)),
         (
             b"PROXY TCP6 " + b" ".join([b"ffff:" * 7 + b"ffff"] * 2) + b" 65535 65535\r\n",
-            Origin(ip("ffff:" * 7 + "ffff"), 65535),
+            DeclaredClient(ip("ffff:" * 7 + "ffff"), 65535),
         ),
         (b"PROXY UNKNOWN\r\n", None),
         (b"PROXY UNKNOWN ffff:: ffff:: 65535 65535\r\n", None),
     ],
 )
-def test_reads_a_line_and_not_a_byte_more(line: bytes, origin: Origin | None) -> None:
+def test_reads_a_line_and_not_a_byte_more(line: bytes, origin: DeclaredClient | None) -> None:
     assert read(line + HELLO) == (origin, HELLO)
     assert parse_v1(line) == origin
 
@@ -106,7 +113,7 @@ def test_reads_addresses_of_both_families_and_not_a_byte_more(
     width = 4 if source.version == 4 else 16
     packed = b"".join(address.packed[-width:] for address in mapped)
     data = v2(1, 0x11 if width == 4 else 0x21, packed + struct.pack("!HH", port, other_port) + tlvs)
-    assert read(data + behind) == (Origin(unmapped(source), port), behind)
+    assert read(data + behind) == (DeclaredClient(unmapped(source), port), behind)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_refuses_a_binary_header_that_is_malformed(data: bytes, message: str) ->
 
 def test_a_mapped_address_is_the_one_it_maps() -> None:
     rest = ip("::ffff:192.0.2.1").packed + ip("::1").packed + b"\x00\x01\x00\x02"
-    assert parse_v2(0x21, 0x21, rest) == Origin(ip("192.0.2.1"), 1)
+    assert parse_v2(0x21, 0x21, rest) == DeclaredClient(ip("192.0.2.1"), 1)
 
 
 @PROPERTY

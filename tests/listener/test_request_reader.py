@@ -1,14 +1,9 @@
 """request_reader.py without a connection: what came is read as requests, a little at a time, however it is cut."""
 
-import inspect
-import re
 from itertools import pairwise
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import http_parser, streams
-from aiohttp.http import RawRequestMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +11,7 @@ from gateway.aio.iteration import Iteration
 from gateway.aio.turn import SLICE, Turn
 from gateway.errors import Refused
 from gateway.listener.backlog import Backlog
-from gateway.listener.request_reader import RequestReader, Unpaused, is_connect
+from gateway.listener.request_reader import RequestReader, is_connect
 from tests.support.held import texts_within
 from tests.support.pure import PROPERTY
 
@@ -25,7 +20,6 @@ LARGE = b"GET /l HTTP/1.1\r\nHost: h\r\n" + (b"X-A: " + b"canary" * 1000 + b"\r\
 CODED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n%b\r\n3\r\nabc\r\n0\r\n\r\n"
 SIZED = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n%b\r\n%b"
 UPGRADE = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
-CHANGED = f"aiohttp {aiohttp.__version__} differs from what gateway/listener/request_reader.py stands on"
 
 
 @pytest.fixture
@@ -168,38 +162,6 @@ def test_bytes_that_are_put_back_come_first() -> None:
     assert backlog.take(4) == b"abcd"
     backlog.put_back(b"cd")
     assert (len(backlog), backlog.take(9)) == (4, b"cdef")
-
-
-# What aiohttp does not promise: when a new version breaks one of these, read the file's head, then its changes
-
-
-def test_the_parser_is_made_as_before() -> None:
-    assert http_parser.HttpRequestParser.__module__ == "aiohttp._http_parser", f"{CHANGED}: the C parser is not there"
-    signature = inspect.signature(http_parser.HttpRequestParserPy.__init__)
-    wanted = {"max_line_size", "max_field_size", "max_headers", "payload_exception", "auto_decompress"}
-    missing = (wanted | {"max_msg_queue_size"}) - set(signature.parameters)
-    assert not missing, f"{CHANGED}: the parser takes no {missing}"
-
-
-def test_the_parser_answers_as_before(reader: RequestReader) -> None:
-    added(reader, GET).feed_head()
-    request, body = reader.take()
-    assert isinstance(request, RawRequestMessage), f"{CHANGED}: a request is a {type(request)}"
-    assert request.raw_headers == ((b"Host", b"h"),), f"{CHANGED}: raw_headers"
-    assert body is streams.EMPTY_PAYLOAD, f"{CHANGED}: a request without a body has one"
-
-
-def test_a_body_asks_its_protocol_for_no_more_than_before() -> None:
-    asked = set(re.findall(r"self\._protocol\.(\w+)", inspect.getsource(streams.StreamReader)))
-    unknown = asked - set(dir(Unpaused))
-    assert not unknown, f"{CHANGED}: a body asks its protocol for {unknown}"
-
-
-def test_the_chunks_of_a_body_are_counted_as_before(reader: RequestReader) -> None:
-    added(reader, CODED % b"").feed_head()
-    _, body = reader.take()
-    reader.feed_body(body)
-    assert len(body._http_chunk_splits or ()) == 1, f"{CHANGED}: _http_chunk_splits"
 
 
 @pytest.mark.parametrize("cut", [*range(-4, 5)])

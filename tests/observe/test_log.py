@@ -140,14 +140,14 @@ def test_events_are_written_while_it_runs(pipe: tuple[int, int]) -> None:
 def test_without_events_nothing_is_looked_at(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """To look ten times a second was a tenth of what an idle gateway cost."""
     stream, looks = LogStream(pipe[1], json_line), 0
-    real = stream._write_all
+    real = stream.write_all
 
     def counted() -> None:
         nonlocal looks
         looks += 1
         real()
 
-    monkeypatch.setattr(stream, "_write_all", counted)
+    monkeypatch.setattr(stream, "write_all", counted)
     stream.start()
     for number in range(3):
         stream.put({"n": number})

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from gateway.keys.service import KeyService
+from gateway.keys.key_changes import KeyService
 from gateway.ledger.ledger import open_ledger
 from tests.support.backend import Connection, answer
 from tests.support.client import Response

@@ -15,7 +15,8 @@ import pytest
 from gateway.aio.drive import Drive
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.spool import Spool, SpoolFileClosedError
+from gateway.uploads.spool import Spool
+from gateway.uploads.spool_file import SpoolFileClosedError
 
 MEGABYTE = 1_048_576
 
@@ -475,7 +476,7 @@ async def test_a_kept_file_is_freed_after_two_seconds(
     assert earliest <= timers[-1].when() <= asyncio.get_running_loop().time() + 2
     spool.free_old()
 
-    monkeypatch.setattr("gateway.uploads.spool._KEPT_FOR", 0)
+    monkeypatch.setattr("gateway.uploads.spool.KEPT_FOR", 0)
     await write_whole(spool, b"x" * 1000)
     assert spool.kept == 1000
     await some_turns()
@@ -499,7 +500,7 @@ async def test_a_slow_upload_does_not_hold_what_an_earlier_one_left(
 ) -> None:
     disk.may_write.set()
     inode = await write_whole(spool, b"x" * 3 * MEGABYTE)
-    monkeypatch.setattr("gateway.uploads.spool._KEPT_FOR", 0)
+    monkeypatch.setattr("gateway.uploads.spool.KEPT_FOR", 0)
     file = spool.open()
     disk.may_write.clear()
     await file.write(b"y" * MEGABYTE)  # runs
@@ -660,7 +661,7 @@ async def test_one_account_leaves_others_room(tmp_path: Path) -> None:
 
 
 async def test_among_many_less_waits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.uploads.spool._MUCH_GATHERED", 100)
+    monkeypatch.setattr("gateway.uploads.spool.MUCH_GATHERED", 100)
     spool = Spool(tmp_path, 10_000_000)
     file = spool.open()
     await file.write(b"x" * 60_000)

@@ -126,8 +126,8 @@ class Counted:
 @pytest.mark.parametrize("member", [b'"":1,', b'"a":' + b" " * 60 + b'"",'], ids=["many", "some"])
 def test_an_answer_of_many_members_is_not_read_to_its_end(member: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """256 KB of them held everybody for a tenth of a second; a real answer has about five."""
-    counted = Counted(rewriting._DECODER)
-    monkeypatch.setattr(rewriting, "_DECODER", counted)
+    counted = Counted(rewriting.DECODER)
+    monkeypatch.setattr(rewriting, "DECODER", counted)
     with pytest.raises(UpstreamBrokeOff, match="can't be read"):
         rewritten(b"{" + member * (262_000 // len(member)) + b'"request_check_url":null}')
     assert counted.calls <= 1000
@@ -135,8 +135,8 @@ def test_an_answer_of_many_members_is_not_read_to_its_end(member: bytes, monkeyp
 
 @pytest.mark.parametrize("value", [b"[],", b"1,", b"{},", b'{"a":1},'])
 def test_an_answer_of_many_values_is_not_read(value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = Counted(rewriting._DECODER)
-    monkeypatch.setattr(rewriting, "_DECODER", counted)
+    counted = Counted(rewriting.DECODER)
+    monkeypatch.setattr(rewriting, "DECODER", counted)
     with pytest.raises(UpstreamBrokeOff, match="can't be read"):
         rewritten(b'{"a":[' + value * (262_000 // len(value)) + b"0]}")
     assert counted.calls == 0

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import structlog
 from aiohttp import web
-from pytest_aiohttp import AiohttpRawServer
+from pytest_aiohttp import AiohttpClient, AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.upstream.health import HealthProbe, probe
@@ -45,10 +45,11 @@ def upstream(aiohttp_raw_server: AiohttpRawServer) -> Upstream:
     ("status", "problem"),
     [(200, None), (503, "/health_check answers 503"), (302, "/health_check answers 302")],
 )
-async def test_only_a_200_is_health(upstream: Upstream, status: int, problem: str | None) -> None:
-    port = await upstream(status)
-    async with aiohttp.ClientSession() as session:
-        assert await probe(session, target_at(port)) == problem
+async def test_only_a_200_is_health(
+    aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient, status: int, problem: str | None
+) -> None:
+    client = await aiohttp_client(await aiohttp_raw_server(partial(answer_with, status)))
+    assert await probe(client.session, target_at(client.port or 0)) == problem
 
 
 async def test_nobody_there_is_a_problem(unused_tcp_port: int) -> None:
@@ -106,7 +107,9 @@ async def test_of_several_upstreams_all_must_be_up(
     ]
 
 
-async def test_how_long_is_waited_is_of_the_target(aiohttp_raw_server: AiohttpRawServer) -> None:
+async def test_how_long_is_waited_is_of_the_target(
+    aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient
+) -> None:
     asked, ends = asyncio.Event(), asyncio.Event()
 
     async def hang(_: web.BaseRequest) -> web.Response:
@@ -114,10 +117,9 @@ async def test_how_long_is_waited_is_of_the_target(aiohttp_raw_server: AiohttpRa
         await ends.wait()
         return web.Response()
 
-    server = await aiohttp_raw_server(hang)
-    async with aiohttp.ClientSession() as session:
-        target = replace(target_at(server.port or 0), health_timeout=0.25)
-        assert await probe(session, target) == "no answer within 0.25 s"
+    client = await aiohttp_client(await aiohttp_raw_server(hang))
+    target = replace(target_at(client.port or 0), health_timeout=0.25)
+    assert await probe(client.session, target) == "no answer within 0.25 s"
     assert asked.is_set()
     ends.set()
 
@@ -125,7 +127,7 @@ async def test_how_long_is_waited_is_of_the_target(aiohttp_raw_server: AiohttpRa
 @pytest.mark.usefixtures("plain_structlog")
 async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is no name is a ValueError of aiohttp's, in the place of its own kind; so may be others."""
-    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.001)
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
     port = await upstream(200)
     targets = {"odd": replace(target_at(port), authority="[::1"), "good": target_at(port)}
     health = HealthProbe(lambda: targets, iteration_now())
@@ -140,7 +142,7 @@ async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypat
 async def test_it_survives_a_fault_of_ours_and_asks_again(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.001)
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
     port = await upstream(200)
     looks = iter([RuntimeError("canary")])
 
@@ -159,7 +161,7 @@ async def test_an_answer_without_an_end_is_given_up_after_a_bounded_number_of_by
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Interim answers, which aiohttp skips however many there are."""
-    monkeypatch.setattr("gateway.upstream.health._INTERVAL", 0.001)
+    monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

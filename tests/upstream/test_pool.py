@@ -1,10 +1,47 @@
 import asyncio
+from typing import cast
 
 from gateway.aio.drive import Drive
 from gateway.errors import ClientGone
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
 from tests.support.iteration import iteration_now
+
+
+def pool_of(port: int) -> Pool:
+    target = UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0)
+    return Pool(target, asyncio.get_running_loop(), iteration_now())
+
+
+class Answering(asyncio.Protocol):
+    """Answers whatever comes, and stays."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, _: bytes) -> None:
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+async def test_it_shows_what_is_open_and_what_is_idle() -> None:
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pool = pool_of(port)
+    assert repr(pool) == f"<Pool 127.0.0.1:{port} open=0 idle=0>"
+    connection = await pool.connect()
+    assert repr(pool) == f"<Pool 127.0.0.1:{port} open=1 idle=0>"
+    connection.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0, bodiless=False)
+    async with asyncio.timeout(10):
+        while not connection.is_reusable:  # noqa: ASYNC110 -- nobody tells of it but a Drive
+            await asyncio.sleep(0)
+    pool.give_back(connection, 0.0)
+    assert repr(pool) == f"<Pool 127.0.0.1:{port} open=1 idle=1>"
+    pool.close()
+    async with asyncio.timeout(10):
+        while len(pool):  # noqa: ASYNC110 -- the loop closes it a few iterations later
+            await asyncio.sleep(0)
+    assert repr(pool) == f"<Pool 127.0.0.1:{port} open=0 idle=0 retired>"
+    server.close()
 
 
 async def test_a_client_that_leaves_as_its_connection_is_made_leaves_none_behind() -> None:
@@ -19,9 +56,7 @@ async def test_a_client_that_leaves_as_its_connection_is_made_leaves_none_behind
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    pool = Pool(
-        UpstreamTarget("http", "127.0.0.1", port, f"127.0.0.1:{port}", 1.0, 1.0, 1.0, "/", 3.0), loop, iteration_now()
-    )
+    pool = pool_of(port)
     errors: list[BaseException | None] = []
 
     async def ask() -> None:

@@ -1,7 +1,7 @@
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pytest_aiohttp import AiohttpRawServer
 
 from tests.webhooks.receivers import Receiver, make_certificates, receiving, server_context
 
@@ -13,6 +13,5 @@ def hook_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def receiver(hook_certificates: Path) -> AsyncIterator[Receiver]:
-    async with receiving(server_context(hook_certificates)) as made:
-        yield made
+async def receiver(hook_certificates: Path, aiohttp_raw_server: AiohttpRawServer) -> Receiver:
+    return await receiving(aiohttp_raw_server, server_context(hook_certificates))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 from multidict import CIMultiDict
+from pytest_aiohttp import AiohttpRawServer
 
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.waiting import Facts
@@ -65,17 +66,11 @@ def server_context(directory: Path) -> ssl.SSLContext:
     return context
 
 
-@contextlib.asynccontextmanager
-async def receiving(context: ssl.SSLContext | None) -> AsyncIterator[Receiver]:
+async def receiving(begin: AiohttpRawServer, context: ssl.SSLContext | None) -> Receiver:
+    """A receiver until the test ends; `begin` is aiohttp_raw_server."""
     receiver = Receiver()
-    runner = web.ServerRunner(web.Server(receiver.serve, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    receiver.port = runner.addresses[0][1]
-    try:
-        yield receiver
-    finally:
-        await runner.cleanup()
+    receiver.port = (await begin(receiver.serve, ssl=context)).port or 0
+    return receiver
 
 
 @contextlib.asynccontextmanager

@@ -62,6 +62,9 @@ class MultipartFraming:
         self._held = b""
         self._step: Callable[[bytes, int], int] = self._beginning
 
+    def __repr__(self) -> str:
+        return f"<MultipartFraming{self._step.__name__.replace('_', ' ')} held={len(self._held)}>"
+
     def take(self, data: bytes) -> None:
         """Processes the next bytes.
 

@@ -20,6 +20,9 @@ class Inspector:
         self._framing = MultipartFraming(boundary, self._parts)
         self.tail = b""
 
+    def __repr__(self) -> str:
+        return f"<Inspector {self._framing!r} tail={len(self.tail)}>"
+
     @property
     def kind(self) -> FileKind | None:
         """The file's likely kind; None until its first 2 KB, or its end, have decided it."""

@@ -64,13 +64,15 @@ _MACHINES: Final = {
 
 # A filter is a program for the kernel's packet machine (BPF): its instructions, and the offsets of its input.
 _INSTRUCTION: Final = struct.Struct("=HBBI")
-_LOAD, _IF_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 32
-_ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
+LOAD, IF_EQUAL, _IF_ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
+NUMBER, _ARCHITECTURE, FIRST_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 32
+ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
 _PROT_EXEC: Final = 4
 
 
-class _Program(ctypes.Structure):
+class Program(ctypes.Structure):
+    """A filter of system calls, as the kernel takes it."""
+
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
@@ -136,34 +138,35 @@ def give_up_calls() -> None:
         OSError: it failed.
     """
     code = _filter_for(_MACHINES[platform.machine()])
-    program = _Program(len(code) // _INSTRUCTION.size, code)
+    program = Program(len(code) // _INSTRUCTION.size, code)
     _must(_libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
 
 
 def _filter_for(machine: _Machine) -> bytes:
     """Builds the filter: limits may be set only for this process (prlimit of pid 0), no memory made executable."""
     parts = [
-        _step(_LOAD, _ARCHITECTURE),
-        _step(_IF_EQUAL, machine.audit_arch, then=1),
-        _step(_RETURN, _KILL),
-        _step(_LOAD, _NUMBER),
-        *(_step(_IF_EQUAL, number, otherwise=1) + _step(_RETURN, _ALLOW) for number in machine.plain),
-        _when(machine.prlimit, _step(_LOAD, _FIRST_ARGUMENT) + _step(_IF_EQUAL, 0, otherwise=1)),
+        step(LOAD, _ARCHITECTURE),
+        step(IF_EQUAL, machine.audit_arch, then=1),
+        step(RETURN, _KILL),
+        step(LOAD, NUMBER),
+        *(step(IF_EQUAL, number, otherwise=1) + step(RETURN, ALLOW) for number in machine.plain),
+        _when(machine.prlimit, step(LOAD, FIRST_ARGUMENT) + step(IF_EQUAL, 0, otherwise=1)),
         *(
-            _when(number, _step(_LOAD, _THIRD_ARGUMENT) + _step(_IF_ANY_BIT, _PROT_EXEC, then=1))
+            _when(number, step(LOAD, _THIRD_ARGUMENT) + step(_IF_ANY_BIT, _PROT_EXEC, then=1))
             for number in machine.maps_memory
         ),
-        _step(_RETURN, _REFUSE),
+        step(RETURN, _REFUSE),
     ]
     return b"".join(parts)
 
 
 def _when(number: int, test: bytes) -> bytes:
     """Allows one call if it passes a two-step test, whose second step continues or skips the next step."""
-    return _step(_IF_EQUAL, number, otherwise=4) + test + _step(_RETURN, _ALLOW) + _step(_RETURN, _REFUSE)
+    return step(IF_EQUAL, number, otherwise=4) + test + step(RETURN, ALLOW) + step(RETURN, _REFUSE)
 
 
-def _step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
+def step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
+    """One instruction of a filter; `then` and `otherwise` are how many of the next ones a test skips."""
     return _INSTRUCTION.pack(code, then, otherwise, value)
 
 

@@ -28,9 +28,9 @@ _SECONDS: Final = 10.0
 _PATIENCE: Final = 60.0  # seconds that a document may wait for its turn
 _BUDGET: Final = 10.0  # CPU seconds for each account and minute
 _RETRY_AFTER: Final = 5  # seconds
-_MAX_ANSWERS: Final = 1000  # after so many a worker is replaced, against any leak in it
+MAX_ANSWERS: Final = 1000  # after so many a worker is replaced, against any leak in it
 _REAP_SECONDS: Final = 0.05  # between checks whether the killed workers have ended
-_SUSPENDED: Final = 60.0  # seconds of suspension for each document in a row that was killed for its time
+SUSPENDED: Final = 60.0  # seconds of suspension for each document in a row that was killed for its time
 
 
 class PageCounter:
@@ -56,7 +56,7 @@ class PageCounter:
         self._patience = patience
         self._spending = CpuBudgets(_BUDGET) if spending is None else spending
         self._turns = FairQueue(processes, lambda account: self._spending.of(account, self._now()))
-        self._suspended = Suspensions(_SUSPENDED)
+        self._suspended = Suspensions(SUSPENDED)
         self._idle: list[WorkerProcess] = []
         self._busy: set[WorkerProcess] = set()
         self._ending: list[WorkerProcess] = []
@@ -150,7 +150,7 @@ class PageCounter:
             after = worker.cpu_seconds
             used = self._now() - began if before is None or after is None else after - before
             self._spending.add(account, used, self._now())
-        if worker.answers < _MAX_ANSWERS:
+        if worker.answers < MAX_ANSWERS:
             self._idle.append(worker)
         else:
             self._end(worker)

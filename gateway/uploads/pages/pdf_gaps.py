@@ -14,11 +14,11 @@ import struct
 from typing import Final, NamedTuple
 
 _PAIR: Final = struct.Struct("<QQ")  # worker.py has the same
-_ALWAYS_KEPT: Final = 4 * 1_048_576
-_MARGIN: Final = 4096  # bytes of a stream that are kept at each end: pdfium reads in blocks
-_LEAST: Final = 65_536  # bytes of a gap after the piece in which its stream begins
-_MAX: Final = 4096
-_CONTEXT: Final = 2048  # bytes in front of a stream in which its length is searched
+ALWAYS_KEPT: Final = 4 * 1_048_576
+MARGIN: Final = 4096  # bytes of a stream that are kept at each end: pdfium reads in blocks
+LEAST: Final = 65_536  # bytes of a gap after the piece in which its stream begins
+MAX: Final = 4096
+CONTEXT: Final = 2048  # bytes in front of a stream in which its length is searched
 _KEYWORD: Final = b"stream"
 _LENGTH: Final = re.compile(rb"/Length\s+([0-9]{1,15})(?=[\s/>])(?!\s+[0-9]+\s+R)")
 _NEEDED: Final = re.compile(rb"/(?:ObjStm|XRef)\b")  # streams that contain other objects, or their positions
@@ -45,7 +45,7 @@ class PdfGaps:
     def take(self, piece: bytes) -> list[bytes]:
         """Takes the next bytes; returns those of them that are kept."""
         start, self._place = self._place, self._place + len(piece)
-        before, self._before = self._before, (self._before + piece[-_CONTEXT:])[-_CONTEXT:]
+        before, self._before = self._before, (self._before + piece[-CONTEXT:])[-CONTEXT:]
         first = b""
         if self._gap is not None:
             first = piece[: max(self._gap.start - start, 0)]
@@ -70,16 +70,16 @@ class PdfGaps:
 
     def _begin_gap(self, before: bytes, piece: bytes, start: int) -> None:
         """Begins a gap if the last stream in this piece, which is at `start`, extends far beyond the piece."""
-        found = piece.rfind(_KEYWORD) if len(self._found) < _MAX else -1
+        found = piece.rfind(_KEYWORD) if len(self._found) < MAX else -1
         if found < 0:
             return
-        front = piece[max(found - _CONTEXT, 0) : found]
-        length = stated_length(front if found >= _CONTEXT else before + front)
+        front = piece[max(found - CONTEXT, 0) : found]
+        length = stated_length(front if found >= CONTEXT else before + front)
         if length is None:
             return
         content = start + found + len(_KEYWORD)
-        gap = Gap(max(content + _MARGIN, _ALWAYS_KEPT), content + length - _MARGIN)
-        if gap.end - max(gap.start, self._place) >= _LEAST:
+        gap = Gap(max(content + MARGIN, ALWAYS_KEPT), content + length - MARGIN)
+        if gap.end - max(gap.start, self._place) >= LEAST:
             self._gap = gap
 
     def _end_gap(self) -> None:

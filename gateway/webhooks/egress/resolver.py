@@ -24,7 +24,7 @@ _DEADLINE: Final = 5.0  # seconds
 _MAX_THREADS: Final = 16
 _SHARE: Final = 4
 _MAX_ADDRESSES: Final = 32
-_Found = tuple[Address, ...]
+_Resolved = tuple[Address, ...]
 
 
 class NotFound(GatewayError):
@@ -43,7 +43,7 @@ class Saturated(Undecided):
     """The host was not looked up: too many lookups are running, in total or for one owner."""
 
 
-class Late(Undecided):
+class LookupLate(Undecided):
     """The lookup takes too long."""
 
 
@@ -72,19 +72,19 @@ class Resolver:
         self._deadline = deadline
         self._most = most
         self._share = max(1, most // _SHARE)
-        self._running: dict[tuple[str, int], asyncio.Future[_Found]] = {}
+        self._running: dict[tuple[str, int], asyncio.Future[_Resolved]] = {}
         self._by_owner: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Resolver running={len(self._running)} owners={len(self._by_owner)}>"
 
-    async def __call__(self, owner: str, host: str, port: int) -> _Found:
+    async def __call__(self, owner: str, host: str, port: int) -> _Resolved:
         """Returns all addresses of a host, for an owner.
 
         Raises:
             NotFound: it has no address.
             NoAnswer: the lookup fails now.
-            Late: it took too long.
+            LookupLate: it took too long.
             Saturated: too many lookups are running.
         """
         running = self._running.get((host, port))
@@ -94,12 +94,12 @@ class Resolver:
             running = self._begin(owner, host, port)
         await asyncio.wait([running], timeout=self._deadline)
         if not running.done():
-            raise Late("its look-up takes too long")
+            raise LookupLate("its look-up takes too long")
         return running.result()
 
-    def _begin(self, owner: str, host: str, port: int) -> "asyncio.Future[_Found]":
+    def _begin(self, owner: str, host: str, port: int) -> "asyncio.Future[_Resolved]":
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_Found] = loop.create_future()
+        future: asyncio.Future[_Resolved] = loop.create_future()
         self._running[host, port] = future
         self._by_owner[owner] += 1
 
@@ -114,7 +114,7 @@ class Resolver:
             self._ended(owner, (host, port), NoAnswer("it can't be looked up just now"))
         return future
 
-    def _addresses(self, host: str, port: int) -> _Found | NotFound:
+    def _addresses(self, host: str, port: int) -> _Resolved | NotFound:
         try:
             found = tuple(dict.fromkeys(map(ip_address, self._look_up(host, port))))
         except (OSError, ValueError) as error:  # ValueError: UnicodeError, too
@@ -123,7 +123,7 @@ class Resolver:
             found = ()
         return found if 0 < len(found) <= _MAX_ADDRESSES else NotFound("it has no address that is known here")
 
-    def _ended(self, owner: str, place: tuple[str, int], found: _Found | NotFound) -> None:
+    def _ended(self, owner: str, place: tuple[str, int], found: _Resolved | NotFound) -> None:
         future = self._running.pop(place)
         self._by_owner[owner] -= 1
         if not self._by_owner[owner]:

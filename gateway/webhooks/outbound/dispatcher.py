@@ -21,6 +21,7 @@ from gateway.aio.nudge import Nudge
 from gateway.aio.periodic import until_next
 from gateway.errors import LedgerUnavailable, Refused, SetupError, whereabouts
 from gateway.ledger.deliveries import (
+    Bounds,
     DeliveryLease,
     DeliveryOutcome,
     Due,
@@ -47,13 +48,13 @@ from gateway.webhooks.outbound.sender import Link, body_of, make_context, send
 from gateway.webhooks.outbound.settings import OutboundSettings
 from gateway.webhooks.signature import sign
 
-_TURN: Final = 1.0  # seconds
+TURN: Final = 1.0  # seconds
 _LOOK_EVERY: Final = 30.0  # seconds
 _LEASE_SECONDS: Final = (
     60.0  # longer than the longest attempt: lookup, last bytes, an outcome that waits for the ledger
 )
-_NOTE_AGAIN: Final = 1.0  # seconds
-_PATIENCE: Final = 30.0  # for the CA file
+NOTE_AGAIN: Final = 1.0  # seconds
+PATIENCE: Final = 30.0  # for the CA file
 _SHARE: Final = 4
 # The errors that mean a destination is down. An answer with any status means that it is up.
 _DOWN: Final = frozenset({Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.NOT_FOUND})
@@ -136,7 +137,7 @@ class Dispatcher:
                 pass  # the ledger has logged it
             except Exception as error:  # noqa: BLE001 -- after any error, webhooks must still be sent
                 log.error("webhooks could not be sent", error=whereabouts(error))
-            await self._nudged.wait(until_next(asyncio.get_running_loop().time(), _TURN))
+            await self._nudged.wait(until_next(asyncio.get_running_loop().time(), TURN))
 
     async def turn(self) -> None:
         """Claims due deliveries and starts to send them.
@@ -156,7 +157,8 @@ class Dispatcher:
         share = max(
             1, means.out.most_in_flight // _SHARE
         )  # of one owner, so that slow receivers of one owner don't block the others
-        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, room, most, rooms, share))
+        bounds = Bounds(room, most, rooms, share)
+        claimed = await self._ledger.write(lambda c: claim_due(c, self._me, now, until, bounds))
         loop = asyncio.get_running_loop()
         for due in claimed:
             task = loop.create_task(self._deliver(due, means, self._clock() + means.out.timeout + _LEASE_SECONDS))
@@ -191,10 +193,10 @@ class Dispatcher:
         if self._means is not None and self._means.out is out:
             return self._means
         try:
-            context = await self._aside.run(partial(make_context, out.ca), _PATIENCE)
+            context = await self._aside.run(partial(make_context, out.ca), PATIENCE)
         except (SetupError, TimeoutError) as error:
             hangs = isinstance(error, TimeoutError)
-            self._wait_for_usable(out, f"{out.ca} was not read within {_PATIENCE:.0f} s" if hangs else str(error))
+            self._wait_for_usable(out, f"{out.ca} was not read within {PATIENCE:.0f} s" if hangs else str(error))
             return None
         self._means = _DispatcherParts(out, Rules.of(out.allow), Link(context, self._iteration))
         return self._means
@@ -278,7 +280,7 @@ class Dispatcher:
                 else:
                     await self._ledger.write(lambda c: dead(c, due.lease, outcome, now))
             except LedgerUnavailable:
-                await asyncio.sleep(_NOTE_AGAIN)
+                await asyncio.sleep(NOTE_AGAIN)
             else:
                 return
 

@@ -27,7 +27,7 @@ from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
 
 _MAX_READ: Final = 4096
-_READ_SECONDS: Final = 1.0
+READ_SECONDS: Final = 1.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
     "User-Agent": "document-gateway",
@@ -137,7 +137,7 @@ def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
 async def _take_leave(response: aiohttp.ClientResponse) -> None:
     """Reads a little of the answer's body, so that a well-behaved receiver sees no connection reset."""
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
-        async with asyncio.timeout(_READ_SECONDS):
+        async with asyncio.timeout(READ_SECONDS):
             left = _MAX_READ
             while left > 0 and (piece := await response.content.read(left)):
                 left -= len(piece)

@@ -5,9 +5,9 @@ import contextlib
 import gzip
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pytest_aiohttp import AiohttpRawServer
 
 from gateway.aio.turn import MAX_CHUNKS
 from gateway.auth.jwks.fetch import FetchFailed, checked_url, fetch_keys
@@ -32,25 +33,29 @@ COMPRESSED = "the answer is compressed, which was not asked for"
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-@contextlib.asynccontextmanager
-async def provider(answer: Answer, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    server = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0, ssl_context=context).start()
-    try:
-        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.addresses[0][1]}"
-    finally:
-        await server.cleanup()
+class Provider(Protocol):
+    """Begins a provider that answers so; gives its origin."""
+
+    async def __call__(self, answer: Answer, context: ssl.SSLContext | None = None) -> str: ...
+
+
+@pytest.fixture
+def provider(aiohttp_raw_server: AiohttpRawServer) -> Provider:
+    async def begin(answer: Answer, context: ssl.SSLContext | None = None) -> str:
+        server = await aiohttp_raw_server(answer, ssl=context)
+        return f"{'http' if context is None else 'https'}://127.0.0.1:{server.port}"
+
+    return begin
 
 
 def issuer_at(url: str) -> JwtIssuer:
     return JwtIssuer.model_validate({"issuer": "https://id.example", "audience": "gateway", "jwks": url})
 
 
-async def why(answer: Answer, deadline: float = 5.0) -> str:
-    async with provider(answer) as origin:
-        with pytest.raises(FetchFailed) as caught:
-            await fetch_keys(iteration_now(), issuer_at(origin + "/keys"), deadline)
+async def why(provider: Provider, answer: Answer, deadline: float = 5.0) -> str:
+    origin = await provider(answer)
+    with pytest.raises(FetchFailed) as caught:
+        await fetch_keys(iteration_now(), issuer_at(origin + "/keys"), deadline)
     assert caught.value.__cause__ is None
     return caught.value.why
 
@@ -63,17 +68,17 @@ def plain(body: bytes = GOOD, status: int = 200, **headers: str) -> Answer:
     return answer
 
 
-async def test_keys_are_fetched_and_little_is_told_of_us() -> None:
+async def test_keys_are_fetched_and_little_is_told_of_us(provider: Provider) -> None:
     requests: list[web.BaseRequest] = []
 
     async def answer(request: web.BaseRequest) -> web.Response:
         requests.append(request)
         return web.Response(body=GOOD, headers={"Set-Cookie": "a=b", "Content-Type": "text/plain"})
 
-    async with provider(answer) as origin:
-        for _ in range(2):
-            keys = await fetch_keys(iteration_now(), issuer_at(origin + "/a%2Fb?c=d"), 5.0)
-            assert [key.kid for key in keys.keys] == ["a"]
+    origin = await provider(answer)
+    for _ in range(2):
+        keys = await fetch_keys(iteration_now(), issuer_at(origin + "/a%2Fb?c=d"), 5.0)
+        assert [key.kid for key in keys.keys] == ["a"]
     for request in requests:
         assert (request.method, request.raw_path) == ("GET", "/a%2Fb?c=d")
         assert request.headers["User-Agent"] == "document-gateway"
@@ -103,27 +108,27 @@ async def test_keys_are_fetched_and_little_is_told_of_us() -> None:
         (plain(gzip.compress(GOOD)), "the answer is no JWK set"),
     ],
 )  # fmt: skip
-async def test_answers_that_bring_no_keys(answer: Answer, reason: str) -> None:
-    assert await why(answer) == reason
+async def test_answers_that_bring_no_keys(provider: Provider, answer: Answer, reason: str) -> None:
+    assert await why(provider, answer) == reason
 
 
-async def test_an_answer_of_256_kb_is_read() -> None:
-    async with provider(plain(GOOD + b" " * (256 * 1024 - len(GOOD)), Content_Encoding="identity")) as origin:
-        assert len((await fetch_keys(iteration_now(), issuer_at(origin), 5.0)).keys) == 1
+async def test_an_answer_of_256_kb_is_read(provider: Provider) -> None:
+    origin = await provider(plain(GOOD + b" " * (256 * 1024 - len(GOOD)), Content_Encoding="identity"))
+    assert len((await fetch_keys(iteration_now(), issuer_at(origin), 5.0)).keys) == 1
 
 
-async def test_a_redirect_is_not_followed() -> None:
+async def test_a_redirect_is_not_followed(provider: Provider) -> None:
     paths = []
 
     async def answer(request: web.BaseRequest) -> web.Response:
         paths.append(request.path)
         return web.Response(status=302, headers={"Location": "/elsewhere"})
 
-    await why(answer)
+    await why(provider, answer)
     assert paths == ["/keys"]
 
 
-async def test_endless_answers_end() -> None:
+async def test_endless_answers_end(provider: Provider) -> None:
     sent = 0
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -136,11 +141,11 @@ async def test_endless_answers_end() -> None:
                 sent += 65536
         return response
 
-    assert await why(answer) == "the answer is larger than 256 KB"
+    assert await why(provider, answer) == "the answer is larger than 256 KB"
     assert sent < 20_000_000
 
 
-async def test_a_silent_and_a_dripping_provider_are_given_up() -> None:
+async def test_a_silent_and_a_dripping_provider_are_given_up(provider: Provider) -> None:
     async def silent(request: web.BaseRequest) -> web.Response:
         del request
         await asyncio.Event().wait()
@@ -156,7 +161,7 @@ async def test_a_silent_and_a_dripping_provider_are_given_up() -> None:
         raise AssertionError
 
     for answer in (silent, dripping):
-        assert await why(answer, deadline=0.2) == "no answer within 0.2 s"
+        assert await why(provider, answer, deadline=0.2) == "no answer within 0.2 s"
 
 
 async def raw_provider(data: bytes) -> tuple[asyncio.Server, str]:
@@ -208,15 +213,15 @@ async def test_nobody_there(unused_tcp_port: int) -> None:
         await fetch_keys(iteration_now(), issuer_at("https://nobody.invalid/keys"), 5.0)
 
 
-async def test_a_certificate_that_nobody_signed(certificates: Path) -> None:
+async def test_a_certificate_that_nobody_signed(provider: Provider, certificates: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-    async with provider(plain(), context) as origin:
-        with pytest.raises(FetchFailed, match="TLS certificate is not trusted"):
-            await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
+    origin = await provider(plain(), context)
+    with pytest.raises(FetchFailed, match="TLS certificate is not trusted"):
+        await fetch_keys(iteration_now(), issuer_at(origin), 5.0)
 
 
-async def discovered(document: Any, path: str = "") -> list[str | None]:
+async def discovered(provider: Provider, document: Any, path: str = "") -> list[str | None]:
     """The kids that discovery finds; `document` gets the issuer's name and says what is answered."""
     issuer = ""
 
@@ -225,10 +230,10 @@ async def discovered(document: Any, path: str = "") -> list[str | None]:
             return web.Response(body=json.dumps(document(issuer)).encode())
         return web.Response(body=GOOD, status=200 if request.path == "/keys" else 404)
 
-    async with provider(answer) as origin:
-        issuer = origin + path
-        settings = JwtIssuer.model_validate({"issuer": issuer, "audience": "gateway", "discovery": True})
-        return [key.kid for key in (await fetch_keys(iteration_now(), settings, 5.0)).keys]
+    origin = await provider(answer)
+    issuer = origin + path
+    settings = JwtIssuer.model_validate({"issuer": issuer, "audience": "gateway", "discovery": True})
+    return [key.kid for key in (await fetch_keys(iteration_now(), settings, 5.0)).keys]
 
 
 def origin_of(issuer: str) -> str:
@@ -236,8 +241,9 @@ def origin_of(issuer: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["", "/", "/tenant", "/tenant/"])
-async def test_discovery(path: str) -> None:
-    assert await discovered(lambda name: {"issuer": name, "jwks_uri": origin_of(name) + "/keys"}, path) == ["a"]
+async def test_discovery(provider: Provider, path: str) -> None:
+    found = await discovered(provider, lambda name: {"issuer": name, "jwks_uri": origin_of(name) + "/keys"}, path)
+    assert found == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -265,9 +271,11 @@ async def test_discovery(path: str) -> None:
         (lambda name: {"issuer": name, "jwks_uri": name + "/elsewhere"}, "the answer is 404"),
     ],
 )
-async def test_discovery_that_is_not_believed(document: Callable[[str], Any], reason: str) -> None:
+async def test_discovery_that_is_not_believed(
+    provider: Provider, document: Callable[[str], Any], reason: str
+) -> None:
     with pytest.raises(FetchFailed, match=reason):
-        await discovered(document)
+        await discovered(provider, document)
 
 
 @PROPERTY

@@ -46,6 +46,25 @@ def read(pieces: Iterable[bytes], boundary: bytes = b"b") -> tuple[list[Part] | 
     return seen.parts, ending
 
 
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"", "beginning held=0"),
+        (b"\r", "beginning held=1"),
+        (b"\r\n--", "opening held=2"),
+        (b"--b\r\nH", "head held=3"),
+        (b"--b\r\nH\r\n\r\ndata", "data held=0"),
+        (b"--b\r\nH\r\n\r\ndata\r\n-", "data held=3"),
+        (b"--b\r\nH\r\n\r\ndata\r\n--b\r\n", "head held=2"),
+        (b"--b\r\nH\r\n\r\ndata\r\n--b--", "closing held=0"),
+    ],
+)
+def test_it_shows_its_state_and_what_it_holds_but_nothing_of_the_form(body: bytes, shown: str) -> None:
+    framing = MultipartFraming(b"b", Seen())
+    framing.take(body)
+    assert repr(framing) == f"<MultipartFraming {shown}>"
+
+
 def cut(body: bytes, cuts: Iterable[int]) -> list[bytes]:
     places = [0, *sorted(place % (len(body) + 1) for place in cuts), len(body)]
     return [body[start:end] for start, end in pairwise(places)]

@@ -225,17 +225,17 @@ import ctypes, errno, runpy, sys
 sys.path.insert(0, {root!r})
 from gateway.uploads.pages import confinement as c
 prctl = {{"x86_64": 157, "aarch64": 167}}[c.platform.machine()]
-refuse = lambda number: c._step(c._RETURN, 0x00050000 | number)
+refuse = lambda number: c.step(c.RETURN, 0x00050000 | number)
 code = b"".join([
-    c._step(c._LOAD, c._NUMBER),
-    c._step(c._IF_EQUAL, 444, otherwise=1), refuse(errno.ENOSYS),
-    c._step(c._IF_EQUAL, prctl, otherwise=3),
-    c._step(c._LOAD, c._FIRST_ARGUMENT), c._step(c._IF_EQUAL, 22, otherwise=1), refuse(errno.EINVAL),
-    c._step(c._RETURN, c._ALLOW),
+    c.step(c.LOAD, c.NUMBER),
+    c.step(c.IF_EQUAL, 444, otherwise=1), refuse(errno.ENOSYS),
+    c.step(c.IF_EQUAL, prctl, otherwise=3),
+    c.step(c.LOAD, c.FIRST_ARGUMENT), c.step(c.IF_EQUAL, 22, otherwise=1), refuse(errno.EINVAL),
+    c.step(c.RETURN, c.ALLOW),
 ])
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl(38, 1, 0, 0, 0)
-assert libc.prctl(22, 2, ctypes.byref(c._Program(len(code) // 8, code)), 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(c.Program(len(code) // 8, code)), 0, 0) == 0
 """
 
 

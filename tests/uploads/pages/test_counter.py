@@ -209,7 +209,7 @@ async def test_one_worker_serves_all_in_turn(counter: PageCounter, started: list
 async def test_a_worn_worker_is_replaced(
     counter: PageCounter, workers: Workers, started: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.uploads.pages.counter._MAX_ANSWERS", 2)
+    monkeypatch.setattr("gateway.uploads.pages.counter.MAX_ANSWERS", 2)
     for _ in range(2):
         assert await count(counter, sample_pdf(1)) == 1
         assert len(started) == 1
@@ -488,7 +488,7 @@ async def test_an_account_whose_document_took_too_long_waits_and_others_do_not(
 async def test_a_document_that_is_counted_ends_the_memory_of_slow_ones(
     make_counter: MakeCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.uploads.pages.counter._SUSPENDED", 0.0)
+    monkeypatch.setattr("gateway.uploads.pages.counter.SUSPENDED", 0.0)
     counter = make_counter()
     with file_of(graph(100, 100, 100, 24)) as slow, file_of(sample_pdf(2)) as file:
         assert await counter.count(slow.fileno(), "key:eve") is None

@@ -16,7 +16,7 @@ from gateway.uploads.pages.pdf_gaps import PdfGaps, stated_length
 from gateway.uploads.pages.worker import UNKNOWN, DocumentFile, count_pages
 
 MB = 1_048_576
-SMALL = {"_ALWAYS_KEPT": 200, "_MARGIN": 16, "_LEAST": 64, "_CONTEXT": 64}
+SMALL = {"ALWAYS_KEPT": 200, "MARGIN": 16, "LEAST": 64, "CONTEXT": 64}
 
 
 def noise(size: int) -> bytes:
@@ -116,7 +116,7 @@ def test_a_piece_without_a_gap_goes_on_as_the_object_it_was() -> None:
 
 
 def test_gaps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "_MAX", 3)
+    monkeypatch.setattr(gaps, "MAX", 3)
     _, table = kept_of(b"x" * 4 * MB + stream(600_000) * 10)
     assert pairs(table)[-1][1] == 3
 

@@ -5,7 +5,7 @@ import pytest
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
 from gateway.webhooks.egress.destination import check, find
-from gateway.webhooks.egress.resolver import Late, NoAnswer, NotFound, Saturated
+from gateway.webhooks.egress.resolver import LookupLate, NoAnswer, NotFound, Saturated
 from gateway.webhooks.egress.rules import Address, Rules
 from tests.support.pure import ip
 
@@ -89,7 +89,7 @@ async def test_who_can_try_later_is_told_to() -> None:
 
 
 @pytest.mark.parametrize("host", ["named.example", "a.wild.example", "unknown.example"])
-@pytest.mark.parametrize("error", [Saturated, Late])
+@pytest.mark.parametrize("error", [Saturated, LookupLate])
 async def test_a_host_that_is_not_known_yet_is_no_fault_of_who_names_it(host: str, error: type[Exception]) -> None:
     async def resolve(_: str, __: int) -> list[Address]:
         raise error("canary")

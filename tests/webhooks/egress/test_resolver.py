@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from gateway.aio.drive import Drive
-from gateway.webhooks.egress.resolver import Late, NoAnswer, NotFound, Resolver, Saturated
+from gateway.webhooks.egress.resolver import LookupLate, NoAnswer, NotFound, Resolver, Saturated
 from tests.support.pure import ip
 from tests.support.waiting import eventually
 
@@ -72,7 +72,7 @@ async def test_who_names_slow_hosts_leaves_the_look_ups_of_others_alone() -> Non
     loop = asyncio.get_running_loop()
     named = [loop.create_task(resolve("key:evil", f"a{number}", 443)) for number in range(16)]
     kinds = [type(error) for error in await asyncio.gather(*named, return_exceptions=True)]
-    assert (kinds.count(Late), kinds.count(Saturated)) == (4, 12)
+    assert (kinds.count(LookupLate), kinds.count(Saturated)) == (4, 12)
     with pytest.raises(Saturated):
         await resolve("key:evil", "quick", 443)
     assert await resolve("key:good", "quick", 443) == (ip("10.0.0.2"),)
@@ -96,7 +96,7 @@ async def test_owners_together_have_a_bound() -> None:
 async def test_a_slow_one_is_given_up_and_ends_in_peace() -> None:
     slow = Slow()
     resolve = Resolver(slow, deadline=0.05)
-    with pytest.raises(Late, match="too long"):
+    with pytest.raises(LookupLate, match="too long"):
         await resolve("key:ci", "a.example", 443)
     slow.go.set()
     await eventually(lambda: repr(resolve) == "<Resolver running=0 owners=0>")
@@ -144,7 +144,7 @@ def test_a_loop_that_has_ended_is_told_nothing() -> None:
     resolve = Resolver(slow, deadline=0.01)
 
     async def ask() -> None:
-        with pytest.raises(Late):
+        with pytest.raises(LookupLate):
             await resolve("key:ci", "a", 443)
 
     asyncio.run(ask())

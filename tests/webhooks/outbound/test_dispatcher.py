@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.config.settings.webhooks import WebhooksOut
@@ -23,7 +24,7 @@ from gateway.ledger.schema import DeliveryState
 from gateway.model.times import Times
 from gateway.webhooks import verify
 from gateway.webhooks.egress.destination import ResolveFor
-from gateway.webhooks.egress.resolver import Late, NotFound, Saturated
+from gateway.webhooks.egress.resolver import LookupLate, NotFound, Saturated
 from gateway.webhooks.egress.rules import Address
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.metrics import WebhookMetrics
@@ -238,22 +239,22 @@ async def test_a_host_that_is_not_found_is_tried_again(parts: Set, receiver: Rec
 
 
 async def test_so_many_at_once_go_to_one_destination_and_the_others_do_not_wait(
-    parts: Set, receiver: Receiver, hook_certificates: Path
+    parts: Set, receiver: Receiver, hook_certificates: Path, aiohttp_raw_server: AiohttpRawServer
 ) -> None:
     receiver.gate = asyncio.Event()
     for number in range(10):
         await parts.make_due(receiver.port, f"d{number}")
     parts.now += 1
-    async with receiving(server_context(hook_certificates)) as other:
-        await parts.make_due(other.port, "other")
-        await parts.relay.turn()
-        await other.facts.until(lambda: len(other.got) == 1)
-        await receiver.facts.until(lambda: len(receiver.got) == 4)
-        await parts.relay.turn()
-        receiver.gate.set()
-        await parts.idle()
-        for _ in range(2):
-            await parts.settle()
+    other = await receiving(aiohttp_raw_server, server_context(hook_certificates))
+    await parts.make_due(other.port, "other")
+    await parts.relay.turn()
+    await other.facts.until(lambda: len(other.got) == 1)
+    await receiver.facts.until(lambda: len(receiver.got) == 4)
+    await parts.relay.turn()
+    receiver.gate.set()
+    await parts.idle()
+    for _ in range(2):
+        await parts.settle()
     assert (len(receiver.got), receiver.most) == (10, 4)
 
 
@@ -356,7 +357,7 @@ async def test_look_ups_that_have_no_place_say_nothing_of_a_destination(parts: S
 
 async def test_a_look_up_that_is_late_is_tried_again(parts: Set, receiver: Receiver) -> None:
     async def late(_: str, __: str, ___: int) -> list[Address]:
-        raise Late("too long")
+        raise LookupLate("too long")
 
     parts.instead = late
     await parts.make_due(receiver.port)
@@ -466,7 +467,7 @@ async def test_two_replicas_send_each_once(parts: Set, receiver: Receiver, ledge
 async def test_it_runs_by_itself_and_sooner_when_it_is_nudged(
     parts: Set, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._TURN", 60.0)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.TURN", 60.0)
     task = asyncio.get_running_loop().create_task(parts.relay.run())
     await asyncio.sleep(0)
     await parts.make_due(receiver.port)
@@ -482,7 +483,7 @@ async def test_it_runs_by_itself_and_sooner_when_it_is_nudged(
 async def test_it_outlives_a_ledger_that_is_away_and_errors_of_its_own(
     engine: Engine, receiver: Receiver, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._TURN", 0.01)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.TURN", 0.01)
     faulty = Faulty(engine)
     parts = Set(Ledger(faulty), hook_certificates)
     await parts.make_due(receiver.port)
@@ -505,7 +506,7 @@ async def test_it_outlives_a_ledger_that_is_away_and_errors_of_its_own(
 async def test_an_outcome_that_can_not_be_noted_is_noted_later(
     engine: Engine, receiver: Receiver, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._NOTE_AGAIN", 0.001)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.NOTE_AGAIN", 0.001)
     faulty = Faulty(engine)
     parts = Set(Ledger(faulty), hook_certificates)
     await parts.make_due(receiver.port)
@@ -518,7 +519,7 @@ async def test_an_outcome_that_can_not_be_noted_is_noted_later(
 async def test_an_outcome_that_can_not_be_noted_at_all_is_another_attempt(
     engine: Engine, receiver: Receiver, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher._NOTE_AGAIN", 0.001)
+    monkeypatch.setattr("gateway.webhooks.outbound.dispatcher.NOTE_AGAIN", 0.001)
     faulty = Faulty(engine)
     parts = Set(Ledger(faulty), hook_certificates)
     await parts.make_due(receiver.port)
@@ -644,13 +645,13 @@ async def test_a_file_of_cas_on_a_mount_that_hangs_is_told_and_tried_again(
         return context
 
     monkeypatch.setattr(f"{place}.make_context", hang)
-    monkeypatch.setattr(f"{place}._PATIENCE", 0.05)
+    monkeypatch.setattr(f"{place}.PATIENCE", 0.05)
     await parts.make_due(receiver.port, "d1")
     with structlog.testing.capture_logs() as logs:
         await parts.settle()
     (told,) = logs
     assert (told["why"], receiver.got) == (f"{parts.out.ca} was not read within 0 s", [])
-    monkeypatch.setattr(f"{place}._PATIENCE", 30.0)
+    monkeypatch.setattr(f"{place}.PATIENCE", 30.0)
     comes_back.set()
     await parts.settle()
     assert len(receiver.got) == 1

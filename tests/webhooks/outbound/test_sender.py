@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from pytest_aiohttp import AiohttpRawServer
 
 from gateway.aio.bounded_connector import BoundedHandler
 from gateway.aio.tls.openssl import RECORDS_AT_ONCE
@@ -277,7 +278,7 @@ async def bomb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def test_the_status_counts_whatever_follows_it(
     serve: Serve, link: Link, hook_certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.outbound.sender._READ_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.webhooks.outbound.sender.READ_SECONDS", 0.2)
     async with misbehaving(serve, server_context(hook_certificates)) as port:
         assert await send(at(port), link, {}, BODY, LONG) == DeliveryAttempt(Result.DELIVERED, 200)
 
@@ -325,11 +326,13 @@ async def test_tls_of_yesterday_is_not_spoken(link: Link, said: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_tls_of_today_is(link: Link, hook_certificates: Path, version: ssl.TLSVersion) -> None:
+async def test_tls_of_today_is(
+    link: Link, hook_certificates: Path, version: ssl.TLSVersion, aiohttp_raw_server: AiohttpRawServer
+) -> None:
     today = server_context(hook_certificates)
     today.minimum_version = today.maximum_version = version
-    async with receiving(today) as receiver:
-        assert (await send(at(receiver.port), link, {}, BODY, LONG)).result is Result.DELIVERED
+    receiver = await receiving(aiohttp_raw_server, today)
+    assert (await send(at(receiver.port), link, {}, BODY, LONG)).result is Result.DELIVERED
 
 
 async def test_a_certificate_is_judged_by_the_name_and_the_ca(receiver: Receiver, link: Link) -> None:
@@ -343,12 +346,14 @@ async def test_a_certificate_is_judged_by_the_name_and_the_ca(receiver: Receiver
     assert receiver.got == []
 
 
-async def test_the_name_is_sent_in_the_handshake(link: Link, hook_certificates: Path) -> None:
+async def test_the_name_is_sent_in_the_handshake(
+    link: Link, hook_certificates: Path, aiohttp_raw_server: AiohttpRawServer
+) -> None:
     names: list[str | None] = []
     server = server_context(hook_certificates)
     server.sni_callback = lambda _, name, __: names.append(name)
-    async with receiving(server) as receiver:
-        await send(at(receiver.port), link, {}, BODY, LONG)
+    receiver = await receiving(aiohttp_raw_server, server)
+    await send(at(receiver.port), link, {}, BODY, LONG)
     assert names == [HOST]
 
 

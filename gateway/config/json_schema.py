@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration, for editors: `python -m gateway.config.schema config/gateway.schema.json`.
+"""The JSON Schema of the configuration, for editors: `python -m gateway.config.json_schema FILE` writes it.
 
 It describes the form of a file. `gateway check` checks the rest: whether files exist and settings agree.
 """

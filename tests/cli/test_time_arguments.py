@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.cli.times import coming, gone, iso
+from gateway.cli.time_arguments import coming, gone, iso
 
 NOW = 1_795_435_200.0  # 2026-11-23 12:00 UTC
 

@@ -4,12 +4,13 @@ import asyncio
 import json
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import pytest
 import structlog
+from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from gateway.aio.drive import Drive
@@ -19,8 +20,8 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
 from gateway.model.reasons import Reason
-from gateway.webhooks.inbound.receiver import ALREADY, PROCESSED, ReceiverAnswer
-from gateway.webhooks.inbound.receiver import Receiver as Taker
+from gateway.webhooks.inbound.inbound_receiver import ALREADY, PROCESSED, ReceiverAnswer
+from gateway.webhooks.inbound.inbound_receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.iteration import iteration_now
 from tests.support.ledgers import NOON, Faulty, rows_of
@@ -63,10 +64,9 @@ def _log() -> Iterator[None]:
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Receiver]:
+async def service(aiohttp_raw_server: AiohttpRawServer) -> Receiver:
     """The service that webhooks are handed on to."""
-    async with receiving(None) as made:
-        yield made
+    return await receiving(aiohttp_raw_server, None)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_whoever_may_not_learns_nothing(taker: Taker, service: Receiver) -
 async def test_in_a_race_one_is_first_and_the_others_wait_for_it(
     engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.LOOK_EVERY", 0.01)
     replicas = [Taker(Ledger(engine), lambda: [settings(service.port)], clock, iteration_now()) for _ in range(2)]
     service.gate = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -182,7 +182,7 @@ async def test_in_a_race_one_is_first_and_the_others_wait_for_it(
 async def test_when_the_first_fails_the_next_is_first(
     taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.LOOK_EVERY", 0.01)
     service.answers = [500]
     service.gate = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -198,11 +198,11 @@ async def test_when_the_first_fails_the_next_is_first(
 async def test_who_waits_too_long_is_told_to_come_again(
     taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.LOOK_EVERY", 0.01)
     service.gate = asyncio.Event()
     first = asyncio.get_running_loop().create_task(take(taker))
     await service.facts.until(lambda: len(service.got) == 1)
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._LEASE_SECONDS", -29.9)
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.LEASE_SECONDS", -29.9)
     with pytest.raises(Refused) as caught:
         await take(taker)
     assert (caught.value.denial.reason, caught.value.denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 5)
@@ -257,7 +257,7 @@ async def test_it_can_be_awaited_in_a_drive(taker: Taker) -> None:
 async def test_so_many_are_handed_on_at_once(
     taker: Taker, service: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._MAX_AT_ONCE", 2)
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.MAX_AT_ONCE", 2)
     service.gate = asyncio.Event()
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(take(taker, message(f"r{number}"))) for number in range(2)]
@@ -280,7 +280,7 @@ async def test_without_the_ledger_nothing_is_handed_on(engine: Engine, service: 
 async def test_what_was_handed_on_is_noted_though_the_ledger_fails_for_a_moment(
     engine: Engine, service: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.inbound.receiver._RETRY_DELAYS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("gateway.webhooks.inbound.inbound_receiver.RETRY_DELAYS", (0.0, 0.0, 0.0))
     faulty = Faulty(engine)
     taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
     faulty.faults = ["", "before", "after"]

@@ -24,10 +24,10 @@ from gateway.webhooks.inbound.forward import NotTaken, hand_on
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.inbound.verification import Incoming, check_head, read
 
-_LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
-_LOOK_EVERY: Final = 0.25  # seconds
-_MAX_AT_ONCE: Final = 256
-_RETRY_DELAYS: Final = (0.0, 0.5, 2.0)  # seconds
+LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
+LOOK_EVERY: Final = 0.25  # seconds
+MAX_AT_ONCE: Final = 256
+RETRY_DELAYS: Final = (0.0, 0.5, 2.0)  # seconds
 _RETRY_AFTER: Final = 5
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ class Receiver:
         if len(body) > found.body_limit:
             raise refuse(Reason.BODY_TOO_LARGE, f"The body is larger than {found.body_limit} bytes.")
         incoming = read(found, headers, body, self._wall())
-        if len(self._tasks) >= _MAX_AT_ONCE:
+        if len(self._tasks) >= MAX_AT_ONCE:
             raise _later("Too many webhooks are being handed on.")
         task = asyncio.get_running_loop().create_task(self._take(found, incoming, request))
         self._tasks.add(task)
@@ -124,7 +124,7 @@ class Receiver:
 
     async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> ReceiverAnswer:
         try:
-            async with asyncio.timeout(settings.timeout + _LEASE_SECONDS):
+            async with asyncio.timeout(settings.timeout + LEASE_SECONDS):
                 lease = await self._lease(settings, incoming)
         except LedgerUnavailable:
             raise _later("The ledger is not available.") from None
@@ -139,11 +139,11 @@ class Receiver:
         """Waits until no other forwards it; returns the end of our own lease, or None if it was forwarded already."""
         while True:
             now = self._wall()
-            until = int(now + settings.timeout + _LEASE_SECONDS)
+            until = int(now + settings.timeout + LEASE_SECONDS)
             taken = await self._ledger.write(lambda c: take(c, settings.name, incoming.request_id, now, until))  # noqa: B023 -- it is awaited here
             if taken is not Taken.BUSY:
                 return until if taken is Taken.FIRST else None
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(LOOK_EVERY)
 
     async def _hand_on(self, settings: InboundSettings, incoming: Incoming, request: str | None, lease: int) -> None:
         name, request_id = settings.name, incoming.request_id
@@ -156,7 +156,7 @@ class Receiver:
             detail = "The service that webhooks are handed on to did not take it."
             raise Refused(Denial(Reason.UPSTREAM_UNREACHABLE, detail, title="Webhook not taken")) from None
         until = self._wall() + settings.remember
-        for pause in _RETRY_DELAYS:
+        for pause in RETRY_DELAYS:
             await asyncio.sleep(pause)
             try:
                 await self._ledger.write(lambda c: handled(c, name, request_id, lease, until))

@@ -11,7 +11,7 @@ import pytest
 from gateway.auth.api_keys import digest_of
 from gateway.auth.key_secrets import is_secret
 from gateway.config.settings import Settings
-from gateway.keys.service import KeyService, Made
+from gateway.keys.key_changes import KeyService, Made
 from gateway.keys.validation import Wanted
 from gateway.ledger import audit
 from gateway.ledger.keys import KeyProblem

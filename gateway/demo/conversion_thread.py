@@ -9,8 +9,8 @@ from functools import partial
 from aiohttp import web
 
 from gateway.demo.conversion import Options
-from gateway.demo.form import File
 from gateway.demo.jobs import DemoJob, JobTable, Outcome, work
+from gateway.demo.submitted_form import File
 
 
 class Converter:

@@ -16,8 +16,8 @@ from pydantic_core import PydanticUndefined
 from gateway.auth.jwks.files import read_local_keys
 from gateway.cli.check import check_settings
 from gateway.config.compile import compile_settings
+from gateway.config.json_schema import main, schema_text
 from gateway.config.load import load
-from gateway.config.schema import main, schema_text
 from gateway.config.settings import LimitOverrides, ProfileSettings, Settings
 from gateway.demo.run import CONFIGURATION
 from gateway.errors import Refused

@@ -1,0 +1,142 @@
+"""What the admin API tells of callers: what they used, what was done, and who was refused. Pure."""
+
+from typing import Any, Literal
+
+from gateway.admin.answer import AmountUsed, Answer, Day, GrantedUntil, LimitState, Moment
+
+
+class UsageOfDay(Answer):
+    """What an account used on one day."""
+
+    account: str
+    key: str | None
+    """The id of the key that has the account."""
+    day: Day
+    mode: str | None = None
+    """Of which mode, if that was asked for; empty: unknown."""
+    requests: int
+    failed: int
+    pages: int
+    refunded: int
+    spend: float
+
+
+class Usage(Answer):
+    """Settled usage by day and account."""
+
+    since: Day
+    is_complete: bool
+    """False: there is more, of which this is the latest."""
+    rows: list[UsageOfDay]
+
+
+class Change(Answer):
+    """Who did what, and when: a change, a first read of a job, requests refused in a minute; never a secret."""
+
+    at: Moment
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class Audit(Answer):
+    """Records, the newest first."""
+
+    changes: list[Change]
+    next: str | None
+    """`after` of the next request; null: these were the last."""
+
+
+class Caller(Answer):
+    """A caller by token or certificate, who is known by his account alone."""
+
+    account: str
+    """`jwt:<issuer>#<owner>` or `cert:<name>`."""
+    method: Literal["jwt", "cert"]
+    blocked_at: Moment | None
+    """Since when he is blocked."""
+    was_seen: bool
+    """Whether he was ever seen here: he has an account in the ledger, or this replica saw him since its start."""
+    profile: str | None
+    """The profile that he had when this replica saw him last; null: not since its start, or it is gone."""
+    last_seen_at: Moment | None
+    """When this replica saw him last; null: not since its start."""
+    client: str | None
+    """The address he came from then."""
+    requests: int
+    """His requests to this replica since its start."""
+    refusals: int
+    """How many of these were refused."""
+    used_today: AmountUsed
+    used_this_month: AmountUsed
+    concurrent: int
+    """His submits that have no answer yet."""
+    pages_in_flight: int
+    granted: int
+    """Pages that grants add to his budgets now."""
+    standing: dict[str, LimitState]
+    """His limits by name; empty when his profile is not known."""
+
+
+class CallerInFull(Caller):
+    """A caller, and his grants."""
+
+    grants: list[GrantedUntil]
+    """Pages on top of his budgets of pages, those that end first before the others."""
+
+
+class Callers(Answer):
+    """Callers by token and certificate, by name."""
+
+    callers: list[Caller]
+    next: str | None
+    """`after` of the next request; null: these were the last."""
+
+
+class GrantedToCaller(Answer):
+    """Pages that were added."""
+
+    account: str
+    pages: int
+    until: Moment
+
+
+class ForgottenOfCaller(Answer):
+    """What the windows that begin anew had counted this month."""
+
+    account: str
+    requests: int
+    pages: int
+    spend: float
+
+
+class Refusal(Answer):
+    """One caller refused for one reason by this replica, since its start."""
+
+    who: str
+    """An account, or a stranger's address."""
+    is_stranger: bool
+    """Whether he had no credential that is known."""
+    reason: str
+    count: int
+    first_at: Moment
+    last_at: Moment
+    client: str
+    """The address of the last one."""
+    route: str
+    """Its route, or `unmatched`."""
+    detail: str
+    """What it was told."""
+
+
+class Refusals(Answer):
+    """Who was refused how often and why, the latest first."""
+
+    since: Moment
+    """Since when they are counted."""
+    refusals: list[Refusal]
+    is_complete: bool
+    """False: there are more than were asked for."""
+    forgotten: int
+    """Rows that had to give way to others."""

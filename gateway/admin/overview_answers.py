@@ -1,0 +1,126 @@
+"""What the admin API tells of this replica: how it stands, and its last hour. Pure."""
+
+from typing import Literal
+
+from gateway.admin.answer import Answer, Moment
+
+
+class HistoryPoint(Answer):
+    """Some seconds: rates a second, durations in seconds, null where there was no request; the rest as it stood."""
+
+    at: Moment
+    """Their end."""
+    requests: float
+    errors: dict[str, float]
+    """By reason; bad answers of the container as `forwarded_4xx` and `forwarded_5xx`."""
+    p50: float | None
+    p95: float | None
+    pages_per_minute: float
+    in_flight: int
+    uploads: int
+    connections: int
+    jobs_running: int
+    polls_held: int
+    upstreams_up: bool
+    ledger_up: bool
+
+
+class History(Answer):
+    """The last hour of this replica, the oldest first."""
+
+    seconds: float
+    """What lies between two points."""
+    points: list[HistoryPoint]
+
+
+class UpstreamState(Answer):
+    """One upstream, at the last look."""
+
+    name: str
+    up: bool
+    trouble: str | None
+    """What is wrong with it."""
+
+
+class LedgerState(Answer):
+    """The ledger."""
+
+    engine: Literal["sqlite", "postgresql"]
+    up: bool
+    """Whether submits can be counted."""
+    trouble: str | None
+
+
+class CertificateState(Answer):
+    """One certificate in force."""
+
+    listener: Literal["public", "admin"]
+    names: list[str]
+    not_after: Moment
+
+
+class IssuerState(Answer):
+    """One issuer of tokens, and its keys."""
+
+    issuer: str
+    keys: int | None
+    """How many; null: none are there yet, and its tokens are refused."""
+    fetched_at: Moment | None
+    """Null: they are of a file, or never came."""
+    failures: int
+    """Fetches that failed since."""
+    dropped_at: Moment | None
+    """When they are dropped unless a fetch succeeds; null while fetches do."""
+
+
+class ConfigurationState(Answer):
+    """The configuration in force."""
+
+    file: str
+    loaded_at: Moment
+    """When what is in force was loaded."""
+    is_latest: bool
+    """False: what the file says now was refused."""
+    faults: list[str]
+    """Why."""
+    waits_for_restart: list[str]
+    """Settings that differ from what the file says until the next start."""
+    profiles: list[str]
+    keys: int
+    """Keys that are in the file."""
+    routes: int
+
+
+class Standing(Answer):
+    """What stands at this moment."""
+
+    requests_in_flight: int
+    connections: int
+    uploads: int
+    """Submits that have no answer yet."""
+    spool_used_bytes: int
+    spool_limit_bytes: int
+    jobs: dict[str, int]
+    """Jobs that can be read, by state; of all replicas, as of some seconds ago."""
+    polls_held: int
+    """Polls that wait for the end of their job."""
+    webhooks: dict[str, int]
+    """Webhooks that are not delivered, by state; likewise."""
+
+
+class Overview(Answer):
+    """How this replica stands."""
+
+    at: Moment
+    version: str
+    started_at: Moment
+    status: Literal["ready", "not ready", "draining"]
+    missing: list[str]
+    """What is missing to be ready, as in /readyz."""
+    upstreams: list[UpstreamState]
+    """Empty: nothing was looked at yet."""
+    ledger: LedgerState
+    certificates: list[CertificateState]
+    issuers: list[IssuerState]
+    configuration: ConfigurationState
+    standing: Standing

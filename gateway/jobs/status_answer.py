@@ -1,0 +1,64 @@
+"""Answers about a job that are kept, and which polls each may serve: values, no I/O."""
+
+from typing import Final, NamedTuple
+
+from gateway.upstream.response_head import ResponseHead
+from gateway.upstream.target import UpstreamTarget
+
+MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
+Lines = list[tuple[bytes, bytes]]
+
+
+class StatusAnswer(NamedTuple):
+    """The answer to one of our own status requests, shared by all waiters: head, content, and what it said."""
+
+    head: ResponseHead
+    content: bytes
+    is_final: bool
+    gives_nothing: bool
+
+
+class Poll(NamedTuple):
+    """What two polls of one job have to have in common: where they go, and what of the client the container may see.
+
+    `origin` is ours, by which the client came; `headers` are the client's that are passed on.
+    """
+
+    target: UpstreamTarget
+    origin: str
+    headers: Lines
+
+    def is_like(self, other: "Poll") -> bool:
+        """Whether both would get the same answer."""
+        return self.target is other.target and self.origin == other.origin and self.headers == other.headers
+
+
+class RunningAnswer(NamedTuple):
+    """A whole answer that said that a job runs, and when it came, in seconds of the loop's clock.
+
+    `poll` is the client's that asked; None: we asked, with no client's headers (is_for_all_with).
+    """
+
+    answer: StatusAnswer
+    target: UpstreamTarget
+    poll: Poll | None
+    at: float
+
+    def may_serve(self, poll: Poll) -> bool:
+        """Whether that poll would get the same answer."""
+        if self.poll is not None:
+            return self.poll.is_like(poll)
+        return self.target is poll.target and is_for_all_with(poll.headers, self.answer.head)
+
+
+def is_for_all_with(headers: Lines, head: ResponseHead) -> bool:
+    """Whether a client with these headers would get the same answer as our own question, which had none of them.
+
+    Not if the answer's Vary names one of them, nor with an Origin: a browser gives its page only an answer that
+    allows that origin (CORS), and what has none to allow need not say so in Vary.
+    """
+    varies = {b"origin"}
+    for name, value in head.headers:
+        if name == b"vary":
+            varies.update(part.strip().lower() for part in value.split(b","))
+    return b"*" not in varies and not any(name.lower() in varies for name, _ in headers)

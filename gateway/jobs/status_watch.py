@@ -1,0 +1,92 @@
+"""Reads one status answer as it passes: of a client's poll, or of the watcher's own request."""
+
+from typing import Final, Protocol
+
+from gateway.jobs.job import Job
+from gateway.jobs.reading import StatusReader, has_no_text, is_answer
+from gateway.upstream.job_api import Finding, Said
+from gateway.upstream.response_head import ResponseHead
+
+SMALL: Final = 512  # bytes
+_SHARED: Final = 65_536
+
+
+class Informed(Protocol):
+    """Who hears what an answer means (Completion)."""
+
+    async def let_others_have_a_turn(self) -> None:
+        """Waits for the next turn of the loop."""
+
+    def apply_finding(self, job: Job, found: Finding, *, is_own: bool) -> None:
+        """Processes a whole answer."""
+
+    def remember_unfinished(self, job: Job, content: bytes) -> None:
+        """Caches an answer that said that its job runs."""
+
+
+class StatusWatch:
+    """Reads one status answer as it passes."""
+
+    __slots__ = (
+        "_completion",
+        "_is_own",
+        "_job",
+        "_most",
+        "_teaches",
+        "content",
+        "finding",
+        "gives_nothing",
+        "is_final",
+        "is_unfinished",
+        "reader",
+    )
+
+    def __init__(self, completion: Informed, job: Job, *, is_own: bool, teaches: bool = True) -> None:
+        self._completion = completion
+        self._job = job
+        self._is_own = is_own
+        self._teaches = teaches
+        self._most = _SHARED if job.waiters else SMALL
+        self.reader: StatusReader | None = None
+        self.content: bytes | None = b""
+        """The answer so far; None if it is too long to keep."""
+        self.finding: Finding | None = None
+        """What it said, once whole; None if it is not an answer about a job."""
+        self.is_final = False
+        """Whether it said, once whole, that the job has ended."""
+        self.is_unfinished = False
+        """Whether it said, once whole, that the job still runs."""
+        self.gives_nothing = False
+        """Whether it said, once whole, that no result exists, or none yet."""
+
+    def begin(self, head: ResponseHead) -> None:
+        """Takes the answer's head."""
+        if is_answer(head.status):
+            self.reader = StatusReader(self._job.shape, head)
+
+    def take(self, data: bytes) -> None:
+        """Takes the next bytes of the body."""
+        if self.reader is not None:
+            self.reader.take(data)
+        if self.content is not None:
+            self.content = self.content + data if len(self.content) + len(data) <= self._most else None
+
+    async def end(self) -> None:
+        """Called once the answer is whole: parses the rest of it, and processes what it means."""
+        reader = self.reader
+        if reader is None:
+            return
+        while reader.is_behind:
+            await self._completion.let_others_have_a_turn()
+            reader.go_on()
+        self.finding = found = reader.finding()
+        self.is_final = found.said in {Said.COMPLETE, Said.FAILED}
+        self.is_unfinished = found.said is Said.RUNNING
+        self.gives_nothing = found.gives_nothing
+        if not self._teaches:
+            return
+        if found.has_no_word and reader.is_plain and self.content is not None:
+            self.gives_nothing = has_no_text(self.content)
+        self._completion.apply_finding(self._job, found, is_own=self._is_own)
+        if found.is_processing and reader.is_plain and self.content is not None:
+            self._completion.remember_unfinished(self._job, self.content)

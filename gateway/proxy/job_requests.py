@@ -1,0 +1,169 @@
+"""Requests about a job: claimed by its owner, held until its end if wished, answered, and forgotten once read."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from gateway.admission.unverified_bodies import UnverifiedBodies
+from gateway.audit.trail import AuditTrail
+from gateway.authorize.cached_headers import CachedHeaders
+from gateway.config.state import State
+from gateway.errors import refuse
+from gateway.http.media_type import BodyFormat, body_format
+from gateway.jobs.job import Job
+from gateway.jobs.status_answer import Poll, StatusAnswer
+from gateway.model.reasons import Reason
+from gateway.model.routes import Kind
+from gateway.proxy.forward_order import ForwardOrder
+from gateway.proxy.forwarder import Forwarder, Recheck
+from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share_ours, poll_of
+from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
+from gateway.proxy.request_body import read_whole
+
+_DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
+_HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
+
+
+class JobRequestParts(NamedTuple):
+    """What requests about a job work with. `recheck` checks the permit of a request that has waited."""
+
+    jobs: JobAccess
+    forwarder: Forwarder
+    recheck: Recheck
+    unverified: UnverifiedBodies
+    trail: AuditTrail
+
+
+class JobRequests:
+    """Serves requests about jobs. `clock` is the loop's, in seconds."""
+
+    def __init__(self, parts: JobRequestParts, clock: Callable[[], float]) -> None:
+        self._jobs = parts.jobs
+        self._forwarder = parts.forwarder
+        self._recheck = parts.recheck
+        self._unverified = parts.unverified
+        self._trail = parts.trail
+        self._clock = clock
+
+    async def serve(self, state: State, cached: CachedHeaders, order: ForwardOrder) -> None:
+        """Steps 7 to 9 of a request that names its job in its target.
+
+        Raises:
+            Refused: the caller has no such job, or the body is not one that it may have.
+        """
+        job = await self._claim(cached, order)
+        order = await self._read_body(order._replace(job=job))
+        await self._wait(order, job)
+        order = await self._before_delete(order, job)
+        was_told = is_told(job)
+        await self._answer(order, job, state.settings.jobs.status_age)
+        if state.settings.jobs.delete_after_read and is_read(order, job, was_told=was_told):
+            await self._forget(order, job)
+
+    async def serve_named_in_body(self, order: ForwardOrder) -> None:
+        """Steps 7 to 9 of a request that names its job in its body: reads that, finds the owner, then forwards.
+
+        Raises:
+            Refused: the caller has no such job, or the body names none.
+        """
+        prepared = order.prepared
+        if not prepared.headers.has_body:
+            raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
+        body_format(prepared.headers.known, BodyFormat.JSON)
+        content = await read_whole(order, MAX_BYTES, self._unverified)
+        self._forwarder.recheck_if_stale(order)
+        job = await self._jobs.own_named_in(content, prepared)
+        order = await self._before_delete(order._replace(content=content, job=job), job)
+        try:
+            await self._forwarder.forward(order)
+        finally:
+            self._note_taken(order, job)
+
+    # The steps, in order
+
+    async def _claim(self, cached: CachedHeaders, order: ForwardOrder) -> Job:
+        """The job, once it is sure that the caller owns it."""
+        job = order.job
+        if job is None or not self._jobs.is_sure(job):
+            return await self._jobs.own(cached, order.prepared)
+        return job
+
+    async def _read_body(self, order: ForwardOrder) -> ForwardOrder:
+        """Reads the body, if there is one: it may not name a job, too."""
+        prepared = order.prepared
+        if not prepared.headers.has_body:
+            return order
+        written_in = body_format(prepared.headers.known, BodyFormat.JSON, BodyFormat.FORM)
+        content = await read_whole(order, MAX_BYTES, self._unverified)
+        check_names_none(content, prepared.permit.route.id_name, written_in)
+        return order._replace(content=content)
+
+    async def _wait(self, order: ForwardOrder, job: Job) -> None:
+        """Waits for a job's end, some seconds at most, if its client wishes so; then the caller is judged again."""
+        prepared = order.prepared
+        if not (prepared.hold and job.is_running and len(order.content or b"") <= _HELD_WITH):
+            return
+        began = self._clock()
+        await self._jobs.long_polls.until_ended(job, prepared.hold, order.client.household)
+        order.delivery.held = self._clock() - began
+        self._recheck(prepared, order.client)
+
+    async def _before_delete(self, order: ForwardOrder, job: Job) -> ForwardOrder:
+        """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""
+        if order.prepared.permit.route.kind is not Kind.DELETE:
+            return order
+        await self._jobs.learn_end(job)
+        self._forwarder.recheck_if_stale(order)
+        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
+        await self._jobs.completion.forget_now(job)
+        return order._replace(delete_before=before)
+
+    async def _answer(self, order: ForwardOrder, job: Job, age: float) -> None:
+        """Answers by what a long poll waited for, or another poll got in the last `age` seconds, or by asking."""
+        ours = job.answer if order.prepared.hold else None
+        try:
+            if ours is not None and may_share_ours(order, ours):
+                await self._share(order, job, ours)
+            elif job.is_running and age and (poll := poll_of(order)) is not None:
+                await self._answer_poll(order, job, poll, age)
+            else:
+                await self._forwarder.forward(order)
+        finally:
+            self._note_taken(order, job)
+
+    async def _answer_poll(self, order: ForwardOrder, job: Job, poll: Poll, age: float) -> None:
+        """Answers a poll of a running job by an answer that another one got just now, else asks the upstream."""
+        polls = self._jobs.shared_polls
+        answer = polls.find(job, poll, age)
+        if answer is None:
+            await polls.wait(job, poll, order.client.household)
+            answer = polls.find(job, poll, age)
+        if answer is not None:
+            await self._share(order, job, answer)
+            return
+        question = polls.begin(job, poll)
+        try:
+            await self._forwarder.forward(order._replace(question=question))
+        finally:
+            if question is not None:
+                question.close()
+
+    async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
+        """Answers by what another request of the same owner got, once it is sure that both still own the job."""
+        await self._jobs.confirm(job)
+        self._forwarder.recheck_if_stale(order)
+        self._forwarder.share(order, answer)
+
+    def _note_taken(self, order: ForwardOrder, job: Job) -> None:
+        """Lets the audit trail know who was given a job's result first, and the ledger that somebody was."""
+        if not has_taken_result(order):
+            return
+        self._jobs.completion.mark_taken(job)
+        if not job.is_read:
+            permit = order.prepared.permit
+            self._trail.read(job, permit.account, str(permit.client.ip))
+
+    async def _forget(self, order: ForwardOrder, job: Job) -> None:
+        """Makes a job unreadable, once its client has taken all of the result that it was sent."""
+        await order.client.until_all_taken()
+        if not order.client.is_gone:
+            self._jobs.completion.forget(job)

@@ -1,0 +1,59 @@
+"""Submits, from the head on: a place in the ledger, the body, the pages before its end; given back on every path."""
+
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from gateway.admission.admission import Admission
+from gateway.config.state import State
+from gateway.errors import Refused
+from gateway.proxy.forward_order import ForwardOrder
+from gateway.proxy.forwarder import Forwarder, Recheck
+from gateway.proxy.job_access import JobAccess, shape_of
+from gateway.proxy.submission import Intake, Submission
+from gateway.uploads.pages.counter import PageCounter
+from gateway.uploads.spool import Spool
+from gateway.uploads.submit_body import SubmitBody
+from gateway.webhooks.outbound.planning import Planning
+
+
+class Submits(NamedTuple):
+    """What submits work with. `recheck` checks the permit of a request that has waited."""
+
+    admission: Admission
+    spool: Spool
+    counter: PageCounter
+    forwarder: Forwarder
+    recheck: Recheck
+    jobs: JobAccess
+    webhooks: Planning
+
+    async def serve(self, state: State, order: ForwardOrder) -> None:
+        """Steps 7 to 10 of a submit.
+
+        Forwarder.forward -> Upload.run -> Submission.take for each piece, then .reserve_pages, which returns the
+        body's end, and .mark_released; once the upstream has taken the job, Submission.take_answer.
+
+        Raises:
+            Refused: with the state of the account's limits, whatever the reason.
+        """
+        prepared, permit = order.prepared, order.prepared.permit
+        lease = await self.admission.admit(permit, permit.profile, state.reservation_ttl)
+        shape = shape_of(prepared)
+        rules = replace(
+            state.form_rules,
+            checkpoint=shape.checkpoint_field,
+            options=shape.options_field,
+            members=shape.options_members,
+            most_pages=permit.profile.pages_per_request,
+        )
+        body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
+        begin_job = partial(self.jobs.begin_job, prepared)
+        intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.completion.checkpoints)
+        submission = Submission(lease, body, partial(self.recheck, prepared, order.client), state.pricing, intake)
+        try:
+            await self.forwarder.forward(order._replace(submit=submission))
+        except Refused as refused:
+            raise Refused(replace(refused.denial, lines=lease.lines)) from None
+        finally:
+            submission.close()
