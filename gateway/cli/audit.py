@@ -18,7 +18,7 @@ from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 )
 @WIDE
 @AS_JSON
-def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None:
+def audit(config: Path, since: float, key_id: str | None) -> None:
     """Tell who changed, read or was refused what, the newest first.
 
     Changes of keys and webhooks; secrets of the configuration that were set, replaced or removed; who was the first
@@ -27,4 +27,4 @@ def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None
     """
     from gateway.cli.run_audit import tell_audit  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_audit(config, since, key_id, as_json=as_json)
+    tell_audit(config, since, key_id)

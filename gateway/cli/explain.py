@@ -49,7 +49,7 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
 @AS_JSON
 @click.argument("method", metavar="METHOD", required=False)
 @click.argument("path", metavar="PATH", required=False)
-def explain(config: Path, method: str | None, path: str | None, as_json: bool, **asked: Any) -> None:
+def explain(config: Path, method: str | None, path: str | None, **asked: Any) -> None:
     """Tell which rule decides a request, and what is left of every limit.
 
     Asks the configuration and the ledger as they are now, by the gateway's own rules in the gateway's order. Sends
@@ -72,7 +72,7 @@ def explain(config: Path, method: str | None, path: str | None, as_json: bool, *
             raise click.UsageError("--request-id stands alone.")
         from gateway.cli.run_refusal import tell_of_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
 
-        tell_of_refusal(config, asked["request_id"], as_json=as_json)
+        tell_of_refusal(config, asked["request_id"])
         return
     credentials = [name for name in ("key_id", "token_file", "certificate_file") if asked[name] is not None]
     if len(credentials) > 1:
@@ -83,4 +83,4 @@ def explain(config: Path, method: str | None, path: str | None, as_json: bool, *
         raise click.UsageError("A request needs METHOD, PATH and --ip.")
     from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_why(config, (method or "").upper(), path or "", asked, as_json=as_json)
+    tell_why(config, (method or "").upper(), path or "", asked)

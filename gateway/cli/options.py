@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.complete import key_ids
-from gateway.cli.output import remember, widen
+from gateway.cli.output import choose_json, remember, widen
 from gateway.cli.times import coming, gone
 from gateway.cli.which_config import NONE, NotOurs, which
 from gateway.units import seconds
@@ -41,6 +41,10 @@ def _widened(_: click.Context, __: click.Parameter, given: bool) -> None:
         widen()
 
 
+def _chosen(_: click.Context, __: click.Parameter, given: bool) -> None:
+    choose_json(given)
+
+
 CONFIG = click.option(
     "--config",
     "config",
@@ -48,7 +52,9 @@ CONFIG = click.option(
     callback=_taken,
     help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+AS_JSON = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_chosen, help="JSON, for programs: one document."
+)
 WIDE = click.option(
     "--wide",
     is_flag=True,

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
+from gateway.cli.output import say, tell_piece, wants_json
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.cli.times import iso
@@ -18,19 +17,19 @@ _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
 _Take = Callable[[list[Recorded]], None]
 
 
-def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> None:
+def tell_audit(config: Path, since: float, of: str | None) -> None:
     """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
-    if as_json:
+    if wants_json():
         told = _told_as_json()
         look(config, lambda session: _each_page(session, since, of, told))
-        click.echo("\n]")
+        tell_piece("\n]\n")
         return
     rows = look(
         config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=_MAX_ROWS + 1))
     )
     show_table(_HEADINGS, [_cells(row) for row in rows[:_MAX_ROWS]])
     if len(rows) > _MAX_ROWS:
-        click.echo(f"These are the latest {_MAX_ROWS}; --json tells all.", err=True)
+        say(f"These are the latest {_MAX_ROWS}; --json tells all.")
 
 
 async def _each_page(session: Session, since: float, of: str | None, take: _Take) -> None:
@@ -52,9 +51,9 @@ def _told_as_json() -> _Take:
     def take(page: list[Recorded]) -> None:
         nonlocal before
         if not page and before == "[":
-            click.echo(before, nl=False)
+            tell_piece(before)
         for row in page:
-            click.echo(f"{before}\n  {json.dumps(_fields(row))}", nl=False)
+            tell_piece(f"{before}\n  {json.dumps(_fields(row))}")
             before = ","
 
     return take

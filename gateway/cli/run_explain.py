@@ -1,16 +1,14 @@
 """The output of `gateway explain`: the steps, the verdict, and what is left of every limit."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import click
-
 from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import Shown, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import Explanation, Question, RuleStep, explain
+from gateway.cli.output import answer, tell
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
@@ -30,20 +28,22 @@ _WIDTH: Final = 15
 _HOST: Final = "localhost"
 
 
-def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, as_json: bool) -> None:
+def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
     told, overdue_count = look(config, lambda session: _asked(session, method, path, asked))
-    if as_json:
-        click.echo(json.dumps({**_object(told), "overdue_reservations": overdue_count}, indent=2))
-        return
+    whole = {**_object(told), "overdue_reservations": overdue_count}
+    answer(whole, lambda: _print(told, overdue_count))
+
+
+def _print(told: Explanation, overdue_count: int) -> None:
     for step in told.steps:
-        click.echo(f"{step.name:<{_WIDTH}} {printable(step.text)}")
+        tell(f"{step.name:<{_WIDTH}} {printable(step.text)}")
     if overdue_count:
         text = f"{overdue_count} reservations of this account are over: a gateway takes them back before it refuses"
-        click.echo(f"{_OVERDUE:<{_WIDTH}} {text}")
-    click.echo(f"\n{_verdict(told)}")
+        tell(f"{_OVERDUE:<{_WIDTH}} {text}")
+    tell(f"\n{_verdict(told)}")
     if told.limits is not None:
-        click.echo("")
+        tell("")
         show_table(*limit_rows(told.limits))
 
 

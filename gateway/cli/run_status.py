@@ -1,14 +1,11 @@
 """The output of `gateway status`: one look at a running gateway."""
 
-import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import click
-
 from gateway.cli.health_facts import Facts, facts_of
+from gateway.cli.output import answer, end_failed, tell
 from gateway.cli.running_gateway import Samples, ask
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
@@ -31,15 +28,12 @@ class _Looked(NamedTuple):
     refusals: list[RefusalRow]
 
 
-def tell_status(config: Path, *, as_json: bool) -> None:
+def tell_status(config: Path) -> None:
     """Prints the status; exits 1 when something is wrong."""
     looked = look(config, partial(_look, config))
-    if as_json:
-        click.echo(json.dumps(_object(looked), indent=2))
-    else:
-        _print(looked)
+    answer(_object(looked), lambda: _print(looked))
     if looked.facts.problems:
-        sys.exit(1)
+        end_failed()
 
 
 async def _look(config: Path, session: Session) -> _Looked:
@@ -59,17 +53,15 @@ def counts_of(found: Samples) -> dict[str, int]:
 
 def _print(looked: _Looked) -> None:
     facts = looked.facts
-    click.echo("healthy" if not facts.problems else "not healthy")
-    for text in facts.problems:
-        click.echo(f"problem: {text}")
-    for text in facts.warnings:
-        click.echo(f"warning: {text}")
-    click.echo(", ".join(f"{name} {count}" for name, count in counts_of(looked.found).items()))
+    tell("healthy" if not facts.problems else "not healthy")
+    tell(*(f"problem: {text}" for text in facts.problems))
+    tell(*(f"warning: {text}" for text in facts.warnings))
+    tell(", ".join(f"{name} {count}" for name, count in counts_of(looked.found).items()))
     if facts.limits:
-        click.echo("\nlimits near their end")
+        tell("\nlimits near their end")
         show_table(("key", "limit", "used"), [(key, limit, f"{share:.0%}") for key, limit, share in facts.limits])
     if looked.refusals:
-        click.echo("\nlast refusals and failures")
+        tell("\nlast refusals and failures")
         rows = [
             (moment(row.at), row.status, row.reason, row.why, row.key_id, row.request_id) for row in looked.refusals
         ]

@@ -6,16 +6,13 @@ owners: such a cell gets an apostrophe in front (OWASP, "CSV Injection").
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from gateway.authorize.permit import ANYONE
 from gateway.cli.key_view import money
-from gateway.cli.output import say
+from gateway.cli.output import answer, say, tell_piece
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
 from gateway.ledger.keys import one_key
@@ -32,31 +29,28 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NOBODY: Final = "(without a key)"
 
 
-def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> None:
-    """Prints the usage; `since` is in seconds since the epoch, `form` is table, json or csv."""
+def tell_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
+    """Prints the usage; `since` is in seconds since the epoch."""
     first = day_of(since).period
     rows, gone = look(config, lambda session: _rows(session, key_id, first))
-    if form == "json":
-        click.echo(
-            json.dumps(
-                {
-                    "since": day(first),
-                    "rows": list(map(_entry, rows)),
-                    "total": _total(rows),
-                    "charged_without_an_answer": gone._asdict(),
-                },
-                indent=2,
-            )
-        )
-    elif form == "csv":
-        # Bytes: a text stream would replace RFC 4180's line ends by the platform's.
-        click.echo(as_csv(rows).encode(), nl=False)
-    else:
-        sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
-        total = ["total", "", *sums[:-1], money(sums[-1])]
-        show_table(_HEADINGS, [_cells(row) for row in rows], frozenset(_COUNTED), total)
-        if gone.jobs:
-            say(f"Of these, {gone.jobs} jobs with {gone.pages} pages had no answer: see gateway jobs list --lost.")
+    if is_csv:
+        tell_piece(as_csv(rows).encode())  # bytes: a text stream would replace RFC 4180's line ends by the platform's
+        return
+    told = {
+        "since": day(first),
+        "rows": list(map(_entry, rows)),
+        "total": _total(rows),
+        "charged_without_an_answer": gone._asdict(),
+    }
+    answer(told, lambda: _print(rows, gone))
+
+
+def _print(rows: Sequence[UsedOnDay], gone: LostSum) -> None:
+    sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
+    total = ["total", "", *sums[:-1], money(sums[-1])]
+    show_table(_HEADINGS, [_cells(row) for row in rows], frozenset(_COUNTED), total)
+    if gone.jobs:
+        say(f"Of these, {gone.jobs} jobs with {gone.pages} pages had no answer: see gateway jobs list --lost.")
 
 
 def as_csv(rows: Sequence[UsedOnDay]) -> str:

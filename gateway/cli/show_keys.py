@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import click
-
 from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
+from gateway.cli.output import answer, tell
 from gateway.cli.session import Session, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.times import iso
@@ -36,42 +35,37 @@ class _Found(NamedTuple):
     now: float
 
 
-def list_keys(config: Path, *, as_json: bool) -> None:
+def list_keys(config: Path) -> None:
     """Prints all keys, those of the configuration first."""
     views = look(config, _all)
-    if as_json:
-        click.echo(json.dumps(views, indent=2))
-        return
-    show_table(_LISTED, [_listed(view) for view in views])
+    answer(views, lambda: show_table(_LISTED, [_listed(view) for view in views]))
 
 
-def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
+def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
     found = look(config, lambda session: _one(session, key_id))
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
-    if as_json:
-        usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
-        grants = [{"pages": grant.pages, "until": iso(grant.until)} for grant in found.grants]
-        account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
-        noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
-        click.echo(json.dumps({**found.view, **noted, "account": account}, indent=2))
-        return
-    for line in _described(found):
-        click.echo(line)
+    usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
+    grants = [{"pages": grant.pages, "until": iso(grant.until)} for grant in found.grants]
+    account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
+    noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
+    answer({**found.view, **noted, "account": account}, lambda: _print(found, limits))
+
+
+def _print(found: _Found, limits: dict[str, Any] | None) -> None:
+    tell(*_described(found))
     if limits is not None:
-        click.echo("")
+        tell("")
         show_table(*limit_rows(limits))
 
 
-def show_audit(config: Path, key_id: str | None, *, as_json: bool) -> None:
+def show_audit(config: Path, key_id: str | None) -> None:
     """Prints the latest changes, the newest first."""
     found = look(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
     rows = [{"id": number, **entry._asdict(), "at": iso(entry.at)} for number, entry in found]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
     names = ("at", "actor", "action", "subject", "detail")
-    show_table(names, [[*(row[name] for name in names[:-1]), json.dumps(row["detail"])] for row in rows])
+    cells = [[*(row[name] for name in names[:-1]), json.dumps(row["detail"])] for row in rows]
+    answer(rows, lambda: show_table(names, cells))
 
 
 def limit_rows(limits: dict[str, Any]) -> tuple[list[str], list[list[object]], frozenset[str]]:

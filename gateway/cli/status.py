@@ -11,7 +11,7 @@ from gateway.cli.options import AS_JSON, CONFIG, WIDE
 @CONFIG
 @WIDE
 @AS_JSON
-def status(config: Path, as_json: bool) -> None:
+def status(config: Path) -> None:
     """Tell whether the gateway that runs here is healthy, or what is wrong.
 
     Asks its admin listener and the ledger. Exit 0: healthy, with warnings at the most; 1: something is wrong, or
@@ -21,7 +21,7 @@ def status(config: Path, as_json: bool) -> None:
     """
     from gateway.cli.run_status import tell_status  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_status(config, as_json=as_json)
+    tell_status(config)
 
 
 @click.command()

@@ -3,16 +3,14 @@
 A cell may hold outside text (claims of a token): control characters are replaced, so it can't command a terminal.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import is_wide, say
+from gateway.cli.output import is_terminal, is_wide, say, tell
 
 _IDS: Final = frozenset({"id", "key", "request id", "submit", "subject", "day", "setting"})
 
@@ -31,11 +29,19 @@ def show_table(
     """Prints rows below headings; `numbers` names the right-aligned columns."""
     cells = [[printable("-" if cell is None else str(cell)) for cell in row] for row in rows]
     sums = None if total is None else [printable(str(cell)) for cell in total]
-    if sys.stdout.isatty():  # rich's own check differs in CI, because of FORCE_COLOR
+    if is_terminal():
         _fitted(Console(), headings, cells, numbers, sums)
         return
     for line in _aligned([list(headings), *cells, *([sums] if sums else [])], [name in numbers for name in headings]):
-        click.echo(line)
+        tell(line)
+
+
+def show_facts(facts: Mapping[str, object]) -> None:
+    """Prints names and values, a line each; what is None is left out."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        if value is not None:
+            tell(f"{name:<{width}} {printable(str(value))}")
 
 
 def _fitted(
