@@ -65,6 +65,7 @@ def list_(config: Path) -> None:
 @keys.command()
 @KEY_ID
 @CONFIG
+@WIDE
 @AS_JSON
 def show(config: Path, key_id: str) -> None:
     """Show one key: its secrets, its limits, and what is left of them.

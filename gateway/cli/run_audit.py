@@ -1,19 +1,21 @@
 """The output of `gateway audit`. JSON holds all records and is written by pages: a long trail needs little memory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import say, tell_piece, wants_json
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
-from gateway.cli.times import iso
+from gateway.cli.words import Shown, at
 from gateway.ledger.audit import Recorded, recorded
+from gateway.units import moment
 
 _PAGE: Final = 1000
 _MAX_ROWS: Final = 10_000
 _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
+_MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at"})
 _Take = Callable[[list[Recorded]], None]
 
 
@@ -60,13 +62,24 @@ def _told_as_json() -> _Take:
 
 
 def _fields(row: Recorded) -> dict[str, Any]:
-    return {"id": row.id, **row.entry._asdict(), "at": iso(row.entry.at)}
+    return {"id": row.id, **row.entry._asdict(), "at": moment(row.entry.at)}
 
 
 def _cells(row: Recorded) -> list[object]:
     entry = row.entry
-    detail = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
-    return [iso(entry.at), entry.actor, entry.action, entry.subject, detail or None]
+    exact = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
+    detail = Shown(exact, detail_in_words(entry.detail)) if exact else None
+    return [at(moment(entry.at)), entry.actor, entry.action, entry.subject, detail]
+
+
+def detail_in_words(detail: Mapping[str, Any]) -> str:
+    """What a record says besides, its moments as people write them."""
+    return " ".join(f"{name}={_words(name, value)}" for name, value in detail.items())
+
+
+def _words(name: str, value: Any) -> str:
+    found = at(moment(value)) if name in _MOMENTS and isinstance(value, int | float) else None
+    return _text(value) if found is None else found.words
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.authorize.permit import ANYONE
@@ -28,14 +28,22 @@ _WIDTH: Final = 15
 _HOST: Final = "localhost"
 
 
+class _Found(NamedTuple):
+    told: Explanation
+    overdue_count: int
+    now: float
+    currency: str | None
+
+
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    told, overdue_count = look(config, lambda session: _asked(session, method, path, asked))
-    whole = {**_object(told), "overdue_reservations": overdue_count}
-    answer(whole, lambda: _print(told, overdue_count))
+    found = look(config, lambda session: _asked(session, method, path, asked))
+    whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
+    answer(whole, lambda: _print(found))
 
 
-def _print(told: Explanation, overdue_count: int) -> None:
+def _print(found: _Found) -> None:
+    told, overdue_count = found.told, found.overdue_count
     for step in told.steps:
         tell(f"{step.name:<{_WIDTH}} {printable(step.text)}")
     if overdue_count:
@@ -44,16 +52,16 @@ def _print(told: Explanation, overdue_count: int) -> None:
     tell(f"\n{_verdict(told)}")
     if told.limits is not None:
         tell("")
-        show_table(*limit_rows(told.limits))
+        show_table(*limit_rows(told.limits, found.now, found.currency))
 
 
-async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
-    now, key_id = session.wall(), asked["key_id"]
+async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> _Found:
+    now, key_id, currency = session.wall(), asked["key_id"], session.settings.prices.currency
     names = _names(session.settings)
     state = await _state(session, key_id, names or [_HOST])
     shown = await _shown(session, state, asked, now)
     if shown is not None and not method:
-        return _alone(shown), 0
+        return _Found(_alone(shown), 0, now, currency)
     accounts = [ANYONE, *_account(key_id, shown)]
     standings: dict[str, AccountCounts] = await session.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
@@ -65,7 +73,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     told = explain(question, state, standings, now)
     if shown is not None:
         told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
-    return told, over
+    return _Found(told, over, now, currency)
 
 
 async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> Shown | None:

@@ -1,11 +1,13 @@
 """The output of `gateway jobs list` and `show`; they change nothing."""
 
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer, fail
 from gateway.cli.session import look
 from gateway.cli.table import printable, show_facts, show_table
+from gateway.cli.words import at
 from gateway.jobs.view import job_facts, owner_named
 from gateway.ledger import listings as joblist
 from gateway.ledger.schema import JobState
@@ -33,22 +35,26 @@ def show_job(config: Path, request_id: str, upstream: str | None) -> None:
         names = ", ".join(row.upstream for row in rows)
         fail(f"there are jobs {printable(request_id)} of {names}: say which with --upstream")
     view = job_facts(rows[0])
-    answer(view, lambda: show_facts(_described(view)))
+    answer(view, lambda: show_facts(_described(view, time.time())))
 
 
 def _cells(view: dict[str, Any]) -> list[object]:
     webhook = view["webhook"]
-    return [*(view[name] for name in _LISTED), _pages(view), None if webhook is None else webhook["state"]]
+    return [*(_cell(view, name) for name in _LISTED), _pages(view), None if webhook is None else webhook["state"]]
 
 
-def _described(view: dict[str, Any]) -> dict[str, object]:
+def _cell(view: dict[str, Any], name: str) -> object:
+    return at(view[name]) if name.endswith("_at") else view[name]
+
+
+def _described(view: dict[str, Any], now: float) -> dict[str, object]:
     webhook = view["webhook"]
     return {
         **{name.replace("_", " "): view[name] for name in ("request_id", "upstream", "owner", "account", "key")},
         "state": view["state"],
-        "created": view["created_at"],
-        "ended": view["ended_at"],
-        "expires": view["expires_at"],
+        "created": at(view["created_at"], now),
+        "ended": at(view["ended_at"], now),
+        "expires": at(view["expires_at"], now),
         "pages": _pages(view),
         "check path": view["check_path"],
         "webhook": None if webhook is None else _webhook(webhook),

@@ -9,15 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.cli.key_view import View, ledger_view, money
+from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, say, tell, wants_json
 from gateway.cli.session import Session, change
-from gateway.cli.times import iso
+from gateway.cli.table import shown
+from gateway.cli.words import at, money, spend
 from gateway.keys.service import Made
 from gateway.keys.validation import DEFAULT, Wanted
 from gateway.keys.view import idle_scopes, limits_as_written
 from gateway.limits.prices import MILLION
+from gateway.limits.quotas import Used
 from gateway.model.keys import KeyRecord
+from gateway.units import maybe_moment, moment
 
 _SOON: Final = "A running gateway follows within 2 seconds."
 _ONCE: Final = "The secret stands on standard output, this once: it is kept nowhere and can't be shown again."
@@ -31,7 +34,7 @@ def create(config: Path, wanted: Wanted) -> None:
     def hand_over(made: Made) -> None:
         more = {
             "profile": wanted.profile, "owner": wanted.owner or wanted.id, "scopes": wanted.scopes,
-            "networks": wanted.networks, "limits": limits, "expires_at": iso(wanted.expires_at),
+            "networks": wanted.networks, "limits": limits, "expires_at": maybe_moment(wanted.expires_at),
         }  # fmt: skip
         hand_out(json_text({**_secret_of(made), **more}) if is_json else str(made.secret))
 
@@ -41,7 +44,7 @@ def create(config: Path, wanted: Wanted) -> None:
     made, where = change(config, work)
     _say_idle(wanted.scopes)
     if not is_json:
-        ends = iso(wanted.expires_at)
+        ends = maybe_moment(wanted.expires_at)
         say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
 
 
@@ -50,13 +53,13 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
     is_json = wants_json()  # as above
 
     def hand_over(made: Made) -> None:
-        ends = iso(made.previous_ends_at or None)
+        ends = maybe_moment(made.previous_ends_at or None)
         told = {**_secret_of(made), "previous_ends_at": ends, "was_done": made.secret is None}
         if is_json or made.secret is not None:
             hand_out(json_text(told) if is_json else str(made.secret))
 
     made = change(config, lambda session: session.keys.rotate(session.actor, key_id, overlap, operation, hand_over))
-    previous = iso(made.previous_ends_at or None)
+    previous = maybe_moment(made.previous_ends_at or None)
     if made.secret is None:
         say(
             f"This operation was done before: it made secret {made.generation} of {key_id}, which was shown then.",
@@ -71,7 +74,9 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
 
 
 def _until_then(previous: str | None) -> str:
-    return f"the one in use until now works until {previous}." if previous else "no other secret of it works."
+    if previous is None:
+        return "no other secret of it works."
+    return f"the one in use until now works until {shown(at(previous))}."
 
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
@@ -113,7 +118,7 @@ def _changed(record: KeyRecord) -> str:
         f"scopes {' '.join(record.scopes) or 'none'}",
         f"networks {' '.join(map(str, record.networks)) or 'any'}",
         f"limits of its own {limits or 'none'}",
-        _until(iso(record.expires_at)),
+        _until(maybe_moment(record.expires_at)),
     ]
     return f"Key {record.id}: {', '.join(facts)}. {_SOON}"
 
@@ -130,16 +135,22 @@ def _say_idle(scopes: Iterable[str]) -> None:
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Adds pages to budgets for a while."""
     change(config, lambda session: session.keys.grant(session.actor, key_id, pages, until))
-    text = f"Key {key_id} has {pages} pages more, each day and each month, until {iso(until)}."
-    answer({"id": key_id, "pages": pages, "until": iso(until)}, lambda: tell(text))
+    ends = moment(until)
+    text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
+    answer({"id": key_id, "pages": pages, "until": ends}, lambda: tell(text))
 
 
 def reset(config: Path, key_id: str) -> None:
     """Resets a key's windows."""
-    used = change(config, lambda session: session.keys.reset(session.actor, key_id))
+
+    async def work(session: Session) -> tuple[Used, str | None]:
+        return await session.keys.reset(session.actor, key_id), session.settings.prices.currency
+
+    used, currency = change(config, work)
+    spent = shown(spend(used.spend, currency))
     text = (
         f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "
-        f"spend {money(used.spend)}. What is in flight stays, and so does what `gateway usage` tells."
+        f"spend {spent}. What is in flight stays, and so does what `gateway usage` tells."
     )
     answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: tell(text))
 
@@ -149,7 +160,7 @@ def _secret_of(made: Made) -> dict[str, Any]:
 
 
 def _until(ends: str | None) -> str:
-    return f"until {ends}" if ends else "without an end"
+    return f"until {shown(at(ends))}" if ends else "without an end"
 
 
 def _limit(value: Any) -> str:

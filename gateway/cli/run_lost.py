@@ -6,6 +6,7 @@ from typing import Any, Final
 from gateway.cli.output import answer, fail, tell
 from gateway.cli.session import change, look
 from gateway.cli.table import printable, show_table
+from gateway.cli.words import at
 from gateway.jobs.view import owner_named
 from gateway.ledger.lost import Refund, lost, refund
 from gateway.ledger.schema import Stage
@@ -21,7 +22,7 @@ def list_lost(config: Path, owner: str | None, limit: int) -> None:
     rows = look(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
     views = list(map(_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
-    cells = [[view[name] for name in _LISTED] for view in views]
+    cells = [[at(view[name]) if name.endswith("_at") else view[name] for name in _LISTED] for view in views]
     answer(views, lambda: show_table(headings, cells, frozenset({"pages"})))
 
 

@@ -1,11 +1,13 @@
 """The output of `gateway explain --request-id`: what was noted of a request of the last day."""
 
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer, fail
 from gateway.cli.session import look
 from gateway.cli.table import printable, show_facts
+from gateway.cli.words import at
 from gateway.ledger.refusals import RefusalRow, named
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.units import moment
@@ -27,7 +29,8 @@ def tell_of_refusal(config: Path, request_id: str) -> None:
     if row is None:
         fail(_NONE.format(printable(request_id)))
     told = _facts(row)
-    answer(told, lambda: show_facts({name.replace("_", " "): value for name, value in told.items()}))
+    facts = {name.replace("_", " "): value for name, value in told.items()}
+    answer(told, lambda: show_facts({**facts, "at": at(told["at"], time.time())}))
 
 
 def _facts(row: RefusalRow) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from gateway.cli.output import answer, end_failed, tell
 from gateway.cli.running_gateway import Samples, ask
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
+from gateway.cli.words import at
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.refusals import RefusalRow, latest
 from gateway.units import moment
@@ -63,7 +64,8 @@ def _print(looked: _Looked) -> None:
     if looked.refusals:
         tell("\nlast refusals and failures")
         rows = [
-            (moment(row.at), row.status, row.reason, row.why, row.key_id, row.request_id) for row in looked.refusals
+            (at(moment(row.at)), row.status, row.reason, row.why, row.key_id, row.request_id)
+            for row in looked.refusals
         ]
         show_table(("at", "status", "reason", "why", "key", "request id"), rows, frozenset({"status"}))
 

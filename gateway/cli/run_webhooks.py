@@ -1,5 +1,6 @@
 """The work of `gateway webhooks`. Shows only host and port of a URL: the rest may be a secret."""
 
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from sqlalchemy import Connection
 from gateway.cli.output import answer, fail, tell
 from gateway.cli.session import Session, change, look
 from gateway.cli.table import printable, show_facts, show_table
+from gateway.cli.words import at
 from gateway.jobs.view import webhook_facts
 from gateway.ledger.deliveries import retry
 from gateway.ledger.listings import listed, shown
@@ -32,7 +34,8 @@ def show_webhook(config: Path, delivery: str) -> None:
     if row is None:
         fail(f"there is no webhook {printable(delivery)} in the ledger")
     view = webhook_facts(row)
-    answer(view, lambda: show_facts(view))
+    moments = {name: at(view[name], time.time()) for name in view if name.endswith("_at")}
+    answer(view, lambda: show_facts({**view, **moments}))
 
 
 def retry_webhook(config: Path, delivery: str) -> None:
@@ -57,4 +60,4 @@ def _retried(
 def _cell(view: dict[str, Any], name: str) -> object:
     if name == "trouble" and view["trouble"] == "status":
         return f"status {view['last_status']}"
-    return view[name]
+    return at(view[name]) if name.endswith("_at") else view[name]

@@ -34,7 +34,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "check": (),
     "config init": ("--certificate", "{DIR}/server.pem", "--private-key", "{DIR}/server.key", "--allow", "::1"),
     "config show": (),
-    "explain": ("GET", "/health_check", "--ip", "10.0.0.1", "--key", KEY),
+    "explain": ("POST", "/api/v1/marker", "--ip", "10.0.0.1", "--key", KEY),
     "jobs list": (),
     "jobs refund": (LOST,),
     "jobs show": (JOB,),
