@@ -63,6 +63,7 @@ TABLES = {
     "jobs list --lost": (LOST,),
     "keys audit": (KEY,),
     "keys list": (KEY,),
+    "refusals": (REFUSED,),
     "status": (REFUSED, KEY),
     "usage": (KEY,),
     "webhooks list": (HOOK,),

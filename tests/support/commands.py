@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "ledger copy": ("--to", "sqlite:///{DIR}/copy.db"),
     "ledger restore": ("{DIR}/ledger.db", "--replace"),
     "ledger upgrade": (),
+    "refusals": (),
     "status": (),
     "usage": (),
     "webhooks list": (),
@@ -89,14 +90,19 @@ def write_filled(directory: Path, **sections: Any) -> Path:
     write_sqlite_ledger(ledger)
     path = write(directory, document(directory, ledger={"url": f"sqlite:///{ledger}", "timeout": "30s"}, **sections))
     path.chmod(0o644)
-    asyncio.run(_fill(ledger))
+    put(ledger, _put)
     return path
 
 
-async def _fill(path: Path) -> None:
-    ledger = open_ledger(f"sqlite:///{path}", 30.0)
-    await ledger.write(_put)
-    await ledger.close()
+def put(path: Path, make: Callable[[Connection], None]) -> None:
+    """Writes into a ledger of SQLite."""
+
+    async def run() -> None:
+        ledger = open_ledger(f"sqlite:///{path}", 30.0)
+        await ledger.write(make)
+        await ledger.close()
+
+    asyncio.run(run())
 
 
 def _put(connection: Connection) -> None:
