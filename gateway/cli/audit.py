@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.complete import key_ids
 from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 
 
@@ -13,6 +14,7 @@ from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 @click.option(
     "--key",
     "key_id",
+    shell_complete=key_ids,
     metavar="ID",
     help="What concerns this key, or this owner: jwt:ISSUER#CLAIM, cert:NAME. [all]",
 )

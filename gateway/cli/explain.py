@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.complete import key_ids
+from gateway.cli.complete import key_ids, refused_ids
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
 from gateway.model.networks import parse_address
 
@@ -36,7 +36,11 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
     "--ip", "address", callback=_address, metavar="ADDR", help="The client's address; needed with METHOD and PATH."
 )
 @click.option(
-    "--request-id", "request_id", metavar="ID", help="Or a request of the last day that was refused or failed."
+    "--request-id",
+    "request_id",
+    shell_complete=refused_ids,
+    metavar="ID",
+    help="Or a request of the last day that was refused or failed.",
 )
 @click.option("--pages", type=click.IntRange(1), metavar="N", help="The most pages that the job may cost.")
 @click.option(

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.complete import job_ids, key_ids, lost_ids, upstream_names
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
 from gateway.cli.output import tell
 
@@ -32,7 +33,9 @@ def jobs() -> None:
 
 @jobs.command("list")
 @CONFIG
-@click.option("--owner", metavar="OWNER", help="Of this owner alone: key:acme, or acme for short. [all]")
+@click.option(
+    "--owner", shell_complete=key_ids, metavar="OWNER", help="Of this owner alone: key:acme, or acme for short. [all]"
+)
 @click.option(
     "--state",
     type=click.Choice(["running", "complete", "failed", "gone"]),
@@ -67,9 +70,14 @@ def list_(config: Path, owner: str | None, state: str | None, limit: int, is_los
 
 
 @jobs.command(context_settings=_IDS_WITH_DASHES)
-@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help, shell_complete=job_ids)
 @CONFIG
-@click.option("--upstream", metavar="NAME", help="Where it runs; needed when two upstreams have jobs of this id.")
+@click.option(
+    "--upstream",
+    shell_complete=upstream_names,
+    metavar="NAME",
+    help="Where it runs; needed when two upstreams have jobs of this id.",
+)
 @AS_JSON
 def show(config: Path, request_id: str, upstream: str | None) -> None:
     """Show one job, also one that is gone, for as long as its record is kept."""
@@ -79,9 +87,14 @@ def show(config: Path, request_id: str, upstream: str | None) -> None:
 
 
 @jobs.command(context_settings=_IDS_WITH_DASHES)
-@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help, shell_complete=lost_ids)
 @CONFIG
-@click.option("--upstream", metavar="NAME", help="Where it ran; needed when two upstreams have jobs of this id.")
+@click.option(
+    "--upstream",
+    shell_complete=upstream_names,
+    metavar="NAME",
+    help="Where it ran; needed when two upstreams have jobs of this id.",
+)
 @AS_JSON
 def refund(config: Path, request_id: str, upstream: str | None) -> None:
     """Give back what a job was charged without an answer, for good.

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.complete import profile_names
+from gateway.cli.complete import key_ids, profile_names
 from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
 
 
@@ -20,7 +20,7 @@ def keys() -> None:
 
 
 @keys.command()
-@KEY_ID
+@click.argument("key_id", metavar="ID")
 @CONFIG
 @click.option(
     "--profile",
@@ -121,7 +121,7 @@ def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> No
 
 
 @keys.command()
-@click.argument("key_id", metavar="[ID]", required=False)
+@click.argument("key_id", metavar="[ID]", required=False, shell_complete=key_ids)
 @CONFIG
 @WIDE
 @AS_JSON

@@ -5,9 +5,9 @@ from typing import Final
 
 import click
 
+from gateway.cli.complete import retried_ids, webhook_ids
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
-_DELIVERY: Final = click.argument("delivery", metavar="ID")
 _STATES: Final = ("waiting", "due", "delivered", "dead")
 
 
@@ -32,7 +32,7 @@ def list_(config: Path, state: str | None) -> None:
 
 
 @webhooks.command()
-@_DELIVERY
+@click.argument("delivery", metavar="ID", shell_complete=webhook_ids)
 @CONFIG
 @AS_JSON
 def show(config: Path, delivery: str) -> None:
@@ -43,7 +43,7 @@ def show(config: Path, delivery: str) -> None:
 
 
 @webhooks.command()
-@_DELIVERY
+@click.argument("delivery", metavar="ID", shell_complete=retried_ids)
 @CONFIG
 @AS_JSON
 def retry(config: Path, delivery: str) -> None:
