@@ -112,13 +112,15 @@ class ForgottenOfCaller(Answer):
 
 
 class Refusal(Answer):
-    """One caller refused for one reason by this replica, since its start."""
+    """One caller refused for one reason, and one `why`, by this replica since its start."""
 
     who: str
     """An account, or a stranger's address."""
     is_stranger: bool
     """Whether he had no credential that is known."""
     reason: str
+    why: str | None
+    """Why his credential was refused, by a word that he is not told; null: it was not for his credential."""
     count: int
     first_at: Moment
     last_at: Moment

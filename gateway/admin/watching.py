@@ -52,6 +52,7 @@ def _refusal(row: Refusal) -> caller_answers.Refusal:
         who=row.who,
         is_stranger=row.is_stranger,
         reason=str(row.reason),
+        why=None if row.why is None else str(row.why),
         count=row.count,
         first_at=moment(row.first_at),
         last_at=moment(row.last_at),
@@ -62,4 +63,4 @@ def _refusal(row: Refusal) -> caller_answers.Refusal:
 
 
 def _words(row: Refusal) -> str:
-    return f"{row.who}\n{row.reason}\n{row.detail}\n{row.route}\n{row.client}".casefold()
+    return f"{row.who}\n{row.reason}\n{row.why or ''}\n{row.detail}\n{row.route}\n{row.client}".casefold()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.complete import key_ids
 from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 
 
@@ -13,12 +14,13 @@ from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 @click.option(
     "--key",
     "key_id",
+    shell_complete=key_ids,
     metavar="ID",
     help="What concerns this key, or this owner: jwt:ISSUER#CLAIM, cert:NAME. [all]",
 )
 @WIDE
 @AS_JSON
-def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None:
+def audit(config: Path, since: float, key_id: str | None) -> None:
     """Tell who changed, read or was refused what, the newest first.
 
     Changes of keys and webhooks; secrets of the configuration that were set, replaced or removed; who was the first
@@ -27,4 +29,4 @@ def audit(config: Path, since: float, key_id: str | None, as_json: bool) -> None
     """
     from gateway.cli.run_audit import tell_audit  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_audit(config, since, key_id, as_json=as_json)
+    tell_audit(config, since, key_id)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.output import fail, or_fail
+from gateway.cli.options import AS_JSON
+from gateway.cli.output import answer, fail, or_fail, tell
 
 
 @click.group()
@@ -24,6 +25,7 @@ def certs() -> None:
     metavar="NAME",
     help="Also a client certificate with this DNS name, or mail address; may be repeated.",
 )
+@AS_JSON
 def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> None:
     """Make a CA and a server certificate.
 
@@ -38,6 +40,19 @@ def dev(directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...]) -> No
         or_fail(lambda: make_development_certificates(directory, names, clients))
     except (OSError, ValueError) as error:
         fail(str(error))
-    click.echo(f"{directory}/ca.pem  {directory}/server.pem  {directory}/server.key")
-    for client in clients:
-        click.echo(f"{directory}/{client}.pem  {directory}/{client}.key")
+    made = {client: _pair(directory, client) for client in ("server", *clients)}
+    told = {
+        "ca": f"{directory}/ca.pem",
+        **made.pop("server"),
+        "clients": [{"name": name, **pair} for name, pair in made.items()],
+    }
+    answer(told, lambda: tell(*_lines(directory, clients)))
+
+
+def _pair(directory: Path, name: str) -> dict[str, str]:
+    return {"certificate": f"{directory}/{name}.pem", "private_key": f"{directory}/{name}.key"}
+
+
+def _lines(directory: Path, clients: tuple[str, ...]) -> list[str]:
+    server = f"{directory}/ca.pem  {directory}/server.pem  {directory}/server.key"
+    return [server, *(f"{directory}/{client}.pem  {directory}/{client}.key" for client in clients)]

@@ -1,13 +1,12 @@
 """`gateway check`: only the declaration."""
 
-import json
 import os
 from pathlib import Path
 
 import click
 
 from gateway.cli.options import AS_JSON, CONFIG
-from gateway.cli.output import end_failed, or_fail
+from gateway.cli.output import answer, end_failed, or_fail, tell
 
 
 @click.command()
@@ -16,7 +15,7 @@ from gateway.cli.output import end_failed, or_fail
     "--live", is_flag=True, help="Also ask the upstream, and look whether it can be reached around the gateway."
 )
 @AS_JSON
-def check(config: Path, live: bool, as_json: bool) -> None:
+def check(config: Path, live: bool) -> None:
     """Check a configuration.
 
     Tells every fault with its path, and looks at the certificates; exit 1 if there is a fault.
@@ -24,12 +23,9 @@ def check(config: Path, live: bool, as_json: bool) -> None:
     from gateway.cli.check import check_live, check_settings  # noqa: PLC0415 -- not needed for `gateway --help`
 
     findings = or_fail(lambda: check_live(config, os.environ) if live else check_settings(config, os.environ))
-    if as_json:
-        told = [{"kind": finding.kind, "text": finding.text} for finding in findings]
-        is_valid = not any(finding.is_fault for finding in findings)
-        click.echo(json.dumps({"config": str(config), "valid": is_valid, "findings": told}, indent=2))
-    else:
-        for finding in findings:
-            click.echo(str(finding))
-    if any(finding.is_fault for finding in findings):
+    is_valid = not any(finding.is_fault for finding in findings)
+    told = [{"kind": finding.kind, "text": finding.text} for finding in findings]
+    whole = {"config": str(config), "valid": is_valid, "findings": told}
+    answer(whole, lambda: tell(*map(str, findings)))
+    if not is_valid:
         end_failed()

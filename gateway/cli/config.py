@@ -18,7 +18,7 @@ def config() -> None:
 @click.option("--set", "only_set", is_flag=True, help="Only what the file or a variable says, no defaults.")
 @WIDE
 @AS_JSON
-def show(config: Path, only_set: bool, as_json: bool) -> None:
+def show(config: Path, only_set: bool) -> None:
     """Show every setting, and where it comes from: a line of the file, a variable, or the default.
 
     It is what a gateway that starts now, with these variables, would have in force. Of secrets the reference is
@@ -28,7 +28,7 @@ def show(config: Path, only_set: bool, as_json: bool) -> None:
     """
     from gateway.cli.run_config import show_config  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    show_config(config, only_set=only_set, as_json=as_json)
+    show_config(config, only_set=only_set)
 
 
 @config.command()
@@ -51,6 +51,7 @@ def show(config: Path, only_set: bool, as_json: bool) -> None:
     "[sqlite:///data/ledger.db]",
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Of the public listener. [8443]")
+@AS_JSON
 def init(target: Path, **given: Any) -> None:
     """Write a first configuration: the lines that matter, checked.
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.complete import key_ids
+from gateway.cli.complete import key_ids, refused_ids
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
 from gateway.model.networks import parse_address
 
@@ -36,7 +36,11 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
     "--ip", "address", callback=_address, metavar="ADDR", help="The client's address; needed with METHOD and PATH."
 )
 @click.option(
-    "--request-id", "request_id", metavar="ID", help="Or a request of the last day that was refused or failed."
+    "--request-id",
+    "request_id",
+    shell_complete=refused_ids,
+    metavar="ID",
+    help="Or a request of the last day that was refused or failed.",
 )
 @click.option("--pages", type=click.IntRange(1), metavar="N", help="The most pages that the job may cost.")
 @click.option(
@@ -49,7 +53,7 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
 @AS_JSON
 @click.argument("method", metavar="METHOD", required=False)
 @click.argument("path", metavar="PATH", required=False)
-def explain(config: Path, method: str | None, path: str | None, as_json: bool, **asked: Any) -> None:
+def explain(config: Path, method: str | None, path: str | None, **asked: Any) -> None:
     """Tell which rule decides a request, and what is left of every limit.
 
     Asks the configuration and the ledger as they are now, by the gateway's own rules in the gateway's order. Sends
@@ -72,7 +76,7 @@ def explain(config: Path, method: str | None, path: str | None, as_json: bool, *
             raise click.UsageError("--request-id stands alone.")
         from gateway.cli.run_refusal import tell_of_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
 
-        tell_of_refusal(config, asked["request_id"], as_json=as_json)
+        tell_of_refusal(config, asked["request_id"])
         return
     credentials = [name for name in ("key_id", "token_file", "certificate_file") if asked[name] is not None]
     if len(credentials) > 1:
@@ -83,4 +87,4 @@ def explain(config: Path, method: str | None, path: str | None, as_json: bool, *
         raise click.UsageError("A request needs METHOD, PATH and --ip.")
     from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_why(config, (method or "").upper(), path or "", asked, as_json=as_json)
+    tell_why(config, (method or "").upper(), path or "", asked)

@@ -13,6 +13,7 @@ from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.permit import ANYONE
 from gateway.authorize.preparation import origin_for
 from gateway.cli.explain_key import Judged, check_networks, judge_key
+from gateway.cli.words import in_bytes
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
@@ -190,7 +191,9 @@ def _submit(
     profile = identity.profile if identity else state.anonymous
     told.ask("limits", _more(identity))
     _raise(refuse_submit(profile, standing, now))
-    told.tell(f"a submit more is within rate, concurrency and budgets; its body may have {profile.body_limit} bytes")
+    told.tell(
+        f"a submit more is within rate, concurrency and budgets; its body may have {_bytes(profile.body_limit)}"
+    )
     if profile.needs_page_range:
         told.ask("page_range", "")
         told.tell("has to be in the form (profiles.<name>.page_range): taken as there")
@@ -203,6 +206,10 @@ def _submit(
     price = state.pricing.of(question.mode)
     _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
     told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
+
+
+def _bytes(count: int) -> str:
+    return f"{in_bytes(count)} ({count} bytes)"
 
 
 def _more(identity: Identity | None) -> str:

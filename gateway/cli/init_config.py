@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from gateway.cli.output import fail, or_fail, say
+from gateway.cli.output import answer, fail, or_fail, say, tell_piece
 from gateway.config.load import load
 from gateway.ledger.url import SQLITE
 
@@ -96,7 +96,7 @@ def _write(target: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         fail(f"{target} can't be written: {error.strerror}")
-    click.echo(text, nl=False)
+    answer({"config": str(target), "settings": yaml.safe_load(text)}, lambda: tell_piece(text))
 
 
 def _nobody_elses(path: str, flags: int) -> int:

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.complete import job_ids, key_ids, lost_ids, upstream_names
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
+from gateway.cli.output import tell
 
 # A container's id may begin with a dash and any letter. So there are no one-letter options here, and an unknown
 # option is taken as the id.
@@ -15,7 +17,7 @@ _IDS_WITH_DASHES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help
 def _id_or_help(context: click.Context, _: click.Parameter, value: str) -> str:
     """Reads the id; -h shows help as with every command, though it is not declared as an option."""
     if value == "-h":
-        click.echo(context.get_help())
+        tell(context.get_help())
         context.exit()
     return value
 
@@ -31,7 +33,9 @@ def jobs() -> None:
 
 @jobs.command("list")
 @CONFIG
-@click.option("--owner", metavar="OWNER", help="Of this owner alone: key:acme, or acme for short. [all]")
+@click.option(
+    "--owner", shell_complete=key_ids, metavar="OWNER", help="Of this owner alone: key:acme, or acme for short. [all]"
+)
 @click.option(
     "--state",
     type=click.Choice(["running", "complete", "failed", "gone"]),
@@ -48,7 +52,7 @@ def jobs() -> None:
 @click.option("--lost", "is_lost", is_flag=True, help="What was charged without an answer, and may be refunded.")
 @WIDE
 @AS_JSON
-def list_(config: Path, owner: str | None, state: str | None, limit: int, is_lost: bool, as_json: bool) -> None:
+def list_(config: Path, owner: str | None, state: str | None, limit: int, is_lost: bool) -> None:
     """List the latest jobs, the newest first.
 
     gateway jobs list --config gateway.yaml --lost
@@ -58,31 +62,41 @@ def list_(config: Path, owner: str | None, state: str | None, limit: int, is_los
             raise click.UsageError("Take --lost or --state, not both.")
         from gateway.cli.run_lost import list_lost  # noqa: PLC0415 -- not needed for `gateway --help`
 
-        list_lost(config, owner, limit, as_json=as_json)
+        list_lost(config, owner, limit)
         return
     from gateway.cli.run_jobs import list_jobs  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    list_jobs(config, owner, state, limit, as_json=as_json)
+    list_jobs(config, owner, state, limit)
 
 
 @jobs.command(context_settings=_IDS_WITH_DASHES)
-@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help, shell_complete=job_ids)
 @CONFIG
-@click.option("--upstream", metavar="NAME", help="Where it runs; needed when two upstreams have jobs of this id.")
+@click.option(
+    "--upstream",
+    shell_complete=upstream_names,
+    metavar="NAME",
+    help="Where it runs; needed when two upstreams have jobs of this id.",
+)
 @AS_JSON
-def show(config: Path, request_id: str, upstream: str | None, as_json: bool) -> None:
+def show(config: Path, request_id: str, upstream: str | None) -> None:
     """Show one job, also one that is gone, for as long as its record is kept."""
     from gateway.cli.run_jobs import show_job  # noqa: PLC0415 -- as above
 
-    show_job(config, request_id, upstream, as_json=as_json)
+    show_job(config, request_id, upstream)
 
 
 @jobs.command(context_settings=_IDS_WITH_DASHES)
-@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help)
+@click.argument("request_id", metavar="REQUEST_ID", is_eager=True, callback=_id_or_help, shell_complete=lost_ids)
 @CONFIG
-@click.option("--upstream", metavar="NAME", help="Where it ran; needed when two upstreams have jobs of this id.")
+@click.option(
+    "--upstream",
+    shell_complete=upstream_names,
+    metavar="NAME",
+    help="Where it ran; needed when two upstreams have jobs of this id.",
+)
 @AS_JSON
-def refund(config: Path, request_id: str, upstream: str | None, as_json: bool) -> None:
+def refund(config: Path, request_id: str, upstream: str | None) -> None:
     """Give back what a job was charged without an answer, for good.
 
     REQUEST_ID is the job's, or the id of a submit that has none (see `jobs list --lost`).
@@ -91,4 +105,4 @@ def refund(config: Path, request_id: str, upstream: str | None, as_json: bool) -
     """
     from gateway.cli.run_lost import refund_job  # noqa: PLC0415 -- as above
 
-    refund_job(config, request_id, upstream, as_json=as_json)
+    refund_job(config, request_id, upstream)

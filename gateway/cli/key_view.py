@@ -6,19 +6,13 @@ Keys of the configuration and of the ledger have the same form; `source` says wh
 from decimal import Decimal
 from typing import Any
 
+from gateway.cli.words import money
 from gateway.config.settings import KeySettings, Settings
 from gateway.keys.view import facts_of
-from gateway.limits.prices import MILLION
 from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment
 
 View = dict[str, Any]
-
-
-def money(millionths: int) -> str:
-    """A sum in millionths of a currency, written exactly, with at least two decimals."""
-    whole, _, rest = f"{Decimal(millionths) / MILLION:.6f}".partition(".")
-    return f"{whole}.{rest[:2]}{rest[2:].rstrip('0')}"
 
 
 def configured_view(key: KeySettings, now: float) -> View:

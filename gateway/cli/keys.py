@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.complete import profile_names
+from gateway.cli.complete import key_ids, profile_names
 from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
 
 
@@ -20,7 +20,7 @@ def keys() -> None:
 
 
 @keys.command()
-@KEY_ID
+@click.argument("key_id", metavar="ID")
 @CONFIG
 @click.option(
     "--profile",
@@ -35,7 +35,7 @@ def keys() -> None:
 @limit_option("A limit of its own, such as pages_per_month=10000; `none` for no limit. May be repeated.")
 @click.option("--expires", callback=FUTURE, metavar="WHEN", help="When it ends: 90d, or 2027-01-31 (00:00 UTC).")
 @AS_JSON
-def create(config: Path, key_id: str, expires: float | None, as_json: bool, **wanted: Any) -> None:
+def create(config: Path, key_id: str, expires: float | None, **wanted: Any) -> None:
     """Make a key and print its secret, once.
 
     ID has 1 to 63 characters of a-z, 0-9 and -. The secret stands alone on standard output:
@@ -45,28 +45,29 @@ def create(config: Path, key_id: str, expires: float | None, as_json: bool, **wa
     from gateway.cli.run_keys import create as run  # noqa: PLC0415 -- not needed for `gateway --help`
     from gateway.keys.validation import Wanted  # noqa: PLC0415 -- likewise
 
-    run(config, Wanted(key_id, **wanted, expires_at=expires), as_json=as_json)
+    run(config, Wanted(key_id, **wanted, expires_at=expires))
 
 
 @keys.command("list")
 @CONFIG
 @WIDE
 @AS_JSON
-def list_(config: Path, as_json: bool) -> None:
+def list_(config: Path) -> None:
     """List all keys.
 
     Those of the configuration (source: file) come first. `secrets` are the numbers of the live ones.
     """
     from gateway.cli.show_keys import list_keys  # noqa: PLC0415 -- as above
 
-    list_keys(config, as_json=as_json)
+    list_keys(config)
 
 
 @keys.command()
 @KEY_ID
 @CONFIG
+@WIDE
 @AS_JSON
-def show(config: Path, key_id: str, as_json: bool) -> None:
+def show(config: Path, key_id: str) -> None:
     """Show one key: its secrets, its limits, and what is left of them.
 
     Of each secret: when it was made, until when it is live, and when it was last used, which a running gateway notes
@@ -74,7 +75,7 @@ def show(config: Path, key_id: str, as_json: bool) -> None:
     """
     from gateway.cli.show_keys import show_key  # noqa: PLC0415 -- as above
 
-    show_key(config, key_id, as_json=as_json)
+    show_key(config, key_id)
 
 
 @keys.command()
@@ -90,7 +91,7 @@ def show(config: Path, key_id: str, as_json: bool) -> None:
 )
 @click.option("--operation", metavar="NAME", help="A name of your choice: the same one twice rotates once.")
 @AS_JSON
-def rotate(config: Path, key_id: str, overlap: float, operation: str | None, as_json: bool) -> None:
+def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> None:
     """Give a key another secret and print it, once.
 
     Nothing else of the key changes: limits, usage and jobs stay. With --operation it is safe to try again after a
@@ -99,7 +100,7 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, as_
     """
     from gateway.cli.run_keys import rotate as run  # noqa: PLC0415 -- as above
 
-    run(config, key_id, overlap, operation, as_json=as_json)
+    run(config, key_id, overlap, operation)
 
 
 @keys.command()
@@ -107,6 +108,7 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, as_
 @CONFIG
 @click.option("--generation", type=click.IntRange(1), metavar="N", help="This secret alone; see `show`. [all]")
 @click.option("--force", is_flag=True, help="Even if no live secret is left.")
+@AS_JSON
 def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> None:
     """End secrets of a key at once, for good.
 
@@ -119,20 +121,21 @@ def revoke(config: Path, key_id: str, generation: int | None, force: bool) -> No
 
 
 @keys.command()
-@click.argument("key_id", metavar="[ID]", required=False)
+@click.argument("key_id", metavar="[ID]", required=False, shell_complete=key_ids)
 @CONFIG
 @WIDE
 @AS_JSON
-def audit(config: Path, key_id: str | None, as_json: bool) -> None:
+def audit(config: Path, key_id: str | None) -> None:
     """Show who changed which key, how and when: the latest 1000 changes, the newest first."""
     from gateway.cli.show_keys import show_audit  # noqa: PLC0415 -- as above
 
-    show_audit(config, key_id, as_json=as_json)
+    show_audit(config, key_id)
 
 
 @keys.command()
 @KEY_ID
 @CONFIG
+@AS_JSON
 def disable(config: Path, key_id: str) -> None:
     """Refuse a key until it is enabled again; nothing else of it changes."""
     from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- as above
@@ -143,6 +146,7 @@ def disable(config: Path, key_id: str) -> None:
 @keys.command()
 @KEY_ID
 @CONFIG
+@AS_JSON
 def enable(config: Path, key_id: str) -> None:
     """Let a disabled key in again."""
     from gateway.cli.run_keys import disable as run  # noqa: PLC0415 -- as above
@@ -159,6 +163,7 @@ def enable(config: Path, key_id: str) -> None:
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="All its networks; '' for any.")
 @limit_option("A limit of its own; `none` for no limit, `default` for its profile's again. May be repeated.")
 @click.option("--expires", "expires_at", callback=FUTURE_OR_NEVER, metavar="WHEN", help="90d, 2027-01-31, or never.")
+@AS_JSON
 def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: Any) -> None:
     """Change what a key is; what is not named stays."""
     from gateway.cli.run_keys import change_key  # noqa: PLC0415 -- as above
@@ -181,6 +186,7 @@ def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: 
 @CONFIG
 @click.option("--pages", type=click.IntRange(1, 10**12), required=True, help="So many more, each day and each month.")
 @click.option("--until", callback=FUTURE, required=True, metavar="WHEN", help="7d, or 2027-01-31 (00:00 UTC).")
+@AS_JSON
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Add pages to a key's budgets for a while.
 
@@ -194,6 +200,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
 @keys.command()
 @KEY_ID
 @CONFIG
+@AS_JSON
 def reset(config: Path, key_id: str) -> None:
     """Let a key's budgets of this day and month begin anew.
 

@@ -24,14 +24,14 @@ def ledger() -> None:
 @_FILE
 @CONFIG
 @AS_JSON
-def backup(config: Path, file: Path, as_json: bool) -> None:
+def backup(config: Path, file: Path) -> None:
     """Write a backup to FILE, mode 0600; one that is there is not overwritten.
 
     gateway ledger backup /backup/ledger-2026-11-29.db --config gateway.yaml
     """
     from gateway.cli.run_ledger import back_up  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    back_up(config, file, as_json=as_json)
+    back_up(config, file)
 
 
 @ledger.command()
@@ -39,7 +39,7 @@ def backup(config: Path, file: Path, as_json: bool) -> None:
 @CONFIG
 @_REPLACE
 @AS_JSON
-def restore(config: Path, file: Path, replaces: bool, as_json: bool) -> None:
+def restore(config: Path, file: Path, replaces: bool) -> None:
     """Fill the ledger of the configuration from a backup, whole or not at all.
 
     Also from one of an older version. A ledger that is not empty is refused without --replace. What was used after
@@ -49,7 +49,7 @@ def restore(config: Path, file: Path, replaces: bool, as_json: bool) -> None:
     """
     from gateway.cli.run_ledger import fill_from  # noqa: PLC0415 -- as above
 
-    fill_from(config, file, replaces=replaces, as_json=as_json)
+    fill_from(config, file, replaces=replaces)
 
 
 @ledger.command()
@@ -78,11 +78,11 @@ def copy(config: Path, target: str, **how: Any) -> None:
 @ledger.command()
 @CONFIG
 @AS_JSON
-def upgrade(config: Path, as_json: bool) -> None:
+def upgrade(config: Path) -> None:
     """Bring the tables up to this version, as a gateway does when it starts; make a backup before.
 
     gateway ledger upgrade --config gateway.yaml
     """
     from gateway.cli.run_ledger import bring_up_ledger  # noqa: PLC0415 -- as above
 
-    bring_up_ledger(config, as_json=as_json)
+    bring_up_ledger(config)

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "jobs": Listed("Jobs of the ledger: whose they are, how far they are, what they cost.", "gateway.cli.jobs"),
     "keys": Listed("API keys of the ledger: make, watch, rotate, revoke.", "gateway.cli.keys"),
     "ledger": Listed("The ledger as a whole: back it up, restore it, move it, upgrade it.", "gateway.cli.ledger"),
+    "refusals": Listed("List what was refused or failed in the last day, and why.", "gateway.cli.refusals"),
     "serve": Listed("Run the gateway.", "gateway.cli.serve"),
     "status": Listed("Tell whether the gateway that runs here is healthy, or what is wrong.", "gateway.cli.status"),
     "top": Listed("Show live what the gateway does.", "gateway.cli.status"),

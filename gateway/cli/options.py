@@ -13,10 +13,9 @@ from typing import Any, Final
 import click
 
 from gateway.cli.complete import key_ids
-from gateway.cli.output import remember, widen
-from gateway.cli.time_arguments import coming, gone
+from gateway.cli.output import choose_json, remember, widen
+from gateway.cli.time_arguments import coming, gone, span
 from gateway.cli.which_config import NONE, NotOurs, which
-from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -41,6 +40,10 @@ def _widened(_: click.Context, __: click.Parameter, given: bool) -> None:
         widen()
 
 
+def _chosen(_: click.Context, __: click.Parameter, given: bool) -> None:
+    choose_json(given)
+
+
 CONFIG = click.option(
     "--config",
     "config",
@@ -48,7 +51,9 @@ CONFIG = click.option(
     callback=_taken,
     help="The configuration, YAML. [$GATEWAY_CONFIG, ./gateway.yaml, /etc/gateway/gateway.yaml]",
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+AS_JSON = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_chosen, help="JSON, for programs: one document."
+)
 WIDE = click.option(
     "--wide",
     is_flag=True,
@@ -74,7 +79,7 @@ def _read(read: Callable[[str], Any]) -> _Callback:
 FUTURE = _read(lambda text: coming(text, time.time()))
 FUTURE_OR_NEVER = _read(lambda text: "never" if text == "never" else coming(text, time.time()))
 PAST = _read(lambda text: gone(text, time.time()))
-DURATION = _read(seconds)
+DURATION = _read(span)
 
 
 def limits_of(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:

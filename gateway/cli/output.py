@@ -1,7 +1,12 @@
-"""Output of commands: the result, which must not be lost, and messages, which may be."""
+"""How commands print: an answer, for people or as JSON; a secret, which must not be lost; messages, which may be.
 
+Nothing else of the commands writes to standard output, but for the picture of `gateway top`. A command that prints
+takes --json (options.AS_JSON), or stands in WITHOUT_JSON.
+"""
+
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
@@ -9,9 +14,56 @@ import click
 
 from gateway.errors import SetupError
 
+WITHOUT_JSON: Final[Mapping[str, str]] = {
+    "completion": "it prints a script that a shell reads",
+    "demo": "it runs until it is ended, and prints lines to copy",
+    "serve": "it runs until it is ended; log.format says how it logs",
+    "top": "it draws a picture for a terminal; `gateway status --json` has its numbers",
+}
 T = TypeVar("T")
+_JSON: Final = "gateway.json"
 _WIDE: Final = "gateway.wide"
 _TAKEN: Final = "gateway.config taken"
+
+
+def answer(told: object, people: Callable[[], None]) -> None:
+    """Prints what a command found or did: with --json as one exact document, else as `people` prints it."""
+    if wants_json():
+        tell(json_text(told))
+    else:
+        people()
+
+
+def json_text(told: object) -> str:
+    """A document as it is printed."""
+    return json.dumps(told, indent=2)
+
+
+def tell(*lines: str) -> None:
+    """Writes lines to standard output."""
+    for line in lines:
+        click.echo(line)
+
+
+def tell_piece(piece: str | bytes) -> None:
+    """Writes to standard output as it stands, without a line's end: a piece of an answer that comes in several."""
+    click.echo(piece, nl=False)
+
+
+def is_terminal() -> bool:
+    """Whether standard output is one, and a person reads it."""
+    return sys.stdout.isatty()  # rich's own check differs in CI, because of FORCE_COLOR
+
+
+def choose_json(is_wanted: bool) -> None:
+    """Remembers whether the answer is to be JSON."""
+    click.get_current_context().meta[_JSON] = is_wanted
+
+
+def wants_json() -> bool:
+    """Whether the answer is to be JSON; a command that does not take --json may not ask, and so not answer."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta[_JSON])
 
 
 def hand_out(text: str) -> None:

@@ -1,36 +1,37 @@
 """The output of `gateway audit`. JSON holds all records and is written by pages: a long trail needs little memory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
+from gateway.cli.output import say, tell_piece, wants_json
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
-from gateway.cli.time_arguments import iso
+from gateway.cli.words import Shown, at
 from gateway.ledger.audit import Recorded, recorded
+from gateway.units import moment
 
 _PAGE: Final = 1000
 MAX_ROWS: Final = 10_000
 _HEADINGS: Final = ("at", "actor", "action", "subject", "detail")
+_MOMENTS: Final = frozenset({"until", "previous_ends_at", "expires_at"})
 _Take = Callable[[list[Recorded]], None]
 
 
-def tell_audit(config: Path, since: float, of: str | None, *, as_json: bool) -> None:
+def tell_audit(config: Path, since: float, of: str | None) -> None:
     """Prints all records since a moment, in seconds since the epoch; `of` is a key's id or an owner."""
-    if as_json:
+    if wants_json():
         told = _told_as_json()
         look(config, lambda session: _each_page(session, since, of, told))
-        click.echo("\n]")
+        tell_piece("\n]\n")
         return
     rows = look(
         config, lambda session: session.ledger.read(lambda c: recorded(c, since=since, of=of, most=MAX_ROWS + 1))
     )
     show_table(_HEADINGS, [_cells(row) for row in rows[:MAX_ROWS]])
     if len(rows) > MAX_ROWS:
-        click.echo(f"These are the latest {MAX_ROWS}; --json tells all.", err=True)
+        say(f"These are the latest {MAX_ROWS}; --json tells all.")
 
 
 async def _each_page(session: Session, since: float, of: str | None, take: _Take) -> None:
@@ -52,22 +53,33 @@ def _told_as_json() -> _Take:
     def take(page: list[Recorded]) -> None:
         nonlocal before
         if not page and before == "[":
-            click.echo(before, nl=False)
+            tell_piece(before)
         for row in page:
-            click.echo(f"{before}\n  {json.dumps(_fields(row))}", nl=False)
+            tell_piece(f"{before}\n  {json.dumps(_fields(row))}")
             before = ","
 
     return take
 
 
 def _fields(row: Recorded) -> dict[str, Any]:
-    return {"id": row.id, **row.entry._asdict(), "at": iso(row.entry.at)}
+    return {"id": row.id, **row.entry._asdict(), "at": moment(row.entry.at)}
 
 
 def _cells(row: Recorded) -> list[object]:
     entry = row.entry
-    detail = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
-    return [iso(entry.at), entry.actor, entry.action, entry.subject, detail or None]
+    exact = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
+    detail = Shown(exact, detail_in_words(entry.detail)) if exact else None
+    return [at(moment(entry.at)), entry.actor, entry.action, entry.subject, detail]
+
+
+def detail_in_words(detail: Mapping[str, Any]) -> str:
+    """What a record says besides, its moments as people write them."""
+    return " ".join(f"{name}={_words(name, value)}" for name, value in detail.items())
+
+
+def _words(name: str, value: Any) -> str:
+    found = at(moment(value)) if name in _MOMENTS and isinstance(value, int | float) else None
+    return _text(value) if found is None else found.words
 
 
 def _text(value: Any) -> str:

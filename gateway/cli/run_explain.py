@@ -1,16 +1,14 @@
 """The output of `gateway explain`: the steps, the verdict, and what is left of every limit."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
-
-import click
 
 from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
+from gateway.cli.output import answer, tell
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
@@ -30,30 +28,40 @@ _WIDTH: Final = 15
 _HOST: Final = "localhost"
 
 
-def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any], *, as_json: bool) -> None:
+class _Found(NamedTuple):
+    told: Explanation
+    overdue_count: int
+    now: float
+    currency: str | None
+
+
+def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    told, overdue_count = look(config, lambda session: _asked(session, method, path, asked))
-    if as_json:
-        click.echo(json.dumps({**_object(told), "overdue_reservations": overdue_count}, indent=2))
-        return
+    found = look(config, lambda session: _asked(session, method, path, asked))
+    whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
+    answer(whole, lambda: _print(found))
+
+
+def _print(found: _Found) -> None:
+    told, overdue_count = found.told, found.overdue_count
     for step in told.steps:
-        click.echo(f"{step.name:<{_WIDTH}} {printable(step.text)}")
+        tell(f"{step.name:<{_WIDTH}} {printable(step.text)}")
     if overdue_count:
         text = f"{overdue_count} reservations of this account are over: a gateway takes them back before it refuses"
-        click.echo(f"{_OVERDUE:<{_WIDTH}} {text}")
-    click.echo(f"\n{_verdict(told)}")
+        tell(f"{_OVERDUE:<{_WIDTH}} {text}")
+    tell(f"\n{_verdict(told)}")
     if told.limits is not None:
-        click.echo("")
-        show_table(*limit_rows(told.limits))
+        tell("")
+        show_table(*limit_rows(told.limits, found.now, found.currency))
 
 
-async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> tuple[Explanation, int]:
-    now, key_id = session.wall(), asked["key_id"]
+async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> _Found:
+    now, key_id, currency = session.wall(), asked["key_id"], session.settings.prices.currency
     names = _names(session.settings)
     state = await _state(session, key_id, names or [_HOST])
     shown = await _shown(session, state, asked, now)
     if shown is not None and not method:
-        return _alone(shown), 0
+        return _Found(_alone(shown), 0, now, currency)
     accounts = [ANYONE, *_account(key_id, shown)]
     standings: dict[str, AccountCounts] = await session.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
@@ -67,7 +75,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     told = explain(question, state, standings, now)
     if shown is not None:
         told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
-    return told, over
+    return _Found(told, over, now, currency)
 
 
 async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> ShownCredential | None:

@@ -1,14 +1,13 @@
 """The output of `gateway jobs list` and `show`; they change nothing."""
 
-import json
+import time
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from gateway.cli.output import fail
+from gateway.cli.output import answer, fail
 from gateway.cli.session import look
-from gateway.cli.table import printable, show_table
+from gateway.cli.table import printable, show_facts, show_table
+from gateway.cli.words import at
 from gateway.jobs.view import job_facts, owner_named
 from gateway.ledger import listings as joblist
 from gateway.ledger.schema import JobState
@@ -16,20 +15,17 @@ from gateway.ledger.schema import JobState
 _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
 
 
-def list_jobs(config: Path, owner: str | None, state: str | None, limit: int, *, as_json: bool) -> None:
+def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) -> None:
     """Prints the latest jobs."""
     whose = None if owner is None else owner_named(owner)
     which = None if state is None else JobState[state.upper()]
     rows = look(config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
     views = list(map(job_facts, rows))
-    if as_json:
-        click.echo(json.dumps(views, indent=2))
-        return
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
-    show_table([*headings, "pages", "webhook"], list(map(_cells, views)))
+    answer(views, lambda: show_table([*headings, "pages", "webhook"], list(map(_cells, views))))
 
 
-def show_job(config: Path, request_id: str, upstream: str | None, *, as_json: bool) -> None:
+def show_job(config: Path, request_id: str, upstream: str | None) -> None:
     """Prints one job."""
     rows = look(config, lambda session: session.ledger.read(lambda c: joblist.named(c, request_id, upstream)))
     if not rows:
@@ -39,27 +35,26 @@ def show_job(config: Path, request_id: str, upstream: str | None, *, as_json: bo
         names = ", ".join(row.upstream for row in rows)
         fail(f"there are jobs {printable(request_id)} of {names}: say which with --upstream")
     view = job_facts(rows[0])
-    if as_json:
-        click.echo(json.dumps(view, indent=2))
-        return
-    for name, value in _described(view).items():
-        if value is not None:
-            click.echo(f"{name:<11} {printable(str(value))}")
+    answer(view, lambda: show_facts(_described(view, time.time())))
 
 
 def _cells(view: dict[str, Any]) -> list[object]:
     webhook = view["webhook"]
-    return [*(view[name] for name in _LISTED), _pages(view), None if webhook is None else webhook["state"]]
+    return [*(_cell(view, name) for name in _LISTED), _pages(view), None if webhook is None else webhook["state"]]
 
 
-def _described(view: dict[str, Any]) -> dict[str, object]:
+def _cell(view: dict[str, Any], name: str) -> object:
+    return at(view[name]) if name.endswith("_at") else view[name]
+
+
+def _described(view: dict[str, Any], now: float) -> dict[str, object]:
     webhook = view["webhook"]
     return {
         **{name.replace("_", " "): view[name] for name in ("request_id", "upstream", "owner", "account", "key")},
         "state": view["state"],
-        "created": view["created_at"],
-        "ended": view["ended_at"],
-        "expires": view["expires_at"],
+        "created": at(view["created_at"], now),
+        "ended": at(view["ended_at"], now),
+        "expires": at(view["expires_at"], now),
         "pages": _pages(view),
         "check path": view["check_path"],
         "webhook": None if webhook is None else _webhook(webhook),

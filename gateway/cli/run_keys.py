@@ -5,63 +5,67 @@ error. A secret is written before its key takes force: if it can't be written, n
 object on standard output holds everything a program may need.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from gateway.cli.key_view import money
-from gateway.cli.output import hand_out, say
+from gateway.cli.key_view import View, ledger_view
+from gateway.cli.output import answer, hand_out, json_text, say, tell, wants_json
 from gateway.cli.session import Session, change
-from gateway.cli.time_arguments import iso
+from gateway.cli.table import shown
+from gateway.cli.words import at, money, spend
 from gateway.keys.key_changes import Made
 from gateway.keys.validation import DEFAULT, Wanted
 from gateway.keys.view import idle_scopes, limits_as_written
+from gateway.limits.prices import MILLION
+from gateway.limits.quotas import Used
+from gateway.model.keys import KeyRecord
+from gateway.units import maybe_moment, moment
 
 _SOON: Final = "A running gateway follows within 2 seconds."
 _ONCE: Final = "The secret stands on standard output, this once: it is kept nowhere and can't be shown again."
 
 
-def create(config: Path, wanted: Wanted, *, as_json: bool) -> None:
+def create(config: Path, wanted: Wanted) -> None:
     """Creates a key and prints its secret."""
     limits = {name: value for name, value in wanted.limits.items() if value != DEFAULT}
+    is_json = wants_json()  # the ledger's thread, where the secret is handed over, knows no command
 
     def hand_over(made: Made) -> None:
         more = {
             "profile": wanted.profile, "owner": wanted.owner or wanted.id, "scopes": wanted.scopes,
-            "networks": wanted.networks, "limits": limits, "expires_at": iso(wanted.expires_at),
+            "networks": wanted.networks, "limits": limits, "expires_at": maybe_moment(wanted.expires_at),
         }  # fmt: skip
-        hand_out(_text({**_secret_of(made), **more}) if as_json else str(made.secret))
+        hand_out(json_text({**_secret_of(made), **more}) if is_json else str(made.secret))
 
     async def work(session: Session) -> tuple[Made, str]:
         return await session.keys.create(session.actor, wanted, hand_over), session.where
 
     made, where = change(config, work)
     _say_idle(wanted.scopes)
-    if not as_json:
-        ends = iso(wanted.expires_at)
+    if not is_json:
+        ends = maybe_moment(wanted.expires_at)
         say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
 
 
-def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, as_json: bool) -> None:
+def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> None:
     """Gives a key a new secret and prints it."""
+    is_json = wants_json()  # as above
 
     def hand_over(made: Made) -> None:
-        ends = iso(made.previous_ends_at or None)
+        ends = maybe_moment(made.previous_ends_at or None)
         told = {**_secret_of(made), "previous_ends_at": ends, "was_done": made.secret is None}
-        if as_json or made.secret is not None:
-            hand_out(_text(told) if as_json else str(made.secret))
+        if is_json or made.secret is not None:
+            hand_out(json_text(told) if is_json else str(made.secret))
 
     made = change(config, lambda session: session.keys.rotate(session.actor, key_id, overlap, operation, hand_over))
-    previous = iso(made.previous_ends_at or None)
+    previous = maybe_moment(made.previous_ends_at or None)
     if made.secret is None:
         say(
             f"This operation was done before: it made secret {made.generation} of {key_id}, which was shown then.",
             "Nothing has changed. If that secret is lost, rotate once more with another --operation.",
         )
-    elif not as_json:
+    elif not is_json:
         say(
             f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
             _ONCE,
@@ -70,27 +74,43 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None, *, 
 
 
 def _until_then(previous: str | None) -> str:
-    return f"the one in use until now works until {previous}." if previous else "no other secret of it works."
+    if previous is None:
+        return "no other secret of it works."
+    return f"the one in use until now works until {shown(at(previous))}."
 
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
     """Revokes secrets of a key at once."""
     ended = change(config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force))
-    if ended:
-        click.echo(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}")
-    else:
-        click.echo(f"Key {key_id} had no live secret: nothing has changed.")
+    told = f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}"
+    if not ended:
+        told = f"Key {key_id} had no live secret: nothing has changed."
+    answer({"id": key_id, "generations": ended}, lambda: tell(told))
 
 
 def disable(config: Path, key_id: str, *, disabled: bool) -> None:
     """Disables or enables a key."""
-    change(config, lambda session: session.keys.disable(session.actor, key_id, disabled=disabled))
-    click.echo(f"Key {key_id} is {'disabled' if disabled else 'enabled'}. {_SOON}")
+
+    async def work(session: Session) -> View:
+        return _viewed(session, await session.keys.disable(session.actor, key_id, disabled=disabled))
+
+    view = change(config, work)
+    answer(view, lambda: tell(f"Key {key_id} is {'disabled' if disabled else 'enabled'}. {_SOON}"))
 
 
 def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
     """Changes a key's settings."""
-    record = change(config, lambda session: session.keys.change(session.actor, key_id, **values))
+
+    async def work(session: Session) -> tuple[KeyRecord, View]:
+        record = await session.keys.change(session.actor, key_id, **values)
+        return record, _viewed(session, record)
+
+    record, view = change(config, work)
+    answer(view, lambda: tell(_changed(record)))
+    _say_idle(record.scopes)
+
+
+def _changed(record: KeyRecord) -> str:
     limits = " ".join(f"{name}={_limit(value)}" for name, value in limits_as_written(record.limits, money).items())
     facts = [
         f"profile {record.profile}",
@@ -98,10 +118,13 @@ def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
         f"scopes {' '.join(record.scopes) or 'none'}",
         f"networks {' '.join(map(str, record.networks)) or 'any'}",
         f"limits of its own {limits or 'none'}",
-        _until(iso(record.expires_at)),
+        _until(maybe_moment(record.expires_at)),
     ]
-    click.echo(f"Key {key_id}: {', '.join(facts)}. {_SOON}")
-    _say_idle(record.scopes)
+    return f"Key {record.id}: {', '.join(facts)}. {_SOON}"
+
+
+def _viewed(session: Session, record: KeyRecord) -> View:
+    return ledger_view(record, session.settings, session.wall())
 
 
 def _say_idle(scopes: Iterable[str]) -> None:
@@ -112,28 +135,32 @@ def _say_idle(scopes: Iterable[str]) -> None:
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Adds pages to budgets for a while."""
     change(config, lambda session: session.keys.grant(session.actor, key_id, pages, until))
-    click.echo(f"Key {key_id} has {pages} pages more, each day and each month, until {iso(until)}.")
+    ends = moment(until)
+    text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
+    answer({"id": key_id, "pages": pages, "until": ends}, lambda: tell(text))
 
 
 def reset(config: Path, key_id: str) -> None:
     """Resets a key's windows."""
-    used = change(config, lambda session: session.keys.reset(session.actor, key_id))
-    click.echo(
+
+    async def work(session: Session) -> tuple[Used, str | None]:
+        return await session.keys.reset(session.actor, key_id), session.settings.prices.currency
+
+    used, currency = change(config, work)
+    spent = shown(spend(used.spend, currency))
+    text = (
         f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "
-        f"spend {money(used.spend)}. What is in flight stays, and so does what `gateway usage` tells."
+        f"spend {spent}. What is in flight stays, and so does what `gateway usage` tells."
     )
+    answer({"id": key_id, **used._asdict(), "spend": used.spend / MILLION}, lambda: tell(text))
 
 
 def _secret_of(made: Made) -> dict[str, Any]:
     return {"id": made.id, "secret": made.secret, "generation": made.generation}
 
 
-def _text(value: object) -> str:
-    return json.dumps(value, indent=2)
-
-
 def _until(ends: str | None) -> str:
-    return f"until {ends}" if ends else "without an end"
+    return f"until {shown(at(ends))}" if ends else "without an end"
 
 
 def _limit(value: Any) -> str:

@@ -1,7 +1,6 @@
 """The work of `gateway ledger`: what is copied lies in a file first, so that every way is a backup and a restore."""
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,11 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
-import click
 from sqlalchemy import Connection
 
 from gateway.aio.named_files import read_named
-from gateway.cli.output import say, tell_taken
+from gateway.cli.output import answer, say, tell, tell_taken
 from gateway.cli.session import actor, attempt
 from gateway.cli.table import show_table
 from gateway.config.ledger_url import url_of
@@ -35,17 +33,17 @@ _MOST: Final = 65536
 _AGAIN: Final = {"secrets": "secrets", "keys": "keys that were disabled", "callers": "callers that were blocked"}
 
 
-def back_up(config: Path, file: Path, *, as_json: bool) -> None:
+def back_up(config: Path, file: Path) -> None:
     """Writes a backup, and says what is in it."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
         url = url_of(settings)
         return {"ledger": named(url), "file": str(file), "tables": _save_as(url, settings, file)}
 
-    _tell(attempt(config, act), as_json=as_json)
+    _tell(attempt(config, act))
 
 
-def fill_from(config: Path, file: Path, *, replaces: bool, as_json: bool) -> None:
+def fill_from(config: Path, file: Path, *, replaces: bool) -> None:
     """Fills the configuration's ledger from a backup."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
@@ -60,10 +58,10 @@ def fill_from(config: Path, file: Path, *, replaces: bool, as_json: bool) -> Non
         return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
 
     tell_taken()
-    _tell(attempt(config, act), as_json=as_json)
+    _tell(attempt(config, act))
 
 
-def copy_to(config: Path, target: str, *, replaces: bool, as_json: bool) -> None:
+def copy_to(config: Path, target: str, *, replaces: bool) -> None:
     """Copies the configuration's ledger into another one."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
@@ -79,10 +77,10 @@ def copy_to(config: Path, target: str, *, replaces: bool, as_json: bool) -> None
         return {"ledger": named(source), "to": named(url), **_told_of(filled)}
 
     tell_taken()
-    _tell(attempt(config, act), as_json=as_json)
+    _tell(attempt(config, act))
 
 
-def bring_up_ledger(config: Path, *, as_json: bool) -> None:
+def bring_up_ledger(config: Path) -> None:
     """Migrates the tables, and says from which version."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
@@ -92,19 +90,21 @@ def bring_up_ledger(config: Path, *, as_json: bool) -> None:
 
     tell_taken()
     told = attempt(config, act)
-    if as_json:
-        click.echo(json.dumps(told, indent=2))
-    elif told["before"] == told["version"]:
-        click.echo(f"The ledger {told['ledger']} has the tables of version {told['version']} already.")
-    else:
-        was = f"had those of {told['before']}" if told["before"] else "was made"
-        click.echo(f"The ledger {told['ledger']} {was}, and has the tables of version {told['version']} now.")
+    answer(told, lambda: tell(_brought_up(**told)))
 
 
-def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(told, indent=2))
-        return
+def _brought_up(ledger: str, before: str, version: str) -> str:
+    if before == version:
+        return f"The ledger {ledger} has the tables of version {version} already."
+    was = f"had those of {before}" if before else "was made"
+    return f"The ledger {ledger} {was}, and has the tables of version {version} now."
+
+
+def _tell(told: Mapping[str, Any]) -> None:
+    answer(told, lambda: _print(told))
+
+
+def _print(told: Mapping[str, Any]) -> None:
     show_table(("table", "rows"), list(told["tables"].items()), frozenset({"rows"}))
     place = told.get("to", told["ledger"] if "version" in told else told.get("file"))
     say(f"{place} has all of that; every table was counted.")

@@ -1,14 +1,12 @@
 """The output of `gateway jobs list --lost`, and the work of `gateway jobs refund`."""
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from gateway.cli.output import fail
+from gateway.cli.output import answer, fail, tell
 from gateway.cli.session import change, look
 from gateway.cli.table import printable, show_table
+from gateway.cli.words import at
 from gateway.jobs.view import owner_named
 from gateway.ledger.lost import Refund, lost, refund
 from gateway.ledger.schema import Stage
@@ -18,19 +16,17 @@ from gateway.units import maybe_moment, moment
 _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_at", "charged_at", "pages")
 
 
-def list_lost(config: Path, owner: str | None, limit: int, *, as_json: bool) -> None:
+def list_lost(config: Path, owner: str | None, limit: int) -> None:
     """Prints what was charged without an answer."""
     whose = None if owner is None else owner_named(owner)
     rows = look(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
     views = list(map(_facts, rows))
-    if as_json:
-        click.echo(json.dumps(views, indent=2))
-        return
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]
-    show_table(headings, [[view[name] for name in _LISTED] for view in views], frozenset({"pages"}))
+    cells = [[at(view[name]) if name.endswith("_at") else view[name] for name in _LISTED] for view in views]
+    answer(views, lambda: show_table(headings, cells, frozenset({"pages"})))
 
 
-def refund_job(config: Path, name: str, upstream: str | None, *, as_json: bool) -> None:
+def refund_job(config: Path, name: str, upstream: str | None) -> None:
     """Refunds one, or says why it can't."""
     done = change(
         config,
@@ -40,10 +36,8 @@ def refund_job(config: Path, name: str, upstream: str | None, *, as_json: bool) 
     )
     if not done.account:
         fail(f"{printable(name)} {_why_not(done)}")
-    if as_json:
-        click.echo(json.dumps({"request_id": name, "account": done.account, "pages": done.pages}, indent=2))
-        return
-    click.echo(f"{done.pages} pages were given back to {printable(done.account)}.")
+    told = {"request_id": name, "account": done.account, "pages": done.pages}
+    answer(told, lambda: tell(f"{done.pages} pages were given back to {printable(str(done.account))}."))
 
 
 def _facts(row: Any) -> dict[str, Any]:

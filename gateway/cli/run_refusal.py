@@ -1,14 +1,13 @@
 """The output of `gateway explain --request-id`: what was noted of a request of the last day."""
 
-import json
+import time
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from gateway.cli.output import fail
+from gateway.cli.output import answer, fail
 from gateway.cli.session import look
-from gateway.cli.table import printable
+from gateway.cli.table import printable, show_facts
+from gateway.cli.words import at
 from gateway.ledger.refusals import RefusalRow, named
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.units import moment
@@ -24,18 +23,14 @@ _BLAME: Final = {
 }
 
 
-def tell_of_refusal(config: Path, request_id: str, *, as_json: bool) -> None:
+def tell_of_refusal(config: Path, request_id: str) -> None:
     """Prints it, or fails when there is none."""
     row = look(config, lambda session: session.ledger.read(lambda c: named(c, request_id)))
     if row is None:
         fail(_NONE.format(printable(request_id)))
     told = _facts(row)
-    if as_json:
-        click.echo(json.dumps(told, indent=2))
-        return
-    for name, value in told.items():
-        if value is not None:
-            click.echo(f"{name.replace('_', ' '):<12} {printable(str(value))}")
+    facts = {name.replace("_", " "): value for name, value in told.items()}
+    answer(told, lambda: show_facts({**facts, "at": at(told["at"], time.time())}))
 
 
 def _facts(row: RefusalRow) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gateway.cli.health_facts import facts_of
 from gateway.cli.rates import Pace, pace_of
-from gateway.cli.run_status import counts_of
+from gateway.cli.run_status import AGE, counts_of
 from gateway.cli.running_gateway import Samples, ask
 from gateway.cli.session import attempt
 from gateway.cli.table import printable
@@ -56,7 +56,7 @@ def picture(found: Samples, pace: Pace, now: float) -> Group:
         "pages a minute": f"{pace.pages:.0f}",
         **{name: str(number) for name, number in counts_of(found).items()},
     }
-    return Group(head, *lines, _table(("now", ""), list(rows.items())), *_limits(facts.limits))
+    return Group(head, *lines, _table(("now", ""), list(rows.items())), Text(AGE, "dim"), *_limits(facts.limits))
 
 
 def _limits(limits: list[tuple[str, str, float]]) -> list[Table]:

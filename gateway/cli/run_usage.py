@@ -6,18 +6,15 @@ owners: such a cell gets an apostrophe in front (OWASP, "CSV Injection").
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from gateway.authorize.permit import ANYONE
-from gateway.cli.key_view import money
-from gateway.cli.output import say
+from gateway.cli.output import answer, say, tell_piece
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
+from gateway.cli.words import Shown, spend
 from gateway.ledger.keys import one_key
 from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
@@ -32,31 +29,30 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NOBODY: Final = "(without a key)"
 
 
-def tell_usage(config: Path, key_id: str | None, since: float, form: str) -> None:
-    """Prints the usage; `since` is in seconds since the epoch, `form` is table, json or csv."""
+def tell_usage(config: Path, key_id: str | None, since: float, *, is_csv: bool) -> None:
+    """Prints the usage; `since` is in seconds since the epoch."""
     first = day_of(since).period
-    rows, gone = look(config, lambda session: _rows(session, key_id, first))
-    if form == "json":
-        click.echo(
-            json.dumps(
-                {
-                    "since": day(first),
-                    "rows": list(map(_entry, rows)),
-                    "total": _total(rows),
-                    "charged_without_an_answer": gone._asdict(),
-                },
-                indent=2,
-            )
-        )
-    elif form == "csv":
-        # Bytes: a text stream would replace RFC 4180's line ends by the platform's.
-        click.echo(as_csv(rows).encode(), nl=False)
-    else:
-        sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
-        total = ["total", "", *sums[:-1], money(sums[-1])]
-        show_table(_HEADINGS, [_cells(row) for row in rows], frozenset(_COUNTED), total)
-        if gone.jobs:
-            say(f"Of these, {gone.jobs} jobs with {gone.pages} pages had no answer: see gateway jobs list --lost.")
+    rows, gone, currency = look(config, lambda session: _rows(session, key_id, first))
+    if is_csv:
+        tell_piece(as_csv(rows).encode())  # bytes: a text stream would replace RFC 4180's line ends by the platform's
+        return
+    told = {
+        "since": day(first),
+        "rows": list(map(_entry, rows)),
+        "total": _total(rows),
+        "currency": currency,
+        "charged_without_an_answer": gone._asdict(),
+    }
+    answer(told, lambda: _print(rows, gone, currency))
+
+
+def _print(rows: Sequence[UsedOnDay], gone: LostSum, currency: str | None) -> None:
+    sums = [sum(getattr(row, name) for row in rows) for name in _COUNTED]
+    total = ["total", "", *sums[:-1], spend(sums[-1], currency)]
+    show_table(_HEADINGS, [_cells(row, currency) for row in rows], frozenset(_COUNTED), total)
+    if gone.jobs:
+        jobs = "1 job" if gone.jobs == 1 else f"{gone.jobs} jobs"
+        say(f"Of these, {jobs} with {gone.pages} pages had no answer: see gateway jobs list --lost.")
 
 
 def as_csv(rows: Sequence[UsedOnDay]) -> str:
@@ -66,22 +62,24 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
     writer.writerow(_HEADINGS)
     for row in rows:
         date, key, *counted = _cells(row)
-        writer.writerow([date, _harmless(str(key)), *counted])
+        exact = [value.exact if isinstance(value, Shown) else value for value in counted]
+        writer.writerow([date, _harmless(str(key)), *exact])
     return text.getvalue()
 
 
-async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[UsedOnDay], LostSum]:
+async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[UsedOnDay], LostSum, str | None]:
     account = None if key_id is None else key_id if ":" in key_id else f"key:{key_id}"
     rows = await session.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:
         await session.ledger.read(lambda c: one_key(c, str(key_id)))  # raises when there is no such key
-    return rows, await session.ledger.report(lambda c: sum_lost(c, since, account))
+    gone = await session.ledger.report(lambda c: sum_lost(c, since, account))
+    return rows, gone, session.settings.prices.currency
 
 
-def _cells(row: UsedOnDay) -> list[object]:
+def _cells(row: UsedOnDay, currency: str | None = None) -> list[object]:
     name = _NOBODY if row.account == ANYONE else key_of(row.account) or row.account
-    return [day(row.day), name, row.requests, row.failed, row.pages, row.refunded, money(row.spend)]
+    return [day(row.day), name, row.requests, row.failed, row.pages, row.refunded, spend(row.spend, currency)]
 
 
 def _entry(row: UsedOnDay) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`gateway completion`: prints what a shell needs to complete commands, options, key ids and profiles."""
+"""`gateway completion`: prints what a shell needs to complete commands, options, ids and names."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,8 +14,8 @@ _VARIABLE = "_GATEWAY_COMPLETE"
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
-    Read by the start-up file, it completes commands, options, and, from the configuration and its ledger, key ids and
-    profiles:
+    Read by the start-up file, it completes commands, options, and, from the configuration and its ledger, ids of
+    keys, jobs and webhooks, and names of profiles and upstreams:
 
         source <(gateway completion bash)
     """

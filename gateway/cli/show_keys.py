@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import click
-
 from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
+from gateway.cli.output import answer, tell
+from gateway.cli.run_audit import detail_in_words
 from gateway.cli.session import Session, look
-from gateway.cli.table import printable, show_table
-from gateway.cli.time_arguments import iso
+from gateway.cli.table import show_facts, show_table, shown
+from gateway.cli.words import Shown, at, away, in_bytes, size, spend
 from gateway.config.compile import compile_overrides, compile_settings
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.audit import recorded
@@ -21,6 +21,7 @@ from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.report import limits_report
 from gateway.model.identity import Profile
+from gateway.units import moment
 
 _NOTED_EVERY: Final = 10
 _LISTED: Final = ("id", "source", "state", "profile", "owner", "scopes", "live secrets", "expires", "last used")
@@ -34,54 +35,66 @@ class _ShownKey(NamedTuple):
     standing: AccountCounts
     grants: Sequence[GrantRow]
     now: float
+    currency: str | None
 
 
-def list_keys(config: Path, *, as_json: bool) -> None:
+def list_keys(config: Path) -> None:
     """Prints all keys, those of the configuration first."""
     views = look(config, _all)
-    if as_json:
-        click.echo(json.dumps(views, indent=2))
-        return
-    show_table(_LISTED, [_listed(view) for view in views])
+    answer(views, lambda: show_table(_LISTED, [_listed(view) for view in views]))
 
 
-def show_key(config: Path, key_id: str, *, as_json: bool) -> None:
+def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
     found = look(config, lambda session: _one(session, key_id))
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
-    if as_json:
-        usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
-        grants = [{"pages": grant.pages, "until": iso(grant.until)} for grant in found.grants]
-        account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
-        noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
-        click.echo(json.dumps({**found.view, **noted, "account": account}, indent=2))
-        return
-    for line in _described(found):
-        click.echo(line)
+    usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
+    grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
+    account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
+    noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
+    answer({**found.view, **noted, "account": account}, lambda: _print(found, limits))
+
+
+def _print(found: _ShownKey, limits: dict[str, Any] | None) -> None:
+    show_facts(_described(found))
+    tell(*_secrets(found.view))
     if limits is not None:
-        click.echo("")
-        show_table(*limit_rows(limits))
+        tell("")
+        show_table(*limit_rows(limits, found.now, found.currency))
 
 
-def show_audit(config: Path, key_id: str | None, *, as_json: bool) -> None:
+def show_audit(config: Path, key_id: str | None) -> None:
     """Prints the latest changes, the newest first."""
     found = look(config, lambda session: session.ledger.read(lambda c: recorded(c, of=key_id, changes_only=True)))
-    rows = [{"id": number, **entry._asdict(), "at": iso(entry.at)} for number, entry in found]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
+    rows = [{"id": number, **entry._asdict(), "at": moment(entry.at)} for number, entry in found]
     names = ("at", "actor", "action", "subject", "detail")
-    show_table(names, [[*(row[name] for name in names[:-1]), json.dumps(row["detail"])] for row in rows])
+    cells = [[at(row["at"]), *(row[name] for name in names[1:-1]), _detail(row["detail"])] for row in rows]
+    answer(rows, lambda: show_table(names, cells))
 
 
-def limit_rows(limits: dict[str, Any]) -> tuple[list[str], list[list[object]], frozenset[str]]:
+def limit_rows(
+    limits: dict[str, Any], now: float, currency: str | None
+) -> tuple[list[str], list[list[object]], frozenset[str]]:
     """Limits as a table: headings, rows, and the names of the numeric columns."""
     numbers = ["limit", "used", "remaining"]
     headings = ["limit of", *numbers, "begins anew"]
     rows = [
-        [name, *(row.get(number) for number in numbers), row.get("resets_at")] for name, row in sorted(limits.items())
+        [name, *(_counted(name, row.get(number), currency) for number in numbers), away(row.get("resets_at"), now)]
+        for name, row in sorted(limits.items())
     ]
     return headings, rows, frozenset(numbers)
+
+
+def _counted(name: str, value: float | None, currency: str | None) -> object:
+    if value is None:
+        return None
+    if name == "body_limit":
+        return size(int(value))
+    return Shown(value, spend(round(value * MILLION), currency).words) if name == "spend_per_month" else value
+
+
+def _detail(detail: Any) -> Shown:
+    return Shown(json.dumps(detail), detail_in_words(detail))
 
 
 async def _all(session: Session) -> list[View]:
@@ -100,43 +113,46 @@ async def _one(session: Session, key_id: str) -> _ShownKey:
                 lambda c: (standing_of(c, account, now), grants_of(c, account, now))
             )
             profile = replace(profiles[key.profile], **compile_overrides(key.limits))
-            return _ShownKey(configured_view(key, now), profile, standing, grants, now)
+            return _ShownKey(configured_view(key, now), profile, standing, grants, now, settings.prices.currency)
     record, standing, granted = await session.keys.show(key_id)
-    return _ShownKey(ledger_view(record, settings, now), profile_for(record, profiles), standing, granted, now)
+    view, currency = ledger_view(record, settings, now), settings.prices.currency
+    return _ShownKey(view, profile_for(record, profiles), standing, granted, now, currency)
 
 
 def _listed(view: View) -> list[object]:
     live = [str(entry["generation"]) for entry in view["generations"] if entry["state"] == "live"]
     secrets = "-" if view["source"] == "file" else " ".join(f"#{number}" for number in live) or "none"
     known = (view[name] for name in ("id", "source", "state", "profile", "owner"))
-    return [*known, " ".join(view["scopes"]) or None, secrets, view["expires_at"], view["last_used_at"]]
+    return [*known, " ".join(view["scopes"]) or None, secrets, at(view["expires_at"]), at(view["last_used_at"])]
 
 
-def _described(found: _ShownKey) -> list[str]:
-    view = found.view
-    facts = {
+def _described(found: _ShownKey) -> dict[str, object]:
+    view, now = found.view, found.now
+    return {
         "key": f"{view['id']} ({'of the configuration' if view['source'] == 'file' else 'of the ledger'})",
         "state": view["state"],
         "profile": view["profile"],
         "owner": view["owner"],
         "scopes": " ".join(view["scopes"]) or "none",
         "networks": " ".join(view["networks"]) or "any that network.allow has",
-        "own limits": " ".join(f"{name}={_text(value)}" for name, value in view["limits"].items()) or "none",
-        "made": view["created_at"],
-        "expires": view["expires_at"] or "never",
-        "disabled": view["disabled_at"],
-        "grants": ", ".join(f"{grant.pages} pages until {iso(grant.until)}" for grant in found.grants) or None,
+        "own limits": " ".join(f"{name}={_text(name, value)}" for name, value in view["limits"].items()) or "none",
+        "made": at(view["created_at"]),
+        "expires": at(view["expires_at"], now) or "never",
+        "disabled": at(view["disabled_at"], now),
+        "grants": ", ".join(_granted(grant, now) for grant in found.grants) or None,
     }
-    lines = [f"{name:<11} {printable(str(value))}" for name, value in facts.items() if value is not None]
-    return [*lines, *_secrets(view)]
+
+
+def _granted(grant: GrantRow, now: float) -> str:
+    return f"{grant.pages} pages until {shown(at(moment(grant.until), now))}"
 
 
 def _secrets(view: View) -> list[str]:
     if view["source"] == "file":
         return ["secret      in the configuration; when it was last used is not noted"]
     lines = [
-        f"secret {entry['generation']:<4} {entry['state']}, made {entry['created_at']}, {_end(entry)}, "
-        f"last used {entry['last_used_at'] or 'never'}"
+        f"secret {entry['generation']:<4} {entry['state']}, made {shown(at(entry['created_at']))}, {_end(entry)}, "
+        f"last used {shown(at(entry['last_used_at']) or 'never')}"
         for entry in view["generations"]
     ]
     return [*lines, f"            (a running gateway notes last uses every {_NOTED_EVERY} s)"]
@@ -144,11 +160,13 @@ def _secrets(view: View) -> list[str]:
 
 def _end(entry: View) -> str:
     if entry["revoked_at"]:
-        return f"revoked {entry['revoked_at']}"
-    return f"until {entry['live_until']}" if entry["live_until"] else "without an end"
+        return f"revoked {shown(at(entry['revoked_at']))}"
+    return f"until {shown(at(entry['live_until']))}" if entry["live_until"] else "without an end"
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
+    if name == "body_limit":
+        return shown(Shown(value, in_bytes(int(str(value).removesuffix("B")))))
     return "none" if value is None else str(value)
 
 

@@ -1,17 +1,35 @@
 """`gateway status` and `gateway top`: only declarations."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 import click
 
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
+from gateway.cli.time_arguments import span
+
+_NUMBER: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,3})?\Z")
+_LEAST: Final = 0.5
+_MOST: Final = 60.0
+
+
+def _every(_: click.Context, __: click.Parameter, text: str) -> float:
+    """A duration; a number alone is seconds."""
+    try:
+        seconds = float(text) if _NUMBER.match(text) else span(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if not _LEAST <= seconds <= _MOST:
+        raise click.BadParameter(f"{text} is not within 0.5s and 60s")
+    return seconds
 
 
 @click.command()
 @CONFIG
 @WIDE
 @AS_JSON
-def status(config: Path, as_json: bool) -> None:
+def status(config: Path) -> None:
     """Tell whether the gateway that runs here is healthy, or what is wrong.
 
     Asks its admin listener and the ledger. Exit 0: healthy, with warnings at the most; 1: something is wrong, or
@@ -21,13 +39,18 @@ def status(config: Path, as_json: bool) -> None:
     """
     from gateway.cli.run_status import tell_status  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_status(config, as_json=as_json)
+    tell_status(config)
 
 
 @click.command()
 @CONFIG
 @click.option(
-    "--every", default=2.0, show_default=True, type=click.FloatRange(0.5, 60), help="Seconds between looks."
+    "--every",
+    default="2s",
+    show_default=True,
+    callback=_every,
+    metavar="DURATION",
+    help="Between looks: 0.5s to 60s.",
 )
 @click.option("--count", type=click.IntRange(1), help="How many looks, then end. [until Ctrl-C]")
 def top(config: Path, every: float, count: int | None) -> None:

@@ -1,25 +1,64 @@
-"""Rows for people: a framed table on a terminal, otherwise aligned text without a frame, the same for every reader.
+"""Rows and facts for people: on a terminal framed, in words that people write; otherwise aligned and exact.
 
-A cell may hold outside text (claims of a token): control characters are replaced, so it can't command a terminal.
+What is piped is the same for every reader. A cell may hold outside text (claims of a token): control characters are
+replaced, so it can't command a terminal.
 """
 
-import sys
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
-import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import is_wide, say
+from gateway.cli.output import is_terminal, is_wide, say, tell
+from gateway.cli.words import Shown
 
-_IDS: Final = frozenset({"id", "key", "request id", "submit", "subject", "day", "setting"})
+# What names a row by itself, and what does so where nothing else does.
+_NAMES: Final = frozenset({"id", "request id", "setting", "subject"})
+_IDS: Final = _NAMES | {"day", "key", "submit"}
+_FOLDED: Final = frozenset({"value", "detail"})
+_STAYS: Final = frozenset({"value"})
+_LEAST: Final = 16
+
+
+class _Rows(NamedTuple):
+    headings: list[str]
+    cells: list[list[str]]
+    total: list[str] | None
+    numbers: frozenset[str]
+
+    def widths(self) -> list[int]:
+        """Of each column."""
+        lines = [self.headings, *self.cells, *([self.total] if self.total else [])]
+        return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+    def only(self, kept: Sequence[int]) -> "_Rows":
+        """The same with some columns alone."""
+        cells = [[row[i] for i in kept] for row in self.cells]
+        total = None if self.total is None else [self.total[i] for i in kept]
+        return _Rows([self.headings[i] for i in kept], cells, total, self.numbers)
 
 
 def printable(text: str) -> str:
     """Replaces each character that could move a cursor or ring a bell."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def shown(value: object) -> str:
+    """A value as this output shows it: in words on a terminal, else exact."""
+    if isinstance(value, Shown):
+        value = value.words if is_terminal() else value.exact
+    return printable("-" if value is None else str(value))
+
+
+def show_facts(facts: Mapping[str, object]) -> None:
+    """Prints names and values, a line each; what is None is left out."""
+    width = max(map(len, facts), default=0) + 1
+    for name, value in facts.items():
+        if value is not None:
+            tell(f"{name:<{width}} {shown(value)}")
 
 
 def show_table(
@@ -29,68 +68,85 @@ def show_table(
     total: Sequence[object] | None = None,
 ) -> None:
     """Prints rows below headings; `numbers` names the right-aligned columns."""
-    cells = [[printable("-" if cell is None else str(cell)) for cell in row] for row in rows]
-    sums = None if total is None else [printable(str(cell)) for cell in total]
-    if sys.stdout.isatty():  # rich's own check differs in CI, because of FORCE_COLOR
-        _fitted(Console(), headings, cells, numbers, sums)
-        return
-    for line in _aligned([list(headings), *cells, *([sums] if sums else [])], [name in numbers for name in headings]):
-        click.echo(line)
-
-
-def _fitted(
-    console: Console,
-    headings: Sequence[str],
-    cells: list[list[str]],
-    numbers: frozenset[str],
-    total: list[str] | None,
-) -> None:
-    """A framed table that fits the terminal: columns that have no room are left out, and named below."""
-    widths = [max(map(len, column)) for column in zip(headings, *cells, *([total] if total else []), strict=True)]
-    kept = list(range(len(headings))) if is_wide() else fitting(headings, widths, console.width)
-    chosen = [[row[i] for i in kept] for row in cells]
-    sums = None if total is None else [total[i] for i in kept]
-    if is_wide():
-        console = Console(width=max(console.width, _frame(widths)))
-    _framed(console, [headings[i] for i in kept], chosen, numbers, sums)
-    if len(kept) < len(headings):
-        gone = ", ".join(heading for i, heading in enumerate(headings) if i not in kept)
-        say(f"Left out, for want of room: {gone} (--wide shows all).")
+    cells = [list(map(shown, row)) for row in rows]
+    whole = _Rows(list(headings), cells, None if total is None else list(map(shown, total)), numbers)
+    if is_terminal():
+        _fitted(Console(), whole)
+    else:
+        tell(*_aligned(whole))
 
 
 def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
-    """The columns that a terminal has room for: the last ones go first, what tells rows apart stays."""
-    kept = list(range(len(headings)))
-    for i in reversed(range(1, len(headings))):
-        if _frame([widths[k] for k in kept]) <= room:
+    """The columns that a terminal has room for; none when it has none for those that tell rows apart.
+
+    The last ones go first, then ids that a row can do without; what then has room all the same comes back. What folds
+    needs a part of its width.
+    """
+    needed = [min(width, _LEAST) if name in _FOLDED else width for name, width in zip(headings, widths, strict=True)]
+    kept, gone = list(range(len(headings))), list[int]()
+    for i in _expendable(headings):
+        if _frame([needed[k] for k in kept]) <= room:
             break
-        if headings[i] not in _IDS:
-            kept.remove(i)
-    return kept
+        kept.remove(i)
+        gone.append(i)
+    for i in sorted(gone):
+        if _frame([needed[k] for k in (*kept, i)]) <= room:
+            kept.append(i)
+    return sorted(kept) if _frame([needed[k] for k in kept]) <= room else []
+
+
+def _expendable(headings: Sequence[str]) -> Iterator[int]:
+    ids = [i for i, heading in enumerate(headings) if heading in _IDS]
+    names = [i for i in ids if headings[i] in _NAMES][:1] or ids
+    yield from (i for i in reversed(range(1, len(headings))) if i not in ids and headings[i] not in _STAYS)
+    yield from (i for i in reversed(ids) if i and i not in names)
+
+
+def _fitted(console: Console, rows: _Rows) -> None:
+    """A framed table that fits the terminal: columns that have no room are left out, and named below.
+
+    Where there is no room even for ids, each row is a block of lines.
+    """
+    widths = rows.widths()
+    if is_wide():
+        _framed(Console(width=max(console.width, _frame(widths))), rows)
+        return
+    kept = fitting(rows.headings, widths, console.width)
+    if not kept:
+        _in_blocks(rows)
+        return
+    _framed(console, rows.only(kept))
+    if len(kept) < len(widths):
+        gone = ", ".join(heading for i, heading in enumerate(rows.headings) if i not in kept)
+        say(f"Left out, for want of room: {gone} (--wide shows all).")
 
 
 def _frame(widths: Sequence[int]) -> int:
     return sum(widths) + 3 * len(widths) + 1
 
 
-def _framed(
-    console: Console,
-    headings: Sequence[str],
-    cells: list[list[str]],
-    numbers: frozenset[str],
-    total: list[str] | None,
-) -> None:
-    table = Table(show_footer=total is not None)
-    for i, heading in enumerate(headings):
-        footer = "" if total is None else total[i]
-        side: Literal["left", "right"] = "right" if heading in numbers else "left"
-        table.add_column(heading, footer=Text(footer), justify=side, overflow="fold", no_wrap=heading in _IDS)
-    for row in cells:
+def _framed(console: Console, rows: _Rows) -> None:
+    table = Table(show_footer=rows.total is not None)
+    for i, heading in enumerate(rows.headings):
+        footer = "" if rows.total is None else rows.total[i]
+        side: Literal["left", "right"] = "right" if heading in rows.numbers else "left"
+        folds = heading in _FOLDED
+        table.add_column(heading, footer=Text(footer), justify=side, overflow="fold", no_wrap=not folds)
+    for row in rows.cells:
         table.add_row(*map(Text, row))
     console.print(table)
 
 
-def _aligned(lines: list[list[str]], to_the_right: list[bool]) -> list[str]:
+def _in_blocks(rows: _Rows) -> None:
+    width = max(map(len, rows.headings))
+    for number, row in enumerate([*rows.cells, *([rows.total] if rows.total else [])]):
+        block = [f"{name:<{width}}  {cell}" for name, cell in zip(rows.headings, row, strict=True) if cell]
+        tell(*([""] if number else []), *block)
+
+
+def _aligned(rows: _Rows) -> list[str]:
+    to_the_right = [name in rows.numbers for name in rows.headings]
+    lines = [rows.headings, *rows.cells, *([rows.total] if rows.total else [])]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  ".join(

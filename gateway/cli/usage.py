@@ -6,6 +6,7 @@ import click
 
 from gateway.cli.complete import key_ids
 from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
+from gateway.cli.output import wants_json
 
 
 @click.command()
@@ -15,15 +16,15 @@ from gateway.cli.options import AS_JSON, CONFIG, PAST, WIDE
 @WIDE
 @AS_JSON
 @click.option("--csv", "as_csv", is_flag=True, help="CSV (RFC 4180), for spreadsheets.")
-def usage(config: Path, key_id: str | None, since: float, as_json: bool, as_csv: bool) -> None:
+def usage(config: Path, key_id: str | None, since: float, as_csv: bool) -> None:
     """Tell what keys have used, by day (UTC).
 
     Counted when a job is settled: requests, those that failed, pages that were charged, pages that were reserved and
     given back, and spend by `prices`. What is in flight is not among it: see `gateway keys show`. A table on a
     terminal, aligned text when piped.
     """
-    if as_json and as_csv:
+    if as_csv and wants_json():
         raise click.UsageError("Take --json or --csv, not both.")
     from gateway.cli.run_usage import tell_usage  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    tell_usage(config, key_id, since, "json" if as_json else "csv" if as_csv else "table")
+    tell_usage(config, key_id, since, is_csv=as_csv)

@@ -5,9 +5,9 @@ from typing import Final
 
 import click
 
+from gateway.cli.complete import retried_ids, webhook_ids
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
 
-_DELIVERY: Final = click.argument("delivery", metavar="ID")
 _STATES: Final = ("waiting", "due", "delivered", "dead")
 
 
@@ -24,27 +24,28 @@ def webhooks() -> None:
 @click.option("--state", type=click.Choice(_STATES), help="Those alone; dead: given up. [all]")
 @WIDE
 @AS_JSON
-def list_(config: Path, state: str | None, as_json: bool) -> None:
+def list_(config: Path, state: str | None) -> None:
     """List the latest 1000, the newest first."""
     from gateway.cli.run_webhooks import list_webhooks  # noqa: PLC0415 -- not needed for `gateway --help`
 
-    list_webhooks(config, state, as_json=as_json)
+    list_webhooks(config, state)
 
 
 @webhooks.command()
-@_DELIVERY
+@click.argument("delivery", metavar="ID", shell_complete=webhook_ids)
 @CONFIG
 @AS_JSON
-def show(config: Path, delivery: str, as_json: bool) -> None:
+def show(config: Path, delivery: str) -> None:
     """Show one: whose job it is about, where it goes, how far it has come and what went wrong."""
     from gateway.cli.run_webhooks import show_webhook  # noqa: PLC0415 -- as above
 
-    show_webhook(config, delivery, as_json=as_json)
+    show_webhook(config, delivery)
 
 
 @webhooks.command()
-@_DELIVERY
+@click.argument("delivery", metavar="ID", shell_complete=retried_ids)
 @CONFIG
+@AS_JSON
 def retry(config: Path, delivery: str) -> None:
     """Send a dead letter once more, or one that waits for its next attempt at once.
 

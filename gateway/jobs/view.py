@@ -43,10 +43,11 @@ def job_facts(row: Any) -> dict[str, Any]:
 
 def webhook_facts(row: Mapping[str, Any]) -> dict[str, Any]:
     """All that is shown of a row of the deliveries table."""
-    names = ("id", "owner", "upstream", "request_id", "destination", "status", "attempts", "last_status")
+    names = ("owner", "upstream", "request_id", "destination", "status", "attempts", "last_status")
     return {
-        **{name: row[name] for name in names},
+        "id": row["id"],
         "state": DeliveryState(row["state"]).name.lower(),
+        **{name: row[name] for name in names},
         "trouble": row["last_error"],
         "created_at": moment(row["created_at"]),
         "next_at": maybe_moment(row["next_at"]),

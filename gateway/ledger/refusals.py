@@ -45,9 +45,11 @@ def named(connection: Connection, request_id: str) -> RefusalRow | None:
     return None if row is None else RefusalRow(*row)
 
 
-def latest(connection: Connection, most: int, since: float = 0) -> list[RefusalRow]:
-    """The latest, the newest first."""
+def latest(connection: Connection, most: int, since: float = 0, key_id: str | None = None) -> list[RefusalRow]:
+    """The latest, the newest first; of one caller, or of all."""
     found = select(refusals).where(refusals.c.at >= int(since)).order_by(refusals.c.at.desc(), refusals.c.request_id)
+    if key_id is not None:
+        found = found.where(refusals.c.key_id == key_id)
     return [RefusalRow(*row) for row in connection.execute(found.limit(most))]
 
 

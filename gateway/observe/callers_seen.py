@@ -9,21 +9,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model.reasons import REFUSALS, Reason
+from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
 
 MOST: Final = 2000
 _MAX_DETAIL: Final = 300
 _OF_KEY: Final = "key:"
+_Told = tuple[str, Reason, Why | None]
 
 
 @dataclass(slots=True)
 class Refusal:
-    """One caller refused for one reason. `who` is a key's account, an owner, or a stranger's address."""
+    """One caller refused for one reason, and of his credential for one `why`.
+
+    `who` is a key's account, an owner, or a stranger's address. Client, route and detail are of the last time.
+    """
 
     who: str
     is_stranger: bool
     reason: Reason
+    why: Why | None
     first_at: float
     last_at: float = 0.0
     count: int = 0
@@ -50,7 +55,7 @@ class CallersSeen:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._refusals: dict[bool, OrderedDict[tuple[str, Reason], Refusal]] = {
+        self._refusals: dict[bool, OrderedDict[_Told, Refusal]] = {
             True: OrderedDict(),
             False: OrderedDict(),
         }
@@ -90,10 +95,11 @@ class CallersSeen:
         name = exchange.key_id
         who = exchange.client_ip if name is None else account_of(name)
         rows = self._refusals[name is None]
-        row = rows.get((who, exchange.reason))
+        told = who, exchange.reason, exchange.why
+        row = rows.get(told)
         if row is None:
-            row = rows[who, exchange.reason] = Refusal(who, name is None, exchange.reason, now)
-        rows.move_to_end((who, exchange.reason))
+            row = rows[told] = Refusal(who, name is None, exchange.reason, exchange.why, now)
+        rows.move_to_end(told)
         row.last_at, row.client, row.route = now, exchange.client_ip, exchange.route
         row.count += 1
         row.detail = (exchange.detail or "")[:_MAX_DETAIL]

@@ -64,6 +64,16 @@ async def test_who_is_out_while_he_looks_is_asked_to_sign_in(start: Start) -> No
         console.errors.clear()  # the browser itself notes each 401
 
 
+async def test_refusals_are_shown_with_why(gateway: Running) -> None:
+    (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+    (await gateway.ask(request("GET", "/api/v1/usage"))).is_refusal(403, "forbidden")
+    async with console_of(gateway) as console:
+        await console.open("refusals")
+        stranger = console.page.get_by_role("row").filter(has_text="no known credential")
+        assert await stranger.get_by_text("unauthenticated: not known").count() == 1
+        assert await console.page.get_by_role("cell", name="forbidden", exact=True).count() == 1
+
+
 async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running) -> None:
     api = Api(gateway)
     async with console_of(gateway) as console:
@@ -211,7 +221,7 @@ async def test_what_strangers_name_is_text(gateway: Running) -> None:
         await console.view("Callers")
         await console.page.get_by_text("jwt:<b>#<script>").first.wait_for()
         await console.view("Refusals")
-        await console.page.get_by_text("unauthenticated", exact=True).wait_for()
+        await console.page.get_by_text("unauthenticated: not known", exact=True).wait_for()
         await console.page.get_by_text("127.0.0.1 (no known credential)").wait_for()
 
 

@@ -11,10 +11,10 @@ import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.audit import audit
-from gateway.cli.time_arguments import iso
 from gateway.ledger.audit import append, record
 from gateway.ledger.ledger import open_ledger
 from gateway.model.audit import Action, Entry
+from gateway.units import moment
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
 
@@ -66,8 +66,8 @@ def test_all_of_it_is_told_the_newest_first(run: Run, ledger_url: str) -> None:
     assert lines[2].split() == ["2026-11-23T12:00:00Z", "cli:op", "key.create", "ci", "profile=default"]
     rows = told(run("--since", since, "--json"))
     assert [(row["at"], row["subject"], row["detail"]) for row in rows] == [
-        (iso(NOW + 60), "unauthenticated", {"count": 7}),
-        (iso(NOW), "ci", {"profile": "default"}),
+        (moment(NOW + 60), "unauthenticated", {"count": 7}),
+        (moment(NOW), "ci", {"profile": "default"}),
     ]
     assert [row["subject"] for row in told(run("--since", since, "--key", "ci", "--json"))] == ["ci"]
     assert told(run("--since", since, "--key", "nobody", "--json")) == []

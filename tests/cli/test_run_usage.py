@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from gateway.cli.key_view import money
 from gateway.cli.run_usage import as_csv
 from gateway.cli.table import printable
+from gateway.cli.words import money
 from gateway.ledger.usage import UsedOnDay
 
 HEADING = "day,key,requests,failed,pages,refunded,spend"

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from gateway.cli.main import cli
 from gateway.observe.log import coloured_line, shows_colours
+from tests.support.commands import HOOK, JOB, LOST, REFUSED, leaves, write_filled
 from tests.support.pure import document, write
 
 
@@ -37,6 +38,37 @@ def test_key_ids_and_profiles_are_offered(config: Path, monkeypatch: pytest.Monk
     assert offered("usage", "--key", begun="ci") == ["ci"]
     assert offered("keys", "create", "x", "--profile") == ["default", "premium"]
     assert "status" in offered(begun="st")
+
+
+def test_ids_of_jobs_webhooks_and_refusals_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_CONFIG", str(write_filled(tmp_path, upstreams={"staging": {"url": "http://h:1"}})))
+    assert offered("jobs", "show") == sorted([JOB, LOST])
+    assert offered("jobs", "show", begun=JOB[:4]) == [JOB]
+    assert offered("jobs", "refund") == [LOST]
+    assert offered("jobs", "show", "x", "--upstream") == ["default", "staging"]
+    for command in ("show", "retry"):
+        assert offered("webhooks", command, begun=HOOK[:2]) == [HOOK]
+    assert offered("explain", "--request-id") == [REFUSED]
+    assert offered("keys", "create") == []
+
+
+def test_the_words_of_every_command_are_offered_where_the_ledger_knows_them() -> None:
+    """An argument or option that names what the ledger or the configuration has is completed."""
+    named = {"key_id", "request_id", "delivery", "upstream", "profile", "owner"}
+    silent = {
+        f"{path} {found.name}"
+        for path, command in leaves()
+        for found in command.params
+        if found.name in named and found._custom_shell_complete is None
+    }
+    # What is made has no name yet; an owner may be a name that no key has; the demo's upstream is a URL.
+    assert silent == {
+        "keys create key_id",
+        "keys create owner",
+        "keys change owner",
+        "demo upstream",
+        "config init upstream",
+    }
 
 
 @pytest.mark.usefixtures("config")

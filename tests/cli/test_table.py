@@ -1,12 +1,18 @@
 """Tables fit the terminal: what tells rows apart stays whole, the rest gives way."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from click.testing import CliRunner
+import structlog
+from click.testing import CliRunner, Result
 from rich.console import Console
 
-from gateway.cli import table
+from gateway.cli import run_status, table
 from gateway.cli.main import cli
+from gateway.cli.running_gateway import Samples
 from gateway.cli.table import fitting
+from tests.support.commands import HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
 
 HEADINGS = ("request id", "upstream", "owner", "key", "state")
 
@@ -16,14 +22,28 @@ def test_the_last_columns_give_way_first_and_ids_never() -> None:
     assert fitting(HEADINGS, widths, 200) == [0, 1, 2, 3, 4]
     assert fitting(HEADINGS, widths, 90) == [0, 1, 2, 3]
     assert fitting(HEADINGS, widths, 65) == [0, 1, 3]
-    assert fitting(HEADINGS, widths, 20) == [0, 3]
+    assert fitting(HEADINGS, widths, 60) == [0, 3]
+    assert fitting(HEADINGS, widths, 36) == [0]
+    assert fitting(HEADINGS, widths, 35) == []
+
+
+def test_what_has_room_when_others_are_gone_is_shown() -> None:
+    assert fitting(("request id", "upstream", "owner", "key", "state"), [32, 10, 67, 63, 10], 80) == [0, 1, 4]
+
+
+def test_what_folds_is_not_left_out() -> None:
+    assert fitting(("setting", "value", "from"), [40, 500, 20], 80) == [0, 1]
+    assert fitting(("setting", "value", "from"), [40, 500, 20], 60) == []
+    assert fitting(("at", "actor", "subject", "detail"), [25, 10, 32, 500], 120) == [0, 1, 2, 3]
+    assert fitting(("at", "actor", "subject", "detail"), [25, 10, 32, 500], 80) == [0, 1, 2]
+    assert fitting(("at", "actor", "subject", "detail"), [25, 10, 63, 500], 80) == []
 
 
 @pytest.mark.parametrize("is_wide", [False, True])
 def test_a_narrow_terminal_breaks_no_id(
     is_wide: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(table, "is_terminal", lambda: True)
     monkeypatch.setattr(table, "is_wide", lambda: is_wide)
     monkeypatch.setattr(table, "Console", lambda width=60: Console(width=width))
     table.show_table(
@@ -35,5 +55,81 @@ def test_a_narrow_terminal_breaks_no_id(
     assert ("Left out, for want of room: " in told.err) == (not is_wide)
 
 
-def test_wide_is_an_option_of_what_lists() -> None:
-    assert "--wide" in CliRunner().invoke(cli, ["jobs", "list", "--help"]).output
+# Every command that prints a table of rows with ids, and the ids that must stand in it, whole.
+TABLES = {
+    "audit": (HOOK,),
+    "config show": ("profiles.default.requests_per_minute",),
+    "jobs list": (JOB, LOST),
+    "jobs list --lost": (LOST,),
+    "keys audit": (KEY,),
+    "keys list": (KEY,),
+    "refusals": (REFUSED,),
+    "status": (REFUSED, KEY),
+    "usage": (KEY,),
+    "webhooks list": (HOOK,),
+    # Of these, lines beside the table have the id.
+    "explain": (KEY, "concurrent_requests"),
+    "keys show": (KEY, "concurrent_requests"),
+    "webhooks show": (HOOK, JOB),
+    "jobs show": (JOB, HOOK),
+}
+
+
+@pytest.fixture
+def _log() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _log: None) -> Path:
+    near = {frozenset({("key", KEY), ("limit", "pages_per_month")}): 0.97}
+
+    async def ask(*_: object) -> Samples:
+        return Samples({}, {"gateway_limit_used_ratio": near})
+
+    monkeypatch.setattr(run_status, "ask", ask)
+    write_filled(tmp_path)
+    run(tmp_path, "keys create", KEY)
+    run(tmp_path, "webhooks retry", HOOK)
+    return tmp_path
+
+
+def run(directory: Path, name: str, *words: str) -> Result:
+    result = CliRunner().invoke(cli, [*name.split(), *words, "--config", str(directory / "gateway.yaml")])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_a_table_of_a_command_fits_and_breaks_no_id(
+    name: str, columns: int, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    command = name.removesuffix(" --lost")
+    words = [*call_of(command, directory), *(["--lost"] if command != name else [])]
+    told = run(directory, "", *words)
+    for wanted in TABLES[name]:
+        assert any(wanted in line for line in told.stdout.splitlines()), told.stdout
+    framed = [line for line in told.stdout.splitlines() if line[:1] in "┏┃┡│└├"]
+    assert all(len(line) <= columns for line in framed), told.stdout
+    if "Left out, for want of room" in told.stderr:
+        wide = run(directory, "", *words, "--wide")
+        assert "Left out" not in wide.stderr
+        assert max(map(len, wide.stdout.splitlines())) > columns
+
+
+def test_every_command_with_a_table_is_looked_at() -> None:
+    wide = {name for name, command in leaves() if takes(command, "--wide")}
+    assert wide <= {name.removesuffix(" --lost") for name in TABLES}
+
+
+def test_without_room_for_ids_a_row_is_a_block(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    told = run(directory, "webhooks list")
+    assert f"id           {HOOK}" in told.stdout.splitlines()
+    assert "destination  hooks.example:443" in told.stdout.splitlines()
+    assert told.stderr == ""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.cli.time_arguments import coming, gone, iso
+from gateway.cli.time_arguments import coming, gone, span
+from gateway.units import moment
 
 NOW = 1_795_435_200.0  # 2026-11-23 12:00 UTC
 
@@ -20,7 +21,7 @@ NOW = 1_795_435_200.0  # 2026-11-23 12:00 UTC
     ],
 )
 def test_a_moment_to_come(text: str, told: str) -> None:
-    assert iso(coming(text, NOW)) == told
+    assert moment(coming(text, NOW)) == told
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,18 @@ def test_what_is_no_moment(text: str) -> None:
         coming(text, NOW)
 
 
+@pytest.mark.parametrize("text", ["", "2", "2 days", "2w", "-1d"])
+def test_what_is_no_span_says_how_one_is_written(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write a duration such as 2d, 12h or 1\.5h: its unit is ms, s, m, h or d"):
+        span(text)
+
+
+def test_a_span_is_written_as_in_the_configuration() -> None:
+    assert [span(text) for text in ("2d", "1.5h", "5 m", "500ms")] == [172_800, 5400, 300, 0.5]
+
+
 def test_a_moment_that_is_past() -> None:
-    assert iso(gone("30d", NOW)) == "2026-10-24T12:00:00Z"
-    assert iso(gone("2026-11-01", NOW)) == "2026-11-01T00:00:00Z"
-    assert iso(None) is None
+    assert moment(gone("30d", NOW)) == "2026-10-24T12:00:00Z"
+    assert moment(gone("2026-11-01", NOW)) == "2026-11-01T00:00:00Z"
     with pytest.raises(ValueError, match="before 1970"):
         gone("99999d", NOW)

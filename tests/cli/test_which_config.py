@@ -3,15 +3,28 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import rich
+import structlog
 from click.testing import CliRunner
 
+from gateway.cli import run_status
 from gateway.cli.main import cli
+from gateway.cli.running_gateway import Samples
 from gateway.cli.which_config import NONE, ConfigChoice, NotOurs, which
+from tests.support.commands import CALLS, call_of, leaves, takes, write_filled
 from tests.support.pure import document, write
+
+# The configuration is right; its ledger is a directory, nobody listens, and its certificate is none.
+BROKEN = """
+network: {{allow: [10.0.0.0/8]}}
+tls: {{certificate: {directory}/gateway.yaml, private_key: {directory}/gateway.yaml}}
+ledger: {{url: sqlite:///{directory}}}
+admin: {{port: 1}}
+"""
 
 
 def _ours(directory: Path, text: str) -> Path:
@@ -23,9 +36,11 @@ def _ours(directory: Path, text: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
+    yield
+    structlog.reset_defaults()  # the commands keep the log quiet, in this process for all who come after
 
 
 def test_the_order_is_variable_directory_installation(tmp_path: Path) -> None:
@@ -54,6 +69,38 @@ def test_a_failure_says_which_was_taken(
     gc.enable()
     assert named.exit_code == 1
     assert "the configuration is" not in named.stderr
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, command in leaves() if takes(command, "--config") and name != "config init")
+)
+def test_every_command_says_what_it_took_when_it_fails(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the configuration is wrong, or the ledger, or nobody answers."""
+    monkeypatch.setitem(sys.modules, "rich", rich)  # as above
+    told = "onfiguration is gateway.yaml (in this directory)"
+    words = call_of(name, tmp_path) if name in CALLS else name.split()
+    for content in ("listen: {{prot: 1}}", BROKEN):
+        _ours(tmp_path, content.format(directory=tmp_path))
+        result = CliRunner().invoke(cli, words)
+        gc.enable()  # as above
+        if name == "config show" and content == BROKEN:
+            assert result.exit_code == 0  # it asks nobody
+            continue
+        assert result.exit_code == 1, result.output
+        assert result.stderr.count(told) == 1, result.stderr
+
+
+def test_an_unhealthy_gateway_is_told_with_what_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(*_: object) -> Samples:
+        return Samples({"missing": ["ledger"]}, {})
+
+    monkeypatch.setattr(run_status, "ask", ask)
+    write_filled(tmp_path)
+    result = CliRunner().invoke(cli, ["status"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "gateway: the configuration is gateway.yaml (in this directory)"
 
 
 def test_none_at_all_is_wrong_usage() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ import structlog
 import trustme
 from click.testing import CliRunner, Result
 
+from gateway.cli import run_status
 from gateway.cli.main import cli
 from gateway.config.ledger_url import url_of
+from gateway.errors import LedgerUnavailable
+from tests.admin.filling import ledger_of
 from tests.support.gateway import Running, Start, request
+from tests.support.joblists import make_job
 from tests.support.pure import document, write
 from tests.support.waiting import eventually
 
@@ -69,13 +74,38 @@ async def test_what_is_wrong_is_told_and_ends_with_1(start: Start, tmp_path: Pat
     assert "problem: the configuration on the disk is refused" in result.stdout
 
 
+async def test_jobs_are_counted_at_that_moment(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = await start()
+    await eventually(lambda: gateway.metric("gateway_jobs", state="running") == 0)
+    async with ledger_of(gateway) as write:
+        await write(lambda connection: make_job(connection, "a-job", now=time.time()))
+    status = json.loads((await told(gateway, tmp_path, "status", "--json")).stdout)
+    assert (status["now"]["jobs_running"], status["jobs_are_exact"]) == (1, True)
+    assert "jobs running 1, jobs complete 0, jobs failed 0\n" in (await told(gateway, tmp_path, "status")).stdout
+
+    def away(_: object) -> None:
+        raise LedgerUnavailable("it is away")
+
+    monkeypatch.setattr(run_status, "count", away)
+    assert "(jobs as counted up to 10 s ago)\n" in (await told(gateway, tmp_path, "status")).stdout
+    assert not json.loads((await told(gateway, tmp_path, "status", "--json")).stdout)["jobs_are_exact"]
+    assert "jobs as counted up to 10 s ago" in (await told(gateway, tmp_path, "top", "--count", "1")).stdout
+
+
 async def test_top_draws_what_happens(start: Start, tmp_path: Path) -> None:
     gateway = await start()
     await gateway.ask(request("GET", "/nowhere"))
-    result = await told(gateway, tmp_path, "top", "--count", "2", "--every", "0.5")
+    result = await told(gateway, tmp_path, "top", "--count", "2", "--every", "500ms")
     assert result.exit_code == 0, result.output
     assert "requests a second" in result.stdout
     assert "healthy" in result.stdout
+
+
+@pytest.mark.parametrize("wrong", ["0.1", "2 minutes", "61s"])
+def test_a_wrong_span_is_told(wrong: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["top", "--every", wrong, "--config", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is not within 0.5s and 60s" in result.stderr or "its unit is ms, s, m, h or d" in result.stderr
 
 
 def test_nobody_there_is_told(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ async def test_a_late_fact_does_not_undo_a_deletion_told_between_look_and_write(
     seen = await distant.guarded(lambda c: ended_together.look(c, [job.named]))
     await near.write(lambda c: told(c, seen, NOON))
     monkeypatch.setattr(ended_together, "look", lambda *_: seen)
-    asked = ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion._failed_costs(job))
+    asked = ledger_jobs.Learning(job.named, Facts(Known.COMPLETE, 4), room.completion.failed_costs(job))
     (learnt,) = await distant.guarded(lambda c: ledger_jobs.learn_unlocked(c, [asked], NOON, 60.0)) or [None]
     assert learnt is not None
     assert not learnt.is_end

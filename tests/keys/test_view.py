@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.admin.views import key_fields
-from gateway.cli.key_view import configured_view, ledger_view, money
+from gateway.cli.key_view import configured_view, ledger_view
+from gateway.cli.words import money
 from gateway.config.settings import Settings
 from gateway.keys.view import facts_of, limits_as_written
 from gateway.model.keys import Generation, KeyRecord, key_of

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 from gateway.observe.callers_seen import CallersSeen
 from tests.support.pure import make_exchange
 
@@ -28,6 +28,14 @@ def test_a_refusal_is_counted_by_who_and_why() -> None:
     ]
     first = next(seen.refusals())
     assert (first.detail, first.route, first.client) == ("No.", "submit", "192.0.2.8")
+
+
+def test_a_refused_credential_has_a_row_for_each_why() -> None:
+    seen = CallersSeen()
+    for why in (Why.EXPIRED, Why.AUDIENCE, Why.EXPIRED):
+        seen.note(refused(None, Reason.TOKEN_INVALID, why=why), 1.0)
+    seen.note(refused("ci"), 2.0)
+    assert [(row.why, row.count) for row in seen.refusals()] == [(None, 1), (Why.AUDIENCE, 1), (Why.EXPIRED, 2)]
 
 
 def test_strangers_push_out_strangers_alone_and_the_one_seen_longest_ago_first() -> None:

@@ -16,7 +16,7 @@ export async function show(place, signal) {
     signal,
     columns: [
       { name: "Who", cell: (row) => (row.is_stranger ? `${row.who} (no known credential)` : row.who) },
-      { name: "Why", cell: (row) => plain(row.reason) },
+      { name: "Why", cell: (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`) },
       { name: "How often", number: true, cell: (row) => number(row.count) },
       { name: "Last", cell: (row) => `${ago(row.last_at)}${row.is_stranger ? "" : ` from ${row.client}`}` },
       { name: "Route", cell: (row) => row.route },

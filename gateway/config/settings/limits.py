@@ -1,13 +1,22 @@
 """The settings of limits: profiles, a key's overrides, prices."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from gateway.config.settings.fields import CIDR, Bound, Count, Section, Size, default
 
+
+def _currency(text: str) -> str:
+    if not re.fullmatch(r"[A-Z]{3}", text):
+        raise ValueError("is a currency's code, three capital letters such as USD or EUR")
+    return text
+
+
 Money = Annotated[Decimal, Field(ge=0, max_digits=15, decimal_places=3)]
+Currency = Annotated[str, AfterValidator(_currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -91,3 +100,5 @@ class Prices(Section):
     """Price of 1000 pages by mode, in steps of 0.001."""
     default_mode: Literal["fast", "balanced", "accurate"] | None = None
     """The mode of a submit that names none; null: priced as the dearest."""
+    currency: Currency | None = None
+    """What the prices are in, such as USD (ISO 4217), for commands that show sums; null: these stand alone."""

@@ -1,0 +1,33 @@
+"""The output of `gateway refusals`."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.cli.output import answer
+from gateway.cli.session import look
+from gateway.cli.table import show_table
+from gateway.cli.words import at
+from gateway.ledger.refusals import RefusalRow, latest
+from gateway.units import moment
+
+_LISTED: Final = ("request_id", "at", "status", "reason", "why", "key", "client", "route", "requests", "detail")
+
+
+def list_refusals(config: Path, since: float, key_id: str | None, limit: int) -> None:
+    """Prints the latest; `since` is in seconds since the epoch."""
+    rows = look(config, lambda session: session.ledger.read(lambda c: latest(c, limit, since, key_id)))
+    views = list(map(_view, rows))
+    cells = [[at(view[name]) if name == "at" else view[name] for name in _LISTED] for view in views]
+    headings = [name.replace("_", " ") for name in _LISTED]
+    answer(views, lambda: show_table(headings, cells, frozenset({"status", "requests"})))
+
+
+def _view(row: RefusalRow) -> dict[str, Any]:
+    fields = row._asdict()
+    return {
+        **{name: fields[name] for name in ("request_id", "requests", "status", "reason", "why", "method", "route")},
+        "at": moment(row.at),
+        "key": row.key_id,
+        "client": row.client,
+        "detail": row.detail,
+    }

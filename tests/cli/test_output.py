@@ -1,0 +1,119 @@
+"""How commands print: one place writes, and every command takes --json, or is listed with the reason why not."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+import gateway.cli
+from gateway.cli import run_status
+from gateway.cli.main import cli
+from gateway.cli.output import WITHOUT_JSON, answer
+from gateway.cli.running_gateway import Samples
+from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
+
+COMMANDS = dict(leaves())
+HOME = Path(gateway.cli.__file__).parent
+# What writes by itself: output.py for all, __main__ through it; tables and pictures are rich's.
+WRITES = re.compile(r"click\.s?echo|\bprint\(|sys\.(?:__)?stdout|json\.dump\(|\.print\(|os\.write\(")
+WRITERS = {"output.py", "standard_streams.py", "table.py"}
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    async def ask(*_: object) -> Samples:
+        return Samples({}, {})
+
+    monkeypatch.setattr(run_status, "ask", ask)
+    write_filled(tmp_path)
+    made = CliRunner().invoke(cli, ["keys", "create", KEY, "--config", str(tmp_path / "gateway.yaml")])
+    assert made.exit_code == 0, made.output
+    return tmp_path
+
+
+def called(name: str, directory: Path, *more: str) -> Result:
+    words = [*call_of(name, directory), *more]
+    if takes(COMMANDS[name], "--config"):
+        words += ["--config", str(directory / ("new.yaml" if name == "config init" else "gateway.yaml"))]
+    result = CliRunner().invoke(cli, words)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == (1 if name == "check" else 0), result.output  # its certificate is an empty file
+    return result
+
+
+def test_a_command_takes_json_or_says_why_not() -> None:
+    without = {name for name, command in COMMANDS.items() if not takes(command, "--json")}
+    assert without == set(WITHOUT_JSON)
+    assert set(CALLS) == set(COMMANDS) - without
+    assert all(WITHOUT_JSON.values())
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_with_json_a_command_prints_one_document_and_nothing_else(name: str, directory: Path) -> None:
+    result = called(name, directory, "--json")
+    assert isinstance(json.loads(result.stdout), dict | list)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_without_it_a_command_prints_no_json(name: str, directory: Path) -> None:
+    text = called(name, directory).stdout
+    assert text.endswith("\n")
+    with pytest.raises(ValueError, match=r"Expecting value|Extra data"):
+        json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("certs dev", ["ca", "certificate", "private_key", "clients"]),
+        ("config init", ["config", "settings"]),
+        ("keys revoke", ["id", "generations"]),
+        ("keys grant", ["id", "pages", "until"]),
+        ("keys reset", ["id", "requests", "pages", "spend"]),
+    ],
+)
+def test_what_is_changed_has_the_names_of_the_admin_api(name: str, members: list[str], directory: Path) -> None:
+    assert list(json.loads(called(name, directory, "--json").stdout)) == members
+
+
+@pytest.mark.parametrize(("name", "state"), [("keys disable", "disabled"), ("keys enable", "live")])
+def test_a_changed_key_is_told_as_it_is_listed(name: str, state: str, directory: Path) -> None:
+    told = json.loads(called(name, directory, "--json").stdout)
+    assert told["state"] == state
+    assert told in json.loads(called("keys list", directory, "--json").stdout)
+
+
+def test_a_retried_webhook_is_told_as_it_is_shown(directory: Path) -> None:
+    told = json.loads(called("webhooks retry", directory, "--json").stdout)
+    assert (told["id"], told["state"], told["attempts"]) == (HOOK, "due", 0)
+    assert told == json.loads(called("webhooks show", directory, "--json").stdout)
+
+
+def test_a_refund_is_told(directory: Path) -> None:
+    told = json.loads(called("jobs refund", directory, "--json").stdout)
+    assert told == {"request_id": LOST, "account": f"key:{KEY}", "pages": 3}
+
+
+def test_nothing_else_writes_to_standard_output() -> None:
+    for path in HOME.glob("*.py"):
+        if path.name not in WRITERS:
+            assert not WRITES.search(path.read_text()), path.name
+
+
+def test_a_command_that_takes_no_json_can_not_answer() -> None:
+    @click.command()
+    def forgetful() -> None:
+        answer({}, lambda: None)
+
+    assert isinstance(CliRunner().invoke(forgetful).exception, KeyError)
