@@ -55,7 +55,7 @@ from gateway.observe.metrics import RequestMetrics
 from gateway.observe.observer import Observer, Told
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
-from gateway.proxy.job_requests import JobRequestParts, JobRequests
+from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.submits import Submits
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
@@ -213,23 +213,17 @@ def _handle_requests(
     observer: Observer,
     trail: AuditTrail,
 ) -> Handler:
-    date, recheck = HttpDate(), partial(_recheck, live)
-    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, jobs.access.confirm)
-    about_jobs = JobRequestParts(jobs.access, forwarder, recheck, jobs.unverified, trail)
+    date, access = HttpDate(), jobs.access
+    recheck = partial(_recheck, live)
+    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, access.confirm)
+    admission = ledger_parts.admission
+    submits = Submits(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),
-        admission=ledger_parts.admission,
-        submits=Submits(
-            ledger_parts.admission,
-            ledger_parts.spool,
-            ledger_parts.counter,
-            forwarder,
-            recheck,
-            jobs.access,
-            jobs.planning,
-        ),
-        job_requests=JobRequests(about_jobs, time.monotonic),
+        admission=admission,
+        submits=submits,
+        job_requests=JobRequests(access, forwarder, jobs.unverified, trail, time.monotonic),
         forwarder=forwarder,
         observer=observer,
         date=date,

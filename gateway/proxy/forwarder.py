@@ -46,7 +46,7 @@ Recheck = Callable[[PreparedRequest, ClientConnection], Permit]
 class Forwarder:
     """Forwards requests. `clock` is the loop's, in seconds; `date` returns the value of a Date header.
 
-    `recheck` checks the permit of a request that has waited, `confirm` that its job was not deleted meanwhile.
+    `recheck` checks the permit of a request that has waited; `confirm`, that its job was not deleted meanwhile.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Forwarder:
         confirm: Callable[[Job], Awaitable[None]],
     ) -> None:
         self._answer_observer = answer_observer
-        self._recheck = recheck
+        self.recheck = recheck
         self._confirm = confirm
         self._upstreams = upstreams
         self._clock = clock
@@ -95,7 +95,7 @@ class Forwarder:
             Refused: it would not be permitted now.
         """
         if self._clock() >= order.prepared.good_until:
-            self._recheck(order.prepared, order.client)
+            self.recheck(order.prepared, order.client)
         if order.job is not None and order.job.is_gone and order.delete_before is None:
             raise job_not_found()  # its id may be another owner's by now
 

@@ -1,7 +1,7 @@
 """Requests about a job: claimed by its owner, held until its end if wished, answered, and forgotten once read."""
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.audit.trail import AuditTrail
@@ -14,7 +14,7 @@ from gateway.jobs.status_answer import Poll, StatusAnswer
 from gateway.model.reasons import Reason
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.forwarder import Forwarder, Recheck
+from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share_ours, poll_of
 from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
 from gateway.proxy.request_body import read_whole
@@ -23,25 +23,21 @@ _DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job a
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
 
 
-class JobRequestParts(NamedTuple):
-    """What requests about a job work with. `recheck` checks the permit of a request that has waited."""
-
-    jobs: JobAccess
-    forwarder: Forwarder
-    recheck: Recheck
-    unverified: UnverifiedBodies
-    trail: AuditTrail
-
-
 class JobRequests:
     """Serves requests about jobs. `clock` is the loop's, in seconds."""
 
-    def __init__(self, parts: JobRequestParts, clock: Callable[[], float]) -> None:
-        self._jobs = parts.jobs
-        self._forwarder = parts.forwarder
-        self._recheck = parts.recheck
-        self._unverified = parts.unverified
-        self._trail = parts.trail
+    def __init__(
+        self,
+        jobs: JobAccess,
+        forwarder: Forwarder,
+        unverified: UnverifiedBodies,
+        trail: AuditTrail,
+        clock: Callable[[], float],
+    ) -> None:
+        self._jobs = jobs
+        self._forwarder = forwarder
+        self._unverified = unverified
+        self._trail = trail
         self._clock = clock
 
     async def serve(self, state: State, cached: CachedHeaders, order: ForwardOrder) -> None:
@@ -105,7 +101,7 @@ class JobRequests:
         began = self._clock()
         await self._jobs.long_polls.until_ended(job, prepared.hold, order.client.household)
         order.delivery.held = self._clock() - began
-        self._recheck(prepared, order.client)
+        self._forwarder.recheck(prepared, order.client)
 
     async def _before_delete(self, order: ForwardOrder, job: Job) -> ForwardOrder:
         """Makes a job unreadable before the upstream gets the delete, once it is known how a running one stands."""

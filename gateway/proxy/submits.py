@@ -8,7 +8,7 @@ from gateway.admission.admission import Admission
 from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.forwarder import Forwarder, Recheck
+from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_access import JobAccess, shape_of
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.pages.counter import PageCounter
@@ -18,13 +18,12 @@ from gateway.webhooks.outbound.planning import Planning
 
 
 class Submits(NamedTuple):
-    """What submits work with. `recheck` checks the permit of a request that has waited."""
+    """What submits work with."""
 
     admission: Admission
     spool: Spool
     counter: PageCounter
     forwarder: Forwarder
-    recheck: Recheck
     jobs: JobAccess
     webhooks: Planning
 
@@ -50,7 +49,8 @@ class Submits(NamedTuple):
         body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
         intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.completion.checkpoints)
-        submission = Submission(lease, body, partial(self.recheck, prepared, order.client), state.pricing, intake)
+        recheck = partial(self.forwarder.recheck, prepared, order.client)
+        submission = Submission(lease, body, recheck, state.pricing, intake)
         try:
             await self.forwarder.forward(order._replace(submit=submission))
         except Refused as refused:

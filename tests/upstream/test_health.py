@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 import structlog
 from aiohttp import web
+from aiohttp.test_utils import TestClient
 from pytest_aiohttp import AiohttpClient, AiohttpRawServer
 from structlog.testing import capture_logs
 
@@ -48,7 +49,7 @@ def upstream(aiohttp_raw_server: AiohttpRawServer) -> Upstream:
 async def test_only_a_200_is_health(
     aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient, status: int, problem: str | None
 ) -> None:
-    client = await aiohttp_client(await aiohttp_raw_server(partial(answer_with, status)))
+    client: TestClient[Any, Any] = await aiohttp_client(await aiohttp_raw_server(partial(answer_with, status)))
     assert await probe(client.session, target_at(client.port or 0)) == problem
 
 
@@ -117,7 +118,7 @@ async def test_how_long_is_waited_is_of_the_target(
         await ends.wait()
         return web.Response()
 
-    client = await aiohttp_client(await aiohttp_raw_server(hang))
+    client: TestClient[Any, Any] = await aiohttp_client(await aiohttp_raw_server(hang))
     target = replace(target_at(client.port or 0), health_timeout=0.25)
     assert await probe(client.session, target) == "no answer within 0.25 s"
     assert asked.is_set()
