@@ -32,7 +32,7 @@ ALIKE = {
     "metrics": "app observe webhooks/outbound",
     "networks": "config model",
     "problem": "admin http",
-    "refusals": "audit ledger",
+    "refusals": "audit cli ledger",
     "routes": "admin model policy",
     "serve": "app cli",
     "settings": "webhooks/inbound webhooks/outbound",

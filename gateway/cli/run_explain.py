@@ -28,7 +28,7 @@ _WIDTH: Final = 15
 _HOST: Final = "localhost"
 
 
-class _Found(NamedTuple):
+class _Explained(NamedTuple):
     told: Explanation
     overdue_count: int
     now: float
@@ -42,7 +42,7 @@ def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> 
     answer(whole, lambda: _print(found))
 
 
-def _print(found: _Found) -> None:
+def _print(found: _Explained) -> None:
     told, overdue_count = found.told, found.overdue_count
     for step in told.steps:
         tell(f"{step.name:<{_WIDTH}} {printable(step.text)}")
@@ -55,13 +55,13 @@ def _print(found: _Found) -> None:
         show_table(*limit_rows(told.limits, found.now, found.currency))
 
 
-async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> _Found:
+async def _asked(session: Session, method: str, path: str, asked: Mapping[str, Any]) -> _Explained:
     now, key_id, currency = session.wall(), asked["key_id"], session.settings.prices.currency
     names = _names(session.settings)
     state = await _state(session, key_id, names or [_HOST])
     shown = await _shown(session, state, asked, now)
     if shown is not None and not method:
-        return _Found(_alone(shown), 0, now, currency)
+        return _Explained(_alone(shown), 0, now, currency)
     accounts = [ANYONE, *_account(key_id, shown)]
     standings: dict[str, AccountCounts] = await session.ledger.read(
         lambda c: {account: standing_of(c, account, now) for account in accounts}
@@ -75,7 +75,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     told = explain(question, state, standings, now)
     if shown is not None:
         told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
-    return _Found(told, over, now, currency)
+    return _Explained(told, over, now, currency)
 
 
 async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: float) -> ShownCredential | None:
