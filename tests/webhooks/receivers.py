@@ -69,7 +69,7 @@ def server_context(directory: Path) -> ssl.SSLContext:
 async def receiving(begin: AiohttpRawServer, context: ssl.SSLContext | None) -> Receiver:
     """A receiver until the test ends; `begin` is aiohttp_raw_server."""
     receiver = Receiver()
-    receiver.port = (await begin(receiver.serve, ssl=context)).port or 0
+    receiver.port = (await begin(receiver.serve, ssl=context, access_log=None)).port or 0
     return receiver
 
 
