@@ -47,6 +47,7 @@ def write(folder: Path, document: str, picture: str) -> None:
     (folder / "benchmarks.md").write_text(document)
     (folder / "benchmarks.svg").write_text(picture)
     print(f"written: {folder.name}/benchmarks.md, {folder.name}/benchmarks.svg")
+    print("docs/sizing.md stands on these figures: python -m bench.sizing prints its tables anew")
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ PURE = [
     "uploads.multipart", "uploads.pages.page_range", "uploads.pages.bound", "uploads.pages.pdf_gaps",
     "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling", "observe.history", "observe.callers_seen",
+    "observe.key_labels",
     "ledger.closing", "ledger.turns", "ledger.postgres_url",
     "auth.api_keys", "auth.certificates", "auth.credential", "auth.jwt", "auth.keyring", "auth.key_secrets",
     "auth.validity",

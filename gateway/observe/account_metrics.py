@@ -1,8 +1,4 @@
-"""Metrics of accounts: pages settled and refunded, the used share of each limit, soft limits crossed.
-
-API keys appear as labels by their ids, up to a cap. Callers with a token or a certificate, and keys past the cap, are
-`other`: we can't limit the number of their names.
-"""
+"""Metrics of accounts: pages settled and refunded, the used share of each limit, soft limits crossed."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,18 +8,17 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-_MAX_KEYS: Final = 1000
+from gateway.observe.key_labels import OTHER, KeyLabels
+
 _OF_KEY: Final = "key:"
-_OTHER: Final = "other"
 log = structlog.get_logger()
 
 
 class AccountMetrics:
     """Updated by settlements and admissions; `settled` are the pages of all accounts."""
 
-    def __init__(self, most_keys: int = _MAX_KEYS) -> None:
-        self._most_keys = most_keys
-        self._labels: dict[str, str] = {}
+    def __init__(self) -> None:
+        self._labels = KeyLabels()
         self._pages: Counter[tuple[str, str]] = Counter()
         self._crossings: Counter[tuple[str, str]] = Counter()
         self._ratios: dict[str, dict[str, float]] = {}
@@ -39,7 +34,7 @@ class AccountMetrics:
     def stands(self, account: str, ratios: dict[str, float]) -> None:
         """Sets how much of each limit an account has used, as a share."""
         label = self._label(account)
-        if label != _OTHER:
+        if label != OTHER:
             self._ratios[label] = ratios
 
     def shown(self) -> list[str]:
@@ -77,10 +72,5 @@ class AccountMetrics:
         yield from (pages, ratios, crossings)
 
     def _label(self, account: str) -> str:
-        label = self._labels.get(account)
-        if label is None:
-            is_shown = account.startswith(_OF_KEY) and len(self._labels) < self._most_keys
-            label = account.removeprefix(_OF_KEY) if is_shown else _OTHER
-            if is_shown:
-                self._labels[account] = label
-        return label
+        is_key = account.startswith(_OF_KEY)
+        return self._labels.of(account.removeprefix(_OF_KEY) if is_key else None)

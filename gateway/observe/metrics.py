@@ -14,8 +14,9 @@ from typing import Final, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gateway.model.reasons import Reason, Why
+from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
+from gateway.observe.key_labels import KeyLabels
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -63,6 +64,8 @@ class RequestMetrics:
         self.routes: dict[str, RouteTally] = {}
         self.authentications: Counter[tuple[str, str]] = Counter()
         self.refused_credentials: Counter[tuple[str, Why]] = Counter()
+        self.refused_keys: Counter[tuple[str, Reason]] = Counter()
+        self._labels = KeyLabels()
         self.in_flight = 0
         self.retries = 0
 
@@ -79,6 +82,8 @@ class RequestMetrics:
             self.authentications[exchange.authentication] += 1
         if exchange.why is not None:
             self.refused_credentials[_method_of(exchange), exchange.why] += 1
+        if exchange.key_id is not None and exchange.reason in REFUSALS:
+            self.refused_keys[self._labels.of(exchange.key_id), exchange.reason] += 1
         delivery = exchange.delivery
         if delivery is not None and delivery.started is not None:
             upstream = (delivery.ended or exchange.ended) - delivery.started
@@ -114,25 +119,38 @@ class RequestMetrics:
             overheads.add_metric((route,), tally.overhead.buckets(), tally.overhead.total)
         yield from (requests, durations, upstream_durations, overheads)
         yield GaugeMetricFamily("gateway_requests_in_flight", "Requests being handled.", self.in_flight)
-        authentications = CounterMetricFamily(
-            "gateway_authentications", "Credentials looked at, by method and result.", labels=("method", "result")
+        yield _counted(
+            CounterMetricFamily(
+                "gateway_authentications", "Credentials looked at, by method and result.", labels=("method", "result")
+            ),
+            self.authentications.items(),
         )
-        for labels, count in self.authentications.items():
-            authentications.add_metric(labels, count)
-        yield authentications
-        refused = CounterMetricFamily(
-            "gateway_credentials_refused",
-            "Credentials refused, by method and what was wrong.",
-            labels=("method", "why"),
+        yield _counted(
+            CounterMetricFamily(
+                "gateway_credentials_refused",
+                "Credentials refused, by method and what was wrong.",
+                labels=("method", "why"),
+            ),
+            self.refused_credentials.items(),
         )
-        for (method, why), count in self.refused_credentials.items():
-            refused.add_metric((method, why.value), count)
-        yield refused
+        yield _counted(
+            CounterMetricFamily(
+                "gateway_key_refusals", "Refused requests of callers that were recognized.", labels=("key", "reason")
+            ),
+            self.refused_keys.items(),
+        )
         yield CounterMetricFamily(
             "gateway_upstream_retries",
             "Requests sent again because the connection they rode on had ended before it.",
             self.retries,
         )
+
+
+def _counted(family: CounterMetricFamily, counts: Iterable[tuple[tuple[str, str], int]]) -> Metric:
+    """A family with two labels, filled."""
+    for labels, count in counts:
+        family.add_metric(tuple(map(str, labels)), count)
+    return family
 
 
 def _method_of(exchange: Exchange) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ import kubernetes_validate
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.support.kubernetes import COMPONENTS, MANIFESTS, OVERLAYS, Object, needs_kubectl, render
+from tests.support.kubernetes import COMPONENTS, MANIFESTS, OVERLAYS, Object, needs_kubectl, render, render_example
 
 pytestmark = needs_kubectl
 SCHEMAS: Final = Path(__file__).parent / "schemas"
@@ -22,13 +23,18 @@ CRDS: Final = {
     for group, path in (
         ("monitoring.coreos.com/v1", SCHEMAS / "ServiceMonitor.json"),
         ("cert-manager.io/v1", SCHEMAS / "Certificate.json"),
+        *(
+            ("gateway.networking.k8s.io/v1", SCHEMAS / f"{kind}.json")
+            for kind in ("Gateway", "HTTPRoute", "BackendTLSPolicy")
+        ),
     )
 }
 
 
-@pytest.fixture(params=VARIANTS, ids="+".join)
+@pytest.fixture(params=[*VARIANTS, *(("example", overlay) for overlay in OVERLAYS)], ids="+".join)
 def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
-    return render(*request.param).objects
+    first, *rest = request.param
+    return (render_example(*rest) if first == "example" else render(first, *rest)).objects
 
 
 def kind_of(found: Object) -> str:
@@ -56,6 +62,13 @@ def test_the_versions_are_the_newest_that_there_are() -> None:
 def test_there_is_an_overlay_and_a_component_for_each_name() -> None:
     assert sorted(path.name for path in (MANIFESTS / "overlays").iterdir()) == sorted(OVERLAYS)
     assert sorted(path.name for path in (MANIFESTS / "components").iterdir()) == sorted(COMPONENTS)
+    assert sorted(path.name for path in (MANIFESTS / "examples").iterdir()) == sorted(OVERLAYS)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_tells_of_each_component_as_a_comment(overlay: str) -> None:
+    text = (MANIFESTS / "overlays" / overlay / "kustomization.yaml").read_text()
+    assert tuple(re.findall(r"^#   - ../../components/(.+)$", text, re.MULTILINE)) == COMPONENTS
 
 
 @pytest.mark.parametrize("version", VERSIONS)

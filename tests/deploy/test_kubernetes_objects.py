@@ -23,6 +23,7 @@ from tests.support.kubernetes import (
     needs_kubectl,
     pod_data,
     render,
+    render_example,
     size,
     volume,
 )
@@ -351,9 +352,102 @@ def test_the_certificate_fills_the_secret_that_is_mounted() -> None:
     assert f"{NAMESPACE}.{NAMESPACE}.svc" in certificate["dnsNames"]
 
 
+# From outside
+
+
+def names_of_the_certificate() -> list[str]:
+    names: list[str] = render("sidecar", "cert-manager").one("Certificate", "gateway")["spec"]["dnsNames"]
+    return names
+
+
+def test_the_ingress_leads_to_the_gateway_and_verifies_it(settings: Settings) -> None:
+    rendered = render("service", "ingress-nginx")
+    ingress = rendered.one("Ingress")
+    ((path,),) = (rule["http"]["paths"] for rule in ingress["spec"]["rules"])
+    service = path["backend"]["service"]
+    ports = {port["name"] for port in rendered.one("Service", service["name"])["spec"]["ports"]}
+    assert service["port"]["name"] in ports
+    prefix = "nginx.ingress.kubernetes.io/"
+    said = {name.removeprefix(prefix): value for name, value in ingress["metadata"]["annotations"].items()}
+    assert said["backend-protocol"] == "HTTPS"
+    assert (said["proxy-ssl-verify"], said["proxy-ssl-server-name"]) == ("on", "on")
+    assert said["proxy-ssl-name"] in names_of_the_certificate()
+    assert said["proxy-ssl-secret"].partition("/")[0] == NAMESPACE
+    waits = max(settings.upstream.read_timeout, settings.jobs.hold_limit)
+    assert min(int(said["proxy-read-timeout"]), int(said["proxy-send-timeout"])) > waits
+    assert (said["proxy-body-size"], said["proxy-request-buffering"]) == ("0", "off")
+    ((host,),) = (each["hosts"] for each in ingress["spec"]["tls"])
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == [host]
+
+
+def test_the_route_leads_to_the_gateway_and_its_tls_is_verified() -> None:
+    rendered = render("service", "gateway-api")
+    (rule,) = rendered.one("HTTPRoute", "documents")["spec"]["rules"]
+    (backend,) = rule["backendRefs"]
+    ports = {port["port"] for port in rendered.one("Service", backend["name"])["spec"]["ports"]}
+    assert backend["port"] in ports
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+    policy = rendered.one("BackendTLSPolicy")["spec"]
+    assert [(each["kind"], each["name"]) for each in policy["targetRefs"]] == [("Service", backend["name"])]
+    assert policy["validation"]["hostname"] in names_of_the_certificate()
+    listener = rendered.one("Gateway", "documents")["spec"]["listeners"][0]
+    (parent,) = rendered.one("HTTPRoute", "documents")["spec"]["parentRefs"]
+    assert (parent["name"], parent["sectionName"]) == ("documents", listener["name"])
+    assert rendered.one("HTTPRoute", "documents")["spec"]["hostnames"] == [listener["hostname"]]
+
+
+# The examples: an overlay with every edit
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_example_has_the_edits_that_it_is_for(overlay: str) -> None:
+    edited, plain = render_example(overlay), render(overlay, "cert-manager", "service-monitor")
+    kinds = [(each["kind"], each["metadata"]["name"]) for each in edited.objects]
+    assert sorted(kinds) == sorted((each["kind"], each["metadata"]["name"]) for each in plain.objects)
+    assert {"name": "own-registry"} in edited.pod["imagePullSecrets"]
+    before = plain.pod.get("imagePullSecrets", [])
+    assert all(secret in edited.pod["imagePullSecrets"] for secret in before)
+    gpu = edited.pod if overlay == "sidecar" else edited.one("Deployment", "container")["spec"]["template"]["spec"]
+    assert {"nodeSelector", "tolerations", "runtimeClassName"} <= gpu.keys()
+    assert edited.container["image"].startswith("registry.example.com/platform/")
+    certificate, was = edited.one("Certificate", "gateway"), plain.one("Certificate", "gateway")
+    assert certificate["spec"]["issuerRef"] != was["spec"]["issuerRef"]
+    assert certificate["spec"]["privateKey"] == was["spec"]["privateKey"]
+    assert edited.one("Service")["spec"]["externalTrafficPolicy"] == "Local"
+
+
+def test_the_sidecars_example_names_its_storage_class() -> None:
+    claim = render_example("sidecar").one("PersistentVolumeClaim", "gateway-ledger")["spec"]
+    assert {"storageClassName", "accessModes", "resources"} == claim.keys()
+
+
+def test_the_services_example_reaches_a_postgresql_outside_of_the_cluster() -> None:
+    found = allowed(render_example("service"), LABELS, "egress")
+    assert [peer["ipBlock"]["cidr"] for peer, ports in found if ports == [5432]] == ["10.9.0.5/32", "10.9.0.6/32"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_examples_let_in_the_clients_that_they_name_and_no_other(overlay: str) -> None:
+    found = [(peer, ports) for peer, ports in allowed(render_example(overlay), LABELS, "ingress")]
+    clients = {"namespaceSelector": {"matchLabels": {"document-gateway/client": "true"}}}
+    outside = {"ipBlock": {"cidr": "10.20.0.0/16"}}
+    assert found == [(clients, [8443]), (outside, [8443]), (namespace("observability"), [9090])]
+    assert outside["ipBlock"]["cidr"] in yaml.safe_load(render_example(overlay).configuration)["network"]["allow"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_examples_configuration_differs_by_its_networks_and_its_url_alone(overlay: str) -> None:
+    edited, plain = (yaml.safe_load(each.configuration) for each in (render_example(overlay), render(overlay)))
+    assert {name for name in {*edited, *plain} if edited.get(name) != plain.get(name)} == {"network", "public_url"}
+
+
 DEPLOYED = [
     ROOT / "deploy" / place / "gateway.yaml"
-    for place in ("compose", "systemd", "kubernetes/overlays/service", "kubernetes/overlays/sidecar")
+    for place in (
+        "compose",
+        "systemd",
+        *(f"kubernetes/{where}/{overlay}" for where in ("overlays", "examples") for overlay in OVERLAYS),
+    )
 ]
 
 

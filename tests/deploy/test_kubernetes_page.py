@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.support.kubernetes import COMPONENTS, OVERLAYS, ROOT, Object, needs_kubectl, render, volume
+from tests.support.kubernetes import COMPONENTS, MANIFESTS, OVERLAYS, ROOT, Object, needs_kubectl, render, volume
 
 pytestmark = needs_kubectl
 PAGE: Final = (ROOT / "docs" / "kubernetes.md").read_text()
@@ -105,6 +105,41 @@ def test_the_seconds_that_it_tells_are_those_of_the_pod() -> None:
     assert f"{shutdown['drain_delay'][:-1]} s of still accepting" in PAGE
     assert f"most {shutdown['drain_timeout'][:-1]} s for what runs" in PAGE
     assert volume(render("sidecar").pod, "spool")["emptyDir"]["sizeLimit"] == "3Gi"
+
+
+EDITS: Final = [
+    [cell.strip() for cell in line.strip("| ").split(" | ")]
+    for line in PAGE.partition("## Every edit, in order")[2].partition("\n## ")[0].splitlines()
+    if re.match(r"\| \d+ \|", line)
+]
+
+
+def test_its_edits_are_numbered_in_their_order() -> None:
+    assert [int(number) for number, *_ in EDITS] == list(range(1, len(EDITS) + 1))
+    assert len(EDITS) > 8
+
+
+def test_each_edit_stands_in_an_example_where_the_page_says() -> None:
+    patched = {
+        (patch["kind"], patch["metadata"]["name"])
+        for overlay in OVERLAYS
+        for patch in yaml.safe_load_all((MANIFESTS / "examples" / overlay / "edits.yaml").read_text())
+    }
+    told = set[tuple[str, str]]()
+    for _, _, where, _ in EDITS:
+        for kind, names in re.findall(r"(Deployment|NetworkPolicy) ((?:`[a-z-]+`(?: \(\w+\))?(?: or )?)+)", where):
+            told |= {(kind, name) for name in re.findall(r"`([a-z-]+)`", names)}
+        told |= {
+            (kind, name) for kind, name in patched if kind in where and kind not in {"Deployment", "NetworkPolicy"}
+        }
+    assert told == patched
+
+
+def test_what_the_last_column_names_is_there() -> None:
+    there = {path.name for path in MANIFESTS.rglob("*.yaml")}
+    named = [name for *_, where in EDITS for name in re.findall(r"[\w/-]+\.yaml", where)]
+    assert len(named) > 8
+    assert all(Path(name).name in there and ("/" not in name or (MANIFESTS / name).exists()) for name in named)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH (Debian: prometheus)")

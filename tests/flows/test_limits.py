@@ -73,6 +73,7 @@ async def test_submits_have_a_rate(start: Start, backend: Backend, jobs: Jobs) -
     assert jobs.started == 2
     assert await used(gateway) == Used(0, 2, 2, 2)
     assert gateway.counted(status=429, reason="rate_limited", route="submit") == 1
+    assert gateway.metric("gateway_key_refusals_total", key="ci", reason="rate_limited") == 1
 
 
 async def test_a_refused_submit_has_spent_rate_and_nothing_else(start: Start, backend: Backend, jobs: Jobs) -> None:

@@ -1,32 +1,18 @@
 """A real nginx and a real HAProxy in front, configured as most tutorials do it."""
 
 import asyncio
-import os
-import pwd
-import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.backend import Backend
 from tests.support.client import Client
+from tests.support.fronts import front, needs, nginx_whole
 from tests.support.gateway import PLAIN, Running, request
-from tests.support.waiting import DEADLINE
-
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+from tests.support.process import free_port
 
 # The lines of ../cases/nginx-in-front.conf, which stand in most tutorials.
 _NGINX = """
-daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr warn; {user}
-events {{ }}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
   server {{
     listen 127.0.0.1:{port};
     location / {{
@@ -35,7 +21,6 @@ http {{
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
     }}
   }}
-}}
 """
 # `option httpchk` alone asks by HTTP/1.0 and without a Host.
 _HAPROXY = """
@@ -54,56 +39,22 @@ listen front
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probing:
-        probing.bind(("127.0.0.1", 0))
-        port: int = probing.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def proxy(command: list[str], port: int) -> AsyncIterator[int]:
-    """Runs a proxy until the end of the context; returns its port once it listens."""
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    try:
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                assert process.returncode is None, await process.stderr.read() if process.stderr else b""
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                    continue
-                writer.close()
-                break
-        yield port
-    finally:
-        process.terminate()
-        await process.communicate()
-
-
 @asynccontextmanager
 async def nginx(directory: Path, gateway: Running) -> AsyncIterator[int]:
-    assert NGINX is not None
     port = free_port()
-    user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
-    path = directory / "nginx.conf"
-    path.write_text(_NGINX.format(directory=directory, port=port, gateway=gateway.port, user=user))
-    async with proxy([NGINX, "-p", str(directory), "-c", str(path)], port) as listening:
+    whole = nginx_whole(directory, _NGINX.format(port=port, gateway=gateway.port))
+    async with front("nginx", whole, directory, port) as listening:
         yield listening
 
 
 @asynccontextmanager
 async def haproxy(directory: Path, gateway: Running) -> AsyncIterator[int]:
-    assert HAPROXY is not None
     port = free_port()
-    path = directory / "haproxy.cfg"
-    path.write_text(_HAPROXY.format(port=port, gateway=gateway.port))
-    async with proxy([HAPROXY, "-db", "-q", "-f", str(path)], port) as listening:
+    async with front("haproxy", _HAPROXY.format(port=port, gateway=gateway.port), directory, port) as listening:
         yield listening
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: nginx)")
+@needs["nginx"]
 async def test_nginx_with_the_lines_of_the_tutorials(gateway: Running, backend: Backend, tmp_path: Path) -> None:
     async with nginx(tmp_path, gateway) as port:
         for sent in (
@@ -118,7 +69,7 @@ async def test_nginx_with_the_lines_of_the_tutorials(gateway: Running, backend: 
     assert all(arrived.values(b"upgrade") == [] for arrived in backend.requests)
 
 
-@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed (Debian: haproxy)")
+@needs["haproxy"]
 async def test_haproxy_with_its_plain_check(gateway: Running, backend: Backend, tmp_path: Path) -> None:
     async with haproxy(tmp_path, gateway) as port:
         while not gateway.counted(route="health", status=200):  # noqa: ASYNC110 -- HAProxy says when

@@ -44,6 +44,7 @@ def test_a_fresh_start_has_every_family_and_no_request() -> None:
         "gateway_requests_in_flight": "gauge",
         "gateway_authentications": "counter",
         "gateway_credentials_refused": "counter",
+        "gateway_key_refusals": "counter",
         "gateway_upstream_retries": "counter",
     }
     assert samples == {("gateway_requests_in_flight", ()): 0.0, ("gateway_upstream_retries_total", ()): 0.0}
@@ -160,3 +161,38 @@ def test_a_counter_by_label_follows_its_table() -> None:
 def test_says_what_runs() -> None:
     samples, _ = scraped(BuildInfo("1.2", "3.11", "OpenSSL 3"))
     assert value(samples, "gateway_build_info", version="1.2", python="3.11", openssl="OpenSSL 3") == 1
+
+
+def test_refusals_are_counted_by_key() -> None:
+    metrics = RequestMetrics()
+    for key_id, reason in (
+        ("ci", Reason.RATE_LIMITED),
+        ("ci", Reason.RATE_LIMITED),
+        ("ci", Reason.BUDGET_EXHAUSTED),
+        ("jwt:https://id.example#ann", Reason.FORBIDDEN),
+        ("cert:host.example", Reason.FORBIDDEN),
+        ("ci", Reason.FORWARDED),
+        ("ci", Reason.UPSTREAM_TIMEOUT),
+        ("ci", Reason.CLIENT_GONE),
+        (None, Reason.UNAUTHENTICATED),
+    ):
+        metrics.add(make_exchange(key_id=key_id, reason=reason))
+    samples, _ = scraped(metrics)
+    found = {labels: number for (name, labels), number in samples.items() if name == "gateway_key_refusals_total"}
+    assert found == {
+        (("key", "ci"), ("reason", "budget_exhausted")): 1,
+        (("key", "ci"), ("reason", "rate_limited")): 2,
+        (("key", "other"), ("reason", "forbidden")): 2,
+    }
+
+
+def test_the_keys_that_are_labels_are_bounded() -> None:
+    metrics = RequestMetrics()
+    for number in range(1500):
+        metrics.add(make_exchange(key_id=f"key-{number}", reason=Reason.RATE_LIMITED))
+    metrics.add(make_exchange(key_id="key-0", reason=Reason.RATE_LIMITED))
+    samples, _ = scraped(metrics)
+    found = [labels for name, labels in samples if name == "gateway_key_refusals_total"]
+    assert len(found) == 1001
+    assert value(samples, "gateway_key_refusals_total", key="other", reason="rate_limited") == 500
+    assert value(samples, "gateway_key_refusals_total", key="key-0", reason="rate_limited") == 2

@@ -17,7 +17,7 @@ Object = dict[str, Any]
 ROOT: Final = Path(__file__).parent.parent.parent
 MANIFESTS: Final = ROOT / "deploy" / "kubernetes"
 OVERLAYS: Final = ("sidecar", "service")
-COMPONENTS: Final = ("cert-manager", "service-monitor", "egress-https")
+COMPONENTS: Final = ("cert-manager", "service-monitor", "egress-https", "ingress-nginx", "gateway-api")
 NAMESPACE: Final = "document-gateway"
 ADMIN_TOKEN: Final = "canary-admin-token-of-a-pod-51ce07"
 _SUFFIXES: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -74,6 +74,12 @@ def render(overlay: str, *components: str) -> Rendered:
         }
         (Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(document))
         return _kustomize(Path(directory))
+
+
+@cache
+def render_example(overlay: str) -> Rendered:
+    """The example that has every edit of an overlay."""
+    return _kustomize(MANIFESTS / "examples" / overlay)
 
 
 def _kustomize(directory: Path) -> Rendered:
