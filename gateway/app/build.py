@@ -20,6 +20,7 @@ from gateway.admin.listener import listening_on
 from gateway.admin.server import Probed, make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
+from gateway.app.garbage import collect_garbage
 from gateway.app.gateway import Addresses, Gateway, Listeners, Public
 from gateway.app.ids import HttpDate, RandomIds
 from gateway.app.in_force import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
@@ -295,6 +296,7 @@ def _work(
         stack, *others, *ledger_parts.work(), *jobs.work(),
         observation.refusal_log.run(ledger_parts.ledger),
         release_memory(lambda: requests.in_flight == 0),
+        collect_garbage(lambda: requests.in_flight == 0, time.monotonic),
     )  # fmt: skip
 
 

@@ -167,11 +167,14 @@ class Reloader:
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
+        is_forced = False
         while True:
             await self._forced.wait(until_next(asyncio.get_running_loop().time(), INTERVAL))
+            is_forced |= self._forced.is_set
+            self._forced.clear()  # a look that fails at once must not be repeated at once
             found = await self._look()
-            if found is not None and (self._forced.is_set or found != self._tried):
-                self._forced.clear()
+            if found is not None and (is_forced or found != self._tried):
+                is_forced = False
                 self._tried = found  # also of one that is refused: what comes after it is another one, or the old one
                 await self.reload()
             elif found is not None and self._is_due_again():

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from gateway.aio.iteration import Iteration
 from gateway.errors import Refused, refuse
-from gateway.jobs.status_answer import MAX_CONTENT, Poll, RunningAnswer, StatusAnswer
+from gateway.jobs.status_answer import Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import ENDS, Known
 from gateway.model.jobs import JobKey
 from gateway.model.reasons import Reason
@@ -165,7 +165,7 @@ class Job:
 
     def keep(self, running: RunningAnswer) -> None:
         """Keeps an answer that said that it runs, unless an end was seen meanwhile or it is too long."""
-        if self.is_running and not self.known & ENDS and len(running.answer.content) <= MAX_CONTENT:
+        if self.is_running and not self.known & ENDS and running.answer.is_short:
             self.running_answer = running
 
     def add_known(self, known: Known) -> None:

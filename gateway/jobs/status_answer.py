@@ -6,6 +6,7 @@ from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
 
 MAX_CONTENT: Final = 512  # bytes: an answer that says that a job runs is short
+MAX_HEADERS: Final = 4096  # bytes
 Lines = list[tuple[bytes, bytes]]
 
 
@@ -16,6 +17,12 @@ class StatusAnswer(NamedTuple):
     content: bytes
     is_final: bool
     gives_nothing: bool
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it may be kept with its job: there may be many jobs, and a head may have 64 KB."""
+        headers = sum(len(name) + len(value) for name, value in self.head.headers)
+        return len(self.content) <= MAX_CONTENT and headers <= MAX_HEADERS
 
 
 class Poll(NamedTuple):

@@ -513,6 +513,7 @@ class ClientConnection(asyncio.Protocol):
                 await self.writable_again()
             self._upload = None
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
+            del request, body  # an idle connection would keep them, and a head may have 64 KB
             self.expect(self._live.state.pace.idle, Idle)
             if self._reader.has_more:  # others have their turn between two requests that were sent in one piece
                 await self._wait_for_turn()

@@ -34,7 +34,7 @@ from gateway.listener.coding import Coding
 from gateway.listener.parser_bypass import ParserBypass
 from gateway.model.reasons import Reason
 
-_LARGE: Final = 8192  # bytes of a head; few clients send so many
+_LARGE: Final = 4096  # bytes of a head; few clients send so many
 _END: Final = b"\r\n\r\n"
 _PIECE: Final = 262_144  # bytes of a body that bypass the parser at once
 _SMALL: Final = 65_536  # bytes of a body of known length that the parser gets at once

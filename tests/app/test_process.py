@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.app.garbage import NEVER
 from gateway.app.process import prepare_process, settle_memory
 
 
@@ -33,4 +34,4 @@ def test_what_the_start_made_is_never_collected_again() -> None:
     gc.unfreeze()
     settle_memory()
     assert gc.get_freeze_count() > 0
-    assert gc.get_threshold()[0] == 5_000
+    assert gc.get_threshold() == (700, 4, NEVER)

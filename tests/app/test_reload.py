@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import gateway.app.reload
+from gateway.aio.aside import Aside
 from gateway.app.look import look_at
 from gateway.app.reload import Prepared, Reloader, prepare, watched
 from gateway.app.systemd import Notifier
@@ -716,6 +717,34 @@ async def test_a_look_that_can_not_be_begun_does_not_end_the_watch(
     async with running(reloader):
         site.write(log={"level": "warning"})
         await asyncio.wait_for(queue.get(), LONG)
+
+
+async def test_a_signal_whose_look_fails_at_once_is_heard_without_a_spin(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    """As where no thread can be started: such a look never waits."""
+    looks, is_able = 0, False
+
+    class Unable:
+        def __init__(self, **options: Any) -> None:
+            self.able = Aside(**options)
+
+        async def run(self, *arguments: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            if not is_able:
+                raise RuntimeError("can't start new thread")
+            return await self.able.run(*arguments)
+
+    monkeypatch.setattr(gateway.app.reload, "Aside", Unable)
+    queue: asyncio.Queue[Prepared] = asyncio.Queue()
+    reloader = told(queue, site)
+    reloader.force()
+    async with running(reloader):
+        await eventually(lambda: bool(events), LONG)
+        assert looks < 5
+        is_able = True
+        await asyncio.wait_for(queue.get(), LONG)  # it was not forgotten
 
 
 @pytest.mark.parametrize("part", ["fingerprint", "prepare"])

@@ -1,6 +1,7 @@
 """No client holds the loop for others, however it cuts what it sends: counted in chunks for each turn of the loop."""
 
 import asyncio
+import gc
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from aiohttp.http_parser import RawRequestMessage
 
 from gateway.admin.connection import AdminConnection
 from gateway.aio import iteration
@@ -298,6 +300,8 @@ async def test_an_idle_connection_keeps_nothing_of_a_large_head(gateway: Running
         (connection,) = connections(gateway)
         await until(lambda: connection.is_idle)
         assert connection.cached_headers is None
+        heads = [one for one in gc.get_objects() if isinstance(one, RawRequestMessage)]
+        assert not [head for head in heads if "canary" in "".join(head.headers.values())]
 
 
 def connections(gateway: Running) -> list[ClientConnection]:

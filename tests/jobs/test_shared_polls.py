@@ -6,7 +6,7 @@ import pytest
 
 from gateway.jobs.job import Job
 from gateway.jobs.shared_polls import AskingPoll, SharedPolls
-from gateway.jobs.status_answer import MAX_CONTENT, Poll, RunningAnswer, StatusAnswer
+from gateway.jobs.status_answer import MAX_CONTENT, MAX_HEADERS, Poll, RunningAnswer, StatusAnswer
 from gateway.limits.job_cost import Known
 from gateway.model.jobs import JobKey
 from gateway.upstream.job_api import JobShape
@@ -93,6 +93,14 @@ def test_what_is_long_is_not_kept(job: Job) -> None:
         job.keep(RunningAnswer(ANSWER._replace(content=b"x" * size), TARGET, POLL, float(size)))
     assert job.running_answer is not None
     assert job.running_answer.at == MAX_CONTENT
+
+
+def test_what_has_a_long_head_is_not_kept(job: Job) -> None:
+    for size in (MAX_HEADERS, MAX_HEADERS + 1):
+        long = head((b"x" * 10, b"y" * (size - 10)))
+        job.keep(RunningAnswer(ANSWER._replace(head=long), TARGET, POLL, float(size)))
+    assert job.running_answer is not None
+    assert job.running_answer.at == MAX_HEADERS
 
 
 async def test_one_question_is_known_at_a_time(job: Job) -> None:

@@ -18,9 +18,8 @@ MAX_RECORD: Final = 16_384
 """Plaintext bytes."""
 
 _MAX_WIRE_RECORD: Final = 16_645
-_AT_ONCE: Final = 32_768
-"""Bytes that OpenSSL seals at once; it is given hardly more to decrypt. Its buffers never shrink: what a connection
-once used, it keeps until its end."""
+"""Bytes that OpenSSL is given at once to decrypt: a record. Its buffers never shrink: what a connection once used, it
+keeps until its end."""
 
 _MAX_OF_CLIENT: Final = 20_480
 """Byte limit of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; 40 tiny ones take 20 ms."""
@@ -181,7 +180,7 @@ class TlsEngine:
         """
         sent, view, sealed = 0, memoryview(data), list[bytes]()
         while sent < len(data):
-            sent += self.object.write(view[sent : sent + _AT_ONCE])
+            sent += self.object.write(view[sent : sent + MAX_RECORD])
             sealed.append(self._outgoing.read())
         return sealed
 
@@ -192,9 +191,10 @@ class TlsEngine:
 
     def _read_into(self, clear: memoryview) -> int:
         while True:
-            while self._unfed and self._incoming.pending < _MAX_WIRE_RECORD:
-                self._incoming.write(self._unfed[:MAX_RECORD])
-                self._unfed = self._unfed[MAX_RECORD:]
+            room = _MAX_WIRE_RECORD - self._incoming.pending
+            if self._unfed and room > 0:
+                self._incoming.write(self._unfed[:room])
+                self._unfed = self._unfed[room:]
             try:
                 return cast("int", self.object.read(len(clear), clear))
             except ssl.SSLWantReadError:

@@ -1,6 +1,8 @@
 """What is believed of a webhook that comes in."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from gateway.config.settings.webhooks import WebhookIn
 from gateway.http import strict_json
 from gateway.model.reasons import Reason
-from gateway.webhooks.inbound.verification import read
+from gateway.webhooks.inbound import verification
+from gateway.webhooks.inbound.verification import may_tell, read
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.pure import PROPERTY, denial_of
 
@@ -20,8 +23,12 @@ Headers = dict[bytes, list[bytes]]
 
 
 def settings(**more: Any) -> WebhookIn:
+    return settings_of(SECRET, **more)
+
+
+def settings_of(secret: str, **more: Any) -> WebhookIn:
     raw = {"name": "datalab", "secret": {"env": "A"}, "forward_to": "http://127.0.0.1:9000/webhook", **more}
-    return WebhookIn.model_validate(raw, context={"environ": {"A": SECRET, "B": PREVIOUS}})
+    return WebhookIn.model_validate(raw, context={"environ": {"A": secret, "B": PREVIOUS}})
 
 
 def signed(body: bytes, secret: str = SECRET) -> Headers:
@@ -69,6 +76,11 @@ def with_secret(secret: Any) -> bytes:
     return json.dumps({"request_id": "r1", "webhook_secret": secret, "x": ["\u00e9", 10**30]}).encode()
 
 
+def slashed(text: str) -> str:
+    """As PHP writes it."""
+    return json.dumps(text).replace("/", "\\/")
+
+
 def test_the_secret_in_the_body_is_enough_only_if_switched_on_and_is_taken_out() -> None:
     body = with_secret(SECRET)
     assert denial_of(read, settings(), {}, body, NOW).reason is Reason.UNAUTHENTICATED
@@ -77,6 +89,24 @@ def test_the_secret_in_the_body_is_enough_only_if_switched_on_and_is_taken_out()
     # A signature that is there decides, whatever the body says.
     bad = {b"x-webhook-signature": [b"0" * 64]}
     assert denial_of(read, settings(accept_body_secret=True), bad, body, NOW).reason is Reason.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("secret", [SECRET, 'a/b"c\\d' * 3, "\u00e9\U0001f600/" * 3])
+@pytest.mark.parametrize("write", [json.dumps, partial(json.dumps, ensure_ascii=False), slashed])
+def test_a_long_body_is_read_for_a_secret_however_it_is_spelled(secret: str, write: Callable[[str], str]) -> None:
+    told = write(secret)
+    body = f'{{"request_id": "r1", "webhook_secret": {told}, "x": "{"y" * 100_000}"}}'.encode()
+    assert read(settings_of(secret, accept_body_secret=True), {}, body, NOW).request_id == "r1"
+
+
+def test_a_long_body_without_a_secret_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's megabyte held all others for 10 ms."""
+    body = with_secret(SECRET[::-1] + "y" * 100_000)
+    assert not may_tell(body, [SECRET.encode(), PREVIOUS.encode()])
+    assert may_tell(body[:65_536], [SECRET.encode()])
+    monkeypatch.setattr(verification, "read_texts", None)
+    denial = denial_of(read, settings(accept_body_secret=True), {}, body, NOW)
+    assert denial.reason is Reason.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("secret", ["", SECRET + "x", "\ud800", None, 1, True, [SECRET], {"a": SECRET}])
