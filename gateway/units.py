@@ -30,7 +30,7 @@ def size(text: object) -> int:
 def _quantity(text: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:
     match = _QUANTITY.match(text) if isinstance(text, str) else None
     if match is None or match["unit"] not in units:
-        raise ValueError(f"write {wanted}")
+        raise ValueError(f"write {wanted} (units: {', '.join(units)})")
     return float(match["number"]) * units[match["unit"]]
 
 

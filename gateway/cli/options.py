@@ -14,8 +14,9 @@ import click
 
 from gateway.cli.complete import key_ids
 from gateway.cli.output import choose_json, remember, widen
-from gateway.cli.time_arguments import coming, gone, span
+from gateway.cli.time_arguments import coming, gone
 from gateway.cli.which_config import NONE, NotOurs, which
+from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -79,7 +80,7 @@ def _read(read: Callable[[str], Any]) -> _Callback:
 FUTURE = _read(lambda text: coming(text, time.time()))
 FUTURE_OR_NEVER = _read(lambda text: "never" if text == "never" else coming(text, time.time()))
 PAST = _read(lambda text: gone(text, time.time()))
-DURATION = _read(span)
+DURATION = _read(seconds)
 
 
 def limits_of(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:

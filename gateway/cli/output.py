@@ -51,8 +51,8 @@ def tell_piece(piece: str | bytes) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether standard output is one, and a person reads it."""
-    return sys.stdout.isatty()  # rich's own check differs in CI, because of FORCE_COLOR
+    """Whether standard output is one, and a person reads it; it may be closed."""
+    return sys.stdout is not None and sys.stdout.isatty()  # rich's own check differs in CI, because of FORCE_COLOR
 
 
 def choose_json(is_wanted: bool) -> None:

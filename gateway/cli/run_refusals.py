@@ -1,12 +1,13 @@
 """The output of `gateway refusals`."""
 
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer
 from gateway.cli.session import look
 from gateway.cli.table import show_table
-from gateway.cli.words import at
+from gateway.cli.words import away
 from gateway.ledger.refusals import RefusalRow, latest
 from gateway.units import moment
 
@@ -17,7 +18,8 @@ def list_refusals(config: Path, since: float, key_id: str | None, limit: int) ->
     """Prints the latest; `since` is in seconds since the epoch."""
     rows = look(config, lambda session: session.ledger.read(lambda c: latest(c, limit, since, key_id)))
     views = list(map(_view, rows))
-    cells = [[at(view[name]) if name == "at" else view[name] for name in _LISTED] for view in views]
+    now = time.time()
+    cells = [[away(view[name], now) if name == "at" else view[name] for name in _LISTED] for view in views]
     headings = [name.replace("_", " ") for name in _LISTED]
     answer(views, lambda: show_table(headings, cells, frozenset({"status", "requests"})))
 

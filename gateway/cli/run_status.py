@@ -10,7 +10,7 @@ from gateway.cli.output import answer, end_failed, tell
 from gateway.cli.running_gateway import Samples, ask
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_table
-from gateway.cli.words import at
+from gateway.cli.words import away
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count
 from gateway.ledger.refusals import RefusalRow, latest
@@ -32,6 +32,7 @@ class _Looked(NamedTuple):
     facts: HealthFacts
     refusals: list[RefusalRow]
     jobs: Mapping[str, int] | None
+    now: float
 
 
 def tell_status(config: Path) -> None:
@@ -46,7 +47,7 @@ async def _look(config: Path, session: Session) -> _Looked:
     found, now = await ask(session.settings, config), session.wall()
     refusals = await _or_none(session.ledger.read(lambda c: latest(c, _REFUSALS, now - _HOUR)))
     jobs = await _or_none(session.ledger.report(count))
-    return _Looked(found, facts_of(found, now), refusals or [], jobs)
+    return _Looked(found, facts_of(found, now), refusals or [], jobs, now)
 
 
 async def _or_none(asked: Awaitable[T]) -> T | None:
@@ -78,7 +79,7 @@ def _print(looked: _Looked) -> None:
     if looked.refusals:
         tell("\nlast refusals and failures")
         rows = [
-            (at(moment(row.at)), row.status, row.reason, row.why, row.key_id, row.request_id)
+            (away(moment(row.at), looked.now), row.status, row.reason, row.why, row.key_id, row.request_id)
             for row in looked.refusals
         ]
         show_table(("at", "status", "reason", "why", "key", "request id"), rows, frozenset({"status"}))

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from gateway.cli.options import AS_JSON, CONFIG, WIDE
-from gateway.cli.time_arguments import span
+from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,3})?\Z")
 _LEAST: Final = 0.5
@@ -17,12 +17,12 @@ _MOST: Final = 60.0
 def _every(_: click.Context, __: click.Parameter, text: str) -> float:
     """A duration; a number alone is seconds."""
     try:
-        seconds = float(text) if _NUMBER.match(text) else span(text)
+        span = float(text) if _NUMBER.match(text) else seconds(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    if not _LEAST <= seconds <= _MOST:
+    if not _LEAST <= span <= _MOST:
         raise click.BadParameter(f"{text} is not within 0.5s and 60s")
-    return seconds
+    return span
 
 
 @click.command()

@@ -7,23 +7,10 @@ from typing import Final
 from gateway.units import seconds
 
 _FORM: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?\Z", re.ASCII)
-_UNITS: Final = "its unit is ms, s, m, h or d"
 _WANTED: Final = (
-    "write a duration such as 90d or 12h, or a date such as 2027-01-31 or 2027-01-31T12:00:00Z (UTC); of a duration, "
-    f"{_UNITS}"
+    "write a duration such as 90d or 12h, or a date such as 2027-01-31 or 2027-01-31T12:00:00Z (UTC); units of a "
+    "duration: ms, s, m, h, d"
 )
-
-
-def span(text: str) -> float:
-    """Parses a duration as the configuration writes them, in seconds.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return seconds(text)
-    except ValueError:
-        raise ValueError(f"write a duration such as 2d, 12h or 1.5h: {_UNITS}") from None
 
 
 def coming(text: str, now: float) -> float:

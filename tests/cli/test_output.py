@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import gateway.cli
 from gateway.cli import run_status
 from gateway.cli.main import cli
-from gateway.cli.output import WITHOUT_JSON, answer
+from gateway.cli.output import WITHOUT_JSON, answer, is_terminal
 from gateway.cli.running_gateway import Samples
 from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
 
@@ -103,6 +103,11 @@ def test_a_retried_webhook_is_told_as_it_is_shown(directory: Path) -> None:
 def test_a_refund_is_told(directory: Path) -> None:
     told = json.loads(called("jobs refund", directory, "--json").stdout)
     assert told == {"request_id": LOST, "account": f"key:{KEY}", "pages": 3}
+
+
+def test_a_closed_standard_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert not is_terminal()
 
 
 def test_nothing_else_writes_to_standard_output() -> None:

@@ -1,7 +1,10 @@
 """What shells are offered, asked as a shell asks."""
 
 import json
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,12 @@ from click.testing import CliRunner
 from gateway.cli.main import cli
 from gateway.observe.log import coloured_line, shows_colours
 from tests.support.commands import HOOK, JOB, LOST, REFUSED, leaves, write_filled
+from tests.support.process import ROOT
 from tests.support.pure import document, write
+
+
+def needs(command: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(command) is None, reason=f"{command} is not here")
 
 
 @pytest.fixture
@@ -83,6 +91,29 @@ def test_the_script_is_one_for_the_shell(shell: str) -> None:
     assert f"_GATEWAY_COMPLETE={shell}_complete" in script
     if shell == "bash":
         subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=True)
+
+
+# What a shell does when somebody presses Tab, without a terminal.
+PRESSED = {
+    "bash": 'source "$SCRIPT"; COMP_WORDS=(gateway keys show c); COMP_CWORD=3; _gateway_completion gateway; '
+    'printf "%s\\n" "${COMPREPLY[@]}"',
+    "fish": 'source $SCRIPT; complete -C "gateway keys show c"',
+}
+
+
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in PRESSED])
+def test_a_real_shell_offers_ids(shell: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "gateway"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gateway "$@"\n')
+    command.chmod(0o755)
+    script = tmp_path / "script"
+    script.write_text(CliRunner().invoke(cli, ["completion", shell]).stdout)
+    for name, value in {"GATEWAY_CONFIG": config, "SCRIPT": script, "PYTHONPATH": ROOT}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = subprocess.run([shell, "-c", PRESSED[shell]], capture_output=True, text=True, check=True)  # noqa: S603
+    assert (done.stdout.split(), done.stderr) == (["cat", "ci"], "")
 
 
 def test_check_tells_json(config: Path) -> None:

@@ -1,5 +1,6 @@
 """Tables fit the terminal: what tells rows apart stays whole, the rest gives way."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from rich.console import Console
 
 from gateway.cli import run_status, table
 from gateway.cli.main import cli
+from gateway.cli.rates import Pace
+from gateway.cli.run_top import picture
 from gateway.cli.running_gateway import Samples
 from gateway.cli.table import fitting
 from tests.support.commands import HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
@@ -119,6 +122,16 @@ def test_a_table_of_a_command_fits_and_breaks_no_id(
         wide = run(directory, "", *words, "--wide")
         assert "Left out" not in wide.stderr
         assert max(map(len, wide.stdout.splitlines())) > columns
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_live_picture_breaks_no_id(columns: int) -> None:
+    near = {frozenset({("key", KEY), ("limit", "pages_per_month")}): 0.97}
+    console = Console(width=columns, record=True, file=io.StringIO())
+    console.print(picture(Samples({}, {"gateway_limit_used_ratio": near}), Pace(0, 0, 0, None, 0), 0.0))
+    text = console.export_text()
+    assert KEY in text
+    assert max(map(len, text.splitlines())) <= columns
 
 
 def test_every_command_with_a_table_is_looked_at() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.cli.time_arguments import coming, gone, span
+from gateway.cli.time_arguments import coming, gone
 from gateway.units import moment
 
 NOW = 1_795_435_200.0  # 2026-11-23 12:00 UTC
@@ -28,18 +28,10 @@ def test_a_moment_to_come(text: str, told: str) -> None:
     "text", ["", "90", "tomorrow", "-1d", "20270131", "2027-W05-1", "2027-02-30", "2027-1-1", "1y"]
 )
 def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(ValueError, match="write a duration such as 90d or 12h, or a date such as 2027-01-31"):
+    with pytest.raises(
+        ValueError, match=r"write a duration such as 90d or 12h, or a date such as 2027-01-31 .*: ms, s, m, h, d$"
+    ):
         coming(text, NOW)
-
-
-@pytest.mark.parametrize("text", ["", "2", "2 days", "2w", "-1d"])
-def test_what_is_no_span_says_how_one_is_written(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write a duration such as 2d, 12h or 1\.5h: its unit is ms, s, m, h or d"):
-        span(text)
-
-
-def test_a_span_is_written_as_in_the_configuration() -> None:
-    assert [span(text) for text in ("2d", "1.5h", "5 m", "500ms")] == [172_800, 5400, 300, 0.5]
 
 
 def test_a_moment_that_is_past() -> None:

@@ -134,7 +134,7 @@ def test_tells_all_faults_at_once(tmp_path: Path) -> None:
         "keys[2].id: b is there already",
         "keys[0].profile: there is no profile defalt; did you mean default?",
         "listen.port: must be a whole number: write 8443 without quotes",
-        "listen.idle_timeout: write a duration with its unit, such as 5s, 500ms or 1h",
+        "listen.idle_timeout: write a duration with its unit, such as 5s, 500ms or 1h (units: ms, s, m, h, d)",
         "listen.adress: there is no such setting; did you mean address?",
         "network.allow: must not be empty",
         "keys[0].id: must match ^[a-z0-9-]{1,63}$",

@@ -105,7 +105,7 @@ async def test_top_draws_what_happens(start: Start, tmp_path: Path) -> None:
 def test_a_wrong_span_is_told(wrong: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["top", "--every", wrong, "--config", str(tmp_path)])
     assert result.exit_code == 2
-    assert "is not within 0.5s and 60s" in result.stderr or "its unit is ms, s, m, h or d" in result.stderr
+    assert "is not within 0.5s and 60s" in result.stderr or "(units: ms, s, m, h, d)" in result.stderr
 
 
 def test_nobody_there_is_told(tmp_path: Path) -> None:
