@@ -258,7 +258,7 @@ async def test_they_are_listed_counted_and_forgotten(engine: Engine) -> None:
 
 CLAIMERS = """
 import asyncio, json, sys
-from gateway.ledger.deliveries import DeliveryOutcome, claim_due, done
+from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, done
 from tests.support.ledgers import open_engine
 
 url, name, claimers, now = json.loads(sys.argv[1])
