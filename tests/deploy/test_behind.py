@@ -239,6 +239,17 @@ async def until(asking: Callable[[], Any], status: int, *, reset: bool = False) 
             await asyncio.sleep(0.1)
 
 
+async def test_readyz_tells_of_a_drain_at_once_and_the_open_health_path_does_not(start: Start) -> None:
+    gateway = await start(shutdown={"drain_delay": "2s"})
+    at_once = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gateway.gateway.drain(at_once))
+        await gateway.says("draining")
+        assert (await gateway.admin("/readyz"))[0] == 503
+        assert (await gateway.ask(request("GET", "/api/v1/health", key=None))).status == 200
+        at_once.set()
+
+
 # Timeouts: what a proxy allows is more than what the gateway waits, and its idle connections end first.
 
 SILENCE: Final = {
