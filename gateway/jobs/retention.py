@@ -5,11 +5,14 @@ twice equals expiring it once. Then the upstream gets delete requests until it c
 Each goes out at once or not at all: the id may be another job's soon.
 
 Only attempts count against a deletion, not the time since the job ended: its result may have been kept for days, and
-the gateway may have been off for one.
+the gateway may have been off for one. Of attempts that are late some count as made: an upstream that fails may have
+more to delete than it can be asked about.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any, Final
 
@@ -18,15 +21,19 @@ from sqlalchemy import Row
 
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
+from gateway.jobs.deletion_slots import DeletionSlots
+from gateway.jobs.minute_sums import MinuteSums
 from gateway.jobs.registry import Registry
 from gateway.ledger.expiry import (
     AT_ONCE,
     LAST_WAIT,
     claim_gone,
+    due_gone,
     expired,
     first_expiry,
     forget_expired,
     purge,
+    stray_gone,
     told,
     waited,
 )
@@ -42,7 +49,10 @@ _SENT_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job aft
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
 _SWEEP_SECONDS: Final = 2.0
+_STRAYS_EVERY: Final = 60.0  # seconds
 MAX_ASKED: Final = 32
+"""How many deletions one upstream is asked for at once."""
+
 _MAX_PURGES: Final = 50
 log = structlog.get_logger()
 
@@ -65,7 +75,10 @@ class Retention:
         self._clock = clock
         self._wall = replica.wall
         self._background = replica.background
-        self._asking = 0
+        self._slots = DeletionSlots()
+        self._failures = MinuteSums()
+        self._given_up = MinuteSums()
+        self._strays_at = self._clock()
         self._deleted: list[Row[Any]] = []
         self._is_telling = False
         self._due = Question(replica.ledger.version)
@@ -76,14 +89,16 @@ class Retention:
         Raises:
             LedgerUnavailable: some of it is still due.
         """
+        self._tell_log()
+        self._slots.begin_turn()
         until = self._clock() + _SWEEP_SECONDS
         is_more = await self._is_any_due()
+        if is_more:
+            await self._claim_strays()
         while is_more:
             over = await self._ledger.read(lambda c: expired(c, self._wall()))
-            await self._forget(over.readable)
-            is_more = len(over.readable) == AT_ONCE
-            if over.readable or over.has_gone:
-                is_more |= await self._delete_some()
+            await self._forget(over)
+            is_more = await self._delete_some() or len(over) == AT_ONCE
             if self._clock() >= until:
                 return
 
@@ -116,45 +131,64 @@ class Retention:
             await self._ledger.write(lambda c, row=row: forget(c, named(row), self._wall()))  # type: ignore[misc]
 
     async def _delete_some(self) -> bool:
-        """Asks the upstreams to delete as many forgotten jobs as may be asked at once; returns whether more are due.
+        """Asks upstreams to delete as many forgotten jobs as they may be asked at once; returns whether more go now.
 
         The ledger first has when to ask again, in case no answer comes.
         """
-        most = MAX_ASKED - self._asking
-        if most <= 0:
-            return False  # however many are due, none may be asked about now
+        free = self._slots.free(self._state().upstreams, MAX_ASKED)
+        due = await self._ledger.read(lambda c: due_gone(c, free, self._wall()))
+        rows = await self._claim(self._slots.choose(due, free))
+        return self._slots.may_go_on(Counter(row.upstream for row in rows), free)
+
+    async def _claim_strays(self) -> None:
+        """Counts an attempt of deletions at upstreams that the configuration lacks, now and then."""
+        if self._clock() >= self._strays_at:
+            self._strays_at = self._clock() + _STRAYS_EVERY
+            known = list(self._state().upstreams)
+            await self._claim(await self._ledger.read(lambda c: stray_gone(c, known, self._wall())))
+
+    async def _claim(self, due: Sequence[Row[Any]]) -> list[Row[Any]]:
+        if not due:
+            return []
         before = self._clock() + _SENT_WITHIN  # from here on: the ledger's answer may take its time
-        rows = await self._ledger.write(lambda c: claim_gone(c, most, self._wall()))
+        rows = await self._ledger.write(lambda c: claim_gone(c, due, self._wall()))
         for row in rows:
             self._drop(row)
             self._delete(row, before)
-        return len(rows) == most
+        return rows
 
     def _delete(self, row: Row[Any], before: float) -> None:
         state = self._state()
         shape, upstream = state.shapes.get(row.shape), state.upstreams.get(row.upstream)
         if waited(row) >= LAST_WAIT:
-            log.error("the upstream never deleted a job; it is asked no more", upstream=row.upstream)
-            return
-        if shape is None or upstream is None:  # a later configuration may have them
-            return
-        request = delete_request(shape, row.path, row.request_id)
-        if request is None:
+            self._given_up.add(row.upstream)
+            self._tell_log()
+        elif shape is None or upstream is None:  # a later configuration may have them
+            self._slots.rest(row.upstream)
+        elif (request := delete_request(shape, row.path, row.request_id)) is None:
             self._note_deleted(row)
-            return
-        self._asking += 1
+        else:
+            self._slots.take(row.upstream)
+            done = partial(self._done, row)
+            self._upstream_client.run(upstream, UpstreamCall(*request, before), DroppedAnswer(), _WITHIN, done)
 
-        def done(outcome: ResponseHead | UpstreamFailed) -> None:
-            self._asking -= 1
-            status = outcome.status if isinstance(outcome, ResponseHead) else 0
-            if 0 < status < _FIRST_BAD or status in _GONE:
-                self._note_deleted(row)
-            else:
-                log.warning(
-                    "the upstream did not delete a job; it is asked again", upstream=row.upstream, status=status
-                )
+    def _done(self, row: Row[Any], outcome: ResponseHead | UpstreamFailed) -> None:
+        status = outcome.status if isinstance(outcome, ResponseHead) else 0
+        is_deleted = 0 < status < _FIRST_BAD or status in _GONE
+        self._slots.give_back(row.upstream, is_deleted=is_deleted)
+        if is_deleted:
+            self._note_deleted(row)
+        else:
+            self._failures.add(row.upstream, status)
+            self._tell_log()
 
-        self._upstream_client.run(upstream, UpstreamCall(*request, before), DroppedAnswer(), _WITHIN, done)
+    def _tell_log(self) -> None:
+        now = self._clock()
+        for upstream, number, status in self._failures.due(now):
+            known = {"upstream": upstream, "status": status, "count": number}
+            log.warning("the upstream did not delete a job; it is asked again", **known)
+        for upstream, number, _ in self._given_up.due(now):
+            log.error("the upstream never deleted a job; it is asked no more", upstream=upstream, count=number)
 
     def _drop(self, row: Row[Any]) -> None:
         job = self._registry.get((row.upstream, row.request_id))

@@ -1,17 +1,34 @@
 """The end of jobs in the ledger: their time is over, the upstream deletes them, their records go.
 
-    expired ──> forget_expired ──> claim_gone ──> told ──> purge
-                                   │   ▲
-                                   └───┘ again, after a wait, until the upstream has deleted them
+    expired ──> forget_expired ──> due_gone ──> claim_gone ──> told ──> purge
+                                      ▲             │
+                                      └─────────────┘ again, after a wait, until the upstream has deleted them
 
 Each function is one transaction, of as few statements for many jobs as for one: the ledger may be far away, and
 thousands may end together.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Row, case, delete, exists, func, literal, null, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from gateway.ledger.accounts import lock_all
 from gateway.ledger.deliveries import drop
@@ -23,20 +40,21 @@ from gateway.limits.job_cost import ENDS, Known
 AT_ONCE: Final = 200
 _SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock for who forgets expired jobs: "swep"
 _FIRST_WAIT: Final = 60  # seconds
+_MOST_MISSED: Final = 59
 LAST_WAIT: Final = 420
 """All waits together, each a second longer than the one before, are a day."""
 
 _MILLISECONDS: Final = 1000
+_GONE: Final = literal_column(str(int(JobState.GONE)), Integer)
+IS_READABLE: Final = jobs.c.state != _GONE
+_last_wait: Final = jobs.c.expires_at - jobs.c.changed_at // literal_column(str(_MILLISECONDS), Integer)
+GONE_FIRST: Final = (jobs.c.state == _GONE) & (_last_wait < literal_column(str(_FIRST_WAIT)))
+GONE_AGAIN: Final = (jobs.c.state == _GONE) & (_last_wait >= literal_column(str(_FIRST_WAIT)))
+"""Deletions that are due now or later, of jobs that the upstream was never asked about, and of others: as indexed."""
+
 _FIRST_EXPIRY: Final = Statement(
     select(jobs.c.expires_at).where(jobs.c.expires_at.is_not(None)).order_by(jobs.c.expires_at).limit(1)
 )
-
-
-class Over(NamedTuple):
-    """Jobs to forget, a batch of them, and whether there are forgotten ones that the upstream has to delete now."""
-
-    readable: list[Row[Any]]
-    has_gone: bool
 
 
 def first_expiry(connection: Connection) -> int | None:
@@ -45,12 +63,10 @@ def first_expiry(connection: Connection) -> int | None:
     return None if row is None else int(row.expires_at)
 
 
-def expired(connection: Connection, now: float) -> Over:
-    """What is due of jobs whose `expires_at` has passed. Only reads."""
-    is_over, gone = jobs.c.expires_at <= int(now), int(JobState.GONE)
-    query = select(jobs).where(is_over, jobs.c.state != gone).order_by(jobs.c.expires_at).limit(AT_ONCE)
-    any_gone = select(exists().where(is_over, jobs.c.state == gone))
-    return Over(list(connection.execute(query)), bool(connection.execute(any_gone).scalar_one()))
+def expired(connection: Connection, now: float) -> list[Row[Any]]:
+    """A batch of the jobs to forget: they can be read, and their `expires_at` has passed. Only reads."""
+    query = select(jobs).where(IS_READABLE, jobs.c.expires_at <= int(now))
+    return list(connection.execute(query.order_by(jobs.c.expires_at).limit(AT_ONCE)))
 
 
 def forget_expired(
@@ -95,27 +111,64 @@ def _forget_all(connection: Connection, rows: Sequence[Row[Any]], now: float, ke
 def waited(row: Row[Any]) -> int:
     """How long a job's last wait for its deletion was, in seconds; under a minute if the upstream was never asked.
 
-    The wait after each attempt is a second longer than the one before it, so this says how many there were.
+    The wait after each attempt is longer than the one before it, so this says how many there were, or had to be.
     """
     return int(row.expires_at - row.changed_at // _MILLISECONDS)
 
 
-def claim_gone(connection: Connection, most: int, now: float) -> list[Row[Any]]:
+def due_gone(connection: Connection, free: Mapping[str, int], now: float) -> list[Row[Any]]:
+    """The forgotten jobs that upstreams have to delete now, in one statement that only reads.
+
+    Of each upstream in `free`, so many that it was never asked about, and so many others (`is_repeated`); of either
+    those that are due for longest. However many are due at an upstream, those of others are found by the index.
+    """
+    found = [
+        _due(is_repeated).where(jobs.c.upstream == name, jobs.c.expires_at <= int(now)).limit(most).subquery()
+        for name, most in free.items()
+        for is_repeated in (False, True)
+    ]
+    return list(connection.execute(union_all(*(select(one) for one in found)))) if found else []
+
+
+def _due(is_repeated: bool) -> Any:
+    asked = literal_column(str(int(is_repeated)), Integer).label("is_repeated")
+    query = select(jobs.c.upstream, jobs.c.request_id, jobs.c.reservation, asked)
+    return query.where(GONE_AGAIN if is_repeated else GONE_FIRST).order_by(jobs.c.expires_at)
+
+
+def stray_gone(connection: Connection, known: Collection[str], now: float) -> list[Row[Any]]:
+    """A batch of those that are due at upstreams that are not known: nobody can be asked. Only reads."""
+    columns = jobs.c.upstream, jobs.c.request_id, jobs.c.reservation
+    query = select(*columns).where(jobs.c.state == int(JobState.GONE), jobs.c.expires_at <= int(now))
+    return list(connection.execute(query.where(jobs.c.upstream.not_in(known)).limit(AT_ONCE)))
+
+
+def claim_gone(connection: Connection, due: Sequence[Row[Any]], now: float) -> list[Row[Any]]:
     """Takes forgotten jobs that the upstream has to delete now; after a wait they are due again.
 
     No other replica gets them meanwhile, and no id becomes another job's so soon (_HEARD in ledger/jobs.py): the
     upstream may have given it already, and deletes what has it then. Returns the rows as they were; those that have
     waited for LAST_WAIT are due no more.
     """
-    due = select(jobs).where(jobs.c.state == int(JobState.GONE), jobs.c.expires_at <= int(now))
-    rows = list(connection.execute(due.order_by(jobs.c.expires_at).limit(most).with_for_update(skip_locked=True)))
+    those = any_of(due), jobs.c.state == int(JobState.GONE), jobs.c.expires_at <= int(now)
+    rows = list(connection.execute(select(jobs).where(*those).with_for_update(skip_locked=True)))
     if rows:
         changed_at = milliseconds(now)
-        before = jobs.c.expires_at - jobs.c.changed_at // _MILLISECONDS
-        wait = case((before >= LAST_WAIT, null()), (before < _FIRST_WAIT, _FIRST_WAIT), else_=before + 1)
-        values = {"changed_at": changed_at, "expires_at": literal(changed_at // _MILLISECONDS, BigInteger) + wait}
-        connection.execute(update(jobs).where(any_of(rows)).values(values))
+        expires_at = literal(changed_at // _MILLISECONDS, BigInteger) + _next_wait(int(now))
+        connection.execute(update(jobs).where(any_of(rows)).values(changed_at=changed_at, expires_at=expires_at))
     return rows
+
+
+def _next_wait(now: int) -> ColumnElement[Any]:
+    """A second longer than the last wait, and than each attempt that was missed since; null after LAST_WAIT.
+
+    An upstream that fails may have more to delete than it can be asked about: attempts come late then, but no more of
+    them in all. At most _MOST_MISSED count: the gateway may have been off for days.
+    """
+    wait = case((_last_wait < _FIRST_WAIT, _FIRST_WAIT - 1), else_=_last_wait)
+    missed = (now - jobs.c.expires_at) // (wait + 1)
+    longer = wait + 1 + case((missed > _MOST_MISSED, _MOST_MISSED), else_=missed)
+    return case((_last_wait >= LAST_WAIT, null()), (longer > LAST_WAIT, LAST_WAIT), else_=longer)
 
 
 def told(connection: Connection, rows: Sequence[Row[Any]], now: float) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Index
 
+from gateway.ledger.expiry import GONE_AGAIN, GONE_FIRST, IS_READABLE
 from gateway.ledger.schema import JobState, audit, deliveries, jobs, reservations
 from gateway.ledger.schema import metadata as tables
 
@@ -30,6 +31,11 @@ for _column in (jobs.c.changed_at, jobs.c.expires_at):
         sqlite_where=_column.is_not(None),
         postgresql_where=_column.is_not(None),
     )
+# However long deletions are overdue at an upstream, nobody goes through them to find what else is due.
+for _name, _where in (("gone_first", GONE_FIRST), ("gone_again", GONE_AGAIN)):
+    Index(f"ix_jobs_{_name}", jobs.c.upstream, jobs.c.expires_at, sqlite_where=_where, postgresql_where=_where)
+_readable: Final = IS_READABLE & jobs.c.expires_at.is_not(None)
+Index("ix_jobs_readable", jobs.c.expires_at, sqlite_where=_readable, postgresql_where=_readable)
 _lives: Final = jobs.c.state != int(JobState.GONE)
 Index("ix_jobs_living", jobs.c.state, jobs.c.watcher, sqlite_where=_lives, postgresql_where=_lives)
 Index(

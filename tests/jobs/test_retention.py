@@ -1,13 +1,14 @@
 """Jobs whose time is over: nobody's at once, whoever sweeps; the upstream is told until it has heard."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.expiry import Over
 from gateway.ledger.jobs import forget
 from gateway.ledger.reservations import RequestIdTaken
 from gateway.ledger.schema import JobState, jobs
@@ -29,6 +30,28 @@ async def over(room: Room, container: Container, *names: str) -> None:
         container.says[name] = ended()
     await room.turn(1.0)
     room.seconds += 3601.0
+
+
+async def gone(room: Room, *names: str, upstream: str = "default") -> None:
+    """Jobs that their owner has deleted."""
+    for name in names:
+        job = await room.reserved(name, upstream=upstream)
+        await room.engine.write(lambda c, job=job: forget(c, job, room.wall()))  # type: ignore[misc]
+
+
+@pytest.fixture
+async def other(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Backend]:
+    """A second upstream's backend, which deletes what it is asked to; either is asked for three at once."""
+    monkeypatch.setattr("gateway.jobs.retention.MAX_ASKED", 3)
+    async with Backend() as made:
+        made.script = Container()
+        yield made
+
+
+def with_other(make_room: MakeRoom, other: Backend) -> Room:
+    room = make_room()
+    room.configure(upstreams={"other": {"url": f"http://127.0.0.1:{other.port}"}}, shapes=SHAPES)
+    return room
 
 
 async def swept(room: Room) -> None:
@@ -69,7 +92,7 @@ async def test_what_expires_says_nothing_of_a_job_that_has_the_id_now(
     here, there = make_room(me="here", shapes=SHAPES), make_room(me="there")
     await there.begin_job()
     await there.engine.write(lambda c: forget(c, job_of(c, ("default", "job")), there.wall()))
-    stale = Over([await here.row()], has_gone=False)
+    stale = [await here.row()]
     await there.given_again("job", "key:other")
     here.seconds = there.seconds
     job = await here.registry.owned("default", "job", "key:other")
@@ -302,6 +325,128 @@ async def test_what_is_told_at_once_is_bounded(
         await swept(room)
     assert len(told(container)) == 10
     assert container.most == 3
+
+
+async def test_an_upstream_that_never_answers_keeps_no_other_from_deleting(
+    make_room: MakeRoom, container: Container, other: Backend
+) -> None:
+    room = with_other(make_room, other)
+    await gone(room, *(f"job-{number}" for number in range(10)))
+    container.gate = asyncio.Event()
+    await room.retention.sweep()
+    await eventually(lambda: container.waiting == 3)
+    room.seconds += 1.0
+    await gone(room, *(f"other-{number}" for number in range(3)), upstream="other")
+    await room.retention.sweep()
+    script: Any = other.script
+    await eventually(lambda: len(told(script)) == 3)
+    assert len(container.calls) == 3
+    container.gate.set()
+    await room.quiet()
+
+
+@pytest.mark.parametrize("status", [b"405 Method Not Allowed", b"500 Internal Server Error"])
+async def test_an_upstream_that_refuses_is_asked_for_a_few_a_turn_and_keeps_no_other_from_deleting(
+    make_room: MakeRoom, container: Container, other: Backend, status: bytes
+) -> None:
+    room = with_other(make_room, other)
+    container.raw["clear"] = answer(b"", status=status)
+    await gone(room, *(f"job-{number}" for number in range(10)))
+    for count in (3, 6):
+        await swept(room)
+        assert len(told(container)) == count
+        room.seconds += 1.0
+    await gone(room, *(f"other-{number}" for number in range(3)), upstream="other")
+    await swept(room)
+    script: Any = other.script
+    assert (len(told(container)), len(told(script))) == (9, 3)
+    del container.raw["clear"]
+    for _ in range(4):
+        room.seconds += 61.0
+        await swept(room)
+    assert {(await room.row(f"job-{number}")).expires_at for number in range(10)} == {None}
+
+
+async def test_what_was_never_asked_about_goes_before_what_failed(
+    make_room: MakeRoom, container: Container, other: Backend
+) -> None:
+    room = with_other(make_room, other)
+    container.raw["clear"] = answer(b"", status=b"500 Internal Server Error")
+    await gone(room, *(f"job-{number}" for number in range(6)))
+    for _ in range(2):
+        await swept(room)
+    room.seconds += 62.0
+    await gone(room, "new")
+    await swept(room)
+    assert len(told(container)) == 9
+    assert told(container)[6:].count((*TOLD[:2], TOLD[2].replace(b'"job"', b'"new"'))) == 1
+
+
+async def test_the_log_has_one_line_a_minute_of_an_upstream_that_does_not_delete(
+    make_room: MakeRoom, container: Container
+) -> None:
+    room = make_room(shapes=SHAPES)
+    container.raw["clear"] = answer(b"", status=b"405 Method Not Allowed")
+    await gone(room, *(f"job-{number}" for number in range(10)))
+    event = {
+        "event": "the upstream did not delete a job; it is asked again", "log_level": "warning",
+        "upstream": "default", "status": 405,
+    }  # fmt: skip
+    for seconds, expected in ((0.0, [1]), (59.0, []), (1.0, [9])):
+        room.seconds += seconds
+        with capture_logs() as events:
+            await swept(room)
+        told_of = [found for found in events if "ledger" not in found["event"]]
+        assert told_of == [{**event, "count": count} for count in expected]
+
+
+async def test_the_log_has_one_line_a_minute_of_deletions_that_are_given_up(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("gateway.ledger.expiry", "gateway.jobs.retention"):
+        monkeypatch.setattr(f"{module}.LAST_WAIT", 60)
+    room = make_room(shapes=SHAPES)
+    container.raw["clear"] = answer(b"", status=b"500 Internal Server Error")
+    await gone(room, *(f"job-{number}" for number in range(5)))
+    await swept(room)
+    with capture_logs() as events:
+        for _ in range(2):
+            room.seconds += 60.0
+            await swept(room)
+    given_up = [event for event in events if event["event"].startswith("the upstream never deleted a job")]
+    assert [(event["upstream"], event["count"]) for event in given_up] == [("default", 1), ("default", 4)]
+    assert len(told(container)) == 5
+
+
+async def test_deletions_at_an_upstream_that_is_not_configured_are_looked_at_once_a_minute(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ledger.expiry.AT_ONCE", 2)
+    room = make_room(shapes=SHAPES)
+    await gone(room, *(f"job-{number}" for number in range(5)))
+    await room.engine.write(lambda c: c.execute(jobs.update().values(upstream="gone")))
+    counts: list[int] = []
+    for seconds in (0.0, 1.0, 1.0, 60.0):
+        room.seconds += seconds
+        before = room.faulty.writes
+        await swept(room)
+        counts.append(room.faulty.writes - before)
+    assert counts == [1, 0, 0, 1]
+    await gone(room, "job")
+    await swept(room)
+    assert told(container) == [TOLD]
+
+
+async def test_deletions_whose_shape_is_not_configured_are_looked_at_a_few_each_turn(
+    make_room: MakeRoom, container: Container, other: Backend
+) -> None:
+    room = with_other(make_room, other)
+    await gone(room, *(f"job-{number}" for number in range(9)))
+    room.state = replace(room.state, shapes={})
+    before = room.faulty.writes
+    await swept(room)
+    assert room.faulty.writes - before == 1
+    assert told(container) == []
 
 
 async def test_many_results_cost_as_many_transactions_as_one(make_room: MakeRoom, container: Container) -> None:

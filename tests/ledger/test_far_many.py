@@ -132,11 +132,14 @@ async def test_many_old_checkpoints_and_received_webhooks_are_forgotten_in_two_s
 async def test_many_expired_jobs_are_forgotten_and_deleted_in_a_few_statements(far: FarAway, engine: Engine) -> None:
     over = {"state": JobState.COMPLETE, "known": Known.COMPLETE, "ended_at": NOON, "expires_at": NOON}
     await engine.write(lambda c: add_jobs(c, MANY, **over))
-    rows = (await engine.read(lambda c: expiry.expired(c, NOON))).readable
+    rows = await engine.read(lambda c: expiry.expired(c, NOON))
     trips, left = await trips_of(far, engine, lambda c: expiry.forget_expired(c, rows, NOON))
     assert trips <= 14
     assert left == []
-    trips, claimed = await trips_of(far, engine, lambda c: expiry.claim_gone(c, MANY, NOON))
+    free = {"container": MANY, **{f"other-{number}": MANY for number in range(9)}}
+    trips, due = await trips_of(far, engine, lambda c: expiry.due_gone(c, free, NOON))
+    assert trips <= 6
+    trips, claimed = await trips_of(far, engine, lambda c: expiry.claim_gone(c, due, NOON))
     assert trips <= 8
     assert len(claimed) == len(rows) == MANY
     trips, _ = await trips_of(far, engine, lambda c: expiry.told(c, claimed, NOON))

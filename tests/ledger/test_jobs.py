@@ -82,7 +82,8 @@ class Book:
         return bool(await self.do(_forget, job, self.now))
 
     async def claim(self, most: int = 9) -> list[str]:
-        return [row.request_id for row in await self.do(expiry.claim_gone, most, self.now)]
+        due = await self.engine.read(lambda c: expiry.due_gone(c, {"container": most}, self.now))
+        return [row.request_id for row in await self.do(expiry.claim_gone, due, self.now)] if due else []
 
     async def told(self, *names: str) -> None:
         await self.do(expiry.told, [await self.row(("container", name)) for name in names], self.now)
@@ -92,7 +93,15 @@ class Book:
 
     async def expired(self) -> list[str]:
         over = await self.engine.read(lambda c: expiry.expired(c, self.now))
-        return [row.request_id for row in over.readable] + ["(gone)"] * over.has_gone
+        return [row.request_id for row in over]
+
+    async def due(self, **free: int) -> list[tuple[str, int]]:
+        """What is due at upstreams, and whether they were asked about it before."""
+        rows = await self.engine.read(lambda c: expiry.due_gone(c, free, self.now))
+        return [(row.request_id, row.is_repeated) for row in rows]
+
+    async def strays(self, *known: str) -> list[str]:
+        return [row.request_id for row in await self.engine.read(lambda c: expiry.stray_gone(c, known, self.now))]
 
     async def used(self) -> list[tuple[int, int, int]]:
         return [(row.pages, row.refunded, row.failed) for row in await self.engine.read(lambda c: used_since(c, 0))]
@@ -355,11 +364,11 @@ async def test_what_is_over_is_found_until_the_upstream_was_told(book: Book) -> 
     assert await book.claim() == []
     assert await book.expired() == ["second", "first"]  # it was not forgotten yet
     await book.forget(first)
-    assert await book.expired() == ["second", "(gone)"]
-    assert await book.claim() == ["first"]
     assert await book.expired() == ["second"]
+    assert await book.claim() == ["first"]
+    assert await book.due(container=9) == []
     book.now += 60
-    assert await book.expired() == ["second", "(gone)"]
+    assert await book.expired() == ["second"]
     assert await book.claim() == ["first"]
     await book.told("first")
     book.now += 61
@@ -380,6 +389,49 @@ async def test_a_deletion_is_due_for_a_day_and_each_wait_is_a_second_longer(book
         book.now += waits[-1]
     assert waits == list(range(60, 421))
     assert book.now - began == 86_640
+
+
+async def test_an_attempt_that_is_late_counts_for_those_that_were_missed(book: Book) -> None:
+    """At most sixty: the gateway may have been off for days. A backlog at a container that fails never ended."""
+    await book.running()
+    await book.forget()
+    waits = list[int]()
+    for late in (0, 59, 60, 7 * 60, 86_400, 86_400, 86_400, 86_400, 86_400, 86_400, 86_400):
+        book.now += late
+        assert await book.claim() == ["job"]
+        row = await book.row()
+        if row.expires_at is None:
+            break
+        waits.append(expiry.waited(row))
+        book.now = float(row.expires_at)
+    assert waits == [60, 61, 62, 62 + 1 + 6, 129, 189, 249, 309, 369, 420]
+
+
+async def test_a_job_that_was_never_asked_about_late_counts_as_well(book: Book) -> None:
+    await book.running()
+    await book.forget()
+    book.now += 240
+    assert await book.claim() == ["job"]
+    assert expiry.waited(await book.row()) == 64
+
+
+async def test_what_is_due_is_told_for_each_upstream_and_by_whether_it_was_asked(book: Book) -> None:
+    for number, upstream in enumerate(["x", "x", "x", "y", "z"]):
+        name = f"job-{number}"
+        await book.running(name, f"r{number}")
+        moved = update(jobs).where(jobs.c.request_id == name).values(upstream=upstream)
+        await book.do(lambda c, moved=moved: c.execute(moved))
+        await book.forget((upstream, name))
+        if number == 0:
+            due = await book.engine.read(lambda c: expiry.due_gone(c, {"x": 9}, book.now))
+            await book.do(expiry.claim_gone, due, book.now)
+            book.now += 60
+    assert sorted(await book.due(x=9)) == [("job-0", 1), ("job-1", 0), ("job-2", 0)]
+    assert sorted(await book.due(x=1, y=1)) == [("job-0", 1), ("job-1", 0), ("job-3", 0)]
+    assert await book.due() == []
+    assert await book.strays("x", "y") == ["job-4"]
+    book.now -= 61
+    assert (await book.due(x=9, y=9, z=9), await book.strays("x", "y")) == ([], [])
 
 
 async def test_many_are_forgotten_at_once_as_one_is(book: Book) -> None:
@@ -427,7 +479,7 @@ async def test_of_several_replicas_one_forgets_at_a_time(book: Book, ledger_url:
     await transaction.rollback()
     await raw.close()
     await book.do(expiry.forget_expired, rows, book.now)
-    assert await book.expired() == ["(gone)"]
+    assert (await book.expired(), await book.due(container=9)) == ([], [("job", 0)])
 
 
 async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> None:
@@ -644,9 +696,12 @@ def live(connection: Connection) -> None:
     steps.followed_by(connection, "me")
     steps.changed_since(connection, int(NOON) * 1000 - 10_000)
     over = expiry.expired(connection, 2 * NOON)
-    assert over.readable
-    expiry.forget_expired(connection, over.readable[:99], 2 * NOON)
-    assert expiry.claim_gone(connection, 9, 2 * NOON)
+    assert over
+    expiry.forget_expired(connection, over[:99], 2 * NOON)
+    due = expiry.due_gone(connection, {"container": 9, "other": 9}, 2 * NOON)
+    assert len(due) == 9
+    assert expiry.claim_gone(connection, due, 2 * NOON)
+    assert expiry.stray_gone(connection, ["other"], 2 * NOON)
     steps.count(connection)
     end(connection, JOB, 2, NOON, TTL, failed=False)
     steps.forget(connection, job_of(connection, JOB), NOON)
@@ -670,6 +725,25 @@ async def test_sqlite_goes_through_no_jobs_but_those_it_looks_for(engine: Engine
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+async def test_sqlite_finds_what_is_due_at_an_upstream_however_much_is_due_at_others(engine: Engine) -> None:
+    def work(connection: Connection) -> list[str]:
+        fill(connection)
+        raw: Any = connection.connection.driver_connection
+        asked: list[str] = []
+        raw.set_trace_callback(asked.append)
+        expiry.due_gone(connection, {"container": 9}, NOON)
+        expiry.expired(connection, NOON)
+        raw.set_trace_callback(None)
+        return [row[3] for query in asked for row in raw.execute(f"EXPLAIN QUERY PLAN {query}") if " jobs " in row[3]]
+
+    assert await engine.write(work) == [
+        "SEARCH jobs USING INDEX ix_jobs_gone_first (upstream=? AND expires_at<?)",
+        "SEARCH jobs USING INDEX ix_jobs_gone_again (upstream=? AND expires_at<?)",
+        "SEARCH jobs USING INDEX ix_jobs_readable (expires_at<?)",
+    ]
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 async def test_sqlite_counts_along_the_index_of_those_that_live(engine: Engine) -> None:
     def work(connection: Connection) -> list[str]:
         fill(connection)
@@ -686,8 +760,9 @@ QUERIES = [
     "SELECT upstream, request_id FROM jobs WHERE state != 3 AND state = 0 AND watcher = 'me'",
     "SELECT * FROM jobs WHERE changed_at > 1795435190000 ORDER BY changed_at, request_id LIMIT 5000",
     "SELECT * FROM jobs WHERE expires_at <= 1795435200 AND state != 3 ORDER BY expires_at LIMIT 200",
-    "SELECT EXISTS (SELECT FROM jobs WHERE expires_at <= 1795435200 AND state = 3)",
-    "SELECT * FROM jobs WHERE state = 3 AND expires_at <= 1795435200 ORDER BY expires_at LIMIT 32 FOR UPDATE",
+    """SELECT * FROM jobs WHERE state = 3 AND expires_at - changed_at / 1000 < 60 AND upstream = 'container'
+    AND expires_at <= 1795435200 ORDER BY expires_at LIMIT 32""",
+    "SELECT * FROM jobs WHERE state = 3 AND expires_at <= 1795435200 AND upstream NOT IN ('container') LIMIT 200",
     "SELECT state, count(*) FROM jobs WHERE state != 3 GROUP BY state",
     "SELECT * FROM jobs WHERE state = 3 AND expires_at IS NULL AND created_at < 20 ORDER BY created_at LIMIT 200",
     "SELECT * FROM jobs WHERE upstream = 'container' AND request_id = 'old-5'",
