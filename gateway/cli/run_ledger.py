@@ -23,7 +23,18 @@ from gateway.ledger.connecting import Connector
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep, version_of
 from gateway.ledger.postgres import PostgresEngine
-from gateway.ledger.transfer import Filled, FillRecord, RowCounts, bring_up, fill, save, save_sqlite
+from gateway.ledger.transfer import (
+    Filled,
+    FillRecord,
+    Place,
+    RowCounts,
+    bring_up,
+    fill,
+    place_of_tables,
+    require_elsewhere,
+    save,
+    save_sqlite,
+)
 from gateway.ledger.url import SQLITE, named, place_of
 
 T = TypeVar("T")
@@ -66,14 +77,14 @@ def copy_to(config: Path, target: str, *, replaces: bool) -> None:
 
     def act(settings: Settings) -> Mapping[str, Any]:
         source, url = url_of(settings), _target(target)
-        if place_of(source) == place_of(url):
+        if place_of(source) == place_of(url) or _is_same_file(source, url):
             raise SetupError(f"--to: {named(url)} is the ledger itself")
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             _save_as(source, settings, copy)
             _named_as(named(source), lambda: bring_up(copy))
             origin = FillRecord(actor(), "ledger.copy", named(source))
-            filled = _fill(url, settings, copy, origin, replaces=replaces)
+            filled = _fill(url, settings, copy, origin, replaces=replaces, but_at=_place(source, settings))
         return {"ledger": named(source), "to": named(url), **_told_of(filled)}
 
     tell_taken()
@@ -143,9 +154,31 @@ def _told_of(filled: Filled) -> Mapping[str, Any]:
     return {"tables": filled.counts, "live_again": filled.live_again._asdict()}
 
 
-def _fill(url: str, settings: Settings, file: Path, origin: FillRecord, *, replaces: bool) -> Filled:
-    work = lambda c: fill(c, file, origin, time.time(), replaces=replaces)  # noqa: E731 -- one line for both engines
+def _fill(
+    url: str, settings: Settings, file: Path, origin: FillRecord, *, replaces: bool, but_at: Place | None = None
+) -> Filled:
+    """Fills it, unless it is the ledger at `but_at`."""
+
+    def work(connection: Connection) -> Filled:
+        require_elsewhere(connection, but_at)
+        return fill(connection, file, origin, time.time(), replaces=replaces)
+
     return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
+
+
+def _place(url: str, settings: Settings) -> Place | None:
+    if url.startswith(SQLITE):
+        return None
+    return _named_as(named(url), lambda: _look(url, settings, place_of_tables))
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Whether two SQLite ledgers are one file. Looked at before it is opened: by a hard link that would harm it."""
+    if not (one.startswith(SQLITE) and other.startswith(SQLITE)):
+        return False
+    with suppress(OSError):
+        return Path(one.removeprefix(SQLITE)).samefile(other.removeprefix(SQLITE))
+    return False
 
 
 def _look(url: str, settings: Settings, work: Callable[[Connection], T]) -> T:

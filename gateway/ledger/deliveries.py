@@ -8,6 +8,11 @@ A claim is a lease: `leased_by` is its holder, and `next_at` its end; without a 
 lease of a dead process falls to the next claim, so each webhook is sent at least once. Each claim counts an attempt;
 `leased_by` and this number guard the end of the lease: a claim that lost its lease changes nothing any more.
 `ended_at` is when the job ended, or an operator retried; finally, when it was delivered or given up.
+
+The upstream may give a job's id to another one later, whose webhook is another row. Which of an id's rows is a job's
+needs no word in it: only a job that has the id can end, and of its rows only that job's waits for an end. (A column
+with the job's reservation would say no more: replicas of versions before leave it empty, so by it alone their rows
+would not be found.)
 """
 
 from collections import Counter
@@ -26,8 +31,11 @@ _LOCK: Final = 0x686F_6F6B  # PostgreSQL's advisory lock for claims: "hook"
 _AT_ONCE: Final = 200
 _MAX_ROUNDS: Final = 20
 _FREE: Final = {"leased_by": None, "next_at": None}
-_OF_JOB: Final = deliveries.c.upstream == bindparam("at"), deliveries.c.request_id == bindparam("named")
-_FIND: Final = Statement(select(deliveries.c.id).where(*_OF_JOB))
+_OF_JOB: Final = (
+    deliveries.c.upstream == bindparam("at"),
+    deliveries.c.request_id == bindparam("named"),
+    deliveries.c.state == int(DeliveryState.WAITING),
+)
 _MAKE_WAY: Final = Statement(delete(deliveries).where(*_OF_JOB))
 _FIRST_DUE: Final = Statement(
     select(deliveries.c.next_at).where(deliveries.c.next_at.is_not(None)).order_by(deliveries.c.next_at).limit(1)
@@ -38,7 +46,7 @@ _PLANNED: Final = (
 _PLAN: Final = Statement(insert(deliveries), _PLANNED)
 _JOB_ENDED: Final = Statement(
     update(deliveries)
-    .where(*_OF_JOB, deliveries.c.state == int(DeliveryState.WAITING))
+    .where(*_OF_JOB)
     .values(
         state=int(DeliveryState.DUE),
         status=bindparam("new_status"),
@@ -92,9 +100,7 @@ class DeliveryOutcome(NamedTuple):
 
 
 def plan(connection: Connection, planned: Planned, now: float) -> None:
-    """Plans a job's webhook. If the job has one already, changes nothing: safe to repeat."""
-    if _of_job(connection, planned.upstream, planned.request_id) is not None:
-        return
+    """Plans the webhook of a job that has just begun."""
     _PLAN.run(
         connection, id=planned.id, upstream=planned.upstream, request_id=planned.request_id, owner=planned.owner,
         url=planned.url, destination=planned.destination, check_url=planned.check_url, state=DeliveryState.WAITING,
@@ -114,7 +120,10 @@ def drop(connection: Connection, *keys: tuple[str, str]) -> None:
 
 
 def make_way(connection: Connection, upstream: str, request_id: str) -> None:
-    """Deletes the old delivery of a reused request id: at most one delivery per id, kept longer than jobs may be."""
+    """Deletes what waits for the end of a job that had this id before: nothing should, and it would hear another end.
+
+    What is due stays, and is sent.
+    """
     _MAKE_WAY.run(connection, at=upstream, named=request_id)
 
 
@@ -211,11 +220,6 @@ def give_up(connection: Connection, line: Line, before: float, now: float) -> li
     values = {"state": DeliveryState.DEAD, "ended_at": int(now), **_FREE}
     connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
     return ids
-
-
-def _of_job(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:
-    row: Row[Any] | None = _FIND.first(connection, at=upstream, named=request_id)
-    return row
 
 
 class _Places:

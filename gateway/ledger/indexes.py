@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Index
 
 from gateway.ledger.expiry import GONE_AGAIN, GONE_FIRST, IS_READABLE
-from gateway.ledger.schema import JobState, audit, deliveries, jobs, reservations
+from gateway.ledger.schema import DeliveryState, JobState, audit, deliveries, jobs, reservations
 from gateway.ledger.schema import metadata as tables
 
 # Only what is in flight expires, so the index stays that small, however many jobs were settled.
@@ -43,6 +43,15 @@ Index(
     deliveries.c.next_at,
     sqlite_where=deliveries.c.next_at.is_not(None),
     postgresql_where=deliveries.c.next_at.is_not(None),
+)
+_waits: Final = deliveries.c.state == int(DeliveryState.WAITING)
+Index(
+    "uq_deliveries_waiting",
+    deliveries.c.upstream,
+    deliveries.c.request_id,
+    unique=True,
+    sqlite_where=_waits,
+    postgresql_where=_waits,
 )
 
 metadata: Final = tables

@@ -159,8 +159,8 @@ class Stands(NamedTuple):
     expires_at: int | None
 
 
-def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, now: float) -> None:
-    """Records a job with the owner of its reservation. Repeating it for the same reservation changes nothing.
+def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, now: float) -> bool:
+    """Records a job with the owner of its reservation; returns False if it was recorded before, by the same call.
 
     Raises:
         RequestIdTaken: the id belongs to another job whose owner may still read it.
@@ -171,18 +171,19 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
         raise ReservationLost
     old = find(connection, claim.upstream, job.request_id)
     if old is not None and old.reservation == reservation:
-        return
+        return False
     if old is not None and (old.state != JobState.GONE or milliseconds(now) - (old.changed_at or 0) < _HEARD):
         raise RequestIdTaken  # other replicas may still think it the old owner's
     changed_at = None
     if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
         connection.execute(delete(jobs).where(_KEY), {"at": claim.upstream, "named": job.request_id})
         changed_at = milliseconds(now)
-    make_way(connection, claim.upstream, job.request_id)  # the old job's record may have been purged before
+    make_way(connection, claim.upstream, job.request_id)
     _INSERT.run(
         connection, **job._asdict(), upstream=claim.upstream, reservation=reservation, account=claim.account,
         owner=claim.owner, state=JobState.RUNNING, created_at=int(now), watcher=watcher, changed_at=changed_at,
     )  # fmt: skip
+    return True
 
 
 def find(connection: Connection, upstream: str, request_id: str) -> Row[Any] | None:

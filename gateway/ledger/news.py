@@ -22,7 +22,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger.statement import raw_of
 
 _TURN: Final = "(news)"  # a turn at the ledger of its own, beside all accounts
-_TOGETHER: Final = 0.02  # seconds: who asks at the same moments asks once
+TOGETHER: Final = 0.02  # seconds: who asks at the same moments asks once
 _SNAPSHOT: Final = text(
     "SELECT txid_current_snapshot()::text, pg_postmaster_start_time()::text,"
     " (SELECT value FROM counters WHERE name = 'ledger')"
@@ -52,7 +52,7 @@ class News:
         """
         loop = asyncio.get_running_loop()
         age = loop.time() - self._began
-        if self._asking is None or self._asking.done() or age > _TOGETHER:
+        if self._asking is None or self._asking.done() or age > TOGETHER:
             self._asking, self._began, age = loop.create_task(self._ask()), loop.time(), 0.0
         found = await asyncio.shield(self._asking)  # others wait for it, too
         if isinstance(found, LedgerUnavailable):

@@ -237,7 +237,8 @@ replicas: Final = Table(
     Column("alive_until", BigInteger, nullable=False),
 )
 
-# Outgoing webhooks, at most one per job. `id` is the message's own, `destination` is host and port.
+# Outgoing webhooks, at most one per job. `id` is the message's own, `destination` is host and port. A request id that
+# several jobs had, one after the other, has those of all, of which at most the last job's waits.
 deliveries: Final = Table(
     "deliveries",
     metadata,
@@ -257,7 +258,7 @@ deliveries: Final = Table(
     Column("last_error", String(64)),
     Column("created_at", BigInteger, nullable=False, index=True),
     Column("ended_at", BigInteger),
-    UniqueConstraint("upstream", "request_id", name="uq_deliveries_job"),
+    Index("ix_deliveries_job", "upstream", "request_id"),
 )
 
 # Inbound webhooks by receiver name, so that each is forwarded once. `until` is the deadline of the process that is

@@ -271,8 +271,8 @@ def _reserve_several(connection: Connection, steps: Sequence[Reserve]) -> list[S
 
 def _accept_one(connection: Connection, step: Accept) -> None:
     reservations.accept(connection, step.claim, None if step.job is None else step.job.request_id, step.until)
-    if step.job is not None:
-        begin(connection, step.claim.id, step.job, step.watcher, step.now)
+    if step.job is None or not begin(connection, step.claim.id, step.job, step.watcher, step.now):
+        return
     if step.webhook is not None:
         plan(connection, step.webhook, step.now)
 

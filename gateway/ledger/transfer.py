@@ -4,6 +4,8 @@ Facts this file rests on:
 - Everything is read in one snapshot: SQLite's of a reading transaction (WAL), PostgreSQL's at REPEATABLE READ.
   Neither keeps a gateway from writing meanwhile.
 - A ledger is filled in one transaction, so it has all of the file or none of it.
+- URLs that differ may name one ledger. On PostgreSQL no two have a place in common: no two servers started at the
+  same microsecond, and a server's databases and tables have numbers of their own. Nothing has to be written for it.
 - The identity, the beat and the least version belong to a ledger itself, not to what is in it. A filled ledger gets
   another identity, so that a running gateway reads all of its keys anew.
 """
@@ -26,11 +28,15 @@ from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
 from gateway.ledger.schema import counters, metadata
 
 RowCounts = Mapping[str, int]
+Place = tuple[object, ...]
 _AT_ONCE: Final = 1000
 _LONGEST: Final = 600
 _OF_KEYS: Final = "keys"
 _IDENTITY: Final = "ledger"
 _OF_ITS_OWN: Final = frozenset({"counters", "replicas"})  # a ledger that has no more is empty
+_PLACE: Final = text("""
+SELECT EXTRACT(EPOCH FROM pg_postmaster_start_time()), oid, CAST(to_regclass('counters') AS oid)
+FROM pg_database WHERE datname = current_database()""")
 _NO_LEDGER: Final = "is no ledger, nor a backup of one"
 
 
@@ -98,6 +104,21 @@ def save(connection: Connection, target: Path) -> RowCounts:
             _copy(connection, copy, table)
         _require_equal(before, counts_of(copy))
     return before
+
+
+def place_of_tables(connection: Connection) -> Place | None:
+    """Where a transaction's ledger is on PostgreSQL, whatever its server is called; None on SQLite."""
+    return tuple(connection.execute(_PLACE).one()) if connection.dialect.name == "postgresql" else None
+
+
+def require_elsewhere(connection: Connection, place: Place | None) -> None:
+    """Checks that a transaction's ledger is not the one that has this place.
+
+    Raises:
+        LedgerUnavailable: it is.
+    """
+    if place is not None and place_of_tables(connection) == place:
+        raise LedgerUnavailable("it is the ledger itself, by another name")
 
 
 def fill(connection: Connection, file: Path, origin: FillRecord, now: float, *, replaces: bool) -> Filled:

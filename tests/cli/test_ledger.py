@@ -151,6 +151,48 @@ def test_what_is_not_empty_is_given_up_only_when_asked(run: Run, ledger_url: str
     assert on(other_url, identity) != number  # so that a gateway that runs on it reads its keys anew
 
 
+def test_a_copy_is_renewed_as_often_as_one_likes(run: Run, ledger_url: str, other_url: str) -> None:
+    on(ledger_url, seed)
+    for _ in range(2):
+        run(ledger_url, "copy", "--to", other_url, "--replace")
+    assert on(other_url, content) == on(ledger_url, content)
+    run(other_url, "copy", "--to", ledger_url, "--replace")
+
+
+def test_the_ledger_itself_by_another_name_is_left_alone(
+    run: Run, ledger_url: str, tmp_path: Path, postgres: Postgres
+) -> None:
+    on(ledger_url, append_one)
+    for url in names_of(ledger_url, tmp_path, postgres):
+        before = on(ledger_url, content), on(ledger_url, identity)
+        for replaces in ((), ("--replace",)):
+            assert "is the ledger itself" in run(ledger_url, "copy", "--to", url, *replaces, code=1).stderr
+        assert (on(ledger_url, content), on(ledger_url, identity)) == before
+        assert [row.entry.action for row in on(ledger_url, recorded)] == [Action.SECRET_SET]
+
+
+def names_of(url: str, tmp_path: Path, postgres: Postgres) -> list[str]:
+    """Other names of a ledger: its file through a link, its server through another socket's path."""
+    names = [tmp_path / name for name in ("symbolic", "hard", "directory")]
+    if not url.startswith("sqlite"):
+        names[0].symlink_to(postgres.socket_directory)
+        database = url.partition("@/")[2].partition("?")[0]
+        return [postgres.url_of(database, names[0]), f"{url}&application_name=other"]
+    file = Path(url.removeprefix("sqlite:///"))
+    names[0].symlink_to(file)
+    names[1].hardlink_to(file)
+    names[2].symlink_to(file.parent)
+    return [f"sqlite:///{name}" for name in (*names[:2], names[2] / file.name)]
+
+
+def test_a_backup_in_use_as_a_ledger_is_another_one(run: Run, tmp_path: Path) -> None:
+    url, other = (f"sqlite:///{tmp_path}/{name}.db" for name in ("ledger", "other"))
+    on(url, append_one)
+    run(url, "backup", "other.db")  # it has the ledger's identity
+    run(url, "copy", "--to", other, "--replace")
+    assert on(other, content) == on(url, content)
+
+
 def test_what_is_live_again_is_told_and_recorded(run: Run, ledger_url: str, tmp_path: Path) -> None:
     on(ledger_url, lambda c: create(c, NewKeyRow("ci", "default", "ci"), b"1" * 32, 1))
     on(ledger_url, lambda c: create(c, NewKeyRow("off", "default", "off"), b"2" * 32, 1))

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import expiry, jobs
 from gateway.ledger.audit import recorded
@@ -31,10 +32,11 @@ from gateway.ledger.deliveries import (
 from gateway.ledger.engine import Engine
 from gateway.ledger.jobs import NewJob
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.listings import counts, listed, shown
+from gateway.ledger.listings import counts, listed, named, shown
 from gateway.ledger.reservations import Ask
 from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.ledger.steps import Accept, Admit, Reserve, Steps
+from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.model.jobs import JobKey
 from tests.support.ledgers import NOON, Script, make_claim, make_profile, rows_of
 
@@ -64,13 +66,24 @@ async def claim(
     return await engine.write(lambda c: claim_due(c, me, now, now + 60, Bounds(most, each, named)))
 
 
-async def submit(steps: Steps, name: str) -> None:
+async def submit(steps: Steps, name: str, at: float = NOON, *, has_webhook: bool = True) -> Accept:
     """A submit whose job has the id that all have here, and a webhook of its own."""
     taker = make_claim(name)
-    await steps.admit(Admit(taker, make_profile(), NOON, NOON + 60))
-    await steps.reserve(Reserve(taker, make_profile(), Ask(1, 1, ""), NOON, NOON + 60))
-    hook = planned(f"hook-{name}", upstream=taker.upstream, request_id="job")
-    await steps.accept(Accept(taker, NewJob("job", "default", "/", None), hook, "me", NOON, NOON + 60))
+    await steps.admit(Admit(taker, make_profile(), at, at + 60))
+    await steps.reserve(Reserve(taker, make_profile(), Ask(1, 1, ""), at, at + 60))
+    hook = planned(f"hook-{name}", upstream=taker.upstream, request_id="job") if has_webhook else None
+    step = Accept(taker, NewJob("job", "default", "/", None), hook, "me", at, at + 60)
+    await steps.accept(step)
+    return step
+
+
+async def learn(engine: Engine, job: JobKey, facts: Facts, at: float) -> None:
+    await engine.write(lambda c: jobs.learn(c, job, facts, FailedCosts.NOTHING, at, 60))
+
+
+async def states(engine: Engine) -> dict[str, tuple[DeliveryState, str | None]]:
+    rows = await engine.read(lambda c: rows_of(c, deliveries))
+    return {row["id"]: (DeliveryState(row["state"]), row["status"]) for row in rows}
 
 
 async def row(engine: Engine, name: str = "d1") -> dict[str, Any]:
@@ -80,10 +93,9 @@ async def row(engine: Engine, name: str = "d1") -> dict[str, Any]:
 
 
 async def test_a_webhook_waits_for_its_job_then_it_is_due_once(engine: Engine) -> None:
-    for _ in range(2):
-        await engine.write(lambda c: plan(c, planned(), NOON))
-    await engine.write(lambda c: plan(c, planned("d2", request_id="job-d1"), NOON))
-    assert len(await engine.read(lambda c: rows_of(c, deliveries))) == 1
+    await engine.write(lambda c: plan(c, planned(), NOON))
+    with pytest.raises(IntegrityError):
+        await engine.write(lambda c: plan(c, planned("d2", request_id="job-d1"), NOON))
     assert await claim(engine, NOON + 10**6) == []
     assert await engine.read(first_due) is None
     told = [await engine.write(lambda c: job_ended(c, "default", "job-d1", "failed", NOON + 5)) for _ in range(2)]
@@ -331,6 +343,61 @@ async def test_an_id_that_comes_again_has_a_webhook_of_its_own(engine: Engine) -
     await engine.write(lambda c: expiry.told(c, [gone], NOON))
     assert await engine.write(lambda c: expiry.purge(c, NOON + 1)) == 1
     await submit(steps, "second")
-    assert [(row["id"], row["state"]) for row in await engine.read(lambda c: rows_of(c, deliveries))] == [
-        ("hook-second", DeliveryState.WAITING)
-    ]
+    assert await states(engine) == {
+        "hook-first": (DeliveryState.DUE, "complete"),
+        "hook-second": (DeliveryState.WAITING, None),
+    }
+
+
+@pytest.mark.parametrize("has_webhook", [False, True])
+async def test_what_is_due_is_sent_though_another_job_has_its_id_by_now(engine: Engine, *, has_webhook: bool) -> None:
+    """Its receiver was away for some seconds; the job was deleted meanwhile, and the container gave its id again."""
+    steps, first, second = Steps(Ledger(engine)), *(JobKey("container", "job", name) for name in ("first", "second"))
+    await submit(steps, "first")
+    await learn(engine, first, Facts(Known.COMPLETE, 1), NOON + 1)
+    (due,) = await claim(engine, NOON + 1)
+    await engine.write(lambda c: failed(c, due.lease, BAD, NOON + 30))
+    await engine.write(lambda c: jobs.forget(c, first, NOON + 2))
+    await submit(steps, "second", NOON + 9, has_webhook=has_webhook)
+    await learn(engine, first, Facts(Known.FAILED), NOON + 10)  # of a job that is gone: nobody's end
+    waiting = {"hook-second": (DeliveryState.WAITING, None)} if has_webhook else {}
+    assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete"), **waiting}
+    (job,) = await engine.read(lambda c: named(c, "job"))
+    assert (job.reservation, job.webhook) == ("second", "hook-second" if has_webhook else None)
+    await learn(engine, second, Facts(Known.FAILED), NOON + 11)
+    sent = {due.lease.id: (due.lease.attempt, due.status) for due in await claim(engine, NOON + 30)}
+    assert sent.pop("hook-first") == (2, "complete")
+    assert sent == ({"hook-second": (1, "failed")} if has_webhook else {})
+
+
+async def test_ended_ones_stay_when_their_id_comes_again_and_when_its_new_job_is_deleted(engine: Engine) -> None:
+    steps = Steps(Ledger(engine))
+    for number, end in enumerate((done, dead)):
+        at, job = NOON + 10 * number, JobKey("container", "job", f"r{number}")
+        await submit(steps, job.reservation, at)
+        await learn(engine, job, Facts(Known.COMPLETE, 1), at + 1)
+        (due,) = await claim(engine, at + 1)
+        await engine.write(lambda c, end=end, lease=due.lease, at=at: end(c, lease, OK, at + 1))  # type: ignore[misc] # likewise
+        await engine.write(lambda c, job=job, at=at: jobs.forget(c, job, at + 2))  # type: ignore[misc] # likewise
+    await submit(steps, "r2", NOON + 20)
+    await engine.write(lambda c: jobs.forget(c, JobKey("container", "job", "r2"), NOON + 21))
+    ended = {"hook-r0": (DeliveryState.DELIVERED, "complete"), "hook-r1": (DeliveryState.DEAD, "complete")}
+    assert await states(engine) == ended
+    assert await engine.write(lambda c: retry(c, "hook-r1", "cli:op", NOON + 22)) is DeliveryState.DEAD
+    assert [due.lease.id for due in await claim(engine, NOON + 22)] == ["hook-r1"]
+
+
+async def test_an_accept_whose_answer_was_lost_plans_no_second_one(engine: Engine) -> None:
+    steps = Steps(Ledger(engine))
+    step = await submit(steps, "first")
+    await steps.accept(step)
+    await learn(engine, JobKey("container", "job", "first"), Facts(Known.COMPLETE, 1), NOON + 1)
+    await steps.accept(step)
+    assert await states(engine) == {"hook-first": (DeliveryState.DUE, "complete")}
+
+
+async def test_what_waits_for_an_end_that_can_not_come_is_told_no_other_one(engine: Engine) -> None:
+    """Nothing leaves such a row; should there be one, the next job of its id takes its place."""
+    await engine.write(lambda c: plan(c, planned("left", upstream="container", request_id="job"), NOON - 9))
+    await submit(Steps(Ledger(engine)), "first")
+    assert await states(engine) == {"hook-first": (DeliveryState.WAITING, None)}

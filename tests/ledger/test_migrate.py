@@ -13,7 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 import gateway.ledger
 from gateway.errors import LedgerUnavailable
@@ -21,8 +22,9 @@ from gateway.ledger.audit import has_untold, recorded
 from gateway.ledger.engine import Engine
 from gateway.ledger.indexes import metadata
 from gateway.ledger.migrate import HEAD, version_of
+from gateway.ledger.schema import DeliveryState, deliveries
 from gateway.model.audit import Entry
-from tests.support.ledgers import Postgres, Script, beat, beats, open_engine
+from tests.support.ledgers import Postgres, Script, beat, beats, open_engine, rows_of
 
 SCRIPTS = Path(gateway.ledger.__file__).parent / "migrations"
 STARTS = """
@@ -104,6 +106,44 @@ async def test_what_was_recorded_before_stays_and_is_not_told_again(engine: Engi
     (found,) = await engine.read(recorded)
     assert found.entry == Entry(1, "cli:op", "key.create", "ci", {})
     assert not await engine.read(has_untold)
+
+
+def add_delivery(connection: Connection, name: str, created_at: int) -> None:
+    row = {
+        "id": name, "upstream": "u", "request_id": "job", "owner": "o", "url": "https://h.test/", "destination": "d",
+        "state": int(DeliveryState.DUE), "attempts": 3, "next_at": 9, "created_at": created_at,
+    }  # fmt: skip
+    connection.execute(insert(deliveries), row)
+
+
+async def test_webhooks_stay_when_an_id_may_have_several_and_the_latest_when_it_may_not(engine: Engine) -> None:
+    def work(connection: Connection) -> list[list[str]]:
+        config, found = config_on(connection), list[list[str]]()
+        command.downgrade(config, "0008")
+        add_delivery(connection, "b", 1)
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            add_delivery(connection, "a", 1)
+        command.upgrade(config, "head")
+        add_delivery(connection, "a", 1)
+        add_delivery(connection, "c", 0)
+        found.append(sorted(row["id"] for row in rows_of(connection, deliveries)))
+        command.downgrade(config, "0008")
+        found.append([row["id"] for row in rows_of(connection, deliveries)])
+        command.upgrade(config, "head")
+        assert all("WHERE" in index for index in partial_indexes(connection))
+        return found
+
+    assert await engine.write(work) == [["a", "b", "c"], ["b"]]
+
+
+def partial_indexes(connection: Connection) -> list[str]:
+    """How the indexes of webhooks that hold only some of them are made."""
+    views = {"sqlite": ("sql", "sqlite_master", "name"), "postgresql": ("indexdef", "pg_indexes", "indexname")}
+    words, view, name = views[connection.dialect.name]
+    named = f"{name} IN ('ix_deliveries_next_at', 'uq_deliveries_waiting')"
+    found = list(connection.execute(text(f"SELECT {words} FROM {view} WHERE {named}")).scalars())  # noqa: S608 -- ours
+    assert len(found) == len({*found}) == 2
+    return found
 
 
 async def test_a_ledger_of_a_newer_version_is_left_alone(engine: Engine, ledger_url: str) -> None:

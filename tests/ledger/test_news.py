@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from gateway.errors import LedgerUnavailable
+from gateway.ledger import news
 from gateway.ledger.engine import Engine
 from gateway.ledger.keys import NewKeyRow, create
 from gateway.ledger.ledger import Ledger
@@ -73,7 +74,8 @@ async def test_another_file_in_its_place_is_another_version(ledger_url: str, eng
     assert await state(ledger) != before
 
 
-async def test_who_asks_at_the_same_moment_asks_once(engine: Engine) -> None:
+async def test_who_asks_at_the_same_moment_asks_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "TOGETHER", 60.0)
     faulty, reads = Faulty(engine), 0
     read = faulty.read
 
