@@ -75,9 +75,9 @@ class Connection(asyncio.Protocol):
 
     # For scripts
 
-    async def request(self) -> Arrived:
+    async def request(self, within: float = DEADLINE) -> Arrived:
         """Waits for the next whole request."""
-        await self._facts.until(lambda: len(self.requests) > self.taken or self.ended)
+        await self._facts.until(lambda: len(self.requests) > self.taken or self.ended, within)
         if len(self.requests) <= self.taken:
             raise ConnectionResetError
         self.taken += 1
