@@ -26,7 +26,7 @@ from gateway.app.ids import HttpDate, RandomIds
 from gateway.app.in_force import RENDER, CertificateStores, ConfigurationSwap, Observation, set_log, utc_now
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
-from gateway.app.memory import release_memory
+from gateway.app.memory import release_memory, resident_bytes
 from gateway.app.metrics import make_registry, of_admin
 from gateway.app.overview import Overview
 from gateway.app.reload import Prepared, Reloader
@@ -296,7 +296,7 @@ def _work(
         stack, *others, *ledger_parts.work(), *jobs.work(),
         observation.refusal_log.run(ledger_parts.ledger),
         release_memory(lambda: requests.in_flight == 0),
-        collect_garbage(lambda: requests.in_flight == 0, time.monotonic),
+        collect_garbage(lambda: requests.in_flight == 0, time.monotonic, resident_bytes),
     )  # fmt: skip
 
 
