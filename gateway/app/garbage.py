@@ -18,7 +18,7 @@ AT_LAST: Final = 3600.0
 """After so many seconds without a quiet moment it does not wait for one any more."""
 SOONEST: Final = 10.0
 """Seconds between two full collections while memory grows."""
-GROWTH: Final = 12_582_912
+GROWTH: Final = 8_388_608
 """Bytes above the level after the last one from which on memory has grown."""
 
 NEVER: Final = 1_000_000_000

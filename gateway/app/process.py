@@ -37,9 +37,9 @@ def prepare_process() -> None:
 def settle_memory() -> None:
     """Excludes objects made so far from later garbage collections; clients can bring about short ones only.
 
-    One of generation 1 goes through some 3,500 objects. Those of all objects are left to garbage.py.
+    One of generation 1 goes through some 8,000 objects. Those of all objects are left to garbage.py.
     """
     gc.collect()
     gc.freeze()
     gc.enable()  # the command `serve` has switched it off
-    gc.set_threshold(700, 4, NEVER)
+    gc.set_threshold(700, 10, NEVER)

@@ -60,7 +60,7 @@ async def test_what_is_due_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_made_while_clients_are_served_is_never_collected_in_full() -> None:
     """Many containers at once, as JSON of a client has them, go through the young generations only."""
     thresholds = gc.get_threshold()
-    gc.set_threshold(700, 4, garbage.NEVER)
+    gc.set_threshold(700, 10, garbage.NEVER)
     full = gc.get_stats()[2]["collections"]
     try:
         for _ in range(100):

@@ -34,4 +34,4 @@ def test_what_the_start_made_is_never_collected_again() -> None:
     gc.unfreeze()
     settle_memory()
     assert gc.get_freeze_count() > 0
-    assert gc.get_threshold() == (700, 4, NEVER)
+    assert gc.get_threshold() == (700, 10, NEVER)
