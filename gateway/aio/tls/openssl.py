@@ -24,9 +24,6 @@ keeps until its end."""
 _MAX_OF_CLIENT: Final = 20_480
 """Byte limit of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; 40 tiny ones take 20 ms."""
 
-_MUCH: Final = 4096
-"""More bytes than this after a client's hello are a certificate chain that may take OpenSSL 40 ms to decode."""
-
 _MAX_OF_SERVER: Final = 131_072
 _NOTHING: Final = memoryview(b"")
 _HANDSHAKE: Final = 22  # a record's type
@@ -94,8 +91,8 @@ class TlsEngine:
     @property
     def is_heavy(self) -> bool:
         """Whether the next step of the handshake may take so long that it should run in a thread."""
-        has_much = self._shaken - self._hello > _MUCH
-        return has_much and self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE
+        may_have_certificates = self._shaken > self._hello
+        return may_have_certificates and self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE
 
     def take_output(self) -> bytes:
         """Returns and clears the bytes to send."""

@@ -319,6 +319,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         else:
             self._state = TlsState.CLOSED
             self._rest = b""
+            self._unwanted = None  # it holds this transport, and would keep it until a garbage collection
             self._tell_end_in_turn()
 
     def _tell_end_in_turn(self) -> None:

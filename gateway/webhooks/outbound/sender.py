@@ -78,6 +78,7 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # nor of a Diffie-Hellman group of its own: a second
     context.set_ecdh_curve("prime256v1")  # else the receiver may ask for a key of ffdhe8192: a quarter of a second
     if ca is not None:
         try:
