@@ -24,7 +24,7 @@ keeps until its end."""
 _MAX_OF_CLIENT: Final = 20_480
 """Byte limit of a client's handshake, hello and certificates: three of RSA-4096 are 8 KB; 40 tiny ones take 20 ms."""
 
-_MAX_OF_SERVER: Final = 131_072
+_MAX_OF_SERVER: Final = 65_536
 _NOTHING: Final = memoryview(b"")
 _HANDSHAKE: Final = 22  # a record's type
 _ENOUGH: Final = 16  # bytes with which OpenSSL can say what they are
@@ -90,9 +90,13 @@ class TlsEngine:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the next step of the handshake may take so long that it should run in a thread."""
+        """Whether the next step of the handshake may take so long that it should run in a thread.
+
+        OpenSSL decodes the keys of the peer's certificates as it reads them, before anybody is trusted: one with a
+        curve of its own takes half a second, however small it is.
+        """
         may_have_certificates = self._shaken > self._hello
-        return may_have_certificates and self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE
+        return may_have_certificates and (not self.is_server or self.object.context.verify_mode is not ssl.CERT_NONE)
 
     def take_output(self) -> bytes:
         """Returns and clears the bytes to send."""
