@@ -130,9 +130,10 @@ def _adopt(connection: Connection, job: tuple[str, str], watcher: str, now: floa
 
 
 def add_copies(connection: Connection, count: int) -> None:
-    """Adds jobs like the one that there is, but for their ids."""
+    """Adds jobs like the one that there is, each with an id and a reservation of its own."""
     (one,) = rows_of(connection, jobs)
-    connection.execute(insert(jobs), [{**one, "request_id": f"job-{number}"} for number in range(count)])
+    names = [{"request_id": f"job-{number}", "reservation": f"r1-{number}"} for number in range(count)]
+    connection.execute(insert(jobs), [{**one, **its} for its in names])
 
 
 @pytest.fixture
