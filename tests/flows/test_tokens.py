@@ -311,6 +311,30 @@ async def test_without_keys_there_is_no_token_and_no_readiness(start: Start, pro
     assert (await gateway.ask(bearing(token(provider)))).status == 200
 
 
+async def test_an_unreachable_issuer_that_a_reload_adds_takes_no_serving_gateway_out(
+    start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
+    gateway.rewrite(lambda document: document["authentication"]["jwt"].append(away))
+    event = await gateway.says("jwks fetch failed")
+    assert (event["issuer"], event["held"]) == ("https://away.test", 0)
+    status, text = await gateway.admin("/readyz")
+    told = json.loads(text)
+    assert (status, told["status"], told["missing"]) == (200, "ready", [])
+    assert told["issuers_without_keys"] == ["https://away.test"]
+    assert gateway.metric("gateway_jwks_keys", issuer="https://away.test") == 0
+    assert gateway.metric("gateway_jwks_keys", issuer=provider.url) == 1
+    assert (await gateway.ask(bearing(token(provider)))).status == 200
+    gateway.rewrite(lambda document: document["authentication"]["jwt"].pop())
+
+    async def is_mended() -> bool:
+        return bool(json.loads((await gateway.admin("/readyz"))[1])["issuers_without_keys"] == [])
+
+    await comes_true(is_mended)
+    assert gateway.gateway.registry.get_sample_value("gateway_jwks_keys", {"issuer": "https://away.test"}) is None
+
+
 async def test_keys_are_found_by_discovery(start: Start, provider: Provider) -> None:
     issuer = {"issuer": provider.url, "audience": "gateway", "discovery": True}
     gateway = await start(authentication={"jwt": [issuer]})
