@@ -133,6 +133,7 @@ class Why(StrEnum):
     PROFILE = "profile"
     KEYS_NOT_THERE = "keys_not_there"
     NOT_WHOLE = "not_whole"
+    REPLACED = "replaced"
     CLOSED = "closed"
     NOT_KNOWN = "not_known"
     MISSING = "missing"

@@ -12,7 +12,7 @@ from gateway.config.state import Live, State, with_blocked, with_ring
 from gateway.errors import Refused, refuse
 from gateway.model.identity import ClientCertificate
 from gateway.model.keys import Generation, KeyRecord
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Denial, Reason, Why
 from tests.support.pure import Address, at_once, denial_of, ip, make_identity, make_settings
 from tests.support.tokens import ISSUER, NOW, jwk_of, jwks_of, make_token, p256_key
 
@@ -198,6 +198,32 @@ def test_a_key_of_the_ledger_ends_with_its_generation(state: State) -> None:
     assert attempt_with(state, {b"x-api-key": [b"dgw_led_old"]}).label == ("api_key", "expired")
     earlier = attempt_with(state, {b"x-api-key": [b"dgw_led_old"]}, login=login_of(state, NOW - 1))
     assert earlier.identity_or_refuse().key_id == "led"
+
+
+@pytest.mark.parametrize(
+    ("newer", "key_ends", "why"),
+    [
+        ({}, None, Why.REPLACED),
+        ({}, NOW + 1, Why.REPLACED),
+        ({}, NOW, Why.EXPIRED),
+        ({"revoked_at": 1}, None, Why.EXPIRED),
+        ({"not_after": 1}, None, Why.EXPIRED),
+    ],
+)
+def test_a_secret_that_a_newer_one_replaced_is_told_so(
+    newer: dict[str, Any], key_ends: float | None, why: Why, state: State
+) -> None:
+    old = Generation(1, sha256(b"dgw_led_old").digest(), created_at=0, not_after=int(NOW))
+    new = Generation(2, sha256(b"dgw_led_new").digest(), created_at=0, **newer)
+    ends = None if key_ends is None else int(key_ends)
+    attempt = attempt_with(
+        with_ledger_key(state, b"", generations=(old, new), expires_at=ends), {b"x-api-key": [b"dgw_led_old"]}
+    )
+    denial = denial_of(attempt.identity_or_refuse)
+    assert (denial.reason, denial.why, attempt.label) == (Reason.UNAUTHENTICATED, why, ("api_key", "expired"))
+    replaced = "This secret was replaced and has ended; use the key's newer one."
+    assert denial.detail == (replaced if why is Why.REPLACED else "This API key has expired.")
+    assert attempt.key_id == "led"
 
 
 @pytest.mark.parametrize("damaged", [STRANGE[:-1], STRANGE[:4], STRANGE + b"=", STRANGE.replace(b"A", b"B", 1)])
