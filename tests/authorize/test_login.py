@@ -12,7 +12,7 @@ from gateway.config.state import Live, State, with_blocked, with_ring
 from gateway.errors import Refused, refuse
 from gateway.model.identity import ClientCertificate
 from gateway.model.keys import Generation, KeyRecord
-from gateway.model.reasons import Denial, Reason, Why
+from gateway.model.reasons import Bearer, Denial, Reason, Why
 from tests.support.pure import Address, at_once, denial_of, ip, make_identity, make_settings
 from tests.support.tokens import ISSUER, NOW, jwk_of, jwks_of, make_token, p256_key
 
@@ -284,6 +284,17 @@ def test_a_bad_token_is_a_bad_login(tmp_path: Path) -> None:
         denial_of(attempt_with(state, bearing(b"a.b.c"), login=login).identity_or_refuse).reason for _ in range(4)
     ]
     assert reasons == [Reason.TOKEN_INVALID] * 3 + [Reason.TOO_MANY_BAD_LOGINS]
+
+
+def test_a_refused_token_of_its_issuer_names_its_bearer_who_is_nobody_known(tmp_path: Path) -> None:
+    state = token_state(tmp_path)
+    login = login_of(state)
+    sent = bearing(make_token(header={"kid": "one"}, exp=1))
+    for reason in [Reason.TOKEN_EXPIRED] * 3 + [Reason.TOO_MANY_BAD_LOGINS]:
+        attempt = attempt_with(state, sent, login=login)
+        denial = denial_of(attempt.identity_or_refuse)
+        assert (denial.reason, denial.bearer) == (reason, Bearer(f"jwt:{ISSUER}#alice"))
+        assert (attempt.identity, attempt.key_id) == (None, None)
 
 
 def test_a_token_that_may_not_is_no_bad_login(tmp_path: Path) -> None:

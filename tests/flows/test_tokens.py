@@ -13,6 +13,7 @@ from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from yarl import URL
 
+from tests.admin.api import Api
 from tests.support.backend import Backend
 from tests.support.client import Response
 from tests.support.gateway import KEY, RESULT, Running, Start, request, submit
@@ -132,6 +133,41 @@ async def test_an_expired_token_says_so(start: Start, provider: Provider, backen
     challenges(response, 'error="invalid_token", error_description="expired"')
     await backend.got_nothing()
     assert gateway.metric("gateway_authentications_total", method="jwt", result="rejected") == 1
+
+
+@pytest.mark.parametrize(
+    ("claims", "why", "audience"), [({"exp": 1}, "expired", None), ({"aud": "other"}, "audience", "other")]
+)
+async def test_a_refused_token_that_its_issuer_signed_names_its_owner_to_the_operator(
+    claims: dict[str, Any], why: str, audience: str | None, start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    sent = token(provider, **claims)
+    response = await gateway.ask(bearing(sent))
+    owner = f"jwt:{provider.url}#alice"
+    assert (response.status, b"alice" in response.body, owner.encode() in response.body) == (401, False, False)
+    event = gateway.requests[-1]
+    assert (event["key"], event["why"], event.get("audience")) == (owner, why, audience)
+    (row,) = (await Api(gateway)("GET", "/admin/v1/refusals")).json["refusals"]
+    assert (row["who"], row["is_stranger"], row["why"], row["audience"]) == (owner, False, why, audience)
+    caller = (await Api(gateway)("GET", f"/admin/v1/callers/{quote(owner, safe='')}")).json
+    assert caller["was_seen"] is False
+    assert gateway.metric("gateway_key_refusals_total", key="other", reason=str(event["reason"])) == 0
+    forged = token(provider, key=p256_key(1), **claims)
+    (await gateway.ask(bearing(forged))).is_refusal(401, "token_invalid")
+    assert gateway.requests[-1]["key"] is None
+    assert sent not in str(gateway.events)
+
+
+async def test_bearers_of_refused_tokens_fill_the_log_as_little_as_strangers(
+    start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    client = await gateway.connect()
+    for number in range(40):
+        (await client.ask(bearing(token(provider, sub=f"s{number}", exp=1)))).is_refusal(401, "token_expired")
+    told = [event for event in gateway.requests if event["reason"] == "token_expired"]
+    assert 20 <= len(told) < 40
 
 
 async def test_a_token_that_expires_is_refused_on_a_kept_connection(start: Start, provider: Provider) -> None:
