@@ -115,7 +115,7 @@ class Refusal(Answer):
     """One caller refused for one reason, and one `why`, by this replica since its start."""
 
     who: str
-    """An account, or a stranger's address."""
+    """An account, of a refused token's owner, too, if its issuer signed it; or a stranger's address."""
     is_stranger: bool
     """Whether he had no credential that is known."""
     reason: str
@@ -130,6 +130,8 @@ class Refusal(Answer):
     """Its route, or `unmatched`."""
     detail: str
     """What it was told."""
+    audience: str | None
+    """The `aud` of a refused token that was not made for this service, shortened; else null."""
 
 
 class Refusals(Answer):

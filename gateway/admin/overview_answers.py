@@ -117,6 +117,8 @@ class Overview(Answer):
     status: Literal["ready", "not ready", "draining"]
     missing: list[str]
     """What is missing to be ready, as in /readyz."""
+    issuers_without_keys: list[str]
+    """Their tokens are refused; as in /readyz."""
     upstreams: list[UpstreamState]
     """Empty: nothing was looked at yet."""
     ledger: LedgerState

@@ -39,10 +39,11 @@ log = structlog.get_logger()
 
 
 class Probed(NamedTuple):
-    """What /readyz reports: what is not ready yet, and the settings that wait for a restart."""
+    """What /readyz reports: what is not ready yet, token issuers without keys, and what waits for a restart."""
 
     upstream_is_up: Callable[[], bool]
     problems: Callable[[], list[str]]
+    without_keys: Callable[[], list[str]]
     waiting: Callable[[], Sequence[str]]
 
 
@@ -129,7 +130,8 @@ def _probes(live: Live, probed: Probed) -> list[web.RouteDef]:
         missing = probed.problems()
         status = "draining" if live.is_draining else "not ready" if missing else "ready"
         upstream, waiting = "up" if probed.upstream_is_up() else "down", list(probed.waiting())
-        body = {"status": status, "upstream": upstream, "missing": missing, "waits_for_restart": waiting}
+        told = {"issuers_without_keys": probed.without_keys(), "waits_for_restart": waiting}
+        body = {"status": status, "upstream": upstream, "missing": missing, **told}
         return web.json_response(body, status=200 if status == "ready" else 503)
 
     return [web.get("/livez", livez), web.get("/readyz", readyz)]

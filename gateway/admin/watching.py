@@ -59,8 +59,10 @@ def _refusal(row: Refusal) -> caller_answers.Refusal:
         client=row.client,
         route=row.route,
         detail=row.detail,
+        audience=row.audience,
     )
 
 
 def _words(row: Refusal) -> str:
-    return f"{row.who}\n{row.reason}\n{row.why or ''}\n{row.detail}\n{row.route}\n{row.client}".casefold()
+    words = row.who, row.reason, row.why or "", row.detail, row.route, row.client, row.audience or ""
+    return "\n".join(words).casefold()

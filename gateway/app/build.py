@@ -109,7 +109,12 @@ async def running(
         _register(registry, *ledger_parts.collectors(), jobs, jobs.metrics, trail, observation.refusal_log)
         overview = Overview(live, ledger_parts, jobs, observation.requests, public.acceptor, health)
         watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
-        probed = Probed(lambda: health.is_up, ledger_parts.problems, lambda: reloader.waiting)
+        probed = Probed(
+            lambda: health.is_up,
+            ledger_parts.problems,
+            lambda: ledger_parts.key_sets.without_keys,
+            lambda: reloader.waiting,
+        )
         application = _administer(live, registry, probed, ledger_parts, watch, loop.iteration)
         built()
         admin = await _accept_administrators(stack, sockets.admin, application, tls.admin, loop.iteration)

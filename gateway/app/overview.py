@@ -75,6 +75,7 @@ class Overview:
             started_at=moment(self.started_at),
             status="draining" if self._live.is_draining else "not ready" if missing else "ready",
             missing=missing,
+            issuers_without_keys=self._parts.key_sets.without_keys,
             upstreams=[
                 overview_answers.UpstreamState(name=name, up=trouble is None, trouble=trouble)
                 for name, trouble in self._health.troubles.items()

@@ -53,7 +53,7 @@ class RefusalLog:
 
     def note(self, exchange: Exchange) -> None:
         """Takes the record of a request that was refused, or that failed."""
-        if self._is_too_many(exchange.key_id):
+        if self._is_too_many(exchange.name):
             self.dropped += 1
             return
         detail = "the container answered so" if exchange.reason is Reason.FORWARDED else exchange.detail
@@ -67,7 +67,7 @@ class RefusalLog:
                 None if exchange.why is None else str(exchange.why),
                 exchange.route,
                 exchange.method[:8],
-                exchange.key_id,
+                exchange.name,
                 exchange.client_ip,
                 None if detail is None else detail[:_LONGEST],
             )

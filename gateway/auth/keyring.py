@@ -6,6 +6,7 @@ the key stays the same.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
@@ -85,6 +86,7 @@ def _identity(record: KeyRecord, generation: Generation, profile: Profile) -> Id
         account=f"key:{record.id}",
         generation=generation.number,
         expires_at=_end(record, generation),
+        replaced_until=_replaced_until(record, generation),
     )
 
 
@@ -97,3 +99,13 @@ def _why_closed(record: KeyRecord, generation: Generation) -> str:
 def _end(record: KeyRecord, generation: Generation) -> float | None:
     ends = [end for end in (record.expires_at, generation.not_after) if end is not None]
     return float(min(ends)) if ends else None
+
+
+def _replaced_until(record: KeyRecord, generation: Generation) -> float | None:
+    newer = any(
+        found.number > generation.number and found.revoked_at is None and found.not_after is None
+        for found in record.generations
+    )
+    if generation.not_after is None or not newer:
+        return None
+    return inf if record.expires_at is None else float(record.expires_at)

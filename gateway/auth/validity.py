@@ -15,6 +15,7 @@ from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import Denial, Reason, Why
 
 _KEY_EXPIRED: Final = "This API key has expired."
+_REPLACED: Final = "This secret was replaced and has ended; use the key's newer one."
 _CERTIFICATE_EXPIRED: Final = "The client certificate of this connection has expired."
 _ELSEWHERE: Final = "This key may not be used from this address."
 _BLOCKED: Final = "This caller is blocked here."
@@ -33,6 +34,8 @@ def check_not_expired(identity: Identity, now: float) -> None:
         return
     if identity.label[0] == "jwt":
         raise expired()
+    if identity.replaced_until is not None and now < identity.replaced_until:
+        raise refuse(Reason.UNAUTHENTICATED, _REPLACED, Why.REPLACED)
     told = _KEY_EXPIRED if identity.label[0] == "api_key" else _CERTIFICATE_EXPIRED
     raise refuse(Reason.UNAUTHENTICATED, told, Why.EXPIRED)
 

@@ -146,7 +146,8 @@ class Login:
         wait = self._bad_logins.failed(peer.address, now, state.bad_logins)
         if wait is None:
             return LoginAttempt(label, refusal=refusal)
-        throttled = Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait, why=refusal.denial.why)
+        why, bearer = refusal.denial.why, refusal.denial.bearer
+        throttled = Denial(Reason.TOO_MANY_BAD_LOGINS, _TOO_MANY, retry_after=wait, why=why, bearer=bearer)
         return LoginAttempt(label, refusal=Refused(throttled))
 
 

@@ -81,7 +81,8 @@ class Identity:
 
     `key_id` is the id of a key, or the owner of a token or certificate. Limits are counted by `account`: `key:<id>`
     for a key, else the owner. Owners are namespaced (`key:`, `jwt:`, `cert:`), so that a chosen name can't give
-    access to another's jobs. `expires_at` is in seconds since the epoch. `label` shows the metrics how the caller was
+    access to another's jobs. `expires_at` is in seconds since the epoch; `replaced_until`, of a secret that ends
+    because its key has a newer one, until when that one works. `label` shows the metrics how the caller was
     authenticated: (method, result), words of closed sets.
     """
 
@@ -93,3 +94,4 @@ class Identity:
     account: str = ""
     generation: int = 0
     expires_at: float | None = None
+    replaced_until: float | None = None

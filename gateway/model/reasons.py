@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Source(StrEnum):
@@ -133,6 +133,7 @@ class Why(StrEnum):
     PROFILE = "profile"
     KEYS_NOT_THERE = "keys_not_there"
     NOT_WHOLE = "not_whole"
+    REPLACED = "replaced"
     CLOSED = "closed"
     NOT_KNOWN = "not_known"
     MISSING = "missing"
@@ -143,13 +144,23 @@ class Why(StrEnum):
     __hash__ = str.__hash__
 
 
+class Bearer(NamedTuple):
+    """Whose token was refused although its issuer signed it. `owner` is as of a good one, and no caller whom we know.
+
+    `audience` is what its `aud` was, shortened, if it was not made for us.
+    """
+
+    owner: str
+    audience: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Denial:
     """A refusal as a value: the reason, a sentence for the caller, and the headers that belong to it.
 
     `retry_after` is in whole seconds; `allow` holds the methods of a 405. `title` replaces the reason's own if it can
     say more ("Page budget used up until 2026-12-01"): short ASCII. `lines` are whole header lines. `why` says more of
-    a refused credential to the operator, and nothing to the caller.
+    a refused credential to the operator, and nothing to the caller; `bearer` says whose it was.
     """
 
     reason: Reason
@@ -159,6 +170,7 @@ class Denial:
     title: str | None = None
     lines: tuple[bytes, ...] = ()
     why: Why | None = field(default=None, compare=False)
+    bearer: Bearer | None = field(default=None, compare=False)
 
 
 _FIRST_BAD: Final = 400

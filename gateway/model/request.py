@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.model.identity import ClientAddress, Identity, Profile
-from gateway.model.reasons import Reason, Source, Why
+from gateway.model.reasons import Bearer, Reason, Source, Why
 from gateway.model.routes import Route
 
 
@@ -91,7 +91,8 @@ class Delivery:
 class Exchange:
     """The mutable record of a request: only handler.py writes it, only observe reads all of it.
 
-    Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
+    Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on. `bearer` is
+    nobody whom we know: nothing is counted for him, and he is bounded as strangers are.
     """
 
     request_id: str
@@ -108,7 +109,13 @@ class Exchange:
     source: Source = Source.UPSTREAM
     detail: str | None = None
     why: Why | None = None
+    bearer: Bearer | None = None
     trace: Trace | None = None
     keep_alive: bool = False
     delivery: Delivery | None = None
     ended: float = 0.0
+
+    @property
+    def name(self) -> str | None:
+        """Who it was, to be shown: the caller, or the bearer of a refused token."""
+        return self.key_id or (self.bearer.owner if self.bearer else None)

@@ -22,7 +22,8 @@ _Told = tuple[str, Reason, Why | None]
 class Refusal:
     """One caller refused for one reason, and of his credential for one `why`.
 
-    `who` is a key's account, an owner, or a stranger's address. Client, route and detail are of the last time.
+    `who` is a key's account, an owner, or a stranger's address. Client, route, detail and audience are of the last
+    time. The owner of a refused token is told by his name, but his row gives way as a stranger's.
     """
 
     who: str
@@ -35,6 +36,7 @@ class Refusal:
     client: str = ""
     route: str = ""
     detail: str = ""
+    audience: str | None = None
 
 
 @dataclass(slots=True)
@@ -92,9 +94,9 @@ class CallersSeen:
             self._sightings.popitem(last=False)
 
     def _refuse(self, exchange: Exchange, now: float) -> None:
-        name = exchange.key_id
+        name, bearer = exchange.name, exchange.bearer
         who = exchange.client_ip if name is None else account_of(name)
-        rows = self._refusals[name is None]
+        rows = self._refusals[exchange.key_id is None]
         told = who, exchange.reason, exchange.why
         row = rows.get(told)
         if row is None:
@@ -102,6 +104,7 @@ class CallersSeen:
         rows.move_to_end(told)
         row.last_at, row.client, row.route = now, exchange.client_ip, exchange.route
         row.count += 1
+        row.audience = bearer.audience if bearer else None
         row.detail = (exchange.detail or "")[:_MAX_DETAIL]
         if len(rows) > self._most:
             rows.popitem(last=False)

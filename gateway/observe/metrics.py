@@ -222,12 +222,16 @@ class KeySetsShown(Protocol):
     def results(self) -> Mapping[str, int]:
         """Number of fetches so far, by result."""
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of keys in use, by issuer."""
+
     def ages(self) -> Mapping[str, float]:
         """Seconds since the last successful fetch, by issuer."""
 
 
 class KeySetMetrics:
-    """The age of token issuers' keys (JWKS), and the results of their fetches."""
+    """The age and number of token issuers' keys (JWKS), and the results of their fetches."""
 
     def __init__(self, key_sets: KeySetsShown) -> None:
         self._key_sets = key_sets
@@ -239,10 +243,13 @@ class KeySetMetrics:
         )
         for issuer, age in self._key_sets.ages().items():
             ages.add_metric((issuer,), age)
+        keys = GaugeMetricFamily("gateway_jwks_keys", "Keys of a token issuer that are in use.", labels=("issuer",))
+        for issuer, count in self._key_sets.counts.items():
+            keys.add_metric((issuer,), count)
         fetches = CounterMetricFamily("gateway_jwks_fetches", "Fetches of issuers' keys.", labels=("result",))
         for result, count in self._key_sets.results.items():
             fetches.add_metric((result,), count)
-        yield from (ages, fetches)
+        yield from (ages, keys, fetches)
 
 
 class BuildInfo:

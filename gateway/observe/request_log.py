@@ -1,7 +1,8 @@
 """One structured log event for each request: what it was, its outcome, how long it took. Pure.
 
-The fields are a closed list. None is a header, a query, a path, a body, a token or a file name. The method, which a
-client may choose freely, is reduced to a known set by the metrics, and not shown here when unknown.
+The fields are a closed list. None is a header, a query, a path, a body, a token or a file name; of a token that its
+issuer signed there are owner and audience, short and visible. The method, which a client may choose freely, is
+reduced to a known set by the metrics, and not shown here when unknown.
 """
 
 from datetime import datetime
@@ -23,6 +24,7 @@ def level_of(exchange: Exchange) -> str:
 def request_event(exchange: Exchange, level: str, at: datetime) -> dict[str, Any]:
     """The event as fields; durations in seconds, sizes in bytes, `at` in UTC."""
     delivery = exchange.delivery
+    audience = exchange.bearer.audience if exchange.bearer else None
     event = {
         "timestamp": at,
         "level": level,
@@ -33,12 +35,13 @@ def request_event(exchange: Exchange, level: str, at: datetime) -> dict[str, Any
         "peer": exchange.peer_ip,
         "method": exchange.method if exchange.method in _METHODS else "OTHER",
         "route": exchange.route,
-        "key": exchange.key_id,
+        "key": exchange.name,
         "status": exchange.status,
         "reason": exchange.reason,
         "source": exchange.source,
         "detail": exchange.detail,
         **({"why": exchange.why} if exchange.why else {}),
+        **({"audience": audience} if audience is not None else {}),
         "duration": round(exchange.ended - exchange.started, 6),
     }
     if delivery is not None:

@@ -277,7 +277,7 @@ class Handler:
     async def _refuse(self, client: ClientConnection, body: StreamReader, exchange: Exchange, denial: Denial) -> None:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
         self._note(exchange, denial.reason, denial.detail)
-        exchange.why = denial.why
+        exchange.why, exchange.bearer = denial.why, denial.bearer
         has_begun = exchange.delivery is not None and exchange.delivery.status
         if has_begun or client.is_gone:
             client.abort()

@@ -34,7 +34,7 @@ def test_every_route_is_in_it_and_the_reverse() -> None:
         "network": {"allow": ["127.0.0.1/32"]}, "tls": {"certificate": __file__, "private_key": __file__},
     })))  # fmt: skip
     nothing: Any = None
-    app = make_admin(live, CollectorRegistry(), Probed(lambda: True, list, list), nothing, lambda: 0.0, nothing)
+    app = make_admin(live, CollectorRegistry(), Probed(lambda: True, list, list, list), nothing, lambda: 0.0, nothing)
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()

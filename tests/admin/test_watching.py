@@ -52,7 +52,9 @@ async def test_the_overview_says_what_is_left_of_issuers_keys(start: Start, tmp_
     away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
     gateway = await start(authentication={"jwt": [issuer, away]})
     await gateway.says("jwks fetch failed")
-    issuers = (await Api(gateway)("GET", "/admin/v1/overview")).json["issuers"]
+    told = (await Api(gateway)("GET", "/admin/v1/overview")).json
+    assert (told["missing"], told["issuers_without_keys"]) == (["jwks"], ["https://away.test"])
+    issuers = told["issuers"]
     assert [(found["issuer"], found["keys"]) for found in issuers] == [
         ("https://idp.test", 1),
         ("https://away.test", None),

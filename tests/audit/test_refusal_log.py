@@ -14,7 +14,7 @@ from gateway.cli.main import cli
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.refusals import AT_ONCE, RefusalRow, forget, latest, named, note
-from gateway.model.reasons import Reason, Why
+from gateway.model.reasons import Bearer, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
 from tests.support.pure import document, write
@@ -74,6 +74,18 @@ async def test_it_is_bounded_in_memory_and_in_time_and_in_number(ledger: Ledger)
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new", "b", "c"]
     assert await ledger.write(lambda c: forget(c, 0, most=1)) == 2
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new"]
+
+
+async def test_the_bearer_of_a_refused_token_is_named_and_bounded(ledger: Ledger) -> None:
+    log = kept(1000)
+    for number in range(30):
+        bearer = Bearer("jwt:https://id.example#alice", "other")
+        made = exchange(f"a{number}", status=401, reason=Reason.TOKEN_INVALID, why=Why.AUDIENCE, bearer=bearer)
+        log.note(made)
+    assert log.dropped == 10
+    await log.turn(ledger, 1)
+    rows = await ledger.read(lambda c: latest(c, 1000, key_id="jwt:https://id.example#alice"))
+    assert len(rows) == 20
 
 
 async def test_one_key_has_some_rows_a_second_and_all_together_have_some(ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from gateway.config.state import Live, State, with_blocked, with_ring
 from gateway.errors import Refused, refuse
 from gateway.model.identity import ClientCertificate
 from gateway.model.keys import Generation, KeyRecord
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Bearer, Denial, Reason, Why
 from tests.support.pure import Address, at_once, denial_of, ip, make_identity, make_settings
 from tests.support.tokens import ISSUER, NOW, jwk_of, jwks_of, make_token, p256_key
 
@@ -200,6 +200,32 @@ def test_a_key_of_the_ledger_ends_with_its_generation(state: State) -> None:
     assert earlier.identity_or_refuse().key_id == "led"
 
 
+@pytest.mark.parametrize(
+    ("newer", "key_ends", "why"),
+    [
+        ({}, None, Why.REPLACED),
+        ({}, NOW + 1, Why.REPLACED),
+        ({}, NOW, Why.EXPIRED),
+        ({"revoked_at": 1}, None, Why.EXPIRED),
+        ({"not_after": 1}, None, Why.EXPIRED),
+    ],
+)
+def test_a_secret_that_a_newer_one_replaced_is_told_so(
+    newer: dict[str, Any], key_ends: float | None, why: Why, state: State
+) -> None:
+    old = Generation(1, sha256(b"dgw_led_old").digest(), created_at=0, not_after=int(NOW))
+    new = Generation(2, sha256(b"dgw_led_new").digest(), created_at=0, **newer)
+    ends = None if key_ends is None else int(key_ends)
+    attempt = attempt_with(
+        with_ledger_key(state, b"", generations=(old, new), expires_at=ends), {b"x-api-key": [b"dgw_led_old"]}
+    )
+    denial = denial_of(attempt.identity_or_refuse)
+    assert (denial.reason, denial.why, attempt.label) == (Reason.UNAUTHENTICATED, why, ("api_key", "expired"))
+    replaced = "This secret was replaced and has ended; use the key's newer one."
+    assert denial.detail == (replaced if why is Why.REPLACED else "This API key has expired.")
+    assert attempt.key_id == "led"
+
+
 @pytest.mark.parametrize("damaged", [STRANGE[:-1], STRANGE[:4], STRANGE + b"=", STRANGE.replace(b"A", b"B", 1)])
 @pytest.mark.parametrize("issuers", [{}, {"authentication": JWT}], ids=["keys", "keys-and-tokens"])
 def test_a_secret_that_is_not_whole_is_told_so_and_counts(
@@ -258,6 +284,17 @@ def test_a_bad_token_is_a_bad_login(tmp_path: Path) -> None:
         denial_of(attempt_with(state, bearing(b"a.b.c"), login=login).identity_or_refuse).reason for _ in range(4)
     ]
     assert reasons == [Reason.TOKEN_INVALID] * 3 + [Reason.TOO_MANY_BAD_LOGINS]
+
+
+def test_a_refused_token_of_its_issuer_names_its_bearer_who_is_nobody_known(tmp_path: Path) -> None:
+    state = token_state(tmp_path)
+    login = login_of(state)
+    sent = bearing(make_token(header={"kid": "one"}, exp=1))
+    for reason in [Reason.TOKEN_EXPIRED] * 3 + [Reason.TOO_MANY_BAD_LOGINS]:
+        attempt = attempt_with(state, sent, login=login)
+        denial = denial_of(attempt.identity_or_refuse)
+        assert (denial.reason, denial.bearer) == (reason, Bearer(f"jwt:{ISSUER}#alice"))
+        assert (attempt.identity, attempt.key_id) == (None, None)
 
 
 def test_a_token_that_may_not_is_no_bad_login(tmp_path: Path) -> None:

@@ -120,7 +120,9 @@ async def test_both_secrets_work_through_an_overlap(gateway: Running, admin: Key
         assert (await gateway.ask(poll(key=secret))).status == 200
     assert await used(gateway, new) == Used(0, 1, 1, 1)  # one account
     client = await gateway.connect()
-    (await until_refused(client, request(key=old), 3.0 + IN_TIME)).is_refusal(401, "unauthenticated")
+    refused = (await until_refused(client, request(key=old), 3.0 + IN_TIME)).is_refusal(401, "unauthenticated")
+    assert refused["detail"] == "This secret was replaced and has ended; use the key's newer one."
+    assert gateway.requests[-1]["why"] == "replaced"
     assert (await gateway.ask(request(key=new))).status == 200
 
 

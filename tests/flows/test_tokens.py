@@ -13,6 +13,7 @@ from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from yarl import URL
 
+from tests.admin.api import Api
 from tests.support.backend import Backend
 from tests.support.client import Response
 from tests.support.gateway import KEY, RESULT, Running, Start, request, submit
@@ -132,6 +133,41 @@ async def test_an_expired_token_says_so(start: Start, provider: Provider, backen
     challenges(response, 'error="invalid_token", error_description="expired"')
     await backend.got_nothing()
     assert gateway.metric("gateway_authentications_total", method="jwt", result="rejected") == 1
+
+
+@pytest.mark.parametrize(
+    ("claims", "why", "audience"), [({"exp": 1}, "expired", None), ({"aud": "other"}, "audience", "other")]
+)
+async def test_a_refused_token_that_its_issuer_signed_names_its_owner_to_the_operator(
+    claims: dict[str, Any], why: str, audience: str | None, start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    sent = token(provider, **claims)
+    response = await gateway.ask(bearing(sent))
+    owner = f"jwt:{provider.url}#alice"
+    assert (response.status, b"alice" in response.body, owner.encode() in response.body) == (401, False, False)
+    event = gateway.requests[-1]
+    assert (event["key"], event["why"], event.get("audience")) == (owner, why, audience)
+    (row,) = (await Api(gateway)("GET", "/admin/v1/refusals")).json["refusals"]
+    assert (row["who"], row["is_stranger"], row["why"], row["audience"]) == (owner, False, why, audience)
+    caller = (await Api(gateway)("GET", f"/admin/v1/callers/{quote(owner, safe='')}")).json
+    assert caller["was_seen"] is False
+    assert gateway.metric("gateway_key_refusals_total", key="other", reason=str(event["reason"])) == 0
+    forged = token(provider, key=p256_key(1), **claims)
+    (await gateway.ask(bearing(forged))).is_refusal(401, "token_invalid")
+    assert gateway.requests[-1]["key"] is None
+    assert sent not in str(gateway.events)
+
+
+async def test_bearers_of_refused_tokens_fill_the_log_as_little_as_strangers(
+    start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    client = await gateway.connect()
+    for number in range(40):
+        (await client.ask(bearing(token(provider, sub=f"s{number}", exp=1)))).is_refusal(401, "token_expired")
+    told = [event for event in gateway.requests if event["reason"] == "token_expired"]
+    assert 20 <= len(told) < 40
 
 
 async def test_a_token_that_expires_is_refused_on_a_kept_connection(start: Start, provider: Provider) -> None:
@@ -309,6 +345,30 @@ async def test_without_keys_there_is_no_token_and_no_readiness(start: Start, pro
     provider.status = 200
     await comes_true(lambda: is_ready(gateway))
     assert (await gateway.ask(bearing(token(provider)))).status == 200
+
+
+async def test_an_unreachable_issuer_that_a_reload_adds_takes_no_serving_gateway_out(
+    start: Start, provider: Provider
+) -> None:
+    gateway = await trusting(start, provider)
+    away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
+    gateway.rewrite(lambda document: document["authentication"]["jwt"].append(away))
+    event = await gateway.says("jwks fetch failed")
+    assert (event["issuer"], event["held"]) == ("https://away.test", 0)
+    status, text = await gateway.admin("/readyz")
+    told = json.loads(text)
+    assert (status, told["status"], told["missing"]) == (200, "ready", [])
+    assert told["issuers_without_keys"] == ["https://away.test"]
+    assert gateway.metric("gateway_jwks_keys", issuer="https://away.test") == 0
+    assert gateway.metric("gateway_jwks_keys", issuer=provider.url) == 1
+    assert (await gateway.ask(bearing(token(provider)))).status == 200
+    gateway.rewrite(lambda document: document["authentication"]["jwt"].pop())
+
+    async def is_mended() -> bool:
+        return bool(json.loads((await gateway.admin("/readyz"))[1])["issuers_without_keys"] == [])
+
+    await comes_true(is_mended)
+    assert gateway.gateway.registry.get_sample_value("gateway_jwks_keys", {"issuer": "https://away.test"}) is None
 
 
 async def test_keys_are_found_by_discovery(start: Start, provider: Provider) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.model.reasons import Reason, Why
+from gateway.model.reasons import Bearer, Reason, Why
 from gateway.observe.callers_seen import CallersSeen
 from tests.support.pure import make_exchange
 
@@ -47,6 +47,21 @@ def test_strangers_push_out_strangers_alone_and_the_one_seen_longest_ago_first()
     found = [row.who for row in seen.refusals()]
     assert found == ["key:ci", "192.0.2.8", "192.0.2.9", "192.0.2.0"]
     assert seen.dropped == 7
+
+
+def test_the_bearer_of_a_refused_token_is_named_but_bounded_as_a_stranger() -> None:
+    seen = CallersSeen(most=3)
+    seen.note(refused(ANN), 1.0)
+    for number in range(10):
+        bearer = Bearer(f"jwt:https://idp.test#{number}", "other")
+        seen.note(refused(None, Reason.TOKEN_INVALID, why=Why.AUDIENCE, bearer=bearer), 2.0 + number)
+        assert seen.sighting(bearer.owner) is None
+    assert [(row.who, row.is_stranger, row.audience) for row in seen.refusals()] == [
+        (ANN, False, None),
+        *((f"jwt:https://idp.test#{number}", False, "other") for number in (7, 8, 9)),
+    ]
+    assert seen.dropped == 7
+    assert seen.sighting(ANN) is not None
 
 
 def test_a_caller_is_remembered_with_his_profile_also_when_he_is_refused() -> None:

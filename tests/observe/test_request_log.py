@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model.reasons import VERDICTS, Reason, Source
+from gateway.model.reasons import VERDICTS, Bearer, Reason, Source, Why
 from gateway.model.request import Delivery, Trace
 from gateway.observe.request_log import level_of, request_event
 from tests.support.pure import REFUSING_REASONS, make_exchange
@@ -48,6 +48,14 @@ def test_a_request_that_was_forwarded() -> None:
         "retried": True,
         "upstream_duration": 0.2,
     }
+
+
+def test_the_bearer_of_a_refused_token_is_named_with_what_it_was_for() -> None:
+    event = event_of(why=Why.AUDIENCE, bearer=Bearer("jwt:https://id.example#alice", ""))
+    assert (event["key"], event["audience"]) == ("jwt:https://id.example#alice", "")
+    event = event_of(why=Why.EXPIRED, bearer=Bearer("jwt:https://id.example#alice"))
+    assert event["key"] == "jwt:https://id.example#alice"
+    assert "audience" not in event
 
 
 def test_an_upstream_that_never_came_to_an_end_is_measured_to_the_requests() -> None:

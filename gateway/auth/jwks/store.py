@@ -91,6 +91,7 @@ class KeySets:
         self._interval = interval
         self._local: Mapping[str, KeySet] = {}
         self._providers: dict[str, _Provider] = {}
+        self._was_ready = False
         self._tasks = set[asyncio.Task[KeySet]]()
         self._woken = asyncio.Event()
         self._results = Counter(success=0, failure=0)
@@ -112,6 +113,7 @@ class KeySets:
                 known = _Provider(issuer, due=now)
             known.settings = issuer
             self._providers[issuer.issuer] = known
+        self._note_ready()
         self._woken.set()
         return self.sets
 
@@ -123,8 +125,18 @@ class KeySets:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every issuer has had a good set at least once; a provider that fails later doesn't change that."""
-        return all(known.fetched is not None for known in self._providers.values())
+        """Whether every issuer has had a good set once; no later failure and no later issuer changes that."""
+        return self._was_ready
+
+    @property
+    def without_keys(self) -> list[str]:
+        """The issuers that have no keys, never fetched or dropped: their tokens are refused."""
+        return [name for name, known in self._providers.items() if known.keys is None]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many keys of each issuer are in use."""
+        return dict.fromkeys(self._providers, 0) | {name: len(keys.keys) for name, keys in self.sets.items()}
 
     @property
     def results(self) -> Mapping[str, int]:
@@ -224,16 +236,21 @@ class KeySets:
         known.failures = min(known.failures + 1, 10)
         known.due = self._clock() + self._jittered(pause)
         why = error.why if isinstance(error, FetchFailed) else whereabouts(error)
-        log.warning("jwks fetch failed", issuer=known.settings.issuer, why=why, retry_in=round(pause))
+        held = 0 if known.keys is None else len(known.keys.keys)
+        log.warning("jwks fetch failed", issuer=known.settings.issuer, why=why, retry_in=round(pause), held=held)
 
     def _arrived(self, known: _Provider, keys: KeySet) -> None:
         self._results["success"] += 1
         now = self._clock()
         known.failures, known.fetched = 0, now
+        self._note_ready()
         known.due = now + self._jittered(known.settings.refresh / 2)
         if keys != known.keys:
             log.info("jwks fetched", issuer=known.settings.issuer, keys=len(keys.keys), skipped=dict(keys.skipped))
             self._put(known, keys)
+
+    def _note_ready(self) -> None:
+        self._was_ready |= all(known.fetched is not None for known in self._providers.values())
 
     def _drop_stale(self, known: _Provider, now: float) -> None:
         end = _end(known)

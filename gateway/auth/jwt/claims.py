@@ -5,17 +5,18 @@ same kind would be accepted. Permissions come last: only a caller with a valid t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import Refused, refuse
 from gateway.model.identity import Identity, Profile
-from gateway.model.reasons import Reason, Why
+from gateway.model.reasons import Bearer, Reason, Why
 
 _LATEST: Final = 253402300799  # the end of the year 9999
 _MAX_OWNER: Final = 255
 _VISIBLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
+_MAX_AUDIENCE: Final = 100
 _INVALID: Final = "This token is not valid here."
 _EXPIRED: Final = "This token has expired; get a new one."
 _SCOPE: Final = "This token lacks a scope that is asked for here."
@@ -73,6 +74,23 @@ def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Prof
         raise refuse(Reason.FORBIDDEN, _SCOPE, Why.SCOPE)
     profile = _profile(claims, issuer, profiles)
     return Identity(owner, owner, profile, scopes, ("jwt", "accepted"), owner, expires_at=expires_at)
+
+
+def with_bearer(refused: Refused, claims: Mapping[str, Any], issuer: Issuer) -> Refused:
+    """What `judge` refused, together with whose token it was, for the operator alone."""
+    owner = _owner(claims, issuer)
+    if owner is None:
+        return refused
+    denial = refused.denial
+    audience = _shown(claims.get("aud")) if denial.why is Why.AUDIENCE else None
+    return Refused(replace(denial, bearer=Bearer(owner, audience)))
+
+
+def _shown(audience: object) -> str:
+    """An audience that may be anything, as the log may have it: short visible ASCII; empty when it is none."""
+    text = " ".join(_texts(audience) or ())
+    short = text if len(text) <= _MAX_AUDIENCE else text[:_MAX_AUDIENCE] + "..."
+    return "".join(character if character == " " or character in _VISIBLE else "?" for character in short)
 
 
 def _require_for_us(claims: Mapping[str, Any], issuer: Issuer) -> None:

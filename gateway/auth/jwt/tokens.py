@@ -7,7 +7,7 @@ the bearer means. Before its signature is verified, nothing of a token is used e
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.auth.jwt.claims import Issuer, invalid, judge
+from gateway.auth.jwt.claims import Issuer, invalid, judge, with_bearer
 from gateway.auth.jwt.jws import Token, read_token
 from gateway.errors import GatewayError, Refused, refuse
 from gateway.model.identity import Identity, Profile
@@ -44,7 +44,11 @@ def identify(token: bytes, issuers: Mapping[str, Issuer], profiles: Mapping[str,
         raise invalid(Why.ISSUER)
     _require_signed(read, issuer)
     # These claims are the very bytes that the signature covers, verified with a key of the issuer they name.
-    return judge(read.claims, issuer, profiles, now)
+    try:
+        return judge(read.claims, issuer, profiles, now)
+    except Refused as refused:
+        named = with_bearer(refused, read.claims, issuer)
+    raise named
 
 
 def _require_signed(token: Token, issuer: Issuer) -> None:

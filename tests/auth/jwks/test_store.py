@@ -132,6 +132,7 @@ async def test_failures_are_tried_again_less_and_less_often(provider: Provider) 
     assert pauses == [1, 2, 4, 8, 16, 32, *[60] * 9]
     assert events[2] == {
         "event": "jwks fetch failed", "log_level": "warning", "issuer": ISSUER, "why": "no connection", "retry_in": 4,
+        "held": 0,
     }  # fmt: skip
     assert not provider.sets.is_ready
     assert provider.sets.results == {"success": 0, "failure": 15}
@@ -193,11 +194,56 @@ async def test_a_reload_keeps_what_comes_from_where_it_came_from(provider: Provi
     await provider.after(0)
     changed = [issuer_of(leeway="10s", algorithms=["ES256"]), issuer_of(OTHER, jwks=f"{OTHER}/elsewhere")]
     assert provider.sets.configure(changed, {}) == {ISSUER: FIRST}
-    assert not provider.sets.is_ready
+    assert provider.sets.is_ready  # it was
+    assert provider.sets.without_keys == [OTHER]
     assert len(provider.changes) == 2
     await provider.after(0)
     assert [name for _, name in provider.fetches] == [ISSUER, OTHER, OTHER]
     assert provider.sets.configure([issuer_of(discovery=True, jwks=None)], {"local": LOCAL}) == {"local": LOCAL}
+
+
+async def test_an_issuer_that_came_after_all_had_keys_is_told_and_blocks_nothing(provider: Provider) -> None:
+    provider.sets.configure([issuer_of()], {"local": LOCAL})
+    assert (provider.sets.is_ready, provider.sets.without_keys) == (False, [ISSUER])
+    await provider.after(0)
+    provider.answers[OTHER] = FetchFailed("no connection")
+    provider.sets.configure([issuer_of(), issuer_of(OTHER)], {"local": LOCAL})
+    await provider.after(0)
+    assert (provider.sets.is_ready, provider.sets.without_keys) == (True, [OTHER])
+    assert provider.sets.counts == {ISSUER: 1, OTHER: 0, "local": 1}
+    provider.answers[OTHER] = FIRST
+    await provider.after(1)
+    assert provider.sets.without_keys == []
+    assert provider.sets.counts[OTHER] == 1
+
+
+async def test_before_all_had_keys_an_issuer_that_a_reload_adds_blocks_until_it_goes(provider: Provider) -> None:
+    provider.answers |= {ISSUER: FetchFailed("no connection"), OTHER: FetchFailed("no connection")}
+    provider.sets.configure([issuer_of()], {})
+    await provider.after(0)
+    provider.sets.configure([issuer_of(), issuer_of(OTHER)], {})
+    provider.answers[ISSUER] = FIRST
+    await provider.after(1)
+    assert (provider.sets.is_ready, provider.sets.without_keys) == (False, [OTHER])
+    provider.sets.configure([issuer_of()], {})
+    assert (provider.sets.is_ready, provider.sets.without_keys) == (True, [])
+
+
+async def test_one_without_issuers_at_the_start_stays_ready(provider: Provider) -> None:
+    provider.sets.configure([], {})
+    provider.answers[ISSUER] = FetchFailed("no connection")
+    provider.sets.configure([issuer_of()], {})
+    await provider.after(0)
+    assert (provider.sets.is_ready, provider.sets.without_keys) == (True, [ISSUER])
+
+
+async def test_a_failed_fetch_says_how_many_keys_are_held(provider: Provider) -> None:
+    provider.sets.configure([issuer_of()], {})
+    await provider.after(0)
+    provider.answers[ISSUER] = FetchFailed("no connection")
+    with capture_logs() as events:
+        await provider.after(300)
+    assert [entry["held"] for entry in events] == [1]
 
 
 async def test_a_fetch_for_a_configuration_of_yesterday_changes_nothing(provider: Provider) -> None:
@@ -319,7 +365,7 @@ async def test_run_fetches_wakes_for_a_reload_and_ends_with_all_it_began(provide
     run = asyncio.get_running_loop().create_task(provider.sets.run())
     await asyncio.sleep(0)
     provider.sets.configure([issuer_of()], {})
-    await provider.turns(lambda: provider.sets.is_ready)
+    await provider.turns(lambda: provider.sets.sets)
     provider.gate = asyncio.Event()
     provider.sets.configure([issuer_of(), issuer_of(OTHER)], {})
     await provider.turns(lambda: len(provider.fetches) == 2)

@@ -23,7 +23,7 @@ from gateway.config.compile import compile_issuers
 from gateway.config.settings import JwtIssuer
 from gateway.errors import Refused
 from gateway.model.identity import Identity
-from gateway.model.reasons import Denial, Reason
+from gateway.model.reasons import Bearer, Denial, Reason
 from tests.support.pure import PROPERTY
 from tests.support.tokens import (
     ASYMMETRIC,
@@ -66,6 +66,33 @@ def outcome(token: bytes, *issuers: Issuer, now: float = NOW) -> Identity | Deni
         error = raised
     assert error.__context__ is None
     return error.denial if isinstance(error, Refused) else error
+
+
+@pytest.mark.parametrize(("claims", "bearer"), [
+    ({"exp": 1}, Bearer("jwt:https://id.example#alice")),
+    ({"nbf": NOW + 999}, Bearer("jwt:https://id.example#alice")),
+    ({"aud": "other"}, Bearer("jwt:https://id.example#alice", "other")),
+    ({"aud": ["one", "two"], "exp": 1}, Bearer("jwt:https://id.example#alice", "one two")),
+    ({"aud": "\x1b[31m\n\u202e\u00e4 x"}, Bearer("jwt:https://id.example#alice", "?[31m??? x")),
+    ({"aud": "a" * 4000}, Bearer("jwt:https://id.example#alice", "a" * 100 + "...")),
+    ({"aud": {"a": 1}}, Bearer("jwt:https://id.example#alice", "")),
+    ({"aud": "other", "sub": "\n"}, None),
+    ({"aud": "other", "sub": "a" * 256}, None),
+])  # fmt: skip
+def test_a_refused_token_of_its_issuer_says_whose_it_is(claims: dict[str, Any], bearer: Bearer | None) -> None:
+    denial = outcome(make_token(**claims))
+    assert isinstance(denial, Denial)
+    assert denial.bearer == bearer
+    forged = outcome(make_token("ES256", p256_key(1), **claims))
+    assert forged == INVALID
+    assert isinstance(forged, Denial)
+    assert forged.bearer is None
+
+
+def test_a_token_that_may_not_says_whose_it_is_too() -> None:
+    denial = outcome(make_token(), make_issuer(required_scopes=frozenset({"convert"})))
+    assert isinstance(denial, Denial)
+    assert (denial.reason, denial.bearer) == (Reason.FORBIDDEN, Bearer("jwt:https://id.example#alice"))
 
 
 def named_keys(*jwks: dict[str, Any], algorithms: Iterable[str] = ASYMMETRIC) -> KeySet:
