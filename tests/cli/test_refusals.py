@@ -50,7 +50,7 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
         "request_id", "requests", "status", "reason", "why", "method", "route", "at", "key", "client", "detail",
     }  # fmt: skip
     text = CliRunner().invoke(cli, ["refusals", "--config", str(config)]).stdout
-    assert text.splitlines()[0].split()[:6] == ["request", "id", "at", "status", "reason", "why"]
+    assert text.splitlines()[0].split()[:6] == ["request", "id", "at", "status", "why", "key"]
 
 
 def test_they_can_be_narrowed(config: Path) -> None:
