@@ -74,7 +74,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     )
     told = explain(question, state, standings, now)
     if shown is not None:
-        told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
+        told.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]
     return _Explained(told, over, now, currency)
 
 
@@ -88,11 +88,15 @@ async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: 
 
 def _alone(shown: ShownCredential) -> Explanation:
     """The judgement of a credential without a request."""
-    told = Explanation([RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)])
+    told = Explanation(_judgement(shown))
     if shown.judged.identity is None:
         told.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
         told.help = shown.judged.help
     return told
+
+
+def _judgement(shown: ShownCredential) -> list[RuleStep]:
+    return [RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)]
 
 
 def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
