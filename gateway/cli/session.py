@@ -18,7 +18,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from gateway.cli.followers import Following, following
 from gateway.cli.output import fail, say, tell_taken
 from gateway.config.ledger_url import url_of
-from gateway.config.load import load
+from gateway.config.load import load, load_for_ledger
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keys.key_changes import KeyService, user_name
@@ -50,7 +50,7 @@ class ChangeDone(NamedTuple, Generic[T]):
     is_followed: bool
 
 
-def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
+def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_secrets: bool = False) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
 
     async def looking(settings: Settings) -> T:
@@ -59,7 +59,7 @@ def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
         except LedgerUnavailable as error:
             raise SetupError(f"the ledger {named(url_of(settings))} can't be used: {error}") from None
 
-    return attempt(config, lambda settings: asyncio.run(looking(settings)))
+    return attempt(config, lambda settings: asyncio.run(looking(settings)), needs_secrets=needs_secrets)
 
 
 def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> ChangeDone[T]:
@@ -79,11 +79,14 @@ def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> ChangeDone[
     return attempt(config, lambda settings: asyncio.run(_change_at(settings, changing)))
 
 
-def attempt(config: Path, act: Callable[[Settings], T]) -> T:
-    """Runs what needs the settings alone; on failure prints the reason and exits 1."""
+def attempt(config: Path, act: Callable[[Settings], T], *, needs_secrets: bool = False) -> T:
+    """Runs what needs the settings alone; on failure prints the reason and exits 1.
+
+    Of secrets it needs the ledger's URL alone, or all.
+    """
     quietly()
     try:
-        return act(load(config, os.environ))
+        return act((load if needs_secrets else load_for_ledger)(config, os.environ))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
