@@ -26,6 +26,7 @@ from gateway.tls.contexts import names_in
 _OVERDUE: Final = "overdue"
 _WIDTH: Final = 15
 _HOST: Final = "localhost"
+_HTTPS: Final = 443
 
 
 class _Explained(NamedTuple):
@@ -67,7 +68,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
-    host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
+    host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
     credential = None if shown is None else (shown.kind, shown.judged)
     question = ExplainedRequest(
         method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential
@@ -125,6 +126,13 @@ def _names(settings: Settings) -> list[str]:
         return [name for pair in (settings.tls, *settings.tls.certificates) for name in names_in(pair.certificate)]
     except SetupError:
         return []
+
+
+def _host(names: Sequence[str], settings: Settings) -> str:
+    """As clients send it to the listener's port."""
+    name, port = next(iter(names), _HOST), settings.listen.port
+    written = f"[{name}]" if ":" in name else name
+    return written if port in {0, _HTTPS} else f"{written}:{port}"
 
 
 def _verdict(told: Explanation) -> str:

@@ -102,6 +102,14 @@ def test_a_good_token_is_judged_alone_and_for_a_request(run: Run, tmp_path: Path
     assert refused["reason"] == "forbidden"
 
 
+def test_the_host_has_the_port_that_clients_name(run: Run, tmp_path: Path) -> None:
+    found = json.loads(run("--token", token(tmp_path), "--json", "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout)
+    (step,) = [step["text"] for step in found["steps"] if step["name"] == "host"]
+    assert step.endswith(":8443") or "URLs are paths alone" in step
+    (asked,) = [step["text"] for step in found["steps"] if step["name"] == "request"]
+    assert asked.endswith(":8443")
+
+
 def test_what_is_no_token_is_malformed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("Bearer dgw_x")
     assert json.loads(run("--token", str(tmp_path / "text"), "--json").stdout)["why"] == "malformed"

@@ -145,6 +145,8 @@ async def test_top_draws_what_happens(start: Start, tmp_path: Path) -> None:
     result = await told(gateway, tmp_path, "top", "--count", "2", "--every", "500ms")
     assert result.exit_code == 0, result.output
     assert "requests a second" in result.stdout
+    assert result.stdout.endswith("\n")
+    assert not result.stdout.endswith("\n\n")
     assert "healthy" in result.stdout
 
 
