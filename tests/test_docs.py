@@ -248,6 +248,27 @@ def test_the_commands_that_are_shown_can_be_called_so(where: str, words: list[st
         command.make_context(command.name, words, help_option_names=["-h", "--help"])
 
 
+def named_commands() -> Iterator[tuple[str, list[str]]]:
+    """The commands that stand within a sentence or a table, which may leave out what a call needs."""
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        for words in re.findall(r"`(?:/opt/gateway/bin/|\.venv/bin/)?gateway\s+([^`]+)`", page.read_text()):
+            yield f"{page.name}: gateway {' '.join(words.split())}", words.split()
+
+
+@pytest.mark.parametrize(("where", "words"), [pytest.param(*named, id=named[0]) for named in named_commands()])
+def test_the_commands_that_are_named_have_these_options(where: str, words: list[str]) -> None:
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words and re.match(r"[a-z]+$", words[0]):
+        inner = inner_commands(command)
+        assert words[0] in inner, where
+        command = inner[words.pop(0)]
+    known = {name for option in command.params for name in option.opts} | {"--help"}
+    given = {word.strip("[]|") for word in words if word.strip("[|").startswith("--")}
+    assert given <= known, where
+    if command.name == "explain" and "--key" in given:  # of a request alone
+        assert "PATH" in words, where
+
+
 def test_every_target_of_make_is_there() -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = (DOCS / "commands.md").read_text()

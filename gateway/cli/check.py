@@ -5,6 +5,7 @@ A fault makes the command exit 1. A warning is a setting that works but may not 
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from gateway.aio.iteration import Iteration
+from gateway.auth.jwks.fetch import FetchFailed, fetch_keys
+from gateway.auth.jwks.files import is_fetched
 from gateway.cli.check_ledger import Looked, ledger_warnings, look_at_ledger
 from gateway.config.compile import compile_settings
 from gateway.config.load import load
@@ -71,12 +75,13 @@ def check_settings(path: Path, environ: Mapping[str, str]) -> list[Checked]:
 
 
 def check_live(path: Path, environ: Mapping[str, str]) -> list[Checked]:
-    """Also checks the upstreams, and whether they can be reached around the gateway."""
+    """Also checks the upstreams, whether they can be reached around the gateway, and the issuers' keys."""
     findings = check_settings(path, environ)
     if any(finding.is_fault for finding in findings):
         return findings
-    state = compile_settings(load(path, environ))
-    return [*findings, *asyncio.run(_upstreams(routed_upstreams(state)))]
+    settings = load(path, environ)
+    state = compile_settings(settings)
+    return [*findings, *asyncio.run(_upstreams(routed_upstreams(state))), *asyncio.run(_issuers(settings))]
 
 
 def _warnings(settings: Settings) -> Iterator[Checked]:
@@ -229,6 +234,23 @@ async def _upstreams(targets: Mapping[str, UpstreamTarget]) -> list[Checked]:
     findings = []
     for name, target in targets.items():
         findings += await _upstream(name, target)
+    return findings
+
+
+async def _issuers(settings: Settings) -> list[Checked]:
+    """Fetches the keys that come over the network, as the gateway does."""
+    iteration = Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
+    findings = []
+    for i, issuer in enumerate(settings.authentication.jwt):
+        if is_fetched(issuer):
+            place = f"authentication.jwt[{i}].{'discovery' if issuer.discovery else 'jwks'}"
+            try:
+                found = await fetch_keys(iteration, issuer, _TIMEOUT)
+            except FetchFailed as error:
+                findings.append(Checked("fault", f"{place}: {error.why}"))
+            else:
+                count = len(found.keys)
+                findings.append(Checked("ok", f"issuer {issuer.issuer} has {count} key{'' if count == 1 else 's'}"))
     return findings
 
 

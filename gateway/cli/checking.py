@@ -12,7 +12,9 @@ from gateway.cli.output import answer, end_failed, or_fail, tell
 @click.command()
 @CONFIG
 @click.option(
-    "--live", is_flag=True, help="Also ask the upstream, and look whether it can be reached around the gateway."
+    "--live",
+    is_flag=True,
+    help="Also ask the upstream, look whether it can be reached around the gateway, and fetch the keys of issuers.",
 )
 @AS_JSON
 def check(config: Path, live: bool) -> None:

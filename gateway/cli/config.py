@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.options import AS_JSON, CONFIG, WIDE
+from gateway.cli.options import AS_JSON, CONFIG, WIDE, named_file
 
 
 @click.group()
@@ -36,12 +36,13 @@ def show(config: Path, only_set: bool) -> None:
     "--config",
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=named_file,
     default=Path("gateway.yaml"),
     show_default=True,
     help="Where to write it; a file that is there is never overwritten.",
 )
-@click.option("--certificate", metavar="FILE", help="The server's certificate, PEM.")
-@click.option("--private-key", metavar="FILE", help="Its key, PEM.")
+@click.option("--certificate", callback=named_file, metavar="FILE", help="The server's certificate, PEM.")
+@click.option("--private-key", callback=named_file, metavar="FILE", help="Its key, PEM.")
 @click.option("--allow", multiple=True, metavar="CIDR", help="A network of your clients. May be repeated.")
 @click.option("--upstream", metavar="URL", help="The container. [http://127.0.0.1:8000]")
 @click.option(

@@ -38,9 +38,9 @@ async def judge_token_file(path: Path, state: State, now: float) -> ShownCredent
     """Judges a token; fetches the keys of its issuer if they come over the network.
 
     Raises:
-        SetupError: the file can't be read.
+        SetupError: the file can't be read; its name may be a token that was meant, so it is not shown.
     """
-    token = _read(path, _MOST).strip()
+    token = _read(path, _MOST, "--token takes a file, or - for standard input: what is named there").strip()
     if token.lower().startswith(_BEARER):
         token = token[len(_BEARER) :].strip()
     keys = dict(read_local_keys(state.settings.authentication.jwt))
@@ -71,15 +71,15 @@ def judge_certificate_file(path: Path, settings: Settings, state: State, now: fl
 
 def _certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(path, PEM_BYTES))
+        return x509.load_pem_x509_certificates(_read(path, PEM_BYTES, str(path)))
     except ValueError:
         raise SetupError(f"{path} holds no PEM certificate") from None
 
 
-def _read(path: Path, most: int) -> bytes:
+def _read(path: Path, most: int, called: str) -> bytes:
     if str(path) == "-":
         return sys.stdin.buffer.read(most)
     try:
         return read_named(path, most)
     except FileUnusable as error:
-        raise SetupError(f"{path} {error}") from None
+        raise SetupError(f"{called} {error}") from None

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.complete import key_ids, refused_ids
-from gateway.cli.options import AS_JSON, CONFIG, WIDE
+from gateway.cli.options import AS_JSON, CONFIG, WIDE, named_file
 from gateway.model.networks import parse_address
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -29,9 +29,21 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> IPv4Add
     "--key", "key_id", shell_complete=key_ids, metavar="ID", help="The key's id, of the file or the ledger. [no key]"
 )
 @click.option(
-    "--token", "token_file", type=_FILE, metavar="FILE", help="Instead of a key: a JWT, in a file; - is stdin."
+    "--token",
+    "token_file",
+    type=_FILE,
+    callback=named_file,
+    metavar="FILE",
+    help="Instead of a key: a JWT, in a file; - is stdin.",
 )
-@click.option("--certificate", "certificate_file", type=_FILE, metavar="FILE", help="Or a client's certificate, PEM.")
+@click.option(
+    "--certificate",
+    "certificate_file",
+    type=_FILE,
+    callback=named_file,
+    metavar="FILE",
+    help="Or a client's certificate, PEM.",
+)
 @click.option(
     "--ip", "address", callback=_address, metavar="ADDR", help="The client's address; needed with METHOD and PATH."
 )

@@ -7,6 +7,7 @@ from gateway.auth.jwt.claims import Issuer
 from gateway.auth.jwt.jws import read_token
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.cli.explain_key import Judged
+from gateway.cli.why_words import MEANINGS
 from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.model.reasons import Denial, Why
@@ -75,7 +76,7 @@ def _wanted(why: Why, token: bytes, issuers: Mapping[str, Issuer]) -> str:
     read = read_token(token)
     issuer = None if read is None else issuers.get(str(read.claims.get("iss")))
     if why is Why.ISSUER or issuer is None:
-        return f"the issuers are {', '.join(sorted(issuers))}" if why is Why.ISSUER else "it can't be read"
+        return f"the issuers are {', '.join(sorted(issuers))}" if why is Why.ISSUER else MEANINGS[why]
     wanted: dict[Why, Any] = {
         Why.ALGORITHM: f"the issuer's algorithms are {', '.join(sorted(issuer.algorithms))}",
         Why.AUDIENCE: f"the audiences here are {', '.join(sorted(issuer.audience))}",
@@ -84,7 +85,7 @@ def _wanted(why: Why, token: bytes, issuers: Mapping[str, Issuer]) -> str:
         Why.EXPIRED: f"leeway is {issuer.leeway:g} s",
         Why.NOT_YET_VALID: f"leeway is {issuer.leeway:g} s",
     }
-    return str(wanted.get(why, "see what would help"))
+    return str(wanted.get(why) or MEANINGS[why])
 
 
 def _moment(value: Any) -> str | None:

@@ -1,6 +1,7 @@
 """What is wrong with a gateway, and what soon will be, from what it says of itself. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from gateway.cli.running_gateway import Samples
@@ -9,6 +10,7 @@ _DAY: Final = 86_400.0
 _SOON: Final = 14 * _DAY
 _NEAR: Final = 0.8
 _MOST: Final = 10
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class HealthFacts(NamedTuple):
@@ -19,26 +21,43 @@ class HealthFacts(NamedTuple):
     limits: list[tuple[str, str, float]]
 
 
-def facts_of(found: Samples, now: float) -> HealthFacts:
-    """Judges it; `now` is in seconds since the epoch."""
-    return HealthFacts(list(_problems(found, now)), list(_warnings(found, now)), _near(found))
+def facts_of(found: Samples, now: float, addresses: Mapping[str, str] = _NONE) -> HealthFacts:
+    """Judges it; `now` is in seconds since the epoch, `addresses` are where the upstreams are, by name."""
+    return HealthFacts(list(_problems(found, now, addresses)), list(_warnings(found, now)), _near(found))
 
 
-def _problems(found: Samples, now: float) -> Iterator[str]:
+def _problems(found: Samples, now: float, addresses: Mapping[str, str]) -> Iterator[str]:
     if found.readiness.get("status") == "draining":
         yield "it is draining, and ends soon"
     missing = found.readiness.get("missing")
+    ledger = found.overview.get("ledger")
     for name in missing if isinstance(missing, list) else []:
-        yield f"not ready: {name}"
-    for labels, value in found.metrics.get("gateway_upstream_up", {}).items():
-        name = dict(labels).get("upstream", "")
-        if not value:
-            yield f"the container{f' {name}' if name else ''} does not answer its health path"
+        why = ledger.get("trouble") if name == "ledger" and isinstance(ledger, dict) else None
+        yield f"not ready: {name}{f': {why}' if why else ''}"
+    yield from _containers(found, addresses)
     if not _value(found, "gateway_config_last_reload_successful", 1.0):
         yield "the configuration on the disk is refused, the old one is in force: see gateway check"
     ends = _value(found, "gateway_tls_certificate_not_after_seconds", now + _SOON)
     if ends <= now:
         yield "a certificate has ended"
+
+
+def _containers(found: Samples, addresses: Mapping[str, str]) -> Iterator[str]:
+    told = found.overview.get("upstreams")
+    troubles = [entry for entry in told if entry["trouble"]] if isinstance(told, list) else []
+    for entry in troubles:
+        name, address = str(entry["name"]), addresses.get(str(entry["name"]), "")
+        at = f"{address}: " if address else ""
+        yield f"the container{_named(name, told or ())} does not answer its health path: {at}{entry['trouble']}"
+    for labels, value in found.metrics.get("gateway_upstream_up", {}).items():
+        if not value and not troubles:
+            name = dict(labels).get("upstream", "")
+            yield f"the container{f' {name}' if name else ''} does not answer its health path"
+
+
+def _named(upstream: str, among: Sized) -> str:
+    """A single one needs no name."""
+    return f" {upstream}" if len(among) > 1 else ""
 
 
 def _warnings(found: Samples, now: float) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""The work of `gateway config init`: asks, writes a dozen lines, and checks them before the file is there."""
+"""The work of `gateway config init`: asks, writes some lines, and checks them before the file is there."""
 
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -12,6 +13,7 @@ import yaml
 
 from gateway.cli.output import answer, fail, or_fail, say, tell_piece
 from gateway.config.load import load
+from gateway.errors import ConfigurationError, Fault
 from gateway.ledger.url import SQLITE
 
 _DEFAULTS: Final = {"upstream": "http://127.0.0.1:8000", "ledger": "sqlite:///data/ledger.db", "port": 8443}
@@ -22,6 +24,14 @@ _ASKED: Final = {
     "upstream": "The container's URL",
     "ledger": "Where keys and usage are kept (sqlite:///PATH, or env:NAME with a PostgreSQL URL)",
     "port": "Port of the public listener",
+}
+_OPTIONS: Final = {
+    "tls.certificate": "--certificate",
+    "tls.private_key": "--private-key",
+    "network.allow": "--allow",
+    "upstream.url": "--upstream",
+    "ledger.url": "--ledger",
+    "listen.port": "--port",
 }
 _TEXT: Final = """\
 # Made by `gateway config init`. Every other setting has its default: `gateway config show` lists them.
@@ -36,6 +46,9 @@ upstream:
 ledger:
   url: {ledger}  # keys, usage, jobs
 admin: {{address: 127.0.0.1, port: 9090}}  # probes, metrics, admin API
+aliases: {{/api/v1/convert: /api/v1/marker}}  # lets today's Datalab SDK speak to today's container
+# profiles: {{default: {{pages_per_month: 100000}}}}  # the limits of keys; without them every key has the defaults
+# public_url: https://documents.example.com  # as clients name it; else it is a host of the certificate
 """
 
 
@@ -87,7 +100,18 @@ def _check(text: str, ledger: str) -> None:
     with TemporaryDirectory(prefix="gateway-") as directory:
         path = Path(directory) / "gateway.yaml"
         path.write_text(text, encoding="utf-8")
-        load(path, environ)
+        try:
+            load(path, environ)
+        except ConfigurationError as error:
+            raise ConfigurationError([_by_option(fault) for fault in error.faults]) from None
+
+
+def _by_option(fault: Fault) -> Fault:
+    """There will be no file whose line could be named: the option is."""
+    if not fault.where.startswith("line "):
+        return fault
+    option = next((name for path, name in _OPTIONS.items() if fault.path.startswith(path)), "")
+    return replace(fault, where=option, value=fault.value if option else "")
 
 
 def _write(target: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """`gateway ledger`: backups, copies and upgrades of the ledger; only declarations."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -9,6 +8,9 @@ from gateway.cli.options import AS_JSON, CONFIG
 
 _FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 _REPLACE = click.option("--replace", "replaces", is_flag=True, help="Give up what is in the ledger that is filled.")
+_WHILE_SERVING = click.option(
+    "--while-serving", is_flag=True, help="Even if a gateway serves from the ledger that is filled."
+)
 
 
 @click.group()
@@ -38,18 +40,20 @@ def backup(config: Path, file: Path) -> None:
 @_FILE
 @CONFIG
 @_REPLACE
+@_WHILE_SERVING
 @AS_JSON
-def restore(config: Path, file: Path, replaces: bool) -> None:
+def restore(config: Path, file: Path, replaces: bool, while_serving: bool) -> None:
     """Fill the ledger of the configuration from a backup, whole or not at all.
 
     Also from one of an older version. A ledger that is not empty is refused without --replace. What was used after
-    the backup was made is forgotten, so stop the gateways first.
+    the backup was made is forgotten, so stop the gateways first: while one serves from it, it is refused.
 
         gateway ledger restore /backup/ledger-2026-11-29.db --config gateway.yaml
     """
     from gateway.cli.run_ledger import fill_from  # noqa: PLC0415 -- as above
+    from gateway.ledger.transfer import Permission  # noqa: PLC0415 -- as above
 
-    fill_from(config, file, replaces=replaces)
+    fill_from(config, file, Permission(replaces, while_serving))
 
 
 @ledger.command()
@@ -62,8 +66,9 @@ def restore(config: Path, file: Path, replaces: bool) -> None:
     help="sqlite:///PATH, postgresql://..., or env:NAME or file:PATH with the URL, so that no password shows.",
 )
 @_REPLACE
+@_WHILE_SERVING
 @AS_JSON
-def copy(config: Path, target: str, **how: Any) -> None:
+def copy(config: Path, target: str, replaces: bool, while_serving: bool) -> None:
     """Copy the ledger of the configuration into another one, on either engine, whole or not at all.
 
     Stop the gateways first, so that nothing is used in between; then start them with `ledger.url` changed.
@@ -71,8 +76,9 @@ def copy(config: Path, target: str, **how: Any) -> None:
         gateway ledger copy --config gateway.yaml --to env:LEDGER_URL
     """
     from gateway.cli.run_ledger import copy_to  # noqa: PLC0415 -- as above
+    from gateway.ledger.transfer import Permission  # noqa: PLC0415 -- as above
 
-    copy_to(config, target, **how)
+    copy_to(config, target, Permission(replaces, while_serving))
 
 
 @ledger.command()

@@ -19,13 +19,15 @@ from gateway.cli.which_config import NONE, NotOurs, which
 from gateway.units import seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
+_TOKEN: Final = re.compile(r"(?i:bearer )|eyJ[\w-]*\.[\w-]*\.[\w-]*\Z")
+_LONGEST_NAME: Final = 255
 _Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 
-def _taken(context: click.Context, __: click.Parameter, given: Path | None) -> Path | None:
+def _taken(context: click.Context, option: click.Parameter, given: Path | None) -> Path | None:
     """The configuration that is given, or the first that is there; a failure names the latter."""
     if given is not None or context.resilient_parsing:  # a shell completes
-        return given
+        return named_file(context, option, given)
     try:
         found = which(os.environ)
     except NotOurs as error:
@@ -43,6 +45,21 @@ def _widened(_: click.Context, __: click.Parameter, given: bool) -> None:
 
 def _chosen(_: click.Context, __: click.Parameter, given: bool) -> None:
     choose_json(given)
+
+
+def named_file(_: click.Context, option: click.Parameter, given: Path | None) -> Path | None:
+    """Refuses what is a file's content, and so perhaps a secret: it is not shown."""
+    if given is not None and is_content(str(given)):
+        name = option.opts[0] if isinstance(option, click.Option) else option.make_metavar(_)
+        dash = ", or - for standard input" if isinstance(option.type, click.Path) and option.type.allow_dash else ""
+        raise click.UsageError(f"{name} takes a file{dash}.")
+    return given
+
+
+def is_content(text: str) -> bool:
+    """Whether it is what stands in a file rather than a file's name: lines, a token, or longer than a name may be."""
+    longest = max(len(part.encode(errors="replace")) for part in text.split("/"))
+    return "\n" in text or longest > _LONGEST_NAME or bool(_TOKEN.match(text))
 
 
 CONFIG = click.option(

@@ -67,9 +67,14 @@ def _fields(row: Recorded) -> dict[str, Any]:
 
 def _cells(row: Recorded) -> list[object]:
     entry = row.entry
-    exact = " ".join(f"{name}={_text(value)}" for name, value in entry.detail.items())
+    exact = " ".join(f"{name}={_text(value)}" for name, value in with_moments(entry.detail).items())
     detail = Shown(exact, detail_in_words(entry.detail)) if exact else None
     return [at(moment(entry.at)), entry.actor, entry.action, entry.subject, detail]
+
+
+def with_moments(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says besides, its moments in ISO 8601; the record itself has seconds since the epoch."""
+    return {name: moment(value) if _is_moment(name, value) else value for name, value in detail.items()}
 
 
 def detail_in_words(detail: Mapping[str, Any]) -> str:
@@ -78,8 +83,13 @@ def detail_in_words(detail: Mapping[str, Any]) -> str:
 
 
 def _words(name: str, value: Any) -> str:
-    found = at(moment(value)) if name in _MOMENTS and isinstance(value, int | float) else None
+    found = at(moment(value)) if _is_moment(name, value) else None
     return _text(value) if found is None else found.words
+
+
+def _is_moment(name: str, value: Any) -> bool:
+    """A 0 says that there is none."""
+    return name in _MOMENTS and isinstance(value, int | float) and bool(value)
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,7 @@ from gateway.tls.contexts import names_in
 _OVERDUE: Final = "overdue"
 _WIDTH: Final = 15
 _HOST: Final = "localhost"
+_HTTPS: Final = 443
 
 
 class _Explained(NamedTuple):
@@ -37,7 +38,7 @@ class _Explained(NamedTuple):
 
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    found = look(config, lambda session: _asked(session, method, path, asked))
+    found = look(config, lambda session: _asked(session, method, path, asked), needs_secrets=True)
     whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
 
@@ -67,14 +68,14 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
         lambda c: {account: standing_of(c, account, now) for account in accounts}
     )
     over = await session.ledger.read(lambda c: count_overdue(c, now, accounts[-1]))
-    host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or next(iter(names), _HOST)
+    host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
     credential = None if shown is None else (shown.kind, shown.judged)
     question = ExplainedRequest(
         method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential
     )
     told = explain(question, state, standings, now)
     if shown is not None:
-        told.steps.insert(0, RuleStep(f"the {shown.kind}", shown.text))
+        told.steps[:0] = _judgement(shown) if shown.judged.identity is None else _judgement(shown)[:1]
     return _Explained(told, over, now, currency)
 
 
@@ -88,11 +89,15 @@ async def _shown(session: Session, state: State, asked: Mapping[str, Any], now: 
 
 def _alone(shown: ShownCredential) -> Explanation:
     """The judgement of a credential without a request."""
-    told = Explanation([RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)])
+    told = Explanation(_judgement(shown))
     if shown.judged.identity is None:
         told.denial = shown.judged.denial or Denial(Reason.UNAUTHENTICATED, shown.judged.text)
         told.help = shown.judged.help
     return told
+
+
+def _judgement(shown: ShownCredential) -> list[RuleStep]:
+    return [RuleStep(f"the {shown.kind}", shown.text), RuleStep("judgement", shown.judged.text)]
 
 
 def _account(key_id: str | None, shown: ShownCredential | None) -> list[str]:
@@ -121,6 +126,13 @@ def _names(settings: Settings) -> list[str]:
         return [name for pair in (settings.tls, *settings.tls.certificates) for name in names_in(pair.certificate)]
     except SetupError:
         return []
+
+
+def _host(names: Sequence[str], settings: Settings) -> str:
+    """As clients send it to the listener's port."""
+    name, port = next(iter(names), _HOST), settings.listen.port
+    written = f"[{name}]" if ":" in name else name
+    return written if port in {0, _HTTPS} else f"{written}:{port}"
 
 
 def _verdict(told: Explanation) -> str:

@@ -41,11 +41,12 @@ def create(config: Path, wanted: Wanted) -> None:
     async def work(session: Session) -> tuple[Made, str]:
         return await session.keys.create(session.actor, wanted, hand_over), session.where
 
-    made, where = change(config, work)
+    (made, where), is_followed = change(config, work)
     _say_idle(wanted.scopes)
     if not is_json:
         ends = maybe_moment(wanted.expires_at)
-        say(f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}.", _ONCE, _SOON)
+        told = f"Key {made.id} is in the ledger {where}: profile {wanted.profile}, {_until(ends)}."
+        say(told, _ONCE, *_soon(is_followed))
 
 
 def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> None:
@@ -58,7 +59,9 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
         if is_json or made.secret is not None:
             hand_out(json_text(told) if is_json else str(made.secret))
 
-    made = change(config, lambda session: session.keys.rotate(session.actor, key_id, overlap, operation, hand_over))
+    made, is_followed = change(
+        config, lambda session: session.keys.rotate(session.actor, key_id, overlap, operation, hand_over)
+    )
     previous = maybe_moment(made.previous_ends_at or None)
     if made.secret is None:
         say(
@@ -66,10 +69,11 @@ def rotate(config: Path, key_id: str, overlap: float, operation: str | None) -> 
             "Nothing has changed. If that secret is lost, rotate once more with another --operation.",
         )
     elif not is_json:
+        silent = [f"`gateway keys show {key_id}` says when the old one has fallen silent."] if previous else []
         say(
             f"Key {key_id} has secret {made.generation} now; {_until_then(previous)}",
             _ONCE,
-            f"{_SOON} `gateway keys show {key_id}` says when the old one has fallen silent." if previous else _SOON,
+            *filter(None, [" ".join([*_soon(is_followed), *silent])]),
         )
 
 
@@ -81,8 +85,10 @@ def _until_then(previous: str | None) -> str:
 
 def revoke(config: Path, key_id: str, generation: int | None, *, force: bool) -> None:
     """Revokes secrets of a key at once."""
-    ended = change(config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force))
-    told = f"Secret {', '.join(map(str, ended))} of {key_id} is revoked. {_SOON}"
+    ended, is_followed = change(
+        config, lambda session: session.keys.revoke(session.actor, key_id, generation, force=force)
+    )
+    told = _and_soon(f"Secret {', '.join(map(str, ended))} of {key_id} is revoked.", is_followed)
     if not ended:
         told = f"Key {key_id} had no live secret: nothing has changed."
     answer({"id": key_id, "generations": ended}, lambda: tell(told))
@@ -94,8 +100,9 @@ def disable(config: Path, key_id: str, *, disabled: bool) -> None:
     async def work(session: Session) -> View:
         return _viewed(session, await session.keys.disable(session.actor, key_id, disabled=disabled))
 
-    view = change(config, work)
-    answer(view, lambda: tell(f"Key {key_id} is {'disabled' if disabled else 'enabled'}. {_SOON}"))
+    view, is_followed = change(config, work)
+    told = _and_soon(f"Key {key_id} is {'disabled' if disabled else 'enabled'}.", is_followed)
+    answer(view, lambda: tell(told))
 
 
 def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
@@ -105,8 +112,8 @@ def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
         record = await session.keys.change(session.actor, key_id, **values)
         return record, _viewed(session, record)
 
-    record, view = change(config, work)
-    answer(view, lambda: tell(_changed(record)))
+    (record, view), is_followed = change(config, work)
+    answer(view, lambda: tell(_and_soon(_changed(record), is_followed)))
     _say_idle(record.scopes)
 
 
@@ -120,7 +127,15 @@ def _changed(record: KeyRecord) -> str:
         f"limits of its own {limits or 'none'}",
         _until(maybe_moment(record.expires_at)),
     ]
-    return f"Key {record.id}: {', '.join(facts)}. {_SOON}"
+    return f"Key {record.id}: {', '.join(facts)}."
+
+
+def _soon(is_followed: bool) -> list[str]:
+    return [_SOON] if is_followed else []
+
+
+def _and_soon(text: str, is_followed: bool) -> str:
+    return " ".join([text, *_soon(is_followed)])
 
 
 def _viewed(session: Session, record: KeyRecord) -> View:
@@ -146,7 +161,7 @@ def reset(config: Path, key_id: str) -> None:
     async def work(session: Session) -> tuple[Used, str | None]:
         return await session.keys.reset(session.actor, key_id), session.settings.prices.currency
 
-    used, currency = change(config, work)
+    (used, currency), _ = change(config, work)
     spent = shown(spend(used.spend, currency))
     text = (
         f"The windows of {key_id} begin anew; forgotten of this month: {used.requests} requests, {used.pages} pages, "

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from gateway.aio.named_files import read_named
 from gateway.cli.output import answer, say, tell, tell_taken
 from gateway.cli.session import actor, attempt
-from gateway.cli.table import show_table
+from gateway.cli.table import printable, show_table, shown
+from gateway.cli.words import at as moment_of
 from gateway.config.ledger_url import url_of
 from gateway.config.settings import Settings
 from gateway.config.settings.service import check_ledger_url
@@ -26,9 +27,11 @@ from gateway.ledger.postgres import PostgresEngine
 from gateway.ledger.transfer import (
     Filled,
     FillRecord,
+    Permission,
     Place,
     RowCounts,
     bring_up,
+    described,
     fill,
     place_of_tables,
     require_elsewhere,
@@ -41,7 +44,12 @@ T = TypeVar("T")
 _PATIENCE: Final = 3600.0
 _TURN: Final = 30.0
 _MOST: Final = 65536
-_AGAIN: Final = {"secrets": "secrets", "keys": "keys that were disabled", "callers": "callers that were blocked"}
+_LISTED: Final = 100
+_AGAIN: Final = {
+    "secrets": ("secret", "secrets"),
+    "keys": ("key that was disabled", "keys that were disabled"),
+    "callers": ("caller that was blocked", "callers that were blocked"),
+}
 
 
 def back_up(config: Path, file: Path) -> None:
@@ -54,7 +62,7 @@ def back_up(config: Path, file: Path) -> None:
     _tell(attempt(config, act))
 
 
-def fill_from(config: Path, file: Path, *, replaces: bool) -> None:
+def fill_from(config: Path, file: Path, may: Permission) -> None:
     """Fills the configuration's ledger from a backup."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
@@ -65,14 +73,14 @@ def fill_from(config: Path, file: Path, *, replaces: bool) -> None:
             copy = Path(directory) / "copy.db"
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])
             origin = FillRecord(actor(), "ledger.restore", str(file.absolute()))
-            filled = _fill(url, settings, copy, origin, replaces=replaces)
+            filled = _fill(url, settings, copy, origin, may)
         return {"file": str(file), "ledger": named(url), "version": before or HEAD, **_told_of(filled)}
 
     tell_taken()
     _tell(attempt(config, act))
 
 
-def copy_to(config: Path, target: str, *, replaces: bool) -> None:
+def copy_to(config: Path, target: str, may: Permission) -> None:
     """Copies the configuration's ledger into another one."""
 
     def act(settings: Settings) -> Mapping[str, Any]:
@@ -84,7 +92,7 @@ def copy_to(config: Path, target: str, *, replaces: bool) -> None:
             _save_as(source, settings, copy)
             _named_as(named(source), lambda: bring_up(copy))
             origin = FillRecord(actor(), "ledger.copy", named(source))
-            filled = _fill(url, settings, copy, origin, replaces=replaces, but_at=_place(source, settings))
+            filled = _fill(url, settings, copy, origin, may, but_at=_place(source, settings))
         return {"ledger": named(source), "to": named(url), **_told_of(filled)}
 
     tell_taken()
@@ -120,9 +128,21 @@ def _print(told: Mapping[str, Any]) -> None:
     place = told.get("to", told["ledger"] if "version" in told else told.get("file"))
     say(f"{place} has all of that; every table was counted.")
     lives = told.get("live_again", {})
-    again = ", ".join(f"{lives[name]} {words}" for name, words in _AGAIN.items() if lives.get(name))
+    again = ", ".join(_counted(lives[name], *words) for name, words in _AGAIN.items() if lives.get(name))
     if again:
         say(f"warning: live again, since they were ended after that was written: {again}")
+        say(*(f"  {_revived(**one)}" for one in lives["which"][:_LISTED]))
+        if len(lives["which"]) > _LISTED:
+            say(f"  and {len(lives['which']) - _LISTED} more: --json tells all")
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
+def _revived(kind: str, name: str, generation: int | None, how: str, at: str) -> str:
+    called = f"secret {generation} of {name}" if kind == "secret" else f"{kind} {name}"
+    return printable(f"{called} ({how} {shown(moment_of(at))})")
 
 
 def _save_as(url: str, settings: Settings, file: Path) -> RowCounts:
@@ -151,17 +171,17 @@ def _save(url: str, settings: Settings, file: Path) -> RowCounts:
 
 
 def _told_of(filled: Filled) -> Mapping[str, Any]:
-    return {"tables": filled.counts, "live_again": filled.live_again._asdict()}
+    return {"tables": filled.counts, "live_again": described(filled.live_again)}
 
 
 def _fill(
-    url: str, settings: Settings, file: Path, origin: FillRecord, *, replaces: bool, but_at: Place | None = None
+    url: str, settings: Settings, file: Path, origin: FillRecord, may: Permission, but_at: Place | None = None
 ) -> Filled:
     """Fills it, unless it is the ledger at `but_at`."""
 
     def work(connection: Connection) -> Filled:
         require_elsewhere(connection, but_at)
-        return fill(connection, file, origin, time.time(), replaces=replaces)
+        return fill(connection, file, origin, time.time(), may)
 
     return _named_as(named(url), lambda: _transact(url, settings, Upkeep(), work))
 

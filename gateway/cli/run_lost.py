@@ -28,7 +28,7 @@ def list_lost(config: Path, owner: str | None, limit: int) -> None:
 
 def refund_job(config: Path, name: str, upstream: str | None) -> None:
     """Refunds one, or says why it can't."""
-    done = change(
+    done, _ = change(
         config,
         lambda session: session.ledger.write(
             lambda c: refund(c, name, upstream, session.actor, session.wall()), durable=True

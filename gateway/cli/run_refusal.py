@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.cli.output import answer, fail
-from gateway.cli.session import look
+from gateway.cli.session import Session, look
 from gateway.cli.table import printable, show_facts
+from gateway.cli.why_words import command_for, meaning_of
 from gateway.cli.words import at
+from gateway.config.settings import Settings
 from gateway.ledger.refusals import RefusalRow, named
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.units import moment
@@ -17,23 +19,27 @@ _NONE: Final = (
     "well, or the gateway had too many to note each (see the log)"
 )
 _BLAME: Final = {
-    "client": "the client: see docs/errors.md for the reason, and `gateway explain` with the same request",
+    "client": "the client: {means}{command}",
     "gateway": "the gateway: see its log for this id, and /readyz",
-    "upstream": "the container, or the way to it: see its own log, and `gateway check --live`",
+    "upstream": "the container{where}, or the way to it: see its own log, and `gateway check --live`",
 }
 
 
 def tell_of_refusal(config: Path, request_id: str) -> None:
     """Prints it, or fails when there is none."""
-    row = look(config, lambda session: session.ledger.read(lambda c: named(c, request_id)))
+
+    async def work(session: Session) -> tuple[RefusalRow | None, Settings]:
+        return await session.ledger.read(lambda c: named(c, request_id)), session.settings
+
+    row, settings = look(config, work)
     if row is None:
         fail(_NONE.format(printable(request_id)))
-    told = _facts(row)
+    told = _facts(row, settings)
     facts = {name.replace("_", " "): value for name, value in told.items()}
     answer(told, lambda: show_facts({**facts, "at": at(told["at"], time.time())}))
 
 
-def _facts(row: RefusalRow) -> dict[str, Any]:
+def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:
     verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
     source = verdict.source if verdict is not None else "upstream"  # what was forwarded is the container's
     return {
@@ -44,9 +50,27 @@ def _facts(row: RefusalRow) -> dict[str, Any]:
         "title": None if verdict is None else verdict.title,
         "detail": row.detail,
         "why": row.why,
+        "means": meaning_of(row.why),
         "method": row.method,
         "route": row.route,
         "key": row.key_id,
         "client": row.client,
-        "look_at": _BLAME[source],
+        "look_at": _BLAME[source].format(**_places(row, settings)),
     }
+
+
+def _places(row: RefusalRow, settings: Settings) -> dict[str, str]:
+    """What to look at, by the names of _BLAME."""
+    means, command = meaning_of(row.why), command_for(row.why, row.reason, row.key_id)
+    return {
+        "means": means or "see docs/errors.md for the reason, and `gateway explain` with the same request",
+        "command": f"{' See' if means else '; see'} `{command}`" if command else "",
+        "where": _where(row.route, settings),
+    }
+
+
+def _where(route: str, settings: Settings) -> str:
+    """The upstream of a route, and where it is now."""
+    name = next((found.upstream for found in settings.routes if found.name == route), None)
+    upstream = settings.upstream if name == "default" else settings.upstreams.get(name or "")
+    return "" if upstream is None else f" {name} at {upstream.url}"

@@ -7,11 +7,11 @@ from typing import Any, Final
 from gateway.cli.output import answer
 from gateway.cli.session import look
 from gateway.cli.table import show_table
-from gateway.cli.words import away
+from gateway.cli.words import away, why_of
 from gateway.ledger.refusals import RefusalRow, latest
 from gateway.units import moment
 
-_LISTED: Final = ("request_id", "at", "status", "reason", "why", "key", "client", "route", "requests", "detail")
+_LISTED: Final = ("request_id", "at", "status", "why", "key", "client", "route", "requests", "detail")
 
 
 def list_refusals(config: Path, since: float, key_id: str | None, limit: int) -> None:
@@ -19,9 +19,15 @@ def list_refusals(config: Path, since: float, key_id: str | None, limit: int) ->
     rows = look(config, lambda session: session.ledger.read(lambda c: latest(c, limit, since, key_id)))
     views = list(map(_view, rows))
     now = time.time()
-    cells = [[away(view[name], now) if name == "at" else view[name] for name in _LISTED] for view in views]
+    cells = [[_cell(view, name, now) for name in _LISTED] for view in views]
     headings = [name.replace("_", " ") for name in _LISTED]
     answer(views, lambda: show_table(headings, cells, frozenset({"status", "requests"})))
+
+
+def _cell(view: dict[str, Any], name: str, now: float) -> object:
+    if name == "why":
+        return why_of(view["reason"], view["why"])
+    return away(view["at"], now) if name == "at" else view[name]
 
 
 def _view(row: RefusalRow) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """The output of `gateway status`: one look at a running gateway."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from gateway.cli.followers import ELSEWHERE, LEDGER_URL
 from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.output import answer, end_failed, tell
-from gateway.cli.running_gateway import Samples, ask
-from gateway.cli.session import Session, look
+from gateway.cli.running_gateway import Samples, ask, base_of
+from gateway.cli.session import Session, attempt, look_at
 from gateway.cli.table import show_table
-from gateway.cli.words import away
+from gateway.cli.words import away, why_of
+from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count
 from gateway.ledger.refusals import RefusalRow, latest
@@ -27,7 +30,16 @@ _COUNTED: Final = {
 _STATES: Final = ("running", "complete", "failed")
 
 
+class _InLedger(NamedTuple):
+    """What the ledger tells; None: it does not. `trouble` says why."""
+
+    refusals: list[RefusalRow] | None = None
+    jobs: Mapping[str, int] | None = None
+    trouble: str = ""
+
+
 class _Looked(NamedTuple):
+    address: str
     found: Samples
     facts: HealthFacts
     refusals: list[RefusalRow]
@@ -37,17 +49,46 @@ class _Looked(NamedTuple):
 
 def tell_status(config: Path) -> None:
     """Prints the status; exits 1 when something is wrong."""
-    looked = look(config, partial(_look, config))
+    looked = attempt(config, lambda settings: asyncio.run(_look(settings, config)))
     answer(_object(looked), lambda: _print(looked))
     if looked.facts.problems:
         end_failed()
 
 
-async def _look(config: Path, session: Session) -> _Looked:
-    found, now = await ask(session.settings, config), session.wall()
-    refusals = await _or_none(session.ledger.read(lambda c: latest(c, _REFUSALS, now - _HOUR)))
-    jobs = await _or_none(session.ledger.report(count))
-    return _Looked(found, facts_of(found, now), refusals or [], jobs, now)
+async def _look(settings: Settings, config: Path) -> _Looked:
+    found, now = await ask(settings, config), time.time()
+    facts = facts_of(found, now, _addresses(settings))
+    told = _InLedger()
+    if _is_elsewhere(found):
+        facts.warnings.append(f"{ELSEWHERE}; jobs are as it counted them, and its refusals are in that one")
+    else:
+        told = await _in_ledger(settings)
+    if told.trouble:
+        facts.problems.append(f"ledger: {told.trouble}")
+    return _Looked(base_of(settings), found, facts, told.refusals or [], told.jobs, now)
+
+
+def _is_elsewhere(found: Samples) -> bool:
+    waits = found.readiness.get("waits_for_restart")
+    return isinstance(waits, list) and LEDGER_URL in waits
+
+
+def _addresses(settings: Settings) -> dict[str, str]:
+    """Where the health path of each upstream is asked for."""
+    every = {"default": settings.upstream, **settings.upstreams}
+    return {name: f"{upstream.url}{upstream.health_path}" for name, upstream in every.items()}
+
+
+async def _in_ledger(settings: Settings) -> _InLedger:
+    async def work(session: Session) -> _InLedger:
+        since = session.wall() - _HOUR
+        refusals = await _or_none(session.ledger.read(lambda c: latest(c, _REFUSALS, since)))
+        return _InLedger(refusals, await _or_none(session.ledger.report(count)))
+
+    try:
+        return await look_at(settings, work)
+    except LedgerUnavailable as error:
+        return _InLedger(trouble=str(error))
 
 
 async def _or_none(asked: Awaitable[T]) -> T | None:
@@ -69,6 +110,7 @@ def counts_of(found: Samples, jobs: Mapping[str, int] | None = None) -> dict[str
 def _print(looked: _Looked) -> None:
     facts = looked.facts
     tell("healthy" if not facts.problems else "not healthy")
+    tell(f"gateway {version} at {looked.address}" if (version := _version(looked)) else f"at {looked.address}")
     tell(*(f"problem: {text}" for text in facts.problems))
     tell(*(f"warning: {text}" for text in facts.warnings))
     age = "" if looked.jobs is not None else f" ({AGE})"
@@ -79,16 +121,22 @@ def _print(looked: _Looked) -> None:
     if looked.refusals:
         tell("\nlast refusals and failures")
         rows = [
-            (away(moment(row.at), looked.now), row.status, row.reason, row.why, row.key_id, row.request_id)
+            (row.request_id, away(moment(row.at), looked.now), row.status, why_of(row.reason, row.why), row.key_id)
             for row in looked.refusals
         ]
-        show_table(("at", "status", "reason", "why", "key", "request id"), rows, frozenset({"status"}))
+        show_table(("request id", "at", "status", "why", "key"), rows, frozenset({"status"}))
+
+
+def _version(looked: _Looked) -> str:
+    return str(looked.found.overview.get("version") or "")
 
 
 def _object(looked: _Looked) -> dict[str, Any]:
     facts = looked.facts
     return {
         "healthy": not facts.problems,
+        "address": looked.address,
+        "version": _version(looked) or None,
         "problems": facts.problems,
         "warnings": facts.warnings,
         "now": {name.replace(" ", "_"): count for name, count in counts_of(looked.found, looked.jobs).items()},

@@ -39,6 +39,8 @@ async def _run(settings: Settings, config: Path, every: float, count: int | None
                 picture(after, pace_of(before, after, max(_LEAST, after_at - before_at)), time.time()), refresh=True
             )
             before, before_at, looks = after, after_at, looks + 1
+    if not console.is_terminal:
+        console.line()  # a pipe gets the last picture, without a line's end
 
 
 def picture(found: Samples, pace: Pace, now: float) -> Group:

@@ -40,14 +40,17 @@ def show_webhook(config: Path, delivery: str) -> None:
 
 def retry_webhook(config: Path, delivery: str) -> None:
     """Makes a webhook due at once."""
-    was, row = change(config, lambda session: session.ledger.write(lambda c: _retried(c, session, delivery)))
+    (was, row), is_followed = change(
+        config, lambda session: session.ledger.write(lambda c: _retried(c, session, delivery))
+    )
     if was is None or row is None:
         fail(f"there is no webhook {printable(delivery)} in the ledger")
     if was is DeliveryState.WAITING:
         fail(f"webhook {delivery} waits for the end of its job")
     if was is DeliveryState.DELIVERED:
         fail(f"webhook {delivery} was delivered")
-    text = f"Webhook {delivery} is due now. A running gateway sends it within 2 seconds."
+    soon = " A running gateway sends it within 2 seconds." if is_followed else ""
+    text = f"Webhook {delivery} is due now.{soon}"
     answer(webhook_facts(row), lambda: tell(text))
 
 

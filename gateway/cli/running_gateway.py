@@ -1,13 +1,15 @@
 """Asks a running gateway how it is, over its admin listener: /readyz and /metrics."""
 
+import asyncio
 import json
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -21,6 +23,8 @@ from gateway.errors import FileUnusable, SetupError
 from gateway.ledger.url import SQLITE
 
 _PATIENCE: Final = 5.0
+_PATIENCE_BESIDE: Final = 2.0
+_LAST_TURNS: Final = 0.01  # in which closed TLS connections end
 _MOST: Final = 65536
 _MOST_OF_CERTIFICATES: Final = 1_048_576
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -30,10 +34,11 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Samples(NamedTuple):
-    """What a gateway says of itself; metrics by name, then by labels."""
+    """What a gateway says of itself; metrics by name, then by labels; the overview of its admin API, if it tells."""
 
     readiness: Mapping[str, Any]
     metrics: Mapping[str, Mapping[Labels, float]]
+    overview: Mapping[str, Any] = MappingProxyType({})
 
     def total(self, name: str, **labels: str) -> float:
         """The sum over all that have these labels; 0 when there is none."""
@@ -47,14 +52,13 @@ async def ask(settings: Settings, config: Path) -> Samples:
     Raises:
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
     """
-    base, context = _base(settings), _proof(settings)
+    base, context = base_of(settings), _proof(settings)
     token = _token(settings)
     if token and settings.admin.tls is None:
         _require_trusted_listener(settings, config)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    timeout = aiohttp.ClientTimeout(total=_PATIENCE)
     try:
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+        async with _asking(_PATIENCE) as session:
             async with session.get(f"{base}/readyz", ssl=context, allow_redirects=False) as answer:
                 readiness = json.loads(await answer.text())
             asked = session.get(f"{base}/metrics", ssl=context, headers=headers, allow_redirects=False)
@@ -62,11 +66,26 @@ async def ask(settings: Settings, config: Path) -> Samples:
                 if answer.status != _OK:
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
+            asked = session.get(f"{base}/admin/v1/overview", ssl=context, headers=headers, allow_redirects=False)
+            async with asked as answer:
+                overview = json.loads(await answer.text()) if answer.status == _OK else {}
     except TimeoutError:
         raise SetupError(f"no answer from {base} within {_PATIENCE:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
-    return Samples(readiness if isinstance(readiness, dict) else {}, metrics)
+    return Samples(*(found if isinstance(found, dict) else {} for found in (readiness, metrics, overview)))
+
+
+async def waiting(settings: Settings) -> list[str] | None:
+    """What waits for a restart of the gateway that runs here; None when nobody answers there, or no gateway does."""
+    with suppress(SetupError, TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        async with _asking(_PATIENCE_BESIDE) as session:
+            asked = session.get(f"{base_of(settings)}/readyz", ssl=_proof(settings), allow_redirects=False)
+            async with asked as answer:
+                readiness = json.loads(await answer.text())
+        waits = readiness.get("waits_for_restart") if isinstance(readiness, dict) else None
+        return [*map(str, waits)] if isinstance(waits, list) else None
+    return None
 
 
 def read_metrics(text: str) -> dict[str, dict[Labels, float]]:
@@ -78,7 +97,18 @@ def read_metrics(text: str) -> dict[str, dict[Labels, float]]:
     return found
 
 
-def _base(settings: Settings) -> str:
+@asynccontextmanager
+async def _asking(patience: float) -> AsyncIterator[aiohttp.ClientSession]:
+    timeout = aiohttp.ClientTimeout(total=patience)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+            yield session
+    finally:
+        await asyncio.sleep(_LAST_TURNS)
+
+
+def base_of(settings: Settings) -> str:
+    """Where it listens, as a URL."""
     address = _host(settings)
     host = f"[{address}]" if ":" in address else address
     return f"{'https' if settings.admin.tls else 'http'}://{host}:{settings.admin.port}"

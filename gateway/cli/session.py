@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
+from gateway.cli.followers import Following, following
 from gateway.cli.output import fail, say, tell_taken
 from gateway.config.ledger_url import url_of
-from gateway.config.load import load
+from gateway.config.load import load, load_for_ledger
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keys.key_changes import KeyService, user_name
@@ -42,22 +43,50 @@ class Session(NamedTuple):
     wall: Callable[[], float]
 
 
-def look(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
+class ChangeDone(NamedTuple, Generic[T]):
+    """What a change has led to, and whether a running gateway follows it."""
+
+    result: T
+    is_followed: bool
+
+
+def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_secrets: bool = False) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
-    return attempt(config, lambda settings: asyncio.run(_in_session(settings, work, looks=True)))
+
+    async def looking(settings: Settings) -> T:
+        try:
+            return await look_at(settings, work)
+        except LedgerUnavailable as error:
+            raise SetupError(f"the ledger {named(url_of(settings))} can't be used: {error}") from None
+
+    return attempt(config, lambda settings: asyncio.run(looking(settings)), needs_secrets=needs_secrets)
 
 
-def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1."""
+def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> ChangeDone[T]:
+    """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1.
+
+    Warns when the gateway that runs here uses another ledger.
+    """
+
+    async def changing(session: Session) -> ChangeDone[T]:
+        found = await _followed(session)
+        result = await work(session)
+        if found.warning:
+            say(f"warning: {found.warning}")
+        return ChangeDone(result, found.is_followed)
+
     tell_taken()
-    return attempt(config, lambda settings: asyncio.run(_in_session(settings, work, looks=False)))
+    return attempt(config, lambda settings: asyncio.run(_change_at(settings, changing)))
 
 
-def attempt(config: Path, act: Callable[[Settings], T]) -> T:
-    """Runs what needs the settings alone; on failure prints the reason and exits 1."""
+def attempt(config: Path, act: Callable[[Settings], T], *, needs_secrets: bool = False) -> T:
+    """Runs what needs the settings alone; on failure prints the reason and exits 1.
+
+    Of secrets it needs the ledger's URL alone, or all.
+    """
     quietly()
     try:
-        return act(load(config, os.environ))
+        return act((load if needs_secrets else load_for_ledger)(config, os.environ))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
@@ -73,11 +102,26 @@ def actor() -> str:
     return f"cli:{user_name()}"[:128]
 
 
-async def _in_session(settings: Settings, work: Callable[[Session], Awaitable[T]], *, looks: bool) -> T:
+async def _followed(session: Session) -> Following:
+    try:
+        return await following(session.settings, session.ledger, session.wall())
+    except LedgerUnavailable:
+        return Following(is_followed=False, warning="")  # the change itself will fail, or say so
+
+
+async def _change_at(settings: Settings, work: Callable[[Session], Awaitable[T]]) -> T:
     url = url_of(settings)
-    if not looks:
-        changed, waits = partial(_tell_of_change, named(url)), partial(_tell_of_wait, named(url))
-        return await _on(url, settings, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
+    changed, waits = partial(_tell_of_change, named(url)), partial(_tell_of_wait, named(url))
+    return await _on(url, settings, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
+
+
+async def look_at(settings: Settings, work: Callable[[Session], Awaitable[T]]) -> T:
+    """Runs `work` that only reads the ledger.
+
+    Raises:
+        LedgerUnavailable: it can't be used.
+    """
+    url = url_of(settings)
     if _is_there(url):
         with suppress(LedgerEmpty):
             return await _on(url, settings, work, Upkeep(migrates=False))
@@ -99,9 +143,9 @@ async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
         has_begun = upkeep.migrates
         return await work(Session(settings, ledger, admin, actor(), named(url_of(settings)), time.time))
-    except LedgerEmpty:
-        raise
     except LedgerUnavailable as error:
+        if not upkeep.migrates:
+            raise
         perhaps = _UNKNOWN if has_begun else ""
         raise SetupError(f"the ledger {named(url)} can't be used: {error}{perhaps}") from None
     finally:

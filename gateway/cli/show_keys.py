@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from gateway.auth.keyring import profile_for
 from gateway.cli.key_view import View, configured_view, ledger_view
 from gateway.cli.output import answer, tell
-from gateway.cli.run_audit import detail_in_words
+from gateway.cli.run_audit import detail_in_words, with_moments
 from gateway.cli.session import Session, look
 from gateway.cli.table import show_facts, show_table, shown
 from gateway.cli.words import Shown, at, away, in_bytes, size, spend
@@ -94,7 +94,7 @@ def _counted(name: str, value: float | None, currency: str | None) -> object:
 
 
 def _detail(detail: Any) -> Shown:
-    return Shown(json.dumps(detail), detail_in_words(detail))
+    return Shown(json.dumps(with_moments(detail)), detail_in_words(detail))
 
 
 async def _all(session: Session) -> list[View]:

@@ -19,7 +19,8 @@ from gateway.cli.words import Shown
 _NAMES: Final = frozenset({"id", "request id", "setting", "subject"})
 _IDS: Final = _NAMES | {"day", "key", "submit"}
 _FOLDED: Final = frozenset({"value", "detail"})
-_STAYS: Final = frozenset({"value"})
+_STAYS: Final = frozenset({"value", "why"})
+_FIRST_TO_GO: Final = frozenset({"key"})  # beside a `why`, which tells more
 _LEAST: Final = 16
 
 
@@ -98,8 +99,10 @@ def fitting(headings: Sequence[str], widths: Sequence[int], room: int) -> list[i
 def _expendable(headings: Sequence[str]) -> Iterator[int]:
     ids = [i for i, heading in enumerate(headings) if heading in _IDS]
     names = [i for i in ids if headings[i] in _NAMES][:1] or ids
+    first = [i for i in ids if i and "why" in headings and headings[i] in _FIRST_TO_GO]
+    yield from first
     yield from (i for i in reversed(range(1, len(headings))) if i not in ids and headings[i] not in _STAYS)
-    yield from (i for i in reversed(ids) if i and i not in names)
+    yield from (i for i in reversed(ids) if i and i not in (*names, *first))
 
 
 def _fitted(console: Console, rows: _Rows) -> None:

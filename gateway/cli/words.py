@@ -77,6 +77,11 @@ def away_from(moment: float, now: float) -> str:
     return f"in {in_seconds(seconds)}" if moment > now else f"{in_seconds(seconds)} ago"
 
 
+def why_of(reason: str, why: str | None) -> str:
+    """A refusal in one word or two: `token_invalid: audience`, `upstream_unreachable`."""
+    return f"{reason}: {why}" if why else reason
+
+
 def money(millionths: int) -> str:
     """A sum in millionths of a currency, written exactly, with at least two decimals."""
     whole, _, rest = f"{Decimal(millionths) / MILLION:.6f}".partition(".")

@@ -5,7 +5,9 @@ are parsed as YAML, so `GATEWAY__NETWORK__ALLOW='[10.0.0.0/8]'` is a list.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,8 +19,10 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, Fault
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
+def load(path: Path, environ: Mapping[str, str], *, goes_without_secrets: bool = False) -> Settings:
     """Reads a configuration, applies overrides and checks it.
+
+    `goes_without_secrets`: one that can't be read here is taken to be some other text, for who needs none of them.
 
     Raises:
         ConfigurationError: with every fault.
@@ -28,9 +32,23 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     if not faults:
         require_content(path, document)
     try:
-        return _validate(document, environ, faults)
+        return _validate(document, {"environ": environ, "goes_without_secrets": goes_without_secrets}, faults)
     except ConfigurationError as error:
         raise ConfigurationError([place(fault, document, lines, variables) for fault in error.faults]) from None
+
+
+def load_for_ledger(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The same for who needs no secret but the ledger's URL: others may be out of reach here, as under systemd.
+
+    Raises:
+        ConfigurationError: with every fault, among them another than such secrets.
+    """
+    try:
+        return load(path, environ)
+    except ConfigurationError as error:
+        with suppress(ConfigurationError):
+            return load(path, environ, goes_without_secrets=True)
+        raise error from None
 
 
 def explained(path: Path, environ: Mapping[str, str]) -> list[SettingOrigin]:
@@ -62,7 +80,7 @@ def check_merged(settings: Settings) -> None:
         raise ConfigurationError(faults)
 
 
-def _validate(document: Document, environ: Mapping[str, str], faults: list[Fault]) -> Settings:
+def _validate(document: Document, context: Mapping[str, Any], faults: list[Fault]) -> Settings:
     """Validates a document as a whole.
 
     Raises:
@@ -70,7 +88,7 @@ def _validate(document: Document, environ: Mapping[str, str], faults: list[Fault
     """
     faults = [*faults, *inconsistencies(document)]
     try:
-        settings = Settings.model_validate(document, context={"environ": environ})
+        settings = Settings.model_validate(document, context=context)
     except ValidationError as error:
         faults += faults_of(error, document)
     if faults:

@@ -320,6 +320,11 @@ def has_others(connection: Connection, me: str, now: float) -> bool:
     return _OTHERS.first(connection, me=me, now=int(now) - _MAY_LIVE) is not None
 
 
+def has_living(connection: Connection, now: float) -> bool:
+    """Whether a gateway uses this ledger: its heartbeat is not over."""
+    return _OTHERS.first(connection, me="", now=int(now)) is not None
+
+
 def leave(connection: Connection, me: str) -> None:
     """Removes a replica that ends: others may take over its jobs at once."""
     connection.execute(delete(replicas).where(replicas.c.name == me))

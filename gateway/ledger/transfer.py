@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Table, create_engine, func, insert, select, text, update
@@ -23,9 +23,11 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.audit import record
+from gateway.ledger.jobs import has_living
 from gateway.ledger.live_again import LiveAgain, ended_in, live_again
 from gateway.ledger.migrate import Tables, migrate, require_version, tables_of
-from gateway.ledger.schema import counters, metadata
+from gateway.ledger.schema import counters, metadata, replicas
+from gateway.units import moment
 
 RowCounts = Mapping[str, int]
 Place = tuple[object, ...]
@@ -37,6 +39,11 @@ _OF_ITS_OWN: Final = frozenset({"counters", "replicas"})  # a ledger that has no
 _PLACE: Final = text("""
 SELECT EXTRACT(EPOCH FROM pg_postmaster_start_time()), oid, CAST(to_regclass('counters') AS oid)
 FROM pg_database WHERE datname = current_database()""")
+_RECORDED: Final = 100
+_IN_USE: Final = (
+    "a gateway serves from it (its heartbeat is not 15 s old): stop all gateways first. "
+    "--while-serving fills it all the same; what they count meanwhile is forgotten"
+)
 _NO_LEDGER: Final = "is no ledger, nor a backup of one"
 
 
@@ -46,6 +53,13 @@ class FillRecord(NamedTuple):
     actor: str
     action: str
     source: str
+
+
+class Permission(NamedTuple):
+    """What filling a ledger may do: give up what is in it, and be done under a gateway that serves from it."""
+
+    replace: bool = False
+    fill_while_serving: bool = False
 
 
 class Filled(NamedTuple):
@@ -121,16 +135,15 @@ def require_elsewhere(connection: Connection, place: Place | None) -> None:
         raise LedgerUnavailable("it is the ledger itself, by another name")
 
 
-def fill(connection: Connection, file: Path, origin: FillRecord, now: float, *, replaces: bool) -> Filled:
+def fill(connection: Connection, file: Path, origin: FillRecord, now: float, may: Permission) -> Filled:
     """Fills the ledger of a writing transaction from a file with tables of this version, and records that.
 
+    Heartbeats stay behind: they are of gateways that use the ledger which the file is of.
+
     Raises:
-        LedgerUnavailable: it has something in it and `replaces` is false, or the result is not what the file is.
+        LedgerUnavailable: it may not be filled, or the result is not what the file is.
     """
-    there = content_of(counts_of(connection))
-    if there and not replaces:
-        told = ", ".join(f"{count} {name}" for name, count in there.items())
-        raise LedgerUnavailable(f"it is not empty ({told}); --replace gives that up for what comes")
+    _require_permission(connection, now, may)
     before = ended_in(connection, now)
     with _opened(file) as source:
         for table in _tables():
@@ -140,9 +153,19 @@ def fill(connection: Connection, file: Path, origin: FillRecord, now: float, *, 
         _count_on(source, connection)
         wanted = counts_of(source)
         _require_equal(_without_counters(wanted), _without_counters(counts_of(connection)))
+    connection.execute(replicas.delete())
     filled = Filled(wanted, live_again(before, connection, now))
     _record(connection, origin, filled, now)
     return filled
+
+
+def _require_permission(connection: Connection, now: float, may: Permission) -> None:
+    if has_living(connection, now) and not may.fill_while_serving:
+        raise LedgerUnavailable(_IN_USE)
+    there = content_of(counts_of(connection))
+    if there and not may.replace:
+        told = ", ".join(f"{count} {name}" for name, count in there.items())
+        raise LedgerUnavailable(f"it is not empty ({told}); --replace gives that up for what comes")
 
 
 def bring_up(file: Path) -> str | None:
@@ -160,8 +183,14 @@ def bring_up(file: Path) -> str | None:
         raise LedgerUnavailable(_NO_LEDGER) from None
 
 
+def described(lives: LiveAgain, most: int | None = None) -> Mapping[str, Any]:
+    """What is live again: counts, and the first `most` of it by name, with their moments in ISO 8601."""
+    which = [{**one._asdict(), "at": moment(one.at)} for one in lives.which[:most]]
+    return {"secrets": lives.secrets, "keys": lives.keys, "callers": lives.callers, "which": which}
+
+
 def _record(connection: Connection, origin: FillRecord, filled: Filled, now: float) -> None:
-    detail = {"tables": content_of(filled.counts), "live_again": filled.live_again._asdict()}
+    detail = {"tables": content_of(filled.counts), "live_again": described(filled.live_again, _RECORDED)}
     subject = origin.source.encode(errors="replace").decode()[-_LONGEST:]
     record(connection, now, origin.actor, origin.action, subject, detail)
 

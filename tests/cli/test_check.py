@@ -18,12 +18,15 @@ from gateway.errors import SetupError
 from gateway.http.public_origin import UNKNOWN, UNSIGNABLE
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.pure import document, write
+from tests.support.tokens import jwk_of, jwks_of, p256_key
 from tests.tls.test_client_ca import Authority
 
 SECRET = "a-secret-of-enough-bytes-to-be-good"
 ENVIRON = {"K": SECRET, "SHORT": "x" * 23}
 KEY = {"id": "a", "secret": {"env": "K"}}
 SERVER = "certificate for gateway.test ends 2037-01-02"
+
+JWKS = jwks_of(jwk_of(p256_key(), kid="one"), jwk_of(p256_key(1), kid="two"))
 
 Serve = Callable[..., int]
 
@@ -239,9 +242,12 @@ def test_without_the_kernels_tables_there_is_no_address(tmp_path: Path) -> None:
 
 class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(self.server.status if self.path == "/health_check" else 404)  # type: ignore[attr-defined]
-        self.send_header("Content-Length", "0")
+        body = JWKS if self.path == "/jwks" else b""
+        status = 200 if body else self.server.status if self.path == "/health_check" else 404  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.send_header("Content-Length", f"{len(body)}")
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         return
@@ -331,6 +337,22 @@ def test_an_upstream_elsewhere_can_not_be_judged(tmp_path: Path, serve: Serve) -
         f"ok: {SERVER}",
         f"ok: upstream {authority} answers",
         f"warning: can't see from here whether others reach {authority} around the gateway; only it may",
+    ]
+
+
+def test_the_keys_of_issuers_are_fetched(tmp_path: Path, serve: Serve) -> None:
+    port = serve()
+    (tmp_path / "jwks.json").write_bytes(JWKS)
+    urls = (f"http://127.0.0.1:{port}/jwks", str(tmp_path / "jwks.json"), "http://127.0.0.1:1/jwks", None)
+    issuers = [
+        {"issuer": f"http://127.0.0.1:{port}/{i}", "audience": "a", "algorithms": ["ES256"],
+         **({"jwks": url} if url else {"discovery": True})}
+        for i, url in enumerate(urls)
+    ]  # fmt: skip
+    assert live(tmp_path, f"http://127.0.0.1:{port}", authentication={"jwt": issuers})[-3:] == [
+        f"ok: issuer http://127.0.0.1:{port}/0 has 2 keys",
+        "fault: authentication.jwt[2].jwks: no connection",
+        "fault: authentication.jwt[3].discovery: the answer is 404",
     ]
 
 

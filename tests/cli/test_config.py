@@ -84,9 +84,12 @@ def test_what_is_written_is_a_configuration(run: Run, tmp_path: Path) -> None:
     result = run("init", *flags, "--port", "7", "--ledger", "env:LEDGER_URL", "--config", "new.yaml")
     written = (tmp_path / "new.yaml").read_text()
     assert result.stdout == written
-    assert len(written.splitlines()) <= 12
+    assert len(written.splitlines()) <= 16
+    assert "# public_url: https://" in written
+    assert "# profiles: {default: {pages_per_month: 100000}}" in written
     settings = load(tmp_path / "new.yaml", {"LEDGER_URL": "postgresql://u@h/d"})
     assert settings.listen.port == 7
+    assert settings.aliases == {"/api/v1/convert": "/api/v1/marker"}
     assert list(map(str, settings.network.allow)) == ["10.0.0.0/8", "::1/128"]
     assert settings.tls.certificate == tmp_path / "server.pem"
     assert "is there already" in run("init", *flags, "--config", "new.yaml", code=1).stderr
@@ -99,7 +102,12 @@ def test_what_is_written_is_a_configuration(run: Run, tmp_path: Path) -> None:
 def test_what_is_wrong_is_not_written(run: Run, tmp_path: Path) -> None:
     document(tmp_path)
     flags = ("--certificate", "server.pem", "--private-key", "server.key")
-    assert "so write 10.0.0.0/8" in run("init", *flags, "--allow", "10.0.0.5/8", code=1).stderr
+    told = run("init", *flags, "--allow", "10.0.0.5/8", code=1).stderr
+    assert "so write 10.0.0.0/8" in told
+    assert "line " not in told
+    told = run("init", *flags, "--allow", "::1", "--upstream", "ftp://x", code=1).stderr
+    assert "upstream.url: " in told
+    assert '(--upstream: "ftp://x")' in told
     assert "Name --allow" in run("init", *flags, code=2).stderr
     assert not (tmp_path / "gateway.yaml").exists()
     told = run("init", *flags, "--allow", "10.0.0.0/8", "--config", "no/where.yaml", code=1).stderr

@@ -71,7 +71,8 @@ def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256"
         ({"aud": "elsewhere"}, "audience", "the audiences here are gateway"),
         ({"exp": 1}, "expired", "leeway is 30 s"),
         ({"nbf": 4_000_000_000}, "not_yet_valid", "leeway is 30 s"),
-        ({"key": "p256"}, "signature", "get a new token"),
+        ({"key": "p256"}, "signature", "judgement       signature: The key did not make its signature."),
+        ({"kid": "two"}, "unknown_key", "judgement       unknown_key: The issuer has no key of its kid for its alg"),
         ({"kid": "two"}, "unknown_key", "kid two"),
         ({"alg": "RS256", "key": "rsa"}, "algorithm", "the issuer's algorithms are ES256"),
         ({"sub": 7}, "claim", "wanted are sub, exp"),
@@ -87,6 +88,8 @@ def test_a_refused_token_has_its_word(run: Run, tmp_path: Path, changes: dict[st
     assert (found["allowed"], found["why"]) == (False, why)
     assert found["help"]
     assert told in run("--token", file).stdout
+    judgement = next(line for line in run("--token", file).stdout.splitlines() if line.startswith("judgement "))
+    assert judgement in run("--token", file, "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout.splitlines()
 
 
 def test_a_good_token_is_judged_alone_and_for_a_request(run: Run, tmp_path: Path) -> None:
@@ -99,10 +102,41 @@ def test_a_good_token_is_judged_alone_and_for_a_request(run: Run, tmp_path: Path
     assert refused["reason"] == "forbidden"
 
 
+def test_the_host_has_the_port_that_clients_name(run: Run, tmp_path: Path) -> None:
+    found = json.loads(run("--token", token(tmp_path), "--json", "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout)
+    (step,) = [step["text"] for step in found["steps"] if step["name"] == "host"]
+    assert step.endswith(":8443") or "URLs are paths alone" in step
+    (asked,) = [step["text"] for step in found["steps"] if step["name"] == "request"]
+    assert asked.endswith(":8443")
+
+
 def test_what_is_no_token_is_malformed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("Bearer dgw_x")
     assert json.loads(run("--token", str(tmp_path / "text"), "--json").stdout)["why"] == "malformed"
     assert "can't be read: No such file" in run("--token", str(tmp_path / "none"), code=1).stderr
+
+
+def test_a_token_in_place_of_its_file_is_not_repeated(run: Run, tmp_path: Path) -> None:
+    text = Path(token(tmp_path)).read_text().strip()
+    for given in (text, f"Bearer {text}", f"{text}\n", "canary" * 50):
+        told = run("--token", given, code=2)
+        assert "--token takes a file, or - for standard input" in told.stderr
+        assert given.strip()[:20] not in told.output
+    opaque = run("--token", "canary-of-an-opaque-token", code=1)
+    assert "--token takes a file, or - for standard input" in opaque.stderr
+    assert "canary" not in opaque.output
+
+
+def test_a_key_in_place_of_its_file_is_not_repeated(run: Run) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----"
+    told = run("--certificate", pem, code=2)
+    assert "--certificate takes a file, or - for standard input" in told.stderr
+    assert "canary" not in told.output
+    for options in (("config", "init", "--private-key"), ("check", "--config"), ("config", "init", "--config")):
+        result = CliRunner().invoke(cli, [*options, pem])
+        assert result.exit_code == 2
+        assert f"{options[-1]} takes a file." in result.stderr
+        assert "canary" not in result.output
 
 
 async def test_keys_that_can_not_be_fetched_are_told(tmp_path: Path) -> None:

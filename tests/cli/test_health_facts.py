@@ -31,6 +31,27 @@ gateway_tls_certificate_not_after_seconds {NOW - 1}
     assert facts_of(samples(status="draining"), NOW).problems == ["it is draining, and ends soon"]
 
 
+def test_what_the_overview_knows_is_told_too() -> None:
+    ledger = {"engine": "sqlite", "up": False, "trouble": "it is locked by somebody else"}
+    upstreams = [{"name": "default", "up": False, "trouble": "no answer (no connection)"}]
+    found = samples("gateway_upstream_up 0\n", missing=["ledger"])._replace(
+        overview={"ledger": ledger, "upstreams": upstreams}
+    )
+    address = "http://127.0.0.1:8000/health_check"
+    assert facts_of(found, NOW, {"default": address}).problems == [
+        "not ready: ledger: it is locked by somebody else",
+        f"the container does not answer its health path: {address}: no answer (no connection)",
+    ]
+    two = [*upstreams, {"name": "two", "up": True, "trouble": None}]
+    assert facts_of(found._replace(overview={"upstreams": two}), NOW).problems == [
+        "not ready: ledger",
+        "the container default does not answer its health path: no answer (no connection)",
+    ]
+    assert facts_of(samples("gateway_upstream_up 0\n"), NOW).problems == [
+        "the container does not answer its health path"
+    ]
+
+
 def test_each_warning_has_its_words() -> None:
     text = f"""
 gateway_tls_certificate_not_after_seconds {NOW + 3 * DAY}

@@ -374,3 +374,16 @@ def test_too_many_pages_are_no_matter_of_waiting(run: Run) -> None:
     told = json.loads(run(*asked).stdout)
     assert told["reason"] == "too_many_pages"
     assert told["help"].startswith("Ask for fewer by page_range or max_pages; ")
+
+
+def test_the_audit_tells_moments_and_its_json_seconds(run: Run) -> None:
+    run("keys", "create", "a")
+    run("keys", "rotate", "a", "--overlap", "1h")
+    run("keys", "rotate", "a", "--overlap", "0s")
+    run("keys", "grant", "a", "--pages", "5", "--until", "2031-02-03")
+    text = run("keys", "audit", "a").stdout
+    assert '"until": "2031-02-03T00:00:00Z"' in text
+    assert re.search(rf'"previous_ends_at": "{TIME}"', text)
+    assert "until=2031-02-03T00:00:00Z" in run("audit").stdout
+    rows = json.loads(run("keys", "audit", "a", "--json").stdout)
+    assert rows[0]["detail"]["until"] == 1927843200

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,9 +22,10 @@ from gateway.cli.main import cli
 from gateway.keys.key_changes import user_name
 from gateway.ledger.audit import append, has_untold, recorded
 from gateway.ledger.callers import block
+from gateway.ledger.jobs import beat, has_living
 from gateway.ledger.keys import NewKeyRow, create, revoke
 from gateway.ledger.migrate import HEAD
-from gateway.ledger.schema import audit, counters, keys, metadata
+from gateway.ledger.schema import audit, counters, keys, metadata, replicas
 from gateway.model.audit import Action, Entry
 from tests.ledger.test_migrate import config_on
 from tests.support.ledgers import Postgres, open_engine
@@ -95,8 +97,9 @@ def seed(connection: Connection) -> None:
 
 
 def content(connection: Connection) -> dict[str, Any]:
-    """All but the records of having been filled."""
-    found = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in TABLES}
+    """All but heartbeats, and the records of having been filled."""
+    kept = [table for table in TABLES if table is not replicas]
+    found = {table.name: sorted(map(repr, connection.execute(select(table)))) for table in kept}
     found["audit"] = [row for row in found["audit"] if "'ledger." not in row]
     return {
         **found,
@@ -205,15 +208,47 @@ def test_what_is_live_again_is_told_and_recorded(run: Run, ledger_url: str, tmp_
     on(ledger_url, lambda c: revoke(c, "late", None, 3, force=True))  # it is gone, not live again
     told = run(ledger_url, "restore", "backup.db", "--replace").stderr
     assert "live again" in told
-    assert "1 secrets, 1 keys that were disabled, 2 callers that were blocked" in told
+    assert "1 secret, 1 key that was disabled, 2 callers that were blocked\n" in told
+    assert "\n  secret 1 of ci (revoked 1970-01-01T00:00:02Z)\n  key off (disabled 1970-01-01T00:00:02Z)\n" in told
+    assert "  caller jwt:i#bad (blocked 1970-01-01T00:00:02Z)\n" in told
     (kept,) = (row.entry for row in on(ledger_url, recorded) if row.entry.action == "ledger.restore")
     assert kept.actor == f"cli:{user_name()}"
     assert kept.subject == str(tmp_path / "backup.db")
-    assert kept.detail["live_again"] == {"secrets": 1, "keys": 1, "callers": 2}
+    lives = kept.detail["live_again"]
+    assert (lives["secrets"], lives["keys"], lives["callers"]) == (1, 1, 2)
+    at = "1970-01-01T00:00:02Z"
+    assert lives["which"][:2] == [
+        {"kind": "secret", "name": "ci", "generation": 1, "how": "revoked", "at": at},
+        {"kind": "key", "name": "off", "generation": None, "how": "disabled", "at": at},
+    ]
+    assert [(one["kind"], one["name"]) for one in lives["which"][2:]] == [
+        ("caller", "cert:worse"),
+        ("caller", "jwt:i#bad"),
+    ]
     assert kept.detail["tables"]["keys"] == 2
     assert on(ledger_url, has_untold)  # a gateway logs it
     again = json.loads(run(ledger_url, "restore", "backup.db", "--replace", "--json").stdout)
-    assert again["live_again"] == {"secrets": 0, "keys": 0, "callers": 0}
+    assert again["live_again"] == {"secrets": 0, "keys": 0, "callers": 0, "which": []}
+
+
+def test_a_ledger_that_is_in_use_is_not_filled(run: Run, ledger_url: str, other_url: str) -> None:
+    on(ledger_url, append_one)
+    on(ledger_url, lambda c: beat(c, "living", time.time(), time.time() + 15))
+    run(ledger_url, "backup", "backup.db")
+    on(other_url, append_one)
+    on(other_url, lambda c: beat(c, "serving", time.time(), time.time() + 600))
+    for words in (("restore", "backup.db"), ("copy", "--to", other_url)):
+        url = other_url if words[0] == "restore" else ledger_url
+        for replaces in ((), ("--replace",)):
+            told = run(url, *words, *replaces, code=1).stderr
+            assert "a gateway serves from it" in told
+            assert "stop all gateways first. --while-serving" in told
+    run(ledger_url, "copy", "--to", other_url, "--replace", "--while-serving")
+    assert not on(other_url, lambda c: has_living(c, time.time()))  # the source's heartbeat says nothing of a copy
+    run(ledger_url, "copy", "--to", other_url, "--replace")
+    run(other_url, "restore", "backup.db", "--replace")
+    on(other_url, lambda c: beat(c, "dead", time.time() - 30, time.time() - 15))
+    run(other_url, "restore", "backup.db", "--replace")
 
 
 def test_a_copy_is_recorded_where_it_is(run: Run, ledger_url: str, other_url: str) -> None:

@@ -1,6 +1,7 @@
 """`gateway refusals` on a ledger that has some."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import structlog
 from click.testing import CliRunner
 
 from gateway.cli.main import cli
+from gateway.cli.why_words import MEANINGS, command_for, meaning_of
 from gateway.ledger.refusals import RefusalRow, note
+from gateway.model.reasons import Why
 from tests.support.commands import REFUSED, put, write_filled
 
 
@@ -26,6 +29,8 @@ def config(tmp_path: Path) -> Path:
     path, old = write_filled(tmp_path), int(time.time()) - 7200
     rows = [
         RefusalRow("old", old, 1, 403, "forbidden", None, "usage", "GET", "ci", "10.0.0.1", "No."),
+        RefusalRow("bad", old, 1, 502, "upstream_unreachable", None, "submit", "POST", "ci", "10.0.0.1", "No."),
+        RefusalRow("gone", old, 1, 401, "unauthenticated", "closed", "submit", "POST", "ci", "10.0.0.1", "No."),
         RefusalRow("sum-1", old, 7, 401, "unauthenticated", "missing", "submit", "POST", None, "10.0.0.2", None),
     ]
     put(tmp_path / "ledger.db", lambda connection: note(connection, rows))
@@ -43,6 +48,8 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
     rows = listed(config)
     assert [(row["request_id"], row["why"], row["requests"]) for row in rows] == [
         (REFUSED, "audience", 1),
+        ("bad", None, 1),
+        ("gone", "closed", 1),
         ("old", None, 1),
         ("sum-1", "missing", 7),
     ]
@@ -50,10 +57,56 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
         "request_id", "requests", "status", "reason", "why", "method", "route", "at", "key", "client", "detail",
     }  # fmt: skip
     text = CliRunner().invoke(cli, ["refusals", "--config", str(config)]).stdout
-    assert text.splitlines()[0].split()[:6] == ["request", "id", "at", "status", "reason", "why"]
+    assert text.splitlines()[0].split()[:6] == ["request", "id", "at", "status", "why", "key"]
 
 
 def test_they_can_be_narrowed(config: Path) -> None:
     assert [row["request_id"] for row in listed(config, "--since", "1h")] == [REFUSED]
-    assert [row["request_id"] for row in listed(config, "--key", "ci")] == ["old"]
+    assert [row["request_id"] for row in listed(config, "--key", "ci")] == ["bad", "gone", "old"]
     assert len(listed(config, "--limit", "2")) == 2
+
+
+def explained(config: Path, request_id: str) -> dict[str, Any]:
+    result = CliRunner().invoke(cli, ["explain", "--config", str(config), "--request-id", request_id, "--json"])
+    assert result.exit_code == 0, result.output
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+def test_one_is_explained_with_what_to_look_at(config: Path) -> None:
+    audience = "Its aud has none of the issuer's audience."
+    assert explained(config, REFUSED)["means"] == audience
+    assert explained(config, REFUSED)["look_at"] == f"the client: {audience} See `gateway explain --token FILE`"
+    closed = "It is revoked or disabled, or its profile is gone."
+    assert explained(config, "gone")["look_at"] == f"the client: {closed} See `gateway keys show ci`"
+    assert explained(config, "old")["means"] is None
+    assert explained(config, "old")["look_at"].endswith("with the same request; see `gateway keys show ci`")
+    upstream = "the container default at http://127.0.0.1:8000, or the way to it: see its own log"
+    assert explained(config, "bad")["look_at"].startswith(upstream)
+
+
+def test_the_meanings_are_those_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "log.md").read_text(encoding="utf-8")
+    table = page.partition("### Why a credential was refused")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", table, re.MULTILINE)
+    assert {why: text.replace("`", "") for why, text in rows[1:]} == {
+        str(why): text for why, text in MEANINGS.items()
+    }
+    assert set(MEANINGS) == set(Why)
+
+
+@pytest.mark.parametrize(
+    ("why", "reason", "key", "command"),
+    [
+        ("signature", "token_invalid", None, "gateway explain --token FILE"),
+        ("expired", "token_expired", None, "gateway explain --token FILE"),
+        ("name", "unauthenticated", None, "gateway explain --certificate FILE"),
+        ("expired", "unauthenticated", "ci", "gateway keys show ci"),
+        ("not_known", "unauthenticated", None, "gateway keys list"),
+        (None, "rate_limited", "jwt:i#a", None),
+        ("of a later version", "unauthenticated", None, None),
+    ],
+)
+def test_each_kind_has_its_command(why: str | None, reason: str, key: str | None, command: str | None) -> None:
+    assert command_for(why, reason, key) == command
+    assert meaning_of("of a later version") is None

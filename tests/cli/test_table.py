@@ -34,6 +34,16 @@ def test_what_has_room_when_others_are_gone_is_shown() -> None:
     assert fitting(("request id", "upstream", "owner", "key", "state"), [32, 10, 67, 63, 10], 80) == [0, 1, 4]
 
 
+def test_why_stays_and_its_key_is_the_first_to_go() -> None:
+    headings = ("request id", "at", "status", "why", "key", "client", "route")
+    widths = [32, 10, 6, 24, 12, 15, 10]
+    assert fitting(headings, widths, 200) == [0, 1, 2, 3, 4, 5, 6]
+    assert fitting(headings, widths, 105) == [0, 1, 2, 3, 5]
+    assert fitting(headings, widths, 90) == [0, 1, 2, 3]
+    assert fitting(headings, widths, 80) == [0, 1, 3]
+    assert fitting(headings, widths, 62) == []
+
+
 def test_what_folds_is_not_left_out() -> None:
     assert fitting(("setting", "value", "from"), [40, 500, 20], 80) == [0, 1]
     assert fitting(("setting", "value", "from"), [40, 500, 20], 60) == []
@@ -118,6 +128,9 @@ def test_a_table_of_a_command_fits_and_breaks_no_id(
         assert any(wanted in line for line in told.stdout.splitlines()), told.stdout
     framed = [line for line in told.stdout.splitlines() if line[:1] in "┏┃┡│└├"]
     assert all(len(line) <= columns for line in framed), told.stdout
+    if name in {"refusals", "status"} and columns >= 80:
+        assert "token_invalid: audience" in told.stdout
+        assert "status, why" not in told.stderr
     if "Left out, for want of room" in told.stderr:
         wide = run(directory, "", *words, "--wide")
         assert "Left out" not in wide.stderr

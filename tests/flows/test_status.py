@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ import structlog
 import trustme
 from click.testing import CliRunner, Result
 
+from gateway import __version__
 from gateway.cli import run_status
 from gateway.cli.main import cli
 from gateway.config.ledger_url import url_of
 from gateway.errors import LedgerUnavailable
 from tests.admin.filling import ledger_of
+from tests.support.backend import HEALTH_PATH, Backend
 from tests.support.gateway import Running, Start, request
 from tests.support.joblists import make_job
+from tests.support.jobs import comes_true, ledger_path
 from tests.support.pure import document, write
 from tests.support.waiting import eventually
 
@@ -35,7 +40,7 @@ def _log() -> Iterator[None]:
 async def told(gateway: Running, directory: Path, *command: str, **sections: Any) -> Result:
     """What a command says of this gateway, called on a thread of its own."""
     settings = gateway.gateway.live.state.settings
-    whole = document(directory, ledger={"url": url_of(settings)}, **sections)
+    whole = document(directory, **{"ledger": {"url": url_of(settings)}, **sections})
     whole["admin"] = {**whole.get("admin", {}), "port": gateway.admin_port}
     path = write(directory, whole)
     return await asyncio.to_thread(CliRunner().invoke, cli, [*command, "--config", str(path)])
@@ -58,7 +63,8 @@ async def test_a_healthy_gateway_is_told_so(start: Start, tmp_path: Path) -> Non
     assert (status["healthy"], status["problems"]) == (True, [])
     assert status["refusals"][0]["reason"] == "route_not_found"
     text = (await told(gateway, tmp_path, "status")).stdout
-    assert text.startswith("healthy\n")
+    assert text.startswith(f"healthy\ngateway {__version__} at http://127.0.0.1:{gateway.admin_port}\n")
+    assert (status["version"], status["address"]) == (__version__, f"http://127.0.0.1:{gateway.admin_port}")
     assert "requests in flight 0" in text
     assert "route_not_found" in text
 
@@ -72,6 +78,47 @@ async def test_what_is_wrong_is_told_and_ends_with_1(start: Start, tmp_path: Pat
     assert result.exit_code == 1
     assert result.stdout.startswith("not healthy\n")
     assert "problem: the configuration on the disk is refused" in result.stdout
+
+
+async def test_a_ledger_that_is_away_is_a_problem_among_others(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    url = "postgresql://gateway:canary@127.0.0.1:1/ledger"
+    result = await told(gateway, tmp_path, "status", ledger={"url": url})
+    assert result.exit_code == 1
+    assert "problem: ledger: no connection to PostgreSQL\n" in result.stdout
+    assert "(jobs as counted up to 10 s ago)\n" in result.stdout
+    status = json.loads((await told(gateway, tmp_path, "status", "--json", ledger={"url": url})).stdout)
+    assert (status["healthy"], status["problems"]) == (False, ["ledger: no connection to PostgreSQL"])
+    assert (status["jobs_are_exact"], status["refusals"]) == (False, [])
+
+
+async def test_a_locked_ledger_is_told_with_its_why(start: Start, tmp_path: Path) -> None:
+    gateway = await start(ledger={"timeout": "1s"})
+    with closing(sqlite3.connect(ledger_path(gateway), isolation_level=None, timeout=5)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await comes_true(lambda: _is_away(gateway), within=40)
+        result = await told(gateway, tmp_path, "status")
+    assert result.exit_code == 1
+    assert "problem: not ready: ledger: no answer within ledger.timeout\n" in result.stdout
+
+
+async def _is_away(gateway: Running) -> bool:
+    return (await gateway.admin("/readyz"))[0] == 503
+
+
+async def test_a_container_that_is_down_is_told_with_its_address(
+    start: Start, tmp_path: Path, backend: Backend
+) -> None:
+    await backend.hang_up()
+    gateway = await start()
+    upstream = {"url": f"http://127.0.0.1:{backend.port}", "health_path": HEALTH_PATH}
+    problem = f"http://127.0.0.1:{backend.port}{HEALTH_PATH}: no answer (no connection)\n"
+
+    async def holds() -> bool:
+        told_now = (await told(gateway, tmp_path, "status", upstream=upstream)).stdout
+        return f"problem: the container does not answer its health path: {problem}" in told_now
+
+    await comes_true(holds)
 
 
 async def test_jobs_are_counted_at_that_moment(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +145,8 @@ async def test_top_draws_what_happens(start: Start, tmp_path: Path) -> None:
     result = await told(gateway, tmp_path, "top", "--count", "2", "--every", "500ms")
     assert result.exit_code == 0, result.output
     assert "requests a second" in result.stdout
+    assert result.stdout.endswith("\n")
+    assert not result.stdout.endswith("\n\n")
     assert "healthy" in result.stdout
 
 

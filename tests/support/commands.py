@@ -51,7 +51,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "keys show": (KEY,),
     "ledger backup": ("{DIR}/backup.db",),
     "ledger copy": ("--to", "sqlite:///{DIR}/copy.db"),
-    "ledger restore": ("{DIR}/ledger.db", "--replace"),
+    "ledger restore": ("{DIR}/ledger.db", "--replace", "--while-serving"),
     "ledger upgrade": (),
     "refusals": (),
     "status": (),
