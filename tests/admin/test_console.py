@@ -18,7 +18,8 @@ from gateway.admin.page import FILES
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
 from tests.support.console import console_of, needs_chromium, past_hour
-from tests.support.gateway import ENVIRON, Running, Start, request
+from tests.support.gateway import ENVIRON, Running, Start, request, submit
+from tests.support.jobs import comes_true
 
 pytestmark = needs_chromium
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
@@ -68,10 +69,34 @@ async def test_refusals_are_shown_with_why(gateway: Running) -> None:
     (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
     (await gateway.ask(request("GET", "/api/v1/usage"))).is_refusal(403, "forbidden")
     async with console_of(gateway) as console:
+        await are_kept(gateway, 2)
         await console.open("refusals")
         stranger = console.page.get_by_role("row").filter(has_text="no known credential")
-        assert await stranger.get_by_text("unauthenticated: not known").count() == 1
+        await stranger.get_by_text("unauthenticated: not known").wait_for()
         assert await console.page.get_by_role("cell", name="forbidden", exact=True).count() == 1
+
+
+async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_restart(start: Start) -> None:
+    gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+    await are_kept(gateway, 2)
+    url = f"sqlite:///{gateway.path.parent}/ledger.db"
+    await gateway.end()
+    again = await start(environ=ENVIRON, ledger={"url": url})
+    async with console_of(again) as console:
+        page = console.page
+        await console.open("refusals")
+        await page.get_by_text("2 shown", exact=True).wait_for()
+        await page.get_by_label("Search").fill(failed)
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        row = page.get_by_role("row").filter(has_text=failed)
+        assert await row.get_by_role("cell", name="502", exact=True).count() == 1
+        assert await row.get_by_text("upstream unreachable", exact=True).count() == 1
+        await page.get_by_label("Search").fill("")
+        await page.get_by_text("2 shown", exact=True).wait_for()
+        await page.get_by_label("Failures only").check()
+        await page.get_by_text("1 shown", exact=True).wait_for()
 
 
 async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running) -> None:
@@ -212,6 +237,7 @@ async def test_what_strangers_name_is_text(gateway: Running) -> None:
     answer = await api("POST", "/admin/v1/callers/jwt%3A%3Cb%3E%23%3Cscript%3E/block", {})
     assert answer.status == 200
     await gateway.ask(request(key="wrong"))
+    await are_kept(gateway, 1)
     async with console_of(gateway) as console:
         for view in VIEWS:
             await console.open(view.lower())
@@ -305,6 +331,15 @@ async def test_the_pictures_of_the_documents_can_be_taken(gateway: Running, tmp_
 
 def test_the_table_names_every_file_that_lies_there() -> None:
     assert {path.name for path in (Path(page_of_files.__file__).parent / "web").iterdir()} == set(FILES.values())
+
+
+async def are_kept(gateway: Running, count: int) -> None:
+    """Waits until so many refused requests are in the ledger."""
+
+    async def holds() -> bool:
+        return len((await Api(gateway)("GET", "/admin/v1/refused-requests")).json["refusals"]) == count
+
+    await comes_true(holds)
 
 
 async def quickest(gateway: Running) -> float:

@@ -16,6 +16,7 @@ from tests.support.jobs import comes_true
 from tests.support.tokens import p256_key, pem_of
 
 CALLERS = "/admin/v1/callers"
+REFUSED = "/admin/v1/refused-requests"
 
 
 async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
@@ -86,6 +87,43 @@ async def test_refusals_are_told_with_who_and_why_and_are_searched(gateway: Runn
     first = (await Api(gateway)("GET", "/admin/v1/refusals?limit=1")).json
     assert ([row["who"] for row in first["refusals"]], first["is_complete"]) == (["key:ci"], False)
     assert KEY not in str(told)
+
+
+async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_searched(start: Start) -> None:
+    gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
+    api = Api(gateway)
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    for _ in range(3):
+        (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+
+    async def found(query: str) -> list[dict[str, Any]]:
+        return list((await api("GET", f"{REFUSED}?{query}")).json["refusals"])
+
+    async def are_kept() -> bool:
+        return len(await found("")) == 4
+
+    await comes_true(are_kept)
+    (row,) = await found("failed=true")
+    assert (row["request_id"], row["status"], row["reason"]) == (failed, 502, "upstream_unreachable")
+    assert (row["key"], row["route"], row["method"], row["source"], row["requests"]) == (
+        "ci", "submit", "POST", "upstream", 1,
+    )  # fmt: skip
+    assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row
+    (await api("GET", "/admin/v1/refusals/nothing")).is_problem(404, "refusal_not_found")
+    (await api("GET", "/admin/v1/refusals/a%00b")).is_problem(404, "refusal_not_found")
+    for text in (failed, "UPSTREAM_un", "upstream%20unreach", "502", "CI"):
+        assert await found(f"q={text}") == [row], text
+    for text in ("not_known", "not%20known", "unauthenticated:%20not%20known"):
+        assert len(await found(f"q={text}")) == 3, text
+    assert await found("q=%25") == await found("q=a%00b") == []
+    seen: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = (await api("GET", f"{REFUSED}?limit=3{after and '&after=' + after}")).json
+        seen += [one["request_id"] for one in page["refusals"]]
+        after = page["next"]
+    assert sorted(seen) == sorted(one["request_id"] for one in await found(""))
+    (await api("GET", f"{REFUSED}?after=x")).is_problem(422, "invalid")
 
 
 async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) -> None:
