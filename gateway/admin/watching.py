@@ -63,4 +63,6 @@ def _refusal(row: Refusal) -> caller_answers.Refusal:
 
 
 def _words(row: Refusal) -> str:
-    return f"{row.who}\n{row.reason}\n{row.why or ''}\n{row.detail}\n{row.route}\n{row.client}".casefold()
+    matter = f"{row.reason}: {row.why or ''}"
+    told = f"{row.who}\n{matter}\n{matter.replace('_', ' ')}\n{row.detail}\n{row.route}\n{row.client}"
+    return told.casefold()

@@ -80,7 +80,8 @@ async def test_refusals_are_told_with_who_and_why_and_are_searched(gateway: Runn
     found = {(row["who"], row["reason"]): row for row in told["refusals"]}
     assert found["127.0.0.1", "unauthenticated"]["count"] == 2
     assert (found["127.0.0.1", "unauthenticated"]["why"], found["key:ci", "forbidden"]["why"]) == ("not_known", None)
-    assert len((await Api(gateway)("GET", "/admin/v1/refusals?q=not_known")).json["refusals"]) == 1
+    for text in ("not_known", "not%20known", "unauthenticated:%20NOT"):
+        assert len((await Api(gateway)("GET", f"/admin/v1/refusals?q={text}")).json["refusals"]) == 1
     assert (found["key:ci", "forbidden"]["route"], found["key:ci", "forbidden"]["is_stranger"]) == ("usage", False)
     only = (await Api(gateway)("GET", "/admin/v1/refusals?q=KEY:c")).json["refusals"]
     assert [row["who"] for row in only] == ["key:ci"]
