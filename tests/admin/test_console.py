@@ -173,6 +173,27 @@ async def test_the_secret_goes_into_the_clipboard(gateway: Running) -> None:
         assert await console.page.evaluate("navigator.clipboard.readText()") == secret
 
 
+async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running) -> None:
+    async with console_of(gateway, permissions=["clipboard-read", "clipboard-write"]) as console:
+        page = console.page
+        await console.open("keys")
+        for name, leaves_by in (("acme", "Escape"), ("other", "Done")):
+            await page.get_by_role("button", name="Create a key").click()
+            await page.get_by_label("Id (").fill(name)
+            await console.does("Create")
+            await page.locator("#secret").wait_for()
+            for _ in range(3):
+                await page.keyboard.press("Escape")
+            assert await page.locator("#secret").is_visible()
+            if leaves_by == "Escape":
+                await console.does("Copy")
+                await console.says("The secret is in the clipboard.")
+                await page.keyboard.press("Escape")
+            else:
+                await console.does("Done")
+            await page.get_by_role("dialog").wait_for(state="detached")
+
+
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
     name = "jwt:https://idp.test/a#ann"
     async with console_of(gateway) as console:
