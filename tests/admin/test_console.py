@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
+from gateway.ledger.keys import note_used
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
 from tests.support.console import console_of, needs_chromium, past_hour
@@ -119,7 +120,7 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Rotate")
         assert await page.locator("#secret").text_content() != secret
         await console.does("Done")
-        await row.get_by_text("2 live: used never").wait_for()
+        await row.get_by_text("secret 2, live, never used").wait_for()
 
         await row.get_by_role("button", name="Grant acme").click()
         await dialog.get_by_role("spinbutton", name="Pages").fill("100")
@@ -192,6 +193,42 @@ async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running) 
             else:
                 await console.does("Done")
             await page.get_by_role("dialog").wait_for(state="detached")
+
+
+async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_are(gateway: Running) -> None:
+    for name in ("acme", "other"):
+        await Api(gateway).make(name, limits={"pages_per_month": 10})
+    async with console_of(gateway, viewport={"width": 700, "height": 200}) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open("keys")
+        await page.get_by_role("meter", name="pages per month of acme: 0 of 10").wait_for()
+        await page.get_by_role("button", name="Disable other").focus()
+        await page.evaluate("scrollBy(0, 5); document.activeElement.mine = '1'")
+        before = await page.evaluate("scrollY")
+        await given(gateway, lambda connection: use(connection, "key:acme", 4))
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("meter", name="pages per month of acme: 4 of 10").wait_for()
+        assert await page.evaluate("[document.activeElement.mine, scrollY]") == ["1", before]
+
+        await page.keyboard.press("Enter")
+        await page.get_by_role("dialog").wait_for()
+        await given(gateway, lambda connection: use(connection, "key:acme", 2, "fast"))
+        await page.clock.fast_forward(10_000)
+        assert await page.get_by_role("dialog").is_visible()
+        await page.keyboard.press("Escape")
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("meter", name="pages per month of acme: 6 of 10").wait_for()
+        assert await page.evaluate("document.activeElement.mine") == "1"
+
+        await given(gateway, lambda connection: note_used(connection, {("other", 1): time.time()}))
+        await page.get_by_role("button", name="Show more").wait_for(state="hidden")
+        await page.clock.fast_forward(10_000)
+        await page.get_by_text(re.compile(r"secret 1, live, last used (now|\d+ s ago)")).wait_for()
+        await Api(gateway).make("another")
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("rowheader", name="another").wait_for()
+        assert await page.evaluate("document.activeElement.mine") == "1"
 
 
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:

@@ -15,6 +15,7 @@ export async function show(place, signal) {
     caption: "Callers by token and certificate",
     path: "callers",
     rows: (answer) => answer.callers,
+    id: (caller) => caller.account,
     filters: [{ name: "blocked", label: "Blocked only", type: "checkbox" }],
     signal,
     tools: [button("Block a caller", () => blockAnyone(reload), { class: "push" })],

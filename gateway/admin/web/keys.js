@@ -5,6 +5,7 @@ import { ask, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
 import { bars, endOf, grant, reset } from "./limits.js";
 import { list, table } from "./lists.js";
+import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
 
 const NUMBERS = ["requests_per_minute", "pages_per_day", "pages_per_month", "spend_per_month"];
@@ -19,6 +20,7 @@ export async function show(place, signal) {
     path: "keys",
     query: { standing: "true" },
     rows: (answer) => answer.keys,
+    id: (key) => key.id,
     signal,
     tools: [button("Create a key", () => create(reload), { class: "main push" })],
     columns: [
@@ -60,15 +62,21 @@ function configured(signal) {
         ),
     },
   ];
+  const shown = table("Keys of the configuration, which are changed there", columns, (key) => key.id);
+  const wrong = trouble(() => load());
   async function load() {
-    const { keys } = await get("configured-keys", {}, signal);
-    place.replaceChildren();
-    if (!keys.length) return;
-    const found = table("Keys of the configuration, which are changed there", columns);
-    found.fill(keys);
-    place.append(el("h2", { id: "configured" }, "Keys of the configuration"), found.node);
+    try {
+      const { keys } = await get("configured-keys", {}, signal);
+      wrong.clear();
+      shown.fill(keys);
+      place.hidden = !keys.length;
+    } catch (error) {
+      if (error.name !== "AbortError") wrong.tell(error);
+    }
   }
+  place.append(el("h2", { id: "configured" }, "Keys of the configuration"), wrong.node, shown.node);
   load.place = place;
+  every(signal, load);
   return load;
 }
 
@@ -80,11 +88,12 @@ const act = (label, key, run, reload, more = {}) =>
 
 function generations(key) {
   const one = (found) => {
-    const end = found.state === "live" && found.live_until ? `, until ${moment(found.live_until)}` : "";
+    const end = found.state === "live" && found.live_until ? ` until ${moment(found.live_until)}` : "";
+    const used = found.last_used_at === null ? "never used" : `last used ${ago(found.last_used_at)}`;
     return el(
       "li",
       { class: found.state === "live" ? "" : "faint" },
-      `${found.generation} ${found.state}${end}: used ${ago(found.last_used_at)}`,
+      `secret ${found.generation}, ${found.state}${end}, ${used}`,
     );
   };
   return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));

@@ -3,9 +3,9 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { el, say } from "./dom.js";
+import { every } from "./renewal.js";
 import { bytes, left, moment, number, plain, span } from "./words.js";
 
-const EVERY = 10_000;
 const HOUR = 3_600_000;
 const SOON = 14 * 86_400_000;
 
@@ -36,11 +36,7 @@ export async function show(place, signal) {
   }
 
   await load("1h");
-  const timer = setInterval(() => {
-    if (document.hidden) return;
-    load("1m").catch((error) => error.name === "AbortError" || say(error.message));
-  }, EVERY);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  every(signal, () => load("1m").catch((error) => error.name === "AbortError" || say(error.message)));
 }
 
 /** Says in the head of the page how it stands. */

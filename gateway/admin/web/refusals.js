@@ -16,6 +16,7 @@ export async function show(place, signal) {
       "what is summed up has an id that begins with sum-",
     path: "refused-requests",
     rows: (answer) => answer.refusals,
+    id: (row) => row.request_id,
     filters: [{ name: "failed", label: "Failures only (5xx)", type: "checkbox" }],
     signal,
     columns: [
