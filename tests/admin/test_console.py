@@ -231,6 +231,32 @@ async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_
         assert await page.evaluate("document.activeElement.mine") == "1"
 
 
+async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(gateway: Running) -> None:
+    await Api(gateway).make("acme")
+    detail = "The ledger does not answer; ask again in some seconds."
+    problem = {"status": 503, "reason": "ledger_unavailable", "detail": detail}
+
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, json=problem)
+
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.route(re.compile(r"/admin/v1/(keys|configured-keys)"), away)
+        await console.open("keys")
+        told = page.get_by_role("alert").filter(has_text=detail)
+        await told.first.wait_for()
+        assert await told.count() == 2
+        assert await page.locator("#said").text_content() == ""
+        assert not await page.get_by_text("No keys.").is_visible()
+        await page.unroute_all()
+        for _ in range(2):
+            await page.get_by_role("button", name="Retry").first.click()
+        await page.get_by_role("rowheader", name="acme").wait_for()
+        await page.get_by_role("rowheader", name="root").wait_for()
+        await told.wait_for(state="detached")
+        console.errors.clear()  # the browser itself notes each 503
+
+
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
     name = "jwt:https://idp.test/a#ann"
     async with console_of(gateway) as console:
