@@ -75,6 +75,8 @@ class Caller(Answer):
     pages_in_flight: int
     granted: int
     """Pages that grants add to his budgets now."""
+    granted_until: Moment | None
+    """When the first of his grants ends."""
     standing: dict[str, LimitState]
     """His limits by name; empty when his profile is not known."""
 

@@ -127,6 +127,8 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
+        await row.get_by_text("100 pages of it are granted, the first until").wait_for()
+
         await row.get_by_role("button", name="Disable acme").click()
         await console.does("Disable")
         await row.get_by_text("disabled").wait_for()
@@ -143,6 +145,35 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
     done = ["revoke", "enable", "disable", "grant", "rotate", "create"]
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
+
+
+async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_is_sent(start: Start) -> None:
+    gateway = await start(environ=ENVIRON, profiles={"small": {"pages_per_month": 70}})
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 500, "pages_per_day": None, "requests_per_minute": 7})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Change acme").click()
+        await console.does("Change")
+        await dialog.get_by_role("alert").filter(has_text="Nothing is changed yet.").wait_for()
+        assert await dialog.get_by_label("Pages a month").input_value() == "500"
+        await dialog.get_by_label("Pages a month").fill("")
+        await dialog.get_by_label("Requests a minute").fill("9")
+        await dialog.get_by_role("combobox", name="Profile").select_option("small")
+        await dialog.get_by_label("Ends").fill("2090-05-06")
+        await console.does("Change")
+        await console.says("acme is changed.")
+        await page.get_by_role("meter", name="pages per month of acme: 0 of 70").wait_for()
+        key = (await api("GET", "/admin/v1/keys/acme")).json
+        assert (key["limits"], key["profile"]) == ({"pages_per_day": None, "requests_per_minute": 9}, "small")
+        assert key["expires_at"].startswith(("2090-05-06", "2090-05-07"))
+        await page.get_by_role("button", name="Change acme").click()
+        await dialog.get_by_label("Ends").fill("")
+        await console.does("Change")
+        await dialog.wait_for(state="detached")
+        assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
 
 
 async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gateway: Running) -> None:
@@ -270,7 +301,7 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
         await page.get_by_role("button", name=f"Grant {name}").click()
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
-        await page.get_by_text("7 granted").wait_for()
+        await page.get_by_text("7 pages of it are granted, the first until").wait_for()
         assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")

@@ -139,7 +139,13 @@ async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) 
     assert (len(ids), len(set(ids)), rest["next"]) == (31, 31, None)
     assert first["keys"][0]["standing"] is None
     (key,) = (await api("GET", "/admin/v1/keys?q=ACM&standing=true")).json["keys"]
-    assert key["standing"]["pages_per_month"]["used"] == 4
+    assert (key["standing"]["pages_per_month"]["used"], key["granted"], key["granted_until"]) == (4, 0, None)
+    for pages, until in ((3, "2099-01-01T00:00:00Z"), (4, "2098-01-01T00:00:00Z")):
+        await api("POST", "/admin/v1/keys/acme/grants", {"pages": pages, "until": until})
+    (key,) = (await api("GET", "/admin/v1/keys?q=ACM&standing=true")).json["keys"]
+    assert (key["granted"], key["granted_until"]) == (7, "2098-01-01T00:00:00Z")
+    (key,) = (await api("GET", "/admin/v1/keys?q=ACM")).json["keys"]
+    assert (key["granted"], key["granted_until"]) == (None, None)
     assert [key["id"] for key in (await api("GET", "/admin/v1/keys?q=team-3&limit=2")).json["keys"]] == [
         "k-00003",
         "k-00013",
@@ -158,6 +164,8 @@ async def test_keys_of_the_configuration_are_told_with_what_they_used(gateway: R
         ("ci", "live", []), ("root", "live", ["admin"]), ("away", "live", []),
     ]  # fmt: skip
     assert keys[0]["standing"]["pages_in_flight"]["used"] == 1
+    granted = [(key["granted"], key["granted_until"]) for key in keys[:2]]
+    assert granted == [(5, "2099-01-01T00:00:00Z"), (0, None)]
     assert (keys[0]["last_seen_at"] is None, keys[1]["last_seen_at"]) == (False, None)
 
 
@@ -198,6 +206,7 @@ async def test_a_callers_name_may_hold_anything_that_is_visible(gateway: Running
         assert (await api("POST", f"{path}/reset", {})).json["pages"] == 0
     told = (await api("GET", f"{CALLERS}?blocked=true")).json["callers"]
     assert sorted(caller["account"] for caller in told) == sorted(names)
+    assert {(caller["granted"], caller["granted_until"]) for caller in told} == {(2, "2099-01-01T00:00:00Z")}
     page = (await api("GET", f"{CALLERS}?limit=2")).json
     rest = (await api("GET", f"{CALLERS}?limit=9&after={quoted(page['next'])}")).json
     assert len(page["callers"]) + len(rest["callers"]) == len(names)
