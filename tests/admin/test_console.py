@@ -21,6 +21,7 @@ from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, ma
 from tests.support.console import console_of, needs_chromium, past_hour
 from tests.support.gateway import ENVIRON, Running, Start, request, submit
 from tests.support.jobs import comes_true
+from tests.support.tokens import p256_key, pem_of
 
 pytestmark = needs_chromium
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
@@ -329,6 +330,49 @@ async def test_an_hour_is_drawn(gateway: Running) -> None:
         errors = console.page.get_by_role("img", name=re.compile("Errors a second by reason"))
         assert "rate limited" in str(await errors.get_attribute("aria-label"))
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
+
+
+async def test_the_head_tells_what_is_down_and_what_is_missing(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(pem_of(p256_key()))
+    of_file = {"issuer": "https://idp.test", "audience": "gateway", "public_key": str(tmp_path / "key.pem")}
+    away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
+    gateway = await start(
+        environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"}, authentication={"jwt": [of_file, away]}
+    )
+    changed: dict[str, Any] = {}
+
+    async def told(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=await answer.json() | changed)
+
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await page.route("**/admin/v1/overview", told)
+        await console.open("now")
+        status = page.locator("#status")
+        for _ in range(30):
+            if "container down" in str(await status.text_content()):
+                break
+            await page.clock.fast_forward(10_000)
+            await page.wait_for_timeout(200)
+        await status.filter(has_text="not ready, keys of an issuer missing, container down; version ").wait_for()
+        assert await status.get_attribute("class") == "bad"
+        row = page.get_by_role("row").filter(has_text="https://away.test")
+        assert await row.get_by_role("cell", name="never", exact=True).count() == 1
+        row = page.get_by_role("row").filter(has_text="https://idp.test")
+        assert await row.get_by_role("cell", name="of a file", exact=True).count() == 1
+        for more, text in (
+            ({"status": "ready", "missing": []}, "ready, container down; version "),
+            (
+                {"status": "not ready", "missing": ["ledger", "x"]},
+                "not ready, ledger down, x missing, container down;",
+            ),
+        ):
+            changed |= more
+            await page.clock.fast_forward(10_000)
+            await status.filter(has_text=re.compile(f"^{text}")).wait_for()
+            assert await status.get_attribute("class") == "bad"
 
 
 async def test_ten_thousand_keys_stay_quick(gateway: Running) -> None:
