@@ -332,6 +332,20 @@ async def test_an_hour_is_drawn(gateway: Running) -> None:
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
 
 
+async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running) -> None:
+    api, until = Api(gateway), "2096-08-03T12:00:00Z"
+    await api.make("acme")
+    await api("PATCH", "/admin/v1/keys/acme", {"expires_at": until})
+    await api("POST", "/admin/v1/keys/acme/grants", {"pages": 7, "until": until})
+    await api("POST", "/admin/v1/keys/acme/rotate", {})
+    async with console_of(gateway, locale="en-GB", timezone_id="UTC") as console:
+        await console.open("audit")
+        for name in ("expires_at", "until"):
+            await console.page.get_by_text(f"{name}: 3 Aug 2096, 12:00:00", exact=True).wait_for()
+        await console.page.get_by_text(re.compile(r"previous_ends_at: \d+ \w+ 20")).wait_for()
+        assert await console.page.get_by_text(re.compile(r"\d{9}")).count() == 0
+
+
 async def test_the_head_tells_what_is_down_and_what_is_missing(start: Start, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(pem_of(p256_key()))
     of_file = {"issuer": "https://idp.test", "audience": "gateway", "public_key": str(tmp_path / "key.pem")}
