@@ -186,7 +186,14 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gatew
         await page.get_by_role("alert").filter(has_text="Id is needed.").wait_for()
         await page.get_by_label("Id (").fill("Not An Id")
         await console.does("Create")
-        await page.get_by_role("alert").filter(has_text="id: ").wait_for()
+        told = page.get_by_role("alert").filter(has_text="id: has to be of 1 to 63 characters: a-z, 0-9 and -")
+        await told.wait_for()
+        boxes = [
+            await field.bounding_box()
+            for field in await page.locator("dialog .pair [name]:not([type=checkbox])").all()
+        ]
+        edges = {round(box["y"] + box["height"]) for box in boxes if box is not None}
+        assert (len({round(box["height"]) for box in boxes if box is not None}), len(edges)) == (1, len(boxes) // 2)
         assert await page.get_by_label("Id (").input_value() == "Not An Id"
         await page.keyboard.press("Escape")
         await page.get_by_role("dialog").wait_for(state="detached")
@@ -329,6 +336,8 @@ async def test_an_hour_is_drawn(gateway: Running) -> None:
         assert len(str(await chart.locator("path").get_attribute("d"))) > 3000
         errors = console.page.get_by_role("img", name=re.compile("Errors a second by reason"))
         assert "rate limited" in str(await errors.get_attribute("aria-label"))
+        looks = [await path.get_attribute("class") for path in await errors.locator("path").all()]
+        assert looks == ["s1 d1", "s4 d1", "s2 d1"]  # of the reasons, whatever their order is
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
 
 
@@ -447,7 +456,7 @@ async def test_axe_finds_nothing_serious(look: str, gateway: Running) -> None:
 
 
 async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
-    await Api(gateway).make("acme")
+    await Api(gateway).make("acme", scopes=["admin"])
     async with console_of(gateway) as console:
         page = console.page
         await console.open()
@@ -460,6 +469,11 @@ async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
         await page.get_by_role("heading", level=1, name="Keys").wait_for()
         assert await page.evaluate("document.activeElement.id") == "main"
         await page.get_by_role("button", name="Disable acme").wait_for()
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        assert [await row.get_by_role("cell", name=name, exact=True).count() for name in ("default", "admin")] == [
+            1,
+            1,
+        ]
         await page.get_by_role("button", name="Disable acme").focus()
         await page.keyboard.press("Enter")
         await page.get_by_role("dialog").wait_for()

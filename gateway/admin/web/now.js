@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { el, say } from "./dom.js";
+import { lookOf } from "./looks.js";
 import { every } from "./renewal.js";
 import { bytes, left, moment, number, plain, span } from "./words.js";
 
@@ -131,6 +132,7 @@ function chartsOf(points) {
   reasons.sort((one, other) => sum(other) - sum(one));
   const errors = reasons.map((reason) => ({
     name: plain(reason),
+    look: lookOf(reason),
     values: points.map((point) => point.errors[reason] ?? 0),
   }));
   return [
