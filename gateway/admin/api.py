@@ -16,6 +16,7 @@ from gateway.admin import (
     key_answers,
     keys,
     overview_answers,
+    refused,
     reports,
     requests,
     watching,
@@ -113,6 +114,14 @@ def _watching() -> tuple[Operation, ...]:
         Operation(
             "refusals", "GET", "/admin/v1/refusals", "Who was refused how often and why, since this replica's start",
             do.refusals, caller_answers.Refusals, query=requests.RefusalsQuery,
+        ),
+        Operation(
+            "listRefused", "GET", "/admin/v1/refused-requests", "Requests of a day that were refused or failed",
+            refused.list_refused, caller_answers.RefusedRequests, query=requests.RefusedQuery,
+        ),
+        Operation(
+            "showRefused", "GET", "/admin/v1/refusals/{request_id}", "One of these by its id",
+            refused.show_refused, caller_answers.RefusedRequest,
         ),
     )  # fmt: skip
 

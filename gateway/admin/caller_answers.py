@@ -75,6 +75,8 @@ class Caller(Answer):
     pages_in_flight: int
     granted: int
     """Pages that grants add to his budgets now."""
+    granted_until: Moment | None
+    """When the first of his grants ends."""
     standing: dict[str, LimitState]
     """His limits by name; empty when his profile is not known."""
 
@@ -144,3 +146,37 @@ class Refusals(Answer):
     """False: there are more than were asked for."""
     forgotten: int
     """Rows that had to give way to others."""
+
+
+class RefusedRequest(Answer):
+    """One request of the last day that was refused or failed, or the sum of several of strangers."""
+
+    request_id: str
+    """What the client got as X-Request-ID; a sum's begins with `sum-`."""
+    at: Moment
+    requests: int
+    """More than 1: a sum."""
+    status: int
+    reason: str
+    title: str | None
+    """The reason as a sentence; null: it is one of another release."""
+    why: str | None
+    """Why a credential was refused, by a word that the client is not told; null: it was not for a credential."""
+    source: Literal["client", "gateway", "upstream"]
+    """Whom to look at."""
+    method: str
+    route: str
+    key: str | None
+    """The key or caller; null: nobody who is known."""
+    client: str
+    """The address."""
+    detail: str | None
+    """What it was told."""
+
+
+class RefusedRequests(Answer):
+    """Requests of the last day that were refused or failed, of all replicas, the newest first."""
+
+    refusals: list[RefusedRequest]
+    next: str | None
+    """`after` of the next request; null: these were the last."""

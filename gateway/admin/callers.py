@@ -8,7 +8,7 @@ from gateway.admin.context import Call, Context
 from gateway.admin.portions import convert_all
 from gateway.admin.requests import CallersQuery, Grant, Nothing
 from gateway.ledger.callers import CallerRow, callers
-from gateway.ledger.usage import standings_of
+from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
 from gateway.units import maybe_moment, moment
@@ -22,10 +22,11 @@ async def list_callers(context: Context, call: Call) -> caller_answers.Callers:
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     names = [row.account for row in page]
-    counts = await context.ledger.report(lambda c: standings_of(c, names, now)) if names else {}
+    counts, ends = await context.ledger.report(lambda c: with_ends(c, names, now)) if names else ({}, {})
 
     def listed(row: CallerRow) -> caller_answers.Caller:
-        return caller_answers.Caller(**_fields(context, row, counts.get(row.account, AccountCounts()), now))
+        fields = _fields(context, row, counts.get(row.account, AccountCounts()), now)
+        return caller_answers.Caller(**fields, granted_until=maybe_moment(ends.get(row.account)))
 
     found = await convert_all(page, listed)
     return caller_answers.Callers(callers=found, next=names[-1] if len(rows) > len(page) else None)
@@ -74,7 +75,9 @@ async def _set_blocked(context: Context, call: Call, *, blocked: bool) -> caller
 async def _shown(context: Context, name: str) -> caller_answers.CallerInFull:
     shown = await context.callers.show(name)
     fields = _fields(context, shown.row, shown.counts, context.wall())
-    return caller_answers.CallerInFull(**fields, grants=[views.granted(grant) for grant in shown.grants])
+    grants = [views.granted(grant) for grant in shown.grants]
+    ends = grants[0].until if grants else None
+    return caller_answers.CallerInFull(**fields, granted_until=ends, grants=grants)
 
 
 def _fields(context: Context, row: CallerRow, counts: AccountCounts, now: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
+from gateway.ledger.refusals import RefusalMark
 
 MAX_LENGTH: Final = 2000
 _SECONDS: Final = re.compile(r"[0-9]{1,12}\Z")
@@ -17,7 +18,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
 _NONE: Final = "is not what `next` of an answer was"
 
 
-def written(mark: JobMark | WebhookMark | AuditMark) -> str:
+def written(mark: JobMark | WebhookMark | AuditMark | RefusalMark) -> str:
     """Encodes a mark; only its last part may contain spaces."""
     return urlsafe_b64encode(" ".join(map(str, mark)).encode()).decode("ascii").rstrip("=")
 
@@ -52,6 +53,16 @@ def audit_mark(word: Any) -> AuditMark:
     if not _NUMBER.match(number):
         raise ValueError(_NONE)
     return AuditMark(int(seconds), int(number))
+
+
+def refusal_mark(word: Any) -> RefusalMark:
+    """Decodes the cursor of the list of refused requests.
+
+    Raises:
+        ValueError: it is not such a cursor.
+    """
+    seconds, request_id = _parts(word, 2)
+    return RefusalMark(int(seconds), request_id)
 
 
 def _parts(word: Any, count: int) -> list[str]:

@@ -43,6 +43,10 @@ class ListedKey(Key):
 
     standing: dict[str, LimitState] | None = None
     """Its limits by name, if that was asked for; empty when its profile is gone."""
+    granted: int | None = None
+    """Pages that grants add to its budgets now, if that was asked for."""
+    granted_until: Moment | None = None
+    """When the first of its grants ends."""
 
 
 class ConfiguredKey(Answer):
@@ -59,6 +63,10 @@ class ConfiguredKey(Answer):
     """When this replica saw it last; null: not since its start."""
     standing: dict[str, LimitState]
     """Its limits by name; empty when it is disabled."""
+    granted: int
+    """Pages that grants add to its budgets now."""
+    granted_until: Moment | None
+    """When the first of its grants ends."""
 
 
 class ConfiguredKeys(Answer):

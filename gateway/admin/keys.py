@@ -13,7 +13,7 @@ from gateway.config.settings.access import KeySettings
 from gateway.config.state import profile_of
 from gateway.keys.key_changes import Made
 from gateway.keys.validation import Wanted
-from gateway.ledger.usage import standings_of
+from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
 from gateway.model.keys import KeyRecord
@@ -29,7 +29,12 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     def listed(record: KeyRecord) -> key_answers.ListedKey:
         counts = page.counts.get(f"key:{record.id}", AccountCounts())
         standing = _standing(context, record, counts, now) if query.standing else None
-        return key_answers.ListedKey(**views.key_fields(record, settings, now), standing=standing)
+        return key_answers.ListedKey(
+            **views.key_fields(record, settings, now),
+            standing=standing,
+            granted=counts.granted if query.standing else None,
+            granted_until=maybe_moment(page.ends.get(f"key:{record.id}")),
+        )
 
     rows = await convert_all(shown, listed)
     return key_answers.Keys(keys=rows, next=shown[-1].id if len(page.records) > len(shown) else None)
@@ -39,16 +44,19 @@ async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKe
     """Lists the keys of the configuration, with the state of their accounts."""
     state, now = context.live.state, context.wall()
     accounts = [f"key:{key.id}" for key in state.settings.keys]
-    counts = await context.ledger.report(lambda c: standings_of(c, accounts, now)) if accounts else {}
+    counts, ends = await context.ledger.report(lambda c: with_ends(c, accounts, now)) if accounts else ({}, {})
 
     def listed(key: KeySettings) -> key_answers.ConfiguredKey:
         account = f"key:{key.id}"
         profile, seen = profile_of(state, account), context.watch.seen.sighting(account)
-        report = {} if profile is None else limits_report(profile, counts.get(account, AccountCounts()), now)
+        found = counts.get(account, AccountCounts())
+        report = {} if profile is None else limits_report(profile, found, now)
         return key_answers.ConfiguredKey(
             **views.configured_fields(key, now),
             last_seen_at=maybe_moment(seen.last_at if seen else None),
             standing=_limits(report),
+            granted=found.granted,
+            granted_until=maybe_moment(ends.get(account)),
         )
 
     return key_answers.ConfiguredKeys(keys=await convert_all(state.settings.keys, listed))

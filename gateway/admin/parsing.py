@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
@@ -17,6 +18,15 @@ SECONDS: Final = 10.0
 _MAX_FAULTS: Final = 100
 _MAX_LENGTH: Final = 300
 _TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
+_FORM: Final = "string_pattern_mismatch"
+_IN_WORDS: Final[Mapping[str, str]] = {
+    r"^[a-z0-9-]{1,63}$": "has to be of 1 to 63 characters: a-z, 0-9 and -",
+    r"^[a-z0-9_-]{1,63}$": "has to be of 1 to 63 characters: a-z, 0-9, _ and -",
+    r"^[A-Za-z0-9._@-]{1,128}$": "has to be of 1 to 128 characters: letters, digits, ., _, @ and -",
+    r"^[A-Za-z0-9:._-]{1,64}$": "has to be of 1 to 64 characters: letters, digits, :, ., _ and -",
+    r"^[\x21-\x7e]{1,128}$": "has to be of 1 to 128 visible characters of ASCII, without spaces",
+    r"^[^\x00-\x1f\x7f]{1,600}$": "has to be of 1 to 600 characters, none of them a control character",
+}
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -102,16 +112,17 @@ def _validated(model: type[M], values: Mapping[str, Any]) -> M:
 
 
 def _faults(error: ValidationError) -> list[InvalidValue]:
-    found = error.errors(include_url=False, include_input=False, include_context=False)[:_MAX_FAULTS]
-    return [InvalidValue(path=_path(fault["loc"]), message=_message(fault["msg"])) for fault in found]
+    found = error.errors(include_url=False, include_input=False)[:_MAX_FAULTS]
+    return [InvalidValue(path=_path(fault["loc"]), message=_message(fault)) for fault in found]
 
 
 def _path(places: tuple[int | str, ...]) -> str:
     return ".".join(map(str, places))[:_MAX_LENGTH]
 
 
-def _message(text: str) -> str:
-    return text.removeprefix("Value error, ")[:_MAX_LENGTH]
+def _message(fault: ErrorDetails) -> str:
+    pattern = fault["ctx"]["pattern"] if fault["type"] == _FORM else ""
+    return _IN_WORDS.get(pattern, fault["msg"].removeprefix("Value error, "))[:_MAX_LENGTH]
 
 
 def _invalid(faults: list[InvalidValue]) -> AdminProblem:

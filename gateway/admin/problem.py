@@ -24,6 +24,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "key_not_found": (404, "No such key"),
     "job_not_found": (404, "No such job"),
     "webhook_not_found": (404, "No such webhook"),
+    "refusal_not_found": (404, "No such refusal"),
     "method_not_allowed": (405, "Method not allowed"),
     "body_too_slow": (408, "Request body too slow"),
     "conflict": (409, "In conflict with what is there"),

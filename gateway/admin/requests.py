@@ -19,13 +19,14 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from gateway.admin.cursors import MAX_LENGTH, audit_mark, job_mark, webhook_mark
+from gateway.admin.cursors import MAX_LENGTH, audit_mark, job_mark, refusal_mark, webhook_mark
 from gateway.config.settings import LimitOverrides
 from gateway.config.settings.access import KeyId, Owner, Scope
 from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, default
 from gateway.keys.validation import DEFAULT
 from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
+from gateway.ledger.refusals import RefusalMark
 from gateway.units import seconds
 
 _MAX_PAGES: Final = 10**12
@@ -61,6 +62,7 @@ def _at_most_a_year(value: float) -> float:
 _WORD: Final = WithJsonSchema({"type": "string", "maxLength": MAX_LENGTH})
 BehindJob = Annotated[JobMark, PlainValidator(job_mark), _WORD]
 BehindRecord = Annotated[AuditMark, PlainValidator(audit_mark), _WORD]
+BehindRefusal = Annotated[RefusalMark, PlainValidator(refusal_mark), _WORD]
 BehindWebhook = Annotated[WebhookMark, PlainValidator(webhook_mark), _WORD]
 Span = Annotated[float, BeforeValidator(seconds), AfterValidator(_at_most_a_year), WithJsonSchema(DURATION_SCHEMA)]
 # Its values are mappings as _limit_changes makes them; the type named here is the one in the schema.
@@ -282,6 +284,19 @@ class RefusalsQuery(Query):
     """Those that have this text in who was refused, in the reason, its sentence, the route or the address."""
     limit: PageSize = 500
     """How many at the most, the latest first."""
+
+
+class RefusedQuery(Query):
+    """Which refused and failed requests are listed."""
+
+    q: SearchText | None = None
+    """Those that have this text in their id, caller, address, route, method, status, reason, `why` or detail."""
+    failed: bool = False
+    """Only those that failed with a 5xx."""
+    limit: PageSize = 100
+    """How many at the most, the latest first."""
+    after: BehindRefusal | None = None
+    """`next` of the answer before."""
 
 
 class HistoryQuery(Query):

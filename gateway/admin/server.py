@@ -32,7 +32,9 @@ from gateway.ledger.keys import KeyProblem
 _PROBES: Final = frozenset({"/livez", "/readyz"})
 SECONDS: Final = 30.0
 _RETRY: Final = 5
+_READING: Final = frozenset({"GET", "HEAD"})
 _PERHAPS: Final = "a change that was asked for may have been made all the same."
+_NOTHING: Final = "ask again in some seconds."
 _OF_KIND: Final = {"not_found": "key_not_found", "conflict": "conflict", "invalid": "invalid"}
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
@@ -75,7 +77,7 @@ def _boundary(guard: Guard) -> Middleware:
                     _let_in(request, guard)
                 response = await handler(request)
         except Exception as error:  # noqa: BLE001 -- the one error boundary of this listener
-            response = problem_answer(_problem(error))
+            response = problem_answer(_problem(error, request.method))
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
@@ -99,18 +101,17 @@ def _let_in(request: web.Request, guard: Guard) -> None:
     request[KEEPS] = headers.keep_alive
 
 
-def _problem(error: Exception) -> AdminProblem:
+def _problem(error: Exception, method: str) -> AdminProblem:
+    advice = _NOTHING if method in _READING else _PERHAPS
     match error:
         case AdminProblem():
             problem = error
         case KeyProblem():
             problem = AdminProblem(_OF_KIND[error.kind], f"{error}.")
         case LedgerUnavailable():
-            problem = AdminProblem(
-                "ledger_unavailable", f"The ledger does not answer; {_PERHAPS}", retry_after=_RETRY
-            )
+            problem = AdminProblem("ledger_unavailable", f"The ledger does not answer; {advice}", retry_after=_RETRY)
         case TimeoutError():
-            problem = AdminProblem("timed_out", f"This took too long; {_PERHAPS}", retry_after=_RETRY)
+            problem = AdminProblem("timed_out", f"This took too long; {advice}", retry_after=_RETRY)
         case web.HTTPMethodNotAllowed():
             allow = ", ".join(sorted(error.allowed_methods))
             problem = AdminProblem("method_not_allowed", f"Methods of this path: {allow}.", allow=allow)

@@ -64,5 +64,6 @@ def _refusal(row: Refusal) -> caller_answers.Refusal:
 
 
 def _words(row: Refusal) -> str:
-    words = row.who, row.reason, row.why or "", row.detail, row.route, row.client, row.audience or ""
-    return "\n".join(words).casefold()
+    matter = f"{row.reason}: {row.why or ''}"
+    told = row.who, matter, matter.replace("_", " "), row.detail, row.route, row.client, row.audience or ""
+    return "\n".join(told).casefold()

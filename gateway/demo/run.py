@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ from gateway.tls.dev_certificates import make_development_certificates
 _HOSTS: Final = ["localhost", "127.0.0.1", "::1"]
 _STOP_TIMEOUT: Final = 10.0
 _LEDGER_URL: Final = "GATEWAY__LEDGER__URL"
+_GONE: Final = "the stand-in container has ended ({how}): nothing is converted until the demo is started anew"
 CONFIGURATION: Final = """\
 # Made by `gateway demo`; yours to edit: the gateway reloads it within a second. All settings: docs/configuration.md
 listen:
@@ -74,6 +76,7 @@ Make a key with a budget, watch it, rotate it (its old secret works one hour mor
 {gateway} usage {config}
 {gateway} keys rotate alice {config} --overlap 1h
 
+What runs: http://127.0.0.1:{admin_port}/
 Metrics: curl -s http://127.0.0.1:{admin_port}/metrics          End: Ctrl-C
 """
 
@@ -212,13 +215,16 @@ def _upstream(demo: Demo) -> Iterator[str]:
     container = subprocess.Popen(  # noqa: S603 -- our own interpreter and module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
+    is_ending = threading.Event()
     try:
         line = container.stdout.readline() if container.stdout else ""
         if "ready on " not in line:
             raise SetupError(f"the stand-in container did not start; is port {demo.upstream_port} taken?")
         _say(line.strip())
+        threading.Thread(target=_tell_of_end, args=(container, is_ending), daemon=True).start()
         yield line.strip().rpartition(" ")[2]
     finally:
+        is_ending.set()
         container.send_signal(signal.SIGTERM)
         try:
             container.wait(_STOP_TIMEOUT)
@@ -228,3 +234,9 @@ def _upstream(demo: Demo) -> Iterator[str]:
         for pipe in (container.stdin, container.stdout):
             if pipe:
                 pipe.close()
+
+
+def _tell_of_end(container: subprocess.Popen[str], is_ending: threading.Event) -> None:
+    code = container.wait()
+    if not is_ending.is_set():
+        _say(_GONE.format(how=f"by signal {-code}" if code < 0 else f"exit code {code}"))

@@ -39,10 +39,11 @@ class Made:
 
 
 class KeysPage(NamedTuple):
-    """Some keys, and the counts of those accounts that were used, if that was asked for."""
+    """Some keys; if that was asked for, what the used ones of their accounts count, and when grants first end."""
 
     records: list[KeyRecord]
     counts: dict[str, AccountCounts]
+    ends: dict[str, int]
 
 
 def _kept(made: Made) -> None:
@@ -231,7 +232,7 @@ class KeyService:
         def work(connection: Connection) -> KeysPage:
             records = keys.keys_page(connection, most, after, text)
             of = [f"key:{record.id}" for record in records] if counted else []
-            return KeysPage(records, usage.standings_of(connection, of, now) if of else {})
+            return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 
         return await self._ledger.report(work)
 

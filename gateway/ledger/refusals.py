@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, String, and_, cast, delete, func, insert, or_, select
 
+from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import refusals
 
 MOST: Final = 100_000
 AT_ONCE: Final = 500
+_FAILED: Final = 500  # the least status of a failure
 
 
 class RefusalRow(NamedTuple):
@@ -30,6 +32,13 @@ class RefusalRow(NamedTuple):
     detail: str | None
 
 
+class RefusalMark(NamedTuple):
+    """Where a page of them ended (cursor); `at` is in seconds since the epoch."""
+
+    at: int
+    request_id: str
+
+
 def note(connection: Connection, rows: Sequence[RefusalRow]) -> None:
     """Writes some; an id that is there already stays as it is."""
     ids = [row.request_id for row in rows]
@@ -41,6 +50,8 @@ def note(connection: Connection, rows: Sequence[RefusalRow]) -> None:
 
 def named(connection: Connection, request_id: str) -> RefusalRow | None:
     """One, by the id that the client got."""
+    if not can_be_stored(request_id):
+        return None
     row = connection.execute(select(refusals).where(refusals.c.request_id == request_id)).first()
     return None if row is None else RefusalRow(*row)
 
@@ -51,6 +62,39 @@ def latest(connection: Connection, most: int, since: float = 0, key_id: str | No
     if key_id is not None:
         found = found.where(refusals.c.key_id == key_id)
     return [RefusalRow(*row) for row in connection.execute(found.limit(most))]
+
+
+def listed(
+    connection: Connection,
+    *,
+    most: int,
+    text: str | None = None,
+    failed: bool = False,
+    after: RefusalMark | None = None,
+) -> list[RefusalRow]:
+    """A page, the newest first; of all, or only of those that failed with a 5xx.
+
+    `text`: only those that have it in their id, caller, address, route, status, detail, or in what was the matter,
+    with `_` or with spaces between the words.
+    """
+    if not can_be_stored(text, *(after or ())):
+        return []
+    query = select(refusals).order_by(refusals.c.at.desc(), refusals.c.request_id).limit(most)
+    if failed:
+        query = query.where(refusals.c.status >= _FAILED)
+    if text:
+        query = query.where(_tells(text))
+    if after is not None:
+        later = and_(refusals.c.at == after.at, refusals.c.request_id > after.request_id)
+        query = query.where(refusals.c.at <= after.at, or_(refusals.c.at < after.at, later))
+    return [RefusalRow(*row) for row in connection.execute(query)]
+
+
+def _tells(text: str) -> ColumnElement[bool]:
+    found = refusals.c
+    names = found.request_id, found.key_id, found.client, found.route, found.method, found.detail
+    matter = func.replace(found.reason + ": " + func.coalesce(found.why, ""), "_", " ")
+    return or_(holds(text, *names, cast(found.status, String)), holds(text.replace("_", " "), matter))
 
 
 def forget(connection: Connection, before: float, most: int = MOST) -> int:

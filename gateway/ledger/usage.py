@@ -146,6 +146,23 @@ def grants_of(connection: Connection, account: str, now: float) -> list[GrantRow
     return [GrantRow(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
 
 
+def first_ends(connection: Connection, of: Sequence[str], now: float) -> dict[str, int]:
+    """When the first present grant of each of these accounts ends; those without one are missing."""
+    query = select(grants.c.account, func.min(grants.c.until)).where(
+        grants.c.account.in_(of), grants.c.until > int(now)
+    )
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(grants.c.account))} if of else {}
+
+
+def with_ends(
+    connection: Connection, of: Sequence[str], now: float
+) -> tuple[dict[str, AccountCounts], dict[str, int]]:
+    """Counts of these accounts, and when the first grant of each ends that has one."""
+    counts = standings_of(connection, of, now)
+    granted = [account for account, found in counts.items() if found.granted]
+    return counts, first_ends(connection, granted, now)
+
+
 def reset(connection: Connection, account: str, now: float) -> Used:
     """Clears what an account used today and this month, except what is in flight; returns what the month lost.
 

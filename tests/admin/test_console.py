@@ -15,10 +15,13 @@ from sqlalchemy import Connection
 
 from gateway.admin import page as page_of_files
 from gateway.admin.page import FILES
+from gateway.ledger.keys import note_used
 from tests.admin.api import TOKEN, Api
 from tests.admin.filling import fill, fill_for_pictures, ledger_of, make_key, make_keys, use
 from tests.support.console import console_of, needs_chromium, past_hour
-from tests.support.gateway import ENVIRON, Running, Start, request
+from tests.support.gateway import ENVIRON, Running, Start, request, submit
+from tests.support.jobs import comes_true
+from tests.support.tokens import p256_key, pem_of
 
 pytestmark = needs_chromium
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
@@ -68,10 +71,34 @@ async def test_refusals_are_shown_with_why(gateway: Running) -> None:
     (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
     (await gateway.ask(request("GET", "/api/v1/usage"))).is_refusal(403, "forbidden")
     async with console_of(gateway) as console:
+        await are_kept(gateway, 2)
         await console.open("refusals")
         stranger = console.page.get_by_role("row").filter(has_text="no known credential")
-        assert await stranger.get_by_text("unauthenticated: not known").count() == 1
+        await stranger.get_by_text("unauthenticated: not known").wait_for()
         assert await console.page.get_by_role("cell", name="forbidden", exact=True).count() == 1
+
+
+async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_restart(start: Start) -> None:
+    gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+    await are_kept(gateway, 2)
+    url = f"sqlite:///{gateway.path.parent}/ledger.db"
+    await gateway.end()
+    again = await start(environ=ENVIRON, ledger={"url": url})
+    async with console_of(again) as console:
+        page = console.page
+        await console.open("refusals")
+        await page.get_by_text("2 shown", exact=True).wait_for()
+        await page.get_by_label("Search").fill(failed)
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        row = page.get_by_role("row").filter(has_text=failed)
+        assert await row.get_by_role("cell", name="502", exact=True).count() == 1
+        assert await row.get_by_text("upstream unreachable", exact=True).count() == 1
+        await page.get_by_label("Search").fill("")
+        await page.get_by_text("2 shown", exact=True).wait_for()
+        await page.get_by_label("Failures only").check()
+        await page.get_by_text("1 shown", exact=True).wait_for()
 
 
 async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Running) -> None:
@@ -94,12 +121,14 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Rotate")
         assert await page.locator("#secret").text_content() != secret
         await console.does("Done")
-        await row.get_by_text("2 live: used never").wait_for()
+        await row.get_by_text("secret 2, live, never used").wait_for()
 
         await row.get_by_role("button", name="Grant acme").click()
         await dialog.get_by_role("spinbutton", name="Pages").fill("100")
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
+
+        await row.get_by_text("100 pages of it are granted, the first until").wait_for()
 
         await row.get_by_role("button", name="Disable acme").click()
         await console.does("Disable")
@@ -119,6 +148,35 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
 
 
+async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_is_sent(start: Start) -> None:
+    gateway = await start(environ=ENVIRON, profiles={"small": {"pages_per_month": 70}})
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 500, "pages_per_day": None, "requests_per_minute": 7})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Change acme").click()
+        await console.does("Change")
+        await dialog.get_by_role("alert").filter(has_text="Nothing is changed yet.").wait_for()
+        assert await dialog.get_by_label("Pages a month").input_value() == "500"
+        await dialog.get_by_label("Pages a month").fill("")
+        await dialog.get_by_label("Requests a minute").fill("9")
+        await dialog.get_by_role("combobox", name="Profile").select_option("small")
+        await dialog.get_by_label("Ends").fill("2090-05-06")
+        await console.does("Change")
+        await console.says("acme is changed.")
+        await page.get_by_role("meter", name="pages per month of acme: 0 of 70").wait_for()
+        key = (await api("GET", "/admin/v1/keys/acme")).json
+        assert (key["limits"], key["profile"]) == ({"pages_per_day": None, "requests_per_minute": 9}, "small")
+        assert key["expires_at"].startswith(("2090-05-06", "2090-05-07"))
+        await page.get_by_role("button", name="Change acme").click()
+        await dialog.get_by_label("Ends").fill("")
+        await console.does("Change")
+        await dialog.wait_for(state="detached")
+        assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
+
+
 async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gateway: Running) -> None:
     async with console_of(gateway) as console:
         page = console.page
@@ -128,7 +186,14 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gatew
         await page.get_by_role("alert").filter(has_text="Id is needed.").wait_for()
         await page.get_by_label("Id (").fill("Not An Id")
         await console.does("Create")
-        await page.get_by_role("alert").filter(has_text="id: ").wait_for()
+        told = page.get_by_role("alert").filter(has_text="id: has to be of 1 to 63 characters: a-z, 0-9 and -")
+        await told.wait_for()
+        boxes = [
+            await field.bounding_box()
+            for field in await page.locator("dialog .pair [name]:not([type=checkbox])").all()
+        ]
+        edges = {round(box["y"] + box["height"]) for box in boxes if box is not None}
+        assert (len({round(box["height"]) for box in boxes if box is not None}), len(edges)) == (1, len(boxes) // 2)
         assert await page.get_by_label("Id (").input_value() == "Not An Id"
         await page.keyboard.press("Escape")
         await page.get_by_role("dialog").wait_for(state="detached")
@@ -148,6 +213,89 @@ async def test_the_secret_goes_into_the_clipboard(gateway: Running) -> None:
         assert await console.page.evaluate("navigator.clipboard.readText()") == secret
 
 
+async def test_escape_leaves_a_secret_only_once_it_was_copied(gateway: Running) -> None:
+    async with console_of(gateway, permissions=["clipboard-read", "clipboard-write"]) as console:
+        page = console.page
+        await console.open("keys")
+        for name, leaves_by in (("acme", "Escape"), ("other", "Done")):
+            await page.get_by_role("button", name="Create a key").click()
+            await page.get_by_label("Id (").fill(name)
+            await console.does("Create")
+            await page.locator("#secret").wait_for()
+            for _ in range(3):
+                await page.keyboard.press("Escape")
+            assert await page.locator("#secret").is_visible()
+            if leaves_by == "Escape":
+                await console.does("Copy")
+                await console.says("The secret is in the clipboard.")
+                await page.keyboard.press("Escape")
+            else:
+                await console.does("Done")
+            await page.get_by_role("dialog").wait_for(state="detached")
+
+
+async def test_a_view_renews_itself_and_leaves_focus_dialogs_and_scroll_as_they_are(gateway: Running) -> None:
+    for name in ("acme", "other"):
+        await Api(gateway).make(name, limits={"pages_per_month": 10})
+    async with console_of(gateway, viewport={"width": 700, "height": 200}) as console:
+        page = console.page
+        await page.clock.install()
+        await console.open("keys")
+        await page.get_by_role("meter", name="pages per month of acme: 0 of 10").wait_for()
+        await page.get_by_role("button", name="Disable other").focus()
+        await page.evaluate("scrollBy(0, 5); document.activeElement.mine = '1'")
+        before = await page.evaluate("scrollY")
+        await given(gateway, lambda connection: use(connection, "key:acme", 4))
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("meter", name="pages per month of acme: 4 of 10").wait_for()
+        assert await page.evaluate("[document.activeElement.mine, scrollY]") == ["1", before]
+
+        await page.keyboard.press("Enter")
+        await page.get_by_role("dialog").wait_for()
+        await given(gateway, lambda connection: use(connection, "key:acme", 2, "fast"))
+        await page.clock.fast_forward(10_000)
+        assert await page.get_by_role("dialog").is_visible()
+        await page.keyboard.press("Escape")
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("meter", name="pages per month of acme: 6 of 10").wait_for()
+        assert await page.evaluate("document.activeElement.mine") == "1"
+
+        await given(gateway, lambda connection: note_used(connection, {("other", 1): time.time()}))
+        await page.get_by_role("button", name="Show more").wait_for(state="hidden")
+        await page.clock.fast_forward(10_000)
+        await page.get_by_text(re.compile(r"secret 1, live, last used (now|\d+ s ago)")).wait_for()
+        await Api(gateway).make("another")
+        await page.clock.fast_forward(10_000)
+        await page.get_by_role("rowheader", name="another").wait_for()
+        assert await page.evaluate("document.activeElement.mine") == "1"
+
+
+async def test_a_table_that_the_ledger_does_not_give_says_so_and_is_tried_again(gateway: Running) -> None:
+    await Api(gateway).make("acme")
+    detail = "The ledger does not answer; ask again in some seconds."
+    problem = {"status": 503, "reason": "ledger_unavailable", "detail": detail}
+
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, json=problem)
+
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.route(re.compile(r"/admin/v1/(keys|configured-keys)"), away)
+        await console.open("keys")
+        told = page.get_by_role("alert").filter(has_text=detail)
+        await told.first.wait_for()
+        assert await told.count() == 2
+        assert await page.locator("#said").text_content() == ""
+        assert not await page.get_by_text("No keys.").is_visible()
+        await page.unroute_all()
+        for _ in range(2):
+            await page.get_by_role("button", name="Retry").first.click()
+        await page.get_by_role("rowheader", name="acme").wait_for()
+        await page.get_by_role("rowheader", name="root").wait_for()
+        await told.wait_for(state="detached")
+        console.errors.clear()  # the browser itself notes each 503
+
+
 async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
     name = "jwt:https://idp.test/a#ann"
     async with console_of(gateway) as console:
@@ -161,7 +309,7 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
         await page.get_by_role("button", name=f"Grant {name}").click()
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
-        await page.get_by_text("7 granted").wait_for()
+        await page.get_by_text("7 pages of it are granted, the first until").wait_for()
         assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")
@@ -188,7 +336,66 @@ async def test_an_hour_is_drawn(gateway: Running) -> None:
         assert len(str(await chart.locator("path").get_attribute("d"))) > 3000
         errors = console.page.get_by_role("img", name=re.compile("Errors a second by reason"))
         assert "rate limited" in str(await errors.get_attribute("aria-label"))
+        looks = [await path.get_attribute("class") for path in await errors.locator("path").all()]
+        assert looks == ["s1 d1", "s4 d1", "s2 d1"]  # of the reasons, whatever their order is
         assert await console.page.get_by_text("localhost, gateway.test").count() == 1
+
+
+async def test_moments_of_the_audit_trail_are_told_as_such(gateway: Running) -> None:
+    api, until = Api(gateway), "2096-08-03T12:00:00Z"
+    await api.make("acme")
+    await api("PATCH", "/admin/v1/keys/acme", {"expires_at": until})
+    await api("POST", "/admin/v1/keys/acme/grants", {"pages": 7, "until": until})
+    await api("POST", "/admin/v1/keys/acme/rotate", {})
+    async with console_of(gateway, locale="en-GB", timezone_id="UTC") as console:
+        await console.open("audit")
+        for name in ("expires_at", "until"):
+            await console.page.get_by_text(f"{name}: 3 Aug 2096, 12:00:00", exact=True).wait_for()
+        await console.page.get_by_text(re.compile(r"previous_ends_at: \d+ \w+ 20")).wait_for()
+        assert await console.page.get_by_text(re.compile(r"\d{9}")).count() == 0
+
+
+async def test_the_head_tells_what_is_down_and_what_is_missing(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(pem_of(p256_key()))
+    of_file = {"issuer": "https://idp.test", "audience": "gateway", "public_key": str(tmp_path / "key.pem")}
+    away = {"issuer": "https://away.test", "audience": "gateway", "jwks": "http://127.0.0.1:1/keys"}
+    gateway = await start(
+        environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"}, authentication={"jwt": [of_file, away]}
+    )
+    changed: dict[str, Any] = {}
+
+    async def told(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=await answer.json() | changed)
+
+    async with console_of(gateway) as console:
+        page = console.page
+        await page.clock.install()
+        await page.route("**/admin/v1/overview", told)
+        await console.open("now")
+        status = page.locator("#status")
+        for _ in range(30):
+            if "container down" in str(await status.text_content()):
+                break
+            await page.clock.fast_forward(10_000)
+            await page.wait_for_timeout(200)
+        await status.filter(has_text="not ready, keys of an issuer missing, container down; version ").wait_for()
+        assert await status.get_attribute("class") == "bad"
+        row = page.get_by_role("row").filter(has_text="https://away.test")
+        assert await row.get_by_role("cell", name="never", exact=True).count() == 1
+        row = page.get_by_role("row").filter(has_text="https://idp.test")
+        assert await row.get_by_role("cell", name="of a file", exact=True).count() == 1
+        for more, text in (
+            ({"status": "ready", "missing": []}, "ready, container down; version "),
+            (
+                {"status": "not ready", "missing": ["ledger", "x"]},
+                "not ready, ledger down, x missing, container down;",
+            ),
+        ):
+            changed |= more
+            await page.clock.fast_forward(10_000)
+            await status.filter(has_text=re.compile(f"^{text}")).wait_for()
+            assert await status.get_attribute("class") == "bad"
 
 
 async def test_ten_thousand_keys_stay_quick(gateway: Running) -> None:
@@ -212,6 +419,7 @@ async def test_what_strangers_name_is_text(gateway: Running) -> None:
     answer = await api("POST", "/admin/v1/callers/jwt%3A%3Cb%3E%23%3Cscript%3E/block", {})
     assert answer.status == 200
     await gateway.ask(request(key="wrong"))
+    await are_kept(gateway, 1)
     async with console_of(gateway) as console:
         for view in VIEWS:
             await console.open(view.lower())
@@ -248,7 +456,7 @@ async def test_axe_finds_nothing_serious(look: str, gateway: Running) -> None:
 
 
 async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
-    await Api(gateway).make("acme")
+    await Api(gateway).make("acme", scopes=["admin"])
     async with console_of(gateway) as console:
         page = console.page
         await console.open()
@@ -261,6 +469,11 @@ async def test_all_of_it_can_be_done_by_keyboard(gateway: Running) -> None:
         await page.get_by_role("heading", level=1, name="Keys").wait_for()
         assert await page.evaluate("document.activeElement.id") == "main"
         await page.get_by_role("button", name="Disable acme").wait_for()
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="acme"))
+        assert [await row.get_by_role("cell", name=name, exact=True).count() for name in ("default", "admin")] == [
+            1,
+            1,
+        ]
         await page.get_by_role("button", name="Disable acme").focus()
         await page.keyboard.press("Enter")
         await page.get_by_role("dialog").wait_for()
@@ -305,6 +518,15 @@ async def test_the_pictures_of_the_documents_can_be_taken(gateway: Running, tmp_
 
 def test_the_table_names_every_file_that_lies_there() -> None:
     assert {path.name for path in (Path(page_of_files.__file__).parent / "web").iterdir()} == set(FILES.values())
+
+
+async def are_kept(gateway: Running, count: int) -> None:
+    """Waits until so many refused requests are in the ledger."""
+
+    async def holds() -> bool:
+        return len((await Api(gateway)("GET", "/admin/v1/refused-requests")).json["refusals"]) == count
+
+    await comes_true(holds)
 
 
 async def quickest(gateway: Running) -> float:

@@ -10,6 +10,7 @@ from yarl import URL
 
 from gateway.admin import page
 from gateway.admin.page import FILES
+from gateway.model.reasons import VERDICTS
 from tests.admin.api import TOKEN, Api
 from tests.support.gateway import ENVIRON, Running, Start
 
@@ -114,6 +115,15 @@ def test_a_file_has_nothing_inline_and_nothing_from_elsewhere(name: str) -> None
     for imported in re.findall(r'from "\./([^"]+)"', text):
         assert imported in FILES.values()
     assert max(map(len, text.splitlines())) <= 118
+
+
+def test_each_reason_of_an_error_has_a_look_of_its_own() -> None:
+    text = (WEB / "looks.js").read_text()
+    listed = re.findall(r'"([a-z0-9_]+)"', text.partition("const REASONS = [")[2].partition("];")[0])
+    of_errors = {str(reason) for reason, verdict in VERDICTS.items() if verdict.status >= 400}
+    assert sorted(listed) == sorted(of_errors | {"forwarded_4xx", "forwarded_5xx"})
+    styles = (WEB / "style.css").read_text()
+    assert all(f"svg .d{place // 6 + 1} {{" in styles for place in range(6, len(listed)))
 
 
 async def test_over_tls_the_page_itself_may_change_things_too(start: Start, certificates: Path) -> None:

@@ -16,6 +16,7 @@ from tests.support.jobs import comes_true
 from tests.support.tokens import p256_key, pem_of
 
 CALLERS = "/admin/v1/callers"
+REFUSED = "/admin/v1/refused-requests"
 
 
 async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
@@ -81,13 +82,51 @@ async def test_refusals_are_told_with_who_and_why_and_are_searched(gateway: Runn
     found = {(row["who"], row["reason"]): row for row in told["refusals"]}
     assert found["127.0.0.1", "unauthenticated"]["count"] == 2
     assert (found["127.0.0.1", "unauthenticated"]["why"], found["key:ci", "forbidden"]["why"]) == ("not_known", None)
-    assert len((await Api(gateway)("GET", "/admin/v1/refusals?q=not_known")).json["refusals"]) == 1
+    for text in ("not_known", "not%20known", "unauthenticated:%20NOT"):
+        assert len((await Api(gateway)("GET", f"/admin/v1/refusals?q={text}")).json["refusals"]) == 1
     assert (found["key:ci", "forbidden"]["route"], found["key:ci", "forbidden"]["is_stranger"]) == ("usage", False)
     only = (await Api(gateway)("GET", "/admin/v1/refusals?q=KEY:c")).json["refusals"]
     assert [row["who"] for row in only] == ["key:ci"]
     first = (await Api(gateway)("GET", "/admin/v1/refusals?limit=1")).json
     assert ([row["who"] for row in first["refusals"]], first["is_complete"]) == (["key:ci"], False)
     assert KEY not in str(told)
+
+
+async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_searched(start: Start) -> None:
+    gateway = await start(environ=ENVIRON, upstream={"url": "http://127.0.0.1:1"})
+    api = Api(gateway)
+    failed = (await gateway.ask(submit())).is_refusal(502, "upstream_unreachable")["request_id"]
+    for _ in range(3):
+        (await gateway.ask(request(key="wrong"))).is_refusal(401, "unauthenticated")
+
+    async def found(query: str) -> list[dict[str, Any]]:
+        return list((await api("GET", f"{REFUSED}?{query}")).json["refusals"])
+
+    async def are_kept() -> bool:
+        return len(await found("")) == 4
+
+    await comes_true(are_kept)
+    (row,) = await found("failed=true")
+    assert (row["request_id"], row["status"], row["reason"]) == (failed, 502, "upstream_unreachable")
+    assert (row["key"], row["route"], row["method"], row["source"], row["requests"]) == (
+        "ci", "submit", "POST", "upstream", 1,
+    )  # fmt: skip
+    assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row
+    (await api("GET", "/admin/v1/refusals/nothing")).is_problem(404, "refusal_not_found")
+    (await api("GET", "/admin/v1/refusals/a%00b")).is_problem(404, "refusal_not_found")
+    for text in (failed, "UPSTREAM_un", "upstream%20unreach", "502", "CI"):
+        assert await found(f"q={text}") == [row], text
+    for text in ("not_known", "not%20known", "unauthenticated:%20not%20known"):
+        assert len(await found(f"q={text}")) == 3, text
+    assert await found("q=%25") == await found("q=a%00b") == []
+    seen: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = (await api("GET", f"{REFUSED}?limit=3{after and '&after=' + after}")).json
+        seen += [one["request_id"] for one in page["refusals"]]
+        after = page["next"]
+    assert sorted(seen) == sorted(one["request_id"] for one in await found(""))
+    (await api("GET", f"{REFUSED}?after=x")).is_problem(422, "invalid")
 
 
 async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) -> None:
@@ -102,7 +141,13 @@ async def test_keys_are_searched_and_told_with_what_they_used(gateway: Running) 
     assert (len(ids), len(set(ids)), rest["next"]) == (31, 31, None)
     assert first["keys"][0]["standing"] is None
     (key,) = (await api("GET", "/admin/v1/keys?q=ACM&standing=true")).json["keys"]
-    assert key["standing"]["pages_per_month"]["used"] == 4
+    assert (key["standing"]["pages_per_month"]["used"], key["granted"], key["granted_until"]) == (4, 0, None)
+    for pages, until in ((3, "2099-01-01T00:00:00Z"), (4, "2098-01-01T00:00:00Z")):
+        await api("POST", "/admin/v1/keys/acme/grants", {"pages": pages, "until": until})
+    (key,) = (await api("GET", "/admin/v1/keys?q=ACM&standing=true")).json["keys"]
+    assert (key["granted"], key["granted_until"]) == (7, "2098-01-01T00:00:00Z")
+    (key,) = (await api("GET", "/admin/v1/keys?q=ACM")).json["keys"]
+    assert (key["granted"], key["granted_until"]) == (None, None)
     assert [key["id"] for key in (await api("GET", "/admin/v1/keys?q=team-3&limit=2")).json["keys"]] == [
         "k-00003",
         "k-00013",
@@ -121,6 +166,8 @@ async def test_keys_of_the_configuration_are_told_with_what_they_used(gateway: R
         ("ci", "live", []), ("root", "live", ["admin"]), ("away", "live", []),
     ]  # fmt: skip
     assert keys[0]["standing"]["pages_in_flight"]["used"] == 1
+    granted = [(key["granted"], key["granted_until"]) for key in keys[:2]]
+    assert granted == [(5, "2099-01-01T00:00:00Z"), (0, None)]
     assert (keys[0]["last_seen_at"] is None, keys[1]["last_seen_at"]) == (False, None)
 
 
@@ -161,6 +208,7 @@ async def test_a_callers_name_may_hold_anything_that_is_visible(gateway: Running
         assert (await api("POST", f"{path}/reset", {})).json["pages"] == 0
     told = (await api("GET", f"{CALLERS}?blocked=true")).json["callers"]
     assert sorted(caller["account"] for caller in told) == sorted(names)
+    assert {(caller["granted"], caller["granted_until"]) for caller in told} == {(2, "2099-01-01T00:00:00Z")}
     page = (await api("GET", f"{CALLERS}?limit=2")).json
     rest = (await api("GET", f"{CALLERS}?limit=9&after={quoted(page['next'])}")).json
     assert len(page["callers"]) + len(rest["callers"]) == len(names)

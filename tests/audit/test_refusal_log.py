@@ -13,7 +13,7 @@ from gateway.audit.refusal_log import DAY, RefusalLog
 from gateway.cli.main import cli
 from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.refusals import AT_ONCE, RefusalRow, forget, latest, named, note
+from gateway.ledger.refusals import AT_ONCE, RefusalMark, RefusalRow, forget, latest, listed, named, note
 from gateway.model.reasons import Bearer, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
@@ -42,6 +42,22 @@ def kept(most: int = 10) -> RefusalLog:
 
 def row(request_id: str, at: float = NOW) -> RefusalRow:
     return RefusalRow(request_id, int(at), 1, 401, "token_invalid", "issuer", "submit", "POST", None, "::1", "x")
+
+
+async def test_they_are_listed_page_by_page_and_found_by_words_with_or_without_spaces(ledger: Ledger) -> None:
+    rows = [row("a", NOW), row("c", NOW), row("b", NOW), row("d", NOW - 9)._replace(status=502, why="keys_not_there")]
+    await ledger.write(lambda c: note(c, rows))
+
+    async def found(**asked: Any) -> str:
+        return "".join(one.request_id for one in await ledger.read(lambda c: listed(c, **{"most": 9} | asked)))
+
+    assert await found() == "abcd"
+    assert await found(most=2, after=RefusalMark(int(NOW), "a")) == "bc"
+    assert await found(failed=True) == await found(text="502") == "d"
+    for text in ("keys_not_there", "Keys not there", "token invalid: keys not"):
+        assert await found(text=text) == "d", text
+    assert await found(text="token_invalid") == await found(text="SUBMIT") == "abcd"
+    assert await found(text="%") == await found(text="a\0") == ""
 
 
 async def test_a_refusal_is_found_by_its_id_and_a_sum_is_a_row(ledger: Ledger) -> None:

@@ -1,10 +1,12 @@
 """`gateway demo`, as a stranger meets it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +91,21 @@ def test_the_printed_line_works_as_it_stands(tmp_path: Path) -> None:
     assert (directory / "key.txt").read_text().startswith("dgw_demo_")
 
 
+def test_it_says_where_to_look_and_when_its_container_has_ended(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo") as process:
+        page = process.line(lambda line: line.startswith("What runs: ")).removeprefix("What runs: ")
+        with urllib.request.urlopen(page, timeout=DEADLINE) as answer:  # noqa: S310 -- our own address
+            assert b"<title>Gateway</title>" in answer.read()
+        (container,) = [
+            child for child in descendants(process.pid)
+            if b"gateway.demo.container" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]  # fmt: skip
+        os.kill(container, SIGKILL)
+        process.line(lambda line: line.startswith("the stand-in container has ended (by signal 9)"))
+        process.press_ctrl_c()
+        assert process.exit_code() == 0
+
+
 def test_ctrl_c_ends_it_whole(tmp_path: Path) -> None:
     with demo(tmp_path / "demo") as process:
         children = descendants(process.pid)
@@ -98,6 +115,7 @@ def test_ctrl_c_ends_it_whole(tmp_path: Path) -> None:
         assert not any(map(is_alive, children))
     assert "Traceback" not in process.output
     assert process.lines[-1] == "stopped"
+    assert "has ended" not in process.output
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGHUP])

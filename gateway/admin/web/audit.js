@@ -12,6 +12,8 @@ const SINCE = [
   ["30d", "30 days ago"],
 ];
 
+const MOMENTS = new Set(["until", "previous_ends_at", "expires_at"]); // in seconds since the epoch
+
 export const title = "Audit";
 
 export async function show(place, signal) {
@@ -33,11 +35,14 @@ export async function show(place, signal) {
           el(
             "ul",
             {},
-            Object.entries(change.detail).map(([name, value]) =>
-              el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`),
-            ),
+            Object.entries(change.detail).map(([name, value]) => el("li", {}, `${name}: ${told(name, value)}`)),
           ),
       },
     ],
   });
+}
+
+function told(name, value) {
+  if (MOMENTS.has(name) && typeof value === "number") return moment(value * 1000);
+  return typeof value === "string" ? value : JSON.stringify(value);
 }

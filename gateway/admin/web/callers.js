@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
-import { bars, grant, reset } from "./limits.js";
+import { grant, limitsOf, reset } from "./limits.js";
 import { list } from "./lists.js";
 import { ago, number } from "./words.js";
 
@@ -15,6 +15,7 @@ export async function show(place, signal) {
     caption: "Callers by token and certificate",
     path: "callers",
     rows: (answer) => answer.callers,
+    id: (caller) => caller.account,
     filters: [{ name: "blocked", label: "Blocked only", type: "checkbox" }],
     signal,
     tools: [button("Block a caller", () => blockAnyone(reload), { class: "push" })],
@@ -28,7 +29,7 @@ export async function show(place, signal) {
         ],
       },
       { name: "Profile", cell: (caller) => caller.profile ?? "–" },
-      { name: "Limits", cell: (caller) => bars(caller.standing, caller.account) },
+      { name: "Limits", cell: (caller) => limitsOf(caller, caller.account) },
       {
         name: "Pages",
         cell: pages,
@@ -47,8 +48,7 @@ export async function show(place, signal) {
 }
 
 function pages(caller) {
-  const granted = caller.granted ? `, ${number(caller.granted)} granted` : "";
-  return `${number(caller.used_today.pages)} today, ${number(caller.used_this_month.pages)} this month${granted}`;
+  return `${number(caller.used_today.pages)} today, ${number(caller.used_this_month.pages)} this month`;
 }
 
 function acts(caller, reload) {

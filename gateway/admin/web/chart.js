@@ -12,9 +12,12 @@ const HOUR = 3_600_000;
 const GAP = 35_000;
 const MOST = 6;
 
-/** A figure of some lines: `series` are {name, values}, a value for each of `times` (milliseconds), or null. */
+/**
+ * A figure of some lines: `series` are {name, values, look}, a value for each of `times` (milliseconds), or null.
+ * A look is classes of the stylesheet; without one it is of the line's place.
+ */
 export function chart(title, times, series, say = number, now = Date.now()) {
-  const shown = series.slice(0, MOST);
+  const shown = series.slice(0, MOST).map((line, place) => ({ look: `s${place + 1}`, ...line }));
   const top = nice(Math.max(0, ...shown.flatMap((line) => line.values).filter((value) => value !== null)));
   const x = (at) => LEFT + ((at - (now - HOUR)) / HOUR) * (WIDTH - LEFT - 4);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
@@ -37,21 +40,20 @@ export function chart(title, times, series, say = number, now = Date.now()) {
     const anchor = back === 1 ? "start" : back ? "middle" : "end";
     picture.append(svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": anchor }, clock(at)));
   }
-  shown.forEach((line, place) =>
-    picture.append(svg("path", { class: `s${place + 1}`, d: path(times, line.values, x, y) })),
-  );
+  for (const line of shown)
+    picture.append(svg("path", { class: line.look, d: path(times, line.values, x, y) }));
   return el("figure", {}, el("figcaption", {}, title), picture, legend(shown, say));
 }
 
 function legend(series, say) {
-  const entry = (line, place) =>
+  const entry = (line) =>
     el(
       "li",
       {},
       svg(
         "svg",
         { viewBox: "0 0 16 8", "aria-hidden": "true" },
-        svg("path", { class: `s${place + 1}`, d: "M0 4H16" }),
+        svg("path", { class: line.look, d: "M0 4H16" }),
       ),
       `${line.name}: ${say(last(line.values))}`,
     );

@@ -52,11 +52,13 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
   });
 }
 
-/** Shows a secret, this once, with a button that copies it. */
+/** Shows a secret, this once, with a button that copies it; until it was copied, only Done closes it. */
 export function showSecret(title, secret, text) {
   const shown = el("code", { class: "secret", id: "secret", tabindex: "0" }, secret);
+  let isCopied = false;
   const copy = button("Copy", async () => {
     await copied(shown);
+    isCopied = true;
     say("The secret is in the clipboard.");
   });
   copy.className = "main";
@@ -67,11 +69,11 @@ export function showSecret(title, secret, text) {
     shown,
     el("p", {}, text),
   );
-  return opened(title, body, (close) => {
+  const build = (close) =>
     body.append(
       el("div", { class: "ends" }, copy, el("button", { type: "button", onclick: () => close(true) }, "Done")),
     );
-  });
+  return opened(title, body, build, () => isCopied);
 }
 
 /** Shows something until it is closed. */
@@ -84,7 +86,8 @@ export function show(title, ...content) {
   });
 }
 
-function opened(title, content, build) {
+/** `mayLeave` tells whether Escape closes it. */
+function opened(title, content, build, mayLeave = () => true) {
   const name = `dialog-${(count += 1)}`;
   const before = document.activeElement;
   const dialog = el("dialog", { "aria-labelledby": name }, el("h2", { id: name }, title), content);
@@ -94,7 +97,13 @@ function opened(title, content, build) {
       result = value;
       dialog.close();
     });
+    // A browser lets `cancel` be refused but once, so the key is refused, too.
+    const stay = (event) => mayLeave() || event.preventDefault();
+    const stayByKey = (event) => event.key === "Escape" && stay(event);
+    dialog.addEventListener("cancel", stay);
+    addEventListener("keydown", stayByKey);
     dialog.addEventListener("close", () => {
+      removeEventListener("keydown", stayByKey);
       dialog.remove();
       if (before instanceof HTMLElement && before.isConnected) before.focus();
       resolve(result);

@@ -20,6 +20,7 @@ export async function show(place, signal) {
     caption: "Jobs, the newest first",
     path: "jobs",
     rows: (answer) => answer.jobs,
+    id: (job) => JSON.stringify([job.upstream, job.request_id]),
     filters: [{ name: "state", label: "State", options: STATES }],
     signal,
     columns: [

@@ -3,11 +3,17 @@
 import { get, patch, path, post } from "./api.js";
 import { ask, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
-import { bars, endOf, grant, reset } from "./limits.js";
+import { dayOf, endOf, grant, limitsOf, reset } from "./limits.js";
 import { list, table } from "./lists.js";
+import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
 
-const NUMBERS = ["requests_per_minute", "pages_per_day", "pages_per_month", "spend_per_month"];
+const NUMBERS = {
+  requests_per_minute: "Requests a minute",
+  pages_per_day: "Pages a day",
+  pages_per_month: "Pages a month",
+  spend_per_month: "Spend a month",
+};
 
 export const title = "Keys";
 
@@ -19,6 +25,7 @@ export async function show(place, signal) {
     path: "keys",
     query: { standing: "true" },
     rows: (answer) => answer.keys,
+    id: (key) => key.id,
     signal,
     tools: [button("Create a key", () => create(reload), { class: "main push" })],
     columns: [
@@ -27,8 +34,9 @@ export async function show(place, signal) {
         cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)],
       },
       { name: "Owner", cell: (key) => key.owner },
-      { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
-      { name: "Limits", cell: (key) => bars(key.standing, key.id) },
+      { name: "Profile", cell: (key) => key.profile },
+      { name: "Scopes", cell: (key) => key.scopes.join(", ") || "–" },
+      { name: "Limits", cell: (key) => limitsOf(key, key.id) },
       { name: "Secrets", cell: generations },
       { name: "Acts", cell: (key) => acts(key, reload) },
     ],
@@ -46,8 +54,9 @@ function configured(signal) {
       cell: (key) => [key.id, " ", el("span", { class: key.state === "live" ? "good" : "bad" }, key.state)],
     },
     { name: "Owner", cell: (key) => key.owner },
-    { name: "Profile", cell: (key) => [key.profile, key.scopes.length ? `, ${key.scopes.join(", ")}` : ""] },
-    { name: "Limits", cell: (key) => bars(key.standing, key.id) },
+    { name: "Profile", cell: (key) => key.profile },
+    { name: "Scopes", cell: (key) => key.scopes.join(", ") || "–" },
+    { name: "Limits", cell: (key) => limitsOf(key, key.id) },
     { name: "Seen here", cell: (key) => ago(key.last_seen_at) },
     {
       name: "Acts",
@@ -60,15 +69,21 @@ function configured(signal) {
         ),
     },
   ];
+  const shown = table("Keys of the configuration, which are changed there", columns, (key) => key.id);
+  const wrong = trouble(() => load());
   async function load() {
-    const { keys } = await get("configured-keys", {}, signal);
-    place.replaceChildren();
-    if (!keys.length) return;
-    const found = table("Keys of the configuration, which are changed there", columns);
-    found.fill(keys);
-    place.append(el("h2", { id: "configured" }, "Keys of the configuration"), found.node);
+    try {
+      const { keys } = await get("configured-keys", {}, signal);
+      wrong.clear();
+      shown.fill(keys);
+      place.hidden = !keys.length;
+    } catch (error) {
+      if (error.name !== "AbortError") wrong.tell(error);
+    }
   }
+  place.append(el("h2", { id: "configured" }, "Keys of the configuration"), wrong.node, shown.node);
   load.place = place;
+  every(signal, load);
   return load;
 }
 
@@ -80,11 +95,12 @@ const act = (label, key, run, reload, more = {}) =>
 
 function generations(key) {
   const one = (found) => {
-    const end = found.state === "live" && found.live_until ? `, until ${moment(found.live_until)}` : "";
+    const end = found.state === "live" && found.live_until ? ` until ${moment(found.live_until)}` : "";
+    const used = found.last_used_at === null ? "never used" : `last used ${ago(found.last_used_at)}`;
     return el(
       "li",
       { class: found.state === "live" ? "" : "faint" },
-      `${found.generation} ${found.state}${end}: used ${ago(found.last_used_at)}`,
+      `secret ${found.generation}, ${found.state}${end}, ${used}`,
     );
   };
   return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));
@@ -95,6 +111,7 @@ function acts(key, reload) {
   return el(
     "div",
     { class: "acts" },
+    act("Change", key, () => change(key), reload),
     act("Rotate", key, () => rotate(key), reload),
     act("Grant", key, () => grant("keys", key.id), reload),
     act("Reset", key, () => reset("keys", key.id), reload),
@@ -112,10 +129,7 @@ async function create(reload) {
       { name: "profile", label: "Profile", options: configuration.profiles, value: "default" },
       { name: "owner", label: "Owner", hint: "empty: the key itself" },
       { name: "expires_at", label: "Ends", type: "date", hint: "empty: never" },
-      { name: "requests_per_minute", label: "Requests a minute", type: "number", hint: "empty: the profile's" },
-      { name: "pages_per_day", label: "Pages a day", type: "number", hint: "likewise" },
-      { name: "pages_per_month", label: "Pages a month", type: "number", hint: "likewise" },
-      { name: "spend_per_month", label: "Spend a month", type: "number", hint: "likewise" },
+      ...numbers({}),
       { name: "admin", label: "May use admin routes", type: "checkbox" },
     ],
     submit: "Create",
@@ -126,8 +140,60 @@ async function create(reload) {
   await showSecret(`The secret of ${made.id}`, made.secret, "Send it as X-API-Key.");
 }
 
+/** A field for each limit, with what a key has of its own. */
+function numbers(limits) {
+  return Object.entries(NUMBERS).map(([name, label], place) => ({
+    name,
+    label,
+    type: "number",
+    value: limits[name] ?? "",
+    hint: limits[name] === null ? "none now" : place ? "likewise" : "empty: the profile's",
+  }));
+}
+
+async function change(key) {
+  const { configuration } = await get("overview");
+  const { profiles } = configuration;
+  const ends = key.expires_at === null ? "" : dayOf(key.expires_at);
+  return ask({
+    title: `Change ${key.id}`,
+    fields: [
+      {
+        name: "profile",
+        label: "Profile",
+        options: profiles.includes(key.profile) ? profiles : [key.profile, ...profiles],
+        value: key.profile,
+      },
+      { name: "expires_at", label: "Ends", type: "date", value: ends, hint: "empty: never" },
+      ...numbers(key.limits),
+    ],
+    submit: "Change",
+    act: async (values) => {
+      const changed = await patch(path("keys", key.id), changesOf(key, ends, values));
+      say(`${key.id} is changed.`);
+      return changed;
+    },
+  });
+}
+
+/** What differs, and nothing else: who changed it meanwhile keeps his part. */
+function changesOf(key, ends, values) {
+  const body = {};
+  const limits = Object.keys(NUMBERS).filter((name) => values[name] !== String(key.limits[name] ?? ""));
+  if (values.profile !== key.profile) body.profile = values.profile;
+  if (values.expires_at !== ends) body.expires_at = values.expires_at ? endOf(values.expires_at) : null;
+  if (limits.length)
+    body.limits = Object.fromEntries(
+      limits.map((name) => [name, values[name] === "" ? "default" : Number(values[name])]),
+    );
+  if (!Object.keys(body).length) throw new Error("Nothing is changed yet.");
+  return body;
+}
+
 function bodyOf(values) {
-  const given = NUMBERS.filter((name) => values[name] !== "").map((name) => [name, Number(values[name])]);
+  const given = Object.keys(NUMBERS)
+    .filter((name) => values[name] !== "")
+    .map((name) => [name, Number(values[name])]);
   return {
     id: values.id,
     profile: values.profile,

@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { el, say } from "./dom.js";
-import { number, plain } from "./words.js";
+import { moment, number, plain } from "./words.js";
 
 const FULL = 0.9;
 
@@ -34,6 +34,17 @@ function bar(name, limit, of) {
     }),
     el("span", { class: limit.soft_limit_crossed ? "warn" : "faint" }, told),
   ];
+}
+
+/** Its bars, and what grants add to its budgets, until when. */
+export function limitsOf(found, name) {
+  const shown = [bars(found.standing, name)];
+  if (found.granted) shown.push(el("p", { class: "granted faint" }, granted(found)));
+  return shown;
+}
+
+function granted({ granted: pages, granted_until: until }) {
+  return `${number(pages)} pages of it are granted${until ? `, the first until ${moment(until)}` : ""}`;
 }
 
 /** Asks how many pages to add until when, and adds them. */
@@ -72,8 +83,11 @@ export function reset(kind, name) {
 /** The end of a day, of this browser's place. */
 export const endOf = (day) => new Date(`${day}T23:59:59`).toISOString();
 
-export function daysFromNow(days) {
-  const at = new Date(Date.now() + days * 86_400_000);
+export const daysFromNow = (days) => dayOf(Date.now() + days * 86_400_000);
+
+/** The day of a moment, of this browser's place, as a field for dates takes it. */
+export function dayOf(moment) {
+  const at = new Date(moment);
   return [at.getFullYear(), at.getMonth() + 1, at.getDate()]
     .map((part) => String(part).padStart(2, "0"))
     .join("-");

@@ -8,6 +8,7 @@ import * as jobs from "./jobs.js";
 import * as keys from "./keys.js";
 import * as now from "./now.js";
 import * as refusals from "./refusals.js";
+import { every } from "./renewal.js";
 import * as usage from "./usage.js";
 import * as webhooks from "./webhooks.js";
 
@@ -33,11 +34,10 @@ async function show(isMove) {
   const place = el("div");
   main.replaceChildren(el("h1", {}, view.title), place);
   if (isMove) main.focus();
+  const tell = () => get("overview", {}, signal).then(now.tellStatus);
+  if (view !== now) every(signal, () => tell().catch(() => {})); // the view itself says what is wrong
   try {
-    await Promise.all([
-      view.show(place, signal),
-      view === now || get("overview", {}, signal).then(now.tellStatus),
-    ]);
+    await Promise.all([view.show(place, signal), view === now || tell()]);
   } catch (error) {
     if (error.name === "AbortError" || error.status === 401) return;
     place.append(el("p", { class: "problem", role: "alert" }, error.message));

@@ -3,9 +3,11 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { el, say } from "./dom.js";
+import { lookOf } from "./looks.js";
+import { every } from "./renewal.js";
 import { bytes, left, moment, number, plain, span } from "./words.js";
 
-const EVERY = 10_000;
+const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const HOUR = 3_600_000;
 const SOON = 14 * 86_400_000;
 
@@ -36,18 +38,25 @@ export async function show(place, signal) {
   }
 
   await load("1h");
-  const timer = setInterval(() => {
-    if (document.hidden) return;
-    load("1m").catch((error) => error.name === "AbortError" || say(error.message));
-  }, EVERY);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  every(signal, () => load("1m").catch((error) => error.name === "AbortError" || say(error.message)));
 }
 
 /** Says in the head of the page how it stands. */
 export function tellStatus(overview) {
   const word = document.getElementById("status");
-  word.textContent = `${overview.status}, version ${overview.version}`;
-  word.className = overview.status === "ready" ? "good" : "bad";
+  const troubles = [...new Set([...missing(overview), ...down(overview)])];
+  word.textContent = `${[overview.status, ...troubles].join(", ")}; version ${overview.version}`;
+  word.className = overview.status === "ready" && !troubles.length ? "good" : "bad";
+}
+
+const missing = (overview) => overview.missing.map((word) => MISSING[word] ?? `${word} missing`);
+
+function down({ upstreams, ledger }) {
+  const names = upstreams.filter((upstream) => !upstream.up).map((upstream) => upstream.name);
+  return [
+    ...(names.length ? [upstreams.length > 1 ? `container down (${names.join(", ")})` : "container down"] : []),
+    ...(ledger.up ? [] : ["ledger down"]),
+  ];
 }
 
 function fact(name, large, kind, ...more) {
@@ -123,6 +132,7 @@ function chartsOf(points) {
   reasons.sort((one, other) => sum(other) - sum(one));
   const errors = reasons.map((reason) => ({
     name: plain(reason),
+    look: lookOf(reason),
     values: points.map((point) => point.errors[reason] ?? 0),
   }));
   return [
@@ -145,11 +155,13 @@ function partsOf(told) {
   const issuer = (found) => [
     found.issuer,
     found.keys === null ? el("span", { class: "bad" }, "none: its tokens are refused") : number(found.keys),
-    found.fetched_at === null ? "of a file" : moment(found.fetched_at),
+    found.fetched_at !== null ? moment(found.fetched_at) : found.keys === null ? "never" : "of a file",
     found.dropped_at === null
       ? found.failures
         ? `${found.failures} fetches failed`
-        : "fresh"
+        : found.keys === null
+          ? "–"
+          : "fresh"
       : el("span", { class: "warn" }, left(found.dropped_at)),
   ];
   const parts = [

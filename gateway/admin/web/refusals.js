@@ -1,7 +1,10 @@
-// Who was refused how often, why, and when last: by this replica, since its start.
+// Which requests of the last day were refused or failed, and why: of all replicas, from the ledger.
 
+import { el } from "./dom.js";
 import { list } from "./lists.js";
-import { ago, number, plain } from "./words.js";
+import { moment, number, plain } from "./words.js";
+
+const FAILED = 500;
 
 export const title = "Refusals";
 
@@ -9,18 +12,30 @@ export async function show(place, signal) {
   list(place, {
     of: "rows",
     caption:
-      "Refusals of this replica since its start, the latest first; what all replicas refused is in the audit trail",
-    path: "refusals",
+      "Requests of the last day that were refused or failed, of all replicas, the newest first, some seconds late; " +
+      "what is summed up has an id that begins with sum-",
+    path: "refused-requests",
     rows: (answer) => answer.refusals,
-    cursor: false,
+    id: (row) => row.request_id,
+    filters: [{ name: "failed", label: "Failures only (5xx)", type: "checkbox" }],
     signal,
     columns: [
-      { name: "Who", cell: (row) => (row.is_stranger ? `${row.who} (no known credential)` : row.who) },
+      { name: "Request", cell: (row) => el("code", {}, row.request_id) },
+      { name: "When", cell: (row) => moment(row.at) },
+      {
+        name: "Who",
+        cell: (row) =>
+          row.key === null ? `${row.client} (no known credential)` : `${row.key} from ${row.client}`,
+      },
+      {
+        name: "Status",
+        number: true,
+        cell: (row) => el("span", { class: row.status >= FAILED ? "bad" : "" }, String(row.status)),
+      },
       { name: "Why", cell: (row) => plain(row.why === null ? row.reason : `${row.reason}: ${row.why}`) },
-      { name: "How often", number: true, cell: (row) => number(row.count) },
-      { name: "Last", cell: (row) => `${ago(row.last_at)}${row.is_stranger ? "" : ` from ${row.client}`}` },
-      { name: "Route", cell: (row) => row.route },
-      { name: "What it was told", cell: (row) => row.detail },
+      { name: "How often", number: true, cell: (row) => number(row.requests) },
+      { name: "Route", cell: (row) => (row.route === "-" ? "–" : `${row.method} ${row.route}`) },
+      { name: "What it was told", cell: (row) => row.detail ?? "–" },
     ],
   });
 }

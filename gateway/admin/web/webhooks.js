@@ -22,6 +22,7 @@ export async function show(place, signal) {
     caption: "Webhooks, the newest first",
     path: "webhooks",
     rows: (answer) => answer.webhooks,
+    id: (hook) => hook.id,
     filters: [{ name: "state", label: "State", options: STATES }],
     signal,
     columns: [

@@ -31,7 +31,7 @@ export function span(seconds) {
 export function ago(text) {
   if (text === null) return "never";
   const seconds = (Date.now() - Date.parse(text)) / 1000;
-  return seconds < 5 ? "now" : `${span(seconds)} ago`;
+  return seconds < 5 ? "now" : `${span(Math.round(seconds))} ago`;
 }
 
 /** How long it is until a moment. */

@@ -1,0 +1,50 @@
+"""Operations of the admin API on refused and failed requests of the last day, which the ledger keeps."""
+
+from functools import partial
+
+from gateway.admin import caller_answers
+from gateway.admin.context import Call, Context
+from gateway.admin.cursors import written
+from gateway.admin.portions import convert_all
+from gateway.admin.problem import AdminProblem
+from gateway.admin.requests import RefusedQuery
+from gateway.ledger.refusals import RefusalMark, RefusalRow, listed, named
+from gateway.model.reasons import VERDICTS, Reason
+from gateway.units import moment
+
+
+async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRequests:
+    """Lists them, of all replicas."""
+    query: RefusedQuery = call.query
+    asked = partial(listed, most=query.limit + 1, text=query.q, failed=query.failed, after=query.after)
+    rows = await context.ledger.report(asked)
+    page = rows[: query.limit]
+    following = written(RefusalMark(page[-1].at, page[-1].request_id)) if len(rows) > len(page) else None
+    return caller_answers.RefusedRequests(refusals=await convert_all(page, _refused), next=following)
+
+
+async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRequest:
+    """Shows one."""
+    row = await context.ledger.read(lambda c: named(c, call.subject))
+    if row is None:
+        raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
+    return _refused(row)
+
+
+def _refused(row: RefusalRow) -> caller_answers.RefusedRequest:
+    verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
+    return caller_answers.RefusedRequest(
+        request_id=row.request_id,
+        at=moment(row.at),
+        requests=row.requests,
+        status=row.status,
+        reason=row.reason,
+        title=None if verdict is None else verdict.title,
+        why=row.why,
+        source="upstream" if verdict is None else verdict.source.value,
+        method=row.method,
+        route=row.route,
+        key=row.key_id,
+        client=row.client,
+        detail=row.detail,
+    )
