@@ -9,7 +9,7 @@ MEANINGS: Final[Mapping[Why, str]] = {
     Why.MALFORMED: "It is no signed JWT in its one canonical form, or larger than 8 KB.",
     Why.ISSUER: "Its iss is none of authentication.jwt, byte for byte.",
     Why.ALGORITHM: "Its alg is none of the issuer's algorithms.",
-    Why.KEYS_NOT_THERE: "The issuer's keys were never fetched: see gateway_jwks_age_seconds.",
+    Why.KEYS_NOT_THERE: "The issuer's keys were never fetched, or were dropped: see gateway_jwks_keys.",
     Why.UNKNOWN_KEY: "The issuer has no key of its kid for its alg, also after another fetch.",
     Why.SIGNATURE: "The key did not make its signature.",
     Why.AUDIENCE: "Its aud has none of the issuer's audience.",
@@ -26,6 +26,9 @@ MEANINGS: Final[Mapping[Why, str]] = {
     Why.BLOCKED: "An administrator has blocked its owner: see /admin/v1/callers (403).",
     Why.NOT_WHOLE: "Its checksum does not fit: it was cut off.",
     Why.CLOSED: "It is revoked or disabled, or its profile is gone.",
+    Why.REPLACED: (
+        "Its key is well, but this secret's overlap after a rotation is over: the bearer has to take the newer one."
+    ),
     Why.NOT_KNOWN: "There is no such key, or no more.",
 }
 _OF_TOKENS: Final = frozenset(
