@@ -35,6 +35,9 @@ def _problems(found: Samples, now: float, addresses: Mapping[str, str]) -> Itera
         why = ledger.get("trouble") if name == "ledger" and isinstance(ledger, dict) else None
         yield f"not ready: {name}{f': {why}' if why else ''}"
     yield from _containers(found, addresses)
+    without = found.readiness.get("issuers_without_keys")
+    for issuer in without[:_MOST] if isinstance(without, list) else []:
+        yield f"tokens of {issuer} are refused: its keys can't be fetched"
     if not _value(found, "gateway_config_last_reload_successful", 1.0):
         yield "the configuration on the disk is refused, the old one is in force: see gateway check"
     ends = _value(found, "gateway_tls_certificate_not_after_seconds", now + _SOON)

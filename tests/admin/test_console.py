@@ -386,7 +386,11 @@ async def test_the_head_tells_what_is_down_and_what_is_missing(start: Start, tmp
         row = page.get_by_role("row").filter(has_text="https://idp.test")
         assert await row.get_by_role("cell", name="of a file", exact=True).count() == 1
         for more, text in (
-            ({"status": "ready", "missing": []}, "ready, container down; version "),
+            (
+                {"status": "ready", "missing": []},
+                "ready, container down, tokens of https://away.test refused; version ",
+            ),
+            ({"status": "ready", "issuers_without_keys": []}, "ready, container down; version "),
             (
                 {"status": "not ready", "missing": ["ledger", "x"]},
                 "not ready, ledger down, x missing, container down;",

@@ -29,6 +29,9 @@ gateway_tls_certificate_not_after_seconds {NOW - 1}
         "a certificate has ended",
     ]
     assert facts_of(samples(status="draining"), NOW).problems == ["it is draining, and ends soon"]
+    assert facts_of(samples(issuers_without_keys=["https://idp.test"]), NOW).problems == [
+        "tokens of https://idp.test are refused: its keys can't be fetched"
+    ]
 
 
 def test_what_the_overview_knows_is_told_too() -> None:

@@ -44,12 +44,15 @@ export async function show(place, signal) {
 /** Says in the head of the page how it stands. */
 export function tellStatus(overview) {
   const word = document.getElementById("status");
-  const troubles = [...new Set([...missing(overview), ...down(overview)])];
+  const troubles = [...new Set([...missing(overview), ...down(overview), ...refused(overview)])];
   word.textContent = `${[overview.status, ...troubles].join(", ")}; version ${overview.version}`;
   word.className = overview.status === "ready" && !troubles.length ? "good" : "bad";
 }
 
 const missing = (overview) => overview.missing.map((word) => MISSING[word] ?? `${word} missing`);
+
+const refused = ({ missing, issuers_without_keys: issuers }) =>
+  issuers.length && !missing.includes("jwks") ? [`tokens of ${issuers.join(", ")} refused`] : [];
 
 function down({ upstreams, ledger }) {
   const names = upstreams.filter((upstream) => !upstream.up).map((upstream) => upstream.name);
