@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from typing import Final
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
@@ -32,7 +33,7 @@ class Pool:
         self.is_retired = False
         self._loop = loop
         self._tls = _tls_context() if target.scheme == "https" else None
-        self._buffers = TlsBuffers()
+        self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._known_heads: dict[bytes, ResponseHead] = {}

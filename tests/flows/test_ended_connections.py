@@ -9,6 +9,8 @@ import gc
 import socket
 import ssl
 import struct
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,7 +24,7 @@ import trustme
 
 from gateway.aio.bounded_connector import BoundedConnector, make_session
 from gateway.aio.tls.openssl import TlsEngine
-from gateway.aio.tls.transport import TlsBuffers, TlsTransport
+from gateway.aio.tls.transport import TlsTransport
 from gateway.errors import UpstreamFailed
 from gateway.listener.accept import Acceptor, Door
 from gateway.listener.opening import Opening, OpeningParts
@@ -33,7 +35,7 @@ from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.pool import Upstreams
 from gateway.upstream.response_head import ResponseHead
 from gateway.upstream.target import UpstreamTarget
-from tests.support.iteration import iteration_now
+from tests.support.iteration import buffers_now, iteration_now
 from tests.support.pure import ip
 from tests.support.waiting import eventually
 
@@ -53,14 +55,13 @@ def nothing_left() -> Iterator[None]:
     try:
         before = count()
         yield
-        assert count() == before
+        assert count() - before == Counter()
     finally:
         gc.enable()
 
 
-def count() -> dict[str, int]:
-    found = [type(one) for one in gc.get_objects()]
-    return {kind.__name__: found.count(kind) for kind in KINDS}
+def count() -> Counter[str]:
+    return Counter(type(one).__name__ for one in gc.get_objects() if type(one) in KINDS)
 
 
 class Above:
@@ -262,6 +263,29 @@ async def test_nothing_is_left_of_a_client_with_a_certificate(
         await serve(certificates, client, trusts=tmp_path / "ca.pem")
 
 
+async def test_who_is_late_while_a_thread_reads_is_freed_before_the_thread_ends(certificates: Path) -> None:
+    may_end, shake = threading.Event(), TlsEngine.shake
+
+    def long(engine: TlsEngine) -> bool:
+        may_end.wait(60.0)
+        return shake(engine)
+
+    client = partial(
+        connecting, partial(says, hello(client_context(certificates)), drain), client_context(certificates)
+    )
+    with (
+        nothing_left(),
+        patch.object(TlsEngine, "is_heavy", new=True),
+        patch.object(TlsEngine, "shake", long),
+    ):
+        before = count()
+        await serve(certificates, client, within=0.2)
+        assert not may_end.is_set()
+        assert count() - before == Counter({"TlsEngine": 1})
+        may_end.set()
+        await eventually(lambda: count() - before == Counter())
+
+
 @pytest.mark.parametrize("end", [Opening.cancel, Opening.give_way], ids=["cancelled", "gave-way"])
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"], ids=["silent", "shaking"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 9])  # also while the loop attaches it
@@ -271,7 +295,13 @@ async def test_nothing_is_left_of_an_opening_that_was_ended(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     over = list[bool]()
-    parts = OpeningParts(iteration_now(), TlsBuffers(), lambda: context, partial(Above, ended=_nobody_asks), _stays)
+    parts = OpeningParts(
+        iteration_now(),
+        buffers_now(),
+        lambda: context,
+        partial(Above, ended=_nobody_asks),
+        _stays,
+    )
 
     async def once() -> None:
         listening = socket.create_server(("127.0.0.1", 0))
