@@ -38,14 +38,19 @@ class Standing(IntEnum):
     OWES = 3
 
 
-class Lane(NamedTuple):
+class ThreadLane(NamedTuple):
     """So many threads, for households of this standing or a better one."""
 
     threads: int
     worst: Standing
 
 
-LANES: Final = (Lane(1, Standing.PROVED), Lane(1, Standing.QUICK), Lane(12, Standing.NEW), Lane(4, Standing.OWES))
+LANES: Final = (
+    ThreadLane(1, Standing.PROVED),
+    ThreadLane(1, Standing.QUICK),
+    ThreadLane(12, Standing.NEW),
+    ThreadLane(4, Standing.OWES),
+)
 
 
 class Begun(NamedTuple, Generic[T]):
@@ -74,7 +79,7 @@ class _Lately:
 class StepOrder(Generic[T]):
     """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest."""
 
-    def __init__(self, lanes: tuple[Lane, ...], clock: Callable[[], float]) -> None:
+    def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float]) -> None:
         self._lanes = lanes
         self._clock = clock
         self._free = [lane.threads for lane in lanes]

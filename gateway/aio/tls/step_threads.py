@@ -15,7 +15,7 @@ from threading import get_native_id
 from typing import Final, Protocol
 
 from gateway.aio.aside import Worker
-from gateway.aio.tls.step_order import LANES, Begun, Lane, Standing, StepOrder
+from gateway.aio.tls.step_order import LANES, Begun, Standing, StepOrder, ThreadLane
 
 _LOWEST: Final = 19
 
@@ -43,7 +43,7 @@ class StepThreads:
     def __init__(
         self,
         clock: Callable[[], float],
-        lanes: tuple[Lane, ...] = LANES,
+        lanes: tuple[ThreadLane, ...] = LANES,
         cost: Callable[[], float] = time.thread_time,
     ) -> None:
         self._order: StepOrder[Step] = StepOrder(lanes, clock)
@@ -78,7 +78,7 @@ class StepThreads:
             worker.put(partial(self._work, loop, begun, worker))
 
     def _worker(self, lane: int) -> Worker:
-        is_for_strangers = self._lanes[lane].worst >= Standing.NEW
+        is_for_strangers = self._lanes[lane].worst > Standing.PROVED
         return Worker("tls", _give_way if is_for_strangers else None)
 
     def _work(self, loop: asyncio.AbstractEventLoop, begun: Begun[Step], worker: Worker) -> None:

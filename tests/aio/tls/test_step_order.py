@@ -13,9 +13,9 @@ from gateway.aio.tls.step_order import (
     LONG,
     MOST_REMEMBERED,
     Begun,
-    Lane,
     Standing,
     StepOrder,
+    ThreadLane,
 )
 from tests.support.pure import examples
 
@@ -34,7 +34,7 @@ class Clock:
 class Steps:
     """An order, by what it began: steps are named after their household."""
 
-    def __init__(self, lanes: tuple[Lane, ...] = LANES) -> None:
+    def __init__(self, lanes: tuple[ThreadLane, ...] = LANES) -> None:
         self.clock = Clock()
         self.order: StepOrder[str] = StepOrder(lanes, self.clock)
         self.begun: dict[str, Begun[str]] = {}
@@ -64,8 +64,8 @@ class Steps:
         assert self.order.standing(household) is standing
 
 
-def one_lane(threads: int = 1) -> tuple[Lane, ...]:
-    return (Lane(threads, OWES),)
+def one_lane(threads: int = 1) -> tuple[ThreadLane, ...]:
+    return (ThreadLane(threads, OWES),)
 
 
 def test_of_a_household_one_step_runs_at_a_time() -> None:
@@ -183,7 +183,7 @@ def test_whatever_comes_and_goes_each_step_runs_once_and_no_lane_has_more_than_i
     @settings(max_examples=examples(200), deadline=None)
     @given(events)
     def holds(events: list[tuple[str, str]]) -> None:
-        lanes = (Lane(1, PROVED), Lane(1, NEW), Lane(1, OWES))
+        lanes = (ThreadLane(1, PROVED), ThreadLane(1, NEW), ThreadLane(1, OWES))
         steps, seen, dropped = Steps(lanes), list[str](), set[str]()
         put = list[str]()
         for number, (household, event) in enumerate(events):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from unittest.mock import patch
 from weakref import ref
 
-from gateway.aio.tls.step_order import LONG, Lane, Standing
+from gateway.aio.tls.step_order import LONG, Standing, ThreadLane
 from gateway.aio.tls.step_threads import StepThreads
 from tests.support.waiting import eventually
 
@@ -40,7 +40,7 @@ class Step:
         self.has_ended = True
 
 
-def threads_with(cost: Callable[[], float] = lambda: 0.0, lanes: tuple[Lane, ...] | None = None) -> StepThreads:
+def threads_with(cost: Callable[[], float] = lambda: 0.0, lanes: tuple[ThreadLane, ...] | None = None) -> StepThreads:
     loop = asyncio.get_running_loop()
     return StepThreads(loop.time, cost=cost) if lanes is None else StepThreads(loop.time, lanes, cost)
 
@@ -85,7 +85,7 @@ async def test_of_many_threads_one_is_kept() -> None:
 
 async def test_who_took_long_comes_behind_the_others() -> None:
     ticks = iter([0.0, 2 * LONG])
-    threads = threads_with(lambda: next(ticks, 0.0), (Lane(1, Standing.OWES),))
+    threads = threads_with(lambda: next(ticks, 0.0), (ThreadLane(1, Standing.OWES),))
     await run(threads, "a", Step())
     running, late, soon = Step(waits=True), Step(), Step()
     threads.begin("x", running)
@@ -102,7 +102,7 @@ async def test_who_took_long_comes_behind_the_others() -> None:
 
 
 async def test_who_is_dropped_before_its_turn_never_runs() -> None:
-    threads = threads_with(lanes=(Lane(1, Standing.OWES),))
+    threads = threads_with(lanes=(ThreadLane(1, Standing.OWES),))
     running, waiting = Step(waits=True), Step()
     threads.begin("a", running)
     threads.begin("b", waiting)
