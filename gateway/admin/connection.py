@@ -148,9 +148,8 @@ class AdminConnection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Called by aiohttp with every answer, also with those that aiohttp made itself."""
-        if request.get(KEEPS):
-            self._is_known = True
-        else:
+        self._is_known |= request.get(KEEPS, False)
+        if not request.get(KEEPS) or _has_much_left(request):
             resp.force_close()
             self._stop_listening(request)
         finished = await super().finish_response(request, resp, start_time)
@@ -190,8 +189,7 @@ class AdminConnection(RequestHandler):
 
     def _stop_listening(self, request: web.BaseRequest) -> None:
         """Stops reading a long body once its answer is sent, and any chunked one, whose bytes may be dear."""
-        body = request.content
-        if not body.is_eof() and is_too_long_to_drain(request.content_length, body.total_bytes):
+        if _has_much_left(request):
             self._unwanted = Unwanted(self._iteration, household(self.peer.ip), self._read_or_wait)
             self._backlog.clear()
 
@@ -242,6 +240,11 @@ class AdminConnection(RequestHandler):
         self._deadline = None
         if self.transport is not None:
             self.transport.abort()
+
+
+def _has_much_left(request: web.BaseRequest) -> bool:
+    body = request.content
+    return not body.is_eof() and is_too_long_to_drain(request.content_length, body.total_bytes)
 
 
 class _AnsweredError(ConnectionError):

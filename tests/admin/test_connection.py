@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 from aiohttp import web
 
-from gateway.admin.connection import AdminConnection
+from gateway.admin.connection import KEEPS, AdminConnection
 from gateway.listener.backlog import Backlog
 from gateway.model.identity import Peer
 from tests.support.iteration import iteration_now
@@ -20,13 +20,15 @@ from tests.support.work import Work
 ONE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
+@pytest.mark.parametrize("is_authorized", [True, False])
 @pytest.mark.parametrize(("size", "most"), [(1_000_000, 1_000_000), (5_000_000, 400_000)], ids=["little", "much"])
 async def test_of_a_refused_body_of_stated_length_little_is_read_to_its_end_and_much_is_dropped(
-    size: int, most: int
+    size: int, most: int, is_authorized: bool
 ) -> None:
     """As at the public listener: by bytes, and not by time alone."""
 
-    async def answer(_: web.BaseRequest) -> web.Response:
+    async def answer(asked: web.BaseRequest) -> web.Response:
+        asked[KEEPS] = is_authorized
         return web.Response(status=405)
 
     server, loop, parsed = web.Server(answer), asyncio.get_running_loop(), Work()
