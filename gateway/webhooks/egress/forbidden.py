@@ -28,8 +28,12 @@ _FORBIDDEN: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
             "fe80::/10",
             "fec0::/10",
             "ff00::/8",
-            "fd00:ec2::254",  # metadata of AWS
+            "fd00:ec2::/32",  # AWS: metadata (::254), credentials of EKS' pods (::23), names and time
             "fd20:ce::254",  # metadata of GCP
+            "fd00:c1::a9fe:a9fe",  # metadata of Oracle Cloud
+            "fd00:42::42",  # metadata of Scaleway
+            "fd00:a9fe:a9fe::1",  # metadata of Akamai (Linode)
+            "fd00:100::100:200",  # metadata of Alibaba Cloud
         ),
     )
 )
