@@ -47,7 +47,7 @@ _56_BITS: Final = 2**56 - 1
 
 def is_forbidden(address: Address) -> bool:
     """Whether an address, or an IPv4 address within it, is never allowed by a network."""
-    return any(one in network for one in (address, *_within(address)) for network in _FORBIDDEN)
+    return any(one in network for one in (address, *embedded_in(address)) for network in _FORBIDDEN)
 
 
 def is_wholly_forbidden(network: IPv4Network | IPv6Network) -> bool:
@@ -58,8 +58,8 @@ def is_wholly_forbidden(network: IPv4Network | IPv6Network) -> bool:
     )
 
 
-def _within(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address may contain."""
+def embedded_in(address: Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address may contain, for a translator or a tunnel on the way."""
     if isinstance(address, IPv4Address):
         return
     bits = int(address)

@@ -110,6 +110,22 @@ def test_a_network_judges_every_address() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["2002:a00:1::1", "2001:0:808:808::f5ff:fffe", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "::a00:1", "::ffff:0:a00:1",
+     "::ffff:10.0.0.1", "2001:db8::5efe:a00:1"],
+)  # fmt: skip
+def test_an_ipv4_address_within_another_needs_a_network_itself(text: str) -> None:
+    """On the way a tunnel or a translator may take it out, and so lead to where no network is allowed."""
+    target = read_url("https://a.example/")
+    assert not Rules.of(["::/0"]).allows(target, [ip(text)])
+    assert not Rules.of(["::/0", "11.0.0.0/8"]).allows(target, [ip(text)])
+    assert Rules.of(["::/0", "10.0.0.0/8", "8.8.8.8"]).allows(target, [ip(text)])
+    assert Rules.of([text]).allows(target, [ip(text)])
+    assert Rules.of(["*.example"]).allows(target, [ip(text)])
+    assert not Rules.of(["::/0"]).may_allow(read_url(f"https://[{text}]/"))
+
+
+@pytest.mark.parametrize(
     ("entry", "why"),
     [
         ("10.0.0.1/8", "no network"),
