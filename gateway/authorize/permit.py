@@ -9,12 +9,13 @@ from typing import Final
 from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
 from gateway.config.state import State
 from gateway.errors import refuse
+from gateway.http.names import folded
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.policy.routes import Rule, body_allowance
-from gateway.uploads.field_rules import judged_by, meant_by
+from gateway.uploads.field_rules import judged_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
 ANYONE: Final = "anyone"  # the account shared by all submits that need no key
@@ -51,7 +52,7 @@ def _refuse_fields(state: State, rule: Rule, query: str) -> None:
     shape = state.shapes[rule.route.job]
     rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
     judged = judged_by(rules)
-    for name in map(meant_by, names_in_query(query)):
+    for name in map(folded, names_in_query(query)):
         if name in judged or rules.refuses(name):
             raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 
