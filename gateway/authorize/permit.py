@@ -11,9 +11,10 @@ from gateway.config.state import State
 from gateway.errors import refuse
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
-from gateway.model.request import Permit
+from gateway.model.request import BodyLimit, Permit
 from gateway.model.routes import Kind
-from gateway.policy.routes import Rule, body_allowance
+from gateway.policy.body_limits import with_framing
+from gateway.policy.routes import Rule
 from gateway.uploads.field_rules import judged_by, meant_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
@@ -39,7 +40,7 @@ def make_permit(
         path,
         client,
         identity,
-        body_allowance(_body_limit(state, rule, profile, is_known=identity is not None)),
+        _body_limit(state, rule, profile, is_known=identity is not None),
         identity.account if identity else ANYONE,
         profile,
         job_id_of(state, rule, path, query) if rule.route.kind.is_of_a_job and rule.route.id_in != "body" else None,
@@ -56,8 +57,10 @@ def _refuse_fields(state: State, rule: Rule, query: str) -> None:
             raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 
 
-def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> int:
+def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> BodyLimit:
     if is_known or rule.route.kind is Kind.SUBMIT:
-        return profile.body_limit
+        return BodyLimit(with_framing(profile.body_limit), "profiles.<name>.body_limit")
     received = state.settings.webhooks.in_ if rule.route.is_ours else ()
-    return max((entry.body_limit for entry in received), default=_BODY_OF_ANYONE)
+    if received:
+        return BodyLimit(max(entry.body_limit for entry in received), "webhooks.in[].body_limit")
+    return BodyLimit(with_framing(_BODY_OF_ANYONE), "fixed where no key is asked for")

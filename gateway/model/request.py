@@ -38,19 +38,25 @@ class Headers:
         return self.chunked or bool(self.content_length)
 
 
+class BodyLimit(NamedTuple):
+    """The most bytes that a body may have, and what says so: a setting, or why it is fixed."""
+
+    most: int
+    named_by: str
+
+
 class Permit(NamedTuple):
     """Proof that a request passed every rule; forwarding accepts nothing else.
 
-    `path` is the path to send upstream: the very bytes that were matched. `body_limit` is in bytes. Limits are
-    counted by `account`, which also exists without an identity; `job_id` is the job that path or query
-    name, if the route reads one there.
+    `path` is the path to send upstream: the very bytes that were matched. Limits are counted by `account`, which
+    also exists without an identity; `job_id` is the job that path or query name, if the route reads one there.
     """
 
     route: Route
     path: str
     client: ClientAddress
     identity: Identity | None
-    body_limit: int
+    body_limit: BodyLimit
     account: str
     profile: Profile
     job_id: str | None = None

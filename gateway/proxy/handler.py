@@ -39,10 +39,11 @@ from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
-from gateway.model.request import Delivery, Exchange
+from gateway.model.request import BodyLimit, Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
-from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
+from gateway.policy.body_limits import check_length
+from gateway.policy.route_access import check_access, check_address, check_takes_body
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
@@ -258,8 +259,8 @@ class Handler:
         headers: dict[bytes, list[bytes]] = {}
         for header, value in prepared.headers.kept:
             headers.setdefault(header.lower(), []).append(value)
-        most = receiver.expect(name, headers)
-        content = await read_whole(order, most, self._parts.unverified)
+        limit = BodyLimit(receiver.expect(name, headers), "webhooks.in[].body_limit")
+        content = await read_whole(order, limit, self._parts.unverified)
         self._forwarder.recheck_if_stale(order)
         answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
         self._answer(order, answered.body)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gateway.aio.drive import Drive
 from gateway.errors import UpstreamTimeout
-from gateway.policy.routes import body_too_large
+from gateway.policy.body_limits import check_length
 from gateway.proxy.forward_order import ForwardOrder, Submit
 from gateway.upstream.connection import UpstreamConnection
 
@@ -129,8 +129,7 @@ class Upload:
         """Sends the next bytes of the body; returns whether its end, which is checked once, was among them."""
         data = await self._client.next_piece(self._body)
         self._delivery.received += len(data)
-        if self._delivery.received > self._prepared.permit.body_limit:
-            raise body_too_large(self._delivery.received, self._prepared.permit.body_limit)
+        check_length(self._delivery.received, self._prepared.permit.body_limit)
         is_last = self._body.is_eof() and self._body.at_eof()
         if self._submit is not None:
             data = await self._inspected(self._submit, data, is_last)

@@ -226,7 +226,8 @@ async def test_what_is_not_signed_is_refused(start: Start, plain: Receiver) -> N
     (await ask(b"nothing", signed(b"nothing"))).is_refusal(400, "body_malformed")
     (await ask(body, signed(body), target=IN + "x")).is_refusal(404, "route_not_found")
     large = b'{"request_id": "%b"}' % (b"r" * 3000)
-    (await ask(large, signed(large))).is_refusal(413, "body_too_large")
+    problem = (await ask(large, signed(large))).is_refusal(413, "body_too_large")
+    assert problem["detail"].endswith("the limit is 2048 (webhooks.in[].body_limit).")
     (await gateway.ask(request("GET", IN, key=None))).is_refusal(405, "method_not_allowed")
     assert plain.got == []
 

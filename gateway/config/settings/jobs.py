@@ -139,7 +139,7 @@ class Jobs(Section):
     give_up_after: Timeout = default("24h")
     """How long a job may run; then it counts as failed, and is charged as reserved."""
     records_kept: Timeout = default("90d")
-    """How long the ledger keeps ended jobs, settled reservations and delivered webhooks."""
+    """How long the ledger keeps ended jobs and settled reservations."""
     most_status_requests: Count = 32
     """Most requests for the status of jobs that are under way at once, to one upstream."""
     shapes: dict[Name, ShapeSettings] = {}
