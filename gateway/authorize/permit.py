@@ -3,7 +3,6 @@
 Only this file makes Permits, and nothing is forwarded without one.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
@@ -49,8 +48,7 @@ def make_permit(
 
 def _refuse_fields(state: State, rule: Rule, query: str) -> None:
     """Refuses a submit's query with names of fields that the form is judged by: a container might read them there."""
-    shape = state.shapes[rule.route.job]
-    rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
+    rules = state.shapes[rule.route.job].form_rules(state.form_rules)
     judged = judged_by(rules)
     for name in map(meant_by, names_in_query(query)):
         if name in judged or rules.refuses(name):

@@ -61,6 +61,11 @@ class Permit(NamedTuple):
     profile: Profile
     job_id: str | None = None
 
+    @property
+    def owner(self) -> str:
+        """Who owns its jobs."""
+        return self.identity.owner if self.identity else self.account
+
 
 class Trace(NamedTuple):
     """What identifies a request across hops: our request id and the W3C trace context to pass on."""

@@ -49,7 +49,7 @@ from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
-from gateway.proxy.submits import Submits
+from gateway.proxy.submits import SubmitRequests
 from gateway.webhooks.inbound.inbound_receiver import Receiver
 
 _INTERNAL: Final = "The gateway failed; its log says where."
@@ -67,7 +67,7 @@ class HandlerParts(NamedTuple):
     live: Live
     login: Login
     admission: Admission
-    submits: Submits
+    submits: SubmitRequests
     job_requests: JobRequests
     forwarder: Forwarder
     observer: Observer
@@ -270,7 +270,7 @@ class Handler:
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
-        closes = unread or self._live.is_draining or client.is_retired or not order.prepared.headers.keep_alive
+        closes = unread or client.ends_behind(keep_alive=order.prepared.headers.keep_alive)
         bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
@@ -284,7 +284,7 @@ class Handler:
             client.abort()
             return
         unread = not body.is_eof()
-        closes = unread or self._live.is_draining or client.is_retired or not exchange.keep_alive
+        closes = unread or client.ends_behind(keep_alive=exchange.keep_alive)
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()

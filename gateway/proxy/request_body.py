@@ -32,8 +32,7 @@ async def _read(order: ForwardOrder, limit: BodyLimit, count: Callable[[int], No
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
     try:
-        if order.prepared.headers.expects_continue:
-            client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.invite(order.prepared.headers)
         while not (body.is_eof() and body.at_eof()):
             piece = await client.next_piece(body)
             check_length(len(content) + len(piece), limit)
