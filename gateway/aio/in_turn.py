@@ -17,8 +17,15 @@ async def run_in_turn(iteration: Iteration, work: Callable[[], T], of: Hashable 
         result = work()
         iteration.add(iteration.clock() - begun, 0)
         return result
+    return await run_in_later_turn(iteration, work, of)
+
+
+async def run_in_later_turn(
+    iteration: Iteration, work: Callable[[], T], of: Hashable = None, *, is_small: bool = False
+) -> T:
+    """Runs `work` in a later iteration in any case: what it begins may cost more in those that follow."""
     done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    iteration.wait(partial(_do, work, done), of)
+    iteration.wait(partial(_do, work, done), of, is_small=is_small)
     return await done
 
 

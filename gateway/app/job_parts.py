@@ -65,7 +65,7 @@ class JobParts:
         self.long_polls = LongPolls(self.watcher, iteration)
         shared_polls = SharedPolls(iteration, times.monotonic)
         self.access = JobAccess(self._registry, self.completion, self.watcher, self.long_polls, shared_polls, wall)
-        retention = Retention(replica, self._registry, self._upstream_client, state, times.monotonic)
+        retention = Retention(replica, self._registry, self._upstream_client, state, times.monotonic, iteration)
         self.receiver = Receiver(ledger, lambda: live.state.settings.webhooks.in_, wall, iteration)
         self.unverified = UnverifiedBodies(lambda: live.state.settings.body.unverified_limit)
         self.housekeeping = Housekeeping(

@@ -69,6 +69,8 @@ def fill_from(config: Path, file: Path, may: Permission) -> None:
         url = url_of(settings)
         if not file.is_file():
             raise SetupError(f"{file} is not there, or no file")
+        if _is_same_file(url, f"{SQLITE}{file}"):  # what is counted while it is read would be lost
+            raise SetupError(f"{file} is the ledger itself, no backup of it")
         with TemporaryDirectory(prefix="gateway-") as directory:
             copy = Path(directory) / "copy.db"
             before = _named_as(str(file), lambda: (save_sqlite(file, copy), bring_up(copy))[1])

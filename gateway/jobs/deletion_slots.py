@@ -3,6 +3,9 @@
 Deletions that an upstream was never asked for go first; of four slots one goes to those that failed before, so that
 they come to an end however many new ones there are. An upstream that fails gets what it may have at once only once
 in a turn: it would get thousands else.
+
+Of many upstreams a few are looked at together, those first that were not for longest: a question about hundreds is
+too long for the ledger, and what they all would get at once too much for the loop.
 """
 
 from collections import Counter
@@ -10,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 _REPEATED_EVERY: Final = 4
+TOGETHER: Final = 8
+"""Upstreams that are looked at together."""
 
 
 class DueDeletion(Protocol):
@@ -35,6 +40,9 @@ class DeletionSlots:
         self._given: Counter[str] = Counter()
         self._failing: set[str] = set()
         self._resting: set[str] = set()
+        self._looked_at: dict[str, int] = {}
+        self._looks = self._looks_before = 0
+        self._is_more = False
 
     def __repr__(self) -> str:
         return f"<DeletionSlots taken={self._taken.total()} failing={len(self._failing)}>"
@@ -42,11 +50,17 @@ class DeletionSlots:
     def begin_turn(self) -> None:
         """Lets upstreams that rest be asked again."""
         self._resting.clear()
+        self._looks_before = self._looks
 
     def free(self, upstreams: Iterable[str], most: int) -> dict[str, int]:
-        """Upstreams that may be asked now, and for how many deletions, of `most` at once."""
+        """The next upstreams that may be asked now, and for how many deletions, of `most` at once."""
         free = {name: most - self._taken[name] for name in upstreams if name not in self._resting}
-        return {name: number for name, number in free.items() if number > 0}
+        able = sorted((name for name, number in free.items() if number > 0), key=self._last_look)
+        self._is_more = any(self._last_look(name) <= self._looks_before for name in able[TOGETHER:])
+        for name in able[:TOGETHER]:
+            self._looks += 1
+            self._looked_at[name] = self._looks
+        return {name: free[name] for name in able[:TOGETHER]}
 
     def choose(self, due: Sequence[T], free: Mapping[str, int]) -> list[T]:
         """The deletions that go next."""
@@ -62,9 +76,11 @@ class DeletionSlots:
         return chosen
 
     def may_go_on(self, claimed: Mapping[str, int], free: Mapping[str, int]) -> bool:
-        """Whether upstreams that were given all they might have at once may have more in this turn."""
+        """Whether upstreams may have more in this turn: such as got all they might at once, or no look."""
         self._resting |= self._failing & claimed.keys()
-        return any(number >= free[name] and name not in self._resting for name, number in claimed.items())
+        return self._is_more or any(
+            number >= free[name] and name not in self._resting for name, number in claimed.items()
+        )
 
     def rest(self, upstream: str) -> None:
         """Gives an upstream no more in this turn."""
@@ -82,6 +98,9 @@ class DeletionSlots:
         else:
             self._failing.add(upstream)
             self._resting.add(upstream)
+
+    def _last_look(self, upstream: str) -> int:
+        return self._looked_at.get(upstream, 0)
 
     def _share(self, upstream: str, most: int) -> int:
         """How many of the next slots are for what failed before."""

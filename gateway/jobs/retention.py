@@ -19,6 +19,8 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Row
 
+from gateway.aio.in_turn import run_in_later_turn
+from gateway.aio.iteration import Iteration
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.deletion_slots import DeletionSlots
@@ -53,12 +55,13 @@ _STRAYS_EVERY: Final = 60.0  # seconds
 MAX_ASKED: Final = 32
 """How many deletions one upstream is asked for at once."""
 
+_AT_A_TIME: Final = 4  # deletions that begin in one iteration of the loop: each is a connection
 _MAX_PURGES: Final = 50
 log = structlog.get_logger()
 
 
 class Retention:
-    """Sweeps expired jobs. `state` returns the State in force; `clock` is the loop's."""
+    """Sweeps expired jobs. `state` returns the State in force; `clock` and `iteration` are the loop's."""
 
     def __init__(
         self,
@@ -67,12 +70,14 @@ class Retention:
         upstream_client: UpstreamClient,
         state: Callable[[], State],
         clock: Callable[[], float],
+        iteration: Iteration,
     ) -> None:
         self._ledger = replica.ledger
         self._registry = registry
         self._upstream_client = upstream_client
         self._state = state
         self._clock = clock
+        self._iteration = iteration
         self._wall = replica.wall
         self._background = replica.background
         self._slots = DeletionSlots()
@@ -152,10 +157,15 @@ class Retention:
             return []
         before = self._clock() + _SENT_WITHIN  # from here on: the ledger's answer may take its time
         rows = await self._ledger.write(lambda c: claim_gone(c, due, self._wall()))
+        for number in range(0, len(rows), _AT_A_TIME):
+            begin = partial(self._begin, rows[number : number + _AT_A_TIME], before)
+            await run_in_later_turn(self._iteration, begin, is_small=True)
+        return rows
+
+    def _begin(self, rows: Sequence[Row[Any]], before: float) -> None:
         for row in rows:
             self._drop(row)
             self._delete(row, before)
-        return rows
 
     def _delete(self, row: Row[Any], before: float) -> None:
         state = self._state()

@@ -16,11 +16,12 @@ MAX_UPSTREAMS: Final = 1000
 # Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
 _LIVING: Final = [int(state) for state in JobState if state != JobState.GONE]
 _LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
-# The upstream may have given the id before, to a job whose webhook is still kept.
+# The upstream may have given the id before, to a job whose webhook is still kept. A job's own was planned with it, by
+# the same clock: another replica's may have gone wrong.
 _OF_JOB: Final = and_(
     deliveries.c.upstream == jobs.c.upstream,
     deliveries.c.request_id == jobs.c.request_id,
-    deliveries.c.created_at >= jobs.c.created_at,
+    deliveries.c.created_at == jobs.c.created_at,
 )
 _JOBS: Final = (
     select(

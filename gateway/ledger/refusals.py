@@ -103,4 +103,6 @@ def forget(connection: Connection, before: float, most: int = MOST) -> int:
     oldest = select(refusals.c.request_id).order_by(refusals.c.at).with_for_update(skip_locked=True)
     old = refusals.c.at < int(before)
     due = oldest.limit(min(surplus, AT_ONCE)) if surplus > 0 else oldest.where(old).limit(AT_ONCE)
+    if connection.dialect.name == "postgresql":  # which may run a sub-select, and find others, for each row
+        due = select(due.cte("due").c.request_id)
     return connection.execute(delete(refusals).where(refusals.c.request_id.in_(due))).rowcount

@@ -261,8 +261,9 @@ deliveries: Final = Table(
     Index("ix_deliveries_job", "upstream", "request_id"),
 )
 
-# Inbound webhooks by receiver name, so that each is forwarded once. `until` is the deadline of the process that is
-# forwarding it, or, once it was forwarded, when the row is deleted.
+# Inbound webhooks by receiver name, so that each is forwarded once; inbound_webhooks.py says what `request_id` holds
+# beside a job's id, and `handled` beside 0 and 1. `until` is the deadline of the process that is forwarding it, or,
+# once it was forwarded, when the row is deleted.
 received: Final = Table(
     "received",
     metadata,

@@ -10,8 +10,8 @@ from gateway.uploads.multipart.part_head import ambiguous
 
 BYTE: Final = 15
 """A byte of a url-encoded form."""
-CODED: Final = 450
-"""A percent-encoded byte, in addition to its three bytes."""
+CODED: Final = 60
+"""A percent-encoded byte, in addition to its three bytes, or a `=`."""
 MARK: Final = 900
 """A quotation mark, comma, backslash or opening bracket of a JSON text, with what may come between two of them."""
 NAME: Final = 50

@@ -144,6 +144,14 @@ def is_signed(
     return _any_equal([plain_signature(secret, body) for secret in secrets], [(sent.plain or "").lower()])
 
 
+def signed_id(sent: Sent | None) -> str | None:
+    """The id that the signature of a body covers, if `is_signed` believed one that has an id.
+
+    Where id, time and body end is not signed, but a time has only digits: of a JSON object no other split is one.
+    """
+    return sent.id if sent is not None and _is_standard(sent) else None
+
+
 def may_be_signed(sent: Sent | None, now: float, tolerance: float, *, plain: bool = True) -> bool:
     """Whether some body could be signed so: the checks of `is_signed` that need neither body nor secret."""
     if sent is None:
@@ -152,7 +160,7 @@ def may_be_signed(sent: Sent | None, now: float, tolerance: float, *, plain: boo
         return plain and sent.plain is not None and bool(_HEX.fullmatch(sent.plain.lower()))
     if not sent.id or not sent.time or not sent.standard:
         return False
-    if len(sent.id) > _MAX_ID or not sent.id.isascii() or not _TIME.fullmatch(sent.time):
+    if len(sent.id) > _MAX_ID or not sent.id.isascii() or not sent.id.isprintable() or not _TIME.fullmatch(sent.time):
         return False
     if abs(now - int(sent.time)) > tolerance:
         return False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import CliRunner
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 
 from gateway.audit.refusal_log import DAY, RefusalLog
 from gateway.cli.main import cli
@@ -54,8 +54,8 @@ async def test_they_are_listed_page_by_page_and_found_by_words_with_or_without_s
     assert await found() == "abcd"
     assert await found(most=2, after=RefusalMark(int(NOW), "a")) == "bc"
     assert await found(failed=True) == await found(text="502") == "d"
-    for text in ("keys_not_there", "Keys not there", "token invalid: keys not"):
-        assert await found(text=text) == "d", text
+    for words in ("keys_not_there", "Keys not there", "token invalid: keys not"):
+        assert await found(text=words) == "d", words
     assert await found(text="token_invalid") == await found(text="SUBMIT") == "abcd"
     assert await found(text="%") == await found(text="a\0") == ""
 
@@ -169,3 +169,17 @@ def test_the_command_tells_what_is_known(tmp_path: Path) -> None:
 
     assert "no refused or failed request x is known" in told("x", 1)
     assert "--request-id stands alone" in told("x", 2, "GET", "/x")
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+async def test_no_more_than_the_surplus_goes_however_postgresql_plans_it(ledger: Ledger) -> None:
+    """A sub-select that locks and skips finds other rows each time it is run, and some plans run it for each row."""
+
+    def work(connection: Connection) -> int:
+        for plan in ("hashagg", "hashjoin", "mergejoin", "sort", "material", "bitmapscan", "indexscan"):
+            connection.execute(text(f"SET LOCAL enable_{plan} = off"))
+        return forget(connection, 0, most=45)
+
+    await ledger.write(lambda c: note(c, [row(f"r{number:02}", NOW + number) for number in range(50)]))
+    assert await ledger.write(work) == 5
+    assert [one.request_id for one in await ledger.read(lambda c: latest(c, 100))][-1] == "r05"

@@ -174,6 +174,23 @@ def test_the_ledger_itself_by_another_name_is_left_alone(
         assert [row.entry.action for row in on(ledger_url, recorded)] == [Action.SECRET_SET]
 
 
+def test_a_ledger_is_not_restored_from_itself(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while a gateway writes to it: what is written after the file was read would be lost."""
+    ledger = tmp_path / "ledger.db"
+    url = f"sqlite:///{ledger}"
+    on(url, append_one)
+    for name, make in (("hard", Path.hardlink_to), ("symbolic", Path.symlink_to)):
+        make(tmp_path / name, ledger)
+    monkeypatch.chdir(tmp_path)
+    before = on(url, content), on(url, identity)
+    for name in (str(ledger), "ledger.db", "./ledger.db", "hard", "symbolic"):
+        for replaces in ((), ("--replace",)):
+            told = run(url, "restore", name, *replaces, code=1).stderr
+            assert f"{Path(name)} is the ledger itself" in told
+    assert (on(url, content), on(url, identity)) == before
+    assert [row.entry.action for row in on(url, recorded)] == [Action.SECRET_SET]
+
+
 def names_of(url: str, tmp_path: Path, postgres: Postgres) -> list[str]:
     """Other names of a ledger: its file through a link, its server through another socket's path."""
     names = [tmp_path / name for name in ("symbolic", "hard", "directory")]

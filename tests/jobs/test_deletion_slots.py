@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.jobs.deletion_slots import DeletionSlots
+from gateway.jobs.deletion_slots import TOGETHER, DeletionSlots
 
 
 class Deletion(NamedTuple):
@@ -77,3 +77,21 @@ def test_one_that_rests_gets_no_more_in_this_turn() -> None:
     assert slots.free(["x"], 4) == {}
     slots.begin_turn()
     assert slots.free(["x"], 4) == {"x": 4}
+
+
+def test_of_many_upstreams_a_few_are_looked_at_together_and_none_starves() -> None:
+    slots, names = DeletionSlots(), [f"u{number}" for number in range(3 * TOGETHER + 1)]
+    for _ in range(3):
+        slots.begin_turn()
+        looked_at: Counter[str] = Counter()
+        for look in range(4):
+            free = slots.free(names, 4)
+            assert len(free) <= TOGETHER
+            looked_at.update(free)
+            assert slots.may_go_on({}, free) is (look < 3)  # nothing is due anywhere: all were looked at
+        assert set(looked_at) == set(names)
+    slots.begin_turn()
+    seen = Counter(name for _ in range(len(names)) for name in slots.free(names, 4))
+    assert set(seen.values()) == {TOGETHER}
+    slots.begin_turn()
+    assert not slots.may_go_on({}, slots.free(names[:TOGETHER], 4))

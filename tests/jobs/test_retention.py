@@ -1,6 +1,7 @@
 """Jobs whose time is over: nobody's at once, whoever sweeps; the upstream is told until it has heard."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -496,3 +497,47 @@ async def test_records_are_removed_when_they_are_old(
     await room.begin_job("young")
     await room.retention.purge()
     assert [row["request_id"] for row in await left()] == ["young"]
+
+
+async def test_deletions_at_many_upstreams_begin_a_few_at_a_time(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those due at forty upstreams at once held the loop for half a second."""
+    room = make_room()
+    names = list(nowhere(40))
+    room.configure(upstreams=nowhere(40), shapes=SHAPES)
+    for name in names:
+        await gone(room, *(f"{name}-{number}" for number in range(3)), upstream=name)
+    begun: Counter[int] = Counter()
+    turns, run = 0, room.upstream_client.run
+
+    def running(*args: Any) -> None:
+        begun[turns] += 1
+        run(*args)
+
+    monkeypatch.setattr(room.upstream_client, "run", running)
+    sweeping = asyncio.get_running_loop().create_task(room.retention.sweep())
+    while not sweeping.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await room.quiet()
+    assert begun.total() == 120
+    assert max(begun.values()) <= 4
+
+
+async def test_what_is_due_at_one_of_hundreds_of_upstreams_is_deleted_in_the_same_sweep(
+    make_room: MakeRoom, other: Backend
+) -> None:
+    """SQLite takes no question about more than 250 of them, and the ledger counted as away."""
+    room = make_room()
+    room.configure(upstreams=nowhere(260) | {"z": {"url": f"http://127.0.0.1:{other.port}"}}, shapes=SHAPES)
+    await gone(room, "job", upstream="z")
+    await swept(room)
+    script: Any = other.script
+    assert told(script) == [TOLD]
+    assert (await room.row("job", "z")).expires_at is None
+
+
+def nowhere(many: int) -> dict[str, dict[str, str]]:
+    """Upstreams that are not there."""
+    return {f"u{number}": {"url": f"http://127.0.0.1:{number + 1}"} for number in range(many)}

@@ -7,17 +7,23 @@ from collections import Counter
 from sqlalchemy import Connection, text
 
 from gateway.ledger.engine import Engine
-from gateway.ledger.inbound_webhooks import Taken, forget, give_back, handled, take
+from gateway.ledger.inbound_webhooks import Message, Taken, forget, give_back, handled, take
 from gateway.ledger.schema import received
 from tests.support.ledgers import NOON, open_engine, rows_of
 
 LEASE = int(NOON + 60)
+R1, R2 = Message("r1"), Message("r2")
 
 
 async def taken(
-    engine: Engine, now: float = NOON, until: int = LEASE, name: str = "a", request_id: str = "r1"
+    engine: Engine,
+    now: float = NOON,
+    until: int = LEASE,
+    name: str = "a",
+    request_id: str = "r1",
+    by: str | None = None,
 ) -> Taken:
-    return await engine.write(lambda c: take(c, name, request_id, now, until))
+    return await engine.write(lambda c: take(c, name, Message(request_id, by), now, until))
 
 
 async def test_the_first_has_it_until_its_lease_ends(engine: Engine) -> None:
@@ -28,31 +34,31 @@ async def test_the_first_has_it_until_its_lease_ends(engine: Engine) -> None:
     assert await taken(engine, NOON + 59.9) is Taken.BUSY
     assert await taken(engine, NOON + 60, LEASE + 60) is Taken.FIRST
     # Whoever had the lease before changes nothing any more.
-    await engine.write(lambda c: handled(c, "a", "r1", LEASE, NOON + 1000))
-    await engine.write(lambda c: give_back(c, "a", "r1", LEASE))
+    await engine.write(lambda c: handled(c, "a", R1, LEASE, NOON + 1000))
+    await engine.write(lambda c: give_back(c, "a", R1, LEASE))
     assert await taken(engine, NOON + 61) is Taken.BUSY
 
 
 async def test_what_was_handed_on_is_known_for_a_while(engine: Engine) -> None:
     await taken(engine)
     for _ in range(2):
-        await engine.write(lambda c: handled(c, "a", "r1", LEASE, NOON + 1000))
+        await engine.write(lambda c: handled(c, "a", R1, LEASE, NOON + 1000))
     assert await taken(engine, NOON + 999) is Taken.HANDLED
-    await engine.write(lambda c: give_back(c, "a", "r1", LEASE))
+    await engine.write(lambda c: give_back(c, "a", R1, LEASE))
     assert await taken(engine, NOON + 999) is Taken.HANDLED
     assert await taken(engine, NOON + 1000, int(NOON + 1060)) is Taken.FIRST
 
 
 async def test_what_was_given_back_is_a_first_one_again(engine: Engine) -> None:
     await taken(engine)
-    await engine.write(lambda c: give_back(c, "a", "r1", LEASE))
+    await engine.write(lambda c: give_back(c, "a", R1, LEASE))
     assert await taken(engine) is Taken.FIRST
 
 
 async def test_what_is_over_is_forgotten(engine: Engine) -> None:
     await taken(engine)
     await taken(engine, request_id="r2")
-    await engine.write(lambda c: handled(c, "a", "r2", LEASE, NOON + 1000))
+    await engine.write(lambda c: handled(c, "a", R2, LEASE, NOON + 1000))
     assert await engine.write(lambda c: forget(c, NOON)) == 0
     assert await engine.write(lambda c: forget(c, NOON + 60)) == 1
     assert [row["request_id"] for row in await engine.read(lambda c: rows_of(c, received))] == ["r2"]
@@ -71,7 +77,7 @@ async def test_who_is_first_a_moment_later_waits_and_is_not(engine: Engine, ledg
     inserted = threading.Event()
 
     def slowly(connection: Connection) -> Taken:
-        found = take(connection, "a", "r1", NOON, LEASE)
+        found = take(connection, "a", R1, NOON, LEASE)
         inserted.set()
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_sleep(0.3)"))
@@ -84,3 +90,54 @@ async def test_who_is_first_a_moment_later_waits_and_is_not(engine: Engine, ledg
     assert await taken(other) is Taken.BUSY
     assert await first is Taken.FIRST
     await other.close()
+
+
+async def test_an_id_given_again_has_a_message_of_its_own(engine: Engine) -> None:
+    assert await taken(engine, by="m1") is Taken.FIRST
+    assert await taken(engine, by="m2") is Taken.FIRST
+    assert [await taken(engine, by=by) for by in ("m1", "m2")] == [Taken.BUSY] * 2
+    await engine.write(lambda c: handled(c, "a", Message("r1", "m1"), LEASE, NOON + 1000))
+    assert [await taken(engine, by=by) for by in ("m1", "m2")] == [Taken.HANDLED, Taken.BUSY]
+    await engine.write(lambda c: give_back(c, "a", Message("r1", "m2"), LEASE))
+    assert await taken(engine, by="m2") is Taken.FIRST
+    assert await taken(engine, NOON + 1000, int(NOON + 1060), by="m1") is Taken.FIRST
+
+
+async def test_a_signed_message_is_no_other_one_without_its_id(engine: Engine) -> None:
+    """Anybody on the way can strip the headers of its signature, and leave X-Webhook-Signature."""
+    await taken(engine, by="m1")
+    assert await taken(engine) is Taken.HANDLED
+    await taken(engine, by="m2")
+    await engine.write(lambda c: give_back(c, "a", Message("r1", "m2"), LEASE))
+    await engine.write(lambda c: handled(c, "a", Message("r1", "m1"), LEASE, NOON + 1000))
+    assert await taken(engine, NOON + 999) is Taken.HANDLED
+    assert await taken(engine, NOON + 1000, int(NOON + 1060)) is Taken.FIRST
+
+
+async def test_what_was_known_by_its_job_alone_is_known_when_it_is_signed(engine: Engine) -> None:
+    """Also what a version before noted, and one that was stripped and came sooner."""
+    await taken(engine)
+    assert await taken(engine, by="m1") is Taken.BUSY
+    await engine.write(lambda c: handled(c, "a", R1, LEASE, NOON + 1000))
+    assert await taken(engine, by="m1") is Taken.HANDLED
+    assert await taken(engine, NOON + 1000, int(NOON + 1060), by="m1") is Taken.FIRST
+
+
+async def test_an_id_of_any_length_fits(engine: Engine) -> None:
+    assert await taken(engine, request_id="r" * 256, by="m" * 256) is Taken.FIRST
+    assert await taken(engine, request_id="r" * 256, by="m" * 255) is Taken.FIRST
+    assert await taken(engine, request_id="m" * 256) is Taken.FIRST
+
+
+async def test_of_fifty_signed_ones_at_once_each_is_first_once(engine: Engine, ledger_url: str) -> None:
+    other = open_engine(ledger_url)
+
+    async def until_first(one: Engine, by: str) -> Taken:
+        while (found := await taken(one, by=by)) is Taken.BUSY:
+            await asyncio.sleep(0.05)
+            await one.write(lambda c: handled(c, "a", Message("r1", by), LEASE, NOON + 1000))
+        return found
+
+    found = await asyncio.gather(*(until_first(one, f"m{n}") for n in range(25) for one in (engine, other)))
+    await other.close()
+    assert Counter(found) == {Taken.FIRST: 25, Taken.HANDLED: 25}

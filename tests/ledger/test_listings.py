@@ -186,3 +186,18 @@ async def test_sqlite_goes_through_no_table(engine: Engine) -> None:
         return found
 
     assert set(await engine.write(work)) & {"jobs", "reservations", "deliveries"} == set()
+
+
+async def test_of_an_id_given_again_each_job_has_its_own_webhook_whatever_a_clock_said(engine: Engine) -> None:
+    """The first job's replica was ten seconds ahead: its webhook was planned later than the second job began."""
+
+    def make(connection: Connection) -> None:
+        make_job(connection, "a", now=NOON + 10, webhook="old")
+        end(connection, ("default", "a"), 1, NOON + 10, 10, failed=False)
+        forget(connection, job_of(connection, ("default", "a")), NOON + 2)
+        make_job(connection, "a", owner=B, now=NOON + 8, webhook="new")
+
+    await engine.write(make)
+    rows = await engine.read(lambda c: named(c, "a"))
+    assert [(row.owner, row.webhook, row.webhook_state) for row in rows] == [(B, "new", DeliveryState.WAITING)]
+    assert await engine.report(lambda c: list_jobs(c, None, None, 9)) == rows

@@ -166,7 +166,9 @@ class Room:
             Times(self.clock, self.wall),
         )
         self.long_polls = LongPolls(self.watcher, iteration_now())
-        self.retention = Retention(replica, self.registry, self.upstream_client, lambda: self.state, self.clock)
+        self.retention = Retention(
+            replica, self.registry, self.upstream_client, lambda: self.state, self.clock, iteration_now()
+        )
         self.housekeeping = Housekeeping(
             self.ledger, self.registry, self.watcher, self.retention, self.completion.retry_untold
         )

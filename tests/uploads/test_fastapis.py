@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given, settings
@@ -149,6 +150,22 @@ def test_no_url_encoded_form_parts_them(fastapis: dict[str, Reader], text: bytes
 def test_a_url_encoded_form_is_read_alike(fastapis: dict[str, Reader]) -> None:
     assert agree(fastapis, URLENCODED, b"file_url=https://h/a%20b&page_range=0-4%2C7&mode=fast&x=&y=%C3%A4+b", 1)
     assert agree(fastapis, URLENCODED + b"; charset=utf-8", b"file_url=h")
+    long = urlencode({"file_url": "h", "page_schema": "\u4e2d" * 12_000}).encode()
+    assert agree(fastapis, URLENCODED, long, 1024)
+
+
+@settings(PROPERTY, max_examples=examples(700))
+@given(st.lists(encoded, max_size=8).map(b"".join))
+def test_a_url_encoded_value_is_judged_as_they_read_it(fastapis: dict[str, Reader], text: bytes) -> None:
+    form = UrlEncoded(FormRules(removed=frozenset({"webhook_url"})))
+    body = b"file_url=h&webhook_url=" + text.replace(b"&", b"")
+    try:
+        form.take(body)
+        judged = form.finish().removed["webhook_url"].encode().decode("latin-1")
+    except Refused:
+        return
+    for name, reader in fastapis.items():
+        assert ("webhook_url", False, judged) in (reader.read(URLENCODED, body, 1 << 20) or ()), name
 
 
 @settings(PROPERTY, max_examples=examples(700))

@@ -1,13 +1,17 @@
 import re
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from aiohttp import FormData
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
 from gateway.uploads.form import Form, FormRules
 from gateway.uploads.urlencoded import UrlEncoded
 from gateway.uploads.work import BYTE, CODED, MOST
+from tests.support.pure import PROPERTY
 from tests.uploads.test_clients import Written
 
 URL = FormRules(refused=frozenset({"webhook_url"}))
@@ -81,20 +85,46 @@ def test_its_fields_and_all_of_it_are_bounded() -> None:
     assert reason(b"file_url=" + b"x" * 4097) is Reason.BODY_TOO_LARGE
     assert read(b"file_url=h&a=" + b"x" * (262_144 - 13))[0] == Form()
     assert reason(b"file_url=h&a=" + b"x" * (262_144 - 12)) is Reason.BODY_TOO_LARGE
-    most = (MOST - 13 * BYTE) // (3 * BYTE + CODED)
-    assert most > 12_000  # of a text in Chinese that are 4,000 characters
+    most = (MOST - 13 * BYTE - 2 * CODED) // (3 * BYTE + CODED)
+    assert most > 54_000  # of a text in Chinese that are 18,000 characters
     assert read(b"file_url=h&a=" + b"%41" * most)[0] == Form()
     assert reason(b"file_url=h&a=" + b"%41" * (most + 1)) is Reason.UNSUPPORTED_MEDIA_TYPE
 
 
+@pytest.mark.parametrize("character", ["\u4e2d", "\u042f", "\U0001f600", '"'])
+def test_a_text_of_any_script_may_be_as_long_as_one_has_it(character: str) -> None:
+    """A schema of an extraction, say: percent-encoding makes nine bytes of a Chinese character."""
+    text = character * 12_000 if character < "\U00010000" else character * 4_000
+    body = urlencode({"checkpoint_id": "c", "page_schema": text}).encode()
+    form, tail = read(body, CHECKPOINT)
+    assert (form.checkpoint, tail) == ("c", body)
+    assert parse_qs(tail.decode(), strict_parsing=True)["page_schema"] == [text]
+
+
+CODES = [f"%{number:02X}".encode() for number in range(256)] + [b"%c3%a4", b"%e4%B8%aD"]
+PIECES = [bytes([one]) for one in range(33, 127) if one not in b"%&"] + [b"%", b"%4", b"==", b"=3D", b"%3D%0A", b"+ "]
+
+
+@PROPERTY
+@given(st.lists(st.sampled_from(CODES + PIECES), max_size=12).map(b"".join))
+def test_a_value_is_what_others_read(text: bytes) -> None:
+    rules = FormRules(checkpoint="checkpoint_id", options="config", removed=frozenset({"webhook_url"}))
+    try:
+        form, _ = read(b"checkpoint_id=c&webhook_url=" + text, rules)
+    except Refused:
+        return
+    others = parse_qs("webhook_url=" + text.decode("ascii"), keep_blank_values=True, errors="strict")
+    assert form.removed["webhook_url"] == others["webhook_url"][0]
+
+
 OPTIONS = FormRules(checkpoint="checkpoint_id", options="config", refused_like=re.compile(r".*_base_url|_+x"))
 DEAR = {
-    "coded": b"a=" + b"a%41" * 9_000,
-    "bytes": b"b=" + b"+" * 200_000,
+    "coded": b"a=" + b"%41" * 36_000,
+    "bytes": b"b=" + b"+" * 150_000,
 }
 DEAR_OPTIONS = {
-    "names": b"config=%7B%22" + b"_" * 50_000 + b"%22:1%7D",
-    "marks": b"config=%7B%22a%22:[" + b"1e-320," * 3_500 + b"1]%7D",
+    "names": b"config=%7B%22" + b"_" * 65_000 + b"%22:1%7D",
+    "marks": b"config=%7B%22a%22:[" + b"1e-320," * 4_500 + b"1]%7D",
 }
 END = b"&checkpoint_id=c"
 

@@ -168,7 +168,7 @@ class WebhookIn(Section):
     timeout: Attempt = default("30s")
     """Longest wait for forward_to."""
     remember: Annotated[Duration, AfterValidator(_remembered)] = default("7d")
-    """How long a request_id that was handed on is not handed on again; 10m at the least."""
+    """How long a message that was handed on is not handed on again; 10m at the least."""
     accept_body_secret: Switch = False
     """Whether the secret itself as the body's webhook_secret, Datalab's older scheme, is enough."""
 

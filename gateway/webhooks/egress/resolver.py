@@ -2,8 +2,9 @@
 
 The system's resolver (getaddrinfo) has no deadline and can't be cancelled: it may block its thread for a minute. So
 each lookup has its own daemon thread, which even the end of the process does not wait for, and the number of threads
-is bounded. Concurrent requests for one host share one lookup. It counts for the owner that began it, and an owner
-gets only a share of the threads, so slow names delay only the owner that uses them.
+is bounded. Concurrent requests for one host share one lookup. It counts for the owner that asked first, and an owner
+gets only a share of the threads, so slow names delay only the owner that uses them. Lookups for which there is no
+thread wait for one, in the order in which they came: most take milliseconds.
 """
 
 import asyncio
@@ -23,7 +24,9 @@ Lookup = Callable[[str, int], list[str]]
 _DEADLINE: Final = 5.0  # seconds
 _MAX_THREADS: Final = 16
 _SHARE: Final = 4
+_MAX_WAITING: Final = 64
 _MAX_ADDRESSES: Final = 32
+_Place = tuple[str, int]
 _Resolved = tuple[Address, ...]
 
 
@@ -40,7 +43,7 @@ class Undecided(GatewayError):
 
 
 class Saturated(Undecided):
-    """The host was not looked up: too many lookups are running, in total or for one owner."""
+    """The host was not looked up within the deadline: too many lookups are running, in total or for one owner."""
 
 
 class LookupLate(Undecided):
@@ -58,6 +61,17 @@ def look_up(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in found]
 
 
+class _Asked:
+    """A lookup that was asked for: `owner` asked first; nobody waits any more at `until`, by the loop's clock."""
+
+    __slots__ = ("found", "owner", "until")
+
+    def __init__(self, owner: str, until: float, found: "asyncio.Future[_Resolved]") -> None:
+        self.owner = owner
+        self.until = until
+        self.found = found
+
+
 class Resolver:
     """Looks up hosts. May run in a Drive (gateway/aio/drive.py), since it awaits only futures.
 
@@ -72,11 +86,12 @@ class Resolver:
         self._deadline = deadline
         self._most = most
         self._share = max(1, most // _SHARE)
-        self._running: dict[tuple[str, int], asyncio.Future[_Resolved]] = {}
-        self._by_owner: Counter[str] = Counter()
+        self._asked: dict[_Place, _Asked] = {}
+        self._waiting: dict[_Place, None] = {}  # of these, those without a thread, in order
+        self._running: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Resolver running={len(self._running)} owners={len(self._by_owner)}>"
+        return f"<Resolver running={self._running.total()} waiting={len(self._waiting)} owners={len(self._running)}>"
 
     async def __call__(self, owner: str, host: str, port: int) -> _Resolved:
         """Returns all addresses of a host, for an owner.
@@ -87,32 +102,61 @@ class Resolver:
             LookupLate: it took too long.
             Saturated: too many lookups are running.
         """
-        running = self._running.get((host, port))
-        if running is None:
-            if len(self._running) >= self._most or self._by_owner[owner] >= self._share:
-                raise Saturated("too many look-ups are under way")
-            running = self._begin(owner, host, port)
-        await asyncio.wait([running], timeout=self._deadline)
-        if not running.done():
+        place = host, port
+        until = asyncio.get_running_loop().time() + self._deadline
+        asked = self._asked.get(place) or self._ask(owner, place, until)
+        asked.until = until
+        await asyncio.wait([asked.found], timeout=self._deadline)
+        if asked.found.done():
+            return asked.found.result()
+        is_known = self._asked.get(place) is asked
+        if is_known and place not in self._waiting:
             raise LookupLate("its look-up takes too long")
-        return running.result()
+        if is_known and asked.until == until:  # nobody came later
+            self._forget(place)
+        raise _saturated()
 
-    def _begin(self, owner: str, host: str, port: int) -> "asyncio.Future[_Resolved]":
+    def _ask(self, owner: str, place: _Place, until: float) -> _Asked:
+        if not self._has_room(owner) and self._waiting_of(owner) >= _MAX_WAITING:
+            raise _saturated()
+        asked = self._asked[place] = _Asked(owner, until, asyncio.get_running_loop().create_future())
+        self._waiting[place] = None
+        self._begin_some()
+        return asked
+
+    def _has_room(self, owner: str) -> bool:
+        return self._running.total() < self._most and self._running[owner] < self._share
+
+    def _waiting_of(self, owner: str) -> int:
+        return sum(self._asked[place].owner == owner for place in self._waiting)
+
+    def _forget(self, place: _Place) -> None:
+        del self._waiting[place], self._asked[place]
+
+    def _begin_some(self) -> None:
+        """Begins those that wait, the first first, as far as there is room; forgets those for which nobody waits."""
+        now = asyncio.get_running_loop().time()
+        for place in list(self._waiting):
+            asked = self._asked[place]
+            if asked.until <= now:
+                self._forget(place)
+            elif self._has_room(asked.owner):
+                del self._waiting[place]
+                self._begin(place, asked.owner)
+
+    def _begin(self, place: _Place, owner: str) -> None:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_Resolved] = loop.create_future()
-        self._running[host, port] = future
-        self._by_owner[owner] += 1
+        self._running[owner] += 1
 
         def work() -> None:
-            found = self._addresses(host, port)
+            found = self._addresses(*place)
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(partial(self._ended, owner, (host, port), found))
+                loop.call_soon_threadsafe(partial(self._ended, place, found))
 
         try:
             Thread(target=work, name="webhook-lookup", daemon=True).start()
         except RuntimeError:  # no more threads can be started now
-            self._ended(owner, (host, port), NoAnswer("it can't be looked up just now"))
-        return future
+            loop.call_soon(self._ended, place, NoAnswer("it can't be looked up just now"))
 
     def _addresses(self, host: str, port: int) -> _Resolved | NotFound:
         try:
@@ -123,13 +167,18 @@ class Resolver:
             found = ()
         return found if 0 < len(found) <= _MAX_ADDRESSES else NotFound("it has no address that is known here")
 
-    def _ended(self, owner: str, place: tuple[str, int], found: _Resolved | NotFound) -> None:
-        future = self._running.pop(place)
-        self._by_owner[owner] -= 1
-        if not self._by_owner[owner]:
-            del self._by_owner[owner]
+    def _ended(self, place: _Place, found: _Resolved | NotFound) -> None:
+        asked = self._asked.pop(place)
+        self._running[asked.owner] -= 1
+        if not self._running[asked.owner]:
+            del self._running[asked.owner]
         if isinstance(found, NotFound):
-            future.set_exception(found)
-            future.exception()  # marks its error as seen when no one waits any more
+            asked.found.set_exception(found)
+            asked.found.exception()  # marks its error as seen when no one waits any more
         else:
-            future.set_result(found)
+            asked.found.set_result(found)
+        self._begin_some()
+
+
+def _saturated() -> Saturated:
+    return Saturated("too many look-ups are under way")

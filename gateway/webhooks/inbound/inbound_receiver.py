@@ -1,4 +1,4 @@
-"""Receives inbound webhooks: verifies them, and forwards each request_id once, across replicas.
+"""Receives inbound webhooks: verifies them, and forwards each message once, across replicas.
 
     first      -> forwarded: 200 processed, and remembered for `remember`; or not taken: 502, and forgotten, so that
                   the sender's next attempt counts as the first
@@ -17,12 +17,13 @@ import structlog
 
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, refuse
-from gateway.ledger.inbound_webhooks import Taken, give_back, handled, take
+from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
 from gateway.ledger.ledger import Ledger
 from gateway.model.reasons import Denial, Reason
 from gateway.webhooks.inbound.forward import NotTaken, hand_on
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.inbound.verification import Incoming, check_head, read
+from gateway.webhooks.signature import STANDARD_ID
 
 LEASE_SECONDS: Final = 10.0  # longer than the longest wait for forward_to
 LOOK_EVERY: Final = 0.25  # seconds
@@ -140,36 +141,38 @@ class Receiver:
         while True:
             now = self._wall()
             until = int(now + settings.timeout + LEASE_SECONDS)
-            taken = await self._ledger.write(lambda c: take(c, settings.name, incoming.request_id, now, until))  # noqa: B023 -- it is awaited here
+            taken = await self._ledger.write(lambda c: take(c, settings.name, incoming.message, now, until))  # noqa: B023 -- it is awaited here
             if taken is not Taken.BUSY:
                 return until if taken is Taken.FIRST else None
             await asyncio.sleep(LOOK_EVERY)
 
     async def _hand_on(self, settings: InboundSettings, incoming: Incoming, request: str | None, lease: int) -> None:
-        name, request_id = settings.name, incoming.request_id
+        name, message = settings.name, incoming.message
         headers = {} if request is None else {"X-Request-Id": request}
+        if message.signed_id is not None:
+            headers[STANDARD_ID] = message.signed_id
         try:
             await hand_on(self._iteration, settings.forward_to, incoming.body, headers, settings.timeout)
         except NotTaken as error:
             log.warning("webhook not handed on", webhook=name, why=str(error))
-            await self._forget(name, request_id, lease)
+            await self._forget(name, message, lease)
             detail = "The service that webhooks are handed on to did not take it."
             raise Refused(Denial(Reason.UPSTREAM_UNREACHABLE, detail, title="Webhook not taken")) from None
         until = self._wall() + settings.remember
         for pause in RETRY_DELAYS:
             await asyncio.sleep(pause)
             try:
-                await self._ledger.write(lambda c: handled(c, name, request_id, lease, until))
+                await self._ledger.write(lambda c: handled(c, name, message, lease, until))
             except LedgerUnavailable:
                 continue
             return
         log.error("webhook handed on but not noted", webhook=name)
         raise _later("The ledger is not available.")
 
-    async def _forget(self, name: str, request_id: str, lease: int) -> None:
+    async def _forget(self, name: str, message: Message, lease: int) -> None:
         # Only once: by the time of a retry, another process may have a lease that ends in the same second.
         try:
-            await self._ledger.write(lambda c: give_back(c, name, request_id, lease))
+            await self._ledger.write(lambda c: give_back(c, name, message, lease))
         except LedgerUnavailable:
             log.warning("webhook waits for its lease", webhook=name)
 

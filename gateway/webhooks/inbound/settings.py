@@ -28,7 +28,7 @@ class InboundSettings(Protocol):
 
     @property
     def remember(self) -> float:
-        """How long a forwarded request_id is not forwarded again."""
+        """How long a forwarded message is not forwarded again."""
 
     @property
     def accept_body_secret(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.errors import Refused, refuse
 from gateway.http.strict_json import MAX_MARKS, read_object, read_texts
+from gateway.ledger.inbound_webhooks import Message
 from gateway.model.reasons import Reason
 from gateway.webhooks.inbound.settings import InboundSettings
 from gateway.webhooks.signature import (
@@ -22,6 +23,7 @@ from gateway.webhooks.signature import (
     Sent,
     is_signed,
     may_be_signed,
+    signed_id,
 )
 
 _SECRET: Final = "webhook_secret"  # noqa: S105 -- a member's name
@@ -35,9 +37,9 @@ _UNSIGNED: Final = Sent(None, None, None, None)
 
 
 class Incoming(NamedTuple):
-    """A verified webhook: its job's id, and the body to forward."""
+    """A verified webhook: what it is known by, and the body to forward."""
 
-    request_id: str
+    message: Message
     body: bytes
 
 
@@ -61,7 +63,7 @@ def read(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], bo
     request_id = None if members is None else members.get("request_id")
     if members is None or not isinstance(request_id, str) or not _is_usable(request_id):
         raise refuse(Reason.BODY_MALFORMED, _MALFORMED)
-    return Incoming(request_id, _without_secret(body) if _SECRET in members else body)
+    return Incoming(Message(request_id, signed_id(sent)), _without_secret(body) if _SECRET in members else body)
 
 
 def check_head(settings: InboundSettings, headers: Mapping[bytes, Sequence[bytes]], now: float) -> None:

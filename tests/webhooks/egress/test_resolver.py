@@ -77,11 +77,12 @@ async def test_who_names_slow_hosts_leaves_the_look_ups_of_others_alone() -> Non
         await resolve("key:evil", "quick", 443)
     assert await resolve("key:good", "quick", 443) == (ip("10.0.0.2"),)
     slow.go.set()
-    await eventually(lambda: repr(resolve) == "<Resolver running=0 owners=0>")
+    await eventually(lambda: repr(resolve) == "<Resolver running=0 waiting=0 owners=0>")
     assert await resolve("key:evil", "quick", 443) == (ip("10.0.0.2"),)
 
 
-async def test_owners_together_have_a_bound() -> None:
+async def test_owners_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 0)
     slow = Slow()
     resolve = Resolver(slow, most=2)
     loop = asyncio.get_running_loop()
@@ -99,11 +100,14 @@ async def test_a_slow_one_is_given_up_and_ends_in_peace() -> None:
     with pytest.raises(LookupLate, match="too long"):
         await resolve("key:ci", "a.example", 443)
     slow.go.set()
-    await eventually(lambda: repr(resolve) == "<Resolver running=0 owners=0>")
+    await eventually(lambda: repr(resolve) == "<Resolver running=0 waiting=0 owners=0>")
     assert await resolve("key:ci", "a.example", 443) == (ip("10.0.0.1"),)
 
 
-async def test_who_asks_for_one_host_shares_its_look_up_and_there_are_so_many_at_once() -> None:
+async def test_who_asks_for_one_host_shares_its_look_up_and_there_are_so_many_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 0)
     slow = Slow()
     resolve = Resolver(slow, most=8)
     loop = asyncio.get_running_loop()
@@ -152,3 +156,59 @@ def test_a_loop_that_has_ended_is_told_nothing() -> None:
     slow.go.set()
     thread.join(10.0)
     assert not thread.is_alive()
+
+
+async def test_who_names_many_hosts_at_once_waits_for_a_thread_in_turn() -> None:
+    """The fifth host of an owner was a 503 at once, though each look-up takes milliseconds."""
+    most = 0
+    lock = threading.Lock()
+    running: list[str] = []
+    order: list[str] = []
+
+    def quick(host: str, port: int) -> list[str]:
+        del port
+        nonlocal most
+        with lock:
+            running.append(host)
+            order.append(host)
+            most = max(most, len(running))
+        threading.Event().wait(0.01)
+        with lock:
+            running.remove(host)
+        return ["10.0.0.1"]
+
+    resolve = Resolver(quick)
+    hosts = [f"h{number:02}" for number in range(30)]
+    found = await asyncio.gather(*(resolve("key:ci", host, 443) for host in [*hosts, *hosts]))
+    assert found == [(ip("10.0.0.1"),)] * 60
+    assert (most, sorted(order)) == (4, hosts)
+    assert order[:4] == hosts[:4]
+    assert repr(resolve) == "<Resolver running=0 waiting=0 owners=0>"
+
+
+async def test_so_many_wait_and_none_for_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 3)
+    slow = Slow()
+    resolve = Resolver(slow, most=4, deadline=0.3)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve("key:ci", host, 443)) for host in "abcd"]
+    await eventually(lambda: "waiting=3" in repr(resolve))
+    with pytest.raises(Saturated):  # at once
+        await asyncio.wait_for(resolve("key:ci", "e", 443), 0.1)
+    tasks.append(loop.create_task(resolve("key:ci", "b", 443)))  # which is asked for already
+    tasks[2].cancel()
+    kinds = [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)]
+    assert kinds == [LookupLate, Saturated, asyncio.CancelledError, Saturated, Saturated]
+    slow.go.set()
+    await eventually(lambda: repr(resolve) == "<Resolver running=0 waiting=0 owners=0>")
+    assert slow.asked == ["a"]  # nobody waits for the others any more
+
+
+async def test_without_threads_nobody_is_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    resolve = Resolver(lambda _, __: [])
+    found = await asyncio.gather(*(resolve("key:ci", f"h{n}", 443) for n in range(60)), return_exceptions=True)
+    assert {type(error) for error in found} == {NoAnswer}

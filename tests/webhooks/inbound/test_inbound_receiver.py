@@ -43,8 +43,10 @@ def message(request_id: str = "r1") -> bytes:
     return json.dumps({"request_id": request_id, "request_check_url": "canary-url"}).encode()
 
 
-def signed(body: bytes, now: float = NOON) -> Headers:
-    headers = sign(Secrets(SECRET.encode(), (SECRET.encode(),)), "m1", now, body)
+def signed(body: bytes, now: float = NOON, by: str | None = None) -> Headers:
+    """As a sender does that gives each job one message; `by` names another."""
+    by = by or f"m-{body.hex()[:200]}"
+    headers = sign(Secrets(SECRET.encode(), (SECRET.encode(),)), by, now, body)
     return {name.lower().encode(): [value.encode()] for name, value in headers.items()}
 
 
@@ -107,6 +109,24 @@ async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Cloc
     clock.now += 7 * 86400
     assert await take(taker, headers=signed(message(), clock.now)) == DONE
     assert len(service.got) == 3
+
+
+async def test_of_an_id_that_was_given_again_each_message_is_handed_on(taker: Taker, service: Receiver) -> None:
+    first, second = (signed(message(), by=by) for by in ("m1", "m2"))
+    assert [await take(taker, headers=headers) for headers in (first, second, first, second)] == [DONE] * 2 + [
+        KNOWN
+    ] * 2
+    assert [got.headers["webhook-id"] for got in service.got] == ["m1", "m2"]
+    stripped = {b"x-webhook-signature": first[b"x-webhook-signature"]}
+    assert await take(taker, headers=stripped) == KNOWN
+    assert len(service.got) == 2
+
+
+async def test_without_an_id_of_its_own_a_message_is_known_by_its_job(taker: Taker, service: Receiver) -> None:
+    plainly = {b"x-webhook-signature": signed(message())[b"x-webhook-signature"]}
+    assert [await take(taker, headers=plainly) for _ in range(2)] == [DONE, KNOWN]
+    assert "webhook-id" not in service.got[0].headers
+    assert await take(taker) == KNOWN
 
 
 async def test_without_a_request_id_of_ours_there_is_none(taker: Taker, service: Receiver) -> None:
@@ -219,9 +239,9 @@ async def test_a_lease_that_was_left_is_taken_over(
     await taker.close(0.0)  # as kill -9: its lease stays
     with pytest.raises(asyncio.CancelledError):
         await first
-    (row,) = await ledger.read(lambda c: rows_of(c, received))
+    (until,) = {row["until"] for row in await ledger.read(lambda c: rows_of(c, received))}
     service.gate.set()
-    clock.now = row["until"]
+    clock.now = until
     assert await take(taker, headers=signed(message(), clock.now)) == DONE
 
 

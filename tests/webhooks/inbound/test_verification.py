@@ -45,11 +45,24 @@ BODY = b'{"request_id": "r1", "request_check_url": "https://x", "n": 1.50}'
 
 @pytest.mark.parametrize("make", [signed, plainly])
 def test_a_signed_body_is_handed_on_byte_for_byte(make: Any) -> None:
-    assert read(settings(), make(BODY), BODY, NOW) == ("r1", BODY)
+    incoming = read(settings(), make(BODY), BODY, NOW)
+    assert incoming == (("r1", "m1" if make is signed else None), BODY)
+
+
+def test_a_message_is_known_by_the_id_that_was_signed() -> None:
+    """A container may give a job's id again; the secret in the body, and X-Webhook-Signature, cover no other id."""
+    body = with_secret(SECRET)
+    assert read(settings(accept_body_secret=True), {}, body, NOW).message == ("r1", None)
+    for other in (b"m2", b"m" * 257, b"", b"m1\t", b"m\xe9"):
+        forged = {**signed(BODY), b"webhook-id": [other, *([b"m1"] if other == b"m1\t" else [])]}
+        assert denial_of(read, settings(), forged, BODY, NOW).reason is Reason.UNAUTHENTICATED
+    long = sign(Secrets(SECRET.encode(), (SECRET.encode(),)), "m" * 256, NOW, BODY)
+    headers = {name.lower().encode(): [value.encode()] for name, value in long.items()}
+    assert read(settings(), headers, BODY, NOW).message.signed_id == "m" * 256
 
 
 def test_two_secrets_may_be_in_force() -> None:
-    assert read(settings(previous_secret={"env": "B"}), signed(BODY, PREVIOUS), BODY, NOW).request_id == "r1"
+    assert read(settings(previous_secret={"env": "B"}), signed(BODY, PREVIOUS), BODY, NOW).message.request_id == "r1"
     assert denial_of(read, settings(), signed(BODY, PREVIOUS), BODY, NOW).reason is Reason.UNAUTHENTICATED
 
 
@@ -96,7 +109,7 @@ def test_the_secret_in_the_body_is_enough_only_if_switched_on_and_is_taken_out()
 def test_a_long_body_is_read_for_a_secret_however_it_is_spelled(secret: str, write: Callable[[str], str]) -> None:
     told = write(secret)
     body = f'{{"request_id": "r1", "webhook_secret": {told}, "x": "{"y" * 100_000}"}}'.encode()
-    assert read(settings_of(secret, accept_body_secret=True), {}, body, NOW).request_id == "r1"
+    assert read(settings_of(secret, accept_body_secret=True), {}, body, NOW).message.request_id == "r1"
 
 
 def test_a_long_body_without_a_secret_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,4 +181,4 @@ def test_one_whose_numbers_take_too_long_is_malformed() -> None:
 @PROPERTY
 def test_every_printable_id_is_taken(request_id: str) -> None:
     body = json.dumps({"request_id": request_id}).encode()
-    assert read(settings(), signed(body), body, NOW).request_id == request_id
+    assert read(settings(), signed(body), body, NOW).message.request_id == request_id
