@@ -119,7 +119,7 @@ async def test_no_job_starts_whose_webhook_may_not_be_sent(
 async def test_slow_names_of_one_owner_keep_no_other_from_submitting(
     start: Start, jobs: Jobs, receiver: Receiver, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 0)  # else they wait for five seconds
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 0)  # else they wait for five seconds
     go, real = threading.Event(), socket.getaddrinfo
 
     def slow(host: Any, *args: Any, **more: Any) -> Any:
