@@ -178,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
             self.traffic.sent += size
             self.transport.write(data)
 
-    async def writable_again(self) -> None:
+    async def _writable_again(self) -> None:
         """Waits until the client took what was written, at its least rate.
 
         Raises:
@@ -201,7 +201,7 @@ class ClientConnection(asyncio.Protocol):
         """
         if self.transport is not None and self.transport.get_write_buffer_size():
             self.transport.set_write_buffer_limits(high=1, low=0)
-            await self.writable_again()
+            await self._writable_again()
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
@@ -519,7 +519,7 @@ class ClientConnection(asyncio.Protocol):
             request, body = await self._next_request()
             await self._serve(self, request, body)
             if self.writing_paused:
-                await self.writable_again()
+                await self._writable_again()
             self._upload = None
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             del request, body  # an idle connection would keep them, and a head may have 64 KB

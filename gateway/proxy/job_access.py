@@ -26,7 +26,7 @@ _GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 class JobAccess(NamedTuple):
-    """What the handler needs for jobs. `wall` is in seconds since the epoch."""
+    """What requests need of jobs. `wall` is in seconds since the epoch."""
 
     registry: Registry
     completion: Completion
@@ -55,18 +55,6 @@ class JobAccess(NamedTuple):
         job = await self.registry.owned(permit.route.upstream, permit.job_id or "", permit.owner)
         cached.job, cached.job_of = job, prepared
         return job
-
-    def is_sure(self, job: Job) -> bool:
-        """Whether no other replica can have deleted it without our hearing of it."""
-        return self.registry.is_sure(job)
-
-    async def confirm(self, job: Job) -> None:
-        """Checks that a job was not deleted at another replica while a request waited.
-
-        Raises:
-            Refused: job_not_found or ledger_unavailable.
-        """
-        await self.registry.confirm(job)
 
     async def own_named_in(self, body: bytes, prepared: PreparedRequest) -> Job:
         """Returns the job that a body names, if it belongs to the caller.

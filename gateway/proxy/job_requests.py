@@ -79,7 +79,7 @@ class JobRequests:
     async def _claim(self, cached: CachedHeaders, order: ForwardOrder) -> Job:
         """The job, once it is sure that the caller owns it."""
         job = order.job
-        if job is None or not self._jobs.is_sure(job):
+        if job is None or not self._jobs.registry.is_sure(job):
             return await self._jobs.own(cached, order.prepared)
         return job
 
@@ -145,7 +145,7 @@ class JobRequests:
 
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what another request of the same owner got, once it is sure that both still own the job."""
-        await self._jobs.confirm(job)
+        await self._jobs.registry.confirm(job)
         self._forwarder.recheck_if_stale(order)
         self._forwarder.share(order, answer)
 
