@@ -34,12 +34,12 @@ def _quantity(text: object, units: dict[str, int] | dict[str, float], wanted: st
     return float(match["number"]) * units[match["unit"]]
 
 
-_LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
 def moment(seconds: float) -> str:
     """Formats a moment given in seconds since the epoch; one out of the range of dates becomes the nearest in it."""
-    return f"{datetime.fromtimestamp(max(0, min(seconds, _LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(max(0, min(seconds, LATEST)), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def maybe_moment(seconds: float | None) -> str | None:

@@ -30,6 +30,8 @@ from gateway.config.restart import NEEDS_RESTART
 from gateway.config.settings import ProfileSettings, Settings
 from gateway.config.settings.limits import BUDGETS
 from gateway.demo.run import CONFIGURATION
+from gateway.ledger.schema import metadata
+from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.observe.account_metrics import AccountMetrics
 from gateway.observe.metrics import KeySetMetrics, RequestMetrics
@@ -316,6 +318,22 @@ def test_links_lead_somewhere(page: Path) -> None:
         if parts.fragment:
             headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
             assert parts.fragment in {anchor_of(heading) for heading in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
+    for named in re.findall(r"(?<![\w/.])(?:[\w/]+/)?test_\w+\.py", page.read_text()):
+        assert list(ROOT.glob(f"tests/**/{named.removeprefix('tests/')}")), named
+
+
+def test_the_size_of_the_ledger_is_told_of_each_table() -> None:
+    page = (DOCS / "ledger.md").read_text().partition("## Size, and what is in it")[2].partition("\n\n**")[0]
+    told = {name for row in ROW.findall(page) for name in row.partition(" | ")[0].split(", ")}
+    assert told - {"table"} == set(metadata.tables)
+
+
+def test_the_turns_of_an_account_are_told_true() -> None:
+    assert f"one account has at most {MOST_OF_AN_ACCOUNT} submits" in (DOCS / "limits.md").read_text()
 
 
 def test_the_configurations_in_the_text_fit_the_schema() -> None:

@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.admin.problem import written_problem
+from gateway.aio.aiohttp_internals import MAX_HEADERS, MAX_LINE
 from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
 from gateway.aio.turn import SLICE, Turn
@@ -35,8 +36,6 @@ from gateway.model.reasons import Reason
 # that have not authenticated, and probes, hold no connection, and the rest of a chunked body can't reach a next
 # request (aiohttp hands its last trailer to the next request as a header).
 KEEPS: Final = web.RequestKey("keeps", bool)
-_MAX_LINE: Final = 8190
-_MAX_HEADERS: Final = 100
 IDLE: Final = 75.0
 HEAD: Final = 10.0
 EXCHANGE: Final = 60.0
@@ -76,9 +75,9 @@ class AdminConnection(RequestHandler):
             loop=loop,
             keepalive_timeout=IDLE,
             access_log=None,  # type: ignore[arg-type] # aiohttp takes None for "no access log"
-            max_line_size=_MAX_LINE,
-            max_field_size=_MAX_LINE,
-            max_headers=_MAX_HEADERS,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=MAX_HEADERS,
             read_bufsize=SLICE,  # reading a body takes all buffered bytes outside our turns: 2,048 chunks at the most
             lingering_time=LINGERING,
             auto_decompress=False,

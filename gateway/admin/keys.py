@@ -16,7 +16,7 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
-from gateway.model.keys import KeyRecord
+from gateway.model.keys import KeyRecord, of_keys
 from gateway.units import maybe_moment, moment
 
 
@@ -27,13 +27,13 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
 
     def listed(record: KeyRecord) -> key_answers.ListedKey:
-        counts = page.counts.get(f"key:{record.id}", AccountCounts())
+        counts = page.counts.get(of_keys(record.id), AccountCounts())
         standing = _standing(context, record, counts, now) if query.standing else None
         return key_answers.ListedKey(
             **views.key_fields(record, settings, now),
             standing=standing,
             granted=counts.granted if query.standing else None,
-            granted_until=maybe_moment(page.ends.get(f"key:{record.id}")),
+            granted_until=maybe_moment(page.ends.get(of_keys(record.id))),
         )
 
     rows = await convert_all(shown, listed)
@@ -43,11 +43,11 @@ async def list_keys(context: Context, call: Call) -> key_answers.Keys:
 async def list_configured(context: Context, _: Call) -> key_answers.ConfiguredKeys:
     """Lists the keys of the configuration, with the state of their accounts."""
     state, now = context.live.state, context.wall()
-    accounts = [f"key:{key.id}" for key in state.settings.keys]
+    accounts = [of_keys(key.id) for key in state.settings.keys]
     counts, ends = await context.ledger.report(lambda c: with_ends(c, accounts, now)) if accounts else ({}, {})
 
     def listed(key: KeySettings) -> key_answers.ConfiguredKey:
-        account = f"key:{key.id}"
+        account = of_keys(key.id)
         profile, seen = profile_of(state, account), context.watch.seen.sighting(account)
         found = counts.get(account, AccountCounts())
         report = {} if profile is None else limits_report(profile, found, now)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.admin.problem import AdminProblem, InvalidValue
+from gateway.config.settings.fields import NAME
 from gateway.http.strict_json import MAX_MARKS, has_too_many_marks, member_twice
 
 MAX_BYTES: Final = 65_536
@@ -21,7 +22,7 @@ _TOO_LARGE: Final = f"A body has {MAX_BYTES} bytes at the most."
 _FORM: Final = "string_pattern_mismatch"
 _IN_WORDS: Final[Mapping[str, str]] = {
     r"^[a-z0-9-]{1,63}$": "has to be of 1 to 63 characters: a-z, 0-9 and -",
-    r"^[a-z0-9_-]{1,63}$": "has to be of 1 to 63 characters: a-z, 0-9, _ and -",
+    NAME: "has to be of 1 to 63 characters: a-z, 0-9, _ and -",
     r"^[A-Za-z0-9._@-]{1,128}$": "has to be of 1 to 128 characters: letters, digits, ., _, @ and -",
     r"^[A-Za-z0-9:._-]{1,64}$": "has to be of 1 to 64 characters: letters, digits, :, ., _ and -",
     r"^[\x21-\x7e]{1,128}$": "has to be of 1 to 128 visible characters of ASCII, without spaces",

@@ -10,10 +10,10 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from gateway.errors import Refused
+from gateway.http.problem import TYPE_PREFIX
 from gateway.model.reasons import VERDICTS
 
 PROBLEM_TYPE: Final = "application/problem+json"
-_TYPE: Final = "urn:document-gateway:problem:"
 _CHALLENGE: Final = 'Bearer realm="gateway admin"'
 TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "bad_request": (400, "Malformed request"),
@@ -113,6 +113,6 @@ def written_problem(refused: Refused) -> bytes:
 
 def _body(status: int, title: str, reason: str, detail: str, errors: list[InvalidValue]) -> bytes:
     problem = Problem(
-        type=_TYPE + reason, title=title, status=status, detail=detail, reason=str(reason), errors=errors
+        type=TYPE_PREFIX + reason, title=title, status=status, detail=detail, reason=str(reason), errors=errors
     )
     return problem.model_dump_json(ensure_ascii=True).encode("ascii")

@@ -22,14 +22,13 @@ from pydantic_core import CoreSchema
 from gateway.admin.cursors import MAX_LENGTH, audit_mark, job_mark, refusal_mark, webhook_mark
 from gateway.config.settings import LimitOverrides
 from gateway.config.settings.access import KeyId, Owner, Scope
-from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, default
+from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, MOST_COUNTED, Name, default
 from gateway.keys.validation import DEFAULT
 from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
 from gateway.ledger.refusals import RefusalMark
 from gateway.units import seconds
 
-_MAX_PAGES: Final = 10**12
 _DAY: Final = 86_400
 _YEAR: Final = 366
 
@@ -67,7 +66,7 @@ BehindWebhook = Annotated[WebhookMark, PlainValidator(webhook_mark), _WORD]
 Span = Annotated[float, BeforeValidator(seconds), AfterValidator(_at_most_a_year), WithJsonSchema(DURATION_SCHEMA)]
 # Its values are mappings as _limit_changes makes them; the type named here is the one in the schema.
 LimitChanges = Annotated[LimitOverrides, _OrDefault(), WrapValidator(_limit_changes)]
-ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+ProfileName = Name
 OperationId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 Scopes = Annotated[list[Scope], Field(max_length=64)]
 CIDRs = Annotated[list[CIDR], Field(max_length=256)]
@@ -161,7 +160,7 @@ class Revocation(Body):
 class Grant(Body):
     """Pages on top of a key's budgets of pages."""
 
-    pages: Annotated[int, Field(ge=1, le=_MAX_PAGES)]
+    pages: Annotated[int, Field(ge=1, le=MOST_COUNTED)]
     """How many, a day and a month."""
     until: AwareDatetime
     """When they are gone."""
@@ -224,7 +223,7 @@ def as_written(limits: LimitOverrides) -> dict[str, Any]:
 
 PageSize = Annotated[int, Field(ge=1, le=1000)]
 OwnerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,600}$")]
-UpstreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+UpstreamName = Name
 
 
 class JobsQuery(Query):

@@ -26,7 +26,7 @@ from gateway.aio.in_turn import run_in_turn
 from gateway.aio.iteration import Iteration
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable, Refused, whereabouts
-from gateway.http.headers import meant_by, origin_form, read_headers
+from gateway.http.headers import origin_form, read_headers, with_host
 from gateway.ledger.keys import KeyProblem
 
 _PROBES: Final = frozenset({"/livez", "/readyz"})
@@ -93,7 +93,7 @@ def _let_in(request: web.Request, guard: Guard) -> None:
         raise AdminProblem("bad_request", refused.denial.detail) from None
     if not path.startswith("/"):
         raise AdminProblem("bad_request", "The request target is no path.")
-    headers = meant_by(headers, host)
+    headers = with_host(headers, host)
     if request.path in FILES:
         guard.check_page(request, headers)
         return

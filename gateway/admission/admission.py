@@ -97,7 +97,7 @@ class Admission:
         Raises:
             Refused: rate_limited, too_many_requests_in_flight, budget_exhausted or ledger_unavailable.
         """
-        claim = Claim(self._new_id(), permit.account, _owner_of(permit), permit.route.upstream)
+        claim = Claim(self._new_id(), permit.account, permit.owner, permit.route.upstream)
         lease = Lease(self._means, claim, profile, reservation_ttl)
         try:
             await lease.admit()
@@ -114,7 +114,7 @@ class Admission:
         """
         ledger, wall = self._replica.ledger, self._replica.wall
         try:
-            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=_owner_of(permit))
+            return await ledger.read(lambda c: standing_of(c, permit.account, wall()), of=permit.owner)
         except LedgerUnavailable:
             raise ledger_away() from None
 
@@ -304,10 +304,6 @@ class Lease:
     def upstream(self) -> str:
         """The name of where the job runs."""
         return self._claim.upstream
-
-
-def _owner_of(permit: Permit) -> str:
-    return permit.identity.owner if permit.identity else permit.account
 
 
 def _renew(ids: list[str], until: float, connection: Connection) -> None:

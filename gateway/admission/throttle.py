@@ -1,4 +1,4 @@
-"""The throttle before the ledger: a few submits of one account at a time, and none that it has just refused.
+"""The throttle before the ledger: some submits of one account at a time, and none that it has just refused.
 
 All accounts share one queue to the ledger. An account that submits more than it may would fill it with requests whose
 answer is known, and delay all other submits. So a refusal is cached: for as long as it must hold (a rate), or for
@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import StepOutcome
-from gateway.ledger.steps import MAX
+from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
 from gateway.limits.quotas import wait_for_submit
 from gateway.model.identity import Profile
 from gateway.model.reasons import Reason
@@ -52,7 +52,7 @@ class Throttle:
             return known
         gate = self._gates.get(account)
         if gate is None:
-            gate = self._gates[account] = asyncio.Semaphore(MAX)
+            gate = self._gates[account] = asyncio.Semaphore(MOST_OF_AN_ACCOUNT)
         try:
             await asyncio.wait_for(gate.acquire(), self._within)
         except TimeoutError:

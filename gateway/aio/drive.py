@@ -33,6 +33,11 @@ class Signal:
             self._drive = None
             drive.step()
 
+    def wake(self) -> None:
+        """Resumes the waiting coroutine, if one still waits: its client may be gone, or something else woke it."""
+        if self.is_awaited:
+            self.set()
+
     def clear(self) -> None:
         """Undoes an early `set`."""
         self._set = False

@@ -76,16 +76,16 @@ class Turn:
             self._since = now
         if self._bytes >= MAX_BYTES or self._chunks >= MAX_CHUNKS or self._seconds >= MAX_SECONDS:
             return True
-        return self._iteration.is_over and not self.is_small
+        return self._iteration.is_over and not self._is_small
 
     @property
-    def is_small(self) -> bool:
+    def _is_small(self) -> bool:
         """Whether no more of this turn is used than every connection may use in any case."""
         return self._seconds < MAX_SECONDS / SMALL and self._chunks < MAX_CHUNKS // SMALL
 
     def needs_little(self, waiting: int) -> bool:
         """Whether little of this turn is used, and so few bytes wait that little more will be."""
-        return self.is_small and waiting <= FEW_BYTES
+        return self._is_small and waiting <= FEW_BYTES
 
     def _begin(self) -> None:
         self._number = self._iteration.number

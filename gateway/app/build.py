@@ -57,7 +57,7 @@ from gateway.observe.observer import Observer, Told
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.handler import Handler, HandlerParts
 from gateway.proxy.job_requests import JobRequests
-from gateway.proxy.submits import Submits
+from gateway.proxy.submits import SubmitRequests
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 from gateway.upstream.pool import Upstreams
@@ -221,9 +221,9 @@ def _handle_requests(
 ) -> Handler:
     date, access = HttpDate(), jobs.access
     recheck = partial(_recheck, live)
-    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, access.confirm)
+    forwarder = Forwarder(upstreams, time.monotonic, date, jobs.completion, recheck, access.registry.confirm)
     admission = ledger_parts.admission
-    submits = Submits(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
+    submits = SubmitRequests(admission, ledger_parts.spool, ledger_parts.counter, forwarder, access, jobs.planning)
     parts = HandlerParts(
         live=live,
         login=Login(live, ledger_parts.key_sets.refetch, time.time),

@@ -41,7 +41,7 @@ class Peak:
         self._base = max(self._least, min(self._base, resident) - _FALL)
         return is_idle and resident - before < GROWTH // 4 and resident - self._base >= GROWTH
 
-    def settle(self, resident: int) -> None:
+    def note_calm(self, resident: int) -> None:
         """Takes the level after memory went back as the new base: so much the gateway needs now."""
         self._base = self._before = resident
         self._least = min(self._least, resident)
@@ -69,4 +69,4 @@ async def release_memory(is_idle: Callable[[], bool]) -> None:
         await asyncio.sleep(EVERY)
         if peak.is_over(resident_bytes(), is_idle=is_idle()):
             await asyncio.to_thread(trim)
-            peak.settle(resident_bytes())
+            peak.note_calm(resident_bytes())

@@ -50,10 +50,10 @@ class Overview:
     async def run(self) -> None:
         """Adds a point to the history every ten seconds, until cancelled."""
         while True:
-            self.history.note(self.reading())
+            self.history.note(self._reading())
             await asyncio.sleep(EVERY)
 
-    def reading(self) -> Reading:
+    def _reading(self) -> Reading:
         """All counters as they are now."""
         gauges = Gauges(
             in_flight=self._requests.in_flight,

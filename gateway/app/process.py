@@ -34,7 +34,7 @@ def prepare_process() -> None:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_AT)
 
 
-def settle_memory() -> None:
+def tune_memory() -> None:
     """Excludes objects made so far from later garbage collections; clients can bring about short ones only.
 
     One of generation 1 goes through some 8,000 objects. Those of all objects are left to garbage.py.

@@ -18,7 +18,7 @@ from aiohttp import http_parser
 
 from gateway.app.build import running
 from gateway.app.gateway import Addresses
-from gateway.app.process import prepare_process, settle_memory
+from gateway.app.process import prepare_process, tune_memory
 from gateway.app.reload import Prepared, prepare
 from gateway.app.tasks import work
 from gateway.errors import SetupError, whereabouts
@@ -57,7 +57,7 @@ async def _serve(
     ended_by: tuple[signal.Signals, ...],
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with running(path, environ, prepared, _settle) as gateway:
+    async with running(path, environ, prepared, _before_clients) as gateway:
         ends = asyncio.Event()
         at_once = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, gateway.reloader.force)
@@ -82,10 +82,10 @@ def require_c_parser() -> None:
         raise SetupError("aiohttp has no C extension here (AIOHTTP_NO_EXTENSIONS, or no wheel): not starting")
 
 
-def _settle() -> None:
+def _before_clients() -> None:
     """Does what may block the loop for a tenth of a second, before there are clients."""
     _tell_of_confinement()
-    settle_memory()
+    tune_memory()
 
 
 def _tell_of_confinement() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.model.audit import Action, Entry
+from gateway.model.keys import in_full
 from gateway.model.reasons import Reason
 
 ANYONE: Final = "anyone"
@@ -45,10 +46,8 @@ class Refusals:
 
 
 def actor_of(key_id: str | None) -> str:
-    """The actor, named like an account: `key:ci`, `jwt:…`, `cert:…`; key ids contain no colon."""
-    if key_id is None:
-        return ANYONE
-    return key_id if ":" in key_id else f"key:{key_id}"
+    """The actor, named like an account: `key:ci`, `jwt:…`, `cert:…`."""
+    return ANYONE if key_id is None else in_full(key_id)
 
 
 def _entry(minute: int, actor: str, reason: Reason, count: int) -> Entry:

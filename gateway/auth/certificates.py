@@ -75,25 +75,27 @@ def certificate_identity(certificate: ClientCertificate | None, rules: Certifica
         return None
     if len(names) > 1:
         raise refuse(Reason.UNAUTHENTICATED, _SEVERAL.format(_CALLED[rules.identity]), Why.AMBIGUOUS)
-    identity = rules.names.get(names[0]) if rules.names else _identity(names[0], rules.profile)
+    identity = rules.names.get(names[0]) if rules.names else identity_named(names[0], rules.profile)
     if identity is None:
         raise refuse(Reason.UNAUTHENTICATED, _UNLISTED.format(_CALLED[rules.identity]), Why.NAME)
     return replace(identity, expires_at=None if certificate is None else certificate.not_after)
 
 
-def _identity(name: str, profile: Profile) -> Identity:
+def identity_named(name: str, profile: Profile) -> Identity:
+    """The identity of the caller whom a certificate names so."""
     owner = f"cert:{name}"
     return Identity(key_id=owner, owner=owner, profile=profile, label=_ACCEPTED, account=owner)
 
 
 def _usable(kind: NameKind, names: Iterable[str]) -> tuple[str, ...]:
     """The names without duplicates, in order; none if none is printable, else _ODD for each that is not."""
-    distinct = tuple(dict.fromkeys(_folded(kind, name) for name in names))
+    distinct = tuple(dict.fromkeys(folded(kind, name) for name in names))
     printable = tuple(name if _is_printable(name) else _ODD for name in distinct)
     return printable if any(map(_is_printable, distinct)) else ()
 
 
-def _folded(kind: NameKind, name: str) -> str:
+def folded(kind: NameKind, name: str) -> str:
+    """A name in the spelling in which names are compared."""
     return name.lower() if kind == "dns" and _is_printable(name) else name
 
 

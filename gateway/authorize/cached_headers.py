@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from gateway.authorize.prepared_request import PreparedRequest
 from gateway.config.state import State
 from gateway.http.client_address import client_address
-from gateway.http.headers import meant_by, read_headers
+from gateway.http.headers import read_headers, with_host
 from gateway.http.trace import given_request_id, given_trace
 from gateway.jobs.job import Job
 from gateway.model.identity import ClientAddress, Peer
@@ -47,7 +47,7 @@ class CachedHeaders:
 
     def addressed_to(self, host: str | None) -> "CachedHeaders":
         """A copy for a request whose target names a host (RFC 9112 3.2.2); without a host, this object."""
-        return self if host is None else replace(self, headers=meant_by(self.headers, host))
+        return self if host is None else replace(self, headers=with_host(self.headers, host))
 
     def is_same(self, state: State, version: tuple[int, int], pairs: Pairs) -> bool:
         """Whether this was made from these same headers, under this State."""

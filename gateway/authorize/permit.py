@@ -3,7 +3,6 @@
 Only this file makes Permits, and nothing is forwarded without one.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
@@ -12,9 +11,10 @@ from gateway.errors import refuse
 from gateway.http.names import folded
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
-from gateway.model.request import Permit
+from gateway.model.request import BodyLimit, Permit
 from gateway.model.routes import Kind
-from gateway.policy.routes import Rule, body_allowance
+from gateway.policy.body_limits import with_framing
+from gateway.policy.routes import Rule
 from gateway.uploads.field_rules import judged_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
@@ -40,7 +40,7 @@ def make_permit(
         path,
         client,
         identity,
-        body_allowance(_body_limit(state, rule, profile, is_known=identity is not None)),
+        _body_limit(state, rule, profile, is_known=identity is not None),
         identity.account if identity else ANYONE,
         profile,
         job_id_of(state, rule, path, query) if rule.route.kind.is_of_a_job and rule.route.id_in != "body" else None,
@@ -49,16 +49,17 @@ def make_permit(
 
 def _refuse_fields(state: State, rule: Rule, query: str) -> None:
     """Refuses a submit's query with names of fields that the form is judged by: a container might read them there."""
-    shape = state.shapes[rule.route.job]
-    rules = replace(state.form_rules, checkpoint=shape.checkpoint_field, options=shape.options_field)
+    rules = state.shapes[rule.route.job].form_rules(state.form_rules)
     judged = judged_by(rules)
     for name in map(folded, names_in_query(query)):
         if name in judged or rules.refuses(name):
             raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 
 
-def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> int:
+def _body_limit(state: State, rule: Rule, profile: Profile, *, is_known: bool) -> BodyLimit:
     if is_known or rule.route.kind is Kind.SUBMIT:
-        return profile.body_limit
+        return BodyLimit(with_framing(profile.body_limit), "profiles.<name>.body_limit")
     received = state.settings.webhooks.in_ if rule.route.is_ours else ()
-    return max((entry.body_limit for entry in received), default=_BODY_OF_ANYONE)
+    if received:
+        return BodyLimit(max(entry.body_limit for entry in received), "webhooks.in[].body_limit")
+    return BodyLimit(with_framing(_BODY_OF_ANYONE), "fixed where no key is asked for")

@@ -45,6 +45,13 @@ class PreparedRequest:
     hold: float = 0.0
     is_plain_poll: bool = False
 
+    @property
+    def job_shape(self) -> JobShape:
+        """The shape of a route's jobs, of a route that has some: a configuration with an unknown one is refused."""
+        if self.shape is None:
+            raise AssertionError
+        return self.shape
+
     def is_for(self, method: str, raw_target: str, now: float) -> bool:
         """Whether this permits a request for this target with the same headers."""
         return raw_target == self.raw_target and method == self.method and now < self.good_until

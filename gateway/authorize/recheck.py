@@ -24,7 +24,7 @@ from gateway.model.identity import Identity, Peer
 from gateway.model.reasons import Reason
 from gateway.model.request import Permit
 from gateway.model.routes import Access, Kind
-from gateway.policy.routes import check_access, check_address
+from gateway.policy.route_access import check_access, check_address
 
 _NO_MORE: Final = "What you came with is not valid any more."
 _NOT_ASKED: Final = "This route asks for a credential now; send the request again."

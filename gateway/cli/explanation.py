@@ -22,7 +22,8 @@ from gateway.limits.report import limits_report
 from gateway.model.identity import Identity, Peer
 from gateway.model.reasons import Denial, Reason
 from gateway.model.routes import Access, Kind
-from gateway.policy.routes import Rule, check_access, check_address
+from gateway.policy.route_access import check_access, check_address
+from gateway.policy.routes import Rule
 from gateway.uploads.pages.bound import check_cap
 
 

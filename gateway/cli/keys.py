@@ -7,6 +7,7 @@ import click
 
 from gateway.cli.complete import key_ids, profile_names
 from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
+from gateway.config.settings.fields import MOST_COUNTED
 
 
 @click.group()
@@ -184,7 +185,9 @@ def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: 
 @keys.command()
 @KEY_ID
 @CONFIG
-@click.option("--pages", type=click.IntRange(1, 10**12), required=True, help="So many more, each day and each month.")
+@click.option(
+    "--pages", type=click.IntRange(1, MOST_COUNTED), required=True, help="So many more, each day and each month."
+)
 @click.option("--until", callback=FUTURE, required=True, metavar="WHEN", help="7d, or 2027-01-31 (00:00 UTC).")
 @AS_JSON
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:

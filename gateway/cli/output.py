@@ -1,12 +1,12 @@
 """How commands print: an answer, for people or as JSON; a secret, which must not be lost; messages, which may be.
 
 Nothing else of the commands writes to standard output, but for the picture of `gateway top`. A command that prints
-takes --json (options.AS_JSON), or stands in WITHOUT_JSON.
+takes --json (options.AS_JSON), or stands in tests/cli/test_output.py.
 """
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
@@ -14,12 +14,6 @@ import click
 
 from gateway.errors import SetupError
 
-WITHOUT_JSON: Final[Mapping[str, str]] = {
-    "completion": "it prints a script that a shell reads",
-    "demo": "it runs until it is ended, and prints lines to copy",
-    "serve": "it runs until it is ended; log.format says how it logs",
-    "top": "it draws a picture for a terminal; `gateway status --json` has its numbers",
-}
 T = TypeVar("T")
 _JSON: Final = "gateway.json"
 _WIDE: Final = "gateway.wide"

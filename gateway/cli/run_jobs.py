@@ -8,16 +8,17 @@ from gateway.cli.output import answer, fail
 from gateway.cli.session import look
 from gateway.cli.table import printable, show_facts, show_table
 from gateway.cli.words import at
-from gateway.jobs.view import job_facts, owner_named
+from gateway.jobs.view import job_facts
 from gateway.ledger import listings as joblist
 from gateway.ledger.schema import JobState
+from gateway.model.keys import in_full
 
 _LISTED: Final = ("request_id", "upstream", "owner", "key", "state", "created_at", "ended_at", "expires_at")
 
 
 def list_jobs(config: Path, owner: str | None, state: str | None, limit: int) -> None:
     """Prints the latest jobs."""
-    whose = None if owner is None else owner_named(owner)
+    whose = None if owner is None else in_full(owner)
     which = None if state is None else JobState[state.upper()]
     rows = look(config, lambda session: session.ledger.report(lambda c: joblist.list_jobs(c, whose, which, limit)))
     views = list(map(job_facts, rows))

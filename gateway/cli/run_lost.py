@@ -7,10 +7,9 @@ from gateway.cli.output import answer, fail, tell
 from gateway.cli.session import change, look
 from gateway.cli.table import printable, show_table
 from gateway.cli.words import at
-from gateway.jobs.view import owner_named
 from gateway.ledger.lost import Refund, lost, refund
 from gateway.ledger.schema import Stage
-from gateway.model.keys import key_of
+from gateway.model.keys import in_full, key_of
 from gateway.units import maybe_moment, moment
 
 _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_at", "charged_at", "pages")
@@ -18,7 +17,7 @@ _LISTED: Final = ("request_id", "submit", "upstream", "owner", "key", "created_a
 
 def list_lost(config: Path, owner: str | None, limit: int) -> None:
     """Prints what was charged without an answer."""
-    whose = None if owner is None else owner_named(owner)
+    whose = None if owner is None else in_full(owner)
     rows = look(config, lambda session: session.ledger.report(lambda c: lost(c, whose, limit)))
     views = list(map(_facts, rows))
     headings = [name.removesuffix("_at").replace("_", " ") for name in _LISTED]

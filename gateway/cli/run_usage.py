@@ -20,7 +20,7 @@ from gateway.ledger.lost import LostSum, sum_lost
 from gateway.ledger.usage import UsedOnDay, used_since
 from gateway.limits.prices import MILLION
 from gateway.limits.windows import day_of
-from gateway.model.keys import key_of
+from gateway.model.keys import in_full, key_of
 from gateway.units import day
 
 _COUNTED: Final = ("requests", "failed", "pages", "refunded", "spend")
@@ -68,7 +68,7 @@ def as_csv(rows: Sequence[UsedOnDay]) -> str:
 
 
 async def _rows(session: Session, key_id: str | None, since: int) -> tuple[list[UsedOnDay], LostSum, str | None]:
-    account = None if key_id is None else key_id if ":" in key_id else f"key:{key_id}"
+    account = None if key_id is None else in_full(key_id)
     rows = await session.ledger.report(lambda c: used_since(c, since, account))
     is_known = key_id is None or ":" in key_id or key_id in {key.id for key in session.settings.keys}
     if not rows and not is_known:

@@ -18,9 +18,10 @@ from gateway.ledger.accounts import standing_of
 from gateway.ledger.audit import recorded
 from gateway.ledger.usage import GrantRow, grants_of
 from gateway.limits.prices import MILLION
-from gateway.limits.quotas import AccountCounts, Used
-from gateway.limits.report import limits_report
+from gateway.limits.quotas import AccountCounts
+from gateway.limits.report import limits_report, used_report
 from gateway.model.identity import Profile
+from gateway.model.keys import of_keys
 from gateway.units import moment
 
 _NOTED_EVERY: Final = 10
@@ -48,7 +49,7 @@ def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
     found = look(config, lambda session: _one(session, key_id))
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
-    usage = {"day": _used(found.standing.day), "month": _used(found.standing.month)}
+    usage = {"day": used_report(found.standing.day), "month": used_report(found.standing.month)}
     grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
     account = {"granted_pages": found.standing.granted, "grants": grants, "usage": usage, "limits": limits}
     noted = {"last_used_is_noted_every_seconds": _NOTED_EVERY}
@@ -106,7 +107,7 @@ async def _all(session: Session) -> list[View]:
 
 async def _one(session: Session, key_id: str) -> _ShownKey:
     now, settings = session.wall(), session.settings
-    profiles, account = compile_settings(settings).profiles, f"key:{key_id}"
+    profiles, account = compile_settings(settings).profiles, of_keys(key_id)
     for key in settings.keys:
         if key.id == key_id:
             standing, grants = await session.ledger.read(
@@ -168,7 +169,3 @@ def _text(name: str, value: Any) -> str:
     if name == "body_limit":
         return shown(Shown(value, in_bytes(int(str(value).removesuffix("B")))))
     return "none" if value is None else str(value)
-
-
-def _used(used: Used) -> dict[str, Any]:
-    return {"requests": used.requests, "pages": used.pages, "spend": used.spend / MILLION}

@@ -8,11 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.auth.api_keys import ApiKey
-from gateway.auth.certificates import CertificateRules, _folded, _identity
+from gateway.auth.certificates import CertificateRules, folded, identity_named
 from gateway.auth.jwt.cache import TokenCache
 from gateway.auth.jwt.claims import Issuer
 from gateway.auth.jwt.key_set import KeySet
 from gateway.auth.keyring import Keyring
+from gateway.config.own_routes import HEALTHS, ME, WEBHOOKS
 from gateway.config.settings import (
     JwtIssuer,
     KeySettings,
@@ -24,22 +25,19 @@ from gateway.config.settings import (
     Upstream,
 )
 from gateway.config.settings.access import CertificateIdentity
-from gateway.config.state import HEALTHS, ConnectionLimits, State, _methods, _origins, _words
+from gateway.config.state import ConnectionLimits, State
+from gateway.http.public_origin import Origins
 from gateway.limits.buckets import per_minute
 from gateway.limits.job_cost import FailedCosts
 from gateway.limits.prices import MILLION, Pricing, make_pricing
 from gateway.model.identity import Identity, Profile
+from gateway.model.keys import of_keys
 from gateway.model.networks import Networks
-from gateway.model.routes import Access, Kind, Route
+from gateway.model.routes import Kind, Route
 from gateway.policy.routes import Routes, Rule, compile_pattern
 from gateway.uploads.form import FormRules
 from gateway.upstream.job_api import DeleteCall, JobShape
 from gateway.upstream.target import UpstreamTarget
-
-WEBHOOKS = Rule(Route("webhooks", Kind.PLAIN, Access.ANYONE, is_ours=True), frozenset({"POST"}),
-                compile_pattern("/gateway/v1/webhooks/{name}"), None, Networks())  # fmt: skip
-ME = Rule(Route("me", Kind.PLAIN, Access.KEY, is_ours=True), frozenset({"GET", "HEAD"}),
-          compile_pattern("/gateway/v1/me"), None, Networks())  # fmt: skip
 
 
 def compile_settings(settings: Settings) -> State:
@@ -152,10 +150,10 @@ def _form_rules(settings: Settings) -> FormRules:
 def _key(key: KeySettings, profiles: Mapping[str, Profile]) -> ApiKey:
     identity = Identity(
         key_id=key.id,
-        owner=f"key:{key.owner or key.id}",
+        owner=of_keys(key.owner or key.id),
         profile=replace(profiles[key.profile], **compile_overrides(key.limits)),
         scopes=frozenset(key.scopes),
-        account=f"key:{key.id}",
+        account=of_keys(key.id),
         expires_at=key.expires.timestamp() if key.expires else None,
     )
     return ApiKey(key.secret.digest, identity, Networks(key.networks))
@@ -218,9 +216,9 @@ def compile_certificate_rules(
     kind = settings.identity
     if kind is None:
         return None
-    names = {_folded(kind, name): entry for name, entry in settings.names.items()}
+    names = {folded(kind, name): entry for name, entry in settings.names.items()}
     identities = {
-        name: replace(_identity(name, profiles[entry.profile]), scopes=frozenset(entry.scopes))
+        name: replace(identity_named(name, profiles[entry.profile]), scopes=frozenset(entry.scopes))
         for name, entry in names.items()
     }
     return CertificateRules(kind, profiles[settings.profile], identities)
@@ -245,3 +243,19 @@ def _compiled(issuer: JwtIssuer, keys: KeySet | None) -> Issuer:
         required_scopes=frozenset(issuer.required_scopes),
         keys=keys,
     )
+
+
+def _origins(settings: Settings) -> Origins:
+    hosts = [route.host for route in settings.routes if route.host is not None]
+    origins = Origins(settings.public_url, port=settings.listen.port, signs=settings.webhooks.out.is_on)
+    return origins.named(hosts)
+
+
+def _words(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.casefold() for word in words)
+
+
+def _methods(route: RouteSettings) -> frozenset[str]:
+    """RFC 9110 9.3.2: HEAD is GET without the content. Not allowed where a GET starts or ends a job."""
+    takes_head = "GET" in route.methods and route.kind not in {Kind.SUBMIT, Kind.DELETE}
+    return frozenset(route.methods) | ({"HEAD"} if takes_head else set())

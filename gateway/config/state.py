@@ -8,23 +8,17 @@ from gateway.auth.certificates import CertificateRules
 from gateway.auth.jwt.cache import TokenCache
 from gateway.auth.jwt.claims import Issuer
 from gateway.auth.keyring import Keyring, profile_for
-from gateway.config.settings import RouteSettings, Settings
+from gateway.config.settings import Settings
 from gateway.http.public_origin import Origins
 from gateway.limits.buckets import Rate
 from gateway.limits.prices import Pricing
 from gateway.model.identity import Profile
+from gateway.model.keys import in_short
 from gateway.model.networks import Networks
-from gateway.model.routes import Access, Kind, Route
-from gateway.policy.routes import Routes, Rule, compile_pattern
+from gateway.policy.routes import Routes
 from gateway.uploads.form import FormRules
 from gateway.upstream.job_api import JobShape
 from gateway.upstream.target import UpstreamTarget
-
-# As in Datalab's cloud. They come after the file's own routes, one of which may lead to the container's.
-HEALTHS = [Rule(Route(f"cloud_{name}", Kind.PLAIN, access, is_ours=True), frozenset({"GET", "HEAD"}),
-                compile_pattern(f"/api/v1/{name}"), None, Networks())
-           for name, access in (("health", Access.ANYONE), ("user_health", Access.KEY))]  # fmt: skip
-ALIVE = frozenset(rule.route for rule in HEALTHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +94,6 @@ def with_names(state: State, names: Iterable[str]) -> State:
     return replace(state, origins=state.origins.named(names))
 
 
-def _origins(settings: Settings) -> Origins:
-    hosts = [route.host for route in settings.routes if route.host is not None]
-    origins = Origins(settings.public_url, port=settings.listen.port, signs=settings.webhooks.out.is_on)
-    return origins.named(hosts)
-
-
-def _words(words: Iterable[str]) -> frozenset[str]:
-    return frozenset(word.casefold() for word in words)
-
-
 def with_ring(state: State, ring: Keyring) -> State:
     """The same configuration with the ledger's current keys."""
     return replace(state, ring=ring.under(state.profiles))
@@ -122,7 +106,7 @@ def with_blocked(state: State, accounts: frozenset[str] | None) -> State:
 
 def profile_of(state: State, account: str) -> Profile | None:
     """The limits of a key's account; None for an unknown account."""
-    key_id = account.removeprefix("key:")
+    key_id = in_short(account)
     record = state.ring.records.get(key_id)
     if record is not None:
         return profile_for(record, state.profiles)
@@ -132,9 +116,3 @@ def profile_of(state: State, account: str) -> Profile | None:
 def clashes(state: State, ids: Iterable[str]) -> list[str]:
     """Ids of ledger keys that the configuration has, too."""
     return sorted({key.id for key in state.settings.keys} & set(ids))
-
-
-def _methods(route: RouteSettings) -> frozenset[str]:
-    """RFC 9110 9.3.2: HEAD is GET without the content. Not allowed where a GET starts or ends a job."""
-    takes_head = "GET" in route.methods and route.kind not in {Kind.SUBMIT, Kind.DELETE}
-    return frozenset(route.methods) | ({"HEAD"} if takes_head else set())

@@ -108,7 +108,7 @@ def read_target(method: str, target: str) -> tuple[str, str]:
     return path, mark + query
 
 
-def meant_by(headers: Headers, host: str | None) -> Headers:
+def with_host(headers: Headers, host: str | None) -> Headers:
     """The headers with the host that the target names, which overrides Host; None: the target names no host."""
     return headers if host is None else replace(headers, host=host)
 

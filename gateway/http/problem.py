@@ -10,7 +10,7 @@ import orjson
 
 from gateway.model.reasons import VERDICTS, Denial, Reason
 
-_TYPE: Final = "urn:document-gateway:problem:"
+TYPE_PREFIX: Final = "urn:document-gateway:problem:"
 _UNAUTHORIZED: Final = 401
 _CHALLENGE: Final = b'WWW-Authenticate: Bearer realm="gateway"'
 _CHALLENGES: Final = {  # RFC 6750 3.1
@@ -24,7 +24,7 @@ def problem(denial: Denial, request_id: str, date: bytes, *, closes: bool, bodil
     verdict = VERDICTS[denial.reason]
     title = denial.title or verdict.title
     body = orjson.dumps({
-        "type": _TYPE + denial.reason,
+        "type": TYPE_PREFIX + denial.reason,
         "title": title,
         "status": verdict.status,
         "detail": denial.detail,

@@ -42,7 +42,7 @@ class LongPolls:
         if self.is_draining or not job.is_running:
             return
         signal = Signal()
-        wake = partial(self._iteration.wait, partial(_set, signal), of, is_small=True)
+        wake = partial(self._iteration.wait, signal.wake, of, is_small=True)
         timer = self._loop.call_later(seconds, wake)
         job.waiters[signal] = self._waiting[signal] = wake
         self._watcher.hold(job)
@@ -61,8 +61,3 @@ class LongPolls:
         self.is_draining = True
         for wake in list(self._waiting.values()):
             wake()
-
-
-def _set(signal: Signal) -> None:
-    if signal.is_awaited:  # the end, the time and a drain may come together, and the client may be gone
-        signal.set()

@@ -39,7 +39,7 @@ class AskingPoll:
     async def wait(self, iteration: Iteration, of: Hashable) -> None:
         """Waits for its end, then for a turn of `of`: hundreds may wait. Runs in a Drive."""
         signal = Signal()
-        self._waiting[signal] = partial(iteration.wait, partial(_set, signal), of, is_small=True)
+        self._waiting[signal] = partial(iteration.wait, signal.wake, of, is_small=True)
         try:
             await signal
         finally:
@@ -87,8 +87,3 @@ class SharedPolls:
             return None
         question = job.question = AskingPoll(job, poll)
         return question
-
-
-def _set(signal: Signal) -> None:
-    if signal.is_awaited:  # the client may be gone
-        signal.set()

@@ -11,13 +11,7 @@ from gateway.ledger.schema import DeliveryState, JobState, Stage
 from gateway.model.keys import key_of
 from gateway.units import maybe_moment, moment
 
-_OWNER_OF_KEY: Final = "key:"
 _PAGES: Final = {Stage.SETTLED: "settled", Stage.CHARGED: "charged", Stage.REFUNDED: "refunded"}
-
-
-def owner_named(text: str) -> str:
-    """An owner as stored in the ledger; one without a namespace is a key's."""
-    return text if ":" in text else f"{_OWNER_OF_KEY}{text}"
 
 
 def job_facts(row: Any) -> dict[str, Any]:

@@ -16,16 +16,17 @@ from sqlalchemy import Connection
 from gateway.auth.api_keys import digest_of
 from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
-from gateway.keys.validation import LATEST, Wanted, changed_values, future, new_key, plain_id
+from gateway.config.settings.fields import MOST_COUNTED
+from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
 from gateway.ledger.accounts import standing_of
 from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
-from gateway.model.keys import KeyRecord
+from gateway.model.keys import KeyRecord, of_keys
+from gateway.units import LATEST
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
-_MAX_PAGES: Final = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +186,13 @@ class KeyService:
             LedgerUnavailable: it may have been done.
         """
         now = self._wall()
-        if not 0 < pages <= _MAX_PAGES:
+        if not 0 < pages <= MOST_COUNTED:
             raise KeyProblem("a grant is of one page or more", "invalid")
         end = future(until, now, "the end of the grant")
 
         def work(connection: Connection) -> None:
             self._known(connection, key_id)
-            usage.grant(connection, f"key:{key_id}", pages, end, now)
+            usage.grant(connection, of_keys(key_id), pages, end, now)
             audit.record(connection, now, actor, "key.grant", key_id, {"pages": pages, "until": end})
 
         await self._ledger.write(work, durable=True)
@@ -207,7 +208,7 @@ class KeyService:
 
         def work(connection: Connection) -> Used:
             self._known(connection, key_id)
-            forgotten = usage.reset(connection, f"key:{key_id}", now)
+            forgotten = usage.reset(connection, of_keys(key_id), now)
             audit.record(connection, now, actor, "key.reset", key_id, forgotten._asdict())
             return forgotten
 
@@ -231,7 +232,7 @@ class KeyService:
 
         def work(connection: Connection) -> KeysPage:
             records = keys.keys_page(connection, most, after, text)
-            of = [f"key:{record.id}" for record in records] if counted else []
+            of = [of_keys(record.id) for record in records] if counted else []
             return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 
         return await self._ledger.report(work)
@@ -243,7 +244,7 @@ class KeyService:
             KeyProblem: the key does not exist.
             LedgerUnavailable: the ledger does not answer.
         """
-        account = f"key:{self._plain(key_id)}"
+        account = of_keys(self._plain(key_id))
         now = self._wall()
         return await self._ledger.read(
             lambda c: (keys.one_key(c, key_id), standing_of(c, account, now), usage.grants_of(c, account, now))

@@ -16,9 +16,9 @@ from gateway.config.consistency import nearest
 from gateway.config.settings import LimitOverrides, Settings
 from gateway.ledger.keys import KeyProblem, NewKeyRow
 from gateway.model.keys import KeyRecord
+from gateway.units import LATEST
 
 DEFAULT: Final = "default"  # the value that returns a limit to the profile's
-LATEST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z: Python's dates end there
 _ID: Final = re.compile(r"[a-z0-9-]{1,63}\Z")
 _OWNER: Final = re.compile(r"[A-Za-z0-9._@-]{1,128}\Z")
 _SCOPE: Final = re.compile(r"[A-Za-z0-9:._-]{1,64}\Z")

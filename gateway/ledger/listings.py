@@ -143,9 +143,6 @@ def _is_later(columns: Sequence[ColumnElement[str]], values: Sequence[str]) -> C
     return or_(first > values[0], and_(first == values[0], second > values[1]))
 
 
-_AT_ONCE: Final = 200
-
-
 def listed(connection: Connection, state: DeliveryState | None = None, most: int = 1000) -> list[dict[str, Any]]:
     """The latest deliveries, the newest first; of one state, or of all."""
     query = select(deliveries).order_by(deliveries.c.created_at.desc(), deliveries.c.id).limit(most)

@@ -37,7 +37,7 @@ from gateway.ledger.reservations import (
 from gateway.limits.quotas import refuse_pages, refuse_submit, take_submit
 from gateway.model.identity import Profile
 
-MAX: Final = 64
+MOST_OF_AN_ACCOUNT: Final = 64  # submits that may wait for a step
 _TRIES: Final = 3
 _FAULTS: Final = (IntegrityError, ReservationLost, RequestIdTaken)
 
@@ -159,7 +159,7 @@ class Steps:
     async def _run(self, kind: _StepKind, key: tuple[str, str], lane: _Lane) -> None:
         try:
             while lane.waiting:
-                some = [lane.waiting.popleft() for _ in range(min(MAX, len(lane.waiting)))]
+                some = [lane.waiting.popleft() for _ in range(min(MOST_OF_AN_ACCOUNT, len(lane.waiting)))]
                 wanted = [(step, done) for step, done in some if not done.done()]
                 if wanted:
                     await self._take(kind, key[1], wanted)

@@ -48,10 +48,11 @@ def account_report(permit: Permit, standing: AccountCounts, now: float) -> dict[
         "profile": profile.name,
         "page_range": "required" if profile.needs_page_range else "optional",
         "soft_limit": profile.soft_limit,
-        "usage": {"day": _used(standing.day), "month": _used(standing.month)},
+        "usage": {"day": used_report(standing.day), "month": used_report(standing.month)},
         "limits": limits_report(profile, standing, now),
     }
 
 
-def _used(used: Used) -> dict[str, Any]:
+def used_report(used: Used) -> dict[str, Any]:
+    """What is used up in a window, by name."""
     return {"requests": used.requests, "pages": used.pages, "spend": used.spend / MILLION}

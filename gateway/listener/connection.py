@@ -178,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
             self.traffic.sent += size
             self.transport.write(data)
 
-    async def writable_again(self) -> None:
+    async def _writable_again(self) -> None:
         """Waits until the client took what was written, at its least rate.
 
         Raises:
@@ -201,16 +201,20 @@ class ClientConnection(asyncio.Protocol):
         """
         if self.transport is not None and self.transport.get_write_buffer_size():
             self.transport.set_write_buffer_limits(high=1, low=0)
-            await self.writable_again()
+            await self._writable_again()
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+
+    def ends_behind(self, *, keep_alive: bool) -> bool:
+        """Whether this connection ends behind this request, whatever becomes of its body."""
+        return self._live.is_draining or self.is_retired or not keep_alive
 
     def must_close(self, headers: Headers, body: StreamReader) -> bool:
         """Whether this connection ends behind the answer that begins now.
 
         A body of which little is left does not end it: it is read and dropped behind the answer.
         """
-        if self._live.is_draining or self.is_retired or not headers.keep_alive:
+        if self.ends_behind(keep_alive=headers.keep_alive):
             return True
         return not body.is_eof() and is_too_long_to_drain(headers.content_length, body.total_bytes)
 
@@ -229,6 +233,11 @@ class ClientConnection(asyncio.Protocol):
     def expect_body(self, length: int | None) -> None:
         """Says how many bytes the request's body has, when its head says so: they need not all be parsed."""
         self._reader.expect_body(length)
+
+    def invite(self, headers: Headers) -> None:
+        """Asks for the request's body, if the client waits for that."""
+        if headers.expects_continue:
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def start_body(self, body: StreamReader) -> None:
         """Starts the clocks of a body: silence, and the least rate."""
@@ -507,7 +516,7 @@ class ClientConnection(asyncio.Protocol):
             request, body = await self._next_request()
             await self._serve(self, request, body)
             if self.writing_paused:
-                await self.writable_again()
+                await self._writable_again()
             self._upload = None
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             del request, body  # an idle connection would keep them, and a head may have 64 KB

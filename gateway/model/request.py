@@ -38,22 +38,33 @@ class Headers:
         return self.chunked or bool(self.content_length)
 
 
+class BodyLimit(NamedTuple):
+    """The most bytes that a body may have, and what says so: a setting, or why it is fixed."""
+
+    most: int
+    named_by: str
+
+
 class Permit(NamedTuple):
     """Proof that a request passed every rule; forwarding accepts nothing else.
 
-    `path` is the path to send upstream: the very bytes that were matched. `body_limit` is in bytes. Limits are
-    counted by `account`, which also exists without an identity; `job_id` is the job that path or query
-    name, if the route reads one there.
+    `path` is the path to send upstream: the very bytes that were matched. Limits are counted by `account`, which
+    also exists without an identity; `job_id` is the job that path or query name, if the route reads one there.
     """
 
     route: Route
     path: str
     client: ClientAddress
     identity: Identity | None
-    body_limit: int
+    body_limit: BodyLimit
     account: str
     profile: Profile
     job_id: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who owns its jobs."""
+        return self.identity.owner if self.identity else self.account
 
 
 class Trace(NamedTuple):
@@ -91,7 +102,8 @@ class Delivery:
 class Exchange:
     """The mutable record of a request: only handler.py writes it, only observe reads all of it.
 
-    Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on. `bearer` is
+    Times are seconds of the loop's clock. `keep_alive`: the head was sound, so the connection may go on.
+    `waits_for_invitation`: the client holds its body back for a 100 Continue: nothing is to be drained. `bearer` is
     nobody whom we know: nothing is counted for him, and he is bounded as strangers are.
     """
 
@@ -112,8 +124,17 @@ class Exchange:
     bearer: Bearer | None = None
     trace: Trace | None = None
     keep_alive: bool = False
+    waits_for_invitation: bool = False
     delivery: Delivery | None = None
     ended: float = 0.0
+
+    def note_permit(self, permit: Permit) -> None:
+        """Takes over what was permitted, and to whom."""
+        self.route = permit.route.label
+        identity = permit.identity
+        if identity is not None:
+            self.key_id, self.profile = identity.key_id, identity.profile.name
+            self.authentication = identity.label
 
     @property
     def name(self) -> str | None:

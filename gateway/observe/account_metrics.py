@@ -2,15 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from gateway.model.keys import in_short, key_of, of_keys
 from gateway.observe.key_labels import OTHER, KeyLabels
 
-_OF_KEY: Final = "key:"
 log = structlog.get_logger()
 
 
@@ -39,11 +38,11 @@ class AccountMetrics:
 
     def shown(self) -> list[str]:
         """The accounts whose limits are in the metrics."""
-        return [_OF_KEY + label for label in self._ratios]
+        return [of_keys(label) for label in self._ratios]
 
     def forget(self, account: str) -> None:
         """Removes an account's limits from the metrics."""
-        self._ratios.pop(account.removeprefix(_OF_KEY), None)
+        self._ratios.pop(in_short(account), None)
 
     def crossed(self, account: str, limits: frozenset[str]) -> None:
         """Counts and logs soft limits that an account has just crossed."""
@@ -72,5 +71,4 @@ class AccountMetrics:
         yield from (pages, ratios, crossings)
 
     def _label(self, account: str) -> str:
-        is_key = account.startswith(_OF_KEY)
-        return self._labels.of(account.removeprefix(_OF_KEY) if is_key else None)
+        return self._labels.of(key_of(account))

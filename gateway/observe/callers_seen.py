@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.model.keys import in_full, in_short
 from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
 
 MOST: Final = 2000
 _MAX_DETAIL: Final = 300
-_OF_KEY: Final = "key:"
 _Told = tuple[str, Reason, Why | None]
 
 
@@ -80,12 +80,12 @@ class CallersSeen:
 
     def sighting(self, account: str) -> Sighting | None:
         """How a caller was last seen."""
-        return self._sightings.get(account.removeprefix(_OF_KEY))
+        return self._sightings.get(in_short(account))
 
     def _see(self, name: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
         seen = self._sightings.get(name)
         if seen is None:
-            seen = self._sightings[name] = Sighting(account_of(name), now)
+            seen = self._sightings[name] = Sighting(in_full(name), now)
         self._sightings.move_to_end(name)
         seen.last_at, seen.client, seen.profile = now, exchange.client_ip, exchange.profile or seen.profile
         seen.requests += 1
@@ -95,7 +95,7 @@ class CallersSeen:
 
     def _refuse(self, exchange: Exchange, now: float) -> None:
         name, bearer = exchange.name, exchange.bearer
-        who = exchange.client_ip if name is None else account_of(name)
+        who = exchange.client_ip if name is None else in_full(name)
         rows = self._refusals[exchange.key_id is None]
         told = who, exchange.reason, exchange.why
         row = rows.get(told)
@@ -109,8 +109,3 @@ class CallersSeen:
         if len(rows) > self._most:
             rows.popitem(last=False)
             self.dropped += 1
-
-
-def account_of(name: str) -> str:
-    """The account of a caller as exchanges name him: ids of keys contain no colon, other names do."""
-    return name if ":" in name else _OF_KEY + name

@@ -17,9 +17,9 @@ from prometheus_client.metrics_core import Metric
 from gateway.model.reasons import REFUSALS, Reason, Why
 from gateway.model.request import Exchange
 from gateway.observe.key_labels import KeyLabels
+from gateway.observe.methods import method_named
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Histogram:
@@ -74,7 +74,7 @@ class RequestMetrics:
         tally = self.routes.get(exchange.route)
         if tally is None:
             tally = self.routes[exchange.route] = RouteTally()
-        method = exchange.method if exchange.method in _METHODS else "OTHER"
+        method = method_named(exchange.method)
         tally.outcomes[method, exchange.status, exchange.reason] += 1
         duration = exchange.ended - exchange.started
         tally.duration.observe(duration)

@@ -6,12 +6,11 @@ reduced to a known set by the metrics, and not shown here when unknown.
 """
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from gateway.model.reasons import Reason, Source
 from gateway.model.request import Exchange
-
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+from gateway.observe.methods import method_named
 
 
 def level_of(exchange: Exchange) -> str:
@@ -33,7 +32,7 @@ def request_event(exchange: Exchange, level: str, at: datetime) -> dict[str, Any
         "trace_id": exchange.trace.traceparent[3:35].decode("ascii") if exchange.trace else None,
         "client": exchange.client_ip,
         "peer": exchange.peer_ip,
-        "method": exchange.method if exchange.method in _METHODS else "OTHER",
+        "method": method_named(exchange.method),
         "route": exchange.route,
         "key": exchange.name,
         "status": exchange.status,

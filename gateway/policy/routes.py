@@ -1,4 +1,4 @@
-"""Finds a request's route, and decides whether its caller may use it: pure decisions on values.
+"""Finds a request's route: pure.
 
 A pattern matches by segment: `text`, `{name}` (one segment), `{name:a|b}` (one of these), and `{name*}` (one or more
 segments, last). The first matching route wins. A path without a match is a 404; one that only matches with other
@@ -8,20 +8,16 @@ methods is a 405 that lists them. Nothing is decoded: the matched bytes are the 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.errors import Refused, refuse
-from gateway.model.identity import ClientAddress, Identity
 from gateway.model.networks import Networks
 from gateway.model.reasons import Denial, Reason
-from gateway.model.routes import Access, Route
+from gateway.model.routes import Route
 
 _WHOLE: Final = re.compile(r"\{(?P<name>[a-z][a-z0-9_]*)(?:(?P<rest>\*)|:(?P<choice>[A-Za-z0-9_.|-]+))?\}\Z")
 _SLASH: Final = "This path has no slash at its end: see Location."
 _LITERAL: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,=:@%]+\Z")
-
-_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})  # RFC 9110 9.3: their bodies have no meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,59 +125,3 @@ def _without_slash(target: str) -> str:
 def _name_of(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() else host).lower()
-
-
-def check_address(client: ClientAddress, is_allowed: bool, rule: Rule) -> None:
-    """Applies the network rule, whose verdict is `is_allowed`, and the route's own.
-
-    Raises:
-        Refused: address_denied.
-    """
-    if not is_allowed or (rule.networks and client.ip not in rule.networks):
-        raise refuse(Reason.ADDRESS_DENIED, "This address may not use this service.")
-
-
-def check_access(route: Route, identity: Identity, address: IPv4Address | IPv6Address) -> None:
-    """Applies the route's access rule, and the networks and routes that the caller's profile allows.
-
-    Raises:
-        Refused: forbidden, or address_denied.
-    """
-    profile = identity.profile
-    if profile.networks and not any(address in network for network in profile.networks):
-        raise refuse(Reason.ADDRESS_DENIED, "Keys of this profile may not be used from this address.")
-    if profile.routes and route.label not in profile.routes and not route.is_ours:
-        raise refuse(Reason.FORBIDDEN, "Keys of this profile may not use this route (profiles.<name>.routes).")
-    if route.access is Access.ADMIN and "admin" not in identity.scopes:
-        raise refuse(Reason.FORBIDDEN, "This route needs a key with the scope admin.")
-
-
-def check_takes_body(route: Route, method: str) -> None:
-    """Refuses a useless body of an unauthenticated client: it would be read and sent upstream for nothing.
-
-    Raises:
-        Refused: bad_request.
-    """
-    if method in _BODILESS and route.id_in != "body":
-        raise refuse(Reason.BAD_REQUEST, f"{method} takes no body here.")
-
-
-def body_allowance(limit: int) -> int:
-    """The size limit of a body for a profile's body_limit: multipart framing may add 0.1 %, at most 8 KB."""
-    return limit + min(limit // 1000, 8192)
-
-
-def check_length(content_length: int | None, limit: int) -> None:
-    """Refuses a body that is too large before any of it is sent; sizes are in bytes.
-
-    Raises:
-        Refused: body_too_large, naming the limit, the size and the setting.
-    """
-    if content_length is not None and content_length > limit:
-        raise body_too_large(content_length, limit)
-
-
-def body_too_large(size: int, limit: int) -> Refused:
-    """The refusal that names the size, the limit, and the setting of the limit; sizes are in bytes."""
-    detail = f"The body has {size} bytes or more; this key's limit is {limit} (profiles.<name>.body_limit)."
-    return refuse(Reason.BODY_TOO_LARGE, detail)

@@ -1,6 +1,6 @@
-"""What a request carries along when it is forwarded: the client, the record, and the checks on its way."""
+"""What a request carries along when it is forwarded: the client, the record, and what is asked on its way."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from aiohttp.streams import StreamReader
 
@@ -9,33 +9,7 @@ from gateway.jobs.job import Job
 from gateway.jobs.shared_polls import AskingPoll
 from gateway.listener.connection import ClientConnection
 from gateway.model.request import Delivery, Trace
-
-
-class Submit(Protocol):
-    """The checks of a submit: of its body, whose end is held back until the job may start, and of its answer."""
-
-    async def take(self, data: bytes) -> bytes:
-        """Takes the next bytes; returns those that may go upstream now. Raises Refused."""
-
-    async def reserve_pages(self) -> bytes:
-        """Called after the last byte; returns what was held back, once the pages are reserved. Raises Refused."""
-
-    def mark_released(self) -> None:
-        """Called right before that is sent: from then on the upstream may have the whole request."""
-
-    @property
-    def lines(self) -> tuple[bytes, ...]:
-        """Header lines for the client."""
-
-    @property
-    def is_released(self) -> bool:
-        """Whether the end of the body went upstream."""
-
-    def mark_refused(self) -> None:
-        """Called when the upstream refused the job (status 300 or more)."""
-
-    async def take_answer(self, content: bytes, check_url: str | None) -> None:
-        """Takes a 2xx answer and the check URL, before the client sees them. Raises Refused and UpstreamFailed."""
+from gateway.proxy.submission import Submission
 
 
 class ForwardOrder(NamedTuple):
@@ -52,7 +26,7 @@ class ForwardOrder(NamedTuple):
     prepared: PreparedRequest
     trace: Trace
     delivery: Delivery
-    submit: Submit | None = None
+    submit: Submission | None = None
     job: Job | None = None
     content: bytes | None = None
     delete_before: float | None = None

@@ -16,7 +16,8 @@ from gateway.listener.connection import ClientConnection
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
-from gateway.proxy.streaming import Collected, Download, ResponseWatch
+from gateway.proxy.streaming import Collected, Download, ResponseWatch, end_watch
+from gateway.proxy.submission import Submission
 from gateway.proxy.upload import Upload
 from gateway.upstream.check_url import PublicAnswer, public_answer
 from gateway.upstream.connection import UpstreamConnection
@@ -165,13 +166,9 @@ class Forwarder:
         framing = _framing(prepared, answer, closes)
         if order.submit is not None and answer.status >= _FIRST_NOT_GOOD:
             order.submit.mark_refused()
-        if (
-            prepared.permit.route.kind is Kind.SUBMIT
-            and answer.status < _FIRST_NOT_GOOD
-            and prepared.method != "HEAD"
-        ):
+        if order.submit is not None and answer.status < _FIRST_NOT_GOOD and prepared.method != "HEAD":
             client.expect(prepared.target.read_timeout, _silence)
-            content = await _accept_job(order, upstream, answer)
+            content = await _accept_job(order, order.submit, upstream, answer)
             self._send_whole(order, answer, BodyFraming(len(content), chunked=False, closes=closes), content)
         elif upstream.is_held_whole and not framing.chunked and not _is_rewritten(prepared, answer):
             content = bytes(upstream.held)
@@ -224,10 +221,7 @@ class Forwarder:
         if watch is not None:
             asked_at = _mark_asked(order, watch, self._clock())
             watch.take(content)
-            await watch.end()
-            order.delivery.is_final = watch.is_final
-            order.delivery.is_unfinished = watch.is_unfinished
-            order.delivery.gives_nothing = watch.gives_nothing
+            await end_watch(watch, order.delivery)
             _unmark_if_silent(order, watch, asked_at)
             self._keep_running(order, answer, content)
 
@@ -293,15 +287,16 @@ def _is_rewritten(prepared: PreparedRequest, answer: ResponseHead) -> bool:
     return prepared.permit.route.rewrites and prepared.method != "HEAD" and answer.length != 0
 
 
-async def _accept_job(order: ForwardOrder, upstream: UpstreamConnection, answer: ResponseHead) -> bytes:
+async def _accept_job(
+    order: ForwardOrder, submit: Submission, upstream: UpstreamConnection, answer: ResponseHead
+) -> bytes:
     """The client's version of the answer that starts a job, once the ledger holds the job's owner."""
-    if order.submit is not None and not order.submit.is_released:
+    if not submit.is_released:
         raise UpstreamBrokeOff("The upstream accepted a job before it had the whole of it.", arrived=True)
     content = await Collected(upstream).run()
     await order.client.time_for(len(content))
     public = _public(content, answer, order)
-    if order.submit is not None:
-        await order.submit.take_answer(public.answer, public.check_url)
+    await submit.take_answer(public.answer, public.check_url)
     return public.answer
 
 
@@ -309,9 +304,7 @@ def _public(content: bytes, answer: ResponseHead, order: ForwardOrder) -> Public
     if any(name == b"content-encoding" for name, _ in answer.headers):
         raise UpstreamBrokeOff("The upstream's answer to a submit came in a coding nobody asked for.", arrived=True)
     prepared = order.prepared
-    if prepared.shape is None:  # pragma: no cover -- a configuration with a route of an unknown shape is refused
-        return PublicAnswer(content, None)
-    return public_answer(content, prepared.origin, prepared.permit.path, prepared.shape)
+    return public_answer(content, prepared.origin, prepared.permit.path, prepared.job_shape)
 
 
 def _rewriter(order: ForwardOrder) -> UrlRewriter:

@@ -27,7 +27,8 @@ from gateway.authorize.login import Evidence, Login
 from gateway.authorize.permit import make_permit
 from gateway.authorize.preparation import prepare_request
 from gateway.authorize.prepared_request import PreparedRequest, RequestLine
-from gateway.config.state import ALIVE, Live, State
+from gateway.config.own_routes import HEALTH_ROUTES
+from gateway.config.state import Live, State
 from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
 from gateway.http.problem import own_answer, problem
@@ -39,21 +40,22 @@ from gateway.listener.connection import ClientConnection
 from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
-from gateway.model.request import Delivery, Exchange
+from gateway.model.request import BodyLimit, Delivery, Exchange
 from gateway.model.routes import Access, Kind
 from gateway.observe.observer import Observer
-from gateway.policy.routes import check_access, check_address, check_length, check_takes_body
+from gateway.policy.body_limits import check_length
+from gateway.policy.route_access import check_access, check_address, check_takes_body
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_requests import JobRequests
 from gateway.proxy.request_body import read_whole
 from gateway.proxy.streaming import drain
-from gateway.proxy.submits import Submits
+from gateway.proxy.submits import SubmitRequests
 from gateway.webhooks.inbound.inbound_receiver import Receiver
 
 _INTERNAL: Final = "The gateway failed; its log says where."
 RECHECK_AFTER: Final = 1.0  # seconds
-_ALIVE: Final = b'{"status":"ok"}'
+_HEALTHY: Final = b'{"status":"ok"}'
 log = structlog.get_logger()
 
 
@@ -66,7 +68,7 @@ class HandlerParts(NamedTuple):
     live: Live
     login: Login
     admission: Admission
-    submits: Submits
+    submits: SubmitRequests
     job_requests: JobRequests
     forwarder: Forwarder
     observer: Observer
@@ -120,40 +122,35 @@ class Handler:
     async def _serve(
         self, client: ClientConnection, request: Request, body: StreamReader, exchange: Exchange
     ) -> None:
-        state = self._live.state
+        """Steps 1 to 9; submits do 10 by themselves."""
+        state = self._live.state  # 1
         if isinstance(request, Refused):
             raise request
         exchange.method = request.method
-        cached = _recognize(client, state, request)
+        cached = _recognize(client, state, request)  # 2, 3
         exchange.client_ip = cached.client_ip
         exchange.trace = trace_of(exchange.request_id, cached.request_id, cached.passed_on, self._new_id)
         exchange.request_id = cached.request_id or exchange.request_id
+        exchange.waits_for_invitation = cached.headers.expects_continue
 
         prepared = cached.prepared
         if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
-            prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)
-        permit = prepared.permit
+            prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)  # 4 to 6
         exchange.keep_alive = cached.headers.keep_alive
-        exchange.route = permit.route.label
-        identity = permit.identity
-        if identity is not None:
-            exchange.key_id, exchange.profile = identity.key_id, identity.profile.name
-            exchange.authentication = identity.label
-            if prepared.use is not None:
-                self._uses[prepared.use] = exchange.started
+        exchange.note_permit(prepared.permit)
+        if prepared.use is not None:
+            self._uses[prepared.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        job = cached.job_for(prepared)
-        order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, job)
-        if permit.route.kind is Kind.SUBMIT:
-            await self._parts.submits.serve(state, order)
+        order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, cached.job_for(prepared))
+        if prepared.permit.route.kind is Kind.SUBMIT:
+            await self._parts.submits.serve(state, order)  # 7 to 10
         else:
-            self._take_poll(prepared, exchange.started)
-            await self._serve_other(state, cached, order)
+            await self._serve_other(state, cached, order, exchange.started)  # 7 to 9
 
         exchange.status = delivery.status
         exchange.ended = self._clock()
-        if permit.route.is_ours:
+        if prepared.permit.route.is_ours:
             exchange.reason, exchange.source = Reason.ANSWERED, Source.GATEWAY
         if client.is_gone:
             self._note(exchange, Reason.CLIENT_GONE, "The client left after its request was released upstream.")
@@ -168,8 +165,8 @@ class Handler:
         request: RawRequestMessage,
         exchange: Exchange,
     ) -> PreparedRequest:
-        """Steps 2 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
-        host, target = origin_form(request.path)
+        """Steps 4 to 6 of the way: what is left to ask once the headers are known. Raises Refused."""
+        host, target = origin_form(request.path)  # 4
         cached = cached.addressed_to(host)
         headers = cached.headers
         path, query = read_target(request.method, target)
@@ -182,27 +179,20 @@ class Handler:
             check_required_certificate(client.peer.certificate, self._wall())
 
         identity = None
-        if rule.route.access is not Access.ANYONE:
+        if rule.route.access is not Access.ANYONE:  # 5
             evidence = Evidence(cached.address.ip, client.peer.certificate)
             attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
-            exchange.authentication = attempt.label
-            exchange.key_id = attempt.key_id
+            exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
             identity = attempt.identity_or_refuse()
             check_access(rule.route, identity, cached.address.ip)
         elif headers.has_body:
             check_takes_body(rule.route, request.method)
 
-        permit = make_permit(state, rule, path, query, cached.address, identity)
+        permit = make_permit(state, rule, path, query, cached.address, identity)  # 6
         check_length(headers.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
-        return prepare_request(
-            state,
-            cached,
-            line,
-            query,
-            permit,
-            exchange.started + self._trusted_for(identity, client.peer.certificate),
-        )
+        good_until = exchange.started + self._trusted_for(identity, client.peer.certificate)
+        return prepare_request(state, cached, line, query, permit, good_until)
 
     def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
         """Seconds until a caller has to be checked again: a second, or less when what it came with ends before."""
@@ -217,8 +207,9 @@ class Handler:
             detail = f"This account may ask {polls_per_minute} times a minute (polls_per_minute)."
             raise Refused(Denial(Reason.RATE_LIMITED, detail, retry_after=wait))
 
-    async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder) -> None:
+    async def _serve_other(self, state: State, cached: CachedHeaders, order: ForwardOrder, now: float) -> None:
         """Steps 7 to 9 of what starts no job."""
+        self._take_poll(order.prepared, now)
         permit = order.prepared.permit
         if permit.job_id is not None:
             await self._parts.job_requests.serve(state, cached, order)
@@ -226,8 +217,8 @@ class Handler:
             await self._parts.job_requests.serve_named_in_body(order)
         elif not permit.route.is_ours:
             await self._forward_plain(order)
-        elif permit.route in ALIVE:
-            self._answer(order, _ALIVE)
+        elif permit.route in HEALTH_ROUTES:
+            self._answer(order, _HEALTHY)
         elif permit.identity is not None:
             await self._tell_of_account(order)
         else:  # webhooks are the only routes of ours without a caller
@@ -258,18 +249,18 @@ class Handler:
         headers: dict[bytes, list[bytes]] = {}
         for header, value in prepared.headers.kept:
             headers.setdefault(header.lower(), []).append(value)
-        most = receiver.expect(name, headers)
-        content = await read_whole(order, most, self._parts.unverified)
+        limit = BodyLimit(receiver.expect(name, headers), "webhooks.in[].body_limit")
+        content = await read_whole(order, limit, self._parts.unverified)
         self._forwarder.recheck_if_stale(order)
-        answered = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
-        self._answer(order, answered.body)
+        answer = await receiver.take(name, headers, content, order.trace.request_id.decode("ascii"))
+        self._answer(order, answer)
 
     def _answer(self, order: ForwardOrder, content: bytes) -> None:
         """Answers by itself, with JSON."""
         client = order.client
         order.delivery.status, order.delivery.sent = 200, len(content)
         unread = not order.body.is_eof()
-        closes = unread or self._live.is_draining or client.is_retired or not order.prepared.headers.keep_alive
+        closes = unread or client.ends_behind(keep_alive=order.prepared.headers.keep_alive)
         bodiless = order.prepared.method == "HEAD"
         client.send(own_answer(content, order.trace.request_id, self._date(), closes=closes, bodiless=bodiless))
         client.is_last = closes
@@ -283,13 +274,13 @@ class Handler:
             client.abort()
             return
         unread = not body.is_eof()
-        closes = unread or self._live.is_draining or client.is_retired or not exchange.keep_alive
+        closes = unread or client.ends_behind(keep_alive=exchange.keep_alive)
         bodiless = exchange.method == "HEAD"
         client.send(problem(denial, exchange.request_id, self._date(), closes=closes, bodiless=bodiless))
         exchange.ended = self._clock()
         if closes:
             client.is_last = True
-        if unread and not client.is_coded and not _waits_for_invitation(client, exchange):
+        if unread and not client.is_coded and not exchange.waits_for_invitation:
             await drain(client, body)
 
     def _note(self, exchange: Exchange, reason: Reason, detail: str) -> None:
@@ -307,9 +298,3 @@ def _recognize(client: ClientConnection, state: State, request: RawRequestMessag
     if cached is None or not cached.is_same(state, request.version, request.raw_headers):
         cached = client.cached_headers = cache_headers(state, client.peer, request.version, request.raw_headers)
     return cached
-
-
-def _waits_for_invitation(client: ClientConnection, exchange: Exchange) -> bool:
-    """Whether the client holds its body back for a 100 Continue, so that there is nothing to drain."""
-    was_read = exchange.trace is not None and client.cached_headers is not None
-    return was_read and client.cached_headers is not None and client.cached_headers.headers.expects_continue

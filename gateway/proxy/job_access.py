@@ -15,11 +15,9 @@ from gateway.jobs.watcher import Watcher
 from gateway.ledger.jobs import NewJob
 from gateway.limits.job_cost import TOLD
 from gateway.model.jobs import JobKey
-from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.job_in_body import named_in
-from gateway.upstream.job_api import JobShape
 
 _OK: Final = 200
 _MOST_OF_HEADERS: Final = 4096  # bytes; they are kept with the job for as long as a poll may share its answer
@@ -28,7 +26,7 @@ _GIVEN: Final = frozenset({Kind.RESULT, Kind.ASSET})
 
 
 class JobAccess(NamedTuple):
-    """What the handler needs for jobs. `wall` is in seconds since the epoch."""
+    """What requests need of jobs. `wall` is in seconds since the epoch."""
 
     registry: Registry
     completion: Completion
@@ -41,7 +39,7 @@ class JobAccess(NamedTuple):
         """Begins to follow a job whose owner is now in the ledger."""
         permit = prepared.permit
         named = JobKey(permit.route.upstream, new.request_id, reservation)
-        job = Job(named, owner_of(permit), shape_of(prepared), new.path, self.wall(), permit.account)
+        job = Job(named, permit.owner, prepared.job_shape, new.path, self.wall(), permit.account)
         self.registry.add(job)
         if has_failed:
             self.completion.mark_failed(job)
@@ -54,21 +52,9 @@ class JobAccess(NamedTuple):
             Refused: job_not_found or ledger_unavailable.
         """
         permit = prepared.permit
-        job = await self.registry.owned(permit.route.upstream, permit.job_id or "", owner_of(permit))
+        job = await self.registry.owned(permit.route.upstream, permit.job_id or "", permit.owner)
         cached.job, cached.job_of = job, prepared
         return job
-
-    def is_sure(self, job: Job) -> bool:
-        """Whether no other replica can have deleted it without our hearing of it."""
-        return self.registry.is_sure(job)
-
-    async def confirm(self, job: Job) -> None:
-        """Checks that a job was not deleted at another replica while a request waited.
-
-        Raises:
-            Refused: job_not_found or ledger_unavailable.
-        """
-        await self.registry.confirm(job)
 
     async def own_named_in(self, body: bytes, prepared: PreparedRequest) -> Job:
         """Returns the job that a body names, if it belongs to the caller.
@@ -77,8 +63,8 @@ class JobAccess(NamedTuple):
             Refused: body_malformed, job_not_found or ledger_unavailable.
         """
         permit = prepared.permit
-        named = named_in(body, permit.route.id_name, shape_of(prepared))
-        return await self.registry.owned(permit.route.upstream, named, owner_of(permit))
+        named = named_in(body, permit.route.id_name, prepared.job_shape)
+        return await self.registry.owned(permit.route.upstream, named, permit.owner)
 
     async def learn_end(self, job: Job) -> None:
         """Asks the upstream how a running job stands: after its deletion nobody can learn what it has to cost.
@@ -107,18 +93,6 @@ def poll_of(order: ForwardOrder) -> Poll | None:
     if not prepared.is_plain_poll or prepared.headers.size > _MOST_OF_HEADERS or not may_share(order):
         return None
     return Poll(prepared.target, prepared.origin, prepared.headers.kept)
-
-
-def owner_of(permit: Permit) -> str:
-    """The owner of a request's jobs."""
-    return permit.identity.owner if permit.identity else permit.account
-
-
-def shape_of(prepared: PreparedRequest) -> JobShape:
-    """The shape of a route's jobs; a configuration with an unknown shape is refused earlier."""
-    if prepared.shape is None:
-        raise AssertionError
-    return prepared.shape
 
 
 def has_taken_result(order: ForwardOrder) -> bool:

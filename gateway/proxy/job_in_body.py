@@ -16,9 +16,10 @@ from gateway.http.names import taken_for
 from gateway.http.strict_json import read_texts
 from gateway.jobs.job import job_not_found
 from gateway.model.reasons import Reason
+from gateway.model.request import BodyLimit
 from gateway.upstream.job_api import JobShape, is_id
 
-MAX_BYTES: Final = 65_536
+LIMIT: Final = BodyLimit(65_536, "fixed for a body about a job")
 _MAX_PAIRS: Final = 128
 _MAX_CODED: Final = 4096  # bytes that are percent-encoded
 _FORM: Final = re.compile(rb"[A-Za-z0-9._~*+%&=;,:@/!$'()-]*")

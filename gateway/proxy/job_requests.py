@@ -16,7 +16,7 @@ from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
 from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_told, may_share_ours, poll_of
-from gateway.proxy.job_in_body import MAX_BYTES, check_names_none
+from gateway.proxy.job_in_body import LIMIT, check_names_none
 from gateway.proxy.request_body import read_whole
 
 _DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
@@ -65,7 +65,7 @@ class JobRequests:
         if not prepared.headers.has_body:
             raise refuse(Reason.BODY_MALFORMED, f"The body has to name the job ({prepared.permit.route.id_name}).")
         body_format(prepared.headers.known, BodyFormat.JSON)
-        content = await read_whole(order, MAX_BYTES, self._unverified)
+        content = await read_whole(order, LIMIT, self._unverified)
         self._forwarder.recheck_if_stale(order)
         job = await self._jobs.own_named_in(content, prepared)
         order = await self._before_delete(order._replace(content=content, job=job), job)
@@ -79,7 +79,7 @@ class JobRequests:
     async def _claim(self, cached: CachedHeaders, order: ForwardOrder) -> Job:
         """The job, once it is sure that the caller owns it."""
         job = order.job
-        if job is None or not self._jobs.is_sure(job):
+        if job is None or not self._jobs.registry.is_sure(job):
             return await self._jobs.own(cached, order.prepared)
         return job
 
@@ -89,7 +89,7 @@ class JobRequests:
         if not prepared.headers.has_body:
             return order
         written_in = body_format(prepared.headers.known, BodyFormat.JSON, BodyFormat.FORM)
-        content = await read_whole(order, MAX_BYTES, self._unverified)
+        content = await read_whole(order, LIMIT, self._unverified)
         check_names_none(content, prepared.permit.route.id_name, written_in)
         return order._replace(content=content)
 
@@ -145,7 +145,7 @@ class JobRequests:
 
     async def _share(self, order: ForwardOrder, job: Job, answer: StatusAnswer) -> None:
         """Answers by what another request of the same owner got, once it is sure that both still own the job."""
-        await self._jobs.confirm(job)
+        await self._jobs.registry.confirm(job)
         self._forwarder.recheck_if_stale(order)
         self._forwarder.share(order, answer)
 

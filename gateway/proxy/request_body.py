@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from functools import partial
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
-from gateway.policy.routes import check_length
+from gateway.model.request import BodyLimit
+from gateway.policy.body_limits import check_length
 from gateway.proxy.forward_order import ForwardOrder
 
 
-async def read_whole(order: ForwardOrder, most: int, unverified: UnverifiedBodies) -> bytes:
-    """Reads a body of at most `most` bytes, and invites it if its sender waits for that.
+async def read_whole(order: ForwardOrder, limit: BodyLimit, unverified: UnverifiedBodies) -> bytes:
+    """Reads a body of at most `limit`, and invites it if its sender waits for that.
 
     It returns when there is time to judge them all. Bytes of a sender who is not authenticated count in `unverified`
     until then.
@@ -19,23 +20,22 @@ async def read_whole(order: ForwardOrder, most: int, unverified: UnverifiedBodie
         Refused: the body is too large, too slow or malformed, or there are too many such bodies.
         ClientGone: the client left.
     """
-    check_length(order.prepared.headers.content_length, most)
+    check_length(order.prepared.headers.content_length, limit)
     if order.prepared.permit.identity is not None:
-        return await _read(order, most, None)
+        return await _read(order, limit, None)
     with _counted(order, unverified) as count:
-        return await _read(order, most, count)
+        return await _read(order, limit, count)
 
 
-async def _read(order: ForwardOrder, most: int, count: Callable[[int], None] | None) -> bytes:
+async def _read(order: ForwardOrder, limit: BodyLimit, count: Callable[[int], None] | None) -> bytes:
     client, body = order.client, order.body
     content = bytearray()  # not a list: a client may send one byte a piece, and a piece object costs more than a byte
     client.start_body(body)
     try:
-        if order.prepared.headers.expects_continue:
-            client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.invite(order.prepared.headers)
         while not (body.is_eof() and body.at_eof()):
             piece = await client.next_piece(body)
-            check_length(len(content) + len(piece), most)
+            check_length(len(content) + len(piece), limit)
             if count is not None:
                 count(len(piece))
             content += piece

@@ -37,6 +37,14 @@ class ResponseWatch(Protocol):
         """Called once the answer is complete."""
 
 
+async def end_watch(watch: ResponseWatch, delivery: Delivery) -> None:
+    """Called once the answer is complete: the record takes over what it said."""
+    await watch.end()
+    delivery.is_final = watch.is_final
+    delivery.is_unfinished = watch.is_unfinished
+    delivery.gives_nothing = watch.gives_nothing
+
+
 class Rewriter(Protocol):
     """Changes an answer as it passes."""
 
@@ -92,10 +100,7 @@ class Download:
         if self._chunked:
             client.send(b"0\r\n\r\n")
         if self.watch is not None:
-            await self.watch.end()
-            self._delivery.is_final = self.watch.is_final
-            self._delivery.is_unfinished = self.watch.is_unfinished
-            self._delivery.gives_nothing = self.watch.gives_nothing
+            await end_watch(self.watch, self._delivery)
 
     def take(self, data: bytes) -> None:
         """Called with the next piece of the body."""

@@ -9,7 +9,7 @@ from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.proxy.forward_order import ForwardOrder
 from gateway.proxy.forwarder import Forwarder
-from gateway.proxy.job_access import JobAccess, shape_of
+from gateway.proxy.job_access import JobAccess
 from gateway.proxy.submission import Intake, Submission
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
@@ -17,7 +17,7 @@ from gateway.uploads.submit_body import SubmitBody
 from gateway.webhooks.outbound.planning import Planning
 
 
-class Submits(NamedTuple):
+class SubmitRequests(NamedTuple):
     """What submits work with."""
 
     admission: Admission
@@ -38,14 +38,8 @@ class Submits(NamedTuple):
         """
         prepared, permit = order.prepared, order.prepared.permit
         lease = await self.admission.admit(permit, permit.profile, state.reservation_ttl)
-        shape = shape_of(prepared)
-        rules = replace(
-            state.form_rules,
-            checkpoint=shape.checkpoint_field,
-            options=shape.options_field,
-            members=shape.options_members,
-            most_pages=permit.profile.pages_per_request,
-        )
+        shape = prepared.job_shape
+        rules = replace(shape.form_rules(state.form_rules), most_pages=permit.profile.pages_per_request)
         body = SubmitBody(prepared.boundary or b"", rules, self.spool, self.counter, permit.account)
         begin_job = partial(self.jobs.begin_job, prepared)
         intake = Intake(shape, permit.path, begin_job, self.webhooks, self.jobs.completion.checkpoints)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from gateway.aio.drive import Drive
 from gateway.errors import UpstreamTimeout
-from gateway.policy.routes import body_too_large
-from gateway.proxy.forward_order import ForwardOrder, Submit
+from gateway.policy.body_limits import check_length
+from gateway.proxy.forward_order import ForwardOrder
+from gateway.proxy.submission import Submission
 from gateway.upstream.connection import UpstreamConnection
 
 
@@ -61,8 +62,7 @@ class Upload:
         self._upstream.tell_early(self._on_early)
         try:
             client.expect_body(self._prepared.headers.content_length)
-            if self._prepared.headers.expects_continue:
-                client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            client.invite(self._prepared.headers)
             await self._send(lambda: self._submit is None and self._upstream.head is not None, self._expect_room)
         finally:
             self._upstream.tell_early(None)
@@ -129,8 +129,7 @@ class Upload:
         """Sends the next bytes of the body; returns whether its end, which is checked once, was among them."""
         data = await self._client.next_piece(self._body)
         self._delivery.received += len(data)
-        if self._delivery.received > self._prepared.permit.body_limit:
-            raise body_too_large(self._delivery.received, self._prepared.permit.body_limit)
+        check_length(self._delivery.received, self._prepared.permit.body_limit)
         is_last = self._body.is_eof() and self._body.at_eof()
         if self._submit is not None:
             data = await self._inspected(self._submit, data, is_last)
@@ -144,7 +143,7 @@ class Upload:
             self._upstream.send_end()
         return is_last
 
-    async def _inspected(self, submit: Submit, data: bytes, is_last: bool) -> bytes:
+    async def _inspected(self, submit: Submission, data: bytes, is_last: bool) -> bytes:
         passed = await submit.take(data) if data else b""
         if not is_last:
             return passed

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
+from gateway.aio.connection_faults import in_words
 from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
 from gateway.aio.tls.step_threads import StepThreads
@@ -104,16 +105,6 @@ async def probe(session: aiohttp.ClientSession, target: UpstreamTarget) -> str |
     except TimeoutError:
         return f"no answer within {target.health_timeout:g} s"
     except (aiohttp.ClientError, OSError) as error:
-        return f"no answer ({_in_words(error)})"
+        return f"no answer ({in_words(error)})"
     except Exception as error:  # noqa: BLE001 -- the checks must go on, whatever aiohttp makes of an odd answer
         return f"no answer ({whereabouts(error)})"
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "its TLS certificate is not trusted, or it speaks no TLS"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "no such host"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection"
-    return "it closed the connection or does not speak HTTP"

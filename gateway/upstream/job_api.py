@@ -7,12 +7,13 @@ be hostile.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from gateway.limits.job_cost import FailedCosts
+from gateway.uploads.form import FormRules
 
 MAX_ID: Final = 256
 _MAX_BITS: Final = 64  # of a numeric id
@@ -61,6 +62,12 @@ class JobShape:
     options_field: str | None = "additional_config"
     options_members: frozenset[str] = frozenset()
     result: str | None = None
+
+    def form_rules(self, rules: FormRules) -> FormRules:
+        """The rules for forms of its submits, by those for all forms."""
+        return replace(
+            rules, checkpoint=self.checkpoint_field, options=self.options_field, members=self.options_members
+        )
 
 
 class Said(StrEnum):

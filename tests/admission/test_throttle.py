@@ -8,7 +8,7 @@ import pytest
 from gateway.admission.throttle import Throttle
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.reservations import StepOutcome
-from gateway.ledger.steps import MAX
+from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
 from gateway.limits.quotas import AccountCounts, refuse_submit
 from gateway.model.identity import Profile
 from gateway.model.reasons import Denial, Reason
@@ -128,7 +128,7 @@ async def test_one_account_has_some_turns_at_once_and_others_theirs() -> None:
     waiting = [loop.create_task(throttle.through("key:a", limits, slow)) for _ in range(100)]
     for _ in range(5):
         await asyncio.sleep(0)
-    assert asked == MAX
+    assert asked == MOST_OF_AN_ACCOUNT
     other = Asked(StepOutcome(AccountCounts(), AccountCounts()))
     await throttle.through("key:b", limits, other)
     opened.set()
@@ -145,7 +145,7 @@ async def test_a_turn_that_does_not_come_is_a_ledger_that_does_not_answer() -> N
         raise AssertionError
 
     loop = asyncio.get_running_loop()
-    hanging = [loop.create_task(throttle.through("key:a", limits, hangs)) for _ in range(MAX)]
+    hanging = [loop.create_task(throttle.through("key:a", limits, hangs)) for _ in range(MOST_OF_AN_ACCOUNT)]
     await asyncio.sleep(0)
     with pytest.raises(LedgerUnavailable, match="too many submits of one account"):
         await throttle.through("key:a", limits, hangs)

@@ -29,7 +29,7 @@ def test_what_does_not_go_back_is_not_asked_for_again() -> None:
     peak = Peak(BASE)
     grown = BASE + 2 * GROWTH
     assert [peak.is_over(grown, is_idle=True) for _ in range(2)] == [False, True]
-    peak.settle(grown)
+    peak.note_calm(grown)
     assert [peak.is_over(grown, is_idle=True) for _ in range(3)] == [False] * 3
 
 
@@ -37,23 +37,23 @@ def test_what_did_not_go_back_is_asked_for_again_after_some_minutes() -> None:
     """It was in use then: 400 idle connections had it, and left it resident when they closed."""
     peak = Peak(BASE)
     grown = BASE + 2 * GROWTH
-    peak.settle(grown)
+    peak.note_calm(grown)
     looks = [peak.is_over(grown, is_idle=True) for _ in range(40)]
     assert looks.index(True) in range(20, 35)
-    peak.settle(grown)
+    peak.note_calm(grown)
     assert not any(peak.is_over(grown, is_idle=True) for _ in range(20))
 
 
 def test_the_base_falls_no_lower_than_memory_ever_was() -> None:
     peak = Peak(BASE)
     assert not any(peak.is_over(BASE + GROWTH - 1, is_idle=True) for _ in range(500))
-    peak.settle(BASE + GROWTH - 1)
+    peak.note_calm(BASE + GROWTH - 1)
     assert not any(peak.is_over(BASE + GROWTH - 1, is_idle=True) for _ in range(500))
 
 
 def test_a_level_that_giving_back_has_reached_is_the_lowest() -> None:
     peak = Peak(BASE + GROWTH)
-    peak.settle(BASE)
+    peak.note_calm(BASE)
     assert [peak.is_over(BASE + GROWTH, is_idle=True) for _ in range(2)] == [False, True]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.app.garbage import NEVER
-from gateway.app.process import prepare_process, settle_memory
+from gateway.app.process import prepare_process, tune_memory
 
 
 @pytest.fixture
@@ -32,6 +32,6 @@ def test_the_limit_of_files_is_raised_to_what_may_be() -> None:
 @pytest.mark.usefixtures("collector")
 def test_what_the_start_made_is_never_collected_again() -> None:
     gc.unfreeze()
-    settle_memory()
+    tune_memory()
     assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == (700, 10, NEVER)

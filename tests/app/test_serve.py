@@ -24,7 +24,7 @@ def test_memory_is_settled_before_anybody_is_accepted(
         start(acceptor)
 
     monkeypatch.setattr(Acceptor, "start", noted)
-    monkeypatch.setattr(serve, "settle_memory", lambda: steps.append("settles"))
+    monkeypatch.setattr(serve, "tune_memory", lambda: steps.append("settles"))
     monkeypatch.setattr(serve, "lacking", lambda: steps.append("looks at the kernel"))
     monkeypatch.setattr(serve, "prepare_process", lambda: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)

@@ -123,7 +123,7 @@ def test_a_permit_has_the_limits_of_who_calls(state: State) -> None:
     assert (permit.route, permit.path, permit.client, permit.identity) == (
         rule.route, "/api/v1/marker/job-7", client, identity,
     )  # fmt: skip
-    assert (permit.account, permit.profile, permit.body_limit) == ("key:ci", identity.profile, 2002)
+    assert (permit.account, permit.profile, permit.body_limit.most) == ("key:ci", identity.profile, 2002)
     assert permit.job_id == "job-7"
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import gateway.cli
 from gateway.cli import run_status
 from gateway.cli.main import cli
-from gateway.cli.output import WITHOUT_JSON, answer, is_terminal
+from gateway.cli.output import answer, is_terminal
 from gateway.cli.running_gateway import Samples
 from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
 
@@ -40,6 +40,14 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = CliRunner().invoke(cli, ["keys", "create", KEY, "--config", str(tmp_path / "gateway.yaml")])
     assert made.exit_code == 0, made.output
     return tmp_path
+
+
+WITHOUT_JSON = {
+    "completion": "it prints a script that a shell reads",
+    "demo": "it runs until it is ended, and prints lines to copy",
+    "serve": "it runs until it is ended; log.format says how it logs",
+    "top": "it draws a picture for a terminal; `gateway status --json` has its numbers",
+}
 
 
 def called(name: str, directory: Path, *more: str) -> Result:

@@ -147,6 +147,15 @@ async def test_an_upload_that_says_it_is_too_large_is_not_invited(
     assert (response.status, response.interim) == (200, [100])
 
 
+async def test_a_body_without_a_key_is_not_told_of_a_limit_of_keys(start: Start, backend: Backend) -> None:
+    gateway = await start(routes=[{"name": "open", "methods": ["POST"], "path": "/open", "access": "anyone"}])
+    client = await gateway.connect()
+    response = await client.ask(upload(2 * MB, EXPECT, key=None, target="/open"))
+    problem = response.is_refusal(413, "body_too_large")
+    assert problem["detail"].endswith("(fixed where no key is asked for).")
+    await backend.got_nothing()
+
+
 @shared
 @pytest.mark.parametrize(
     "expect",

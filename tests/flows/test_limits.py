@@ -258,7 +258,8 @@ async def test_a_page_range_may_be_asked_for(start: Start, backend: Backend, job
 async def test_a_body_has_a_size(start: Start, backend: Backend) -> None:
     gateway = await limited(start, body_limit="1KB")
     response = await gateway.ask(submit(form(image(bytes(2000))), chunked=True), b"POST")
-    response.is_refusal(413, "body_too_large")
+    problem = response.is_refusal(413, "body_too_large")
+    assert problem["detail"].endswith("the limit is 1025 (profiles.<name>.body_limit).")
     tells_limits(response)
     await never_whole(backend)
     await comes_to(gateway, Used())

@@ -119,7 +119,7 @@ async def test_no_job_starts_whose_webhook_may_not_be_sent(
 async def test_slow_names_of_one_owner_keep_no_other_from_submitting(
     start: Start, jobs: Jobs, receiver: Receiver, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 0)  # else they wait for five seconds
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 0)  # else they wait for five seconds
     go, real = threading.Event(), socket.getaddrinfo
 
     def slow(host: Any, *args: Any, **more: Any) -> Any:
@@ -227,7 +227,8 @@ async def test_what_is_not_signed_is_refused(start: Start, plain: Receiver) -> N
     (await ask(b"nothing", signed(b"nothing"))).is_refusal(400, "body_malformed")
     (await ask(body, signed(body), target=IN + "x")).is_refusal(404, "route_not_found")
     large = b'{"request_id": "%b"}' % (b"r" * 3000)
-    (await ask(large, signed(large))).is_refusal(413, "body_too_large")
+    problem = (await ask(large, signed(large))).is_refusal(413, "body_too_large")
+    assert problem["detail"].endswith("the limit is 2048 (webhooks.in[].body_limit).")
     (await gateway.ask(request("GET", IN, key=None))).is_refusal(405, "method_not_allowed")
     assert plain.got == []
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs.view import job_facts, owner_named, webhook_facts
+from gateway.jobs.view import job_facts, webhook_facts
 from gateway.ledger.schema import DeliveryState, JobState, Stage
+from gateway.model.keys import in_full
 
 NOON = 1_795_435_200
 CANARY = "canary-secret"
@@ -85,4 +86,4 @@ def test_a_webhook() -> None:
     ("given", "owner"), [("acme", "key:acme"), ("key:acme", "key:acme"), ("jwt:i#s", "jwt:i#s"), ("", "key:")]
 )
 def test_owners_have_a_namespace(given: str, owner: str) -> None:
-    assert owner_named(given) == owner
+    assert in_full(given) == owner

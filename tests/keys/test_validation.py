@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from gateway.config.settings import Settings
-from gateway.keys.validation import LATEST, Wanted, changed_values, new_key
+from gateway.keys.validation import Wanted, changed_values, new_key
 from gateway.ledger.keys import KeyProblem
 from gateway.model.keys import KeyRecord
+from gateway.units import LATEST
 from tests.support.pure import make_settings
 
 NOW = 1_795_435_200.0

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, Final
 
 import click
@@ -51,7 +52,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "keys show": (KEY,),
     "ledger backup": ("{DIR}/backup.db",),
     "ledger copy": ("--to", "sqlite:///{DIR}/copy.db"),
-    "ledger restore": ("{DIR}/ledger.db", "--replace", "--while-serving"),
+    "ledger restore": ("{DIR}/saved.db", "--replace", "--while-serving"),
     "ledger upgrade": (),
     "refusals": (),
     "status": (),
@@ -91,10 +92,11 @@ def write_filled(directory: Path, **sections: Any) -> Path:
     path = write(directory, document(directory, ledger={"url": f"sqlite:///{ledger}", "timeout": "30s"}, **sections))
     path.chmod(0o644)
     put(ledger, _put)
+    copyfile(ledger, directory / "saved.db")
     return path
 
 
-def put(path: Path, make: Callable[[Connection], None]) -> None:
+def put(path: Path, make: Callable[[Connection], object]) -> None:
     """Writes into a ledger of SQLite."""
 
     async def run() -> None:

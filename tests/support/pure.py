@@ -23,7 +23,7 @@ from gateway.http.headers import origin_form, read_headers, read_target
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.networks import unmapped
 from gateway.model.reasons import Denial, Reason
-from gateway.model.request import Exchange, Headers, Permit
+from gateway.model.request import BodyLimit, Exchange, Headers, Permit
 from gateway.model.routes import Access, Kind, Route
 
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -126,7 +126,8 @@ def make_permit(path: str = "/api/v1/marker", kind: Kind = Kind.PLAIN, identity:
     client = ClientAddress(ip("192.0.2.7"), "peer")
     profile = identity.profile if identity else Profile("default", 1000)
     account = identity.account if identity else "anyone"
-    return Permit(Route("submit", kind, Access.KEY), path, client, identity, 1000, account, profile)
+    limit = BodyLimit(1000, "profiles.<name>.body_limit")
+    return Permit(Route("submit", kind, Access.KEY), path, client, identity, limit, account, profile)
 
 
 def make_exchange(**changes: Any) -> Exchange:

@@ -13,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
+from gateway.aio.connection_faults import in_words
 from gateway.aio.iteration import Iteration
 from gateway.auth.jwks.source import KeySource, check_fetched
 from gateway.auth.jwt.key_set import KeySet, NoKeys, read_jwks
@@ -56,9 +57,10 @@ async def fetch_keys(iteration: Iteration, issuer: KeySource, deadline: float) -
         raise FetchFailed(f"no answer within {deadline:g} s") from None
     except NoKeys as error:
         raise FetchFailed(f"the answer {error}") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        # ValueError: a host name that IDNA can't encode, and other URLs that fail only on use.
-        raise FetchFailed(_in_words(error)) from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise FetchFailed(in_words(error)) from None
+    except ValueError:  # a host name that IDNA can't encode, and other URLs that fail only on use
+        raise FetchFailed("the URL of the keys is malformed") from None
 
 
 def checked_url(text: str) -> URL:
@@ -102,15 +104,3 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> bytes:
             if len(body) > _MAX_BYTES:
                 raise FetchFailed(f"the answer is larger than {_MAX_BYTES // 1024} KB")
         return bytes(body)
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "its TLS certificate is not trusted, or it speaks no TLS"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "no such host"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection"
-    if isinstance(error, aiohttp.ClientError | OSError):
-        return "it closed the connection or does not speak HTTP"
-    return "the URL of the keys is malformed"

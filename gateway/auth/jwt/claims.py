@@ -12,8 +12,8 @@ from gateway.auth.jwt.key_set import KeySet
 from gateway.errors import Refused, refuse
 from gateway.model.identity import Identity, Profile
 from gateway.model.reasons import Bearer, Reason, Why
+from gateway.units import LATEST
 
-_LATEST: Final = 253402300799  # the end of the year 9999
 _MAX_OWNER: Final = 255
 _VISIBLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
 _MAX_AUDIENCE: Final = 100
@@ -108,7 +108,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     # The comparison also refuses infinity (from 1e999) and integers too big for a float.
-    return float(value) if 0 <= value <= _LATEST else None
+    return float(value) if 0 <= value <= LATEST else None
 
 
 def _require_past(claims: Mapping[str, Any], name: str, limit: float) -> None:

@@ -22,7 +22,7 @@ from gateway.http.strict_json import read_object
 
 _ALGORITHMS: Final = get_default_algorithms()
 _HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
-_LEAST_SECRET: Final = 32
+LEAST_SECRET: Final = 32  # bytes, of a shared secret
 _MAX_KEYS: Final = 100
 
 
@@ -125,8 +125,8 @@ def read_secret(secret: bytes, algorithms: Collection[str]) -> KeySet:
     Raises:
         NoKeys: it is shorter than 32 bytes, or is a public key and so not a secret.
     """
-    if len(secret) < _LEAST_SECRET:
-        raise NoKeys(f"is shorter than {_LEAST_SECRET} bytes")
+    if len(secret) < LEAST_SECRET:
+        raise NoKeys(f"is shorter than {LEAST_SECRET} bytes")
     try:
         _ALGORITHMS["HS256"].prepare_key(secret)
     except InvalidKeyError:

@@ -3,13 +3,11 @@
 The models are frozen and refuse unknown keys.
 """
 
-from typing import Annotated
-
 from pydantic import Field, field_validator, model_validator
 
 from gateway.admission.unverified_bodies import SHARES
 from gateway.config.settings.access import Authentication, JobPlace, JwtIssuer, KeySettings, RouteName, RouteSettings
-from gateway.config.settings.fields import PlainPath, SecretDigest, SecretValue, Section, check_origin, default
+from gateway.config.settings.fields import Name, PlainPath, SecretDigest, SecretValue, Section, check_origin, default
 from gateway.config.settings.jobs import Jobs, ShapeSettings
 from gateway.config.settings.limits import LimitOverrides, Prices, ProfileSettings
 from gateway.config.settings.service import (
@@ -79,7 +77,7 @@ class Settings(Section):
     """More stand-alone containers by name, when a route names one; never a pool."""
     authentication: Authentication = Authentication()
     keys: list[KeySettings] = []
-    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")], ProfileSettings] = {}
+    profiles: dict[Name, ProfileSettings] = {}
     """Limits by name; `default` is always there."""
     body: Body = Body()
     prices: Prices = Prices()

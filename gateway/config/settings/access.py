@@ -1,16 +1,18 @@
 """The settings of access: ways to log in, keys, routes."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, field_validator, model_validator
 
 from gateway.auth.jwks.source import check_fetched
+from gateway.auth.jwt.key_set import LEAST_SECRET
 from gateway.config.settings.fields import (
     CIDR,
+    HOST,
     Duration,
     Methods,
+    Name,
     ReadableFile,
     SecretDigest,
     SecretValue,
@@ -24,13 +26,11 @@ from gateway.config.settings.limits import LimitOverrides
 from gateway.model.routes import Access, Kind
 from gateway.policy.routes import compile_pattern
 
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
-_LEAST_SHARED_SECRET = 32
 _MAX_LEEWAY = 60.0
 
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
-RouteName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+RouteName = Name
 Scope = Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,64}$")]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"
@@ -106,8 +106,8 @@ class JwtIssuer(Section):
             raise ValueError("needs exactly one of jwks, discovery, public_key and secret")
         if bool(shared) != (self.secret is not None):
             raise ValueError("secret is for HS256, HS384 and HS512, and these need it")
-        if self.secret is not None and len(self.secret.value) < _LEAST_SHARED_SECRET:
-            raise ValueError(f"secret: is shorter than {_LEAST_SHARED_SECRET} bytes")
+        if self.secret is not None and len(self.secret.value) < LEAST_SECRET:
+            raise ValueError(f"secret: is shorter than {LEAST_SECRET} bytes")
         if self.discovery:
             check_fetched(self.issuer)
         return self
@@ -211,6 +211,6 @@ class RouteSettings(Section):
     @field_validator("host")
     @classmethod
     def _host(cls, host: str | None) -> str | None:
-        if host is not None and not _HOST.fullmatch(host.lower()):
+        if host is not None and not HOST.fullmatch(host.lower()):
             raise ValueError("is no host name without a port")
         return host.lower() if host else None

@@ -33,12 +33,13 @@ from gateway.units import seconds, size
 DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$", "examples": ["5s", "1h"]}
 SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$", "examples": ["200MB"]}
 ONE_CONTAINER = "takes one container: its licence forbids balancing load, and a job lives in the one that made it"
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
+NAME = r"^[a-z0-9_-]{1,63}$"
+HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:.]+\]")
 _DIGEST_BYTES = 32
 _MAX_SECRET = 65536
 _MAX_CREDENTIAL = 8192
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_MAX = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
+MOST_COUNTED = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
 _MAX_BYTES = 2**50
 
 
@@ -71,13 +72,14 @@ def _address(text: str) -> str:
 
 Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(DURATION_SCHEMA)]
 Timeout = Annotated[float, BeforeValidator(seconds), AfterValidator(_positive), WithJsonSchema(DURATION_SCHEMA)]
-Bound = Annotated[int, Field(ge=0, le=_MAX, strict=True)]
+Bound = Annotated[int, Field(ge=0, le=MOST_COUNTED, strict=True)]
 Size = Annotated[
     int, BeforeValidator(size), AfterValidator(_positive), AfterValidator(_countable), WithJsonSchema(SIZE_SCHEMA)
 ]
+Name = Annotated[str, Field(pattern=NAME)]
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, Field(ge=1, le=_MAX, strict=True)]
+Count = Annotated[int, Field(ge=1, le=MOST_COUNTED, strict=True)]
 Address = Annotated[str, AfterValidator(_address)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 Methods = Annotated[list[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]], Field(min_length=1)]
@@ -95,7 +97,7 @@ def check_origin(url: str) -> str:
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError("is an origin: scheme, host and port, with no path behind it")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if not _HOST.fullmatch(host):
+    if not HOST.fullmatch(host):
         raise ValueError("has a host name with characters that none has")
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
 

@@ -5,14 +5,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from gateway.config.settings.fields import Count, Duration, Section, Switch, Timeout, default
+from gateway.config.settings.fields import Count, Duration, Name, Section, Switch, Timeout, default
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _SAMPLE: Final = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@%]+)+(?:\?[A-Za-z0-9\-._~!$&'()*+,=:@%/?]*)?")
 _MAX_PATTERN: Final = 1000
 _OLDEST: Final = 10.0  # seconds of status_age
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 Member = Annotated[str, Field(min_length=1, max_length=256)]
 Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=100)]
 
@@ -109,11 +108,11 @@ class ShapeSettings(Section):
     it never is."""
     page_fields: list[Literal["page_range", "max_pages"]] = default(["page_range", "max_pages"])
     """Fields of a submit's form that bound its pages there; one that the container does not obey is ignored."""
-    checkpoint_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = "checkpoint_id"
+    checkpoint_field: Name | None = "checkpoint_id"
     """The field of a submit that names a checkpoint, which must have been shown to its owner. null: there is none."""
     checkpoint_member: Member | None = "checkpoint_id"
     """The member of a status answer that names a checkpoint; null: there is none."""
-    options_field: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")] | None = "additional_config"
+    options_field: Name | None = "additional_config"
     """The field of a submit that is a JSON object of further fields, which are judged as fields are. null: none."""
     options_members: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")]] = default([])
     """The members that options_field may have; empty: all but those that body.refused_fields names."""
@@ -139,7 +138,7 @@ class Jobs(Section):
     give_up_after: Timeout = default("24h")
     """How long a job may run; then it counts as failed, and is charged as reserved."""
     records_kept: Timeout = default("90d")
-    """How long the ledger keeps ended jobs, settled reservations and delivered webhooks."""
+    """How long the ledger keeps ended jobs and settled reservations."""
     most_status_requests: Count = 32
     """Most requests for the status of jobs that are under way at once, to one upstream."""
     shapes: dict[Name, ShapeSettings] = {}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from gateway.config.settings.fields import CIDR, Bound, Count, Section, Size, default
+from gateway.config.settings.fields import CIDR, Bound, Count, Name, Section, Size, default
 
 
 def _currency(text: str) -> str:
@@ -51,7 +51,7 @@ class ProfileSettings(Section):
     """required: a submit without page_range is refused."""
     networks: list[CIDR] = []
     """Networks its keys may be used from, within network.allow; empty: all of these."""
-    routes: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]] = []
+    routes: list[Name] = []
     """Names of the routes its keys may use; empty: all."""
 
 

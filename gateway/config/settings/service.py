@@ -206,7 +206,7 @@ class Body(Section):
     count_memory: Size = default("512MB")
     """Most memory of a process that counts pages."""
     unverified_limit: Size = default("32MB")
-    """Most bytes of all bodies together that nobody has vouched for yet; a quarter of it for each address."""
+    """Most bytes of all bodies that nobody has vouched for (webhooks, some about a job); a quarter for an address."""
     refused_fields: list[FieldPattern] = default(
         ["llm_service", "*_base_url", "*_endpoint", "*_location", "processors", "converter_cls", "config_json",
          "debug_*", "*_folder", "*_dir"]

@@ -9,7 +9,7 @@ difference. A piece of part data without any of a delimiter in it is passed on a
 States, each a step that continues at a place in the buffer, and what ends it:
     _beginning  nothing was read. One line end, or any other byte, ends it.
     _opening    `--boundary` CRLF must come here. It ends it once complete.
-    _head       a part's head, up to MAX_HEAD_BYTES. Its empty line ends it, and the sink gets the head.
+    _head       a part's head, up to MAX_PART_HEAD. Its empty line ends it, and the sink gets the head.
     _data       a part's bytes. A delimiter ends it: CRLF after it leads to _head, `--` to _closing.
     _closing    only a line end may come; `finish` is allowed only here.
 What can't happen: the sink gets a byte of a delimiter, or of a possible one, as data; more is held back than a head
@@ -24,11 +24,11 @@ from typing import Final, Protocol
 
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
-from gateway.uploads.multipart.part_head import MAX_HEAD_BYTES, ambiguous
+from gateway.uploads.multipart.part_head import MAX_PART_HEAD, ambiguous
 
 _LINE_END: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
-_MAX_LENGTH: Final = len(_LINE_END) + MAX_HEAD_BYTES + len(_HEAD_END)
+_MAX_LENGTH: Final = len(_LINE_END) + MAX_PART_HEAD + len(_HEAD_END)
 _ENDINGS: Final = (b"", b"\n", _LINE_END)
 _COMPARED: Final = 8
 _DIFFERENT: Final = 5
@@ -111,7 +111,7 @@ class MultipartFraming:
         end = buffer.find(_HEAD_END, place, place + _MAX_LENGTH)
         if end < 0:
             if len(buffer) - place >= _MAX_LENGTH:
-                raise ambiguous(f"The headers of a part have more than {MAX_HEAD_BYTES} bytes.")
+                raise ambiguous(f"The headers of a part have more than {MAX_PART_HEAD} bytes.")
             return self._hold(buffer, place)
         block = buffer[place + len(_LINE_END) : end]
         if self._dashes in block:

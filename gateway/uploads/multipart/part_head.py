@@ -20,7 +20,7 @@ from gateway.errors import Refused, refuse
 from gateway.model.reasons import Reason
 from gateway.uploads.file_kind import extension_of
 
-MAX_HEAD_BYTES: Final = 8192
+MAX_PART_HEAD: Final = 8192
 _MAX_LINE: Final = 4224
 _MAX_HEADERS: Final = 8
 _MAX_NAME: Final = 128

@@ -24,7 +24,7 @@ Lookup = Callable[[str, int], list[str]]
 _DEADLINE: Final = 5.0  # seconds
 _MAX_THREADS: Final = 16
 _SHARE: Final = 4
-_MAX_WAITING: Final = 64
+MAX_WAITING: Final = 64
 _MAX_ADDRESSES: Final = 32
 _Place = tuple[str, int]
 _Resolved = tuple[Address, ...]
@@ -117,7 +117,7 @@ class Resolver:
         raise _saturated()
 
     def _ask(self, owner: str, place: _Place, until: float) -> _Asked:
-        if not self._has_room(owner) and self._waiting_of(owner) >= _MAX_WAITING:
+        if not self._has_room(owner) and self._waiting_of(owner) >= MAX_WAITING:
             raise _saturated()
         asked = self._asked[place] = _Asked(owner, until, asyncio.get_running_loop().create_future())
         self._waiting[place] = None

@@ -9,9 +9,8 @@ Forwarding continues to its end even if the sender leaves: its next attempt gets
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -33,16 +32,8 @@ _RETRY_AFTER: Final = 5
 log = structlog.get_logger()
 
 
-class ReceiverAnswer(NamedTuple):
-    """The answer to a sender: the status, its word in metrics and logs, and the body, JSON."""
-
-    status: int
-    word: str
-    body: bytes
-
-
-PROCESSED: Final = "processed"
-ALREADY: Final = "already processed"
+PROCESSED: Final = b'{"status": "processed"}'
+ALREADY: Final = b'{"status": "already processed"}'
 
 
 class Receiver:
@@ -66,7 +57,7 @@ class Receiver:
         self._settings = settings
         self._wall = wall
         self._iteration = iteration
-        self._tasks: set[asyncio.Task[ReceiverAnswer]] = set()
+        self._tasks: set[asyncio.Task[bytes]] = set()
 
     def __repr__(self) -> str:
         return f"<Receiver taking={len(self._tasks)}>"
@@ -83,8 +74,10 @@ class Receiver:
 
     async def take(
         self, name: str, headers: Mapping[bytes, Sequence[bytes]], body: bytes, request: str | None = None
-    ) -> ReceiverAnswer:
-        """Takes one webhook. May run in a Drive (gateway/aio/drive.py) and be cancelled: what was begun goes on.
+    ) -> bytes:
+        """Takes one webhook; returns the answer, JSON.
+
+        May run in a Drive (gateway/aio/drive.py) and be cancelled: what was begun goes on.
 
         Args:
             name: the last part of the path.
@@ -123,7 +116,7 @@ class Receiver:
             raise refuse(Reason.ROUTE_NOT_FOUND, "The gateway has no route for this path.")
         return found
 
-    async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> ReceiverAnswer:
+    async def _take(self, settings: InboundSettings, incoming: Incoming, request: str | None) -> bytes:
         try:
             async with asyncio.timeout(settings.timeout + LEASE_SECONDS):
                 lease = await self._lease(settings, incoming)
@@ -132,9 +125,9 @@ class Receiver:
         except TimeoutError:
             raise _later("This webhook is still being handed on by another request.") from None
         if lease is None:
-            return _answered(ALREADY)
+            return ALREADY
         await self._hand_on(settings, incoming, request, lease)
-        return _answered(PROCESSED)
+        return PROCESSED
 
     async def _lease(self, settings: InboundSettings, incoming: Incoming) -> int | None:
         """Waits until no other forwards it; returns the end of our own lease, or None if it was forwarded already."""
@@ -176,7 +169,7 @@ class Receiver:
         except LedgerUnavailable:
             log.warning("webhook waits for its lease", webhook=name)
 
-    def _ended(self, task: "asyncio.Task[ReceiverAnswer]") -> None:
+    def _ended(self, task: "asyncio.Task[bytes]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # marks its error as seen when the sender has left
@@ -184,7 +177,3 @@ class Receiver:
 
 def _later(detail: str) -> Refused:
     return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=_RETRY_AFTER, title="Try again later"))
-
-
-def _answered(word: str) -> ReceiverAnswer:
-    return ReceiverAnswer(200, word, json.dumps({"status": word}).encode())

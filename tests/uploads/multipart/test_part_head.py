@@ -2,7 +2,7 @@ import pytest
 
 from gateway.errors import Refused
 from gateway.model.reasons import Reason
-from gateway.uploads.multipart.part_head import MAX_HEAD_BYTES, PartHead, read_part_head
+from gateway.uploads.multipart.part_head import MAX_PART_HEAD, PartHead, read_part_head
 
 DISPOSITION = b"Content-Disposition: form-data; "
 
@@ -124,4 +124,4 @@ def test_the_media_type_is_a_word_or_unknown(value: bytes, expected: str) -> Non
 def test_nothing_of_it_is_shown() -> None:
     shown = repr(read_part_head(DISPOSITION + b'name="s3cret"; filename="s3cret.pdf"\r\nContent-Type: s3cret'))
     assert "s3cret" not in shown
-    assert MAX_HEAD_BYTES == 8192
+    assert MAX_PART_HEAD == 8192

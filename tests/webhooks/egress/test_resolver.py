@@ -82,7 +82,7 @@ async def test_who_names_slow_hosts_leaves_the_look_ups_of_others_alone() -> Non
 
 
 async def test_owners_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 0)
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 0)
     slow = Slow()
     resolve = Resolver(slow, most=2)
     loop = asyncio.get_running_loop()
@@ -107,7 +107,7 @@ async def test_a_slow_one_is_given_up_and_ends_in_peace() -> None:
 async def test_who_asks_for_one_host_shares_its_look_up_and_there_are_so_many_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 0)
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 0)
     slow = Slow()
     resolve = Resolver(slow, most=8)
     loop = asyncio.get_running_loop()
@@ -187,7 +187,7 @@ async def test_who_names_many_hosts_at_once_waits_for_a_thread_in_turn() -> None
 
 
 async def test_so_many_wait_and_none_for_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.webhooks.egress.resolver._MAX_WAITING", 3)
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 3)
     slow = Slow()
     resolve = Resolver(slow, most=4, deadline=0.3)
     loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.schema import received
 from gateway.model.reasons import Reason
-from gateway.webhooks.inbound.inbound_receiver import ALREADY, PROCESSED, ReceiverAnswer
+from gateway.webhooks.inbound.inbound_receiver import ALREADY, PROCESSED
 from gateway.webhooks.inbound.inbound_receiver import Receiver as Taker
 from gateway.webhooks.signature import Secrets, sign
 from tests.support.iteration import iteration_now
@@ -81,7 +81,7 @@ async def taker(ledger: Ledger, service: Receiver, clock: Clock) -> Taker:
     return Taker(ledger, lambda: [settings(service.port)], clock, iteration_now())
 
 
-async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> ReceiverAnswer:
+async def take(taker: Taker, body: bytes = b"", headers: Headers | None = None) -> bytes:
     body = body or message()
     return await taker.take("datalab", signed(body) if headers is None else headers, body, "q1")
 
@@ -94,39 +94,35 @@ async def refusal(taker: Taker, body: bytes = b"", headers: Headers | None = Non
     return caught.value.denial.reason
 
 
-DONE = ReceiverAnswer(200, PROCESSED, b'{"status": "processed"}')
-KNOWN = ReceiverAnswer(200, ALREADY, b'{"status": "already processed"}')
-
-
 async def test_it_is_handed_on_once(taker: Taker, service: Receiver, clock: Clock) -> None:
-    assert [await take(taker) for _ in range(3)] == [DONE, KNOWN, KNOWN]
+    assert [await take(taker) for _ in range(3)] == [PROCESSED, ALREADY, ALREADY]
     (got,) = service.got
     assert (got.method, got.path, got.body) == ("POST", "/hook?q=1", message())
     assert got.headers["Content-Type"] == "application/json"
     assert got.headers["X-Request-Id"] == "q1"
     assert not any("signature" in name.lower() for name in got.headers)
-    assert await take(taker, message("r2")) == DONE
+    assert await take(taker, message("r2")) == PROCESSED
     clock.now += 7 * 86400
-    assert await take(taker, headers=signed(message(), clock.now)) == DONE
+    assert await take(taker, headers=signed(message(), clock.now)) == PROCESSED
     assert len(service.got) == 3
 
 
 async def test_of_an_id_that_was_given_again_each_message_is_handed_on(taker: Taker, service: Receiver) -> None:
     first, second = (signed(message(), by=by) for by in ("m1", "m2"))
-    assert [await take(taker, headers=headers) for headers in (first, second, first, second)] == [DONE] * 2 + [
-        KNOWN
+    assert [await take(taker, headers=headers) for headers in (first, second, first, second)] == [PROCESSED] * 2 + [
+        ALREADY
     ] * 2
     assert [got.headers["webhook-id"] for got in service.got] == ["m1", "m2"]
     stripped = {b"x-webhook-signature": first[b"x-webhook-signature"]}
-    assert await take(taker, headers=stripped) == KNOWN
+    assert await take(taker, headers=stripped) == ALREADY
     assert len(service.got) == 2
 
 
 async def test_without_an_id_of_its_own_a_message_is_known_by_its_job(taker: Taker, service: Receiver) -> None:
     plainly = {b"x-webhook-signature": signed(message())[b"x-webhook-signature"]}
-    assert [await take(taker, headers=plainly) for _ in range(2)] == [DONE, KNOWN]
+    assert [await take(taker, headers=plainly) for _ in range(2)] == [PROCESSED, ALREADY]
     assert "webhook-id" not in service.got[0].headers
-    assert await take(taker) == KNOWN
+    assert await take(taker) == ALREADY
 
 
 async def test_without_a_request_id_of_ours_there_is_none(taker: Taker, service: Receiver) -> None:
@@ -141,7 +137,7 @@ async def test_what_was_not_taken_is_not_known(taker: Taker, service: Receiver, 
         assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
     assert await ledger.read(lambda c: rows_of(c, received)) == []
     service.answer = 200
-    assert [await take(taker), await take(taker)] == [DONE, KNOWN]
+    assert [await take(taker), await take(taker)] == [PROCESSED, ALREADY]
     assert [got.path for got in service.got] == ["/hook?q=1"] * 3
 
 
@@ -195,7 +191,7 @@ async def test_in_a_race_one_is_first_and_the_others_wait_for_it(
     await asyncio.sleep(0.05)
     assert not any(task.done() for task in tasks)
     service.gate.set()
-    assert Counter(await asyncio.gather(*tasks)) == {DONE: 1, KNOWN: 19}
+    assert Counter(await asyncio.gather(*tasks)) == {PROCESSED: 1, ALREADY: 19}
     assert len(service.got) == 1
 
 
@@ -211,7 +207,7 @@ async def test_when_the_first_fails_the_next_is_first(
     service.gate.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(result, Refused) for result in results) == 1
-    assert Counter(result for result in results if isinstance(result, ReceiverAnswer)) == {DONE: 1, KNOWN: 3}
+    assert Counter(result for result in results if isinstance(result, bytes)) == {PROCESSED: 1, ALREADY: 3}
     assert len(service.got) == 2
 
 
@@ -227,7 +223,7 @@ async def test_who_waits_too_long_is_told_to_come_again(
         await take(taker)
     assert (caught.value.denial.reason, caught.value.denial.retry_after) == (Reason.LEDGER_UNAVAILABLE, 5)
     service.gate.set()
-    assert await first == DONE
+    assert await first == PROCESSED
 
 
 async def test_a_lease_that_was_left_is_taken_over(
@@ -242,7 +238,7 @@ async def test_a_lease_that_was_left_is_taken_over(
     (until,) = {row["until"] for row in await ledger.read(lambda c: rows_of(c, received))}
     service.gate.set()
     clock.now = until
-    assert await take(taker, headers=signed(message(), clock.now)) == DONE
+    assert await take(taker, headers=signed(message(), clock.now)) == PROCESSED
 
 
 async def test_a_sender_that_leaves_breaks_nothing_off(taker: Taker, service: Receiver) -> None:
@@ -259,19 +255,19 @@ async def test_a_sender_that_leaves_breaks_nothing_off(taker: Taker, service: Re
     assert isinstance(ended[0], ConnectionResetError)
     service.gate.set()
     await taker.close(10.0)
-    assert await take(taker) == KNOWN
+    assert await take(taker) == ALREADY
 
 
 async def test_it_can_be_awaited_in_a_drive(taker: Taker) -> None:
     ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-    found: list[ReceiverAnswer] = []
+    found: list[bytes] = []
 
     async def work() -> None:
         found.append(await take(taker))
 
     Drive(work(), ended.set_result).step()
     assert await ended is None
-    assert found == [DONE]
+    assert found == [PROCESSED]
 
 
 async def test_so_many_are_handed_on_at_once(
@@ -284,9 +280,9 @@ async def test_so_many_are_handed_on_at_once(
     await service.facts.until(lambda: len(service.got) == 2)
     assert await refusal(taker, message("r3")) is Reason.LEDGER_UNAVAILABLE
     service.gate.set()
-    assert await asyncio.gather(*tasks) == [DONE, DONE]
+    assert await asyncio.gather(*tasks) == [PROCESSED, PROCESSED]
     await eventually(lambda: repr(taker) == "<Receiver taking=0>")
-    assert await take(taker, message("r3")) == DONE
+    assert await take(taker, message("r3")) == PROCESSED
 
 
 async def test_without_the_ledger_nothing_is_handed_on(engine: Engine, service: Receiver, clock: Clock) -> None:
@@ -304,7 +300,7 @@ async def test_what_was_handed_on_is_noted_though_the_ledger_fails_for_a_moment(
     faulty = Faulty(engine)
     taker = Taker(Ledger(faulty), lambda: [settings(service.port)], clock, iteration_now())
     faulty.faults = ["", "before", "after"]
-    assert [await take(taker), await take(taker)] == [DONE, KNOWN]
+    assert [await take(taker), await take(taker)] == [PROCESSED, ALREADY]
     faulty.faults = ["", "before", "before", "before"]
     assert await refusal(taker, message("r2")) is Reason.LEDGER_UNAVAILABLE
 
@@ -316,7 +312,7 @@ async def test_what_can_not_be_forgotten_waits_for_its_lease(engine: Engine, ser
     faulty.faults = ["", "before"]
     assert await refusal(taker) is Reason.UPSTREAM_UNREACHABLE
     clock.now += 41
-    assert await take(taker, headers=signed(message(), clock.now)) == DONE
+    assert await take(taker, headers=signed(message(), clock.now)) == PROCESSED
 
 
 async def test_neither_secret_nor_payload_is_logged(
