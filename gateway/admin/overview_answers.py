@@ -59,6 +59,16 @@ class CertificateState(Answer):
     not_after: Moment
 
 
+class CertificateFile(Answer):
+    """One file of certificates or CAs in force."""
+
+    setting: str
+    """What names it, such as `tls.client_ca`."""
+    file: str
+    not_after: Moment
+    """When the first certificate in it ends."""
+
+
 class IssuerState(Answer):
     """One issuer of tokens, and its keys."""
 
@@ -123,6 +133,7 @@ class Overview(Answer):
     """Empty: nothing was looked at yet."""
     ledger: LedgerState
     certificates: list[CertificateState]
+    certificate_files: list[CertificateFile]
     issuers: list[IssuerState]
     configuration: ConfigurationState
     standing: Standing

@@ -19,6 +19,7 @@ from gateway.listener.accept import Acceptor
 from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
 from gateway.observe.metrics import RequestMetrics
 from gateway.tls.contexts import Certificates
+from gateway.tls.file_ends import FileEnd
 from gateway.units import maybe_moment, moment
 from gateway.upstream.health import HealthProbe
 
@@ -82,6 +83,7 @@ class Overview:
             ],
             ledger=self._ledger(),
             certificates=_certificates(tls),
+            certificate_files=[_file(found) for found in reloader.ends],
             issuers=self._issuers(self._parts.key_sets),
             configuration=self._configuration(reloader),
             standing=self._standing(),
@@ -147,3 +149,8 @@ def _certificates(tls: CertificateStores) -> list[overview_answers.CertificateSt
             names, not_after = [*pair.names, *pair.addresses], moment(pair.not_after.timestamp())
             found.append(overview_answers.CertificateState(listener=listener, names=names, not_after=not_after))
     return found
+
+
+def _file(found: FileEnd) -> overview_answers.CertificateFile:
+    not_after = moment(found.not_after.timestamp())
+    return overview_answers.CertificateFile(setting=found.setting, file=str(found.path), not_after=not_after)

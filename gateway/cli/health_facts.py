@@ -1,10 +1,12 @@
 """What is wrong with a gateway, and what soon will be, from what it says of itself. Pure."""
 
 from collections.abc import Iterator, Mapping, Sized
+from math import inf
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from gateway.cli.running_gateway import Samples
+from gateway.tls.file_ends import is_ca
 
 _DAY: Final = 86_400.0
 _SOON: Final = 14 * _DAY
@@ -40,9 +42,7 @@ def _problems(found: Samples, now: float, addresses: Mapping[str, str]) -> Itera
         yield f"tokens of {issuer} are refused: its keys can't be fetched"
     if not _value(found, "gateway_config_last_reload_successful", 1.0):
         yield "the configuration on the disk is refused, the old one is in force: see gateway check"
-    ends = _value(found, "gateway_tls_certificate_not_after_seconds", now + _SOON)
-    if ends <= now:
-        yield "a certificate has ended"
+    yield from (f"{name} has ended" for name, ends in _ends(found) if ends <= now)
 
 
 def _containers(found: Samples, addresses: Mapping[str, str]) -> Iterator[str]:
@@ -64,15 +64,36 @@ def _named(upstream: str, among: Sized) -> str:
 
 
 def _warnings(found: Samples, now: float) -> Iterator[str]:
-    ends = _value(found, "gateway_tls_certificate_not_after_seconds", now + _SOON)
-    if now < ends < now + _SOON:
-        yield f"a certificate ends in {(ends - now) / _DAY:.0f} days"
+    for name, ends in _ends(found):
+        if now < ends < now + _SOON:
+            yield f"{name} ends in {_left(ends - now)}"
     waits = found.readiness.get("waits_for_restart")
     if isinstance(waits, list) and waits:
         yield f"waits for a restart: {', '.join(map(str, waits))}"
     dead = found.total("gateway_webhooks", state="dead")
     if dead:
         yield f"{dead:.0f} webhooks were given up: gateway webhooks list --state dead"
+
+
+def _ends(found: Samples) -> list[tuple[str, float]]:
+    """What ends when, the first first: each file, or of a gateway that names none the one moment that it tells."""
+    files = found.metrics.get("gateway_certificate_file_not_after_seconds", {})
+    told = [(_file(found, dict(labels).get("setting", "")), ends) for labels, ends in files.items()]
+    if not told:
+        told = [("a certificate", _value(found, "gateway_tls_certificate_not_after_seconds", inf))]
+    return sorted(told, key=lambda entry: entry[1])
+
+
+def _file(found: Samples, setting: str) -> str:
+    files = found.overview.get("certificate_files")
+    paths = {entry["setting"]: entry["file"] for entry in files} if isinstance(files, list) else {}
+    what = "the CA" if is_ca(setting) else "the certificate"
+    return f"{what} of {setting}{f' ({paths[setting]})' if setting in paths else ''}"
+
+
+def _left(seconds: float) -> str:
+    days = int(seconds // _DAY)
+    return f"{days} days" if days > 1 else f"{seconds // 3600:.0f} hours"
 
 
 def _near(found: Samples) -> list[tuple[str, str, float]]:
