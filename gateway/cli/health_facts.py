@@ -42,7 +42,14 @@ def _problems(found: Samples, now: float, addresses: Mapping[str, str]) -> Itera
         yield f"tokens of {issuer} are refused: its keys can't be fetched"
     if not _value(found, "gateway_config_last_reload_successful", 1.0):
         yield "the configuration on the disk is refused, the old one is in force: see gateway check"
+        yield from _faults(found)
     yield from (f"{name} has ended" for name, ends in _ends(found) if ends <= now)
+
+
+def _faults(found: Samples) -> Iterator[str]:
+    told = found.overview.get("configuration")
+    faults = told.get("faults") if isinstance(told, dict) else None
+    yield from (f"configuration: {fault}" for fault in (faults or ())[:_MOST])
 
 
 def _containers(found: Samples, addresses: Mapping[str, str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, say, tell, wants_json
-from gateway.cli.session import Session, change
+from gateway.cli.session import LEDGER, Session, change
 from gateway.cli.table import shown
 from gateway.cli.words import at, money, spend
 from gateway.keys.key_changes import Made
@@ -22,6 +22,7 @@ from gateway.limits.quotas import Used
 from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment, moment
 
+_NEEDS: Final = LEDGER | {"profiles", "keys"}  # what a key is of, and the ids that the file has
 _SOON: Final = "A running gateway follows within 2 seconds."
 _ONCE: Final = "The secret stands on standard output, this once: it is kept nowhere and can't be shown again."
 
@@ -41,7 +42,7 @@ def create(config: Path, wanted: Wanted) -> None:
     async def work(session: Session) -> tuple[Made, str]:
         return await session.keys.create(session.actor, wanted, hand_over), session.where
 
-    (made, where), is_followed = change(config, work)
+    (made, where), is_followed = change(config, work, needs=_NEEDS)
     _say_idle(wanted.scopes)
     if not is_json:
         ends = maybe_moment(wanted.expires_at)
@@ -112,7 +113,7 @@ def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
         record = await session.keys.change(session.actor, key_id, **values)
         return record, _viewed(session, record)
 
-    (record, view), is_followed = change(config, work)
+    (record, view), is_followed = change(config, work, needs=_NEEDS)
     answer(view, lambda: tell(_and_soon(_changed(record), is_followed)))
     _say_idle(record.scopes)
 
