@@ -58,7 +58,7 @@ def test_its_own_url_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_other_faults_are_told_and_the_command_goes_on(tmp_path: Path) -> None:
     run(tmp_path, "keys", "create", "made")
-    faulty = {"network": {"allow": ["10.0.0.5/8"]}, "nope": 1}
+    faulty: dict[str, Any] = {"network": {"allow": ["10.0.0.5/8"]}, "nope": 1}
     found = run(tmp_path, "keys", "list", "--json", **faulty)
     assert [key["id"] for key in json.loads(found.stdout)] == ["one", "two", "made"]
     assert "warning: network.allow[0]: " in found.stderr
@@ -77,7 +77,7 @@ def test_a_leaked_key_is_stopped_beside_a_faulty_line(tmp_path: Path) -> None:
 
 
 def test_what_is_of_a_profile_needs_a_right_one(tmp_path: Path) -> None:
-    faulty = {"profiles": {"default": {"pages_per_month": "x"}}}
+    faulty: dict[str, Any] = {"profiles": {"default": {"pages_per_month": "x"}}}
     for command in (("create", "other"), ("change", "one", "--owner", "x")):
         found = run(tmp_path, "keys", *command, code=1, **faulty)
         assert "gateway: profiles.default.pages_per_month: " in found.stderr
