@@ -118,6 +118,15 @@ class Standing(Answer):
     """Webhooks that are not delivered, by state; likewise."""
 
 
+class NearLimit(Answer):
+    """A limit of which 80 % or more is used."""
+
+    account: str
+    """`key:<id>`, or a caller's, if he came to this replica since its start."""
+    limit: str
+    used_ratio: float
+
+
 class Overview(Answer):
     """How this replica stands."""
 
@@ -137,3 +146,5 @@ class Overview(Answer):
     issuers: list[IssuerState]
     configuration: ConfigurationState
     standing: Standing
+    near_limits: list[NearLimit]
+    """The fullest first, at most 20; as of up to 10 s ago."""
