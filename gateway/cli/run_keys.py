@@ -12,6 +12,7 @@ from typing import Any, Final
 from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, say, tell, wants_json
 from gateway.cli.session import LEDGER, Session, change
+from gateway.cli.show_keys import has_no_page_budget, shown_key
 from gateway.cli.table import shown
 from gateway.cli.words import at, money, spend
 from gateway.keys.key_changes import Made
@@ -150,10 +151,19 @@ def _say_idle(scopes: Iterable[str]) -> None:
 
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Adds pages to budgets for a while."""
-    change(config, lambda session: session.keys.grant(session.actor, key_id, pages, until))
+
+    async def work(session: Session) -> bool:
+        await session.keys.grant(session.actor, key_id, pages, until)
+        return has_no_page_budget(await shown_key(session, key_id))
+
+    is_idle, _ = change(config, work)
     ends = moment(until)
     text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
     answer({"id": key_id, "pages": pages, "until": ends}, lambda: tell(text))
+    if is_idle:
+        say(
+            f"warning: {key_id} has neither pages_per_day nor pages_per_month, so that this changes nothing for it now"
+        )
 
 
 def reset(config: Path, key_id: str) -> None:
