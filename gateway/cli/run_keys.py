@@ -161,9 +161,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
     answer({"id": key_id, "pages": pages, "until": ends}, lambda: tell(text))
     if is_idle:
-        say(
-            f"warning: {key_id} has neither pages_per_day nor pages_per_month, so that this changes nothing for it now"
-        )
+        say(f"warning: {key_id} has neither pages_per_day nor pages_per_month, so this changes nothing for it now")
 
 
 def reset(config: Path, key_id: str) -> None:

@@ -51,8 +51,8 @@ _AGAIN: Final = {
     "callers": ("caller that was blocked", "callers that were blocked"),
 }
 _FORMS: Final = (
-    "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, where / @ : ? # and % of a password are percent-encoded "
-    "(/ is %2F)"
+    "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, where / @ : ? # and % of a password are "
+    "percent-encoded (/ is %2F)"
 )
 
 
