@@ -23,7 +23,7 @@ SEEN = (
 ALIKE = {
     "api": "admin demo",
     "audit": "cli ledger model",
-    "callers": "admin keys ledger",
+    "callers": "admin cli keys ledger",
     "checkpoints": "jobs ledger",
     "connection": "admin listener upstream",
     "jobs": "admin cli config/settings demo ledger model",

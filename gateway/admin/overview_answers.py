@@ -59,6 +59,16 @@ class CertificateState(Answer):
     not_after: Moment
 
 
+class CertificateFile(Answer):
+    """One file of certificates or CAs in force."""
+
+    setting: str
+    """What names it, such as `tls.client_ca`."""
+    file: str
+    not_after: Moment
+    """When the first certificate in it ends."""
+
+
 class IssuerState(Answer):
     """One issuer of tokens, and its keys."""
 
@@ -108,6 +118,15 @@ class Standing(Answer):
     """Webhooks that are not delivered, by state; likewise."""
 
 
+class NearLimit(Answer):
+    """A limit of which 80 % or more is used."""
+
+    account: str
+    """`key:<id>`, or a caller's, if he came to this replica since its start."""
+    limit: str
+    used_ratio: float
+
+
 class Overview(Answer):
     """How this replica stands."""
 
@@ -123,6 +142,9 @@ class Overview(Answer):
     """Empty: nothing was looked at yet."""
     ledger: LedgerState
     certificates: list[CertificateState]
+    certificate_files: list[CertificateFile]
     issuers: list[IssuerState]
     configuration: ConfigurationState
     standing: Standing
+    near_limits: list[NearLimit]
+    """The fullest first, at most 20; as of up to 10 s ago."""

@@ -107,7 +107,7 @@ async def running(
         health = HealthProbe(lambda: routed_upstreams(live.state), loop.iteration)
         registry = make_registry(observation, public, tls.public, reloader, health)
         _register(registry, *ledger_parts.collectors(), jobs, jobs.metrics, trail, observation.refusal_log)
-        overview = Overview(live, ledger_parts, jobs, observation.requests, public.acceptor, health)
+        overview = Overview(live, ledger_parts, jobs, observation, public.acceptor, health)
         watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
         probed = Probed(
             lambda: health.is_up,

@@ -12,7 +12,7 @@ from gateway.app.in_force import Observation
 from gateway.app.reload import Reloader
 from gateway.listener.accept import Acceptor
 from gateway.listener.traffic import Traffic
-from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers
+from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers, NumbersByName
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 
@@ -40,6 +40,7 @@ def make_registry(
     waits = "1 for each setting that waits for a restart."
     waiting = Named("gateway_config_waits_for_restart", waits, "setting", lambda: reloader.waiting)
     registry.register(waiting)
+    registry.register(_of_files(reloader))
     started = time.time()
     start = Number(
         "gateway_start_time_seconds", "When it began to serve, in seconds since the epoch.", lambda: started
@@ -63,11 +64,20 @@ def _of_listener(acceptor: Acceptor, traffic: Traffic) -> Numbers:
     )
 
 
+def _of_files(reloader: Reloader) -> NumbersByName:
+    return NumbersByName(
+        "gateway_certificate_file_not_after_seconds",
+        "When the first certificate of each certificate or CA file in force ends, in seconds since the epoch.",
+        "setting",
+        lambda: [(found.setting, found.not_after.timestamp()) for found in reloader.ends],
+    )
+
+
 def _of_configuration(certificates: Certificates, reloader: Reloader) -> Numbers:
     return Numbers(
         Number(
             "gateway_tls_certificate_not_after_seconds",
-            "When the first certificate in force ends, in seconds since the epoch.",
+            "When the first certificate of the public listener ends, in seconds since the epoch.",
             certificates.not_after_timestamp,
         ),
         Number(

@@ -1,12 +1,13 @@
 """How a replica stands, from all its parts, for the admin API and its history. Part of the composition root."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from heapq import nlargest
 from typing import Final, Literal
 
 from gateway import __version__
 from gateway.admin import overview_answers
-from gateway.app.in_force import CertificateStores
+from gateway.app.in_force import CertificateStores, Observation
 from gateway.app.job_parts import JobParts
 from gateway.app.ledger_parts import LedgerParts
 from gateway.app.reload import Reloader
@@ -15,13 +16,16 @@ from gateway.config.ledger_url import url_of
 from gateway.config.state import Live
 from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.schema import DeliveryState
+from gateway.limits.quotas import ratios_of
 from gateway.listener.accept import Acceptor
 from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
-from gateway.observe.metrics import RequestMetrics
 from gateway.tls.contexts import Certificates
+from gateway.tls.file_ends import FileEnd
 from gateway.units import maybe_moment, moment
 from gateway.upstream.health import HealthProbe
 
+_NEAR: Final = 0.8
+_MOST_NEAR: Final = 20
 _STATES: Final = ("running", "complete", "failed")
 
 
@@ -33,16 +37,17 @@ class Overview:
         live: Live,
         parts: LedgerParts,
         jobs: JobParts,
-        requests: RequestMetrics,
+        observation: Observation,
         acceptor: Acceptor,
         health: HealthProbe,
     ) -> None:
         self._live = live
         self._parts = parts
         self._jobs = jobs
-        self._requests = requests
+        self._requests = observation.requests
         self._acceptor = acceptor
         self._health = health
+        self._seen = observation.seen
         self._wall = parts.replica.wall
         self.started_at = self._wall()
         self.history = History()
@@ -82,10 +87,27 @@ class Overview:
             ],
             ledger=self._ledger(),
             certificates=_certificates(tls),
+            certificate_files=[_file(found) for found in reloader.ends],
             issuers=self._issuers(self._parts.key_sets),
             configuration=self._configuration(reloader),
             standing=self._standing(),
+            near_limits=self._near_limits(),
         )
+
+    def _near_limits(self) -> list[overview_answers.NearLimit]:
+        found = [*self._parts.metrics.near(_NEAR), *self._near_callers(self._wall())]
+        fullest = nlargest(_MOST_NEAR, found, key=lambda entry: entry[2])
+        return [overview_answers.NearLimit(account=a, limit=limit, used_ratio=share) for a, limit, share in fullest]
+
+    def _near_callers(self, now: float) -> Iterator[tuple[str, str, float]]:
+        """Callers whose profile is known, since they came to this replica."""
+        profiles = self._live.state.profiles
+        for account, counts in self._parts.callers.items():
+            seen = self._seen.sighting(account)
+            profile = profiles.get(seen.profile) if seen is not None and seen.profile is not None else None
+            for limit, share in ratios_of(profile, counts, now).items() if profile is not None else ():
+                if share >= _NEAR:
+                    yield account, limit, share
 
     def _ledger(self) -> overview_answers.LedgerState:
         trouble = self._parts.ledger.problem
@@ -147,3 +169,8 @@ def _certificates(tls: CertificateStores) -> list[overview_answers.CertificateSt
             names, not_after = [*pair.names, *pair.addresses], moment(pair.not_after.timestamp())
             found.append(overview_answers.CertificateState(listener=listener, names=names, not_after=not_after))
     return found
+
+
+def _file(found: FileEnd) -> overview_answers.CertificateFile:
+    not_after = moment(found.not_after.timestamp())
+    return overview_answers.CertificateFile(setting=found.setting, file=str(found.path), not_after=not_after)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -29,6 +30,7 @@ from gateway.config.settings import SecretDigest, SecretValue, Section, Settings
 from gateway.config.state import State, with_names
 from gateway.errors import ConfigurationError, Fault, SetupError, whereabouts
 from gateway.tls.contexts import LoadedPair, fingerprint, load_pair, load_pairs, names_of
+from gateway.tls.file_ends import FileEnd, file_ends
 
 INTERVAL: Final = 1.0
 _AGAIN: Final = 10  # looks; what is wrong need not be in a file that is known: a secret that it names may come later
@@ -39,7 +41,7 @@ log = structlog.get_logger()
 class Prepared(NamedTuple):
     """All that a reload puts into force.
 
-    `written` is what the file says, `waiting` the settings of it that wait for a restart.
+    `written` is what the file says, `waiting` the settings of it that wait for a restart, `ends` when files end.
     """
 
     state: State
@@ -49,6 +51,7 @@ class Prepared(NamedTuple):
     local_keys: Mapping[str, KeySet]
     written: Settings
     waiting: tuple[str, ...]
+    ends: tuple[FileEnd, ...]
 
 
 def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = None) -> Prepared:
@@ -71,7 +74,9 @@ def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = 
     state = with_names(compile_settings(settings), names_of(pairs))
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
-    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting)
+    return Prepared(
+        state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings, datetime.now(UTC))
+    )
 
 
 def _beside(in_force: Settings | None, written: Settings) -> tuple[Settings, tuple[str, ...]]:
@@ -121,7 +126,8 @@ def _secrets(value: Any) -> Iterator[SecretDigest | SecretValue]:
 class Reloader:
     """Watches a configuration. `put_in_force` swaps the references; it gets what is complete and checked.
 
-    `notifier` is told when it begins and how it ended; `waiting` are the settings that wait for a restart.
+    `notifier` is told when it begins and how it ended; `waiting` are the settings that wait for a restart;
+    `ends` tells when each certificate file in force ends.
     """
 
     def __init__(
@@ -144,6 +150,7 @@ class Reloader:
         self._looking = Aside(keeps=True)
         self._making = Aside()  # a thread that hangs there holds up no look at what the operator mends
         self.waiting: tuple[str, ...] = ()
+        self.ends = prepared.ends
         self._looks = 0
         self._faults: list[str] = []  # of what was refused last, which is tried again
         self._refused_for: tuple[str, ...] = ()
@@ -233,7 +240,7 @@ class Reloader:
         return True
 
     def _succeeded(self, prepared: Prepared) -> None:
-        self._in_force = prepared.state.settings
+        self._in_force, self.ends = prepared.state.settings, prepared.ends
         self._files = tuple(watched(self._path, prepared.written))
         self._tried = prepared.fingerprint
         self.was_successful = True

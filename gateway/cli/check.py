@@ -32,7 +32,8 @@ from gateway.model.networks import parse_address
 from gateway.model.routes import Access, Kind
 from gateway.policy.routes import may_begin
 from gateway.tls.client_ca import load_client_ca
-from gateway.tls.contexts import LoadedPair, load_pair, load_pairs, names_of
+from gateway.tls.contexts import LoadedPair, load_pair, load_pairs, names_in, names_of
+from gateway.tls.file_ends import FileEnd, file_ends, is_ca
 from gateway.upstream.health import probe
 from gateway.upstream.target import UpstreamTarget
 
@@ -218,10 +219,19 @@ def _certificates(settings: Settings) -> Iterator[Checked]:
         if text is not None:
             yield Checked(kind, f"public_url: {text}")
     yield from (Checked("warning", text) for text in _name_warnings(settings, pairs))
-    for pair in pairs:
-        names = ", ".join(pair.names) or "no DNS name"
-        soon = pair.not_after - datetime.now(UTC) < _SOON
-        yield Checked("warning" if soon else "ok", f"certificate for {names} ends {pair.not_after:%Y-%m-%d}")
+    yield from map(_end, file_ends(settings, datetime.now(UTC)))
+
+
+def _end(found: FileEnd) -> Checked:
+    soon = found.not_after - datetime.now(UTC) < _SOON
+    text = f"{_holder(found)} ends {found.not_after:%Y-%m-%d} ({found.setting}: {found.path})"
+    return Checked("warning" if soon else "ok", text)
+
+
+def _holder(found: FileEnd) -> str:
+    if is_ca(found.setting):
+        return "CA"
+    return f"certificate for {', '.join(names_in(found.path)) or 'no name'}"
 
 
 def _name_warnings(settings: Settings, pairs: Sequence[LoadedPair]) -> Iterator[str]:

@@ -25,6 +25,11 @@ def key_ids(context: click.Context, _: click.Parameter, begun: str) -> list[Comp
     return _offered(_key_ids, context, begun)
 
 
+def caller_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The names of callers by token and certificate."""
+    return _offered(_caller_names, context, begun)
+
+
 def profile_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """The names of the profiles."""
     return _offered(_profile_names, context, begun)
@@ -79,6 +84,12 @@ def _key_ids(config: Path, _: str) -> Iterable[str]:
         return [*(key.id for key in session.settings.keys), *(record.id for record in records)]
 
     return look(config, ids)
+
+
+def _caller_names(config: Path, begun: str) -> Iterable[str]:
+    from gateway.ledger.callers import callers  # noqa: PLC0415 -- likewise
+
+    return [row.account for row in _report(config, lambda c: callers(c, _MOST, text=begun or None))]
 
 
 def _profile_names(config: Path, _: str) -> Iterable[str]:

@@ -1,9 +1,10 @@
 """Whether a token would be accepted, and which rule refuses it: by the gateway's own judgement. Pure."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.auth.jwt.claims import Issuer
+from gateway.auth.jwt.claims import Issuer, claims_at_fault
 from gateway.auth.jwt.jws import read_token
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.cli.explain_key import Judged
@@ -37,9 +38,9 @@ def judge_token(state: State, token: bytes, now: float) -> Judged:
     try:
         identity = identify(token, state.issuers, state.profiles, now)
     except KeyUnknown as unknown:
-        return _refused(unknown.refusal.denial, token, state.issuers)
+        return _refused(unknown.refusal.denial, token, state)
     except Refused as refused:
-        return _refused(refused.denial, token, state.issuers)
+        return _refused(refused.denial, token, state)
     ends = moment(identity.expires_at) if identity.expires_at else "never"
     return Judged(identity, f"good: owner {identity.owner}, profile {identity.profile.name}, until {ends}")
 
@@ -67,25 +68,45 @@ def described(token: bytes) -> str:
     return ", ".join(f"{name} {str(value)[:_SHOWN]}" for name, value in says.items() if value is not None)
 
 
-def _refused(denial: Denial, token: bytes, issuers: Mapping[str, Issuer]) -> Judged:
+def _refused(denial: Denial, token: bytes, state: State) -> Judged:
     why = denial.why or Why.MALFORMED
-    return Judged(None, f"{why}: {_wanted(why, token, issuers)}", _HELP.get(why, ""), denial)
+    return Judged(None, f"{why}: {_wanted(why, token, state)}", _HELP.get(why, ""), denial)
 
 
-def _wanted(why: Why, token: bytes, issuers: Mapping[str, Issuer]) -> str:
-    read = read_token(token)
+def _wanted(why: Why, token: bytes, state: State) -> str:
+    read, issuers = read_token(token), state.issuers
     issuer = None if read is None else issuers.get(str(read.claims.get("iss")))
-    if why is Why.ISSUER or issuer is None:
+    if why is Why.ISSUER or read is None or issuer is None:
         return f"the issuers are {', '.join(sorted(issuers))}" if why is Why.ISSUER else MEANINGS[why]
     wanted: dict[Why, Any] = {
         Why.ALGORITHM: f"the issuer's algorithms are {', '.join(sorted(issuer.algorithms))}",
         Why.AUDIENCE: f"the audiences here are {', '.join(sorted(issuer.audience))}",
-        Why.CLAIM: f"wanted are {issuer.owner_claim}, exp{''.join(f', {name}' for name in issuer.required_claims)}",
+        Why.CLAIM: f"{_claims(read.claims, issuer)}; wanted are {_wanted_claims(issuer)}",
         Why.SCOPE: f"wanted are {' '.join(sorted(issuer.required_scopes))}",
         Why.EXPIRED: f"leeway is {issuer.leeway:g} s",
         Why.NOT_YET_VALID: f"leeway is {issuer.leeway:g} s",
+        Why.PROFILE: f"{_profile(read.claims, issuer)}; the profiles are {', '.join(sorted(state.profiles))}",
     }
     return str(wanted.get(why) or MEANINGS[why])
+
+
+def _wanted_claims(issuer: Issuer) -> str:
+    required = (f"{name} {json.dumps(value)}" for name, value in issuer.required_claims.items())
+    return ", ".join((issuer.owner_claim, "exp", *required))
+
+
+def _claims(claims: Mapping[str, Any], issuer: Issuer) -> str:
+    return ", ".join(_claim(claims, name) for name in claims_at_fault(claims, issuer))
+
+
+def _profile(claims: Mapping[str, Any], issuer: Issuer) -> str:
+    if issuer.profile_claim is None:
+        return f"profile of the issuer is {issuer.profile}"
+    return _claim(claims, issuer.profile_claim)
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> str:
+    return f"{name} is {json.dumps(claims[name])[:_SHOWN]}" if name in claims else f"{name} is missing"
 
 
 def _moment(value: Any) -> str | None:

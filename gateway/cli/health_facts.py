@@ -1,10 +1,12 @@
 """What is wrong with a gateway, and what soon will be, from what it says of itself. Pure."""
 
 from collections.abc import Iterator, Mapping, Sized
+from math import inf
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from gateway.cli.running_gateway import Samples
+from gateway.tls.file_ends import is_ca
 
 _DAY: Final = 86_400.0
 _SOON: Final = 14 * _DAY
@@ -14,7 +16,7 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class HealthFacts(NamedTuple):
-    """`problems` need somebody now; `warnings` soon; `limits` are (key, limit, share), the fullest first."""
+    """`problems` need somebody now; `warnings` soon; `limits` are (key or caller, limit, share), fullest first."""
 
     problems: list[str]
     warnings: list[str]
@@ -40,9 +42,14 @@ def _problems(found: Samples, now: float, addresses: Mapping[str, str]) -> Itera
         yield f"tokens of {issuer} are refused: its keys can't be fetched"
     if not _value(found, "gateway_config_last_reload_successful", 1.0):
         yield "the configuration on the disk is refused, the old one is in force: see gateway check"
-    ends = _value(found, "gateway_tls_certificate_not_after_seconds", now + _SOON)
-    if ends <= now:
-        yield "a certificate has ended"
+        yield from _faults(found)
+    yield from (f"{name} has ended" for name, ends in _ends(found) if ends <= now)
+
+
+def _faults(found: Samples) -> Iterator[str]:
+    told = found.overview.get("configuration")
+    faults = told.get("faults") if isinstance(told, dict) else None
+    yield from (f"configuration: {fault}" for fault in (faults or ())[:_MOST])
 
 
 def _containers(found: Samples, addresses: Mapping[str, str]) -> Iterator[str]:
@@ -64,9 +71,9 @@ def _named(upstream: str, among: Sized) -> str:
 
 
 def _warnings(found: Samples, now: float) -> Iterator[str]:
-    ends = _value(found, "gateway_tls_certificate_not_after_seconds", now + _SOON)
-    if now < ends < now + _SOON:
-        yield f"a certificate ends in {(ends - now) / _DAY:.0f} days"
+    for name, ends in _ends(found):
+        if now < ends < now + _SOON:
+            yield f"{name} ends in {_left(ends - now)}"
     waits = found.readiness.get("waits_for_restart")
     if isinstance(waits, list) and waits:
         yield f"waits for a restart: {', '.join(map(str, waits))}"
@@ -75,10 +82,39 @@ def _warnings(found: Samples, now: float) -> Iterator[str]:
         yield f"{dead:.0f} webhooks were given up: gateway webhooks list --state dead"
 
 
+def _ends(found: Samples) -> list[tuple[str, float]]:
+    """What ends when, the first first: each file, or of a gateway that names none the one moment that it tells."""
+    files = found.metrics.get("gateway_certificate_file_not_after_seconds", {})
+    told = [(_file(found, dict(labels).get("setting", "")), ends) for labels, ends in files.items()]
+    if not told:
+        told = [("a certificate", _value(found, "gateway_tls_certificate_not_after_seconds", inf))]
+    return sorted(told, key=lambda entry: entry[1])
+
+
+def _file(found: Samples, setting: str) -> str:
+    files = found.overview.get("certificate_files")
+    paths = {entry["setting"]: entry["file"] for entry in files} if isinstance(files, list) else {}
+    what = "the CA" if is_ca(setting) else "the certificate"
+    return f"{what} of {setting}{f' ({paths[setting]})' if setting in paths else ''}"
+
+
+def _left(seconds: float) -> str:
+    days = int(seconds // _DAY)
+    return f"{days} days" if days > 1 else f"{seconds // 3600:.0f} hours"
+
+
 def _near(found: Samples) -> list[tuple[str, str, float]]:
     shares = found.metrics.get("gateway_limit_used_ratio", {}).items()
     near = [(dict(labels).get("key", ""), dict(labels).get("limit", ""), share) for labels, share in shares]
+    near += _callers_near(found)
     return sorted((entry for entry in near if entry[2] >= _NEAR), key=lambda entry: -entry[2])[:_MOST]
+
+
+def _callers_near(found: Samples) -> list[tuple[str, str, float]]:
+    """Those who have no key; the metric is of keys alone."""
+    told = found.overview.get("near_limits")
+    entries = [(entry["account"], entry["limit"], entry["used_ratio"]) for entry in told or ()]
+    return [entry for entry in entries if not entry[0].startswith("key:")]
 
 
 def _value(found: Samples, name: str, default: float) -> float:

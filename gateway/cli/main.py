@@ -17,6 +17,7 @@ class Listed(NamedTuple):
 
 COMMANDS: Final = {
     "audit": Listed("Tell who changed, read or was refused what, the newest first.", "gateway.cli.audit"),
+    "callers": Listed("Callers by token and certificate: watch, block, grant pages.", "gateway.cli.callers"),
     "certs": Listed("Certificates for development.", "gateway.cli.certs"),
     "check": Listed("Check a configuration.", "gateway.cli.checking"),
     "completion": Listed("Print the completion script of a shell.", "gateway.cli.shell_completion"),

@@ -39,7 +39,7 @@ class _Explained(NamedTuple):
 
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
-    found = look(config, lambda session: _asked(session, method, path, asked), needs_secrets=True)
+    found = look(config, lambda session: _asked(session, method, path, asked), needs_all=True)
     whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from gateway.cli.key_view import View, ledger_view
 from gateway.cli.output import answer, hand_out, json_text, say, tell, wants_json
-from gateway.cli.session import Session, change
+from gateway.cli.session import LEDGER, Session, change
+from gateway.cli.show_keys import has_no_page_budget, shown_key
 from gateway.cli.table import shown
 from gateway.cli.words import at, money, spend
 from gateway.keys.key_changes import Made
@@ -22,6 +23,7 @@ from gateway.limits.quotas import Used
 from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment, moment
 
+_NEEDS: Final = LEDGER | {"profiles", "keys"}  # what a key is of, and the ids that the file has
 _SOON: Final = "A running gateway follows within 2 seconds."
 _ONCE: Final = "The secret stands on standard output, this once: it is kept nowhere and can't be shown again."
 
@@ -41,7 +43,7 @@ def create(config: Path, wanted: Wanted) -> None:
     async def work(session: Session) -> tuple[Made, str]:
         return await session.keys.create(session.actor, wanted, hand_over), session.where
 
-    (made, where), is_followed = change(config, work)
+    (made, where), is_followed = change(config, work, needs=_NEEDS)
     _say_idle(wanted.scopes)
     if not is_json:
         ends = maybe_moment(wanted.expires_at)
@@ -112,7 +114,7 @@ def change_key(config: Path, key_id: str, values: dict[str, Any]) -> None:
         record = await session.keys.change(session.actor, key_id, **values)
         return record, _viewed(session, record)
 
-    (record, view), is_followed = change(config, work)
+    (record, view), is_followed = change(config, work, needs=_NEEDS)
     answer(view, lambda: tell(_and_soon(_changed(record), is_followed)))
     _say_idle(record.scopes)
 
@@ -149,10 +151,17 @@ def _say_idle(scopes: Iterable[str]) -> None:
 
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Adds pages to budgets for a while."""
-    change(config, lambda session: session.keys.grant(session.actor, key_id, pages, until))
+
+    async def work(session: Session) -> bool:
+        await session.keys.grant(session.actor, key_id, pages, until)
+        return has_no_page_budget(await shown_key(session, key_id))
+
+    is_idle, _ = change(config, work)
     ends = moment(until)
     text = f"Key {key_id} has {pages} pages more, each day and each month, until {shown(at(ends))}."
     answer({"id": key_id, "pages": pages, "until": ends}, lambda: tell(text))
+    if is_idle:
+        say(f"warning: {key_id} has neither pages_per_day nor pages_per_month, so this changes nothing for it now")
 
 
 def reset(config: Path, key_id: str) -> None:

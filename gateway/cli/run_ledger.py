@@ -50,6 +50,10 @@ _AGAIN: Final = {
     "keys": ("key that was disabled", "keys that were disabled"),
     "callers": ("caller that was blocked", "callers that were blocked"),
 }
+_FORMS: Final = (
+    "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, where / @ : ? # and % of a password are "
+    "percent-encoded (/ is %2F)"
+)
 
 
 def back_up(config: Path, file: Path) -> None:
@@ -250,7 +254,7 @@ def _target(text: str) -> str:
         url = _content(Path(name))
     with suppress(ValueError):
         return check_ledger_url(url.strip())
-    raise SetupError(f"--to: {form}:... holds no URL of a ledger: sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+    raise SetupError(f"--to: {form}:... holds no URL of a ledger: {_FORMS}")
 
 
 def _content(path: Path) -> str:

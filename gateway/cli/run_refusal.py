@@ -23,6 +23,10 @@ _BLAME: Final = {
     "gateway": "the gateway: see its log for this id, and /readyz",
     "upstream": "the container{where}, or the way to it: see its own log, and `gateway check --live`",
 }
+_LEDGER: Final = (
+    "the ledger: `ledger is unavailable` in the gateway's log of that moment has a `why`, which docs/ledger.md "
+    "(While it is away) explains; `gateway status` tells whether it is back"
+)
 
 
 def tell_of_refusal(config: Path, request_id: str) -> None:
@@ -55,7 +59,9 @@ def _facts(row: RefusalRow, settings: Settings) -> dict[str, Any]:
         "route": row.route,
         "key": row.key_id,
         "client": row.client,
-        "look_at": _BLAME[source].format(**_places(row, settings)),
+        "look_at": _LEDGER
+        if row.reason == Reason.LEDGER_UNAVAILABLE
+        else _BLAME[source].format(**_places(row, settings)),
     }
 
 

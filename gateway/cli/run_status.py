@@ -10,7 +10,7 @@ from gateway.cli.followers import ELSEWHERE, LEDGER_URL
 from gateway.cli.health_facts import HealthFacts, facts_of
 from gateway.cli.output import answer, end_failed, tell
 from gateway.cli.running_gateway import Samples, ask, base_of
-from gateway.cli.session import Session, attempt, look_at
+from gateway.cli.session import LEDGER, Session, attempt, look_at
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
 from gateway.config.settings import Settings
@@ -21,6 +21,7 @@ from gateway.units import moment
 
 T = TypeVar("T")
 _REFUSALS: Final = 5
+ASKED: Final = LEDGER | {"admin"}
 _HOUR: Final = 3600
 AGE: Final = "jobs as counted up to 10 s ago"
 _COUNTED: Final = {
@@ -49,7 +50,7 @@ class _Looked(NamedTuple):
 
 def tell_status(config: Path) -> None:
     """Prints the status; exits 1 when something is wrong."""
-    looked = attempt(config, lambda settings: asyncio.run(_look(settings, config)))
+    looked = attempt(config, lambda settings: asyncio.run(_look(settings, config)), ASKED)
     answer(_object(looked), lambda: _print(looked))
     if looked.facts.problems:
         end_failed()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gateway.cli.health_facts import facts_of
 from gateway.cli.rates import Pace, pace_of
-from gateway.cli.run_status import AGE, counts_of
+from gateway.cli.run_status import AGE, ASKED, counts_of
 from gateway.cli.running_gateway import Samples, ask
 from gateway.cli.session import attempt
 from gateway.cli.table import printable
@@ -25,7 +25,7 @@ _LEAST: Final = 0.1
 def show_top(config: Path, every: float, count: int | None) -> None:
     """Draws until Ctrl-C, or `count` times."""
     with suppress(KeyboardInterrupt):
-        attempt(config, lambda settings: asyncio.run(_run(settings, config, every, count)))
+        attempt(config, lambda settings: asyncio.run(_run(settings, config, every, count)), ASKED)
 
 
 async def _run(settings: Settings, config: Path, every: float, count: int | None) -> None:

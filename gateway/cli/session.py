@@ -18,7 +18,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from gateway.cli.followers import Following, following
 from gateway.cli.output import fail, say, tell_taken
 from gateway.config.ledger_url import url_of
-from gateway.config.load import load, load_for_ledger
+from gateway.config.load import load
+from gateway.config.salvage import salvage
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keys.key_changes import KeyService, user_name
@@ -29,6 +30,8 @@ from gateway.ledger.url import SQLITE, named
 from gateway.observe.log import quietly
 
 T = TypeVar("T")
+LEDGER: Final = frozenset({"ledger"})
+_TOLD: Final = 5
 _UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
 
 
@@ -50,7 +53,7 @@ class ChangeDone(NamedTuple, Generic[T]):
     is_followed: bool
 
 
-def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_secrets: bool = False) -> T:
+def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bool = False) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
 
     async def looking(settings: Settings) -> T:
@@ -59,10 +62,10 @@ def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_secrets
         except LedgerUnavailable as error:
             raise SetupError(f"the ledger {named(url_of(settings))} can't be used: {error}") from None
 
-    return attempt(config, lambda settings: asyncio.run(looking(settings)), needs_secrets=needs_secrets)
+    return attempt(config, lambda settings: asyncio.run(looking(settings)), needs_all=needs_all)
 
 
-def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> ChangeDone[T]:
+def change(config: Path, work: Callable[[Session], Awaitable[T]], *, needs: frozenset[str] = LEDGER) -> ChangeDone[T]:
     """Runs `work` that changes the ledger, creating a missing one; on failure prints the reason and exits 1.
 
     Warns when the gateway that runs here uses another ledger.
@@ -76,17 +79,19 @@ def change(config: Path, work: Callable[[Session], Awaitable[T]]) -> ChangeDone[
         return ChangeDone(result, found.is_followed)
 
     tell_taken()
-    return attempt(config, lambda settings: asyncio.run(_change_at(settings, changing)))
+    return attempt(config, lambda settings: asyncio.run(_change_at(settings, changing)), needs)
 
 
-def attempt(config: Path, act: Callable[[Settings], T], *, needs_secrets: bool = False) -> T:
+def attempt(
+    config: Path, act: Callable[[Settings], T], needs: frozenset[str] = LEDGER, *, needs_all: bool = False
+) -> T:
     """Runs what needs the settings alone; on failure prints the reason and exits 1.
 
-    Of secrets it needs the ledger's URL alone, or all.
+    It needs these sections to be right, or all, secrets included; of others it says what is wrong, and goes on.
     """
     quietly()
     try:
-        return act((load if needs_secrets else load_for_ledger)(config, os.environ))
+        return act(load(config, os.environ) if needs_all else _well(config, needs))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
@@ -95,6 +100,15 @@ def attempt(config: Path, act: Callable[[Settings], T], *, needs_secrets: bool =
         fail(f"{error.filename or 'the ledger'}: {error.strerror}")
     except Exception as error:  # noqa: BLE001 -- the operator gets one line, without our values in a traceback
         fail(f"an error of the gateway: {whereabouts(error)}")
+
+
+def _well(config: Path, needs: frozenset[str]) -> Settings:
+    found = salvage(config, os.environ, needs)
+    if found.without:
+        more = [f"warning: and {len(found.faults) - _TOLD} faults more"] if len(found.faults) > _TOLD else []
+        say(*(f"warning: {fault}" for fault in found.faults[:_TOLD]), *more)
+        say(f"warning: {config} is refused; this goes on without what it says of: {', '.join(found.without)}")
+    return found.settings
 
 
 def actor() -> str:

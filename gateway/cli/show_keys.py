@@ -28,7 +28,7 @@ _NOTED_EVERY: Final = 10
 _LISTED: Final = ("id", "source", "state", "profile", "owner", "scopes", "live secrets", "expires", "last used")
 
 
-class _ShownKey(NamedTuple):
+class ShownKey(NamedTuple):
     """A key and its account."""
 
     view: View
@@ -47,7 +47,7 @@ def list_keys(config: Path) -> None:
 
 def show_key(config: Path, key_id: str) -> None:
     """Prints one key and the state of its account."""
-    found = look(config, lambda session: _one(session, key_id))
+    found = look(config, lambda session: shown_key(session, key_id))
     limits = limits_report(found.profile, found.standing, found.now) if found.profile else None
     usage = {"day": used_report(found.standing.day), "month": used_report(found.standing.month)}
     grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
@@ -56,7 +56,7 @@ def show_key(config: Path, key_id: str) -> None:
     answer({**found.view, **noted, "account": account}, lambda: _print(found, limits))
 
 
-def _print(found: _ShownKey, limits: dict[str, Any] | None) -> None:
+def _print(found: ShownKey, limits: dict[str, Any] | None) -> None:
     show_facts(_described(found))
     tell(*_secrets(found.view))
     if limits is not None:
@@ -105,7 +105,8 @@ async def _all(session: Session) -> list[View]:
     return [*configured, *(ledger_view(record, session.settings, now) for record in records)]
 
 
-async def _one(session: Session, key_id: str) -> _ShownKey:
+async def shown_key(session: Session, key_id: str) -> ShownKey:
+    """A key of the file or of the ledger, with its account."""
     now, settings = session.wall(), session.settings
     profiles, account = compile_settings(settings).profiles, of_keys(key_id)
     for key in settings.keys:
@@ -114,10 +115,16 @@ async def _one(session: Session, key_id: str) -> _ShownKey:
                 lambda c: (standing_of(c, account, now), grants_of(c, account, now))
             )
             profile = replace(profiles[key.profile], **compile_overrides(key.limits))
-            return _ShownKey(configured_view(key, now), profile, standing, grants, now, settings.prices.currency)
+            return ShownKey(configured_view(key, now), profile, standing, grants, now, settings.prices.currency)
     record, standing, granted = await session.keys.show(key_id)
     view, currency = ledger_view(record, settings, now), settings.prices.currency
-    return _ShownKey(view, profile_for(record, profiles), standing, granted, now, currency)
+    return ShownKey(view, profile_for(record, profiles), standing, granted, now, currency)
+
+
+def has_no_page_budget(found: ShownKey) -> bool:
+    """Whether a grant of pages changes nothing for it."""
+    budgets = ("pages_per_day", "pages_per_month")
+    return found.profile is not None and all(getattr(found.profile, name) is None for name in budgets)
 
 
 def _listed(view: View) -> list[object]:
@@ -127,7 +134,7 @@ def _listed(view: View) -> list[object]:
     return [*known, " ".join(view["scopes"]) or None, secrets, at(view["expires_at"]), at(view["last_used_at"])]
 
 
-def _described(found: _ShownKey) -> dict[str, object]:
+def _described(found: ShownKey) -> dict[str, object]:
     view, now = found.view, found.now
     return {
         "key": f"{view['id']} ({'of the configuration' if view['source'] == 'file' else 'of the ledger'})",

@@ -16,7 +16,7 @@ from gateway.cli.output import is_terminal, is_wide, say, tell
 from gateway.cli.words import Shown
 
 # What names a row by itself, and what does so where nothing else does.
-_NAMES: Final = frozenset({"id", "request id", "setting", "subject"})
+_NAMES: Final = frozenset({"id", "caller", "request id", "setting", "subject"})
 _IDS: Final = _NAMES | {"day", "key", "submit"}
 _FOLDED: Final = frozenset({"value", "detail"})
 _STAYS: Final = frozenset({"value", "why"})

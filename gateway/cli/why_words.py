@@ -1,5 +1,6 @@
 """What each `why` of a refused credential means, in the words of docs/log.md, and which command tells more. Pure."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
@@ -62,4 +63,6 @@ def command_for(why: str | None, reason: str, key_id: str | None) -> str | None:
         return "gateway explain --certificate FILE"
     if key_id is not None and ":" not in key_id:
         return f"gateway keys show {key_id}"
+    if key_id is not None and key_id.startswith(("jwt:", "cert:")):
+        return f"gateway callers show {shlex.quote(key_id)}"
     return "gateway keys list" if why in {Why.NOT_KNOWN, Why.NOT_WHOLE, Why.CLOSED} else None

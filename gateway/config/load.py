@@ -32,7 +32,7 @@ def load(path: Path, environ: Mapping[str, str], *, goes_without_secrets: bool =
     if not faults:
         require_content(path, document)
     try:
-        return _validate(document, {"environ": environ, "goes_without_secrets": goes_without_secrets}, faults)
+        return validate(document, {"environ": environ, "goes_without_secrets": goes_without_secrets}, faults)
     except ConfigurationError as error:
         raise ConfigurationError([place(fault, document, lines, variables) for fault in error.faults]) from None
 
@@ -80,7 +80,7 @@ def check_merged(settings: Settings) -> None:
         raise ConfigurationError(faults)
 
 
-def _validate(document: Document, context: Mapping[str, Any], faults: list[Fault]) -> Settings:
+def validate(document: Document, context: Mapping[str, Any], faults: list[Fault]) -> Settings:
     """Validates a document as a whole.
 
     Raises:

@@ -215,6 +215,25 @@ class Named:
         yield family
 
 
+class NumbersByName:
+    """A gauge with one label: what is there at the scrape, by name."""
+
+    def __init__(
+        self, name: str, documentation: str, label: str, read: Callable[[], Iterable[tuple[str, float]]]
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        family = GaugeMetricFamily(self._name, self._documentation, labels=(self._label,))
+        for name, value in self._read():
+            family.add_metric((name,), value)
+        yield family
+
+
 class KeySetsShown(Protocol):
     """The keys (JWKS) of token issuers, as the metrics need them."""
 

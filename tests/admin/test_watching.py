@@ -29,6 +29,13 @@ async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
     assert told["upstreams"] == [{"name": "default", "up": True, "trouble": None}]
     (certificate,) = told["certificates"]
     assert (certificate["listener"], "gateway.test" in certificate["names"]) == ("public", True)
+    (file,) = told["certificate_files"]
+    assert file == {
+        "setting": "tls.certificate",
+        "file": str(gateway.gateway.live.state.settings.tls.certificate),
+        "not_after": certificate["not_after"],
+    }
+    assert gateway.metric("gateway_certificate_file_not_after_seconds", setting="tls.certificate") > 1_700_000_000
     configuration = told["configuration"]
     assert (configuration["file"], configuration["is_latest"]) == (str(gateway.path), True)
     assert (configuration["profiles"], configuration["keys"], configuration["faults"]) == (["default"], 3, [])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.app.reload import prepare
@@ -38,9 +39,11 @@ def checked(directory: Path, **sections: Any) -> list[str]:
     path = write(directory, document(directory, **{"keys": [KEY], "ledger": ledger_in(directory), **sections}))
     findings = check_settings(path, ENVIRON)
     assert findings[-1] == Checked("ok", f"{path} is a valid configuration")
-    assert str(findings[-2]).startswith("ok: certificate for gateway.test ends")
-    assert str(findings[-3]).startswith("ok: ledger ")
-    return [str(finding) for finding in findings[:-3]]
+    told = [str(finding) for finding in findings[:-1]]
+    while told[-1].startswith(("ok: certificate for gateway.test ends", "ok: CA ends")):
+        told.pop()
+    assert told[-1].startswith("ok: ledger ")
+    return told[:-1]
 
 
 def ledger_in(directory: Path) -> dict[str, Any]:
@@ -293,7 +296,11 @@ def live(
     valid = f"ok: {path} is a valid configuration"
     empty = f"ok: ledger {directory}/ledger.db is not there yet: the gateway makes it when it starts"
     assert (valid in findings) is not any(finding.startswith("fault: tls") for finding in findings)
-    return [finding for finding in findings if finding not in {valid, empty}]
+    return [
+        finding.removesuffix(f" (tls.certificate: {directory}/server.pem)")
+        for finding in findings
+        if finding not in {valid, empty}
+    ]
 
 
 def test_a_good_site_is_told_so(tmp_path: Path, serve: Serve) -> None:
@@ -381,7 +388,31 @@ def test_an_upstream_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
 def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path, serve: Serve) -> None:
     end = datetime.now(UTC) + timedelta(days=13)
     found = live(tmp_path, f"http://127.0.0.1:{serve()}", end=end, names=("127.0.0.1",))
-    assert found[0] == f"warning: certificate for no DNS name ends {end:%Y-%m-%d}"
+    assert found[0] == f"warning: certificate for 127.0.0.1 ends {end:%Y-%m-%d}"
+
+
+def test_every_certificate_file_is_told_with_its_end(tmp_path: Path) -> None:
+    soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (2, 400))
+    authority = trustme.CA()
+    for name, end in (("admin", soon), ("public", later)):
+        leaf = authority.issue_cert(f"{name}.test", not_after=end)
+        (tmp_path / f"{name}.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+        (tmp_path / f"{name}.key").write_bytes(leaf.private_key_pem.bytes())
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    pairs = {
+        name: {"certificate": str(tmp_path / f"{name}.pem"), "private_key": str(tmp_path / f"{name}.key")}
+        for name in ("admin", "public")
+    }
+    ca = {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
+    sections = {"tls": {**pairs["public"], **ca}, "admin": {"tls": pairs["admin"]}, "ledger": ledger_in(tmp_path)}
+    path = write(tmp_path, document(tmp_path, keys=[KEY], **sections))
+    found = [str(finding) for finding in check_settings(path, ENVIRON)]
+    authority_ends = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).not_valid_after_utc
+    assert found[-4:-1] == [
+        f"ok: certificate for public.test ends {later:%Y-%m-%d} (tls.certificate: {tmp_path}/public.pem)",
+        f"ok: CA ends {authority_ends:%Y-%m-%d} (tls.client_ca: {tmp_path}/ca.pem)",
+        f"warning: certificate for admin.test ends {soon:%Y-%m-%d} (admin.tls.certificate: {tmp_path}/admin.pem)",
+    ]
 
 
 def test_a_certificate_that_can_not_be_used_is_a_fault(tmp_path: Path, serve: Serve) -> None:

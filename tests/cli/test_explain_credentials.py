@@ -38,7 +38,8 @@ def run(tmp_path: Path, authority: trustme.CA) -> Run:
     (tmp_path / "jwks.json").write_bytes(jwks_of(jwk_of(p256_key(), kid="one")))
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     issuer = {"issuer": ISSUER, "audience": "gateway", "jwks": str(tmp_path / "jwks.json"), "algorithms": ["ES256"],
-              "required_scopes": ["convert"]}  # fmt: skip
+              "required_scopes": ["convert"], "required_claims": {"tenant": "acme"},
+              "profile_claim": "tier"}  # fmt: skip
     names: dict[str, Any] = {"batch.test": {}}
     whole = document(
         tmp_path,
@@ -58,7 +59,14 @@ def run(tmp_path: Path, authority: trustme.CA) -> Run:
 
 
 def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256", **claims: Any) -> str:
-    values = {**CLAIMS, "exp": int(time.time()) + 300, "scope": "convert", **claims}
+    values = {
+        **CLAIMS,
+        "exp": int(time.time()) + 300,
+        "scope": "convert",
+        "tenant": "acme",
+        "tier": "default",
+        **claims,
+    }
     made = make_token(alg, key=key or p256_key(), header={"kid": kid}, **values)
     (directory / "token").write_bytes(made + b"\n")
     return str(directory / "token")
@@ -75,7 +83,12 @@ def token(directory: Path, key: Any = None, kid: str = "one", alg: str = "ES256"
         ({"kid": "two"}, "unknown_key", "judgement       unknown_key: The issuer has no key of its kid for its alg"),
         ({"kid": "two"}, "unknown_key", "kid two"),
         ({"alg": "RS256", "key": "rsa"}, "algorithm", "the issuer's algorithms are ES256"),
-        ({"sub": 7}, "claim", "wanted are sub, exp"),
+        ({"sub": 7}, "claim", 'sub is 7; wanted are sub, exp, tenant "acme"'),
+        ({"sub": None}, "claim", "sub is null; wanted are"),
+        ({"tenant": "other"}, "claim", 'tenant is "other"; wanted are'),
+        ({"scope": 5, "nbf": "x"}, "claim", 'nbf is "x", scope is 5; wanted are'),
+        ({"tier": "gold"}, "profile", 'tier is "gold"; the profiles are default'),
+        ({"tier": None}, "profile", "tier is null; the profiles are default"),
         ({"scope": "other"}, "scope", "wanted are convert"),
     ],
 )

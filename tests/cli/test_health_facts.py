@@ -73,6 +73,36 @@ gateway_limit_used_ratio{{key="c",limit="pages_per_month"}} 1.0
     assert facts.limits == [("c", "pages_per_month", 1.0), ("b", "pages_per_day", 0.81)]
 
 
+def test_each_file_is_named_with_its_end() -> None:
+    family = "gateway_certificate_file_not_after_seconds"
+    text = f"""
+gateway_tls_certificate_not_after_seconds {NOW + 5 * DAY}
+{family}{{setting="tls.certificate"}} {NOW + 5 * DAY}
+{family}{{setting="admin.tls.certificate"}} {NOW + 2.5 * DAY}
+{family}{{setting="tls.client_ca"}} {NOW + DAY}
+{family}{{setting="webhooks.out.ca"}} {NOW - 1}
+{family}{{setting="tls.certificates[0].certificate"}} {NOW + 15 * DAY}
+"""
+    files = [{"setting": "tls.client_ca", "file": "/etc/gateway/ca.pem", "not_after": "..."}]
+    facts = facts_of(samples(text)._replace(overview={"certificate_files": files}), NOW)
+    assert facts.problems == ["the CA of webhooks.out.ca has ended"]
+    assert facts.warnings == [
+        "the CA of tls.client_ca (/etc/gateway/ca.pem) ends in 24 hours",
+        "the certificate of admin.tls.certificate ends in 2 days",
+        "the certificate of tls.certificate ends in 5 days",
+    ]
+
+
+def test_callers_without_a_key_are_near_a_limit_too() -> None:
+    text = 'gateway_limit_used_ratio{key="b",limit="pages_per_day"} 0.85\n'
+    near = [
+        {"account": "jwt:https://idp.test#ann", "limit": "pages_per_month", "used_ratio": 1.0},
+        {"account": "key:b", "limit": "pages_per_day", "used_ratio": 0.85},
+    ]
+    facts = facts_of(samples(text)._replace(overview={"near_limits": near}), NOW)
+    assert facts.limits == [("jwt:https://idp.test#ann", "pages_per_month", 1.0), ("b", "pages_per_day", 0.85)]
+
+
 def test_the_pace_is_what_counters_have_grown_by() -> None:
     form = """
 gateway_requests_total{{status="200",route="a"}} {}

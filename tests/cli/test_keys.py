@@ -238,6 +238,15 @@ def test_the_audit_says_who_did_what(run: Run) -> None:
     assert "key.grant" not in run("keys", "audit", "a").stdout
 
 
+def test_a_grant_that_changes_nothing_says_so(run: Run) -> None:
+    made(run, "create", "a")
+    made(run, "create", "b", "--profile", "premium")
+    grant = ("--pages", "5", "--until", "2099-01-31")
+    assert "warning: a has neither pages_per_day nor pages_per_month" in run("keys", "grant", "a", *grant).stderr
+    for key in ("b", "ci"):
+        assert "warning" not in run("keys", "grant", key, *grant).stderr
+
+
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(_: int) -> None:
         raise KeyError

@@ -341,3 +341,12 @@ def test_what_can_not_be_done_is_said(run: Run, tmp_path: Path, postgres: Postgr
     name = postgres.database()
     assert "it has no tables yet" in run(postgres.url_of(name), "backup", "b.db", code=1).stderr
     postgres.drop(name)
+
+
+def test_an_unencoded_password_is_told_of_and_not_repeated(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER", "postgresql://gateway:canary/word@db.test/ledger")
+    told = run(f"sqlite:///{tmp_path}/ledger.db", "copy", "--to", "env:OTHER", code=1).stderr
+    assert "percent-encoded (/ is %2F)" in told
+    assert "canary" not in told

@@ -30,6 +30,8 @@ def config(tmp_path: Path) -> Path:
     rows = [
         RefusalRow("old", old, 1, 403, "forbidden", None, "usage", "GET", "ci", "10.0.0.1", "No."),
         RefusalRow("bad", old, 1, 502, "upstream_unreachable", None, "submit", "POST", "ci", "10.0.0.1", "No."),
+        RefusalRow("away", old, 1, 503, "ledger_unavailable", None, "submit", "POST", "ci", "10.0.0.1", "No."),
+        RefusalRow("used", old, 1, 403, "budget_exhausted", None, "submit", "POST", "jwt:i#a b", "10.0.0.1", "No."),
         RefusalRow("gone", old, 1, 401, "unauthenticated", "closed", "submit", "POST", "ci", "10.0.0.1", "No."),
         RefusalRow("sum-1", old, 7, 401, "unauthenticated", "missing", "submit", "POST", None, "10.0.0.2", None),
     ]
@@ -48,10 +50,12 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
     rows = listed(config)
     assert [(row["request_id"], row["why"], row["requests"]) for row in rows] == [
         (REFUSED, "audience", 1),
+        ("away", None, 1),
         ("bad", None, 1),
         ("gone", "closed", 1),
         ("old", None, 1),
         ("sum-1", "missing", 7),
+        ("used", None, 1),
     ]
     assert set(rows[0]) == {
         "request_id", "requests", "status", "reason", "why", "method", "route", "at", "key", "client", "detail",
@@ -62,7 +66,7 @@ def test_they_are_listed_the_newest_first_with_why(config: Path) -> None:
 
 def test_they_can_be_narrowed(config: Path) -> None:
     assert [row["request_id"] for row in listed(config, "--since", "1h")] == [REFUSED]
-    assert [row["request_id"] for row in listed(config, "--key", "ci")] == ["bad", "gone", "old"]
+    assert [row["request_id"] for row in listed(config, "--key", "ci")] == ["away", "bad", "gone", "old"]
     assert len(listed(config, "--limit", "2")) == 2
 
 
@@ -82,6 +86,8 @@ def test_one_is_explained_with_what_to_look_at(config: Path) -> None:
     assert explained(config, "old")["means"] is None
     assert explained(config, "old")["look_at"].endswith("with the same request; see `gateway keys show ci`")
     upstream = "the container default at http://127.0.0.1:8000, or the way to it: see its own log"
+    assert explained(config, "away")["look_at"].startswith("the ledger: `ledger is unavailable` in the gateway's log")
+    assert explained(config, "used")["look_at"].endswith("see `gateway callers show 'jwt:i#a b'`")
     assert explained(config, "bad")["look_at"].startswith(upstream)
 
 
@@ -103,7 +109,7 @@ def test_the_meanings_are_those_of_the_documentation() -> None:
         ("name", "unauthenticated", None, "gateway explain --certificate FILE"),
         ("expired", "unauthenticated", "ci", "gateway keys show ci"),
         ("not_known", "unauthenticated", None, "gateway keys list"),
-        (None, "rate_limited", "jwt:i#a", None),
+        (None, "rate_limited", "jwt:i#a", "gateway callers show 'jwt:i#a'"),
         ("of a later version", "unauthenticated", None, None),
     ],
 )

@@ -56,10 +56,42 @@ def test_its_own_url_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "webhooks.out.secret" in told
 
 
-def test_other_faults_are_told(tmp_path: Path) -> None:
-    told = run(tmp_path, "keys", "list", code=1, network={"allow": ["10.0.0.5/8"]}).stderr
-    assert "network.allow[0]" in told
-    assert f"webhooks.out.secret: {AWAY}/webhook-secret can't be read" in told
+def test_other_faults_are_told_and_the_command_goes_on(tmp_path: Path) -> None:
+    run(tmp_path, "keys", "create", "made")
+    faulty: dict[str, Any] = {"network": {"allow": ["10.0.0.5/8"]}, "nope": 1}
+    found = run(tmp_path, "keys", "list", "--json", **faulty)
+    assert [key["id"] for key in json.loads(found.stdout)] == ["one", "two", "made"]
+    assert "warning: network.allow[0]: " in found.stderr
+    assert "warning: nope: " in found.stderr
+    assert found.stderr.endswith("gateway.yaml is refused; this goes on without what it says of: network, nope\n")
+    assert "webhooks" not in found.stderr
+
+
+def test_a_leaked_key_is_stopped_beside_a_faulty_line(tmp_path: Path) -> None:
+    run(tmp_path, "keys", "create", "made")
+    for command in ("disable", "rotate", "reset"):
+        assert "warning: nope: " in run(tmp_path, "keys", command, "made", nope=1).stderr
+    run(tmp_path, "keys", "revoke", "made", "--force", profiles={"default": {"pages_per_month": "x"}})
+    (key,) = json.loads(run(tmp_path, "keys", "list", "--json").stdout)[2:]
+    assert (key["state"], {entry["state"] for entry in key["generations"]}) == ("disabled", {"revoked"})
+
+
+def test_what_is_of_a_profile_needs_a_right_one(tmp_path: Path) -> None:
+    faulty: dict[str, Any] = {"profiles": {"default": {"pages_per_month": "x"}}}
+    for command in (("create", "other"), ("change", "one", "--owner", "x")):
+        found = run(tmp_path, "keys", *command, code=1, **faulty)
+        assert "gateway: profiles.default.pages_per_month: " in found.stderr
+        assert "goes on" not in found.stderr
+
+
+def test_a_misspelt_ledger_is_no_other_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    run(tmp_path, "keys", "create", "made")
+    path.write_text(path.read_text().replace("\nledger:", "\nlegder:").replace("{ledger:", "{legder:"))
+    result = CliRunner().invoke(cli, ["keys", "disable", "made", "--config", str(path)])
+    assert (result.exit_code, "did you mean ledger" in result.stderr) == (1, True)
+    path.write_text("a: [")
+    assert CliRunner().invoke(cli, ["keys", "list", "--config", str(path)]).exit_code == 1
 
 
 def test_whoever_judges_by_secrets_needs_them(tmp_path: Path) -> None:

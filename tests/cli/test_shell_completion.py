@@ -62,7 +62,7 @@ def test_ids_of_jobs_webhooks_and_refusals_are_offered(tmp_path: Path, monkeypat
 
 def test_the_words_of_every_command_are_offered_where_the_ledger_knows_them() -> None:
     """An argument or option that names what the ledger or the configuration has is completed."""
-    named = {"key_id", "request_id", "delivery", "upstream", "profile", "owner"}
+    named = {"key_id", "request_id", "delivery", "upstream", "profile", "owner", "account"}
     silent = {
         f"{path} {found.name}"
         for path, command in leaves()

@@ -15,7 +15,7 @@ from gateway.cli.rates import Pace
 from gateway.cli.run_top import picture
 from gateway.cli.running_gateway import Samples
 from gateway.cli.table import fitting
-from tests.support.commands import HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
+from tests.support.commands import CALLER, HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
 
 HEADINGS = ("request id", "upstream", "owner", "key", "state")
 
@@ -71,6 +71,7 @@ def test_a_narrow_terminal_breaks_no_id(
 # Every command that prints a table of rows with ids, and the ids that must stand in it, whole.
 TABLES = {
     "audit": (HOOK,),
+    "callers list": (CALLER,),
     "config show": ("profiles.default.requests_per_minute",),
     "jobs list": (JOB, LOST),
     "jobs list --lost": (LOST,),
@@ -105,6 +106,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _log: None) -> Pa
     write_filled(tmp_path)
     run(tmp_path, "keys create", KEY)
     run(tmp_path, "webhooks retry", HOOK)
+    run(tmp_path, "callers block", CALLER)
     return tmp_path
 
 

@@ -78,6 +78,20 @@ async def test_what_is_wrong_is_told_and_ends_with_1(start: Start, tmp_path: Pat
     assert result.exit_code == 1
     assert result.stdout.startswith("not healthy\n")
     assert "problem: the configuration on the disk is refused" in result.stdout
+    assert "problem: configuration: netwrok: " in result.stdout
+
+
+async def test_a_faulty_file_hides_nothing_of_the_gateway_that_runs(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    gateway.rewrite(lambda whole: whole.update(nope=1))
+    gateway.gateway.reloader.force()
+    await gateway.says("reload refused, the old configuration stays in force")
+    result = await told(gateway, tmp_path, "status", "--json", nope=1)
+    status = json.loads(result.stdout)
+    assert (result.exit_code, status["version"]) == (1, __version__)
+    assert any(text.startswith("configuration: nope: ") for text in status["problems"])
+    assert "warning: nope: " in result.stderr
+    assert (await told(gateway, tmp_path, "top", "--count", "1", nope=1)).exit_code == 0
 
 
 async def test_a_ledger_that_is_away_is_a_problem_among_others(start: Start, tmp_path: Path) -> None:

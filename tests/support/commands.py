@@ -26,11 +26,18 @@ JOB: Final = "0f4d2a8b6c1e4f7a9b3d5e7f1a2c4b6d"
 LOST: Final = "1e5c3b9a7d2f4e8b8a4c6d8e2b1d3a5c"
 HOOK: Final = "1f0e6c9a4b7d4d1c8a3f5b2e9d7c6a10"
 REFUSED: Final = "4f0c8a52b8f34b0f9b0c8a52b8f34b0f"
+CALLER: Final = "jwt:https://id.example.org#ann"
 SECRET: Final = "a-secret-that-is-long-enough-for-it"
 
 # What stands behind a command's name so that it does something. {DIR} is the directory of the configuration.
 CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": ("--since", "2020-01-01"),
+    "callers block": (CALLER,),
+    "callers grant": (CALLER, "--pages", "5", "--until", "7d"),
+    "callers list": (),
+    "callers reset": (CALLER,),
+    "callers show": (CALLER,),
+    "callers unblock": (CALLER,),
     "certs dev": ("{DIR}/certs", "--client", "ann"),
     "check": (),
     "config init": ("--certificate", "{DIR}/server.pem", "--private-key", "{DIR}/server.key", "--allow", "::1"),

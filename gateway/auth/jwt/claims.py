@@ -76,6 +76,18 @@ def judge(claims: Mapping[str, Any], issuer: Issuer, profiles: Mapping[str, Prof
     return Identity(owner, owner, profile, scopes, ("jwt", "accepted"), owner, expires_at=expires_at)
 
 
+def claims_at_fault(claims: Mapping[str, Any], issuer: Issuer) -> list[str]:
+    """The claims for which `judge` refuses a token as Why.CLAIM: missing, of another form, or of another value."""
+    found = {
+        issuer.owner_claim: _owner(claims, issuer) is None,
+        "exp": _time(claims, "exp") is None,
+        **{name: name in claims and _time(claims, name) is None for name in ("nbf", "iat")},
+        **{name: _texts(claims.get(name, "")) is None for name in ("scope", "scp")},
+        **{name: not _has(claims, name, wanted) for name, wanted in issuer.required_claims.items()},
+    }
+    return [name for name, is_wrong in found.items() if is_wrong]
+
+
 def with_bearer(refused: Refused, claims: Mapping[str, Any], issuer: Issuer) -> Refused:
     """What `judge` refused, together with whose token it was, for the operator alone."""
     owner = _owner(claims, issuer)

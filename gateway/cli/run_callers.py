@@ -1,0 +1,140 @@
+"""The work of `gateway callers`: calls CallerService, prints the result.
+
+The ledger does not know whose profile a caller has: his token or certificate says it, so no limits are told here.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.cli.output import answer, tell
+from gateway.cli.session import LEDGER, Session, change, look
+from gateway.cli.table import show_facts, show_table, shown
+from gateway.cli.words import at, spend
+from gateway.keys.callers import CallerService, ShownCaller
+from gateway.ledger import callers
+from gateway.ledger.callers import CallerRow
+from gateway.ledger.usage import standings_of
+from gateway.limits.prices import MILLION
+from gateway.limits.quotas import AccountCounts, Used
+from gateway.units import maybe_moment, moment
+
+_NEEDS: Final = LEDGER | {"authentication"}  # whether names of certificates have a case
+_SOON: Final = " A running gateway follows within 2 seconds."
+_NUMBERS: Final = ("pages today", "pages this month", "in flight", "granted")
+
+
+def list_callers(config: Path, text: str | None, limit: int, *, blocked: bool) -> None:
+    """Prints callers by name."""
+
+    async def work(session: Session) -> list[tuple[CallerRow, AccountCounts]]:
+        rows = await session.ledger.report(partial(callers.callers, most=limit, text=text, blocked=blocked))
+        names, now = [row.account for row in rows], session.wall()
+        counts = await session.ledger.report(lambda c: standings_of(c, names, now)) if names else {}
+        return [(row, counts.get(row.account, AccountCounts())) for row in rows]
+
+    found = look(config, work)
+    cells = [
+        [row.account, at(maybe_moment(row.blocked_at)), counts.day.pages, counts.month.pages, counts.concurrent,
+         counts.granted]
+        for row, counts in found
+    ]  # fmt: skip
+    told = [_told(row, counts) for row, counts in found]
+    answer(told, lambda: show_table(("caller", "blocked", *_NUMBERS), cells, frozenset(_NUMBERS)))
+
+
+def show_caller(config: Path, account: str) -> None:
+    """Prints one caller."""
+    found, currency = look(config, partial(_shown, account=account))
+    answer(_in_full(found), lambda: show_facts(_described(found, currency)))
+
+
+def block(config: Path, account: str, *, blocked: bool) -> None:
+    """Blocks a caller or lets him in again."""
+
+    async def work(session: Session) -> ShownCaller:
+        service = _service(session)
+        await service.block(session.actor, account, blocked=blocked)
+        return await service.show(service.name_of(account) if blocked else account)
+
+    found, is_followed = change(config, work, needs=_NEEDS)
+    text = f"{shown(found.row.account)} is {'blocked' if blocked else 'not blocked'}.{_SOON if is_followed else ''}"
+    answer(_in_full(found), lambda: tell(text))
+
+
+def grant(config: Path, account: str, pages: int, until: float) -> None:
+    """Adds pages to a caller's budgets for a while."""
+
+    async def work(session: Session) -> str:
+        await _service(session).grant(session.actor, account, pages, until)
+        return _service(session).name_of(account)
+
+    name, _ = change(config, work, needs=_NEEDS)
+    ends = moment(until)
+    text = f"{shown(name)} has {pages} pages more, each day and each month, until {shown(at(ends))}."
+    answer({"account": name, "pages": pages, "until": ends}, lambda: tell(text))
+
+
+def reset(config: Path, account: str) -> None:
+    """Resets a caller's windows."""
+
+    async def work(session: Session) -> tuple[str, Used, str | None]:
+        used = await _service(session).reset(session.actor, account)
+        return _service(session).name_of(account), used, session.settings.prices.currency
+
+    (name, used, currency), _ = change(config, work, needs=_NEEDS)
+    text = (
+        f"The windows of {shown(name)} begin anew; forgotten of this month: {used.requests} requests, "
+        f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
+    )
+    answer({"account": name, **_used(used)}, lambda: tell(text))
+
+
+async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | None]:
+    return await _service(session).show(account), session.settings.prices.currency
+
+
+def _service(session: Session) -> CallerService:
+    certificates = session.settings.authentication.certificates
+    return CallerService(session.ledger, session.wall, lambda: certificates.identity == "dns")
+
+
+def _told(row: CallerRow, counts: AccountCounts) -> dict[str, Any]:
+    return {
+        "account": row.account,
+        "method": row.account.partition(":")[0],
+        "blocked_at": maybe_moment(row.blocked_at),
+        "was_seen": row.is_known,
+        "used_today": _used(counts.day),
+        "used_this_month": _used(counts.month),
+        "concurrent": counts.concurrent,
+        "pages_in_flight": counts.pages_in_flight,
+        "granted": counts.granted,
+    }
+
+
+def _in_full(found: ShownCaller) -> dict[str, Any]:
+    grants = [{"pages": grant.pages, "until": moment(grant.until)} for grant in found.grants]
+    return {**_told(found.row, found.counts), "grants": grants}
+
+
+def _described(found: ShownCaller, currency: str | None) -> dict[str, object]:
+    row, counts = found.row, found.counts
+    grants = [f"{grant.pages} pages until {shown(at(moment(grant.until)))}" for grant in found.grants]
+    return {
+        "caller": row.account,
+        "blocked": at(maybe_moment(row.blocked_at)) or "no",
+        "seen": "yes" if row.is_known else "never submitted here: is the name right?",
+        "used today": _amount(counts.day, currency),
+        "used this month": _amount(counts.month, currency),
+        "in flight": f"{counts.concurrent} submits, {counts.pages_in_flight} pages",
+        "grants": ", ".join(grants) or "none",
+    }
+
+
+def _amount(used: Used, currency: str | None) -> str:
+    return f"{used.requests} requests, {used.pages} pages, spend {shown(spend(used.spend, currency))}"
+
+
+def _used(used: Used) -> dict[str, Any]:
+    return {"requests": used.requests, "pages": used.pages, "spend": used.spend / MILLION}

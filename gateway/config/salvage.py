@@ -1,0 +1,78 @@
+"""What is well of a faulty configuration, for commands that need little of it: a leaked key is stopped all the same.
+
+A section with a fault is left out as a whole, and so is what names something in it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gateway.config.consistency import near
+from gateway.config.document import override, read_file
+from gateway.config.faults import parts_of
+from gateway.config.load import load_for_ledger, validate
+from gateway.config.settings import Settings
+from gateway.errors import ConfigurationError, Fault
+
+_NOBODY: Final = {"allow": ["127.0.0.1/32"]}  # network has no default; a command lets nobody in
+
+
+class Salvaged(NamedTuple):
+    """Settings; what was wrong with the file, and the sections that are left out for it."""
+
+    settings: Settings
+    faults: tuple[Fault, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
+    """Reads a configuration for who needs these sections of it, and no secret but theirs.
+
+    Raises:
+        ConfigurationError: with every fault, one of them in what is needed, or in no section.
+    """
+    try:
+        return Salvaged(load_for_ledger(path, environ))
+    except ConfigurationError as error:
+        found = _without_faulty(path, environ, needs)
+        if found is None:
+            raise
+        without = tuple(sorted(found[1]))
+        faults = tuple(fault for fault in error.faults if _section(fault) in without)
+        return Salvaged(found[0], faults, without)
+
+
+def _without_faulty(
+    path: Path, environ: Mapping[str, str], needs: frozenset[str]
+) -> tuple[Settings, set[str]] | None:
+    document = read_file(path).document
+    _, wrong = override(document, environ)
+    context = {"environ": environ, "goes_without_secrets": True}
+    without = set[str]()
+    while not wrong:
+        try:
+            return validate(document, context, []), without
+        except ConfigurationError as error:
+            faulty = {_section(fault) for fault in error.faults}
+            is_left = faulty <= document.keys() | {"network"} and not faulty <= without
+            if faulty & needs or not is_left or _may_mean(faulty, needs - document.keys()):
+                return None
+            _leave_out(document, faulty)
+            without |= faulty
+    return None
+
+
+def _may_mean(faulty: set[str], missing: frozenset[str]) -> bool:
+    """Whether a section is misspelt that is needed: its default would be another ledger."""
+    return any(near(name, missing) for name in faulty - Settings.model_fields.keys())
+
+
+def _leave_out(document: dict[str, Any], sections: set[str]) -> None:
+    for name in sections:
+        document.pop(name, None)
+    if "network" in sections:
+        document["network"] = _NOBODY
+
+
+def _section(fault: Fault) -> str:
+    return str(parts_of(fault.path)[0])

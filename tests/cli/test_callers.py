@@ -1,0 +1,88 @@
+"""`gateway callers`: what the admin API does for callers by token and certificate, over the ledger."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from gateway.cli.main import cli
+from tests.support.pure import document, write
+
+Run = Callable[..., Result]
+ALICE = "jwt:https://idp.test#alice"
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def config(tmp_path: Path, ledger_url: str) -> Path:
+    return write(tmp_path, document(tmp_path, ledger={"url": ledger_url, "timeout": "30s"}, admin={"port": 1}))
+
+
+@pytest.fixture
+def run(config: Path) -> Run:
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(cli, ["callers", *arguments, "--config", str(config)])
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+def told(run: Run, *arguments: str) -> Any:
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def test_a_caller_is_blocked_and_let_in_again(run: Run, config: Path) -> None:
+    assert told(run, "list") == []
+    assert f"{ALICE} is blocked." in run("block", ALICE).stdout
+    (listed,) = told(run, "list", "--blocked")
+    shown = told(run, "show", ALICE)
+    assert (listed["account"], listed["blocked_at"]) == (ALICE, shown["blocked_at"])
+    assert (shown["was_seen"], shown["used_this_month"]["pages"], shown["grants"]) == (False, 0, [])
+    assert f"{ALICE} is not blocked." in run("unblock", ALICE).stdout
+    assert told(run, "list", "--blocked") == []
+    audit = CliRunner().invoke(cli, ["audit", "--json", "--config", str(config)]).stdout
+    assert [(row["action"], row["subject"]) for row in json.loads(audit)] == [
+        ("caller.unblock", ALICE),
+        ("caller.block", ALICE),
+    ]
+
+
+def test_pages_are_granted_and_windows_begin_anew(run: Run) -> None:
+    granted = told(run, "grant", ALICE, "--pages", "5", "--until", "2099-01-01")
+    assert granted == {"account": ALICE, "pages": 5, "until": "2099-01-01T00:00:00Z"}
+    assert told(run, "show", ALICE)["grants"] == [{"pages": 5, "until": "2099-01-01T00:00:00Z"}]
+    assert "5 pages until 2099-01-01T00:00:00Z" in run("show", ALICE).stdout
+    assert told(run, "reset", ALICE) == {"account": ALICE, "requests": 0, "pages": 0, "spend": 0}
+
+
+def test_a_list_finds_by_text_and_ends(run: Run) -> None:
+    for name in ("cert:a.test", "cert:b.test", ALICE):
+        run("block", name)
+    assert [row["account"] for row in told(run, "list", "--search", ".test")] == ["cert:a.test", "cert:b.test", ALICE]
+    assert [row["account"] for row in told(run, "list", "--limit", "1")] == ["cert:a.test"]
+    assert "cert:b.test" in run("list", "--search", "b.t").stdout
+
+
+def test_a_key_is_no_caller(run: Run) -> None:
+    for command in ("show", "block", "reset"):
+        assert "a caller is named jwt:<issuer>#<owner> or cert:<name>" in run(command, "key:ci", code=1).stderr
+
+
+def test_names_are_offered(run: Run, config: Path) -> None:
+    run("block", ALICE)
+    words = {
+        "_GATEWAY_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"gateway callers show --config {config} ",
+        "COMP_CWORD": "5",
+    }
+    assert ALICE in CliRunner().invoke(cli, env=words, prog_name="gateway").stdout
