@@ -177,6 +177,53 @@ async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_i
         assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
 
 
+async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10}, expires_at="2090-05-06T12:00:00Z")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+
+        async def is_refused(button: str, field: str, text: str, words: str) -> None:
+            await dialog.get_by_label(field).focus()
+            await page.keyboard.press("Control+A")
+            for key in text if text != "Backspace" else [text]:
+                await page.keyboard.press(key)
+            assert await dialog.get_by_label(field).input_value() == ""
+            await console.does(button)
+            await dialog.get_by_role("alert").filter(has_text=words).wait_for()
+            focused = "[document.activeElement.name, document.activeElement.ariaInvalid]"
+            name = await dialog.get_by_label(field).get_attribute("name")
+            assert await page.evaluate(focused) == [name, "true"]
+
+        await page.get_by_role("button", name="Create a key").click()
+        await dialog.get_by_label("Id (").fill("other")
+        await is_refused("Create", "Pages a month", "10-", "Pages a month: not a number. Nothing is changed.")
+        await dialog.get_by_label("Pages a month").fill("")
+        await is_refused("Create", "Ends", "12/31/", "Ends: not a whole date. Nothing is changed.")
+        await page.keyboard.press("Escape")
+
+        await page.get_by_role("button", name="Change acme").click()
+        await is_refused("Change", "Pages a month", "20-", "Pages a month: not a number. Nothing is changed.")
+        await dialog.get_by_label("Pages a month").fill("10")
+        await is_refused("Change", "Ends", "Backspace", "Ends: not a whole date. Nothing is changed.")
+        await page.keyboard.press("Escape")
+
+        await page.get_by_role("button", name="Grant acme").click()
+        await is_refused("Grant", "Pages", "5-", "Pages: not a number. Nothing is changed.")
+        await dialog.get_by_label("Pages").fill("5")
+        await dialog.get_by_label("Until").fill("20300-01-01")
+        await console.does("Grant")
+        await dialog.get_by_role("alert").filter(has_text="Until: not a whole date. Nothing is changed.").wait_for()
+    listed = (await api("GET", "/admin/v1/keys?standing=true")).json["keys"]
+    key = listed[0]
+    assert (key["limits"], key["expires_at"], key["granted"]) == ({"pages_per_month": 10}, "2090-05-06T12:00:00Z", 0)
+    changes = (await api("GET", "/admin/v1/audit")).json["changes"]
+    done = [change["action"] for change in changes if change["action"].startswith("key.")]
+    assert (len(listed), done) == (1, ["key.create"])
+
+
 async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gateway: Running) -> None:
     async with console_of(gateway) as console:
         page = console.page

@@ -2,6 +2,9 @@
 
 import { button, el, say } from "./dom.js";
 
+const UNREADABLE = { number: "not a number", date: "not a whole date" };
+const LAST_DAY = "9999-12-31";
+
 let count = 0;
 
 /**
@@ -34,12 +37,8 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      const missing = inputs.find((made) => made.input.required && !made.input.value.trim());
-      if (missing) {
-        problem.textContent = `${missing.name} is needed.`;
-        missing.input.focus();
-        return;
-      }
+      problem.textContent = faultOf(inputs);
+      if (problem.textContent) return;
       done.disabled = true;
       try {
         close(await act(Object.fromEntries(inputs.map((made) => [made.key, made.read()]))));
@@ -50,6 +49,25 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
       }
     });
   });
+}
+
+/**
+ * What is wrong with the first field that can't be sent, which gets the focus; empty if all can. What a browser can't
+ * read it gives as empty, and empty means something else: "the profile's", or "never".
+ */
+function faultOf(inputs) {
+  for (const { input } of inputs) input.removeAttribute("aria-invalid");
+  const found = inputs.find((made) => wordsOf(made) !== "");
+  if (!found) return "";
+  found.input.setAttribute("aria-invalid", "true");
+  found.input.focus();
+  return wordsOf(found);
+}
+
+function wordsOf({ name, input }) {
+  const { badInput, rangeOverflow } = input.validity;
+  if (badInput || rangeOverflow) return `${name}: ${UNREADABLE[input.type] ?? "not readable"}. Nothing is changed.`;
+  return input.required && !input.value.trim() ? `${name} is needed.` : "";
 }
 
 /** Shows a secret, this once, with a button that copies it; until it was copied, only Done closes it. */
@@ -131,7 +149,15 @@ function field({ name, label, type = "text", value = "", hint = "", options = nu
         { name },
         options.map((word) => el("option", { value: word, selected: word === value }, word)),
       )
-    : el("input", { type, name, value, required, autocomplete: "off", spellcheck: "false" });
+    : el("input", {
+        type,
+        name,
+        value,
+        required,
+        max: type === "date" && LAST_DAY, // a browser takes years of six digits, too
+        autocomplete: "off",
+        spellcheck: "false",
+      });
   return { key: name, name: label, input, read: () => input.value.trim(), label: el("label", {}, told, input) };
 }
 
