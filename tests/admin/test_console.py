@@ -137,10 +137,9 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await row.get_by_text("live", exact=True).wait_for()
 
         await row.get_by_role("button", name="Revoke acme").click()
-        await dialog.get_by_label("Write acme to confirm").fill("acm")
-        await console.does("Revoke")
-        await dialog.get_by_role("alert").filter(has_text="That is not acme.").wait_for()
-        await dialog.get_by_label("Write acme to confirm").fill("acme")
+        await dialog.get_by_label("Secret").select_option("all")
+        await dialog.get_by_text("Then no secret is left that can be used.").wait_for()
+        await dialog.get_by_label("Confirm").fill("acme all")
         await console.does("Revoke")
         await row.get_by_text("without a secret").wait_for()
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
@@ -175,6 +174,38 @@ async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_i
         await console.does("Change")
         await dialog.wait_for(state="detached")
         assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
+
+
+async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mistake(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    assert (await api("POST", "/admin/v1/keys/acme/rotate", {})).status == 200
+    await given(gateway, lambda connection: note_used(connection, {("acme", 1): time.time() - 900}))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Revoke acme").click()
+        await console.does("Revoke")
+        await dialog.get_by_role("alert").filter(has_text="Secret is needed.").wait_for()
+        first, *words = await dialog.get_by_role("option").all_text_contents()
+        old = r"secret 1, live until .*, last used 15 min.* ago, made .*"
+        wanted = ["choose which", old, "secret 2, live, never used, made .*", "all: nobody can use acme then"]
+        assert all(map(re.fullmatch, wanted, [first, *words]))
+        await dialog.get_by_label("Secret").select_option("1")
+        await dialog.get_by_text("What can be used then: secret 2.").wait_for()
+        await dialog.get_by_text("Write acme 1 to confirm.").wait_for()
+        await dialog.get_by_label("Confirm").fill("acme 1")
+        await dialog.get_by_label("Secret").select_option("all")
+        await console.does("Revoke")
+        refused = "That is not acme all. Nothing is changed."
+        await dialog.get_by_role("alert").filter(has_text=refused).wait_for()
+        await dialog.get_by_label("Secret").select_option("1")
+        assert await console.serious_faults() == []
+        await console.does("Revoke")
+        await console.says("Secrets of acme that ended: 1.")
+    states = [found["state"] for found in (await api("GET", "/admin/v1/keys/acme")).json["generations"]]
+    assert states == ["revoked", "live"]
 
 
 async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(gateway: Running) -> None:

@@ -9,7 +9,8 @@ let count = 0;
 
 /**
  * Asks for `fields` and does `act` with their values. Returns what it returned; null when it was called off.
- * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required}.
+ * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required,
+ * note}: options are words or [value, word], and `note` tells, of all values, what stands beside the field.
  */
 export function ask({ title, text = "", fields = [], submit, danger = false, act }) {
   const problem = el("p", { class: "problem", role: "alert" });
@@ -22,10 +23,14 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     el(
       "div",
       { class: "pair" },
-      inputs.map((made) => made.label),
+      inputs.map((made) => made.node),
     ),
     problem,
   );
+  const values = () => Object.fromEntries(inputs.map((made) => [made.key, made.read()]));
+  const tell = () => inputs.forEach((made) => made.tell(values()));
+  form.addEventListener("input", tell);
+  tell();
   return opened(title, form, (close) => {
     form.append(
       el(
@@ -41,7 +46,7 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
       if (problem.textContent) return;
       done.disabled = true;
       try {
-        close(await act(Object.fromEntries(inputs.map((made) => [made.key, made.read()]))));
+        close(await act(values()));
       } catch (error) {
         problem.textContent = error.message;
       } finally {
@@ -131,34 +136,48 @@ function opened(title, content, build, mayLeave = () => true) {
   });
 }
 
-function field({ name, label, type = "text", value = "", hint = "", options = null, required = false }) {
-  const told = hint ? `${label} (${hint})` : label;
-  if (type === "checkbox") {
-    const input = el("input", { type, name });
-    return {
-      key: name,
-      name: label,
-      input,
-      read: () => input.checked,
-      label: el("label", { class: "check" }, input, told),
-    };
-  }
+function field({ note, ...given }) {
+  const made = { name: given.label, key: given.name, ...(given.type === "checkbox" ? check(given) : entry(given)) };
+  return note ? noted(made, note) : { ...made, node: made.label, tell() {} };
+}
+
+function check({ name, label, hint = "", value = false }) {
+  const input = el("input", { type: "checkbox", name, checked: value });
+  return { input, read: () => input.checked, label: el("label", { class: "check" }, input, worded(label, hint)) };
+}
+
+function entry({ name, label, type = "text", value = "", hint = "", options = null, required = false }) {
   const input = options
-    ? el(
-        "select",
-        { name },
-        options.map((word) => el("option", { value: word, selected: word === value }, word)),
-      )
+    ? el("select", { name, required }, options.map(option(value)))
     : el("input", {
         type,
         name,
         value,
         required,
+        step: type === "number" && "any", // the gateway says which may have a fraction
         max: type === "date" && LAST_DAY, // a browser takes years of six digits, too
         autocomplete: "off",
         spellcheck: "false",
       });
-  return { key: name, name: label, input, read: () => input.value.trim(), label: el("label", {}, told, input) };
+  return { input, read: () => input.value.trim(), label: el("label", {}, worded(label, hint), input) };
+}
+
+const worded = (label, hint) => (hint ? `${label} (${hint})` : label);
+
+const option = (chosen) => (given) => {
+  const [value, word] = Array.isArray(given) ? given : [given, given];
+  return el("option", { value, selected: value === chosen }, word);
+};
+
+/** The field in a row of its own, with what there is to say of it beside it, also to a screen reader. */
+function noted(made, note) {
+  const said = el("span", { class: "note faint", id: `note-${(count += 1)}`, "aria-live": "polite" });
+  made.input.setAttribute("aria-describedby", said.id);
+  const tell = (values) => {
+    const text = note(values, made.input);
+    if (said.textContent !== text) said.textContent = text;
+  };
+  return { ...made, node: el("div", { class: "noted" }, made.label, said), tell };
 }
 
 async function copied(node) {

@@ -94,16 +94,15 @@ const act = (label, key, run, reload, more = {}) =>
   });
 
 function generations(key) {
-  const one = (found) => {
-    const end = found.state === "live" && found.live_until ? ` until ${moment(found.live_until)}` : "";
-    const used = found.last_used_at === null ? "never used" : `last used ${ago(found.last_used_at)}`;
-    return el(
-      "li",
-      { class: found.state === "live" ? "" : "faint" },
-      `secret ${found.generation}, ${found.state}${end}, ${used}`,
-    );
-  };
+  const one = (found) => el("li", { class: found.state === "live" ? "" : "faint" }, secretOf(found));
   return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));
+}
+
+/** `secret 1, live until ..., last used 15 min ago`. */
+function secretOf(found) {
+  const end = found.state === "live" && found.live_until ? ` until ${moment(found.live_until)}` : "";
+  const used = found.last_used_at === null ? "never used" : `last used ${ago(found.last_used_at)}`;
+  return `secret ${found.generation}, ${found.state}${end}, ${used}`;
 }
 
 function acts(key, reload) {
@@ -237,27 +236,51 @@ async function disable(key, disabled) {
   });
 }
 
+/** Nothing is chosen before, and what is to be written differs: behind a rotation, all is the mistake to make. */
 function revoke(key) {
-  const live = key.generations
-    .filter((found) => found.state === "live")
-    .map((found) => String(found.generation));
+  const live = key.generations.filter((found) => found.state === "live");
+  const wanted = ({ which }) => `${key.id} ${which}`;
+  const all = live.length === 1 ? "all, so this one: " : "all: ";
   return ask({
     title: `Revoke ${key.id}?`,
     text: "A revoked secret is refused from now on, and never comes back.",
     fields: [
-      { name: "which", label: "Secret", options: ["all", ...live] },
-      { name: "sure", label: `Write ${key.id} to confirm`, required: true },
+      {
+        name: "which",
+        label: "Secret",
+        required: true,
+        options: [
+          ["", "choose which"],
+          ...live.map((found) => [String(found.generation), `${secretOf(found)}, made ${ago(found.created_at)}`]),
+          ["all", `${all}nobody can use ${key.id} then`],
+        ],
+        note: ({ which }) => leftBy(which, live),
+      },
+      {
+        name: "sure",
+        label: "Confirm",
+        required: true,
+        note: (values) => (values.which ? `Write ${wanted(values)} to confirm.` : ""),
+      },
     ],
     submit: "Revoke",
     danger: true,
-    act: async ({ which, sure }) => {
-      if (sure !== key.id) throw new Error(`That is not ${key.id}.`);
+    act: async (values) => {
+      if (values.sure !== wanted(values)) throw new Error(`That is not ${wanted(values)}. Nothing is changed.`);
       const ended = await post(path("keys", key.id, "revoke"), {
-        generation: which === "all" ? null : Number(which),
+        generation: values.which === "all" ? null : Number(values.which),
         force: true,
       });
       say(`Secrets of ${key.id} that ended: ${ended.generations.join(", ") || "none"}.`);
       return ended;
     },
   });
+}
+
+/** What can be used once that is revoked. */
+function leftBy(which, live) {
+  if (which === "") return "";
+  const left = live.filter((found) => which !== "all" && String(found.generation) !== which);
+  const names = left.map((found) => found.generation).join(", ");
+  return names ? `What can be used then: secret ${names}.` : "Then no secret is left that can be used.";
 }
