@@ -15,6 +15,7 @@ from gateway.admin import (
     jobs,
     key_answers,
     keys,
+    near,
     overview_answers,
     refused,
     reports,
@@ -110,6 +111,10 @@ def _watching() -> tuple[Operation, ...]:
         Operation(
             "history", "GET", "/admin/v1/history", "The last hour of this replica", do.history,
             overview_answers.History, query=requests.HistoryQuery,
+        ),
+        Operation(
+            "nearLimits", "GET", "/admin/v1/near-limits", "Who has used most of a limit, the nearest first",
+            near.near_limits, overview_answers.NearLimits, query=requests.NearQuery,
         ),
         Operation(
             "refusals", "GET", "/admin/v1/refusals", "Who was refused how often and why, since this replica's start",

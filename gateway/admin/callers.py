@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.admin import answer, caller_answers, views
 from gateway.admin.context import Call, Context
+from gateway.admin.near import names_near
 from gateway.admin.portions import convert_all
 from gateway.admin.requests import CallersQuery, Grant, Nothing
 from gateway.ledger.callers import CallerRow, callers
@@ -19,6 +20,8 @@ async def list_callers(context: Context, call: Call) -> caller_answers.Callers:
     query: CallersQuery = call.query
     now = context.wall()
     asked = partial(callers, most=query.limit + 1, after=query.after, text=query.q, blocked=query.blocked)
+    near = await names_near(context) if query.near else None
+    asked = partial(asked, among=near, seen=context.watch.seen.callers())
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     names = [row.account for row in page]

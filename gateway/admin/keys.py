@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.admin import answer, key_answers, views
 from gateway.admin.context import Call, Context
+from gateway.admin.near import names_near
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem, InvalidValue
 from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing, Revocation, Rotation, as_written
@@ -16,14 +17,15 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
-from gateway.model.keys import KeyRecord
+from gateway.model.keys import KeyRecord, key_of
 from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
-    page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing)
+    among = {key_of(account) or "" for account in await names_near(context)} if query.near else None
+    page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing, among=among)
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
 
     def listed(record: KeyRecord) -> key_answers.ListedKey:

@@ -108,6 +108,36 @@ class Standing(Answer):
     """Webhooks that are not delivered, by state; likewise."""
 
 
+class NearLimit(Answer):
+    """An account, and one limit of which it has used 80 percent or more."""
+
+    account: str
+    key: str | None
+    """The id of the key that has the account."""
+    profile: str
+    name: str
+    """Of the limit, as in the configuration."""
+    used: int | float
+    limit: int | float
+    """With what grants add to it."""
+    share: float
+    """Used of the limit: 1 is all, and more than 1 after it was lowered."""
+    resets_at: Moment | None
+    """When it begins anew; null: it has no window."""
+
+
+class NearLimits(Answer):
+    """Who is near a limit, the nearest first."""
+
+    near: list[NearLimit]
+    total: int
+    """How many there are, also beyond those that were asked for."""
+    unknown: int
+    """Accounts whose profile is not known: a caller that this replica has not seen yet, or a key that is gone."""
+    is_complete: bool
+    """False: more accounts were in use than are looked at."""
+
+
 class Overview(Answer):
     """How this replica stands."""
 

@@ -181,6 +181,8 @@ class KeysQuery(Query):
     """Those that have this text in their id, owner or profile, in upper or lower case."""
     standing: bool = False
     """Whether to say of each how its account stands."""
+    near: bool = False
+    """Only those that have used 80 percent or more of a limit; the thousand nearest."""
 
     after: KeyId | None = None
     """The id behind which the list begins: `next` of the answer before."""
@@ -271,6 +273,8 @@ class CallersQuery(Query):
     """Those that have this text in their name, in upper or lower case."""
     blocked: bool = False
     """Only those that are blocked."""
+    near: bool = False
+    """Only those that have used 80 percent or more of a limit; the thousand nearest."""
     limit: PageSize = 100
     """How many at the most."""
     after: OwnerName | None = None
@@ -297,6 +301,13 @@ class RefusedQuery(Query):
     """How many at the most, the latest first."""
     after: BehindRefusal | None = None
     """`next` of the answer before."""
+
+
+class NearQuery(Query):
+    """How many of those that are near a limit are told."""
+
+    limit: PageSize = 20
+    """How many at the most, the nearest first."""
 
 
 class HistoryQuery(Query):

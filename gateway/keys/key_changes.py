@@ -7,7 +7,7 @@ the ledger gets their SHA-256.
 import os
 import pwd
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -221,8 +221,12 @@ class KeyService:
         """
         return await self._ledger.read(keys.all_keys)
 
-    async def page(self, most: int, after: str | None, text: str | None, *, counted: bool) -> KeysPage:
+    async def page(
+        self, most: int, after: str | None, text: str | None, *, counted: bool, among: Collection[str] | None = None
+    ) -> KeysPage:
         """Returns keys of the ledger by id, behind one of them, with a text in them; `counted`: with their counts.
+
+        `among`: only keys of these ids.
 
         Raises:
             LedgerUnavailable: the ledger does not answer.
@@ -230,7 +234,7 @@ class KeyService:
         now = self._wall()
 
         def work(connection: Connection) -> KeysPage:
-            records = keys.keys_page(connection, most, after, text)
+            records = keys.keys_page(connection, most, after, text, among)
             of = [f"key:{record.id}" for record in records] if counted else []
             return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 

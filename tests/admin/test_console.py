@@ -394,6 +394,28 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
     assert gateway.gateway.live.state.blocked == set()
 
 
+async def test_who_is_near_a_limit_is_on_now_and_keys_can_be_narrowed_to_them(gateway: Running) -> None:
+    for name in ("acme", "far"):
+        await Api(gateway).make(name, limits={"pages_per_month": 10})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open()
+        await page.get_by_text("Nobody has used 80 percent or more of a limit.").wait_for()
+        await given(gateway, lambda connection: use(connection, "key:acme", 9))
+        await given(gateway, lambda connection: use(connection, "jwt:i#unseen", 9))
+        await page.reload()
+        row = page.get_by_role("region", name="Near a limit").get_by_role("row").filter(has_text="acme")
+        await row.get_by_text("9 of 10, 90 %").wait_for()
+        await page.get_by_text(
+            "of 1 the profile is not known: not seen since this replica's start, or gone."
+        ).wait_for()
+        await console.view("Keys")
+        await page.get_by_text("2 shown", exact=True).wait_for()
+        await page.get_by_label("Near a limit only").check()
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_role("meter", name="pages per month of acme: 9 of 10").wait_for()
+
+
 async def test_a_dead_letter_is_sent_again(gateway: Running) -> None:
     await given(gateway, fill)
     async with console_of(gateway) as console:

@@ -16,7 +16,10 @@ export async function show(place, signal) {
     path: "callers",
     rows: (answer) => answer.callers,
     id: (caller) => caller.account,
-    filters: [{ name: "blocked", label: "Blocked only", type: "checkbox" }],
+    filters: [
+      { name: "blocked", label: "Blocked only", type: "checkbox" },
+      { name: "near", label: "Near a limit only", type: "checkbox" },
+    ],
     signal,
     tools: [button("Block a caller", () => blockAnyone(reload), { class: "push" })],
     columns: [

@@ -26,6 +26,7 @@ export async function show(place, signal) {
     query: { standing: "true" },
     rows: (answer) => answer.keys,
     id: (key) => key.id,
+    filters: [{ name: "near", label: "Near a limit only", type: "checkbox" }],
     signal,
     tools: [button("Create a key", () => create(reload), { class: "main push" })],
     columns: [
