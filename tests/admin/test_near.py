@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,9 +23,9 @@ async def with_tokens(start: Start, tmp_path: Path, pages: int) -> Running:
     return await start(profiles={"small": {"pages_per_month": pages}}, authentication={"jwt": [issuer]})
 
 
-def token_of(owner: str, **claims: object) -> str:
+def token_of(owner: str, **claims: Any) -> str:
     """The header of a token that is good for some minutes."""
-    values = {"iss": ISSUER, "aud": "gateway", "sub": owner, "exp": int(time.time()) + 300, **claims}
+    values: dict[str, Any] = {"iss": ISSUER, "aud": "gateway", "sub": owner, "exp": int(time.time()) + 300, **claims}
     return f"Authorization: Bearer {make_token(key=p256_key(), **values).decode()}"
 
 

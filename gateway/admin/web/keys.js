@@ -3,7 +3,7 @@
 import { get, patch, path, post } from "./api.js";
 import { ask, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
-import { dayOf, endOf, grant, limitsOf, reset } from "./limits.js";
+import { beginOf, dayOf, grant, limitsOf, momentOf, reset } from "./limits.js";
 import { list, table } from "./lists.js";
 import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
@@ -128,7 +128,7 @@ async function create(reload) {
       { name: "id", label: "Id", hint: "a-z, 0-9, -; it never changes", required: true },
       { name: "profile", label: "Profile", options: configuration.profiles, value: "default" },
       { name: "owner", label: "Owner", hint: "empty: the key itself" },
-      { name: "expires_at", label: "Ends", type: "date", hint: "empty: never" },
+      endField(null),
       ...numbers({}),
       { name: "admin", label: "May use admin routes", type: "checkbox" },
     ],
@@ -138,6 +138,18 @@ async function create(reload) {
   if (made === null) return;
   reload();
   await showSecret(`The secret of ${made.id}`, made.secret, "Send it as X-API-Key.");
+}
+
+/** When a key ends. */
+function endField(at) {
+  return {
+    name: "expires_at",
+    label: "Ends",
+    type: "date",
+    value: at === null ? "" : dayOf(at),
+    hint: "empty: never",
+    note: (values, input) => momentOf(values.expires_at, input, at),
+  };
 }
 
 /** A field for each limit, with what a key has of its own. */
@@ -164,7 +176,7 @@ async function change(key) {
         options: profiles.includes(key.profile) ? profiles : [key.profile, ...profiles],
         value: key.profile,
       },
-      { name: "expires_at", label: "Ends", type: "date", value: ends, hint: "empty: never" },
+      endField(key.expires_at),
       ...numbers(key.limits),
     ],
     submit: "Change",
@@ -181,7 +193,7 @@ function changesOf(key, ends, values) {
   const body = {};
   const limits = Object.keys(NUMBERS).filter((name) => values[name] !== String(key.limits[name] ?? ""));
   if (values.profile !== key.profile) body.profile = values.profile;
-  if (values.expires_at !== ends) body.expires_at = values.expires_at ? endOf(values.expires_at) : null;
+  if (values.expires_at !== ends) body.expires_at = values.expires_at ? beginOf(values.expires_at) : null;
   if (limits.length)
     body.limits = Object.fromEntries(
       limits.map((name) => [name, values[name] === "" ? "default" : Number(values[name])]),
@@ -200,7 +212,7 @@ function bodyOf(values) {
     owner: values.owner || null,
     scopes: values.admin ? ["admin"] : [],
     limits: Object.fromEntries(given),
-    expires_at: values.expires_at ? endOf(values.expires_at) : null,
+    expires_at: values.expires_at ? beginOf(values.expires_at) : null,
   };
 }
 

@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { el, say } from "./dom.js";
-import { moment, number, plain } from "./words.js";
+import { left, moment, number, plain, zoned } from "./words.js";
 
 const FULL = 0.9;
 
@@ -54,11 +54,18 @@ export function grant(kind, name) {
     text: "They are added to its budgets of pages, a day and a month.",
     fields: [
       { name: "pages", label: "Pages", type: "number", required: true },
-      { name: "until", label: "Until", type: "date", value: daysFromNow(30), required: true },
+      {
+        name: "until",
+        label: "Until",
+        type: "date",
+        value: daysFromNow(30),
+        required: true,
+        note: (values, input) => momentOf(values.until, input),
+      },
     ],
     submit: "Grant",
     act: async ({ pages, until }) => {
-      const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: endOf(until) });
+      const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: beginOf(until) });
       say(`${number(made.pages)} pages were granted to ${name}.`);
       return made;
     },
@@ -80,15 +87,19 @@ export function reset(kind, name) {
   });
 }
 
-/** The end of a day, of this browser's place. */
-export const endOf = (day) => new Date(`${day}T23:59:59`).toISOString();
+/** The moment that a day means, here as in commands: its beginning in UTC. */
+export const beginOf = (day) => new Date(`${day}T00:00:00Z`).toISOString();
 
 export const daysFromNow = (days) => dayOf(Date.now() + days * 86_400_000);
 
-/** The day of a moment, of this browser's place, as a field for dates takes it. */
-export function dayOf(moment) {
-  const at = new Date(moment);
-  return [at.getFullYear(), at.getMonth() + 1, at.getDate()]
-    .map((part) => String(part).padStart(2, "0"))
-    .join("-");
+/** The day of a moment in UTC, as a field for dates takes it. */
+export const dayOf = (at) => new Date(at).toISOString().slice(0, 10);
+
+/** What a field for a date means, in words, before it is sent; `kept` is the moment that it stands for unchanged. */
+export function momentOf(day, input, kept = null) {
+  if (input.validity.badInput || input.validity.rangeOverflow) return "Not a whole date yet.";
+  if (day === "") return input.required ? "" : "Never.";
+  const at = kept !== null && day === dayOf(kept) ? kept : beginOf(day);
+  const begins = at === beginOf(day) ? `, as ${day} begins in UTC` : "";
+  return `${zoned(at)}${begins} (${left(at)}).`;
 }
