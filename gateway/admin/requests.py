@@ -201,6 +201,9 @@ class UsageQuery(Query):
     """How far back, in whole days of UTC."""
 
 
+ActionName = Annotated[str, Field(pattern=r"^[a-z_]{1,63}\.[a-z_-]{0,63}$")]
+
+
 class AuditQuery(Query):
     """Which records are reported."""
 
@@ -210,6 +213,10 @@ class AuditQuery(Query):
     """How far back; to the first one by default."""
     q: SearchText | None = None
     """Those that have this text in their actor, action, subject or detail, in upper or lower case."""
+    action: ActionName | None = None
+    """Those of one action, such as `key.grant`, or of all of a kind, such as `key.`."""
+    changes: bool = False
+    """Only what somebody changed: without first reads of jobs and refused requests."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many at the most, the newest first."""
     after: BehindRecord | None = None

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import trustme
 
+from gateway.ledger.audit import append
+from gateway.model.audit import Entry
 from gateway.observe.history import MOST
 from tests.admin.api import Api
 from tests.admin.filling import ledger_of, make_keys, use
@@ -194,6 +196,28 @@ async def test_the_audit_goes_on_behind_a_page_and_is_searched(gateway: Running)
     assert seen == ["k4", "k3", "k2", "k1", "k0"]
     (await api("GET", "/admin/v1/audit?after=x")).is_problem(422, "invalid")
     assert len((await api("GET", "/admin/v1/audit?q=K3")).json["changes"]) == 1
+
+
+async def test_the_audit_is_narrowed_to_an_action_a_kind_or_to_changes(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await api("POST", "/admin/v1/keys/acme/reset", {})
+    await api("POST", f"{CALLERS}/cert%3Aann/block", {})
+    noted = [Entry(int(time.time()), "key:acme", action, "a", {}) for action in ("job.read", "request.refused")]
+    async with ledger_of(gateway) as write:
+        await write(lambda connection: append(connection, noted))
+
+    async def found(query: str) -> set[str]:
+        return {change["action"] for change in (await api("GET", f"/admin/v1/audit?{query}")).json["changes"]}
+
+    assert await found("action=key.reset") == {"key.reset"}
+    assert await found("action=key.") == {"key.create", "key.reset"}
+    assert await found("action=job.read") == {"job.read"}
+    assert await found("action=ke_.") == await found("action=key.r") == set()
+    changes = {"key.create", "key.reset", "caller.block", "secret.set"}
+    assert (await found("changes=true"), await found("")) == (changes, changes | {"job.read", "request.refused"})
+    for wrong in ("key", "key.%25", ""):
+        (await api("GET", f"/admin/v1/audit?action={wrong}")).is_problem(422, "invalid")
 
 
 async def test_a_callers_name_may_hold_anything_that_is_visible(gateway: Running) -> None:

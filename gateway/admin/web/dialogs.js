@@ -10,21 +10,20 @@ let count = 0;
 /**
  * Asks for `fields` and does `act` with their values. Returns what it returned; null when it was called off.
  * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required,
- * note}: options are words or [value, word], and `note` tells, of all values, what stands beside the field.
+ * note, more}: options are words or [value, word], `note` tells, of all values, what stands beside the field, and those
+ * with `more` are folded away.
  */
 export function ask({ title, text = "", fields = [], submit, danger = false, act }) {
   const problem = el("p", { class: "problem", role: "alert" });
   const done = el("button", { type: "submit", class: danger ? "danger" : "main" }, submit);
   const inputs = fields.map(field);
+  const more = inputs.filter((made) => made.more);
   const form = el(
     "form",
     { novalidate: true },
     text && el("p", {}, text),
-    el(
-      "div",
-      { class: "pair" },
-      inputs.map((made) => made.node),
-    ),
+    pair(inputs.filter((made) => !made.more)),
+    more.length && el("details", {}, el("summary", {}, "More limits"), pair(more)),
     problem,
   );
   const values = () => Object.fromEntries(inputs.map((made) => [made.key, made.read()]));
@@ -65,6 +64,8 @@ function faultOf(inputs) {
   const found = inputs.find((made) => wordsOf(made) !== "");
   if (!found) return "";
   found.input.setAttribute("aria-invalid", "true");
+  const folded = found.input.closest("details");
+  if (folded) folded.open = true;
   found.input.focus();
   return wordsOf(found);
 }
@@ -74,6 +75,13 @@ function wordsOf({ name, input }) {
   if (badInput || rangeOverflow) return `${name}: ${UNREADABLE[input.type] ?? "not readable"}. Nothing is changed.`;
   return input.required && !input.value.trim() ? `${name} is needed.` : "";
 }
+
+const pair = (inputs) =>
+  el(
+    "div",
+    { class: "pair" },
+    inputs.map((made) => made.node),
+  );
 
 /** Shows a secret, this once, with a button that copies it; until it was copied, only Done closes it. */
 export function showSecret(title, secret, text) {
@@ -137,7 +145,8 @@ function opened(title, content, build, mayLeave = () => true) {
 }
 
 function field({ note, ...given }) {
-  const made = { name: given.label, key: given.name, ...(given.type === "checkbox" ? check(given) : entry(given)) };
+  const { label: name, name: key, more = false } = given;
+  const made = { name, key, more, ...(given.type === "checkbox" ? check(given) : entry(given)) };
   return note ? noted(made, note) : { ...made, node: made.label, tell() {} };
 }
 

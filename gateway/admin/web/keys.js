@@ -8,12 +8,21 @@ import { list, table } from "./lists.js";
 import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
 
-const NUMBERS = {
-  requests_per_minute: "Requests a minute",
-  pages_per_day: "Pages a day",
-  pages_per_month: "Pages a month",
-  spend_per_month: "Spend a month",
-};
+const LIMITS = [
+  { name: "requests_per_minute", label: "Requests a minute" },
+  { name: "pages_per_day", label: "Pages a day" },
+  { name: "pages_per_month", label: "Pages a month" },
+  { name: "pages_per_request", label: "Pages a request", more: true },
+  { name: "pages_in_flight", label: "Pages in flight", more: true },
+  { name: "concurrent_requests", label: "Submits at once", more: true },
+  { name: "polls_per_minute", label: "Polls a minute", more: true },
+  { name: "requests_per_day", label: "Requests a day", more: true },
+  { name: "requests_per_month", label: "Requests a month", more: true },
+  { name: "spend_per_month", label: "Spend a month", more: true },
+  { name: "soft_limit", label: "Soft limit", unit: "0.8 is 80 percent", more: true },
+  { name: "body_limit", label: "Body limit", unit: "such as 20MB", type: "text", more: true },
+  { name: "page_range", label: "page_range", options: [["", "the profile's"], "optional", "required"], more: true },
+];
 
 export const title = "Keys";
 
@@ -122,22 +131,39 @@ function acts(key, reload) {
 
 async function create(reload) {
   const { configuration } = await get("overview");
+  const none = { owner: "", scopes: [], networks: [], limits: {}, expires_at: null };
   const made = await ask({
     title: "Create a key",
     fields: [
       { name: "id", label: "Id", hint: "a-z, 0-9, -; it never changes", required: true },
       { name: "profile", label: "Profile", options: configuration.profiles, value: "default" },
-      { name: "owner", label: "Owner", hint: "empty: the key itself" },
-      endField(null),
-      ...numbers({}),
-      { name: "admin", label: "May use admin routes", type: "checkbox" },
+      ...fieldsOf(none),
     ],
     submit: "Create",
-    act: (values) => post("keys", bodyOf(values)),
+    act: (values) => post("keys", { id: values.id, profile: values.profile, ...changesOf(none, values) }),
   });
   if (made === null) return;
   reload();
   await showSecret(`The secret of ${made.id}`, made.secret, "Send it as X-API-Key.");
+}
+
+/** A field for each thing of a key that can be changed, with what it has; its profile's is before them. */
+function fieldsOf(key) {
+  const limits = LIMITS.map((limit) => limitField(limit, key.limits[limit.name]));
+  return [
+    { name: "owner", label: "Owner", value: key.owner, hint: "empty: the key itself" },
+    { name: "scopes", label: "Scopes", value: key.scopes.join(", "), hint: "with commas; admin: admin routes, too" },
+    { name: "networks", label: "Networks", value: key.networks.join(", "), hint: "with commas; empty: all" },
+    ...limits.filter((field) => !field.more),
+    endField(key.expires_at),
+    ...limits.filter((field) => field.more),
+  ];
+}
+
+function limitField({ unit = "", type = "number", ...limit }, value) {
+  const empty = value === null ? "none now" : "empty: the profile's";
+  const hint = limit.options ? "" : [unit, empty].filter(Boolean).join("; ");
+  return { ...limit, type, value: String(value ?? ""), hint };
 }
 
 /** When a key ends. */
@@ -152,21 +178,9 @@ function endField(at) {
   };
 }
 
-/** A field for each limit, with what a key has of its own. */
-function numbers(limits) {
-  return Object.entries(NUMBERS).map(([name, label], place) => ({
-    name,
-    label,
-    type: "number",
-    value: limits[name] ?? "",
-    hint: limits[name] === null ? "none now" : place ? "likewise" : "empty: the profile's",
-  }));
-}
-
 async function change(key) {
   const { configuration } = await get("overview");
   const { profiles } = configuration;
-  const ends = key.expires_at === null ? "" : dayOf(key.expires_at);
   return ask({
     title: `Change ${key.id}`,
     fields: [
@@ -176,12 +190,14 @@ async function change(key) {
         options: profiles.includes(key.profile) ? profiles : [key.profile, ...profiles],
         value: key.profile,
       },
-      endField(key.expires_at),
-      ...numbers(key.limits),
+      ...fieldsOf(key),
     ],
     submit: "Change",
     act: async (values) => {
-      const changed = await patch(path("keys", key.id), changesOf(key, ends, values));
+      const body = changesOf(key, values);
+      if (values.profile !== key.profile) body.profile = values.profile;
+      if (!Object.keys(body).length) throw new Error("Nothing is changed yet.");
+      const changed = await patch(path("keys", key.id), body);
       say(`${key.id} is changed.`);
       return changed;
     },
@@ -189,31 +205,22 @@ async function change(key) {
 }
 
 /** What differs, and nothing else: who changed it meanwhile keeps his part. */
-function changesOf(key, ends, values) {
+function changesOf(key, values) {
   const body = {};
-  const limits = Object.keys(NUMBERS).filter((name) => values[name] !== String(key.limits[name] ?? ""));
-  if (values.profile !== key.profile) body.profile = values.profile;
+  const ends = key.expires_at === null ? "" : dayOf(key.expires_at);
+  if (values.owner !== key.owner) body.owner = values.owner || null;
+  for (const name of ["scopes", "networks"])
+    if (values[name] !== key[name].join(", ")) body[name] = values[name].split(/[\s,]+/).filter(Boolean);
   if (values.expires_at !== ends) body.expires_at = values.expires_at ? beginOf(values.expires_at) : null;
+  const limits = LIMITS.filter(({ name }) => values[name] !== String(key.limits[name] ?? ""));
   if (limits.length)
-    body.limits = Object.fromEntries(
-      limits.map((name) => [name, values[name] === "" ? "default" : Number(values[name])]),
-    );
-  if (!Object.keys(body).length) throw new Error("Nothing is changed yet.");
+    body.limits = Object.fromEntries(limits.map((limit) => [limit.name, sent(limit, values[limit.name])]));
   return body;
 }
 
-function bodyOf(values) {
-  const given = Object.keys(NUMBERS)
-    .filter((name) => values[name] !== "")
-    .map((name) => [name, Number(values[name])]);
-  return {
-    id: values.id,
-    profile: values.profile,
-    owner: values.owner || null,
-    scopes: values.admin ? ["admin"] : [],
-    limits: Object.fromEntries(given),
-    expires_at: values.expires_at ? beginOf(values.expires_at) : null,
-  };
+function sent({ type = "number", options }, value) {
+  if (value === "") return "default";
+  return type === "number" && !options ? Number(value) : value;
 }
 
 async function rotate(key) {
