@@ -96,6 +96,10 @@ def _keys() -> tuple[Operation, ...]:
             key_answers.Granted, body=requests.Grant,
         ),
         Operation(
+            "endGrants", "POST", f"{_KEY}/grants/end", "End one grant now, or all", do.end_grants,
+            key_answers.GrantsEnded, body=requests.GrantEnd,
+        ),
+        Operation(
             "resetKey", "POST", f"{_KEY}/reset", "Let the windows of this day and month begin anew", do.reset,
             key_answers.Forgotten, body=requests.Nothing,
         ),
@@ -152,6 +156,10 @@ def _callers() -> tuple[Operation, ...]:
         Operation(
             "grantPagesToCaller", "POST", f"{_CALLER}/grants", "Add pages to the budgets for some time", do.grant,
             caller_answers.GrantedToCaller, body=requests.Grant,
+        ),
+        Operation(
+            "endGrantsOfCaller", "POST", f"{_CALLER}/grants/end", "End one grant now, or all", do.end_grants,
+            caller_answers.GrantsOfCallerEnded, body=requests.GrantEnd,
         ),
         Operation(
             "resetCaller", "POST", f"{_CALLER}/reset", "Let the windows of this day and month begin anew", do.reset,

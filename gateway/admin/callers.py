@@ -5,9 +5,9 @@ from typing import Any
 
 from gateway.admin import answer, caller_answers, views
 from gateway.admin.context import Call, Context
-from gateway.admin.near import names_near
+from gateway.admin.near import known_profile, names_near, page_budgets
 from gateway.admin.portions import convert_all
-from gateway.admin.requests import CallersQuery, Grant, Nothing
+from gateway.admin.requests import CallersQuery, Grant, GrantEnd, Nothing
 from gateway.ledger.callers import CallerRow, callers
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
@@ -56,7 +56,16 @@ async def grant(context: Context, call: Call) -> caller_answers.GrantedToCaller:
     until = body.until.timestamp()
     name = context.callers.name_of(call.subject)
     await context.callers.grant(call.actor, name, body.pages, until)
-    return caller_answers.GrantedToCaller(account=name, pages=body.pages, until=moment(until))
+    budgets = page_budgets(known_profile(context, name))
+    return caller_answers.GrantedToCaller(account=name, pages=body.pages, until=moment(until), budgets=budgets)
+
+
+async def end_grants(context: Context, call: Call) -> caller_answers.GrantsOfCallerEnded:
+    """Ends one grant of a caller, or all, at once."""
+    body: GrantEnd = call.body
+    name = context.callers.name_of(call.subject)
+    ended = await context.callers.end_grants(call.actor, name, body.grant)
+    return caller_answers.GrantsOfCallerEnded(account=name, grants=[views.granted(grant) for grant in ended])
 
 
 async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCaller:

@@ -68,7 +68,7 @@ async def find_near(context: Context) -> Found:
     open_ = await context.ledger.report(lambda c: in_flight(c, _MOST_COUNTED))
     looked = {row.account: row for row in rows[:_MOST_COUNTED]}
     looked |= {account: WindowRow(account, Used(), Used()) for account in open_ if account not in looked}
-    profiles = dict(zip(looked, await convert_all(list(looked), partial(_profile, context)), strict=True))
+    profiles = dict(zip(looked, await convert_all(list(looked), partial(known_profile, context)), strict=True))
     chosen = [row.account for row in looked.values() if _may_be_near(profiles[row.account], row)] + open_
     candidates = list(dict.fromkeys(chosen))
     counts = await context.ledger.report(lambda c: standings_of(c, candidates[:_MOST_CANDIDATES], now))
@@ -100,7 +100,16 @@ def _near(account: str, profile: Profile | None, standing: AccountCounts, now: f
     return [Near(account, profile, limit) for limit in limits if limit.used and limit.ratio >= _SHARE]
 
 
-def _profile(context: Context, account: str) -> Profile | None:
+def page_budgets(profile: Profile | None) -> list[str] | None:
+    """The budgets that grants add to; None: the profile is not known."""
+    if profile is None:
+        return None
+    budgets = {"pages_per_day": profile.pages_per_day, "pages_per_month": profile.pages_per_month}
+    return [name for name, most in budgets.items() if most is not None]
+
+
+def known_profile(context: Context, account: str) -> Profile | None:
+    """The limits of an account; those of a caller are known once this replica has seen him."""
     if key_of(account) is not None:
         return profile_of(context.live.state, account)
     seen = context.watch.seen.sighting(account)

@@ -37,6 +37,8 @@ class UpstreamState(Answer):
     """One upstream, at the last look."""
 
     name: str
+    url: str | None
+    """Where it is."""
     up: bool
     trouble: str | None
     """What is wrong with it."""
@@ -102,6 +104,8 @@ class Standing(Answer):
     spool_limit_bytes: int
     jobs: dict[str, int]
     """Jobs that can be read, by state; of all replicas, as of some seconds ago."""
+    is_counted: bool
+    """False: jobs and webhooks were not counted yet since the start, so both are 0."""
     polls_held: int
     """Polls that wait for the end of their job."""
     webhooks: dict[str, int]

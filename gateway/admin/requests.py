@@ -167,6 +167,13 @@ class Grant(Body):
     """When they are gone."""
 
 
+class GrantEnd(Body):
+    """Which grant is to end now."""
+
+    grant: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Its `id`; null: all that there are now."""
+
+
 class Nothing(Body):
     """An empty object."""
 

@@ -77,7 +77,7 @@ class Overview:
             missing=missing,
             issuers_without_keys=self._parts.key_sets.without_keys,
             upstreams=[
-                overview_answers.UpstreamState(name=name, up=trouble is None, trouble=trouble)
+                overview_answers.UpstreamState(name=name, url=self._url(name), up=trouble is None, trouble=trouble)
                 for name, trouble in self._health.troubles.items()
             ],
             ledger=self._ledger(),
@@ -86,6 +86,11 @@ class Overview:
             configuration=self._configuration(reloader),
             standing=self._standing(),
         )
+
+    def _url(self, name: str) -> str | None:
+        settings = self._live.state.settings
+        upstream = settings.upstream if name == "default" else settings.upstreams.get(name)
+        return None if upstream is None else str(upstream.url)
 
     def _ledger(self) -> overview_answers.LedgerState:
         trouble = self._parts.ledger.problem
@@ -131,6 +136,7 @@ class Overview:
             spool_used_bytes=self._parts.spool.used,
             spool_limit_bytes=self._parts.spool.limit,
             jobs={state: self._jobs.housekeeping.counts.get(state, 0) for state in _STATES},
+            is_counted=bool(self._jobs.housekeeping.counts),
             polls_held=len(self._jobs.long_polls),
             webhooks={state.name.lower(): states.get(state, 0) for state in undelivered},
         )

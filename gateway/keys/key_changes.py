@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from gateway.auth.api_keys import digest_of
 from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
+from gateway.keys.grants import detail_of, ended_grants
 from gateway.keys.validation import LATEST, Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
 from gateway.ledger.accounts import standing_of
@@ -195,6 +196,24 @@ class KeyService:
             audit.record(connection, now, actor, "key.grant", key_id, {"pages": pages, "until": end})
 
         await self._ledger.write(work, durable=True)
+
+    async def end_grants(self, actor: str, key_id: str, grant_id: int | None) -> list[usage.GrantRow]:
+        """Ends one grant of a key at once, or all; returns which ended.
+
+        Raises:
+            KeyProblem: the key or the grant does not exist.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> list[usage.GrantRow]:
+            self._known(connection, key_id)
+            ended = ended_grants(connection, f"key:{key_id}", grant_id, now)
+            for found in ended:
+                audit.record(connection, now, actor, "key.end_grant", key_id, detail_of(found))
+            return ended
+
+        return await self._ledger.write(work, durable=True)
 
     async def reset(self, actor: str, key_id: str) -> Used:
         """Resets a key's windows; returns what was cleared of this month.

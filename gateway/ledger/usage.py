@@ -170,12 +170,21 @@ class GrantRow(NamedTuple):
 
     pages: int
     until: int
+    id: int
 
 
 def grants_of(connection: Connection, account: str, now: float) -> list[GrantRow]:
     """An account's present grants, the first to end first."""
-    query = select(grants.c.pages, grants.c.until).where(grants.c.account == account, grants.c.until > int(now))
-    return [GrantRow(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
+    present = grants.c.account == account, grants.c.until > int(now)
+    query = select(grants.c.pages, grants.c.until, grants.c.id).where(*present)
+    return [GrantRow(*row) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
+
+
+def end_grants(connection: Connection, account: str, grant_id: int | None, now: float) -> list[GrantRow]:
+    """Ends one present grant of an account now, or all; returns which. What was used of them stays used."""
+    ended = [found for found in grants_of(connection, account, now) if grant_id in {None, found.id}]
+    connection.execute(update(grants).where(grants.c.id.in_([found.id for found in ended])).values(until=int(now)))
+    return ended
 
 
 def first_ends(connection: Connection, of: Sequence[str], now: float) -> dict[str, int]:

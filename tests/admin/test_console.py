@@ -96,6 +96,12 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         row = page.get_by_role("row").filter(has_text=failed)
         assert await row.get_by_role("cell", name="502", exact=True).count() == 1
         assert await row.get_by_text("upstream unreachable", exact=True).count() == 1
+        await row.get_by_role("button", name=f"Open {failed}").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_text(re.compile("^default at http://127.0.0.1:")).wait_for()
+        await dialog.get_by_text(f"gateway explain --request-id {failed}").wait_for()
+        assert await console.serious_faults() == []
+        await console.does("Close")
         await page.get_by_label("Search").fill("")
         await page.get_by_text("2 shown", exact=True).wait_for()
         await page.get_by_label("Failures only").check()
@@ -129,7 +135,11 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
-        await row.get_by_text("100 pages of it are granted, the first until").wait_for()
+        await row.get_by_text("100 pages of its budgets are granted, the first until").wait_for()
+        await row.get_by_role("button", name="End grants acme").click()
+        await console.does("End grants")
+        await console.says("100 pages that were granted to acme are gone.")
+        await row.get_by_role("meter", name="pages per month of acme: 0 of 500").wait_for()
 
         await row.get_by_role("button", name="Disable acme").click()
         await console.does("Disable")
@@ -144,7 +154,7 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Revoke")
         await row.get_by_text("without a secret").wait_for()
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
-    done = ["revoke", "enable", "disable", "grant", "rotate", "create"]
+    done = ["revoke", "enable", "disable", "end_grant", "grant", "rotate", "create"]
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
 
 
@@ -175,6 +185,19 @@ async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_i
         await console.does("Change")
         await dialog.wait_for(state="detached")
         assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
+
+
+async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_nothing(gateway: Running) -> None:
+    await Api(gateway).make("acme", limits={"pages_per_day": None, "pages_per_month": None})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Grant acme").click()
+        told = "It has no budget of pages, a day or a month, so a grant changes nothing."
+        await page.get_by_role("dialog").get_by_text(told).wait_for()
+        await page.get_by_role("spinbutton", name="Pages").fill("7")
+        await console.does("Grant")
+        await console.says("It has no budget of pages: they change nothing.")
 
 
 async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(gateway: Running) -> None:
@@ -465,7 +488,7 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
         await page.get_by_role("button", name=f"Grant {name}").click()
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
-        await page.get_by_text("7 pages of it are granted, the first until").wait_for()
+        await page.get_by_text("7 pages of its budgets are granted, the first until").wait_for()
         assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")

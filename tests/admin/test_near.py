@@ -1,8 +1,10 @@
 """Who is near a limit, and callers by token who have not submitted yet: through the admin API."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 
@@ -94,3 +96,28 @@ async def test_a_caller_is_listed_once_he_was_seen_though_he_never_submitted(sta
     assert (caller["account"], caller["was_seen"], caller["requests"]) == (f"jwt:{ISSUER}#alice", True, 1)
     assert (await api("GET", "/admin/v1/callers?q=alice&limit=1")).json["next"] is None
     assert (await api("GET", "/admin/v1/callers?blocked=true")).json["callers"] == []
+
+
+async def test_grants_are_ended_early_one_or_all_of_keys_and_callers(start: Start, tmp_path: Path) -> None:
+    gateway = await with_tokens(start, tmp_path, 10)
+    api, ann = Api(gateway), quote(f"jwt:{ISSUER}#ann", safe="")
+    await api.make("acme", limits={"pages_per_month": 10, "pages_per_day": None})
+    assert (await gateway.ask(request("GET", "/gateway/v1/me", token_of("ann"), key=None))).status == 200
+    for of, actor in (("keys/acme", "key"), (f"callers/{ann}", "caller"), ("keys/ci", "key")):
+        is_of_file = of == "keys/ci"
+        for pages in (3, 4):
+            until = f"209{pages}-01-01T00:00:00Z"
+            made = await api("POST", f"/admin/v1/{of}/grants", {"pages": pages, "until": until})
+            assert made.json["budgets"] == ([] if is_of_file else ["pages_per_month"])
+        if not is_of_file:
+            first = (await api("GET", f"/admin/v1/{of}")).json["grants"][0]
+            ended = (await api("POST", f"/admin/v1/{of}/grants/end", {"grant": first["id"]})).json["grants"]
+            assert ended[0]["pages"] == 3
+            gone = await api("POST", f"/admin/v1/{of}/grants/end", {"grant": first["id"]})
+            gone.is_problem(404, "key_not_found")
+            assert [grant["pages"] for grant in (await api("GET", f"/admin/v1/{of}")).json["grants"]] == [4]
+        left = (await api("POST", f"/admin/v1/{of}/grants/end", {})).json["grants"]
+        assert [grant["pages"] for grant in left] == ([3, 4] if is_of_file else [4])
+        assert (await api("POST", f"/admin/v1/{of}/grants/end", {})).json["grants"] == []
+        (change, *_) = (await api("GET", f"/admin/v1/audit?action={actor}.end_grant")).json["changes"]
+        assert change["detail"] == {"pages": 4, "until": int(datetime(2094, 1, 1, tzinfo=UTC).timestamp())}

@@ -28,7 +28,14 @@ async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
     await comes_true(is_up)
     told = (await Api(gateway)("GET", "/admin/v1/overview")).json
     assert (told["status"], told["missing"], told["ledger"]["engine"]) == ("ready", [], "sqlite")
-    assert told["upstreams"] == [{"name": "default", "up": True, "trouble": None}]
+    (upstream,) = told["upstreams"]
+    assert upstream.pop("url").startswith("http://127.0.0.1:")
+    assert upstream == {"name": "default", "up": True, "trouble": None}
+
+    async def is_counted() -> bool:
+        return bool((await Api(gateway)("GET", "/admin/v1/overview")).json["standing"]["is_counted"])
+
+    await comes_true(is_counted)
     (certificate,) = told["certificates"]
     assert (certificate["listener"], "gateway.test" in certificate["names"]) == ("public", True)
     configuration = told["configuration"]
@@ -113,6 +120,10 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
     assert (row["key"], row["route"], row["method"], row["source"], row["requests"]) == (
         "ci", "submit", "POST", "upstream", 1,
     )  # fmt: skip
+    assert (row["container"], row["means"]) == ("default at http://127.0.0.1:1", None)
+    assert "gateway check --live" in row["look_at"]
+    means = {one["means"] for one in await found("q=not_known")}
+    assert means == {"There is no such key, or no more."}
     assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row
     (await api("GET", "/admin/v1/refusals/nothing")).is_problem(404, "refusal_not_found")
     (await api("GET", "/admin/v1/refusals/a%00b")).is_problem(404, "refusal_not_found")

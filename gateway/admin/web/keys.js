@@ -3,7 +3,7 @@
 import { get, patch, path, post } from "./api.js";
 import { ask, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
-import { beginOf, dayOf, grant, limitsOf, momentOf, reset } from "./limits.js";
+import { beginOf, dayOf, endGrants, grant, limitsOf, momentOf, reset } from "./limits.js";
 import { list, table } from "./lists.js";
 import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
@@ -74,7 +74,8 @@ function configured(signal) {
         el(
           "div",
           { class: "acts" },
-          act("Grant", key, () => grant("keys", key.id), load),
+          act("Grant", key, () => grant("keys", key.id, key), load),
+          key.granted ? act("End grants", key, () => endGrants("keys", key.id), load) : null,
           act("Reset", key, () => reset("keys", key.id), load),
         ),
     },
@@ -122,7 +123,8 @@ function acts(key, reload) {
     { class: "acts" },
     act("Change", key, () => change(key), reload),
     act("Rotate", key, () => rotate(key), reload),
-    act("Grant", key, () => grant("keys", key.id), reload),
+    act("Grant", key, () => grant("keys", key.id, key), reload),
+    key.granted ? act("End grants", key, () => endGrants("keys", key.id), reload) : null,
     act("Reset", key, () => reset("keys", key.id), reload),
     act(isDisabled ? "Enable" : "Disable", key, () => disable(key, !isDisabled), reload),
     act("Revoke", key, () => revoke(key), reload, { class: "danger" }),

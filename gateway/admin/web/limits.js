@@ -44,14 +44,25 @@ export function limitsOf(found, name) {
 }
 
 function granted({ granted: pages, granted_until: until }) {
-  return `${number(pages)} pages of it are granted${until ? `, the first until ${moment(until)}` : ""}`;
+  return `${number(pages)} pages of its budgets are granted${until ? `, the first until ${moment(until)}` : ""}`;
+}
+
+const PAGE_BUDGETS = ["pages_per_day", "pages_per_month"];
+
+/** What a grant adds to. */
+function addedTo({ standing }) {
+  const known = Object.keys(standing ?? {});
+  const names = PAGE_BUDGETS.filter((name) => known.includes(name));
+  if (!known.length) return "They are added to its budgets of pages, if its profile has any: it is not known here.";
+  if (!names.length) return "It has no budget of pages, a day or a month, so a grant changes nothing.";
+  return `They are added to its ${names.map(plain).join(" and ")}, in full in each day and month that they touch.`;
 }
 
 /** Asks how many pages to add until when, and adds them. */
-export function grant(kind, name) {
+export function grant(kind, name, found) {
   return ask({
     title: `Grant pages to ${name}`,
-    text: "They are added to its budgets of pages, a day and a month.",
+    text: addedTo(found),
     fields: [
       { name: "pages", label: "Pages", type: "number", required: true },
       {
@@ -66,8 +77,25 @@ export function grant(kind, name) {
     submit: "Grant",
     act: async ({ pages, until }) => {
       const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: beginOf(until) });
-      say(`${number(made.pages)} pages were granted to ${name}.`);
+      const doubt = made.budgets?.length === 0 ? " It has no budget of pages: they change nothing." : "";
+      say(`${number(made.pages)} pages were granted to ${name}.${doubt}`);
       return made;
+    },
+  });
+}
+
+/** Ends all that is granted before its time. */
+export function endGrants(kind, name) {
+  return ask({
+    title: `End the grants of ${name}?`,
+    text: "All pages that are granted now are gone at once; what was used of them stays used.",
+    submit: "End grants",
+    danger: true,
+    act: async () => {
+      const { grants } = await post(`${path(kind, name)}/grants/end`);
+      const pages = grants.reduce((sum, ended) => sum + ended.pages, 0);
+      say(`${number(pages)} pages that were granted to ${name} are gone.`);
+      return grants;
     },
   });
 }

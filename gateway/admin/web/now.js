@@ -127,7 +127,10 @@ function factsOf(told) {
       "Container",
       told.upstreams.length ? (down.length ? "down" : "up") : "not asked yet",
       down.length ? "bad" : "good",
-      ...down.map((upstream) => `${upstream.name}: ${upstream.trouble}`),
+      ...told.upstreams.map(
+        (upstream) =>
+          `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${upstream.up ? "up" : upstream.trouble}`,
+      ),
     ),
     fact("Ledger", ledger.up ? "up" : "down", ledger.up ? "good" : "bad", ledger.engine, ledger.trouble ?? ""),
     fact(
@@ -144,8 +147,9 @@ function factsOf(told) {
     ),
     fact(
       "Jobs running",
-      number(standing.jobs.running ?? 0),
+      standing.is_counted ? number(standing.jobs.running ?? 0) : "not counted yet",
       "",
+      standing.is_counted ? "of all replicas, as of up to 10 s ago" : "",
       `${number(standing.polls_held)} polls wait for an end`,
       `${number(standing.jobs.complete ?? 0)} complete and ${number(standing.jobs.failed ?? 0)} failed can be read`,
     ),
