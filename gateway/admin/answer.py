@@ -31,6 +31,8 @@ class LimitState(Answer):
 class GrantedUntil(Answer):
     """Pages that the budgets have on top, and until when."""
 
+    id: int
+    """What it is called to end it early."""
     pages: int
     until: Moment
 

@@ -15,6 +15,7 @@ from gateway.admin import (
     jobs,
     key_answers,
     keys,
+    near,
     overview_answers,
     refused,
     reports,
@@ -95,6 +96,10 @@ def _keys() -> tuple[Operation, ...]:
             key_answers.Granted, body=requests.Grant,
         ),
         Operation(
+            "endGrants", "POST", f"{_KEY}/grants/end", "End one grant now, or all", do.end_grants,
+            key_answers.GrantsEnded, body=requests.GrantEnd,
+        ),
+        Operation(
             "resetKey", "POST", f"{_KEY}/reset", "Let the windows of this day and month begin anew", do.reset,
             key_answers.Forgotten, body=requests.Nothing,
         ),
@@ -110,6 +115,10 @@ def _watching() -> tuple[Operation, ...]:
         Operation(
             "history", "GET", "/admin/v1/history", "The last hour of this replica", do.history,
             overview_answers.History, query=requests.HistoryQuery,
+        ),
+        Operation(
+            "nearLimits", "GET", "/admin/v1/near-limits", "Who has used most of a limit, the nearest first",
+            near.near_limits, overview_answers.NearLimits, query=requests.NearQuery,
         ),
         Operation(
             "refusals", "GET", "/admin/v1/refusals", "Who was refused how often and why, since this replica's start",
@@ -147,6 +156,10 @@ def _callers() -> tuple[Operation, ...]:
         Operation(
             "grantPagesToCaller", "POST", f"{_CALLER}/grants", "Add pages to the budgets for some time", do.grant,
             caller_answers.GrantedToCaller, body=requests.Grant,
+        ),
+        Operation(
+            "endGrantsOfCaller", "POST", f"{_CALLER}/grants/end", "End one grant now, or all", do.end_grants,
+            caller_answers.GrantsOfCallerEnded, body=requests.GrantEnd,
         ),
         Operation(
             "resetCaller", "POST", f"{_CALLER}/reset", "Let the windows of this day and month begin anew", do.reset,

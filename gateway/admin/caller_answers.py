@@ -102,6 +102,16 @@ class GrantedToCaller(Answer):
     account: str
     pages: int
     until: Moment
+    budgets: list[str] | None
+    """The budgets that it adds to; empty: none of pages, so it changes nothing; null: his profile is not known."""
+
+
+class GrantsOfCallerEnded(Answer):
+    """The grants that ended."""
+
+    account: str
+    grants: list[GrantedUntil]
+    """With the moment until which each would have been."""
 
 
 class ForgottenOfCaller(Answer):
@@ -162,8 +172,14 @@ class RefusedRequest(Answer):
     """The reason as a sentence; null: it is one of another release."""
     why: str | None
     """Why a credential was refused, by a word that the client is not told; null: it was not for a credential."""
+    means: str | None
+    """What `why` means."""
     source: Literal["client", "gateway", "upstream"]
     """Whom to look at."""
+    look_at: str
+    """The same as a sentence."""
+    container: str | None
+    """Of a failure of the container: its name, and where it is now."""
     method: str
     route: str
     key: str | None

@@ -5,8 +5,9 @@ from typing import Any
 
 from gateway.admin import answer, caller_answers, views
 from gateway.admin.context import Call, Context
+from gateway.admin.near import known_profile, names_near, page_budgets
 from gateway.admin.portions import convert_all
-from gateway.admin.requests import CallersQuery, Grant, Nothing
+from gateway.admin.requests import CallersQuery, Grant, GrantEnd, Nothing
 from gateway.ledger.callers import CallerRow, callers
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
@@ -19,6 +20,8 @@ async def list_callers(context: Context, call: Call) -> caller_answers.Callers:
     query: CallersQuery = call.query
     now = context.wall()
     asked = partial(callers, most=query.limit + 1, after=query.after, text=query.q, blocked=query.blocked)
+    near = await names_near(context) if query.near else None
+    asked = partial(asked, among=near, seen=context.watch.seen.callers())
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     names = [row.account for row in page]
@@ -53,7 +56,16 @@ async def grant(context: Context, call: Call) -> caller_answers.GrantedToCaller:
     until = body.until.timestamp()
     name = context.callers.name_of(call.subject)
     await context.callers.grant(call.actor, name, body.pages, until)
-    return caller_answers.GrantedToCaller(account=name, pages=body.pages, until=moment(until))
+    budgets = page_budgets(known_profile(context, name))
+    return caller_answers.GrantedToCaller(account=name, pages=body.pages, until=moment(until), budgets=budgets)
+
+
+async def end_grants(context: Context, call: Call) -> caller_answers.GrantsOfCallerEnded:
+    """Ends one grant of a caller, or all, at once."""
+    body: GrantEnd = call.body
+    name = context.callers.name_of(call.subject)
+    ended = await context.callers.end_grants(call.actor, name, body.grant)
+    return caller_answers.GrantsOfCallerEnded(account=name, grants=[views.granted(grant) for grant in ended])
 
 
 async def reset(context: Context, call: Call) -> caller_answers.ForgottenOfCaller:

@@ -116,6 +116,16 @@ class Granted(Answer):
     id: str
     pages: int
     until: Moment
+    budgets: list[str]
+    """The budgets that it adds to; empty: the key has none of pages, so it changes nothing."""
+
+
+class GrantsEnded(Answer):
+    """The grants that ended."""
+
+    id: str
+    grants: list[GrantedUntil]
+    """With the moment until which each would have been."""
 
 
 class Forgotten(Answer):

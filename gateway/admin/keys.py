@@ -5,9 +5,20 @@ from typing import Any
 
 from gateway.admin import answer, key_answers, views
 from gateway.admin.context import Call, Context
+from gateway.admin.near import names_near, page_budgets
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem, InvalidValue
-from gateway.admin.requests import Grant, KeyChange, KeysQuery, NewKey, Nothing, Revocation, Rotation, as_written
+from gateway.admin.requests import (
+    Grant,
+    GrantEnd,
+    KeyChange,
+    KeysQuery,
+    NewKey,
+    Nothing,
+    Revocation,
+    Rotation,
+    as_written,
+)
 from gateway.auth.keyring import profile_for
 from gateway.config.settings.access import KeySettings
 from gateway.config.state import profile_of
@@ -16,14 +27,15 @@ from gateway.keys.validation import Wanted
 from gateway.ledger.usage import with_ends
 from gateway.limits.quotas import AccountCounts
 from gateway.limits.report import limits_report
-from gateway.model.keys import KeyRecord, of_keys
+from gateway.model.keys import KeyRecord, key_of, of_keys
 from gateway.units import maybe_moment, moment
 
 
 async def list_keys(context: Context, call: Call) -> key_answers.Keys:
     """Lists keys, with the state of their accounts if that is asked for."""
     query: KeysQuery = call.query
-    page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing)
+    among = {key_of(account) or "" for account in await names_near(context)} if query.near else None
+    page = await context.keys.page(query.limit + 1, query.after, query.q, counted=query.standing, among=among)
     shown, now, settings = page.records[: query.limit], context.wall(), context.live.state.settings
 
     def listed(record: KeyRecord) -> key_answers.ListedKey:
@@ -132,7 +144,16 @@ async def grant(context: Context, call: Call) -> key_answers.Granted:
     until = body.until.timestamp()
     await context.keys.grant(call.actor, call.subject, body.pages, until)
     await context.changed()
-    return key_answers.Granted(id=call.subject, pages=body.pages, until=moment(until))
+    budgets = page_budgets(profile_of(context.live.state, f"key:{call.subject}"))
+    return key_answers.Granted(id=call.subject, pages=body.pages, until=moment(until), budgets=budgets or [])
+
+
+async def end_grants(context: Context, call: Call) -> key_answers.GrantsEnded:
+    """Ends one grant of a key, or all, at once."""
+    body: GrantEnd = call.body
+    ended = await context.keys.end_grants(call.actor, call.subject, body.grant)
+    await context.changed()
+    return key_answers.GrantsEnded(id=call.subject, grants=[views.granted(grant) for grant in ended])
 
 
 async def reset(context: Context, call: Call) -> key_answers.Forgotten:

@@ -37,6 +37,8 @@ class UpstreamState(Answer):
     """One upstream, at the last look."""
 
     name: str
+    url: str | None
+    """Where it is."""
     up: bool
     trouble: str | None
     """What is wrong with it."""
@@ -112,6 +114,8 @@ class Standing(Answer):
     spool_limit_bytes: int
     jobs: dict[str, int]
     """Jobs that can be read, by state; of all replicas, as of some seconds ago."""
+    is_counted: bool
+    """False: jobs and webhooks were not counted yet since the start, so both are 0."""
     polls_held: int
     """Polls that wait for the end of their job."""
     webhooks: dict[str, int]
@@ -119,12 +123,33 @@ class Standing(Answer):
 
 
 class NearLimit(Answer):
-    """A limit of which 80 % or more is used."""
+    """An account, and one limit of which it has used 80 percent or more."""
 
     account: str
-    """`key:<id>`, or a caller's, if he came to this replica since its start."""
-    limit: str
-    used_ratio: float
+    key: str | None
+    """The id of the key that has the account."""
+    profile: str
+    name: str
+    """Of the limit, as in the configuration."""
+    used: int | float
+    limit: int | float
+    """With what grants add to it."""
+    share: float
+    """Used of the limit: 1 is all, and more than 1 after it was lowered."""
+    resets_at: Moment | None
+    """When it begins anew; null: it has no window."""
+
+
+class NearLimits(Answer):
+    """Who is near a limit, the nearest first."""
+
+    near: list[NearLimit]
+    total: int
+    """How many there are, also beyond those that were asked for."""
+    unknown: int
+    """Accounts whose profile is not known: a caller that this replica has not seen yet, or a key that is gone."""
+    is_complete: bool
+    """False: more accounts were in use than are looked at."""
 
 
 class Overview(Answer):
@@ -146,5 +171,3 @@ class Overview(Answer):
     issuers: list[IssuerState]
     configuration: ConfigurationState
     standing: Standing
-    near_limits: list[NearLimit]
-    """The fullest first, at most 20; as of up to 10 s ago."""

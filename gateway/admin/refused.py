@@ -3,13 +3,15 @@
 from functools import partial
 
 from gateway.admin import caller_answers
+from gateway.admin.blame import container_of, look_at
 from gateway.admin.context import Call, Context
 from gateway.admin.cursors import written
 from gateway.admin.portions import convert_all
 from gateway.admin.problem import AdminProblem
 from gateway.admin.requests import RefusedQuery
 from gateway.ledger.refusals import RefusalMark, RefusalRow, listed, named
-from gateway.model.reasons import VERDICTS, Reason
+from gateway.model.meanings import meaning_of
+from gateway.model.reasons import VERDICTS, Reason, Source
 from gateway.units import moment
 
 
@@ -20,7 +22,9 @@ async def list_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     following = written(RefusalMark(page[-1].at, page[-1].request_id)) if len(rows) > len(page) else None
-    return caller_answers.RefusedRequests(refusals=await convert_all(page, _refused), next=following)
+    return caller_answers.RefusedRequests(
+        refusals=await convert_all(page, partial(_refused, context)), next=following
+    )
 
 
 async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRequest:
@@ -28,11 +32,13 @@ async def show_refused(context: Context, call: Call) -> caller_answers.RefusedRe
     row = await context.ledger.read(lambda c: named(c, call.subject))
     if row is None:
         raise AdminProblem("refusal_not_found", "No request of this id was refused or failed in the last day.")
-    return _refused(row)
+    return _refused(context, row)
 
 
-def _refused(row: RefusalRow) -> caller_answers.RefusedRequest:
+def _refused(context: Context, row: RefusalRow) -> caller_answers.RefusedRequest:
+    settings = context.live.state.settings
     verdict = VERDICTS.get(Reason(row.reason)) if row.reason in set(Reason) else None
+    source = Source.UPSTREAM if verdict is None else verdict.source
     return caller_answers.RefusedRequest(
         request_id=row.request_id,
         at=moment(row.at),
@@ -41,7 +47,10 @@ def _refused(row: RefusalRow) -> caller_answers.RefusedRequest:
         reason=row.reason,
         title=None if verdict is None else verdict.title,
         why=row.why,
-        source="upstream" if verdict is None else verdict.source.value,
+        means=meaning_of(row.why),
+        source=source.value,
+        look_at=look_at(row.reason, source),
+        container=container_of(row.route, settings) if source == Source.UPSTREAM else None,
         method=row.method,
         route=row.route,
         key=row.key_id,

@@ -36,6 +36,7 @@ async def audit(context: Context, call: Call) -> caller_answers.Audit:
     since = 0.0 if query.since is None else context.wall() - query.since
     before = None if query.after is None else query.after.record
     asked = partial(recorded, since=since, of=query.key, text=query.q, most=query.limit + 1, before=before)
+    asked = partial(asked, action=query.action, changes=query.changes)
     rows = await context.ledger.report(asked)
     page = rows[: query.limit]
     following = written(AuditMark(page[-1].entry.at, page[-1].id)) if len(rows) > len(page) else None

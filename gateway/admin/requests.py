@@ -166,6 +166,13 @@ class Grant(Body):
     """When they are gone."""
 
 
+class GrantEnd(Body):
+    """Which grant is to end now."""
+
+    grant: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Its `id`; null: all that there are now."""
+
+
 class Nothing(Body):
     """An empty object."""
 
@@ -180,6 +187,8 @@ class KeysQuery(Query):
     """Those that have this text in their id, owner or profile, in upper or lower case."""
     standing: bool = False
     """Whether to say of each how its account stands."""
+    near: bool = False
+    """Only those that have used 80 percent or more of a limit; the thousand nearest."""
 
     after: KeyId | None = None
     """The id behind which the list begins: `next` of the answer before."""
@@ -198,6 +207,9 @@ class UsageQuery(Query):
     """How far back, in whole days of UTC."""
 
 
+ActionName = Annotated[str, Field(pattern=r"^[a-z_]{1,63}\.[a-z_-]{0,63}$")]
+
+
 class AuditQuery(Query):
     """Which records are reported."""
 
@@ -207,6 +219,10 @@ class AuditQuery(Query):
     """How far back; to the first one by default."""
     q: SearchText | None = None
     """Those that have this text in their actor, action, subject or detail, in upper or lower case."""
+    action: ActionName | None = None
+    """Those of one action, such as `key.grant`, or of all of a kind, such as `key.`."""
+    changes: bool = False
+    """Only what somebody changed: without first reads of jobs and refused requests."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     """How many at the most, the newest first."""
     after: BehindRecord | None = None
@@ -270,6 +286,8 @@ class CallersQuery(Query):
     """Those that have this text in their name, in upper or lower case."""
     blocked: bool = False
     """Only those that are blocked."""
+    near: bool = False
+    """Only those that have used 80 percent or more of a limit; the thousand nearest."""
     limit: PageSize = 100
     """How many at the most."""
     after: OwnerName | None = None
@@ -296,6 +314,13 @@ class RefusedQuery(Query):
     """How many at the most, the latest first."""
     after: BehindRefusal | None = None
     """`next` of the answer before."""
+
+
+class NearQuery(Query):
+    """How many of those that are near a limit are told."""
+
+    limit: PageSize = 20
+    """How many at the most, the nearest first."""
 
 
 class HistoryQuery(Query):

@@ -45,7 +45,7 @@ def amount(used: Used) -> dict[str, Any]:
 
 def granted(grant: GrantRow) -> answer.GrantedUntil:
     """One grant of a key."""
-    return answer.GrantedUntil(pages=grant.pages, until=moment(grant.until))
+    return answer.GrantedUntil(id=grant.id, pages=grant.pages, until=moment(grant.until))
 
 
 def usage_of(row: UsedOnDay | UsedByMode) -> caller_answers.UsageOfDay:

@@ -19,7 +19,6 @@ from gateway.config.compile import with_issuers_keys
 from gateway.config.ledger_url import url_of
 from gateway.config.state import Live, State, clashes, profile_of, with_blocked, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
-from gateway.ledger.callers import PREFIXES
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.replica import Replica
@@ -55,8 +54,6 @@ class LedgerParts:
         self._wall = wall = times.wall
         self.uses: dict[tuple[str, int], float] = {}
         self.metrics = AccountMetrics()
-        self.callers: dict[str, AccountCounts] = {}
-        """What callers by token and certificate have used, as of up to ten seconds ago."""
         self.ledger = open_ledger(
             url_of(settings),
             settings.ledger.timeout,
@@ -167,7 +164,6 @@ class LedgerParts:
     def _stand(self, standings: dict[str, AccountCounts]) -> None:
         """Updates the metrics of accounts; an account shown before and missing now has used nothing in this month."""
         now = self._wall()
-        self.callers = {account: counts for account, counts in standings.items() if account.startswith(PREFIXES)}
         for account in {*standings, *self.metrics.shown()}:
             profile = profile_of(self._live.state, account)
             if profile is None:

@@ -1,8 +1,7 @@
 """How a replica stands, from all its parts, for the admin API and its history. Part of the composition root."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from heapq import nlargest
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from gateway import __version__
@@ -16,7 +15,6 @@ from gateway.config.ledger_url import url_of
 from gateway.config.state import Live
 from gateway.ledger.postgres_url import is_postgres
 from gateway.ledger.schema import DeliveryState
-from gateway.limits.quotas import ratios_of
 from gateway.listener.accept import Acceptor
 from gateway.observe.history import EVERY, Gauges, History, Reading, reading_of
 from gateway.tls.contexts import Certificates
@@ -24,8 +22,6 @@ from gateway.tls.file_ends import FileEnd
 from gateway.units import maybe_moment, moment
 from gateway.upstream.health import HealthProbe
 
-_NEAR: Final = 0.8
-_MOST_NEAR: Final = 20
 _STATES: Final = ("running", "complete", "failed")
 
 
@@ -47,7 +43,6 @@ class Overview:
         self._requests = observation.requests
         self._acceptor = acceptor
         self._health = health
-        self._seen = observation.seen
         self._wall = parts.replica.wall
         self.started_at = self._wall()
         self.history = History()
@@ -82,7 +77,7 @@ class Overview:
             missing=missing,
             issuers_without_keys=self._parts.key_sets.without_keys,
             upstreams=[
-                overview_answers.UpstreamState(name=name, up=trouble is None, trouble=trouble)
+                overview_answers.UpstreamState(name=name, url=self._url(name), up=trouble is None, trouble=trouble)
                 for name, trouble in self._health.troubles.items()
             ],
             ledger=self._ledger(),
@@ -91,23 +86,12 @@ class Overview:
             issuers=self._issuers(self._parts.key_sets),
             configuration=self._configuration(reloader),
             standing=self._standing(),
-            near_limits=self._near_limits(),
         )
 
-    def _near_limits(self) -> list[overview_answers.NearLimit]:
-        found = [*self._parts.metrics.near(_NEAR), *self._near_callers(self._wall())]
-        fullest = nlargest(_MOST_NEAR, found, key=lambda entry: entry[2])
-        return [overview_answers.NearLimit(account=a, limit=limit, used_ratio=share) for a, limit, share in fullest]
-
-    def _near_callers(self, now: float) -> Iterator[tuple[str, str, float]]:
-        """Callers whose profile is known, since they came to this replica."""
-        profiles = self._live.state.profiles
-        for account, counts in self._parts.callers.items():
-            seen = self._seen.sighting(account)
-            profile = profiles.get(seen.profile) if seen is not None and seen.profile is not None else None
-            for limit, share in ratios_of(profile, counts, now).items() if profile is not None else ():
-                if share >= _NEAR:
-                    yield account, limit, share
+    def _url(self, name: str) -> str | None:
+        settings = self._live.state.settings
+        upstream = settings.upstream if name == "default" else settings.upstreams.get(name)
+        return None if upstream is None else str(upstream.url)
 
     def _ledger(self) -> overview_answers.LedgerState:
         trouble = self._parts.ledger.problem
@@ -153,6 +137,7 @@ class Overview:
             spool_used_bytes=self._parts.spool.used,
             spool_limit_bytes=self._parts.spool.limit,
             jobs={state: self._jobs.housekeeping.counts.get(state, 0) for state in _STATES},
+            is_counted=bool(self._jobs.housekeeping.counts),
             polls_held=len(self._jobs.long_polls),
             webhooks={state.name.lower(): states.get(state, 0) for state in undelivered},
         )

@@ -104,17 +104,13 @@ def _left(seconds: float) -> str:
 
 
 def _near(found: Samples) -> list[tuple[str, str, float]]:
+    """Of keys and callers, by the admin API; a gateway that does not tell has a metric of keys."""
+    told = found.near.get("near")
+    if isinstance(told, list):
+        return [(entry["key"] or entry["account"], entry["name"], entry["share"]) for entry in told[:_MOST]]
     shares = found.metrics.get("gateway_limit_used_ratio", {}).items()
     near = [(dict(labels).get("key", ""), dict(labels).get("limit", ""), share) for labels, share in shares]
-    near += _callers_near(found)
     return sorted((entry for entry in near if entry[2] >= _NEAR), key=lambda entry: -entry[2])[:_MOST]
-
-
-def _callers_near(found: Samples) -> list[tuple[str, str, float]]:
-    """Those who have no key; the metric is of keys alone."""
-    told = found.overview.get("near_limits")
-    entries = [(entry["account"], entry["limit"], entry["used_ratio"]) for entry in told or ()]
-    return [entry for entry in entries if not entry[0].startswith("key:")]
 
 
 def _value(found: Samples, name: str, default: float) -> float:

@@ -20,6 +20,7 @@ from gateway.cli.table import printable
 from gateway.config.settings import Settings
 
 _LEAST: Final = 0.1
+_NEAR_EVERY: Final = 10  # looks: for who is near a limit the gateway looks at all accounts
 
 
 def show_top(config: Path, every: float, count: int | None) -> None:
@@ -34,7 +35,8 @@ async def _run(settings: Settings, config: Path, every: float, count: int | None
     with Live(console=console, auto_refresh=False, screen=console.is_terminal and count is None) as live:
         while count is None or looks < count:
             await asyncio.sleep(every)
-            after, after_at = await ask(settings, config), time.monotonic()
+            near = None if looks % _NEAR_EVERY == _NEAR_EVERY - 1 else before.near
+            after, after_at = await ask(settings, config, near), time.monotonic()
             live.update(
                 picture(after, pace_of(before, after, max(_LEAST, after_at - before_at)), time.time()), refresh=True
             )

@@ -34,11 +34,15 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Samples(NamedTuple):
-    """What a gateway says of itself; metrics by name, then by labels; the overview of its admin API, if it tells."""
+    """What a gateway says of itself; metrics by name, then by labels.
+
+    Of its admin API, if it tells: the overview, and who is near a limit.
+    """
 
     readiness: Mapping[str, Any]
     metrics: Mapping[str, Mapping[Labels, float]]
     overview: Mapping[str, Any] = MappingProxyType({})
+    near: Mapping[str, Any] = MappingProxyType({})
 
     def total(self, name: str, **labels: str) -> float:
         """The sum over all that have these labels; 0 when there is none."""
@@ -46,8 +50,8 @@ class Samples(NamedTuple):
         return sum(value for given, value in self.metrics.get(name, {}).items() if wanted <= set(given))
 
 
-async def ask(settings: Settings, config: Path) -> Samples:
-    """Asks once.
+async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None = None) -> Samples:
+    """Asks once; who is near a limit only without `near` of an earlier look, since all accounts are looked at.
 
     Raises:
         SetupError: it does not answer, or not as a gateway does; the message says what is wrong.
@@ -66,14 +70,17 @@ async def ask(settings: Settings, config: Path) -> Samples:
                 if answer.status != _OK:
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
-            asked = session.get(f"{base}/admin/v1/overview", ssl=context, headers=headers, allow_redirects=False)
-            async with asked as answer:
-                overview = json.loads(await answer.text()) if answer.status == _OK else {}
+            told: list[Any] = [readiness, metrics]
+            for path in ("overview", *(("near-limits",) if near is None else ())):
+                asked = session.get(f"{base}/admin/v1/{path}", ssl=context, headers=headers, allow_redirects=False)
+                async with asked as answer:
+                    told.append(json.loads(await answer.text()) if answer.status == _OK else {})
     except TimeoutError:
         raise SetupError(f"no answer from {base} within {_PATIENCE:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
-    return Samples(*(found if isinstance(found, dict) else {} for found in (readiness, metrics, overview)))
+    found = Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
+    return found if near is None else found._replace(near=near)
 
 
 async def waiting(settings: Settings) -> list[str] | None:

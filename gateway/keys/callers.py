@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
+from gateway.keys.grants import detail_of, ended_grants
 from gateway.keys.validation import future
 from gateway.ledger import audit, callers, usage
 from gateway.ledger.callers import PREFIXES, CallerRow
@@ -97,6 +98,23 @@ class CallerService:
             audit.record(connection, now, actor, "caller.grant", name, {"pages": pages, "until": end})
 
         await self._ledger.write(work, durable=True)
+
+    async def end_grants(self, actor: str, account: str, grant_id: int | None) -> list[usage.GrantRow]:
+        """Ends one grant of a caller at once, or all; returns which ended.
+
+        Raises:
+            KeyProblem: it can't be the name of one, or the grant does not exist.
+            LedgerUnavailable: it may have been done.
+        """
+        name, now = self.name_of(account), self._wall()
+
+        def work(connection: Connection) -> list[usage.GrantRow]:
+            ended = ended_grants(connection, name, grant_id, now)
+            for found in ended:
+                audit.record(connection, now, actor, "caller.end_grant", name, detail_of(found))
+            return ended
+
+        return await self._ledger.write(work, durable=True)
 
     async def reset(self, actor: str, account: str) -> Used:
         """Resets a caller's windows; returns what was cleared of this month.

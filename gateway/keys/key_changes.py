@@ -7,7 +7,7 @@ the ledger gets their SHA-256.
 import os
 import pwd
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from gateway.auth.api_keys import digest_of
 from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
 from gateway.config.settings.fields import MOST_COUNTED
+from gateway.keys.grants import detail_of, ended_grants
 from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
 from gateway.ledger.accounts import standing_of
@@ -197,6 +198,24 @@ class KeyService:
 
         await self._ledger.write(work, durable=True)
 
+    async def end_grants(self, actor: str, key_id: str, grant_id: int | None) -> list[usage.GrantRow]:
+        """Ends one grant of a key at once, or all; returns which ended.
+
+        Raises:
+            KeyProblem: the key or the grant does not exist.
+            LedgerUnavailable: it may have been done.
+        """
+        now = self._wall()
+
+        def work(connection: Connection) -> list[usage.GrantRow]:
+            self._known(connection, key_id)
+            ended = ended_grants(connection, f"key:{key_id}", grant_id, now)
+            for found in ended:
+                audit.record(connection, now, actor, "key.end_grant", key_id, detail_of(found))
+            return ended
+
+        return await self._ledger.write(work, durable=True)
+
     async def reset(self, actor: str, key_id: str) -> Used:
         """Resets a key's windows; returns what was cleared of this month.
 
@@ -222,8 +241,12 @@ class KeyService:
         """
         return await self._ledger.read(keys.all_keys)
 
-    async def page(self, most: int, after: str | None, text: str | None, *, counted: bool) -> KeysPage:
+    async def page(
+        self, most: int, after: str | None, text: str | None, *, counted: bool, among: Collection[str] | None = None
+    ) -> KeysPage:
         """Returns keys of the ledger by id, behind one of them, with a text in them; `counted`: with their counts.
+
+        `among`: only keys of these ids.
 
         Raises:
             LedgerUnavailable: the ledger does not answer.
@@ -231,7 +254,7 @@ class KeyService:
         now = self._wall()
 
         def work(connection: Connection) -> KeysPage:
-            records = keys.keys_page(connection, most, after, text)
+            records = keys.keys_page(connection, most, after, text, among)
             of = [of_keys(record.id) for record in records] if counted else []
             return KeysPage(records, *(usage.with_ends(connection, of, now) if of else ({}, {})))
 

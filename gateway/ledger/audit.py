@@ -113,13 +113,16 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
     text: str | None = None,
     most: int = 1000,
     before: Recorded | None = None,
+    action: str | None = None,
+    changes: bool = False,
 ) -> list[Recorded]:
     """Records since a moment, the newest first; of one key or owner, or of all.
 
     Sorted by when it happened: first reads and refusals are written later than changes are. `text`: only those that
-    have it in their actor, action, subject or detail. `before` is the last record of the previous page.
+    have it in their actor, action, subject or detail. `action`: of this one, or of all of a kind (`key.`); `changes`:
+    without what gateways note, first reads and refusals. `before` is the last record of the previous page.
     """
-    if not can_be_stored(text):
+    if not can_be_stored(text, action):
         return []
     newest_first = select(audit).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(most)
     query = newest_first.where(audit.c.at >= int(since))
@@ -129,6 +132,11 @@ def recorded(  # noqa: PLR0913 -- filters, all but the first by name
         query = query.where(holds(text, audit.c.actor, audit.c.action, audit.c.subject, audit.c.detail))
     if changes_only:
         query = query.where(audit.c.action.like("key.%"))
+    if action is not None:
+        of_kind = audit.c.action.startswith(action, autoescape=True)
+        query = query.where(of_kind if action.endswith(".") else audit.c.action == action)
+    if changes:
+        query = query.where(audit.c.action.not_in(_BOUNDED))
     if before is not None:
         query = query.where(tuple_(audit.c.at, audit.c.id) < tuple_(literal(before.entry.at), literal(before.id)))
     return list(map(_recorded, connection.execute(query)))

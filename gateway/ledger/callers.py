@@ -4,9 +4,10 @@ A block counts as a change of keys: it takes the next revision of them, so that 
 of a key.
 """
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, union
+from sqlalchemy import Connection, Select, String, column, delete, func, insert, or_, select, union, values
 
 from gateway.ledger.keys import KeyProblem, next_revision
 from gateway.ledger.matching import can_be_stored, holds
@@ -25,15 +26,24 @@ class CallerRow(NamedTuple):
     is_known: bool
 
 
-def callers(
-    connection: Connection, most: int, after: str | None = None, text: str | None = None, *, blocked: bool = False
+def callers(  # noqa: PLR0913 -- filters, most by name
+    connection: Connection,
+    most: int,
+    after: str | None = None,
+    text: str | None = None,
+    *,
+    blocked: bool = False,
+    among: Collection[str] | None = None,
+    seen: Collection[str] = (),
 ) -> list[CallerRow]:
-    """Callers by name, behind one of them, with a text in their name; all, or the blocked ones."""
+    """Callers by name, behind one of them, with a text in their name; all, or the blocked ones, or some of them.
+
+    `seen` are names of others, who have no account yet.
+    """
     if not can_be_stored(after, text):
         return []
-    known = select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in PREFIXES)))
     found = select(blocks.c.account)
-    names = (found if blocked else union(known, found)).subquery()
+    names = (found if blocked else union(_known(), found, *_given(seen))).subquery()
     joined = names.outerjoin(blocks, blocks.c.account == names.c.account)
     joined = joined.outerjoin(accounts, accounts.c.account == names.c.account)
     query = select(names.c.account, blocks.c.created_at, accounts.c.account.is_not(None)).select_from(joined)
@@ -41,8 +51,22 @@ def callers(
         query = query.where(names.c.account > after)
     if text:
         query = query.where(holds(text, names.c.account))
+    if among is not None:
+        query = query.where(names.c.account.in_(among))
     rows = connection.execute(query.order_by(names.c.account).limit(most))
     return [CallerRow(account, at, bool(is_known)) for account, at, is_known in rows]
+
+
+def _known() -> Select[tuple[str]]:
+    return select(accounts.c.account).where(or_(*(accounts.c.account.startswith(name) for name in PREFIXES)))
+
+
+def _given(names: Collection[str]) -> list[Select[tuple[str]]]:
+    """A table of these names: so that the engine sorts them among its own."""
+    if not names:
+        return []
+    given = values(column("account", String), name="seen").data([(name,) for name in names]).cte("seen")
+    return [select(given.c.account)]
 
 
 def caller(connection: Connection, account: str) -> CallerRow | None:

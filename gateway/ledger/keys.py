@@ -5,7 +5,7 @@ that asks for the changes after the last one it saw misses none.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from operator import attrgetter
@@ -79,9 +79,16 @@ def all_keys(connection: Connection) -> list[KeyRecord]:
 
 
 def keys_page(
-    connection: Connection, most: int, after: str | None = None, text: str | None = None
+    connection: Connection,
+    most: int,
+    after: str | None = None,
+    text: str | None = None,
+    among: Collection[str] | None = None,
 ) -> list[KeyRecord]:
-    """Keys by id, behind one of them, with a text in their id, owner or profile; only these are read whole."""
+    """Keys by id, behind one of them, with a text in their id, owner or profile; only these are read whole.
+
+    `among`: only keys of these ids.
+    """
     if not can_be_stored(after, text):
         return []
     query = select(keys.c.id).order_by(keys.c.id).limit(most)
@@ -89,6 +96,8 @@ def keys_page(
         query = query.where(keys.c.id > after)
     if text:
         query = query.where(holds(text, keys.c.id, keys.c.owner, keys.c.profile))
+    if among is not None:
+        query = query.where(keys.c.id.in_(among))
     ids = list(connection.execute(query).scalars())
     found = {record.id: record for record in _records(connection, keys.c.id.in_(ids))} if ids else {}
     return [found[key_id] for key_id in ids]

@@ -77,6 +77,38 @@ def standings(connection: Connection, now: float, most: int) -> dict[str, Accoun
     return {account: counts._replace(tat=0.0) for account, counts in _counts(connection, seen, now, most).items()}
 
 
+class WindowRow(NamedTuple):
+    """What an account has used in this day's and this month's window."""
+
+    account: str
+    day: Used
+    month: Used
+
+
+def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow]:
+    """The windows of the accounts that were used this month, those of most pages first; without grants, so quick."""
+    day, month, days = day_of(now).period, month_of(now).period, windows.alias()
+    of_day = and_(days.c.account == windows.c.account, days.c.period == day)
+    query = (
+        select(
+            windows.c.account, days.c.requests, days.c.pages, days.c.spend,
+            windows.c.requests, windows.c.pages, windows.c.spend,
+        )
+        .outerjoin(days, of_day)
+        .where(windows.c.period == month)
+        .order_by(windows.c.pages.desc())
+        .limit(most)
+    )  # fmt: skip
+    rows = connection.execute(query)
+    return [WindowRow(row[0], Used(*(count or 0 for count in row[1:4])), Used(*row[4:])) for row in rows]
+
+
+def in_flight(connection: Connection, most: int) -> list[str]:
+    """The accounts that have a submit without its settlement."""
+    query = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
+    return list(connection.execute(query).scalars())
+
+
 def standings_of(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
     """Counts of these accounts, whole; those that were never used and have no grant are missing."""
     found = _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
@@ -138,12 +170,21 @@ class GrantRow(NamedTuple):
 
     pages: int
     until: int
+    id: int
 
 
 def grants_of(connection: Connection, account: str, now: float) -> list[GrantRow]:
     """An account's present grants, the first to end first."""
-    query = select(grants.c.pages, grants.c.until).where(grants.c.account == account, grants.c.until > int(now))
-    return [GrantRow(row.pages, row.until) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
+    present = grants.c.account == account, grants.c.until > int(now)
+    query = select(grants.c.pages, grants.c.until, grants.c.id).where(*present)
+    return [GrantRow(*row) for row in connection.execute(query.order_by(grants.c.until, grants.c.id))]
+
+
+def end_grants(connection: Connection, account: str, grant_id: int | None, now: float) -> list[GrantRow]:
+    """Ends one present grant of an account now, or all; returns which. What was used of them stays used."""
+    ended = [found for found in grants_of(connection, account, now) if grant_id in {None, found.id}]
+    connection.execute(update(grants).where(grants.c.id.in_([found.id for found in ended])).values(until=int(now)))
+    return ended
 
 
 def first_ends(connection: Connection, of: Sequence[str], now: float) -> dict[str, int]:

@@ -36,15 +36,6 @@ class AccountMetrics:
         if label != OTHER:
             self._ratios[label] = ratios
 
-    def near(self, least: float) -> list[tuple[str, str, float]]:
-        """Accounts and limits of which this share or more is used."""
-        return [
-            (_OF_KEY + label, limit, share)
-            for label, ratios in self._ratios.items()
-            for limit, share in ratios.items()
-            if share >= least
-        ]
-
     def shown(self) -> list[str]:
         """The accounts whose limits are in the metrics."""
         return [of_keys(label) for label in self._ratios]

@@ -82,6 +82,10 @@ class CallersSeen:
         """How a caller was last seen."""
         return self._sightings.get(in_short(account))
 
+    def callers(self) -> list[str]:
+        """The accounts of those that came with a token or a certificate."""
+        return [name for name in self._sightings if ":" in name]
+
     def _see(self, name: str, exchange: Exchange, now: float, *, is_refused: bool) -> None:
         seen = self._sightings.get(name)
         if seen is None:

@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, delete, insert
 
 from gateway.ledger.deliveries import Bounds, DeliveryOutcome, claim_due, dead, done
 from gateway.ledger.jobs import forget
 from gateway.ledger.keys import NewKeyRow, create, next_revision, note_used
 from gateway.ledger.ledger import open_ledger
 from gateway.ledger.reservations import Ask, Claim, accept, admit, reserve, settle
-from gateway.ledger.schema import keys, secrets
+from gateway.ledger.schema import accounts, keys, secrets, windows
+from gateway.limits.windows import month_of
 from tests.support.endings import end, job_of
 from tests.support.gateway import Running
 from tests.support.joblists import make_job
@@ -83,3 +84,14 @@ def fill_for_pictures(connection: Connection) -> None:
         create(connection, row, name.encode().ljust(32), time.time() - 86_400 * 20)
         use(connection, f"key:{name}", pages)
     note_used(connection, {("acme", 1): time.time() - 40, ("research", 1): time.time() - 3600})
+
+
+def use_of_many(connection: Connection, names: list[str], pages: int) -> None:
+    """So many pages of this month for each account, as the ledger counts them."""
+    month = month_of(time.time()).period
+    connection.execute(delete(windows).where(windows.c.account.in_(names), windows.c.period == month))
+    connection.execute(delete(accounts).where(accounts.c.account.in_(names)))
+    counts = {"tat": 0, "concurrent": 0, "pages_in_flight": 0, "reset_at": 0}
+    connection.execute(insert(accounts), [{"account": name, **counts} for name in names])
+    used = {"period": month, "requests": 1, "pages": pages, "spend": 0}
+    connection.execute(insert(windows), [{"account": name, **used} for name in names])

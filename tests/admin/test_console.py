@@ -1,6 +1,7 @@
 """The page in a browser, as an administrator uses it."""
 
 import io
+import math
 import os
 import re
 import time
@@ -95,6 +96,12 @@ async def test_a_failure_is_shown_and_found_by_its_request_id_also_after_a_resta
         row = page.get_by_role("row").filter(has_text=failed)
         assert await row.get_by_role("cell", name="502", exact=True).count() == 1
         assert await row.get_by_text("upstream unreachable", exact=True).count() == 1
+        await row.get_by_role("button", name=f"Open {failed}").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_text(re.compile("^default at http://127.0.0.1:")).wait_for()
+        await dialog.get_by_text(f"gateway explain --request-id {failed}").wait_for()
+        assert await console.serious_faults() == []
+        await console.does("Close")
         await page.get_by_label("Search").fill("")
         await page.get_by_text("2 shown", exact=True).wait_for()
         await page.get_by_label("Failures only").check()
@@ -128,7 +135,11 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await console.does("Grant")
         await row.get_by_role("meter", name="pages per month of acme: 0 of 600").wait_for()
 
-        await row.get_by_text("100 pages of it are granted, the first until").wait_for()
+        await row.get_by_text("100 pages of its budgets are granted, the first until").wait_for()
+        await row.get_by_role("button", name="End grants acme").click()
+        await console.does("End grants")
+        await console.says("100 pages that were granted to acme are gone.")
+        await row.get_by_role("meter", name="pages per month of acme: 0 of 500").wait_for()
 
         await row.get_by_role("button", name="Disable acme").click()
         await console.does("Disable")
@@ -137,14 +148,13 @@ async def test_a_key_is_made_rotated_granted_disabled_and_revoked(gateway: Runni
         await row.get_by_text("live", exact=True).wait_for()
 
         await row.get_by_role("button", name="Revoke acme").click()
-        await dialog.get_by_label("Write acme to confirm").fill("acm")
-        await console.does("Revoke")
-        await dialog.get_by_role("alert").filter(has_text="That is not acme.").wait_for()
-        await dialog.get_by_label("Write acme to confirm").fill("acme")
+        await dialog.get_by_label("Secret").select_option("all")
+        await dialog.get_by_text("Then no secret is left that can be used.").wait_for()
+        await dialog.get_by_label("Confirm").fill("acme all")
         await console.does("Revoke")
         await row.get_by_text("without a secret").wait_for()
     changes = (await api("GET", "/admin/v1/audit?key=acme")).json["changes"]
-    done = ["revoke", "enable", "disable", "grant", "rotate", "create"]
+    done = ["revoke", "enable", "disable", "end_grant", "grant", "rotate", "create"]
     assert [change["action"] for change in changes] == [f"key.{act}" for act in done]
 
 
@@ -169,12 +179,180 @@ async def test_a_keys_limits_profile_and_end_are_changed_and_only_what_differs_i
         await page.get_by_role("meter", name="pages per month of acme: 0 of 70").wait_for()
         key = (await api("GET", "/admin/v1/keys/acme")).json
         assert (key["limits"], key["profile"]) == ({"pages_per_day": None, "requests_per_minute": 9}, "small")
-        assert key["expires_at"].startswith(("2090-05-06", "2090-05-07"))
+        assert key["expires_at"] == "2090-05-06T00:00:00Z"
         await page.get_by_role("button", name="Change acme").click()
         await dialog.get_by_label("Ends").fill("")
         await console.does("Change")
         await dialog.wait_for(state="detached")
         assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] is None
+
+
+async def test_a_grant_to_a_key_without_a_budget_of_pages_says_that_it_changes_nothing(gateway: Running) -> None:
+    await Api(gateway).make("acme", limits={"pages_per_day": None, "pages_per_month": None})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        await page.get_by_role("button", name="Grant acme").click()
+        told = "It has no budget of pages, a day or a month, so a grant changes nothing."
+        await page.get_by_role("dialog").get_by_text(told).wait_for()
+        await page.get_by_role("spinbutton", name="Pages").fill("7")
+        await console.does("Grant")
+        await console.says("It has no budget of pages: they change nothing.")
+
+
+async def test_all_that_a_key_may_have_is_made_and_changed_on_the_page(gateway: Running) -> None:
+    api = Api(gateway)
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Create a key").click()
+        await dialog.get_by_label("Id (").fill("acme")
+        await dialog.get_by_label("Networks").fill("10.0.0.0/8,192.168.0.0/16")
+        await dialog.get_by_label("Scopes").fill("admin")
+        await dialog.get_by_text("More limits").click()
+        given = {"Pages a request": "5", "Submits at once": "2", "Body limit": "20MB", "Soft limit": "0.5"}
+        for label, value in given.items():
+            await dialog.get_by_label(label).fill(value)
+        await dialog.get_by_label("page_range").select_option("required")
+        assert await console.serious_faults() == []
+        await console.does("Create")
+        await console.does("Done")
+        key = (await api("GET", "/admin/v1/keys/acme")).json
+        assert (key["networks"], key["scopes"], key["owner"]) == (["10.0.0.0/8", "192.168.0.0/16"], ["admin"], "acme")
+        body_limit = key["limits"].pop("body_limit")
+        limits = {"pages_per_request": 5, "concurrent_requests": 2, "soft_limit": 0.5, "page_range": "required"}
+        assert key["limits"] == limits
+        await page.get_by_role("button", name="Change acme").click()
+        await console.does("Change")
+        await dialog.get_by_role("alert").filter(has_text="Nothing is changed yet.").wait_for()
+        await dialog.get_by_label("Owner").fill("team")
+        await dialog.get_by_label("Scopes").fill("")
+        await dialog.get_by_label("Networks").fill("10.0.0.0/8")
+        await dialog.get_by_text("More limits").click()
+        assert await dialog.get_by_label("Body limit").input_value() == body_limit
+        await dialog.get_by_label("Body limit").fill("")
+        await dialog.get_by_label("Pages a request").focus()
+        await page.keyboard.press("Control+A")
+        await page.keyboard.type("6-")
+        await dialog.get_by_text("More limits").click()
+        await console.does("Change")
+        await dialog.get_by_role("alert").filter(has_text="Pages a request: not a number.").wait_for()
+        await dialog.get_by_label("Pages a request").fill("6")
+        await dialog.get_by_label("page_range").select_option("")
+        await console.does("Change")
+        await console.says("acme is changed.")
+    key = (await api("GET", "/admin/v1/keys/acme")).json
+    assert (key["networks"], key["scopes"], key["owner"]) == (["10.0.0.0/8"], [], "team")
+    assert key["limits"] == {"pages_per_request": 6, "concurrent_requests": 2, "soft_limit": 0.5}
+
+
+async def test_a_date_means_what_it_means_to_commands_and_is_told_before_it_is_sent(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme", expires_at="2090-05-06T12:00:00Z")
+    async with console_of(gateway, locale="en-GB", timezone_id="America/New_York") as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Change acme").click()
+        ends = dialog.get_by_label("Ends")
+        assert await ends.input_value() == "2090-05-06"
+        told = dialog.locator(".note")
+        await told.filter(
+            has_text=re.compile(r"^Saturday.? 6 May 2090 at 08:00:00 \S+ \(\d+ d .*left\)\.$")
+        ).wait_for()
+        await ends.fill("2090-07-01")
+        words = r"^Friday.? 30 June 2090 at 20:00:00 \S+, as 2090-07-01 begins in UTC \(\d+ d .*left\)\.$"
+        await told.filter(has_text=re.compile(words)).wait_for()
+        assert await ends.get_attribute("aria-describedby") == await told.get_attribute("id")
+        await ends.focus()
+        await page.keyboard.press("Backspace")
+        await told.filter(has_text="Not a whole date yet.").wait_for()
+        await ends.fill("")
+        await told.filter(has_text="Never.").wait_for()
+        await ends.fill("2090-07-01")
+        await console.does("Change")
+        await console.says("acme is changed.")
+    assert (await api("GET", "/admin/v1/keys/acme")).json["expires_at"] == "2090-07-01T00:00:00Z"
+
+
+async def test_after_a_rotation_the_old_secret_is_revoked_and_never_all_by_mistake(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    assert (await api("POST", "/admin/v1/keys/acme/rotate", {})).status == 200
+    await given(gateway, lambda connection: note_used(connection, {("acme", 1): time.time() - 900}))
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Revoke acme").click()
+        await console.does("Revoke")
+        await dialog.get_by_role("alert").filter(has_text="Secret is needed.").wait_for()
+        first, *words = await dialog.get_by_role("option").all_text_contents()
+        old = r"secret 1, live until .*, last used 15 min.* ago, made .*"
+        wanted = ["choose which", old, "secret 2, live, never used, made .*", "all: nobody can use acme then"]
+        assert all(map(re.fullmatch, wanted, [first, *words]))
+        await dialog.get_by_label("Secret").select_option("1")
+        await dialog.get_by_text("What can be used then: secret 2.").wait_for()
+        await dialog.get_by_text("Write acme 1 to confirm.").wait_for()
+        await dialog.get_by_label("Confirm").fill("acme 1")
+        await dialog.get_by_label("Secret").select_option("all")
+        await console.does("Revoke")
+        refused = "That is not acme all. Nothing is changed."
+        await dialog.get_by_role("alert").filter(has_text=refused).wait_for()
+        await dialog.get_by_label("Secret").select_option("1")
+        assert await console.serious_faults() == []
+        await console.does("Revoke")
+        await console.says("Secrets of acme that ended: 1.")
+    states = [found["state"] for found in (await api("GET", "/admin/v1/keys/acme")).json["generations"]]
+    assert states == ["revoked", "live"]
+
+
+async def test_what_the_browser_cannot_read_is_refused_in_words_and_changes_nothing(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme", limits={"pages_per_month": 10}, expires_at="2090-05-06T12:00:00Z")
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open("keys")
+        dialog = page.get_by_role("dialog")
+
+        async def is_refused(button: str, field: str, text: str, words: str) -> None:
+            await dialog.get_by_label(field).focus()
+            await page.keyboard.press("Control+A")
+            for key in text if text != "Backspace" else [text]:
+                await page.keyboard.press(key)
+            assert await dialog.get_by_label(field).input_value() == ""
+            await console.does(button)
+            await dialog.get_by_role("alert").filter(has_text=words).wait_for()
+            focused = "[document.activeElement.name, document.activeElement.ariaInvalid]"
+            name = await dialog.get_by_label(field).get_attribute("name")
+            assert await page.evaluate(focused) == [name, "true"]
+
+        await page.get_by_role("button", name="Create a key").click()
+        await dialog.get_by_label("Id (").fill("other")
+        await is_refused("Create", "Pages a month", "10-", "Pages a month: not a number. Nothing is changed.")
+        await dialog.get_by_label("Pages a month").fill("")
+        await is_refused("Create", "Ends", "12/31/", "Ends: not a whole date. Nothing is changed.")
+        await page.keyboard.press("Escape")
+
+        await page.get_by_role("button", name="Change acme").click()
+        await is_refused("Change", "Pages a month", "20-", "Pages a month: not a number. Nothing is changed.")
+        await dialog.get_by_label("Pages a month").fill("10")
+        await is_refused("Change", "Ends", "Backspace", "Ends: not a whole date. Nothing is changed.")
+        await page.keyboard.press("Escape")
+
+        await page.get_by_role("button", name="Grant acme").click()
+        await is_refused("Grant", "Pages", "5-", "Pages: not a number. Nothing is changed.")
+        await dialog.get_by_label("Pages").fill("5")
+        await dialog.get_by_label("Until").fill("20300-01-01")
+        await console.does("Grant")
+        await dialog.get_by_role("alert").filter(has_text="Until: not a whole date. Nothing is changed.").wait_for()
+    listed = (await api("GET", "/admin/v1/keys?standing=true")).json["keys"]
+    key = listed[0]
+    assert (key["limits"], key["expires_at"], key["granted"]) == ({"pages_per_month": 10}, "2090-05-06T12:00:00Z", 0)
+    changes = (await api("GET", "/admin/v1/audit")).json["changes"]
+    done = [change["action"] for change in changes if change["action"].startswith("key.")]
+    assert (len(listed), done) == (1, ["key.create"])
 
 
 async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gateway: Running) -> None:
@@ -193,7 +371,8 @@ async def test_a_fault_of_what_was_typed_is_told_and_nothing_typed_is_lost(gatew
             for field in await page.locator("dialog .pair [name]:not([type=checkbox])").all()
         ]
         edges = {round(box["y"] + box["height"]) for box in boxes if box is not None}
-        assert (len({round(box["height"]) for box in boxes if box is not None}), len(edges)) == (1, len(boxes) // 2)
+        rows = math.ceil(len([box for box in boxes if box is not None]) / 2)
+        assert (len({round(box["height"]) for box in boxes if box is not None}), len(edges)) == (1, rows)
         assert await page.get_by_label("Id (").input_value() == "Not An Id"
         await page.keyboard.press("Escape")
         await page.get_by_role("dialog").wait_for(state="detached")
@@ -309,11 +488,33 @@ async def test_a_caller_is_blocked_and_let_in_again(gateway: Running) -> None:
         await page.get_by_role("button", name=f"Grant {name}").click()
         await page.get_by_role("spinbutton", name="Pages").fill("7")
         await console.does("Grant")
-        await page.get_by_text("7 pages of it are granted, the first until").wait_for()
+        await page.get_by_text("7 pages of its budgets are granted, the first until").wait_for()
         assert gateway.gateway.live.state.blocked == frozenset({name})
         await page.get_by_role("button", name=f"Unblock {name}").click()
         await console.says(f"{name} is let in again.")
     assert gateway.gateway.live.state.blocked == set()
+
+
+async def test_who_is_near_a_limit_is_on_now_and_keys_can_be_narrowed_to_them(gateway: Running) -> None:
+    for name in ("acme", "far"):
+        await Api(gateway).make(name, limits={"pages_per_month": 10})
+    async with console_of(gateway) as console:
+        page = console.page
+        await console.open()
+        await page.get_by_text("Nobody has used 80 percent or more of a limit.").wait_for()
+        await given(gateway, lambda connection: use(connection, "key:acme", 9))
+        await given(gateway, lambda connection: use(connection, "jwt:i#unseen", 9))
+        await page.reload()
+        row = page.get_by_role("region", name="Near a limit").get_by_role("row").filter(has_text="acme")
+        await row.get_by_text("9 of 10, 90 %").wait_for()
+        await page.get_by_text(
+            "of 1 the profile is not known: not seen since this replica's start, or gone."
+        ).wait_for()
+        await console.view("Keys")
+        await page.get_by_text("2 shown", exact=True).wait_for()
+        await page.get_by_label("Near a limit only").check()
+        await page.get_by_text("1 shown", exact=True).wait_for()
+        await page.get_by_role("meter", name="pages per month of acme: 9 of 10").wait_for()
 
 
 async def test_a_dead_letter_is_sent_again(gateway: Running) -> None:

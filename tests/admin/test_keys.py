@@ -134,7 +134,7 @@ async def test_a_grant_adds_pages_and_a_reset_forgets(api: Api) -> None:
     submit = request("POST", SUBMIT, f"Content-Type: {FORM_TYPE}", key=secret, body=form())
     assert (await api.gateway.ask(submit, b"POST")).status == 200
     shown = (await api("GET", f"{KEYS}/acme")).json
-    assert shown["grants"] == [{"pages": 7, "until": granted["until"]}]
+    assert shown["grants"] == [{"id": 1, "pages": 7, "until": granted["until"]}]
     standing = shown["standing"]
     assert (standing["pages_per_day"]["limit"], standing["concurrent_requests"]["resets_at"]) == (17, None)
     for wrong in ({"pages": 0, "until": later(hours=1)}, {"pages": 1, "until": "2020-01-01T00:00:00Z"}, {"pages": 1}):

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import trustme
 
+from gateway.ledger.audit import append
+from gateway.model.audit import Entry
 from gateway.observe.history import MOST
 from tests.admin.api import Api
 from tests.admin.filling import ledger_of, make_keys, use
@@ -26,7 +28,14 @@ async def test_the_overview_says_how_it_stands(gateway: Running) -> None:
     await comes_true(is_up)
     told = (await Api(gateway)("GET", "/admin/v1/overview")).json
     assert (told["status"], told["missing"], told["ledger"]["engine"]) == ("ready", [], "sqlite")
-    assert told["upstreams"] == [{"name": "default", "up": True, "trouble": None}]
+    (upstream,) = told["upstreams"]
+    assert upstream.pop("url").startswith("http://127.0.0.1:")
+    assert upstream == {"name": "default", "up": True, "trouble": None}
+
+    async def is_counted() -> bool:
+        return bool((await Api(gateway)("GET", "/admin/v1/overview")).json["standing"]["is_counted"])
+
+    await comes_true(is_counted)
     (certificate,) = told["certificates"]
     assert (certificate["listener"], "gateway.test" in certificate["names"]) == ("public", True)
     (file,) = told["certificate_files"]
@@ -118,6 +127,10 @@ async def test_refused_and_failed_requests_are_told_one_by_one_page_by_page_and_
     assert (row["key"], row["route"], row["method"], row["source"], row["requests"]) == (
         "ci", "submit", "POST", "upstream", 1,
     )  # fmt: skip
+    assert (row["container"], row["means"]) == ("default at http://127.0.0.1:1", None)
+    assert "gateway check --live" in row["look_at"]
+    means = {one["means"] for one in await found("q=not_known")}
+    assert means == {"There is no such key, or no more."}
     assert (await api("GET", f"/admin/v1/refusals/{failed}")).json == row
     (await api("GET", "/admin/v1/refusals/nothing")).is_problem(404, "refusal_not_found")
     (await api("GET", "/admin/v1/refusals/a%00b")).is_problem(404, "refusal_not_found")
@@ -201,6 +214,28 @@ async def test_the_audit_goes_on_behind_a_page_and_is_searched(gateway: Running)
     assert seen == ["k4", "k3", "k2", "k1", "k0"]
     (await api("GET", "/admin/v1/audit?after=x")).is_problem(422, "invalid")
     assert len((await api("GET", "/admin/v1/audit?q=K3")).json["changes"]) == 1
+
+
+async def test_the_audit_is_narrowed_to_an_action_a_kind_or_to_changes(gateway: Running) -> None:
+    api = Api(gateway)
+    await api.make("acme")
+    await api("POST", "/admin/v1/keys/acme/reset", {})
+    await api("POST", f"{CALLERS}/cert%3Aann/block", {})
+    noted = [Entry(int(time.time()), "key:acme", action, "a", {}) for action in ("job.read", "request.refused")]
+    async with ledger_of(gateway) as write:
+        await write(lambda connection: append(connection, noted))
+
+    async def found(query: str) -> set[str]:
+        return {change["action"] for change in (await api("GET", f"/admin/v1/audit?{query}")).json["changes"]}
+
+    assert await found("action=key.reset") == {"key.reset"}
+    assert await found("action=key.") == {"key.create", "key.reset"}
+    assert await found("action=job.read") == {"job.read"}
+    assert await found("action=ke_.") == await found("action=key.r") == set()
+    changes = {"key.create", "key.reset", "caller.block", "secret.set"}
+    assert (await found("changes=true"), await found("")) == (changes, changes | {"job.read", "request.refused"})
+    for wrong in ("key", "key.%25", ""):
+        (await api("GET", f"/admin/v1/audit?action={wrong}")).is_problem(422, "invalid")
 
 
 async def test_a_callers_name_may_hold_anything_that_is_visible(gateway: Running) -> None:

@@ -96,11 +96,12 @@ gateway_tls_certificate_not_after_seconds {NOW + 5 * DAY}
 def test_callers_without_a_key_are_near_a_limit_too() -> None:
     text = 'gateway_limit_used_ratio{key="b",limit="pages_per_day"} 0.85\n'
     near = [
-        {"account": "jwt:https://idp.test#ann", "limit": "pages_per_month", "used_ratio": 1.0},
-        {"account": "key:b", "limit": "pages_per_day", "used_ratio": 0.85},
+        {"account": "jwt:https://idp.test#ann", "key": None, "name": "pages_per_month", "share": 1.0},
+        {"account": "key:b", "key": "b", "name": "pages_per_day", "share": 0.86},
     ]
-    facts = facts_of(samples(text)._replace(overview={"near_limits": near}), NOW)
-    assert facts.limits == [("jwt:https://idp.test#ann", "pages_per_month", 1.0), ("b", "pages_per_day", 0.85)]
+    assert facts_of(samples(text), NOW).limits == [("b", "pages_per_day", 0.85)]
+    facts = facts_of(samples(text)._replace(near={"near": near}), NOW)
+    assert facts.limits == [("jwt:https://idp.test#ann", "pages_per_month", 1.0), ("b", "pages_per_day", 0.86)]
 
 
 def test_the_pace_is_what_counters_have_grown_by() -> None:

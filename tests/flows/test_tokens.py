@@ -13,7 +13,6 @@ from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 from yarl import URL
 
-from gateway.ledger import sync
 from tests.admin.api import Api
 from tests.support.backend import Backend
 from tests.support.client import Response
@@ -116,23 +115,6 @@ async def test_a_token_opens_and_names_its_owner(start: Start, provider: Provide
     assert bearer.removeprefix("Authorization: Bearer ") not in str(gateway.events)
     another = f"Authorization: Bearer {token(provider, sub='bob')}"
     assert await used(gateway, None, another) == Used()
-
-
-async def test_a_caller_near_a_limit_is_in_the_overview(
-    start: Start, provider: Provider, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sync, "_STANDINGS", 1)
-    backend.script = Jobs()
-    gateway = await trusting(start, provider, {"profiles": {"default": {"pages_per_month": 1}}})
-    bearer = f"Authorization: Bearer {token(provider)}"
-    assert (await gateway.ask(submit(None, bearer, key=None), b"POST")).status == 200
-
-    async def is_near() -> bool:
-        told = (await Api(gateway)("GET", "/admin/v1/overview")).json["near_limits"]
-        near = {"account": f"jwt:{provider.url}#alice", "limit": "pages_per_month", "used_ratio": 1.0}
-        return near in told
-
-    await comes_true(is_near)
 
 
 async def test_a_token_in_the_place_of_a_key_is_one(start: Start, provider: Provider) -> None:

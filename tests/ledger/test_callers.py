@@ -34,6 +34,16 @@ async def test_who_has_an_account_or_is_blocked_is_a_caller_and_keys_are_none(en
     assert await engine.read(lambda c: callers(c, 10, blocked=True)) == [BLOCKED]
     assert await engine.read(lambda c: callers(c, 10, text="%")) == []
     assert await engine.read(lambda c: callers(c, 10, text="\0")) == []
+    cat = CallerRow("jwt:https://idp.test#cat", None, is_known=False)
+    assert await engine.read(lambda c: callers(c, 10, seen=[cat.account, ANN])) == [*found, cat]
+    assert await engine.read(lambda c: callers(c, 10, seen=[cat.account], blocked=True)) == [BLOCKED]
+    assert await engine.read(lambda c: callers(c, 10, seen=[cat.account], among=[cat.account, CERT])) == [
+        found[0],
+        cat,
+    ]
+    assert (
+        len(await engine.read(lambda c: callers(c, 5000, seen=[f"cert:{number}" for number in range(2000)]))) == 2003
+    )
     first = await engine.read(lambda c: callers(c, 1))
     rest = await engine.read(lambda c: callers(c, 10, after=first[-1].account))
     assert first + rest == found

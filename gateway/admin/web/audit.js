@@ -12,6 +12,18 @@ const SINCE = [
   ["30d", "30 days ago"],
 ];
 
+const ACTIONS = [
+  ["", "anything"],
+  ["key.", "changes of keys"],
+  ["caller.", "acts on callers"],
+  ["webhook.", "webhooks sent again"],
+  ["secret.", "secrets of the configuration"],
+  ["ledger.", "ledgers filled"],
+  ["job.refund", "refunds"],
+  ["job.read", "first reads of jobs"],
+  ["request.refused", "refused requests"],
+];
+
 const MOMENTS = new Set(["until", "previous_ends_at", "expires_at"]); // in seconds since the epoch
 
 export const title = "Audit";
@@ -22,7 +34,11 @@ export async function show(place, signal) {
     caption: "The audit trail, the newest first",
     path: "audit",
     rows: (answer) => answer.changes,
-    filters: [{ name: "since", label: "Since", options: SINCE }],
+    filters: [
+      { name: "since", label: "Since", options: SINCE },
+      { name: "action", label: "Action", options: ACTIONS },
+      { name: "changes", label: "Changes only (no reads, no refusals)", type: "checkbox" },
+    ],
     signal,
     columns: [
       { name: "When", cell: (change) => moment(change.at) },

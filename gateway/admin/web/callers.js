@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
-import { grant, limitsOf, reset } from "./limits.js";
+import { endGrants, grant, limitsOf, reset } from "./limits.js";
 import { list } from "./lists.js";
 import { ago, number } from "./words.js";
 
@@ -16,7 +16,10 @@ export async function show(place, signal) {
     path: "callers",
     rows: (answer) => answer.callers,
     id: (caller) => caller.account,
-    filters: [{ name: "blocked", label: "Blocked only", type: "checkbox" }],
+    filters: [
+      { name: "blocked", label: "Blocked only", type: "checkbox" },
+      { name: "near", label: "Near a limit only", type: "checkbox" },
+    ],
     signal,
     tools: [button("Block a caller", () => blockAnyone(reload), { class: "push" })],
     columns: [
@@ -61,13 +64,17 @@ function acts(caller, reload) {
   return el(
     "div",
     { class: "acts" },
-    act("Grant", () => grant("callers", name)),
+    act("Grant", () => grant("callers", name, caller)),
+    caller.granted ? act("End grants", () => endGrants("callers", name)) : null,
     act("Reset", () => reset("callers", name)),
     caller.blocked_at
       ? act("Unblock", () => unblock(name))
       : act("Block", () => block(name), { class: "danger" }),
   );
 }
+
+/** Asks whether to block one, from another view. */
+export const blockOf = (name) => block(name);
 
 function block(name) {
   return ask({

@@ -2,27 +2,34 @@
 
 import { button, el, say } from "./dom.js";
 
+const UNREADABLE = { number: "not a number", date: "not a whole date" };
+const LAST_DAY = "9999-12-31";
+
 let count = 0;
 
 /**
  * Asks for `fields` and does `act` with their values. Returns what it returned; null when it was called off.
- * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required}.
+ * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required,
+ * note, more}: options are words or [value, word], `note` tells, of all values, what stands beside the field, and those
+ * with `more` are folded away.
  */
 export function ask({ title, text = "", fields = [], submit, danger = false, act }) {
   const problem = el("p", { class: "problem", role: "alert" });
   const done = el("button", { type: "submit", class: danger ? "danger" : "main" }, submit);
   const inputs = fields.map(field);
+  const more = inputs.filter((made) => made.more);
   const form = el(
     "form",
     { novalidate: true },
     text && el("p", {}, text),
-    el(
-      "div",
-      { class: "pair" },
-      inputs.map((made) => made.label),
-    ),
+    pair(inputs.filter((made) => !made.more)),
+    more.length && el("details", {}, el("summary", {}, "More limits"), pair(more)),
     problem,
   );
+  const values = () => Object.fromEntries(inputs.map((made) => [made.key, made.read()]));
+  const tell = () => inputs.forEach((made) => made.tell(values()));
+  form.addEventListener("input", tell);
+  tell();
   return opened(title, form, (close) => {
     form.append(
       el(
@@ -34,15 +41,11 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      const missing = inputs.find((made) => made.input.required && !made.input.value.trim());
-      if (missing) {
-        problem.textContent = `${missing.name} is needed.`;
-        missing.input.focus();
-        return;
-      }
+      problem.textContent = faultOf(inputs);
+      if (problem.textContent) return;
       done.disabled = true;
       try {
-        close(await act(Object.fromEntries(inputs.map((made) => [made.key, made.read()]))));
+        close(await act(values()));
       } catch (error) {
         problem.textContent = error.message;
       } finally {
@@ -51,6 +54,34 @@ export function ask({ title, text = "", fields = [], submit, danger = false, act
     });
   });
 }
+
+/**
+ * What is wrong with the first field that can't be sent, which gets the focus; empty if all can. What a browser can't
+ * read it gives as empty, and empty means something else: "the profile's", or "never".
+ */
+function faultOf(inputs) {
+  for (const { input } of inputs) input.removeAttribute("aria-invalid");
+  const found = inputs.find((made) => wordsOf(made) !== "");
+  if (!found) return "";
+  found.input.setAttribute("aria-invalid", "true");
+  const folded = found.input.closest("details");
+  if (folded) folded.open = true;
+  found.input.focus();
+  return wordsOf(found);
+}
+
+function wordsOf({ name, input }) {
+  const { badInput, rangeOverflow } = input.validity;
+  if (badInput || rangeOverflow) return `${name}: ${UNREADABLE[input.type] ?? "not readable"}. Nothing is changed.`;
+  return input.required && !input.value.trim() ? `${name} is needed.` : "";
+}
+
+const pair = (inputs) =>
+  el(
+    "div",
+    { class: "pair" },
+    inputs.map((made) => made.node),
+  );
 
 /** Shows a secret, this once, with a button that copies it; until it was copied, only Done closes it. */
 export function showSecret(title, secret, text) {
@@ -113,26 +144,49 @@ function opened(title, content, build, mayLeave = () => true) {
   });
 }
 
-function field({ name, label, type = "text", value = "", hint = "", options = null, required = false }) {
-  const told = hint ? `${label} (${hint})` : label;
-  if (type === "checkbox") {
-    const input = el("input", { type, name });
-    return {
-      key: name,
-      name: label,
-      input,
-      read: () => input.checked,
-      label: el("label", { class: "check" }, input, told),
-    };
-  }
+function field({ note, ...given }) {
+  const { label: name, name: key, more = false } = given;
+  const made = { name, key, more, ...(given.type === "checkbox" ? check(given) : entry(given)) };
+  return note ? noted(made, note) : { ...made, node: made.label, tell() {} };
+}
+
+function check({ name, label, hint = "", value = false }) {
+  const input = el("input", { type: "checkbox", name, checked: value });
+  return { input, read: () => input.checked, label: el("label", { class: "check" }, input, worded(label, hint)) };
+}
+
+function entry({ name, label, type = "text", value = "", hint = "", options = null, required = false }) {
   const input = options
-    ? el(
-        "select",
-        { name },
-        options.map((word) => el("option", { value: word, selected: word === value }, word)),
-      )
-    : el("input", { type, name, value, required, autocomplete: "off", spellcheck: "false" });
-  return { key: name, name: label, input, read: () => input.value.trim(), label: el("label", {}, told, input) };
+    ? el("select", { name, required }, options.map(option(value)))
+    : el("input", {
+        type,
+        name,
+        value,
+        required,
+        step: type === "number" && "any", // the gateway says which may have a fraction
+        max: type === "date" && LAST_DAY, // a browser takes years of six digits, too
+        autocomplete: "off",
+        spellcheck: "false",
+      });
+  return { input, read: () => input.value.trim(), label: el("label", {}, worded(label, hint), input) };
+}
+
+const worded = (label, hint) => (hint ? `${label} (${hint})` : label);
+
+const option = (chosen) => (given) => {
+  const [value, word] = Array.isArray(given) ? given : [given, given];
+  return el("option", { value, selected: value === chosen }, word);
+};
+
+/** The field in a row of its own, with what there is to say of it beside it, also to a screen reader. */
+function noted(made, note) {
+  const said = el("span", { class: "note faint", id: `note-${(count += 1)}`, "aria-live": "polite" });
+  made.input.setAttribute("aria-describedby", said.id);
+  const tell = (values) => {
+    const text = note(values, made.input);
+    if (said.textContent !== text) said.textContent = text;
+  };
+  return { ...made, node: el("div", { class: "noted" }, made.label, said), tell };
 }
 
 async function copied(node) {

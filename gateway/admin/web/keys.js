@@ -3,17 +3,26 @@
 import { get, patch, path, post } from "./api.js";
 import { ask, showSecret } from "./dialogs.js";
 import { button, el, say } from "./dom.js";
-import { dayOf, endOf, grant, limitsOf, reset } from "./limits.js";
+import { beginOf, dayOf, endGrants, grant, limitsOf, momentOf, reset } from "./limits.js";
 import { list, table } from "./lists.js";
 import { every, trouble } from "./renewal.js";
 import { ago, moment } from "./words.js";
 
-const NUMBERS = {
-  requests_per_minute: "Requests a minute",
-  pages_per_day: "Pages a day",
-  pages_per_month: "Pages a month",
-  spend_per_month: "Spend a month",
-};
+const LIMITS = [
+  { name: "requests_per_minute", label: "Requests a minute" },
+  { name: "pages_per_day", label: "Pages a day" },
+  { name: "pages_per_month", label: "Pages a month" },
+  { name: "pages_per_request", label: "Pages a request", more: true },
+  { name: "pages_in_flight", label: "Pages in flight", more: true },
+  { name: "concurrent_requests", label: "Submits at once", more: true },
+  { name: "polls_per_minute", label: "Polls a minute", more: true },
+  { name: "requests_per_day", label: "Requests a day", more: true },
+  { name: "requests_per_month", label: "Requests a month", more: true },
+  { name: "spend_per_month", label: "Spend a month", more: true },
+  { name: "soft_limit", label: "Soft limit", unit: "0.8 is 80 percent", more: true },
+  { name: "body_limit", label: "Body limit", unit: "such as 20MB", type: "text", more: true },
+  { name: "page_range", label: "page_range", options: [["", "the profile's"], "optional", "required"], more: true },
+];
 
 export const title = "Keys";
 
@@ -26,6 +35,7 @@ export async function show(place, signal) {
     query: { standing: "true" },
     rows: (answer) => answer.keys,
     id: (key) => key.id,
+    filters: [{ name: "near", label: "Near a limit only", type: "checkbox" }],
     signal,
     tools: [button("Create a key", () => create(reload), { class: "main push" })],
     columns: [
@@ -64,7 +74,8 @@ function configured(signal) {
         el(
           "div",
           { class: "acts" },
-          act("Grant", key, () => grant("keys", key.id), load),
+          act("Grant", key, () => grant("keys", key.id, key), load),
+          key.granted ? act("End grants", key, () => endGrants("keys", key.id), load) : null,
           act("Reset", key, () => reset("keys", key.id), load),
         ),
     },
@@ -94,16 +105,15 @@ const act = (label, key, run, reload, more = {}) =>
   });
 
 function generations(key) {
-  const one = (found) => {
-    const end = found.state === "live" && found.live_until ? ` until ${moment(found.live_until)}` : "";
-    const used = found.last_used_at === null ? "never used" : `last used ${ago(found.last_used_at)}`;
-    return el(
-      "li",
-      { class: found.state === "live" ? "" : "faint" },
-      `secret ${found.generation}, ${found.state}${end}, ${used}`,
-    );
-  };
+  const one = (found) => el("li", { class: found.state === "live" ? "" : "faint" }, secretOf(found));
   return el("ul", {}, key.generations.toReversed().slice(0, 3).map(one));
+}
+
+/** `secret 1, live until ..., last used 15 min ago`. */
+function secretOf(found) {
+  const end = found.state === "live" && found.live_until ? ` until ${moment(found.live_until)}` : "";
+  const used = found.last_used_at === null ? "never used" : `last used ${ago(found.last_used_at)}`;
+  return `secret ${found.generation}, ${found.state}${end}, ${used}`;
 }
 
 function acts(key, reload) {
@@ -113,7 +123,8 @@ function acts(key, reload) {
     { class: "acts" },
     act("Change", key, () => change(key), reload),
     act("Rotate", key, () => rotate(key), reload),
-    act("Grant", key, () => grant("keys", key.id), reload),
+    act("Grant", key, () => grant("keys", key.id, key), reload),
+    key.granted ? act("End grants", key, () => endGrants("keys", key.id), reload) : null,
     act("Reset", key, () => reset("keys", key.id), reload),
     act(isDisabled ? "Enable" : "Disable", key, () => disable(key, !isDisabled), reload),
     act("Revoke", key, () => revoke(key), reload, { class: "danger" }),
@@ -122,39 +133,56 @@ function acts(key, reload) {
 
 async function create(reload) {
   const { configuration } = await get("overview");
+  const none = { owner: "", scopes: [], networks: [], limits: {}, expires_at: null };
   const made = await ask({
     title: "Create a key",
     fields: [
       { name: "id", label: "Id", hint: "a-z, 0-9, -; it never changes", required: true },
       { name: "profile", label: "Profile", options: configuration.profiles, value: "default" },
-      { name: "owner", label: "Owner", hint: "empty: the key itself" },
-      { name: "expires_at", label: "Ends", type: "date", hint: "empty: never" },
-      ...numbers({}),
-      { name: "admin", label: "May use admin routes", type: "checkbox" },
+      ...fieldsOf(none),
     ],
     submit: "Create",
-    act: (values) => post("keys", bodyOf(values)),
+    act: (values) => post("keys", { id: values.id, profile: values.profile, ...changesOf(none, values) }),
   });
   if (made === null) return;
   reload();
   await showSecret(`The secret of ${made.id}`, made.secret, "Send it as X-API-Key.");
 }
 
-/** A field for each limit, with what a key has of its own. */
-function numbers(limits) {
-  return Object.entries(NUMBERS).map(([name, label], place) => ({
-    name,
-    label,
-    type: "number",
-    value: limits[name] ?? "",
-    hint: limits[name] === null ? "none now" : place ? "likewise" : "empty: the profile's",
-  }));
+/** A field for each thing of a key that can be changed, with what it has; its profile's is before them. */
+function fieldsOf(key) {
+  const limits = LIMITS.map((limit) => limitField(limit, key.limits[limit.name]));
+  return [
+    { name: "owner", label: "Owner", value: key.owner, hint: "empty: the key itself" },
+    { name: "scopes", label: "Scopes", value: key.scopes.join(", "), hint: "with commas; admin: admin routes, too" },
+    { name: "networks", label: "Networks", value: key.networks.join(", "), hint: "with commas; empty: all" },
+    ...limits.filter((field) => !field.more),
+    endField(key.expires_at),
+    ...limits.filter((field) => field.more),
+  ];
+}
+
+function limitField({ unit = "", type = "number", ...limit }, value) {
+  const empty = value === null ? "none now" : "empty: the profile's";
+  const hint = limit.options ? "" : [unit, empty].filter(Boolean).join("; ");
+  return { ...limit, type, value: String(value ?? ""), hint };
+}
+
+/** When a key ends. */
+function endField(at) {
+  return {
+    name: "expires_at",
+    label: "Ends",
+    type: "date",
+    value: at === null ? "" : dayOf(at),
+    hint: "empty: never",
+    note: (values, input) => momentOf(values.expires_at, input, at),
+  };
 }
 
 async function change(key) {
   const { configuration } = await get("overview");
   const { profiles } = configuration;
-  const ends = key.expires_at === null ? "" : dayOf(key.expires_at);
   return ask({
     title: `Change ${key.id}`,
     fields: [
@@ -164,12 +192,14 @@ async function change(key) {
         options: profiles.includes(key.profile) ? profiles : [key.profile, ...profiles],
         value: key.profile,
       },
-      { name: "expires_at", label: "Ends", type: "date", value: ends, hint: "empty: never" },
-      ...numbers(key.limits),
+      ...fieldsOf(key),
     ],
     submit: "Change",
     act: async (values) => {
-      const changed = await patch(path("keys", key.id), changesOf(key, ends, values));
+      const body = changesOf(key, values);
+      if (values.profile !== key.profile) body.profile = values.profile;
+      if (!Object.keys(body).length) throw new Error("Nothing is changed yet.");
+      const changed = await patch(path("keys", key.id), body);
       say(`${key.id} is changed.`);
       return changed;
     },
@@ -177,31 +207,22 @@ async function change(key) {
 }
 
 /** What differs, and nothing else: who changed it meanwhile keeps his part. */
-function changesOf(key, ends, values) {
+function changesOf(key, values) {
   const body = {};
-  const limits = Object.keys(NUMBERS).filter((name) => values[name] !== String(key.limits[name] ?? ""));
-  if (values.profile !== key.profile) body.profile = values.profile;
-  if (values.expires_at !== ends) body.expires_at = values.expires_at ? endOf(values.expires_at) : null;
+  const ends = key.expires_at === null ? "" : dayOf(key.expires_at);
+  if (values.owner !== key.owner) body.owner = values.owner || null;
+  for (const name of ["scopes", "networks"])
+    if (values[name] !== key[name].join(", ")) body[name] = values[name].split(/[\s,]+/).filter(Boolean);
+  if (values.expires_at !== ends) body.expires_at = values.expires_at ? beginOf(values.expires_at) : null;
+  const limits = LIMITS.filter(({ name }) => values[name] !== String(key.limits[name] ?? ""));
   if (limits.length)
-    body.limits = Object.fromEntries(
-      limits.map((name) => [name, values[name] === "" ? "default" : Number(values[name])]),
-    );
-  if (!Object.keys(body).length) throw new Error("Nothing is changed yet.");
+    body.limits = Object.fromEntries(limits.map((limit) => [limit.name, sent(limit, values[limit.name])]));
   return body;
 }
 
-function bodyOf(values) {
-  const given = Object.keys(NUMBERS)
-    .filter((name) => values[name] !== "")
-    .map((name) => [name, Number(values[name])]);
-  return {
-    id: values.id,
-    profile: values.profile,
-    owner: values.owner || null,
-    scopes: values.admin ? ["admin"] : [],
-    limits: Object.fromEntries(given),
-    expires_at: values.expires_at ? endOf(values.expires_at) : null,
-  };
+function sent({ type = "number", options }, value) {
+  if (value === "") return "default";
+  return type === "number" && !options ? Number(value) : value;
 }
 
 async function rotate(key) {
@@ -237,27 +258,51 @@ async function disable(key, disabled) {
   });
 }
 
+/** Nothing is chosen before, and what is to be written differs: behind a rotation, all is the mistake to make. */
 function revoke(key) {
-  const live = key.generations
-    .filter((found) => found.state === "live")
-    .map((found) => String(found.generation));
+  const live = key.generations.filter((found) => found.state === "live");
+  const wanted = ({ which }) => `${key.id} ${which}`;
+  const all = live.length === 1 ? "all, so this one: " : "all: ";
   return ask({
     title: `Revoke ${key.id}?`,
     text: "A revoked secret is refused from now on, and never comes back.",
     fields: [
-      { name: "which", label: "Secret", options: ["all", ...live] },
-      { name: "sure", label: `Write ${key.id} to confirm`, required: true },
+      {
+        name: "which",
+        label: "Secret",
+        required: true,
+        options: [
+          ["", "choose which"],
+          ...live.map((found) => [String(found.generation), `${secretOf(found)}, made ${ago(found.created_at)}`]),
+          ["all", `${all}nobody can use ${key.id} then`],
+        ],
+        note: ({ which }) => leftBy(which, live),
+      },
+      {
+        name: "sure",
+        label: "Confirm",
+        required: true,
+        note: (values) => (values.which ? `Write ${wanted(values)} to confirm.` : ""),
+      },
     ],
     submit: "Revoke",
     danger: true,
-    act: async ({ which, sure }) => {
-      if (sure !== key.id) throw new Error(`That is not ${key.id}.`);
+    act: async (values) => {
+      if (values.sure !== wanted(values)) throw new Error(`That is not ${wanted(values)}. Nothing is changed.`);
       const ended = await post(path("keys", key.id, "revoke"), {
-        generation: which === "all" ? null : Number(which),
+        generation: values.which === "all" ? null : Number(values.which),
         force: true,
       });
       say(`Secrets of ${key.id} that ended: ${ended.generations.join(", ") || "none"}.`);
       return ended;
     },
   });
+}
+
+/** What can be used once that is revoked. */
+function leftBy(which, live) {
+  if (which === "") return "";
+  const left = live.filter((found) => which !== "all" && String(found.generation) !== which);
+  const names = left.map((found) => found.generation).join(", ");
+  return names ? `What can be used then: secret ${names}.` : "Then no secret is left that can be used.";
 }

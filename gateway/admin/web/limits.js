@@ -3,7 +3,7 @@
 import { path, post } from "./api.js";
 import { ask } from "./dialogs.js";
 import { el, say } from "./dom.js";
-import { moment, number, plain } from "./words.js";
+import { left, moment, number, plain, zoned } from "./words.js";
 
 const FULL = 0.9;
 
@@ -44,23 +44,58 @@ export function limitsOf(found, name) {
 }
 
 function granted({ granted: pages, granted_until: until }) {
-  return `${number(pages)} pages of it are granted${until ? `, the first until ${moment(until)}` : ""}`;
+  return `${number(pages)} pages of its budgets are granted${until ? `, the first until ${moment(until)}` : ""}`;
+}
+
+const PAGE_BUDGETS = ["pages_per_day", "pages_per_month"];
+
+/** What a grant adds to. */
+function addedTo({ standing }) {
+  const known = Object.keys(standing ?? {});
+  const names = PAGE_BUDGETS.filter((name) => known.includes(name));
+  if (!known.length) return "They are added to its budgets of pages, if its profile has any: it is not known here.";
+  if (!names.length) return "It has no budget of pages, a day or a month, so a grant changes nothing.";
+  return `They are added to its ${names.map(plain).join(" and ")}, in full in each day and month that they touch.`;
 }
 
 /** Asks how many pages to add until when, and adds them. */
-export function grant(kind, name) {
+export function grant(kind, name, found) {
   return ask({
     title: `Grant pages to ${name}`,
-    text: "They are added to its budgets of pages, a day and a month.",
+    text: addedTo(found),
     fields: [
       { name: "pages", label: "Pages", type: "number", required: true },
-      { name: "until", label: "Until", type: "date", value: daysFromNow(30), required: true },
+      {
+        name: "until",
+        label: "Until",
+        type: "date",
+        value: daysFromNow(30),
+        required: true,
+        note: (values, input) => momentOf(values.until, input),
+      },
     ],
     submit: "Grant",
     act: async ({ pages, until }) => {
-      const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: endOf(until) });
-      say(`${number(made.pages)} pages were granted to ${name}.`);
+      const made = await post(path(kind, name, "grants"), { pages: Number(pages), until: beginOf(until) });
+      const doubt = made.budgets?.length === 0 ? " It has no budget of pages: they change nothing." : "";
+      say(`${number(made.pages)} pages were granted to ${name}.${doubt}`);
       return made;
+    },
+  });
+}
+
+/** Ends all that is granted before its time. */
+export function endGrants(kind, name) {
+  return ask({
+    title: `End the grants of ${name}?`,
+    text: "All pages that are granted now are gone at once; what was used of them stays used.",
+    submit: "End grants",
+    danger: true,
+    act: async () => {
+      const { grants } = await post(`${path(kind, name)}/grants/end`);
+      const pages = grants.reduce((sum, ended) => sum + ended.pages, 0);
+      say(`${number(pages)} pages that were granted to ${name} are gone.`);
+      return grants;
     },
   });
 }
@@ -80,15 +115,19 @@ export function reset(kind, name) {
   });
 }
 
-/** The end of a day, of this browser's place. */
-export const endOf = (day) => new Date(`${day}T23:59:59`).toISOString();
+/** The moment that a day means, here as in commands: its beginning in UTC. */
+export const beginOf = (day) => new Date(`${day}T00:00:00Z`).toISOString();
 
 export const daysFromNow = (days) => dayOf(Date.now() + days * 86_400_000);
 
-/** The day of a moment, of this browser's place, as a field for dates takes it. */
-export function dayOf(moment) {
-  const at = new Date(moment);
-  return [at.getFullYear(), at.getMonth() + 1, at.getDate()]
-    .map((part) => String(part).padStart(2, "0"))
-    .join("-");
+/** The day of a moment in UTC, as a field for dates takes it. */
+export const dayOf = (at) => new Date(at).toISOString().slice(0, 10);
+
+/** What a field for a date means, in words, before it is sent; `kept` is the moment that it stands for unchanged. */
+export function momentOf(day, input, kept = null) {
+  if (input.validity.badInput || input.validity.rangeOverflow) return "Not a whole date yet.";
+  if (day === "") return input.required ? "" : "Never.";
+  const at = kept !== null && day === dayOf(kept) ? kept : beginOf(day);
+  const begins = at === beginOf(day) ? `, as ${day} begins in UTC` : "";
+  return `${zoned(at)}${begins} (${left(at)}).`;
 }

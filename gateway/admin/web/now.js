@@ -4,11 +4,12 @@ import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { el, say } from "./dom.js";
 import { lookOf } from "./looks.js";
-import { every } from "./renewal.js";
+import { every, trouble } from "./renewal.js";
 import { bytes, left, moment, number, plain, span } from "./words.js";
 
 const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
 const HOUR = 3_600_000;
+const MOST_NEAR = 10;
 const SOON = 14 * 86_400_000;
 
 export const title = "Now";
@@ -16,8 +17,9 @@ export const title = "Now";
 export async function show(place, signal) {
   const facts = el("ul", { class: "facts" });
   const charts = el("div", { class: "charts" });
+  const near = nearLimits(signal);
   const parts = el("div");
-  place.append(facts, el("h2", {}, "The last hour"), charts, parts);
+  place.append(facts, near.node, el("h2", {}, "The last hour"), charts, parts);
   let points = [];
   let toldBefore = "";
 
@@ -35,10 +37,54 @@ export async function show(place, signal) {
     if (told !== toldBefore) parts.replaceChildren(...partsOf(overview)); // who reads there keeps the place
     toldBefore = told;
     tellStatus(overview);
+    await near.load();
   }
 
   await load("1h");
   every(signal, () => load("1m").catch((error) => error.name === "AbortError" || say(error.message)));
+}
+
+/** Who is near a limit: of the ledger, so what is known of it may be missing while all else is told. */
+function nearLimits(signal) {
+  const wrong = trouble(() => load());
+  const shown = el("div");
+  let before = "";
+  async function load() {
+    try {
+      const told = await get("near-limits", { limit: MOST_NEAR }, signal);
+      wrong.clear();
+      const text = JSON.stringify(told);
+      if (text !== before) shown.replaceChildren(...nearOf(told)); // who reads there keeps the place
+      before = text;
+    } catch (error) {
+      if (error.name !== "AbortError") wrong.tell(error);
+    }
+  }
+  const node = el("section", {}, el("h2", {}, "Near a limit"), wrong.node, shown);
+  return { node, load };
+}
+
+function nearOf({ near, total, unknown, is_complete: isComplete }) {
+  const more = [
+    total > near.length && `${number(total - near.length)} more`,
+    unknown && `of ${number(unknown)} the profile is not known: not seen since this replica's start, or gone`,
+    !isComplete && "there are too many accounts to look at all",
+  ].filter(Boolean);
+  const rest = more.length ? [el("p", { class: "faint" }, `${more.join("; ")}.`)] : [];
+  if (!near.length) return [el("p", {}, "Nobody has used 80 percent or more of a limit."), ...rest];
+  const heads = ["Key or caller", "Profile", "Limit", "Used", "Begins anew"];
+  const row = (found) => [
+    found.key ?? found.account,
+    found.profile,
+    plain(found.name),
+    el(
+      "span",
+      { class: found.share >= 1 ? "bad" : "warn" },
+      `${number(found.used)} of ${number(found.limit)}, ${number(Math.floor(found.share * 100))} %`,
+    ),
+    moment(found.resets_at),
+  ];
+  return [table("Near a limit", heads, near.map(row), false), ...rest];
 }
 
 /** Says in the head of the page how it stands. */
@@ -81,7 +127,10 @@ function factsOf(told) {
       "Container",
       told.upstreams.length ? (down.length ? "down" : "up") : "not asked yet",
       down.length ? "bad" : "good",
-      ...down.map((upstream) => `${upstream.name}: ${upstream.trouble}`),
+      ...told.upstreams.map(
+        (upstream) =>
+          `${upstream.name}${upstream.url ? ` at ${upstream.url}` : ""}: ${upstream.up ? "up" : upstream.trouble}`,
+      ),
     ),
     fact("Ledger", ledger.up ? "up" : "down", ledger.up ? "good" : "bad", ledger.engine, ledger.trouble ?? ""),
     fact(
@@ -98,8 +147,9 @@ function factsOf(told) {
     ),
     fact(
       "Jobs running",
-      number(standing.jobs.running ?? 0),
+      standing.is_counted ? number(standing.jobs.running ?? 0) : "not counted yet",
       "",
+      standing.is_counted ? "of all replicas, as of up to 10 s ago" : "",
       `${number(standing.polls_held)} polls wait for an end`,
       `${number(standing.jobs.complete ?? 0)} complete and ${number(standing.jobs.failed ?? 0)} failed can be read`,
     ),
@@ -175,11 +225,11 @@ function partsOf(told) {
   return parts;
 }
 
-function table(name, heads, rows) {
+function table(name, heads, rows, isHeaded = true) {
   return el(
     "section",
     {},
-    el("h2", {}, name),
+    isHeaded && el("h2", {}, name),
     el(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": name },

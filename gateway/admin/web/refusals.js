@@ -1,6 +1,8 @@
 // Which requests of the last day were refused or failed, and why: of all replicas, from the ledger.
 
-import { el } from "./dom.js";
+import { blockOf } from "./callers.js";
+import { show as tell } from "./dialogs.js";
+import { button, el } from "./dom.js";
 import { list } from "./lists.js";
 import { moment, number, plain } from "./words.js";
 
@@ -20,7 +22,14 @@ export async function show(place, signal) {
     filters: [{ name: "failed", label: "Failures only (5xx)", type: "checkbox" }],
     signal,
     columns: [
-      { name: "Request", cell: (row) => el("code", {}, row.request_id) },
+      {
+        name: "Request",
+        cell: (row) => [
+          el("code", {}, row.request_id),
+          " ",
+          button("Open", () => open(row), { "aria-label": `Open ${row.request_id}` }),
+        ],
+      },
       { name: "When", cell: (row) => moment(row.at) },
       {
         name: "Who",
@@ -38,4 +47,30 @@ export async function show(place, signal) {
       { name: "What it was told", cell: (row) => row.detail ?? "–" },
     ],
   });
+}
+
+/** What is known of one, as `gateway explain --request-id` tells it, and a way to block who came with a token. */
+function open(row) {
+  const isCaller = row.key !== null && row.key.includes(":");
+  const facts = [
+    ["Reason", row.title === null ? plain(row.reason) : `${plain(row.reason)}: ${row.title}`],
+    ["Why", row.why === null ? null : plain(row.why)],
+    ["That means", row.means],
+    ["It was told", row.detail],
+    ["Who", row.key],
+    ["From", row.client],
+    ["Route", row.route === "-" ? null : `${row.method} ${row.route}`],
+    ["Container", row.container],
+    ["Look at", row.look_at],
+    ["By command", `gateway explain --request-id ${row.request_id}`],
+  ];
+  return tell(
+    `Request ${row.request_id}, ${row.status}`,
+    el(
+      "dl",
+      {},
+      facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+    ),
+    isCaller && el("div", {}, button(`Block ${row.key}`, () => blockOf(row.key), { class: "danger" })),
+  );
 }

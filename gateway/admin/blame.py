@@ -1,0 +1,25 @@
+"""What to look at when a request was refused or failed, for whoever reads it on the page. Pure."""
+
+from typing import Final
+
+from gateway.config.settings import Settings
+from gateway.model.reasons import Reason, Source
+
+_LOOK_AT: Final = {
+    Source.CLIENT: "The client: docs/errors.md tells what each reason asks of it, docs/log.md what each `why` means.",
+    Source.GATEWAY: "The gateway: its log for this id, and /readyz.",
+    Source.UPSTREAM: "The container, or the way to it: its own log, and `gateway check --live`.",
+}
+_OF_LEDGER: Final = "The ledger: the tile Ledger of Now, the gateway's log, and docs/ledger.md, While it is away."
+
+
+def look_at(reason: str, source: Source) -> str:
+    """Where the cause is found."""
+    return _OF_LEDGER if reason == Reason.LEDGER_UNAVAILABLE else _LOOK_AT[source]
+
+
+def container_of(route: str, settings: Settings) -> str | None:
+    """The container that a route leads to, by its name, and where it is now; None if there is no such route."""
+    name = next((found.upstream for found in settings.routes if found.name == route), None)
+    upstream = settings.upstream if name == "default" else settings.upstreams.get(name or "")
+    return None if upstream is None else f"{name} at {upstream.url}"
