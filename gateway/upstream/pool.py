@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
+from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
@@ -31,7 +32,7 @@ class Pool:
         self._iteration = iteration
         self.is_retired = False
         self._loop = loop
-        self._tls = _tls_context() if target.scheme == "https" else None
+        self._tls = bounded_context() if target.scheme == "https" else None
         self._buffers = TlsBuffers()
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
@@ -135,13 +136,6 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._open)
-
-
-def _tls_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # nor for a Diffie-Hellman group of its own: a second
-    context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
-    return context
 
 
 def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:
