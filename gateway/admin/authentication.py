@@ -6,8 +6,8 @@ Any page in a browser on this machine can send requests to 127.0.0.1. These chec
   for the page that this listener serves itself (page.py);
 - changes need a Content-Type that a page may send only after a preflight, which is never granted (parsing.py).
 With a reverse proxy on this machine all clients come from 127.0.0.1. A request with headers that proxies add
-(Forwarded, Via and the like) is refused; a proxy that adds none looks like a local user. With a token these checks
-are not needed: a page doesn't know it, and a browser never adds it by itself.
+(Forwarded, Via and the like: OF_PROXIES) is refused; a proxy that adds none looks like a local user. With a token
+these checks are not needed: a page doesn't know it, and a browser never adds it by itself.
 """
 
 import hmac
@@ -22,11 +22,11 @@ from gateway.admin.problem import AdminProblem
 from gateway.auth.api_keys import digest_of
 from gateway.config.settings import SecretDigest
 from gateway.config.state import Live
+from gateway.http.headers import OF_PROXIES
 from gateway.limits.bad_logins import BadLogins
 from gateway.model.networks import parse_address, unmapped
 from gateway.model.request import Headers
 
-_OF_PROXIES: Final = frozenset({b"forwarded", b"x-real-ip", b"via"})
 _FORWARDED: Final = b"x-forwarded-"
 _BEARER: Final = "bearer "
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
@@ -95,7 +95,7 @@ def _require_this_machine(request: web.Request, headers: Headers, address: IPv4A
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if not _is_own_origin(request, headers) or not _OWN_SITES.issuperset(sites):
         raise AdminProblem("forbidden", "Web pages may not use this without admin.token.")
-    if any(name in _OF_PROXIES or name.startswith(_FORWARDED) for name in headers.known):
+    if any(name in OF_PROXIES or name.startswith(_FORWARDED) for name in headers.known):
         raise AdminProblem("forbidden", "Behind a proxy this needs admin.token: everybody comes from here then.")
 
 

@@ -27,6 +27,7 @@ from gateway.aio.unwanted import Unwanted
 from gateway.errors import refuse, whereabouts
 from gateway.http.parser_faults import parser_fault
 from gateway.listener.backlog import Backlog
+from gateway.listener.draining import is_too_long_to_drain
 from gateway.model.identity import Peer
 from gateway.model.networks import household
 from gateway.model.reasons import Reason
@@ -122,6 +123,8 @@ class AdminConnection(RequestHandler):
         self._expect(None)
         self._backlog.clear()
         super().connection_lost(error)
+        self._unwanted = None
+        self._reading.forget()
         self._on_end(self)
 
     def begin_exchange(self) -> None:
@@ -144,9 +147,8 @@ class AdminConnection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Called by aiohttp with every answer, also with those that aiohttp made itself."""
-        if request.get(KEEPS):
-            self._is_known = True
-        else:
+        self._is_known |= request.get(KEEPS, False)
+        if not request.get(KEEPS) or _has_much_left(request):
             resp.force_close()
             self._stop_listening(request)
         finished = await super().finish_response(request, resp, start_time)
@@ -185,8 +187,8 @@ class AdminConnection(RequestHandler):
         raise _AnsweredError
 
     def _stop_listening(self, request: web.BaseRequest) -> None:
-        """Stops reading a chunked body once its answer is sent: one byte of it may cost as much as a kilobyte."""
-        if not request.content.is_eof() and request.headers.get("Transfer-Encoding"):
+        """Stops reading a long body once its answer is sent, and any chunked one, whose bytes may be dear."""
+        if _has_much_left(request):
             self._unwanted = Unwanted(self._iteration, household(self.peer.ip), self._read_or_wait)
             self._backlog.clear()
 
@@ -220,10 +222,12 @@ class AdminConnection(RequestHandler):
         self._read_or_wait()
 
     def _read_or_wait(self) -> None:
+        if self.transport is None:
+            return
         waits = self._turn_is_over if self._unwanted is None else not self._unwanted.may_read
         if waits:
             self._reading.hold()
-        elif self.transport is not None and not self.transport.is_closing():
+        elif not self.transport.is_closing():
             self._reading.let_go()
 
     def _expect(self, seconds: float | None) -> None:
@@ -235,6 +239,11 @@ class AdminConnection(RequestHandler):
         self._deadline = None
         if self.transport is not None:
             self.transport.abort()
+
+
+def _has_much_left(request: web.BaseRequest) -> bool:
+    body = request.content
+    return not body.is_eof() and is_too_long_to_drain(request.content_length, body.total_bytes)
 
 
 class _AnsweredError(ConnectionError):

@@ -28,7 +28,7 @@ class Aside:
     def __init__(self, most: int = _MOST, *, keeps: bool = False) -> None:
         self._free = asyncio.Semaphore(most)
         self._keeps = keeps
-        self._kept: _Worker | None = None
+        self._kept: Worker | None = None
 
     async def run(self, call: Callable[[], T], within: float, late: Callable[[], None] | None = None) -> T:
         """Returns or raises what the call does, within `within` seconds; that includes the wait for a thread.
@@ -66,28 +66,38 @@ class Aside:
         worker.put(work)
         return future
 
-    def _worker(self) -> "_Worker":
+    def _worker(self) -> "Worker":
         """A thread that waits for work."""
         kept, self._kept = self._kept, None
         try:
-            return _Worker() if kept is None else kept
+            return Worker() if kept is None else kept
         except RuntimeError:  # the system has no threads left just now
             self._free.release()
             raise
 
-    def _give_back(self, worker: "_Worker") -> None:
+    def _give_back(self, worker: "Worker") -> None:
         if self._keeps and self._kept is None:
             self._kept = worker
         else:
             worker.end()
 
 
-class _Worker:
-    """A thread that does what is put to it, one after the other, until `end`, or until nobody knows it any more."""
+class Worker:
+    """A thread that does what is put to it, one after the other, until `end`, or until nobody knows it any more.
 
-    def __init__(self) -> None:
+    It does `first` first.
+    """
+
+    def __init__(self, name: str = "aside", first: _Work | None = None) -> None:
+        """Starts it.
+
+        Raises:
+            RuntimeError: the system has no threads left.
+        """
         queue: SimpleQueue[_Work | None] = SimpleQueue()
-        Thread(target=_work, args=(queue,), name="aside", daemon=True).start()
+        if first is not None:
+            queue.put(first)
+        Thread(target=_work, args=(queue,), name=name, daemon=True).start()
         self.put = queue.put
         self.end = finalize(self, queue.put, None)
 

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.aio.aiohttp_internals import OwnTlsConnector
 from gateway.aio.held_transport import HeldTransport
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.aio.turn import Turn
 
@@ -87,6 +88,7 @@ class BoundedHandler(ResponseHandler):
             self._parse(self._rest, in_turns=False)
         self._rest = b""
         super().connection_lost(exc)
+        self._reading.forget()
 
     def _go_on(self, data: bytes) -> None:
         """Parses until the turn is over. The rest waits for the next turn, and reading pauses."""
@@ -120,7 +122,7 @@ class BoundedHandler(ResponseHandler):
         return b"" if self._is_over or self.exception() is not None else data[place:]
 
     def _end_if_over(self) -> None:
-        if self._is_over and not self._reading.is_paused:
+        if self._is_over and self.transport is not None and not self._reading.is_paused:
             self._reading.abort()
 
     def _break_off(self) -> None:
@@ -131,11 +133,22 @@ class BoundedHandler(ResponseHandler):
 class BoundedConnector(OwnTlsConnector):
     """Makes such connections, with TLS in turns: asyncio's own TLS would decrypt a receiver's whole flood."""
 
-    def __init__(self, iteration: Iteration, of: Hashable, most: int = _MAX_BEHIND, **options: Any) -> None:
-        """`of` is the peer for fair queueing of turns; `most` limits the bytes on the wire after an answer's head."""
+    def __init__(
+        self,
+        iteration: Iteration,
+        of: Hashable,
+        most: int = _MAX_BEHIND,
+        threads: StepThreads | None = None,
+        **options: Any,
+    ) -> None:
+        """`of` is the peer for fair queueing of turns; `most` limits the bytes on the wire after an answer's head.
+
+        `threads` read the certificates; connectors that are made again and again for strangers share them.
+        """
+        threads = StepThreads(iteration.clock) if threads is None else threads
 
         def encrypt(context: ssl.SSLContext, handler: ResponseHandler, name: str | None) -> TlsTransport:
-            return TlsTransport(context, handler, TlsBuffers(), iteration, of=of, server=name)
+            return TlsTransport(context, handler, TlsBuffers(threads), iteration, of=of, server=name)
 
         super().__init__(partial(BoundedHandler, asyncio.get_running_loop(), iteration, of, most), encrypt, **options)
 

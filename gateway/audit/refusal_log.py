@@ -2,7 +2,8 @@
 
 No request waits for it, and it is bounded: strangers beyond some a second are summed up (observe/
 refusal_sampling.py); so many of one key, and of all together, are kept in a second; what the ledger can't take is
-dropped and counted; and a row lives for a day, if not so many come that the oldest have to go.
+dropped and counted, as is a second row of one id (a proxy may let clients choose it); and a row lives for a day, if
+not so many come that the oldest have to go.
 """
 
 import asyncio
@@ -136,8 +137,11 @@ class RefusalLog:
             if not self._waiting:
                 return
             some = list(islice(self._waiting, _AT_ONCE))
-            with suppress(ValueNotKept):  # it would be refused for ever
-                await ledger.write(partial(refusals.note, rows=some))
+            try:
+                without = await ledger.write(partial(refusals.note, rows=some))
+            except ValueNotKept:  # it would be refused for ever
+                without = len(some)
+            self.dropped += without
             for row in some:
                 if self._waiting and self._waiting[0] is row:  # else it was dropped meanwhile
                     self._waiting.popleft()

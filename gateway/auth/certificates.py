@@ -6,8 +6,8 @@ Facts this file rests on:
 - A certificate may hold several names of one kind. If we picked one, another service might pick another: several
   names give no identity.
 - DNS names have no case; URIs, mail addresses and common names are compared byte for byte.
-- A name may hold any byte, also NUL and line feed. A name that is not printable ASCII is ignored: names go into logs,
-  metrics and headers.
+- A name may hold any byte, also NUL and line feed. A name that is not printable ASCII is no identity: names go into
+  logs, metrics and headers. Beside one that is, it counts as another name.
 """
 
 import re
@@ -21,6 +21,7 @@ from gateway.model.reasons import Reason, Why
 
 NameKind = Literal["uri", "dns", "email", "cn"]
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_ODD: Final = "(not-printable)"
 _ACCEPTED: Final = ("certificate", "accepted")
 _CALLED: Final[Mapping[NameKind, str]] = {
     "uri": "URI of its subjectAltName",
@@ -87,10 +88,16 @@ def identity_named(name: str, profile: Profile) -> Identity:
 
 
 def _usable(kind: NameKind, names: Iterable[str]) -> tuple[str, ...]:
-    """The printable names, without duplicates, in order."""
-    return tuple(dict.fromkeys(folded(kind, name) for name in names if _NAME.fullmatch(name)))
+    """The names without duplicates, in order; none if none is printable, else _ODD for each that is not."""
+    distinct = tuple(dict.fromkeys(folded(kind, name) for name in names))
+    printable = tuple(name if _is_printable(name) else _ODD for name in distinct)
+    return printable if any(map(_is_printable, distinct)) else ()
 
 
 def folded(kind: NameKind, name: str) -> str:
     """A name in the spelling in which names are compared."""
-    return name.lower() if kind == "dns" else name
+    return name.lower() if kind == "dns" and _is_printable(name) else name
+
+
+def _is_printable(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None

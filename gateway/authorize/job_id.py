@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 
 from gateway.config.state import State
 from gateway.errors import refuse
+from gateway.http.names import taken_for
 from gateway.jobs.job import job_not_found
 from gateway.model.reasons import Reason
 from gateway.policy.routes import Rule
@@ -33,23 +34,18 @@ def _in_path(rule: Rule, path: str) -> str | None:
 
 def refuse_in_query(name: str, query: str) -> None:
     """Refuses a query that names a job when the route reads it elsewhere: an upstream might read the query's."""
-    if name.lower() in names_in_query(query):
+    if taken_for(name, names_in_query(query)):
         raise refuse(Reason.BAD_REQUEST, f"The job is named elsewhere: the query may have no {name}.")
 
 
-def names_in_query(query: str) -> set[str]:
-    """The names of the query's parameters, in lower case.
+def names_in_query(query: str) -> list[str]:
+    """The names of the parameters, no matter how they are separated: old parsers split at `;`, too.
 
     Raises:
         Refused: bad_request, for more than fifty parameters.
     """
     if query.count("&") + query.count(";") >= _MAX_FIELDS:
         raise refuse(Reason.BAD_REQUEST, f"The query has more than {_MAX_FIELDS} parameters.")
-    return {name.lower() for name in _names(query)}
-
-
-def _names(query: str) -> list[str]:
-    """The names of the parameters, no matter how they are separated: old parsers split at `;`, too."""
     return [unquote_plus(pair.partition("=")[0]) for pair in re.split("[?&;]", query)]
 
 
@@ -58,7 +54,6 @@ def _in_query(wanted: str, query: str) -> str | None:
         pairs = parse_qsl(query[1:], keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         return None
-    found = [value for name, value in pairs if name == wanted]
-    if _names(query).count(wanted) > 1:
-        raise refuse(Reason.BAD_REQUEST, f"The query names {wanted} more than once.")
-    return found[0] if found else None
+    if taken_for(wanted, names_in_query(query)) not in ([], [wanted]):
+        raise refuse(Reason.BAD_REQUEST, f"The query names {wanted} more than once, or in another spelling.")
+    return next((value for name, value in pairs if name == wanted), None)

@@ -8,13 +8,14 @@ from typing import Final
 from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
 from gateway.config.state import State
 from gateway.errors import refuse
+from gateway.http.names import folded
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import BodyLimit, Permit
 from gateway.model.routes import Kind
 from gateway.policy.body_limits import with_framing
 from gateway.policy.routes import Rule
-from gateway.uploads.field_rules import judged_by, meant_by
+from gateway.uploads.field_rules import judged_by
 
 _BODY_OF_ANYONE: Final = 1_048_576
 ANYONE: Final = "anyone"  # the account shared by all submits that need no key
@@ -50,7 +51,7 @@ def _refuse_fields(state: State, rule: Rule, query: str) -> None:
     """Refuses a submit's query with names of fields that the form is judged by: a container might read them there."""
     rules = state.shapes[rule.route.job].form_rules(state.form_rules)
     judged = judged_by(rules)
-    for name in map(meant_by, names_in_query(query)):
+    for name in map(folded, names_in_query(query)):
         if name in judged or rules.refuses(name):
             raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 

@@ -192,6 +192,14 @@ def _webhook_warnings(settings: Settings) -> Iterator[str]:
     out = settings.webhooks.out
     if not out.is_on and (out.allow or out.default_url is not None):
         yield "webhooks.out.secret: is not set, nor secrets, so no webhook is sent"
+    seen = dict[bytes, int]()
+    for i, received in enumerate(settings.webhooks.in_):
+        values = {secret.value for secret in (received.secret, received.previous_secret) if secret is not None}
+        shared = min((seen[value] for value in values if value in seen), default=None)
+        if shared is not None:
+            told = f"is that of webhooks.in[{shared}], too, so a message to one can be sent to the other again"
+            yield f"webhooks.in[{i}].secret: {told}"
+        seen |= dict.fromkeys(values - seen.keys(), i)
 
 
 def _certificates(settings: Settings) -> Iterator[Checked]:

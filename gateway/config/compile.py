@@ -142,7 +142,8 @@ def _form_rules(settings: Settings) -> FormRules:
     allowed = {"file_url": body.allow_file_url, "webhook_url": body.allow_webhook_url or sends}
     removed = {"webhook_url", "webhook_secret"} if sends or not body.allow_webhook_url else set[str]()
     refused = frozenset(name for name, is_allowed in allowed.items() if not is_allowed)
-    like = re.compile("|".join(map(fnmatch.translate, body.refused_fields))) if body.refused_fields else None
+    patterns = [fnmatch.translate(pattern.replace(".", "_")) for pattern in body.refused_fields]  # names are folded
+    like = re.compile("|".join(patterns)) if patterns else None
     return FormRules(refused, frozenset(removed) - refused, refused_like=like)
 
 

@@ -5,7 +5,9 @@ Facts this file rests on:
 - RFC 9112 6.1: Transfer-Encoding beside Content-Length, or in HTTP/1.0, is a request smuggling vector; the only
   coding that a request may have here is `chunked`, alone.
 - Paths are compared and forwarded as the bytes that came. So a path whose meaning depends on the decoder (dot
-  segments, encoded slashes and backslashes, `;` parameters, control bytes) is refused, not normalized.
+  segments, encoded slashes and backslashes, `;` parameters, control bytes) is refused, not normalized. So is one
+  whose encoded bytes are no UTF-8 (a lax decoder takes %c0%ae for a dot), or have a character that Unicode's
+  compatibility forms (NFKC) make a separator or a dot of (U+FF0F, U+FF0E).
 - CGI-descended servers read `X_API_Key` as `X-API-Key`: such an alias of a header that we rely on is refused.
 - RFC 9110 7.6.1: headers that Connection names are for this hop only; so are all in HOP_BY_HOP.
 - RFC 9110 7.8: a server may ignore Upgrade, and the most common nginx configuration sends it with every request. By
@@ -21,6 +23,8 @@ Facts this file rests on:
 import re
 from dataclasses import replace
 from typing import Final
+from unicodedata import normalize
+from urllib.parse import unquote
 
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
@@ -31,14 +35,20 @@ HOP_BY_HOP: Final = frozenset({
     b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection",
     b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info",
 })  # fmt: skip
-# Headers in which a client claims who it is or where it comes from. Never forwarded as received: we add our own.
-IDENTIFYING: Final = frozenset({
-    b"x-api-key", b"authorization", b"cookie", b"forwarded", b"x-real-ip", b"x-request-id", b"via",
-    b"traceparent", b"tracestate", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip",
-    b"x-original-forwarded-for", b"x-original-url", b"x-rewrite-url", b"x-remote-user", b"remote-user",
+# Headers in which proxies tell who asks for what, and in which a client may claim it.
+OF_PROXIES: Final = frozenset({
+    b"forwarded", b"x-real-ip", b"via", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip",
+    b"cf-connecting-ip", b"x-original-forwarded-for", b"x-original-url", b"x-rewrite-url", b"x-original-host",
+    b"x-host", b"x-remote-user", b"remote-user",
 })  # fmt: skip
+# Headers in which a client claims who it is or where it comes from. Never forwarded as received: we add our own.
+IDENTIFYING: Final = OF_PROXIES | {
+    b"x-api-key", b"authorization", b"cookie", b"x-request-id", b"traceparent", b"tracestate",
+}  # fmt: skip
+# Headers for which some servers take another method than the one that was judged (Rails, Symfony, ASP.NET).
+_OVERRIDING: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 _REFRAMED: Final = frozenset({b"host", b"content-length", b"expect"})
-_STRIPPED: Final = HOP_BY_HOP | IDENTIFYING | _REFRAMED
+_STRIPPED: Final = HOP_BY_HOP | IDENTIFYING | _OVERRIDING | _REFRAMED
 _STRIPPED_PREFIXES: Final = (b"x-forwarded-", b"x-gateway-")
 # Headers that some rule reads. An underscore alias of one of these is refused.
 RELIED_ON: Final = _STRIPPED | {b"content-type", b"content-encoding", b"accept-encoding", b"prefer"}
@@ -50,6 +60,8 @@ _PATH: Final = re.compile(
     r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9\-._~!$&'()*+,=:@]"
     r"|%(?:2[0-46-9A-Ca-c]|3[ACDEFacdef]|40|5[BDEbde]|60|7[B-Db-d]|[89A-Fa-f][0-9A-Fa-f]))*)+\Z"
 )
+_NOT_ASCII: Final = re.compile("%[89A-Fa-f]")
+_SEPARATORS: Final = frozenset("/\\%;")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[\x21\x22\x24-\x7e]*\Z")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
@@ -89,7 +101,7 @@ def read_target(method: str, target: str) -> tuple[str, str]:
     if method in _NOT_SERVED:
         raise refuse(Reason.BAD_REQUEST, f"{method} is not for this server.")
     path, mark, query = target.partition("?")
-    if not _PATH.match(path):
+    if not _PATH.match(path) or (_NOT_ASCII.search(path) and not _is_plain_text(path)):
         raise refuse(Reason.BAD_REQUEST, "The request target is not a plain absolute path.")
     if mark and not _QUERY.match(query):
         raise refuse(Reason.BAD_REQUEST, "The query has a character that must be percent-encoded.")
@@ -114,6 +126,16 @@ def origin_form(target: str) -> tuple[str | None, str]:
         raise refuse(Reason.BAD_REQUEST, "The request target names no valid host.")
     rest = target[match.end() :]
     return match[1], rest if rest.startswith("/") else "/" + rest
+
+
+def _is_plain_text(path: str) -> bool:
+    """Whether its encoded bytes are UTF-8, without characters that are compatible with separators or dots."""
+    try:
+        characters = set(unquote(path, errors="strict"))
+    except UnicodeDecodeError:
+        return False
+    forms = (normalize("NFKC", one) for one in characters if not one.isascii())
+    return not any(form in (".", "..") or _SEPARATORS.intersection(form) for form in forms)
 
 
 def _check_version(version: tuple[int, int]) -> bool:

@@ -1,6 +1,7 @@
 """Request ids and W3C trace context: pure, fed with random digits.
 
-Only a trusted proxy may choose a request id; an id from any other client is ignored. A well-formed traceparent is
+Only a trusted proxy may choose a request id; an id from any other client is ignored, and so is one that could be
+taken for that of a sum of refusals (`sum-`). A well-formed traceparent is
 passed on, else a new trace is started; it has no influence on authorization.
 """
 
@@ -10,7 +11,7 @@ from typing import Final
 
 from gateway.model.request import Trace
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_REQUEST_ID: Final = re.compile(rb"(?!sum-)[A-Za-z0-9._-]{1,64}\Z")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _NO_SPAN: Final = b"0" * 16
 _TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}\Z")

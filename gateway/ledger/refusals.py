@@ -39,13 +39,14 @@ class RefusalMark(NamedTuple):
     request_id: str
 
 
-def note(connection: Connection, rows: Sequence[RefusalRow]) -> None:
-    """Writes some; an id that is there already stays as it is."""
+def note(connection: Connection, rows: Sequence[RefusalRow]) -> int:
+    """Writes some; an id that is there already stays as it is. Returns how many got no row, because of that."""
     ids = [row.request_id for row in rows]
     known = set(connection.execute(select(refusals.c.request_id).where(refusals.c.request_id.in_(ids))).scalars())
     fresh = [row._asdict() for row in {row.request_id: row for row in rows}.values() if row.request_id not in known]
     if fresh:
         connection.execute(insert(refusals), fresh)
+    return len(rows) - len(fresh)
 
 
 def named(connection: Connection, request_id: str) -> RefusalRow | None:

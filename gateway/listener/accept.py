@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers
 from gateway.errors import EXHAUSTED
 from gateway.limits.buckets import Rate, take, wait_for
@@ -81,7 +82,7 @@ class Acceptor:
         self.listening = listening
         self._door = door
         self._loop = asyncio.get_running_loop()
-        self._means = OpeningParts(iteration, TlsBuffers(), tls, make, self._move)
+        self._means = OpeningParts(iteration, TlsBuffers(StepThreads(iteration.clock)), tls, make, self._move)
         self._openings: dict[Opening, None] = {}  # in order of arrival
         self._are_over = asyncio.Event()  # set when no handshake is under way
         self._newcomers: dict[Accepted, NewConnection] = {}
@@ -108,8 +109,6 @@ class Acceptor:
         """Cancels the handshakes that are still under way."""
         for opening in list(self._openings):
             opening.cancel()
-        # Python would run everything queued there, 40 ms each, before it lets the process end.
-        self._means.buffers.aside.shutdown(wait=False, cancel_futures=True)
         if self._openings:  # some can't be cancelled for an iteration or two of the loop
             self._are_over.clear()
             await self._are_over.wait()

@@ -39,6 +39,7 @@ from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
 from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.http.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.clocks import FOREVER, Clocks
+from gateway.listener.draining import is_too_long_to_drain
 from gateway.listener.request_reader import Request, RequestReader, is_connect
 from gateway.listener.traffic import Traffic
 from gateway.model.identity import Peer
@@ -47,7 +48,6 @@ from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
 _LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
-MAX_DRAIN_BYTES: Final = 1_048_576
 """So much of a body that nobody wants is read and dropped, for the sake of its connection."""
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
@@ -216,10 +216,7 @@ class ClientConnection(asyncio.Protocol):
         """
         if self.ends_behind(keep_alive=headers.keep_alive):
             return True
-        if body.is_eof():
-            return False
-        length = headers.content_length
-        return length is None or length - body.total_bytes > MAX_DRAIN_BYTES
+        return not body.is_eof() and is_too_long_to_drain(headers.content_length, body.total_bytes)
 
     # What the handler uses: the body
 

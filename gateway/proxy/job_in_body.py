@@ -12,6 +12,7 @@ from urllib.parse import unquote_plus
 
 from gateway.errors import refuse
 from gateway.http.media_type import BodyFormat
+from gateway.http.names import taken_for
 from gateway.http.strict_json import read_texts
 from gateway.jobs.job import job_not_found
 from gateway.model.reasons import Reason
@@ -31,11 +32,14 @@ def named_in(body: bytes, member: str, shape: JobShape) -> str:
     """Returns the job id in `member` of a JSON object.
 
     Raises:
-        Refused: body_malformed; or job_not_found, if it is not an id of this shape.
+        Refused: body_malformed, also if another name might be taken for `member`; or job_not_found, if it is not an
+            id of this shape.
     """
     members = read_texts(body)
     if members is None:
         raise refuse(Reason.BODY_MALFORMED, "The body is no JSON object that can be read in one way.")
+    if taken_for(member, members) not in ([], [member]):
+        raise refuse(Reason.BODY_MALFORMED, f"The body names {member} more than once, or in another spelling.")
     named = members.get(member)
     if not isinstance(named, str) or not is_id(shape, named):
         raise job_not_found()
@@ -51,7 +55,7 @@ def check_names_none(body: bytes, member: str, written_in: BodyFormat) -> None:
     names = read_texts(body) if written_in is BodyFormat.JSON else _names_in(body)
     if names is None:
         raise refuse(Reason.BODY_MALFORMED, _UNREADABLE)
-    if member.lower() in {name.lower() for name in names}:
+    if taken_for(member, names):
         raise refuse(Reason.BODY_MALFORMED, f"The job is named elsewhere: the body may have no {member}.")
 
 

@@ -9,7 +9,8 @@ from typing import Final, Protocol
 from aiohttp.streams import StreamReader
 
 from gateway.errors import ClientTooSlow, GatewayError, UpstreamBrokeOff, UpstreamTimeout
-from gateway.listener.connection import MAX_DRAIN_BYTES, ClientConnection
+from gateway.listener.connection import ClientConnection
+from gateway.listener.draining import MAX_DRAIN_BYTES
 from gateway.model.request import Delivery
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.response_head import ResponseHead

@@ -1,7 +1,7 @@
 """Decides which parts a form may have, and what happens to each: pure.
 
 FastAPI accepts `page_range` and no similar name; the server that follows it in a year may differ. So a name that our
-limits depend on is refused in capitals, with blanks or with brackets, and so are duplicates: of two fields with one
+limits depend on is refused in every other spelling (http/names.py), and so are duplicates: of two fields with one
 name the container takes the last, others the first.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import Refused, refuse
+from gateway.http.names import folded
 from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
@@ -45,11 +46,6 @@ class Treatment:
     refused: bool = False
 
 
-def meant_by(name: str) -> str:
-    """The field for which this name might be taken."""
-    return name.strip(" []").partition("[")[0].strip().lower()
-
-
 def judged_by(rules: FormRules) -> frozenset[str]:
     """The fields that submits are judged by, besides the refused ones."""
     named = {name for name in (rules.checkpoint, rules.options) if name is not None}
@@ -78,7 +74,7 @@ class FieldRules:
         if self._parts > _MAX_PARTS:
             raise ambiguous(f"The form has more than {_MAX_PARTS} parts.")
         name = head.name
-        meant = meant_by(name)
+        meant = folded(name)
         if self._rules.refuses(meant):
             if name != meant or head.has_filename:
                 raise field_refused(meant)

@@ -13,7 +13,7 @@ from gateway.uploads.file_kind import FileKind
 
 @dataclass(frozen=True, slots=True)
 class FormRules:
-    """Which fields a submit may not have, which are removed from it, which names a checkpoint. In lower case.
+    """Which fields a submit may not have, which are removed from it, which names a checkpoint. In lower case, folded.
 
     `refused_like` matches further names that it may not have; `options` is the field whose value is a JSON object of
     further fields, `members` are those that it may have (empty: any), `most_pages` limits its page_range.
@@ -28,7 +28,7 @@ class FormRules:
     most_pages: int | None = None
 
     def refuses(self, name: str) -> bool:
-        """Whether a submit may not have a field of this name, given in lower case."""
+        """Whether a submit may not have a field of this name, given folded."""
         return name in self.refused or (self.refused_like is not None and bool(self.refused_like.fullmatch(name)))
 
 

@@ -4,9 +4,10 @@ import re
 from typing import Final
 
 from gateway.errors import refuse
+from gateway.http.names import folded
 from gateway.http.strict_json import MAX_MARKS, marks_of, read_texts
 from gateway.model.reasons import Reason
-from gateway.uploads.field_rules import field_refused, judged_by, meant_by
+from gateway.uploads.field_rules import field_refused, judged_by
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import ambiguous
 from gateway.uploads.pages.bound import check_cap
@@ -16,7 +17,7 @@ from gateway.uploads.work import MARK, NAME, RANGE, Work
 _PAGE_RANGE: Final = "page_range"
 _MAX_LENGTH: Final = 64
 _MAX_MEMBERS: Final = 256
-_OF_CLASS: Final = re.compile(r"[A-Z][A-Za-z0-9]*_")
+_OF_CLASS: Final = re.compile(r"\W*[A-Z][A-Za-z0-9]*[\W_]")
 
 
 def check_options(rules: FormRules, value: str | None, work: Work) -> None:
@@ -43,15 +44,14 @@ def check_options(rules: FormRules, value: str | None, work: Work) -> None:
     for name in members:
         is_allowed = name in rules.members if rules.members else not _is_judged(rules, judged, name)
         if not is_allowed:
-            raise field_refused(f"{rules.options}.{meant_by(name)[:_MAX_LENGTH]}")
+            raise field_refused(f"{rules.options}.{folded(name)[:_MAX_LENGTH]}")
     _check_page_range(members.get(_PAGE_RANGE), rules.most_pages, work)
 
 
 def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
     """Whether fields are judged by this member, perhaps as a member of a class (marker: `Class_member`)."""
-    of_class = _OF_CLASS.match(name.strip())
-    meant = meant_by(name)
-    names = (meant, meant[of_class.end() :]) if of_class else (meant,)
+    of_class = _OF_CLASS.match(name)
+    names = (folded(name), folded(name[of_class.end() :])) if of_class else (folded(name),)
     return any(one in judged or rules.refuses(one) for one in names)
 
 

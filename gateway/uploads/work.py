@@ -14,8 +14,8 @@ CODED: Final = 60
 """A percent-encoded byte, in addition to its three bytes, or a `=`."""
 MARK: Final = 900
 """A quotation mark, comma, backslash or opening bracket of a JSON text, with what may come between two of them."""
-NAME: Final = 50
-"""A character of a member's name, which is matched with patterns."""
+NAME: Final = 100
+"""A character of a member's name, which is folded and matched with patterns."""
 RANGE: Final = 200
 """A character of a page_range."""
 MOST: Final = 6_000_000

@@ -4,6 +4,10 @@ The SDK polls any URL it is given, and sends the key in every request. The upstr
 gateway, unencrypted. So whatever the upstream sent (absolute, relative, null), the client gets our origin with the
 upstream's path, or, if that path is not usable, with the path at which the result is read. All else in the answer
 stays as it is, byte for byte.
+
+Clients read JSON in other ways: Go and .NET ignore the case of a member's name (Go takes U+017F for an s, and U+212A
+for a k), some read the first of two values, or what this decoder refuses. So the member is found in any case, and an
+answer that is not read here passes only if it can't have the member.
 """
 
 import json
@@ -23,6 +27,9 @@ _MARKS: Final = b",[{"
 _MAX_MARKS: Final = 10_000  # each value costs up to a microsecond; a long text may have thousands of commas
 _MAX_MEMBERS: Final = 500  # each costs some microseconds; real answers have about five
 _EACH_BYTE: Final = "latin-1"  # what is looked for is ASCII; texts that are not UTF-8 cost no more than others
+_LONG_S: Final = "\u017f".encode()
+_KELVIN: Final = "\u212a".encode()
+_ESCAPES: Final = (b"\\u", b"\\x")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # Numbers are kept as text, in a tuple: Python refuses some that JSON allows.
 DECODER: Final = json.JSONDecoder(parse_int=lambda text: (text,), parse_float=lambda text: (text,))
@@ -39,7 +46,7 @@ class PublicAnswer(NamedTuple):
 
 
 def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape) -> PublicAnswer:
-    """Rewrites the check URL in a submit's answer; returns an answer that is not a JSON object unchanged.
+    """Rewrites the check URL in a submit's answer; an answer that is no JSON object and has none stays as it is.
 
     Raises:
         UpstreamBrokeOff: when the answer can't be read here, but a client might manage to read it.
@@ -52,10 +59,12 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     try:
         members = _members(text)
     except (ValueError, IndexError, StopIteration):
+        if _may_name(answer, shape.check_url_member):
+            raise _unreadable() from None
         return PublicAnswer(answer, None)
     except RecursionError:
         raise _unreadable() from None
-    places = [(url, start, end) for key, url, start, end in members if key == shape.check_url_member]
+    places = [(url, start, end) for key, url, start, end in members if _is_taken_for(shape.check_url_member, key)]
     target = _read_at(members, submit_path, shape)
     if not places:
         return PublicAnswer(answer, None if target is None else origin + target)
@@ -68,6 +77,20 @@ def public_answer(answer: bytes, origin: str, submit_path: str, shape: JobShape)
     return PublicAnswer(written.encode(_EACH_BYTE), check_url)
 
 
+def _may_name(answer: bytes, member: str | None) -> bool:
+    """Whether some reader may find this member in what is no JSON object; an escape may stand for anything."""
+    if member is None:
+        return False
+    plain = answer.replace(_LONG_S, b"s").replace(_KELVIN, b"k").lower()
+    return member.encode().lower() in plain or any(escape in plain for escape in _ESCAPES)
+
+
+def _is_taken_for(member: str | None, key: str) -> bool:
+    """Whether some reader takes this key, whose bytes are its characters, for the member."""
+    plain = key.replace(_LONG_S.decode(_EACH_BYTE), "s").replace(_KELVIN.decode(_EACH_BYTE), "k")
+    return member is not None and (key == member or plain.casefold() == member.casefold())
+
+
 def _members(text: str) -> list[Member]:
     """The members of a JSON object: key, value, and where the value starts and ends.
 
@@ -77,6 +100,7 @@ def _members(text: str) -> list[Member]:
     members: list[Member] = []
     place = _expect(text, _skip(text, 0), "{")
     if text[place] == "}":
+        _end(text, place + 1)
         return members
     while True:
         key, place = DECODER.raw_decode(text, place)

@@ -15,6 +15,7 @@ from gateway.aio.bounded_connector import BoundedConnector, bounded_context, mak
 from gateway.aio.connection_faults import in_words
 from gateway.aio.iteration import Iteration
 from gateway.aio.periodic import until_next
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.errors import whereabouts
 from gateway.upstream.target import UpstreamTarget
 
@@ -29,6 +30,7 @@ class HealthProbe:
     def __init__(self, targets: Callable[[], Mapping[str, UpstreamTarget]], iteration: Iteration) -> None:
         self._targets = targets
         self._iteration = iteration
+        self._threads = StepThreads(iteration.clock)
         self._context: ssl.SSLContext | None = None
         self._problems: dict[str, str | None] = {}
 
@@ -48,7 +50,11 @@ class HealthProbe:
         if target.scheme == "https" and self._context is None:
             self._context = await asyncio.to_thread(bounded_context)
         connector = BoundedConnector(
-            self._iteration, target.authority, force_close=True, ssl=True if self._context is None else self._context
+            self._iteration,
+            target.authority,
+            threads=self._threads,
+            force_close=True,
+            ssl=True if self._context is None else self._context,
         )
         async with make_session(connector) as session:
             return await probe(session, target)

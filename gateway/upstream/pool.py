@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
 from gateway.errors import EXHAUSTED, OutOfFiles, UpstreamUnreachable
 from gateway.upstream.connection import UpstreamConnection
@@ -33,7 +34,7 @@ class Pool:
         self.is_retired = False
         self._loop = loop
         self._tls = bounded_context() if target.scheme == "https" else None
-        self._buffers = TlsBuffers()
+        self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._known_heads: dict[bytes, ResponseHead] = {}
@@ -64,6 +65,8 @@ class Pool:
         except BaseException:
             task.add_done_callback(_abandon)  # the client may have left in the same iteration that connected
             raise
+        finally:
+            del task  # it has the error, whose traceback has this call
 
     async def _connect(self, of: Hashable) -> UpstreamConnection:
         target = self.target
@@ -71,14 +74,18 @@ class Pool:
             async with asyncio.timeout(target.connect_timeout):
                 connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls, of))
         except TimeoutError:
-            raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
+            failure: Exception = UpstreamUnreachable(
+                f"No connection to the upstream within {target.connect_timeout:g} s."
+            )
         except OSError as error:
-            if error.errno in EXHAUSTED:
-                raise OutOfFiles from None
-            what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
-            raise UpstreamUnreachable(f"The upstream {what}.") from None
-        self._open.add(connection)
-        return connection
+            failure = _failure_of(error)
+        else:
+            self._open.add(connection)
+            return connection
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback has this call
 
     def _make(self) -> UpstreamConnection:
         return UpstreamConnection(self._open.discard, self._known_heads, self._iteration)
@@ -92,9 +99,8 @@ class Pool:
         tls = TlsTransport(context, connection, self._buffers, self._iteration, of=of, server=host)
         try:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
-            await tls.opened
+            await tls.until_open()
         except BaseException:
-            tls.opened.cancel()
             tls.abort()
             raise
         return connection
@@ -136,6 +142,13 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._open)
+
+
+def _failure_of(error: OSError) -> Exception:
+    if error.errno in EXHAUSTED:
+        return OutOfFiles()
+    what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
+    return UpstreamUnreachable(f"The upstream {what}.")
 
 
 def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:

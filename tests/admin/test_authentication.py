@@ -100,6 +100,12 @@ async def test_the_token_is_worth_nothing_on_the_public_listener(header: str, st
         {"X-Forwarded-Anything": ""},
         {"X-Real-IP": "127.0.0.1"},
         {"Via": "1.1 proxy"},
+        {"True-Client-IP": "192.0.2.1"},
+        {"CF-Connecting-IP": "192.0.2.1"},
+        {"X-Client-IP": "192.0.2.1"},
+        {"X-Cluster-Client-IP": "192.0.2.1"},
+        {"X-Original-Host": "gateway.example.com"},
+        {"Remote-User": "me"},
     ],
 )
 async def test_without_a_token_no_web_page_and_no_proxy_gets_through(

@@ -7,9 +7,10 @@ from contextlib import suppress
 from ipaddress import ip_address
 from unittest.mock import patch
 
+import pytest
 from aiohttp import web
 
-from gateway.admin.connection import AdminConnection
+from gateway.admin.connection import KEEPS, AdminConnection
 from gateway.listener.backlog import Backlog
 from gateway.model.identity import Peer
 from tests.support.iteration import iteration_now
@@ -17,6 +18,37 @@ from tests.support.waiting import eventually
 from tests.support.work import Work
 
 ONE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("is_authorized", [True, False])
+@pytest.mark.parametrize(("size", "most"), [(1_000_000, 1_000_000), (5_000_000, 400_000)], ids=["little", "much"])
+async def test_of_a_refused_body_of_stated_length_little_is_read_to_its_end_and_much_is_dropped(
+    size: int, most: int, is_authorized: bool
+) -> None:
+    """As at the public listener: by bytes, and not by time alone."""
+
+    async def answer(asked: web.BaseRequest) -> web.Response:
+        asked[KEEPS] = is_authorized
+        return web.Response(status=405)
+
+    server, loop, parsed = web.Server(answer), asyncio.get_running_loop(), Work()
+    ended = deque[AdminConnection]()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    peer = Peer(ip_address("127.0.0.1"), 7)
+    with theirs, patch.object(Backlog, "take", parsed.counting(Backlog.take, lambda _, most: most)):
+        await loop.connect_accepted_socket(
+            lambda: AdminConnection(server, loop, peer, ended.append, iteration_now()), ours
+        )
+        await loop.sock_sendall(theirs, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+        assert (await loop.sock_recv(theirs, 12)) == b"HTTP/1.1 405"
+        with suppress(ConnectionError):
+            for _ in range(size // 50_000):
+                await loop.sock_sendall(theirs, bytes(50_000))
+        theirs.shutdown(socket.SHUT_WR)
+        await eventually(lambda: bool(ended))
+        assert parsed.total <= most + 100_000
+    await server.shutdown()
 
 
 async def test_what_is_sent_behind_a_request_that_takes_long_waits_in_the_kernel() -> None:

@@ -92,6 +92,17 @@ async def test_it_is_bounded_in_memory_and_in_time_and_in_number(ledger: Ledger)
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["new"]
 
 
+async def test_requests_with_an_id_that_is_there_are_counted_as_dropped(ledger: Ledger) -> None:
+    """Behind a proxy that passes X-Request-Id on, a client could hide ten guesses of a password behind one row."""
+    log = kept()
+    for _ in range(3):
+        for _ in range(2):
+            log.note(exchange("same", status=401, reason=Reason.UNAUTHENTICATED))
+        await log.turn(ledger, 1)
+    assert [one.request_id for one in await ledger.read(lambda c: latest(c, 10))] == ["same"]
+    assert log.dropped == 5
+
+
 async def test_the_bearer_of_a_refused_token_is_named_and_bounded(ledger: Ledger) -> None:
     log = kept(1000)
     for number in range(30):
@@ -154,6 +165,7 @@ async def test_it_waits_for_the_ledger_but_not_for_what_it_never_takes() -> None
         await log.turn(away, 1)
     away.error = ValueNotKept("never")
     await log.turn(away, 1)
+    assert log.dropped == 1
     away.error = LedgerUnavailable("not asked any more")
     await log.turn(away, 1)
 

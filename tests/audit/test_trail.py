@@ -70,7 +70,7 @@ def room(engine: Engine, tmp_path: Path) -> Room:
 def away(tmp_path: Path) -> Room:
     """A trail whose ledger can't be opened: a directory lies in its place."""
     (tmp_path / "taken").mkdir()
-    return Room(open_ledger(f"sqlite:///{tmp_path}/taken", 1.0), make_settings(tmp_path, ENVIRON), most=3)
+    return Room(open_ledger(f"sqlite:///{tmp_path}/taken", 30.0), make_settings(tmp_path, ENVIRON), most=3)
 
 
 async def test_a_first_read_is_written_and_told_with_who_and_where_from(room: Room) -> None:

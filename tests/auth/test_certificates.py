@@ -12,7 +12,7 @@ from gateway.auth.certificates import CertificateRules, certificate_identity, re
 from gateway.config.compile import compile_certificate_rules
 from gateway.config.settings.access import CertificateIdentity
 from gateway.model.identity import ClientCertificate, Identity, Profile
-from gateway.model.reasons import Reason
+from gateway.model.reasons import Reason, Why
 from tests.support.pure import PROPERTY, denial_of
 
 PROFILES = {name: Profile(name, 1000) for name in ("default", "big")}
@@ -76,6 +76,20 @@ def test_what_is_not_printable_ascii_is_no_name(name: str) -> None:
         "subjectAltName": tuple((kind, name) for kind in ("DNS", "URI", "email")),
     }
     assert read_certificate(shown) == ClientCertificate()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("odd", ["", "Bob Smith", "bob\n", "ä.test", "x" * 256, "\u212a"])
+def test_a_name_that_is_not_printable_makes_another_ambiguous(kind: str, odd: str) -> None:
+    """Another service might take that one for the bearer."""
+    called = {"uri": "URI", "dns": "DNS"}.get(kind, kind)
+    for names in (("k", odd), (odd, "k")):
+        shown = {
+            "subject": tuple((("commonName", name),) for name in names),
+            "subjectAltName": tuple((called, name) for name in names),
+        }
+        denial = denial_of(certificate_identity, read_certificate(shown), given_rules(kind))
+        assert (denial.reason, denial.why) == (Reason.UNAUTHENTICATED, Why.AMBIGUOUS)
 
 
 @PROPERTY

@@ -198,7 +198,7 @@ def job_of(state: State, path: str, query: str = "", method: str = "GET") -> str
         ("/results", "?a&file_id=01ab&&b=", "01ab"),
         ("/results", "?file_id=%30%31a%62", "01ab"),
         ("/results", "?file%5fid=01ab", "01ab"),
-        ("/results", "?file_id=01ab&FILE_ID=01ac&file_id[]=01ad", "01ab"),
+        ("/results", "?file_id=01ab&fileid=01ac&file[id]=01ad&my.file_id=01ae", "01ab"),
         ("/static/01ab/a/b.png", "?other=file_id", "01ab"),
         ("/static/%301ab/b.png", "", "01ab"),
         ("/any", "?id=caf%C3%A9", "caf\u00e9"),
@@ -214,9 +214,9 @@ def test_a_request_names_its_job_in_its_path_or_its_query(path: str, query: str,
 @pytest.mark.parametrize(
     "query",
     [
-        "", "?", "?file_id", "?file_id=", "?id=01ab", "?FILE_ID=01ab", "?file_id=01AB", "?file_id=01ab0",
+        "", "?", "?file_id", "?file_id=", "?id=01ab", "?fileid=01ab", "?file_id=01AB", "?file_id=01ab0",
         "?file_id=01ab%0a", "?file_id=%2e%2e%2f%2e%2e", "?file_id=01%61%", "?file_id=%ff%fe", "?%ff=a&file_id=01ab",
-        "?file_id=01ab%00", "?file_id=01ab;a=b", "?file_id[]=01ab",
+        "?file_id=01ab%00", "?file_id=01ab;a=b", "?file[id]=01ab",
         "?" + "a=b&" * 50 + "file_id=01ab",
     ],
 )  # fmt: skip
@@ -242,6 +242,10 @@ def test_an_id_that_no_job_can_have_is_answered_as_an_unknown_one(path: str, que
     [
         "?file_id=01ab&file_id=01ac", "?file_id=01ab&file_id=01ab", "?file_id=01ab&file%5Fid=01ac",
         "?file_id&file_id", "?x=1;file_id=01ac&file_id=01ab", "?file_id=01ab&x;file_id=01ac",
+        "?file_id=01ab&FILE_ID=01ac", "?file_id=01ab&file_id[]=01ac", "?file_id=01ab&file_id%5B0%5D=01ac",
+        "?file_id=01ab&file.id=01ac", "?file_id=01ab&+file_id=01ac", "?file_id=01ab&file+id=01ac",
+        "?file_id=01ab&file_id%00=01ac", "?file_id=01ab&file[id=01ac", "?file_id=01ab&%EF%BB%BFfile_id=01ac",
+        "?File_Id=01ab", "?file_id[]=01ab", "?file.id=01ab",
     ],
 )  # fmt: skip
 def test_a_query_that_names_two_jobs_is_read_in_no_way(query: str, of_jobs: State) -> None:

@@ -22,8 +22,9 @@ from tests.support.tokens import jwk_of, jwks_of, p256_key
 from tests.tls.test_client_ca import Authority
 
 SECRET = "a-secret-of-enough-bytes-to-be-good"
-ENVIRON = {"K": SECRET, "SHORT": "x" * 23}
+ENVIRON = {"K": SECRET, "SHORT": "x" * 23, "LONG": "x" * 32, "OTHER": "y" * 32}
 KEY = {"id": "a", "secret": {"env": "K"}}
+SHARED = "is that of webhooks.in[0], too, so a message to one can be sent to the other again"
 SERVER = "certificate for gateway.test ends 2037-01-02"
 
 JWKS = jwks_of(jwk_of(p256_key(), kid="one"), jwk_of(p256_key(1), kid="two"))
@@ -121,6 +122,11 @@ NO_KEY = (
           "aliases./y: leads to /api/v1/marker/x/y/z, where no route is"]),
         ({"webhooks": {"out": {"allow": ["hooks.test"]}}},
          ["webhooks.out.secret: is not set, nor secrets, so no webhook is sent"]),
+        ({"webhooks": {"in": [{"name": "a", "secret": {"env": "LONG"}, "forward_to": "https://h/"},
+                              {"name": "b", "secret": {"env": "K"}, "forward_to": "https://h/"},
+                              {"name": "c", "secret": {"env": "OTHER"}, "previous_secret": {"env": "LONG"},
+                               "forward_to": "https://h/"}]}},
+         [f"webhooks.in[2].secret: {SHARED}"]),
         ({"upstreams": {"b": {"url": "http://192.0.2.77:8000", "idle_timeout": "5s"},
                         "c": {"url": "http://127.0.0.1:1"}},
           "routes": [{"name": "a", "methods": ["GET"], "path": "/a", "upstream": "b"}]},

@@ -4,12 +4,15 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import kubernetes_validate
 import pytest
 from jsonschema import Draft202012Validator
+from kubernetes_validate.utils import all_versions, major_minor, schema_contents
 
 from tests.support.kubernetes import COMPONENTS, MANIFESTS, OVERLAYS, Object, needs_kubectl, render, render_example
 
@@ -37,6 +40,13 @@ def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
     return (render_example(*rest) if first == "example" else render(first, *rest)).objects
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _schemas_are_read_once() -> Iterator[None]:
+    """Kubernetes' own are megabytes, and read anew for each object."""
+    with patch("kubernetes_validate.utils.schema_contents", cache(schema_contents)):
+        yield
+
+
 def kind_of(found: Object) -> str:
     return f"{found['apiVersion']}/{found['kind']}"
 
@@ -53,8 +63,6 @@ def refused_by_kubernetes(found: Object, version: str) -> bool:
 
 
 def test_the_versions_are_the_newest_that_there_are() -> None:
-    from kubernetes_validate.utils import all_versions, major_minor  # noqa: PLC0415 -- not exported
-
     newest = list(dict.fromkeys(major_minor(version) for version in all_versions()))[-4:]
     assert newest == VERSIONS[-4:]
 

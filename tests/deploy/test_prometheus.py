@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from gateway.model.reasons import VERDICTS, Reason, Source
-from tests.support.alertrules import ALERTS, GROUPS, PROMETHEUS, RECORDED
+from tests.support.alertrules import ALERTS, GROUPS, PROMETHEUS, RECORDED, alone
 from tests.support.monitoring import needs_prometheus
 from tests.support.process import ROOT
 
@@ -50,8 +50,20 @@ def test_the_configuration_and_its_rules_are_sound(tmp_path: Path) -> None:
 
 @needs_prometheus
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_the_rules_do_what_their_unit_tests_say(path: Path) -> None:
-    assert "SUCCESS" in promtool("test", "rules", str(path))
+def test_the_rules_do_what_their_unit_tests_say(path: Path, tmp_path: Path) -> None:
+    files = alone(path, tmp_path)
+    assert promtool("test", "rules", *map(str, files)).count("SUCCESS") == len(files)
+
+
+@needs_prometheus
+def test_a_file_of_unit_tests_can_be_run_as_it_stands() -> None:
+    assert "SUCCESS" in promtool("test", "rules", str(PROMETHEUS / "tests/certificates.yml"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_unit_tests_are_of_the_rules_that_are_shipped(path: Path) -> None:
+    named = [(path.parent / file).resolve() for file in yaml.safe_load(path.read_text())["rule_files"]]
+    assert set(named) <= {PROMETHEUS / f"rules/{name}.yml" for name in GROUPS}
 
 
 def test_every_alert_has_a_test_that_fires_and_one_that_does_not() -> None:

@@ -1,6 +1,7 @@
 """Client certificates, on real connections: who is asked, who is believed, and what a changed CA ends."""
 
 import asyncio
+import select
 import shutil
 import socket
 import ssl
@@ -24,6 +25,7 @@ from gateway.model.identity import ClientCertificate
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.backend import OK, Backend, Connection, obliging
 from tests.support.client import Client
+from tests.support.dearcertificates import dear_certificate, show
 from tests.support.gateway import Running, Start, client_context, request
 from tests.support.waiting import DEADLINE
 
@@ -521,6 +523,35 @@ async def test_the_same_cas_written_differently_end_nothing(
     write(bundle, b"# the clients' CA\n" + pem + pem)
     await reloaded(asking)
     assert (await client.ask(request())).status == 200
+
+
+def answered(strangers: list[socket.socket]) -> int:
+    """How many of them the gateway has told what it thinks of their certificates."""
+    return len(select.select(strangers, [], [], 0.0)[0])
+
+
+async def test_strangers_with_dear_certificates_do_not_keep_others_out(
+    asking: Running, authority: trustme.CA, bearing: Bearing
+) -> None:
+    """One thread read them all, one after the other, and none can be stopped: 17 KB of them took it 25 seconds."""
+    dear, most = [dear_certificate()] * 2, 8
+    strangers = [
+        await asyncio.to_thread(show, asking.port, dear, f"127.0.0.{place}")
+        for place in (*range(2, 2 + most), *(2,) * most)  # one address has many, which wait for each other
+    ]
+    try:
+        context = bearing(authority.issue_cert("batch.test"))
+        async with await asking.connect(context=context) as client:
+            assert (await client.ask(request())).status == 200
+        assert answered(strangers) < most
+    finally:
+        for stranger in strangers[most:]:
+            stranger.close()  # what waits runs no more
+        async with asyncio.timeout(60.0):
+            while answered(strangers[:most]) < most:  # noqa: ASYNC110 -- no thread outlasts this test
+                await asyncio.sleep(0.05)
+        for stranger in strangers:
+            stranger.close()
 
 
 async def read_through(tls: ssl.SSLObject, incoming: ssl.MemoryBIO, plain: Client) -> bytes:

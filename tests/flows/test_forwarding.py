@@ -100,6 +100,7 @@ async def test_what_a_client_says_of_itself_is_not_forwarded_and_ours_is_added(
             "X-Forwarded-User", "Forwarded", "X-Real-IP", "Via", "X-Request-Id", "X-Gateway-Key-Id",
             "X-Gateway-Owner",
             "X-Client-IP", "True-Client-IP", "X-Original-URL", "X-Rewrite-URL", "X-Remote-User", "Remote-User",
+            "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Host", "X-Original-Host",
             "traceparent", "tracestate",
         )
     ]  # fmt: skip

@@ -30,7 +30,17 @@ def test_takes_a_usable_request_id(value: bytes) -> None:
         {},
         *(
             {b"x-request-id": values}
-            for values in ([b""], [b"a", b"a"], [b"a b"], [b"a\n"], [b"0" * 65], [b"\xe4"], [b"a,b"], [])
+            for values in (
+                [b""],
+                [b"a", b"a"],
+                [b"a b"],
+                [b"a\n"],
+                [b"0" * 65],
+                [b"\xe4"],
+                [b"a,b"],
+                [b"sum-0123"],
+                [],
+            )
         ),
     ],
 )

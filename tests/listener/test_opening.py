@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.aio.iteration import Iteration
-from gateway.aio.tls.transport import TlsBuffers
 from gateway.listener.opening import GaveWayError, Opening, OpeningParts, OpeningState, SilentError
 from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
+from tests.support.iteration import buffers_now
 from tests.support.pure import ip
 from tests.support.waiting import eventually
 
@@ -44,7 +44,7 @@ class Listener:
         self.over: list[BaseException | None] = []
         self.far: list[socket.socket] = []
         self.openings: list[Opening] = []
-        self.means = OpeningParts(self.iteration, TlsBuffers(), lambda: self.context, self._make, self._move)
+        self.means = OpeningParts(self.iteration, buffers_now(), lambda: self.context, self._make, self._move)
 
     def open(self, within: float = 60.0, *, says: bytes = b"", reads_proxy_header: bool = False) -> Opening:
         ours, theirs = socket.socketpair()

@@ -32,6 +32,13 @@ def test_a_body_that_can_be_read_in_two_ways_is_refused(body: bytes) -> None:
     assert denial_of(named_in, body, "file_id", ANY).reason is Reason.BODY_MALFORMED
 
 
+@pytest.mark.parametrize("other", ["File_Id", "file_id[]", " file_id", "file.id", "file_id\\u0000", "file[id"])
+def test_a_body_names_its_job_in_one_spelling(other: str) -> None:
+    """Go and ASP.NET take File_Id for file_id, and the last of both."""
+    for body in (f'{{"file_id": "mine", "{other}": "theirs"}}', f'{{"{other}": "theirs"}}'):
+        assert denial_of(named_in, body.encode(), "file_id", ANY).reason is Reason.BODY_MALFORMED
+
+
 @pytest.mark.parametrize(
     "value", ["null", "5", "true", '["job"]', '{"a": "job"}', '""', '"' + "a" * 257 + '"', '"."']
 )
@@ -67,8 +74,14 @@ def test_an_id_has_the_form_of_one() -> None:
 
 JSON_BODIES = [b"{}", b'{"other": "file_id"}', b" \n{}", b'{"a": "&file_id=x&"}']
 FORM_BODIES = [b"", b"a=file_id&b", b"file=1"]
-NAMING_JSON = [b'{"file_id": "x"}', b'{"File_ID": null}', b'{"\\u0066ile_id": 1}']
-NAMING_FORMS = [b"file_id=x", b"a=b&file%5fid=x", b"a;FILE_id"]
+NAMING_JSON = [
+    b'{"file_id": "x"}', b'{"File_ID": null}', b'{"\\u0066ile_id": 1}', b'{"file_id[]": 1}', b'{" file_id": 1}',
+    b'{"file.id": 1}',
+]  # fmt: skip
+NAMING_FORMS = [
+    b"file_id=x", b"a=b&file%5fid=x", b"a;FILE_id", b"+file_id=x", b"file_id%5B%5D=x", b"file.id=x", b"file+id=x",
+    b"file_id%00=x",
+]  # fmt: skip
 UNREADABLE = [
     b"[]", b'{"a": 1, "a": 2}', b"\x1f\x8b\x08", b'--b\r\nContent-Disposition: form-data; name="file_id"', b"{",
     b"\xef\xbb\xbf{}",

@@ -96,7 +96,7 @@ def write_filled(directory: Path, **sections: Any) -> Path:
     return path
 
 
-def put(path: Path, make: Callable[[Connection], None]) -> None:
+def put(path: Path, make: Callable[[Connection], object]) -> None:
     """Writes into a ledger of SQLite."""
 
     async def run() -> None:

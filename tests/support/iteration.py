@@ -4,8 +4,15 @@ import asyncio
 import time
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.step_threads import StepThreads
+from gateway.aio.tls.transport import TlsBuffers
 
 
 def iteration_now() -> Iteration:
     """A new one."""
     return Iteration(time.perf_counter, asyncio.get_running_loop().call_soon)
+
+
+def buffers_now() -> TlsBuffers:
+    """New ones, with threads of their own."""
+    return TlsBuffers(StepThreads(time.monotonic))

@@ -7,6 +7,8 @@ from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
+from urllib.parse import quote
 
 import h11
 import pytest
@@ -70,8 +72,11 @@ _visible = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
 header_values = st.lists(st.sampled_from([*_visible, 0x20, 0x09]), max_size=30).map(lambda v: bytes(v).strip(b" \t"))
 addresses = st.ip_addresses().map(unmapped)
 
-_encoded = [byte for byte in range(0x20, 0x100) if not (chr(byte).isalnum() and byte < 0x80)]
-_escapes = st.sampled_from([byte for byte in _encoded if byte not in b"-._~/\\;%\x7f"]).map("%{:02X}".format)
+_encoded = [byte for byte in range(0x20, 0x7F) if not chr(byte).isalnum() and byte not in b"-._~/\\;%"]
+_letters = st.characters(min_codepoint=0x80, categories=("L", "N", "S")).filter(
+    lambda letter: not set("./\\;%").intersection(normalize("NFKC", letter))
+)
+_escapes = st.sampled_from(_encoded).map("%{:02X}".format) | _letters.map(quote)
 segments = (
     st.lists(st.one_of(st.sampled_from(PATH_CHARACTERS), _escapes, _escapes.map(str.lower)), max_size=12)
     .map("".join)

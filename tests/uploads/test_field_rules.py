@@ -43,7 +43,9 @@ def test_each_part_has_its_treatment() -> None:
     assert admit(field("file_url"), rules=FormRules()).kept
 
 
-@pytest.mark.parametrize("name", ["FILE_URL", " file_url", "file_url[]", "file_url[0]", "[file_url]"])
+@pytest.mark.parametrize(
+    "name", ["FILE_URL", " file_url", "file_url[]", "file_url[0]", "[file_url]", "file.url", "file url", "file[url"]
+)
 def test_a_refused_field_is_named_with_what_would_help(name: str) -> None:
     with pytest.raises(Refused, match=r"file_url .*in the field file\.") as caught:
         admit(field(name))
@@ -79,8 +81,13 @@ def test_a_limited_field_comes_once_plain_and_without_a_filename(name: str) -> N
         b"text/plainx",
     ):
         assert reason_of(field(name, other)) is Reason.UNSUPPORTED_MEDIA_TYPE
-    for same in (name.upper(), name.title(), f" {name}", f"{name} ", f"{name}[]", f"{name} [0]"):
+    for same in (name.upper(), name.title(), f" {name}", f"{name} ", f"{name}[]", f"{name} [0]", f"+{name}"):
         assert reason_of(field(same)) is Reason.UNSUPPORTED_MEDIA_TYPE
+
+
+@pytest.mark.parametrize("name", ["page.range", "max pages", "webhook[url", "page\x80range"])
+def test_a_limited_field_has_no_spelling_that_php_would_take_for_it(name: str) -> None:
+    assert reason_of(field(name)) is Reason.UNSUPPORTED_MEDIA_TYPE
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ def test_what_is_harmless_passes(value: str | None) -> None:
         ({"webhook_url": "http://169.254.169.254/"}, Reason.FIELD_REFUSED),
         ({"webhook_secret": "x"}, Reason.FIELD_REFUSED),
         ({"page_range[]": "0"}, Reason.FIELD_REFUSED),
+        ({"page.range": "0"}, Reason.FIELD_REFUSED),
+        ({" PdfProvider.page range": "0"}, Reason.FIELD_REFUSED),
         ({f"a{number}": 1 for number in range(257)}, Reason.UNSUPPORTED_MEDIA_TYPE),
         ('{"a": 1, "a": 2}', Reason.UNSUPPORTED_MEDIA_TYPE),
         ("[]", Reason.UNSUPPORTED_MEDIA_TYPE),

@@ -69,8 +69,7 @@ def test_an_id_may_be_a_number_or_long() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b" ", b"null", b"17", b'"request_check_url"', b"[]", b'["request_check_url"]',
-     b'[{"request_check_url":"http://h/a"}]', b"{}",
+    [b"", b" ", b"null", b"17", b'"check_url"', b"[]", b'["url"]', b'[{"check":"http://h/a"}]', b"{}",
      b" { } ", b'{"a":1}', b'{"nested":{"request_check_url":"http://h/a"}}', b"not json", b"<html>", b"{", b'{"a"',
      b'{"a":', b'{"a":1',
      b'{"a":1,', b'{"a":1}x', b"{}x", b'{"a" 1}', b"{1:2}x", b"{[]:1}", b'{"a":x}'],
@@ -96,6 +95,36 @@ def test_what_has_no_check_url_is_left_as_it_is(answer: bytes) -> None:
 )  # fmt: skip
 def test_all_else_stays_byte_for_byte(before: bytes, after: bytes) -> None:
     assert rewritten(before) == after.replace(b"%b", ORIGIN.encode())
+
+
+NAMED = b'"request_check_url":"http://h/a"'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'"request_check_url"', b"[{%b}]" % NAMED, b"{%b}{}" % NAMED, b"{}\n{%b}" % NAMED, b"{%b}\0" % NAMED,
+        b'{%b,"a":"\x01"}' % NAMED, b"{%b,}" % NAMED, b'{%b,"a":01}' % NAMED, b"/**/{%b}" % NAMED, b"{%b" % NAMED,
+        b'{"REQUEST_Check_url":"http://h/a",}', b'{"reque\xc5\xbft_chec\xe2\x84\xaa_url":"http://h/a",}',
+        b'{"request\\u005fcheck_url":"http://h/a",}', b"{'request\\x5fcheck_url':'http://h/a'}",
+    ],
+)  # fmt: skip
+def test_what_a_client_may_read_though_it_is_no_json_goes_no_further(answer: bytes) -> None:
+    with pytest.raises(UpstreamBrokeOff, match="can't be read") as caught:
+        rewritten(answer)
+    assert caught.value.arrived
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Request_Check_Url", b"REQUEST_CHECK_URL", b"reque\xc5\xbft_chec\xe2\x84\xaa_url",
+     b"reque\\u017ft_check_url"],
+)  # fmt: skip
+def test_a_check_url_is_found_in_any_case(name: bytes) -> None:
+    """Go and .NET read it so."""
+    assert rewritten(b'{"%b":"http://h/a"}' % name) == b'{"%b":"%b/a"}' % (name, ORIGIN.encode())
+    with pytest.raises(UpstreamBrokeOff, match="two check URLs"):
+        rewritten(b'{"request_check_url":"http://h/a","%b":"http://h/b"}' % name)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be", "utf-8-sig"])

@@ -21,12 +21,13 @@ import asyncio
 import select
 import ssl
 from collections.abc import Hashable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from gateway.aio.iteration import Iteration
+from gateway.aio.tls.handshake import Handshake, bare
 from gateway.aio.tls.openssl import MAX_RECORD, TlsEngine
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
 from gateway.aio.unwanted import AT_ONCE, Unwanted
@@ -72,13 +73,13 @@ class Above(Protocol):
 class TlsBuffers:
     """Where connections of one loop read to: what is in them is taken out before the call ends that filled them.
 
-    `aside` is a thread for steps of handshakes that are too long for the loop; it begins with the first of them.
+    `threads` are for steps of handshakes that may be too long for the loop.
     """
 
-    __slots__ = ("aside", "clear", "wire")
+    __slots__ = ("clear", "threads", "wire")
 
-    def __init__(self) -> None:
-        self.aside = ThreadPoolExecutor(1, thread_name_prefix="tls")
+    def __init__(self, threads: StepThreads) -> None:
+        self.threads = threads
         self.wire = memoryview(bytearray(_SIZE))
         self.clear = memoryview(bytearray(_SIZE + MAX_RECORD))  # a record may have begun in an earlier read
 
@@ -86,8 +87,7 @@ class TlsBuffers:
 class TlsTransport(asyncio.BufferedProtocol):
     """The protocol of a socket, and the transport of the protocol above. Belongs to one loop.
 
-    `opened` is done when the handshake is over, and has its error: ssl.SSLError, ConnectionError, or UnicodeError for
-    a certificate with a name that is no text.
+    `opened` is done when the handshake is over, well or not: `until_open` tells which.
     """
 
     __slots__ = (
@@ -95,10 +95,10 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_buffers",
         "_engine",
         "_error",
+        "_handshake",
         "_has_more",
         "_idle",
         "_is_announced",
-        "_is_aside",
         "_is_full",
         "_is_paused",
         "_is_reading",
@@ -147,20 +147,29 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._unwanted: Unwanted | None = None  # what comes while CLOSING
         self._waits_since = 0.0
         self._is_paused = False  # by the protocol above
-        self._is_aside = False  # a thread has the engine
         self._is_full = False  # what was written is more than the peer takes
         self._is_reading = True
         self._is_announced = False  # to the protocol above
-        self._error: Exception | None = None
+        self._error: Exception | None = None  # for the protocol above
         self._state = TlsState.HANDSHAKE
-        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self._handshake = Handshake(self._engine, buffers.threads)
+        self.opened = self._handshake.over
         self.waited = 0.0
         """Seconds in which what the peer sent waited for its turn: no fault of the peer's."""
 
     def __repr__(self) -> str:
         paused = " paused" if self._is_paused else ""
-        aside = " in a thread" if self._is_aside else ""
+        aside = " in a thread" if self._handshake.is_aside else ""
         return f"<TlsTransport {self._state.name.lower()}{paused}{aside} waiting={len(self._rest)}>"
+
+    async def until_open(self) -> None:
+        """Waits for the end of the handshake.
+
+        Raises:
+            ssl.SSLError, ConnectionError: it failed.
+            UnicodeError: the certificate has a name that is no text.
+        """
+        await self._handshake.until_over()
 
     # The transport of the protocol above
 
@@ -226,8 +235,8 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     @property
     def waits(self) -> bool:
-        """Whether something came that waits for its turn, or for the thread."""
-        return self._is_aside or (self._is_scheduled and self._may_deliver())
+        """Whether something came that waits for its turn."""
+        return self._is_scheduled and self._may_deliver()
 
     def has_left(self, *, or_says_no_more: bool) -> bool:
         """Asks the kernel whether the peer broke the connection off, which nobody notices while nothing is read.
@@ -260,6 +269,7 @@ class TlsTransport(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Drops the connection, and what was not sent."""
         was_lost, self._state = self._state is TlsState.LOST, TlsState.CLOSED
+        self._handshake.leave()
         if self._raw is not None:
             self._raw.abort()
         elif was_lost:
@@ -304,13 +314,15 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop, once. What a server said before that is read; then the protocol above is told."""
+        self._handshake.leave()
         if not self.opened.done():
-            self.opened.set_exception(error or ConnectionResetError("the peer hung up within the handshake"))
+            self._handshake.end(error or ConnectionResetError("the peer hung up within the handshake"))
         may_be_owed = self._state is TlsState.OPEN and not self._engine.is_server
         if may_be_owed and error is not None and self._raw is not None:
             self._rest += read_unread(self._raw)
         self._raw = None
-        self._error = self._error or error
+        if self._is_announced:
+            self._error = self._error or bare(error)
         if may_be_owed and self._rest:
             self._state = TlsState.LOST
             if self._is_full:  # what is written now is dropped
@@ -338,7 +350,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._rest = b""
         if self._is_announced:
             self._is_announced = False
-            self._above.connection_lost(self._error)
+            error, self._error = self._error, None
+            self._above.connection_lost(error)
+            del self._above  # it may hold this still
 
     def pause_writing(self) -> None:
         """Called by the loop."""
@@ -422,39 +436,34 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _may_deliver(self) -> bool:
         if self._state is TlsState.HANDSHAKE:
-            return not self._is_aside
+            return not self._handshake.is_aside
         return self._state in _DELIVERING and not self._is_paused
 
     # TLS
 
     def _shake(self) -> bool:
         """Goes on with the handshake; whether it is over now, and well."""
-        if self._engine.is_heavy:
-            self._is_aside = True
-            self._loop.run_in_executor(self._buffers.aside, self._engine.shake).add_done_callback(self._shaken_aside)
-            return False
         try:
-            is_over = self._engine.shake()
+            is_complete = self._handshake.step(self._household, self._shaken_aside)
         except (ssl.SSLError, UnicodeError) as error:
             self._fail(error)
             return False
-        return self._go_on_shaking(is_over=is_over)
+        if self._handshake.is_aside:
+            return False
+        return self._go_on_shaking(is_complete=is_complete)
 
-    def _shaken_aside(self, step: "asyncio.Future[bool]") -> None:
-        """A thread has taken a step; the connection may be closed by now."""
-        self._is_aside = False
-        error = None if step.cancelled() else step.exception()
-        if self._state is not TlsState.HANDSHAKE or step.cancelled():
-            return
-        if isinstance(error, Exception):
-            self._fail(error)
+    def _shaken_aside(self) -> None:
+        """A thread has taken a step."""
+        result = self._handshake.result()
+        if isinstance(result, Exception):
+            self._fail(result)
         else:
-            self._go_on_shaking(is_over=step.result())
+            self._go_on_shaking(is_complete=result)
         self._read_or_wait()
 
-    def _go_on_shaking(self, *, is_over: bool) -> bool:
+    def _go_on_shaking(self, *, is_complete: bool) -> bool:
         self._flush()
-        if not is_over:
+        if not is_complete:
             return False
         if self.opened.done():  # nobody waits any more: its time was over in this very turn
             self.abort()
@@ -462,8 +471,15 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._state = TlsState.OPEN
         self._is_announced = True
         self._above.connection_made(self)
-        self.opened.set_result(None)
+        self._handshake.end()
         return True
+
+    @property
+    def _household(self) -> Hashable:
+        """Whose certificates are read: of a client whom we turn to, of a server who it is."""
+        if self._engine.is_server or self._raw is None:
+            return self.peer
+        return self._raw.get_extra_info("peername", (None,))[0]  # type: ignore[no-any-return] # an address
 
     def _read(self, records: int) -> None:
         """Takes out of OpenSSL what it was given, and delivers it; so many records ended in that."""
@@ -522,9 +538,10 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Sends the alert that there is for the peer, and closes."""
         if self._state is not TlsState.CLOSED:
             self._state = TlsState.CLOSED
-            self._error = error
             if not self.opened.done():
-                self.opened.set_exception(error)
+                self._handshake.end(error)
+            elif self._is_announced:
+                self._error = bare(error)
             self._flush()
             if self._raw is not None:
                 self._raw.close()

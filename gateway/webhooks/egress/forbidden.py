@@ -28,8 +28,12 @@ _FORBIDDEN: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
             "fe80::/10",
             "fec0::/10",
             "ff00::/8",
-            "fd00:ec2::254",  # metadata of AWS
+            "fd00:ec2::/32",  # AWS: metadata (::254), credentials of EKS' pods (::23), names and time
             "fd20:ce::254",  # metadata of GCP
+            "fd00:c1::a9fe:a9fe",  # metadata of Oracle Cloud
+            "fd00:42::42",  # metadata of Scaleway
+            "fd00:a9fe:a9fe::1",  # metadata of Akamai (Linode)
+            "fd00:100::100:200",  # metadata of Alibaba Cloud
         ),
     )
 )
@@ -43,7 +47,7 @@ _56_BITS: Final = 2**56 - 1
 
 def is_forbidden(address: Address) -> bool:
     """Whether an address, or an IPv4 address within it, is never allowed by a network."""
-    return any(one in network for one in (address, *_within(address)) for network in _FORBIDDEN)
+    return any(one in network for one in (address, *embedded_in(address)) for network in _FORBIDDEN)
 
 
 def is_wholly_forbidden(network: IPv4Network | IPv6Network) -> bool:
@@ -54,8 +58,8 @@ def is_wholly_forbidden(network: IPv4Network | IPv6Network) -> bool:
     )
 
 
-def _within(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address may contain."""
+def embedded_in(address: Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address may contain, for a translator or a tunnel on the way."""
     if isinstance(address, IPv4Address):
         return
     bits = int(address)

@@ -2,7 +2,7 @@
 
 An entry is a host name, `*.` and a domain for all names below it, an address, or a network. A host name there allows
 all its addresses, on the operator's word. A network or a `*.` never allows the addresses of forbidden.py, no matter
-who owns the name.
+who owns the name. An IPv4 address within an IPv6 address needs a network of its own, too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 from gateway.model.networks import Networks, unmapped
-from gateway.webhooks.egress.forbidden import is_forbidden, is_wholly_forbidden
+from gateway.webhooks.egress.forbidden import embedded_in, is_forbidden, is_wholly_forbidden
 from gateway.webhooks.egress.webhook_url import Target, read_host
 
 Address = IPv4Address | IPv6Address
@@ -63,8 +63,14 @@ class Rules:
             return bool(addresses)
         is_named = self.names_host(target)
         return bool(addresses) and all(
-            not is_forbidden(address) and (is_named or unmapped(address) in self.networks) for address in addresses
+            not is_forbidden(address) and (is_named or self._opens(unmapped(address))) for address in addresses
         )
+
+    def _opens(self, address: Address) -> bool:
+        """Whether a network allows an address and each IPv4 address in it; one that is listed itself is enough."""
+        if address in self.literals:
+            return True
+        return address in self.networks and all(inner in self.networks for inner in embedded_in(address))
 
 
 def read_entry(text: str) -> str | Address | Network:

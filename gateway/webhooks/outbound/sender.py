@@ -22,6 +22,7 @@ from yarl import URL
 from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import require_named
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.errors import FileUnusable, SetupError
 from gateway.webhooks.egress.destination import Address, Destination
 from gateway.webhooks.outbound.outcome import DeliveryAttempt, Result, Trouble, judge
@@ -63,10 +64,11 @@ class _Checked(AbstractResolver):
 
 
 class Link(NamedTuple):
-    """The SSL context for receivers' certificates, and the loop iteration that all connections share."""
+    """What all connections share: the SSL context for receivers' certificates, the loop's iteration, and threads."""
 
     context: ssl.SSLContext
     iteration: Iteration
+    threads: StepThreads
 
 
 def make_context(ca: Path | None) -> ssl.SSLContext:
@@ -125,6 +127,7 @@ def _session(destination: Destination, link: Link) -> aiohttp.ClientSession:
     connector = BoundedConnector(
         link.iteration,
         destination.target.url,
+        threads=link.threads,
         resolver=_Checked(destination.addresses),
         use_dns_cache=False,
         force_close=True,

@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -10,20 +12,26 @@ from unittest.mock import patch
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.aio.tls.openssl import RECORDS_AT_ONCE
-from gateway.aio.tls.transport import RECORD, TlsBuffers, TlsTransport
+from gateway.aio.tls.openssl import RECORDS_AT_ONCE, TlsEngine
+from gateway.aio.tls.transport import RECORD, TlsTransport
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
 from gateway.aio.unwanted import AT_ONCE, MOST
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
-from tests.support.iteration import iteration_now
+from tests.support.iteration import buffers_now, iteration_now
 from tests.support.keyupdates import Sealing
 from tests.support.pure import examples
 from tests.support.waiting import eventually
 
 READ = 262_144
+DAY = timedelta(days=1)
 MAX_OF_A_TURN = MAX_CHUNKS // RECORD + RECORDS_AT_ONCE
 
 
@@ -126,10 +134,10 @@ class Pair:
         self.iteration = iteration_now()
         if as_client:
             self.peer = server.wrap_bio(self.incoming, self.outgoing, server_side=True)
-            self.tls = TlsTransport(client, self.above, TlsBuffers(), self.iteration, server="localhost")
+            self.tls = TlsTransport(client, self.above, buffers_now(), self.iteration, server="localhost")
         else:
             self.peer = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-            self.tls = TlsTransport(server, self.above, TlsBuffers(), self.iteration)
+            self.tls = TlsTransport(server, self.above, buffers_now(), self.iteration)
 
     def ask(self, chain: Path, key: Path, trusts: Path | None = None) -> None:
         """A server that asks for a certificate, and a client that has this chain; the connection is made."""
@@ -137,7 +145,7 @@ class Pair:
         self.server.verify_mode = ssl.CERT_OPTIONAL
         self.client.load_cert_chain(chain, key)
         self.peer = self.client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.tls = TlsTransport(self.server, self.above, TlsBuffers(), self.iteration)
+        self.tls = TlsTransport(self.server, self.above, buffers_now(), self.iteration)
         self.tls.connection_made(self.raw)  # type: ignore[arg-type] # a transport by what it has
 
     async def begin(self) -> None:
@@ -413,7 +421,7 @@ async def test_what_is_no_hello_is_told(certificates: Path, hello: bytes, words:
     pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
     pair.give(hello)
     with pytest.raises(ssl.SSLError, match=words):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
     pair.tls.connection_lost(None)
     pair.tls.pause_writing()
@@ -430,7 +438,7 @@ async def test_a_handshake_has_a_bound(certificates: Path) -> None:
         pair.give(b"\x14\x03\x03\x00\x01\x01" * 20)  # of no meaning in TLS 1.3, and without end
         await asyncio.sleep(0)
     with pytest.raises(ssl.SSLError):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert pair.raw.calls == ["close"]
 
 
@@ -452,12 +460,69 @@ async def test_a_chain_of_certificates_has_a_bound(
         for _ in range(length):
             await asyncio.sleep(0)
     if is_over:
-        await pair.tls.opened
+        await pair.tls.until_open()
         assert pair.tls.get_extra_info("peercert")
     else:
         with pytest.raises(ssl.SSLError, match="the handshake is too long"):
-            await pair.tls.opened
+            await pair.tls.until_open()
         assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
+
+
+async def test_the_longest_chains_that_honest_clients_have_fit(certificates: Path, tmp_path: Path) -> None:
+    """Four certificates of RSA-4096, each with twenty names."""
+    key = rsa.generate_private_key(65537, 4096)
+    (tmp_path / "client.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    names = [x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, f"Authority {place}")]) for place in range(5)]
+    hosts = x509.SubjectAlternativeName([x509.DNSName(f"service-{place}.tenant.example.com") for place in range(20)])
+    now = datetime.now(UTC)
+    chain = [
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
+        .add_extension(x509.BasicConstraints(ca=place > 0, path_length=None), critical=True)
+        .add_extension(hosts, critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        for place, (subject, issuer) in enumerate(pairwise(names))
+    ]
+    root = x509.CertificateBuilder(names[4], names[4], key.public_key(), 1, now - DAY, now + DAY)
+    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    (tmp_path / "root.pem").write_bytes(root.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (tmp_path / "chain.pem").write_bytes(b"".join(chain))
+    pair = Pair(certificates)
+    pair.ask(tmp_path / "chain.pem", tmp_path / "client.key", tmp_path / "root.pem")
+    await shake(pair)
+    await pair.tls.until_open()
+    assert pair.tls.get_extra_info("peercert")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_clients_certificates_are_read_by_a_thread_however_small(
+    certificates: Path, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    authority = trustme.CA()
+    client = authority.issue_cert("client@example.com")
+    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    pair = Pair(certificates, version=version)
+    pair.ask(tmp_path / "client.pem", tmp_path / "client.pem", tmp_path / "ca.pem")
+    assert await shake(pair) == {threading.main_thread().name, "tls"}  # the hello is read by the loop
+    await pair.tls.until_open()
+
+
+async def shake(pair: Pair) -> set[str]:
+    """Both shake hands; the names of ours' threads."""
+    names, go_on = set[str](), TlsEngine.shake
+
+    def noting(engine: TlsEngine) -> bool:
+        names.add(threading.current_thread().name)
+        return go_on(engine)
+
+    with patch.object(TlsEngine, "shake", noting):
+        for _ in range(4):
+            pair.take()
+            with_want(pair.peer.do_handshake)
+            pair.give(pair.outgoing.read())
+            await pair.quiet()
+    return names
 
 
 async def shaking_with_a_long_chain(certificates: Path, directory: Path, trusts: Path | None = None) -> Pair:
@@ -485,7 +550,7 @@ async def test_a_long_chain_is_read_by_a_thread(certificates: Path, tmp_path: Pa
     pair = await shaking_with_a_long_chain(certificates, tmp_path)
     assert not pair.tls.opened.done()
     async with asyncio.timeout(60.0):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert (pair.above.heard, pair.raw.is_reading, pair.tls.waits) == (["made"], True, False)
     assert pair.tls.get_extra_info("peercert")
     await pair.pour(pair.records([100]))
@@ -502,20 +567,20 @@ async def test_who_leaves_while_a_thread_reads_is_not_announced(certificates: Pa
     else:
         pair.tls.connection_lost(None)
     async with asyncio.timeout(60.0):
-        while pair.tls.waits:  # noqa: ASYNC110 -- what is waited for has no event
+        while "in a thread" in repr(pair.tls):  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.001)
     await steps(5)
     assert pair.above.heard == []
     if way == "lost":
         with pytest.raises(ConnectionResetError):
-            await pair.tls.opened
+            await pair.tls.until_open()
 
 
 async def test_a_chain_that_is_none_ends_it_with_an_alert(certificates: Path, tmp_path: Path) -> None:
     pair = await shaking_with_a_long_chain(certificates, tmp_path, trusts=certificates / "ca.pem")
     async with asyncio.timeout(60.0):
         with pytest.raises(ssl.SSLError, match="certificate verify failed"):
-            await pair.tls.opened
+            await pair.tls.until_open()
     assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
 
 
@@ -526,7 +591,7 @@ async def test_a_client_does_not_take_a_stranger_for_the_server(certificates: Pa
     with_want(pair.peer.do_handshake)
     pair.give(pair.outgoing.read())
     with pytest.raises(ssl.SSLCertVerificationError):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert pair.above.heard == []
 
 
@@ -536,7 +601,7 @@ async def test_who_hangs_up_within_the_handshake_is_told(certificates: Path) -> 
     assert pair.tls.eof_received() is False
     pair.tls.connection_lost(None)
     with pytest.raises(ConnectionResetError):
-        await pair.tls.opened
+        await pair.tls.until_open()
 
 
 async def test_who_gave_up_before_the_socket_came_closes_it(certificates: Path) -> None:

@@ -15,6 +15,7 @@ FORBIDDEN = [
     "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "169.254.169.254", "169.254.0.1", "100.100.100.200",  # noqa: S104
     "168.63.129.16", "192.0.0.192", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
     "::", "::1", "fe80::1", "febf::1", "fec0::1", "ff02::1", "fd00:ec2::254", "fd20:ce::254",
+    "fd00:ec2::23", "fd00:ec2::253", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:a9fe:a9fe::1", "fd00:100::100:200",
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::7f00:1",
     "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:7f00:1::",
     "2001:0:4136:e378:8000:63bf:80ff:fffe",
@@ -106,6 +107,22 @@ def test_a_network_judges_every_address() -> None:
     assert not rules.allows(target, [ip("10.0.0.1"), ip("11.0.0.1")])
     assert not rules.allows(target, [])
     assert not rules.allows(target, [ip("64:ff9b::10.0.0.1")])  # a translator is a network of its own
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2002:a00:1::1", "2001:0:808:808::f5ff:fffe", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "::a00:1", "::ffff:0:a00:1",
+     "::ffff:10.0.0.1", "2001:db8::5efe:a00:1"],
+)  # fmt: skip
+def test_an_ipv4_address_within_another_needs_a_network_itself(text: str) -> None:
+    """On the way a tunnel or a translator may take it out, and so lead to where no network is allowed."""
+    target = read_url("https://a.example/")
+    assert not Rules.of(["::/0"]).allows(target, [ip(text)])
+    assert not Rules.of(["::/0", "11.0.0.0/8"]).allows(target, [ip(text)])
+    assert Rules.of(["::/0", "10.0.0.0/8", "8.8.8.8"]).allows(target, [ip(text)])
+    assert Rules.of([text]).allows(target, [ip(text)])
+    assert Rules.of(["*.example"]).allows(target, [ip(text)])
+    assert not Rules.of(["::/0"]).may_allow(read_url(f"https://[{text}]/"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""Whose step of a handshake comes next, of those that may be long: pure.
+
+OpenSSL decodes the keys of a peer's certificates as it reads them, before anybody is trusted: 12 KB of keys with
+curves of their own take it ten seconds and more, and no thread can be stopped. So who knows that must not keep others
+out. The rules:
+
+- One step of a household at a time; its others wait for that one's end.
+- Households have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
+  one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A debt counts
+  before all else.
+- Of those that wait the best standing comes first, within one standing each household in turn.
+- Threads have lanes: each takes households of one standing or better. So strangers never have all of them, nor do
+  those that owe: who comes for the first time finds one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from enum import IntEnum
+from typing import Final, Generic, NamedTuple, TypeVar
+
+LONG: Final = 0.1
+"""Seconds of a processor: a chain of RSA-4096 certificates takes a few milliseconds."""
+
+DEBT: Final = 100
+LATELY: Final = 3600.0
+MOST_REMEMBERED: Final = 4096
+"""Households of each standing. Of those that wait there are no more than connections."""
+
+T = TypeVar("T")
+
+
+class Standing(IntEnum):
+    """See above; the best first."""
+
+    PROVED = 0
+    QUICK = 1
+    NEW = 2
+    OWES = 3
+
+
+class ThreadLane(NamedTuple):
+    """So many threads, for households of this standing or a better one."""
+
+    threads: int
+    worst: Standing
+
+
+LANES: Final = (
+    ThreadLane(1, Standing.PROVED),
+    ThreadLane(1, Standing.QUICK),
+    ThreadLane(12, Standing.NEW),
+    ThreadLane(4, Standing.OWES),
+)
+
+
+class Begun(NamedTuple, Generic[T]):
+    """A step that has a thread, of that lane."""
+
+    household: Hashable
+    step: T
+    lane: int
+
+
+class _Lately:
+    """Households, each until some time. Of too many, the one that was noted first is forgotten."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[Hashable, float] = OrderedDict()
+
+    def note(self, household: Hashable, until: float) -> None:
+        self._until[household] = max(until, self._until.pop(household, 0.0))
+        if len(self._until) > MOST_REMEMBERED:
+            self._until.popitem(last=False)
+
+    def holds(self, household: Hashable, now: float) -> bool:
+        return now < self._until.get(household, 0.0)
+
+
+class StepOrder(Generic[T]):
+    """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest."""
+
+    def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float]) -> None:
+        self._lanes = lanes
+        self._clock = clock
+        self._free = [lane.threads for lane in lanes]
+        self._waiting: dict[Hashable, dict[T, None]] = {}
+        self._lines: tuple[OrderedDict[Hashable, None], ...] = tuple(OrderedDict() for _ in Standing)
+        self._running: set[Hashable] = set()
+        self._proved, self._quick, self._owing = _Lately(), _Lately(), _Lately()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def put(self, household: Hashable, step: T) -> None:
+        """Lets a step wait."""
+        steps = self._waiting.setdefault(household, {})
+        steps[step] = None
+        if len(steps) == 1 and household not in self._running:
+            self._line_up(household)
+
+    def drop(self, household: Hashable, step: T) -> bool:
+        """Lets a step wait no longer; whether it still did."""
+        steps = self._waiting.get(household, {})
+        if step not in steps:
+            return False
+        del steps[step]
+        if not steps:
+            del self._waiting[household]
+            for line in self._lines:
+                line.pop(household, None)
+        return True
+
+    def take(self) -> Begun[T] | None:
+        """The next step, if there is a thread for it."""
+        for standing in Standing:
+            if self._lines[standing]:
+                lane = self._lane_for(standing)
+                return None if lane is None else self._begin(standing, lane)  # those behind it have no more lanes
+        return None
+
+    def end(self, begun: Begun[T], seconds: float, shown: Standing | None) -> None:
+        """A step is over: it took so many seconds of a processor, and showed that standing of its household."""
+        household, now = begun.household, self._clock()
+        self._free[begun.lane] += 1
+        self._running.discard(household)
+        if seconds > LONG:
+            self._owing.note(household, now + DEBT * seconds)
+        if shown is Standing.PROVED:
+            self._proved.note(household, now + LATELY)
+        elif shown is Standing.QUICK:
+            self._quick.note(household, now + LATELY)
+        if household in self._waiting:
+            self._line_up(household)
+
+    def standing(self, household: Hashable) -> Standing:
+        """What is known of it."""
+        now = self._clock()
+        if self._owing.holds(household, now):
+            return Standing.OWES
+        if self._proved.holds(household, now):
+            return Standing.PROVED
+        return Standing.QUICK if self._quick.holds(household, now) else Standing.NEW
+
+    def _line_up(self, household: Hashable) -> None:
+        self._lines[self.standing(household)][household] = None
+
+    def _lane_for(self, standing: Standing) -> int | None:
+        lanes = zip(self._lanes, self._free, strict=True)
+        return next((place for place, (lane, free) in enumerate(lanes) if free and standing <= lane.worst), None)
+
+    def _begin(self, standing: Standing, lane: int) -> Begun[T]:
+        household, _ = self._lines[standing].popitem(last=False)
+        steps = self._waiting[household]
+        step = next(iter(steps))
+        del steps[step]
+        if not steps:
+            del self._waiting[household]
+        self._running.add(household)
+        self._free[lane] -= 1
+        return Begun(household, step, lane)
