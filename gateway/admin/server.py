@@ -6,9 +6,9 @@ may be cached (Cache-Control: no-store).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -20,6 +20,7 @@ from gateway.admin.authentication import Guard
 from gateway.admin.connection import KEEPS, AdminConnection, household_of
 from gateway.admin.context import Context
 from gateway.admin.page import FILES, page_routes
+from gateway.admin.probes import Probed, probe_routes
 from gateway.admin.problem import AdminProblem, problem_answer
 from gateway.admin.routes import ACTOR, add_operations
 from gateway.aio.in_turn import run_in_turn
@@ -40,15 +41,6 @@ _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
 
 
-class Probed(NamedTuple):
-    """What /readyz reports: what is not ready yet, token issuers without keys, and what waits for a restart."""
-
-    upstream_is_up: Callable[[], bool]
-    problems: Callable[[], list[str]]
-    without_keys: Callable[[], list[str]]
-    waiting: Callable[[], Sequence[str]]
-
-
 def make_admin(
     live: Live,
     registry: CollectorRegistry,
@@ -60,7 +52,7 @@ def make_admin(
     """Makes the application of the admin listener; large output is written in turns of the loop's `iteration`."""
     app = web.Application(middlewares=[_boundary(Guard(live, monotonic))])
     app.on_response_prepare.append(_without_server)
-    probes = _probes(live, probed)
+    probes = probe_routes(live, probed)
     app.add_routes([*probes, web.get("/metrics", _metrics(registry, iteration)), *page_routes()])
     add_operations(app, context, iteration)
     return app
@@ -121,21 +113,6 @@ def _problem(error: Exception, method: str) -> AdminProblem:
             log.error("internal error", error=whereabouts(error))
             problem = AdminProblem("internal", "Something went wrong here; the log has more.")
     return problem
-
-
-def _probes(live: Live, probed: Probed) -> list[web.RouteDef]:
-    async def livez(_: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
-
-    async def readyz(_: web.Request) -> web.Response:
-        missing = probed.problems()
-        status = "draining" if live.is_draining else "not ready" if missing else "ready"
-        upstream, waiting = "up" if probed.upstream_is_up() else "down", list(probed.waiting())
-        told = {"issuers_without_keys": probed.without_keys(), "waits_for_restart": waiting}
-        body = {"status": status, "upstream": upstream, "missing": missing, **told}
-        return web.json_response(body, status=200 if status == "ready" else 503)
-
-    return [web.get("/livez", livez), web.get("/readyz", readyz)]
 
 
 def _metrics(registry: CollectorRegistry, iteration: Iteration) -> _Handle:

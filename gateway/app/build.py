@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 
 from gateway.admin.context import Context, Watch
 from gateway.admin.listener import listening_on
-from gateway.admin.server import Probed, make_admin
+from gateway.admin.probes import Probed
+from gateway.admin.server import make_admin
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import DeadlineSweep
 from gateway.app.garbage import collect_garbage

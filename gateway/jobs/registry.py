@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row
 from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, Refused
 from gateway.jobs.job import Job, job_not_found
-from gateway.ledger.jobs import MAX_HEARD, changed_since, find, has_others, known_of, named
+from gateway.ledger.jobs import HEARD_WITHIN, MAX_HEARD_ROWS, changed_since, find, has_others, known_of, named
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
@@ -29,7 +29,6 @@ from gateway.model.routes import Kind
 _MAX: Final = 100_000
 _RETRY_AFTER: Final = 2
 PORTION: Final = 100  # of what was heard, a millisecond or two; then others have their turn
-SURE: Final = 2.0  # seconds, of the five after which a deleted job's id starts another one (ledger/jobs.py)
 _TURN: Final = "(jobs)"  # what is heard has a turn at the ledger of its own, beside all accounts
 _OVERLAP: Final = 10_000  # milliseconds: how much later a transaction may commit than it began
 
@@ -65,7 +64,7 @@ class Registry:
         self._lately: OrderedDict[tuple[str, str], Job] = OrderedDict()
         self._jobs: WeakValueDictionary[tuple[str, str], Job] = WeakValueDictionary()
         self._heard: int | None = None
-        self._heard_at = -SURE
+        self._heard_at = -HEARD_WITHIN
         self.is_alone = False
         self._changes = Question(replica.ledger.version)
 
@@ -86,7 +85,7 @@ class Registry:
         """Whether no other replica can have deleted a cached job without our hearing of it."""
         heard_at = self._heard_at if job.cached_at <= self._heard_at else 0.0
         unheard = self._clock() - max(heard_at, job.sure_at)
-        if unheard < SURE or self.is_alone:
+        if unheard < HEARD_WITHIN or self.is_alone:
             return True
         settings = self._state().settings
         may_be_deleted = job.shape.delete is not None or settings.jobs.delete_after_read
@@ -162,7 +161,7 @@ class Registry:
         while True:
             changed += await self._apply_all(rows)
             heard = max([heard, *(row.changed_at for row in rows)])
-            if len(rows) < MAX_HEARD:
+            if len(rows) < MAX_HEARD_ROWS:
                 break
             behind = max(behind + 1, rows[-1].changed_at - 1)
             rows = await self._ledger.read(lambda c, behind=behind: changed_since(c, behind), of=_TURN)  # type: ignore[misc]

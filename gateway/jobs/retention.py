@@ -39,7 +39,7 @@ from gateway.ledger.expiry import (
     told,
     waited,
 )
-from gateway.ledger.jobs import forget, named
+from gateway.ledger.jobs import DELETED_WITHIN, forget, named
 from gateway.ledger.news import Question
 from gateway.ledger.replica import Replica
 from gateway.upstream.client import UpstreamCall, UpstreamClient
@@ -47,7 +47,6 @@ from gateway.upstream.job_api import delete_request
 from gateway.upstream.response_head import ResponseHead
 
 _WITHIN: Final = 10.0  # seconds
-_SENT_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
 _FIRST_BAD: Final = 300
 _GONE: Final = frozenset({404, 410})
 _SWEEP_SECONDS: Final = 2.0
@@ -155,7 +154,7 @@ class Retention:
     async def _claim(self, due: Sequence[Row[Any]]) -> list[Row[Any]]:
         if not due:
             return []
-        before = self._clock() + _SENT_WITHIN  # from here on: the ledger's answer may take its time
+        before = self._clock() + DELETED_WITHIN  # from here on: the ledger's answer may take its time
         rows = await self._ledger.write(lambda c: claim_gone(c, due, self._wall()))
         for number in range(0, len(rows), _AT_A_TIME):
             begin = partial(self._begin, rows[number : number + _AT_A_TIME], before)

@@ -36,7 +36,7 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.status_answer import RunningAnswer, StatusAnswer
 from gateway.jobs.status_slots import StatusSlots, Urgency
 from gateway.jobs.status_watch import StatusWatch
-from gateway.ledger.jobs import adopt, beat, find, followed_by, leave, take_over
+from gateway.ledger.jobs import LIVES_FOR, adopt, beat, find, followed_by, leave, take_over
 from gateway.ledger.replica import Replica
 from gateway.ledger.schema import JobState
 from gateway.limits.job_cost import ENDS, Facts, Known
@@ -45,7 +45,6 @@ from gateway.model.times import Times
 from gateway.upstream.client import UpstreamCall, UpstreamClient
 from gateway.upstream.response_head import ResponseHead
 
-ALIVE: Final = 15.0  # seconds
 _BEING_ASKED: Final = -1
 _WITHIN: Final = 30.0  # seconds
 BEFORE_DELETE: Final = 5.0  # seconds for a slot, and for the answer; a client waits before its job is deleted
@@ -219,7 +218,7 @@ class Watcher:
             LedgerUnavailable: it may not have been sent.
         """
         now = self._wall()
-        await self._ledger.write(lambda c: beat(c, self.me, now, now + ALIVE), of=_TURN)
+        await self._ledger.write(lambda c: beat(c, self.me, now, now + LIVES_FOR), of=_TURN)
 
     async def take_over(self) -> None:
         """Takes over jobs that no one follows; called every few seconds.

@@ -146,7 +146,7 @@ def stray_gone(connection: Connection, known: Collection[str], now: float) -> li
 def claim_gone(connection: Connection, due: Sequence[Row[Any]], now: float) -> list[Row[Any]]:
     """Takes forgotten jobs that the upstream has to delete now; after a wait they are due again.
 
-    No other replica gets them meanwhile, and no id becomes another job's so soon (_HEARD in ledger/jobs.py): the
+    No other replica gets them meanwhile, and no id becomes another job's so soon (_RESTS in ledger/jobs.py): the
     upstream may have given it already, and deletes what has it then. Returns the rows as they were; those that have
     waited for LAST_WAIT are due no more.
     """

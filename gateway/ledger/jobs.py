@@ -38,21 +38,22 @@ from gateway.limits.job_cost import ENDS, Facts, FailedCosts, Known, cost_of
 from gateway.model.jobs import JobKey
 
 MAX_TAKEN: Final = 200
-MAX_HEARD: Final = 5000
-_HEARD: Final = 5000
-"""Milliseconds. An id can go to another job at the earliest so long after it was forgotten: two seconds until that is
-committed (else the upstream is not asked to delete it), two in which other replicas may serve it without having heard
-of it (jobs/registry.py), and one for clocks that differ."""
+MAX_HEARD_ROWS: Final = 5000
+DELETED_WITHIN: Final = 2.0  # seconds after an id was forgotten; later the upstream is not asked to delete its job
+HEARD_WITHIN: Final = 2.0  # seconds in which other replicas may serve a job that they did not hear is forgotten
+_CLOCKS_DIFFER: Final = 1.0  # seconds
+_RESTS: Final = int(1000 * (DELETED_WITHIN + HEARD_WITHIN + _CLOCKS_DIFFER))
+"""Milliseconds: at the earliest so long after it was forgotten an id can go to another job."""
 
-_MAY_LIVE: Final = 15  # seconds
+LIVES_FOR: Final = 15  # seconds after its latest heartbeat
 
 _MILLISECOND: Final = 0.001
 
 _KEY: Final = (jobs.c.upstream == bindparam("at")) & (jobs.c.request_id == bindparam("named"))
 _FIND: Final = Statement(select(jobs).where(_KEY))
 # Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
-_LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
-_RUNS: Final = _LIVES & (jobs.c.state == int(JobState.RUNNING))
+LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
+_RUNS: Final = LIVES & (jobs.c.state == int(JobState.RUNNING))
 _ROW: Final = (
     "upstream", "request_id", "reservation", "account", "owner", "shape", "path", "check_url", "state", "created_at",
     "changed_at", "watcher",
@@ -64,8 +65,8 @@ _CHANGED: Final = Statement(
     .order_by(jobs.c.changed_at, jobs.c.request_id)
     .limit(_MOST)
 )
-_ALIVE: Final = replicas.c.alive_until > bindparam("now")
-_WATCHED: Final = exists().where(replicas.c.name == jobs.c.watcher, _ALIVE)
+_IS_ALIVE: Final = replicas.c.alive_until > bindparam("now")
+_WATCHED: Final = exists().where(replicas.c.name == jobs.c.watcher, _IS_ALIVE)
 _LEFT: Final = Statement(
     select(jobs)
     .where(_RUNS, jobs.c.watcher != bindparam("me"), ~_WATCHED)
@@ -73,7 +74,7 @@ _LEFT: Final = Statement(
     .limit(_MOST)
     .with_for_update(skip_locked=True)
 )
-_OTHERS: Final = Statement(select(replicas.c.name).where(replicas.c.name != bindparam("me"), _ALIVE).limit(1))
+_OTHERS: Final = Statement(select(replicas.c.name).where(replicas.c.name != bindparam("me"), _IS_ALIVE).limit(1))
 _BEAT: Final = Statement(
     update(replicas).where(replicas.c.name == bindparam("me")).values(alive_until=bindparam("until"))
 )
@@ -172,7 +173,7 @@ def begin(connection: Connection, reservation: str, job: NewJob, watcher: str, n
     old = find(connection, claim.upstream, job.request_id)
     if old is not None and old.reservation == reservation:
         return False
-    if old is not None and (old.state != JobState.GONE or milliseconds(now) - (old.changed_at or 0) < _HEARD):
+    if old is not None and (old.state != JobState.GONE or milliseconds(now) - (old.changed_at or 0) < _RESTS):
         raise RequestIdTaken  # other replicas may still think it the old owner's
     changed_at = None
     if old is not None:  # `changed_at` shows replicas that cache the old job that its id has a new one
@@ -304,8 +305,8 @@ def _forget(connection: Connection, job: JobKey, now: float) -> Deleted:
 
 
 def changed_since(connection: Connection, milliseconds: int) -> list[Row[Any]]:
-    """Returns changed jobs, the earliest change first, MAX_HEARD at most."""
-    return _CHANGED.all(connection, since=milliseconds, most=MAX_HEARD)
+    """Returns changed jobs, the earliest change first, MAX_HEARD_ROWS at most."""
+    return _CHANGED.all(connection, since=milliseconds, most=MAX_HEARD_ROWS)
 
 
 def beat(connection: Connection, me: str, now: float, until: float) -> None:
@@ -317,7 +318,7 @@ def beat(connection: Connection, me: str, now: float, until: float) -> None:
 
 def has_others(connection: Connection, me: str, now: float) -> bool:
     """Whether other replicas live, or did until a moment ago."""
-    return _OTHERS.first(connection, me=me, now=int(now) - _MAY_LIVE) is not None
+    return _OTHERS.first(connection, me=me, now=int(now) - LIVES_FOR) is not None
 
 
 def has_living(connection: Connection, now: float) -> bool:
@@ -364,7 +365,7 @@ def followed_by(connection: Connection, me: str) -> list[JobKey]:
 
 def count(connection: Connection) -> dict[str, int]:
     """Number of jobs by state, without GONE ones."""
-    rows = connection.execute(select(jobs.c.state, func.count()).where(_LIVES).group_by(jobs.c.state))
+    rows = connection.execute(select(jobs.c.state, func.count()).where(LIVES).group_by(jobs.c.state))
     found = {JobState(state).name.lower(): number for state, number in rows}
     return {state.name.lower(): found.get(state.name.lower(), 0) for state in JobState if state != JobState.GONE}
 

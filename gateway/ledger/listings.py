@@ -7,15 +7,14 @@ last row of the page before: so rows that are added in the meantime shift nothin
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
+from gateway.ledger.jobs import LIVES
 from gateway.ledger.matching import can_be_stored, holds
 from gateway.ledger.schema import DeliveryState, JobState, deliveries, jobs, reservations
 
 MAX_UPSTREAMS: Final = 1000
-# Must equal the condition of ix_jobs_living word for word, without parameters: else no engine uses a partial index.
 _LIVING: Final = [int(state) for state in JobState if state != JobState.GONE]
-_LIVES: Final = jobs.c.state != literal_column(str(int(JobState.GONE)))
 # The upstream may have given the id before, to a job whose webhook is still kept. A job's own was planned with it, by
 # the same clock: another replica's may have gone wrong.
 _OF_JOB: Final = and_(
@@ -114,7 +113,7 @@ def _in_state(state: JobState | None) -> list[ColumnElement[bool]]:
     """Names the states even if all are wanted, so that SQLite scans only the living jobs."""
     if state == JobState.GONE:
         return [jobs.c.state == int(state)]
-    return [_LIVES, jobs.c.state.in_(_LIVING if state is None else [int(state)])]
+    return [LIVES, jobs.c.state.in_(_LIVING if state is None else [int(state)])]
 
 
 def _upstreams(connection: Connection) -> list[str]:

@@ -11,6 +11,7 @@ from gateway.errors import refuse
 from gateway.http.media_type import BodyFormat, body_format
 from gateway.jobs.job import Job
 from gateway.jobs.status_answer import Poll, StatusAnswer
+from gateway.ledger.jobs import DELETED_WITHIN
 from gateway.model.reasons import Reason
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
@@ -19,7 +20,6 @@ from gateway.proxy.job_access import JobAccess, has_taken_result, is_read, is_to
 from gateway.proxy.job_in_body import LIMIT, check_names_none
 from gateway.proxy.request_body import read_whole
 
-_DELETE_WITHIN: Final = 2.0  # seconds; the ledger gives the id to another job after five at the earliest
 _HELD_WITH: Final = 4096  # bytes of a body, which is kept while its client waits
 
 
@@ -109,7 +109,7 @@ class JobRequests:
             return order
         await self._jobs.learn_end(job)
         self._forwarder.recheck_if_stale(order)
-        before = self._clock() + _DELETE_WITHIN  # from here on: the ledger's answer may take its time
+        before = self._clock() + DELETED_WITHIN  # from here on: the ledger's answer may take its time
         await self._jobs.completion.forget_now(job)
         return order._replace(delete_before=before)
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
+from gateway.aio.bounded_connector import bounded_context
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import TlsBuffers, TlsTransport
@@ -32,7 +33,7 @@ class Pool:
         self._iteration = iteration
         self.is_retired = False
         self._loop = loop
-        self._tls = _tls_context() if target.scheme == "https" else None
+        self._tls = bounded_context() if target.scheme == "https" else None
         self._buffers = TlsBuffers(StepThreads(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
@@ -141,13 +142,6 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._open)
-
-
-def _tls_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # nor for a Diffie-Hellman group of its own: a second
-    context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
-    return context
 
 
 def _failure_of(error: OSError) -> Exception:

@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admin.api import make_operations
 from gateway.admin.page import FILES
+from gateway.admin.probes import Probed
 from gateway.admin.problem import TITLES
-from gateway.admin.server import Probed, make_admin
+from gateway.admin.server import make_admin
 from gateway.config.compile import compile_settings
 from gateway.config.settings import Settings
 from gateway.config.state import Live

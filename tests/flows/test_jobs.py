@@ -553,7 +553,7 @@ async def test_a_replica_that_does_not_hear_of_deletions_serves_nothing_that_was
     start: Start, container: Container, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """The id may be another owner's by then: a replica that was busy gave the next owner's result to the last one."""
-    monkeypatch.setattr("gateway.jobs.registry.SURE", 0.0)
+    monkeypatch.setattr("gateway.jobs.registry.HEARD_WITHIN", 0.0)
     monkeypatch.setattr("gateway.aio.periodic.PAUSE", 0.05)
     gateway = await start(jobs={"watch": False, "hold_limit": "500ms"}, routes=MORE_ROUTES)
     registry = gateway.gateway.jobs.registry

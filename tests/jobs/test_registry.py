@@ -433,7 +433,7 @@ async def test_more_changes_than_are_heard_at_once_are_all_heard(
 ) -> None:
     """All of them within the overlap: who only went by the last one heard would hear the same ones for ever."""
     for module in ("gateway.ledger.jobs", "gateway.jobs.registry"):
-        monkeypatch.setattr(f"{module}.MAX_HEARD", 3)
+        monkeypatch.setattr(f"{module}.MAX_HEARD_ROWS", 3)
     here = make_room(me="here")
     jobs = [await here.begin_job(f"job-{number}") for number in range(10)]
     await here.registry.read_changes()
@@ -532,7 +532,7 @@ async def test_what_is_heard_before_the_ledger_goes_away_is_told_once_it_is_back
     make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("gateway.ledger.jobs", "gateway.jobs.registry"):
-        monkeypatch.setattr(f"{module}.MAX_HEARD", 3)
+        monkeypatch.setattr(f"{module}.MAX_HEARD_ROWS", 3)
     here = make_room(me="here")
     taken = await ended_elsewhere(here, 5)
     read, reads = here.faulty.read, []

@@ -510,7 +510,7 @@ async def test_replicas_hear_of_ends_and_deletions_and_adoptions(book: Book) -> 
 
 
 async def test_what_is_heard_at_once_is_bounded(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "MAX_HEARD", 2)
+    monkeypatch.setattr(steps, "MAX_HEARD_ROWS", 2)
     for number in range(4):
         await book.running(f"job-{number}", f"r{number}")
         await book.end(job=("container", f"job-{number}"))

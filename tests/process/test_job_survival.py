@@ -26,7 +26,7 @@ HOUR: Final = 3600.0
 LATER: Final = """
 import sys, time
 import gateway.jobs.watcher
-gateway.jobs.watcher.ALIVE = 2.0
+gateway.jobs.watcher.LIVES_FOR = 2.0
 now, later = time.time, float(sys.argv.pop(1))
 time.time = lambda: now() + later
 from gateway.__main__ import main

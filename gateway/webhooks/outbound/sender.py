@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from gateway.aio.bounded_connector import BoundedConnector, make_session
+from gateway.aio.bounded_connector import BoundedConnector, bounded_context, make_session
 from gateway.aio.iteration import Iteration
 from gateway.aio.named_files import require_named
 from gateway.aio.tls.step_threads import StepThreads
@@ -77,11 +77,9 @@ def make_context(ca: Path | None) -> ssl.SSLContext:
     Raises:
         SetupError: the file can't be read, or holds no certificate.
     """
-    context = ssl.create_default_context()
+    context = bounded_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # nor of a Diffie-Hellman group of its own: a second
-    context.set_ecdh_curve("prime256v1")  # else the receiver may ask for a key of ffdhe8192: a quarter of a second
     if ca is not None:
         try:
             require_named(ca)
