@@ -14,6 +14,8 @@ ARGS ?=
 WHOLE := GATEWAY_TEST_WHOLE=1 $(BIN)/python -m pytest
 # Makes every test nearly twice as long, and judges nothing: no part of `make test`.
 COVERED := --cov=gateway --cov-report=term
+# Rooms without a loop, a socket or a clock: their own tests see every line and every branch of them.
+PURE := model limits policy http
 # Files in their order: by the number of their tests, those of one long test would come last, and one core wait.
 SHARED := -n auto --dist loadfile --no-loadscope-reorder
 FORMS := $(patsubst requirements/forms/%.txt,$(VENV)/forms/%/.made,$(wildcard requirements/forms/*.txt))
@@ -52,7 +54,7 @@ define venv_is_good
   "$$("$$python" -c 'import sys; print(sys.base_prefix, sys.version)')" ]
 endef
 
-.PHONY: help run test coverage test-root lint bench soak image docs screenshots schema dist lock clean FORCE
+.PHONY: help run test pure coverage test-root lint bench soak image docs screenshots schema dist lock clean FORCE
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,8 +64,14 @@ run: $(VENV)/.demo $(VENV)/.project  ## a working gateway before a stand-in cont
 	@$(BIN)/gateway demo $(ARGS)
 
 test: lint $(FORMS)  ## lint, then the suite, its flows on uvloop; with CI set, all of it
+	@$(if $(CI),$(MAKE) pure)
 	@echo "== pytest"
 	@$(if $(CI),$(WHOLE),$(BIN)/python -m pytest) $(SHARED) $(ARGS)
+
+pure: $(VENV)/.dev $(VENV)/.project  ## the tests of the pure rooms, which have to see every branch of them
+	@echo "== pytest of the pure rooms, with branch coverage: less than 100 % fails"
+	@$(BIN)/python -m pytest -n auto $(PURE:%=tests/%) tests/test_units.py $(PURE:%=--cov=gateway.%) \
+	  --cov=gateway.units --cov=gateway.errors --cov-report=term --cov-fail-under=100
 
 coverage: lint $(FORMS)  ## all of the suite, with coverage: flows on both loops, more examples of each property
 	@echo "== pytest, all of it"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.config.settings.fields import DURATION_SCHEMA as _DURATION
 from gateway.config.settings.fields import SIZE_SCHEMA as _SIZE
-from gateway.units import seconds, size
+from gateway.units import day, maybe_moment, moment, seconds, size
 from tests.support.pure import PROPERTY
 
 
@@ -82,3 +82,10 @@ def test_the_schema_promises_no_size_that_is_refused(text: str) -> None:
     whole, _, rest = re.sub(r"[^0-9.]", "", text).partition(".")
     if len(whole) <= 15 and len(rest) <= 3:
         assert size(text) >= 0
+
+
+def test_moments_and_days_as_people_write_them() -> None:
+    assert moment(1_800_000_000) == maybe_moment(1_800_000_000) == "2027-01-15T08:00:00Z"
+    assert (moment(-5), moment(1e300)) == ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
+    assert maybe_moment(None) is None
+    assert day(20261123) == "2026-11-23"

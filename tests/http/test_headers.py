@@ -5,7 +5,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.http.headers import HOP_BY_HOP, IDENTIFYING, RELIED_ON, origin_form, read_headers, read_target
+from gateway.http.headers import (
+    HOP_BY_HOP,
+    IDENTIFYING,
+    RELIED_ON,
+    origin_form,
+    read_headers,
+    read_target,
+    with_host,
+)
 from gateway.model.reasons import Denial, Reason
 from gateway.model.request import Headers
 from tests.support.pure import (
@@ -434,3 +442,9 @@ def test_a_refusal_never_holds_what_the_client_sent(canary: str, place: int) -> 
 )
 def test_refuses_an_encoding_that_makes_another_path_of_the_same(path: str) -> None:
     assert denial_of(read_target, "GET", path).reason is Reason.BAD_REQUEST
+
+
+def test_the_host_of_the_target_is_the_requests_host() -> None:
+    headers = headers_of()
+    assert with_host(headers, None) is headers
+    assert with_host(headers, "of.target").host == "of.target"

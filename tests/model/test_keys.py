@@ -1,0 +1,34 @@
+"""Keys of the ledger, the names of their accounts, and a job's."""
+
+import pytest
+
+from gateway.model.jobs import JobKey
+from gateway.model.keys import Generation, in_full, in_short, key_of, of_keys
+from gateway.model.routes import Kind
+
+
+@pytest.mark.parametrize(
+    ("not_after", "revoked_at", "is_live"),
+    [(None, None, True), (101, None, True), (100, None, False), (None, 1, False), (101, 1, False)],
+)
+def test_a_secret_is_live_until_its_end_and_never_after_it_was_revoked(
+    not_after: int | None,
+    revoked_at: int | None,
+    is_live: bool,
+) -> None:
+    assert Generation(1, b"digest", 1, not_after, revoked_at).is_live(100.0) is is_live
+
+
+def test_a_keys_account_is_no_others() -> None:
+    assert of_keys("ci") == in_full("ci") == "key:ci"
+    assert in_full("jwt:https://idp.test#ann") == "jwt:https://idp.test#ann"
+    assert (key_of("key:ci"), key_of("cert:ci")) == ("ci", None)
+    assert (in_short("key:ci"), in_short("cert:ci")) == ("ci", "cert:ci")
+
+
+def test_a_job_is_asked_for_by_upstream_and_id() -> None:
+    assert JobKey("container", "job", "reservation").key == ("container", "job")
+
+
+def test_which_requests_name_a_job() -> None:
+    assert [kind.value for kind in Kind if kind.is_of_a_job] == ["result", "asset", "delete"]
