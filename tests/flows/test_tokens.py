@@ -121,7 +121,7 @@ async def test_a_token_opens_and_names_its_owner(start: Start, provider: Provide
 async def test_a_caller_near_a_limit_is_in_the_overview(
     start: Start, provider: Provider, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "_STANDINGS", 1)
+    monkeypatch.setattr(sync, "STANDINGS", 1)
     backend.script = Jobs()
     gateway = await trusting(start, provider, {"profiles": {"default": {"pages_per_month": 1}}})
     bearer = f"Authorization: Bearer {token(provider)}"
