@@ -169,3 +169,17 @@ def test_the_command_tells_what_is_known(tmp_path: Path) -> None:
 
     assert "no refused or failed request x is known" in told("x", 1)
     assert "--request-id stands alone" in told("x", 2, "GET", "/x")
+
+
+async def test_the_audience_of_a_refused_token_is_noted(ledger: Ledger) -> None:
+    log = kept()
+    told: dict[str, Any] = {"status": 401, "reason": Reason.TOKEN_INVALID, "why": Why.AUDIENCE, "detail": "No."}
+    log.note(exchange("a", **told, bearer=Bearer("jwt:i#a", "elsewhere")))
+    log.note(exchange("b", **told, bearer=Bearer("jwt:i#a", "")))
+    log.note(exchange("c", **told, bearer=Bearer("jwt:i#a", None)))
+    await log.turn(ledger, 0)
+    assert {one.request_id: one.detail for one in await ledger.read(lambda c: latest(c, 10))} == {
+        "a": "No. Its aud is elsewhere.",
+        "b": "No. Its aud is empty.",
+        "c": "No.",
+    }
