@@ -39,6 +39,14 @@ _ID: Final = 64
 log = structlog.get_logger()
 
 
+def _detail(exchange: Exchange) -> str | None:
+    """For operators alone: with the audience of a refused token, which no answer has."""
+    if exchange.reason is Reason.FORWARDED:
+        return "the container answered so"
+    audience = exchange.bearer.audience if exchange.bearer else None
+    return exchange.detail if audience is None else f"{exchange.detail} Its aud is {audience or 'empty'}."
+
+
 class RefusalLog:
     """Runs until it is cancelled. `wall` is in seconds since the epoch, `new_id` gives ids for sums."""
 
@@ -57,7 +65,7 @@ class RefusalLog:
         if self._is_too_many(exchange.name):
             self.dropped += 1
             return
-        detail = "the container answered so" if exchange.reason is Reason.FORWARDED else exchange.detail
+        detail = _detail(exchange)
         self._put(
             RefusalRow(
                 exchange.request_id[:_ID],

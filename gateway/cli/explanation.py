@@ -7,6 +7,7 @@ the two can't diverge. Where the handler needs a secret, explain_key judges the 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from shlex import quote
 from typing import Any, NamedTuple
 
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
@@ -17,6 +18,7 @@ from gateway.cli.words import in_bytes
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
 from gateway.http.headers import read_target
+from gateway.ledger.callers import PREFIXES
 from gateway.limits.quotas import AccountCounts, refuse_pages, refuse_submit
 from gateway.limits.report import limits_report
 from gateway.model.identity import Identity, Peer
@@ -216,6 +218,8 @@ def _bytes(count: int) -> str:
 def _more(identity: Identity | None) -> str:
     if identity is None:
         return "Wait, or raise the limits of profiles.default."
+    if identity.key_id.startswith(PREFIXES):
+        return f"Wait; or for pages: gateway callers grant {quote(identity.key_id)} --pages N --until WHEN"
     grant = f"gateway keys grant {identity.key_id} --pages N --until WHEN"
     return f"Wait; or for pages: {grant}; or {_changed(identity, '--limit NAME=VALUE')}; or another profile."
 

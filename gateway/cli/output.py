@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from gateway.errors import SetupError
 
@@ -111,6 +112,14 @@ def is_wide() -> bool:
 def remember(taken: str) -> None:
     """Remembers which configuration a command has chosen; a failure names it."""
     click.get_current_context().meta[_TAKEN] = taken
+
+
+def named_config() -> str | None:
+    """The configuration that was named by --config, as it was; None: the command has chosen it itself."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.get_parameter_source("config") is not ParameterSource.COMMANDLINE:
+        return None
+    return str(context.params["config"])
 
 
 def tell_taken() -> None:

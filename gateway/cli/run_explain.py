@@ -1,5 +1,7 @@
 """The output of `gateway explain`: the steps, the verdict, and what is left of every limit."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -8,7 +10,7 @@ from urllib.parse import urlsplit
 from gateway.authorize.permit import ANYONE
 from gateway.cli.credential_files import ShownCredential, judge_certificate_file, judge_token_file
 from gateway.cli.explanation import ExplainedRequest, Explanation, RuleStep, explain
-from gateway.cli.output import answer, tell
+from gateway.cli.output import answer, named_config, tell
 from gateway.cli.session import Session, look
 from gateway.cli.show_keys import limit_rows
 from gateway.cli.table import printable, show_table
@@ -28,6 +30,7 @@ _OVERDUE: Final = "overdue"
 _WIDTH: Final = 15
 _HOST: Final = "localhost"
 _HTTPS: Final = 443
+_COMMAND: Final = re.compile(r"gateway (?:keys|callers) [a-z]+[^,;]*")
 
 
 class _Explained(NamedTuple):
@@ -40,8 +43,14 @@ class _Explained(NamedTuple):
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
     found = look(config, lambda session: _asked(session, method, path, asked), needs_all=True)
+    found.told.help = _with_config(found.told.help, named_config())
     whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
+
+
+def _with_config(text: str, config: str | None) -> str:
+    """A command that would help is to be called as this one was: for the same ledger."""
+    return text if config is None else _COMMAND.sub(lambda found: f"{found[0]} --config {shlex.quote(config)}", text)
 
 
 def _print(found: _Explained) -> None:

@@ -2,17 +2,19 @@
 
 A door is a setting that decides who reaches a listener. Any new permission may rely on a door, and a change does not
 show whether it does. So nothing that permits more takes force before the door does; what permits less (a removed key,
-an exchanged secret) takes force at once. The gateway's own certificates and the log rely on no door. Other CAs of
-clients are held back: they would be combined with names and routes written for the old CAs.
+an exchanged secret, a lower budget) takes force at once. The gateway's own certificates and the log rely on no door.
+Other CAs of clients are held back: they would be combined with names and routes written for the old CAs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 from gateway.config.settings import Admin, JwtIssuer, KeySettings, SecretDigest, Section, Settings
 from gateway.config.settings.access import Authentication, CertificateIdentity, CertificateName
+from gateway.config.settings.limits import BUDGETS, ProfileSettings
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -21,6 +23,8 @@ _ADMIN_DOORS: Final = frozenset({"admin.address", "admin.port", "admin.tls"})
 _FREE: Final = (
     "tls.certificate", "tls.private_key", "tls.certificates", "ledger.url", "admin", "log",
 )  # fmt: skip
+# No rule between settings leans on these, as one does on pages_in_flight.
+_LOWERED: Final = sorted(BUDGETS | {"requests_per_minute", "polls_per_minute", "concurrent_requests"})
 _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
 
 
@@ -36,6 +40,7 @@ def held_back(old: Settings, new: Settings, waiting: frozenset[str]) -> Settings
     if "listen.proxy_protocol" not in waiting and _is_narrower(old, new):
         held = put(held, "network.allow", new.network.allow)
     held = put(held, "keys", _keys(old.keys, new.keys))
+    held = put(held, "profiles", _profiles(old.profiles, new.profiles))
     return put(held, "authentication", _authentication(old.authentication, new.authentication))
 
 
@@ -98,6 +103,24 @@ def _key(old: KeySettings, new: KeySettings) -> KeySettings | None:
     ends = [moment for moment in (old.expires, new.expires) if moment is not None]
     taken = {"scopes": _both(old.scopes, new.scopes), "disabled": old.disabled or new.disabled}
     return old.model_copy(update={"secret": new.secret, "expires": min(ends, default=None), **taken})
+
+
+def _profiles(old: Mapping[str, ProfileSettings], new: Mapping[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+    """The old ones, but what is lower in the new ones; `default` is there unwritten."""
+    plain = {"default": ProfileSettings()}
+    before, after = {**plain, **old}, {**plain, **new}
+    lowered = {name: _lowered(was, after[name]) for name, was in before.items() if name in after}
+    return {**old, **{name: profile for name, profile in lowered.items() if profile != before[name]}}
+
+
+def _lowered(old: ProfileSettings, new: ProfileSettings) -> ProfileSettings:
+    lower = {name: getattr(new, name) for name in _LOWERED if _is_lower(getattr(new, name), getattr(old, name))}
+    return old.model_copy(update=lower)
+
+
+def _is_lower(new: Decimal | None, old: Decimal | None) -> bool:
+    """None is without a limit."""
+    return new is not None and (old is None or new < old)
 
 
 def _authentication(old: Authentication, new: Authentication) -> Authentication:

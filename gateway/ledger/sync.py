@@ -32,7 +32,7 @@ from gateway.model.times import Times
 
 _BEAT: Final = 5
 _USES: Final = 10
-_STANDINGS: Final = 10
+STANDINGS: Final = 10
 _MAX_ACCOUNTS: Final = 1000
 _NOTHING: Final = -1
 _RECLAIM_SECONDS: Final = 2.0
@@ -123,7 +123,7 @@ class LedgerSync:
             await self._reclaim()
         if turn % _USES == 0 or not self._uses.keys() <= self._noted:
             await self.note_uses()  # a secret's first use at once: a rotation asks which one is in use
-        if turn % _STANDINGS == 0:
+        if turn % STANDINGS == 0:
             self._listeners.stand(await self._ledger.read(lambda c: standings(c, self._wall(), _MAX_ACCOUNTS)))
 
     async def follow_keys(self) -> None:

@@ -195,3 +195,17 @@ async def test_no_more_than_the_surplus_goes_however_postgresql_plans_it(ledger:
     await ledger.write(lambda c: note(c, [row(f"r{number:02}", NOW + number) for number in range(50)]))
     assert await ledger.write(work) == 5
     assert [one.request_id for one in await ledger.read(lambda c: latest(c, 100))][-1] == "r05"
+
+
+async def test_the_audience_of_a_refused_token_is_noted(ledger: Ledger) -> None:
+    log = kept()
+    told: dict[str, Any] = {"status": 401, "reason": Reason.TOKEN_INVALID, "why": Why.AUDIENCE, "detail": "No."}
+    log.note(exchange("a", **told, bearer=Bearer("jwt:i#a", "elsewhere")))
+    log.note(exchange("b", **told, bearer=Bearer("jwt:i#a", "")))
+    log.note(exchange("c", **told, bearer=Bearer("jwt:i#a", None)))
+    await log.turn(ledger, 0)
+    assert {one.request_id: one.detail for one in await ledger.read(lambda c: latest(c, 10))} == {
+        "a": "No. Its aud is elsewhere.",
+        "b": "No. Its aud is empty.",
+        "c": "No.",
+    }

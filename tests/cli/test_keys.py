@@ -318,6 +318,10 @@ def test_explain_tells_text_and_json(run: Run) -> None:
     text = run(*asked, "8").stdout
     assert re.search(r"^refused: 403 budget_exhausted: Page budget too small for this until ", text, re.MULTILINE)
     assert "what would help: " in text
+    made(run, "create", "c", "--profile", "premium")
+    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "101").stdout
+    assert re.search(r"gateway keys grant c --pages N --until WHEN --config /\S+/gateway.yaml; or", command)
+    assert re.search(r"gateway keys change c --limit NAME=VALUE --config /\S+/gateway.yaml; or", command)
     allowed = json.loads(run(*asked, "7", "--json").stdout)
     assert (allowed["allowed"], allowed["status"], allowed["help"]) == (True, None, None)
     assert "\nallowed\n" in run(*asked, "7").stdout

@@ -224,6 +224,26 @@ def test_certificates_that_are_no_login_any_more_or_another_one_are_none_at_once
     assert merged.authentication.certificates.identity is None
 
 
+def test_of_a_profile_what_is_lower_takes_force(tmp_path: Path) -> None:
+    old = make(tmp_path, {"profiles": {"free": {"pages_per_day": 9, "pages_per_month": 50, "pages_in_flight": 9000}}})
+    profiles = {
+        "default": {"pages_per_month": 7, "requests_per_minute": 300},
+        "free": {"pages_per_day": 10, "pages_per_month": 5, "spend_per_month": "1.5", "pages_in_flight": 8000},
+        "new": {},
+    }
+    merged, waiting = with_what_stays(old, make(tmp_path, {"profiles": profiles, "listen": PORT}))
+    check_merged(merged)
+    assert set(waiting) == {"listen.port", "profiles"}
+    assert set(merged.profiles) == {"default", "free"}
+    default, free = merged.profiles["default"], merged.profiles["free"]
+    assert (default.pages_per_month, default.requests_per_minute) == (7, 200)
+    assert (free.pages_per_day, free.pages_per_month, str(free.spend_per_month)) == (9, 5, "1.5")
+    assert free.pages_in_flight == 9000
+    lower = {"profiles": {"free": {"pages_per_day": 8, "pages_per_month": 50, "pages_in_flight": 9000}}}
+    assert with_what_stays(old, make(tmp_path, {**lower, "listen": PORT}))[1] == ("listen.port",)
+    assert with_what_stays(old, make(tmp_path, {"listen": PORT}))[0].profiles == old.profiles
+
+
 def test_other_cas_of_clients_wait_for_the_names_that_were_written_for_them(tmp_path: Path) -> None:
     """Old names, or an old open route, beside a wider CA: nobody has written that."""
     tls = {"tls": {"client_ca": "ca.pem", "client_certificates": "required"}}
