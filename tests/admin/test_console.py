@@ -508,7 +508,7 @@ async def test_who_is_near_a_limit_is_on_now_and_keys_can_be_narrowed_to_them(ga
         row = page.get_by_role("region", name="Near a limit").get_by_role("row").filter(has_text="acme")
         await row.get_by_text("9 of 10, 90 %").wait_for()
         await page.get_by_text(
-            "of 1 the profile is not known: not seen since this replica's start, or gone."
+            "accounts left out: 1, of which the profile is not known: not seen since this replica's start, or gone."
         ).wait_for()
         await console.view("Keys")
         await page.get_by_text("2 shown", exact=True).wait_for()

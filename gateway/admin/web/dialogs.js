@@ -10,8 +10,8 @@ let count = 0;
 /**
  * Asks for `fields` and does `act` with their values. Returns what it returned; null when it was called off.
  * While `act` refuses, the dialog stays and says why. A field is {name, label, type, value, hint, options, required,
- * note, more}: options are words or [value, word], `note` tells, of all values, what stands beside the field, and those
- * with `more` are folded away.
+ * note, more}: options are words or [value, word], `note` tells, of all values, what stands beside the field, and
+ * those with `more` are folded away.
  */
 export function ask({ title, text = "", fields = [], submit, danger = false, act }) {
   const problem = el("p", { class: "problem", role: "alert" });
@@ -72,7 +72,8 @@ function faultOf(inputs) {
 
 function wordsOf({ name, input }) {
   const { badInput, rangeOverflow } = input.validity;
-  if (badInput || rangeOverflow) return `${name}: ${UNREADABLE[input.type] ?? "not readable"}. Nothing is changed.`;
+  const unreadable = UNREADABLE[input.type] ?? "not readable";
+  if (badInput || rangeOverflow) return `${name}: ${unreadable}. Nothing is changed.`;
   return input.required && !input.value.trim() ? `${name} is needed.` : "";
 }
 
@@ -146,7 +147,8 @@ function opened(title, content, build, mayLeave = () => true) {
 
 function field({ note, ...given }) {
   const { label: name, name: key, more = false } = given;
-  const made = { name, key, more, ...(given.type === "checkbox" ? check(given) : entry(given)) };
+  const build = given.type === "checkbox" ? check : entry;
+  const made = { name, key, more, ...build(given) };
   return note ? noted(made, note) : { ...made, node: made.label, tell() {} };
 }
 

@@ -8,6 +8,7 @@ import { every, trouble } from "./renewal.js";
 import { bytes, left, moment, number, plain, span } from "./words.js";
 
 const MISSING = { ledger: "ledger down", jwks: "keys of an issuer missing" };
+const UNKNOWN = "of which the profile is not known: not seen since this replica's start, or gone";
 const HOUR = 3_600_000;
 const MOST_NEAR = 10;
 const SOON = 14 * 86_400_000;
@@ -67,7 +68,7 @@ function nearLimits(signal) {
 function nearOf({ near, total, unknown, is_complete: isComplete }) {
   const more = [
     total > near.length && `${number(total - near.length)} more`,
-    unknown && `of ${number(unknown)} the profile is not known: not seen since this replica's start, or gone`,
+    unknown && `accounts left out: ${number(unknown)}, ${UNKNOWN}`,
     !isComplete && "there are too many accounts to look at all",
   ].filter(Boolean);
   const rest = more.length ? [el("p", { class: "faint" }, `${more.join("; ")}.`)] : [];
