@@ -82,7 +82,7 @@ class OwnTlsConnector(aiohttp.TCPConnector):
         """As aiohttp's, but with our TLS transport.
 
         Raises:
-            ClientConnectorSSLError: TLS failed; a refused certificate is one of its causes.
+            ClientConnectorSSLError: TLS failed; a refused certificate is one of its reasons.
         """
         context = kwargs.pop("ssl", None)
         name = kwargs.pop("server_hostname", None)
@@ -91,12 +91,18 @@ class OwnTlsConnector(aiohttp.TCPConnector):
             return await super()._wrap_create_connection(make, *more, **kwargs)
         handler = make()
         tls = self._encrypt(context, handler, name)
+        made = [tls]
         try:
-            await super()._wrap_create_connection(lambda: tls, *more, **kwargs)
-            await tls.opened
+            await super()._wrap_create_connection(made.pop, *more, **kwargs)
+            await tls.until_open()
         except (ssl.SSLError, UnicodeError) as error:
-            raise aiohttp.ClientConnectorSSLError(kwargs["req"].connection_key, OSError(str(error))) from error
+            why = str(error)
         except BaseException:
             tls.abort()
             raise
-        return tls, handler
+        else:
+            return tls, handler
+        finally:
+            made.clear()
+            del tls, handler  # aiohttp keeps an error, in whose traceback this call is, until a garbage collection
+        raise aiohttp.ClientConnectorSSLError(kwargs["req"].connection_key, OSError(why))

@@ -87,6 +87,7 @@ class BoundedHandler(ResponseHandler):
             self._parse(self._rest, in_turns=False)
         self._rest = b""
         super().connection_lost(exc)
+        self._reading.forget()
 
     def _go_on(self, data: bytes) -> None:
         """Parses until the turn is over. The rest waits for the next turn, and reading pauses."""
@@ -120,7 +121,7 @@ class BoundedHandler(ResponseHandler):
         return b"" if self._is_over or self.exception() is not None else data[place:]
 
     def _end_if_over(self) -> None:
-        if self._is_over and not self._reading.is_paused:
+        if self._is_over and self.transport is not None and not self._reading.is_paused:
             self._reading.abort()
 
     def _break_off(self) -> None:

@@ -80,6 +80,7 @@ class Drive:
             self._ended(None)
         except BaseException as failure:  # noqa: BLE001 -- the owner judges whatever ends the coroutine
             self._ended(failure)
+            failure.__traceback__ = None  # it holds the callers of this, and one of them may have made the failure
         else:
             self._awaited = awaited
             if type(awaited) is Signal:

@@ -35,6 +35,10 @@ class HeldTransport:
         self._is_held = False
         self._read_or_not()
 
+    def forget(self) -> None:
+        """Lets go of all: the connection is lost, and the protocol above may be kept by its last error."""
+        del self._raw, self._on_wanted
+
     # The transport of the protocol above
 
     def pause_reading(self) -> None:

@@ -173,7 +173,7 @@ class Opening:
         self._tls = tls
         try:
             await self._attach(tls)
-            await tls.opened
+            await tls.until_open()
         except BaseException as error:
             tls.opened.cancel()
             if not isinstance(error, (SSLError, UnicodeError)):  # for these two an alert goes to the peer first
@@ -187,7 +187,11 @@ class Opening:
         self.state = OpeningState.SHAKING
         if self._end is not None:
             transport.abort()
-            raise self._end
+            raise self._take_end(self._end)
+
+    def _take_end(self, end: BaseException) -> BaseException:
+        self._end = None  # its traceback will hold this
+        return end
 
     async def _first_byte(self) -> None:
         """Waits until there is something to read: a silent connection, such as a probe, costs nothing more.

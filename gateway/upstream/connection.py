@@ -57,6 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_read",
         "_iteration",
         "_kernel",
+        "_known",
         "_of",
         "_on_early",
         "_on_lost",
@@ -92,7 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.held = bytearray()  # not a list: an upstream may send one byte a piece
         self._on_lost = on_lost
         self._states = States()
-        self._reader = AnswerReader(known, self._deliver)
+        self._known = known
         self._sink: BodySink | None = None
         self._is_announced = False
         self._is_read = False
@@ -280,6 +281,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def discard(self) -> None:
         """Gives up the exchange, of which nothing more is told, and closes the connection at once."""
+        self.failure = None  # raised, it has this in its traceback
         self._states.close()
         self._let_go()
         self._cut()
@@ -294,6 +296,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self.transport = transport  # type: ignore[assignment] # a stream transport: create_connection makes no other
+        self._reader = AnswerReader(self._known, self._deliver)  # it holds this, until the end that follows from here
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)  # type: ignore[union-attr] # set the line before
         sock = transport.get_extra_info("socket")
         if sock is not None:

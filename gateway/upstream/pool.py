@@ -63,6 +63,8 @@ class Pool:
         except BaseException:
             task.add_done_callback(_abandon)  # the client may have left in the same iteration that connected
             raise
+        finally:
+            del task  # it has the error, whose traceback has this call
 
     async def _connect(self, of: Hashable) -> UpstreamConnection:
         target = self.target
@@ -70,14 +72,18 @@ class Pool:
             async with asyncio.timeout(target.connect_timeout):
                 connection = await (self._open_plain() if self._tls is None else self._open_tls(self._tls, of))
         except TimeoutError:
-            raise UpstreamUnreachable(f"No connection to the upstream within {target.connect_timeout:g} s.") from None
+            failure: Exception = UpstreamUnreachable(
+                f"No connection to the upstream within {target.connect_timeout:g} s."
+            )
         except OSError as error:
-            if error.errno in EXHAUSTED:
-                raise OutOfFiles from None
-            what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
-            raise UpstreamUnreachable(f"The upstream {what}.") from None
-        self._open.add(connection)
-        return connection
+            failure = _failure_of(error)
+        else:
+            self._open.add(connection)
+            return connection
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback has this call
 
     def _make(self) -> UpstreamConnection:
         return UpstreamConnection(self._open.discard, self._known_heads, self._iteration)
@@ -91,9 +97,8 @@ class Pool:
         tls = TlsTransport(context, connection, self._buffers, self._iteration, of=of, server=host)
         try:
             await self._loop.create_connection(lambda: tls, host, self.target.port)
-            await tls.opened
+            await tls.until_open()
         except BaseException:
-            tls.opened.cancel()
             tls.abort()
             raise
         return connection
@@ -142,6 +147,13 @@ def _tls_context() -> ssl.SSLContext:
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # nor for a Diffie-Hellman group of its own: a second
     context.set_ecdh_curve("prime256v1")  # or a server may ask for an ffdhe8192 key: a quarter of a second
     return context
+
+
+def _failure_of(error: OSError) -> Exception:
+    if error.errno in EXHAUSTED:
+        return OutOfFiles()
+    what = "is no trusted TLS server" if isinstance(error, ssl.SSLError) else "accepts no connection"
+    return UpstreamUnreachable(f"The upstream {what}.")
 
 
 def _abandon(task: "asyncio.Task[UpstreamConnection]") -> None:

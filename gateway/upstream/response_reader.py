@@ -105,8 +105,9 @@ class AnswerReader:
             self._note_end(data)
 
     def close(self) -> None:
-        """Releases the parser, which refers to this object."""
+        """Releases the parser, which refers to this object, and who gets the body, who has it."""
         self._parser = None
+        self._deliver = _drop
 
     # The parser's side
 
@@ -259,6 +260,10 @@ class AnswerReader:
         self.has_surplus = len(data) > left
         if left:
             self._deliver(data[:left])
+
+
+def _drop(_: bytes) -> None:
+    """Takes what comes behind the end."""
 
 
 def _too_large() -> UpstreamBrokeOff:

@@ -23,13 +23,15 @@ import ssl
 from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.openssl import MAX_RECORD, TlsEngine
 from gateway.aio.turn import Turn
 from gateway.aio.unread import read_unread
 from gateway.aio.unwanted import AT_ONCE, Unwanted
+
+Error = TypeVar("Error", Exception, Exception | None)
 
 RECORD: Final = 8
 """As many chunks in the clear (turn.py) cost as much as one record: 2 to 9 microseconds, a KeyUpdate that asks 50."""
@@ -86,8 +88,8 @@ class TlsBuffers:
 class TlsTransport(asyncio.BufferedProtocol):
     """The protocol of a socket, and the transport of the protocol above. Belongs to one loop.
 
-    `opened` is done when the handshake is over, and has its error: ssl.SSLError, ConnectionError, or UnicodeError for
-    a certificate with a name that is no text.
+    `opened` is done when the handshake is over, well or not: `until_open` tells which. It never has an error: in an
+    error's traceback are this transport and those who wait for it, and they would hold each other.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         "_kernel",
         "_loop",
         "_raw",
+        "_refusal",
         "_rest",
         "_state",
         "_turn",
@@ -151,7 +154,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._is_full = False  # what was written is more than the peer takes
         self._is_reading = True
         self._is_announced = False  # to the protocol above
-        self._error: Exception | None = None
+        self._error: Exception | None = None  # for the protocol above
+        self._refusal: Exception | None = None  # for whoever waits for the handshake
         self._state = TlsState.HANDSHAKE
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.waited = 0.0
@@ -161,6 +165,21 @@ class TlsTransport(asyncio.BufferedProtocol):
         paused = " paused" if self._is_paused else ""
         aside = " in a thread" if self._is_aside else ""
         return f"<TlsTransport {self._state.name.lower()}{paused}{aside} waiting={len(self._rest)}>"
+
+    async def until_open(self) -> None:
+        """Waits for the end of the handshake.
+
+        Raises:
+            ssl.SSLError, ConnectionError: it failed.
+            UnicodeError: the certificate has a name that is no text.
+        """
+        await self.opened
+        if self._refusal is not None:
+            raise self._take_refusal(self._refusal)
+
+    def _take_refusal(self, refusal: Exception) -> Exception:
+        self._refusal = None
+        return refusal
 
     # The transport of the protocol above
 
@@ -305,12 +324,13 @@ class TlsTransport(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop, once. What a server said before that is read; then the protocol above is told."""
         if not self.opened.done():
-            self.opened.set_exception(error or ConnectionResetError("the peer hung up within the handshake"))
+            self._refuse(error or ConnectionResetError("the peer hung up within the handshake"))
         may_be_owed = self._state is TlsState.OPEN and not self._engine.is_server
         if may_be_owed and error is not None and self._raw is not None:
             self._rest += read_unread(self._raw)
         self._raw = None
-        self._error = self._error or error
+        if self._is_announced:
+            self._error = self._error or _bare(error)
         if may_be_owed and self._rest:
             self._state = TlsState.LOST
             if self._is_full:  # what is written now is dropped
@@ -338,7 +358,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._rest = b""
         if self._is_announced:
             self._is_announced = False
-            self._above.connection_lost(self._error)
+            error, self._error = self._error, None
+            self._above.connection_lost(error)
+            del self._above  # it may hold this still
 
     def pause_writing(self) -> None:
         """Called by the loop."""
@@ -522,14 +544,26 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Sends the alert that there is for the peer, and closes."""
         if self._state is not TlsState.CLOSED:
             self._state = TlsState.CLOSED
-            self._error = error
             if not self.opened.done():
-                self.opened.set_exception(error)
+                self._refuse(error)
+            elif self._is_announced:
+                self._error = _bare(error)
             self._flush()
             if self._raw is not None:
                 self._raw.close()
             elif self._is_announced:
                 self._loop.call_soon(self._tell_end)
+
+    def _refuse(self, error: Exception) -> None:
+        self._refusal = _bare(error)
+        self.opened.set_result(None)
+
+
+def _bare(error: Error) -> Error:
+    """The error without those in whose calls it was raised: kept by them, it would keep them."""
+    if error is not None:
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 _ENDING: Final = frozenset({TlsState.CLOSING, TlsState.CLOSED})

@@ -413,7 +413,7 @@ async def test_what_is_no_hello_is_told(certificates: Path, hello: bytes, words:
     pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
     pair.give(hello)
     with pytest.raises(ssl.SSLError, match=words):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
     pair.tls.connection_lost(None)
     pair.tls.pause_writing()
@@ -430,7 +430,7 @@ async def test_a_handshake_has_a_bound(certificates: Path) -> None:
         pair.give(b"\x14\x03\x03\x00\x01\x01" * 20)  # of no meaning in TLS 1.3, and without end
         await asyncio.sleep(0)
     with pytest.raises(ssl.SSLError):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert pair.raw.calls == ["close"]
 
 
@@ -452,11 +452,11 @@ async def test_a_chain_of_certificates_has_a_bound(
         for _ in range(length):
             await asyncio.sleep(0)
     if is_over:
-        await pair.tls.opened
+        await pair.tls.until_open()
         assert pair.tls.get_extra_info("peercert")
     else:
         with pytest.raises(ssl.SSLError, match="the handshake is too long"):
-            await pair.tls.opened
+            await pair.tls.until_open()
         assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
 
 
@@ -485,7 +485,7 @@ async def test_a_long_chain_is_read_by_a_thread(certificates: Path, tmp_path: Pa
     pair = await shaking_with_a_long_chain(certificates, tmp_path)
     assert not pair.tls.opened.done()
     async with asyncio.timeout(60.0):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert (pair.above.heard, pair.raw.is_reading, pair.tls.waits) == (["made"], True, False)
     assert pair.tls.get_extra_info("peercert")
     await pair.pour(pair.records([100]))
@@ -508,14 +508,14 @@ async def test_who_leaves_while_a_thread_reads_is_not_announced(certificates: Pa
     assert pair.above.heard == []
     if way == "lost":
         with pytest.raises(ConnectionResetError):
-            await pair.tls.opened
+            await pair.tls.until_open()
 
 
 async def test_a_chain_that_is_none_ends_it_with_an_alert(certificates: Path, tmp_path: Path) -> None:
     pair = await shaking_with_a_long_chain(certificates, tmp_path, trusts=certificates / "ca.pem")
     async with asyncio.timeout(60.0):
         with pytest.raises(ssl.SSLError, match="certificate verify failed"):
-            await pair.tls.opened
+            await pair.tls.until_open()
     assert (pair.above.heard, pair.raw.calls) == ([], ["close"])
 
 
@@ -526,7 +526,7 @@ async def test_a_client_does_not_take_a_stranger_for_the_server(certificates: Pa
     with_want(pair.peer.do_handshake)
     pair.give(pair.outgoing.read())
     with pytest.raises(ssl.SSLCertVerificationError):
-        await pair.tls.opened
+        await pair.tls.until_open()
     assert pair.above.heard == []
 
 
@@ -536,7 +536,7 @@ async def test_who_hangs_up_within_the_handshake_is_told(certificates: Path) -> 
     assert pair.tls.eof_received() is False
     pair.tls.connection_lost(None)
     with pytest.raises(ConnectionResetError):
-        await pair.tls.opened
+        await pair.tls.until_open()
 
 
 async def test_who_gave_up_before_the_socket_came_closes_it(certificates: Path) -> None:
