@@ -103,8 +103,10 @@ class Handler:
         try:
             await self._serve(client, request, body, exchange)
         except Refused as refused:
+            refused.__traceback__ = None  # its calls hold it, and the connection: until a garbage collection
             await self._refuse(client, body, exchange, refused.denial)
         except UpstreamFailed as failure:
+            failure.__traceback__ = None  # likewise
             await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
         except ClientGone as gone:
             self._note(exchange, gone.reason, str(gone))
