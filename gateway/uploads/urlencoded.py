@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
-from gateway.uploads.field_rules import FILE_URL, FieldRules, field_refused
+from gateway.uploads.field_rules import FILE_URL, MAX_PARTS, FieldRules, field_refused
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form, FormRules, Passed
 from gateway.uploads.form_options import check_options
@@ -21,6 +21,7 @@ from gateway.uploads.work import BYTE, CODED, Work
 
 _MAX_BYTES: Final = 262_144
 _MAX_NAME: Final = 128
+_PLUS: Final = bytes.maketrans(b"+", b" ")
 _FIELD: Final = re.compile(
     # Possessive, with runs at once: a mismatch at the end has cost only one look at each byte.
     rb"((?:[A-Za-z0-9._*~\[\]+-]++|%[0-9A-Fa-f]{2})++)=((?:[A-Za-z0-9._~!$'()*,/:?@=\[\]+-]++|%[0-9A-Fa-f]{2})*+)"
@@ -70,7 +71,9 @@ class UrlEncoded:
         work = Work()
         work.spend(BYTE, len(self._body))
         work.spend(CODED, self._body.count(b"%"))
-        fields = bytes(self._body).split(b"&")
+        fields = bytes(self._body).split(
+            b"&", MAX_PARTS + 1
+        )  # the first too many is refused, what follows is not split
         self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
         values = self._values
         check_options(self._rules, values.get(self._rules.options or ""), work)
@@ -109,6 +112,6 @@ class UrlEncoded:
 
 def _decoded(text: bytes) -> str:
     try:
-        return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
+        return unquote_to_bytes(text.translate(_PLUS)).decode("utf-8")
     except UnicodeDecodeError:
         raise ambiguous("A field of the form is not in UTF-8.") from None
