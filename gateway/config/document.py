@@ -1,6 +1,6 @@
 """From YAML, in a file or a variable, to a document: plain mappings, lists and values, not yet checked."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -14,6 +14,8 @@ from gateway.errors import ConfigurationError, Fault, FileUnusable
 
 PREFIX: Final = "GATEWAY__"
 _MAX_BYTES: Final = 1_048_576
+_MAX_DIGITS: Final = 100
+_NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _EMPTY: Final = "is empty: `gateway config init` writes one that works"
 
 
@@ -26,14 +28,23 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported here", problem_mark=mark)
         return super().compose_node(parent, index)
 
+    def construct_scalar(self, node: Any) -> Any:
+        """Refuses numbers that nothing takes: Python raises errors for them, some only when they are shown."""
+        if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
+            told = f"a number of more than {_MAX_DIGITS} characters"
+            raise yaml.MarkedYAMLError(problem=told, problem_mark=node.start_mark)
+        return super().construct_scalar(node)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                first = node.value[keys.index(key)][0].start_mark.line + 1
-                mark = node.value[i][0].start_mark
-                told = f"the key {key} is there twice, first in line {first}"
+        first: dict[Hashable, int] = {}
+        for written, _ in node.value:
+            key, mark = self.construct_object(written, deep=True), written.start_mark
+            if not isinstance(key, Hashable):
+                break  # PyYAML says so
+            if key in first:
+                told = f"the key {key} is there twice, first in line {first[key]}"
                 raise yaml.MarkedYAMLError(problem=told, problem_mark=mark)
+            first[key] = mark.line + 1
         return super().construct_mapping(node, deep=deep)
 
 
@@ -102,7 +113,7 @@ def _parse(content: str | bytes, origin: str) -> tuple[Any, yaml.Node | None]:
     except yaml.MarkedYAMLError as error:
         text = content if isinstance(content, str) else content.decode(errors="replace")
         _give_up(origin, syntax_fault(error, text))
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         # PyYAML's constructors raise all kinds of errors, such as KeyError for `!!bool x`.
         raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
         _give_up(origin, not_utf8(raw))

@@ -100,9 +100,10 @@ def validate(document: Document, context: Mapping[str, Any], faults: list[Fault]
 
 
 def _same_secret(settings: Settings) -> list[Fault]:
-    digests = [key.secret.digest for key in settings.keys]
+    first: dict[bytes, int] = {}
+    others = [first.setdefault(key.secret.digest, i) for i, key in enumerate(settings.keys)]
     return [
-        Fault(f"keys[{i}].secret", f"is the same as that of {settings.keys[digests.index(digest)].id}")
-        for i, digest in enumerate(digests)
-        if digest in digests[:i]
+        Fault(f"keys[{i}].secret", f"is the same as that of {settings.keys[other].id}")
+        for i, other in enumerate(others)
+        if other != i
     ]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, whereabouts
 from gateway.jobs.job import Job
 from gateway.jobs.untold import Lane, Untold, UntoldFacts
 from gateway.ledger.jobs import Learning, Learnt, learn_locked, learn_unlocked
@@ -80,6 +80,8 @@ class Telling:
                 lane.failures = 0
         except LedgerUnavailable as error:
             why = str(error)
+        except Exception as error:  # noqa: BLE001 -- a fault of ours: its job, told alone at last, delays no other
+            why, lane.is_alone = whereabouts(error), True
         finally:
             if batch and lane.failed(batch):
                 log.warning("an account's jobs can't be settled yet", account=account, why=why)

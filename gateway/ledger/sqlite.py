@@ -68,10 +68,27 @@ class _Call:
     durable: bool
     abandoned: bool = False
     began: float | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def left(self, now: float) -> float:
         """Seconds until its caller gives up: first on its turn, then, once it has begun, on the transaction."""
         return self.turn - now if self.began is None else self.began + self.seconds - now
+
+    def watch(self) -> None:
+        """Lets its caller give up in time."""
+        left = self.left(time.monotonic())
+        if left > 0:
+            self.timer = self.done.get_loop().call_later(min(left, self.seconds), self.watch)
+        else:
+            _end(self.done, None, _late(self))
+
+    def give_up(self) -> None:
+        """Its caller waits no more. Not begun: it never will; begun: it rolls back before its commit."""
+        self.abandoned = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.done.cancel()
 
     def end(self, result: Any, error: BaseException | None) -> None:
         """Called on its thread: lets its caller know."""
@@ -140,27 +157,16 @@ class SqliteEngine:
         durable: bool = False,
         within: float | None = None,
     ) -> T:
-        seconds, loop = within or self._timeout, asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        job = _Call(work, done, of, time.monotonic() + (within or self._turn), seconds, durable)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        turn = time.monotonic() + (within or self._turn)
+        job = _Call(work, done, of, turn, within or self._timeout, durable)
         worker.put(job)
-        timer: asyncio.TimerHandle
-
-        def watch() -> None:
-            nonlocal timer
-            left = job.left(time.monotonic())
-            if left > 0:
-                timer = loop.call_later(min(left, seconds), watch)
-            else:
-                _end(done, None, _late(job))
-
-        timer = loop.call_later(min(job.turn - time.monotonic(), seconds), watch)
+        job.watch()
         try:
             return await done
         finally:
-            job.abandoned = True  # not begun: it never will; begun: it rolls back before its commit
-            timer.cancel()
-            done.cancel()
+            job.give_up()
+            del job, done  # an error has this call in its traceback, and they have the error
 
     async def close(self) -> None:
         """See Engine."""

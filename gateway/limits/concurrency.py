@@ -1,10 +1,12 @@
 """Requests in flight other than submits: one count per account, in memory, for this replica alone.
 
 A submit's slot is in the ledger, because it may cost pages wherever it is served. A request forwarded without a job
-costs the upstream a connection while it runs, and nothing afterwards.
+costs the upstream a connection while it runs, and nothing afterwards; a result costs it the memory that holds it
+until its reader took it.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from gateway.model.identity import Profile
@@ -14,21 +16,31 @@ _RETRY: Final = 5
 
 
 class Concurrency:
-    """How many requests each account has in flight; an account without any is not stored."""
+    """How many requests each account has in flight; an account without any is not stored.
 
-    __slots__ = ("_taken",)
+    `most` says how many it may have, `told` what they are.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_most", "_taken", "_told")
+
+    def __init__(self, most: Callable[[Profile], int], told: str) -> None:
+        self._most = most
+        self._told = told
         self._taken: Counter[str] = Counter()
+
+    def check(self, account: str, profile: Profile) -> Denial | None:
+        """Returns a denial if all slots are taken."""
+        taken = self._taken[account]  # of a Counter: nothing is stored
+        if taken < self._most(profile):
+            return None
+        return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, f"{taken} {self._told}.", retry_after=_RETRY)
 
     def take(self, account: str, profile: Profile) -> Denial | None:
         """Takes a slot; returns a denial if all are taken."""
-        taken = self._taken[account]
-        if taken >= profile.concurrent_requests:
-            detail = f"{taken} requests of this account have no answer yet (concurrent_requests)."
-            return Denial(Reason.TOO_MANY_REQUESTS_IN_FLIGHT, detail, retry_after=_RETRY)
-        self._taken[account] = taken + 1
-        return None
+        denial = self.check(account, profile)
+        if denial is None:
+            self._taken[account] += 1
+        return denial
 
     def give_back(self, account: str) -> None:
         """Gives a slot back."""
@@ -38,3 +50,15 @@ class Concurrency:
 
     def __len__(self) -> int:
         return len(self._taken)
+
+
+def plain_requests() -> Concurrency:
+    """Counts requests of kind plain."""
+    told = "requests of this account have no answer yet (concurrent_requests)"
+    return Concurrency(lambda profile: profile.concurrent_requests, told)
+
+
+def downloads() -> Concurrency:
+    """Counts answers about jobs that are being read."""
+    told = "results are being read by this account (concurrent_downloads)"
+    return Concurrency(lambda profile: profile.concurrent_downloads, told)

@@ -18,6 +18,7 @@ def limits_report(profile: Profile, standing: AccountCounts, now: float) -> dict
     return {
         **counted,
         "polls_per_minute": {"limit": profile.polls_per_minute},
+        "concurrent_downloads": {"limit": profile.concurrent_downloads},
         "pages_per_request": {"limit": profile.pages_per_request},
         "body_limit": {"limit": profile.body_limit},
     }

@@ -62,6 +62,7 @@ class Profile:
     requests_per_minute: int = 200
     polls_per_minute: int = 6000
     concurrent_requests: int = 400
+    concurrent_downloads: int = 100
     pages_in_flight: int = 20_000
     pages_per_request: int = 5000
     pages_per_day: int | None = None

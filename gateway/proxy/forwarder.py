@@ -9,10 +9,13 @@ from functools import partial
 from typing import Final, Protocol
 
 from gateway.authorize.prepared_request import PreparedRequest
-from gateway.errors import UpstreamBrokeOff, UpstreamTimeout
+from gateway.errors import Refused, UpstreamBrokeOff, UpstreamTimeout
 from gateway.jobs.job import Job, job_not_found
 from gateway.jobs.status_answer import MAX_CONTENT, StatusAnswer
+from gateway.limits.concurrency import downloads
 from gateway.listener.connection import ClientConnection
+from gateway.model.identity import Profile
+from gateway.model.reasons import Denial
 from gateway.model.request import Permit
 from gateway.model.routes import Kind
 from gateway.proxy.forward_order import ForwardOrder
@@ -28,6 +31,7 @@ from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
 _OK: Final = 200
+_DOWNLOADS: Final = frozenset({Kind.RESULT, Kind.ASSET})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -65,15 +69,18 @@ class Forwarder:
         self._upstreams = upstreams
         self._clock = clock
         self._date = date
+        self._downloads = downloads()
 
     async def forward(self, order: ForwardOrder) -> None:
         """Sends the request, waits for the answer, passes it on.
 
         Raises:
-            Refused: the body is invalid.
+            Refused: the body is invalid; the account reads as many results as it may.
             ClientGone: the client left while the exchange still needed it.
             UpstreamFailed: delivery.status is 0 if the client can still get an error answer.
         """
+        if order.job is not None and not order.job.is_running and _is_download(order.prepared):
+            self._allow(self._downloads.check, order)
         pool = self._upstreams.pool_of(order.prepared.target)
         upstream, upload = await self._ask_safely(order, pool)
         try:
@@ -176,9 +183,26 @@ class Forwarder:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
             await self._look_at(order, answer, content)
+        elif _is_download(prepared) and not upstream.is_held_whole:
+            await self._download(order, upstream, upload, framing)
         else:
             await self._stream(order, upstream, upload, framing)
         client.is_last = framing.closes
+
+    def _allow(self, slot: Callable[[str, Profile], Denial | None], order: ForwardOrder) -> None:
+        denial = slot(order.prepared.subject, order.prepared.permit.profile)
+        if denial is not None:
+            raise Refused(denial)
+
+    async def _download(
+        self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
+    ) -> None:
+        """Streams an answer about a job, which the upstream holds in its memory until the client took it."""
+        self._allow(self._downloads.take, order)
+        try:
+            await self._stream(order, upstream, upload, framing)
+        finally:
+            self._downloads.give_back(order.prepared.subject)
 
     async def _stream(
         self, order: ForwardOrder, upstream: UpstreamConnection, upload: Upload, framing: BodyFraming
@@ -256,6 +280,10 @@ class Forwarder:
         if order.submit is None or not order.submit.lines:
             return head
         return b"\r\n".join((head[:-4], *order.submit.lines)) + b"\r\n\r\n"
+
+
+def _is_download(prepared: PreparedRequest) -> bool:
+    return prepared.permit.route.kind in _DOWNLOADS and prepared.method != "HEAD"
 
 
 def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> BodyFraming:

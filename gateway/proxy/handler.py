@@ -33,7 +33,7 @@ from gateway.errors import ClientGone, Refused, UpstreamFailed, whereabouts
 from gateway.http.headers import origin_form, read_target
 from gateway.http.problem import own_answer, problem
 from gateway.http.trace import trace_of
-from gateway.limits.concurrency import Concurrency
+from gateway.limits.concurrency import plain_requests
 from gateway.limits.polls import Polls
 from gateway.limits.report import account_report
 from gateway.listener.connection import ClientConnection
@@ -96,7 +96,7 @@ class Handler:
         self._wall = parts.wall
         self._uses = parts.uses
         self._polls = Polls()
-        self._places = Concurrency()
+        self._places = plain_requests()
 
     async def __call__(self, client: ClientConnection, request: Request, body: StreamReader) -> None:
         """Serves one request; raises nothing."""
@@ -105,8 +105,10 @@ class Handler:
         try:
             await self._serve(client, request, body, exchange)
         except Refused as refused:
+            refused.__traceback__ = None  # its calls hold it, and the connection: until a garbage collection
             await self._refuse(client, body, exchange, refused.denial)
         except UpstreamFailed as failure:
+            failure.__traceback__ = None  # likewise
             await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
         except ClientGone as gone:
             self._note(exchange, gone.reason, str(gone))

@@ -19,7 +19,7 @@ FILE: Final = "file"
 FILE_URL: Final = "file_url"
 KEPT: Final = frozenset({"page_range", "max_pages", "mode", FILE_URL})
 _LIMITED: Final = KEPT | {"webhook_url"}
-_MAX_PARTS: Final = 128
+MAX_PARTS: Final = 128
 _MAX_LIMITED: Final = 4096  # bytes
 _MAX_OPTIONS: Final = 65_536  # bytes
 _MAX_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
@@ -71,8 +71,8 @@ class FieldRules:
             Refused: field_refused, naming the field; or unsupported_media_type.
         """
         self._parts += 1
-        if self._parts > _MAX_PARTS:
-            raise ambiguous(f"The form has more than {_MAX_PARTS} parts.")
+        if self._parts > MAX_PARTS:
+            raise ambiguous(f"The form has more than {MAX_PARTS} parts.")
         name = head.name
         meant = folded(name)
         if self._rules.refuses(meant):

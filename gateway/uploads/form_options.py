@@ -17,6 +17,7 @@ from gateway.uploads.work import MARK, NAME, RANGE, Work
 _PAGE_RANGE: Final = "page_range"
 _MAX_LENGTH: Final = 64
 _MAX_MEMBERS: Final = 256
+_MAX_NAME: Final = 1024
 _OF_CLASS: Final = re.compile(r"\W*[A-Z][A-Za-z0-9]*[\W_]")
 
 
@@ -39,6 +40,8 @@ def check_options(rules: FormRules, value: str | None, work: Work) -> None:
         raise ambiguous(f"The field {rules.options} is one JSON object that {detail}.")
     if len(members) > _MAX_MEMBERS:
         raise ambiguous(f"The field {rules.options} has more than {_MAX_MEMBERS} members.")
+    if max(map(len, members), default=0) > _MAX_NAME:
+        raise ambiguous(f"A member of the field {rules.options} has a name of more than {_MAX_NAME} characters.")
     work.spend(NAME, sum(map(len, members)))
     judged = judged_by(rules)
     for name in members:

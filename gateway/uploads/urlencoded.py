@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.errors import refuse
 from gateway.model.reasons import Reason
-from gateway.uploads.field_rules import FILE_URL, FieldRules, field_refused
+from gateway.uploads.field_rules import FILE_URL, MAX_PARTS, FieldRules, field_refused
 from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import Form, FormRules, Passed
 from gateway.uploads.form_options import check_options
@@ -73,7 +73,8 @@ class UrlEncoded:
         work = Work()
         work.spend(BYTE, len(self._body))
         work.spend(CODED, self._body.count(b"%") + self._body.count(b"="))
-        fields = bytes(self._body).split(b"&")
+        # The first too many is refused, and what follows is not split.
+        fields = bytes(self._body).split(b"&", MAX_PARTS + 1)
         self.tail = b"&".join([field for field in fields if self._is_forwarded(field)])
         values = self._values
         check_options(self._rules, values.get(self._rules.options or ""), work)

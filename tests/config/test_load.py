@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.document import read_file
+from gateway.config.document import _Loader, read_file
 from gateway.config.load import load
 from gateway.config.settings import LogLevel, Settings
 from gateway.errors import ConfigurationError, Fault
@@ -94,17 +94,46 @@ def test_a_file_is_of_one_megabyte_at_the_most(tmp_path: Path) -> None:
         ("? [a]\n: b\n", ", line 1: a list or a mapping can't be the name of a setting"),
         ("a: !!python/object/apply:os.system [true]\n",
          ", line 1: tags (!name) are not supported here: quote the value"),
+        ("a: 1\nb: " + "9" * 5000 + "\n", ", line 2: a number of more than 100 characters"),
+        ("a: 0x" + "f" * 9000 + "\n", ", line 1: a number of more than 100 characters"),
+        ("a: 1:" + "1:" * 200 + "1.5\n", ", line 1: a number of more than 100 characters"),
+        ("0x" + "f" * 900 + ": 1\n", ", line 1: a number of more than 100 characters"),
     ],
 )  # fmt: skip
 def test_says_in_which_line_a_file_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     assert fault_of_text(tmp_path, text) == message
 
 
+def test_a_key_is_not_compared_with_all_before_it() -> None:
+    """10,000 took seven seconds."""
+    compared = 0
+
+    class Key(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    class Counting(_Loader):
+        pass
+
+    def construct(loader: _Loader, node: Any) -> Key:
+        return Key(loader.construct_scalar(node))
+
+    Counting.add_constructor("tag:yaml.org,2002:str", construct)
+    read = Counting("".join(f"k{number}: 1\n" for number in range(300))).get_single_data()
+    assert len(read) == 300
+    assert compared < 3000
+
+
 @pytest.mark.parametrize(
     "text",
     ["a: 2001-99-99\n", "[" * 20_000, "a: !!int x\n", "a: !!int ''\n", "a: !!float ''\n",
      "a: !!bool x\n",
-     "a: !!timestamp x\n", "a: !!map x\n", "a: !!map [x]\n", "a: " + "9" * 5000 + "\n"],
+     "a: !!timestamp x\n", "a: !!map x\n", "a: !!map [x]\n", "a: !!float '" + "1:" * 40 + "x'\n"],
     ids=lambda text: repr(text)[:20],
 )  # fmt: skip
 def test_says_that_a_file_is_no_yaml(tmp_path: Path, text: str | bytes) -> None:
@@ -167,6 +196,9 @@ def test_tells_all_faults_at_once(tmp_path: Path) -> None:
         ({"profiles": {"Big": {}}}, "profiles.Big: must match ^[a-z0-9_-]{1,63}$"),
         ({"profiles": []},
          "profiles: must be a section: write its settings in the lines below, indented, each as name: value"),
+        ({"jobs": {"result_ttl": "36501d"}}, "jobs.result_ttl: is more than a hundred years (36500d)"),
+        ({"shutdown": {"drain_delay": "999999999999999d"}},
+         "shutdown.drain_delay: is more than a hundred years (36500d)"),
         ({"profiles": {"big": {"body_limit": "0B"}}}, "profiles.big.body_limit: must be more than zero"),
         ({"routes": [{"name": "a", "path": "/a", "methods": []}]},
          "routes[0].methods: must not be empty"),

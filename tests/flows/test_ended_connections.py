@@ -397,7 +397,7 @@ async def ask_upstream(port: int, context: ssl.SSLContext) -> None:
     """As the gateway asks for a job's state."""
     loop = asyncio.get_running_loop()
     target = UpstreamTarget("https", "localhost", port, f"localhost:{port}", 0.5, 1.0, 1.0, "/", 3.0)
-    with patch.object(pools, "_tls_context", lambda: context):
+    with patch.object(pools, "bounded_context", lambda: context):
         upstreams = Upstreams(loop, iteration_now())
         upstreams.pool_of(target)
     client, ended = UpstreamClient(upstreams, loop.time, lambda: "id"), asyncio.Event()

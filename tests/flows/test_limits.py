@@ -112,6 +112,40 @@ async def test_submits_have_a_number_at_once(start: Start, backend: Backend) -> 
     await comes_to(gateway, Used(0, 2, 2, 2))
 
 
+async def test_results_that_are_being_read_are_bounded(start: Start, backend: Backend, jobs: Jobs) -> None:
+    """The container holds each until its reader took it: 40 slow readers of 10 MB made it grow by 270 MB."""
+    gateway = await limited(start, concurrent_downloads=1)
+    for _ in range(2):
+        assert (await gateway.ask(submit(), b"POST")).status == 200
+    jobs.results = {"job-1": complete(1, markdown="x" * 20_000_000)}
+    slow = await gateway.connect(receive_buffer=4096)
+    slow.send(poll("job-1"))
+    await backend.facts.until(lambda: backend.requests[-1].method == b"GET")
+    await slow.reader.readexactly(1)
+    problem = (await gateway.ask(poll("job-1"))).is_refusal(429, "too_many_requests_in_flight")
+    assert "concurrent_downloads" in problem["detail"]
+    assert (await gateway.ask(poll("job-2"))).status == 200  # an answer that comes at once is no download
+    assert (await gateway.ask(request("HEAD", "/api/v1/marker/job-1"), b"HEAD")).status == 200
+    slow.abort()
+    await gateway.finished(6)
+    assert len((await gateway.ask(poll("job-1"))).body) > 20_000_000
+
+
+async def test_for_a_download_too_many_of_a_job_that_has_ended_the_upstream_is_not_asked(
+    start: Start, backend: Backend, jobs: Jobs
+) -> None:
+    gateway = await limited(start, concurrent_downloads=1)
+    assert (await gateway.ask(submit(), b"POST")).status == 200
+    jobs.results = {"job-1": complete(1, markdown="x" * 20_000_000)}
+    assert (await gateway.ask(poll("job-1"))).status == 200
+    slow = await gateway.connect(receive_buffer=4096)
+    slow.send(poll("job-1"))
+    await backend.got(3)
+    await slow.reader.readexactly(1)
+    (await gateway.ask(poll("job-1"))).is_refusal(429, "too_many_requests_in_flight")
+    assert len(backend.requests) == 3
+
+
 @pytest.mark.parametrize(
     ("limits", "phrase", "until"),
     [

@@ -12,7 +12,7 @@ from tests.support.jobs import ME, Jobs, administering, known, me
 
 LIMITS = {
     "requests_per_minute": 200, "concurrent_requests": 400, "pages_in_flight": 20000, "polls_per_minute": 6000,
-    "pages_per_request": 5000, "body_limit": 200 * 1024**2,
+    "concurrent_downloads": 100, "pages_per_request": 5000, "body_limit": 200 * 1024**2,
 }  # fmt: skip
 NOTHING = {"requests": 0, "pages": 0, "spend": 0.0}
 

@@ -296,3 +296,33 @@ async def test_many_of_which_the_ledger_was_not_heard_to_take_are_told_again(mak
     await room.quiet()
     assert await room.used() == (20, 30, 0)
     assert not any(job.is_running for job in found)
+
+
+async def test_a_fault_of_ours_is_told_with_its_place_and_tried_ever_more_rarely(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, tries = make_room(), list[int]()
+    jobs_of_it = [await room.begin_job(f"job-{number}") for number in range(3)]
+
+    def fails(_: object, asked: list[Any], **__: object) -> None:
+        tries.append(len(asked))
+        raise OverflowError("canary")
+
+    monkeypatch.setattr("gateway.jobs.telling.learn_unlocked", fails)
+    with capture_logs() as events:
+        for job in jobs_of_it:
+            room.completion.add_facts(job, Facts(Known.COMPLETE, 4))
+        await room.quiet()
+        for _ in range(16):
+            room.completion.retry_untold()
+            await room.quiet()
+    assert 4 <= len(tries) <= 7
+    assert tries[-1] == 1
+    (told,) = [event for event in events if event["event"] == "an account's jobs can't be settled yet"]
+    assert told["why"].startswith("OverflowError at ")
+    assert "canary" not in str(told)
+    monkeypatch.undo()
+    for _ in range(20):
+        room.completion.retry_untold()
+        await room.quiet()
+    assert not any(job.is_running for job in jobs_of_it)

@@ -215,6 +215,7 @@ def test_the_report_has_every_limit_and_money_in_whole_units() -> None:
         },
         "spend_per_month": {"limit": 2.5, "used": 0.5, "remaining": 2.0, "resets_at": "2026-12-01T00:00:00Z"},
         "polls_per_minute": {"limit": 6000},
+        "concurrent_downloads": {"limit": 100},
         "pages_per_request": {"limit": 5000},
         "body_limit": {"limit": 1000},
     }  # fmt: skip

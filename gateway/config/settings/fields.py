@@ -41,11 +41,19 @@ _MAX_CREDENTIAL = 8192
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 MOST_COUNTED = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
 _MAX_BYTES = 2**50
+_MAX_DAYS = 36_500
+_SPAN_SCHEMA = {**DURATION_SCHEMA, "$comment": f"at most {_MAX_DAYS}d"}
 
 
 def _positive(value: float) -> float:
     if value <= 0:
         raise ValueError("must be more than zero")
+    return value
+
+
+def _foreseeable(value: float) -> float:
+    if value > _MAX_DAYS * 86_400:
+        raise ValueError(f"is more than a hundred years ({_MAX_DAYS}d)")
     return value
 
 
@@ -70,8 +78,8 @@ def _address(text: str) -> str:
         raise ValueError("is no IP address, such as 0.0.0.0, 127.0.0.1 or ::") from None
 
 
-Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(DURATION_SCHEMA)]
-Timeout = Annotated[float, BeforeValidator(seconds), AfterValidator(_positive), WithJsonSchema(DURATION_SCHEMA)]
+Duration = Annotated[float, BeforeValidator(seconds), AfterValidator(_foreseeable), WithJsonSchema(_SPAN_SCHEMA)]
+Timeout = Annotated[Duration, AfterValidator(_positive)]
 Bound = Annotated[int, Field(ge=0, le=MOST_COUNTED, strict=True)]
 Size = Annotated[
     int, BeforeValidator(size), AfterValidator(_positive), AfterValidator(_countable), WithJsonSchema(SIZE_SCHEMA)

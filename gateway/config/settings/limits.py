@@ -29,6 +29,8 @@ class ProfileSettings(Section):
     """All other requests a minute, counted by each replica for itself."""
     concurrent_requests: Count = 400
     """Submits that have no answer yet; as many requests of kind plain, in each replica."""
+    concurrent_downloads: Count = 100
+    """Answers about jobs that its clients have not taken yet, in each replica; not those that came at once."""
     pages_in_flight: Count = 20_000
     """Pages of jobs that are not settled yet."""
     pages_per_request: Count = 5000
@@ -61,6 +63,7 @@ class LimitOverrides(Section):
     requests_per_minute: Count | None = None
     polls_per_minute: Count | None = None
     concurrent_requests: Count | None = None
+    concurrent_downloads: Count | None = None
     pages_in_flight: Count | None = None
     pages_per_request: Count | None = None
     body_limit: Size | None = None

@@ -60,7 +60,8 @@ class MultipartFraming:
         self._last: int | None = None
         self._sink = sink
         self._held = b""
-        self._step: Callable[[bytes, int], int] = self._beginning
+        # Not bound: a cycle would keep the form, and what it held, until a garbage collection.
+        self._step: Callable[[MultipartFraming, bytes, int], int] = MultipartFraming._beginning
 
     def __repr__(self) -> str:
         return f"<MultipartFraming{self._step.__name__.replace('_', ' ')} held={len(self._held)}>"
@@ -75,7 +76,7 @@ class MultipartFraming:
         self._last = None
         place = 0
         while place >= 0:
-            place = self._step(buffer, place)
+            place = self._step(self, buffer, place)
 
     def finish(self) -> bytes:
         """Checks that the body is complete; returns what came after the closing delimiter: a line end or nothing.
@@ -83,7 +84,7 @@ class MultipartFraming:
         Raises:
             Refused: body_malformed.
         """
-        if self._step != self._closing or self._held not in _ENDINGS:
+        if self._step is not MultipartFraming._closing or self._held not in _ENDINGS:
             raise refuse(Reason.BODY_MALFORMED, "The form ends before its closing delimiter.")
         return self._held
 
@@ -94,7 +95,7 @@ class MultipartFraming:
         begun = buffer[place : place + len(_LINE_END)]
         if begun != _LINE_END and _LINE_END.startswith(begun):
             return self._hold(buffer, place)
-        self._step = self._opening
+        self._step = MultipartFraming._opening
         return place + len(_LINE_END) if begun == _LINE_END else place
 
     def _opening(self, buffer: bytes, place: int) -> int:
@@ -103,7 +104,7 @@ class MultipartFraming:
             raise ambiguous("The form does not begin with its boundary.")
         if len(buffer) - place < len(first):
             return self._hold(buffer, place)
-        self._step = self._head
+        self._step = MultipartFraming._head
         return place + len(self._dashes)
 
     def _head(self, buffer: bytes, place: int) -> int:
@@ -117,7 +118,7 @@ class MultipartFraming:
         if self._dashes in block:
             raise ambiguous(_MISUSED)
         self._sink.head(block)
-        self._step = self._data
+        self._step = MultipartFraming._data
         return end + len(_HEAD_END)
 
     def _data(self, buffer: bytes, place: int) -> int:
@@ -138,10 +139,10 @@ class MultipartFraming:
             return self._hold(buffer, start)
         self._sink.end()
         if following == _LINE_END:
-            self._step = self._head
+            self._step = MultipartFraming._head
             return place
         if following == b"--":
-            self._step = self._closing
+            self._step = MultipartFraming._closing
             return place + 2
         raise ambiguous(_MISUSED)
 

@@ -7,8 +7,8 @@ cancelled, it is killed, so that its late answer is never taken for another requ
 The wait for a worker has a deadline of its own. A document that gets no turn within it is refused, since the wait
 says nothing about the document. Turns are fair between accounts; accounts whose recent documents were cheap come
 first (fair_queue.py). Each account has a CPU budget per minute (cpu_budget.py). An account whose document was killed
-for its time is suspended: its documents are not counted for a while. So no account can keep the documents of others
-from being counted by sending expensive ones.
+for its time, or ended its worker, is suspended: its documents are not counted for a while. So no account can keep the
+documents of others from being counted by sending expensive ones.
 """
 
 import asyncio
@@ -120,10 +120,11 @@ class PageCounter:
         try:
             async with asyncio.timeout(self._timeout):
                 pages = await self._ask(fd, account, content)
-        except TimeoutError:  # of our deadline, or of the worker's CPU limit
+        except (TimeoutError, ConnectionResetError, ConnectionAbortedError):
+            # Our deadline or the worker's CPU limit, a crash, nonsense: each costs a new worker, 3 ms of the loop.
             self._suspended.add(account, self._now())
             return None
-        except OSError:  # no process could be started, or it died
+        except OSError:  # no process could be started, or somebody killed it
             return None
         self._suspended.end(account)
         return pages

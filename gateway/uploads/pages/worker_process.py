@@ -80,7 +80,8 @@ class WorkerProcess:
 
         Raises:
             TimeoutError: it took more CPU time than a document of its size may, and was ended for that.
-            OSError: the process died, or its answer is invalid.
+            ConnectionResetError, ConnectionAbortedError: it crashed, or its answer is invalid.
+            OSError: somebody killed it, as the kernel does when memory runs out.
         """
         socket.send_fds(self._socket, [content.encode()], [fd])
         loop = asyncio.get_running_loop()
@@ -89,7 +90,7 @@ class WorkerProcess:
             piece = await loop.sock_recv(self._socket, _ANSWER.size + 1)
             if not piece:
                 await asyncio.to_thread(self.wait)
-                raise TimeoutError if self._process.returncode in _OUT_OF_TIME else ConnectionResetError
+                raise _why_it_ended(self._process.returncode)
             answer += piece
         if len(answer) > _ANSWER.size:
             raise ConnectionAbortedError
@@ -109,3 +110,9 @@ class WorkerProcess:
         """Waits until the process has ended and is reaped: some milliseconds after kill()."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_SECONDS)
+
+
+def _why_it_ended(code: int | None) -> OSError:
+    if code in _OUT_OF_TIME:
+        return TimeoutError()
+    return OSError("killed") if code == -signal.SIGKILL else ConnectionResetError()

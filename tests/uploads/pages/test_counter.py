@@ -187,7 +187,8 @@ def counter(make_counter: MakeCounter) -> PageCounter:
 async def test_a_hostile_file_is_answered_and_the_next_one_counted(counter: PageCounter, name: str) -> None:
     content, pages = HOSTILE[name]()
     assert await count(counter, content) == pages
-    assert await count(counter, sample_pdf(2)) == 2
+    with file_of(sample_pdf(2)) as file:
+        assert await counter.count(file.fileno(), "key:bob") == 2
 
 
 @pytest.mark.parametrize("pages", [1, 17, 100_000])
@@ -228,7 +229,8 @@ async def test_a_worker_that_died_idle_is_replaced(counter: PageCounter, workers
 
 
 async def test_a_worker_that_dies_at_work_costs_one_answer(make_counter: MakeCounter, tmp_path: Path) -> None:
-    counter = make_counter(program=program(tmp_path, "os._exit(3)"))
+    """One that somebody killed, as the kernel does when memory runs out: no account is suspended for that."""
+    counter = make_counter(program=program(tmp_path, "os.kill(os.getpid(), 9)"))
     assert await count(counter, sample_pdf(1)) is None
     make_real(tmp_path)
     assert await count(counter, sample_pdf(1)) == 1
@@ -483,6 +485,22 @@ async def test_an_account_whose_document_took_too_long_waits_and_others_do_not(
         assert await late.count(file.fileno(), "key:bob") is None
         assert len(started) == 2
     late.close()
+
+
+@pytest.mark.parametrize("text", ["os.abort()", "os._exit(3)", "s.send(b'123456789'); s.recv(1)"])
+async def test_an_account_whose_document_ends_its_worker_waits_as_one_whose_took_too_long(
+    tmp_path: Path, started: list[int], text: str
+) -> None:
+    """A new worker costs the loop 1 to 3 ms: so many documents that crash theirs would hold all others."""
+    crashing = PageCounter(processes=1, timeout=LONG, program=program(tmp_path, text))
+    with file_of(sample_pdf(2)) as file:
+        for _ in range(3):
+            assert await crashing.count(file.fileno(), "key:eve") is None
+        assert has(crashing, "suspended=1")
+        assert len(started) == 1
+        assert await crashing.count(file.fileno(), "key:bob") is None
+        assert len(started) == 2
+    crashing.close()
 
 
 async def test_a_document_that_is_counted_ends_the_memory_of_slow_ones(

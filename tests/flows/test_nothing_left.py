@@ -1,0 +1,99 @@
+"""A request leaves nothing to the garbage collector, however it ends: no stranger may bring about its work."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from types import FunctionType
+
+import pytest
+
+from tests.support.backend import Backend, closing_after
+from tests.support.forms import BOUNDARY, form
+from tests.support.gateway import AWAY_KEY, KEY, Running, request, submit
+from tests.support.waiting import eventually
+
+_HOST = b"Host: gateway.test\r\n"
+_LOGIN = b"X-API-Key: " + KEY.encode() + b"\r\n"
+_FORM = _LOGIN + b"Content-Type: multipart/form-data; boundary=" + BOUNDARY.encode() + b"\r\n"
+_POST = b"POST /api/v1/marker HTTP/1.1\r\n" + _HOST + _FORM
+_LENGTH = b"Content-Length: 66000\r\n\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+ANSWERED = {
+    "no-key": request(key=None),
+    "unknown-key": request(key="canary"),
+    "away-from-its-network": request(key=AWAY_KEY),
+    "no-such-route": request("GET", "/nowhere"),
+    "other-version": b"GET / HTTP/9.9\r\n\r\n",
+    "dots": b"GET /../x HTTP/1.1\r\n" + _HOST + b"\r\n",
+    "zeros": bytes(300) + b"\r\n\r\n",
+    "too-large-a-head": b"GET / HTTP/1.1\r\n" + _HOST + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    "smuggled": _POST + b"Content-Length: 5\r\n" + _CHUNKED + b"\r\n0\r\n\r\n",
+    "form-without-boundary": _POST + _LENGTH + b"--X\r\nother" * 6600,
+    "bad-chunk": _POST + _CHUNKED + b"\r\nzz\r\n",
+    "result": request(),
+    "no-job": request(target="/api/v1/marker/canary-nobodys"),
+    "submit": submit(form()),
+    "refused-submit": submit(form(None)),
+    "health": b"GET /gateway/v1/alive HTTP/1.1\r\n" + _HOST + b"\r\n",
+}  # fmt: skip
+BROKEN_OFF = {
+    "nothing": b"",
+    "half-a-head": b"GET / HTTP/1.1\r\n" + _HOST + b"X: " + b"a" * 60_000,
+    "half-a-form": _POST + _LENGTH + form()[:90],
+    "half-a-chunk": _POST + _CHUNKED + b"\r\nffff\r\n" + form()[:90],
+}
+
+
+def _ours(garbage: list[object]) -> Counter[str]:
+    kinds = [one if isinstance(one, FunctionType) else type(one) for one in garbage]
+    return Counter(kind.__qualname__ for kind in kinds if getattr(kind, "__module__", "").startswith("gateway."))
+
+
+async def left(gateway: Running, act: Callable[[], Awaitable[None]]) -> Counter[str]:
+    """What of the gateway's only a collection finds, by its type or name."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await act()
+        await eventually(lambda: not gateway.gateway.listeners.public.connections)
+        await asyncio.sleep(0.02)
+        gc.collect()
+        return _ours(gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
+@pytest.mark.parametrize("sent", ANSWERED.values(), ids=ANSWERED)
+async def test_of_a_request_that_is_answered(gateway: Running, sent: bytes) -> None:
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            await client.ask(sent)
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+@pytest.mark.parametrize("sent", BROKEN_OFF.values(), ids=BROKEN_OFF)
+async def test_of_a_request_that_is_broken_off(gateway: Running, sent: bytes) -> None:
+    async def act() -> None:
+        client = await gateway.connect()
+        client.send(sent)
+        await asyncio.sleep(0.05)
+        client.abort()
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
+
+
+async def test_of_a_request_that_the_upstream_fails(gateway: Running, backend: Backend) -> None:
+    backend.script = closing_after(b"")
+
+    async def act() -> None:
+        async with await gateway.connect() as client:
+            assert (await client.ask(request())).status == 502
+
+    await act()  # what is made once
+    assert await left(gateway, act) == Counter()
