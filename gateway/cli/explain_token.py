@@ -8,9 +8,9 @@ from gateway.auth.jwt.claims import Issuer, claims_at_fault
 from gateway.auth.jwt.jws import read_token
 from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.cli.explain_key import Judged
-from gateway.cli.why_words import MEANINGS
 from gateway.config.state import State
 from gateway.errors import Refused
+from gateway.model.meanings import MEANINGS
 from gateway.model.reasons import Denial, Why
 from gateway.units import moment
 

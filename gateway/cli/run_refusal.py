@@ -4,13 +4,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.cli.command_for_refusal import command_for
 from gateway.cli.output import answer, fail
 from gateway.cli.session import Session, look
 from gateway.cli.table import printable, show_facts
-from gateway.cli.why_words import command_for, meaning_of
 from gateway.cli.words import at
 from gateway.config.settings import Settings
 from gateway.ledger.refusals import RefusalRow, named
+from gateway.model.meanings import meaning_of
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.units import moment
 

@@ -11,9 +11,10 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
+from gateway.cli.command_for_refusal import command_for
 from gateway.cli.main import cli
-from gateway.cli.why_words import MEANINGS, command_for, meaning_of
 from gateway.ledger.refusals import RefusalRow, note
+from gateway.model.meanings import MEANINGS, meaning_of
 from gateway.model.reasons import Why
 from tests.support.commands import REFUSED, put, write_filled
 
