@@ -3,12 +3,13 @@
 Only this file makes Permits, and nothing is forwarded without one.
 """
 
+from itertools import chain
 from typing import Final
 
 from gateway.authorize.job_id import job_id_of, names_in_query, refuse_in_query
 from gateway.config.state import State
 from gateway.errors import refuse
-from gateway.http.names import folded
+from gateway.http.names import readings
 from gateway.model.identity import ClientAddress, Identity, Profile
 from gateway.model.reasons import Reason
 from gateway.model.request import BodyLimit, Permit
@@ -51,7 +52,7 @@ def _refuse_fields(state: State, rule: Rule, query: str) -> None:
     """Refuses a submit's query with names of fields that the form is judged by: a container might read them there."""
     rules = state.shapes[rule.route.job].form_rules(state.form_rules)
     judged = judged_by(rules)
-    for name in map(folded, names_in_query(query)):
+    for name in chain.from_iterable(map(readings, names_in_query(query))):
         if name in judged or rules.refuses(name):
             raise refuse(Reason.BAD_REQUEST, "The query names what stands in the form alone, such as page_range.")
 

@@ -32,6 +32,7 @@ from gateway.observe.log import quietly
 T = TypeVar("T")
 LEDGER: Final = frozenset({"ledger"})
 _TOLD: Final = 5
+_FOR_TABLES: Final = 60.0  # seconds: a file of its own, which nobody else waits for
 _UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gateway keys audit`"
 
 
@@ -141,7 +142,8 @@ async def look_at(settings: Settings, work: Callable[[Session], Awaitable[T]]) -
             return await _on(url, settings, work, Upkeep(migrates=False))
     say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
-        return await _on(f"{SQLITE}{directory}/ledger.db", settings, work, Upkeep())
+        patient = settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"timeout": _FOR_TABLES})})
+        return await _on(f"{SQLITE}{directory}/ledger.db", patient, work, Upkeep())
 
 
 def _is_there(url: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import Refused, refuse
-from gateway.http.names import folded
+from gateway.http.names import readings
 from gateway.model.reasons import Reason
 from gateway.uploads.form import FormRules
 from gateway.uploads.multipart.part_head import PartHead, ambiguous
@@ -74,7 +74,7 @@ class FieldRules:
         if self._parts > MAX_PARTS:
             raise ambiguous(f"The form has more than {MAX_PARTS} parts.")
         name = head.name
-        meant = folded(name)
+        meant = self._meant_by(name)
         if self._rules.refuses(meant):
             if name != meant or head.has_filename:
                 raise field_refused(meant)
@@ -91,6 +91,13 @@ class FieldRules:
         removed = name in self._rules.removed
         most = _MAX_OPTIONS if meant == self._rules.options else _MAX_LIMITED if is_limited else _MAX_FIELD
         return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
+
+    def _meant_by(self, name: str) -> str:
+        """What the name might be taken for: of several, what is judged."""
+        names = readings(name)
+        return next(
+            (one for one in names if one in self._limited or one == FILE or self._rules.refuses(one)), names[0]
+        )
 
     def _is_plain(self, meant: str, content_type: bytes) -> bool:
         is_json = meant == self._rules.options and _JSON.match(content_type)

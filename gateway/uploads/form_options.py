@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from gateway.errors import refuse
-from gateway.http.names import folded
+from gateway.http.names import folded, readings
 from gateway.http.strict_json import MAX_MARKS, marks_of, read_texts
 from gateway.model.reasons import Reason
 from gateway.uploads.field_rules import field_refused, judged_by
@@ -54,7 +54,7 @@ def check_options(rules: FormRules, value: str | None, work: Work) -> None:
 def _is_judged(rules: FormRules, judged: frozenset[str], name: str) -> bool:
     """Whether fields are judged by this member, perhaps as a member of a class (marker: `Class_member`)."""
     of_class = _OF_CLASS.match(name)
-    names = (folded(name), folded(name[of_class.end() :])) if of_class else (folded(name),)
+    names = (*readings(name), *(readings(name[of_class.end() :]) if of_class else ()))
     return any(one in judged or rules.refuses(one) for one in names)
 
 
