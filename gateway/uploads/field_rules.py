@@ -93,11 +93,11 @@ class FieldRules:
         return Treatment(name, is_file=False, forwarded=not removed, kept=name in self._kept, most=most)
 
     def _meant_by(self, name: str) -> str:
-        """What the name might be taken for: of several, what is judged."""
+        """What the name might be taken for: of several, what is refused, else what is judged."""
         names = readings(name)
-        return next(
-            (one for one in names if one in self._limited or one == FILE or self._rules.refuses(one)), names[0]
-        )
+        refused = [one for one in names if self._rules.refuses(one)]
+        judged = [one for one in names if one in self._limited or one == FILE]
+        return [*refused, *judged, names[0]][0]
 
     def _is_plain(self, meant: str, content_type: bytes) -> bool:
         is_json = meant == self._rules.options and _JSON.match(content_type)
