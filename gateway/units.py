@@ -34,6 +34,7 @@ def _quantity(text: object, units: dict[str, int] | dict[str, float], wanted: st
     return float(match["number"]) * units[match["unit"]]
 
 
+MOST_COUNTED: Final = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
 LATEST: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 

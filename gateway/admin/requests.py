@@ -22,12 +22,12 @@ from pydantic_core import CoreSchema
 from gateway.admin.cursors import MAX_LENGTH, audit_mark, job_mark, refusal_mark, webhook_mark
 from gateway.config.settings import LimitOverrides
 from gateway.config.settings.access import KeyId, Owner, Scope
-from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, MOST_COUNTED, Name, default
+from gateway.config.settings.fields import CIDR, DURATION_SCHEMA, Name, default
 from gateway.keys.validation import DEFAULT
 from gateway.ledger.audit import AuditMark
 from gateway.ledger.listings import JobMark, WebhookMark
 from gateway.ledger.refusals import RefusalMark
-from gateway.units import seconds
+from gateway.units import MOST_COUNTED, seconds
 
 _DAY: Final = 86_400
 _YEAR: Final = 366

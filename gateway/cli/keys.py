@@ -7,7 +7,7 @@ import click
 
 from gateway.cli.complete import key_ids, profile_names
 from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
-from gateway.config.settings.fields import MOST_COUNTED
+from gateway.units import MOST_COUNTED
 
 
 @click.group()

@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from gateway.auth.api_keys import digest_of
 from gateway.auth.key_secrets import SECRET_BYTES, make_secret
 from gateway.config.settings import Settings
-from gateway.config.settings.fields import MOST_COUNTED
 from gateway.keys.grants import detail_of, ended_grants
 from gateway.keys.validation import Wanted, changed_values, future, new_key, plain_id
 from gateway.ledger import audit, keys, usage
@@ -25,7 +24,7 @@ from gateway.ledger.keys import KeyProblem
 from gateway.ledger.ledger import Ledger
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.model.keys import KeyRecord, of_keys
-from gateway.units import LATEST
+from gateway.units import LATEST, MOST_COUNTED
 
 _OPERATION: Final = re.compile(r"[\x21-\x7e]{1,128}\Z")
 

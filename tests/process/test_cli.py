@@ -314,7 +314,7 @@ HEAVY = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("group", [[], ["keys"], ["jobs"], ["webhooks"], ["certs"]], ids=" ".join)
+@pytest.mark.parametrize("group", [[], ["keys"], ["callers"], ["jobs"], ["webhooks"], ["certs"]], ids=" ".join)
 def test_help_imports_only_what_it_needs(group: list[str]) -> None:
     """`gateway --help` is what a hurried person types; settings, SQLAlchemy and rich are more than a second."""
     program = (

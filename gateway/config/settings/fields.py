@@ -28,7 +28,7 @@ from gateway.aio.named_files import read_named, require_named
 from gateway.config.networks import read_network
 from gateway.errors import FileUnusable
 from gateway.policy.routes import compile_pattern
-from gateway.units import seconds, size
+from gateway.units import MOST_COUNTED, seconds, size
 
 DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$", "examples": ["5s", "1h"]}
 SIZE_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB)$", "examples": ["200MB"]}
@@ -39,7 +39,6 @@ _DIGEST_BYTES = 32
 _MAX_SECRET = 65536
 _MAX_CREDENTIAL = 8192
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-MOST_COUNTED = 10**12  # of anything that is counted: sums of it still fit the ledger's 64 bits
 _MAX_BYTES = 2**50
 _MAX_DAYS = 36_500
 _SPAN_SCHEMA = {**DURATION_SCHEMA, "$comment": f"at most {_MAX_DAYS}d"}
