@@ -218,8 +218,9 @@ def test_the_pods_mounts_are_its_own(pod: Pod) -> None:
 @pytest.mark.parametrize("overlay", ["sidecar"])
 def test_the_ledger_is_copied_while_it_is_used_as_the_page_says(pod: Pod) -> None:
     pod.run("keys", "create", "first")
-    (program,) = re.findall(r"^ +python -c '(.*)'$", (ROOT / "docs/kubernetes.md").read_text(), re.MULTILINE)
-    pod.sandbox.output(*pod.sandbox.inside("python", "-c", program))
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    (place,) = re.findall(r"^ +gateway ledger backup (\S+) --config /etc/gateway/gateway.yaml$", page, re.MULTILINE)
+    pod.run("ledger", "backup", place)
     copied = pod.volumes["ledger"] / "data" / "copy.db"
     with closing(sqlite3.connect(copied)) as connection:
         assert connection.execute("SELECT id FROM keys").fetchall() == [("first",)]
