@@ -4,7 +4,7 @@ OpenSSL decodes the keys of a peer's certificates as it reads them, before anybo
 curves of their own take it ten seconds and more, and no thread can be stopped. So who knows that must not keep others
 out. The rules:
 
-- One step of a household at a time; its others wait for that one's end.
+- One step of a household at a time, or as many as there may be at once; its others wait for the end of one.
 - Households have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
   one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A debt counts
   before all else.
@@ -13,7 +13,7 @@ out. The rules:
   those that owe: who comes for the first time finds one.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -52,6 +52,9 @@ LANES: Final = (
     ThreadLane(4, Standing.OWES),
 )
 
+LANES_OF_ONE: Final = (ThreadLane(4, Standing.PROVED), ThreadLane(4, Standing.OWES))
+"""For threads that serve one household alone, which the operator named."""
+
 
 class Begun(NamedTuple, Generic[T]):
     """A step that has a thread, of that lane."""
@@ -77,15 +80,19 @@ class _Lately:
 
 
 class StepOrder(Generic[T]):
-    """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest."""
+    """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest.
 
-    def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float]) -> None:
+    `at_once`: steps of one household.
+    """
+
+    def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float], at_once: int = 1) -> None:
+        self._at_once = at_once
         self._lanes = lanes
         self._clock = clock
         self._free = [lane.threads for lane in lanes]
         self._waiting: dict[Hashable, dict[T, None]] = {}
         self._lines: tuple[OrderedDict[Hashable, None], ...] = tuple(OrderedDict() for _ in Standing)
-        self._running: set[Hashable] = set()
+        self._running: Counter[Hashable] = Counter()
         self._proved, self._quick, self._owing = _Lately(), _Lately(), _Lately()
 
     def __len__(self) -> int:
@@ -95,7 +102,7 @@ class StepOrder(Generic[T]):
         """Lets a step wait."""
         steps = self._waiting.setdefault(household, {})
         steps[step] = None
-        if len(steps) == 1 and household not in self._running:
+        if len(steps) == 1:
             self._line_up(household)
 
     def drop(self, household: Hashable, step: T) -> bool:
@@ -122,15 +129,16 @@ class StepOrder(Generic[T]):
         """A step is over: it took so many seconds of a processor, and showed that standing of its household."""
         household, now = begun.household, self._clock()
         self._free[begun.lane] += 1
-        self._running.discard(household)
+        self._running[household] -= 1
+        if not self._running[household]:
+            del self._running[household]
         if seconds > LONG:
             self._owing.note(household, now + DEBT * seconds)
         if shown is Standing.PROVED:
             self._proved.note(household, now + LATELY)
         elif shown is Standing.QUICK:
             self._quick.note(household, now + LATELY)
-        if household in self._waiting:
-            self._line_up(household)
+        self._line_up(household)
 
     def standing(self, household: Hashable) -> Standing:
         """What is known of it."""
@@ -142,7 +150,14 @@ class StepOrder(Generic[T]):
         return Standing.QUICK if self._quick.holds(household, now) else Standing.NEW
 
     def _line_up(self, household: Hashable) -> None:
-        self._lines[self.standing(household)][household] = None
+        """Lets it wait for its turn, if it has steps that may begin; who waits in that line keeps its place."""
+        if household not in self._waiting or self._running[household] >= self._at_once:
+            return
+        mine = self._lines[self.standing(household)]
+        for line in self._lines:
+            if line is not mine:
+                line.pop(household, None)
+        mine.setdefault(household)
 
     def _lane_for(self, standing: Standing) -> int | None:
         lanes = zip(self._lanes, self._free, strict=True)
@@ -155,6 +170,7 @@ class StepOrder(Generic[T]):
         del steps[step]
         if not steps:
             del self._waiting[household]
-        self._running.add(household)
+        self._running[household] += 1
         self._free[lane] -= 1
+        self._line_up(household)
         return Begun(household, step, lane)
