@@ -8,9 +8,10 @@ out. The rules:
 - Households have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
   one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A debt counts
   before all else.
-- Of those that wait the best standing comes first, within one standing each household in turn.
+- Of those that wait PROVED come first, and those that owe last. QUICK and NEW take turns: anybody is QUICK for one
+  handshake, so it must not come before those that never came. Within one standing each household has its turn.
 - Threads have lanes: each takes households of one standing or better. So strangers never have all of them, nor do
-  those that owe: who comes for the first time finds one.
+  those that owe: who comes for the first time finds one. QUICK has a lane beside NEW, whose threads may all be taken.
 """
 
 from collections import Counter, OrderedDict
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 
 class Standing(IntEnum):
-    """See above; the best first."""
+    """See above; who may use more lanes first."""
 
     PROVED = 0
     QUICK = 1
@@ -46,7 +47,7 @@ class ThreadLane(NamedTuple):
 
 
 LANES: Final = (
-    ThreadLane(1, Standing.PROVED),
+    ThreadLane(2, Standing.PROVED),
     ThreadLane(1, Standing.QUICK),
     ThreadLane(12, Standing.NEW),
     ThreadLane(4, Standing.OWES),
@@ -89,6 +90,7 @@ class StepOrder(Generic[T]):
         self._at_once = at_once
         self._lanes = lanes
         self._clock = clock
+        self._turns = Standing.QUICK, Standing.NEW  # which of them comes next
         self._free = [lane.threads for lane in lanes]
         self._waiting: dict[Hashable, dict[T, None]] = {}
         self._lines: tuple[OrderedDict[Hashable, None], ...] = tuple(OrderedDict() for _ in Standing)
@@ -119,10 +121,12 @@ class StepOrder(Generic[T]):
 
     def take(self) -> Begun[T] | None:
         """The next step, if there is a thread for it."""
-        for standing in Standing:
-            if self._lines[standing]:
-                lane = self._lane_for(standing)
-                return None if lane is None else self._begin(standing, lane)  # those behind it have no more lanes
+        for standing in (Standing.PROVED, *self._turns, Standing.OWES):
+            lane = self._lane_for(standing) if self._lines[standing] else None
+            if lane is not None:
+                if standing is self._turns[0]:
+                    self._turns = self._turns[1], self._turns[0]
+                return self._begin(standing, lane)
         return None
 
     def end(self, begun: Begun[T], seconds: float, shown: Standing | None) -> None:

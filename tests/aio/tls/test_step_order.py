@@ -130,8 +130,31 @@ def test_the_best_standing_comes_first() -> None:
     assert order == ["p", "q", "n", "o"]
 
 
+def test_a_handshake_without_certificates_gives_nobody_precedence_over_strangers() -> None:
+    """Anybody can have one: seventeen addresses that did shut out all that never came."""
+    steps = Steps(one_lane())
+    for household in "qrs":
+        steps.knows(household, QUICK)
+    assert steps.put("x") == ["x"]
+    steps.put("q", "r", "s", "k", "l", "m")
+    order = steps.end("x")
+    while steps.begun:
+        order += steps.end(order[-1])
+    assert sorted(order[:2]) == ["k", "q"]
+    assert sorted(order[2:4]) == ["l", "r"]
+    assert sorted(order[4:]) == ["m", "s"]
+
+
+def test_who_shook_hands_quickly_finds_its_own_thread_whose_ever_turn_it_is() -> None:
+    steps = Steps((ThreadLane(1, QUICK), ThreadLane(1, OWES)))
+    steps.knows("q", QUICK)
+    assert steps.put("k", "l") == ["k"]
+    assert steps.put("q") == ["q"]
+    assert steps.end("k") == ["l"]
+
+
 @pytest.mark.parametrize(
-    ("standing", "free"), [(OWES, LANES[3].threads), (NEW, ALL - 2), (QUICK, ALL - 1), (PROVED, ALL)]
+    ("standing", "free"), [(OWES, LANES[3].threads), (NEW, ALL - 3), (QUICK, ALL - 2), (PROVED, ALL)]
 )
 def test_strangers_never_have_all_threads_and_debtors_not_those_of_strangers(standing: Standing, free: int) -> None:
     steps = Steps()
