@@ -249,6 +249,14 @@ async def test_a_servers_certificates_are_read_by_a_thread_however_small(
     assert pair.tls.opened.done()
 
 
+async def test_whom_the_kernel_no_longer_knows_is_served_as_whom_it_is_for(certificates: Path) -> None:
+    """The loop has None for the address of a peer that left before it could ask: a TypeError."""
+    pair = Pair(certificates, as_client=True)
+    with patch.object(Raw, "get_extra_info", lambda _, name, default=None: None if name == "peername" else default):
+        await pair.begin()
+    await pair.tls.until_open()
+
+
 @pytest.mark.parametrize(("version", "steps"), [(ssl.TLSVersion.TLSv1_2, 5), (ssl.TLSVersion.TLSv1_3, 4)])
 async def test_what_surely_has_no_certificates_costs_no_thread(
     certificates: Path, version: ssl.TLSVersion, steps: int
