@@ -80,7 +80,8 @@ class Pool:
         except OSError as error:
             failure = _failure_of(error)
         else:
-            self._open.add(connection)
+            if connection.transport is not None:  # else it was lost meanwhile, and nobody would take it out again
+                self._open.add(connection)
             return connection
         try:
             raise failure

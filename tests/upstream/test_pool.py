@@ -2,8 +2,10 @@ import asyncio
 import ssl
 import threading
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from unittest.mock import patch
+
+import pytest
 
 from gateway.aio.drive import Drive
 from gateway.aio.tls.handshake import Handshake
@@ -73,6 +75,24 @@ async def test_handshakes_with_one_container_do_not_wait_for_each_other(certific
         await asyncio.gather(*(pool.connect() for _ in range(3)))
     assert len(pool) == 3
     pool.close()
+    server.close()
+
+
+async def test_a_connection_that_is_lost_before_it_is_told_of_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    pool, connect = pool_of(server.sockets[0].getsockname()[1]), loop.create_connection
+
+    async def losing(*args: Any) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        made = await connect(*args)
+        made[0].abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return made
+
+    monkeypatch.setattr(loop, "create_connection", losing)
+    assert (await pool.connect()).transport is None
+    assert len(pool) == 0
     server.close()
 
 
