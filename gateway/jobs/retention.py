@@ -176,6 +176,8 @@ class Retention:
             self._slots.rest(row.upstream)
         elif (request := delete_request(shape, row.path, row.request_id)) is None:
             self._note_deleted(row)
+        elif self._clock() >= before:  # it waited for the ledger or for its turn, which is no fault of the upstream's
+            self._slots.rest(row.upstream)
         else:
             self._slots.take(row.upstream)
             done = partial(self._done, row)

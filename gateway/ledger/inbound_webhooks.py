@@ -4,16 +4,18 @@ The first process inserts a row with a lease and forwards; others that come mean
 result. An expired lease was left by a dead process, and the next one takes it over.
 
 A message whose signature covers an id is known by that: a container may give a job's id again. Beside it a row of its
-job's id says that it is COVERED: without the headers of that signature, which anybody can strip, it is no other one.
-A row of a job's id that is not covered counts for a signed message, too: so versions before this one noted it.
+job's id says so: without the headers of that signature, which anybody can strip, it is no other one. It is COVERING
+while the message is forwarded, and then PLAIN, as is a message without such an id that was forwarded: for a signed
+message neither counts, since what was stripped and sent again may be long over, and its id a new job's. A row of a
+job's id that is FORWARDED does count: so versions before this one noted each message.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, select, update
 
 from gateway.ledger.among import among
 from gateway.ledger.schema import received
@@ -21,7 +23,9 @@ from gateway.ledger.upserts import Upsert, or_nothing
 
 _AT_ONCE: Final = 1000
 _INSERT: Final = Upsert(received, or_nothing)
-_FORWARDED, _COVERED = 1, 2  # of the column `handled`, which is 0 while somebody forwards it
+_LEASED, _FORWARDED, _PLAIN, _COVERING = range(4)  # of the column `handled`
+_COVERS: Final = frozenset({_PLAIN, _COVERING})
+_OVER: Final = frozenset({_FORWARDED, _PLAIN})
 
 
 class Message(NamedTuple):
@@ -52,24 +56,28 @@ class Taken(Enum):
 def take(connection: Connection, name: str, message: Message, now: float, until: int) -> Taken:
     """Leases a message if it is free; the lease ends at `until`. Times are seconds since the epoch."""
     rows = _locked(connection, name, message)
-    told = [row.handled for row in rows if row.until > now and not (message.signed_id and row.handled == _COVERED)]
-    if told:
-        return Taken.HANDLED if any(told) else Taken.BUSY
     found = {row.request_id: row for row in rows}
-    if message.signed_id and not _put(connection, name, message.request_id, found, _COVERED, until):
-        return Taken.BUSY
-    return Taken.FIRST if _put(connection, name, message.key, found, 0, until) else Taken.BUSY
+    live = {row.request_id: row.handled for row in rows if row.until > now}
+    told = [state for state in live.values() if not (message.signed_id and state in _COVERS)]
+    if told:
+        return Taken.BUSY if _OVER.isdisjoint(told) else Taken.HANDLED
+    if message.signed_id:
+        cover = _PLAIN if live.get(message.request_id) == _PLAIN else _COVERING
+        if not _put(connection, name, message.request_id, found, cover, until):
+            return Taken.BUSY
+    return Taken.FIRST if _put(connection, name, message.key, found, _LEASED, until) else Taken.BUSY
 
 
 def handled(connection: Connection, name: str, message: Message, lease: int, until: float) -> None:
     """Records that the holder of the lease that ends at `lease` has forwarded it; the row is kept until `until`."""
     _locked(connection, name, message)
-    values = {"handled": _FORWARDED, "until": int(until)}
+    values = {"handled": _FORWARDED if message.signed_id else _PLAIN, "until": int(until)}
     connection.execute(update(received).where(*_leased(name, message, lease)).values(values))
     if message.signed_id:
-        covering = update(received).where(*_covered(name, message)).values(until=int(until))
-        if not connection.execute(covering.where(received.c.until < int(until))).rowcount:
-            row = {"name": name, "request_id": message.request_id, "handled": _COVERED, "until": int(until)}
+        later = case((received.c.until < int(until), int(until)), else_=received.c.until)
+        covering = update(received).where(*_covered(name, message, _COVERS)).values(handled=_PLAIN, until=later)
+        if not connection.execute(covering).rowcount:
+            row = {"name": name, "request_id": message.request_id, "handled": _PLAIN, "until": int(until)}
             connection.execute(_INSERT.for_(connection), row)
 
 
@@ -78,7 +86,8 @@ def give_back(connection: Connection, name: str, message: Message, lease: int) -
     _locked(connection, name, message)
     connection.execute(delete(received).where(*_leased(name, message, lease)))
     if message.signed_id:
-        connection.execute(delete(received).where(*_covered(name, message), received.c.until == lease))
+        covering = _covered(name, message, {_COVERING})
+        connection.execute(delete(received).where(*covering, received.c.until == lease))
 
 
 def forget(connection: Connection, now: float) -> int:
@@ -113,8 +122,8 @@ def _of(name: str, key: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _leased(name: str, message: Message, lease: int) -> tuple[ColumnElement[bool], ...]:
-    return (*_of(name, message.key), received.c.handled == 0, received.c.until == lease)
+    return (*_of(name, message.key), received.c.handled == _LEASED, received.c.until == lease)
 
 
-def _covered(name: str, message: Message) -> tuple[ColumnElement[bool], ...]:
-    return (*_of(name, message.request_id), received.c.handled == _COVERED)
+def _covered(name: str, message: Message, states: Collection[int]) -> tuple[ColumnElement[bool], ...]:
+    return (*_of(name, message.request_id), received.c.handled.in_(states))

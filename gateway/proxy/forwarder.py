@@ -31,6 +31,7 @@ from gateway.upstream.url_rewriter import UrlRewriter
 
 _FIRST_NOT_GOOD: Final = 300
 _OK: Final = 200
+_SMALL: Final = 16_384  # bytes
 _DOWNLOADS: Final = frozenset({Kind.RESULT, Kind.ASSET})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -183,7 +184,7 @@ class Forwarder:
                 raise UpstreamBrokeOff("The upstream's answer is not as long as it says.", arrived=True)
             self._send_whole(order, answer, framing, content)
             await self._look_at(order, answer, content)
-        elif _is_download(prepared) and not upstream.is_held_whole:
+        elif _is_download(prepared) and not (upstream.is_held_whole or _is_small(answer)):
             await self._download(order, upstream, upload, framing)
         else:
             await self._stream(order, upstream, upload, framing)
@@ -284,6 +285,11 @@ class Forwarder:
 
 def _is_download(prepared: PreparedRequest) -> bool:
     return prepared.permit.route.kind in _DOWNLOADS and prepared.method != "HEAD"
+
+
+def _is_small(answer: ResponseHead) -> bool:
+    """Whether it holds too little of the container's memory to count, though it may come in pieces."""
+    return answer.length is not None and answer.length <= _SMALL
 
 
 def _framing(prepared: PreparedRequest, answer: ResponseHead, closes: bool) -> BodyFraming:

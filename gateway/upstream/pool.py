@@ -34,7 +34,7 @@ class Pool:
         self.is_retired = False
         self._loop = loop
         self._tls = bounded_context() if target.scheme == "https" else None
-        self._buffers = TlsBuffers(StepThreads(iteration.clock))
+        self._buffers = TlsBuffers(StepThreads.of_one(iteration.clock))
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._known_heads: dict[bytes, ResponseHead] = {}
@@ -80,7 +80,8 @@ class Pool:
         except OSError as error:
             failure = _failure_of(error)
         else:
-            self._open.add(connection)
+            if connection.transport is not None:  # else it was lost meanwhile, and nobody would take it out again
+                self._open.add(connection)
             return connection
         try:
             raise failure

@@ -3,8 +3,11 @@
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -129,6 +132,34 @@ async def test_results_that_are_being_read_are_bounded(start: Start, backend: Ba
     slow.abort()
     await gateway.finished(6)
     assert len((await gateway.ask(poll("job-1"))).body) > 20_000_000
+
+
+async def test_a_small_answer_needs_no_place_though_its_body_comes_behind_its_head(start: Start, jobs: Jobs) -> None:
+    """The poll of a running job was a 429 while others read their results."""
+    gateway = await limited(start, concurrent_downloads=1)
+    for _ in range(2):
+        assert (await gateway.ask(submit(), b"POST")).status == 200
+    jobs.results = {"job-1": complete(1, markdown="x" * 20_000_000)}
+    slow = await gateway.connect(receive_buffer=4096)
+    slow.send(poll("job-1"))
+    await slow.reader.readexactly(1)
+    body = json.dumps({"status": "processing", "padding": "x" * 16_000}).encode()
+
+    jobs.results["job-2"] = body
+    send, later = Connection.send, list[Callable[[], None]]()
+
+    def in_pieces(connection: Connection, data: bytes) -> None:
+        if data.endswith(body):
+            later.append(partial(send, connection, data[-100:]))
+            data = data[:-100]
+        send(connection, data)
+
+    other = await gateway.connect()
+    with patch.object(Connection, "send", in_pieces):
+        other.send(poll("job-2"))
+        assert await other.reader.readexactly(12) == b"HTTP/1.1 200"
+    later.pop()()
+    assert (await other.reader.readuntil(b"}")).endswith(body)
 
 
 async def test_for_a_download_too_many_of_a_job_that_has_ended_the_upstream_is_not_asked(

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.aio.in_turn import run_in_later_turn
+from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import forget
 from gateway.ledger.reservations import RequestIdTaken
@@ -115,12 +117,41 @@ async def test_a_deletion_that_the_ledger_held_up_is_not_sent(make_room: MakeRoo
         return done
 
     room.faulty.write = writing  # type: ignore[method-assign]
-    await swept(room)
+    with capture_logs() as events:
+        await swept(room)
     assert (await room.state_of(), told(container)) == (JobState.GONE, [])
+    assert not [event for event in events if "did not delete" in event["event"]]  # it was not asked
     room.faulty.write = write  # type: ignore[method-assign]
     room.seconds += 60.0
     await swept(room)
     assert told(container) == [TOLD]
+
+
+async def test_deletions_that_wait_too_long_for_their_turn_are_asked_later_and_are_no_failure(
+    make_room: MakeRoom, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that were claimed together the last counted against an upstream that was never asked."""
+    room = make_room(shapes=SHAPES)
+    names = [f"job-{number}" for number in range(12)]
+    await gone(room, *names)
+
+    async def slowly(iteration: Iteration, work: Callable[[], Any], *, is_small: bool = False) -> None:
+        portions.append(work)
+        if len(portions) == 3:
+            await eventually(lambda: len(told(container)) == 8)
+            room.seconds += 2.0
+        await run_in_later_turn(iteration, work, is_small=is_small)
+
+    portions = list[Callable[[], Any]]()
+    monkeypatch.setattr("gateway.jobs.retention.run_in_later_turn", slowly)
+    with capture_logs() as events:
+        await swept(room)
+    assert len(told(container)) == 8
+    assert not [event for event in events if "did not delete" in event["event"]]
+    room.seconds += 61.0
+    await swept(room)
+    assert len(told(container)) == 12
+    assert {(await room.row(name)).expires_at for name in names} == {None}
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"503 Service Unavailable"])

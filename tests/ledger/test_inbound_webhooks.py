@@ -106,7 +106,7 @@ async def test_an_id_given_again_has_a_message_of_its_own(engine: Engine) -> Non
 async def test_a_signed_message_is_no_other_one_without_its_id(engine: Engine) -> None:
     """Anybody on the way can strip the headers of its signature, and leave X-Webhook-Signature."""
     await taken(engine, by="m1")
-    assert await taken(engine) is Taken.HANDLED
+    assert await taken(engine) is Taken.BUSY
     await taken(engine, by="m2")
     await engine.write(lambda c: give_back(c, "a", Message("r1", "m2"), LEASE))
     await engine.write(lambda c: handled(c, "a", Message("r1", "m1"), LEASE, NOON + 1000))
@@ -114,13 +114,35 @@ async def test_a_signed_message_is_no_other_one_without_its_id(engine: Engine) -
     assert await taken(engine, NOON + 1000, int(NOON + 1060)) is Taken.FIRST
 
 
-async def test_what_was_known_by_its_job_alone_is_known_when_it_is_signed(engine: Engine) -> None:
-    """Also what a version before noted, and one that was stripped and came sooner."""
-    await taken(engine)
-    assert await taken(engine, by="m1") is Taken.BUSY
-    await engine.write(lambda c: handled(c, "a", R1, LEASE, NOON + 1000))
+async def test_a_signed_message_that_was_given_back_is_not_over_without_its_id(engine: Engine) -> None:
+    """A retry whose headers were stripped was told that it had been handed on, while that was tried, and failed."""
+    await taken(engine, by="m1")
+    assert await taken(engine) is Taken.BUSY
+    await engine.write(lambda c: give_back(c, "a", Message("r1", "m1"), LEASE))
+    assert await taken(engine) is Taken.FIRST
+
+
+async def test_what_a_version_before_noted_by_its_job_alone_is_known_when_it_is_signed(engine: Engine) -> None:
+    row = {"name": "a", "request_id": "r1", "handled": 1, "until": int(NOON + 1000)}
+    await engine.write(lambda c: c.execute(received.insert().values(row)))
     assert await taken(engine, by="m1") is Taken.HANDLED
+    assert await taken(engine) is Taken.HANDLED
     assert await taken(engine, NOON + 1000, int(NOON + 1060), by="m1") is Taken.FIRST
+
+
+async def test_what_was_stripped_and_sent_again_is_no_signed_message_of_a_later_job(engine: Engine) -> None:
+    """Its job's id may have been given again; what was said of that job was lost."""
+    await taken(engine)
+    assert await taken(engine, by="m1") is Taken.BUSY  # it may be this one, or fail
+    await engine.write(lambda c: handled(c, "a", R1, LEASE, NOON + 1000))
+    assert await taken(engine, by="m1") is Taken.FIRST
+    assert await taken(engine) is Taken.HANDLED
+    await engine.write(lambda c: give_back(c, "a", Message("r1", "m1"), LEASE))
+    assert await taken(engine) is Taken.HANDLED
+    assert await taken(engine, by="m1") is Taken.FIRST
+    await engine.write(lambda c: handled(c, "a", Message("r1", "m1"), LEASE, NOON + 2000))
+    assert [await taken(engine, NOON + 1999, by=by) for by in (None, "m1")] == [Taken.HANDLED] * 2
+    assert await taken(engine, NOON + 2000, int(NOON + 2060)) is Taken.FIRST
 
 
 async def test_an_id_of_any_length_fits(engine: Engine) -> None:

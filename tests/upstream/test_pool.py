@@ -1,7 +1,14 @@
 import asyncio
-from typing import cast
+import ssl
+import threading
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+import pytest
 
 from gateway.aio.drive import Drive
+from gateway.aio.tls.handshake import Handshake
 from gateway.errors import ClientGone
 from gateway.upstream.pool import Pool
 from gateway.upstream.target import UpstreamTarget
@@ -41,6 +48,51 @@ async def test_it_shows_what_is_open_and_what_is_idle() -> None:
         while len(pool):  # noqa: ASYNC110 -- the loop closes it a few iterations later
             await asyncio.sleep(0)
     assert repr(pool) == f"<Pool 127.0.0.1:{port} open=0 idle=0 retired>"
+    server.close()
+
+
+async def test_handshakes_with_one_container_do_not_wait_for_each_other(certificates: Path) -> None:
+    """Each step of one waited for the steps of all that had begun before, and for a turn of the loop."""
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    trusting = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0, ssl=server_context)
+    port = server.sockets[0].getsockname()[1]
+    target = UpstreamTarget("https", "localhost", port, f"localhost:{port}", 10.0, 1.0, 1.0, "/", 3.0)
+    together, firsts, go_on = threading.Barrier(3, timeout=5.0), iter(range(3)), Handshake.run
+
+    def run(handshake: Handshake) -> None:
+        if next(firsts, None) is not None:
+            together.wait()
+        go_on(handshake)
+
+    with (
+        patch("gateway.upstream.pool.bounded_context", return_value=trusting),
+        patch.object(Handshake, "run", run),
+    ):
+        pool = Pool(target, loop, iteration_now())
+        await asyncio.gather(*(pool.connect() for _ in range(3)))
+    assert len(pool) == 3
+    pool.close()
+    server.close()
+
+
+async def test_a_connection_that_is_lost_before_it_is_told_of_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    pool, connect = pool_of(server.sockets[0].getsockname()[1]), loop.create_connection
+
+    async def losing(*args: Any) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        made = await connect(*args)
+        made[0].abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return made
+
+    monkeypatch.setattr(loop, "create_connection", losing)
+    assert (await pool.connect()).transport is None
+    assert len(pool) == 0
     server.close()
 
 

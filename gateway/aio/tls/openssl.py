@@ -10,7 +10,7 @@ import ssl
 from typing import Any, Final, NamedTuple, cast
 
 from gateway.aio.tls.client_hello import HelloError, HelloGate
-from gateway.aio.tls.records import Records
+from gateway.aio.tls.records import Records, has_no_certificates
 from gateway.aio.tls.verified_chain import verified_chain
 
 RECORDS_AT_ONCE: Final = 16
@@ -48,6 +48,7 @@ class TlsEngine:
         "_gate",
         "_hello",
         "_incoming",
+        "_may_take_long",
         "_outgoing",
         "_records",
         "_shaken",
@@ -67,6 +68,7 @@ class TlsEngine:
         self._gate.is_open = server is not None
         self._shaken = 0  # handshake bytes received
         self._hello = 0  # of these, the bytes up to the end of the hello
+        self._may_take_long = False  # of what it has been given last
         self._alert = b""
         self._unfed = _NOTHING  # of this step, what OpenSSL does not have yet
         self.object = context.wrap_bio(
@@ -95,8 +97,7 @@ class TlsEngine:
         OpenSSL decodes the keys of the peer's certificates as it reads them, before anybody is trusted: one with a
         curve of its own takes half a second, however small it is.
         """
-        may_have_certificates = self._shaken > self._hello
-        return may_have_certificates and (not self.is_server or self.object.context.verify_mode is not ssl.CERT_NONE)
+        return self._may_take_long
 
     def take_output(self) -> bytes:
         """Returns and clears the bytes to send."""
@@ -120,12 +121,20 @@ class TlsEngine:
         Raises:
             ssl.SSLError: the handshake is refused; there is an alert to send.
         """
+        was_within = self._records.is_within
         size, records = self._records.advance(came, RECORDS_AT_ONCE if self.is_open else 1)
         if self.is_open:
             self._unfed = came[:size]
-        else:
-            self._feed_handshake(bytes(came[:size]))
+            return size, records
+        data = bytes(came[:size])
+        is_light = not records or (not was_within and has_no_certificates(data, is_first=not self._shaken))
+        self._feed_handshake(data)
+        self._may_take_long = self._reads_certificates and self._shaken > self._hello and not is_light
         return size, records
+
+    @property
+    def _reads_certificates(self) -> bool:
+        return not self.is_server or self.object.context.verify_mode is not ssl.CERT_NONE
 
     def shake(self) -> bool:
         """Continues the handshake; returns whether it is complete.
@@ -138,7 +147,7 @@ class TlsEngine:
             self.object.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        if self.is_server and self.object.context.verify_mode is not ssl.CERT_NONE:
+        if self.is_server and self._reads_certificates:
             self.peercert = self.object.getpeercert()
             self.chain = verified_chain(self.object)
         self._context = None

@@ -8,6 +8,9 @@ itself refuses invalid records; only the SSL 2 format, whose length is in anothe
 from typing import Final
 
 _HEADER: Final = 5
+_CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\x00\x01\x01"
+_HANDSHAKE: Final = 22  # a record's type
+_SERVER_HELLO: Final = 2  # a message's type
 _SSL_2: Final = 0x80  # first bit of a ClientHello in SSL 2 format, which OpenSSL still accepts
 
 
@@ -58,3 +61,15 @@ class Records:
             self._header = b""
             self._left = header[3] << 8 | header[4]
         return place
+
+
+def has_no_certificates(record: bytes, *, is_first: bool) -> bool:
+    """Whether a whole record of a handshake surely has no certificates, nor the end of one. `is_first` of its sender.
+
+    So are two that each handshake has: a ServerHello that fills the first one, and ChangeCipherSpec. A later one that
+    looks like a ServerHello may be a piece of a certificate, and of those that are encrypted nobody knows it.
+    """
+    if record == _CHANGE_CIPHER_SPEC:
+        return True
+    is_hello = is_first and record[0] == _HANDSHAKE and record[_HEADER : _HEADER + 1] == bytes([_SERVER_HELLO])
+    return is_hello and int.from_bytes(record[_HEADER + 1 : _HEADER + 4]) == len(record) - _HEADER - 4

@@ -4,16 +4,17 @@ OpenSSL decodes the keys of a peer's certificates as it reads them, before anybo
 curves of their own take it ten seconds and more, and no thread can be stopped. So who knows that must not keep others
 out. The rules:
 
-- One step of a household at a time; its others wait for that one's end.
+- One step of a household at a time, or as many as there may be at once; its others wait for the end of one.
 - Households have a standing. PROVED: lately showed a certificate that is trusted. QUICK: lately shook hands without
   one. NEW: all others. OWES: a step of it took more than LONG, for a hundred times as long as it took. A debt counts
   before all else.
-- Of those that wait the best standing comes first, within one standing each household in turn.
+- Of those that wait PROVED come first, and those that owe last. QUICK and NEW take turns: anybody is QUICK for one
+  handshake, so it must not come before those that never came. Within one standing each household has its turn.
 - Threads have lanes: each takes households of one standing or better. So strangers never have all of them, nor do
-  those that owe: who comes for the first time finds one.
+  those that owe: who comes for the first time finds one. QUICK has a lane beside NEW, whose threads may all be taken.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 
 class Standing(IntEnum):
-    """See above; the best first."""
+    """See above; who may use more lanes first."""
 
     PROVED = 0
     QUICK = 1
@@ -46,11 +47,14 @@ class ThreadLane(NamedTuple):
 
 
 LANES: Final = (
-    ThreadLane(1, Standing.PROVED),
+    ThreadLane(2, Standing.PROVED),
     ThreadLane(1, Standing.QUICK),
     ThreadLane(12, Standing.NEW),
     ThreadLane(4, Standing.OWES),
 )
+
+LANES_OF_ONE: Final = (ThreadLane(4, Standing.PROVED), ThreadLane(4, Standing.OWES))
+"""For threads that serve one household alone, which the operator named."""
 
 
 class Begun(NamedTuple, Generic[T]):
@@ -77,15 +81,20 @@ class _Lately:
 
 
 class StepOrder(Generic[T]):
-    """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest."""
+    """Those that wait and those that have a thread. `lanes` begin with the one that takes the fewest.
 
-    def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float]) -> None:
+    `at_once`: steps of one household.
+    """
+
+    def __init__(self, lanes: tuple[ThreadLane, ...], clock: Callable[[], float], at_once: int = 1) -> None:
+        self._at_once = at_once
         self._lanes = lanes
         self._clock = clock
+        self._turns = Standing.QUICK, Standing.NEW  # which of them comes next
         self._free = [lane.threads for lane in lanes]
         self._waiting: dict[Hashable, dict[T, None]] = {}
         self._lines: tuple[OrderedDict[Hashable, None], ...] = tuple(OrderedDict() for _ in Standing)
-        self._running: set[Hashable] = set()
+        self._running: Counter[Hashable] = Counter()
         self._proved, self._quick, self._owing = _Lately(), _Lately(), _Lately()
 
     def __len__(self) -> int:
@@ -95,7 +104,7 @@ class StepOrder(Generic[T]):
         """Lets a step wait."""
         steps = self._waiting.setdefault(household, {})
         steps[step] = None
-        if len(steps) == 1 and household not in self._running:
+        if len(steps) == 1:
             self._line_up(household)
 
     def drop(self, household: Hashable, step: T) -> bool:
@@ -112,25 +121,28 @@ class StepOrder(Generic[T]):
 
     def take(self) -> Begun[T] | None:
         """The next step, if there is a thread for it."""
-        for standing in Standing:
-            if self._lines[standing]:
-                lane = self._lane_for(standing)
-                return None if lane is None else self._begin(standing, lane)  # those behind it have no more lanes
+        for standing in (Standing.PROVED, *self._turns, Standing.OWES):
+            lane = self._lane_for(standing) if self._lines[standing] else None
+            if lane is not None:
+                if standing is self._turns[0]:
+                    self._turns = self._turns[1], self._turns[0]
+                return self._begin(standing, lane)
         return None
 
     def end(self, begun: Begun[T], seconds: float, shown: Standing | None) -> None:
         """A step is over: it took so many seconds of a processor, and showed that standing of its household."""
         household, now = begun.household, self._clock()
         self._free[begun.lane] += 1
-        self._running.discard(household)
+        self._running[household] -= 1
+        if not self._running[household]:
+            del self._running[household]
         if seconds > LONG:
             self._owing.note(household, now + DEBT * seconds)
         if shown is Standing.PROVED:
             self._proved.note(household, now + LATELY)
         elif shown is Standing.QUICK:
             self._quick.note(household, now + LATELY)
-        if household in self._waiting:
-            self._line_up(household)
+        self._line_up(household)
 
     def standing(self, household: Hashable) -> Standing:
         """What is known of it."""
@@ -142,7 +154,14 @@ class StepOrder(Generic[T]):
         return Standing.QUICK if self._quick.holds(household, now) else Standing.NEW
 
     def _line_up(self, household: Hashable) -> None:
-        self._lines[self.standing(household)][household] = None
+        """Lets it wait for its turn, if it has steps that may begin; who waits in that line keeps its place."""
+        if household not in self._waiting or self._running[household] >= self._at_once:
+            return
+        mine = self._lines[self.standing(household)]
+        for line in self._lines:
+            if line is not mine:
+                line.pop(household, None)
+        mine.setdefault(household)
 
     def _lane_for(self, standing: Standing) -> int | None:
         lanes = zip(self._lanes, self._free, strict=True)
@@ -155,6 +174,7 @@ class StepOrder(Generic[T]):
         del steps[step]
         if not steps:
             del self._waiting[household]
-        self._running.add(household)
+        self._running[household] += 1
         self._free[lane] -= 1
+        self._line_up(household)
         return Begun(household, step, lane)

@@ -15,7 +15,7 @@ from threading import get_native_id
 from typing import Final, Protocol
 
 from gateway.aio.aside import Worker
-from gateway.aio.tls.step_order import LANES, Begun, Standing, StepOrder, ThreadLane
+from gateway.aio.tls.step_order import LANES, LANES_OF_ONE, Begun, Standing, StepOrder, ThreadLane
 
 _LOWEST: Final = 19
 
@@ -38,18 +38,27 @@ class Step(Protocol):
 
 
 class StepThreads:
-    """Runs steps. For one loop; `clock` is that of standings, `cost` a thread's own, of what it took."""
+    """Runs steps, `at_once` of one household.
+
+    For one loop; `clock` is that of standings, `cost` a thread's own, of what it took.
+    """
 
     def __init__(
         self,
         clock: Callable[[], float],
         lanes: tuple[ThreadLane, ...] = LANES,
         cost: Callable[[], float] = time.thread_time,
+        at_once: int = 1,
     ) -> None:
-        self._order: StepOrder[Step] = StepOrder(lanes, clock)
+        self._order: StepOrder[Step] = StepOrder(lanes, clock, at_once)
         self._lanes = lanes
         self._cost = cost
         self._kept: dict[int, Worker] = {}  # by lane
+
+    @classmethod
+    def of_one(cls, clock: Callable[[], float]) -> "StepThreads":
+        """Threads for one household alone, which is as trusted as the operator who named it: all are its own."""
+        return cls(clock, LANES_OF_ONE, at_once=sum(lane.threads for lane in LANES_OF_ONE))
 
     def __repr__(self) -> str:
         return f"<StepThreads waiting={len(self._order)}>"

@@ -479,7 +479,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Whose certificates are read: of a client whom we turn to, of a server who it is."""
         if self._engine.is_server or self._raw is None:
             return self.peer
-        return self._raw.get_extra_info("peername", (None,))[0]  # type: ignore[no-any-return] # an address
+        # asyncio has None where the peer had left before it asked for its address.
+        address: tuple[Hashable, ...] | None = self._raw.get_extra_info("peername")
+        return self.peer if address is None else address[0]
 
     def _read(self, records: int) -> None:
         """Takes out of OpenSSL what it was given, and delivers it; so many records ended in that."""

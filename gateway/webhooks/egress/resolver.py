@@ -2,9 +2,10 @@
 
 The system's resolver (getaddrinfo) has no deadline and can't be cancelled: it may block its thread for a minute. So
 each lookup has its own daemon thread, which even the end of the process does not wait for, and the number of threads
-is bounded. Concurrent requests for one host share one lookup. It counts for the owner that asked first, and an owner
-gets only a share of the threads, so slow names delay only the owner that uses them. Lookups for which there is no
-thread wait for one, in the order in which they came: most take milliseconds.
+is bounded. An owner gets only a share of the threads, so slow names delay only the owner that uses them. Lookups for
+which there is no thread wait for one, in the order in which they came: most take milliseconds. Concurrent requests
+for one host share one lookup. It begins as soon as one owner that waits for it has room, and counts for that one: so
+an owner that has none left keeps no others waiting by asking first for what they need.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ _DEADLINE: Final = 5.0  # seconds
 _MAX_THREADS: Final = 16
 _SHARE: Final = 4
 MAX_WAITING: Final = 64
+MAX_ALL_WAITING: Final = 1024
 _MAX_ADDRESSES: Final = 32
 _Place = tuple[str, int]
 _Resolved = tuple[Address, ...]
@@ -62,13 +64,16 @@ def look_up(host: str, port: int) -> list[str]:
 
 
 class _Asked:
-    """A lookup that was asked for: `owner` asked first; nobody waits any more at `until`, by the loop's clock."""
+    """A lookup that was asked for: owners that wait for a thread for it, and how long, by the loop's clock.
 
-    __slots__ = ("found", "owner", "until")
+    It counts for `owner` once it has one.
+    """
 
-    def __init__(self, owner: str, until: float, found: "asyncio.Future[_Resolved]") -> None:
-        self.owner = owner
-        self.until = until
+    __slots__ = ("found", "owner", "waits")
+
+    def __init__(self, found: "asyncio.Future[_Resolved]") -> None:
+        self.waits: dict[str, float] = {}
+        self.owner = ""
         self.found = found
 
 
@@ -104,31 +109,48 @@ class Resolver:
         """
         place = host, port
         until = asyncio.get_running_loop().time() + self._deadline
-        asked = self._asked.get(place) or self._ask(owner, place, until)
-        asked.until = until
+        asked = self._ask(owner, place, until)
         await asyncio.wait([asked.found], timeout=self._deadline)
         if asked.found.done():
             return asked.found.result()
         is_known = self._asked.get(place) is asked
         if is_known and place not in self._waiting:
             raise LookupLate("its look-up takes too long")
-        if is_known and asked.until == until:  # nobody came later
-            self._forget(place)
+        if is_known and asked.waits.get(owner) == until:  # nobody of this owner came later
+            self._wait_no_more(owner, place)
         raise _saturated()
 
     def _ask(self, owner: str, place: _Place, until: float) -> _Asked:
-        if not self._has_room(owner) and self._waiting_of(owner) >= MAX_WAITING:
-            raise _saturated()
-        asked = self._asked[place] = _Asked(owner, until, asyncio.get_running_loop().create_future())
-        self._waiting[place] = None
+        asked = self._asked.get(place)
+        if asked is not None and place not in self._waiting:
+            return asked
+        if asked is None or owner not in asked.waits:
+            self._check_room(owner)
+        if asked is None:
+            asked = self._asked[place] = _Asked(asyncio.get_running_loop().create_future())
+            self._waiting[place] = None
+        asked.waits[owner] = until
         self._begin_some()
         return asked
+
+    def _check_room(self, owner: str) -> None:
+        """Refuses one who can neither begin nor wait."""
+        if self._has_room(owner):
+            return
+        if self._waiting_of(owner) >= MAX_WAITING or len(self._waiting) >= MAX_ALL_WAITING:
+            raise _saturated()
 
     def _has_room(self, owner: str) -> bool:
         return self._running.total() < self._most and self._running[owner] < self._share
 
     def _waiting_of(self, owner: str) -> int:
-        return sum(self._asked[place].owner == owner for place in self._waiting)
+        return sum(owner in self._asked[place].waits for place in self._waiting)
+
+    def _wait_no_more(self, owner: str, place: _Place) -> None:
+        waits = self._asked[place].waits
+        del waits[owner]
+        if not waits:
+            self._forget(place)
 
     def _forget(self, place: _Place) -> None:
         del self._waiting[place], self._asked[place]
@@ -138,14 +160,17 @@ class Resolver:
         now = asyncio.get_running_loop().time()
         for place in list(self._waiting):
             asked = self._asked[place]
-            if asked.until <= now:
+            owners = [owner for owner, until in asked.waits.items() if until > now]
+            begins = next(filter(self._has_room, owners), None)
+            if not owners:
                 self._forget(place)
-            elif self._has_room(asked.owner):
+            elif begins is not None:
                 del self._waiting[place]
-                self._begin(place, asked.owner)
+                self._begin(place, begins)
 
     def _begin(self, place: _Place, owner: str) -> None:
         loop = asyncio.get_running_loop()
+        self._asked[place].owner = owner
         self._running[owner] += 1
 
         def work() -> None:

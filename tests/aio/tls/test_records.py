@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.aio.tls.records import Records
+from gateway.aio.tls.records import Records, has_no_certificates
 
 RECORDS = st.lists(st.integers(0, 300), min_size=1, max_size=20)
 CUTS = st.lists(st.integers(1, 400), min_size=1, max_size=50)
@@ -48,3 +48,29 @@ def test_a_hello_in_the_format_of_ssl_2_is_told(first: int, is_foreign: bool) ->
     assert records.is_foreign == is_foreign
     records.advance(memoryview(b"\x80"), 1)
     assert records.is_foreign == is_foreign
+
+
+SERVER_HELLO = b"\x02\x00\x00\x03abc"
+
+
+def handshake(content: bytes, kind: int = 22) -> bytes:
+    return bytes((kind, 3, 3)) + len(content).to_bytes(2) + content
+
+
+@pytest.mark.parametrize(
+    ("record", "is_first", "is_light"),
+    [
+        (handshake(SERVER_HELLO), True, True),
+        (handshake(SERVER_HELLO), False, False),  # the rest of a certificate may look like it
+        (handshake(SERVER_HELLO + b"\x0b"), True, False),  # and one begins
+        (handshake(SERVER_HELLO[:-1]), True, False),
+        (handshake(SERVER_HELLO, kind=23), True, False),
+        (handshake(b"\x0b\x00\x00\x03abc"), True, False),
+        (handshake(b""), True, False),
+        (handshake(b"\x01", kind=20), True, True),
+        (handshake(b"\x01", kind=20), False, True),
+        (handshake(b"\x01\x01", kind=20), False, False),
+    ],
+)
+def test_what_surely_has_no_certificates(record: bytes, is_first: bool, is_light: bool) -> None:
+    assert has_no_certificates(record, is_first=is_first) is is_light

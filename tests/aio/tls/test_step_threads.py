@@ -71,6 +71,17 @@ async def test_a_thread_is_kept_for_the_next_step_and_ends_with_who_kept_it() ->
     assert not first.thread.is_alive()
 
 
+async def test_of_one_household_alone_several_steps_run_at_once() -> None:
+    threads = StepThreads.of_one(asyncio.get_running_loop().time)
+    steps = [Step(waits=True) for _ in range(4)]
+    for step in steps:
+        threads.begin("container", step)
+    await eventually(lambda: all(step.thread is not None for step in steps))
+    for step in steps:
+        step.may_end.set()
+    await eventually(lambda: all(step.has_ended for step in steps))
+
+
 async def test_of_many_threads_one_is_kept() -> None:
     threads = threads_with()
     steps = [Step(waits=True) for _ in range(3)]

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.aio.tls.openssl import RECORDS_AT_ONCE, TlsEngine
+from gateway.aio.tls.step_threads import StepThreads
 from gateway.aio.tls.transport import RECORD, TlsTransport
 from gateway.aio.turn import MAX_BYTES, MAX_CHUNKS
 from gateway.aio.unwanted import AT_ONCE, MOST
@@ -221,17 +222,68 @@ async def test_records_of_one_byte_take_their_turns(certificates: Path, version:
     assert repr(pair.tls) == "<TlsTransport open waiting=0>"
 
 
-async def test_a_servers_certificates_are_read_by_a_thread_however_small(certificates: Path) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_servers_certificates_are_read_by_a_thread_however_small(
+    certificates: Path, version: ssl.TLSVersion
+) -> None:
     """One of 500 bytes, with a curve of its own, took half a second on the loop."""
-    pair = Pair(certificates, as_client=True)
+    pair = Pair(certificates, as_client=True, version=version)
     pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
     assert "in a thread" not in repr(pair.tls)  # there is nothing of the server's yet
     pair.take()
     with_want(pair.peer.do_handshake)
-    pair.give(pair.outgoing.read())
+    flight = pair.outgoing.read()
+    hello = 5 + int.from_bytes(flight[3:5])
+    pair.give(flight[:hello])
+    assert "in a thread" not in repr(pair.tls)
+    pair.give(flight[hello:-1])
     assert "in a thread" in repr(pair.tls)
     await pair.quiet()
+    assert "in a thread" not in repr(pair.tls)  # of half a record nothing is read
+    pair.give(flight[-1:])
+    await pair.quiet()
+    pair.take()
+    with_want(pair.peer.do_handshake)
+    pair.give(pair.outgoing.read())
+    await pair.quiet()
     assert pair.tls.opened.done()
+
+
+async def test_whom_the_kernel_no_longer_knows_is_served_as_whom_it_is_for(certificates: Path) -> None:
+    """The loop has None for the address of a peer that left before it could ask: a TypeError."""
+    pair = Pair(certificates, as_client=True)
+    with patch.object(Raw, "get_extra_info", lambda _, name, default=None: None if name == "peername" else default):
+        await pair.begin()
+    await pair.tls.until_open()
+
+
+@pytest.mark.parametrize(("version", "steps"), [(ssl.TLSVersion.TLSv1_2, 5), (ssl.TLSVersion.TLSv1_3, 4)])
+async def test_what_surely_has_no_certificates_costs_no_thread(
+    certificates: Path, version: ssl.TLSVersion, steps: int
+) -> None:
+    """It were seven and six: for each a thread, and a turn of the loop."""
+    pair = Pair(certificates, as_client=True, version=version)
+    with patch.object(StepThreads, "begin", autospec=True, side_effect=StepThreads.begin) as begin:
+        await pair.begin()
+    assert begin.call_count == steps
+
+
+async def test_the_rest_of_a_certificate_that_looks_like_a_hello_is_read_by_a_thread(certificates: Path) -> None:
+    pair = Pair(certificates, as_client=True, version=ssl.TLSVersion.TLSv1_2)
+    pair.tls.connection_made(pair.raw)  # type: ignore[arg-type] # a transport by what it has
+    pair.take()
+    with_want(pair.peer.do_handshake)
+    flight = pair.outgoing.read()
+    rest = b"\x02\x00\x00\x28" + b"x" * 40
+    hello = 5 + int.from_bytes(flight[3:5])
+    pair.give(flight[:hello] + b"\x16\x03\x03\x00\x04\x0b" + len(rest).to_bytes(3))
+    await pair.quiet()
+    assert not pair.tls.opened.done()
+    pair.give(b"\x16\x03\x03" + len(rest).to_bytes(2) + rest)
+    assert "in a thread" in repr(pair.tls)
+    await pair.quiet()
+    with pytest.raises(ssl.SSLError):
+        await pair.tls.until_open()
 
 
 async def test_of_large_records_a_turn_is_bounded_by_bytes(certificates: Path) -> None:

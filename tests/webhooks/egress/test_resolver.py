@@ -81,6 +81,67 @@ async def test_who_names_slow_hosts_leaves_the_look_ups_of_others_alone() -> Non
     assert await resolve("key:evil", "quick", 443) == (ip("10.0.0.2"),)
 
 
+async def test_who_has_no_room_left_keeps_no_other_waiting_for_what_it_asked_for_first() -> None:
+    """Any account could keep a host from all others, with four names whose servers never answer."""
+    slow = Slow()
+    resolve = Resolver(lambda host, port: ["10.0.0.2"] if host == "shared" else slow(host, port))
+    loop = asyncio.get_running_loop()
+    hosts = [*(f"slow{number}" for number in range(4)), "shared"]
+    tasks = [loop.create_task(resolve("key:evil", host, 443)) for host in hosts]
+    await eventually(lambda: "running=4 waiting=1" in repr(resolve))
+    assert await asyncio.wait_for(resolve("key:good", "shared", 443), 2.0) == (ip("10.0.0.2"),)
+    assert await tasks[-1] == (ip("10.0.0.2"),)
+    slow.go.set()
+    await asyncio.gather(*tasks)
+    assert repr(resolve) == "<Resolver running=0 waiting=0 owners=0>"
+
+
+async def test_a_look_up_that_two_wait_for_begins_when_either_has_room() -> None:
+    evil, good = Slow(), Slow()
+    resolve = Resolver(lambda host, port: (evil if host.startswith("evil") else good)(host, port), most=4)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve(f"key:{host[:4]}", host, 443)) for host in ("evil", "good")]
+    await eventually(lambda: bool(evil.asked and good.asked))
+    tasks += [loop.create_task(resolve(owner, "both", 443)) for owner in ("key:evil", "key:good")]
+    await eventually(lambda: "running=2 waiting=1" in repr(resolve))
+    good.go.set()
+    assert await asyncio.gather(*tasks[1:]) == [(ip("10.0.0.1"),)] * 3
+    assert not tasks[0].done()
+    evil.go.set()
+    await tasks[0]
+
+
+async def test_an_owner_that_waits_no_more_leaves_a_look_up_to_the_others() -> None:
+    slow = Slow()
+    resolve = Resolver(slow, most=4, deadline=1.0)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(resolve(owner, owner, 443)) for owner in ("key:a", "key:b")]
+    await eventually(lambda: len(slow.asked) == 2)
+    tasks.append(loop.create_task(resolve("key:a", "both", 443)))
+    await asyncio.sleep(0.5)
+    tasks.append(loop.create_task(resolve("key:b", "both", 443)))
+    kinds = [type(error) for error in await asyncio.gather(*tasks[:3], return_exceptions=True)]
+    assert kinds == [LookupLate, LookupLate, Saturated]
+    slow.go.set()
+    assert await tasks[3] == (ip("10.0.0.1"),)
+
+
+async def test_so_many_wait_of_all_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_ALL_WAITING", 2)
+    slow = Slow()
+    resolve = Resolver(slow, most=8)
+    loop = asyncio.get_running_loop()
+    places = [("key:a", "a1"), ("key:a", "a2"), ("key:a", "a3"), ("key:b", "b1"), ("key:b", "b2"), ("key:b", "b3")]
+    tasks = [loop.create_task(resolve(owner, host, 443)) for owner, host in places]
+    await eventually(lambda: "running=4 waiting=2" in repr(resolve))
+    with pytest.raises(Saturated):
+        await resolve("key:b", "b4", 443)
+    tasks.append(loop.create_task(resolve("key:c", "c1", 443)))  # which need not wait
+    await eventually(lambda: "c1" in slow.asked)
+    slow.go.set()
+    assert await asyncio.gather(*tasks) == [(ip("10.0.0.1"),)] * 7
+
+
 async def test_owners_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.webhooks.egress.resolver.MAX_WAITING", 0)
     slow = Slow()

@@ -122,7 +122,8 @@ async def test_without_an_id_of_its_own_a_message_is_known_by_its_job(taker: Tak
     plainly = {b"x-webhook-signature": signed(message())[b"x-webhook-signature"]}
     assert [await take(taker, headers=plainly) for _ in range(2)] == [PROCESSED, ALREADY]
     assert "webhook-id" not in service.got[0].headers
-    assert await take(taker) == ALREADY
+    assert [await take(taker), await take(taker)] == [PROCESSED, ALREADY]  # it may be of a later job of that id
+    assert await take(taker, headers=plainly) == ALREADY
 
 
 async def test_without_a_request_id_of_ours_there_is_none(taker: Taker, service: Receiver) -> None:
