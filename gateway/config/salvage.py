@@ -1,6 +1,7 @@
 """What is well of a faulty configuration, for commands that need little of it: a leaked key is stopped all the same.
 
-A section with a fault is left out as a whole, and so is what names something in it.
+A section with a fault is left out as a whole, and so is what names something in it. Which ledger is meant has to be
+written: what is wrong may be where it was to stand, and the default is another one.
 """
 
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ def _without_faulty(
     _, wrong = override(document, environ)
     context = {"environ": environ, "goes_without_secrets": True}
     without = set[str]()
-    while not wrong:
+    while not wrong and _names_ledger(document):
         try:
             return validate(document, context, []), without
         except ConfigurationError as error:
@@ -62,8 +63,13 @@ def _without_faulty(
     return None
 
 
+def _names_ledger(document: Mapping[str, Any]) -> bool:
+    ledger = document.get("ledger")
+    return isinstance(ledger, dict) and "url" in ledger
+
+
 def _may_mean(faulty: set[str], missing: frozenset[str]) -> bool:
-    """Whether a section is misspelt that is needed: its default would be another ledger."""
+    """Whether a section is misspelt that is needed: its default would say something else."""
     return any(near(name, missing) for name in faulty - Settings.model_fields.keys())
 
 

@@ -94,6 +94,33 @@ def test_a_misspelt_ledger_is_no_other_ledger(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["keys", "list", "--config", str(path)]).exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"admin": {"port": 1, "ledger": {"url": {"env": "LEDGER_URL"}}}},
+        {"database": {"url": {"env": "LEDGER_URL"}}},
+        {"ledger": {"timeout": "3s"}, "nope": 1},
+    ],
+)
+def test_a_ledger_that_may_stand_in_the_faulty_part_is_not_the_default_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run(tmp_path, "callers", "block", "jwt:https://idp.test#ann", code=1, **{"ledger": {}} | sections)
+    assert "goes on" not in found.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_variable_of_the_wrong_name_names_no_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY__LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    found = run(tmp_path, "keys", "list", code=1, ledger={"timeout": "3s"})
+    assert "GATEWAY__LEDGER_URL" in found.stderr
+    monkeypatch.delenv("GATEWAY__LEDGER_URL")
+    monkeypatch.setenv("GATEWAY__LEDGER__URL", f"sqlite:///{tmp_path}/ledger.db")
+    run(tmp_path, "keys", "list", ledger={"timeout": "3s"}, nope=1)
+
+
 def test_whoever_judges_by_secrets_needs_them(tmp_path: Path) -> None:
     explain = ("explain", "--key", "made", "--ip", "127.0.0.1", "GET", "/api/v1/marker/a")
     assert "webhooks.out.secret" in run(tmp_path, *explain, code=1).stderr
