@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -70,17 +71,22 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
                 if answer.status != _OK:
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
-            told: list[Any] = [readiness, metrics]
-            for path in ("overview", *(("near-limits",) if near is None else ())):
-                asked = session.get(f"{base}/admin/v1/{path}", ssl=context, headers=headers, allow_redirects=False)
-                async with asked as answer:
-                    told.append(json.loads(await answer.text()) if answer.status == _OK else {})
+            asks = partial(_beside, session, f"{base}/admin/v1", ssl=context, headers=headers)
+            told = [readiness, metrics, await asks("overview"), await asks("near-limits") if near is None else near]
     except TimeoutError:
         raise SetupError(f"no answer from {base} within {_PATIENCE:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
-    found = Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
-    return found if near is None else found._replace(near=near)
+    return Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
+
+
+async def _beside(session: aiohttp.ClientSession, base: str, name: str, **how: Any) -> Any:
+    """What it tells beside its health; nothing where that takes long, as it may while the ledger hangs."""
+    timeout = aiohttp.ClientTimeout(total=_PATIENCE_BESIDE)
+    with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        async with session.get(f"{base}/{name}", timeout=timeout, allow_redirects=False, **how) as answer:
+            return json.loads(await answer.text()) if answer.status == _OK else {}
+    return {}
 
 
 async def waiting(settings: Settings) -> list[str] | None:
