@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -74,9 +73,7 @@ def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = 
     state = with_names(compile_settings(settings), names_of(pairs))
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
-    return Prepared(
-        state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings, datetime.now(UTC))
-    )
+    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings))
 
 
 def _beside(in_force: Settings | None, written: Settings) -> tuple[Settings, tuple[str, ...]]:

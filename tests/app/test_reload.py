@@ -213,8 +213,8 @@ async def test_a_good_configuration_is_put_in_force_whole(site: Site) -> None:
     assert await reloader.reload()
     (prepared,) = site.in_force
     assert [pair.names for pair in prepared.pairs] == [("two.test",)]
-    assert [(found.setting, found.not_after) for found in reloader.ends] == [
-        ("tls.certificate", prepared.pairs[0].not_after)
+    assert [(found.setting, found.ends) for found in reloader.ends] == [
+        ("tls.certificate", (prepared.pairs[0].not_after,))
     ]
     assert list(map(str, prepared.state.settings.network.allow)) == ["192.0.2.0/24"]
     assert prepared.state.keys == {}
