@@ -24,7 +24,9 @@ _FREE: Final = (
     "tls.certificate", "tls.private_key", "tls.certificates", "ledger.url", "admin", "log",
 )  # fmt: skip
 # No rule between settings leans on these, as one does on pages_in_flight.
-_LOWERED: Final = sorted(BUDGETS | {"requests_per_minute", "polls_per_minute", "concurrent_requests"})
+_LOWERED: Final = sorted(
+    BUDGETS | {"requests_per_minute", "polls_per_minute", "concurrent_requests", "concurrent_downloads"}
+)
 _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
 
 
