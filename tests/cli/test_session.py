@@ -76,6 +76,23 @@ def test_a_leaked_key_is_stopped_beside_a_faulty_line(tmp_path: Path) -> None:
     assert (key["state"], {entry["state"] for entry in key["generations"]}) == ("disabled", {"revoked"})
 
 
+def test_limits_of_profiles_that_are_left_out_are_not_told(tmp_path: Path) -> None:
+    well: dict[str, Any] = {"profiles": {"gold": {"pages_per_month": 9}}}
+    faulty: dict[str, Any] = {"profiles": {"gold": {"pages_per_month": "x"}}}
+    run(tmp_path, "keys", "create", "made", "--profile", "gold", **well)
+    limits = json.loads(run(tmp_path, "keys", "show", "made", "--json", **well).stdout)["account"]["limits"]
+    assert limits["pages_per_month"]["limit"] == 9
+    for key in ("made", "one"):
+        shown = json.loads(run(tmp_path, "keys", "show", key, "--json", **faulty).stdout)
+        assert (shown["state"], shown["account"]["limits"]) == ("live", None)
+        assert "pages_per_request" not in run(tmp_path, "keys", "show", key, **faulty).stdout
+        granting = ("keys", "grant", key, "--pages", "5", "--until", "2099-01-01")
+        assert "changes nothing" not in run(tmp_path, *granting, **faulty).stderr
+    (*_, listed) = json.loads(run(tmp_path, "keys", "list", "--json", **faulty).stdout)
+    disabled = json.loads(run(tmp_path, "keys", "disable", "made", "--json", **faulty).stdout)
+    assert (listed["state"], disabled["state"]) == ("live", "disabled")
+
+
 def test_what_is_of_a_profile_needs_a_right_one(tmp_path: Path) -> None:
     faulty: dict[str, Any] = {"profiles": {"default": {"pages_per_month": "x"}}}
     for command in (("create", "other"), ("change", "one", "--owner", "x")):
