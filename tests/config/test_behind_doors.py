@@ -244,6 +244,19 @@ def test_of_a_profile_what_is_lower_takes_force(tmp_path: Path) -> None:
     assert with_what_stays(old, make(tmp_path, {"listen": PORT}))[0].profiles == old.profiles
 
 
+def test_a_budget_that_was_lowered_behind_a_door_is_raised_to_what_it_was_before(tmp_path: Path) -> None:
+    def of(pages: int | None, port: int = 1) -> Settings:
+        return make(tmp_path, {"profiles": {"free": {"pages_per_month": pages}}, "listen": {"port": port}})
+
+    before = of(50, 2)
+    mistyped, _ = with_what_stays(before, of(5))
+    assert mistyped.profiles["free"].pages_per_month == 5
+    for written, in_force, waits in ((40, 40, False), (50, 50, False), (60, 50, True), (None, 50, True)):
+        mended, waiting = with_what_stays(mistyped, of(written), before)
+        assert mended.profiles["free"].pages_per_month == in_force
+        assert ("profiles" in waiting) is waits
+
+
 def test_other_cas_of_clients_wait_for_the_names_that_were_written_for_them(tmp_path: Path) -> None:
     """Old names, or an old open route, beside a wider CA: nobody has written that."""
     tls = {"tls": {"client_ca": "ca.pem", "client_certificates": "required"}}
