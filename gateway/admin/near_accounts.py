@@ -20,8 +20,8 @@ from gateway.observe.callers_seen import CallersSeen
 _SHARE: Final = 0.8
 _SHARED_FOR: Final = 10.0
 _MOST_COUNTED: Final = 20_000
-_MOST_CANDIDATES: Final = 2000
-_AT_ONCE: Final = 250  # rows that are looked at: some two milliseconds
+MOST_CANDIDATES: Final = 2000
+AT_ONCE: Final = 250  # rows that are looked at: some two milliseconds
 _ANYONE: Final = "anyone"  # the account shared by all submits that need no key
 
 
@@ -92,14 +92,14 @@ class NearAccounts:
         rows = await self._ledger.report(lambda c: windows_now(c, now, _MOST_COUNTED + 1))
         open_ = await self._ledger.report(lambda c: in_flight(c, _MOST_COUNTED))
         choice = _Choice(self._known)
-        await convert_all(rows[:_MOST_COUNTED], choice.look_at_used, _AT_ONCE)
-        await convert_all(open_, choice.look_at_open, _AT_ONCE)
-        candidates = list(choice.chosen)[:_MOST_CANDIDATES]
+        await convert_all(rows[:_MOST_COUNTED], choice.look_at_used, AT_ONCE)
+        await convert_all(open_, choice.look_at_open, AT_ONCE)
+        candidates = list(choice.chosen)[:MOST_CANDIDATES]
         counts = await self._ledger.report(lambda c: standings_of(c, candidates, now))
         of_one = partial(_near, choice.profiles, now, windows_at(now))
         near = [one for found in await convert_all(list(counts.items()), of_one) for one in found]
         near.sort(key=lambda one: (-one.share, one.account))
-        is_complete = len(rows) <= _MOST_COUNTED and len(choice.chosen) <= _MOST_CANDIDATES
+        is_complete = len(rows) <= _MOST_COUNTED and len(choice.chosen) <= MOST_CANDIDATES
         return Found(near, choice.unknown, is_complete)
 
 

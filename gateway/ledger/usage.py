@@ -12,7 +12,7 @@ from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000
-_PORTION: Final = 250  # rows that become values at once: PostgreSQL's do on the event loop
+PORTION: Final = 250  # rows that become values at once: PostgreSQL's do on the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,14 @@ def in_flight(connection: Connection, most: int) -> list[str]:
 
 def _portions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
     """Rows as they are asked for; on PostgreSQL each portion is waited for, and the loop goes on meanwhile."""
-    return connection.execute(query.execution_options(yield_per=_PORTION)).partitions()
+    return connection.execute(query.execution_options(yield_per=PORTION)).partitions()
 
 
 def standings_of(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
     """Counts of these accounts, whole; those that were never used and have no grant are missing."""
     found: dict[str, AccountCounts] = {}
-    for start in range(0, len(of), _PORTION):
-        found |= _standings_of_few(connection, of[start : start + _PORTION], now)
+    for start in range(0, len(of), PORTION):
+        found |= _standings_of_few(connection, of[start : start + PORTION], now)
     return found
 
 

@@ -60,7 +60,7 @@ async def test_no_portion_of_the_look_holds_the_loop(
     engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await engine.write(lambda c: use_of_many(c, NAMES, 9))
-    monkeypatch.setattr("gateway.admin.near_accounts._AT_ONCE", PORTION)
+    monkeypatch.setattr("gateway.admin.near_accounts.AT_ONCE", PORTION)
     looked, counted = Turns(), Turns()
 
     def known(_: str) -> Profile:
@@ -82,7 +82,7 @@ async def test_postgresql_reads_rows_and_counts_in_portions(
     engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await engine.write(lambda c: use_of_many(c, NAMES, 9))
-    monkeypatch.setattr(usage, "_PORTION", PORTION)
+    monkeypatch.setattr(usage, "PORTION", PORTION)
     rows, counts, of_row, now = Turns(), Turns(), usage.WindowRow, time.time()
 
     def row(*values: Any) -> usage.WindowRow:
@@ -145,7 +145,7 @@ async def test_a_look_that_a_change_overtook_is_not_kept(engine: Engine, ledger:
 async def test_who_is_not_known_takes_no_place_of_those_who_are_counted(
     engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.admin.near_accounts._MOST_CANDIDATES", 2)
+    monkeypatch.setattr("gateway.admin.near_accounts.MOST_CANDIDATES", 2)
     await engine.write(lambda c: use_of_many(c, NAMES[:5], 10))
     known = dict.fromkeys(NAMES[3:5], TEN).get
     found = await near_accounts(ledger, known).find()

@@ -22,7 +22,7 @@ ANSWERS: Mapping[str, Any] = {"/readyz": {"status": "ready"}, OVERVIEW: {"versio
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_gateway, "_PATIENCE_BESIDE", 0.3)
+    monkeypatch.setattr(running_gateway, "PATIENCE_BESIDE", 0.3)
 
 
 async def asked(tmp_path: Path, hanging: str = "", faulty: str = "") -> Samples:
@@ -73,6 +73,6 @@ async def test_an_overview_that_does_not_come_hides_nothing_else(tmp_path: Path)
 
 
 async def test_no_metrics_are_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_gateway, "_PATIENCE", 0.3)
+    monkeypatch.setattr(running_gateway, "PATIENCE", 0.3)
     with pytest.raises(SetupError, match=r"no answer from http://127.0.0.1:\d+ within 0.3 s"):
         await asked(tmp_path, hanging="/metrics")
