@@ -72,7 +72,8 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
             asks = partial(_beside, session, f"{base}/admin/v1", ssl=context, headers=headers)
-            told = [readiness, metrics, await asks("overview"), await asks("near-limits") if near is None else near]
+            overview = await asks("overview")
+            told = readiness, metrics, overview, await asks("near-limits") if near is None else near
     except TimeoutError:
         raise SetupError(f"no answer from {base} within {PATIENCE:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
