@@ -5,7 +5,8 @@ from typing import Any
 
 from gateway.admin import answer, caller_answers, views
 from gateway.admin.context import Call, Context
-from gateway.admin.near import known_profile, names_near, page_budgets
+from gateway.admin.near import names_near, page_budgets
+from gateway.admin.near_accounts import known_profile
 from gateway.admin.portions import convert_all
 from gateway.admin.requests import CallersQuery, Grant, GrantEnd, Nothing
 from gateway.ledger.callers import CallerRow, callers
@@ -56,7 +57,7 @@ async def grant(context: Context, call: Call) -> caller_answers.GrantedToCaller:
     until = body.until.timestamp()
     name = context.callers.name_of(call.subject)
     await context.callers.grant(call.actor, name, body.pages, until)
-    budgets = page_budgets(known_profile(context, name))
+    budgets = page_budgets(known_profile(context.live, context.watch.seen, name))
     return caller_answers.GrantedToCaller(account=name, pages=body.pages, until=moment(until), budgets=budgets)
 
 

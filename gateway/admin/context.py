@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gateway.admin import overview_answers
+from gateway.admin.near_accounts import NearAccounts
 from gateway.config.state import Live
 from gateway.errors import LedgerUnavailable
 from gateway.keys.callers import CallerService
@@ -36,6 +37,7 @@ class Context:
     ledger: Ledger
     live: Live
     callers: CallerService
+    near: NearAccounts
     watch: Watch
     apply_key_changes: Callable[[], Awaitable[None]]
     wall: Callable[[], float]

@@ -9,11 +9,11 @@ Row = TypeVar("Row")
 Item = TypeVar("Item")
 
 
-async def convert_all(rows: Sequence[Row], convert: Callable[[Row], Item]) -> list[Item]:
+async def convert_all(rows: Sequence[Row], convert: Callable[[Row], Item], portion: int = _PORTION) -> list[Item]:
     """Converts rows in order, a portion in each iteration of the loop."""
     found: list[Item] = []
-    for start in range(0, len(rows), _PORTION):
+    for start in range(0, len(rows), portion):
         if start:
             await asyncio.sleep(0)
-        found += map(convert, rows[start : start + _PORTION])
+        found += map(convert, rows[start : start + portion])
     return found

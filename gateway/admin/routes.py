@@ -29,7 +29,11 @@ def add_operations(application: web.Application, context: Context, iteration: It
 
 def _handle(operation: Operation, context: Context, iteration: Iteration) -> _Handle:
     async def handle(request: web.Request) -> web.Response:
-        answer = await operation.run(context, await _call(operation, request))
+        try:
+            answer = await operation.run(context, await _call(operation, request))
+        finally:
+            if operation.method != "GET":
+                context.near.forget()  # also after a failure: it may have been done
         body = await run_in_turn(iteration, partial(_written, answer), household_of(request))
         return web.Response(body=body, status=operation.status, content_type="application/json")
 

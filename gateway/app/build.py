@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from gateway.admin.context import Context, Watch
 from gateway.admin.listener import listening_on
+from gateway.admin.near_accounts import NearAccounts, known_profile
 from gateway.admin.probes import Probed
 from gateway.admin.server import make_admin
 from gateway.aio.iteration import Iteration
@@ -275,7 +276,8 @@ def _administer(
         ledger_parts.ledger, time.time, lambda: live.state.settings.authentication.certificates.identity == "dns"
     )
     changes = ledger_parts.sync.apply_key_changes
-    context = Context(keys, ledger_parts.ledger, live, callers, watch, changes, time.time)
+    near = NearAccounts(ledger_parts.ledger, partial(known_profile, live, watch.seen), time.time, time.monotonic)
+    context = Context(keys, ledger_parts.ledger, live, callers, near, watch, changes, time.time)
     return make_admin(live, registry, probed, context, time.monotonic, iteration)
 
 

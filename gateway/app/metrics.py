@@ -3,6 +3,7 @@
 import platform
 import ssl
 import time
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
 
@@ -69,7 +70,7 @@ def _of_files(reloader: Reloader) -> NumbersByName:
         "gateway_certificate_file_not_after_seconds",
         "When the first certificate of each certificate or CA file in force ends, in seconds since the epoch.",
         "setting",
-        lambda: [(found.setting, found.not_after.timestamp()) for found in reloader.ends],
+        lambda: [(found.setting, found.not_after(datetime.now(UTC)).timestamp()) for found in reloader.ends],
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from gateway import __version__
@@ -82,7 +83,7 @@ class Overview:
             ],
             ledger=self._ledger(),
             certificates=_certificates(tls),
-            certificate_files=[_file(found) for found in reloader.ends],
+            certificate_files=[_file(found, self._wall()) for found in reloader.ends],
             issuers=self._issuers(self._parts.key_sets),
             configuration=self._configuration(reloader),
             standing=self._standing(),
@@ -156,6 +157,6 @@ def _certificates(tls: CertificateStores) -> list[overview_answers.CertificateSt
     return found
 
 
-def _file(found: FileEnd) -> overview_answers.CertificateFile:
-    not_after = moment(found.not_after.timestamp())
+def _file(found: FileEnd, now: float) -> overview_answers.CertificateFile:
+    not_after = moment(found.not_after(datetime.fromtimestamp(now, UTC)).timestamp())
     return overview_answers.CertificateFile(setting=found.setting, file=str(found.path), not_after=not_after)

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +22,7 @@ from gateway.app.look import Look, look_at
 from gateway.app.systemd import Notifier
 from gateway.auth.jwks.files import read_local_keys
 from gateway.auth.jwt.key_set import KeySet
+from gateway.config.behind_doors import DOORS
 from gateway.config.compile import compile_settings
 from gateway.config.load import check_merged, load
 from gateway.config.restart import with_what_stays
@@ -54,10 +54,13 @@ class Prepared(NamedTuple):
     ends: tuple[FileEnd, ...]
 
 
-def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = None) -> Prepared:
+def prepare(
+    path: Path, environ: Mapping[str, str], in_force: Settings | None = None, before: Settings | None = None
+) -> Prepared:
     """Builds everything that a configuration file means; reads files, so it runs on a thread.
 
-    Beside settings that are in force, what only a restart can change stays as it is there.
+    Beside settings that are in force, what only a restart can change stays as it is there; `before` are those when a
+    door began to wait for one.
 
     Raises:
         SetupError: with all that is wrong.
@@ -66,7 +69,7 @@ def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = 
     # what changed before it is in the second reading. A change can be read twice, never missed.
     found = fingerprint(watched(path, load(path, environ)))
     written = load(path, environ)
-    settings, waiting = _beside(in_force, written)
+    settings, waiting = _beside(in_force, before, written)
     admin = settings.admin.tls
     admin_pairs = [] if admin is None else [load_pair(admin, settings.tls.profile)]
     local_keys = read_local_keys(settings.authentication.jwt)
@@ -74,16 +77,16 @@ def prepare(path: Path, environ: Mapping[str, str], in_force: Settings | None = 
     state = with_names(compile_settings(settings), names_of(pairs))
     if state.origins.fault is not None:
         raise ConfigurationError([Fault("public_url", state.origins.fault)])
-    return Prepared(
-        state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings, datetime.now(UTC))
-    )
+    return Prepared(state, pairs, admin_pairs, found, local_keys, written, waiting, file_ends(settings))
 
 
-def _beside(in_force: Settings | None, written: Settings) -> tuple[Settings, tuple[str, ...]]:
+def _beside(
+    in_force: Settings | None, before: Settings | None, written: Settings
+) -> tuple[Settings, tuple[str, ...]]:
     """What can be put in force of what is written, and what waits: nobody has written the two together."""
     if in_force is None:
         return written, ()
-    settings, waiting = with_what_stays(in_force, written)
+    settings, waiting = with_what_stays(in_force, written, before)
     try:
         check_merged(settings)
     except ConfigurationError as error:
@@ -141,6 +144,7 @@ class Reloader:
         self._path = path
         self._environ = environ
         self._in_force = prepared.state.settings
+        self._before: Settings | None = None  # what was in force when a door began to wait
         self._files = tuple(watched(path, prepared.written))
         self._seen: Look | None = None
         self._tried = prepared.fingerprint
@@ -226,7 +230,7 @@ class Reloader:
     async def _try(self) -> bool:
         told, self._faults = self._faults, []
         try:
-            making = partial(prepare, self._path, self._environ, self._in_force)
+            making = partial(prepare, self._path, self._environ, self._in_force, self._before)
             self._put_in_force(prepared := await self._making.run(making, PATIENCE, self._try_again))
         except TimeoutError:
             return self._hang()
@@ -240,6 +244,7 @@ class Reloader:
         return True
 
     def _succeeded(self, prepared: Prepared) -> None:
+        self._before = (self._before or self._in_force) if DOORS & set(prepared.waiting) else None
         self._in_force, self.ends = prepared.state.settings, prepared.ends
         self._files = tuple(watched(self._path, prepared.written))
         self._tried = prepared.fingerprint

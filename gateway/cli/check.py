@@ -219,13 +219,13 @@ def _certificates(settings: Settings) -> Iterator[Checked]:
         if text is not None:
             yield Checked(kind, f"public_url: {text}")
     yield from (Checked("warning", text) for text in _name_warnings(settings, pairs))
-    yield from map(_end, file_ends(settings, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    yield from (_end(found, found.not_after(now), now) for found in file_ends(settings))
 
 
-def _end(found: FileEnd) -> Checked:
-    soon = found.not_after - datetime.now(UTC) < _SOON
-    text = f"{_holder(found)} ends {found.not_after:%Y-%m-%d} ({found.setting}: {found.path})"
-    return Checked("warning" if soon else "ok", text)
+def _end(found: FileEnd, not_after: datetime, now: datetime) -> Checked:
+    text = f"{_holder(found)} ends {not_after:%Y-%m-%d} ({found.setting}: {found.path})"
+    return Checked("warning" if not_after - now < _SOON else "ok", text)
 
 
 def _holder(found: FileEnd) -> str:

@@ -1,6 +1,7 @@
 """Whether a key would be accepted, by its id: what authorize/login.py decides when it has the secret. Pure."""
 
 from ipaddress import IPv4Address, IPv6Address
+from shlex import quote
 from typing import NamedTuple
 
 from gateway.auth.api_keys import ApiKey
@@ -9,6 +10,11 @@ from gateway.config.state import State
 from gateway.errors import Refused
 from gateway.model.identity import Identity
 from gateway.model.reasons import Denial
+
+
+def called(command: str, config: str | None) -> str:
+    """A command that would help, called as this one was: with the same --config, if it was named."""
+    return command if config is None else f"{command} --config {quote(config)}"
 
 
 class Judged(NamedTuple):
@@ -20,8 +26,8 @@ class Judged(NamedTuple):
     denial: Denial | None = None
 
 
-def judge_key(state: State, key_id: str | None, now: float) -> Judged:
-    """Finds the newest live secret of a key; `now` is in seconds since the epoch."""
+def judge_key(state: State, key_id: str | None, now: float, config: str | None = None) -> Judged:
+    """Finds the newest live secret of a key; `now` is in seconds since the epoch, `config` for commands that help."""
     if key_id is None:
         return Judged(None, "This route needs a key.", "Name one with --key.")
     if not state.api_keys_enabled:
@@ -34,8 +40,8 @@ def judge_key(state: State, key_id: str | None, now: float) -> Judged:
         newest = max(live, key=lambda identity: identity.generation)
         return Judged(newest, _told(newest))
     if found:
-        return Judged(None, f"Key {key_id} has expired.", _renewed(state, key_id, now))
-    return _missing(state, key_id)
+        return Judged(None, f"Key {key_id} has expired.", _renewed(state, key_id, now, config))
+    return _missing(state, key_id, config)
 
 
 def check_networks(state: State, identity: Identity, address: IPv4Address | IPv6Address) -> None:
@@ -65,23 +71,24 @@ def _told(identity: Identity) -> str:
     return f"{identity.key_id}, {source}; profile {identity.profile.name}, owner {identity.owner}{scopes}"
 
 
-def _renewed(state: State, key_id: str, now: float) -> str:
+def _renewed(state: State, key_id: str, now: float, config: str | None) -> str:
     record = state.ring.records.get(key_id)
     if record is None:
         return "Change `expires` of the key in the configuration."
     if record.expires_at is not None and record.expires_at <= now:
-        return f"gateway keys change {key_id} --expires 90d"
-    return f"Its secrets have ended: gateway keys rotate {key_id}"
+        return called(f"gateway keys change {key_id} --expires 90d", config)
+    return f"Its secrets have ended: {called(f'gateway keys rotate {key_id}', config)}"
 
 
-def _missing(state: State, key_id: str) -> Judged:
+def _missing(state: State, key_id: str, config: str | None) -> Judged:
     """Why a key has no valid secret at all."""
     record = state.ring.records.get(key_id)
     if record is None:
         return Judged(None, f"Key {key_id} is disabled.", "Take `disabled` from the key in the configuration.")
     if record.profile not in state.profiles:
         text = f"The profile of key {key_id}, {record.profile}, is not in the configuration."
-        return Judged(None, text, f"gateway keys change {key_id} --profile NAME")
+        return Judged(None, text, called(f"gateway keys change {key_id} --profile NAME", config))
     if record.disabled_at is not None:
-        return Judged(None, f"Key {key_id} is disabled.", f"gateway keys enable {key_id}")
-    return Judged(None, f"All secrets of key {key_id} are revoked.", f"gateway keys rotate {key_id}")
+        return Judged(None, f"Key {key_id} is disabled.", called(f"gateway keys enable {key_id}", config))
+    text = f"All secrets of key {key_id} are revoked."
+    return Judged(None, text, called(f"gateway keys rotate {key_id}", config))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gateway.authorize.cached_headers import CachedHeaders, cache_headers
 from gateway.authorize.permit import ANYONE
 from gateway.authorize.preparation import origin_for
-from gateway.cli.explain_key import Judged, check_networks, judge_key
+from gateway.cli.explain_key import Judged, called, check_networks, judge_key
 from gateway.cli.words import in_bytes
 from gateway.config.state import State
 from gateway.errors import Refused, refuse
@@ -32,7 +32,8 @@ from gateway.uploads.pages.bound import check_cap
 class ExplainedRequest(NamedTuple):
     """A hypothetical request. `pages` is the most that its job may cost, `mode` the form's mode.
 
-    `shown` is a credential that was judged already, and its kind; else `key_id` is.
+    `shown` is a credential that was judged already, and its kind; else `key_id` is. `config` is the configuration
+    that was named, as it was.
     """
 
     method: str
@@ -43,6 +44,7 @@ class ExplainedRequest(NamedTuple):
     pages: int | None
     mode: str | None = None
     shown: tuple[str, Judged] | None = None
+    config: str | None = None
 
 
 class RuleStep(NamedTuple):
@@ -155,7 +157,7 @@ def _identity(told: Explanation, state: State, question: ExplainedRequest, rule:
         told.ask("key", "")
         told.tell("none is asked for; submits without a key share one account")
         return None
-    kind, judged = question.shown or ("key", judge_key(state, question.key_id, now))
+    kind, judged = question.shown or ("key", judge_key(state, question.key_id, now, question.config))
     told.ask(kind, judged.help)
     if judged.identity is None:
         raise Refused(judged.denial) if judged.denial else refuse(Reason.UNAUTHENTICATED, judged.text)
@@ -163,23 +165,24 @@ def _identity(told: Explanation, state: State, question: ExplainedRequest, rule:
     identity = judged.identity
     if kind == "key":
         _networks(told, state, identity, question)
-    told.ask("access", _opening(identity, rule))
+    told.ask("access", _opening(identity, rule, question.config))
     check_access(rule.route, identity, question.address)
     told.tell(f"profile {identity.profile.name} may use this route from here")
     return identity
 
 
 def _networks(told: Explanation, state: State, identity: Identity, question: ExplainedRequest) -> None:
-    told.ask("key's networks", _changed(identity, f"--network {question.address} (and all others it is to have)"))
+    changed = _changed(identity, f"--network {question.address}", question.config)
+    told.ask("key's networks", f"{changed} (and all others it is to have)")
     check_networks(state, identity, question.address)
     told.tell("may be used from here")
 
 
-def _opening(identity: Identity, rule: Rule) -> str:
+def _opening(identity: Identity, rule: Rule, config: str | None) -> str:
     name = identity.profile.name
     ways = [f"profiles.{name}.networks and profiles.{name}.routes say where and for what its keys may be used"]
     if rule.route.access is Access.ADMIN:
-        ways.append(f"this route needs the scope admin: {_changed(identity, '--scope admin')}")
+        ways.append(f"this route needs the scope admin: {_changed(identity, '--scope admin', config)}")
     return "; ".join(ways)
 
 
@@ -192,7 +195,7 @@ def _submit(
     now: float,
 ) -> None:
     profile = identity.profile if identity else state.anonymous
-    told.ask("limits", _more(identity))
+    told.ask("limits", _more(identity, question.config))
     _raise(refuse_submit(profile, standing, now))
     told.tell(
         f"a submit more is within rate, concurrency and budgets; its body may have {_bytes(profile.body_limit)}"
@@ -200,12 +203,12 @@ def _submit(
     if profile.needs_page_range:
         told.ask("page_range", "")
         told.tell("has to be in the form (profiles.<name>.page_range): taken as there")
-    told.ask("pages", _fewer(identity))
+    told.ask("pages", _fewer(identity, question.config))
     if question.pages is None:
         told.tell("not asked; see --pages")
         return
     check_cap(question.pages, profile.pages_per_request)
-    told.ask("pages", _more(identity))
+    told.ask("pages", _more(identity, question.config))
     price = state.pricing.of(question.mode)
     _raise(refuse_pages(profile, standing, question.pages, question.pages * price, now))
     told.tell(f"{question.pages} pages more are within pages_per_request, pages_in_flight and budgets")
@@ -215,23 +218,28 @@ def _bytes(count: int) -> str:
     return f"{in_bytes(count)} ({count} bytes)"
 
 
-def _more(identity: Identity | None) -> str:
+def _more(identity: Identity | None, config: str | None) -> str:
     if identity is None:
         return "Wait, or raise the limits of profiles.default."
     if identity.key_id.startswith(PREFIXES):
-        return f"Wait; or for pages: gateway callers grant {quote(identity.key_id)} --pages N --until WHEN"
-    grant = f"gateway keys grant {identity.key_id} --pages N --until WHEN"
-    return f"Wait; or for pages: {grant}; or {_changed(identity, '--limit NAME=VALUE')}; or another profile."
+        grant = called(f"gateway callers grant {quote(identity.key_id)} --pages N --until WHEN", config)
+        return f"Wait; or for pages: {grant}"
+    grant = called(f"gateway keys grant {identity.key_id} --pages N --until WHEN", config)
+    return f"Wait; or for pages: {grant}; or {_changed(identity, '--limit NAME=VALUE', config)}; or another profile."
 
 
-def _fewer(identity: Identity | None) -> str:
-    raised = "raise the limit of profiles.default" if identity is None else _changed(identity, "--limit NAME=VALUE")
+def _fewer(identity: Identity | None, config: str | None) -> str:
+    raised = "raise the limit of profiles.default"
+    if identity is not None:
+        raised = _changed(identity, "--limit NAME=VALUE", config)
     return f"Ask for fewer by page_range or max_pages; or {raised}, NAME being pages_per_request; or another profile."
 
 
-def _changed(identity: Identity, options: str) -> str:
+def _changed(identity: Identity, options: str, config: str | None) -> str:
     """How to change a key. A key of the configuration has no generations; it is changed in the file."""
-    return f"gateway keys change {identity.key_id} {options}" if identity.generation else "change the key in the file"
+    if not identity.generation:
+        return "change the key in the file"
+    return called(f"gateway keys change {identity.key_id} {options}", config)
 
 
 def _raise(denial: Denial | None) -> None:

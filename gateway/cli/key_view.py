@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.cli.words import money
-from gateway.config.settings import KeySettings, Settings
+from gateway.config.settings import KeySettings, ProfileSettings, Settings
 from gateway.keys.view import facts_of
 from gateway.model.keys import KeyRecord
 from gateway.units import maybe_moment
@@ -37,8 +37,10 @@ def configured_view(key: KeySettings, now: float) -> View:
     }
 
 
-def ledger_view(record: KeyRecord, settings: Settings, now: float) -> View:
-    """A key of the ledger."""
+def ledger_view(record: KeyRecord, settings: Settings, now: float, *, knows_profiles: bool = True) -> View:
+    """A key of the ledger; where profiles are not known, its own is taken to be there."""
+    if not knows_profiles:
+        settings = settings.model_copy(update={"profiles": {record.profile: ProfileSettings()}})
     used = [found.last_used_at for found in record.generations if found.last_used_at is not None]
     return {
         "id": record.id,

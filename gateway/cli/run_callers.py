@@ -19,7 +19,8 @@ from gateway.limits.prices import MILLION
 from gateway.limits.quotas import AccountCounts, Used
 from gateway.units import maybe_moment, moment
 
-_NEEDS: Final = LEDGER | {"authentication"}  # whether names of certificates have a case
+_CERTIFICATE: Final = "cert:"
+_IDENTITY: Final = "authentication.certificates.identity"  # whether names of certificates have a case
 _SOON: Final = " A running gateway follows within 2 seconds."
 _NUMBERS: Final = ("pages today", "pages this month", "in flight", "granted")
 
@@ -57,7 +58,7 @@ def block(config: Path, account: str, *, blocked: bool) -> None:
         await service.block(session.actor, account, blocked=blocked)
         return await service.show(service.name_of(account) if blocked else account)
 
-    found, is_followed = change(config, work, needs=_NEEDS)
+    found, is_followed = change(config, work, needs=_needs(account) if blocked else LEDGER)
     text = f"{shown(found.row.account)} is {'blocked' if blocked else 'not blocked'}.{_SOON if is_followed else ''}"
     answer(_in_full(found), lambda: tell(text))
 
@@ -69,7 +70,7 @@ def grant(config: Path, account: str, pages: int, until: float) -> None:
         await _service(session).grant(session.actor, account, pages, until)
         return _service(session).name_of(account)
 
-    name, _ = change(config, work, needs=_NEEDS)
+    name, _ = change(config, work, needs=_needs(account))
     ends = moment(until)
     text = f"{shown(name)} has {pages} pages more, each day and each month, until {shown(at(ends))}."
     answer({"account": name, "pages": pages, "until": ends}, lambda: tell(text))
@@ -82,7 +83,7 @@ def reset(config: Path, account: str) -> None:
         used = await _service(session).reset(session.actor, account)
         return _service(session).name_of(account), used, session.settings.prices.currency
 
-    (name, used, currency), _ = change(config, work, needs=_NEEDS)
+    (name, used, currency), _ = change(config, work, needs=_needs(account))
     text = (
         f"The windows of {shown(name)} begin anew; forgotten of this month: {used.requests} requests, "
         f"{used.pages} pages, spend {shown(spend(used.spend, currency))}. What is in flight stays."
@@ -92,6 +93,11 @@ def reset(config: Path, account: str) -> None:
 
 async def _shown(session: Session, account: str) -> tuple[ShownCaller, str | None]:
     return await _service(session).show(account), session.settings.prices.currency
+
+
+def _needs(account: str) -> frozenset[str]:
+    """Of what the configuration says, so much has to be right: a name is found as a gateway writes it."""
+    return LEDGER | {_IDENTITY} if account.startswith(_CERTIFICATE) else LEDGER
 
 
 def _service(session: Session) -> CallerService:

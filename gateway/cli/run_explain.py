@@ -1,7 +1,5 @@
 """The output of `gateway explain`: the steps, the verdict, and what is left of every limit."""
 
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,7 +28,6 @@ _OVERDUE: Final = "overdue"
 _WIDTH: Final = 15
 _HOST: Final = "localhost"
 _HTTPS: Final = 443
-_COMMAND: Final = re.compile(r"gateway (?:keys|callers) [a-z]+[^,;]*")
 
 
 class _Explained(NamedTuple):
@@ -43,14 +40,8 @@ class _Explained(NamedTuple):
 def tell_why(config: Path, method: str, path: str, asked: Mapping[str, Any]) -> None:
     """Prints the explanation; `asked` holds the options' values by name."""
     found = look(config, lambda session: _asked(session, method, path, asked), needs_all=True)
-    found.told.help = _with_config(found.told.help, named_config())
     whole = {**_object(found.told), "overdue_reservations": found.overdue_count}
     answer(whole, lambda: _print(found))
-
-
-def _with_config(text: str, config: str | None) -> str:
-    """A command that would help is to be called as this one was: for the same ledger."""
-    return text if config is None else _COMMAND.sub(lambda found: f"{found[0]} --config {shlex.quote(config)}", text)
 
 
 def _print(found: _Explained) -> None:
@@ -81,7 +72,7 @@ async def _asked(session: Session, method: str, path: str, asked: Mapping[str, A
     host = asked["host"] or urlsplit(state.origins.public_url or "").netloc or _host(names, session.settings)
     credential = None if shown is None else (shown.kind, shown.judged)
     question = ExplainedRequest(
-        method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential
+        method, path, host, asked["address"], key_id, asked["pages"], asked["mode"], credential, named_config()
     )
     told = explain(question, state, standings, now)
     if shown is not None:

@@ -141,7 +141,7 @@ def _and_soon(text: str, is_followed: bool) -> str:
 
 
 def _viewed(session: Session, record: KeyRecord) -> View:
-    return ledger_view(record, session.settings, session.wall())
+    return ledger_view(record, session.settings, session.wall(), knows_profiles=session.knows_profiles)
 
 
 def _say_idle(scopes: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from gateway.cli.running_gateway import Samples, ask, base_of
 from gateway.cli.session import LEDGER, Session, attempt, look_at
 from gateway.cli.table import show_table
 from gateway.cli.words import away, why_of
+from gateway.config.salvage import Salvaged
 from gateway.config.settings import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.jobs import count
@@ -87,7 +88,7 @@ async def _in_ledger(settings: Settings) -> _InLedger:
         return _InLedger(refusals, await _or_none(session.ledger.report(count)))
 
     try:
-        return await look_at(settings, work)
+        return await look_at(Salvaged(settings), work)
     except LedgerUnavailable as error:
         return _InLedger(trouble=str(error))
 

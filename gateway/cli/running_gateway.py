@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +23,8 @@ from gateway.config.settings import Settings
 from gateway.errors import FileUnusable, SetupError
 from gateway.ledger.url import SQLITE
 
-_PATIENCE: Final = 5.0
-_PATIENCE_BESIDE: Final = 2.0
+PATIENCE: Final = 5.0
+PATIENCE_BESIDE: Final = 2.0
 _LAST_TURNS: Final = 0.01  # in which closed TLS connections end
 _MOST: Final = 65536
 _MOST_OF_CERTIFICATES: Final = 1_048_576
@@ -62,7 +63,7 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
         _require_trusted_listener(settings, config)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        async with _asking(_PATIENCE) as session:
+        async with _asking(PATIENCE) as session:
             async with session.get(f"{base}/readyz", ssl=context, allow_redirects=False) as answer:
                 readiness = json.loads(await answer.text())
             asked = session.get(f"{base}/metrics", ssl=context, headers=headers, allow_redirects=False)
@@ -70,23 +71,29 @@ async def ask(settings: Settings, config: Path, near: Mapping[str, Any] | None =
                 if answer.status != _OK:
                     raise SetupError(f"{base} refuses /metrics ({answer.status}): is admin.token the one in force?")
                 metrics = read_metrics(await answer.text())
-            told: list[Any] = [readiness, metrics]
-            for path in ("overview", *(("near-limits",) if near is None else ())):
-                asked = session.get(f"{base}/admin/v1/{path}", ssl=context, headers=headers, allow_redirects=False)
-                async with asked as answer:
-                    told.append(json.loads(await answer.text()) if answer.status == _OK else {})
+            asks = partial(_beside, session, f"{base}/admin/v1", ssl=context, headers=headers)
+            overview = await asks("overview")
+            told = readiness, metrics, overview, await asks("near-limits") if near is None else near
     except TimeoutError:
-        raise SetupError(f"no answer from {base} within {_PATIENCE:g} s") from None
+        raise SetupError(f"no answer from {base} within {PATIENCE:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SetupError(f"no gateway answers at {base}: {_words(error)}") from None
-    found = Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
-    return found if near is None else found._replace(near=near)
+    return Samples(*(entry if isinstance(entry, dict) else {} for entry in told))
+
+
+async def _beside(session: aiohttp.ClientSession, base: str, name: str, **how: Any) -> Any:
+    """What it tells beside its health; nothing where that takes long, as it may while the ledger hangs."""
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_BESIDE)
+    with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        async with session.get(f"{base}/{name}", timeout=timeout, allow_redirects=False, **how) as answer:
+            return json.loads(await answer.text()) if answer.status == _OK else {}
+    return {}
 
 
 async def waiting(settings: Settings) -> list[str] | None:
     """What waits for a restart of the gateway that runs here; None when nobody answers there, or no gateway does."""
     with suppress(SetupError, TimeoutError, aiohttp.ClientError, OSError, ValueError):
-        async with _asking(_PATIENCE_BESIDE) as session:
+        async with _asking(PATIENCE_BESIDE) as session:
             asked = session.get(f"{base_of(settings)}/readyz", ssl=_proof(settings), allow_redirects=False)
             async with asked as answer:
                 readiness = json.loads(await answer.text())

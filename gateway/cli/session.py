@@ -19,7 +19,7 @@ from gateway.cli.followers import Following, following
 from gateway.cli.output import fail, say, tell_taken
 from gateway.config.ledger_url import url_of
 from gateway.config.load import load
-from gateway.config.salvage import salvage
+from gateway.config.salvage import Salvaged, salvage
 from gateway.config.settings import Settings
 from gateway.errors import LedgerEmpty, LedgerUnavailable, SetupError, whereabouts
 from gateway.keys.key_changes import KeyService, user_name
@@ -37,7 +37,10 @@ _UNKNOWN: Final = "; it may have been done: see `gateway keys show ID` and `gate
 
 
 class Session(NamedTuple):
-    """What a command works with. `where` names the ledger, without a password; `wall` is its clock."""
+    """What a command works with. `where` names the ledger, without a password; `wall` is its clock.
+
+    `without` are the sections of the configuration that are left out of the settings, as they are faulty.
+    """
 
     settings: Settings
     ledger: Ledger
@@ -45,6 +48,12 @@ class Session(NamedTuple):
     actor: str
     where: str
     wall: Callable[[], float]
+    without: tuple[str, ...] = ()
+
+    @property
+    def knows_profiles(self) -> bool:
+        """Whether the limits of profiles are those that a running gateway has."""
+        return "profiles" not in self.without
 
 
 class ChangeDone(NamedTuple, Generic[T]):
@@ -57,13 +66,13 @@ class ChangeDone(NamedTuple, Generic[T]):
 def look(config: Path, work: Callable[[Session], Awaitable[T]], *, needs_all: bool = False) -> T:
     """Runs `work` that only reads the ledger; on failure prints the reason and exits 1."""
 
-    async def looking(settings: Settings) -> T:
+    async def looking(found: Salvaged) -> T:
         try:
-            return await look_at(settings, work)
+            return await look_at(found, work)
         except LedgerUnavailable as error:
-            raise SetupError(f"the ledger {named(url_of(settings))} can't be used: {error}") from None
+            raise SetupError(f"the ledger {named(url_of(found.settings))} can't be used: {error}") from None
 
-    return attempt(config, lambda settings: asyncio.run(looking(settings)), needs_all=needs_all)
+    return _attempt(config, lambda found: asyncio.run(looking(found)), needs_all=needs_all)
 
 
 def change(config: Path, work: Callable[[Session], Awaitable[T]], *, needs: frozenset[str] = LEDGER) -> ChangeDone[T]:
@@ -80,19 +89,24 @@ def change(config: Path, work: Callable[[Session], Awaitable[T]], *, needs: froz
         return ChangeDone(result, found.is_followed)
 
     tell_taken()
-    return attempt(config, lambda settings: asyncio.run(_change_at(settings, changing)), needs)
+    return _attempt(config, lambda found: asyncio.run(_change_at(found, changing)), needs)
 
 
-def attempt(
-    config: Path, act: Callable[[Settings], T], needs: frozenset[str] = LEDGER, *, needs_all: bool = False
-) -> T:
+def attempt(config: Path, act: Callable[[Settings], T], needs: frozenset[str] = LEDGER) -> T:
     """Runs what needs the settings alone; on failure prints the reason and exits 1.
 
-    It needs these sections to be right, or all, secrets included; of others it says what is wrong, and goes on.
+    It needs these sections to be right; of others it says what is wrong, and goes on.
     """
+    return _attempt(config, lambda found: act(found.settings), needs)
+
+
+def _attempt(
+    config: Path, act: Callable[[Salvaged], T], needs: frozenset[str] = LEDGER, *, needs_all: bool = False
+) -> T:
+    """The same; all has to be right, secrets included, if `needs_all`."""
     quietly()
     try:
-        return act(load(config, os.environ) if needs_all else _well(config, needs))
+        return act(Salvaged(load(config, os.environ)) if needs_all else _well(config, needs))
     except (SetupError, KeyProblem) as error:
         fail(str(error))
     except BrokenPipeError:
@@ -103,13 +117,13 @@ def attempt(
         fail(f"an error of the gateway: {whereabouts(error)}")
 
 
-def _well(config: Path, needs: frozenset[str]) -> Settings:
+def _well(config: Path, needs: frozenset[str]) -> Salvaged:
     found = salvage(config, os.environ, needs)
     if found.without:
         more = [f"warning: and {len(found.faults) - _TOLD} faults more"] if len(found.faults) > _TOLD else []
         say(*(f"warning: {fault}" for fault in found.faults[:_TOLD]), *more)
         say(f"warning: {config} is refused; this goes on without what it says of: {', '.join(found.without)}")
-    return found.settings
+    return found
 
 
 def actor() -> str:
@@ -124,25 +138,26 @@ async def _followed(session: Session) -> Following:
         return Following(is_followed=False, warning="")  # the change itself will fail, or say so
 
 
-async def _change_at(settings: Settings, work: Callable[[Session], Awaitable[T]]) -> T:
-    url = url_of(settings)
+async def _change_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
+    url = url_of(found.settings)
     changed, waits = partial(_tell_of_change, named(url)), partial(_tell_of_wait, named(url))
-    return await _on(url, settings, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
+    return await _on(url, found, work, Upkeep(changed=changed, patience=MIGRATION_SECONDS, waits=waits))
 
 
-async def look_at(settings: Settings, work: Callable[[Session], Awaitable[T]]) -> T:
+async def look_at(found: Salvaged, work: Callable[[Session], Awaitable[T]]) -> T:
     """Runs `work` that only reads the ledger.
 
     Raises:
         LedgerUnavailable: it can't be used.
     """
-    url = url_of(settings)
+    url = url_of(found.settings)
     if _is_there(url):
         with suppress(LedgerEmpty):
-            return await _on(url, settings, work, Upkeep(migrates=False))
+            return await _on(url, found, work, Upkeep(migrates=False))
     say(f"There is no ledger {named(url)} yet; `gateway serve` and `gateway keys create` make it.")
     with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
-        patient = settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"timeout": _FOR_TABLES})})
+        told = found.settings.ledger.model_copy(update={"timeout": _FOR_TABLES})
+        patient = found._replace(settings=found.settings.model_copy(update={"ledger": told}))
         return await _on(f"{SQLITE}{directory}/ledger.db", patient, work, Upkeep())
 
 
@@ -150,7 +165,8 @@ def _is_there(url: str) -> bool:
     return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
 
 
-async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[T]], upkeep: Upkeep) -> T:
+async def _on(url: str, found: Salvaged, work: Callable[[Session], Awaitable[T]], upkeep: Upkeep) -> T:
+    settings = found.settings
     told = settings.ledger
     ledger = open_ledger(url, told.timeout, turn=told.turn_timeout, behind_pooler=told.pooler, upkeep=upkeep)
     has_begun = False
@@ -158,7 +174,8 @@ async def _on(url: str, settings: Settings, work: Callable[[Session], Awaitable[
         await (ledger.write if upkeep.migrates else ledger.read)(lambda _: None)  # creates the tables, too
         admin = KeyService(ledger, lambda: settings, time.time, os.urandom)
         has_begun = upkeep.migrates
-        return await work(Session(settings, ledger, admin, actor(), named(url_of(settings)), time.time))
+        where = named(url_of(settings))
+        return await work(Session(settings, ledger, admin, actor(), where, time.time, found.without))
     except LedgerUnavailable as error:
         if not upkeep.migrates:
             raise

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -102,23 +103,27 @@ async def _all(session: Session) -> list[View]:
     now = session.wall()
     records = await session.keys.list()
     configured = [configured_view(key, now) for key in session.settings.keys]
-    return [*configured, *(ledger_view(record, session.settings, now) for record in records)]
+    view = partial(ledger_view, settings=session.settings, now=now, knows_profiles=session.knows_profiles)
+    return [*configured, *(view(record) for record in records)]
 
 
 async def shown_key(session: Session, key_id: str) -> ShownKey:
-    """A key of the file or of the ledger, with its account."""
+    """A key of the file or of the ledger, with its account; its limits, where profiles are known."""
     now, settings = session.wall(), session.settings
-    profiles, account = compile_settings(settings).profiles, of_keys(key_id)
+    profiles = compile_settings(settings).profiles if session.knows_profiles else {}
+    account = of_keys(key_id)
     for key in settings.keys:
         if key.id == key_id:
             standing, grants = await session.ledger.read(
                 lambda c: (standing_of(c, account, now), grants_of(c, account, now))
             )
-            profile = replace(profiles[key.profile], **compile_overrides(key.limits))
+            profile = profiles.get(key.profile)
+            if profile is not None:
+                profile = replace(profile, **compile_overrides(key.limits))
             return ShownKey(configured_view(key, now), profile, standing, grants, now, settings.prices.currency)
     record, standing, granted = await session.keys.show(key_id)
-    view, currency = ledger_view(record, settings, now), settings.prices.currency
-    return ShownKey(view, profile_for(record, profiles), standing, granted, now, currency)
+    view = ledger_view(record, settings, now, knows_profiles=session.knows_profiles)
+    return ShownKey(view, profile_for(record, profiles), standing, granted, now, settings.prices.currency)
 
 
 def has_no_page_budget(found: ShownKey) -> bool:

@@ -24,12 +24,17 @@ _FREE: Final = (
     "tls.certificate", "tls.private_key", "tls.certificates", "ledger.url", "admin", "log",
 )  # fmt: skip
 # No rule between settings leans on these, as one does on pages_in_flight.
-_LOWERED: Final = sorted(BUDGETS | {"requests_per_minute", "polls_per_minute", "concurrent_requests"})
+_LOWERED: Final = sorted(
+    BUDGETS | {"requests_per_minute", "polls_per_minute", "concurrent_requests", "concurrent_downloads"}
+)
 _SOURCE: Final = ("algorithms", "jwks", "discovery", "public_key", "secret")
 
 
-def held_back(old: Settings, new: Settings, waiting: frozenset[str]) -> Settings:
-    """The new settings, with the old values of everything held back by a waiting door."""
+def held_back(old: Settings, new: Settings, waiting: frozenset[str], before: Settings) -> Settings:
+    """The new settings, with the old values of everything held back by a waiting door.
+
+    `before` are the settings when the door began to wait: a budget that was lowered since is raised up to these.
+    """
     if waiting & _ADMIN_DOORS:
         new = put(new, "admin.token", _token(old.admin, new.admin))
     if not waiting & DOORS:
@@ -40,7 +45,7 @@ def held_back(old: Settings, new: Settings, waiting: frozenset[str]) -> Settings
     if "listen.proxy_protocol" not in waiting and _is_narrower(old, new):
         held = put(held, "network.allow", new.network.allow)
     held = put(held, "keys", _keys(old.keys, new.keys))
-    held = put(held, "profiles", _profiles(old.profiles, new.profiles))
+    held = put(held, "profiles", _profiles(before.profiles, new.profiles))
     return put(held, "authentication", _authentication(old.authentication, new.authentication))
 
 

@@ -47,13 +47,16 @@ NEEDS_RESTART: Final[Mapping[str, _Same | None]] = {
 }
 
 
-def with_what_stays(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """The new settings with the old values of what can't change now, and the paths of these."""
+def with_what_stays(old: Settings, new: Settings, before: Settings | None = None) -> tuple[Settings, tuple[str, ...]]:
+    """The new settings with the old values of what can't change now, and the paths of these.
+
+    `before` are the settings when a door began to wait; None while none waits.
+    """
     waiting = tuple(path for path in NEEDS_RESTART if _told(old, path) != _told(new, path))
     merged = new
     for path in waiting:
         merged = put(merged, path, look_up(old, path))
-    merged = held_back(old, merged, frozenset(waiting))
+    merged = held_back(old, merged, frozenset(waiting), before or old)
     held = tuple(path for path in differences(merged, new) if path not in waiting)
     return merged, (*waiting, *held)
 

@@ -1,6 +1,7 @@
 """What is well of a faulty configuration, for commands that need little of it: a leaked key is stopped all the same.
 
-A section with a fault is left out as a whole, and so is what names something in it.
+A section with a fault is left out as a whole, and so is what names something in it. Which ledger is meant has to be
+written: what is wrong may be where it was to stand, and the default is another one.
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,11 @@ from gateway.config.consistency import near
 from gateway.config.document import override, read_file
 from gateway.config.faults import parts_of
 from gateway.config.load import load_for_ledger, validate
+from gateway.config.places import value_at
 from gateway.config.settings import Settings
 from gateway.errors import ConfigurationError, Fault
 
+_URL: Final = "ledger.url"
 _NOBODY: Final = {"allow": ["127.0.0.1/32"]}  # network has no default; a command lets nobody in
 
 
@@ -26,7 +29,9 @@ class Salvaged(NamedTuple):
 
 
 def salvage(path: Path, environ: Mapping[str, str], needs: frozenset[str]) -> Salvaged:
-    """Reads a configuration for who needs these sections of it, and no secret but theirs.
+    """Reads a configuration for who needs these sections and settings of it, and no secret but theirs.
+
+    Such a setting has to be written, as ledger.url has; it stays where the rest of its section is left out.
 
     Raises:
         ConfigurationError: with every fault, one of them in what is needed, or in no section.
@@ -47,31 +52,46 @@ def _without_faulty(
 ) -> tuple[Settings, set[str]] | None:
     document = read_file(path).document
     _, wrong = override(document, environ)
+    kept = {name: value_at(document, parts_of(name)) for name in needs | {_URL} if "." in name}
+    if wrong or None in kept.values():
+        return None
     context = {"environ": environ, "goes_without_secrets": True}
     without = set[str]()
-    while not wrong:
+    while True:
         try:
             return validate(document, context, []), without
         except ConfigurationError as error:
             faulty = {_section(fault) for fault in error.faults}
             is_left = faulty <= document.keys() | {"network"} and not faulty <= without
-            if faulty & needs or not is_left or _may_mean(faulty, needs - document.keys()):
+            is_needed = faulty & needs or any(_is_of(fault.path, kept) for fault in error.faults)
+            if is_needed or not is_left or _may_mean(faulty, needs - document.keys()):
                 return None
-            _leave_out(document, faulty)
+            _leave_out(document, faulty, kept)
             without |= faulty
-    return None
+
+
+def _is_of(path: str, kept: Mapping[str, Any]) -> bool:
+    """Whether a fault is of one of these settings, or of what it stands in."""
+    return any(f"{name}.".startswith(f"{path}.") for name in kept)
 
 
 def _may_mean(faulty: set[str], missing: frozenset[str]) -> bool:
-    """Whether a section is misspelt that is needed: its default would be another ledger."""
+    """Whether a section is misspelt that is needed: its default would say something else."""
     return any(near(name, missing) for name in faulty - Settings.model_fields.keys())
 
 
-def _leave_out(document: dict[str, Any], sections: set[str]) -> None:
+def _leave_out(document: dict[str, Any], sections: set[str], kept: Mapping[str, Any]) -> None:
     for name in sections:
         document.pop(name, None)
     if "network" in sections:
         document["network"] = _NOBODY
+    for name, value in kept.items():
+        *parents, last = parts_of(name)
+        if parents[0] in sections:
+            place = document
+            for parent in parents:
+                place = place.setdefault(str(parent), {})
+            place[str(last)] = value
 
 
 def _section(fault: Fault) -> str:

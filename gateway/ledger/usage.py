@@ -1,10 +1,10 @@
 """What accounts have used: reports, grants, and resets of windows. Each function is one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import CompoundSelect, Connection, Select, and_, func, insert, or_, select, union, update
+from sqlalchemy import CompoundSelect, Connection, Row, Select, and_, func, insert, or_, select, union, update
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
@@ -12,6 +12,7 @@ from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000
+PORTION: Final = 250  # rows that become values at once: PostgreSQL's do on the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ class WindowRow(NamedTuple):
 
 
 def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow]:
-    """The windows of the accounts that were used this month, those of most pages first; without grants, so quick."""
+    """The windows of the accounts that were used this month, those of most pages first; without grants, so quick.
+
+    In a transaction: it reads portion by portion.
+    """
     day, month, days = day_of(now).period, month_of(now).period, windows.alias()
     of_day = and_(days.c.account == windows.c.account, days.c.period == day)
     query = (
@@ -99,18 +103,33 @@ def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow
         .order_by(windows.c.pages.desc())
         .limit(most)
     )  # fmt: skip
-    rows = connection.execute(query)
-    return [WindowRow(row[0], Used(*(count or 0 for count in row[1:4])), Used(*row[4:])) for row in rows]
+    return [
+        WindowRow(row[0], Used(row[1] or 0, row[2] or 0, row[3] or 0), Used(*row[4:]))
+        for rows in _portions(connection, query)
+        for row in rows
+    ]
 
 
 def in_flight(connection: Connection, most: int) -> list[str]:
-    """The accounts that have a submit without its settlement."""
+    """The accounts that have a submit without its settlement; read as `windows_now` is."""
     query = select(reservations.c.account).where(reservations.c.expires_at.is_not(None)).distinct().limit(most)
-    return list(connection.execute(query).scalars())
+    return [row[0] for rows in _portions(connection, query) for row in rows]
+
+
+def _portions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+    """Rows as they are asked for; on PostgreSQL each portion is waited for, and the loop goes on meanwhile."""
+    return connection.execute(query.execution_options(yield_per=PORTION)).partitions()
 
 
 def standings_of(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
     """Counts of these accounts, whole; those that were never used and have no grant are missing."""
+    found: dict[str, AccountCounts] = {}
+    for start in range(0, len(of), PORTION):
+        found |= _standings_of_few(connection, of[start : start + PORTION], now)
+    return found
+
+
+def _standings_of_few(connection: Connection, of: Sequence[str], now: float) -> dict[str, AccountCounts]:
     found = _counts(connection, select(accounts.c.account).where(accounts.c.account.in_(of)), now, len(of))
     unused = [account for account in of if account not in found]
     granted = select(grants.c.account, func.sum(grants.c.pages)).where(

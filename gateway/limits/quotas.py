@@ -62,6 +62,18 @@ class Limit(NamedTuple):
         return self.used / self.limit if self.limit else 1.0
 
 
+class Windows(NamedTuple):
+    """The calendar windows of a moment."""
+
+    day: Window
+    month: Window
+
+
+def windows_at(now: float) -> Windows:
+    """Those that contain a moment, in seconds since the epoch."""
+    return Windows(day_of(now), month_of(now))
+
+
 def take_submit(profile: Profile, tat: float, now: float) -> float:
     """The TAT of the submit bucket after one more submit."""
     rate = per_minute(profile.requests_per_minute)
@@ -96,9 +108,9 @@ def refuse_pages(profile: Profile, standing: AccountCounts, pages: int, spend: i
     return _refuse_budget(profile, standing, Used(pages=pages, spend=spend), now)
 
 
-def budgets_of(profile: Profile, standing: AccountCounts, now: float) -> list[Limit]:
-    """The limits that have a calendar window."""
-    day, month = day_of(now), month_of(now)
+def budgets_of(profile: Profile, standing: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
+    """The limits that have a calendar window: those of `now`, given where many accounts are looked at."""
+    day, month = windows or windows_at(now)
     granted = standing.granted
     rows: list[tuple[str, int | None, int, Window]] = [
         ("pages_per_day", _more(profile.pages_per_day, granted), standing.day.pages, day),
@@ -110,7 +122,7 @@ def budgets_of(profile: Profile, standing: AccountCounts, now: float) -> list[Li
     return [Limit(name, limit, used, w.end, w.seconds) for name, limit, used, w in rows if limit is not None]
 
 
-def limits_of(profile: Profile, standing: AccountCounts, now: float) -> list[Limit]:
+def limits_of(profile: Profile, standing: AccountCounts, now: float, windows: Windows | None = None) -> list[Limit]:
     """All limits of an account that are counted, the submit rate first."""
     rate = per_minute(profile.requests_per_minute)
     debt = min(max(0.0, _believable(standing.tat, now, rate) - now), rate.burst / rate.per_second)
@@ -119,7 +131,7 @@ def limits_of(profile: Profile, standing: AccountCounts, now: float) -> list[Lim
         Limit("requests_per_minute", profile.requests_per_minute, spent, now + debt, _MINUTE),
         Limit("concurrent_requests", profile.concurrent_requests, standing.concurrent),
         Limit("pages_in_flight", profile.pages_in_flight, standing.pages_in_flight),
-        *budgets_of(profile, standing, now),
+        *budgets_of(profile, standing, now, windows),
     ]
 
 

@@ -1,9 +1,9 @@
 """When each certificate file that the configuration names ends: the first to end of all that a file holds.
 
-A CA that has ended already and stands beside one that has not says nothing: bundles have such.
+A CA that has ended and stands beside one that has not says nothing: bundles have such, and get them as time passes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,33 +17,33 @@ from gateway.errors import FileUnusable
 
 
 class FileEnd(NamedTuple):
-    """A file of certificates: the setting that names it, and when the first certificate in it ends."""
+    """A file of certificates: the setting that names it, and when each certificate in it ends."""
 
     setting: str
     path: Path
-    not_after: datetime
+    ends: tuple[datetime, ...]
+
+    def not_after(self, now: datetime) -> datetime:
+        """When the first certificate in it ends; of CAs the first that has not ended by now, if there is one."""
+        left = [end for end in self.ends if end > now] if is_ca(self.setting) else self.ends
+        return min(left, default=max(self.ends))
 
 
-def file_ends(settings: Settings, now: datetime) -> tuple[FileEnd, ...]:
+def file_ends(settings: Settings) -> tuple[FileEnd, ...]:
     """All that can be read; who uses a file tells what is wrong with it."""
-    return tuple(_ends(settings, now))
+    return tuple(_ends(settings))
 
 
-def _ends(settings: Settings, now: datetime) -> Iterator[FileEnd]:
+def _ends(settings: Settings) -> Iterator[FileEnd]:
     for setting, path in _files(settings):
         with suppress(FileUnusable, ValueError):
             found = x509.load_pem_x509_certificates(read_named(path, PEM_BYTES))
-            ends = [certificate.not_valid_after_utc for certificate in found]
-            yield FileEnd(setting, path, _first(ends, now) if is_ca(setting) else min(ends))
+            yield FileEnd(setting, path, tuple(certificate.not_valid_after_utc for certificate in found))
 
 
 def is_ca(setting: str) -> bool:
     """Whether the file of this setting holds CAs, and no certificate of ours."""
     return setting.endswith("ca")
-
-
-def _first(ends: Sequence[datetime], now: datetime) -> datetime:
-    return min((end for end in ends if end > now), default=max(ends))
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:

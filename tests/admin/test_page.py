@@ -10,12 +10,18 @@ from yarl import URL
 
 from gateway.admin import page
 from gateway.admin.page import FILES
+from gateway.config.settings.limits import LimitOverrides
 from gateway.model.reasons import VERDICTS
 from tests.admin.api import TOKEN, Api
 from tests.support.gateway import ENVIRON, Running, Start
 
 WEB = Path(page.__file__).parent / "web"
 KEYS = "/admin/v1/keys"
+
+
+def test_the_forms_of_keys_have_every_limit_that_a_key_may_have() -> None:
+    (table,) = re.findall(r"^const LIMITS = \[\n(.*?)^\];", (WEB / "keys.js").read_text(), re.MULTILINE | re.DOTALL)
+    assert sorted(re.findall(r'\bname: "(\w+)"', table)) == sorted(LimitOverrides.model_fields)
 
 
 async def fetch(

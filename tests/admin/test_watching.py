@@ -1,6 +1,7 @@
 """What a replica tells of itself, whom it refused, and callers that are blocked: through the admin API."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ import trustme
 from gateway.ledger.audit import append
 from gateway.model.audit import Entry
 from gateway.observe.history import MOST
+from gateway.tls.file_ends import FileEnd
 from tests.admin.api import Api
 from tests.admin.filling import ledger_of, make_keys, use
 from tests.support.console import past_hour
@@ -283,3 +285,13 @@ async def test_a_block_outlives_a_reload_and_a_restart(start: Start) -> None:
 
 def quoted(name: str) -> str:
     return quote(name, safe="")
+
+
+async def test_a_ca_that_has_ended_beside_another_one_is_not_told_any_more(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    ends = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+    gateway.gateway.reloader.ends = (FileEnd("tls.client_ca", tmp_path / "ca.pem", ends),)
+    (file,) = (await Api(gateway)("GET", "/admin/v1/overview")).json["certificate_files"]
+    assert file["not_after"] == "2040-01-01T00:00:00Z"
+    metric = gateway.metric("gateway_certificate_file_not_after_seconds", setting="tls.client_ca")
+    assert metric == ends[1].timestamp()

@@ -213,8 +213,8 @@ async def test_a_good_configuration_is_put_in_force_whole(site: Site) -> None:
     assert await reloader.reload()
     (prepared,) = site.in_force
     assert [pair.names for pair in prepared.pairs] == [("two.test",)]
-    assert [(found.setting, found.not_after) for found in reloader.ends] == [
-        ("tls.certificate", prepared.pairs[0].not_after)
+    assert [(found.setting, found.ends) for found in reloader.ends] == [
+        ("tls.certificate", (prepared.pairs[0].not_after,))
     ]
     assert list(map(str, prepared.state.settings.network.allow)) == ["192.0.2.0/24"]
     assert prepared.state.keys == {}
@@ -402,6 +402,18 @@ async def test_the_next_change_is_compared_with_what_is_in_force(site: Site) -> 
         ["192.0.2.0/24"],
         ["198.51.100.0/24"],
     ]
+
+
+async def test_a_mistyped_lower_budget_is_taken_back_while_a_door_waits(site: Site) -> None:
+    def budget(pages: int) -> dict[str, Any]:
+        return {"profiles": {"default": {"pages_per_month": pages}}}
+
+    site.write(**budget(100))
+    reloader = site.reloader()
+    for pages, port, in_force in ((5, 1, 5), (50, 1, 50), (200, 1, 100), (80, 8443, 80), (7, 1, 7), (90, 1, 80)):
+        site.write(**budget(pages), listen={"port": port})
+        assert await reloader.reload()
+        assert site.in_force[-1].state.settings.profiles["default"].pages_per_month == in_force
 
 
 async def test_what_lets_in_more_waits_with_the_door_before_it(site: Site, events: list[Any]) -> None:

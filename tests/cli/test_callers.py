@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+import yaml
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
@@ -76,6 +77,34 @@ def test_a_list_finds_by_text_and_ends(run: Run) -> None:
 def test_a_key_is_no_caller(run: Run) -> None:
     for command in ("show", "block", "reset"):
         assert "a caller is named jwt:<issuer>#<owner> or cert:<name>" in run(command, "key:ci", code=1).stderr
+
+
+def test_a_caller_is_stopped_beside_a_faulty_line(run: Run, config: Path) -> None:
+    whole = yaml.safe_load(config.read_text())
+    jwt = [{"issuer": "https://idp.test", "audience": "a", "jwks": "https://idp.test/keys", "profile": "gold"}]
+    certificates = {"identity": "dns", "profile": "gold"}
+    for faulty in (
+        {"profiles": {"gold": {"pages_per_month": "x"}}},
+        {"proflies": {"gold": {}}},
+        {"authentication": {"jwt": [{"issuer": 1}], "certificates": certificates}},
+    ):
+        write(config.parent, whole | {"authentication": {"jwt": jwt, "certificates": certificates}} | faulty)
+        for name, as_blocked in ((ALICE, ALICE), ("cert:Scanner.Test", "cert:scanner.test")):
+            assert f"{as_blocked} is blocked." in run("block", name).stdout
+            run("grant", name, "--pages", "5", "--until", "2099-01-01")
+            run("reset", name)
+            assert "goes on without" in run("unblock", as_blocked).stderr
+
+
+@pytest.mark.parametrize(
+    "certificates", [{"identity": "DNS"}, {"idenity": "dns"}, {"names": {}}, {"identity": {"a": 1}}, "dns"]
+)
+def test_whether_names_of_certificates_have_a_case_has_to_be_told(run: Run, config: Path, certificates: Any) -> None:
+    whole = yaml.safe_load(config.read_text())
+    write(config.parent, whole | {"nope": 1, "authentication": {"certificates": certificates}})
+    assert "nope: " in run("block", "cert:Scanner.Test", code=1).stderr
+    run("block", ALICE)
+    run("unblock", "cert:Scanner.Test")
 
 
 def test_names_are_offered(run: Run, config: Path) -> None:

@@ -44,6 +44,7 @@ def run(tmp_path: Path, authority: trustme.CA) -> Run:
     whole = document(
         tmp_path,
         ledger={"url": f"sqlite:///{tmp_path}/ledger.db"},
+        profiles={"idle": {"requests_per_month": 0}},
         authentication={"jwt": [issuer], "certificates": {"identity": "dns", "names": names}},
     )
     whole["tls"] |= {"client_ca": str(tmp_path / "ca.pem"), "client_certificates": "optional"}
@@ -103,6 +104,14 @@ def test_a_refused_token_has_its_word(run: Run, tmp_path: Path, changes: dict[st
     assert told in run("--token", file).stdout
     judgement = next(line for line in run("--token", file).stdout.splitlines() if line.startswith("judgement "))
     assert judgement in run("--token", file, "--ip", "10.1.2.3", "POST", "/api/v1/marker").stdout.splitlines()
+
+
+def test_a_command_that_would_help_is_whole_whatever_a_caller_is_called(run: Run, tmp_path: Path) -> None:
+    file = token(tmp_path, tier="idle", sub="al,ice;x")
+    asked = ("--token", file, "--ip", "10.1.2.3", "POST", "/api/v1/marker", "--json")
+    caller, config = f"'jwt:{ISSUER}#al,ice;x'", tmp_path / "gateway.yaml"
+    command = f"gateway callers grant {caller} --pages N --until WHEN --config {config}"
+    assert json.loads(run(*asked).stdout)["help"] == f"Wait; or for pages: {command}"
 
 
 def test_a_good_token_is_judged_alone_and_for_a_request(run: Run, tmp_path: Path) -> None:

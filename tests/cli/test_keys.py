@@ -322,6 +322,9 @@ def test_explain_tells_text_and_json(run: Run) -> None:
     command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker", "--pages", "101").stdout
     assert re.search(r"gateway keys grant c --pages N --until WHEN --config /\S+/gateway.yaml; or", command)
     assert re.search(r"gateway keys change c --limit NAME=VALUE --config /\S+/gateway.yaml; or", command)
+    run("keys", "change", "c", "--network", "10.9.0.0/16")
+    command = run("explain", "--key", "c", "--ip", "10.1.2.3", "post", "/api/v1/marker").stdout
+    assert re.search(r"--network 10\.1\.2\.3 --config /\S+/gateway.yaml \(and all others it is to have\)", command)
     allowed = json.loads(run(*asked, "7", "--json").stdout)
     assert (allowed["allowed"], allowed["status"], allowed["help"]) == (True, None, None)
     assert "\nallowed\n" in run(*asked, "7").stdout

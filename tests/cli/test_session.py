@@ -76,6 +76,23 @@ def test_a_leaked_key_is_stopped_beside_a_faulty_line(tmp_path: Path) -> None:
     assert (key["state"], {entry["state"] for entry in key["generations"]}) == ("disabled", {"revoked"})
 
 
+def test_limits_of_profiles_that_are_left_out_are_not_told(tmp_path: Path) -> None:
+    well: dict[str, Any] = {"profiles": {"gold": {"pages_per_month": 9}}}
+    faulty: dict[str, Any] = {"profiles": {"gold": {"pages_per_month": "x"}}}
+    run(tmp_path, "keys", "create", "made", "--profile", "gold", **well)
+    limits = json.loads(run(tmp_path, "keys", "show", "made", "--json", **well).stdout)["account"]["limits"]
+    assert limits["pages_per_month"]["limit"] == 9
+    for key in ("made", "one"):
+        shown = json.loads(run(tmp_path, "keys", "show", key, "--json", **faulty).stdout)
+        assert (shown["state"], shown["account"]["limits"]) == ("live", None)
+        assert "pages_per_request" not in run(tmp_path, "keys", "show", key, **faulty).stdout
+        granting = ("keys", "grant", key, "--pages", "5", "--until", "2099-01-01")
+        assert "changes nothing" not in run(tmp_path, *granting, **faulty).stderr
+    (*_, listed) = json.loads(run(tmp_path, "keys", "list", "--json", **faulty).stdout)
+    disabled = json.loads(run(tmp_path, "keys", "disable", "made", "--json", **faulty).stdout)
+    assert (listed["state"], disabled["state"]) == ("live", "disabled")
+
+
 def test_what_is_of_a_profile_needs_a_right_one(tmp_path: Path) -> None:
     faulty: dict[str, Any] = {"profiles": {"default": {"pages_per_month": "x"}}}
     for command in (("create", "other"), ("change", "one", "--owner", "x")):
@@ -92,6 +109,33 @@ def test_a_misspelt_ledger_is_no_other_ledger(tmp_path: Path) -> None:
     assert (result.exit_code, "did you mean ledger" in result.stderr) == (1, True)
     path.write_text("a: [")
     assert CliRunner().invoke(cli, ["keys", "list", "--config", str(path)]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"admin": {"port": 1, "ledger": {"url": {"env": "LEDGER_URL"}}}},
+        {"database": {"url": {"env": "LEDGER_URL"}}},
+        {"ledger": {"timeout": "3s"}, "nope": 1},
+    ],
+)
+def test_a_ledger_that_may_stand_in_the_faulty_part_is_not_the_default_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run(tmp_path, "callers", "block", "jwt:https://idp.test#ann", code=1, **{"ledger": {}} | sections)
+    assert "goes on" not in found.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_variable_of_the_wrong_name_names_no_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY__LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    found = run(tmp_path, "keys", "list", code=1, ledger={"timeout": "3s"})
+    assert "GATEWAY__LEDGER_URL" in found.stderr
+    monkeypatch.delenv("GATEWAY__LEDGER_URL")
+    monkeypatch.setenv("GATEWAY__LEDGER__URL", f"sqlite:///{tmp_path}/ledger.db")
+    run(tmp_path, "keys", "list", ledger={"timeout": "3s"}, nope=1)
 
 
 def test_whoever_judges_by_secrets_needs_them(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_certificates_that_are_no_login_any_more_or_another_one_are_none_at_once
 def test_of_a_profile_what_is_lower_takes_force(tmp_path: Path) -> None:
     old = make(tmp_path, {"profiles": {"free": {"pages_per_day": 9, "pages_per_month": 50, "pages_in_flight": 9000}}})
     profiles = {
-        "default": {"pages_per_month": 7, "requests_per_minute": 300},
+        "default": {"pages_per_month": 7, "requests_per_minute": 300, "concurrent_downloads": 5},
         "free": {"pages_per_day": 10, "pages_per_month": 5, "spend_per_month": "1.5", "pages_in_flight": 8000},
         "new": {},
     }
@@ -236,12 +236,25 @@ def test_of_a_profile_what_is_lower_takes_force(tmp_path: Path) -> None:
     assert set(waiting) == {"listen.port", "profiles"}
     assert set(merged.profiles) == {"default", "free"}
     default, free = merged.profiles["default"], merged.profiles["free"]
-    assert (default.pages_per_month, default.requests_per_minute) == (7, 200)
+    assert (default.pages_per_month, default.requests_per_minute, default.concurrent_downloads) == (7, 200, 5)
     assert (free.pages_per_day, free.pages_per_month, str(free.spend_per_month)) == (9, 5, "1.5")
     assert free.pages_in_flight == 9000
     lower = {"profiles": {"free": {"pages_per_day": 8, "pages_per_month": 50, "pages_in_flight": 9000}}}
     assert with_what_stays(old, make(tmp_path, {**lower, "listen": PORT}))[1] == ("listen.port",)
     assert with_what_stays(old, make(tmp_path, {"listen": PORT}))[0].profiles == old.profiles
+
+
+def test_a_budget_that_was_lowered_behind_a_door_is_raised_to_what_it_was_before(tmp_path: Path) -> None:
+    def of(pages: int | None, port: int = 1) -> Settings:
+        return make(tmp_path, {"profiles": {"free": {"pages_per_month": pages}}, "listen": {"port": port}})
+
+    before = of(50, 2)
+    mistyped, _ = with_what_stays(before, of(5))
+    assert mistyped.profiles["free"].pages_per_month == 5
+    for written, in_force, waits in ((40, 40, False), (50, 50, False), (60, 50, True), (None, 50, True)):
+        mended, waiting = with_what_stays(mistyped, of(written), before)
+        assert mended.profiles["free"].pages_per_month == in_force
+        assert ("profiles" in waiting) is waits
 
 
 def test_other_cas_of_clients_wait_for_the_names_that_were_written_for_them(tmp_path: Path) -> None:

@@ -36,13 +36,15 @@ def test_every_file_is_named_with_the_first_end_of_what_it_holds(tmp_path: Path)
         admin={"tls": {"certificate": str(admin), "private_key": str(admin)}},
         webhooks={"out": {"ca": str(hooks)}},
     )
-    assert file_ends(settings, NOW) == (
-        FileEnd("tls.certificate", one, ENDS[1]),
-        FileEnd("tls.certificates[0].certificate", two, ENDS[2]),
-        FileEnd("tls.client_ca", ca, ENDS[0]),
-        FileEnd("admin.tls.certificate", admin, ENDS[3]),
-        FileEnd("webhooks.out.ca", hooks, ENDS[2]),
+    found = file_ends(settings)
+    assert found == (
+        FileEnd("tls.certificate", one, (ENDS[1],)),
+        FileEnd("tls.certificates[0].certificate", two, (ENDS[2],)),
+        FileEnd("tls.client_ca", ca, (ENDS[3], ENDS[0])),
+        FileEnd("admin.tls.certificate", admin, (ENDS[3],)),
+        FileEnd("webhooks.out.ca", hooks, (ENDS[2],)),
     )
+    assert [file.not_after(NOW) for file in found] == [ENDS[1], ENDS[2], ENDS[0], ENDS[3], ENDS[2]]
 
 
 def test_a_file_that_is_not_used_or_holds_none_has_no_end(tmp_path: Path) -> None:
@@ -50,13 +52,15 @@ def test_a_file_that_is_not_used_or_holds_none_has_no_end(tmp_path: Path) -> Non
     empty.write_text("nothing")
     tls = {"certificate": str(one), "private_key": str(one), "client_ca": str(one)}
     settings = make_settings(tmp_path, tls=tls, webhooks={"out": {"ca": str(empty)}})
-    assert [found.setting for found in file_ends(settings, NOW)] == ["tls.certificate"]
+    assert [found.setting for found in file_ends(settings)] == ["tls.certificate"]
 
 
-def test_a_ca_that_had_ended_beside_others_says_nothing(tmp_path: Path) -> None:
-    one, past = write(tmp_path / "one.pem", ENDS[1]), datetime(2029, 1, 2, tzinfo=UTC)
-    for ends, told in (([past, ENDS[2], ENDS[3]], ENDS[2]), ([past, past.replace(year=2028)], past)):
-        ca = write(tmp_path / "ca.pem", *ends)
-        tls = {"client_ca": str(ca), "client_certificates": "required"}
-        settings = make_settings(tmp_path, tls={"certificate": str(one), "private_key": str(one), **tls})
-        assert file_ends(settings, NOW)[1].not_after == told
+def test_a_ca_that_ends_beside_others_says_nothing_from_then_on(tmp_path: Path) -> None:
+    ca = FileEnd("tls.client_ca", tmp_path, tuple(ENDS[:3]))
+    told = [ca.not_after(NOW.replace(year=year)) for year in (2030, 2036, 2037, 2038)]
+    assert told == [ENDS[0], ENDS[1], ENDS[2], ENDS[2]]
+
+
+def test_a_certificate_of_ours_that_has_ended_is_told(tmp_path: Path) -> None:
+    ours = FileEnd("tls.certificate", tmp_path, tuple(ENDS[:2]))
+    assert ours.not_after(ENDS[1]) == ENDS[0]

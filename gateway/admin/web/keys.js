@@ -15,6 +15,7 @@ const LIMITS = [
   { name: "pages_per_request", label: "Pages a request", more: true },
   { name: "pages_in_flight", label: "Pages in flight", more: true },
   { name: "concurrent_requests", label: "Submits at once", more: true },
+  { name: "concurrent_downloads", label: "Results read at once", more: true },
   { name: "polls_per_minute", label: "Polls a minute", more: true },
   { name: "requests_per_day", label: "Requests a day", more: true },
   { name: "requests_per_month", label: "Requests a month", more: true },

@@ -1,0 +1,162 @@
+"""Which accounts are near one of their limits: found at most once in some seconds, for all who ask.
+
+Tens of thousands are looked at, so in portions: none holds the loop.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from gateway.admin.portions import convert_all
+from gateway.config.state import Live, profile_of
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.usage import WindowRow, in_flight, standings_of, windows_now
+from gateway.limits.quotas import AccountCounts, Limit, Windows, limits_of, windows_at
+from gateway.model.identity import Profile
+from gateway.model.keys import key_of
+from gateway.observe.callers_seen import CallersSeen
+
+_SHARE: Final = 0.8
+_SHARED_FOR: Final = 10.0
+_MOST_COUNTED: Final = 20_000
+MOST_CANDIDATES: Final = 2000
+AT_ONCE: Final = 250  # rows that are looked at: some two milliseconds
+_ANYONE: Final = "anyone"  # the account shared by all submits that need no key
+
+
+class Near(NamedTuple):
+    """An account, and one limit of which it has used most."""
+
+    account: str
+    profile: Profile
+    limit: Limit
+
+    @property
+    def share(self) -> float:
+        """How much of the limit is used; more than 1 after it was lowered."""
+        return self.limit.ratio
+
+
+class Found(NamedTuple):
+    """Those that are near, the nearest first; accounts of which no profile is known; whether all were looked at."""
+
+    near: list[Near]
+    unknown: int
+    is_complete: bool
+
+
+class NearAccounts:
+    """Finds them; who asks soon after another one gets what that one got.
+
+    `known` gives the profile of an account, None if it is not known; `wall` is in seconds since the epoch, `clock`
+    never goes back.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        known: Callable[[str], Profile | None],
+        wall: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._known = known
+        self._wall = wall
+        self._clock = clock
+        self._looking = asyncio.Lock()
+        self._last: tuple[float, Found] | None = None
+        self._changes = 0
+
+    async def find(self) -> Found:
+        """Looks at all accounts that were used this month or have something in flight.
+
+        Raises:
+            LedgerUnavailable: the ledger does not answer.
+        """
+        async with self._looking:
+            began, changes = self._clock(), self._changes
+            if self._last is not None and began - self._last[0] < _SHARED_FOR:
+                return self._last[1]
+            found = await self._look(self._wall())
+            if changes == self._changes:
+                self._last = began, found
+            return found
+
+    def forget(self) -> None:
+        """Something was changed: who asks from now on is told of it."""
+        self._last = None
+        self._changes += 1
+
+    async def _look(self, now: float) -> Found:
+        rows = await self._ledger.report(lambda c: windows_now(c, now, _MOST_COUNTED + 1))
+        open_ = await self._ledger.report(lambda c: in_flight(c, _MOST_COUNTED))
+        choice = _Choice(self._known)
+        await convert_all(rows[:_MOST_COUNTED], choice.look_at_used, AT_ONCE)
+        await convert_all(open_, choice.look_at_open, AT_ONCE)
+        candidates = list(choice.chosen)[:MOST_CANDIDATES]
+        counts = await self._ledger.report(lambda c: standings_of(c, candidates, now))
+        of_one = partial(_near, choice.profiles, now, windows_at(now))
+        near = [one for found in await convert_all(list(counts.items()), of_one) for one in found]
+        near.sort(key=lambda one: (-one.share, one.account))
+        is_complete = len(rows) <= _MOST_COUNTED and len(choice.chosen) <= MOST_CANDIDATES
+        return Found(near, choice.unknown, is_complete)
+
+
+class _Choice:
+    """Chooses the accounts that are worth counting, one by one: `chosen`, in this order."""
+
+    def __init__(self, known: Callable[[str], Profile | None]) -> None:
+        self._known = known
+        self.profiles: dict[str, Profile | None] = {}
+        self.chosen: dict[str, None] = {}
+        self.unknown = 0
+
+    def look_at_used(self, row: WindowRow) -> None:
+        profile = self._profile(row.account)
+        if profile is not None and _may_be_near(profile, row):
+            self.chosen[row.account] = None
+
+    def look_at_open(self, account: str) -> None:
+        if self._profile(account) is not None:
+            self.chosen[account] = None
+
+    def _profile(self, account: str) -> Profile | None:
+        if account not in self.profiles:
+            self.profiles[account] = self._known(account)
+            self.unknown += self.profiles[account] is None
+        return self.profiles[account]
+
+
+def known_profile(live: Live, seen: CallersSeen, account: str) -> Profile | None:
+    """The limits of an account; those of a caller are known once this replica has seen him."""
+    if account == _ANYONE:
+        return live.state.anonymous
+    if key_of(account) is not None:
+        return profile_of(live.state, account)
+    sighting = seen.sighting(account)
+    return None if sighting is None or sighting.profile is None else live.state.profiles.get(sighting.profile)
+
+
+def _may_be_near(profile: Profile, row: WindowRow) -> bool:
+    """Whether one budget is near its end if nothing is granted: there are few of these, and only they are counted."""
+    budgets = (
+        (profile.pages_per_day, row.day.pages),
+        (profile.pages_per_month, row.month.pages),
+        (profile.requests_per_day, row.day.requests),
+        (profile.requests_per_month, row.month.requests),
+        (profile.spend_per_month, row.month.spend),
+    )
+    return any(most is not None and used >= _SHARE * most for most, used in budgets)
+
+
+def _near(
+    profiles: dict[str, Profile | None], now: float, windows: Windows, counted: tuple[str, AccountCounts]
+) -> list[Near]:
+    """Its limits that are, but for the rate: that is of a minute."""
+    account, standing = counted
+    profile = profiles[account]
+    if profile is None:
+        return []
+    limits = limits_of(profile, standing._replace(tat=0.0), now, windows)
+    return [Near(account, profile, limit) for limit in limits if limit.used and limit.ratio >= _SHARE]

@@ -1,0 +1,161 @@
+"""Who is near a limit is found in portions, and once for all who ask within some seconds."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.admin.near_accounts import NearAccounts
+from gateway.ledger import usage
+from gateway.ledger.engine import Engine
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.usage import standings_of, windows_now
+from gateway.limits.quotas import AccountCounts, limits_of, windows_at
+from gateway.model.identity import Profile
+from tests.admin.filling import use_of_many
+from tests.support.ledgers import NOON
+
+TEN = Profile("ten", 1000, pages_per_month=10)
+PORTION = 60  # more than a cursor of SQLAlchemy buffers at first
+NAMES = [f"key:{number:04}" for number in range(300)]
+
+
+class Turns:
+    """Counts what is done in each iteration of the loop."""
+
+    def __init__(self) -> None:
+        self.done = Counter[int]()
+        self._now = 0
+        self._next = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._now += 1
+        self._next = asyncio.get_running_loop().call_soon(self._turn)
+
+    def note(self, count: int = 1) -> None:
+        self.done[self._now] += count
+
+    def most(self) -> int:
+        """The most that was done in one."""
+        self._next.cancel()
+        return max(self.done.values())
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def near_accounts(ledger: Ledger, known: Any = lambda _: TEN, clock: Any = None) -> NearAccounts:
+    return NearAccounts(ledger, known, time.time, clock or Clock())
+
+
+async def test_no_portion_of_the_look_holds_the_loop(
+    engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.write(lambda c: use_of_many(c, NAMES, 9))
+    monkeypatch.setattr("gateway.admin.near_accounts.AT_ONCE", PORTION)
+    looked, counted = Turns(), Turns()
+
+    def known(_: str) -> Profile:
+        looked.note()
+        return TEN
+
+    def limits(*of: Any) -> Any:
+        counted.note()
+        return limits_of(*of)
+
+    monkeypatch.setattr("gateway.admin.near_accounts.limits_of", limits)
+    found = await near_accounts(ledger, known).find()
+    assert ([near.account for near in found.near], found.unknown, found.is_complete) == (NAMES, 0, True)
+    assert (looked.done.total(), looked.most()) == (300, PORTION)
+    assert (counted.done.total(), counted.most()) == (300, 50)
+
+
+async def test_postgresql_reads_rows_and_counts_in_portions(
+    engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.write(lambda c: use_of_many(c, NAMES, 9))
+    monkeypatch.setattr(usage, "PORTION", PORTION)
+    rows, counts, of_row, now = Turns(), Turns(), usage.WindowRow, time.time()
+
+    def row(*values: Any) -> usage.WindowRow:
+        rows.note()
+        return of_row(*values)
+
+    def count(*values: Any) -> AccountCounts:
+        counts.note()
+        return AccountCounts(*values)
+
+    monkeypatch.setattr(usage, "WindowRow", row)
+    monkeypatch.setattr(usage, "AccountCounts", count)
+    seen = await ledger.report(lambda c: windows_now(c, now, 250))
+    assert len({window.account for window in seen}) == 250
+    found = await ledger.report(lambda c: standings_of(c, NAMES, now))
+    assert sorted(found) == NAMES
+    if "Postgres" in type(engine).__name__:  # SQLite has threads
+        assert (rows.most(), counts.most()) == (PORTION, PORTION)
+
+
+async def test_one_look_serves_all_who_ask_within_ten_seconds(engine: Engine, ledger: Ledger) -> None:
+    clock = Clock()
+    near = near_accounts(ledger, clock=clock)
+    await engine.write(lambda c: use_of_many(c, NAMES[:1], 9))
+    first, same = await asyncio.gather(near.find(), near.find())
+    assert first is same
+    await engine.write(lambda c: use_of_many(c, NAMES[:2], 9))
+    clock.now = 9.9
+    assert await near.find() is first
+    clock.now = 10.0
+    assert len((await near.find()).near) == 2
+
+
+async def test_after_a_change_who_asks_is_told_of_it(engine: Engine, ledger: Ledger) -> None:
+    near = near_accounts(ledger)
+    await engine.write(lambda c: use_of_many(c, NAMES[:1], 9))
+    assert len((await near.find()).near) == 1
+    await engine.write(lambda c: use_of_many(c, NAMES[:2], 9))
+    near.forget()
+    assert len((await near.find()).near) == 2
+
+
+async def test_a_look_that_a_change_overtook_is_not_kept(engine: Engine, ledger: Ledger) -> None:
+    asked = list[str]()
+
+    def known(account: str) -> Profile:
+        asked.append(account)
+        if len(asked) == 1:
+            near.forget()
+        return TEN
+
+    near = near_accounts(ledger, known)
+    await engine.write(lambda c: use_of_many(c, NAMES[:1], 9))
+    await near.find()
+    await near.find()
+    await near.find()
+    assert len(asked) == 2
+
+
+async def test_who_is_not_known_takes_no_place_of_those_who_are_counted(
+    engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.admin.near_accounts.MOST_CANDIDATES", 2)
+    await engine.write(lambda c: use_of_many(c, NAMES[:5], 10))
+    known = dict.fromkeys(NAMES[3:5], TEN).get
+    found = await near_accounts(ledger, known).find()
+    assert ([near.account for near in found.near], found.unknown, found.is_complete) == (NAMES[3:5], 3, True)
+    cut = await near_accounts(ledger).find()
+    assert (len(cut.near), cut.is_complete) == (2, False)
+
+
+def test_limits_have_the_windows_that_they_are_given() -> None:
+    counts = AccountCounts()
+    assert limits_of(TEN, counts, NOON) == limits_of(TEN, counts, NOON, windows_at(NOON))
+    (_, _, _, month) = limits_of(TEN, counts, NOON, windows_at(NOON + 31 * 86_400))
+    assert month.resets_at == windows_at(NOON + 31 * 86_400).month.end
