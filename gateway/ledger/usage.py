@@ -104,9 +104,9 @@ def windows_now(connection: Connection, now: float, most: int) -> list[WindowRow
         .limit(most)
     )  # fmt: skip
     return [
-        WindowRow(row[0], Used(row[1] or 0, row[2] or 0, row[3] or 0), Used(*row[4:]))
+        WindowRow(account, Used(*(count or 0 for count in today)), Used(*this_month))
         for rows in _portions(connection, query)
-        for row in rows
+        for account, today, this_month in ((row[0], row[1:4], row[4:7]) for row in map(tuple, rows))
     ]
 
 
