@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import CompoundSelect, Connection, Row, Select, and_, func, insert, or_, select, union, update
+from sqlalchemy import CompoundSelect, Connection, Select, and_, func, insert, or_, select, union, update
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
@@ -12,7 +12,7 @@ from gateway.limits.quotas import AccountCounts, Used
 from gateway.limits.windows import day_of, month_of
 
 _MICROSECONDS: Final = 1_000_000
-PORTION: Final = 250  # rows that become values at once: PostgreSQL's do on the event loop
+PORTION: Final = 100  # rows that become values at once: PostgreSQL's do on the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def in_flight(connection: Connection, most: int) -> list[str]:
     return [row[0] for rows in _portions(connection, query) for row in rows]
 
 
-def _portions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+def _portions(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Sequence[Any]]]:
     """Rows as they are asked for; on PostgreSQL each portion is waited for, and the loop goes on meanwhile."""
     return connection.execute(query.execution_options(yield_per=PORTION)).partitions()
 

@@ -12,10 +12,9 @@ from gateway.ledger import usage
 from gateway.ledger.engine import Engine
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.usage import standings_of, windows_now
-from gateway.limits.quotas import AccountCounts, limits_of, windows_at
+from gateway.limits.quotas import AccountCounts, limits_of
 from gateway.model.identity import Profile
 from tests.admin.filling import use_of_many
-from tests.support.ledgers import NOON
 
 TEN = Profile("ten", 1000, pages_per_month=10)
 PORTION = 60  # more than a cursor of SQLAlchemy buffers at first
@@ -152,10 +151,3 @@ async def test_who_is_not_known_takes_no_place_of_those_who_are_counted(
     assert ([near.account for near in found.near], found.unknown, found.is_complete) == (NAMES[3:5], 3, True)
     cut = await near_accounts(ledger).find()
     assert (len(cut.near), cut.is_complete) == (2, False)
-
-
-def test_limits_have_the_windows_that_they_are_given() -> None:
-    counts = AccountCounts()
-    assert limits_of(TEN, counts, NOON) == limits_of(TEN, counts, NOON, windows_at(NOON))
-    (_, _, _, month) = limits_of(TEN, counts, NOON, windows_at(NOON + 31 * 86_400))
-    assert month.resets_at == windows_at(NOON + 31 * 86_400).month.end

@@ -83,11 +83,11 @@ def test_a_caller_is_stopped_beside_a_faulty_line(run: Run, config: Path) -> Non
     whole = yaml.safe_load(config.read_text())
     jwt = [{"issuer": "https://idp.test", "audience": "a", "jwks": "https://idp.test/keys", "profile": "gold"}]
     certificates = {"identity": "dns", "profile": "gold"}
-    faults: tuple[dict[str, Any], ...] = (
+    faults: list[dict[str, Any]] = [
         {"profiles": {"gold": {"pages_per_month": "x"}}},
         {"proflies": {"gold": {}}},
         {"authentication": {"jwt": [{"issuer": 1}], "certificates": certificates}},
-    )
+    ]
     for faulty in faults:
         write(config.parent, whole | {"authentication": {"jwt": jwt, "certificates": certificates}} | faulty)
         for name, as_blocked in ((ALICE, ALICE), ("cert:Scanner.Test", "cert:scanner.test")):

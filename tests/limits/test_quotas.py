@@ -20,6 +20,7 @@ from gateway.limits.quotas import (
     refuse_submit,
     soft_limits,
     take_submit,
+    windows_at,
 )
 from gateway.limits.report import limits_report
 from gateway.model.identity import Profile
@@ -219,3 +220,10 @@ def test_the_report_has_every_limit_and_money_in_whole_units() -> None:
         "pages_per_request": {"limit": 5000},
         "body_limit": {"limit": 1000},
     }  # fmt: skip
+
+
+def test_limits_have_the_windows_that_they_are_given() -> None:
+    counts, profile = AccountCounts(), make(pages_per_month=10)
+    assert limits_of(profile, counts, NOON) == limits_of(profile, counts, NOON, windows_at(NOON))
+    *_, month = limits_of(profile, counts, NOON, windows_at(DECEMBER))
+    assert (month.name, month.resets_at) == ("pages_per_month", DECEMBER + 31 * 86_400)
