@@ -688,7 +688,7 @@ async def test_a_file_that_hangs_holds_up_nothing_that_names_it_no_more(
 ) -> None:
     """However often it was tried: it is tried once for each content."""
     monkeypatch.setattr(gateway.app.reload, "INTERVAL", 0.001)
-    monkeypatch.setattr(gateway.app.reload, "PATIENCE", 0.05)
+    monkeypatch.setattr(gateway.app.reload, "PATIENCE", 0.5)
     queue: asyncio.Queue[Prepared] = asyncio.Queue()
     reloader, over, real = told(queue, site), threading.Event(), gateway.app.reload.prepare
 
