@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.complete import caller_names
-from gateway.cli.options import AS_JSON, CONFIG, FUTURE, WIDE
+from gateway.cli.options import AS_JSON, CONFIG, MORE_PAGES, UNTIL, WIDE
 
 _CALLER = click.argument("account", metavar="CALLER", shell_complete=caller_names)
 
@@ -69,8 +69,8 @@ def unblock(config: Path, account: str) -> None:
 @callers.command()
 @_CALLER
 @CONFIG
-@click.option("--pages", type=click.IntRange(1, 10**12), required=True, help="So many more, each day and each month.")
-@click.option("--until", callback=FUTURE, required=True, metavar="WHEN", help="7d, or 2027-01-31 (00:00 UTC).")
+@MORE_PAGES
+@UNTIL
 @AS_JSON
 def grant(config: Path, account: str, pages: int, until: float) -> None:
     """Add pages to a caller's budgets for a while, as `gateway keys grant` does."""

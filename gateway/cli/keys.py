@@ -6,8 +6,18 @@ from typing import Any
 import click
 
 from gateway.cli.complete import key_ids, profile_names
-from gateway.cli.options import AS_JSON, CONFIG, DURATION, FUTURE, FUTURE_OR_NEVER, KEY_ID, WIDE, limit_option
-from gateway.units import MOST_COUNTED
+from gateway.cli.options import (
+    AS_JSON,
+    CONFIG,
+    DURATION,
+    FUTURE,
+    FUTURE_OR_NEVER,
+    KEY_ID,
+    MORE_PAGES,
+    UNTIL,
+    WIDE,
+    limit_option,
+)
 
 
 @click.group()
@@ -185,10 +195,8 @@ def change(config: Path, key_id: str, expires_at: float | str | None, **wanted: 
 @keys.command()
 @KEY_ID
 @CONFIG
-@click.option(
-    "--pages", type=click.IntRange(1, MOST_COUNTED), required=True, help="So many more, each day and each month."
-)
-@click.option("--until", callback=FUTURE, required=True, metavar="WHEN", help="7d, or 2027-01-31 (00:00 UTC).")
+@MORE_PAGES
+@UNTIL
 @AS_JSON
 def grant(config: Path, key_id: str, pages: int, until: float) -> None:
     """Add pages to a key's budgets for a while.

@@ -16,7 +16,7 @@ from gateway.cli.complete import key_ids
 from gateway.cli.output import choose_json, remember, widen
 from gateway.cli.time_arguments import coming, gone
 from gateway.cli.which_config import NONE, NotOurs, which
-from gateway.units import seconds
+from gateway.units import MOST_COUNTED, seconds
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _TOKEN: Final = re.compile(r"(?i:bearer )|eyJ[\w-]*\.[\w-]*\.[\w-]*\Z")
@@ -95,6 +95,10 @@ def _read(read: Callable[[str], Any]) -> _Callback:
 
 
 FUTURE = _read(lambda text: coming(text, time.time()))
+MORE_PAGES = click.option(
+    "--pages", type=click.IntRange(1, MOST_COUNTED), required=True, help="So many more, each day and each month."
+)
+UNTIL = click.option("--until", callback=FUTURE, required=True, metavar="WHEN", help="7d, or 2027-01-31 (00:00 UTC).")
 FUTURE_OR_NEVER = _read(lambda text: "never" if text == "never" else coming(text, time.time()))
 PAST = _read(lambda text: gone(text, time.time()))
 DURATION = _read(seconds)
