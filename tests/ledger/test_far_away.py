@@ -22,7 +22,7 @@ from gateway.model.reasons import Reason
 from tests.support.faraway import FarAway
 from tests.support.ledgers import NOON, Postgres, assert_sound, beat, make_claim, make_profile, open_engine, rows_of
 
-FAR: Final = 0.02
+FAR: Final = 0.05
 LEASE: Final = NOON + 60
 PROFILE: Final = make_profile()
 
