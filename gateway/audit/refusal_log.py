@@ -8,7 +8,7 @@ not so many come that the oldest have to go.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -23,6 +23,7 @@ from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger import refusals
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.refusals import RefusalRow
+from gateway.model.printable import printable
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
@@ -37,6 +38,21 @@ _PURGE: Final = 60
 _LONGEST: Final = 500
 _ID: Final = 64
 log = structlog.get_logger()
+
+
+async def _note_singly(ledger: Ledger, rows: Sequence[RefusalRow]) -> int:
+    """Writes each row by itself; returns how many the ledger can't keep.
+
+    Raises:
+        LedgerUnavailable: some may have been written, and are ignored when they come again.
+    """
+    without = 0
+    for row in rows:
+        try:
+            without += await ledger.write(partial(refusals.note, rows=[row]))
+        except ValueNotKept:
+            without += 1
+    return without
 
 
 def _detail(exchange: Exchange) -> str | None:
@@ -78,7 +94,7 @@ class RefusalLog:
                 exchange.method[:8],
                 exchange.name,
                 exchange.client_ip,
-                None if detail is None else detail[:_LONGEST],
+                None if detail is None else printable(detail[:_LONGEST]),
             )
         )
 
@@ -146,10 +162,9 @@ class RefusalLog:
                 return
             some = list(islice(self._waiting, _AT_ONCE))
             try:
-                without = await ledger.write(partial(refusals.note, rows=some))
-            except ValueNotKept:  # it would be refused for ever
-                without = len(some)
-            self.dropped += without
+                self.dropped += await ledger.write(partial(refusals.note, rows=some))
+            except ValueNotKept:  # of one of them, and for ever: the others are written without it
+                self.dropped += await _note_singly(ledger, some)
             for row in some:
                 if self._waiting and self._waiting[0] is row:  # else it was dropped meanwhile
                     self._waiting.popleft()

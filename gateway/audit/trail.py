@@ -20,7 +20,7 @@ from gateway.aio.periodic import take_turns
 from gateway.audit.refusals import Refusals
 from gateway.config.secrets import Declared, declared_secrets
 from gateway.config.settings import Settings
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.jobs.job import Job
 from gateway.ledger import audit
 from gateway.ledger.audit import FirstRead
@@ -128,6 +128,11 @@ class AuditTrail:
             some = list(islice(self._waiting, self._at_once))
             try:
                 written = await self._ledger.write(lambda c, some=some: audit.append(c, some))  # type: ignore[misc]
+            except ValueNotKept:  # of one of them, and for ever: it goes to the log only
+                self._at_once = max(1, len(some) // 2)
+                if len(some) == 1:
+                    self._drop(self._waiting.popleft())
+                continue
             except LedgerUnavailable:
                 self._at_once = max(1, self._at_once // 2)  # a slow ledger may manage fewer in time
                 raise

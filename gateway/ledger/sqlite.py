@@ -33,7 +33,7 @@ from sqlalchemy.engine import Engine as SqlEngine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from gateway.errors import LedgerUnavailable
+from gateway.errors import LedgerUnavailable, ValueNotKept
 from gateway.ledger.engine import REPORT_SECONDS
 from gateway.ledger.migrate import DEFAULT_UPKEEP, Upkeep
 from gateway.ledger.statement import raw_of
@@ -245,6 +245,8 @@ class LedgerThread:
         except DBAPIError as error:
             self._drop()
             job.end(None, _unavailable(error.orig))
+        except (UnicodeError, OverflowError):  # the driver's, of a value: a lone surrogate, an integer of 65 bits
+            job.end(None, ValueNotKept("it can't store a value"))
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             self._drop()
             job.end(None, _unavailable(error))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from gateway.model.printable import printable
+
 
 class Source(StrEnum):
     """Who is to blame for an outcome; it determines the log level and who has to act."""
@@ -161,6 +163,8 @@ class Denial:
     `retry_after` is in whole seconds; `allow` holds the methods of a 405. `title` replaces the reason's own if it can
     say more ("Page budget used up until 2026-12-01"): short ASCII. `lines` are whole header lines. `why` says more of
     a refused credential to the operator, and nothing to the caller; `bearer` says whose it was.
+
+    Whatever made the detail, it is printable: it goes into an answer, the log and the ledger.
     """
 
     reason: Reason
@@ -171,6 +175,9 @@ class Denial:
     lines: tuple[bytes, ...] = ()
     why: Why | None = field(default=None, compare=False)
     bearer: Bearer | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", printable(self.detail))
 
 
 _FIRST_BAD: Final = 400

@@ -17,6 +17,8 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from gateway.model.printable import printable
+
 Event = MutableMapping[str, Any]
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _GREEN: Final = "32"
@@ -102,7 +104,22 @@ class LogStream:
 
 def json_line(event: Event) -> bytes:
     """Renders an event as one line of JSON; its timestamp (UTC) as RFC 3339 with microseconds."""
+    try:
+        return _dumps(event)
+    except TypeError:  # a lone surrogate, which UTF-8 lacks: the event is worth more than the character
+        return _dumps(_printable(event))
+
+
+def _dumps(event: Event) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(member) for key, member in value.items()}
+    return [_printable(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def console_line(event: Event) -> bytes:

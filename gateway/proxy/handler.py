@@ -103,16 +103,17 @@ class Handler:
         exchange = Exchange(self._new_id(), self._clock(), client.peer_ip, client.peer_ip)
         self._observer.began()
         try:
-            await self._serve(client, request, body, exchange)
-        except Refused as refused:
-            refused.__traceback__ = None  # its calls hold it, and the connection: until a garbage collection
-            await self._refuse(client, body, exchange, refused.denial)
-        except UpstreamFailed as failure:
-            failure.__traceback__ = None  # likewise
-            await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
-        except ClientGone as gone:
-            self._note(exchange, gone.reason, str(gone))
-            client.abort()
+            try:
+                await self._serve(client, request, body, exchange)
+            except Refused as refused:
+                refused.__traceback__ = None  # its calls hold it, and the connection: until a garbage collection
+                await self._refuse(client, body, exchange, refused.denial)
+            except UpstreamFailed as failure:
+                failure.__traceback__ = None  # likewise
+                await self._refuse(client, body, exchange, Denial(failure.reason, str(failure), failure.retry_after))
+            except ClientGone as gone:
+                self._note(exchange, gone.reason, str(gone))
+                client.abort()
         except Exception as error:  # noqa: BLE001 -- the boundary: a fault of ours is a 500 and an event
             log.error("internal error", request_id=exchange.request_id, error=whereabouts(error))
             await self._refuse(client, body, exchange, Denial(Reason.INTERNAL, _INTERNAL))
@@ -271,7 +272,7 @@ class Handler:
         """Answers with a problem, unless an answer has begun or nobody is there to read it."""
         self._note(exchange, denial.reason, denial.detail)
         exchange.why, exchange.bearer = denial.why, denial.bearer
-        has_begun = exchange.delivery is not None and exchange.delivery.status
+        has_begun = exchange.ended or (exchange.delivery is not None and exchange.delivery.status)
         if has_begun or client.is_gone:
             client.abort()
             return

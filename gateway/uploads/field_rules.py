@@ -24,6 +24,7 @@ _MAX_LIMITED: Final = 4096  # bytes
 _MAX_OPTIONS: Final = 65_536  # bytes
 _MAX_FIELD: Final = 1_048_576  # bytes: more than Starlette takes, too
 _PLAIN: Final = re.compile(rb'text/plain(?: *; *charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?\Z', re.IGNORECASE)
+_WORD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _JSON: Final = re.compile(rb'application/json(?: *; *charset="?utf-8"?)?\Z', re.IGNORECASE)
 _HELP: Final = {
     "file_url": "send the document itself in the field file",
@@ -112,6 +113,7 @@ class FieldRules:
 
 
 def field_refused(name: str) -> Refused:
-    """Makes the refusal of a field, with help for the client."""
+    """Makes the refusal of a field, with help for the client; the name is said if it is a word as fields have."""
     help_text = _HELP.get(name, "leave it out")
-    return refuse(Reason.FIELD_REFUSED, f"The field {name} is not for this service: {help_text}.")
+    which = f"The field {name}" if _WORD.fullmatch(name) else "A field of this form"
+    return refuse(Reason.FIELD_REFUSED, f"{which} is not for this service: {help_text}.")

@@ -170,6 +170,15 @@ async def test_it_waits_for_the_ledger_but_not_for_what_it_never_takes() -> None
     await log.turn(away, 1)
 
 
+async def test_a_row_that_the_ledger_cant_keep_stops_no_other(ledger: Ledger) -> None:
+    log = kept()
+    for request_id in ("a", "\ud800", "b"):
+        log.note(exchange(request_id, status=401, reason=Reason.UNAUTHENTICATED))
+    await log.turn(ledger, 1)
+    assert log.dropped == 1
+    assert [row.request_id for row in await ledger.read(lambda c: listed(c, most=9))] == ["a", "b"]
+
+
 def test_the_command_tells_what_is_known(tmp_path: Path) -> None:
     path = write(tmp_path, document(tmp_path, ledger={"url": f"sqlite:///{tmp_path}/ledger.db"}))
 

@@ -136,6 +136,14 @@ async def test_what_the_command_line_changes_is_told_by_one_replica(
     await another_engine.close()
 
 
+async def test_a_record_that_the_ledger_cant_keep_stops_no_other(room: Room) -> None:
+    for name, actor in (("j1", "key:ci"), ("j2", "key:\0\ud800"), ("j3", "key:ci")):
+        room.trail.read(job(name), actor, "192.0.2.7")
+    await room.trail.turn(1)
+    assert [entry.subject for entry in await room.entries()] == ["j3", "j1"]
+    assert room.trail.dropped == 1
+
+
 async def test_while_the_ledger_is_away_it_waits_up_to_a_bound_and_the_log_has_the_rest(away: Room) -> None:
     for number in range(5):
         away.trail.read(job(f"j{number}"), "key:ci", "192.0.2.7")

@@ -8,10 +8,13 @@ import socket
 
 import pytest
 
+from gateway.errors import Refused
 from gateway.listener.accept import Acceptor
+from gateway.model.reasons import Denial, Reason
 from gateway.proxy.forwarder import Forwarder
 from tests.support.backend import Backend
-from tests.support.gateway import Running, request
+from tests.support.forms import form
+from tests.support.gateway import Running, request, submit
 
 
 async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
@@ -32,6 +35,31 @@ async def test_a_fault_of_ours_is_a_500_that_tells_only_the_log_where(
     assert gateway.counted(status=500, reason="internal") == 1
     assert (await client.ask(request())).status == 200
     assert len(backend.requests) == 1
+
+
+async def test_a_refusal_that_can_not_be_written_is_a_fault_of_ours(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise Refused(Denial(Reason.FORBIDDEN, "x", title="\xfc"))  # a status line takes ASCII alone
+
+    gateway.expects_internal_errors = True
+    monkeypatch.setattr(Forwarder, "forward", refuse)
+    (await gateway.ask(request())).is_refusal(500, "internal")
+    monkeypatch.undo()
+    assert gateway.counted(status=500, reason="internal") == 1
+
+
+@pytest.mark.parametrize("name", ["\\ud800_dir", "\\udfff\\ud800_dir"])
+async def test_a_name_that_utf_8_lacks_is_refused_as_any_other(gateway: Running, name: str) -> None:
+    """JSON can spell a lone surrogate; it was quoted in the refusal, which no answer, log or ledger could take."""
+    client = await gateway.connect()
+    for _ in range(2):
+        answer = await client.ask(submit(form(additional_config=f'{{"{name}": 1}}')), b"POST")
+        assert "A field of this form" in answer.is_refusal(422, "field_refused")["detail"]
+    assert gateway.counted(status=422, reason="field_refused") == 2
+    kept = gateway.gateway.watch.seen.refusals()
+    assert all(row.detail.isprintable() for row in kept)
 
 
 async def test_when_files_run_out_accepting_rests_and_goes_on(

@@ -121,7 +121,13 @@ def test_a_reader_that_is_gone_costs_events_and_nothing_else(pipe: tuple[int, in
     assert set(threading.enumerate()) <= threads
 
 
-@pytest.mark.parametrize("value", ["\ud800", 2**70, {1: 2}])
+def test_an_event_with_text_that_utf_8_lacks_is_written_without_it(pipe: tuple[int, int]) -> None:
+    data, dropped = written(pipe, {"event": "a", "detail": {"actor": "key:\ud800", "ids": ["\0", 1]}})
+    assert json.loads(data) == {"event": "a", "detail": {"actor": "key:\ufffd", "ids": ["\ufffd", 1]}}
+    assert not dropped
+
+
+@pytest.mark.parametrize("value", [2**70, {1: 2}])
 def test_an_event_that_can_not_be_rendered_costs_itself_alone(pipe: tuple[int, int], value: object) -> None:
     data, dropped = written(pipe, {"event": "a"}, {"event": "b", "value": value}, {"event": "c"})
     assert [json.loads(line)["event"] for line in data.splitlines()] == ["a", "c"]
