@@ -29,7 +29,7 @@ from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
 from gateway.observe.account_metrics import AccountMetrics
-from gateway.observe.metrics import KeySetMetrics, Number, Numbers
+from gateway.observe.collectors import KeySetMetrics, Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
 
