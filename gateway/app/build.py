@@ -108,7 +108,7 @@ async def running(
         reloader = Reloader(path, environ, prepared, in_force.put, Notifier(environ, ledger_parts.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state), loop.iteration)
         registry = make_registry(observation, public, tls.public, reloader, health)
-        _register(registry, *ledger_parts.collectors(), jobs, jobs.metrics, trail, observation.refusal_log)
+        _register(registry, *ledger_parts.collectors(), *jobs.collectors(), trail, observation.refusal_log)
         overview = Overview(live, ledger_parts, jobs, observation, public.acceptor, health)
         watch, probed = _watch(overview, reloader, tls, observation, ledger_parts, health)
         application = _administer(live, registry, probed, ledger_parts, watch, loop.iteration)
