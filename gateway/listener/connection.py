@@ -23,6 +23,7 @@ What can't happen: a request is served after `revoke`, or beside another one; a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -40,7 +41,7 @@ from gateway.listener.draining import is_too_long_to_drain
 from gateway.listener.reading_turns import ReadingTurns
 from gateway.listener.request_reader import Request, is_connect
 from gateway.listener.traffic import Traffic
-from gateway.model.identity import Peer
+from gateway.model.identity import ClientCertificate, Peer
 from gateway.model.networks import household
 from gateway.model.request import Headers
 
@@ -320,6 +321,14 @@ class ClientConnection(asyncio.Protocol):
     def end_revoked(self) -> None:
         """Closes it, if it waits for a request, perhaps in the middle of a head."""
         self._end_soon(lambda: self._reading.awaits_head)
+
+    def end_by(self, at: float) -> None:
+        """Retires it at a time of the loop, if its own does not come before."""
+        self.ends_at = min(self.ends_at, at)
+
+    def set_certificate(self, certificate: ClientCertificate | None) -> None:
+        """Lets the client count as one with this certificate from now on, or as one without."""
+        self.peer = replace(self.peer, certificate=certificate)
 
     def _end_soon(self, may_end: Callable[[], bool]) -> None:
         """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""
