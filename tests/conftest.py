@@ -13,6 +13,7 @@ from unittest.mock import patch
 import hypothesis
 import pytest
 import pytest_asyncio
+import structlog
 import uvloop
 
 from gateway.tls.dev_certificates import make_development_certificates
@@ -29,6 +30,7 @@ from gateway.ledger.engine import Engine  # noqa: E402 -- likewise
 from gateway.ledger.ledger import Ledger  # noqa: E402 -- likewise
 from tests.support import forkserver  # noqa: E402 -- likewise
 from tests.support.backend import Backend  # noqa: E402 -- after their asserts were asked to explain themselves
+from tests.support.faraway import FarAway  # noqa: E402 -- likewise
 from tests.support.gateway import Running, Start, gateway_on  # noqa: E402 -- likewise
 from tests.support.ledgers import Postgres, compiled_once, open_engine, write_sqlite_ledger  # noqa: E402 -- likewise
 from tests.support.waiting import eventually  # noqa: E402 -- likewise
@@ -126,6 +128,21 @@ def _compiled_once() -> Iterator[None]:
 def _forkserver_ends() -> Iterator[None]:
     yield
     forkserver.end()
+
+
+@pytest.fixture
+def restored_log() -> Iterator[None]:
+    """Commands keep the log quiet; in this process that would be for all who come after."""
+    config = structlog.get_config()
+    yield
+    structlog.configure(**config)
+
+
+@pytest.fixture
+def plain_log(restored_log: None) -> None:
+    """A gateway that ran in this process before may have set a level that keeps events from being seen."""
+    del restored_log
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -231,6 +248,13 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server, for all tests of this process that leave it running."""
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture
+async def far(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[FarAway]:
+    """The same server, as far away as FAR of the test's file says."""
+    async with FarAway(postgres.socket_directory, request.module.FAR) as relay:
+        yield relay
 
 
 @pytest.fixture(scope="session")

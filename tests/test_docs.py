@@ -34,7 +34,8 @@ from gateway.ledger.schema import metadata
 from gateway.ledger.steps import MOST_OF_AN_ACCOUNT
 from gateway.model.reasons import VERDICTS, Reason
 from gateway.observe.account_metrics import AccountMetrics
-from gateway.observe.metrics import KeySetMetrics, RequestMetrics
+from gateway.observe.collectors import KeySetMetrics
+from gateway.observe.metrics import RequestMetrics
 from gateway.webhooks.outbound.metrics import WebhookMetrics
 from tests.test_imports import FLOORS, FOLDERS
 

@@ -35,6 +35,7 @@ PURE = [
     "aio.iteration", "aio.turn", "aio.tls.records", "aio.tls.client_hello",
     "uploads.urlencoded", "uploads.form_options", "uploads.field_rules", "uploads.form", "uploads.file_kind",
     "uploads.multipart", "uploads.pages.page_range", "uploads.pages.bound", "uploads.pages.pdf_gaps",
+    "uploads.pages.worker_protocol",
     "uploads.pages.cpu_budget", "uploads.pages.suspensions",
     "observe.request_log", "observe.refusal_sampling", "observe.history", "observe.callers_seen",
     "observe.key_labels",

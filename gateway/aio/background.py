@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 
@@ -29,3 +30,15 @@ class Background:
                     await asyncio.wait(self._tasks)
         for task in self._tasks:
             task.cancel()
+
+
+def keep_task(task: "asyncio.Task[Any]", tasks: "set[asyncio.Task[Any]]") -> None:
+    """Keeps a task among these until it ends. Its error counts as seen then: nobody may wait for it any more."""
+    tasks.add(task)
+    task.add_done_callback(partial(_end, tasks))
+
+
+def _end(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") -> None:
+    tasks.discard(task)
+    if not task.cancelled():
+        task.exception()

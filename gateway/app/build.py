@@ -108,15 +108,9 @@ async def running(
         reloader = Reloader(path, environ, prepared, in_force.put, Notifier(environ, ledger_parts.problems))
         health = HealthProbe(lambda: routed_upstreams(live.state), loop.iteration)
         registry = make_registry(observation, public, tls.public, reloader, health)
-        _register(registry, *ledger_parts.collectors(), jobs, jobs.metrics, trail, observation.refusal_log)
+        _register(registry, *ledger_parts.collectors(), *jobs.collectors(), trail, observation.refusal_log)
         overview = Overview(live, ledger_parts, jobs, observation, public.acceptor, health)
-        watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
-        probed = Probed(
-            lambda: health.is_up,
-            ledger_parts.problems,
-            lambda: ledger_parts.key_sets.without_keys,
-            lambda: reloader.waiting,
-        )
+        watch, probed = _watch(overview, reloader, tls, observation, ledger_parts, health)
         application = _administer(live, registry, probed, ledger_parts, watch, loop.iteration)
         built()
         admin = await _accept_administrators(stack, sockets.admin, application, tls.admin, loop.iteration)
@@ -261,6 +255,24 @@ def _accept_clients(
 def _register(registry: CollectorRegistry, *collectors: Collector) -> None:
     for collector in collectors:
         registry.register(collector)
+
+
+def _watch(
+    overview: Overview,
+    reloader: Reloader,
+    tls: CertificateStores,
+    observation: Observation,
+    ledger_parts: LedgerParts,
+    health: HealthProbe,
+) -> tuple[Watch, Probed]:
+    watch = Watch(partial(overview.tell, reloader, tls), overview.history, observation.seen, overview.started_at)
+    probed = Probed(
+        lambda: health.is_up,
+        ledger_parts.problems,
+        lambda: ledger_parts.key_sets.without_keys,
+        lambda: reloader.waiting,
+    )
+    return watch, probed
 
 
 def _administer(

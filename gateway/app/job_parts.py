@@ -5,19 +5,18 @@ from functools import partial
 from random import SystemRandom
 from typing import Any, Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from gateway.admission.unverified_bodies import UnverifiedBodies
 from gateway.aio.iteration import Iteration
+from gateway.app.job_metrics import JobMetrics
 from gateway.app.ledger_parts import LedgerParts
 from gateway.config.settings.webhooks import WebhooksOut
 from gateway.config.state import Live, State
 from gateway.jobs.completion import Completion, Effects
 from gateway.jobs.housekeeping import Housekeeping
 from gateway.jobs.long_polls import LongPolls
-from gateway.jobs.reading import WHYS
 from gateway.jobs.registry import Registry
 from gateway.jobs.retention import Retention
 from gateway.jobs.shared_polls import SharedPolls
@@ -34,7 +33,6 @@ from gateway.webhooks.inbound.inbound_receiver import Receiver
 from gateway.webhooks.outbound.dispatcher import Chance, Dispatcher
 from gateway.webhooks.outbound.planning import Planning
 
-_STATES: Final = ("running", "complete", "failed")
 _LAST_WORDS: Final = 5.0
 
 
@@ -92,35 +90,10 @@ class JobParts:
         await self.dispatcher.close(_LAST_WORDS)
         await self.watcher.leave()
 
-    def collect(self) -> Iterator[Metric]:
-        """Called by prometheus_client at each scrape."""
-        jobs = GaugeMetricFamily("gateway_jobs", "Jobs that can be read, by state.", labels=("state",))
-        for state in _STATES:
-            jobs.add_metric((state,), self.housekeeping.counts.get(state, 0))
-        yield jobs
-        yield CounterMetricFamily(
-            "gateway_job_status_requests", "Questions to upstreams about a job's status.", self.watcher.asked
-        )
-        unreadable = CounterMetricFamily(
-            "gateway_job_answers_unreadable", "Answers about jobs that could not be read, by why.", labels=("why",)
-        )
-        for why in WHYS:
-            unreadable.add_metric((why,), self.completion.unreadable[why])
-        yield unreadable
-        yield CounterMetricFamily(
-            "gateway_job_status_words_unknown",
-            "Answers with a status word in no list.",
-            self.completion.unknown_words,
-        )
-        yield GaugeMetricFamily(
-            "gateway_jobs_behind_seconds", "By how much the most urgent question is late.", self.watcher.behind
-        )
-        yield GaugeMetricFamily(
-            "gateway_unverified_body_bytes", "Bytes of bodies nobody has vouched for yet.", self.unverified.used
-        )
-        yield GaugeMetricFamily(
-            "gateway_polls_held", "Polls that wait for the end of their job.", len(self.long_polls)
-        )
+    def collectors(self) -> tuple[Collector, ...]:
+        """What tells of these parts at each scrape."""
+        jobs = JobMetrics(self.housekeeping, self.watcher, self.completion, self.unverified, self.long_polls)
+        return jobs, self.metrics
 
 
 def _out(live: Live) -> WebhooksOut:

@@ -17,9 +17,10 @@ from gateway.auth.jwks.store import KeySets
 from gateway.auth.jwt.key_set import KeySet
 from gateway.config.compile import with_issuers_keys
 from gateway.config.ledger_url import url_of
+from gateway.config.settings import Settings
 from gateway.config.state import Live, State, clashes, profile_of, with_blocked, with_ring
 from gateway.errors import ConfigurationError, Fault, LedgerUnavailable
-from gateway.ledger.ledger import open_ledger
+from gateway.ledger.ledger import Ledger, open_ledger
 from gateway.ledger.migrate import HEAD, Upkeep
 from gateway.ledger.replica import Replica
 from gateway.ledger.sync import LedgerSync, SyncListeners
@@ -29,7 +30,7 @@ from gateway.limits.quotas import AccountCounts, ratios_of
 from gateway.model.keys import KeyRecord
 from gateway.model.times import Times
 from gateway.observe.account_metrics import AccountMetrics
-from gateway.observe.metrics import KeySetMetrics, Number, Numbers
+from gateway.observe.collectors import KeySetMetrics, Number, Numbers
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.spool import Spool
 
@@ -54,14 +55,7 @@ class LedgerParts:
         self._wall = wall = times.wall
         self.uses: dict[tuple[str, int], float] = {}
         self.metrics = AccountMetrics()
-        self.ledger = open_ledger(
-            url_of(settings),
-            settings.ledger.timeout,
-            lambda: url_of(live.state.settings),
-            turn=settings.ledger.turn_timeout,
-            behind_pooler=settings.ledger.pooler,
-            upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
-        )
+        self.ledger = _open(live, settings)
         self.replica = Replica(new_id(), self.ledger, wall, Background())
         throttle = Throttle(wall, _PATIENCE * settings.ledger.turn_timeout)
         self.admission = Admission(self.replica, throttle, self.metrics, new_id)
@@ -69,15 +63,18 @@ class LedgerParts:
         self.counter = PageCounter(timeout=settings.body.count_timeout, memory=settings.body.count_memory)
         self.key_sets = KeySets(self._issuers_changed, partial(fetch_keys, iteration))
         self._ignored: dict[str, KeyRecord] = {}
-        self.sync = LedgerSync(
+        self.sync = self._make_sync(times)
+        live.state = with_blocked(live.state, None)  # until the ledger has said it
+        live.state = self.joined(prepared)
+
+    def _make_sync(self, times: Times) -> LedgerSync:
+        return LedgerSync(
             self.ledger,
             times,
             self.uses,
             SyncListeners(self._keys_changed, lambda settled: self.metrics.pages(*settled), self._stand, self._block),
             self.admission.renew_held,
         )
-        live.state = with_blocked(live.state, None)  # until the ledger has said it
-        live.state = self.joined(prepared)
 
     async def open(self) -> None:
         """Reads the ledger's keys before the first request; starts without them when the ledger is unavailable.
@@ -170,6 +167,17 @@ class LedgerParts:
                 self.metrics.forget(account)
             else:
                 self.metrics.stands(account, ratios_of(profile, standings.get(account, AccountCounts()), now))
+
+
+def _open(live: Live, settings: Settings) -> Ledger:
+    return open_ledger(
+        url_of(settings),
+        settings.ledger.timeout,
+        lambda: url_of(live.state.settings),
+        turn=settings.ledger.turn_timeout,
+        behind_pooler=settings.ledger.pooler,
+        upkeep=Upkeep(changed=partial(_tell_of_change, named(url_of(settings)))),
+    )
 
 
 def _tell_of_change(ledger: str, before: str) -> None:

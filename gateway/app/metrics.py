@@ -13,7 +13,7 @@ from gateway.app.in_force import Observation
 from gateway.app.reload import Reloader
 from gateway.listener.accept import Acceptor
 from gateway.listener.traffic import Traffic
-from gateway.observe.metrics import BuildInfo, ByLabel, Named, Number, Numbers, NumbersByName
+from gateway.observe.collectors import BuildInfo, ByLabel, Named, Number, Numbers, NumbersByName
 from gateway.tls.contexts import Certificates
 from gateway.upstream.health import HealthProbe
 

@@ -81,22 +81,26 @@ def explain(config: Path, method: str | None, path: str | None, **asked: Any) ->
 
         gateway explain --config gateway.yaml --request-id 4f0c8a52b8f34b0f9b0c8a52b8f34b0f
     """
+    _check_usage(method, path, asked)
     if asked["request_id"] is not None:
-        if method is not None or any(
-            asked[name] is not None for name in ("key_id", "token_file", "certificate_file")
-        ):
-            raise click.UsageError("--request-id stands alone.")
         from gateway.cli.run_refusal import tell_of_refusal  # noqa: PLC0415 -- not needed for `gateway --help`
 
         tell_of_refusal(config, asked["request_id"])
         return
+    from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
+
+    tell_why(config, (method or "").upper(), path or "", asked)
+
+
+def _check_usage(method: str | None, path: str | None, asked: dict[str, Any]) -> None:
     credentials = [name for name in ("key_id", "token_file", "certificate_file") if asked[name] is not None]
+    if asked["request_id"] is not None:
+        if method is not None or credentials:
+            raise click.UsageError("--request-id stands alone.")
+        return
     if len(credentials) > 1:
         raise click.UsageError("Take one of --key, --token and --certificate.")
     if method is None and credentials in ([], ["key_id"]):
         raise click.UsageError("Name METHOD and PATH of a request, or a --token or --certificate.")
     if method is not None and (path is None or asked["address"] is None):
         raise click.UsageError("A request needs METHOD, PATH and --ip.")
-    from gateway.cli.run_explain import tell_why  # noqa: PLC0415 -- not needed for `gateway --help`
-
-    tell_why(config, (method or "").upper(), path or "", asked)

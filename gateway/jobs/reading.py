@@ -18,7 +18,7 @@ from gateway.upstream.response_head import ResponseHead
 
 WHYS: Final = ("redirect", "status", "coding", "charset", "cut", "too_large", "no_object")
 _READ: Final = frozenset({200, 201, 202, 203})
-_GONE: Final = frozenset({404, 410})
+GONE: Final = frozenset({404, 410})
 _NO_ANSWER: Final = frozenset({408, 425, 429})
 _REDIRECTS: Final = range(300, 400)
 _FIRST_FAULT: Final = 500
@@ -100,7 +100,7 @@ class StatusReader:
 
     def finding(self) -> Finding:
         """What the answer means; call it once all of the body was taken and decoded."""
-        if self._status in _GONE:
+        if self._status in GONE:
             return Finding(Said.GONE)
         if not self._unreadable:
             self._flush()

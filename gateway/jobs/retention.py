@@ -25,6 +25,7 @@ from gateway.config.state import State
 from gateway.errors import LedgerUnavailable, UpstreamFailed
 from gateway.jobs.deletion_slots import DeletionSlots
 from gateway.jobs.minute_sums import MinuteSums
+from gateway.jobs.reading import GONE
 from gateway.jobs.registry import Registry
 from gateway.ledger.expiry import (
     AT_ONCE,
@@ -48,7 +49,6 @@ from gateway.upstream.response_head import ResponseHead
 
 _WITHIN: Final = 10.0  # seconds
 _FIRST_BAD: Final = 300
-_GONE: Final = frozenset({404, 410})
 _SWEEP_SECONDS: Final = 2.0
 _STRAYS_EVERY: Final = 60.0  # seconds
 MAX_ASKED: Final = 32
@@ -185,7 +185,7 @@ class Retention:
 
     def _done(self, row: Row[Any], outcome: ResponseHead | UpstreamFailed) -> None:
         status = outcome.status if isinstance(outcome, ResponseHead) else 0
-        is_deleted = 0 < status < _FIRST_BAD or status in _GONE
+        is_deleted = 0 < status < _FIRST_BAD or status in GONE
         self._slots.give_back(row.upstream, is_deleted=is_deleted)
         if is_deleted:
             self._note_deleted(row)

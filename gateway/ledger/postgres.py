@@ -22,6 +22,7 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from gateway.aio.background import keep_task
 from gateway.errors import LedgerUnavailable, OwnerWaited, ValueNotKept
 from gateway.ledger.connecting import DEADLINES, Connector, has_waited, in_words
 from gateway.ledger.connection_places import ConnectionPlaces
@@ -110,8 +111,7 @@ class PostgresEngine:
         for task in self._tasks:
             task.cancel()
         disposing = asyncio.get_running_loop().create_task(self._engine.dispose())
-        self._tasks.add(disposing)
-        disposing.add_done_callback(self._ended)
+        keep_task(disposing, self._tasks)
         await asyncio.wait([disposing], timeout=self._timeout)
         disposing.cancel()
         self._connector.drop()  # a lost server does not answer the goodbye
@@ -125,8 +125,7 @@ class PostgresEngine:
         loop = asyncio.get_running_loop()
         has_begun: asyncio.Future[None] = loop.create_future()
         task = loop.create_task(self._work(work, of, engine, has_begun))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        keep_task(task, self._tasks)
         try:
             either: tuple[asyncio.Future[Any], ...] = (task, has_begun)
             await asyncio.wait(either, timeout=self._turn, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +172,7 @@ class PostgresEngine:
         """Waits for the tables. One task sees to them for all who wait: who gives up does not end it."""
         if self._tending is None:
             self._tending = asyncio.get_running_loop().create_task(self._tend())
-            self._tasks.add(self._tending)
+            keep_task(self._tending, self._tasks)
             self._tending.add_done_callback(self._is_tended)
         task = self._tending
         await asyncio.wait([task], timeout=self._turn)
@@ -201,9 +200,8 @@ class PostgresEngine:
             connection.exec_driver_sql(f"SET LOCAL {name} = {int(MIGRATION_SECONDS * _MILLISECONDS)}")
         return self._upkeep.tend(connection)
 
-    def _is_tended(self, task: "asyncio.Task[None]") -> None:
+    def _is_tended(self, _: "asyncio.Task[None]") -> None:
         self._tending, self._is_changing = None, False
-        self._ended(task)
 
     async def _begin(
         self,
@@ -237,11 +235,6 @@ class PostgresEngine:
                 # Fills the cache that SQLAlchemy's own statements use; it has no public way to fill it.
                 raw.run_async(lambda _, statement=statement: raw._prepare(statement, 0.0))  # noqa: SLF001
             record.info[_PREPARED] = True
-
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks its error as seen when no caller waits any more
 
 
 def _note_use(_: Any, record: Any) -> None:

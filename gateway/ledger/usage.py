@@ -4,7 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import CompoundSelect, Connection, Select, and_, func, insert, or_, select, union, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    union,
+    update,
+)
 
 from gateway.ledger.accounts import lock
 from gateway.ledger.schema import accounts, grants, reservations, usage, usage_by_mode, windows
@@ -143,13 +156,7 @@ def _counts(
     connection: Connection, of: Select[Any] | CompoundSelect[Any], now: float, most: int
 ) -> dict[str, AccountCounts]:
     day, month = day_of(now).period, month_of(now).period
-    seen = of.subquery()
-    granted = (
-        select(grants.c.account, func.sum(grants.c.pages).label("pages"))
-        .where(grants.c.until > int(now))
-        .group_by(grants.c.account)
-        .subquery()
-    )
+    seen, granted = of.subquery(), _granted_now(now)
     days, months = windows.alias(), windows.alias()
     query = (
         select(
@@ -165,17 +172,27 @@ def _counts(
         .order_by(func.coalesce(months.c.pages, 0).desc())
         .limit(most)
     )  # fmt: skip
-    return {
-        row.account: AccountCounts(
-            row.tat / _MICROSECONDS,
-            row.concurrent,
-            row.pages_in_flight,
-            Used(row.requests or 0, row.pages or 0, row.spend or 0),
-            Used(row.m_requests or 0, row.m_pages, row.m_spend or 0),
-            int(row.granted),
-        )
-        for row in connection.execute(query)
-    }
+    return {row.account: _counts_of(row) for row in connection.execute(query)}
+
+
+def _granted_now(now: float) -> Subquery:
+    return (
+        select(grants.c.account, func.sum(grants.c.pages).label("pages"))
+        .where(grants.c.until > int(now))
+        .group_by(grants.c.account)
+        .subquery()
+    )
+
+
+def _counts_of(row: Row[Any]) -> AccountCounts:
+    return AccountCounts(
+        row.tat / _MICROSECONDS,
+        row.concurrent,
+        row.pages_in_flight,
+        Used(row.requests or 0, row.pages or 0, row.spend or 0),
+        Used(row.m_requests or 0, row.m_pages, row.m_spend or 0),
+        int(row.granted),
+    )
 
 
 def grant(connection: Connection, account: str, pages: int, until: int, now: float) -> None:

@@ -1,17 +1,16 @@
-"""One client connection: its requests in (request_reader.py), our deadlines, the bytes out, one coroutine behind.
+"""One client connection: its requests in (reading_turns.py), our deadlines, the bytes out, one coroutine behind.
 
 Theory of operation.
 
 - Requests are handed one by one to `serve`, which a Drive runs in the very callbacks that feed it. It reads the body
   by `next_piece` and writes by `send`.
-- What comes waits until somebody wants it: a head, a body, or nobody, and then no more is read from the socket.
-- A turn of the loop reads a bounded number of bytes and of chunks; what is left over waits for the next turn.
+- What comes waits until somebody wants it, and is read in turns (reading_turns.py).
 - Every wait has a deadline (clocks.py), checked by one sweep over all connections instead of a timer for each. While
   what came waits for its turn with us, no time of the client's passes.
 - A connection that is lost ends the wait of its coroutine at once, unless the exchange must be finished without it.
 
 States, and who moves them on:
-    IDLE     waits for a request of which no byte has come. `_feed_head` ends it, and `_next_request` for one that is
+    IDLE     waits for a request of which no byte has come. `note_head` ends it, and `_next_request` for one that is
              whole at once; so do close_idle, retire and end_revoked.
     HEAD     a part of a head has come. `_next_request` ends it when the head is whole, or its deadline.
     SERVING  `serve` runs: nothing is read but what is sent ahead, up to a bound.
@@ -23,7 +22,8 @@ What can't happen: a request is served after `revoke`, or beside another one; a 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -33,16 +33,15 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from gateway.aio.drive import Drive, Signal
 from gateway.aio.iteration import Iteration
 from gateway.aio.tls.transport import TlsTransport
-from gateway.aio.turn import FEW_BYTES, Turn
 from gateway.config.state import Live
 from gateway.errors import ClientGone, ClientTooSlow, GatewayError, Refused
-from gateway.http.headers import MAX_HEAD_BYTES
 from gateway.http.parser_faults import body_too_slow, head_too_slow
 from gateway.listener.clocks import FOREVER, Clocks
 from gateway.listener.draining import is_too_long_to_drain
-from gateway.listener.request_reader import Request, RequestReader, is_connect
+from gateway.listener.reading_turns import ReadingTurns
+from gateway.listener.request_reader import Request, is_connect
 from gateway.listener.traffic import Traffic
-from gateway.model.identity import Peer
+from gateway.model.identity import ClientCertificate, Peer
 from gateway.model.networks import household
 from gateway.model.request import Headers
 
@@ -79,26 +78,20 @@ class ClientConnection(asyncio.Protocol):
     """A connection of the public listener, above TLS. Its `transport` is None once it is lost."""
 
     __slots__ = (
-        "_arrival",
         "_clocks",
         "_drive",
-        "_is_deaf",
         "_is_due",
         "_is_lost",
-        "_is_paused",
         "_is_unread",
         "_iteration",
         "_live",
         "_loop",
-        "_more_body",
-        "_my_turn",
         "_on_writable",
         "_owner",
-        "_reader",
+        "_reading",
         "_serve",
         "_state",
         "_swept_at",
-        "_turn",
         "_upload",
         "_written",
         "cached_headers",
@@ -107,6 +100,7 @@ class ClientConnection(asyncio.Protocol):
         "finishes_alone",
         "has_ended",
         "household",
+        "is_deaf",
         "is_last",
         "is_retired",
         "peer",
@@ -128,6 +122,7 @@ class ClientConnection(asyncio.Protocol):
         self.cached_headers: Any = None  # what the headers of the last request mean: the handler's
         self.has_ended = False  # the acceptor's
         self.finishes_alone = False
+        self.is_deaf = False  # to any further request
         self.is_last = False
         self.is_retired = False  # serves no further request
         self.request_count = 0
@@ -143,24 +138,18 @@ class ClientConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._swept_at = 0.0
         self._state = ConnectionState.IDLE
-        self._turn = Turn(iteration)
-        self._reader = RequestReader(self._loop, self._turn)
+        self._reading = ReadingTurns(self._loop, iteration, self.household)
         self._clocks = Clocks(Idle)
         self._drive: Drive | None = None
-        self._arrival = Signal()
-        self._more_body = Signal()
-        self._my_turn = Signal()
         self._upload: StreamReader | None = None  # the body whose clocks run
         self._on_writable: Callable[[], None] | None = None
         self._written = 0
-        self._is_paused = False  # nothing is read from the socket
         self._is_due = False  # what it waited for has ended
         self._is_lost = False  # as it was told, in a turn
-        self._is_deaf = False  # to any further request
         self._is_unread = False  # something of the last request was left unread
 
     def __repr__(self) -> str:
-        paused = " paused" if self._is_paused else ""
+        paused = " paused" if self._reading.is_paused else ""
         return f"<ClientConnection {self.peer_ip} {self._state.name.lower()}{paused} requests={self.request_count}>"
 
     # What the handler uses: the way out
@@ -223,16 +212,16 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_coded(self) -> bool:
         """Whether the body of the request that is served is in chunks."""
-        return self._reader.is_coded
+        return self._reading.reader.is_coded
 
     @property
     def body_wire(self) -> int:
         """Bytes of the wire that were read of that body."""
-        return self._reader.body_wire
+        return self._reading.reader.body_wire
 
     def expect_body(self, length: int | None) -> None:
         """Says how many bytes the request's body has, when its head says so: they need not all be parsed."""
-        self._reader.expect_body(length)
+        self._reading.reader.expect_body(length)
 
     def invite(self, headers: Headers) -> None:
         """Asks for the request's body, if the client waits for that."""
@@ -247,29 +236,13 @@ class ClientConnection(asyncio.Protocol):
         self.expect(idle, body_too_slow)
         self._clocks.measure(self._loop.time(), idle, body.total_bytes)
 
-    async def next_piece(self, body: StreamReader) -> bytes:
+    def next_piece(self, body: StreamReader) -> Coroutine[Any, Any, bytes]:
         """Waits for the next bytes of a body; nothing once it has ended.
-
-        StreamReader.readany would do the same one turn of the loop later, when the kernel's buffer has been read
-        three times more: pieces three times as large, joined by a copy, and out of the processor's cache.
 
         Raises:
             Refused: body_malformed, also for a coding out of all proportion.
         """
-        self._turn.work()
-        while True:
-            if self._turn.is_over:
-                await self._let_others_have_a_turn()
-            data = self._reader.read_body(body)
-            if data or body.is_eof():
-                return data
-            if self._reader.has_unread:
-                self._reader.feed_body(body)
-            else:
-                self._read_on()
-                self._turn.rest()
-                await self._more_body
-                self._turn.work()
+        return self._reading.next_piece(body)
 
     def body_moved(self) -> None:
         """Some of the body came: the silence begins anew, the rate is measured on."""
@@ -277,7 +250,7 @@ class ClientConnection(asyncio.Protocol):
 
     def end_body(self) -> None:
         """Stops the body's clocks."""
-        self._listen()
+        self._reading.listen()
         if self._state is ConnectionState.BODY:
             self._state = ConnectionState.SERVING
         self.expect_nothing()
@@ -287,11 +260,9 @@ class ClientConnection(asyncio.Protocol):
         """Whether the clocks are those of a body that is waited for."""
         return self._state is ConnectionState.BODY
 
-    async def time_for(self, size: int) -> None:
+    def time_for(self, size: int) -> Coroutine[Any, Any, None]:
         """Waits for an iteration with time, before so many bytes are read in one piece that can't be interrupted."""
-        if size > FEW_BYTES and self._iteration.is_over:
-            await self._wait_for_turn(is_large=True)
-            self._turn.work()
+        return self._reading.time_for(size)
 
     # What the handler uses: waits and ends
 
@@ -325,7 +296,8 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request of which no byte has come."""
-        return self._arrival.is_awaited and not self._reader.has_begun and not self.waits_for_us
+        reading = self._reading
+        return reading.awaits_head and not reading.reader.has_begun and not self.waits_for_us
 
     @property
     def is_unfinished(self) -> bool:
@@ -344,11 +316,19 @@ class ClientConnection(asyncio.Protocol):
 
     def revoke(self) -> None:
         """Lets no further request through; `end_revoked` closes it, unless an answer is under way: then that does."""
-        self.is_retired = self._is_deaf = True
+        self.is_retired = self.is_deaf = True
 
     def end_revoked(self) -> None:
         """Closes it, if it waits for a request, perhaps in the middle of a head."""
-        self._end_soon(lambda: self._arrival.is_awaited)
+        self._end_soon(lambda: self._reading.awaits_head)
+
+    def end_by(self, at: float) -> None:
+        """Retires it at a time of the loop, if its own does not come before."""
+        self.ends_at = min(self.ends_at, at)
+
+    def set_certificate(self, certificate: ClientCertificate | None) -> None:
+        """Lets the client count as one with this certificate from now on, or as one without."""
+        self.peer = replace(self.peer, certificate=certificate)
 
     def _end_soon(self, may_end: Callable[[], bool]) -> None:
         """Ends the wait for a request in a turn of its own, for many connections may be told to end at once."""
@@ -359,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Called once the handshake is over."""
-        self.transport = transport
+        self.transport = self._reading.transport = transport
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._swept_at = self._loop.time()
         self.ends_at = self._swept_at + self._live.state.pace.lifetime
@@ -370,20 +350,14 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called with what came, in the clear."""
         self.traffic.received += len(data)
-        self._turn.work()
-        if self._arrival.is_awaited and self._reader.repeat(data):
-            self._arrival.set()
-        else:
-            self._reader.add(data)
-            self._wake()
-        self._turn.rest()
+        self._reading.take(data)
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Called once, in a turn for it (TlsTransport): many may be lost at once, and each may end an exchange."""
         del error
         self._is_lost = True
         self.transport = None
-        self._reader.clear()
+        self._reading.close()
         self._on_writable = None
         if self._drive is None:
             self._tell_end()
@@ -404,44 +378,6 @@ class ClientConnection(asyncio.Protocol):
 
     # Turns
 
-    def _wake(self) -> None:
-        """Lets whoever waits for more have it; what nobody waits for is bounded: 64 KB, and what one read brings."""
-        if self._arrival.is_awaited:
-            self._arrival.set()
-        elif self._more_body.is_awaited:
-            self._more_body.set()
-        elif self._reader.waiting > MAX_HEAD_BYTES:
-            self._stop_reading()
-
-    def _stop_reading(self) -> None:
-        if not self._is_paused and self.transport is not None:
-            self._is_paused = True
-            self.transport.pause_reading()
-
-    def _read_on(self) -> None:
-        """Lets more come, once all that came is parsed."""
-        if self._is_paused and self.transport is not None:
-            self._is_paused = False
-            self.transport.resume_reading()
-
-    def _listen(self) -> None:
-        """Reads on while a request is served, so that a client that leaves is noticed; what comes is bounded."""
-        if self._reader.waiting <= MAX_HEAD_BYTES:
-            self._read_on()
-
-    async def _let_others_have_a_turn(self) -> None:
-        """Ends the reading for this turn of the loop: libuv would go on while there is more, 8 MB at a time."""
-        self._stop_reading()
-        await self._wait_for_turn()
-        self._turn.work()
-
-    async def _wait_for_turn(self, *, is_large: bool = False) -> None:
-        self._turn.rest()
-        self._my_turn.clear()
-        is_small = not is_large and self._turn.needs_little(self._reader.waiting)
-        self._iteration.wait(self._begin_turn, self.household, is_small=is_small)
-        await self._my_turn
-
     def _resume(self, go_on: Callable[[], None]) -> None:
         """Goes on behind a future: many end at once where the ledger writes for all who wait."""
         if self._iteration.is_over:
@@ -452,18 +388,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _go_on(self, go_on: Callable[[], None]) -> None:
         self._is_due = False
-        self._turn.work()
+        turn = self._reading.turn
+        turn.work()
         go_on()
-        self._turn.rest()
-
-    def _begin_turn(self) -> None:
-        self._my_turn.set()
-        self._turn.rest()  # what was resumed may wait for others now
+        turn.rest()
 
     @property
     def waits_for_us(self) -> bool:
         """Whether what the client sent, or what was done for it, waits for its turn."""
-        waits = self._my_turn.is_awaited or self._is_due
+        waits = self._reading.awaits_turn or self._is_due
         return waits or (self.transport is not None and self.transport.waits)
 
     # Deadlines
@@ -475,7 +408,7 @@ class ClientConnection(asyncio.Protocol):
         """
         waits, transport = self.waits_for_us, self.transport
         since, self._swept_at = self._swept_at, now
-        has_sent_ahead = self._is_paused and not self.is_reading_body and not waits
+        has_sent_ahead = self._reading.is_paused and not self.is_reading_body and not waits
         if transport is not None and transport.has_left(or_says_no_more=has_sent_ahead):
             transport.abort()
             return
@@ -521,8 +454,8 @@ class ClientConnection(asyncio.Protocol):
             self._is_unread = isinstance(request, Refused) or not body.is_eof()
             del request, body  # an idle connection would keep them, and a head may have 64 KB
             self.expect(self._live.state.pace.idle, Idle)
-            if self._reader.has_more:  # others have their turn between two requests that were sent in one piece
-                await self._wait_for_turn()
+            if self._reading.reader.has_more:  # others have their turn between two requests of one piece
+                await self._reading.wait_for_turn()
         await self.until_all_taken()  # closing has a deadline, but no such patience
 
     @property
@@ -530,52 +463,38 @@ class ClientConnection(asyncio.Protocol):
         return self.is_retired or self.is_gone
 
     async def _next_request(self) -> tuple[Request, StreamReader]:
-        if self._reader.was_large:
+        reading = self._reading
+        if reading.reader.was_large:
             self.cached_headers = None
-        self._reader.begin()
+        reading.reader.begin()
         self._state = ConnectionState.IDLE
         try:
-            await self._until_request()
+            await reading.until_head(self)
+            if self.is_deaf:
+                raise Idle
         except Refused as refused:  # the head is too slow or too large: it is answered, then the connection closes
             return refused, EMPTY_PAYLOAD
         finally:
             self._state = ConnectionState.SERVING
             self._clocks.stop()
         self.request_count += 1
-        request, body = self._reader.take()
+        request, body = reading.reader.take()
         if is_connect(request):
             self.is_last = True
         if body.is_eof():
-            self._listen()
+            reading.listen()
         return request, body
 
-    async def _until_request(self) -> None:
-        """Waits for the next head.
+    # Whoever waits for a head (HeadWaiter)
 
-        Raises:
-            Refused: it is too slow or too large.
-            Idle: none came, or it is not heard any more.
-        """
-        reader = self._reader
-        self._turn.work()
-        while not reader.has_request and not self._is_deaf:
-            if self._turn.is_over:
-                await self._let_others_have_a_turn()
-                if self._is_closing and not (self.is_retired and reader.has_begun):
-                    raise Idle
-            elif reader.has_unread:
-                self._feed_head()
-            else:
-                self._read_on()
-                self._turn.rest()
-                await self._arrival
-                self._turn.work()
-        if self._is_deaf:
+    def check_still_waits(self) -> None:
+        """Raises Idle when it closes, but for a request whose head has begun."""
+        if self._is_closing and not (self.is_retired and self._reading.reader.has_begun):
             raise Idle
 
-    def _feed_head(self) -> None:
-        self._reader.feed_head()
-        if self._reader.has_begun and self._state is ConnectionState.IDLE:
+    def note_head(self) -> None:
+        """A part of the head has come: its deadline begins."""
+        if self._state is ConnectionState.IDLE:
             self._state = ConnectionState.HEAD
             self.expect(self._live.state.pace.head, head_too_slow)
 

@@ -8,7 +8,6 @@ the chain by which it was verified: a request that waits is then judged as one w
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -101,13 +100,13 @@ class Connections:
     def _drop_distrusted(self, connection: ClientConnection) -> None:
         certificate = connection.peer.certificate
         if certificate is not None and not certificate.chain & (self._client_ca or frozenset()):
-            connection.peer = replace(connection.peer, certificate=None)
+            connection.set_certificate(None)
 
     def _end_with_certificate(self, connection: ClientConnection) -> None:
         certificate = connection.peer.certificate
         if certificate is not None and certificate.not_after is not None:
             left = certificate.not_after - self._wall()
-            connection.ends_at = min(connection.ends_at, self._loop.time() + left)
+            connection.end_by(self._loop.time() + left)
 
 
 def door_of(state: State) -> Door:
@@ -127,5 +126,4 @@ def _note_certificate(connection: ClientConnection) -> None:
     shown = None if transport is None else transport.get_extra_info("peercert")
     if transport is not None and shown:
         chain = transport.get_extra_info("verified_chain", frozenset())
-        certificate = read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]), chain)
-        connection.peer = replace(connection.peer, certificate=certificate)
+        connection.set_certificate(read_certificate(shown, ssl.cert_time_to_seconds(shown["notAfter"]), chain))

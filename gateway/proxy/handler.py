@@ -41,7 +41,7 @@ from gateway.listener.request_reader import Request
 from gateway.model.identity import ClientCertificate, Identity
 from gateway.model.reasons import VERDICTS, Denial, Reason, Source
 from gateway.model.request import BodyLimit, Delivery, Exchange
-from gateway.model.routes import Access, Kind
+from gateway.model.routes import Access, Kind, Route
 from gateway.observe.observer import Observer
 from gateway.policy.body_limits import check_length
 from gateway.policy.route_access import check_access, check_address, check_takes_body
@@ -130,12 +130,9 @@ class Handler:
         if isinstance(request, Refused):
             raise request
         exchange.method = request.method
-        cached = _recognize(client, state, request)  # 2, 3
-        exchange.client_ip = cached.client_ip
-        exchange.trace = trace_of(exchange.request_id, cached.request_id, cached.passed_on, self._new_id)
+        cached = _read_head(state, client, request, exchange)  # 2, 3
+        trace = exchange.trace = trace_of(exchange.request_id, cached.request_id, cached.passed_on, self._new_id)
         exchange.request_id = cached.request_id or exchange.request_id
-        exchange.waits_for_invitation = cached.headers.expects_continue
-
         prepared = cached.prepared
         if prepared is None or not prepared.is_for(request.method, request.path, exchange.started):
             prepared = cached.prepared = await self._permit(state, cached, client, request, exchange)  # 4 to 6
@@ -145,7 +142,7 @@ class Handler:
             self._uses[prepared.use] = exchange.started
 
         delivery = exchange.delivery = Delivery()
-        order = ForwardOrder(client, body, prepared, exchange.trace, delivery, None, cached.job_for(prepared))
+        order = ForwardOrder(client, body, prepared, trace, delivery, None, cached.job_for(prepared))
         if prepared.permit.route.kind is Kind.SUBMIT:
             await self._parts.submits.serve(state, order)  # 7 to 10
         else:
@@ -181,21 +178,28 @@ class Handler:
         if state.needs_certificate:
             check_required_certificate(client.peer.certificate, self._wall())
 
-        identity = None
-        if rule.route.access is not Access.ANYONE:  # 5
-            evidence = Evidence(cached.address.ip, client.peer.certificate)
-            attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
-            exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
-            identity = attempt.identity_or_refuse()
-            check_access(rule.route, identity, cached.address.ip)
-        elif headers.has_body:
-            check_takes_body(rule.route, request.method)
-
+        identity = await self._identify(state, rule.route, cached, client, exchange)  # 5
         permit = make_permit(state, rule, path, query, cached.address, identity)  # 6
         check_length(headers.content_length, permit.body_limit)
         line = RequestLine(request.method, request.path)
         good_until = exchange.started + self._trusted_for(identity, client.peer.certificate)
         return prepare_request(state, cached, line, query, permit, good_until)
+
+    async def _identify(
+        self, state: State, route: Route, cached: CachedHeaders, client: ClientConnection, exchange: Exchange
+    ) -> Identity | None:
+        """Who calls, and may use this route; nobody is asked where anybody may."""
+        headers = cached.headers
+        if route.access is not Access.ANYONE:
+            evidence = Evidence(cached.address.ip, client.peer.certificate)
+            attempt = await self._parts.login.attempt(state, headers.known, evidence, exchange.started)
+            exchange.authentication, exchange.key_id = attempt.label, attempt.key_id
+            identity = attempt.identity_or_refuse()
+            check_access(route, identity, cached.address.ip)
+            return identity
+        if headers.has_body:
+            check_takes_body(route, exchange.method)
+        return None
 
     def _trusted_for(self, identity: Identity | None, certificate: ClientCertificate | None) -> float:
         """Seconds until a caller has to be checked again: a second, or less when what it came with ends before."""
@@ -295,9 +299,13 @@ class Handler:
         exchange.detail = detail
 
 
-def _recognize(client: ClientConnection, state: State, request: RawRequestMessage) -> CachedHeaders:
+def _read_head(
+    state: State, client: ClientConnection, request: RawRequestMessage, exchange: Exchange
+) -> CachedHeaders:
     """What these headers mean; remembered when the connection sent the same ones before."""
     cached: CachedHeaders | None = client.cached_headers
     if cached is None or not cached.is_same(state, request.version, request.raw_headers):
         cached = client.cached_headers = cache_headers(state, client.peer, request.version, request.raw_headers)
+    exchange.client_ip = cached.client_ip
+    exchange.waits_for_invitation = cached.headers.expects_continue
     return cached

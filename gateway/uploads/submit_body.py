@@ -13,7 +13,7 @@ from gateway.uploads.form import Form, FormRules
 from gateway.uploads.multipart.inspector import Inspector
 from gateway.uploads.pages.counter import PageCounter
 from gateway.uploads.pages.pdf_gaps import PdfGaps
-from gateway.uploads.pages.worker_process import Content
+from gateway.uploads.pages.worker_protocol import Content
 from gateway.uploads.spool import Spool
 from gateway.uploads.spool_file import SpoolFile
 from gateway.uploads.urlencoded import UrlEncoded

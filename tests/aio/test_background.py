@@ -1,8 +1,10 @@
 """What nobody waits for is done, or cancelled once its time is over."""
 
 import asyncio
+import gc
+from typing import Any
 
-from gateway.aio.background import Background
+from gateway.aio.background import Background, keep_task
 
 LONG = 30.0
 
@@ -56,3 +58,20 @@ async def test_closing_waits_for_what_begins_meanwhile() -> None:
     background.start(begin_another())
     await background.close(LONG)
     assert done.is_set()
+
+
+async def test_a_task_is_kept_until_it_ends_and_its_error_is_seen() -> None:
+    tasks, complaints, loop = set[asyncio.Task[Any]](), list[object](), asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def fail() -> None:
+        raise ValueError
+
+    keep_task(loop.create_task(fail()), tasks)
+    keep_task(cancelled := loop.create_task(asyncio.sleep(LONG)), tasks)
+    assert len(tasks) == 2
+    cancelled.cancel()
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert (tasks, complaints) == (set(), [])

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.aio.iteration import Iteration
 from gateway.aio.sweep import TICK, DeadlineSweep
+from tests.support.loop import steps
 
 MANY: Final = 1_000
 
@@ -48,11 +49,6 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def sweep_now() -> DeadlineSweep:
     loop = asyncio.get_running_loop()
     return DeadlineSweep(loop, Iteration(lambda: 0.0, loop.call_soon))
-
-
-async def steps(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def test_each_is_swept_while_it_is_there(clock: Clock) -> None:

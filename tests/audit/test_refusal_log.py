@@ -1,11 +1,9 @@
 """What is kept of refused and failed requests, on both engines."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner
 from sqlalchemy import Connection, event, text
 
@@ -19,13 +17,9 @@ from gateway.model.request import Exchange
 from gateway.observe.refusal_sampling import Sum
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def exchange(request_id: str, **members: Any) -> Exchange:

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.audit import audit
@@ -18,15 +17,10 @@ from gateway.units import moment
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 Run = Callable[..., Result]
 NOW = int(NOON)
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    """The commands keep the log quiet; in this process that would be for all who come after."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

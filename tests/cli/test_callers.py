@@ -1,26 +1,21 @@
 """`gateway callers`: what the admin API does for callers by token and certificate, over the ledger."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import yaml
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 Run = Callable[..., Result]
 ALICE = "jwt:https://idp.test#alice"
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import trustme
 from aiohttp import web
 from click.testing import CliRunner, Result
@@ -19,13 +18,9 @@ from gateway.config.compile import compile_settings
 from tests.support.pure import document, make_settings, write
 from tests.support.tokens import CLAIMS, ISSUER, jwk_of, jwks_of, make_token, p256_key, rsa_key
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 Run = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 from sqlalchemy import Connection, select
 
@@ -23,16 +22,11 @@ from tests.support.joblists import CANARY, make_job
 from tests.support.ledgers import NOON, make_profile
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 Run = Callable[..., Result]
 NOW = time.time()
 BELL = "evil\x1b[2J"
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    """The commands keep the log quiet; in this process that would be for all who come after."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

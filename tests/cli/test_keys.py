@@ -5,12 +5,11 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from gateway.auth.key_secrets import is_secret
@@ -23,16 +22,11 @@ from gateway.limits.quotas import Used
 from gateway.limits.windows import day_of, month_of
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 Run = Callable[..., Result]
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 CANARY = "canary-secret-of-the-file-1a2b3c"
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    """The commands keep the log quiet; in this process that would be for all who come after."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from alembic import command
 from click.testing import CliRunner, Result
 from sqlalchemy import Column, Connection, LargeBinary, String, Text, insert, select
@@ -31,14 +30,10 @@ from tests.ledger.test_migrate import config_on
 from tests.support.ledgers import Postgres, open_engine
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 TABLES = [table for table in metadata.sorted_tables if table is not counters]
 MANY = 1500  # more than are copied at once
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,12 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 import gateway.cli
@@ -17,17 +15,13 @@ from gateway.cli.output import answer, is_terminal
 from gateway.cli.running_gateway import Samples
 from tests.support.commands import CALLS, HOOK, KEY, LOST, call_of, leaves, takes, write_filled
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 COMMANDS = dict(leaves())
 HOME = Path(gateway.cli.__file__).parent
 # What writes by itself: output.py for all, __main__ through it; tables and pictures are rich's.
 WRITES = re.compile(r"click\.s?echo|\bprint\(|sys\.(?:__)?stdout|json\.dump\(|\.print\(|os\.write\(")
 WRITERS = {"output.py", "standard_streams.py", "table.py"}
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from gateway.cli.command_for_refusal import command_for
@@ -18,11 +16,7 @@ from gateway.model.meanings import MEANINGS, meaning_of
 from gateway.model.reasons import Why
 from tests.support.commands import REFUSED, put, write_filled
 
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_log")
 
 
 @pytest.fixture

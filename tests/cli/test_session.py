@@ -1,24 +1,18 @@
 """Commands that need the ledger alone go on where the secrets of other sections can't be read."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 AWAY = "/run/credentials/document-gateway.service"
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def run(tmp_path: Path, *command: str, code: int = 0, **sections: Any) -> Result:

@@ -1,11 +1,9 @@
 """Tables fit the terminal: what tells rows apart stays whole, the rest gives way."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 from rich.console import Console
 
@@ -16,6 +14,8 @@ from gateway.cli.run_top import picture
 from gateway.cli.running_gateway import Samples
 from gateway.cli.table import fitting
 from tests.support.commands import CALLER, HOOK, JOB, KEY, LOST, REFUSED, call_of, leaves, takes, write_filled
+
+pytestmark = pytest.mark.usefixtures("restored_log")
 
 HEADINGS = ("request id", "upstream", "owner", "key", "state")
 
@@ -90,13 +90,7 @@ TABLES = {
 
 
 @pytest.fixture
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _log: None) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     near = {frozenset({("key", KEY), ("limit", "pages_per_month")}): 0.97}
 
     async def ask(*_: object) -> Samples:

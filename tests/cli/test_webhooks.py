@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.webhooks import webhooks
@@ -17,15 +16,10 @@ from gateway.ledger.ledger import open_ledger
 from tests.support.ledgers import NOON
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 Run = Callable[..., Result]
 URL = "https://hooks.example/canary-path?token=canary-token"
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    """The commands keep the log quiet; in this process that would be for all who come after."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import rich
-import structlog
 from click.testing import CliRunner
 
 from gateway.cli import run_status
@@ -17,6 +15,8 @@ from gateway.cli.running_gateway import Samples
 from gateway.cli.which_config import NONE, ConfigChoice, NotOurs, which
 from tests.support.commands import CALLS, call_of, leaves, takes, write_filled
 from tests.support.pure import document, write
+
+pytestmark = pytest.mark.usefixtures("restored_log")
 
 # The configuration is right; its ledger is a directory, nobody listens, and its certificate is none.
 BROKEN = """
@@ -36,11 +36,9 @@ def _ours(directory: Path, text: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
-    yield
-    structlog.reset_defaults()  # the commands keep the log quiet, in this process for all who come after
 
 
 def test_the_order_is_variable_directory_installation(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
@@ -18,16 +16,11 @@ from tests.support.gateway import Running, Start, request
 from tests.support.jobs import comes_true
 from tests.support.pure import document, write
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 FOLLOWS = "A running gateway follows within 2 seconds."
 ELSEWHERE = "the running gateway uses another ledger: ledger.url waits for a restart"
 WARNED = f"warning: {ELSEWHERE}; nothing it serves changes\n"
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    config = structlog.get_config()
-    yield
-    structlog.configure(**config)
 
 
 async def run(gateway: Running, directory: Path, url: str, *command: str, port: int | None = None) -> Result:

@@ -20,13 +20,6 @@ from tests.support.jobs import Jobs, Used, comes_to, complete, me, poll, used
 POLICY, LEFT = b"ratelimit-policy", b"ratelimit"
 
 
-@pytest.fixture
-def jobs(backend: Backend) -> Jobs:
-    """The upstream runs jobs."""
-    backend.script = jobs = Jobs()
-    return jobs
-
-
 async def limited(start: Start, **limits: Any) -> Running:
     return await start(profiles={"default": limits})
 

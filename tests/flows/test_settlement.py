@@ -12,13 +12,6 @@ from tests.support.gateway import ADMIN_KEY, KEY, Running, Start, submit
 from tests.support.jobs import PROCESSING, Jobs, Used, comes_to, complete, me, poll, used
 
 
-@pytest.fixture
-def jobs(backend: Backend) -> Jobs:
-    """The upstream runs jobs."""
-    backend.script = jobs = Jobs()
-    return jobs
-
-
 async def started(gateway: Running, pages: int = 5, count: int = 1, **fields: str) -> None:
     """Starts jobs that may cost so many pages each."""
     for _ in range(count):

@@ -6,13 +6,11 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import trustme
 from click.testing import CliRunner, Result
 
@@ -29,12 +27,7 @@ from tests.support.jobs import comes_true, ledger_path
 from tests.support.pure import document, write
 from tests.support.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    config = structlog.get_config()
-    yield
-    structlog.configure(**config)
+pytestmark = pytest.mark.usefixtures("restored_log")
 
 
 async def told(gateway: Running, directory: Path, *command: str, **sections: Any) -> Result:

@@ -27,13 +27,6 @@ TIFF = Document(
 END = f"\r\n--{BOUNDARY}--".encode()
 
 
-@pytest.fixture
-def jobs(backend: Backend) -> Jobs:
-    """The upstream runs jobs."""
-    backend.script = jobs = Jobs()
-    return jobs
-
-
 async def never_whole(backend: Backend) -> None:
     """Asserts that no submit came whole, and that what came in part was cut off."""
     await backend.settled()

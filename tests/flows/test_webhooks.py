@@ -31,13 +31,6 @@ async def receiver(certificates: Path, aiohttp_raw_server: AiohttpRawServer) -> 
     return await receiving(aiohttp_raw_server, server_context(certificates))
 
 
-@pytest.fixture
-def jobs(backend: Backend) -> Jobs:
-    """The upstream runs jobs."""
-    backend.script = jobs = Jobs()
-    return jobs
-
-
 def out(certificates: Path, **more: Any) -> dict[str, Any]:
     return {"out": {"secret": {"env": "HOOKS"}, "allow": ["localhost"], "ca": f"{certificates}/ca.pem", **more}}
 

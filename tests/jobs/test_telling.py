@@ -52,12 +52,6 @@ async def near(postgres: Postgres, migrated: str) -> AsyncIterator[Engine]:
 
 
 @pytest.fixture
-async def far(postgres: Postgres) -> AsyncIterator[FarAway]:
-    async with FarAway(postgres.socket_directory, FAR) as relay:
-        yield relay
-
-
-@pytest.fixture
 async def distant(far: FarAway, near: Engine, postgres: Postgres, migrated: str) -> AsyncIterator[Engine]:
     await near.write(lambda _: None)
     made = open_engine(far.url_of(migrated), 2.0, 5.0)

@@ -28,12 +28,6 @@ PROFILE: Final = make_profile()
 
 
 @pytest.fixture
-async def far(postgres: Postgres) -> AsyncIterator[FarAway]:
-    async with FarAway(postgres.socket_directory, FAR) as relay:
-        yield relay
-
-
-@pytest.fixture
 async def distant(far: FarAway, postgres: Postgres, migrated: str) -> AsyncIterator[Engine]:
     """The engine of an empty ledger there."""
     made = open_engine(far.url_of(migrated), 2.0, 5.0)

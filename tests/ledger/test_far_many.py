@@ -21,12 +21,6 @@ MANY: Final = 150
 
 
 @pytest.fixture
-async def far(postgres: Postgres) -> AsyncIterator[FarAway]:
-    async with FarAway(postgres.socket_directory, FAR) as relay:
-        yield relay
-
-
-@pytest.fixture
 async def engine(far: FarAway, postgres: Postgres, migrated: str) -> AsyncIterator[Engine]:
     """The engine of an empty ledger there."""
     made = open_engine(far.url_of(migrated))

@@ -1,12 +1,11 @@
 """A new database that is far away: its tables are made, although that takes longer than anyone waits for a turn."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from gateway.cli.main import cli
@@ -21,12 +20,6 @@ from tests.support.pure import document, write
 FAR: Final = 0.03
 TURN: Final = 1.5
 """Longer than it takes to look whether there are tables, and shorter than the 150 round trips that make them."""
-
-
-@pytest.fixture
-async def far(postgres: Postgres) -> AsyncIterator[FarAway]:
-    async with FarAway(postgres.socket_directory, FAR) as relay:
-        yield relay
 
 
 @pytest.fixture
@@ -53,14 +46,12 @@ async def test_who_gives_up_does_not_end_what_makes_the_tables(far: FarAway, now
     await engine.close()
 
 
+@pytest.mark.usefixtures("restored_log")
 async def test_a_command_says_that_it_waits_and_does(far: FarAway, nowhere: str, tmp_path: Path) -> None:
     ledger = {"url": far.url_of(nowhere), "timeout": "1500ms", "turn_timeout": "1500ms"}
     config = write(tmp_path, document(tmp_path, ledger=ledger))
     command = ["keys", "create", "eve", "--config", str(config)]
-    try:
-        result = await asyncio.to_thread(CliRunner().invoke, cli, command, prog_name="gateway")
-    finally:
-        structlog.reset_defaults()
+    result = await asyncio.to_thread(CliRunner().invoke, cli, command, prog_name="gateway")
     assert result.exit_code == 0, result.stderr
     waits, was_made, *_ = result.stderr.splitlines()
     assert "are being made or changed; this waits until they are" in waits

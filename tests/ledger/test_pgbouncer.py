@@ -21,12 +21,12 @@ from tests.support.ledgers import (
     assert_sound,
     beat,
     beats,
-    eventually,
     make_claim,
     make_profile,
     open_engine,
     rows_of,
 )
+from tests.support.process import eventually
 
 PROGRAM: Final = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 NOBODY: Final = 65534

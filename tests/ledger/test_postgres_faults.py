@@ -26,11 +26,11 @@ from tests.support.ledgers import (
     assert_sound,
     beat,
     beats,
-    eventually,
     make_claim,
     make_profile,
     open_engine,
 )
+from tests.support.process import eventually
 
 TIMEOUT: Final = 4.0
 LATE: Final = {"no answer within ledger.timeout", "no connection within ledger.turn_timeout"}

@@ -29,11 +29,11 @@ from tests.support.ledgers import (
     assert_sound,
     beat,
     beats,
-    eventually,
     make_claim,
     make_profile,
     open_engine,
 )
+from tests.support.process import eventually
 
 HASTY: Final = 4.0  # seconds, for those that wait for the deadline itself
 NO_TURN = "no turn within ledger.turn_timeout"

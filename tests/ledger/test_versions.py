@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import structlog
 from alembic import command
 from alembic.config import Config
 from click.testing import CliRunner
@@ -20,6 +19,8 @@ from gateway.ledger.migrate import HEAD, LEAST, Tables, judge, version_of
 from gateway.tls.dev_certificates import make_development_certificates
 from tests.support.ledgers import Postgres, Script, open_engine
 from tests.support.pure import document, write
+
+pytestmark = pytest.mark.usefixtures("restored_log")
 
 PACKAGE: Final = Path(gateway.ledger.__file__).parent.parent
 NEXT: Final = f"{int(HEAD) + 1:04}"
@@ -84,7 +85,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, url: str) -> Iterator[Callable[..., Any]]:
+def run(tmp_path: Path, url: str) -> Callable[..., Any]:
     """Runs a command on the ledger, in this process."""
     make_development_certificates(tmp_path, ["gateway.test"])
     path = write(tmp_path, document(tmp_path, keys=[], ledger={"url": url, "timeout": "60s"}))
@@ -92,8 +93,7 @@ def run(tmp_path: Path, url: str) -> Iterator[Callable[..., Any]]:
     def invoke(*arguments: str) -> Any:
         return CliRunner().invoke(cli, [*arguments, "--config", str(path)], prog_name="gateway")
 
-    yield invoke
-    structlog.reset_defaults()
+    return invoke
 
 
 def on(url: str, work: Callable[[Connection], Any]) -> Any:

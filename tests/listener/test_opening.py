@@ -15,6 +15,7 @@ from gateway.listener.opening import GaveWayError, Opening, OpeningParts, Openin
 from gateway.listener.proxy_protocol import DeclaredClient, ProxyHeaderError
 from gateway.model.identity import Peer
 from tests.support.iteration import buffers_now
+from tests.support.loop import steps
 from tests.support.pure import ip
 from tests.support.waiting import eventually
 
@@ -88,11 +89,6 @@ async def listener(certificates: Path) -> AsyncIterator[Listener]:
         opening.cancel()
     for far in listening.far:
         far.close()
-
-
-async def steps(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["before", "later"])

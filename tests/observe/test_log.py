@@ -13,6 +13,8 @@ import structlog
 from gateway.model.reasons import Reason
 from gateway.observe.log import Event, LogStream, configure, console_line, is_enabled, json_line
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
 
@@ -25,13 +27,6 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
         except OSError:
             continue
-
-
-@pytest.fixture(autouse=True)
-def structlog_as_it_was() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def written(pipe: tuple[int, int], *events: Event, render: Any = json_line, most: int = 100) -> tuple[bytes, int]:

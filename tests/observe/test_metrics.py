@@ -12,7 +12,8 @@ from prometheus_client.samples import Sample
 
 from gateway.model.reasons import Reason
 from gateway.model.request import Delivery
-from gateway.observe.metrics import BOUNDS, BuildInfo, ByLabel, Histogram, Number, Numbers, RequestMetrics
+from gateway.observe.collectors import BuildInfo, ByLabel, Number, Numbers
+from gateway.observe.metrics import BOUNDS, Histogram, RequestMetrics
 from tests.support.pure import PROPERTY, make_exchange
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -6,27 +6,22 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from gateway.auth.key_secrets import is_secret
 from gateway.cli.main import cli
 from tests.support.process import DEADLINE, ROOT, Served, Upstream, configure, eventually, serving, trusting
 
+pytestmark = pytest.mark.usefixtures("restored_log")
+
 FOLLOWED: Final = 4.0  # two seconds are promised; the machine of a test may need as long itself
 ME: Final = "/gateway/v1/me"
 Gateway = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -36,13 +34,13 @@ from gateway.ledger.reservations import Claim
 from gateway.ledger.schema import Stage, accounts, counters, metadata, reservations, usage, usage_by_mode, windows
 from gateway.model.identity import Profile
 from tests.support import forkserver
+from tests.support.process import eventually
 
 T = TypeVar("T")
 DEADLINE: Final = 30.0
 NOON: Final = 1_795_435_200.0  # 2026-11-23 12:00 UTC
 ROOT: Final = Path(__file__).parent.parent.parent
 _NOBODY: Final = 65534
-_PAUSE: Final = 0.01
 _SUPERVISED: Final = """
 "$@" & server=$!
 read told; is_told=$?
@@ -233,16 +231,6 @@ def _children(pid: int) -> list[int]:
         return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def eventually(holds: Any, within: float = DEADLINE) -> Any:
-    """Looks again and again for a fact that nobody announces; gives what was found."""
-    deadline = time.monotonic() + within
-    while not (found := holds()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s")
-        threading.Event().wait(_PAUSE)
-    return found
 
 
 def open_engine(

@@ -1,5 +1,9 @@
-"""A loop by what pure code needs of it: a clock that tests move, and calls that wait for the next iteration."""
+"""A loop by what pure code needs of it: a clock that tests move, and calls that wait for the next iteration.
 
+And iterations of the loop that runs.
+"""
+
+import asyncio
 from collections.abc import Callable
 
 
@@ -26,3 +30,9 @@ class Loop:
         ready, self._ready = self._ready, []
         for call in ready:
             call()
+
+
+async def steps(count: int) -> None:
+    """Lets the running loop iterate so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)

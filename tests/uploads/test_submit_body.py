@@ -16,7 +16,7 @@ from gateway.uploads.file_kind import FileKind
 from gateway.uploads.form import FileFacts, Form, FormRules
 from gateway.uploads.pages.bound import page_bound
 from gateway.uploads.pages.counter import PageCounter
-from gateway.uploads.pages.worker_process import Content
+from gateway.uploads.pages.worker_protocol import Content
 from gateway.uploads.spool import Spool
 from gateway.uploads.submit_body import SubmitBody
 

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp import AiohttpClient, AiohttpRawServer
@@ -58,15 +57,7 @@ async def test_nobody_there_is_a_problem(unused_tcp_port: int) -> None:
         assert await probe(session, target_at(unused_tcp_port)) == "no answer (no connection)"
 
 
-@pytest.fixture
-def plain_structlog() -> Iterator[None]:
-    """A gateway that ran in this process before may have set a level that keeps events from being seen."""
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("plain_structlog")
+@pytest.mark.usefixtures("plain_log")
 @pytest.mark.parametrize(("status", "event"), [(200, "upstream is up"), (500, "upstream is down")])
 async def test_the_first_look_is_told_either_way(upstream: Upstream, status: int, event: str) -> None:
     port = await upstream(status)
@@ -90,7 +81,7 @@ async def first_look(health: HealthProbe, count: int = 1) -> Sequence[MutableMap
     return events
 
 
-@pytest.mark.usefixtures("plain_structlog")
+@pytest.mark.usefixtures("plain_log")
 @pytest.mark.parametrize(("statuses", "is_up"), [((200, 200), True), ((200, 503), False), ((503, 200), False)])
 async def test_of_several_upstreams_all_must_be_up(
     upstream: Upstream, statuses: tuple[int, int], is_up: bool
@@ -125,7 +116,7 @@ async def test_how_long_is_waited_is_of_the_target(
     ends.set()
 
 
-@pytest.mark.usefixtures("plain_structlog")
+@pytest.mark.usefixtures("plain_log")
 async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is no name is a ValueError of aiohttp's, in the place of its own kind; so may be others."""
     monkeypatch.setattr("gateway.upstream.health.INTERVAL", 0.001)
@@ -139,7 +130,7 @@ async def test_it_survives_whatever_a_probe_raises(upstream: Upstream, monkeypat
     assert health.healthy == {"odd": False, "good": True}
 
 
-@pytest.mark.usefixtures("plain_structlog")
+@pytest.mark.usefixtures("plain_log")
 async def test_it_survives_a_fault_of_ours_and_asks_again(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,8 @@ from gateway.model.reasons import Denial, Reason
 from gateway.uploads.pages.cpu_budget import CpuBudgets
 from gateway.uploads.pages.fair_queue import FairQueue
 from gateway.uploads.pages.suspensions import Suspensions
-from gateway.uploads.pages.worker_process import Content, WorkerProcess
+from gateway.uploads.pages.worker_process import WorkerProcess
+from gateway.uploads.pages.worker_protocol import Content
 
 _MEMORY: Final = 512 * 1_048_576  # bytes of address space
 _SECONDS: Final = 10.0

@@ -10,10 +10,10 @@ can't be counted any more.
 """
 
 import re
-import struct
 from typing import Final, NamedTuple
 
-_PAIR: Final = struct.Struct("<QQ")  # worker.py has the same
+from gateway.uploads.pages.worker_protocol import PAIR
+
 ALWAYS_KEPT: Final = 4 * 1_048_576
 MARGIN: Final = 4096  # bytes of a stream that are kept at each end: pdfium reads in blocks
 LEAST: Final = 65_536  # bytes of a gap after the piece in which its stream begins
@@ -66,7 +66,7 @@ class PdfGaps:
         """
         self._end_gap()
         found = self._found
-        return b"".join(_PAIR.pack(*pair) for pair in (*found, (self._place, len(found)))) if found else b""
+        return b"".join(PAIR.pack(*pair) for pair in (*found, (self._place, len(found)))) if found else b""
 
     def _begin_gap(self, before: bytes, piece: bytes, start: int) -> None:
         """Begins a gap if the last stream in this piece, which is at `start`, extends far beyond the piece."""

@@ -1,9 +1,10 @@
 """A sandboxed process that counts the pages of files for the gateway, one after the other.
 
-It is started as a file, not as a module of the package, and imports only confinement.py of the gateway. Its standard
-input is a Unix socket: each request is one byte, which says whether a document is a whole PDF, one with gaps
-(pdf_gaps.py) or a TIFF, with the file's descriptor (SCM_RIGHTS); each answer is 8 bytes, the pages or -1. Before the
-first document it gives up for good all that counting does not need; it ends with the gateway, or with the socket.
+It is started as a file, not as a module of the package, and imports only confinement.py and worker_protocol.py of the
+gateway. Its standard input is a Unix socket: each request is one byte, which says whether a document is a whole PDF,
+one with gaps (pdf_gaps.py) or a TIFF, with the file's descriptor (SCM_RIGHTS); each answer is 8 bytes, the pages or
+-1. Before the first document it gives up for good all that counting does not need; it ends with the gateway, or with
+the socket.
 """
 
 import ctypes
@@ -22,16 +23,11 @@ from typing import Final
 import pypdfium2
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).resolve().parents[3]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this gateway, whichever else is installed
 
 from gateway.uploads.pages.confinement import confine
+from gateway.uploads.pages.worker_protocol import ANSWER, PAIR, UNKNOWN, Content
 
-ANSWER: Final = struct.Struct("<q")
-UNKNOWN: Final = -1
-WHOLE: Final = b"w"
-WITH_GAPS: Final = b"g"
-TIFF: Final = b"t"
-PAIR: Final = struct.Struct("<QQ")
 _PR_SET_PDEATHSIG: Final = 1
 _MAX_FILES: Final = 16
 _MAX_IMAGES: Final = 100_000  # in a TIFF
@@ -141,7 +137,8 @@ def serve(connection: socket.socket, seconds: int) -> None:
         if fd is None:
             return
         _limit_time(seconds, os.lseek(fd, 0, os.SEEK_END))
-        pages = count_images(fd) if kind == TIFF else count_pages(fd, has_gaps=kind == WITH_GAPS)
+        has_gaps = kind == Content.GAPPED_PDF.value
+        pages = count_images(fd) if kind == Content.TIFF.value else count_pages(fd, has_gaps=has_gaps)
         signal.setitimer(signal.ITIMER_PROF, 0)
         os.close(fd)
         connection.sendall(ANSWER.pack(pages))

@@ -4,29 +4,20 @@ import asyncio
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from gateway.uploads.pages.worker_protocol import ANSWER, Content
+
 _PROGRAM: Final = Path(__file__).with_name("worker.py")
-_ANSWER: Final = struct.Struct("<q")  # as in worker.py, like Content: importing that would load pdfium
 _OUT_OF_TIME: Final = (-signal.SIGPROF, -signal.SIGXCPU)
 _REAP_SECONDS: Final = 5.0
 _TIMES: Final = slice(11, 13)  # utime and stime, counted from the field after the name
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _HANDED_ON: Final = ("LD_LIBRARY_PATH",)  # environment variables: a custom Python may need it to start
-
-
-class Content(StrEnum):
-    """The content of a file to count: a PDF, one with gaps and their table (pdf_gaps.py), a TIFF."""
-
-    PDF = "w"
-    GAPPED_PDF = "g"
-    TIFF = "t"
 
 
 class WorkerProcess:
@@ -83,19 +74,19 @@ class WorkerProcess:
             ConnectionResetError, ConnectionAbortedError: it crashed, or its answer is invalid.
             OSError: somebody killed it, as the kernel does when memory runs out.
         """
-        socket.send_fds(self._socket, [content.encode()], [fd])
+        socket.send_fds(self._socket, [content.value], [fd])
         loop = asyncio.get_running_loop()
         answer = b""
-        while len(answer) < _ANSWER.size:
-            piece = await loop.sock_recv(self._socket, _ANSWER.size + 1)
+        while len(answer) < ANSWER.size:
+            piece = await loop.sock_recv(self._socket, ANSWER.size + 1)
             if not piece:
                 await asyncio.to_thread(self.wait)
                 raise _why_it_ended(self._process.returncode)
             answer += piece
-        if len(answer) > _ANSWER.size:
+        if len(answer) > ANSWER.size:
             raise ConnectionAbortedError
         self.answers += 1
-        (pages,) = _ANSWER.unpack(answer)
+        (pages,) = ANSWER.unpack(answer)
         return pages if pages >= 0 else None
 
     def kill(self) -> None:

@@ -10,10 +10,11 @@ Forwarding continues to its end even if the sender leaves: its next attempt gets
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from gateway.aio.background import keep_task
 from gateway.aio.iteration import Iteration
 from gateway.errors import LedgerUnavailable, Refused, refuse
 from gateway.ledger.inbound_webhooks import Message, Taken, give_back, handled, take
@@ -57,7 +58,7 @@ class Receiver:
         self._settings = settings
         self._wall = wall
         self._iteration = iteration
-        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<Receiver taking={len(self._tasks)}>"
@@ -97,8 +98,7 @@ class Receiver:
         if len(self._tasks) >= MAX_AT_ONCE:
             raise _later("Too many webhooks are being handed on.")
         task = asyncio.get_running_loop().create_task(self._take(found, incoming, request))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        keep_task(task, self._tasks)
         return await asyncio.shield(task)
 
     async def close(self, within: float) -> None:
@@ -168,11 +168,6 @@ class Receiver:
             await self._ledger.write(lambda c: give_back(c, name, message, lease))
         except LedgerUnavailable:
             log.warning("webhook waits for its lease", webhook=name)
-
-    def _ended(self, task: "asyncio.Task[bytes]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks its error as seen when the sender has left
 
 
 def _later(detail: str) -> Refused:

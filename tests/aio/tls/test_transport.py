@@ -28,6 +28,7 @@ from gateway.aio.unwanted import AT_ONCE, MOST
 from tests.aio.tls.test_client_hello import FFDHE8192, X25519, groups, message, records, shares, vector
 from tests.support.iteration import buffers_now, iteration_now
 from tests.support.keyupdates import Sealing
+from tests.support.loop import steps
 from tests.support.pure import examples
 from tests.support.waiting import eventually
 
@@ -796,11 +797,6 @@ async def lost_with_an_answer(certificates: Path, answer: bytes, *, says_so: boo
     assert (pair.above.got, pair.raw.is_reading) == ([], False)
     pair.tls.connection_lost(ConnectionResetError("by peer"))
     return pair
-
-
-async def steps(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def test_what_a_server_said_before_it_broke_off_is_read_in_turns(certificates: Path) -> None:

@@ -1,11 +1,10 @@
 """When keys are fetched, kept and dropped. The clock is the test's, and so is the provider."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from gateway.aio.drive import Drive
@@ -17,6 +16,8 @@ from gateway.auth.jwt.tokens import KeyUnknown, identify
 from gateway.config.compile import compile_issuers
 from gateway.config.settings import JwtIssuer
 from tests.support.tokens import ASYMMETRIC, ISSUER, NOW, PROFILES, jwk_of, jwks_of, make_token, p256_key, rsa_key
+
+pytestmark = pytest.mark.usefixtures("plain_log")
 
 OTHER = "https://other.example"
 FIRST, SECOND = (read_jwks(jwks_of(jwk_of(p256_key(i), kid=str(i))), ASYMMETRIC) for i in (0, 1))
@@ -64,13 +65,6 @@ class Provider:
 @pytest.fixture
 def provider() -> Provider:
     return Provider()
-
-
-@pytest.fixture(autouse=True)
-def plain_structlog() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 async def test_keys_are_fetched_at_the_start_and_at_half_their_age(provider: Provider) -> None:

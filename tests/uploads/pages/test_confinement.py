@@ -19,14 +19,14 @@ import pytest
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages import confinement, worker
 from gateway.uploads.pages.confinement import lacking
-from gateway.uploads.pages.worker import ANSWER
+from gateway.uploads.pages.worker_protocol import ANSWER
 from tests.support.process import ROOT, Process, Served, Upstream, configure
 
 # Runs worker.py as it is run, but for what it does with a document: that is Python to be executed, and the answer is
 # how it failed. Whatever the attempts need is there before the worker shuts itself in.
 WORKER: Final = """
 import ctypes, mmap, os, socket, sys
-sys.path.append({root!r})
+sys.path.insert(0, {root!r})
 from gateway.uploads.pages import confinement, worker
 libc, parent, Path = ctypes.CDLL(None, use_errno=True), os.getppid(), {secret!r}
 page = mmap.mmap(-1, 4096)

@@ -13,7 +13,8 @@ from PIL import Image
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages import pdf_gaps as gaps
 from gateway.uploads.pages.pdf_gaps import PdfGaps, stated_length
-from gateway.uploads.pages.worker import UNKNOWN, DocumentFile, count_pages
+from gateway.uploads.pages.worker import DocumentFile, count_pages
+from gateway.uploads.pages.worker_protocol import UNKNOWN
 
 MB = 1_048_576
 SMALL = {"ALWAYS_KEPT": 200, "MARGIN": 16, "LEAST": 64, "CONTEXT": 64}

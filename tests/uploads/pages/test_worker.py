@@ -12,7 +12,8 @@ import pytest
 
 from gateway.demo.sample import sample_pdf
 from gateway.uploads.pages import worker
-from gateway.uploads.pages.worker import ANSWER, UNKNOWN, count_images, count_pages, serve
+from gateway.uploads.pages.worker import count_images, count_pages, serve
+from gateway.uploads.pages.worker_protocol import ANSWER, UNKNOWN
 
 
 @pytest.fixture

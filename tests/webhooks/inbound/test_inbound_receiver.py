@@ -4,12 +4,10 @@ import asyncio
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterator
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import pytest
-import structlog
 from pytest_aiohttp import AiohttpRawServer
 from structlog.testing import capture_logs
 
@@ -28,6 +26,8 @@ from tests.support.ledgers import NOON, Faulty, rows_of
 from tests.support.pure import denial_of
 from tests.support.waiting import eventually
 from tests.webhooks.receivers import Receiver, Serve, misbehaving, receiving
+
+pytestmark = pytest.mark.usefixtures("plain_log")
 
 SECRET = "canary-secret-of-the-sender"
 Headers = dict[bytes, list[bytes]]
@@ -56,13 +56,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

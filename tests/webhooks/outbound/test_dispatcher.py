@@ -5,7 +5,6 @@ import contextlib
 import json
 import ssl
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,12 @@ from tests.support.pure import ip
 from tests.support.waiting import eventually
 from tests.webhooks.receivers import HOST, Receiver, misbehaving, receiving, server_context
 
+pytestmark = pytest.mark.usefixtures("plain_log")
+
 SECRET = "canary-secret-0123456789"
 NEXT = "canary-secret-of-tomorrow"
 PATH = "/hook?token=canary-token"
 ENVIRON = {"S": SECRET, "N": NEXT}
-
-
-@pytest.fixture(autouse=True)
-def _log() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 def out(directory: Path, **changes: Any) -> WebhooksOut:
