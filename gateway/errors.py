@@ -30,6 +30,7 @@ from gateway.model.reasons import Denial, Reason, Why
 # The errors of the kernel when descriptors, or memory for one more, have run out.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SOON: Final = 5
+_RETRY_AFTER: Final = 2  # seconds: a ledger that is away is often back soon
 _ROOT: Final = __file__.rpartition("/")[0] + "/"
 _OURS: Final = "gateway/"
 
@@ -159,6 +160,11 @@ class UpstreamTimeout(UpstreamFailed):
 def refuse(reason: Reason, detail: str, why: Why | None = None) -> Refused:
     """Makes the exception for the plain case: a reason and a sentence, and of a credential what was wrong with it."""
     return Refused(Denial(reason, detail, why=why))
+
+
+def ledger_unavailable(detail: str, retry_after: int = _RETRY_AFTER, title: str | None = None) -> Refused:
+    """Makes the refusal of what needs the ledger while it does not answer; `retry_after` is in seconds."""
+    return Refused(Denial(Reason.LEDGER_UNAVAILABLE, detail, retry_after=retry_after, title=title))
 
 
 def whereabouts(error: BaseException) -> str:

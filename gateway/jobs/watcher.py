@@ -107,11 +107,6 @@ class Watcher:
         return max(0.0, self._clock() - min(first)) if first else 0.0
 
     @property
-    def next_due(self) -> float:
-        """When the next request is due, by the loop's clock; fails if none is."""
-        return self._due[0][0]
-
-    @property
     def dates(self) -> int:
         """How many dates are scheduled, including outdated ones."""
         return len(self._due)

@@ -32,10 +32,11 @@ from sqlalchemy import (
 
 from gateway.ledger.accounts import lock_all
 from gateway.ledger.deliveries import drop
-from gateway.ledger.jobs import any_of, known_of, milliseconds
+from gateway.ledger.jobs import any_of, known_of
 from gateway.ledger.schema import JobState, Stage, jobs, reservations
 from gateway.ledger.statement import Statement
 from gateway.limits.job_cost import ENDS, Known
+from gateway.units import milliseconds
 
 AT_ONCE: Final = 200
 _SWEEP_LOCK: Final = 0x7377_6570  # PostgreSQL's advisory lock for who forgets expired jobs: "swep"

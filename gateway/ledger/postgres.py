@@ -72,8 +72,8 @@ class PostgresEngine:
             self._at_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         if connector.keeps_statements and not isolation:  # asyncpg prepares without a Sync, and so in a transaction
             self._prepared = [str(statement.compile(dialect=self._engine.dialect)) for statement in STATEMENTS]
-        event.listen(self._engine.sync_engine, "checkout", self._look)
-        event.listen(self._engine.sync_engine, "checkin", _note_use)
+        event.listen(self._engine.sync_engine, "checkout", self._on_checkout)
+        event.listen(self._engine.sync_engine, "checkin", _on_checkin)
         self._places = ConnectionPlaces(_CONNECTIONS)
         self._is_migrated = False
         self._tending: asyncio.Task[None] | None = None
@@ -174,7 +174,7 @@ class PostgresEngine:
         if self._tending is None:
             self._tending = asyncio.get_running_loop().create_task(self._tend())
             self._tasks.add(self._tending)
-            self._tending.add_done_callback(self._is_tended)
+            self._tending.add_done_callback(self._finish_tending)
         task = self._tending
         await asyncio.wait([task], timeout=self._turn)
         if not task.done() and self._is_changing and self._upkeep.patience:
@@ -201,7 +201,7 @@ class PostgresEngine:
             connection.exec_driver_sql(f"SET LOCAL {name} = {int(MIGRATION_SECONDS * _MILLISECONDS)}")
         return self._upkeep.tend(connection)
 
-    def _is_tended(self, task: "asyncio.Task[None]") -> None:
+    def _finish_tending(self, task: "asyncio.Task[None]") -> None:
         self._tending, self._is_changing = None, False
         self._ended(task)
 
@@ -218,7 +218,7 @@ class PostgresEngine:
                 await connection.exec_driver_sql(self._connector.begin)
             return await connection.run_sync(work)
 
-    def _look(self, raw: Any, record: Any, _: Any) -> None:
+    def _on_checkout(self, raw: Any, record: Any, _: Any) -> None:
         """Checks and prepares a connection before use, in SQLAlchemy's greenlet.
 
         Raises:
@@ -244,5 +244,5 @@ class PostgresEngine:
             task.exception()  # marks its error as seen when no caller waits any more
 
 
-def _note_use(_: Any, record: Any) -> None:
+def _on_checkin(_: Any, record: Any) -> None:
     record.info[_USED_AT] = time.monotonic()

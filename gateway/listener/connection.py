@@ -47,8 +47,7 @@ from gateway.model.networks import household
 from gateway.model.request import Headers
 
 _HIGH_WATER: Final = 262_144
-_LINGERING: Final = 2.0  # seconds in which who still sends what nobody reads may take our answer
-"""So much of a body that nobody wants is read and dropped, for the sake of its connection."""
+_LINGERING: Final = 2.0  # seconds a client that still sends an unread body may take to read our answer
 
 Serve = Callable[["ClientConnection", Request, StreamReader], Awaitable[None]]
 
@@ -205,18 +204,21 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_HIGH_WATER)
 
-    def ends_behind(self, *, keep_alive: bool) -> bool:
-        """Whether this connection ends behind this request, whatever becomes of its body."""
-        return self._live.is_draining or self.is_retired or not keep_alive
+    def closes_after(self, body: StreamReader, *, keep_alive: bool) -> bool:
+        """Whether this connection ends after our own answer that begins now: any unread body ends it."""
+        return not body.is_eof() or self._ends_anyway(keep_alive=keep_alive)
 
     def must_close(self, headers: Headers, body: StreamReader) -> bool:
-        """Whether this connection ends behind the answer that begins now.
+        """Whether this connection ends after the answer that begins now.
 
-        A body of which little is left does not end it: it is read and dropped behind the answer.
+        A body of which little is left does not end it: it is read and dropped after the answer.
         """
-        if self.ends_behind(keep_alive=headers.keep_alive):
+        if self._ends_anyway(keep_alive=headers.keep_alive):
             return True
         return not body.is_eof() and is_too_long_to_drain(headers.content_length, body.total_bytes)
+
+    def _ends_anyway(self, *, keep_alive: bool) -> bool:
+        return self._live.is_draining or self.is_retired or not keep_alive
 
     # What the handler uses: the body
 
