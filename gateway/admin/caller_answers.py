@@ -115,7 +115,7 @@ class GrantsOfCallerEnded(Answer):
 
 
 class ForgottenOfCaller(Answer):
-    """What the windows that begin anew had counted this month."""
+    """What the windows that were reset had counted this month."""
 
     account: str
     requests: int

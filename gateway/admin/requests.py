@@ -186,7 +186,7 @@ class KeysQuery(Query):
     q: SearchText | None = None
     """Those that have this text in their id, owner or profile, in upper or lower case."""
     standing: bool = False
-    """Whether to say of each how its account stands."""
+    """Whether to give each with its account's usage."""
     near: bool = False
     """Only those that have used 80 percent or more of a limit; the thousand nearest."""
 

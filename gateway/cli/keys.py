@@ -213,7 +213,7 @@ def grant(config: Path, key_id: str, pages: int, until: float) -> None:
 @CONFIG
 @AS_JSON
 def reset(config: Path, key_id: str) -> None:
-    """Let a key's budgets of this day and month begin anew.
+    """Reset a key's budgets of this day and month.
 
     What is in flight still counts, and `gateway usage` still tells all that was used.
     """

@@ -274,7 +274,7 @@ class ClientConnection(asyncio.Protocol):
                 self._turn.work()
 
     def body_moved(self) -> None:
-        """Some of the body came: the silence begins anew, the rate is measured on."""
+        """Some of the body came: the silence starts again, the rate is measured on."""
         self._clocks.move(self._loop.time() + self._live.state.pace.body_idle)
 
     def end_body(self) -> None:

@@ -100,7 +100,7 @@ export function endGrants(kind, name) {
   });
 }
 
-/** Lets the windows of this day and month begin anew, once that is confirmed. */
+/** Resets this day's and this month's windows, once that is confirmed. */
 export function reset(kind, name) {
   return ask({
     title: `Reset ${name}?`,

@@ -148,7 +148,7 @@ class MultipartFraming:
 
     def _closing(self, buffer: bytes, place: int) -> int:
         if not any(ending.startswith(buffer[place:]) for ending in _ENDINGS):
-            raise ambiguous("Something stands behind the form's closing delimiter.")
+            raise ambiguous("There is data after the form's closing delimiter.")
         return self._hold(buffer, place)
 
     def _hold(self, buffer: bytes, place: int) -> int:
