@@ -68,8 +68,8 @@ class Fault:
         return self._told(self.plain or self.message, self.where)
 
     def _told(self, message: str, where: str) -> str:
-        behind = f" ({where})" if where else ""
-        return f"{self.path}: {message}{behind}" if self.path else message
+        place = f" ({where})" if where else ""
+        return f"{self.path}: {message}{place}" if self.path else message
 
 
 class ConfigurationError(SetupError):

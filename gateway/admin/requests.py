@@ -191,7 +191,7 @@ class KeysQuery(Query):
     """Only those that have used 80 percent or more of a limit; the thousand nearest."""
 
     after: KeyId | None = None
-    """The id behind which the list begins: `next` of the answer before."""
+    """The id after which the list begins: `next` of the answer before."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
     """How many at the most."""
 
@@ -291,7 +291,7 @@ class CallersQuery(Query):
     limit: PageSize = 100
     """How many at the most."""
     after: OwnerName | None = None
-    """The caller behind whom the list begins: `next` of the answer before."""
+    """The caller after whom the list begins: `next` of the answer before."""
 
 
 class RefusalsQuery(Query):

@@ -1,4 +1,4 @@
-"""Is a caller's credential valid now, from this address? Pure.
+"""Is a caller's credential valid now, from this address, and not blocked (denylist)? Pure.
 
 Checked when a request arrives (login.py), each time it has waited (recheck.py), and by `gateway explain`: the same
 code for all three. Times are in seconds since the epoch.

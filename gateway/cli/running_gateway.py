@@ -191,7 +191,7 @@ def _token(settings: Settings) -> str | None:
 
 def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        return "who listens there has another certificate than admin.tls.certificate"
+        return "the program that listens there has another certificate than admin.tls.certificate"
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.strerror or error.os_error)
     return type(error).__name__

@@ -1,4 +1,4 @@
-"""Follows jobs to their end, so that settlement, expiry and webhooks need no client that comes back.
+"""Follows jobs to their end (failover), so that settlement, expiry and webhooks need no client that comes back.
 
 Each running job has one due date. When it comes, the watcher requests the job's status, unless a client's poll has
 just learnt it. A job with a long poll is requested ten times as often as a new one; the older a job, the longer its

@@ -242,7 +242,7 @@ class KeyService:
     async def page(
         self, most: int, after: str | None, text: str | None, *, counted: bool, among: Collection[str] | None = None
     ) -> KeysPage:
-        """Returns keys of the ledger by id, behind one of them, with a text in them; `counted`: with their counts.
+        """Returns keys of the ledger by id, after one of them, with a text in them; `counted`: with their counts.
 
         `among`: only keys of these ids.
 

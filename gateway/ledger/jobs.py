@@ -332,7 +332,7 @@ def leave(connection: Connection, me: str) -> None:
 
 
 def take_over(connection: Connection, me: str, now: float) -> list[Row[Any]]:
-    """Takes over jobs without a living watcher, a batch at a time; returns them, the oldest first.
+    """Takes over jobs without a living watcher (failover), a batch at a time; returns them, the oldest first.
 
     The former watcher sees the change: it may be alive and only have lost the ledger. However many they are, it is
     two or three statements: the ledger may be far away.

@@ -170,7 +170,7 @@ class PostgresEngine:
             raise LedgerUnavailable(in_words(error)) from None
 
     async def _tended(self) -> None:
-        """Waits for the tables. One task sees to them for all who wait: who gives up does not end it."""
+        """Waits for the tables. One task migrates for all waiters; a waiter that gives up does not end it."""
         if self._tending is None:
             self._tending = asyncio.get_running_loop().create_task(self._tend())
             self._tasks.add(self._tending)

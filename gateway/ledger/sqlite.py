@@ -52,7 +52,7 @@ _WORDS: Final = {
     "SQLITE_READONLY": "the file or its directory is read-only",
     "SQLITE_CANTOPEN": "the file can't be opened or made",
     "SQLITE_CORRUPT": "the file is damaged",
-    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_NOTADB": "the file is not an SQLite database",
     "SQLITE_IOERR": "the disk fails, or is full",
     "SQLITE_PERM": "the file may not be used",
 }

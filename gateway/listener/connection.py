@@ -1,4 +1,4 @@
-"""One client connection: its requests in (request_reader.py), our deadlines, the bytes out, one coroutine behind.
+"""One client connection: its requests in (request_reader.py), our deadlines, the bytes out, a coroutine to serve.
 
 Theory of operation.
 
@@ -340,7 +340,7 @@ class ClientConnection(asyncio.Protocol):
         self._end_soon(lambda: self.is_idle and self.request_count > 0)
 
     def retire(self) -> None:
-        """Takes no further request, but for one whose head has begun: closes it now, or behind that answer."""
+        """Takes no further request, but for one whose head has begun: closes it now, or after that answer."""
         self.is_retired = True
         self._end_soon(lambda: self.is_idle)
 
@@ -445,7 +445,7 @@ class ClientConnection(asyncio.Protocol):
         await self._my_turn
 
     def _resume(self, go_on: Callable[[], None]) -> None:
-        """Goes on behind a future: many end at once where the ledger writes for all who wait."""
+        """Goes on after a future: many end at once where the ledger writes for all who wait."""
         if self._iteration.is_over:
             self._is_due = True
             self._iteration.wait(partial(self._go_on, go_on), self.household, is_small=True)

@@ -118,7 +118,7 @@ class SpoolFile:
         return self._reader
 
     def cut(self) -> None:
-        """Frees what an earlier upload left behind the end of this one, behind the write that may run."""
+        """Frees what an earlier upload left after the end of this one, after the write that may run."""
         if self._old:
             self._thread.submit(os.ftruncate, self._fd, self._place)
             self._release_old()

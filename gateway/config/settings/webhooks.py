@@ -58,7 +58,7 @@ def _handed_on(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 -- asked for its fault
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a URL") from None
     is_plain = (
         len(url) <= MAX_CHARACTERS and "\\" not in url and all("\x21" <= character <= "\x7e" for character in url)
     )

@@ -32,7 +32,7 @@ _MAX_LENGTH: Final = len(_LINE_END) + MAX_PART_HEAD + len(_HEAD_END)
 _ENDINGS: Final = (b"", b"\n", _LINE_END)
 _COMPARED: Final = 8
 _DIFFERENT: Final = 5
-_MISUSED: Final = "The boundary stands where it is no plain delimiter."
+_MISUSED: Final = "The boundary stands where it is not a plain delimiter."
 
 
 class PartSink(Protocol):

@@ -172,7 +172,7 @@ def test_the_largest_and_the_smallest_rsa_key() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_set(document: bytes) -> None:
-    with pytest.raises(NoKeys, match=r"^is no JWK set$"):
+    with pytest.raises(NoKeys, match=r"^is not a JWK set$"):
         read_jwks(document, ASYMMETRIC)
 
 

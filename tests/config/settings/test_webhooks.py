@@ -107,7 +107,7 @@ def test_faults_of_out(out: dict[str, Any], fault: str) -> None:
         ({"secret": None}, "in.0.secret"),
         ({"forward_to": "127.0.0.1:9000/webhook"}, "needs the form"),
         ({"forward_to": "http://127.0.0.1:9000"}, "needs the form"),
-        ({"forward_to": "http://127.0.0.1:x/y"}, "is no URL"),
+        ({"forward_to": "http://127.0.0.1:x/y"}, "is not a URL"),
         ({"forward_to": "http://127.0.0.1/\u00e9"}, "needs the form"),
         ({"forward_to": "http://u:p@127.0.0.1/y"}, "a user name or a fragment"),
         ({"forward_to": "http://127.0.0.1/y#z"}, "a user name or a fragment"),
