@@ -206,7 +206,7 @@ async def test_a_provider_that_sends_much_and_says_little_has_turns_and_a_bound(
     assert work.total < 200_000
 
 
-async def test_nobody_there(unused_tcp_port: int) -> None:
+async def test_a_refused_connection_is_a_failed_fetch(unused_tcp_port: int) -> None:
     with pytest.raises(FetchFailed, match=r"^no connection$"):
         await fetch_keys(iteration_now(), issuer_at(f"http://127.0.0.1:{unused_tcp_port}"), 5.0)
     with pytest.raises(FetchFailed, match=r"^no such host$"):
@@ -241,7 +241,7 @@ def origin_of(issuer: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["", "/", "/tenant", "/tenant/"])
-async def test_discovery(provider: Provider, path: str) -> None:
+async def test_the_keys_url_is_discovered(provider: Provider, path: str) -> None:
     found = await discovered(provider, lambda name: {"issuer": name, "jwks_uri": origin_of(name) + "/keys"}, path)
     assert found == ["a"]
 
