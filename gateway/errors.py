@@ -47,8 +47,8 @@ class SetupError(GatewayError):
 class Fault:
     """One fault of a configuration: the path of the key (`listen.port`) and what is wrong with it.
 
-    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log: who
-    misplaces a secret may find it there. `says_value`: the message has all that may be shown. `plain` is the message
+    `where` is the line, or the variable, `value` what stands there, for the operator's eyes and not for the log:
+    a misplaced secret may be there. `says_value`: the message has all that may be shown. `plain` is the message
     without what repeats a value, where there is such a thing.
     """
 

@@ -1,4 +1,4 @@
-"""What the admin API tells of callers: what they used, what was done, and who was refused. Pure."""
+"""What the admin API says of callers: what they used, what was done, and who was refused. Pure."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""What the admin API tells of keys, by its fields. Pure."""
+"""What the admin API says of keys, by its fields. Pure."""
 
 from typing import Literal
 

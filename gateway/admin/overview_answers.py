@@ -1,4 +1,4 @@
-"""What the admin API tells of this replica: how it stands, and its last hour. Pure."""
+"""What the admin API says of this replica: its state, and its last hour. Pure."""
 
 from typing import Literal
 

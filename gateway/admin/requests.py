@@ -317,14 +317,14 @@ class RefusedQuery(Query):
 
 
 class NearQuery(Query):
-    """How many of those that are near a limit are told."""
+    """How many of those that are near a limit are listed."""
 
     limit: PageSize = 20
     """How many at the most, the nearest first."""
 
 
 class HistoryQuery(Query):
-    """How much of the last hour is told."""
+    """How much of the last hour is returned."""
 
     since: Span = default("1h")
     """How far back."""

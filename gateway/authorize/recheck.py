@@ -95,7 +95,7 @@ def _by_token(state: State, prepared: PreparedRequest, now: float) -> Identity |
         return known
     try:
         return identify(credential, state.issuers, state.profiles, now)
-    except KeyUnknown as unknown:  # what verified it is there no more; new keys are fetched for new requests
+    except KeyUnknown as unknown:  # what verified it is no longer there; new keys are fetched for new requests
         raise unknown.refusal from None
 
 

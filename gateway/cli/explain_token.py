@@ -53,7 +53,7 @@ def issuer_of(token: bytes, state: State) -> str | None:
 
 
 def described(token: bytes) -> str:
-    """What a token says of itself, for whoever holds it."""
+    """What a token says of itself, for its bearer."""
     read = read_token(token)
     if read is None:
         return "no signed JWT in its canonical form"

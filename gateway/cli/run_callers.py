@@ -1,6 +1,6 @@
 """The work of `gateway callers`: calls CallerService, prints the result.
 
-The ledger does not know whose profile a caller has: his token or certificate says it, so no limits are told here.
+The ledger does not know whose profile a caller has: the token or certificate says it, so no limits are shown here.
 """
 
 from functools import partial

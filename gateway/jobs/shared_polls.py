@@ -82,7 +82,7 @@ class SharedPolls:
             await question.wait(self._iteration, of)
 
     def begin(self, job: Job, poll: Poll) -> AskingPoll | None:
-        """Makes this poll the one that asks, unless another asks already. Who calls it closes it."""
+        """Makes this poll the one that asks, unless another asks already. The caller closes it."""
         if job.question is not None:
             return None
         question = job.question = AskingPoll(job, poll)

@@ -63,7 +63,7 @@ def lock(connection: Connection, account: str) -> bool:
 
 
 def lock_all(connection: Connection, names: Collection[str]) -> None:
-    """Locks several accounts, in the one order in which whoever needs several locks them."""
+    """Locks several accounts, always in the same order, so that two transactions never wait for each other."""
     if connection.dialect.name == "postgresql":
         those = select(accounts.c.account).where(accounts.c.account.in_(names))
         connection.execute(those.order_by(accounts.c.account).with_for_update()).all()

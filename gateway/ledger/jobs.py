@@ -44,7 +44,7 @@ DELETED_WITHIN: Final = 2.0  # seconds after an id was forgotten; later the upst
 HEARD_WITHIN: Final = 2.0  # seconds in which other replicas may serve a job that they did not hear is forgotten
 _CLOCKS_DIFFER: Final = 1.0  # seconds
 _RESTS: Final = int(1000 * (DELETED_WITHIN + HEARD_WITHIN + _CLOCKS_DIFFER))
-"""Milliseconds: at the earliest so long after it was forgotten an id can go to another job."""
+"""Milliseconds after which, at the earliest, a forgotten id can go to another job."""
 
 LIVES_FOR: Final = 15  # seconds after its latest heartbeat
 

@@ -83,7 +83,7 @@ class _Call:
             _end(self.done, None, _late(self))
 
     def give_up(self) -> None:
-        """Its caller waits no more. Not begun: it never will; begun: it rolls back before its commit."""
+        """Its caller no longer waits. Not begun: it never will; begun: it rolls back before its commit."""
         self.abandoned = True
         if self.timer is not None:
             self.timer.cancel()

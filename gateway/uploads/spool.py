@@ -146,7 +146,7 @@ class Spool:
             file.cut()
 
     def give_back(self, file: SpoolFile, fd: int, size: int | None) -> None:
-        """Takes a file that its upload needs no more: its size in bytes, None if it was not written whole.
+        """Takes a file that its upload no longer needs: its size in bytes, None if it was not written whole.
 
         To keep a file needs no check of the quota: what is kept was released by its upload just before.
         """

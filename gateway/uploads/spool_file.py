@@ -41,7 +41,7 @@ class Quota(Protocol):
         """Frees all that earlier uploads left."""
 
     def give_back(self, file: "SpoolFile", fd: int, size: int | None) -> None:
-        """Takes a file that its upload needs no more."""
+        """Takes a file that its upload no longer needs."""
 
 
 class SpoolFileClosedError(Exception):
