@@ -11,8 +11,8 @@ from tests.support.tokens import CLAIMS, ISSUER, NOW, PROFILES, make_issuer
 
 INVALID = Denial(Reason.TOKEN_INVALID, "This token is not valid here.")
 EXPIRED = Denial(Reason.TOKEN_EXPIRED, "This token has expired; get a new one.")
-NO_SCOPE = Denial(Reason.FORBIDDEN, "This token lacks a scope that is asked for here.")
-NO_PROFILE = Denial(Reason.FORBIDDEN, "This token names no profile that there is here.")
+NO_SCOPE = Denial(Reason.FORBIDDEN, "This token lacks a scope that is required here.")
+NO_PROFILE = Denial(Reason.FORBIDDEN, "This token names a profile that does not exist here.")
 GONE = object()
 
 
