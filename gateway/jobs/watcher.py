@@ -107,6 +107,11 @@ class Watcher:
         return max(0.0, self._clock() - min(first)) if first else 0.0
 
     @property
+    def next_due(self) -> float:
+        """When the next request is due, by the loop's clock; fails if none is."""
+        return self._due[0][0]
+
+    @property
     def dates(self) -> int:
         """How many dates are scheduled, including outdated ones."""
         return len(self._due)
@@ -191,7 +196,7 @@ class Watcher:
     def ask_due(self) -> None:
         """Requests the status of all due jobs, up to the bound on concurrent requests."""
         now = self._clock()
-        while self._due and self._due[0][0] <= now:
+        while self._due and self.next_due <= now:
             due, ticket, job = heapq.heappop(self._due)
             if self._is_due(job, ticket):
                 urgency = Urgency.HELD if job.waiters else Urgency.NOBODY
@@ -295,7 +300,7 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
         if self._due and not self._is_closed:
-            wait = max(0.0, self._due[0][0] - self._clock())
+            wait = max(0.0, self.next_due - self._clock())
             self._timer = self._loop.call_later(wait, self.ask_due)
 
     def _consider(self, job: Job, due: float, now: float) -> bool:

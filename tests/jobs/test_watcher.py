@@ -20,7 +20,7 @@ from gateway.limits.job_cost import Facts, Known
 from gateway.model.reasons import Reason
 from tests.jobs.conftest import MakeRoom
 from tests.support.backend import Backend, answer
-from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended, next_due
+from tests.support.room import OWNER, PAGES, RUNS, Container, Room, ended
 from tests.support.waiting import DEADLINE, eventually
 
 
@@ -45,7 +45,7 @@ async def test_a_job_is_asked_about_the_less_the_older_it_is(room: Room, contain
     await room.begin_job()
     began, at = room.seconds, [0.0]
     while at[-1] < 900:
-        room.seconds = next_due(room.watcher)
+        room.seconds = room.watcher.next_due
         await room.turn()
         assert container.asked["job"] == room.watcher.asked
         if container.asked["job"] == len(at):
@@ -311,7 +311,7 @@ async def test_what_cannot_be_read_is_asked_again_ever_more_seldom_and_is_never_
     at = []
     while job.is_running:
         asked = room.watcher.asked
-        room.seconds = next_due(room.watcher)
+        room.seconds = room.watcher.next_due
         await room.turn()
         if room.watcher.asked > asked:
             at.append(room.seconds)

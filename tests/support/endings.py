@@ -1,11 +1,12 @@
 """Ends of jobs, as a container tells of them."""
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from gateway.ledger import closing, reservations
 from gateway.ledger.accounts import lock
 from gateway.ledger.closing import Settled
 from gateway.ledger.jobs import Learnt, find, learn, named
+from gateway.ledger.schema import Stage, accounts
 from gateway.limits.job_cost import Facts, FailedCosts, Known
 from gateway.model.jobs import JobKey
 
@@ -32,7 +33,9 @@ def settle(
     row = reservations.find(connection, reservation)
     if row is None:
         return None
-    end = closing.settle(row, pages, now, reservations._reset_at(connection, row), failed=failed)
+    reset_at = select(accounts.c.reset_at).where(accounts.c.account == account)
+    last = connection.execute(reset_at).scalar_one() if row.stage == Stage.CHARGED else 0
+    end = closing.settle(row, pages, now, last, failed=failed)
     if end is None:
         return None
     reservations.apply(connection, end)

@@ -51,11 +51,6 @@ def ended(page_count: Any = 4, **members: Any) -> bytes:
     return json.dumps({"status": "complete", "success": True, "page_count": page_count, **members}).encode()
 
 
-def next_due(watcher: Watcher) -> float:
-    """When the next request is due, by the loop's clock; fails if none is."""
-    return watcher._due[0][0]
-
-
 class Container:
     """A script for the backend: `says` has the answers to GETs by the last part of the target, all else runs.
 
